@@ -1,0 +1,1 @@
+"""mllm: multimodal language models that point."""

@@ -1,0 +1,37 @@
+"""The exceptions users meet: one tree, so that `except MllmError` catches what is theirs to mend.
+
+MllmError
+├── ConfigError   a config file, a flag or a name in it
+├── DataError     an annotation record or a picture
+└── ModelError    a checkpoint, or a model and a processor that do not fit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MllmError(Exception):
+    """Anything wrong that a user can mend; the message says where and how."""
+
+
+class ConfigError(MllmError):
+    """A config file, a command-line flag, or a name they hold."""
+
+
+class DataError(MllmError):
+    """An annotation record or a picture; names file, line and field."""
+
+
+class ModelError(MllmError):
+    """A checkpoint that does not fit, or a model and a processor that disagree."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`"did you mean 'a', 'b'?"`, or the whole list of `known` names where none is near."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {', '.join(map(repr, near))}?"
+    return f"known: {', '.join(names) or 'none'}"

@@ -1,0 +1,119 @@
+"""Boxes and points between the original picture, the picture as a model sees it, and the unit square."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mllm.types import Box
+
+PlacementKind = Literal["pad", "crop", "squash"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a picture of `source` pixels lies on a `canvas`: x -> x * scale + offset on each axis; invertible.
+
+    Sizes are (width, height) in pixels. It follows from sizes alone: no pixel is read.
+    """
+
+    source: tuple[int, int]
+    canvas: tuple[int, int]
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+
+    def forward(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the original picture -> pixels of the canvas."""
+        return x * self.scale[0] + self.offset[0], y * self.scale[1] + self.offset[1]
+
+    def inverse(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the canvas -> pixels of the original picture."""
+        return (x - self.offset[0]) / self.scale[0], (y - self.offset[1]) / self.scale[1]
+
+    def to_unit(self, x: float, y: float) -> tuple[float, float]:
+        """Original pixels -> the canvas as a unit square; outside [0, 1] where the canvas cuts the picture."""
+        x, y = self.forward(x, y)
+        return x / self.canvas[0], y / self.canvas[1]
+
+    def from_unit(self, u: float, v: float) -> tuple[float, float]:
+        """Fractions of the canvas -> original pixels."""
+        return self.inverse(u * self.canvas[0], v * self.canvas[1])
+
+    def then(self, after: Placement) -> Placement:
+        """This placement, followed by one of its canvas.
+
+        Raises:
+            ValueError: `after` does not start from this canvas.
+        """
+        if after.source != self.canvas:
+            raise ValueError(f"canvas {self.canvas} is followed by a placement of {after.source}")
+        (sx, sy), (ox, oy) = self.scale, self.offset
+        (tx, ty), (px, py) = after.scale, after.offset
+        return Placement(
+            source=self.source,
+            canvas=after.canvas,
+            scale=(sx * tx, sy * ty),
+            offset=(ox * tx + px, oy * ty + py),
+        )
+
+
+def pad_to_square(size: tuple[int, int]) -> Placement:
+    """Centre the picture in a square of its longer side; the shorter gets floor(difference / 2) before it (Shikra, LLaVA-1.5)."""
+    width, height = size
+    side = max(size)
+    return Placement(
+        source=size, canvas=(side, side), offset=(float((side - width) // 2), float((side - height) // 2))
+    )
+
+
+def resize(size: tuple[int, int], canvas: tuple[int, int]) -> Placement:
+    """Stretch the picture to the canvas; the aspect changes unless the caller kept it."""
+    return Placement(source=size, canvas=canvas, scale=(canvas[0] / size[0], canvas[1] / size[1]))
+
+
+def resize_short_side(size: tuple[int, int], side: int) -> Placement:
+    """Scale the shorter side to `side`; the longer follows, rounded down (CLIP's preprocessing)."""
+    width, height = size
+    if width <= height:
+        return resize(size, (side, int(side * height / width)))
+    return resize(size, (int(side * width / height), side))
+
+
+def centre_crop(size: tuple[int, int], canvas: tuple[int, int]) -> Placement:
+    """Keep the middle; what lies outside falls off the canvas (CLIP's preprocessing)."""
+    return Placement(
+        source=size,
+        canvas=canvas,
+        offset=(float(-((size[0] - canvas[0]) // 2)), float(-((size[1] - canvas[1]) // 2))),
+    )
+
+
+def place(kind: PlacementKind, size: tuple[int, int], side: int) -> Placement:
+    """The placement of a picture on a model's square input.
+
+    `pad`: pad to a square, then resize. `crop`: short side to `side`, then centre crop. `squash` stretches.
+    """
+    if kind == "pad":
+        padded = pad_to_square(size)
+        return padded.then(resize(padded.canvas, (side, side)))
+    if kind == "crop":
+        resized = resize_short_side(size, side)
+        return resized.then(centre_crop(resized.canvas, (side, side)))
+    return resize(size, (side, side))
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two pixel boxes, in [0, 1]; 0 when they only touch, or when both have no area.
+
+    Raises:
+        ValueError: the boxes lie on different images.
+    Source: Everingham et al. 2010 (PASCAL VOC), with continuous coordinates as in pycocotools (no +1).
+    """
+    if a.image != b.image:
+        raise ValueError(f"boxes lie on pictures {a.image} and {b.image}")
+    width = min(a.x2, b.x2) - max(a.x1, b.x1)
+    height = min(a.y2, b.y2) - max(a.y1, b.y1)
+    if width <= 0 or height <= 0:
+        return 0.0
+    overlap = width * height
+    return overlap / ((a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1) - overlap)

@@ -1,0 +1,86 @@
+"""Names in config files -> classes. A registry imports its own folder on the first look-up.
+
+To add a component, put one file in the folder and decorate the class:
+
+    @DATASETS.register_module()
+    class MyDataset: ...
+
+A component outside this package is found once its module is listed in the config's `custom_imports`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.registry import Registry as _Registry
+
+from mllm.errors import ConfigError, nearest
+
+
+class Registry(_Registry):
+    """An mmengine registry whose location is a package: all modules in it are imported at the first look-up."""
+
+    def __init__(self, name: str, *, folder: str) -> None:
+        super().__init__(name, scope="mllm", locations=[folder])
+
+    def import_from_location(self) -> None:
+        if self._imported:
+            return
+        self._imported = True
+        for location in self._locations:
+            package = importlib.import_module(location)
+            for module in pkgutil.iter_modules(package.__path__, f"{location}."):
+                importlib.import_module(module.name)
+
+    def names(self) -> list[str]:
+        self.import_from_location()
+        return sorted(self.module_dict)
+
+    def find(self, name: object) -> Any:
+        """The registered class.
+
+        Raises:
+            ConfigError: the name is unknown; the message lists the nearest ones.
+        """
+        names = self.names()
+        if name not in self.module_dict:
+            raise ConfigError(f"unknown {self.name} type {name!r}; {nearest(str(name), names)}")
+        return self.module_dict[name]
+
+    def make(self, cfg: Mapping[str, Any] | str, **given: Any) -> Any:
+        """Build `{"type": name, **arguments}` (or just the name); `given` arguments come from the caller's code.
+
+        Raises:
+            ConfigError: no or unknown `type`, or an argument that the class does not take or misses.
+        """
+        cfg = {"type": cfg} if isinstance(cfg, str) else dict(cfg)
+        if "type" not in cfg:
+            raise ConfigError(f"{self.name}: expected a dict with 'type', found {cfg}")
+        name = cfg.pop("type")
+        built = self.find(name)
+        known = inspect.signature(built).parameters
+        for argument in cfg:
+            if argument not in known:
+                raise ConfigError(f"{self.name} '{name}' has no argument {argument!r}; {nearest(argument, known)}")
+        missing = [
+            parameter.name
+            for parameter in known.values()
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            and parameter.name not in {*cfg, *given}
+        ]
+        if missing:
+            raise ConfigError(f"{self.name} '{name}' misses {', '.join(missing)}")
+        return built(**{**given, **cfg})
+
+
+DATASETS = Registry("dataset", folder="mllm.dataset")
+REGIONS = Registry("region codec", folder="mllm.conversation.regions")
+TEMPLATES = Registry("template", folder="mllm.conversation.templates")
+MODELS = Registry("model", folder="mllm.models")
+CONNECTORS = Registry("connector", folder="mllm.models.connectors")
+METRICS = Registry("metric", folder="mllm.metrics")

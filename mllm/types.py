@@ -1,0 +1,334 @@
+"""The seams of the pipeline: what each stage takes and returns.
+
+    annotation line -> Item -> Example -> Batch -> token ids -> Prediction -> scores
+
+All are frozen; a stage returns a new one instead of changing its input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from mllm.errors import DataError
+from mllm.images import ImageRef, image_ref
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Role = Literal["human", "gpt"]
+Groups = tuple[tuple[int, ...], ...]
+Failure = Literal["none", "malformed", "out_of_range", "wrong_count", "inverted"]
+"""Why no box could be read: none in the text, unreadable numbers, outside the frame, not the number asked for, x1 > x2."""
+
+IMAGE, BOXES, POINTS = "<image>", "<boxes>", "<points>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A box in pixels of the original picture, corners x1 <= x2, y1 <= y2, on picture number `image` of its item."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    image: int = 0
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.xyxy)):
+            raise DataError(f"box {self.xyxy}: expected four finite numbers")
+        if self.x1 > self.x2 or self.y1 > self.y2:
+            raise DataError(f"box {self.xyxy}: expected x1 <= x2 and y1 <= y2 (xyxy, not xywh)")
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        return self.x1, self.y1, self.x2, self.y2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A point in pixels of the original picture number `image` of its item."""
+
+    x: float
+    y: float
+    image: int = 0
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.xy)):
+            raise DataError(f"point {self.xy}: expected two finite numbers")
+
+    @property
+    def xy(self) -> tuple[float, float]:
+        return self.x, self.y
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One utterance. The k-th `<boxes>` of `text` stands for the boxes with indices `boxes_seq[k]`; likewise points."""
+
+    role: Role
+    text: str
+    boxes_seq: Groups = ()
+    points_seq: Groups = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What a metric compares an answer with; never tokenised. Boxes and points in original pixels."""
+
+    boxes: tuple[Box, ...] = ()
+    points: tuple[Point, ...] = ()
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One annotated conversation about zero or more pictures, which are not opened yet.
+
+    Turns alternate, human first. Where the last one is `gpt`, it is the answer that evaluation asks for.
+    """
+
+    key: str
+    images: tuple[ImageRef, ...] = ()
+    turns: tuple[Turn, ...]
+    boxes: tuple[Box, ...] = ()
+    points: tuple[Point, ...] = ()
+    truth: Truth = Truth()
+
+    def __post_init__(self) -> None:
+        if not self.turns:
+            raise DataError(f"{self.key}: conversations: expected at least one turn, found none")
+        slots = 0
+        for number, turn in enumerate(self.turns):
+            where = f"{self.key}: conversations[{number}]"
+            expected = "human" if number % 2 == 0 else "gpt"
+            if turn.role != expected:
+                raise DataError(f"{where}.from: expected '{expected}' (turns alternate), found '{turn.role}'")
+            _check_groups(where, turn.text, BOXES, "boxes_seq", turn.boxes_seq, len(self.boxes))
+            _check_groups(where, turn.text, POINTS, "points_seq", turn.points_seq, len(self.points))
+            if turn.role == "gpt" and IMAGE in turn.text:
+                raise DataError(f"{where}.value: {IMAGE} belongs to human turns")
+            slots += turn.text.count(IMAGE)
+        if slots != len(self.images):
+            raise DataError(f"{self.key}: {slots} {IMAGE} in the text, {len(self.images)} picture(s) in the record")
+        for field, regions in (("boxes", self.boxes), ("points", self.points)):
+            for number, region in enumerate(regions):
+                if not 0 <= region.image < len(self.images):
+                    raise DataError(
+                        f"{self.key}: target.{field}[{number}]: on picture {region.image} of {len(self.images)}"
+                    )
+
+    @property
+    def prompt(self) -> tuple[Turn, ...]:
+        """The turns before the answer."""
+        return self.turns[:-1] if self.turns[-1].role == "gpt" else self.turns
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], *, key: str, folder: str | None = None) -> Item:
+        """Validate the public plain-dict contract.
+
+        `image` (a path under `folder`, a PIL image, or None) or `images` (a list of them); `target` with `boxes`
+        [[x1, y1, x2, y2]] and `points` [[x, y]] in pixels of the original picture, and `boxes_image` / `points_image`
+        (the picture of each, default the first); `conversations` of `{from, value, boxes_seq, points_seq}`; `truth`
+        with `boxes` / `points` (indices into the target) and `texts`, by default what the last answer holds.
+
+        Raises:
+            DataError: names `key` and the field.
+        """
+        known = ("image", "images", "target", "conversations", "truth")
+        for name in record:
+            if name not in known:
+                raise DataError(f"{key}: unknown field '{name}', expected {', '.join(known)}")
+        boxes, points = _target(key, record.get("target") or {})
+        raw_turns = record.get("conversations")
+        if not isinstance(raw_turns, Sequence) or isinstance(raw_turns, str):
+            raise DataError(f"{key}: conversations: expected a list of turns, found {_kind(raw_turns)}")
+        turns = tuple(_turn(f"{key}: conversations[{n}]", turn) for n, turn in enumerate(raw_turns))
+        item = cls(key=key, images=_images(key, record, folder), turns=turns, boxes=boxes, points=points)
+        return cls(
+            key=key, images=item.images, turns=turns, boxes=boxes, points=points, truth=_truth(item, record.get("truth"))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """An item as a model reads it."""
+
+    key: str
+    index: int
+    """Position of the item in its dataset: predictions are joined to the ground truth by it."""
+    input_ids: Tensor
+    """int64 [T]"""
+    labels: Tensor | None
+    """int64 [T], -100 where unsupervised; None for a prompt that is to be continued."""
+    images: tuple[ImageRef, ...]
+    """The picture of each slot, in the order of the text."""
+    pixels: tuple[Tensor, ...]
+    """float32 [C, H, W] of each slot."""
+    cut_tokens: int = 0
+    """Answer tokens that `max_length` cut off."""
+
+
+class Batch(TypedDict, total=False):
+    """Examples side by side: B rows of T tokens, M distinct pictures, S picture slots. A plain dict, for the Trainer."""
+
+    input_ids: Tensor  # int64 [B, T]
+    attention_mask: Tensor  # int64 [B, T]
+    labels: Tensor  # int64 [B, T], absent in prompts
+    pixels: Tensor  # float32 [M, C, H, W], each distinct picture once; absent in text-only batches
+    image_index: Tensor  # int64 [S], row of `pixels` that fills each slot, slots in reading order
+    index: Tensor  # int64 [B]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """An answer read back, beside the truth of the item at the same `index`."""
+
+    key: str
+    index: int
+    text: str
+    boxes: tuple[Box, ...] = ()
+    """Every readable box of the answer, in original pixels."""
+    points: tuple[Point, ...] = ()
+    failure: Failure | None = None
+    """Why the boxes asked for could not be read; None when they could, or when none were asked for."""
+    truth: Truth = Truth()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSlots:
+    """What a model wants of pictures: made by the model, read by the processor."""
+
+    token: str
+    """The token that is repeated to hold a picture's place."""
+    count: Callable[[int, int], int]
+    """Tokens of a picture of `(width, height)` pixels as the model sees it."""
+    size: int
+    """Side of the square pixels that the vision tower takes."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    start: str = ""
+    """Token before the picture's, '' for none."""
+    end: str = ""
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:60]!r}"
+
+
+def _check_groups(where: str, text: str, placeholder: str, field: str, groups: Groups, known: int) -> None:
+    if text.count(placeholder) != len(groups):
+        raise DataError(f"{where}: {text.count(placeholder)} {placeholder} in the text, {len(groups)} group(s) in {field}")
+    for number, group in enumerate(groups):
+        if not group:
+            raise DataError(f"{where}.{field}[{number}]: expected at least one index, found none")
+        for index in group:
+            if not 0 <= index < known:
+                raise DataError(f"{where}.{field}[{number}]: index {index}, but the target holds {known}")
+
+
+def _images(key: str, record: Mapping[str, Any], folder: str | None) -> tuple[ImageRef, ...]:
+    if record.get("image") is not None and record.get("images") is not None:
+        raise DataError(f"{key}: expected 'image' or 'images', found both")
+    if record.get("image") is not None:
+        sources: Sequence[object] = [record["image"]]
+    else:
+        sources = record.get("images") or []
+    if isinstance(sources, str) or not isinstance(sources, Sequence):
+        raise DataError(f"{key}: images: expected a list, found {_kind(sources)}")
+    try:
+        return tuple(image_ref(source, folder) for source in sources)
+    except DataError as error:
+        raise DataError(f"{key}: image: {error}") from error
+
+
+def _target(key: str, target: object) -> tuple[tuple[Box, ...], tuple[Point, ...]]:
+    if not isinstance(target, Mapping):
+        raise DataError(f"{key}: target: expected a dict, found {_kind(target)}")
+    known = ("boxes", "points", "boxes_image", "points_image")
+    for name in target:
+        if name not in known:
+            raise DataError(f"{key}: target: unknown field '{name}', expected {', '.join(known)}")
+    boxes: list[Box] = []
+    points: list[Point] = []
+    for values, image in _regions(key, target, "boxes", 4):
+        try:
+            x1, y1, x2, y2 = values
+            boxes.append(Box(x1=x1, y1=y1, x2=x2, y2=y2, image=image))
+        except DataError as error:
+            raise DataError(f"{key}: target.boxes[{len(boxes)}]: {error}") from error
+    for values, image in _regions(key, target, "points", 2):
+        try:
+            points.append(Point(x=values[0], y=values[1], image=image))
+        except DataError as error:
+            raise DataError(f"{key}: target.points[{len(points)}]: {error}") from error
+    return tuple(boxes), tuple(points)
+
+
+def _regions(key: str, target: Mapping[str, Any], field: str, size: int) -> list[tuple[list[float], int]]:
+    regions = target.get(field) or []
+    images = target.get(f"{field}_image") or [0] * len(regions)
+    if len(images) != len(regions):
+        raise DataError(f"{key}: target.{field}_image: expected {len(regions)} entries, found {len(images)}")
+    found: list[tuple[list[float], int]] = []
+    for number, (values, image) in enumerate(zip(regions, images, strict=True)):
+        where = f"{key}: target.{field}[{number}]"
+        if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != size:
+            raise DataError(f"{where}: expected {size} numbers, found {_kind(values)}")
+        if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+            raise DataError(f"{where}: expected {size} numbers, found {_kind(values)}")
+        found.append(([float(value) for value in values], image))
+    return found
+
+
+def _turn(where: str, turn: object) -> Turn:
+    if not isinstance(turn, Mapping):
+        raise DataError(f"{where}: expected a dict with 'from' and 'value', found {_kind(turn)}")
+    for name in turn:
+        if name not in ("from", "value", "boxes_seq", "points_seq"):
+            raise DataError(f"{where}: unknown field '{name}', expected from, value, boxes_seq, points_seq")
+    if turn.get("from") not in ("human", "gpt"):
+        raise DataError(f"{where}.from: expected 'human' or 'gpt', found {_kind(turn.get('from'))}")
+    if not isinstance(turn.get("value"), str):
+        raise DataError(f"{where}.value: expected a text, found {_kind(turn.get('value'))}")
+    return Turn(
+        role=turn["from"],
+        text=turn["value"],
+        boxes_seq=_groups(f"{where}.boxes_seq", turn.get("boxes_seq")),
+        points_seq=_groups(f"{where}.points_seq", turn.get("points_seq")),
+    )
+
+
+def _groups(where: str, groups: object) -> Groups:
+    if groups is None:
+        return ()
+    if not isinstance(groups, Sequence) or isinstance(groups, str):
+        raise DataError(f"{where}: expected a list of lists of indices, found {_kind(groups)}")
+    for number, group in enumerate(groups):
+        if not isinstance(group, Sequence) or not all(type(index) is int for index in group):
+            raise DataError(f"{where}[{number}]: expected a list of indices, found {_kind(group)}")
+    return tuple(tuple(group) for group in groups)
+
+
+def _truth(item: Item, truth: object) -> Truth:
+    if truth is None:
+        last = item.turns[-1]
+        if last.role != "gpt":
+            return Truth()
+        return Truth(
+            boxes=tuple(item.boxes[i] for group in last.boxes_seq for i in group),
+            points=tuple(item.points[i] for group in last.points_seq for i in group),
+            texts=(last.text,),
+        )
+    if not isinstance(truth, Mapping) or set(truth) - {"boxes", "points", "texts"}:
+        raise DataError(f"{item.key}: truth: expected a dict of boxes, points, texts, found {_kind(truth)}")
+    try:
+        return Truth(
+            boxes=tuple(item.boxes[i] for i in truth.get("boxes") or ()),
+            points=tuple(item.points[i] for i in truth.get("points") or ()),
+            texts=tuple(truth.get("texts") or ()),
+        )
+    except (IndexError, TypeError) as error:
+        raise DataError(f"{item.key}: truth: expected indices into the target: {error}") from error
