@@ -1,1 +1,39 @@
-"""placeholder"""
+"""The `mllm` command: `mllm train|eval|predict CONFIG [flags]`, the short form of the pipeline's entry point."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from mllm.pipeline import finetune
+
+USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
+
+  train    train as the config says, then evaluate and predict where it sets do_eval / do_predict
+  eval     loss and scores on data_args.validation
+  predict  answers and scores on data_args.test and data_args.multitest
+  export   mllm export MODEL_DIR OUT_DIR: write a trained LLaVA in transformers' own layout
+
+On several processes or GPUs: accelerate launch mllm/pipeline/finetune.py CONFIG [flags]
+`mllm train --help` lists the flags.
+"""
+FLAGS = {
+    "train": ["--do_train", "True"],
+    "eval": ["--do_train", "False", "--do_eval", "True", "--do_predict", "False"],
+    "predict": ["--do_train", "False", "--do_eval", "False", "--do_predict", "True"],
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 0; 1 for what a user can mend in config, data or model; 2 for a wrong command line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    command, *rest = arguments
+    if command in FLAGS:
+        return finetune.main([*rest, *FLAGS[command]])
+    if command == "export" and len(rest) == 2:
+        return finetune.reported(lambda: export(*rest))
+    print(f"mllm: unknown command: {' '.join(arguments)}\n\n{USAGE}", file=sys.stderr)
+    return 2

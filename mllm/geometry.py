@@ -58,12 +58,10 @@ class Placement:
 
 
 def pad_to_square(size: tuple[int, int]) -> Placement:
-    """Centre the picture in a square of its longer side; the shorter gets floor(difference / 2) before it (Shikra, LLaVA-1.5)."""
+    """Centre the picture in a square of its longer side, with floor(difference / 2) before it (Shikra, LLaVA-1.5)."""
     width, height = size
     side = max(size)
-    return Placement(
-        source=size, canvas=(side, side), offset=(float((side - width) // 2), float((side - height) // 2))
-    )
+    return Placement(source=size, canvas=(side, side), offset=(float((side - width) // 2), float((side - height) // 2)))
 
 
 def resize(size: tuple[int, int], canvas: tuple[int, int]) -> Placement:
@@ -116,4 +114,5 @@ def iou(a: Box, b: Box) -> float:
     if width <= 0 or height <= 0:
         return 0.0
     overlap = width * height
-    return overlap / ((a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1) - overlap)
+    union = (a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1) - overlap
+    return overlap / union if union > 0 else 0.0  # areas below the smallest float

@@ -5,6 +5,7 @@ Two equal references are the same picture: a batch holds its pixels once.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -44,7 +45,7 @@ class FileImage:
 
     def open(self) -> Image.Image:
         try:
-            with _checked(self.path) as image:
+            with closing(_checked(self.path)) as image:
                 return image.convert("RGB")
         except OSError as error:
             raise DataError(f"{self.path}: cannot be decoded: {error}") from error
@@ -83,7 +84,7 @@ def image_ref(source: object, folder: str | None = None) -> ImageRef:
 
 @lru_cache(maxsize=65536)
 def _header(path: str) -> tuple[int, int]:
-    with _checked(path) as image:
+    with closing(_checked(path)) as image:
         return image.size
 
 

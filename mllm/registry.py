@@ -13,12 +13,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from mmengine.registry import Registry as _Registry
 
 from mllm.errors import ConfigError, nearest
+
+T = TypeVar("T", bound=Callable[..., Any])
 
 
 class Registry(_Registry):
@@ -30,11 +32,29 @@ class Registry(_Registry):
     def import_from_location(self) -> None:
         if self._imported:
             return
-        self._imported = True
-        for location in self._locations:
-            package = importlib.import_module(location)
-            for module in pkgutil.iter_modules(package.__path__, f"{location}."):
-                importlib.import_module(module.name)
+        self._imported = True  # before the imports: a module may look up names while it is being imported
+        complete = False
+        try:
+            for location in self._locations:
+                package = importlib.import_module(location)
+                for module in pkgutil.iter_modules(package.__path__, f"{location}."):
+                    importlib.import_module(module.name)
+            complete = True
+        finally:
+            self._imported = complete  # after a failed import the next look-up fails the same way
+
+    def register_module(
+        self, name: str | list[str] | None = None, force: bool = False, module: Any = None
+    ) -> Callable[[T], T]:
+        """Decorator: register the class under its own name, or under `name`.
+
+        mmengine's own, but typed, so that the decorated class keeps its type.
+
+        Raises:
+            KeyError: the name is taken, and not by `force`.
+        """
+        register: Any = super().register_module(name, force, module)
+        return register
 
     def names(self) -> list[str]:
         self.import_from_location()
@@ -47,7 +67,7 @@ class Registry(_Registry):
             ConfigError: the name is unknown; the message lists the nearest ones.
         """
         names = self.names()
-        if name not in self.module_dict:
+        if not isinstance(name, str) or name not in self.module_dict:
             raise ConfigError(f"unknown {self.name} type {name!r}; {nearest(str(name), names)}")
         return self.module_dict[name]
 
@@ -57,6 +77,8 @@ class Registry(_Registry):
         Raises:
             ConfigError: no or unknown `type`, or an argument that the class does not take or misses.
         """
+        if not isinstance(cfg, (str, Mapping)):
+            raise ConfigError(f"{self.name}: expected a name or a dict with 'type', found {cfg!r}")
         cfg = {"type": cfg} if isinstance(cfg, str) else dict(cfg)
         if "type" not in cfg:
             raise ConfigError(f"{self.name}: expected a dict with 'type', found {cfg}")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
 from mllm.errors import DataError
 from mllm.images import ImageRef, image_ref
@@ -18,10 +18,11 @@ from mllm.images import ImageRef, image_ref
 if TYPE_CHECKING:
     from torch import Tensor
 
+Region = TypeVar("Region", "Box", "Point")
 Role = Literal["human", "gpt"]
 Groups = tuple[tuple[int, ...], ...]
 Failure = Literal["none", "malformed", "out_of_range", "wrong_count", "inverted"]
-"""Why no box could be read: none in the text, unreadable numbers, outside the frame, not the number asked for, x1 > x2."""
+"""Why no box could be read: none in the text, unreadable numbers, outside the frame, not as many as asked, x1 > x2."""
 
 IMAGE, BOXES, POINTS = "<image>", "<boxes>", "<points>"
 
@@ -137,19 +138,12 @@ class Item:
         Raises:
             DataError: names `key` and the field.
         """
-        known = ("image", "images", "target", "conversations", "truth")
-        for name in record:
-            if name not in known:
-                raise DataError(f"{key}: unknown field '{name}', expected {', '.join(known)}")
-        boxes, points = _target(key, record.get("target") or {})
-        raw_turns = record.get("conversations")
-        if not isinstance(raw_turns, Sequence) or isinstance(raw_turns, str):
-            raise DataError(f"{key}: conversations: expected a list of turns, found {_kind(raw_turns)}")
+        record = _mapping(key, record, ("image", "images", "target", "conversations", "truth"))
+        boxes, points = _target(key, record.get("target"))
+        raw_turns = _list(f"{key}: conversations", record.get("conversations"))
         turns = tuple(_turn(f"{key}: conversations[{n}]", turn) for n, turn in enumerate(raw_turns))
         item = cls(key=key, images=_images(key, record, folder), turns=turns, boxes=boxes, points=points)
-        return cls(
-            key=key, images=item.images, turns=turns, boxes=boxes, points=points, truth=_truth(item, record.get("truth"))
-        )
+        return replace(item, truth=_truth(item, record.get("truth")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,11 +166,12 @@ class Example:
 
 
 class Batch(TypedDict, total=False):
-    """Examples side by side: B rows of T tokens, M distinct pictures, S picture slots. A plain dict, for the Trainer."""
+    """Examples side by side: B rows of T tokens, M distinct pictures, S picture slots. A plain dict for the Trainer."""
 
     input_ids: Tensor  # int64 [B, T]
     attention_mask: Tensor  # int64 [B, T]
     labels: Tensor  # int64 [B, T], absent in prompts
+    cut_answers: Tensor  # bool [B], whether `max_length` cut supervised tokens; absent in prompts
     pixels: Tensor  # float32 [M, C, H, W], each distinct picture once; absent in text-only batches
     image_index: Tensor  # int64 [S], row of `pixels` that fills each slot, slots in reading order
     index: Tensor  # int64 [B]
@@ -220,7 +215,9 @@ def _kind(value: object) -> str:
 
 def _check_groups(where: str, text: str, placeholder: str, field: str, groups: Groups, known: int) -> None:
     if text.count(placeholder) != len(groups):
-        raise DataError(f"{where}: {text.count(placeholder)} {placeholder} in the text, {len(groups)} group(s) in {field}")
+        raise DataError(
+            f"{where}: {text.count(placeholder)} {placeholder} in the text, {len(groups)} group(s) in {field}"
+        )
     for number, group in enumerate(groups):
         if not group:
             raise DataError(f"{where}.{field}[{number}]: expected at least one index, found none")
@@ -235,9 +232,7 @@ def _images(key: str, record: Mapping[str, Any], folder: str | None) -> tuple[Im
     if record.get("image") is not None:
         sources: Sequence[object] = [record["image"]]
     else:
-        sources = record.get("images") or []
-    if isinstance(sources, str) or not isinstance(sources, Sequence):
-        raise DataError(f"{key}: images: expected a list, found {_kind(sources)}")
+        sources = _list(f"{key}: images", record.get("images"))
     try:
         return tuple(image_ref(source, folder) for source in sources)
     except DataError as error:
@@ -245,21 +240,16 @@ def _images(key: str, record: Mapping[str, Any], folder: str | None) -> tuple[Im
 
 
 def _target(key: str, target: object) -> tuple[tuple[Box, ...], tuple[Point, ...]]:
-    if not isinstance(target, Mapping):
-        raise DataError(f"{key}: target: expected a dict, found {_kind(target)}")
-    known = ("boxes", "points", "boxes_image", "points_image")
-    for name in target:
-        if name not in known:
-            raise DataError(f"{key}: target: unknown field '{name}', expected {', '.join(known)}")
+    fields = _mapping(f"{key}: target", target, ("boxes", "points", "boxes_image", "points_image"))
     boxes: list[Box] = []
     points: list[Point] = []
-    for values, image in _regions(key, target, "boxes", 4):
+    for values, image in _regions(key, fields, "boxes", 4):
         try:
             x1, y1, x2, y2 = values
             boxes.append(Box(x1=x1, y1=y1, x2=x2, y2=y2, image=image))
         except DataError as error:
             raise DataError(f"{key}: target.boxes[{len(boxes)}]: {error}") from error
-    for values, image in _regions(key, target, "points", 2):
+    for values, image in _regions(key, fields, "points", 2):
         try:
             points.append(Point(x=values[0], y=values[1], image=image))
         except DataError as error:
@@ -268,48 +258,43 @@ def _target(key: str, target: object) -> tuple[tuple[Box, ...], tuple[Point, ...
 
 
 def _regions(key: str, target: Mapping[str, Any], field: str, size: int) -> list[tuple[list[float], int]]:
-    regions = target.get(field) or []
-    images = target.get(f"{field}_image") or [0] * len(regions)
+    regions = _list(f"{key}: target.{field}", target.get(field))
+    if target.get(f"{field}_image") is None:
+        images: Sequence[Any] = [0] * len(regions)
+    else:
+        images = _indices(f"{key}: target.{field}_image", target[f"{field}_image"])
     if len(images) != len(regions):
         raise DataError(f"{key}: target.{field}_image: expected {len(regions)} entries, found {len(images)}")
     found: list[tuple[list[float], int]] = []
     for number, (values, image) in enumerate(zip(regions, images, strict=True)):
         where = f"{key}: target.{field}[{number}]"
-        if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != size:
+        numbers = _list(where, values)
+        if len(numbers) != size or not all(map(_is_number, numbers)):
             raise DataError(f"{where}: expected {size} numbers, found {_kind(values)}")
-        if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
-            raise DataError(f"{where}: expected {size} numbers, found {_kind(values)}")
-        found.append(([float(value) for value in values], image))
+        found.append(([float(value) for value in numbers], image))
     return found
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _turn(where: str, turn: object) -> Turn:
-    if not isinstance(turn, Mapping):
-        raise DataError(f"{where}: expected a dict with 'from' and 'value', found {_kind(turn)}")
-    for name in turn:
-        if name not in ("from", "value", "boxes_seq", "points_seq"):
-            raise DataError(f"{where}: unknown field '{name}', expected from, value, boxes_seq, points_seq")
-    if turn.get("from") not in ("human", "gpt"):
-        raise DataError(f"{where}.from: expected 'human' or 'gpt', found {_kind(turn.get('from'))}")
-    if not isinstance(turn.get("value"), str):
-        raise DataError(f"{where}.value: expected a text, found {_kind(turn.get('value'))}")
+    fields = _mapping(where, turn, ("from", "value", "boxes_seq", "points_seq"))
+    if fields.get("from") not in ("human", "gpt"):
+        raise DataError(f"{where}.from: expected 'human' or 'gpt', found {_kind(fields.get('from'))}")
+    if not isinstance(fields.get("value"), str):
+        raise DataError(f"{where}.value: expected a text, found {_kind(fields.get('value'))}")
     return Turn(
-        role=turn["from"],
-        text=turn["value"],
-        boxes_seq=_groups(f"{where}.boxes_seq", turn.get("boxes_seq")),
-        points_seq=_groups(f"{where}.points_seq", turn.get("points_seq")),
+        role=fields["from"],
+        text=fields["value"],
+        boxes_seq=_groups(f"{where}.boxes_seq", fields.get("boxes_seq")),
+        points_seq=_groups(f"{where}.points_seq", fields.get("points_seq")),
     )
 
 
 def _groups(where: str, groups: object) -> Groups:
-    if groups is None:
-        return ()
-    if not isinstance(groups, Sequence) or isinstance(groups, str):
-        raise DataError(f"{where}: expected a list of lists of indices, found {_kind(groups)}")
-    for number, group in enumerate(groups):
-        if not isinstance(group, Sequence) or not all(type(index) is int for index in group):
-            raise DataError(f"{where}[{number}]: expected a list of indices, found {_kind(group)}")
-    return tuple(tuple(group) for group in groups)
+    return tuple(tuple(_indices(f"{where}[{n}]", group)) for n, group in enumerate(_list(where, groups)))
 
 
 def _truth(item: Item, truth: object) -> Truth:
@@ -322,13 +307,48 @@ def _truth(item: Item, truth: object) -> Truth:
             points=tuple(item.points[i] for group in last.points_seq for i in group),
             texts=(last.text,),
         )
-    if not isinstance(truth, Mapping) or set(truth) - {"boxes", "points", "texts"}:
-        raise DataError(f"{item.key}: truth: expected a dict of boxes, points, texts, found {_kind(truth)}")
-    try:
-        return Truth(
-            boxes=tuple(item.boxes[i] for i in truth.get("boxes") or ()),
-            points=tuple(item.points[i] for i in truth.get("points") or ()),
-            texts=tuple(truth.get("texts") or ()),
-        )
-    except (IndexError, TypeError) as error:
-        raise DataError(f"{item.key}: truth: expected indices into the target: {error}") from error
+    fields = _mapping(f"{item.key}: truth", truth, ("boxes", "points", "texts"))
+    texts = _list(f"{item.key}: truth.texts", fields.get("texts"))
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"{item.key}: truth.texts[{number}]: expected a text, found {_kind(text)}")
+    return Truth(
+        boxes=_picked(f"{item.key}: truth.boxes", fields.get("boxes"), item.boxes),
+        points=_picked(f"{item.key}: truth.points", fields.get("points"), item.points),
+        texts=tuple(texts),
+    )
+
+
+def _picked(where: str, indices: object, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+    picked = _indices(where, indices)
+    for index in picked:
+        if not 0 <= index < len(regions):
+            raise DataError(f"{where}: index {index}, but the target holds {len(regions)}")
+    return tuple(regions[index] for index in picked)
+
+
+def _indices(where: str, value: object) -> Sequence[int]:
+    indices = _list(where, value)
+    if not all(type(index) is int for index in indices):
+        raise DataError(f"{where}: expected a list of indices, found {_kind(value)}")
+    return indices
+
+
+def _list(where: str, value: object) -> Sequence[Any]:
+    if value is None:
+        return ()
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise DataError(f"{where}: expected a list, found {_kind(value)}")
+    return cast("Sequence[Any]", value)
+
+
+def _mapping(where: str, value: object, known: Sequence[str]) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise DataError(f"{where}: expected a dict, found {_kind(value)}")
+    fields = cast("Mapping[str, Any]", value)
+    for name in fields:
+        if name not in known:
+            raise DataError(f"{where}: unknown field '{name}', expected {', '.join(known)}")
+    return fields

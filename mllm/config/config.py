@@ -1,0 +1,146 @@
+"""What a run is: a config file, the changes made on the command line, and the training arguments.
+
+Precedence, rising: transformers' default, ours (`arguments.DEFAULTS`), the config file over its `_base_` files,
+`--cfg-options a.b=c`, a flag of `Seq2SeqTrainingArguments`. Paths in a config are relative to the working directory.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config as Config
+from transformers import Seq2SeqTrainingArguments
+
+from mllm.config import arguments
+from mllm.config.files import plain, read_file, write_file
+from mllm.config.options import assign
+from mllm.errors import ConfigError, nearest
+
+SECTIONS = {
+    "training_args": "any argument of transformers' Seq2SeqTrainingArguments",
+    "model_args": "the model: type, and the arguments of that type",
+    "data_args": "the data, the collator, generation and the metrics",
+    "custom_imports": "dict(imports=[...]): modules to import, so that what they register is found",
+}
+DATA_ARGS = {
+    "train": "the dataset to train on",
+    "validation": "the dataset of do_eval",
+    "test": "the dataset of do_predict",
+    "multitest": "{name: dict(cfg=dataset, compute_metric=metric)}: datasets that do_predict takes in turn",
+    "compute_metric": "the metric of validation and test",
+    "collator_kwargs": "arguments of the collator",
+    "gen_kwargs": "arguments of generate()",
+    "max_length": "tokens that a training sample has at most",
+}
+
+_USAGE = "%(prog)s CONFIG.py [--cfg-options KEY=VALUE ...] [--FLAG [VALUE] ...]"
+_ABOUT = f"""\
+what a run is made of, the later winning:
+  _base_            config files that CONFIG.py builds on
+  CONFIG.py         a Python file with the sections
+{chr(10).join(f"                      {name:15} {about}" for name, about in SECTIONS.items())}
+                    data_args holds
+{chr(10).join(f"                      {name:15} {about}" for name, about in DATA_ARGS.items())}
+  --cfg-options     changes to single values: data_args.train.type=X  model_args.sizes.0=336  training_args.seed=1
+                    a text with commas, spaces in a list, or digits that are a text take quotes: key='"a, b"'
+  --FLAG            any argument of Seq2SeqTrainingArguments, listed below
+
+paths are relative to the working directory, also those in CONFIG.py"""
+
+
+def load(argv: Sequence[str]) -> tuple[Config, Seq2SeqTrainingArguments]:
+    """`CONFIG.py [--cfg-options a.b=c ...] [--any_training_argument value ...]`, without the program's name.
+
+    The config always holds the sections training_args (what file, options and flags gave, over `DEFAULTS`),
+    model_args and data_args. `--help` prints and exits.
+
+    Raises:
+        ConfigError: anything a user can mend; says where, and names the nearest known name.
+    """
+    parser = arguments.FlagParser(usage=_USAGE, description=_ABOUT)
+    parser.add_argument("config", metavar="CONFIG.py", help="the config file")
+    parser.add_argument(
+        "--cfg-options", "--cfg_options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="see above"
+    )
+    parsed, unknown = parser.parse_known_args(list(argv))
+    for word in unknown:
+        if word.startswith("-"):
+            flag = word.lstrip("-").partition("=")[0].replace("-", "_")
+            raise ConfigError(f"command line: unknown flag {word.partition('=')[0]}; {arguments.hint(flag)}")
+    if unknown:
+        raise ConfigError(f"command line: cannot place {' '.join(unknown)}; expected one config file, then flags")
+    cfg = read(parsed.config, options=parsed.cfg_options, flags=arguments.given(vars(parsed)))
+    return cfg, arguments.build(cfg["training_args"])
+
+
+def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Config:
+    """The merged and checked config. Unlike `load`, it touches no device and joins no process group.
+
+    Args:
+        options: `key=value` texts.
+        flags: training arguments that win over everything else.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    cfg: dict[str, Any] = {"training_args": {}, "model_args": {}, "data_args": {}, **read_file(path)}
+    for option in options:
+        cfg = assign(cfg, option)
+    cfg = plain(cfg, str(path))
+    _check(cfg, path)
+    defaults = {**arguments.DEFAULTS, "output_dir": f"outputs/{Path(path).stem}"}
+    cfg["training_args"] = {**plain(defaults, "DEFAULTS"), **cfg["training_args"], **(flags or {})}
+    arguments.check(cfg["training_args"])
+    _import(cfg.get("custom_imports", {}))
+    return Config(cfg, filename=str(path), format_python_code=False)
+
+
+def dump(cfg: Config, training_args: Seq2SeqTrainingArguments, folder: str | Path) -> Path | None:
+    """Write the config as `folder/config.py`, a config file that gives an equal config when it is read.
+
+    Of all processes of a run only the one that saves writes; the others return None. Tokens are left out.
+    """
+    if not training_args.should_save:
+        return None
+    names = plain(cfg.to_dict(), "config")
+    for secret in arguments.SECRETS:
+        names["training_args"].pop(secret, None)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.py"
+    write_file(names, path, header=f"What ran, merged from {cfg.filename or 'code'} and the command line.")
+    return path
+
+
+def _check(cfg: Mapping[str, Any], path: str | Path) -> None:
+    for name, section in cfg.items():
+        if name not in SECTIONS:
+            raise ConfigError(f"{path}: unknown name {name!r}; {nearest(name, SECTIONS)} A constant is UPPERCASE.")
+        if not isinstance(section, dict):
+            raise ConfigError(f"{path}: {name}: expected a dict, found {section!r}")
+    for name in cfg["data_args"]:
+        if name not in DATA_ARGS:
+            raise ConfigError(f"{path}: data_args: unknown name {name!r}; {nearest(str(name), DATA_ARGS)}")
+    for name in cfg.get("custom_imports", {}):
+        if name not in ("imports", "allow_failed_imports"):
+            raise ConfigError(f"{path}: custom_imports: unknown name {name!r}; known: imports, allow_failed_imports")
+
+
+def _import(custom_imports: Mapping[str, Any]) -> None:
+    """Import the modules; those of the working directory are found too, as with `python -m`."""
+    imports = custom_imports.get("imports") or []
+    for name in [imports] if isinstance(imports, str) else imports:
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            if not custom_imports.get("allow_failed_imports", False):
+                raise ConfigError(f"custom_imports: cannot import '{name}': {error}") from error
+            warnings.warn(f"custom_imports: '{name}' was not imported: {error}", stacklevel=2)

@@ -1,0 +1,67 @@
+"""`--cfg-options a.b=c`: single values changed on the command line."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import ConfigDict, DictAction
+
+from mllm.errors import ConfigError
+
+
+def assign(cfg: Mapping[str, Any], option: str) -> dict[str, Any]:
+    """`cfg` with `a.b.0.c=value` carried out: a number picks from a list, a missing dict is made on the way.
+
+    A dict is merged into a dict, unless it holds `_delete_=True`; everything else replaces what was there.
+
+    Raises:
+        ConfigError: no `=`, an index beyond the list, or a step into something that is neither dict nor list.
+    """
+    path, equals, text = option.partition("=")
+    if not equals or not all(path.split(".")):
+        raise ConfigError(f"--cfg-options {option}: expected key=value, for example training_args.seed=1")
+    return _assign(cfg, path.split("."), value(text), path, ())
+
+
+def value(text: str) -> Any:
+    """A Python literal, else mmengine's short form: `true`, `None`, `1e-5`, `a,b`, `[a,b]`, `(1,[x,y])`, bare text.
+
+    In the short form a comma makes a list and the spaces inside lists are lost: put quotes around such a text,
+    `key='"one, two"'`.
+
+    Raises:
+        ConfigError: brackets that do not match.
+    """
+    if text.lstrip().startswith(("'", '"', "[", "(", "{")):
+        try:
+            return ast.literal_eval(text.strip())
+        except (SyntaxError, ValueError):
+            pass  # the short form, such as [a,b], or a text that merely begins so
+    if "," in text or (text[:1], text[-1:]) in (("[", "]"), ("(", ")")):
+        try:
+            return DictAction._parse_iterable(text)
+        except AssertionError as error:
+            raise ConfigError(f"--cfg-options: {error}; put quotes around a text that holds commas") from error
+    return DictAction._parse_int_float_bool(text)
+
+
+def _assign(node: Any, keys: list[str], new: Any, path: str, done: tuple[str, ...]) -> Any:
+    if not keys:
+        if not isinstance(node, Mapping) or not isinstance(new, Mapping):
+            return new
+        merged = ConfigDict(node)
+        merged.merge(dict(new))
+        return merged.to_dict()
+    key, *rest = keys
+    here = ".".join(done)
+    if isinstance(node, (list, tuple)):
+        if not key.isdecimal() or int(key) >= len(node):
+            raise ConfigError(f"--cfg-options {path}: '{here}' is a list of {len(node)}, it has no {key!r}")
+        members = list(node)
+        members[int(key)] = _assign(members[int(key)], rest, new, path, (*done, key))
+        return tuple(members) if isinstance(node, tuple) else members
+    if node is not None and not isinstance(node, Mapping):
+        raise ConfigError(f"--cfg-options {path}: '{here}' is {node!r}, neither a dict nor a list")
+    return {**(node or {}), key: _assign((node or {}).get(key), rest, new, path, (*done, key))}

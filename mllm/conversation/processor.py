@@ -1,0 +1,212 @@
+"""Item -> Example (`encode`) and token ids -> Prediction (`decode`): the one place where both directions meet.
+
+Training, evaluation, prediction and serving share one Processor, so coordinates cannot disagree between them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from mllm.conversation.pixels import PixelTransform
+from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint
+from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
+from mllm.errors import DataError, ModelError
+from mllm.geometry import Placement
+from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Failure, ImageSlots, Item, Point, Prediction, Turn
+
+PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS})")
+
+
+class Processor:
+    """Writes an item the way a model reads it, and reads back what the model wrote.
+
+    `max_length` bounds the tokens of a training row: answers are cut and counted, pictures never; prompts are kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template,
+        codec: RegionCodec,
+        transform: PixelTransform,
+        slots: ImageSlots,
+        max_length: int | None = None,
+    ) -> None:
+        if not tokenizer.is_fast:
+            raise ModelError("the tokenizer must be a fast one: labels follow from the offsets of its tokens")
+        self.tokenizer = tokenizer
+        self.template = template
+        self.codec = codec
+        self.transform = transform
+        self.slots = slots
+        self.max_length = max_length
+        self.image_token_id = self._token_id(slots.token)
+        self._opening_ids = [self._token_id(slots.start)] if slots.start else []
+        self._closing_ids = [self._token_id(slots.end)] if slots.end else []
+        self.stop = template.end(tokenizer)
+        """The text that ends an answer."""
+
+    def encode(self, item: Item, index: int, *, answer: bool = True) -> Example:
+        """Render, tokenize and place one item; opens its pictures.
+
+        `answer=False` leaves the last `gpt` turn out: a prompt to be continued, without labels.
+
+        Raises:
+            DataError: a box lies wholly outside what the model sees, or `max_length` would cut a picture.
+        """
+        placements = [self.transform.placement(ref.size) for ref in item.images]
+        turns = item.turns if answer else item.prompt
+        said = [Said(turn.role, tuple(self._write(item, turn, placements))) for turn in turns]
+        pieces = self.template.render(said, self.tokenizer)
+        ids, labels = self._fill_slots(item, *tokenize(pieces, self.tokenizer))
+        labels[0] = IGNORE  # nothing comes before it that could predict it
+        cut = 0
+        if answer and self.max_length is not None and len(ids) > self.max_length:
+            if self.image_token_id in ids[self.max_length :]:
+                raise DataError(f"{item.key}: max_length {self.max_length} would cut the tokens of a picture")
+            cut = sum(label != IGNORE for label in labels[self.max_length :])
+            ids, labels = ids[: self.max_length], labels[: self.max_length]
+        pixels = {ref: self.transform(ref.open()) for ref in dict.fromkeys(item.images)}
+        return Example(
+            key=item.key,
+            index=index,
+            input_ids=torch.tensor(ids),
+            labels=torch.tensor(labels) if answer else None,
+            images=item.images,
+            pixels=tuple(pixels[ref] for ref in item.images),
+            cut_tokens=cut,
+        )
+
+    def decode(self, ids: Sequence[int], item: Item, index: int) -> Prediction:
+        """The answer's text up to its end, with every box and point in pixels of the item's original picture.
+
+        An answer about several pictures is read on the picture that the truth lies on, else on the first.
+        """
+        text = self.tokenizer.decode(self._until_end(ids), skip_special_tokens=False)
+        assert isinstance(text, str)
+        text = text.split(self.stop)[0].strip()
+        truth = item.truth
+        regions = (*truth.boxes, *truth.points)
+        image = regions[0].image if regions else 0
+        if not item.images:
+            return Prediction(key=item.key, index=index, text=text, truth=truth)
+        placement = self.transform.placement(item.images[image].size)
+        readings = self.codec.read(text, self._frame_size(placement))
+        boxes = tuple(self._box(box, placement, image) for reading in readings for box in reading.boxes)
+        points = tuple(self._point(point, placement, image) for reading in readings for point in reading.points)
+        failure = _failure(readings, len(truth.boxes), len(boxes)) or _failure(readings, len(truth.points), len(points))
+        return Prediction(
+            key=item.key, index=index, text=text, boxes=boxes, points=points, failure=failure, truth=truth
+        )
+
+    def _write(self, item: Item, turn: Turn, placements: Sequence[Placement]) -> list[Piece]:
+        """The pieces of a turn: words, picture slots, and regions in the codec's text."""
+        box_groups, point_groups = iter(turn.boxes_seq), iter(turn.points_seq)
+        pieces: list[Piece] = []
+        for part in PLACEHOLDER.split(turn.text):
+            if part == BOXES:
+                boxes = [item.boxes[i] for i in next(box_groups)]
+                units = [self._unit_box(item, box, placements[box.image]) for box in boxes]
+                pieces.append(Piece(self.codec.write_boxes(units, self._frame_size(placements[boxes[0].image]))))
+            elif part == POINTS:
+                points = [item.points[i] for i in next(point_groups)]
+                spots = [self._unit_point(item, point, placements[point.image]) for point in points]
+                pieces.append(Piece(self.codec.write_points(spots, self._frame_size(placements[points[0].image]))))
+            elif part == IMAGE:
+                pieces.append(Piece(IMAGE))
+            elif part:
+                pieces.append(Piece(part, literal=True))
+        return pieces
+
+    def _unit_box(self, item: Item, box: Box, placement: Placement) -> UnitBox:
+        x1, y1 = self._to_unit(box.x1, box.y1, placement)
+        x2, y2 = self._to_unit(box.x2, box.y2, placement)
+        if x2 < 0 or y2 < 0 or x1 > 1 or y1 > 1:
+            raise DataError(f"{item.key}: box {box.xyxy} lies outside what the model sees of its picture")
+        return _clamp(x1), _clamp(y1), _clamp(x2), _clamp(y2)
+
+    def _unit_point(self, item: Item, point: Point, placement: Placement) -> UnitPoint:
+        x, y = self._to_unit(point.x, point.y, placement)
+        if not (0 <= x <= 1 and 0 <= y <= 1):
+            raise DataError(f"{item.key}: point {point.xy} lies outside what the model sees of its picture")
+        return x, y
+
+    def _to_unit(self, x: float, y: float, placement: Placement) -> tuple[float, float]:
+        if self.codec.frame == "canvas":
+            return placement.to_unit(x, y)
+        return x / placement.source[0], y / placement.source[1]
+
+    def _from_unit(self, u: float, v: float, placement: Placement) -> tuple[float, float]:
+        if self.codec.frame == "canvas":
+            return placement.from_unit(u, v)
+        return u * placement.source[0], v * placement.source[1]
+
+    def _frame_size(self, placement: Placement) -> tuple[int, int]:
+        return placement.canvas if self.codec.frame == "canvas" else placement.source
+
+    def _box(self, box: UnitBox, placement: Placement, image: int) -> Box:
+        x1, y1 = self._from_unit(box[0], box[1], placement)
+        x2, y2 = self._from_unit(box[2], box[3], placement)
+        return Box(x1=x1, y1=y1, x2=x2, y2=y2, image=image)
+
+    def _point(self, point: UnitPoint, placement: Placement, image: int) -> Point:
+        x, y = self._from_unit(*point, placement)
+        return Point(x=x, y=y, image=image)
+
+    def _fill_slots(self, item: Item, ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
+        """Repeat each picture's token as often as the model has features for it."""
+        filled_ids: list[int] = []
+        filled_labels: list[int] = []
+        refs = iter(item.images)
+        slots = 0
+        for token, label in zip(ids, labels, strict=True):
+            if token != self.image_token_id:
+                filled_ids.append(token)
+                filled_labels.append(label)
+                continue
+            slots += 1
+            ref = next(refs, None)
+            if ref is None:
+                break
+            count = self.slots.count(*self.transform.placement(ref.size).canvas)
+            slot = [*self._opening_ids, *[self.image_token_id] * count, *self._closing_ids]
+            filled_ids += slot
+            filled_labels += [IGNORE] * len(slot)
+        if slots != len(item.images):
+            raise ModelError(f"{item.key}: the template renders {slots} {IMAGE} for {len(item.images)} picture(s)")
+        return filled_ids, filled_labels
+
+    def _until_end(self, ids: Sequence[int]) -> list[int]:
+        ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        kept: list[int] = []
+        for token in ids:
+            if int(token) in ends:
+                break
+            kept.append(int(token))
+        return kept
+
+    def _token_id(self, token: str) -> int:
+        number = self.tokenizer.get_vocab().get(token)
+        if number is None:
+            raise ModelError(f"the tokenizer has no token {token!r}")
+        return number
+
+
+def _clamp(value: float) -> float:
+    return min(1.0, max(0.0, value))
+
+
+def _failure(readings: Sequence[Reading], expected: int, found: int) -> Failure | None:
+    if expected == 0:
+        return None
+    failures = [reading.failure for reading in readings if reading.failure]
+    if failures:
+        return failures[0]
+    if not readings:
+        return "none"
+    return None if found == expected else "wrong_count"

@@ -1,0 +1,69 @@
+"""What every region codec offers: boxes and points as text a model can write, and read back from what it wrote.
+
+Codecs live in `regions/`, one file each. They see unit coordinates (fractions of their frame) and never a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from mllm.types import Failure
+
+UnitBox = tuple[float, float, float, float]
+"""x1, y1, x2, y2 as fractions of the frame."""
+UnitPoint = tuple[float, float]
+Frame = Literal["canvas", "image"]
+"""What a codec's fractions are of: the picture as the model sees it (padded, resized), or the original picture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One group of regions found in a text, or why it could not be read."""
+
+    boxes: tuple[UnitBox, ...] = ()
+    points: tuple[UnitPoint, ...] = ()
+    failure: Failure | None = None
+
+
+class RegionCodec(Protocol):
+    """Writes groups of regions as text and reads them from free text; `read(write(x))` is x within `error`."""
+
+    @property
+    def frame(self) -> Frame: ...
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Tokens that the vocabulary must hold."""
+        ...
+
+    @property
+    def error(self) -> float:
+        """Largest distance between a coordinate and its reading, as a fraction of the frame."""
+        ...
+
+    def write_boxes(self, boxes: Sequence[UnitBox], size: tuple[int, int]) -> str:
+        """The text of one group; coordinates are in [0, 1]; `size` is the frame's (width, height) in pixels."""
+        ...
+
+    def write_points(self, points: Sequence[UnitPoint], size: tuple[int, int]) -> str: ...
+
+    def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
+        """Every group in the text, in order; an unreadable one is a Reading with a failure."""
+        ...
+
+
+def reading(rows: Sequence[Sequence[float]]) -> Reading:
+    """Check one group of coordinate rows: all boxes (four numbers) or all points (two)."""
+    widths = {len(row) for row in rows}
+    if widths not in ({4}, {2}):
+        return Reading(failure="wrong_count")
+    if not all(0.0 <= value <= 1.0 for row in rows for value in row):
+        return Reading(failure="out_of_range")
+    if widths == {2}:
+        return Reading(points=tuple((row[0], row[1]) for row in rows))
+    boxes = tuple((row[0], row[1], row[2], row[3]) for row in rows)
+    if any(x1 > x2 or y1 > y2 for x1, y1, x2, y2 in boxes):
+        return Reading(failure="inverted")
+    return Reading(boxes=boxes)

@@ -1,0 +1,37 @@
+"""`{system}\\n\\n### Human: {question}\\n### Assistant: {answer}\\n### ...`: the first LLaVA checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from mllm.conversation.rendering import Piece, Said, answer, opening
+from mllm.registry import TEMPLATES
+
+SYSTEM = (
+    "A chat between a curious human and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+)
+
+
+@TEMPLATES.register_module("llava_v0")
+class LlavaV0:
+    """An answer ends in a line of `###`, which is supervised; every human turn is not (the original leaks two tokens).
+
+    Source: LLaVA's conversation `llava_v0` as it is written in training.
+    """
+
+    tokens: tuple[str, ...] = ()
+
+    def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        return "\n###"
+
+    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+        pieces = [*opening(tokenizer), Piece(f"{SYSTEM}\n\n###")]
+        for turn in turns:
+            if turn.role == "human":
+                pieces += [Piece(" Human: "), *turn.pieces, Piece("\n### Assistant:")]
+            else:
+                pieces += answer(turn, before=" ", end=self.end(tokenizer))
+        return pieces

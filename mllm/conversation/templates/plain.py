@@ -1,0 +1,30 @@
+"""`<image>{answer}\\n`: picture and caption, nothing else: LLaVA's first stage, which aligns the connector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from mllm.conversation.rendering import Piece, Said, answer, opening
+from mllm.registry import TEMPLATES
+from mllm.types import IMAGE
+
+
+@TEMPLATES.register_module("plain")
+class Plain:
+    """Of a human turn only the pictures are kept. Source: LLaVA's conversation `plain`."""
+
+    tokens: tuple[str, ...] = ()
+
+    def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        return "\n"
+
+    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+        pieces = opening(tokenizer)
+        for turn in turns:
+            if turn.role == "human":
+                pieces += [piece for piece in turn.pieces if piece.text == IMAGE and not piece.literal]
+            else:
+                pieces += answer(turn, end=self.end(tokenizer))
+        return pieces

@@ -1,0 +1,37 @@
+"""`{system} USER: {question} ASSISTANT: {answer}</s>USER: ...`: Vicuna v1, LLaVA v1 and v1.5, Shikra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from mllm.conversation.rendering import Piece, Said, answer, opening
+from mllm.registry import TEMPLATES
+
+SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+
+
+@TEMPLATES.register_module("vicuna_v1")
+class VicunaV1:
+    """Source: FastChat's `vicuna_v1.1` conversation, used by LLaVA as `v1`. `system=""` leaves the preamble out."""
+
+    tokens: tuple[str, ...] = ()
+
+    def __init__(self, *, system: str = SYSTEM) -> None:
+        self.system = system
+
+    def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        return str(tokenizer.eos_token)
+
+    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+        pieces = [*opening(tokenizer), Piece(f"{self.system} " if self.system else "")]
+        for turn in turns:
+            if turn.role == "human":
+                pieces += [Piece("USER: "), *turn.pieces, Piece(" ASSISTANT:")]
+            else:
+                pieces += answer(turn, before=" ", end=self.end(tokenizer))
+        return pieces

@@ -1,0 +1,116 @@
+"""The base of datasets: a file of annotation lines -> Items, the same for every worker, rank and run.
+
+A dataset of your own is one method:
+
+    @DATASETS.register_module()
+    class Birds(LineDataset):
+        def record(self, line, rng):
+            return {
+                "image": line["file"],
+                "target": {"boxes": [line["box"]]},
+                "conversations": [
+                    {"from": "human", "value": "<image>\nWhere is the bird?"},
+                    {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]},
+                ],
+            }
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
+
+from mllm.dataset.lines import Lines
+from mllm.errors import DataError
+from mllm.types import Item
+
+T = TypeVar("T")
+
+_KINDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object", int: "a whole number"}
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """What training and evaluation read. `set_epoch(None)`, the state at first, is evaluation: nothing is drawn."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Item: ...
+
+    def set_epoch(self, epoch: int | None) -> None: ...
+
+
+class LineDataset:
+    """One Item per record of an annotation file; override `record`.
+
+    `image_folder` stands before the relative picture paths of the lines. What is drawn follows from `seed`, the epoch
+    and the index.
+    """
+
+    def __init__(self, *, filename: str, image_folder: str | None = None, seed: int = 0) -> None:
+        self.lines = Lines(filename)
+        self.image_folder = image_folder
+        self.seed = seed
+        self.epoch: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, index: int) -> Item:
+        """The Item of a record; its key says where the record is, `file.jsonl:12`.
+
+        Raises:
+            DataError: names file, line and field.
+        """
+        line = self.lines[index]
+        where = self.lines.where(index)
+        rng = None if self.epoch is None else seeded(self.seed, self.epoch, index)
+        try:
+            record = self.record(line, rng)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        except KeyError as error:
+            missing = error.args[0] if error.args else None
+            if not isinstance(missing, str) or missing in line:
+                raise
+            raise DataError(f"{where}: {missing}: {_nothing(line)}") from error
+        return Item.from_dict(record, key=where, folder=self.image_folder)
+
+    def set_epoch(self, epoch: int | None) -> None:
+        self.epoch = epoch
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        """One annotation record as the public plain dict that `Item.from_dict` describes.
+
+        `rng` is the only source of chance; None in evaluation, when the answer must be the same every time.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no record()")
+
+
+def seeded(seed: int, epoch: int | None, index: int) -> random.Random:
+    """A generator that is the same in every process: seeding with a text does not depend on Python's own hashing."""
+    return random.Random(f"{seed} {epoch} {index}")
+
+
+@overload
+def field(line: Mapping[str, Any], name: str, kind: type[list[Any]]) -> list[Any]: ...
+@overload
+def field(line: Mapping[str, Any], name: str, kind: type[T]) -> T: ...
+def field(line: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
+    """`line[name]`, which must be a `kind`.
+
+    Raises:
+        DataError: names the field, what was expected and what was found.
+    """
+    if name not in line:
+        raise DataError(f"{name}: expected {_KINDS.get(kind, kind.__name__)}, {_nothing(line)}")
+    value = line[name]
+    if not isinstance(value, kind):
+        found = f"{type(value).__name__} {str(value)[:60]!r}"
+        raise DataError(f"{name}: expected {_KINDS.get(kind, kind.__name__)}, found {found}")
+    return value
+
+
+def _nothing(line: Mapping[str, Any]) -> str:
+    return f"found nothing (the record has {', '.join(map(str, line)) or 'no fields'})"

@@ -1,0 +1,90 @@
+"""Captions of whole pictures: plain, or with a box after each phrase."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from mllm.dataset.base import LineDataset, field
+from mllm.dataset.questions import Questions, plain
+from mllm.errors import ConfigError, DataError
+from mllm.registry import DATASETS
+from mllm.types import BOXES
+
+PHRASE_START, PHRASE_END = "<ph_st>", "<ph_ed>"
+
+
+@DATASETS.register_module()
+class Caption(LineDataset):
+    """Lines: `{img_path, caption}`; `caption` is a text, or a list of texts by different people.
+
+    Of several captions training draws one; evaluation takes the first as the answer, and all as the truth.
+    `questions` is a pool with `<image>`.
+    """
+
+    def __init__(self, *, filename: str, questions: str, image_folder: str | None = None, seed: int = 0) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+        self.questions = Questions(questions)
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        captions = _captions(line)
+        return {
+            "image": field(line, "img_path", str),
+            "conversations": [
+                {"from": "human", "value": self.questions.draw(rng)},
+                {"from": "gpt", "value": captions[0] if rng is None else rng.choice(captions)},
+            ],
+            "truth": {"texts": captions},
+        }
+
+
+@DATASETS.register_module()
+class GroundedCaption(LineDataset):
+    """Captions whose phrases have boxes, as in Flickr30k Entities.
+
+    Lines: `{image_id, sentence, boxes, boxes_seq}`; in the sentence `<ph_st>a phrase<ph_ed>`, in boxes_seq the indices
+    into boxes of each phrase. The answer is the sentence with `<boxes>` in place of each `<ph_ed>`.
+    `image_name` makes the file name from the `image_id` in place of its `{}`; `questions` is a pool with `<image>`.
+    """
+
+    def __init__(
+        self,
+        *,
+        filename: str,
+        questions: str,
+        image_folder: str | None = None,
+        image_name: str = "{}.jpg",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+        if image_name.count("{}") != 1:
+            raise ConfigError(f"GroundedCaption: image_name: expected {{}} once, found {image_name!r}")
+        self.questions = Questions(questions)
+        self.image_name = image_name
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        sentence = plain(field(line, "sentence", str))
+        starts, ends = sentence.count(PHRASE_START), sentence.count(PHRASE_END)
+        groups = field(line, "boxes_seq", list)
+        if not starts == ends == len(groups):
+            raise DataError(
+                f"sentence: {starts} {PHRASE_START}, {ends} {PHRASE_END}, {len(groups)} group(s) in boxes_seq"
+            )
+        answer = sentence.replace(PHRASE_START, "").replace(PHRASE_END, BOXES)
+        return {
+            "image": self.image_name.replace("{}", str(field(line, "image_id", object))),
+            "target": {"boxes": field(line, "boxes", list)},
+            "conversations": [
+                {"from": "human", "value": self.questions.draw(rng)},
+                {"from": "gpt", "value": answer, "boxes_seq": groups},
+            ],
+        }
+
+
+def _captions(line: dict[str, Any]) -> list[str]:
+    if not isinstance(line.get("caption"), list):
+        return [plain(field(line, "caption", str))]
+    captions = field(line, "caption", list)
+    if not captions or not all(isinstance(caption, str) for caption in captions):
+        raise DataError(f"caption: expected a text or a list of texts, found {str(captions)[:60]}")
+    return [plain(caption) for caption in captions]

@@ -1,0 +1,64 @@
+"""Instruction data: conversations as they were written, with a picture or without."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, cast
+
+from mllm.dataset.base import LineDataset, field
+from mllm.dataset.questions import plain
+from mllm.errors import DataError
+from mllm.registry import DATASETS
+from mllm.types import IMAGE
+
+
+@DATASETS.register_module()
+class Instruct(LineDataset):
+    """Conversations in LLaVA's format, taken as they stand.
+
+    Lines: `{image?, conversations: [{from, value}], target?}`. A line without `image` is text only. Where a line has an
+    image and no `<image>`, the picture goes before the first question. An answer before the first question is dropped,
+    as LLaVA does. Lines with a `target`, and `boxes_seq` / `points_seq` in their turns, may point.
+    """
+
+    def __init__(self, *, filename: str, image_folder: str | None = None, seed: int = 0) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        turns = [_turn(number, turn) for number, turn in enumerate(field(line, "conversations", list))]
+        if len(turns) > 1 and turns[0]["from"] == "gpt":
+            turns = turns[1:]
+        image = line.get("image")
+        if image is not None and turns and not any(IMAGE in turn["value"] for turn in turns):
+            turns = [{**turns[0], "value": f"{IMAGE}\n{turns[0]['value']}"}, *turns[1:]]
+        return {"image": image, "conversations": turns, "target": line.get("target")}
+
+
+@DATASETS.register_module()
+class TextOnly(LineDataset):
+    """Instructions without pictures, in Alpaca's format.
+
+    Lines: `{instruction, input?, output}`; the input follows the instruction on a line of its own.
+    """
+
+    def __init__(self, *, filename: str, seed: int = 0) -> None:
+        super().__init__(filename=filename, seed=seed)
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        question = field(line, "instruction", str)
+        if line.get("input"):
+            question = f"{question}\n{field(line, 'input', str)}"
+        return {
+            "conversations": [
+                {"from": "human", "value": plain(question)},
+                {"from": "gpt", "value": plain(field(line, "output", str))},
+            ]
+        }
+
+
+def _turn(number: int, turn: Any) -> dict[str, Any]:
+    if isinstance(turn, dict) and all(isinstance(cast(Any, turn).get(name), str) for name in ("from", "value")):
+        return cast(dict[str, Any], turn)
+    raise DataError(
+        f"conversations[{number}]: expected an object with the texts 'from' and 'value', found {turn!s:.60}"
+    )

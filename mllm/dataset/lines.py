@@ -1,0 +1,170 @@
+"""Random access to the records of an annotation file, without holding the file in memory.
+
+The first use of a file writes where its lines begin to a cache, `$MLLM_CACHE` or `~/.cache/mllm`. The cache may be
+deleted at any time; an entry belongs to one path, size and modification time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mllm.errors import ConfigError, DataError
+
+_CHUNK_BYTES = 4 << 20
+_BOM = b"\xef\xbb\xbf"
+
+
+class Lines:
+    """The records (JSON objects) of an annotation file, read one at a time.
+
+    A `.json` file holds one array of objects, and is written out as lines in the cache at its first use. Any other
+    file holds one object per line: UTF-8, with or without a byte order mark, LF or CRLF, blank lines only at its end.
+
+    Pickled as its path alone. Processes may share one: reading moves no file position.
+
+    Raises:
+        DataError: no such file, or one without records; on access: a line that is not a JSON object.
+        ConfigError: the cache folder cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._is_array = Path(path).suffix.lower() == ".json"
+        try:
+            lines_path = _lines_of_array(path) if self._is_array else Path(path)
+            self._starts = _line_starts(lines_path)
+            self._file = lines_path.open("rb", buffering=0)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        if len(self) == 0:
+            raise DataError(f"{path}: expected at least one record, found none")
+
+    def __reduce__(self) -> tuple[type[Lines], tuple[str]]:
+        return Lines, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.path}: record {index} of {len(self)}")
+        start, end = int(self._starts[index]), int(self._starts[index + 1])
+        line = os.pread(self._file.fileno(), end - start, start)
+        try:
+            record = json.loads(line.decode())
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{self.where(index)}: expected UTF-8, found byte 0x{line[error.start]:02x} in column {error.start + 1}"
+            ) from error
+        except json.JSONDecodeError as error:
+            found = repr(line.decode().strip()[:60]) if line.strip() else "a blank line"
+            raise DataError(
+                f"{self.where(index)}: expected a JSON object, found {found}: {error.msg} in column {error.colno}"
+            ) from error
+        if not isinstance(record, dict):
+            raise DataError(f"{self.where(index)}: expected a JSON object, found {type(record).__name__}")
+        return cast(dict[str, Any], record)
+
+    def where(self, index: int) -> str:
+        """How to find a record: `file.jsonl:12` counts lines from 1, `file.json[11]` entries of the array from 0."""
+        return f"{self.path}[{index}]" if self._is_array else f"{self.path}:{index + 1}"
+
+
+def cache_folder() -> Path:
+    """`$MLLM_CACHE`, or `~/.cache/mllm`; it need not exist yet."""
+    return Path(os.environ.get("MLLM_CACHE") or Path.home() / ".cache" / "mllm")
+
+
+def _cached(source: Path, suffix: str) -> Path:
+    """The name in the cache of what is derived from `source` as it is now."""
+    state = source.stat()
+    key = f"{source.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
+    return cache_folder() / f"{source.stem}.{hashlib.sha256(key.encode()).hexdigest()[:24]}{suffix}"
+
+
+@contextmanager
+def _complete(target: Path) -> Generator[BinaryIO, None, None]:
+    """A file that takes its name once it is complete, so that several processes may make the same one at once.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    name = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        os.replace(name, target)
+    except OSError as error:
+        raise ConfigError(
+            f"{target.parent}: the cache of line positions cannot be written (MLLM_CACHE names another): {error}"
+        ) from error
+    finally:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+
+
+def _line_starts(path: Path) -> NDArray[np.int64]:
+    """int64 [lines + 1]: the byte at which each line starts, then the end of the last; on disk, not in memory."""
+    cached = _cached(path, ".lines.npy")
+    if not cached.exists():
+        with path.open("rb") as source:
+            starts = _scan(source)
+        with _complete(cached) as target:
+            np.save(target, starts)
+    return np.asarray(np.load(cached, mmap_mode="r"))
+
+
+def _scan(source: BinaryIO) -> NDArray[np.int64]:
+    size = os.fstat(source.fileno()).st_size
+    start = len(_BOM) if source.read(len(_BOM)) == _BOM else 0
+    source.seek(0)
+    parts = [np.array([start], np.int64)]
+    offset = 0
+    while chunk := source.read(_CHUNK_BYTES):
+        parts.append(np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")) + (offset + 1))
+        offset += len(chunk)
+    starts = np.concatenate(parts)
+    if starts[-1] < size:  # the last line has no newline
+        starts = np.append(starts, size)
+    lines = len(starts) - 1
+    while lines and not _between(source, int(starts[lines - 1]), int(starts[lines])).strip():
+        lines -= 1  # blank lines at the end
+    return starts[: lines + 1]
+
+
+def _between(source: BinaryIO, start: int, end: int) -> bytes:
+    return os.pread(source.fileno(), end - start, start)
+
+
+def _lines_of_array(path: str) -> Path:
+    """The cached file that holds each entry of a JSON array on a line of its own."""
+    cached = _cached(Path(path), ".jsonl")
+    if cached.exists():
+        return cached
+    with open(path, encoding="utf-8-sig") as source:
+        try:
+            records: Any = json.load(source)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: expected UTF-8: {error}") from error
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{path}:{error.lineno}: expected one JSON array (a file of lines is named .jsonl): {error.msg}"
+            ) from error
+    if not isinstance(records, list):
+        raise DataError(f"{path}: expected a JSON array, found {type(records).__name__}")
+    with _complete(cached) as target:
+        for record in cast(list[Any], records):
+            target.write(json.dumps(record).encode() + b"\n")
+    return cached

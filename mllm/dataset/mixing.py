@@ -1,0 +1,94 @@
+"""Datasets made of datasets: one after another, or a part of one."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from mllm.dataset.base import Dataset
+from mllm.errors import ConfigError
+from mllm.registry import DATASETS
+from mllm.types import Item
+
+
+@DATASETS.register_module()
+class ConcatDataset:
+    """Datasets one after another. `datasets` are configs, or datasets already built."""
+
+    def __init__(self, *, datasets: Sequence[Mapping[str, Any] | Dataset]) -> None:
+        if not datasets:
+            raise ConfigError("ConcatDataset: datasets: expected at least one, found none")
+        self.datasets = [built(dataset) for dataset in datasets]
+        self._ends = list(accumulate(map(len, self.datasets)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Item:
+        _check_index(self, index)
+        number = bisect_right(self._ends, index)
+        return self.datasets[number][index - (self._ends[number - 1] if number else 0)]
+
+    def set_epoch(self, epoch: int | None) -> None:
+        for dataset in self.datasets:
+            dataset.set_epoch(epoch)
+
+
+@DATASETS.register_module()
+class Subset:
+    """A part of a dataset: its `first` items, those at `indices`, or a `fraction` drawn by `seed`, once for all epochs.
+
+    A drawn fraction is rounded to the nearest count, at least 1, and keeps the order of the dataset.
+
+    Raises:
+        ConfigError: not exactly one of the three is given, or it does not fit the dataset.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset: Mapping[str, Any] | Dataset,
+        first: int | None = None,
+        indices: Sequence[int] | None = None,
+        fraction: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.dataset = built(dataset)
+        total = len(self.dataset)
+        if (first is not None) + (indices is not None) + (fraction is not None) != 1:
+            raise ConfigError("Subset: expected exactly one of first, indices, fraction")
+        if first is not None:
+            if not 1 <= first <= total:
+                raise ConfigError(f"Subset: first: expected 1 to {total}, found {first}")
+            self.indices: Sequence[int] = range(first)
+        elif indices is not None:
+            if not indices or not all(0 <= index < total for index in indices):
+                raise ConfigError(f"Subset: indices: expected some from 0 to {total - 1}, found {list(indices)[:8]}")
+            self.indices = tuple(indices)
+        elif fraction is not None:
+            if not 0 < fraction <= 1:
+                raise ConfigError(f"Subset: fraction: expected more than 0 and at most 1, found {fraction}")
+            self.indices = sorted(random.Random(seed).sample(range(total), max(1, round(fraction * total))))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Item:
+        _check_index(self, index)
+        return self.dataset[self.indices[index]]
+
+    def set_epoch(self, epoch: int | None) -> None:
+        self.dataset.set_epoch(epoch)
+
+
+def built(dataset: Mapping[str, Any] | Dataset) -> Dataset:
+    """The dataset of a config; one that is already built stays as it is."""
+    return DATASETS.make(dataset) if isinstance(dataset, Mapping) else dataset
+
+
+def _check_index(dataset: Dataset, index: int) -> None:
+    if not 0 <= index < len(dataset):
+        raise IndexError(f"{type(dataset).__name__}: item {index} of {len(dataset)}")

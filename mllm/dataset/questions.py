@@ -1,0 +1,98 @@
+"""Question templates: pools of wordings, and safe filling with text that users wrote."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from mllm.errors import ConfigError, DataError
+from mllm.types import BOXES, IMAGE, POINTS
+
+EXPR, OBJS, QUESTION = "<expr>", "<objs>", "<question>"
+"""In templates: a referring expression or noun phrase, the regions asked about, a ready question."""
+
+_IN_TEMPLATES = (IMAGE, EXPR, OBJS, QUESTION)
+_RESERVED = (IMAGE, BOXES, POINTS)
+
+
+class Questions:
+    """A pool of question templates: a JSON list of texts, each with every one of `placeholders` exactly once.
+
+    Raises:
+        ConfigError: no such file, not a list of texts, or an entry whose placeholders are not those declared.
+    """
+
+    def __init__(self, path: str, placeholders: Sequence[str] = (IMAGE,)) -> None:
+        self.path = path
+        self.templates = _read(path)
+        for number, template in enumerate(self.templates):
+            for placeholder in (*_IN_TEMPLATES, BOXES, POINTS):
+                expected, found = int(placeholder in placeholders), template.count(placeholder)
+                if found != expected:
+                    raise ConfigError(
+                        f"{path}: entry {number}: expected {placeholder} {_times(expected)}, found {_times(found)}"
+                    )
+
+    def __len__(self) -> int:
+        return len(self.templates)
+
+    def draw(self, rng: random.Random | None) -> str:
+        """One template; the first where `rng` is None (evaluation)."""
+        return self.templates[0] if rng is None else rng.choice(self.templates)
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """Put each value in place of its placeholder. Values are never read again, whatever signs they hold.
+
+    Raises:
+        DataError: a value holds a reserved placeholder.
+    """
+    for value in values.values():
+        plain(value)
+    if not values:
+        return template
+    return re.sub("|".join(map(re.escape, values)), lambda match: values[match[0]], template)
+
+
+def plain(text: str) -> str:
+    """`text` as it is.
+
+    Raises:
+        DataError: it holds `<image>`, `<boxes>` or `<points>`, which would be taken for a picture or a region.
+    """
+    for placeholder in _RESERVED:
+        if placeholder in text:
+            raise DataError(f"expected a text without the reserved {placeholder}, found {text[:60]!r}")
+    return text
+
+
+def without_image(text: str) -> str:
+    """The question as a later turn about the same picture: `<image>` is dropped with its line, or put into words."""
+    lines = [line for line in text.split("\n") if line.strip() != IMAGE]
+    return "\n".join(lines).replace(IMAGE, "the image")
+
+
+def _times(count: int) -> str:
+    return ("nowhere", "once")[count] if count < 2 else f"{count} times"
+
+
+def _read(path: str) -> list[str]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        templates = json.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: question pool cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected UTF-8: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}:{error.lineno}: expected a JSON list of texts: {error.msg}") from error
+    if not isinstance(templates, list) or not templates:
+        raise ConfigError(f"{path}: expected a list of at least one text, found {text.strip()[:60]!r}")
+    for number, template in enumerate(cast(list[Any], templates)):
+        if not isinstance(template, str):
+            raise ConfigError(f"{path}: entry {number}: expected a text, found {type(template).__name__}")
+    return cast(list[str], templates)

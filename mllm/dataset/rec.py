@@ -1,0 +1,70 @@
+"""Referring expressions: from words to a box (REC), and from a box to words (REG)."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from mllm.dataset.base import LineDataset, field
+from mllm.dataset.questions import EXPR, OBJS, Questions, fill, plain
+from mllm.errors import ConfigError
+from mllm.registry import DATASETS
+from mllm.types import BOXES, IMAGE
+
+
+@DATASETS.register_module()
+class REC(LineDataset):
+    """Referring expression comprehension: which box does an expression mean?
+
+    Lines: `{img_path, expression, bbox}`, bbox [x1, y1, x2, y2] in pixels. `questions` is a pool with `<image>` and
+    `<expr>`; `answer` is the text of every answer and holds `<boxes>` once.
+    """
+
+    def __init__(
+        self,
+        *,
+        filename: str,
+        questions: str,
+        image_folder: str | None = None,
+        answer: str = "Answer: <boxes> .",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+        if answer.count(BOXES) != 1:
+            raise ConfigError(f"REC: answer: expected {BOXES} once, found {answer!r}")
+        self.questions = Questions(questions, (IMAGE, EXPR))
+        self.answer = answer
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        question = fill(self.questions.draw(rng), {EXPR: field(line, "expression", str)})
+        return {
+            "image": field(line, "img_path", str),
+            "target": {"boxes": [field(line, "bbox", list)]},
+            "conversations": [
+                {"from": "human", "value": question},
+                {"from": "gpt", "value": self.answer, "boxes_seq": [[0]]},
+            ],
+        }
+
+
+@DATASETS.register_module()
+class REG(LineDataset):
+    """Referring expression generation, or the caption of a region: what is in a box?
+
+    Lines as for REC. `questions` is a pool with `<image>` and `<objs>`; the answer is the expression.
+    """
+
+    def __init__(self, *, filename: str, questions: str, image_folder: str | None = None, seed: int = 0) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+        self.questions = Questions(questions, (IMAGE, OBJS))
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        question = self.questions.draw(rng).replace(OBJS, BOXES)
+        return {
+            "image": field(line, "img_path", str),
+            "target": {"boxes": [field(line, "bbox", list)]},
+            "conversations": [
+                {"from": "human", "value": question, "boxes_seq": [[0]]},
+                {"from": "gpt", "value": plain(field(line, "expression", str))},
+            ],
+        }

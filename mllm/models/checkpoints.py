@@ -1,0 +1,208 @@
+"""LLaVA folders: our own, and those of transformers, which are read and written without loss."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from mllm.errors import ModelError
+from mllm.models.connectors.mlp2x_gelu import Mlp2xGelu
+from mllm.models.llava import Llava, MllmLlavaConfig
+from mllm.models.parts import image_statistics, load_strictly, local_folder
+from mllm.types import IMAGE
+
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "final_logit_softcapping": (None,),
+    "logits_soft_cap": (None,),
+    "logit_scale": (None, 1.0),
+    "logits_scaling": (None, 1.0),
+    "lm_head_multiplier": (None, 1.0),
+}
+"""What language models do to the logits after the head, and transformers' LLaVA leaves out; with the values that do nothing."""
+
+
+def load_llava(folder: str, *, dtype: Any = "auto", attn_implementation: str | None = None) -> Llava:
+    """The model in a local folder, ours or transformers' LLaVA, told apart by its config.json.
+
+    Raises:
+        ModelError: no such folder, another kind of model, or tensors that do not fit it, which are all listed.
+    """
+    path = Path(local_folder("model_name_or_path", folder)) / "config.json"
+    model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    if model_type == MllmLlavaConfig.model_type:
+        return _load_own(folder, dtype, attn_implementation)
+    if model_type == LlavaConfig.model_type:
+        return load_transformers_llava(folder, dtype=dtype, attn_implementation=attn_implementation)
+    raise ModelError(
+        f"{path}: model_type '{model_type}', expected '{MllmLlavaConfig.model_type}' or '{LlavaConfig.model_type}'"
+    )
+
+
+def load_transformers_llava(folder: str, *, dtype: Any = "auto", attn_implementation: str | None = None) -> Llava:
+    """transformers' LLaVA as ours; the weights are taken over, not copied.
+
+    Raises:
+        ModelError: tensors that do not fit, or a variant of LLaVA that is not supported.
+    """
+    source = load_strictly(
+        LlavaForConditionalGeneration, folder, whole=True, dtype=dtype, attn_implementation=attn_implementation
+    )
+    encoder = source.model.vision_tower
+    language_model = _with_head(source.model.language_model, source.lm_head)
+    language_model.generation_config = source.generation_config
+    mean, std = image_statistics(folder, encoder.config)
+    config = compose(
+        encoder,
+        language_model,
+        feature_layer=source.config.vision_feature_layer,
+        keep_cls=source.config.vision_feature_select_strategy == "full",
+        image_token_id=source.config.image_token_id,
+        image_mean=mean,
+        image_std=std,
+    )
+    _check_variant(folder, source.config)
+    model = Llava(config, vision_encoder=encoder, language_model=language_model)
+    if source.config.vision_feature_select_strategy == "default" and model.vision_tower.prefix != 1:
+        raise ModelError(
+            f"{folder}: vision_feature_select_strategy 'default' leaves out one token, "
+            f"but this vision encoder puts {model.vision_tower.prefix} before its patches"
+        )
+    projector = source.model.multi_modal_projector
+    model.connector.layers[0], model.connector.layers[2] = projector.linear_1, projector.linear_2
+    return model.eval()
+
+
+def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, folder: str) -> None:
+    """Write a folder that transformers' LlavaForConditionalGeneration and LlavaProcessor read, to equal logits.
+
+    Raises:
+        ModelError: the model is one that this layout cannot hold.
+    """
+    tower, language_model = model.vision_tower, model.language_model
+    head: nn.Linear = language_model.get_output_embeddings()
+    _check_exportable(model, head)
+    tied = head.weight is language_model.get_input_embeddings().weight
+    tied = tied and hasattr(language_model.base_model, "embed_tokens")  # the name by which transformers' LLaVA ties
+    text_config = copy.deepcopy(language_model.config)
+    text_config.tie_word_embeddings = tied
+    config = LlavaConfig(
+        vision_config=copy.deepcopy(tower.encoder.config),
+        text_config=text_config,
+        image_token_index=model.config.image_token_id,
+        image_seq_length=tower.tokens,
+        vision_feature_layer=tower.feature_layer,
+        vision_feature_select_strategy="full" if tower.keep_cls or tower.prefix == 0 else "default",
+        tie_word_embeddings=tied,
+    )
+    with torch.device("meta"):
+        target: Any = LlavaForConditionalGeneration(config)
+    target.model.vision_tower = tower.encoder
+    target.model.multi_modal_projector.linear_1 = model.connector.layers[0]
+    target.model.multi_modal_projector.linear_2 = model.connector.layers[2]
+    target.model.language_model = language_model.base_model
+    target.lm_head = head if tied else copy.deepcopy(head)
+    target.generation_config = model.generation_config
+    target.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _write_processor(model, config, folder)
+
+
+def compose(encoder: PreTrainedModel, language_model: PreTrainedModel, **rest: Any) -> MllmLlavaConfig:
+    """The config of a model made of these parts; it shares theirs."""
+    parts = {"vision_config": encoder.config, "text_config": language_model.config}
+    # a new composite config resets these choices of its parts, unless it is told them
+    attention = {name: config._attn_implementation for name, config in parts.items()}
+    experts = {name: config._experts_implementation for name, config in parts.items()}
+    return MllmLlavaConfig(attn_implementation=attention, experts_implementation=experts, **parts, **rest)
+
+
+def _load_own(folder: str, dtype: Any, attn_implementation: str | None) -> Llava:
+    model: Llava = load_strictly(Llava, folder, whole=True, dtype=dtype, attn_implementation=attn_implementation)
+    if (Path(folder) / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return model
+
+
+def _with_head(base: PreTrainedModel, head: nn.Module) -> Any:
+    """The causal language model around its own base and head, without storage of its own."""
+    with torch.device("meta"):
+        language_model: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(base.config)](base.config)
+    setattr(language_model, language_model.base_model_prefix, base)
+    language_model.set_output_embeddings(head)
+    left = [name for name, tensor in language_model.state_dict().items() if tensor.is_meta]
+    if left:
+        raise ModelError(f"{type(language_model).__name__} has weights that a LLaVA folder does not hold: {left}")
+    return language_model.eval()
+
+
+def _check_variant(folder: str, config: LlavaConfig) -> None:
+    expected = {"projector_hidden_act": "gelu", "multimodal_projector_bias": True}
+    for name, value in expected.items():
+        if getattr(config, name) != value:
+            raise ModelError(f"{folder}: {name} {getattr(config, name)!r} is not supported, only {value!r}")
+    if not isinstance(config.vision_feature_layer, int):
+        raise ModelError(f"{folder}: features of several layers ({config.vision_feature_layer}) are not supported")
+    _check_logits(config.get_text_config())
+
+
+def _check_exportable(model: Llava, head: nn.Linear) -> None:
+    if not isinstance(model.connector, Mlp2xGelu):
+        raise ModelError(f"transformers' LLaVA holds the connector 'mlp2x_gelu' only, not {model.config.connector}")
+    if not model.vision_tower.keep_cls and model.vision_tower.prefix > 1:
+        raise ModelError(
+            f"transformers' LLaVA leaves out one token before the patches, not {model.vision_tower.prefix}"
+        )
+    if head.bias is not None:
+        raise ModelError("transformers' LLaVA has no bias in its language modelling head")
+    _check_logits(model.language_model.config)
+
+
+def _check_logits(config: PreTrainedConfig) -> None:
+    for name, values in NEUTRAL.items():
+        if getattr(config, name, None) not in values:
+            raise ModelError(
+                f"{config.model_type}: transformers' LLaVA leaves out its {name} ({getattr(config, name)}): "
+                "the logits would differ"
+            )
+
+
+def _write_processor(model: Llava, config: LlavaConfig, folder: str) -> None:
+    side = model.vision_tower.size
+    preprocessor = {
+        "image_processor_type": "CLIPImageProcessor",
+        "processor_class": "LlavaProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": side},
+        "resample": 3,  # bicubic
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(model.config.image_mean),
+        "image_std": list(model.config.image_std),
+    }
+    processor = {
+        "processor_class": "LlavaProcessor",
+        "image_token": IMAGE,
+        "patch_size": model.vision_tower.encoder.config.patch_size,
+        "num_additional_image_tokens": model.vision_tower.prefix,
+        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+    }
+    for name, value in (("preprocessor_config.json", preprocessor), ("processor_config.json", processor)):
+        (Path(folder) / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,297 @@
+"""LLaVA: a picture's features, mapped by a connector, stand in for `<image>` tokens of a causal language model.
+
+Liu et al. 2023, Visual Instruction Tuning. Any vision encoder, connector and language model go together.
+
+Shape suffixes: B rows, T tokens, M distinct pictures, C channels, H height, W width, S picture slots,
+P tokens of a picture, D width of the language model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.configuration_utils import SubConfigSpec
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput
+
+from mllm.errors import ConfigError, ModelError, nearest
+from mllm.models.loss import given, next_token_loss
+from mllm.models.vision import VisionTower
+from mllm.registry import CONNECTORS
+from mllm.types import IMAGE, ImageSlots
+
+Part = Literal["vision_tower", "connector", "language_model"]
+PARTS: tuple[Part, ...] = ("vision_tower", "connector", "language_model")
+
+
+class MllmLlavaConfig(PreTrainedConfig):
+    """What `Llava` is made of. Not called LlavaConfig: transformers' auto classes look configs up by that name."""
+
+    model_type = "mllm_llava"
+    sub_configs_defaults = {  # noqa: RUF012, a class attribute of transformers
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model"),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
+    }
+
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    connector: dict[str, Any] = field(default_factory=lambda: {"type": "mlp2x_gelu"})
+    feature_layer: int = -2
+    keep_cls: bool = False
+    image_token_id: int = 0
+    image_mean: Sequence[float] = (0.5, 0.5, 0.5)
+    image_std: Sequence[float] = (0.5, 0.5, 0.5)
+
+
+@dataclass
+class LlavaOutput(ModelOutput):
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    """[B, T, V]"""
+
+
+class Llava(PreTrainedModel):
+    """`vision_encoder` and `language_model` are taken over where given, else built from the config."""
+
+    config: MllmLlavaConfig
+    config_class = MllmLlavaConfig
+    main_input_name = "input_ids"
+    input_modalities = ["image", "text"]  # noqa: RUF012, a class attribute of transformers
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(
+        self,
+        config: MllmLlavaConfig,
+        *,
+        vision_encoder: PreTrainedModel | None = None,
+        language_model: PreTrainedModel | None = None,
+    ) -> None:
+        super().__init__(config)
+        self.vision_tower = VisionTower(
+            vision_encoder or AutoModel.from_config(config.vision_config),
+            feature_layer=config.feature_layer,
+            keep_cls=config.keep_cls,
+        )
+        self.language_model: Any = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        self.connector: Any = CONNECTORS.make(
+            config.connector,
+            vision_width=self.vision_tower.width,
+            text_width=self.language_model.get_input_embeddings().embedding_dim,
+        )
+        self.frozen: tuple[Part, ...] = ()
+        self.post_init()
+        self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
+        self._no_split_modules = set(self._blocks())
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        return_logits: bool = False,
+        logits_to_keep: int | Tensor = 0,
+    ) -> LlavaOutput:
+        """The loss where there are labels, else the logits.
+
+        Args:
+            input_ids: int64 [B, T].
+            pixels: [M, C, H, W], each distinct picture once; None in a text-only batch.
+            image_index: int64 [S], row of `pixels` of each slot in reading order; None: every picture once, in order.
+            attention_mask: int64 [B, T].
+            position_ids: int64 [B, T]; where rows are packed it starts again at 0 and `attention_mask` stays None.
+            labels: int64 [B, T], -100 where unsupervised; not shifted.
+            num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
+            return_logits: give all logits beside the loss.
+            logits_to_keep: without labels, only that many last positions (0: all), or those of an index.
+
+        Raises:
+            ModelError: the slots in the text are not those that the pictures fill.
+        """
+        text_BTD = self.embed(input_ids, pixels, image_index)
+        if labels is not None:
+            loss, logits = next_token_loss(
+                self.language_model,
+                text_BTD,
+                labels,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                num_items_in_batch=num_items_in_batch,
+                return_logits=return_logits,
+            )
+            return LlavaOutput(loss=loss, logits=logits)
+        output = self.language_model(
+            inputs_embeds=text_BTD,
+            logits_to_keep=logits_to_keep,
+            use_cache=False,
+            **given(attention_mask=attention_mask, position_ids=position_ids),
+        )
+        return LlavaOutput(logits=output.logits)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        **generation_args: Any,
+    ) -> Tensor:
+        """The ids that continue left-padded prompts, int64 [B, new tokens]; arguments as in transformers' generate."""
+        return self.language_model.generate(
+            inputs_embeds=self.embed(input_ids, pixels, image_index),
+            attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+            **generation_args,
+        )
+
+    def embed(self, ids_BT: Tensor, pixels_MCHW: Tensor | None, image_index_S: Tensor | None) -> Tensor:
+        """The embeddings of the text, with the features of each picture in its slots."""
+        text_BTD = self.language_model.get_input_embeddings()(ids_BT)
+        slots_BT = ids_BT == self.config.image_token_id
+        if pixels_MCHW is None:
+            _check_slots(slots_BT, 0, 0)
+            if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+                return text_BTD
+            # a picture of zeros without weight: every rank runs the same modules, whatever its batch holds
+            features_MPD = self.image_features(self._no_picture(ids_BT.device))
+            return text_BTD + (0 * features_MPD).sum().to(text_BTD)
+        features_MPD = self.image_features(pixels_MCHW)
+        features_SPD = features_MPD if image_index_S is None else features_MPD[image_index_S]
+        _check_slots(slots_BT, *features_SPD.shape[:2])
+        return text_BTD.masked_scatter(slots_BT[:, :, None], features_SPD.to(text_BTD))
+
+    def image_features(self, pixels_MCHW: Tensor) -> Tensor:
+        """[M, P, D]"""
+        return self.connector(self.vision_tower(pixels_MCHW))
+
+    def image_slots(self) -> ImageSlots:
+        """What the processor needs to know of pictures."""
+        return ImageSlots(
+            token=IMAGE,
+            count=partial(_constant, self.connector.tokens(self.vision_tower.tokens)),
+            size=self.vision_tower.size,
+            mean=_three(self.config.image_mean),
+            std=_three(self.config.image_std),
+        )
+
+    def freeze(self, parts: Sequence[str]) -> None:
+        """Train all parts but these; a frozen part also drops nothing out.
+
+        Raises:
+            ConfigError: an unknown part.
+        """
+        if isinstance(parts, str):
+            raise ConfigError(f"freeze: expected a list of parts, found the text {parts!r}")
+        for name in parts:
+            if name not in PARTS:
+                raise ConfigError(f"freeze: no part {name!r}; {nearest(name, PARTS)}")
+        self.frozen = tuple(name for name in PARTS if name in parts)
+        for name in PARTS:
+            self.get_submodule(name).requires_grad_(name not in parts)
+        self.vision_tower.freeze_unused()
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Llava:
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        if mode and "language_model" in self.frozen:
+            # gradients still pass through it to the connector, and checkpointing looks at its layers' own flag
+            for module in self.language_model.modules():
+                if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
+                    module.training = True
+        return self
+
+    def enable_input_require_grads(self) -> None:
+        """As in transformers, but a frozen vision encoder stays out of the backward pass."""
+        self.language_model.enable_input_require_grads()
+        if any(parameter.requires_grad for parameter in self.vision_tower.parameters()):
+            self.vision_tower.encoder.enable_input_require_grads()
+
+    def disable_input_require_grads(self) -> None:
+        self.language_model.disable_input_require_grads()
+        self.vision_tower.encoder.disable_input_require_grads()
+
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As in transformers, under the names of `state_dict`: a Trainer resumes by these, without conversion."""
+        arguments.setdefault("save_original_format", False)
+        super().save_pretrained(save_directory, is_main_process, **arguments)
+        if is_main_process:
+            self.generation_config.save_pretrained(save_directory)
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        return self.language_model.generation_config
+
+    @generation_config.setter
+    def generation_config(self, config: GenerationConfig) -> None:
+        self.language_model.generation_config = config
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.language_model.set_output_embeddings(new_embeddings)
+
+    def _blocks(self) -> Iterator[str]:
+        """Names of the classes that are sharded as units; each is there, since accelerate looks for every one."""
+        named: set[str] = set()
+        for model in (self.vision_tower.encoder, self.language_model):
+            named |= set(model._no_split_modules or ())
+        for module in self.modules():
+            name = type(module).__name__
+            if name in named or isinstance(module, GradientCheckpointingLayer):
+                yield name
+
+    def _no_picture(self, device: torch.device) -> Tensor:
+        tower = self.vision_tower
+        return torch.zeros(1, tower.encoder.config.num_channels, tower.size, tower.size, device=device)
+
+
+def _check_slots(slots_BT: Tensor, pictures: int, tokens: int) -> None:
+    found = int(slots_BT.sum())
+    if found != pictures * tokens:
+        raise ModelError(
+            f"{found} {IMAGE} tokens in the text, but {pictures * tokens} features: "
+            f"{pictures} slot(s) of {tokens} tokens each"
+        )
+
+
+def _constant(value: int, width: int, height: int) -> int:
+    return value
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
+
+
+AutoConfig.register(MllmLlavaConfig.model_type, MllmLlavaConfig)
+AutoModel.register(MllmLlavaConfig, Llava)

@@ -1,0 +1,53 @@
+"""The language modelling loss, with the head run only where there is a label.
+
+Shape suffixes: B rows, T tokens, D width, N labelled tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy, pad
+from transformers import PreTrainedModel
+
+IGNORE = -100
+
+
+def next_token_loss(
+    language_model: PreTrainedModel,
+    text_BTD: Tensor,
+    labels_BT: Tensor,
+    *,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    num_items_in_batch: Tensor | int | None = None,
+    return_logits: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Cross entropy of the labels given all tokens before them, and where asked for the logits [B, T, V].
+
+    Summed and divided by `num_items_in_batch`, or else by the number of labelled tokens; 0 where there are none.
+    The language model's own forward makes the logits, so that whatever it does after its head is done (a soft cap in
+    Gemma 2, a scale in Cohere and Granite).
+    """
+    next_BT = pad(labels_BT[:, 1:], (0, 1), value=IGNORE)
+    labelled_BT = next_BT != IGNORE
+    logits = language_model(
+        inputs_embeds=text_BTD,
+        logits_to_keep=0 if return_logits else labelled_BT,
+        use_cache=False,
+        **given(attention_mask=attention_mask, position_ids=position_ids),
+    ).logits
+    # three dimensions: all logits, by return_logits or from a language model that knows no `logits_to_keep`
+    logits_NV = logits[labelled_BT] if logits.dim() == 3 else logits
+    total = cross_entropy(logits_NV.float(), next_BT[labelled_BT].to(logits.device), reduction="sum")
+    if num_items_in_batch is None:
+        loss = total / max(len(logits_NV), 1)
+    elif isinstance(num_items_in_batch, Tensor):
+        loss = total / num_items_in_batch.to(total.device)
+    else:
+        loss = total / num_items_in_batch
+    return loss, logits if return_logits else None
+
+
+def given(**arguments: Tensor | None) -> dict[str, Tensor]:
+    """The arguments that are not None: not every language model takes `position_ids`."""
+    return {name: value for name, value in arguments.items() if value is not None}

@@ -1,0 +1,187 @@
+"""The vision encoder and the language model that a multimodal model is made of: from a local folder, or from a config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
+
+from mllm.errors import ConfigError, ModelError, nearest
+
+Spec = str | Mapping[str, Any]
+"""A local checkpoint folder, or the arguments of a transformers config, `model_type` among them: random weights."""
+Statistics = tuple[Sequence[float], Sequence[float]]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
+FAMILIES: dict[str, Statistics] = {
+    "clip_vision_model": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    "siglip_vision_model": (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
+    "dinov2": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+    "dinov2_with_registers": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+}
+"""Mean and standard deviation of the pixels that a family of vision encoders was trained on."""
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+
+
+def vision_encoder(spec: Spec, *, dtype: Any, attn_implementation: str | None) -> PreTrainedModel:
+    """A vision encoder; of a two-tower model (CLIP, SigLIP) the vision half.
+
+    Raises:
+        ConfigError: unknown `model_type`.
+        ModelError: not a local folder, or one that misses weights.
+    """
+    if isinstance(spec, str):
+        folder = local_folder("vision_tower", spec)
+        config = _vision_half(AutoConfig.from_pretrained(folder, local_files_only=True))
+        return load_strictly(AutoModel, folder, config=config, dtype=dtype, attn_implementation=attn_implementation)
+    config = _vision_half(_config("vision_tower", spec))
+    return AutoModel.from_config(config, **_from_config(dtype, attn_implementation))
+
+
+def causal_lm(
+    spec: Spec, tokenizer: PreTrainedTokenizerBase, *, dtype: Any, attn_implementation: str | None
+) -> PreTrainedModel:
+    """A causal language model; a new one takes vocabulary size and special tokens from the tokenizer.
+
+    Raises:
+        ConfigError: unknown `model_type`.
+        ModelError: not a local folder, or one that misses weights.
+    """
+    if isinstance(spec, str):
+        folder = local_folder("language_model", spec)
+        return load_strictly(AutoModelForCausalLM, folder, dtype=dtype, attn_implementation=attn_implementation)
+    of_tokenizer = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = _config("language_model", {**of_tokenizer, **spec})
+    return AutoModelForCausalLM.from_config(config, **_from_config(dtype, attn_implementation))
+
+
+def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None) -> None:
+    """Give every token of the tokenizer an embedding; new rows start at the mean of the old ones."""
+    if len(tokenizer) > language_model.get_input_embeddings().num_embeddings:
+        language_model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=pad_to_multiple_of)
+
+
+def settle_generation(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Fill in the special tokens that a checkpoint leaves open; drop sampling settings that it does not use."""
+    if config.eos_token_id is None:
+        config.eos_token_id = tokenizer.eos_token_id
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    if not config.do_sample:
+        # some checkpoints hold a temperature without sampling, which transformers refuses to save again
+        for name in SAMPLING:
+            setattr(config, name, None)
+
+
+def image_statistics(folder: str | None, config: PreTrainedConfig) -> Statistics:
+    """Mean and standard deviation of pixels: what the folder's preprocessor says, else those of the encoder's family.
+
+    Raises:
+        ConfigError: neither is known.
+    """
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        path = Path(folder or "") / name
+        if folder and path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            found = found.get("image_processor", found)
+            if "image_mean" in found and "image_std" in found:
+                return found["image_mean"], found["image_std"]
+    if config.model_type not in FAMILIES:
+        raise ConfigError(
+            f"vision_tower: {config.model_type} has no known pixel statistics, give image_mean and image_std"
+        )
+    return FAMILIES[config.model_type]
+
+
+def torch_dtype(name: str | None) -> Any:
+    """What transformers takes for `dtype`; None is float32, in which an optimizer wants its weights.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if name is not None and name not in DTYPES:
+        raise ConfigError(f"dtype {name!r}; {nearest(str(name), DTYPES)}")
+    return DTYPES[name or "float32"]
+
+
+def local_folder(argument: str, path: str) -> str:
+    """`path`, if it is a checkpoint folder on this machine.
+
+    Raises:
+        ModelError: it is not; nothing is looked up on a hub.
+    """
+    if not Path(path).is_dir():
+        raise ModelError(f"{argument}: {path} is not a local folder, and nothing is downloaded")
+    if not (Path(path) / "config.json").is_file():
+        raise ModelError(f"{argument}: {path} holds no config.json")
+    return path
+
+
+def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **arguments: Any) -> Any:
+    """`model_class.from_pretrained`, but no weight may be left at random.
+
+    `whole`: no weight of the folder may be left unread either.
+
+    Raises:
+        ModelError: lists all tensors that are missing, of another shape, and with `whole` unexpected.
+    """
+    try:
+        model, info = model_class.from_pretrained(
+            folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True, **arguments
+        )
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: {error}") from error
+    wrong = [f"missing {name}" for name in sorted(info["missing_keys"])]
+    wrong += [f"{name}: {list(a)} instead of {list(b)}" for name, a, b in sorted(info["mismatched_keys"])]
+    if whole:
+        wrong += [f"unexpected {name}" for name in sorted(info["unexpected_keys"])]
+    if wrong:
+        raise ModelError(f"{folder} does not hold a {type(model).__name__}:\n  " + "\n  ".join(wrong))
+    return model
+
+
+def _config(argument: str, spec: Mapping[str, Any]) -> PreTrainedConfig:
+    rest = dict(spec)
+    if "model_type" not in rest:
+        raise ConfigError(f"{argument}: expected a folder or a dict with 'model_type', found {dict(spec)}")
+    model_type = rest.pop("model_type")
+    try:
+        return AutoConfig.for_model(model_type, **rest)
+    except ValueError as error:
+        raise ConfigError(f"{argument}: {error}") from error
+
+
+def _vision_half(config: PreTrainedConfig) -> PreTrainedConfig:
+    return getattr(config, "vision_config", config)
+
+
+def _from_config(dtype: Any, attn_implementation: str | None) -> dict[str, Any]:
+    """`from_config` reads an absent argument and None differently."""
+    chosen: dict[str, Any] = {} if dtype == "auto" else {"dtype": dtype}
+    return chosen if attn_implementation is None else {**chosen, "attn_implementation": attn_implementation}

@@ -1,0 +1,171 @@
+"""A config -> the objects that run: datasets, processor, model, trainer. The only place where they meet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Seq2SeqTrainingArguments
+
+from mllm.conversation.collator import Collator
+from mllm.conversation.pixels import PixelTransform
+from mllm.conversation.processor import Processor
+from mllm.conversation.region import RegionCodec
+from mllm.conversation.rendering import Piece, Said, Template
+from mllm.conversation.scratch import train_tokenizer
+from mllm.errors import ConfigError, ModelError
+from mllm.pipeline.encoded import Encoded, ItemDataset
+from mllm.pipeline.trainer import TestSet, Trainer
+from mllm.registry import DATASETS, METRICS, MODELS, REGIONS, TEMPLATES
+from mllm.types import IMAGE
+
+logger = logging.getLogger(__name__)
+
+Section = Mapping[str, Any]
+PARTS = ("vision_tower", "language_model", "connector", "feature_layer", "keep_cls", "tokenizer")
+"""Keys of model_args that a checkpoint folder (`model_name_or_path`) answers itself."""
+TOKENIZER_SAMPLE = 4096
+"""Items of the training set that a tokenizer from scratch is trained on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Everything that one config describes, ready to go."""
+
+    trainer: Trainer
+    tests: Mapping[str, TestSet]
+    """By the prefix of their output files."""
+
+
+def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
+    """Build what `args.do_train`, `do_eval` and `do_predict` need, and nothing else."""
+    data = dict(cfg.get("data_args") or {})
+    train = _train_items(data) if args.do_train else None
+    validation = _test_set(data, "validation") if args.do_eval else None
+    tests = _tests(data) if args.do_predict else {}
+    processor, model = build_model(cfg["model_args"], data, train)
+    trainer = Trainer(
+        model=model,
+        args=args,
+        processor=processor,
+        collator=Collator(pad_token_id=processor.tokenizer.pad_token_id, **(data.get("collator_kwargs") or {})),
+        train_dataset=None if train is None else Encoded(train, processor, training=True),
+        validation=validation,
+    )
+    return Run(trainer=trainer, tests=tests)
+
+
+def build_model(model_args: Section, data: Section, train: ItemDataset | None) -> tuple[Processor, Any]:
+    """The processor and the model; `train` is read only where a tokenizer is to be trained on it."""
+    args = dict(model_args)
+    codec: RegionCodec = REGIONS.make(args.pop("codec", "shikra"))
+    template: Template = TEMPLATES.make(args.pop("template", "vicuna_v1"))
+    placement = args.pop("placement", "pad")
+    if args.get("model_name_or_path"):
+        ignored = [name for name in PARTS if args.pop(name, None) is not None]
+        if ignored:
+            logger.info("%s: its own %s count", args["model_name_or_path"], ", ".join(ignored))
+        tokenizer = load_tokenizer(args["model_name_or_path"])
+    else:
+        tokenizer = _tokenizer(args.pop("tokenizer", None), args, template, train)
+    new = [token for token in (*template.tokens, IMAGE, *codec.tokens) if token not in tokenizer.get_vocab()]
+    tokenizer.add_tokens(new, special_tokens=True)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model = MODELS.make(args, tokenizer=tokenizer)
+    slots = model.image_slots()
+    transform = PixelTransform(size=slots.size, mean=slots.mean, std=slots.std, placement=placement)
+    processor = Processor(
+        tokenizer=tokenizer,
+        template=template,
+        codec=codec,
+        transform=transform,
+        slots=slots,
+        max_length=data.get("max_length"),
+    )
+    return processor, model
+
+
+def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a local folder.
+
+    Raises:
+        ModelError: no such folder; nothing is looked up on a hub.
+    """
+    if not Path(folder).is_dir():
+        raise ModelError(f"{folder}: no such folder; expected a local checkpoint with its tokenizer")
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDataset | None) -> PreTrainedTokenizerBase:
+    if cfg is None:
+        cfg = model_args.get("language_model")
+    if isinstance(cfg, str):
+        return load_tokenizer(cfg)
+    if not isinstance(cfg, Mapping) or set(cfg) != {"vocab_size"}:
+        raise ConfigError(
+            f"model_args.tokenizer: expected a folder, or dict(vocab_size=...) to train one on data_args.train, found {cfg}"
+        )
+    if train is None:
+        raise ConfigError(
+            "model_args.tokenizer is to be trained, but this run does not train: "
+            "give the trained model's folder, --cfg-options model_args.model_name_or_path=DIR"
+        )
+    bare = train_tokenizer([], vocab_size=0)
+    return train_tokenizer(_corpus(train, template, bare), vocab_size=cfg["vocab_size"])
+
+
+def _corpus(items: ItemDataset, template: Template, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """The rendered text of the first items, special tokens left out."""
+    items.set_epoch(0)
+    for index in range(min(len(items), TOKENIZER_SAMPLE)):
+        said = [Said(turn.role, (Piece(turn.text),)) for turn in items[index].turns]
+        text = "".join(piece.text for piece in template.render(said, tokenizer))
+        for token in (IMAGE, *template.tokens, *tokenizer.all_special_tokens):
+            text = text.replace(token, " ")
+        yield text
+
+
+def _train_items(data: Section) -> ItemDataset:
+    if not data.get("train"):
+        raise ConfigError("do_train needs data_args.train")
+    items: ItemDataset = DATASETS.make(data["train"])
+    return items
+
+
+def _test_set(data: Section, name: str) -> TestSet:
+    if not data.get(name):
+        raise ConfigError(f"data_args.{name} is missing, but this run evaluates it")
+    return _make_test(data, data[name], data.get("compute_metric"))
+
+
+def _tests(data: Section) -> dict[str, TestSet]:
+    """`test` under its own name, every entry of `multitest` as `multitest_{name}`."""
+    single = {"test": _test_set(data, "test")} if data.get("test") else {}
+    several = data.get("multitest") or {}
+    for name, entry in several.items():
+        unknown = set(entry) - {"cfg", "compute_metric"}
+        if "cfg" not in entry or unknown:
+            raise ConfigError(
+                f"data_args.multitest.{name}: expected dict(cfg=..., compute_metric=...), found {dict(entry)}"
+            )
+    multitest = {
+        f"multitest_{name}": _make_test(data, entry["cfg"], entry.get("compute_metric", data.get("compute_metric")))
+        for name, entry in several.items()
+    }
+    tests = dict(chain(single.items(), multitest.items()))
+    if not tests:
+        raise ConfigError("do_predict needs data_args.test or data_args.multitest")
+    return tests
+
+
+def _make_test(data: Section, cfg: Section, metric: Any) -> TestSet:
+    return TestSet(
+        items=DATASETS.make(cfg),
+        metric=METRICS.make(metric) if metric else None,
+        generation=dict(data.get("gen_kwargs") or {}),
+    )

@@ -1,0 +1,67 @@
+"""A dataset of Items seen as Examples: what a DataLoader's workers read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from mllm.conversation.processor import Processor
+from mllm.types import Example, Item
+
+
+class ItemDataset(Protocol):
+    """What a dataset must offer. `set_epoch(None)` is evaluation: nothing is drawn."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Item: ...
+    def set_epoch(self, epoch: int | None) -> None: ...
+
+
+class Encoded(Dataset[Example]):
+    """Encodes items on the fly. The epoch lies in shared memory, so that living workers see it change.
+
+    `answer=False` gives prompts; `training=False` keeps the dataset in evaluation, where nothing is drawn.
+    """
+
+    def __init__(self, items: ItemDataset, processor: Processor, *, training: bool, answer: bool = True) -> None:
+        self.items = items
+        self.processor = processor
+        self.training = training
+        self.answer = answer
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Example:
+        self.items.set_epoch(self.epoch if self.training else None)
+        return self.processor.encode(self.items[index], index, answer=self.answer)
+
+
+class EpochShuffle(Sampler[int]):
+    """A permutation of the dataset that follows from (seed, epoch) alone: equal on every rank, different each epoch."""
+
+    def __init__(self, dataset: Encoded, *, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed((self.seed << 32) + self.dataset.epoch)
+        yield from torch.randperm(len(self.dataset), generator=generator).tolist()
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

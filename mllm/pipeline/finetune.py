@@ -1,0 +1,75 @@
+"""Train, evaluate and predict as a config says: `accelerate launch mllm/pipeline/finetune.py CONFIG [flags]`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from transformers import Seq2SeqTrainingArguments, set_seed
+
+from mllm.config.config import Config, dump, load
+from mllm.errors import ConfigError, MllmError
+from mllm.pipeline.builder import Run, build
+from mllm.pipeline.trainer import resume_point
+
+logger = logging.getLogger("mllm")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0, or 1 with a one-line message for what a user can mend."""
+    try:
+        cfg, args = load(sys.argv[1:] if argv is None else argv)
+        run(cfg, args)
+    except MllmError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(cfg: Config, args: Seq2SeqTrainingArguments) -> dict[str, float]:
+    """Do what `do_train`, `do_eval`, `do_predict` ask for; all scores, keyed by the prefix of their files."""
+    if not (args.do_train or args.do_eval or args.do_predict):
+        raise ConfigError("nothing to do: set do_train, do_eval or do_predict (or use mllm train|eval|predict)")
+    checkpoint = resume_point(args.output_dir, args.resume_from_checkpoint) if args.do_train else None
+    _log_to(args)
+    set_seed(args.seed)
+    built = build(cfg, args)
+    if built.trainer.is_world_process_zero():
+        dump(cfg, args, args.output_dir)
+    if args.do_train:
+        built.trainer.train(resume_from_checkpoint=checkpoint)
+        built.trainer.save_model()
+        built.trainer.save_state()
+    scores = _evaluate(built, args)
+    if built.trainer.is_world_process_zero():
+        for name, value in scores.items():
+            print(f"{name:40s} {value:.4f}" if isinstance(value, float) else f"{name:40s} {value}")
+    return scores
+
+
+def _evaluate(built: Run, args: Seq2SeqTrainingArguments) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    if args.do_eval:
+        scores |= built.trainer.evaluate()
+    for prefix, test in built.tests.items():
+        scores |= built.trainer.score(test, prefix)
+    return scores
+
+
+def _log_to(args: Seq2SeqTrainingArguments) -> None:
+    """INFO of this package to the terminal and, on the main process, to `train.log` beside the outputs."""
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if args.process_index == 0:
+        Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(Path(args.output_dir) / "train.log", encoding="utf-8"))
+    formatter = logging.Formatter("%(asctime)s %(name)s: %(message)s")
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    logger.handlers = handlers
+    logger.setLevel(logging.INFO if args.process_index == 0 else logging.WARNING)
+    logger.propagate = False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

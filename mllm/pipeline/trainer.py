@@ -1,0 +1,262 @@
+"""The training loop: transformers' Seq2SeqTrainer, with our order of samples, our evaluation, and exact resumption."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.fsdp import register_fsdp_forward_method
+from torch.utils.data import Sampler
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import TrainerControl, TrainerState
+
+from mllm.conversation.collator import Collator
+from mllm.conversation.processor import Processor
+from mllm.errors import ConfigError
+from mllm.metrics.base import Metric
+from mllm.metrics.rec import iou_of
+from mllm.pipeline.encoded import Encoded, EpochShuffle, ItemDataset
+from mllm.pipeline.plots import plot_losses
+from mllm.pipeline.predict import Loader, mean_loss, predict, write_predictions
+from mllm.pipeline.report import Row, write_report
+from mllm.types import Prediction
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestSet:
+    """Items to be answered, and how the answers are scored."""
+
+    items: ItemDataset
+    metric: Metric | None
+    generation: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Trainer(Seq2SeqTrainer):
+    """Trains on an `Encoded` dataset; evaluates `TestSet`s by generation, each item once on however many processes."""
+
+    def __init__(
+        self,
+        *,
+        model: torch.nn.Module,
+        args: Seq2SeqTrainingArguments,
+        processor: Processor,
+        collator: Collator,
+        train_dataset: Encoded | None,
+        validation: TestSet | None,
+    ) -> None:
+        if args.label_smoothing_factor:
+            raise ConfigError("label_smoothing_factor: not supported, the loss is taken on labelled positions only")
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            data_collator=collator,
+            processing_class=processor.tokenizer,
+        )
+        self.model_accepts_loss_kwargs = True  # the model divides by the labelled tokens of the whole step
+        self.folder = Path(args.output_dir or ".")
+        self.generates = args.predict_with_generate
+        self.processor = processor
+        self.collator = collator
+        self.validation = validation
+        self._cut_answers = 0
+        self.add_callback(_Follow(train_dataset, self.folder))
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        inputs = dict(inputs)
+        del inputs["index"]
+        self._cut_answers += int(inputs.pop("cut_answers").sum())
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if self._cut_answers:
+            logs = {**logs, "cut_answers": self._cut_answers}
+            self._cut_answers = 0
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """Loss and generated scores on the validation set; called by the training loop and by `do_eval`."""
+        assert self.validation is not None, "evaluation was asked for without a validation set"
+        return self.score(self.validation, metric_key_prefix, loss=True)
+
+    def score(self, test: TestSet, prefix: str, *, loss: bool = False) -> dict[str, float]:
+        """Answer a test set, write predictions, results and report beside the outputs; the scores, keyed by prefix."""
+        start = time.time()
+        model = self._ready_for_evaluation()
+        model.eval()
+        loader = Loader(
+            collator=self.collator,
+            batch_size=self.args.eval_batch_size,
+            num_workers=self.args.dataloader_num_workers,
+        )
+        scores: dict[str, float] = {}
+        if loss:
+            scores["loss"] = mean_loss(model, test.items, self.processor, loader, self.accelerator)
+        if self.generates:
+            found = predict(
+                model,
+                test.items,
+                self.processor,
+                loader,
+                self.accelerator,
+                generation=test.generation,
+                description=prefix,
+            )
+            scores |= self._write_answers(found, test, prefix)
+        scores["runtime"] = time.time() - start
+        scores["samples_per_second"] = len(test.items) / scores["runtime"]
+        named = {f"{prefix}_{name}": value for name, value in scores.items()}
+        if self.is_world_process_zero():
+            _write_json(self._output(f"{prefix}_results.json"), named)
+        self.log(dict(named))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+        return named
+
+    def _write_answers(self, found: Any, test: TestSet, prefix: str) -> dict[str, float]:
+        if self.is_world_process_zero():
+            found = write_predictions(found, self._output(f"{prefix}_extra_prediction.jsonl"))
+        predictions: list[Prediction] = list(found)
+        scores = dict(test.metric(predictions)) if test.metric else {"count": float(len(predictions))}
+        if self.is_world_process_zero():
+            path = self._output(f"{prefix}_report.html")
+            write_report(
+                path,
+                title=f"{self.folder.name}: {prefix}",
+                scores=scores,
+                rows=_rows(predictions, test.items),
+                headline=test.metric.headline if test.metric else None,
+                meanings=test.metric.meanings if test.metric else None,
+            )
+            logger.info("report: %s", path.resolve())
+        return scores
+
+    def _ready_for_evaluation(self) -> Any:
+        """The model to evaluate, sharded where the launch asks for it (training has done so already)."""
+        if not self.accelerator._models:
+            if self.is_fsdp_enabled:
+                self.model = self.model_wrapped = self.accelerator.prepare(self.model)
+                register_fsdp_forward_method(self.model, "generate")
+            elif self.is_deepspeed_enabled:
+                raise ConfigError("evaluation without training under DeepSpeed: launch it with FSDP or DDP instead")
+            else:
+                self.model.to(self.args.device)
+        return self.model
+
+    def _output(self, name: str) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / name
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        assert isinstance(self.train_dataset, Encoded)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return EpochShuffle(self.train_dataset, seed=seed)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # rank 0 writes trainer_state.json next, which marks the checkpoint complete: no rank may lag behind
+        self.accelerator.wait_for_everyone()
+
+
+def resume_point(output_dir: str, wanted: str | None) -> str | None:
+    """The checkpoint to continue from: None to start afresh.
+
+    `wanted` is training_args.resume_from_checkpoint: a folder, or "auto" for the newest complete checkpoint of
+    `output_dir` (none yet: start afresh). A checkpoint is complete once its trainer_state.json, written last, is.
+
+    Raises:
+        ConfigError: the folder is not complete, or `output_dir` holds checkpoints and nothing says what to do.
+    """
+    complete = [folder for folder in _checkpoints(output_dir) if _is_complete(folder)]
+    if wanted is None:
+        if complete:
+            raise ConfigError(
+                f"{output_dir} holds {complete[-1].name} of an earlier run: continue it with "
+                "--resume_from_checkpoint auto, or choose another --output_dir"
+            )
+        return None
+    if wanted.lower() in ("auto", "true"):
+        return str(complete[-1]) if complete else None
+    if not _is_complete(Path(wanted)):
+        raise ConfigError(f"resume_from_checkpoint: {wanted} is not a complete checkpoint folder")
+    return wanted
+
+
+def _checkpoints(output_dir: str) -> list[Path]:
+    """Checkpoint folders, oldest first."""
+    numbered: list[tuple[int, Path]] = []
+    for folder in Path(output_dir).glob("checkpoint-*"):
+        number = folder.name.removeprefix("checkpoint-")
+        if number.isdecimal():
+            numbered.append((int(number), folder))
+    return [folder for _, folder in sorted(numbered)]
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return False
+    return True
+
+
+class _Follow(TrainerCallback):
+    """Tells the training set its epoch, writes the log file, draws the losses."""
+
+    def __init__(self, dataset: Encoded | None, folder: Path) -> None:
+        self.dataset = dataset
+        self.folder = folder
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        assert self.dataset is not None
+        self.dataset.set_epoch(int(state.epoch or 0))
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero:
+            logger.info("step %d %s", state.global_step, json.dumps(logs))
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            plot_losses(state.log_history, self.folder / "loss.png")
+
+
+def _rows(predictions: Iterable[Prediction], items: ItemDataset) -> Iterator[Row]:
+    """Each answer beside its question and the picture that its truth lies on (the first where there is none)."""
+    for prediction in predictions:
+        item = items[prediction.index]
+        turn = item.prompt[-1]
+        regions = (*prediction.truth.boxes, *prediction.truth.points)
+        number = regions[0].image if regions else 0
+        yield Row(
+            prediction=prediction,
+            question=turn.text,
+            image=item.images[number] if item.images else None,
+            image_number=number,
+            asked=(
+                *(item.boxes[i] for group in turn.boxes_seq for i in group),
+                *(item.points[i] for group in turn.points_seq for i in group),
+            ),
+            iou=iou_of(prediction) if len(prediction.truth.boxes) == 1 else None,
+        )
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,42 @@
+"""Tiny stand-ins, built in milliseconds: no test needs the network or a checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+from transformers import PreTrainedTokenizerFast
+
+from mllm.conversation.scratch import train_tokenizer
+from mllm.types import Item
+
+CORPUS = [
+    "A chat between a curious user and an artificial intelligence assistant. USER: ASSISTANT: Human: Assistant: GPT:",
+    "Where is the red circle? the blue square left of the green triangle. Answer: [0.123,0.456] system user assistant",
+]
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = train_tokenizer(CORPUS, vocab_size=400)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    return tokenizer
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    return make_tokenizer()
+
+
+@pytest.fixture
+def item() -> Item:
+    """A photo of 40 x 20 pixels with one referred box in its right half."""
+    return Item.from_dict(
+        {
+            "image": Image.new("RGB", (40, 20), "white"),
+            "target": {"boxes": [[20, 0, 40, 20]]},
+            "conversations": [
+                {"from": "human", "value": "<image>\nWhere is the red circle?"},
+                {"from": "gpt", "value": "Answer: <boxes> .", "boxes_seq": [[0]]},
+            ],
+        },
+        key="photos.jsonl:1",
+    )

@@ -1,0 +1,149 @@
+"""Golden prompts: what each template renders, and exactly which text is supervised."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from mllm.conversation.rendering import IGNORE, Piece, Said, tokenize
+from mllm.errors import ConfigError
+from mllm.registry import TEMPLATES
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TURNS = [
+    Said("human", (Piece("<image>"), Piece("\nWhere is it?", literal=True))),
+    Said("gpt", (Piece("At "), Piece("[0.1,0.2]"))),
+    Said("human", (Piece("And {now}?", literal=True),)),
+    Said("gpt", (Piece("Gone", literal=True),)),
+]
+GOLDEN = {
+    "vicuna_v1": (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the user's questions. USER: <image>\nWhere is it? ASSISTANT:« At [0.1,0.2]</s>»"
+        "USER: And {now}? ASSISTANT:« Gone</s>»"
+    ),
+    "llava_v0": (
+        "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the human's questions.\n\n### Human: <image>\nWhere is it?\n### Assistant:"
+        "« At [0.1,0.2]\n###» Human: And {now}?\n### Assistant:« Gone\n###»"
+    ),
+    "plain": "<image>«At [0.1,0.2]\n»«Gone\n»",
+    "otter": (
+        "<image>User:Where is it? GPT:<answer>«At [0.1,0.2]<|endofchunk|>»"
+        "User:And {now}? GPT:<answer>«Gone<|endofchunk|></s>»"
+    ),
+    "chat": (
+        "<|im_start|>user\n<image>\nWhere is it?<|im_end|>\n<|im_start|>assistant\n«At [0.1,0.2]<|im_end|>»\n"
+        "<|im_start|>user\nAnd {now}?<|im_end|>\n<|im_start|>assistant\n«Gone<|im_end|>»\n"
+    ),
+}
+
+
+def chat_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>", "<|endofchunk|>", "<answer>"], special_tokens=True)
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def llama_like() -> PreTrainedTokenizerFast:
+    """Unigram with the `▁` convention and a BOS, as Llama's and T5's tokenizers have."""
+    letters = sorted(set("".join(GOLDEN.values())) - set(" «»"))
+    words = ["▁Where", "▁is", "▁it", "▁At", "▁USER", "▁ASSISTANT", "▁Gone", "▁"]
+    vocab = [
+        ("<unk>", 0.0),
+        ("<s>", 0.0),
+        ("</s>", 0.0),
+        *((word, -1.0) for word in words),
+        *((x, -5.0) for x in letters),
+    ]
+    tokenizer = Tokenizer(models.Unigram(vocab, unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
+    )
+    fast.add_tokens(["<image>"], special_tokens=True)
+    return chat_tokenizer(fast)
+
+
+@pytest.fixture(params=["bytes", "sentencepiece"])
+def any_tokenizer(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    return chat_tokenizer(tokenizer) if request.param == "bytes" else llama_like()
+
+
+def marked(pieces: list[Piece]) -> str:
+    """The rendered text with supervised spans between « and »."""
+    text = "".join(f"«{piece.text}»" if piece.supervised and piece.text else piece.text for piece in pieces)
+    return text
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_template_renders_and_supervises(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = TEMPLATES.make(name).render(TURNS, chat_tokenizer(tokenizer))
+    assert marked(pieces).replace("»«", "") == GOLDEN[name].replace("»«", "")
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_labels_cover_the_supervised_text_in_every_turn(name: str, any_tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = TEMPLATES.make(name).render(TURNS, any_tokenizer)
+    ids, labels = tokenize(pieces, any_tokenizer)
+    assert len(ids) == len(labels)
+    assert all(label in (IGNORE, token) for token, label in zip(ids, labels, strict=True))
+    supervised = any_tokenizer.decode([label for label in labels if label != IGNORE])
+    expected = "".join(piece.text for piece in pieces if piece.supervised)
+    assert supervised.replace(" ", "") == expected.replace(" ", "")
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("answer", ["Gone", " Gone", "\n\nGone", "[0.1]", "."])
+def test_a_prompt_has_the_same_ids_alone_and_before_its_answer(
+    name: str, answer: str, any_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    template = TEMPLATES.make(name)
+    turns = [*TURNS[:3], Said("gpt", (Piece(answer, literal=True),))]
+    prompt, _ = tokenize(template.render(turns[:3], any_tokenizer), any_tokenizer)
+    whole, labels = tokenize(template.render(turns, any_tokenizer), any_tokenizer)
+    assert whole[: len(prompt)] == prompt
+    assert labels[len(prompt)] != IGNORE
+
+
+def test_a_whole_prompt_is_tokenized_as_the_model_knows_it(tokenizer: PreTrainedTokenizerFast) -> None:
+    """No cut between pieces may change the ids: the text is read as one."""
+    pieces = TEMPLATES.make("vicuna_v1").render(TURNS, tokenizer)
+    text = "".join(piece.text for piece in pieces)
+    assert tokenize(pieces, tokenizer)[0] == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_special_tokens_in_user_text_are_spelled_out(tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = [Piece("say </s> <image>", literal=True), Piece("</s>", supervised=True)]
+    ids, labels = tokenize(pieces, tokenizer)
+    assert ids.count(tokenizer.eos_token_id) == 1
+    assert tokenizer.convert_tokens_to_ids("<image>") not in ids
+    assert tokenizer.decode(ids) == "say </s> <image></s>"
+    assert [label for label in labels if label != IGNORE] == [tokenizer.eos_token_id]
+
+
+def test_bos_comes_first_where_the_tokenizer_adds_one() -> None:
+    tokenizer = llama_like()
+    ids, _ = tokenize(TEMPLATES.make("vicuna_v1").render(TURNS, tokenizer), tokenizer)
+    assert ids[0] == tokenizer.bos_token_id
+    assert ids.count(tokenizer.bos_token_id) == 1
+
+
+def test_chat_refuses_a_template_that_opens_answers_differently_in_generation(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    chat_tokenizer(tokenizer).chat_template = CHATML.replace("assistant\n{% endif", "assistant\n<think>{% endif")
+    with pytest.raises(ConfigError, match="opens an answer with"):
+        TEMPLATES.make("chat").render(TURNS, tokenizer)
+
+
+def test_chat_needs_a_chat_template(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = None
+    with pytest.raises(ConfigError, match="no chat template"):
+        TEMPLATES.make("chat").render(TURNS, tokenizer)
