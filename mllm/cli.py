@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from mllm.models.checkpoints import export_transformers_llava, load_llava
 from mllm.pipeline import finetune
+from mllm.pipeline.builder import load_tokenizer
 
 USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
 
@@ -34,6 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command in FLAGS:
         return finetune.main([*rest, *FLAGS[command]])
     if command == "export" and len(rest) == 2:
-        return finetune.reported(lambda: export(*rest))
+        return finetune.reported(lambda: _export(*rest))
     print(f"mllm: unknown command: {' '.join(arguments)}\n\n{USAGE}", file=sys.stderr)
     return 2
+
+
+def _export(model: str, out: str) -> None:
+    tokenizer = load_tokenizer(model)
+    export_transformers_llava(load_llava(model), tokenizer, out)
+    print(f"{out}: a checkpoint that transformers' LlavaForConditionalGeneration loads")

@@ -120,9 +120,8 @@ def test_crop_moves_pixels_as_the_clip_processor_does(size: tuple[int, int], sid
         crop_size={"height": side, "width": side},
         do_rescale=False,
         do_normalize=False,
-        return_tensors="np",
     )
-    pixels = np.asarray(processor(scene(size, box))["pixel_values"][0])[0]
+    pixels = np.asarray(processor(scene(size, box), return_tensors="np")["pixel_values"])[0, 0]
     placement = place("crop", size, side)
     assert pixels.shape == placement.canvas[::-1]
     expected = placement.forward((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)

@@ -59,7 +59,7 @@ class Lines:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path}: record {index} of {len(self)}")
         start, end = int(self._starts[index]), int(self._starts[index + 1])
-        line = os.pread(self._file.fileno(), end - start, start)
+        line = os.pread(self._file.fileno(), end - start, start).rstrip()
         try:
             record = json.loads(line.decode())
         except UnicodeDecodeError as error:
@@ -67,7 +67,7 @@ class Lines:
                 f"{self.where(index)}: expected UTF-8, found byte 0x{line[error.start]:02x} in column {error.start + 1}"
             ) from error
         except json.JSONDecodeError as error:
-            found = repr(line.decode().strip()[:60]) if line.strip() else "a blank line"
+            found = repr(line.decode()[:60]) if line else "a blank line"
             raise DataError(
                 f"{self.where(index)}: expected a JSON object, found {found}: {error.msg} in column {error.colno}"
             ) from error

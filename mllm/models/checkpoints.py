@@ -32,7 +32,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logits_scaling": (None, 1.0),
     "lm_head_multiplier": (None, 1.0),
 }
-"""What language models do to the logits after the head, and transformers' LLaVA leaves out; with the values that do nothing."""
+"""What some language models do to the logits and transformers' LLaVA leaves out, with the values that do nothing."""
 
 
 def load_llava(folder: str, *, dtype: Any = "auto", attn_implementation: str | None = None) -> Llava:
@@ -58,6 +58,8 @@ def load_transformers_llava(folder: str, *, dtype: Any = "auto", attn_implementa
     Raises:
         ModelError: tensors that do not fit, or a variant of LLaVA that is not supported.
     """
+    settings = LlavaConfig.from_pretrained(folder, local_files_only=True)
+    _check_variant(folder, settings)
     source = load_strictly(
         LlavaForConditionalGeneration, folder, whole=True, dtype=dtype, attn_implementation=attn_implementation
     )
@@ -68,15 +70,14 @@ def load_transformers_llava(folder: str, *, dtype: Any = "auto", attn_implementa
     config = compose(
         encoder,
         language_model,
-        feature_layer=source.config.vision_feature_layer,
-        keep_cls=source.config.vision_feature_select_strategy == "full",
-        image_token_id=source.config.image_token_id,
+        feature_layer=settings.vision_feature_layer,
+        keep_cls=settings.vision_feature_select_strategy == "full",
+        image_token_id=settings.image_token_id,
         image_mean=mean,
         image_std=std,
     )
-    _check_variant(folder, source.config)
     model = Llava(config, vision_encoder=encoder, language_model=language_model)
-    if source.config.vision_feature_select_strategy == "default" and model.vision_tower.prefix != 1:
+    if settings.vision_feature_select_strategy == "default" and model.vision_tower.prefix != 1:
         raise ModelError(
             f"{folder}: vision_feature_select_strategy 'default' leaves out one token, "
             f"but this vision encoder puts {model.vision_tower.prefix} before its patches"
@@ -127,7 +128,8 @@ def compose(encoder: PreTrainedModel, language_model: PreTrainedModel, **rest: A
     # a new composite config resets these choices of its parts, unless it is told them
     attention = {name: config._attn_implementation for name, config in parts.items()}
     experts = {name: config._experts_implementation for name, config in parts.items()}
-    return MllmLlavaConfig(attn_implementation=attention, experts_implementation=experts, **parts, **rest)
+    choices: dict[str, Any] = {"attn_implementation": attention, "experts_implementation": experts}
+    return MllmLlavaConfig(**parts, **rest, **choices)
 
 
 def _load_own(folder: str, dtype: Any, attn_implementation: str | None) -> Llava:
@@ -139,8 +141,11 @@ def _load_own(folder: str, dtype: Any, attn_implementation: str | None) -> Llava
 
 def _with_head(base: PreTrainedModel, head: nn.Module) -> Any:
     """The causal language model around its own base and head, without storage of its own."""
+    # the checkpoint may hold two matrices where its config speaks of one, and the other way round
+    base.config.tie_word_embeddings = head.weight is base.get_input_embeddings().weight
+    model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(base.config)]
     with torch.device("meta"):
-        language_model: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(base.config)](base.config)
+        language_model = model_class(base.config)
     setattr(language_model, language_model.base_model_prefix, base)
     language_model.set_output_embeddings(head)
     left = [name for name, tensor in language_model.state_dict().items() if tensor.is_meta]

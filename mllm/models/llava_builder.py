@@ -70,7 +70,8 @@ def llava(
         "image_mean": image_mean,
         "image_std": image_std,
     }
-    if IMAGE not in tokenizer.get_vocab():
+    image_token_id = tokenizer.get_vocab().get(IMAGE)
+    if image_token_id is None:
         raise ModelError(f"the tokenizer has no token {IMAGE}")
     if model_name_or_path is not None:
         doubled = [name for name, value in parts.items() if value is not None]
@@ -83,7 +84,7 @@ def llava(
         model = _from_parts(parts, tokenizer, torch_dtype(dtype), attn_implementation)
     grow_vocabulary(model.language_model, tokenizer, pad_to_multiple_of)
     settle_generation(model.generation_config, tokenizer)
-    model.config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE)
+    model.config.image_token_id = image_token_id
     model.freeze(freeze)
     return model
 

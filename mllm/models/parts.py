@@ -1,4 +1,4 @@
-"""The vision encoder and the language model that a multimodal model is made of: from a local folder, or from a config."""
+"""The vision encoder and the language model that a model is made of: from a local folder, or from a config."""
 
 from __future__ import annotations
 

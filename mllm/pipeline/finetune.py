@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from transformers import Seq2SeqTrainingArguments, set_seed
@@ -18,9 +19,13 @@ logger = logging.getLogger("mllm")
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0, or 1 with a one-line message for what a user can mend."""
+    return reported(lambda: run(*load(sys.argv[1:] if argv is None else argv)))
+
+
+def reported(work: Callable[[], object]) -> int:
+    """Do the work; 0, or 1 with its MllmError on one line."""
     try:
-        cfg, args = load(sys.argv[1:] if argv is None else argv)
-        run(cfg, args)
+        work()
     except MllmError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

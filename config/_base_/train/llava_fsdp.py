@@ -1,0 +1,22 @@
+# Full fine-tuning of a LLaVA-like model of 7B to 13B parameters, sharded over 4 to 8 GPUs of 40 GB or more:
+#   accelerate launch --config_file accelerate_config/default_config.yaml mllm/pipeline/finetune.py config/X.py
+training_args = dict(
+    do_train=True,
+    num_train_epochs=1,
+    per_device_train_batch_size=8,  # samples per GPU; 4 GPUs take 32 a step
+    per_device_eval_batch_size=8,  # samples per GPU
+    gradient_accumulation_steps=1,
+    learning_rate=2e-5,
+    lr_scheduler_type="cosine",
+    warmup_steps=0.03,  # below 1: share of all steps
+    weight_decay=0.0,
+    bf16=True,
+    tf32=True,
+    gradient_checkpointing=True,  # about 30 % slower, and activations of one layer instead of all
+    gradient_checkpointing_kwargs=dict(use_reentrant=False),  # the reentrant kind loses gradients of frozen inputs
+    logging_steps=10,  # steps
+    save_strategy="steps",
+    save_steps=2000,  # steps
+    save_total_limit=1,  # checkpoints kept
+    dataloader_num_workers=4,  # processes per GPU
+)

@@ -1,0 +1,33 @@
+"""Captions of whole pictures: COCO, and Flickr30k Entities with a box after each phrase."""
+
+CAPTION_COCO2014_TRAIN = dict(
+    type="Caption",
+    filename="data/annotations/CAP_coco2014_train.jsonl",
+    image_folder="data/images/coco2014/train2014",
+    questions="config/questions/caption.json",
+)
+CAPTION_COCO2014_VAL = dict(
+    type="Caption",
+    filename="data/annotations/CAP_coco2014_val.jsonl",
+    image_folder="data/images/coco2014/val2014",
+    questions="config/questions/caption.json",
+)
+
+GROUNDED_FLICKR30K_TRAIN = dict(
+    type="GroundedCaption",
+    filename="data/annotations/CWB_flickr30k_train.jsonl",
+    image_folder="data/images/flickr30k",
+    questions="config/questions/grounded_caption.json",
+)
+GROUNDED_FLICKR30K_EVAL = dict(
+    type="GroundedCaption",
+    filename="data/annotations/CWB_flickr30k_eval.jsonl",
+    image_folder="data/images/flickr30k",
+    questions="config/questions/grounded_caption.json",
+)
+GROUNDED_FLICKR30K_TEST = dict(
+    type="GroundedCaption",
+    filename="data/annotations/CWB_flickr30k_test.jsonl",
+    image_folder="data/images/flickr30k",
+    questions="config/questions/grounded_caption.json",
+)

@@ -1,0 +1,27 @@
+"""Instruction data in LLaVA's format, and text alone in Alpaca's. File names are those of the public releases."""
+
+# first stage: one caption per picture, to train the connector
+INSTRUCT_LLAVA_CC3M_595K = dict(
+    type="Instruct",
+    filename="data/annotations/llava_cc3m_595k/chat.json",
+    image_folder="data/images/llava_cc3m_595k",
+)
+INSTRUCT_LLAVA_LCS_558K = dict(
+    type="Instruct",
+    filename="data/annotations/blip_laion_cc_sbu_558k.json",
+    image_folder="data/images/llava_lcs_558k",
+)
+
+# second stage: conversations
+INSTRUCT_LLAVA_150K = dict(
+    type="Instruct",
+    filename="data/annotations/llava_instruct_150k.json",
+    image_folder="data/images/coco2017/train2017",
+)
+INSTRUCT_LLAVA_MIX_665K = dict(
+    type="Instruct",
+    filename="data/annotations/llava_v1_5_mix665k.json",
+    image_folder="data/images",  # its lines name the folder of each source
+)
+
+TEXT_ALPACA = dict(type="TextOnly", filename="data/annotations/alpaca_data.json")

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from mllm.dataset.caption import Caption, GroundedCaption
+from mllm.errors import ConfigError, DataError
+from mllm.images import FileImage
+
+GROUNDED = {
+    "image_id": 36979,
+    "sentence": "<ph_st>Two {men}<ph_ed> hold <ph_st>a cup<ph_ed> .",
+    "boxes": [[0, 0, 9, 9], [1, 1, 2, 2], [3, 3, 4, 4]],
+    "boxes_seq": [[0, 2], [1]],
+}
+
+
+@pytest.fixture
+def questions(pool: Callable[[Sequence[Any]], str]) -> str:
+    return pool(["<image>\nDescribe.", "<image>\nWhat is it?"])
+
+
+def test_caption(jsonl: Callable[..., str], questions: str) -> None:
+    item = Caption(filename=jsonl({"img_path": "a.jpg", "caption": "A {cat}."}), questions=questions)[0]
+    assert [turn.text for turn in item.turns] == ["<image>\nDescribe.", "A {cat}."]
+    assert item.truth.texts == ("A {cat}.",)
+
+
+def test_several_captions(jsonl: Callable[..., str], questions: str) -> None:
+    captions = ["A cat.", "An animal.", "A pet."]
+    dataset = Caption(filename=jsonl({"img_path": "a.jpg", "caption": captions}), questions=questions)
+    assert dataset[0].turns[1].text == "A cat."
+    assert dataset[0].truth.texts == tuple(captions)
+    answers: set[str] = set()
+    for epoch in range(30):
+        dataset.set_epoch(epoch)
+        answers.add(dataset[0].turns[1].text)
+    assert answers == set(captions)
+
+
+@pytest.mark.parametrize(
+    ("caption", "message"),
+    [
+        ([], "caption: expected a text or a list of texts, found []"),
+        (["a", 1], "caption: expected a text or a list of texts, found ['a', 1]"),
+        (5, "caption: expected a text, found int '5'"),
+        ("<image> of a cat", "expected a text without the reserved <image>, found '<image> of a cat'"),
+    ],
+)
+def test_bad_captions(jsonl: Callable[..., str], questions: str, caption: Any, message: str) -> None:
+    path = jsonl({"img_path": "a.jpg", "caption": caption})
+    with pytest.raises(DataError) as caught:
+        Caption(filename=path, questions=questions)[0]
+    assert str(caught.value) == f"{path}:1: {message}"
+
+
+def test_grounded_caption(jsonl: Callable[..., str], questions: str) -> None:
+    item = GroundedCaption(filename=jsonl(GROUNDED), questions=questions, image_folder="flickr")[0]
+    assert item.images == (FileImage("flickr/36979.jpg"),)
+    assert item.turns[1].text == "Two {men}<boxes> hold a cup<boxes> ."
+    assert item.turns[1].boxes_seq == ((0, 2), (1,))
+    assert [box.x1 for box in item.truth.boxes] == [0, 3, 1]
+
+
+def test_the_name_of_the_picture(jsonl: Callable[..., str], questions: str) -> None:
+    path = jsonl({**GROUNDED, "image_id": "{0}"})
+    item = GroundedCaption(filename=path, questions=questions, image_name="COCO_{}.png")[0]
+    assert item.images == (FileImage("COCO_{0}.png"),)
+    with pytest.raises(ConfigError) as caught:
+        GroundedCaption(filename=path, questions=questions, image_name="{}{}")
+    assert str(caught.value) == "GroundedCaption: image_name: expected {} once, found '{}{}'"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"boxes_seq": [[0]]}, "sentence: 2 <ph_st>, 2 <ph_ed>, 1 group(s) in boxes_seq"),
+        ({"sentence": "a<ph_ed> <ph_st>b<ph_ed> <ph_ed>"}, "sentence: 1 <ph_st>, 3 <ph_ed>, 2 group(s) in boxes_seq"),
+        ({"boxes_seq": [[0], [3]]}, "conversations[1].boxes_seq[1]: index 3, but the target holds 3"),
+        ({"sentence": None}, "sentence: expected a text, found NoneType 'None'"),
+    ],
+)
+def test_bad_grounded_captions(jsonl: Callable[..., str], questions: str, change: dict[str, Any], message: str) -> None:
+    path = jsonl({**GROUNDED, **change})
+    with pytest.raises(DataError) as caught:
+        GroundedCaption(filename=path, questions=questions)[0]
+    assert str(caught.value) == f"{path}:1: {message}"

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mllm.dataset.instruct import Instruct, TextOnly
+from mllm.errors import DataError
+from mllm.images import FileImage
+from mllm.types import Box, Item
+
+
+def human(text: str) -> dict[str, Any]:
+    return {"from": "human", "value": text}
+
+
+def gpt(text: str) -> dict[str, Any]:
+    return {"from": "gpt", "value": text}
+
+
+@pytest.fixture
+def instruct(jsonl: Callable[..., str]) -> Callable[..., Item]:
+    def read(*turns: Any, **fields: Any) -> Item:
+        return Instruct(filename=jsonl({"id": "1", **fields, "conversations": list(turns)}), image_folder="coco")[0]
+
+    return read
+
+
+def test_conversations_stay_as_they_are(instruct: Callable[..., Item]) -> None:
+    item = instruct(human("What is {this}?\n<image>"), gpt("A cat."), human("Sure?"), gpt("Yes."), image="a/b.jpg")
+    assert item.images == (FileImage("coco/a/b.jpg"),)
+    assert [turn.text for turn in item.turns] == ["What is {this}?\n<image>", "A cat.", "Sure?", "Yes."]
+
+
+def test_lines_without_a_picture(instruct: Callable[..., Item]) -> None:
+    for fields in ({}, {"image": None}):
+        item = instruct(human("Hello"), gpt("Hi"), **fields)
+        assert item.images == ()
+
+
+def test_a_picture_that_no_text_mentions_goes_first(instruct: Callable[..., Item]) -> None:
+    item = instruct(human("What?"), gpt("A cat."), image="a.jpg")
+    assert item.turns[0].text == "<image>\nWhat?"
+
+
+def test_a_picture_mentioned_later_stays_there(instruct: Callable[..., Item]) -> None:
+    item = instruct(human("Hello"), gpt("Hi"), human("<image>\nWhat?"), gpt("A cat."), image="a.jpg")
+    assert [turn.text for turn in item.turns] == ["Hello", "Hi", "<image>\nWhat?", "A cat."]
+
+
+def test_an_answer_to_nothing_is_dropped(instruct: Callable[..., Item]) -> None:
+    item = instruct(gpt("..."), human("Hello"), gpt("Hi"))
+    assert [turn.text for turn in item.turns] == ["Hello", "Hi"]
+
+
+def test_conversations_that_point(instruct: Callable[..., Item]) -> None:
+    item = instruct(
+        human("Where?"), {**gpt("<boxes>"), "boxes_seq": [[0]]}, image="a.jpg", target={"boxes": [[1, 2, 3, 4]]}
+    )
+    assert item.truth.boxes == (Box(x1=1, y1=2, x2=3, y2=4),)
+
+
+@pytest.mark.parametrize(
+    ("turns", "fields", "message"),
+    [
+        (
+            [human("a"), {"from": "gpt", "value": None}],
+            {},
+            "conversations[1]: expected an object with the texts 'from' and 'value', found {'from': 'gpt', 'value': None}",
+        ),
+        (["hello"], {}, "conversations[0]: expected an object with the texts 'from' and 'value', found hello"),
+        ([human("a"), human("b")], {}, "conversations[1].from: expected 'gpt' (turns alternate), found 'human'"),
+        ([], {}, "conversations: expected at least one turn, found none"),
+        ([human("<image>"), gpt("b")], {}, "1 <image> in the text, 0 picture(s) in the record"),
+        (
+            [{"from": "system", "value": "a"}],
+            {},
+            "conversations[0].from: expected 'human' or 'gpt', found str 'system'",
+        ),
+    ],
+)
+def test_bad_conversations(instruct: Callable[..., Item], turns: Any, fields: Any, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        instruct(*turns, **fields)
+    assert str(caught.value).endswith(f"lines.jsonl:1: {message}")
+
+
+def test_text_only(jsonl: Callable[..., str]) -> None:
+    path = jsonl(
+        {"instruction": "Add {}.", "input": "1, 2", "output": "3"},
+        {"instruction": "Greet.", "input": "", "output": "Hello"},
+        {"instruction": "Greet.", "output": 1},
+    )
+    dataset = TextOnly(filename=path)
+    assert [turn.text for turn in dataset[0].turns] == ["Add {}.\n1, 2", "3"]
+    assert [turn.text for turn in dataset[1].turns] == ["Greet.", "Hello"]
+    with pytest.raises(DataError) as caught:
+        dataset[2]
+    assert str(caught.value) == f"{path}:3: output: expected a text, found int '1'"

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mllm.dataset.base import Dataset
+from mllm.dataset.mixing import ConcatDataset, Subset
+from mllm.errors import ConfigError
+from mllm.registry import DATASETS
+
+
+@pytest.fixture
+def texts(jsonl: Callable[..., str]) -> Callable[[str, int], dict[str, Any]]:
+    """The config of a dataset whose answers are name0, name1, ..."""
+
+    def cfg(name: str, count: int) -> dict[str, Any]:
+        lines = ({"instruction": "?", "output": f"{name}{n}"} for n in range(count))
+        return {"type": "TextOnly", "filename": jsonl(*lines, name=f"{name}.jsonl")}
+
+    return cfg
+
+
+def answers(dataset: Dataset) -> list[str]:
+    return [dataset[index].turns[-1].text for index in range(len(dataset))]
+
+
+def test_concat(texts: Callable[[str, int], dict[str, Any]]) -> None:
+    cfg = {"type": "ConcatDataset", "datasets": [texts("a", 2), texts("b", 1), texts("c", 3)]}
+    dataset = DATASETS.make(cfg)
+    assert answers(dataset) == ["a0", "a1", "b0", "c0", "c1", "c2"]
+    assert answers(pickle.loads(pickle.dumps(dataset))) == answers(dataset)
+    for index in (-1, 6):
+        with pytest.raises(IndexError, match=f"ConcatDataset: item {index} of 6"):
+            dataset[index]
+    with pytest.raises(ConfigError, match="expected at least one, found none"):
+        ConcatDataset(datasets=[])
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ({"first": 2}, ["a0", "a1"]),
+        ({"indices": [3, 0]}, ["a3", "a0"]),
+        ({"fraction": 1.0}, ["a0", "a1", "a2", "a3"]),
+    ],
+)
+def test_subset(texts: Callable[[str, int], dict[str, Any]], part: dict[str, Any], expected: list[str]) -> None:
+    assert answers(DATASETS.make({"type": "Subset", "dataset": texts("a", 4), **part})) == expected
+
+
+def test_a_drawn_fraction(texts: Callable[[str, int], dict[str, Any]]) -> None:
+    dataset = DATASETS.make(texts("a", 100))
+    drawn = [answers(Subset(dataset=dataset, fraction=0.1, seed=seed)) for seed in (0, 0, 1)]
+    assert [len(part) for part in drawn] == [10, 10, 10]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert drawn[0] == sorted(drawn[0], key=lambda text: int(text[1:]))
+    assert len(Subset(dataset=dataset, fraction=0.001)) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({}, "Subset: expected exactly one of first, indices, fraction"),
+        ({"first": 1, "fraction": 0.5}, "Subset: expected exactly one of first, indices, fraction"),
+        ({"first": 5}, "Subset: first: expected 1 to 4, found 5"),
+        ({"indices": [4]}, "Subset: indices: expected some from 0 to 3, found [4]"),
+        ({"indices": []}, "Subset: indices: expected some from 0 to 3, found []"),
+        ({"fraction": 0}, "Subset: fraction: expected more than 0 and at most 1, found 0"),
+    ],
+)
+def test_parts_that_do_not_fit(texts: Callable[[str, int], dict[str, Any]], part: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Subset(dataset=texts("a", 4), **part)
+    assert str(caught.value) == message
+
+
+def test_the_epoch_reaches_every_dataset() -> None:
+    scenes = {"type": "Scenes", "count": 4}
+    dataset = ConcatDataset(datasets=[scenes, Subset(dataset=scenes, first=2)])
+    fixed = [dataset[index] for index in range(6)]
+    dataset.set_epoch(3)
+    drawn = [dataset[index] for index in range(6)]
+    assert fixed[4:] == fixed[:2]
+    assert drawn[4:] == drawn[:2]
+    assert drawn != fixed

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from mllm.dataset.multiturn import SamePicture, merged
+from mllm.errors import ConfigError, DataError
+from mllm.registry import DATASETS
+from mllm.types import Item
+
+
+@pytest.fixture
+def rec(jsonl: Callable[..., str], pool: Callable[[Sequence[Any]], str]) -> Callable[..., dict[str, Any]]:
+    """The config of a REC dataset: one line per picture name; the k-th line has the expression `e<k>`, x1 = k."""
+
+    def cfg(*pictures: Any) -> dict[str, Any]:
+        lines = [
+            {"img_path": picture, "expression": f"e{k}", "bbox": [k, 0, 99, 9]} for k, picture in enumerate(pictures)
+        ]
+        return {"type": "REC", "filename": jsonl(*lines), "questions": pool(["<image>\n<expr>?"]), "answer": "<boxes>"}
+
+    return cfg
+
+
+def said(item: Item) -> list[tuple[str, float]]:
+    """Each question with the left edge of the box that answers it."""
+    return [
+        (question.text, item.boxes[answer.boxes_seq[0][0]].x1)
+        for question, answer in zip(item.turns[::2], item.turns[1::2], strict=True)
+    ]
+
+
+def test_lines_of_one_picture_become_one_conversation(rec: Callable[..., dict[str, Any]]) -> None:
+    dataset = SamePicture(dataset=rec("a", "b", "a", "a", "b"), max_turns=2)
+    assert [said(dataset[index]) for index in range(len(dataset))] == [
+        [("<image>\ne0?", 0), ("e2?", 2)],
+        [("<image>\ne3?", 3)],
+        [("<image>\ne1?", 1), ("e4?", 4)],
+    ]
+    assert dataset[0].key.endswith("lines.jsonl:1 and 1 more")
+    assert dataset[0].truth.boxes[0].x1 == 2
+    assert len(dataset[0].images) == 1
+    with pytest.raises(IndexError, match="SamePicture: item 3 of 3"):
+        dataset[3]
+
+
+def test_each_epoch_asks_every_question_once_in_another_order(rec: Callable[..., dict[str, Any]]) -> None:
+    dataset = SamePicture(dataset=rec(*"aaaaaaabb"), max_turns=3)
+    orders: set[tuple[float, ...]] = set()
+    for epoch in range(5):
+        dataset.set_epoch(epoch)
+        asked = [x1 for index in range(len(dataset)) for _, x1 in said(dataset[index])]
+        assert sorted(asked) == list(range(9))
+        orders.add(tuple(asked))
+    assert len(orders) == 5
+
+
+def test_a_pickled_copy_is_the_same(rec: Callable[..., dict[str, Any]]) -> None:
+    dataset = DATASETS.make({"type": "SamePicture", "dataset": rec(*"abab")})
+    dataset.set_epoch(1)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert [copy[n] for n in range(2)] == [dataset[n] for n in range(2)]
+
+
+def test_what_it_cannot_group(rec: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(ConfigError, match="dataset: expected one that reads lines, found Scenes"):
+        SamePicture(dataset={"type": "Scenes", "count": 2})
+    with pytest.raises(ConfigError, match="max_turns: expected at least 1, found 0"):
+        SamePicture(dataset=rec("a"), max_turns=0)
+    with pytest.raises(DataError, match=r"lines\.jsonl:2: img_path: expected a text, found int '7'"):
+        SamePicture(dataset=rec("a", 7))
+    with pytest.raises(DataError, match=r"lines\.jsonl:1: image: expected a text, found nothing"):
+        SamePicture(dataset=rec("a"), picture="image")
+
+
+def item(image: str, *turns: dict[str, Any], points: Sequence[Any] = ()) -> Item:
+    record = {"image": image, "conversations": list(turns), "target": {"points": list(points)}}
+    return Item.from_dict(record, key=image)
+
+
+def test_points_move_with_their_item() -> None:
+    question = {"from": "human", "value": "In <image>, is <points> red?", "points_seq": [[0]]}
+    answer = {"from": "gpt", "value": "Yes."}
+    both = merged([item("a", question, answer, points=[[1, 2]]), item("a", question, answer, points=[[3, 4]])])
+    assert both.turns[2].text == "In the image, is <points> red?"
+    assert both.points[both.turns[2].points_seq[0][0]].xy == (3, 4)
+
+
+def test_items_that_cannot_be_merged() -> None:
+    question, answer = {"from": "human", "value": "<image>"}, {"from": "gpt", "value": "Yes."}
+    with pytest.raises(DataError, match="b: expected the picture of a, found another"):
+        merged([item("a", question, answer), item("b", question, answer)])
+    with pytest.raises(DataError, match="a: expected an answer as the last turn, found a question"):
+        merged([item("a", question)])

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mllm.dataset.questions import EXPR, OBJS, Questions, fill, plain, without_image
+from mllm.errors import ConfigError, DataError
+from mllm.types import IMAGE
+
+POOLS = {
+    "rec": (IMAGE, EXPR),
+    "reg": (IMAGE, OBJS),
+    "region_caption": (IMAGE, OBJS),
+    "grounded_caption": (IMAGE,),
+    "caption": (IMAGE,),
+    "count": (IMAGE, EXPR),
+}
+
+
+def test_every_pool_has_its_test() -> None:
+    assert {path.stem for path in Path("config/questions").glob("*.json")} == set(POOLS)
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_the_pools_that_come_with_the_sources(name: str) -> None:
+    questions = Questions(f"config/questions/{name}.json", POOLS[name])
+    assert len(questions) >= 20
+    assert len(set(questions.templates)) == len(questions)
+    for template in questions.templates:
+        assert IMAGE not in without_image(template)
+        assert "the image" not in without_image(template) or "the image" in template
+
+
+def test_evaluation_asks_the_first(pool: Callable[[Sequence[Any]], str]) -> None:
+    questions = Questions(pool(["<image>a", "<image>b", "<image>c"]))
+    assert questions.draw(None) == "<image>a"
+    assert {questions.draw(random.Random(n)) for n in range(50)} == set(questions.templates)
+
+
+@pytest.mark.parametrize(
+    ("templates", "message"),
+    [
+        (["<image> <expr>", "<image>"], "entry 1: expected <expr> once, found nowhere"),
+        (["<image> <expr> <expr>"], "entry 0: expected <expr> once, found 2 times"),
+        (["<image> <expr> <objs>"], "entry 0: expected <objs> nowhere, found once"),
+        (["<image> <expr> <boxes>"], "entry 0: expected <boxes> nowhere, found once"),
+        (["<image> <expr>", 5], "entry 1: expected a text, found int"),
+        ([], "expected a list of at least one text, found '[]'"),
+        ({"a": "<image>"}, 'expected a list of at least one text, found \'{"a": "<image>"}\''),
+    ],
+)
+def test_a_bad_pool_says_which_entry(pool: Callable[[Any], str], templates: Any, message: str) -> None:
+    path = pool(templates)
+    with pytest.raises(ConfigError) as caught:
+        Questions(path, (IMAGE, EXPR))
+    assert str(caught.value) == f"{path}: {message}"
+
+
+def test_a_pool_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="question pool cannot be read: No such file"):
+        Questions(str(tmp_path / "none.json"))
+    broken = tmp_path / "broken.json"
+    broken.write_text('["a",\n b]')
+    with pytest.raises(ConfigError, match=r"broken\.json:2: expected a JSON list of texts: Expecting value"):
+        Questions(str(broken))
+    broken.write_bytes(b'["\xe9"]')
+    with pytest.raises(ConfigError, match=r"broken\.json: expected UTF-8"):
+        Questions(str(broken))
+
+
+@given(st.text().filter(lambda text: not any(p in text for p in ("<image>", "<boxes>", "<points>"))))
+def test_any_text_fills_a_template_untouched(text: str) -> None:
+    assert fill("<image>\nWhere is <expr>?", {EXPR: text}) == "<image>\nWhere is " + text + "?"
+
+
+@pytest.mark.parametrize("text", ["{}", "{0}", "{expr}", r"\1 \g<0>", "<expr>", "<objs> [x] (y", "%s"])
+def test_values_are_never_read_again(text: str) -> None:
+    assert fill("<expr> and <question>", {EXPR: text, "<question>": "<expr>?"}) == f"{text} and <expr>?"
+
+
+def test_fill_without_values() -> None:
+    assert fill("<image>\nwhat?", {}) == "<image>\nwhat?"
+
+
+@pytest.mark.parametrize("reserved", ["<image>", "<boxes>", "<points>"])
+def test_reserved_placeholders_in_user_text(reserved: str) -> None:
+    for refuse in (lambda: plain(f"a {reserved}"), lambda: fill("<expr>", {EXPR: f"a {reserved}"})):
+        with pytest.raises(DataError) as caught:
+            refuse()
+        assert str(caught.value) == f"expected a text without the reserved {reserved}, found 'a {reserved}'"
+
+
+def test_without_image() -> None:
+    assert without_image("<image>\nWhere is it?") == "Where is it?"
+    assert without_image("Where\nis it?\n<image>") == "Where\nis it?"
+    assert without_image("In <image>, where is it?") == "In the image, where is it?"

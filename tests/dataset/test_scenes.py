@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from mllm.dataset.base import Dataset
+from mllm.dataset.expressions import WORDS
+from mllm.dataset.scenes import Scenes
+from mllm.dataset.shapes import SceneImage
+from mllm.errors import ConfigError
+from mllm.registry import DATASETS
+
+ALL = ("rec", "reg", "count")
+POOLS = {task: f"config/questions/{task}.json" for task in ALL}
+
+
+def said(dataset: Scenes, index: int, epoch: int | None = None) -> list[str]:
+    dataset.set_epoch(epoch)
+    return [turn.text for turn in dataset[index].turns]
+
+
+def test_a_terse_question_is_the_expression_alone() -> None:
+    dataset = Scenes(count=5, seed=3)
+    assert isinstance(dataset, Dataset)
+    assert len(dataset) == 5
+    item = dataset[4]
+    assert item.key == "scenes seed 3:4"
+    assert item.images == (SceneImage(3, 4, 64, (2, 5)),)
+    question, answer = item.turns
+    assert question.text.startswith("<image>\nthe ")
+    assert (answer.text, len(answer.boxes_seq)) == ("<boxes>", 1)
+    assert item.truth.boxes == (item.boxes[answer.boxes_seq[0][0]],)
+    with pytest.raises(IndexError, match="Scenes: item 5 of 5"):
+        dataset[5]
+
+
+def test_terse_words_come_from_the_vocabulary() -> None:
+    dataset = Scenes(count=100, tasks=ALL, questions_per_scene=3)
+    words = {word for index in range(100) for text in said(dataset, index) for word in text.split()}
+    assert words <= {*" ".join(WORDS).split(), "<image>", "<boxes>"}
+
+
+def test_reg_and_count() -> None:
+    item = Scenes(count=1, tasks=["reg"])[0]
+    assert (item.turns[0].text, len(item.turns[0].boxes_seq)) == ("<image>\n<boxes>", 1)
+    assert len(item.turns[1].text.split()) == 4
+    item = Scenes(count=1, tasks=["count"])[0]
+    assert item.turns[0].text.startswith("<image>\nhow many ")
+    assert item.truth.texts == (item.turns[1].text,)
+    assert item.turns[1].text.isdigit()
+
+
+def test_questions_in_whole_sentences() -> None:
+    dataset = Scenes(count=30, tasks=ALL, questions=POOLS, answer="Answer: <boxes> .", questions_per_scene=2)
+    first_templates = {said(dataset, index)[0].split()[1] for index in range(30)}
+    assert first_templates == {"Where", "What", "How"}
+    assert any(said(dataset, index)[1] == "Answer: <boxes> ." for index in range(30))
+    drawn = {said(dataset, index, 0)[0].split()[1] for index in range(30)}
+    assert len(drawn) > 5
+    dataset = Scenes(count=1, questions=POOLS["rec"])
+    assert said(dataset, 0)[0].startswith("<image>\nWhere is the ")
+
+
+def test_several_questions_share_one_picture() -> None:
+    dataset = Scenes(count=20, questions_per_scene=6, tasks=ALL, objects=(4, 5))
+    for index in range(20):
+        item = dataset[index]
+        assert len(item.turns) == 12
+        assert [turn.text.count("<image>") for turn in item.turns] == [1] + [0] * 11
+        asked = [(turn.text.replace("<image>\n", ""), turn.boxes_seq) for turn in item.turns[::2]]
+        assert len(set(asked)) == 6
+
+
+def test_a_poor_scene_repeats_itself_rather_than_never_end() -> None:
+    dataset = Scenes(count=1, questions_per_scene=10, tasks=["reg"], objects=(1, 1))
+    assert len(dataset[0].turns) == 20
+
+
+def test_evaluation_is_fixed_and_training_draws() -> None:
+    dataset = Scenes(count=50, tasks=ALL)
+    fixed = [said(dataset, index) for index in range(50)]
+    epochs = [[said(dataset, index, epoch) for index in reversed(range(50))][::-1] for epoch in (0, 1, 0)]
+    assert epochs[0] == epochs[2]
+    assert fixed != epochs[0] != epochs[1]
+    assert [said(dataset, index) for index in range(50)] == fixed
+    assert [said(Scenes(count=50, seed=1, tasks=ALL), index) for index in range(50)] != fixed
+
+
+def test_the_same_in_every_process() -> None:
+    code = (
+        "import hashlib; from mllm.dataset.scenes import Scenes; d = Scenes(count=9, tasks=['rec', 'count']); "
+        "d.set_epoch(1); item = d[8]; "
+        "print(item.turns, item.boxes, hashlib.sha256(item.images[0].open().tobytes()).hexdigest())"
+    )
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": hashed}, capture_output=True, text=True, check=True
+        ).stdout
+        for hashed in ("1", "2")
+    }
+    assert len(runs) == 1
+    dataset = Scenes(count=9, tasks=["rec", "count"])
+    dataset.set_epoch(1)
+    assert str(dataset[8].turns) in runs.pop()
+    assert pickle.loads(pickle.dumps(dataset))[8] == dataset[8]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"count": 0}, "Scenes: count, questions_per_scene: expected at least 1"),
+        ({"size": 31}, "Scenes: size: expected at least 32 pixels, found 31"),
+        ({"objects": (3, 2)}, "Scenes: objects: expected 1 <= fewest <= most <= 8, found (3, 2)"),
+        ({"objects": (1, 9)}, "Scenes: objects: expected 1 <= fewest <= most <= 8, found (1, 9)"),
+        ({"answer": "here"}, "Scenes: answer: expected <boxes> once, found 'here'"),
+        ({"tasks": []}, "Scenes: tasks: expected a list of at least one task, found []"),
+        ({"tasks": ["recc"]}, "Scenes: tasks: unknown task 'recc'; did you mean 'rec'?"),
+        ({"tasks": ALL, "questions": "a"}, "Scenes: questions: expected {task: pool} for 3 tasks, found 'a'"),
+        ({"questions": {"reg": "a"}}, "Scenes: questions: 'reg' is not one of the tasks rec"),
+    ],
+)
+def test_arguments_out_of_range(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        DATASETS.make({"type": "Scenes", "count": 1, **arguments})
+    assert str(caught.value) == message
+
+
+def test_items_are_cheap() -> None:
+    """Two cores train and draw: an item with its picture takes well under a millisecond."""
+    dataset = Scenes(count=1000, size=64)
+    dataset.set_epoch(0)
+    best = 1.0
+    for start in range(0, 1000, 100):
+        began = time.perf_counter()
+        for index in range(start, start + 100):
+            dataset[index].images[0].open()
+        best = min(best, (time.perf_counter() - began) / 100)
+    assert best < 1e-3

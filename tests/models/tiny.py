@@ -1,0 +1,100 @@
+"""Tiny random models of every family, their tokenizer and a batch for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from mllm.models.llava import Llava
+from mllm.registry import MODELS
+
+SIDE, PATCH, WORDS = 8, 4, 40
+PATCHES = (SIDE // PATCH) ** 2
+
+_VISION = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2)
+_VISION |= dict(image_size=SIDE, patch_size=PATCH)
+_TEXT = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
+_TEXT |= dict(max_position_embeddings=64, initializer_range=0.2)
+VISION: dict[str, dict[str, Any]] = {
+    "clip": dict(model_type="clip_vision_model", **_VISION),
+    "siglip": dict(model_type="siglip_vision_model", **_VISION),
+    "dinov2": dict(model_type="dinov2", **_VISION),
+    "dinov2_with_registers": dict(model_type="dinov2_with_registers", num_register_tokens=4, **_VISION),
+}
+TEXT: dict[str, dict[str, Any]] = {
+    "llama": dict(model_type="llama", num_key_value_heads=2, **_TEXT),
+    "qwen2": dict(model_type="qwen2", num_key_value_heads=2, tie_word_embeddings=True, **_TEXT),
+    "gpt_neox": dict(model_type="gpt_neox", **_TEXT),
+    "gemma2": dict(model_type="gemma2", num_key_value_heads=2, head_dim=4, **_TEXT),
+    "cohere": dict(model_type="cohere", num_key_value_heads=2, logit_scale=0.25, **_TEXT),
+    "granite": dict(model_type="granite", num_key_value_heads=2, logits_scaling=4.0, **_TEXT),
+    "mpt": dict(model_type="mpt", d_model=16, n_heads=4, n_layers=2, max_seq_len=64),
+    "opt": dict(model_type="opt", hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=4, dropout=0.0),
+}
+
+
+def make_tokenizer(extra: int = 0) -> PreTrainedTokenizerFast:
+    words = ["<unk>", "<s>", "</s>", "<pad>", *(f"w{number}" for number in range(WORDS - 5 + extra)), "<image>"]
+    raw = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    raw.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    return tokenizer
+
+
+def make(vision: str = "clip", text: str = "llama", seed: int = 0, **arguments: Any) -> Llava:
+    torch.manual_seed(seed)
+    parts = dict(vision_tower=dict(VISION[vision]), language_model=dict(TEXT[text]))
+    model = MODELS.make({"type": "llava", **parts, **arguments}, tokenizer=make_tokenizer())
+    with torch.no_grad():  # zeros and ones would hide a norm or a bias that is left out
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def make_batch(model: Llava, pictures: int = 2, seed: int = 1) -> dict[str, Tensor]:
+    """Two rows, right-padded: two slots in the first and one in the second, of `pictures` distinct pictures."""
+    torch.manual_seed(seed)
+    image, slot = model.config.image_token_id, model.connector.tokens(model.vision_tower.tokens)
+    words = torch.randint(4, WORDS - 1, (12,)).tolist()
+    rows = [
+        [1, *words[:2], *[image] * slot, *words[2:4], *[image] * slot, *words[4:8], 2],
+        [1, *[image] * slot, *words[8:], 2],
+    ]
+    length = max(map(len, rows))
+    ids = torch.tensor([row + [3] * (length - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
+    labels = torch.full_like(ids, -100)
+    for number, (row, supervised) in enumerate(zip(rows, (4, 3), strict=True)):
+        labels[number, len(row) - supervised : len(row)] = ids[number, len(row) - supervised : len(row)]
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "labels": labels,
+        "pixels": torch.randn(pictures, 3, SIDE, SIDE),
+        "image_index": torch.tensor([0, 1 % pictures, 0]),
+    }
+
+
+def prompts(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The batch as prompts, padded on the left."""
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    shifts = (1 - mask).sum(1).tolist()
+    return {
+        "input_ids": torch.stack([row.roll(shift) for row, shift in zip(ids, shifts, strict=True)]),
+        "attention_mask": torch.stack([row.roll(shift) for row, shift in zip(mask, shifts, strict=True)]),
+        "pixels": batch["pixels"],
+        "image_index": batch["image_index"],
+    }
+
+
+def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mllm.errors import ConfigError
+from mllm.registry import METRICS, Registry
+
+SHAPES = """
+from zoo.registry import SHAPES
+
+@SHAPES.register_module()
+class Circle:
+    def __init__(self, radius, *, colour="red", layers=1):
+        self.radius, self.colour, self.layers = radius, colour, layers
+
+@SHAPES.register_module()
+class Square:
+    pass
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Registry]]:
+    """Writes a package `zoo` with modules of the folder `zoo.shapes`; returns its registry."""
+
+    def write(**modules: str) -> Registry:
+        folder = tmp_path / "zoo" / "shapes"
+        folder.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "zoo" / "__init__.py").touch()
+        (tmp_path / "zoo" / "registry.py").write_text(
+            "from mllm.registry import Registry\nSHAPES = Registry('shape', folder='zoo.shapes')\n"
+        )
+        (folder / "__init__.py").touch()
+        for name, source in modules.items():
+            (folder / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        import zoo.registry  # pyright: ignore[reportMissingImports]
+
+        return zoo.registry.SHAPES
+
+    yield write
+    for name in [name for name in sys.modules if name == "zoo" or name.startswith("zoo.")]:
+        del sys.modules[name]
+
+
+def test_the_folder_is_imported_on_the_first_look_up(package: Callable[..., Registry]) -> None:
+    registry = package(shapes=SHAPES, more="from zoo.registry import SHAPES\nSHAPES.register_module('Line')(object)\n")
+    assert "zoo.shapes.shapes" not in sys.modules
+    assert registry.find("Square").__name__ == "Square"
+    assert "zoo.shapes.more" in sys.modules
+    assert registry.names() == ["Circle", "Line", "Square"]
+
+
+def test_a_module_may_look_up_names_while_it_is_imported(package: Callable[..., Registry]) -> None:
+    looking = "from zoo.registry import SHAPES\nCIRCLE = SHAPES.find('Circle')\n"
+    assert package(a_shapes=SHAPES, b_looking=looking).names() == ["Circle", "Square"]
+
+
+def test_a_failed_import_fails_again(package: Callable[..., Registry]) -> None:
+    registry = package(shapes=SHAPES, wrong="import no_such_module\n")
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+            registry.find("Circle")
+
+
+def test_an_unknown_name_lists_the_nearest(package: Callable[..., Registry]) -> None:
+    registry = package(shapes=SHAPES)
+    with pytest.raises(ConfigError) as caught:
+        registry.find("circle")
+    assert str(caught.value) == "unknown shape type 'circle'; did you mean 'Circle'?"
+    with pytest.raises(ConfigError) as caught:
+        registry.find("Hexagon")
+    assert str(caught.value) == "unknown shape type 'Hexagon'; known: Circle, Square"
+
+
+@pytest.mark.parametrize("name", [None, ["Circle"], 3])
+def test_a_name_of_another_type_is_unknown(package: Callable[..., Registry], name: object) -> None:
+    with pytest.raises(ConfigError, match="unknown shape type"):
+        package(shapes=SHAPES).find(name)
+
+
+def test_a_name_can_be_taken_once(package: Callable[..., Registry]) -> None:
+    registry = package(shapes=SHAPES, twice=SHAPES)
+    with pytest.raises(KeyError, match=r"Circle is already registered in shape at zoo\.shapes\.shapes"):
+        registry.names()
+
+
+def test_make_builds_from_a_dict_or_a_name(package: Callable[..., Registry]) -> None:
+    registry = package(shapes=SHAPES)
+    circle = registry.make({"type": "Circle", "radius": 3}, layers=2)
+    assert (circle.radius, circle.colour, circle.layers) == (3, "red", 2)
+    assert type(registry.make("Square")).__name__ == "Square"
+
+
+def test_make_leaves_the_config_alone(package: Callable[..., Registry]) -> None:
+    cfg = {"type": "Circle", "radius": 3}
+    package(shapes=SHAPES).make(cfg)
+    assert cfg == {"type": "Circle", "radius": 3}
+
+
+@pytest.mark.parametrize(
+    ("cfg", "message"),
+    [
+        (
+            {"type": "Circle", "radius": 1, "color": "red"},
+            "shape 'Circle' has no argument 'color'; did you mean 'colour'?",
+        ),
+        (
+            {"type": "Circle", "radius": 1, "zzz": 1},
+            "shape 'Circle' has no argument 'zzz'; known: colour, layers, radius",
+        ),
+        ({"type": "Square", "side": 1}, "shape 'Square' has no argument 'side'; known: none"),
+        ({"type": "Circle"}, "shape 'Circle' misses radius"),
+        ("Circle", "shape 'Circle' misses radius"),
+        ({"radius": 1}, "shape: expected a dict with 'type', found {'radius': 1}"),
+        (None, "shape: expected a name or a dict with 'type', found None"),
+        (["Circle"], "shape: expected a name or a dict with 'type', found ['Circle']"),
+        ({"type": "Squares"}, "unknown shape type 'Squares'; did you mean 'Square'?"),
+    ],
+)
+def test_make_names_what_is_wrong(package: Callable[..., Registry], cfg: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        package(shapes=SHAPES).make(cfg)
+    assert str(caught.value) == message
+
+
+def test_metrics_are_found() -> None:
+    assert {"REC", "ExactMatch"} <= set(METRICS.names())
+    assert METRICS.make({"type": "REC", "constant_box": True}).constant_box

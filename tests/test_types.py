@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mllm.errors import DataError
+from mllm.images import FileImage, MemoryImage
+from mllm.types import Box, Item, Point, Truth, Turn
+
+RECORD: dict[str, Any] = {
+    "image": "a.jpg",
+    "target": {"boxes": [[1, 2, 3, 4], [5, 6, 7, 8], [0, 0, 9, 9]], "points": [[1.5, 2.5]]},
+    "conversations": [
+        {
+            "from": "human",
+            "value": "What is <boxes> doing with <boxes> in <image>? Is <points> happy?",
+            "boxes_seq": [[0, 1], [2]],
+            "points_seq": [[0]],
+        },
+        {"from": "gpt", "value": "The man <boxes> holds them.", "boxes_seq": [[2]], "points_seq": None},
+    ],
+}
+
+
+def test_from_dict_reads_the_contract() -> None:
+    item = Item.from_dict(RECORD, key="a:1", folder="photos")
+    assert item.key == "a:1"
+    assert item.images == (FileImage("photos/a.jpg"),)
+    assert item.boxes[1] == Box(x1=5, y1=6, x2=7, y2=8)
+    assert item.points == (Point(x=1.5, y=2.5),)
+    assert item.turns == (
+        Turn(role="human", text=RECORD["conversations"][0]["value"], boxes_seq=((0, 1), (2,)), points_seq=((0,),)),
+        Turn(role="gpt", text="The man <boxes> holds them.", boxes_seq=((2,),)),
+    )
+
+
+def test_from_dict_leaves_the_record_alone() -> None:
+    record = copy.deepcopy(RECORD)
+    Item.from_dict(record, key="a:1")
+    assert record == RECORD
+
+
+def test_the_last_answer_is_the_truth_by_default() -> None:
+    item = Item.from_dict(RECORD, key="a:1")
+    assert item.truth == Truth(boxes=(Box(x1=0, y1=0, x2=9, y2=9),), texts=("The man <boxes> holds them.",))
+    assert item.prompt == item.turns[:1]
+
+
+def test_a_question_alone_has_no_truth() -> None:
+    item = Item.from_dict({**RECORD, "conversations": RECORD["conversations"][:1]}, key="a:1")
+    assert item.truth == Truth()
+    assert item.prompt == item.turns
+
+
+def test_truth_can_be_given() -> None:
+    truth = {"boxes": [1, 0], "points": [0], "texts": ["yes", "yeah"]}
+    item = Item.from_dict({**RECORD, "truth": truth}, key="a:1")
+    assert item.truth == Truth(boxes=(item.boxes[1], item.boxes[0]), points=item.points, texts=("yes", "yeah"))
+
+
+def test_several_pictures_name_their_boxes() -> None:
+    pictures = [Image.new("RGB", (8, 8)), Image.new("RGB", (9, 9))]
+    item = Item.from_dict(
+        {
+            "images": pictures,
+            "target": {"boxes": [[0, 0, 1, 1], [0, 0, 2, 2]], "boxes_image": [1, 0]},
+            "conversations": [
+                {"from": "human", "value": "<image><image> <boxes>", "boxes_seq": [[0, 1]]},
+                {"from": "gpt", "value": "Yes."},
+            ],
+        },
+        key="a:1",
+    )
+    assert [box.image for box in item.boxes] == [1, 0]
+    assert [image.size for image in item.images] == [(8, 8), (9, 9)]
+
+
+def test_text_alone_is_an_item() -> None:
+    record = {"image": None, "conversations": [{"from": "human", "value": "Hello {0} %s"}]}
+    item = Item.from_dict(record, key="a:1")
+    assert (item.images, item.boxes, item.turns[0].text) == ((), (), "Hello {0} %s")
+
+
+def turn(number: int, **changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda record: record["conversations"][number].update(changes)
+
+
+def target(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda record: record["target"].update(changes)
+
+
+def top(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda record: record.update(changes)
+
+
+NAN = math.nan
+VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
+    # the record
+    (top(imgs=[]), "a:1: unknown field 'imgs', expected image, images, target, conversations, truth"),
+    (top(images=["b.jpg"]), "a:1: expected 'image' or 'images', found both"),
+    (top(image=None, images="b.jpg"), "a:1: images: expected a list, found str 'b.jpg'"),
+    (top(image=3), "a:1: image: expected a path or a PIL image, found int"),
+    (
+        top(image="http://x.org/a.jpg"),
+        "a:1: image: http://x.org/a.jpg: remote pictures are not supported, give a local path",
+    ),
+    (top(image=None), "a:1: 1 <image> in the text, 0 picture(s) in the record"),
+    # the target
+    (top(target=[1]), "a:1: target: expected a dict, found list '[1]'"),
+    (target(box=[]), "a:1: target: unknown field 'box', expected boxes, points, boxes_image, points_image"),
+    (target(boxes=5), "a:1: target.boxes: expected a list, found int '5'"),
+    (target(boxes=[[1, 2, 3]]), "a:1: target.boxes[0]: expected 4 numbers, found list '[1, 2, 3]'"),
+    (target(boxes=[[1, 2, 3, "4"]]), """a:1: target.boxes[0]: expected 4 numbers, found list "[1, 2, 3, '4']\""""),
+    (target(boxes=[[1, 2, 3, True]]), "a:1: target.boxes[0]: expected 4 numbers, found list '[1, 2, 3, True]'"),
+    (target(boxes=["1234"]), "a:1: target.boxes[0]: expected a list, found str '1234'"),
+    (target(boxes=[None]), "a:1: target.boxes[0]: expected 4 numbers, found nothing"),
+    (
+        target(boxes=[[1, 2, 3, 4], [5, 6, 4, 8]]),
+        "a:1: target.boxes[1]: box (5.0, 6.0, 4.0, 8.0): expected x1 <= x2 and y1 <= y2 (xyxy, not xywh)",
+    ),
+    (target(boxes=[[1, 2, 3, NAN]]), "a:1: target.boxes[0]: box (1.0, 2.0, 3.0, nan): expected four finite numbers"),
+    (target(points=[[1]]), "a:1: target.points[0]: expected 2 numbers, found list '[1]'"),
+    (target(points=[[1, math.inf]]), "a:1: target.points[0]: point (1.0, inf): expected two finite numbers"),
+    (target(boxes_image=[0]), "a:1: target.boxes_image: expected 3 entries, found 1"),
+    (
+        target(boxes_image=[0, 0, None]),
+        "a:1: target.boxes_image: expected a list of indices, found list '[0, 0, None]'",
+    ),
+    (target(boxes_image=[0, 1, 0]), "a:1: target.boxes[1]: on picture 1 of 1"),
+    (target(points_image=[-1]), "a:1: target.points[0]: on picture -1 of 1"),
+    # the turns
+    (top(conversations=None), "a:1: conversations: expected at least one turn, found none"),
+    (top(conversations=[]), "a:1: conversations: expected at least one turn, found none"),
+    (top(conversations="hello"), "a:1: conversations: expected a list, found str 'hello'"),
+    (top(conversations=["hello"]), "a:1: conversations[0]: expected a dict, found str 'hello'"),
+    (
+        turn(1, text="x"),
+        "a:1: conversations[1]: unknown field 'text', expected from, value, boxes_seq, points_seq",
+    ),
+    (turn(0, **{"from": "user"}), "a:1: conversations[0].from: expected 'human' or 'gpt', found str 'user'"),
+    (turn(0, **{"from": "gpt"}), "a:1: conversations[0].from: expected 'human' (turns alternate), found 'gpt'"),
+    (turn(1, **{"from": "human"}), "a:1: conversations[1].from: expected 'gpt' (turns alternate), found 'human'"),
+    (turn(1, value=None), "a:1: conversations[1].value: expected a text, found nothing"),
+    (turn(1, value="<image><boxes>"), "a:1: conversations[1].value: <image> belongs to human turns"),
+    (turn(0, value="<boxes><boxes><points>"), "a:1: 0 <image> in the text, 1 picture(s) in the record"),
+    # the groups
+    (turn(0, boxes_seq=[[0, 1]]), "a:1: conversations[0]: 2 <boxes> in the text, 1 group(s) in boxes_seq"),
+    (turn(0, boxes_seq=None), "a:1: conversations[0]: 2 <boxes> in the text, 0 group(s) in boxes_seq"),
+    (turn(1, points_seq=[[0]]), "a:1: conversations[1]: 0 <points> in the text, 1 group(s) in points_seq"),
+    (turn(0, boxes_seq=[[0], []]), "a:1: conversations[0].boxes_seq[1]: expected at least one index, found none"),
+    (turn(1, boxes_seq=[[3]]), "a:1: conversations[1].boxes_seq[0]: index 3, but the target holds 3"),
+    (turn(1, boxes_seq=[[-1]]), "a:1: conversations[1].boxes_seq[0]: index -1, but the target holds 3"),
+    (turn(0, points_seq=[[1]]), "a:1: conversations[0].points_seq[0]: index 1, but the target holds 1"),
+    (turn(1, boxes_seq=[2]), "a:1: conversations[1].boxes_seq[0]: expected a list, found int '2'"),
+    (turn(1, boxes_seq="2"), "a:1: conversations[1].boxes_seq: expected a list, found str '2'"),
+    (turn(1, boxes_seq=[[2.0]]), "a:1: conversations[1].boxes_seq[0]: expected a list of indices, found list '[2.0]'"),
+    # the truth
+    (top(truth=[0]), "a:1: truth: expected a dict, found list '[0]'"),
+    (top(truth={"box": [0]}), "a:1: truth: unknown field 'box', expected boxes, points, texts"),
+    (top(truth={"boxes": [3]}), "a:1: truth.boxes: index 3, but the target holds 3"),
+    (top(truth={"boxes": [-1]}), "a:1: truth.boxes: index -1, but the target holds 3"),
+    (top(truth={"boxes": [[0]]}), "a:1: truth.boxes: expected a list of indices, found list '[[0]]'"),
+    (top(truth={"points": 0}), "a:1: truth.points: expected a list, found int '0'"),
+    (top(truth={"texts": "yes"}), "a:1: truth.texts: expected a list, found str 'yes'"),
+    (top(truth={"texts": ["yes", 3]}), "a:1: truth.texts[1]: expected a text, found int '3'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), VIOLATIONS, ids=[message for _, message in VIOLATIONS])
+def test_from_dict_names_the_record_and_the_field(change: Callable[[dict[str, Any]], None], message: str) -> None:
+    record = copy.deepcopy(RECORD)
+    change(record)
+    with pytest.raises(DataError) as caught:
+        Item.from_dict(record, key="a:1")
+    assert str(caught.value) == message
+
+
+def test_from_dict_refuses_what_is_no_dict() -> None:
+    with pytest.raises(DataError, match="a:1: expected a dict, found list"):
+        Item.from_dict([1, 2], key="a:1")  # pyright: ignore[reportArgumentType]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 9) | st.floats() | st.sampled_from(["human", "<boxes>", "<image>", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["from", "value", "boxes"]), inner),
+    max_leaves=8,
+)
+
+
+def item_or_data_error(record: dict[str, Any]) -> None:
+    """Any other exception fails the test."""
+    message = "a:1: "
+    try:
+        Item.from_dict(record, key="a:1")
+    except DataError as error:
+        message = str(error)
+    assert message.startswith("a:1: ")
+
+
+@given(st.sampled_from([*RECORD, "images", "truth"]), JSON)
+def test_whatever_a_field_holds_is_an_item_or_a_data_error(field: str, value: Any) -> None:
+    item_or_data_error({**RECORD, field: value})
+
+
+@given(st.sampled_from(["boxes", "points", "boxes_image", "points_image"]), JSON)
+def test_whatever_the_target_holds_is_an_item_or_a_data_error(field: str, value: Any) -> None:
+    item_or_data_error({**RECORD, "target": {**RECORD["target"], field: value}})
+
+
+@given(st.sampled_from(["from", "value", "boxes_seq", "points_seq"]), JSON)
+def test_whatever_a_turn_holds_is_an_item_or_a_data_error(field: str, value: Any) -> None:
+    question, answer = RECORD["conversations"]
+    item_or_data_error({**RECORD, "conversations": [question, {**answer, field: value}]})
+
+
+@given(st.sampled_from(["boxes", "points", "texts"]), JSON)
+def test_whatever_the_truth_holds_is_an_item_or_a_data_error(field: str, value: Any) -> None:
+    item_or_data_error({**RECORD, "truth": {field: value}})
+
+
+def test_boxes_and_points_are_checked() -> None:
+    with pytest.raises(DataError, match=r"box \(3, 0, 1, 1\): expected x1 <= x2 and y1 <= y2 \(xyxy, not xywh\)"):
+        Box(x1=3, y1=0, x2=1, y2=1)
+    with pytest.raises(DataError, match=r"box \(0, 0, inf, 1\): expected four finite numbers"):
+        Box(x1=0, y1=0, x2=math.inf, y2=1)
+    with pytest.raises(DataError, match=r"point \(nan, 1\): expected two finite numbers"):
+        Point(x=math.nan, y=1)
+    assert Box(x1=1, y1=1, x2=1, y2=1).xyxy == (1, 1, 1, 1)
+
+
+def test_items_are_frozen_and_travel_to_workers() -> None:
+    item = Item.from_dict(RECORD, key="a:1")
+    assert pickle.loads(pickle.dumps(item)) == item  # noqa: S301, our own bytes
+    with pytest.raises(FrozenInstanceError):
+        item.key = "b"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_picture_in_memory_equals_only_itself() -> None:
+    picture = Image.new("RGB", (4, 4))
+    one = MemoryImage(picture)
+    assert one == one
+    assert one != MemoryImage(picture)
+    assert len({one, one, MemoryImage(picture)}) == 2
