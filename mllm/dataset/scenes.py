@@ -28,8 +28,8 @@ class Scenes:
     kind) and `count` (how many red circles; a number). Where several are given, each question draws one.
 
     A picture follows from `seed` and its index: give validation another seed than training. Questions are drawn anew in
-    each epoch; in evaluation (epoch None) they stay the same. No question is asked twice about a picture, unless a poor
-    scene has no more to ask.
+    each epoch; in evaluation (epoch None) they stay the same. The turns of a conversation go from
+    shape to shape, and no question is asked twice about a picture, unless a poor scene has no more to ask.
 
     `size` is the side of the pictures in pixels, `objects` the fewest and the most shapes in one. `questions` is the
     pool of the task, or one for each as `{task: pool}`; None asks tersely, with the expression alone, in the words of
@@ -94,20 +94,22 @@ class Scenes:
 
     def _conversation(self, shapes: Sequence[Shape], rng: random.Random) -> list[_Exchange]:
         asked: list[_Exchange] = []
+        order = rng.sample(range(len(shapes)), len(shapes))
         misses = 0
         while len(asked) < self.questions_per_scene:
-            exchange = self._exchange(rng.choice(self.tasks), shapes, rng)
+            # shape after shape: an answer that an earlier turn gave already would teach to copy, not to look
+            index = order[(len(asked) + misses) % len(order)]
+            exchange = self._exchange(rng.choice(self.tasks), index, shapes, rng)
             if exchange in asked and misses < _MISSES:
                 misses += 1
                 continue
             asked.append(exchange)
         return asked
 
-    def _exchange(self, task: str, shapes: Sequence[Shape], rng: random.Random) -> _Exchange:
+    def _exchange(self, task: str, index: int, shapes: Sequence[Shape], rng: random.Random) -> _Exchange:
         if task == "count":
             phrase, count = count_phrase(shapes, rng)
             return _Exchange(task=task, phrase=phrase, answer=str(count))
-        index = rng.randrange(len(shapes))
         if task == "reg":
             return _Exchange(task=task, question_boxes=((index,),), answer=full_name(shapes[index]))
         phrase = expression(shapes, shapes[index], rng, clear=self.size / 16)

@@ -66,10 +66,10 @@ def build_model(model_args: Section, data: Section, train: ItemDataset | None) -
     template: Template = TEMPLATES.make(args.pop("template", "vicuna_v1"))
     placement = args.pop("placement", "pad")
     if args.get("model_name_or_path"):
-        ignored = [name for name in PARTS if args.pop(name, None) is not None]
-        if ignored:
-            logger.info("%s: its own %s count", args["model_name_or_path"], ", ".join(ignored))
         tokenizer = load_tokenizer(args["model_name_or_path"])
+        replaced = [name for name in PARTS if args.pop(name, None) is not None]
+        if replaced:
+            logger.info("%s brings its own %s", args["model_name_or_path"], ", ".join(replaced))
     else:
         tokenizer = _tokenizer(args.pop("tokenizer", None), args, template, train)
     new = [token for token in (*template.tokens, IMAGE, *codec.tokens) if token not in tokenizer.get_vocab()]

@@ -14,9 +14,7 @@ from PIL import Image
 from mllm.dataset.questions import Questions
 from mllm.registry import DATASETS
 
-FILES = sorted(Path("config/catalogue").resolve().glob("*.py")) or sorted(
-    (Path(__file__).parents[2] / "config/catalogue").glob("*.py")
-)
+FILES = sorted((Path(__file__).parents[2] / "config" / "catalogue").glob("*.py"))
 EXAMPLES = Path("examples/coco_photos")
 
 

@@ -20,7 +20,7 @@ def fits(shape: Shape, words: Sequence[str]) -> bool:
 
 
 def meant(text: str, shapes: Sequence[Shape], clear: float) -> list[Shape]:
-    """The shapes that an expression may mean, where positions and sizes must differ by more than `clear` to tell them."""
+    """The shapes that an expression may mean, for one who sees differences of more than `clear` pixels."""
     for relation, axis, sign in (("left of", 0, -1), ("right of", 0, 1), ("above", 1, -1), ("below", 1, 1)):
         if f" {relation} " in text:
             name, landmark = text.split(f" {relation} ")

@@ -65,9 +65,9 @@ def test_conversations_that_point(instruct: Callable[..., Item]) -> None:
     ("turns", "fields", "message"),
     [
         (
-            [human("a"), {"from": "gpt", "value": None}],
+            [human("a"), {"from": "gpt"}],
             {},
-            "conversations[1]: expected an object with the texts 'from' and 'value', found {'from': 'gpt', 'value': None}",
+            "conversations[1]: expected an object with the texts 'from' and 'value', found {'from': 'gpt'}",
         ),
         (["hello"], {}, "conversations[0]: expected an object with the texts 'from' and 'value', found hello"),
         ([human("a"), human("b")], {}, "conversations[1].from: expected 'gpt' (turns alternate), found 'human'"),

@@ -31,7 +31,7 @@ def test_concat(texts: Callable[[str, int], dict[str, Any]]) -> None:
     cfg = {"type": "ConcatDataset", "datasets": [texts("a", 2), texts("b", 1), texts("c", 3)]}
     dataset = DATASETS.make(cfg)
     assert answers(dataset) == ["a0", "a1", "b0", "c0", "c1", "c2"]
-    assert answers(pickle.loads(pickle.dumps(dataset))) == answers(dataset)
+    assert answers(pickle.loads(pickle.dumps(dataset))) == answers(dataset)  # noqa: S301
     for index in (-1, 6):
         with pytest.raises(IndexError, match=f"ConcatDataset: item {index} of 6"):
             dataset[index]

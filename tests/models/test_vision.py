@@ -53,7 +53,13 @@ def test_only_square_encoders():
 
 
 def test_of_two_towers_the_vision_half_is_taken(tmp_path):
-    text = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, vocab_size=50)
+    text = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "vocab_size": 50,
+    }
     vision = {name: value for name, value in VISION["clip"].items() if name != "model_type"}
     whole = CLIPModel(CLIPConfig(text_config=text, vision_config=vision))
     whole.save_pretrained(tmp_path)
@@ -62,5 +68,5 @@ def test_of_two_towers_the_vision_half_is_taken(tmp_path):
     assert half.state_dict().keys() == expected.keys()
     for name, tensor in half.state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
-    spec = dict(model_type="clip", text_config=text, vision_config=vision)
+    spec = {"model_type": "clip", "text_config": text, "vision_config": vision}
     assert vision_encoder(spec, dtype=torch.float32, attn_implementation=None).config.model_type == "clip_vision_model"

@@ -17,10 +17,10 @@ from mllm.registry import MODELS
 SIDE, PATCH, WORDS = 8, 4, 40
 PATCHES = (SIDE // PATCH) ** 2
 
-_VISION = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2)
-_VISION |= dict(image_size=SIDE, patch_size=PATCH)
-_TEXT = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
-_TEXT |= dict(max_position_embeddings=64, initializer_range=0.2)
+_VISION = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+_VISION |= {"image_size": SIDE, "patch_size": PATCH}
+_TEXT = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+_TEXT |= {"max_position_embeddings": 64, "initializer_range": 0.2}
 VISION: dict[str, dict[str, Any]] = {
     "clip": dict(model_type="clip_vision_model", **_VISION),
     "siglip": dict(model_type="siglip_vision_model", **_VISION),
@@ -34,8 +34,15 @@ TEXT: dict[str, dict[str, Any]] = {
     "gemma2": dict(model_type="gemma2", num_key_value_heads=2, head_dim=4, **_TEXT),
     "cohere": dict(model_type="cohere", num_key_value_heads=2, logit_scale=0.25, **_TEXT),
     "granite": dict(model_type="granite", num_key_value_heads=2, logits_scaling=4.0, **_TEXT),
-    "mpt": dict(model_type="mpt", d_model=16, n_heads=4, n_layers=2, max_seq_len=64),
-    "opt": dict(model_type="opt", hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=4, dropout=0.0),
+    "mpt": {"model_type": "mpt", "d_model": 16, "n_heads": 4, "n_layers": 2, "max_seq_len": 64},
+    "opt": {
+        "model_type": "opt",
+        "hidden_size": 16,
+        "ffn_dim": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "dropout": 0.0,
+    },
 }
 
 
@@ -52,7 +59,7 @@ def make_tokenizer(extra: int = 0) -> PreTrainedTokenizerFast:
 
 def make(vision: str = "clip", text: str = "llama", seed: int = 0, **arguments: Any) -> Llava:
     torch.manual_seed(seed)
-    parts = dict(vision_tower=dict(VISION[vision]), language_model=dict(TEXT[text]))
+    parts = {"vision_tower": dict(VISION[vision]), "language_model": dict(TEXT[text])}
     model = MODELS.make({"type": "llava", **parts, **arguments}, tokenizer=make_tokenizer())
     with torch.no_grad():  # zeros and ones would hide a norm or a bias that is left out
         for parameter in model.parameters():

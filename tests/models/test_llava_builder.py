@@ -1,0 +1,188 @@
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from mllm.errors import ConfigError, ModelError
+from mllm.registry import MODELS
+from tests.models.tiny import TEXT, VISION, make, make_batch, make_tokenizer
+
+PARTS = {"vision_tower": VISION["clip"], "language_model": TEXT["llama"]}
+
+
+def build(tokenizer=None, **arguments):
+    return MODELS.make({"type": "llava", **arguments}, tokenizer=tokenizer or make_tokenizer())
+
+
+def test_a_new_language_model_takes_its_vocabulary_from_the_tokenizer():
+    tokenizer = make_tokenizer(extra=3)
+    config = build(tokenizer, **PARTS).config
+    assert config.text_config.vocab_size == len(tokenizer) == 43
+    assert (config.text_config.bos_token_id, config.text_config.eos_token_id, config.text_config.pad_token_id) == (
+        1,
+        2,
+        3,
+    )
+    assert config.image_token_id == tokenizer.convert_tokens_to_ids("<image>")
+    given = {**PARTS, "language_model": {**TEXT["llama"], "vocab_size": 64, "eos_token_id": 5}}
+    config = build(**given).config
+    assert (config.text_config.vocab_size, config.text_config.eos_token_id) == (64, 5)
+
+
+def test_defaults_of_parts():
+    model = build(**PARTS)
+    assert (model.config.feature_layer, model.config.keep_cls, model.config.connector) == (
+        -2,
+        False,
+        {"type": "mlp2x_gelu"},
+    )
+    assert not model.training
+    model = build(**PARTS, feature_layer=-1, keep_cls=True, connector={"type": "linear"}, image_mean=(0, 0, 0))
+    assert (model.vision_tower.feature_layer, model.vision_tower.tokens) == (-1, 5)
+    assert (model.image_slots().mean, type(model.connector).__name__) == ((0, 0, 0), "Linear")
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_new_tokens_start_at_the_mean(tmp_path, tied):
+    torch.manual_seed(0)
+    spec = {name: value for name, value in TEXT["llama"].items() if name != "model_type"}
+    old = LlamaForCausalLM(LlamaConfig(vocab_size=40, tie_word_embeddings=tied, **spec))
+    old.save_pretrained(tmp_path)
+    tokenizer = make_tokenizer(extra=3)
+    model = build(tokenizer, **{**PARTS, "language_model": str(tmp_path)}, pad_to_multiple_of=16)
+    for new, before in (
+        (model.get_input_embeddings().weight, old.get_input_embeddings().weight),
+        (model.get_output_embeddings().weight, old.get_output_embeddings().weight),
+    ):
+        assert new.shape == (48, 16)
+        torch.testing.assert_close(new[:40], before)
+        torch.testing.assert_close(new[40:], before.mean(0).expand(8, -1), rtol=1e-3, atol=1e-3)
+    assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
+    assert model.config.text_config.vocab_size == 48
+    assert model(**make_batch(model)).loss.isfinite()
+
+
+def test_a_vocabulary_that_suffices_is_left_alone(tmp_path):
+    build(**{**PARTS, "language_model": {**TEXT["llama"], "vocab_size": 64}}).language_model.save_pretrained(tmp_path)
+    assert build(**{**PARTS, "language_model": str(tmp_path)}).get_input_embeddings().num_embeddings == 64
+
+
+def test_parts_from_folders_keep_their_weights(tmp_path):
+    source = make("dinov2", "gpt_neox")
+    source.vision_tower.encoder.save_pretrained(tmp_path / "vision")
+    source.language_model.save_pretrained(tmp_path / "text")
+    statistics = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    (tmp_path / "vision" / "preprocessor_config.json").write_text(json.dumps(statistics))
+    model = build(vision_tower=str(tmp_path / "vision"), language_model=str(tmp_path / "text"))
+    expected = source.state_dict()
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("connector"):
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+    assert (model.image_slots().mean, model.image_slots().std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert model.config.text_config._attn_implementation == "sdpa"
+    assert model.config.vision_config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("asked", "stored", "expected"),
+    [(None, "bfloat16", "float32"), ("bfloat16", "float32", "bfloat16"), ("auto", "bfloat16", "bfloat16")],
+)
+def test_one_dtype_for_the_whole_model(tmp_path, asked, stored, expected):
+    source = make()
+    source.language_model.to(getattr(torch, stored)).save_pretrained(tmp_path / "text")
+    source.vision_tower.encoder.save_pretrained(tmp_path / "vision")
+    model = build(vision_tower=str(tmp_path / "vision"), language_model=str(tmp_path / "text"), dtype=asked)
+    assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, expected)}
+    assert model(**make_batch(model)).loss.isfinite()
+
+
+def test_attention_implementation_reaches_both_parts():
+    model = build(**PARTS, attn_implementation="eager")
+    assert model.language_model.config._attn_implementation == "eager"
+    assert model.vision_tower.encoder.config._attn_implementation == "eager"
+
+
+def test_sampling_settings_that_a_checkpoint_does_not_use_are_dropped(tmp_path):
+    make().language_model.save_pretrained(tmp_path / "text")
+    settings = {"temperature": 0.9, "top_p": 0.6, "eos_token_id": 7}
+    (tmp_path / "text" / "generation_config.json").write_text(json.dumps(settings))
+    model = build(**{**PARTS, "language_model": str(tmp_path / "text")})
+    model.save_pretrained(tmp_path / "whole")
+    saved = GenerationConfig.from_pretrained(tmp_path / "whole")
+    assert (saved.temperature, saved.eos_token_id, saved.pad_token_id) == (None, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, ConfigError, "needs model_name_or_path, or both"),
+        ({"vision_tower": VISION["clip"]}, ConfigError, "needs model_name_or_path, or both"),
+        (
+            {**PARTS, "language_model": "some/hub-name"},
+            ModelError,
+            "language_model: some/hub-name is not a local folder",
+        ),
+        ({**PARTS, "vision_tower": "some/hub-name"}, ModelError, "vision_tower: some/hub-name is not a local folder"),
+        (
+            {"model_name_or_path": "some/hub-name"},
+            ModelError,
+            "model_name_or_path: some/hub-name is not a local folder",
+        ),
+        (
+            {"model_name_or_path": "x", "keep_cls": False, **PARTS},
+            ConfigError,
+            "vision_tower, language_model, keep_cls",
+        ),
+        ({**PARTS, "vision_tower": {"hidden_size": 4}}, ConfigError, "vision_tower: expected a folder or a dict with"),
+        ({**PARTS, "language_model": {"model_type": "lama"}}, ConfigError, "language_model: .*lama"),
+        ({**PARTS, "connector": "mlp3x"}, ConfigError, "unknown connector type 'mlp3x'"),
+        ({**PARTS, "feature_layer": 9}, ConfigError, "feature_layer 9"),
+        ({**PARTS, "freeze": ["lm"]}, ConfigError, "no part 'lm'"),
+        ({**PARTS, "dtype": "float8"}, ConfigError, "dtype 'float8'; did you mean 'float16'"),
+        ({**PARTS, "vision": "x"}, ConfigError, "no argument 'vision'; did you mean 'vision_tower'"),
+        (
+            {**PARTS, "vision_tower": {**VISION["clip"], "model_type": "vit"}},
+            ConfigError,
+            "vit has no known pixel statistics",
+        ),
+    ],
+)
+def test_wrong_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        build(**arguments)
+
+
+def test_a_tokenizer_without_image_token():
+    with pytest.raises(ModelError, match="no token <image>"):
+        build(make_tokenizer().__class__(tokenizer_object=make_bare()), **PARTS)
+
+
+def make_bare():
+    from tokenizers import Tokenizer, models
+
+    return Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
+
+
+def test_a_folder_that_misses_weights(tmp_path):
+    model = make().language_model
+    state = {name: tensor for name, tensor in model.state_dict().items() if "layers.1.mlp" not in name}
+    state["lm_head.weight"] = torch.zeros(7, 16)
+    model.save_pretrained(tmp_path, state_dict=state)
+    with pytest.raises(ModelError) as caught:
+        build(**{**PARTS, "language_model": str(tmp_path)})
+    message = str(caught.value)
+    assert "does not hold a LlamaForCausalLM" in message
+    assert "lm_head.weight: [7, 16] instead of [40, 16]" in message
+    for name in ("gate_proj", "up_proj", "down_proj"):
+        assert f"missing model.layers.1.mlp.{name}.weight" in message
+
+
+def test_a_folder_without_config_or_weights(tmp_path):
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        build(**{**PARTS, "language_model": str(tmp_path)})
+    AutoModelForCausalLM.from_config(
+        LlamaConfig(vocab_size=40, **{k: v for k, v in TEXT["llama"].items() if k != "model_type"})
+    ).config.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="no file named"):
+        build(**{**PARTS, "language_model": str(tmp_path)})

@@ -1,0 +1,170 @@
+"""The whole path, from a config file to scores, files and a resumed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mllm.cli import main
+from mllm.errors import ConfigError
+from mllm.pipeline import finetune_mem
+from mllm.pipeline.predict import shares
+from mllm.pipeline.trainer import resume_point
+from tests.pipeline.tiny import losses, write_config
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs of one run that trains, evaluates and predicts."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = write_config(folder)
+    out = folder / "out"
+    assert main(["train", str(config), "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]) == 0
+    return out
+
+
+@pytest.mark.parametrize("prefix", ["eval", "test", "multitest_boxes", "multitest_numbers"])
+def test_every_test_set_leaves_results_predictions_and_a_report(trained: Path, prefix: str) -> None:
+    counts = {"eval": 7, "test": 5, "multitest_boxes": 4, "multitest_numbers": 4}
+    results = json.loads((trained / f"{prefix}_results.json").read_text())
+    lines = [json.loads(line) for line in (trained / f"{prefix}_extra_prediction.jsonl").read_text().splitlines()]
+    assert results[f"{prefix}_count"] == counts[prefix]
+    assert [line["index"] for line in lines] == list(range(counts[prefix]))
+    assert "<html" in (trained / f"{prefix}_report.html").read_text()
+
+
+def test_rec_results_hold_scores_failures_and_the_floor(trained: Path) -> None:
+    results = json.loads((trained / "eval_results.json").read_text())
+    for name in ("loss", "acc@0.25", "acc@0.5", "acc@0.75", "mean_iou", "constant_box_acc@0.5", "failure_malformed"):
+        assert f"eval_{name}" in results
+    line = json.loads((trained / "eval_extra_prediction.jsonl").read_text().splitlines()[0])
+    assert set(line) == {"key", "index", "text", "pred", "target", "failure", "iou"}
+    assert len(line["target"][0]) == 4
+
+
+def test_a_run_leaves_config_log_losses_and_model(trained: Path) -> None:
+    for name in ("config.py", "train.log", "loss.png", "model.safetensors", "config.json", "tokenizer.json"):
+        assert (trained / name).stat().st_size > 0
+    assert sorted(losses(trained)) == [1, 2, 3, 4]
+
+
+def test_the_dumped_config_evaluates_the_saved_model_to_the_same_scores(trained: Path, tmp_path: Path) -> None:
+    arguments = ["--cfg-options", f"model_args.model_name_or_path={trained}", "--output_dir", str(tmp_path)]
+    assert main(["eval", str(trained / "config.py"), *arguments]) == 0
+    before = json.loads((trained / "eval_results.json").read_text())
+    after = json.loads((tmp_path / "eval_results.json").read_text())
+    for name in ("eval_loss", "eval_acc@0.5", "eval_mean_iou", "eval_count"):
+        assert after[name] == pytest.approx(before[name], abs=1e-6)
+    assert not (tmp_path / "test_results.json").exists()
+
+
+def test_predict_replaces_what_an_earlier_run_wrote(trained: Path, tmp_path: Path) -> None:
+    arguments = ["--cfg-options", f"model_args.model_name_or_path={trained}", "--output_dir", str(tmp_path)]
+    for _ in range(2):
+        assert main(["predict", str(trained / "config.py"), *arguments]) == 0
+    assert len((tmp_path / "test_extra_prediction.jsonl").read_text().splitlines()) == 5
+
+
+def test_export_loads_in_transformers_only_where_the_layout_can_hold_it(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(trained), str(tmp_path / "hf")]) == 1
+    assert "linear" in capsys.readouterr().err
+
+
+KILLED = """
+import os, signal, sys
+from mllm.pipeline import trainer
+from mllm.cli import main
+whole = trainer.Trainer._save_rng_state
+def save(self, folder):
+    if self.state.global_step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(self, folder)
+trainer.Trainer._save_rng_state = save
+main(sys.argv[1:])
+"""
+
+
+def test_a_killed_run_continues_with_the_losses_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    """Killed while it writes checkpoint-4, which is then incomplete: it goes on from checkpoint-2, in mid-epoch."""
+    config = write_config(
+        tmp_path,
+        training_args={"use_cpu": True, "max_steps": 6, "save_strategy": "steps", "save_steps": 2, "logging_steps": 1}
+        | {"per_device_train_batch_size": 16, "dataloader_num_workers": 1, "report_to": "none", "disable_tqdm": True},
+    )
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(["train", str(config), "--output_dir", str(whole)]) == 0
+    command = [sys.executable, "-c", KILLED, "train", str(config), "--output_dir", str(killed)]
+    result = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True)
+    assert result.returncode == -signal.SIGKILL, result.stderr.decode()
+    assert (killed / "checkpoint-4").is_dir()
+    assert resume_point(str(killed), "auto") == str(killed / "checkpoint-2")
+    assert main(["train", str(config), "--output_dir", str(killed), "--resume_from_checkpoint", "auto"]) == 0
+    assert losses(killed) == pytest.approx(losses(whole), abs=1e-5)
+
+
+def test_outputs_of_an_earlier_run_are_not_overwritten_unasked(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "checkpoint-3" / "trainer_state.json").write_text("{}")
+    with pytest.raises(ConfigError, match="checkpoint-3 of an earlier run: continue it with"):
+        resume_point(str(tmp_path), None)
+    shutil.rmtree(tmp_path / "checkpoint-3")
+    assert resume_point(str(tmp_path), None) is None
+    assert resume_point(str(tmp_path), "auto") is None
+    with pytest.raises(ConfigError, match="not a complete checkpoint"):
+        resume_point(str(tmp_path), str(tmp_path))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [1, 4, 7, 12])
+def test_ranks_share_the_work_without_gap_or_overlap(count: int, ranks: int) -> None:
+    plans = [shares(count, 2, ranks, rank) for rank in range(ranks)]
+    assert len({len(plan) for plan in plans}) == 1
+    seen = [index for step in zip(*plans, strict=True) for indices, counts in step if counts for index in indices]
+    assert seen == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "no.py"], "no.py"),
+        (["train", "CONFIG", "--learning_rat", "1"], "learning_rate"),
+        (["train", "CONFIG", "--cfg-options", "data_args.train.type=Scene"], "did you mean 'Scenes'"),
+        (["train", "CONFIG", "--cfg-options", "data_args.train.cuont=3"], "did you mean 'count'"),
+        (["train", "CONFIG", "--cfg-options", "model_args.type=lava"], "did you mean 'llava'"),
+        (["train", "CONFIG", "--cfg-options", "model_args.codec=shikr"], "did you mean 'shikra'"),
+        (["eval", "CONFIG"], "model_args.model_name_or_path=DIR"),
+        (["eval", "CONFIG", "--cfg-options", "model_args.model_name_or_path=/no/such"], "/no/such: no such folder"),
+    ],
+)
+def test_what_a_user_can_mend_is_said_on_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(write_config(tmp_path))
+    named = [config if argument == "CONFIG" else argument for argument in arguments]
+    assert main([*named, "--output_dir", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("ConfigError") or error.startswith("ModelError")
+
+
+def test_a_wrong_command_line_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian", "x.py"]) == 2
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+    assert "unknown command: trian x.py" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing where there is no GPU")
+def test_finetune_mem_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert finetune_mem.main([str(write_config(tmp_path)), "--do_train", "True"]) == 1
+    assert "finetune_mem needs an NVIDIA GPU for flash attention" in capsys.readouterr().err
