@@ -2,28 +2,28 @@
 #
 # command   mllm train config/demo_scenes.py
 # hardware  two CPU cores, 2 GiB
-_base_ = ['_base_/model/llava_tiny.py', 'catalogue/scenes.py']
+_base_ = ["_base_/model/llava_tiny.py", "catalogue/scenes.py"]
 
 training_args = dict(
-    output_dir='outputs/demo_scenes',
+    output_dir="outputs/demo_scenes",
     do_train=True,
     do_eval=True,
     max_steps=2400,
     per_device_train_batch_size=32,  # scenes, four questions each
     per_device_eval_batch_size=64,
     learning_rate=1.5e-3,
-    lr_scheduler_type='cosine',
+    lr_scheduler_type="cosine",
     warmup_steps=100,
     weight_decay=0.05,
     adam_beta2=0.98,
     logging_steps=100,
-    save_strategy='no',
+    save_strategy="no",
     use_cpu=True,
     seed=0,
 )
 data_args = dict(
-    train={**_base_.SCENES_TURNS_TRAIN, 'count': 100000, 'size': 48},
-    validation={**_base_.SCENES_VAL, 'count': 512, 'size': 48},
-    compute_metric=dict(type='REC', constant_box=True),
+    train={**_base_.SCENES_TURNS_TRAIN, "count": 100000, "size": 48},
+    validation={**_base_.SCENES_VAL, "count": 512, "size": 48},
+    compute_metric=dict(type="REC", constant_box=True),
     gen_kwargs=dict(max_new_tokens=16),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate
 from typing import Protocol
 
@@ -56,10 +57,7 @@ class Template(Protocol):
 
 def opening(tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
     """The beginning-of-sequence token, where the tokenizer itself would put one."""
-    bos = tokenizer.bos_token
-    if bos and tokenizer("a").input_ids[0] == tokenizer.bos_token_id:
-        return [Piece(str(bos))]
-    return []
+    return [Piece(str(tokenizer.bos_token))] if _adds_bos(tokenizer) else []
 
 
 def answer(turn: Said, *, before: str = "", end: str) -> list[Piece]:
@@ -79,7 +77,7 @@ def tokenize(pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerBase) -> tup
     text = "".join(piece.text for piece in pieces)
     starts = [0, *accumulate(len(piece.text) for piece in pieces)][:-1]
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    special = _special_ids(tokenizer)
+    special = _special_ids(tokenizer, len(tokenizer))
     ids: list[int] = []
     labels: list[int] = []
     for token, (start, stop) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
@@ -99,6 +97,13 @@ def tokenize(pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerBase) -> tup
     return ids, labels
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+@lru_cache(maxsize=8)
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    return tokenizer.bos_token is not None and tokenizer("a").input_ids[0] == tokenizer.bos_token_id
+
+
+@lru_cache(maxsize=8)
+def _special_ids(tokenizer: PreTrainedTokenizerBase, size: int) -> frozenset[int]:
+    """`size` is that of the vocabulary: it changes when tokens are added."""
     added = tokenizer.added_tokens_decoder
     return frozenset(number for number, token in added.items() if token.special)

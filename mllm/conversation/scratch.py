@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-SPLIT = r" ?\d| ?\p{L}+| ?[^\s\p{L}\d]|\s+"
-"""Digits one by one, so that coordinates are read and written digit by digit; words and signs with the space before."""
+SPLIT = r" ?\d| ?\p{L}+:?| ?[^\s\p{L}\d]|\s+"
+"""Digits one by one, so that coordinates are read and written digit by digit; words and signs with the space before
+them, and a colon with its word, as in `USER:`."""
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> PreTrainedTokenizerFast:

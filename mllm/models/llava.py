@@ -8,7 +8,7 @@ P tokens of a picture, D width of the language model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -99,7 +99,8 @@ class Llava(PreTrainedModel):
         self.frozen: tuple[Part, ...] = ()
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
-        self._no_split_modules = set(self._blocks())
+        # the units of sharding: the repeated layers of whichever parts these are
+        self._no_split_modules = {type(m).__name__ for m in self.modules() if isinstance(m, GradientCheckpointingLayer)}
 
     def forward(
         self,
@@ -259,16 +260,6 @@ class Llava(PreTrainedModel):
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.language_model.set_output_embeddings(new_embeddings)
-
-    def _blocks(self) -> Iterator[str]:
-        """Names of the classes that are sharded as units; each is there, since accelerate looks for every one."""
-        named: set[str] = set()
-        for model in (self.vision_tower.encoder, self.language_model):
-            named |= set(model._no_split_modules or ())
-        for module in self.modules():
-            name = type(module).__name__
-            if name in named or isinstance(module, GradientCheckpointingLayer):
-                yield name
 
     def _no_picture(self, device: torch.device) -> Tensor:
         tower = self.vision_tower

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -41,6 +43,8 @@ FAMILIES: dict[str, Statistics] = {
     "dinov2_with_registers": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
 }
 """Mean and standard deviation of the pixels that a family of vision encoders was trained on."""
+OLD_NAMES = ("rope_theta", "rope_scaling")
+"""Settings that transformers still takes under these names."""
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
@@ -71,13 +75,14 @@ def causal_lm(
     if isinstance(spec, str):
         folder = local_folder("language_model", spec)
         return load_strictly(AutoModelForCausalLM, folder, dtype=dtype, attn_implementation=attn_implementation)
-    of_tokenizer = {
-        "vocab_size": len(tokenizer),
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    config = _config("language_model", {**of_tokenizer, **spec})
+    config = _config(
+        "language_model",
+        spec,
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     return AutoModelForCausalLM.from_config(config, **_from_config(dtype, attn_implementation))
 
 
@@ -166,14 +171,21 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
     return model
 
 
-def _config(argument: str, spec: Mapping[str, Any]) -> PreTrainedConfig:
+def _config(argument: str, spec: Mapping[str, Any], **defaults: Any) -> PreTrainedConfig:
     rest = dict(spec)
     if "model_type" not in rest:
         raise ConfigError(f"{argument}: expected a folder or a dict with 'model_type', found {dict(spec)}")
     model_type = rest.pop("model_type")
+    if model_type not in CONFIG_MAPPING:
+        raise ConfigError(f"{argument}: unknown model_type {model_type!r}; {nearest(str(model_type), CONFIG_MAPPING)}")
+    default = AutoConfig.for_model(model_type)
+    known = {*default.to_dict(), *default.attribute_map, *OLD_NAMES}
+    for name in rest:  # transformers would take a misspelt size without a word, and use its own
+        if name not in known:
+            raise ConfigError(f"{argument}: {model_type} has no setting {name!r}; {nearest(name, known)}")
     try:
-        return AutoConfig.for_model(model_type, **rest)
-    except ValueError as error:
+        return AutoConfig.for_model(model_type, **{**defaults, **rest})
+    except (ValueError, StrictDataclassError) as error:
         raise ConfigError(f"{argument}: {error}") from error
 
 

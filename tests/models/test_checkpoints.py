@@ -307,3 +307,6 @@ def test_parity_with_recorded_numbers(tmp_path):
     assert found.keys() == wanted.keys()
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, wanted[name], **close, msg=name)
+    settings = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False}
+    ids = model.generate(batch["input_ids"][:1], batch["attention_mask"][:1], pixels[:2], **settings)
+    assert ids.tolist() == recorded["generate"][:, -5:].tolist()

@@ -10,16 +10,11 @@ from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
 from mllm.errors import ConfigError, ModelError
 from mllm.types import IMAGE
-from tests.models.tiny import PATCHES, SIDE, TEXT, VISION, gradients, make, make_batch, prompts
+from tests.models.tiny import PATCHES, SIDE, TEXT, VISION, gradients, make, make_batch, prompts, without_pictures
 
 
 def trainable(model) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def text_only(batch: dict, model) -> dict:
-    ids = batch["input_ids"].masked_fill(batch["input_ids"] == model.config.image_token_id, 5)
-    return {"input_ids": ids, "attention_mask": batch["attention_mask"], "labels": batch["labels"]}
 
 
 def test_a_shared_picture_is_a_repeated_picture():
@@ -68,7 +63,7 @@ def test_slots_and_features_must_agree(change, message):
 @pytest.mark.parametrize("vision", VISION)
 def test_a_batch_without_pictures_touches_every_trainable_parameter(vision):
     model = make(vision=vision).train()
-    batch = text_only(make_batch(model), model)
+    batch = without_pictures(make_batch(model), model)
     loss = model(**batch).loss
     loss.backward()
     found = gradients(model)
@@ -86,10 +81,10 @@ def test_a_batch_without_pictures_runs_the_same_modules():
     model(**batch)
     with_pictures = calls.copy()
     calls.clear()
-    model(**text_only(batch, model))
+    model(**without_pictures(batch, model))
     assert calls == with_pictures
     calls.clear()
-    model.eval()(**text_only(batch, model))
+    model.eval()(**without_pictures(batch, model))
     assert not any(name.startswith("vision_tower") for name in calls)
 
 

@@ -2,7 +2,9 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mllm.errors import ConfigError, ModelError
 from mllm.registry import MODELS
@@ -135,14 +137,28 @@ def test_sampling_settings_that_a_checkpoint_does_not_use_are_dropped(tmp_path):
             "vision_tower, language_model, keep_cls",
         ),
         ({**PARTS, "vision_tower": {"hidden_size": 4}}, ConfigError, "vision_tower: expected a folder or a dict with"),
-        ({**PARTS, "language_model": {"model_type": "lama"}}, ConfigError, "language_model: .*lama"),
+        (
+            {**PARTS, "language_model": {"model_type": "lama"}},
+            ConfigError,
+            "language_model: unknown model_type 'lama'; did you mean 'llama'",
+        ),
+        (
+            {**PARTS, "language_model": {**TEXT["llama"], "hiden_size": 8}},
+            ConfigError,
+            "language_model: llama has no setting 'hiden_size'; did you mean 'hidden_size'",
+        ),
+        (
+            {**PARTS, "language_model": {**TEXT["llama"], "hidden_size": "8"}},
+            ConfigError,
+            "language_model: .*hidden_size",
+        ),
         ({**PARTS, "connector": "mlp3x"}, ConfigError, "unknown connector type 'mlp3x'"),
         ({**PARTS, "feature_layer": 9}, ConfigError, "feature_layer 9"),
         ({**PARTS, "freeze": ["lm"]}, ConfigError, "no part 'lm'"),
-        ({**PARTS, "dtype": "float8"}, ConfigError, "dtype 'float8'; did you mean 'float16'"),
+        ({**PARTS, "dtype": "float8"}, ConfigError, "dtype 'float8'; did you mean 'float"),
         ({**PARTS, "vision": "x"}, ConfigError, "no argument 'vision'; did you mean 'vision_tower'"),
         (
-            {**PARTS, "vision_tower": {**VISION["clip"], "model_type": "vit"}},
+            {**PARTS, "vision_tower": {"model_type": "vit", "num_hidden_layers": 1}},
             ConfigError,
             "vit has no known pixel statistics",
         ),
@@ -154,14 +170,9 @@ def test_wrong_arguments(arguments, error, message):
 
 
 def test_a_tokenizer_without_image_token():
+    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")))
     with pytest.raises(ModelError, match="no token <image>"):
-        build(make_tokenizer().__class__(tokenizer_object=make_bare()), **PARTS)
-
-
-def make_bare():
-    from tokenizers import Tokenizer, models
-
-    return Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
+        build(bare, **PARTS)
 
 
 def test_a_folder_that_misses_weights(tmp_path):
@@ -181,8 +192,6 @@ def test_a_folder_that_misses_weights(tmp_path):
 def test_a_folder_without_config_or_weights(tmp_path):
     with pytest.raises(ModelError, match=r"holds no config\.json"):
         build(**{**PARTS, "language_model": str(tmp_path)})
-    AutoModelForCausalLM.from_config(
-        LlamaConfig(vocab_size=40, **{k: v for k, v in TEXT["llama"].items() if k != "model_type"})
-    ).config.save_pretrained(tmp_path)
+    make().config.text_config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="no file named"):
         build(**{**PARTS, "language_model": str(tmp_path)})

@@ -5,7 +5,7 @@ from transformers import AutoConfig, AutoModel, CLIPConfig, CLIPModel
 from mllm.errors import ConfigError, ModelError
 from mllm.models.parts import vision_encoder
 from mllm.models.vision import VisionTower
-from tests.models.tiny import PATCHES, SIDE, VISION
+from tests.models.tiny import PATCHES, SIDE, SIZES, VISION
 
 
 def encoder(name: str, **changes):
@@ -53,13 +53,7 @@ def test_only_square_encoders():
 
 
 def test_of_two_towers_the_vision_half_is_taken(tmp_path):
-    text = {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "vocab_size": 50,
-    }
+    text = {**SIZES, "num_hidden_layers": 1, "vocab_size": 50}
     vision = {name: value for name, value in VISION["clip"].items() if name != "model_type"}
     whole = CLIPModel(CLIPConfig(text_config=text, vision_config=vision))
     whole.save_pretrained(tmp_path)

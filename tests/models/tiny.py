@@ -17,32 +17,28 @@ from mllm.registry import MODELS
 SIDE, PATCH, WORDS = 8, 4, 40
 PATCHES = (SIDE // PATCH) ** 2
 
-_VISION = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
-_VISION |= {"image_size": SIDE, "patch_size": PATCH}
-_TEXT = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
-_TEXT |= {"max_position_embeddings": 64, "initializer_range": 0.2}
+SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4}
+_VISION = {**SIZES, "num_hidden_layers": 3, "image_size": SIDE, "patch_size": PATCH}
+_DINO = {**_VISION, "mlp_ratio": 2}
+del _DINO["intermediate_size"]
+_TEXT = {**SIZES, "num_hidden_layers": 2, "max_position_embeddings": 64, "initializer_range": 0.2}
+_OPT = {**_TEXT, "ffn_dim": 24, "init_std": 0.2, "dropout": 0.0}
+del _OPT["intermediate_size"], _OPT["initializer_range"]
 VISION: dict[str, dict[str, Any]] = {
-    "clip": dict(model_type="clip_vision_model", **_VISION),
-    "siglip": dict(model_type="siglip_vision_model", **_VISION),
-    "dinov2": dict(model_type="dinov2", **_VISION),
-    "dinov2_with_registers": dict(model_type="dinov2_with_registers", num_register_tokens=4, **_VISION),
+    "clip": {"model_type": "clip_vision_model", **_VISION},
+    "siglip": {"model_type": "siglip_vision_model", **_VISION},
+    "dinov2": {"model_type": "dinov2", **_DINO},
+    "dinov2_with_registers": {"model_type": "dinov2_with_registers", "num_register_tokens": 4, **_DINO},
 }
 TEXT: dict[str, dict[str, Any]] = {
-    "llama": dict(model_type="llama", num_key_value_heads=2, **_TEXT),
-    "qwen2": dict(model_type="qwen2", num_key_value_heads=2, tie_word_embeddings=True, **_TEXT),
-    "gpt_neox": dict(model_type="gpt_neox", **_TEXT),
-    "gemma2": dict(model_type="gemma2", num_key_value_heads=2, head_dim=4, **_TEXT),
-    "cohere": dict(model_type="cohere", num_key_value_heads=2, logit_scale=0.25, **_TEXT),
-    "granite": dict(model_type="granite", num_key_value_heads=2, logits_scaling=4.0, **_TEXT),
+    "llama": {"model_type": "llama", "num_key_value_heads": 2, **_TEXT},
+    "qwen2": {"model_type": "qwen2", "num_key_value_heads": 2, "tie_word_embeddings": True, **_TEXT},
+    "gpt_neox": {"model_type": "gpt_neox", **_TEXT},
+    "gemma2": {"model_type": "gemma2", "num_key_value_heads": 2, "head_dim": 4, **_TEXT},
+    "cohere": {"model_type": "cohere", "num_key_value_heads": 2, "logit_scale": 0.25, **_TEXT},
+    "granite": {"model_type": "granite", "num_key_value_heads": 2, "logits_scaling": 4.0, **_TEXT},
     "mpt": {"model_type": "mpt", "d_model": 16, "n_heads": 4, "n_layers": 2, "max_seq_len": 64},
-    "opt": {
-        "model_type": "opt",
-        "hidden_size": 16,
-        "ffn_dim": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "dropout": 0.0,
-    },
+    "opt": {"model_type": "opt", **_OPT},
 }
 
 
@@ -89,6 +85,12 @@ def make_batch(model: Llava, pictures: int = 2, seed: int = 1) -> dict[str, Tens
         "pixels": torch.randn(pictures, 3, SIDE, SIDE),
         "image_index": torch.tensor([0, 1 % pictures, 0]),
     }
+
+
+def without_pictures(batch: dict[str, Tensor], model: Llava) -> dict[str, Tensor]:
+    """The batch with words in its slots."""
+    ids = batch["input_ids"].masked_fill(batch["input_ids"] == model.config.image_token_id, 5)
+    return {"input_ids": ids, "attention_mask": batch["attention_mask"], "labels": batch["labels"]}
 
 
 def prompts(batch: dict[str, Tensor]) -> dict[str, Tensor]:
