@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from mllm.conversation.scratch import train_tokenizer
 from mllm.types import Item
+
+settings.register_profile("mllm", deadline=None)  # time on a shared machine says nothing about an example
+settings.load_profile("mllm")
 
 CORPUS = [
     "A chat between a curious user and an artificial intelligence assistant. USER: ASSISTANT: Human: Assistant: GPT:",

@@ -35,7 +35,7 @@ RENAMED = {
     "evaluation_strategy": "eval_strategy",
     "group_by_length": "train_sampling_strategy='group_by_length'",
     "no_cuda": "use_cpu",
-    "overwrite_output_dir": "nothing: a run starts anew unless resume_from_checkpoint is given",
+    "overwrite_output_dir": "resume_from_checkpoint='auto' to go on, or another output_dir",
     "logging_dir": "the environment variable TENSORBOARD_LOGGING_DIR",
 }
 """Arguments that transformers 5 dropped and that older commands still give."""
@@ -76,9 +76,12 @@ def check(training_args: Mapping[str, Any]) -> None:
     for name, value in training_args.items():
         if name not in _FIELDS:
             raise ConfigError(f"training_args: unknown argument {name!r}; {hint(name)}")
-        if not _fits(value, _HINTS[name]) and value is not _FIELDS[name].metadata.get("const"):
+        about = _FIELDS[name].metadata
+        if not _fits(value, _HINTS[name]) and not ("const" in about and value is about["const"]):
             expected = " or ".join(_name(member) for member in _members(_HINTS[name]))
             raise ConfigError(f"training_args.{name}: expected {expected}, found {value!r}")
+        if "choices" in about and value is not None and value not in about["choices"]:
+            raise ConfigError(f"training_args.{name}: expected one of {', '.join(about['choices'])}, found {value!r}")
 
 
 def hint(name: str) -> str:
@@ -147,7 +150,13 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    """The types of a union; of `Enum | str` only the enum, whose values are the texts it means."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return tuple(m for m in members if m is not str or not any(map(_is_enum, members)))
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
 
 
 def _fits(value: object, annotation: Any) -> bool:
@@ -166,7 +175,7 @@ def _fits_one(value: object, kind: Any) -> bool:
         return isinstance(value, (list, tuple)) and all(_fits(entry, member) for entry in value)
     if get_origin(kind) is dict or is_dataclass(kind):
         return isinstance(value, Mapping)
-    if isinstance(kind, type) and issubclass(kind, Enum):
+    if _is_enum(kind):
         return value in _values(kind)
     return isinstance(value, kind)
 
@@ -176,7 +185,7 @@ def _values(kind: type[Enum]) -> list[object]:
 
 
 def _name(kind: Any) -> str:
-    if isinstance(kind, type) and issubclass(kind, Enum):
+    if _is_enum(kind):
         return f"one of {', '.join(map(str, _values(kind)))}"
     if kind is type(None):
         return "None"

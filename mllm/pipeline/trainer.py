@@ -142,7 +142,10 @@ class Trainer(Seq2SeqTrainer):
         """The model to evaluate, sharded where the launch asks for it (training has done so already)."""
         if not self.accelerator._models:
             if self.is_fsdp_enabled:
-                self.model = self.model_wrapped = self.accelerator.prepare(self.model)
+                # accelerate shards a model only beside an optimizer; this one never steps, and holds no state
+                idle = torch.optim.SGD(self.model.parameters(), lr=0.0)
+                self.model, _ = self.accelerator.prepare(self.model, idle)
+                self.model_wrapped = self.model
                 register_fsdp_forward_method(self.model, "generate")
             elif self.is_deepspeed_enabled:
                 raise ConfigError("evaluation without training under DeepSpeed: launch it with FSDP or DDP instead")
@@ -158,6 +161,16 @@ class Trainer(Seq2SeqTrainer):
         assert isinstance(self.train_dataset, Encoded)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return EpochShuffle(self.train_dataset, seed=seed)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """A folder that loads as one whole model, also from sharded training, where transformers would write none."""
+        if _internal_call or not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        weights = self.accelerator.get_state_dict(self.model)
+        if self.args.should_save:
+            self._save(output_dir or self.args.output_dir, state_dict=weights)
+        self.accelerator.wait_for_everyone()
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

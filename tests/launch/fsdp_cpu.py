@@ -41,7 +41,11 @@ if __name__ == "__main__":
     enable()
     sys.argv = sys.argv[1:]
     sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))  # what running the script itself would put there
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
     if torch.distributed.is_initialized():  # gloo's threads may abort a process that merely ends
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()

@@ -270,16 +270,31 @@ def test_transformers_folder_that_does_not_fit_lists_everything(tmp_path):
     ]
 
 
-def test_head_and_embeddings_that_differ_although_the_config_ties_them(tmp_path):
-    theirs = reference("clip", "qwen2")
-    theirs.config.tie_word_embeddings = theirs.config.text_config.tie_word_embeddings = False
-    theirs.lm_head.weight = torch.nn.Parameter(torch.randn_like(theirs.lm_head.weight))
+@pytest.mark.parametrize("tied", [False, True])
+def test_head_and_embeddings_are_tied_if_the_weights_are_whatever_the_config_says(tmp_path, tied):
+    theirs = reference("clip", "qwen2" if tied else "llama")
     theirs.save_pretrained(tmp_path / "theirs")
-    edit(tmp_path / "theirs" / "config.json", tie_word_embeddings=True)
+    config = tmp_path / "theirs" / "config.json"
+    text_config = {**json.loads(config.read_text())["text_config"], "tie_word_embeddings": not tied}
+    edit(config, tie_word_embeddings=True, text_config=text_config)
     ours = load_llava(str(tmp_path / "theirs"))
+    assert (ours.get_output_embeddings().weight is ours.get_input_embeddings().weight) == tied
     torch.testing.assert_close(ours.get_output_embeddings().weight, theirs.lm_head.weight)
     ours.save_pretrained(tmp_path / "ours")
+    names = load_file(tmp_path / "ours" / "model.safetensors")
+    assert ("language_model.lm_head.weight" in names) != tied
     assert_same(ours, load_llava(str(tmp_path / "ours")))
+
+
+def test_generation_settings_survive(tmp_path):
+    model = make()
+    model.generation_config.eos_token_id = [2, 7]
+    model.generation_config.max_new_tokens = 77
+    model.save_pretrained(tmp_path / "ours")
+    export_transformers_llava(model, make_tokenizer(), str(tmp_path / "theirs"))
+    for folder in ("ours", "theirs"):
+        found = load_llava(str(tmp_path / folder)).generation_config
+        assert (found.eos_token_id, found.max_new_tokens) == ([2, 7], 77)
 
 
 @pytest.mark.skipif(not PARITY.exists(), reason="no reference numbers beside this checkout")

@@ -138,7 +138,7 @@ def test_gradient_checkpointing_changes_nothing(text, freeze, use_reentrant):
     model(**batch).loss.backward()
     expected = gradients(model)
     model.zero_grad()
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": use_reentrant})
+    model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
     layers = [module for module in model.language_model.modules() if type(module).__name__ in model._no_split_modules]
     runs = []
     next(layers[0].children()).register_forward_pre_hook(lambda *_: runs.append(1))
@@ -155,7 +155,7 @@ def test_gradient_checkpointing_changes_nothing(text, freeze, use_reentrant):
 
 def test_a_frozen_vision_tower_stays_out_of_the_backward_pass():
     model = make(freeze=["vision_tower"]).train()
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     assert not model.vision_tower(torch.randn(1, 3, SIDE, SIDE)).requires_grad
     model.disable_input_require_grads()
     assert not model.language_model._require_grads_hooks

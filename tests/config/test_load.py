@@ -1,0 +1,190 @@
+"""A config file, options and flags -> the config of a run and its training arguments."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mllm.config.arguments import DEFAULTS
+from mllm.config.config import dump, load, read
+from mllm.errors import ConfigError
+
+Write = Callable[..., str]
+
+TINY = "training_args = dict(use_cpu=True, learning_rate=1e-5, max_steps=3)\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(text: str, name: str = "run.py") -> str:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_flag_over_option_over_file_over_ours_over_theirs(write: Write) -> None:
+    path = write(TINY)
+    assert load([path])[1].learning_rate == 1e-5
+    option = ["--cfg-options", "training_args.learning_rate=2e-5", "training_args.seed=7"]
+    cfg, args = load([path, *option])
+    assert (args.learning_rate, args.seed) == (2e-5, 7)
+    cfg, args = load([path, *option, "--learning_rate", "4e-5"])
+    assert (args.learning_rate, args.seed, args.max_steps) == (4e-5, 7, 3)
+    assert cfg.training_args.learning_rate == 4e-5
+    assert args.remove_unused_columns is DEFAULTS["remove_unused_columns"] is False
+    assert args.adam_beta2 == 0.999
+
+
+def test_a_flag_that_says_the_default_is_still_explicit(write: Write) -> None:
+    cfg, args = load([write(TINY), "--learning_rate", "5e-5"])  # transformers' own default
+    assert args.learning_rate == cfg.training_args.learning_rate == 5e-5
+
+
+def test_only_what_was_given_is_in_the_config(write: Write) -> None:
+    cfg, _ = load([write(TINY), "--num_train_epochs", "1", "--do_train"])
+    given = {"use_cpu": True, "learning_rate": 1e-5, "max_steps": 3, "num_train_epochs": 1.0, "do_train": True}
+    assert cfg.training_args == {**DEFAULTS, "output_dir": "outputs/run", **given}
+    assert cfg.model_args == cfg.data_args == {}
+
+
+def test_flags_may_come_before_the_options(write: Write) -> None:
+    cfg, args = load([write(TINY), "--bf16", "--cfg-options", "model_args.a=1", "--no_dataloader_pin_memory"])
+    assert args.bf16
+    assert not args.dataloader_pin_memory
+    assert cfg.model_args == {"a": 1}
+
+
+def test_bases_constants_and_sections(write: Write, tmp_path: Path) -> None:
+    write("REC = dict(val=dict(type='REC', filename='val.jsonl'))\nSIZE = 336\n", "catalogue.py")
+    write("training_args = dict(use_cpu=True, seed=1, max_steps=5)\n", "train.py")
+    path = write(
+        '_base_ = ["catalogue.py", "train.py"]\n'
+        "training_args = dict(seed=2)\n"
+        "model_args = dict(type='llava', size=_base_.SIZE)\n"
+        "LOCAL = _base_.REC['val']\n"
+        "data_args = dict(validation=_base_.REC['val'], test=dict(LOCAL, template='x'))\n"
+    )
+    cfg = read(path)
+    assert set(cfg) == {"training_args", "model_args", "data_args"}
+    assert (cfg.training_args.seed, cfg.training_args.max_steps) == (2, 5)
+    assert cfg.model_args == {"type": "llava", "size": 336}
+    assert cfg.data_args.validation == {"type": "REC", "filename": "val.jsonl"}
+    assert cfg.data_args.test == {"type": "REC", "filename": "val.jsonl", "template": "x"}
+
+
+def test_one_catalogue_entry_used_twice_is_changed_once(write: Write) -> None:
+    path = write("ENTRY = dict(type='REC', n=1)\ndata_args = dict(train=ENTRY, test=ENTRY)\n")
+    cfg = read(path, options=["data_args.train.n=2"])
+    assert (cfg.data_args.train.n, cfg.data_args.test.n) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--lerning_rate", "1"], "unknown flag --lerning_rate; did you mean 'learning_rate'?"),
+        (["--learning-rat=1"], "unknown flag --learning-rat; did you mean 'learning_rate'"),
+        (["--warmup_ratio", "0.03"], "in transformers 5 it is warmup_steps, where a value below 1 is a share"),
+        (["--max_steps", "many"], "--max_steps.*invalid int value: 'many'"),
+        (["--lr_scheduler_type", "cosin"], "invalid choice: 'cosin'"),
+        (["other.py"], "cannot place other.py; expected one config file"),
+        (["--cfg-options", "training_args.lerning_rate=1"], "unknown argument 'lerning_rate'; did you mean 'learning_"),
+        (["--cfg-options", "training_args.max_steps=ten"], "training_args.max_steps: expected int, found 'ten'"),
+        (
+            ["--cfg-options", "training_args.optim=adam"],
+            "training_args.optim: expected one of adamw_torch, .*, found 'adam'",
+        ),
+        (["--cfg-options", "training_args.use_cpu=1"], "training_args.use_cpu: expected bool, found 1"),
+        (["--cfg-options", "model_arg.type=x"], "unknown name 'model_arg'; did you mean 'model_args'?"),
+        (["--cfg-options", "data_args.trian.type=x"], "data_args: unknown name 'trian'; did you mean 'train'?"),
+        (["--cfg-options", "model_args=1"], "model_args: expected a dict, found 1"),
+        (["--cfg-options", "seed"], "--cfg-options seed: expected key=value"),
+        (["--fp16", "--bf16"], "At most one of fp16 and bf16"),
+    ],
+)
+def test_mistakes_are_named(write: Write, argv: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load([write(TINY), *argv])
+
+
+def test_an_unknown_lowercase_name_in_the_file(write: Write) -> None:
+    with pytest.raises(ConfigError, match=r"run\.py: unknown name 'size'; .* A constant is UPPERCASE"):
+        load([write("size = 224\n")])
+
+
+def test_the_config_file_is_required() -> None:
+    with pytest.raises(ConfigError, match=r"required: CONFIG\.py"):
+        load(["--do_train"])
+
+
+def test_help_names_the_kinds_of_arguments_and_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        load(["--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for word in ("_base_", "CONFIG.py", "--cfg-options", "--FLAG", "multitest", "--gradient_accumulation_steps"):
+        assert word in text
+    assert "(default: tensorboard)" in text  # ours
+    assert "(default: 5e-05)" in text  # transformers'
+
+
+def test_custom_imports_register(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    write("SEEN = True\n", "my_components.py")
+    read(write("custom_imports = dict(imports=['my_components'])\n"))
+    assert sys.modules.pop("my_components").SEEN
+    with pytest.raises(ConfigError, match="custom_imports: cannot import 'my_component'"):
+        read(write("custom_imports = dict(imports='my_component')\n"))
+    with pytest.warns(UserWarning, match="'my_component' was not imported"):
+        read(write("custom_imports = dict(imports=['my_component'], allow_failed_imports=True)\n"))
+    with pytest.raises(ConfigError, match="custom_imports: unknown name 'modules'"):
+        read(write("custom_imports = dict(modules=['my_components'])\n"))
+
+
+AWKWARD = r"""
+from pathlib import Path
+data_args = dict(
+    train=dict(
+        type="Mix",
+        parts=[dict(type="REC", ratio=0.5), ("a", 1), (), [], {}, (1,), [[1, 2], (3,)]],
+        folder=Path("photos") / "train",
+    ),
+    gen_kwargs=dict(stop="it's \"quoted\"\n\tand\\broken", jinja="{{ bos_token }}{% for m in messages %}", none=None),
+    multitest={"a-b": dict(cfg={}, compute_metric="REC"), 3: True, "é": float("inf")},
+)
+model_args = dict(type="x", size={{'$MLLM_TEST_SIZE:4'}}, rates=[1e-5, -0.0, 1e22, float("-inf")])
+training_args = dict(use_cpu=True, lr_scheduler_kwargs=dict(num_cycles=0.5), report_to=["tensorboard"], max_steps=2)
+"""
+
+
+def test_a_dumped_config_gives_an_equal_config(write: Write, tmp_path: Path) -> None:
+    cfg, args = load(
+        [write(AWKWARD), "--cfg-options", "data_args.test.text={{ fileDirname }}{{$HOME:x}}", "--do_eval", "--seed=3"]
+    )
+    path = dump(cfg, args, tmp_path / "out")
+    assert path == tmp_path / "out" / "config.py"
+    again, args_again = load([str(path)])
+    assert again.to_dict() == cfg.to_dict()
+    assert args_again.to_dict() == args.to_dict()
+    assert again.data_args.test.text == "{{ fileDirname }}{{$HOME:x}}"
+    assert again.data_args.train.folder == str(Path("photos") / "train")
+    assert type(again.data_args.train.parts[1]) is tuple
+    assert again.training_args.output_dir == "outputs/run"
+    assert dump(again, args_again, tmp_path / "out2").read_text() == path.read_text().replace(cfg.filename, str(path))  # type: ignore[union-attr]
+
+
+def test_a_dump_holds_no_token_and_only_the_saving_process_writes(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg, args = load([write(TINY), "--hub_token", "hf_secret"])
+    path = dump(cfg, args, tmp_path / "out")
+    assert path is not None
+    assert "hf_secret" not in path.read_text()
+    assert args.hub_token == cfg.training_args.hub_token == "hf_secret"
+    monkeypatch.setattr(type(args), "should_save", False)
+    assert dump(cfg, args, tmp_path / "replica") is None
+    assert not (tmp_path / "replica").exists()

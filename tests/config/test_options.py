@@ -1,0 +1,86 @@
+"""`--cfg-options key=value`: values as typed on a command line, and where they go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mllm.config.options import assign, value
+from mllm.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1", 1),
+        ("1e-5", 1e-5),
+        ("-3", -3),
+        ("true", True),
+        ("False", False),
+        ("None", None),
+        ("", ""),
+        ("/path with spaces/a.py", "/path with spaces/a.py"),
+        ("a=b", "a=b"),
+        ("'7'", "7"),
+        ('"two, words"', "two, words"),
+        ("1,2,3", [1, 2, 3]),
+        ("[1,2]", [1, 2]),
+        ("(1, 2)", (1, 2)),
+        ("[(1,2),[a,true]]", [(1, 2), ["a", True]]),
+        ("['x y', (1,)]", ["x y", (1,)]),
+        ("{'type': 'REC', 'n': 1}", {"type": "REC", "n": 1}),
+        ("[]", []),
+        ("{question} please", "{question} please"),
+        ("a (b", "a (b"),
+        ("(draft", "(draft"),
+    ],
+)
+def test_values(text: str, expected: object) -> None:
+    found = value(text)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+CFG: dict[str, Any] = {"a": {"b": [{"c": 1}, {"c": 2}], "t": (1, 2), "n": None, "s": "x"}, "l": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("option", "path", "expected"),
+    [
+        ("a.b.1.c=5", "a.b", [{"c": 1}, {"c": 5}]),
+        ("a.b.0.d=5", "a.b.0", {"c": 1, "d": 5}),
+        ("l.1=7", "l", [1, 7]),
+        ("a.t.0=7", "a.t", (7, 2)),
+        ("a.b=[]", "a.b", []),
+        ("a.n.deep.er=1", "a.n", {"deep": {"er": 1}}),
+        ("z.y.x=1", "z", {"y": {"x": 1}}),
+        ("a={'s': 'y'}", "a.s", "y"),
+        ("a={'s': 'y'}", "a.t", (1, 2)),
+        ("a={'_delete_': True, 's': 'y'}", "a", {"s": "y"}),
+        ("a.s={'k': 1}", "a.s", {"k": 1}),
+    ],
+)
+def test_assignments(option: str, path: str, expected: object) -> None:
+    before = repr(CFG)
+    found: Any = assign(CFG, option)
+    for key in path.split("."):
+        found = found[int(key) if isinstance(found, (list, tuple)) else key]
+    assert found == expected
+    assert repr(CFG) == before  # the input is left alone
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("a.b", "expected key=value"),
+        (".a=1", "expected key=value"),
+        ("a.b.2.c=1", "a.b.2.c: 'a.b' is a list of 2, it has no '2'"),
+        ("a.b.first=1", "'a.b' is a list of 2, it has no 'first'"),
+        ("a.s.k=1", "a.s.k: 'a.s' is 'x', neither a dict nor a list"),
+        ("a.s=one (two, three", "Imbalanced brackets exist in .*; put quotes around"),
+    ],
+)
+def test_mistakes(option: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        assign(CFG, option)

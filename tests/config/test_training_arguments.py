@@ -1,0 +1,125 @@
+"""Every training argument can be given as a flag, and a value of the wrong type is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import Enum
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+from accelerate.parallelism_config import ParallelismConfig
+from transformers import Seq2SeqTrainingArguments
+
+from mllm.config.arguments import DEFAULTS, RENAMED, FlagParser, build, check, given
+from mllm.errors import ConfigError
+
+FIELDS = {field.name: field for field in dataclasses.fields(Seq2SeqTrainingArguments)}
+HINTS = get_type_hints(Seq2SeqTrainingArguments)
+
+# What only flags with their own syntax take.
+SAMPLES: dict[str, tuple[list[str], Any]] = {
+    "liger_kernel_config": (['{"rope": true}'], {"rope": True}),
+    "parallelism_config": (['{"dp_shard_size": 1}'], {"dp_shard_size": 1}),
+    "debug": (["underflow_overflow"], "underflow_overflow"),
+    "report_to": (["tensorboard", "wandb"], ["tensorboard", "wandb"]),
+    "optim_target_modules": (["q_proj", "v_proj"], ["q_proj", "v_proj"]),
+    "include_num_input_tokens_seen": (["non_padding"], "non_padding"),
+    "trackio_static_space_id": (["false"], False),
+}
+
+
+def sample(name: str) -> tuple[list[str], Any]:
+    if name in SAMPLES:
+        return SAMPLES[name]
+    if "choices" in FIELDS[name].metadata:
+        return [list(FIELDS[name].metadata["choices"])[-1]], list(FIELDS[name].metadata["choices"])[-1]
+    members = get_args(HINTS[name]) if get_origin(HINTS[name]) is not Literal and get_args(HINTS[name]) else ()
+    for kind in (HINTS[name], *members):
+        if kind is bool:
+            return (["false"], False) if FIELDS[name].default is True else (["true"], True)
+        if kind is int:
+            return ["7"], 7
+        if kind is float:
+            return ["0.5"], 0.5
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return [list(kind)[-1].value], list(kind)[-1].value
+        if get_origin(kind) is list:
+            return ["a", "b"], ["a", "b"]
+    return ["text"], "text"
+
+
+def parse(*words: str) -> dict[str, Any]:
+    return given(vars(FlagParser().parse_args(words)))
+
+
+def test_no_flag_leaves_no_trace() -> None:
+    assert parse() == {}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_argument_has_a_flag(name: str) -> None:
+    words, expected = sample(name)
+    assert parse(f"--{name}", *words) == {name: expected}
+    assert parse(f"--{name.replace('_', '-')}", *words) == {name: expected}
+    check({name: expected})
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if HINTS[name] in (bool, bool | None)])
+def test_switches(name: str) -> None:
+    assert parse(f"--{name}") == {name: True}
+    assert parse(f"--{name}", "no") == {name: False}
+    if FIELDS[name].default is True:
+        assert parse(f"--no_{name}") == {name: False}
+
+
+def test_a_list_of_one_and_a_number_below_zero() -> None:
+    assert parse("--report_to", "none", "--max_steps", "-1") == {"report_to": "none", "max_steps": -1}
+    assert parse("--label_names", "labels") == {"label_names": ["labels"]}
+
+
+def test_json() -> None:
+    args = build({"use_cpu": True, **parse("--parallelism_config", '{"dp_shard_size": 1}', "--report_to", "none")})
+    assert isinstance(args.parallelism_config, ParallelismConfig)
+    with pytest.raises(ConfigError, match="expected a JSON object, found '1'"):
+        parse("--parallelism_config", "1")
+    with pytest.raises(ConfigError, match=r"expected a JSON object, found '\{'"):
+        parse("--liger_kernel_config", "{")
+
+
+def test_our_defaults_are_arguments_and_the_old_names_are_not() -> None:
+    check(DEFAULTS)
+    assert set(DEFAULTS) <= set(FIELDS)
+    assert not set(RENAMED) & set(FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("max_steps", 1.5, "expected int, found 1.5"),
+        ("max_steps", True, "expected int, found True"),
+        ("learning_rate", "2e-5", "expected float, found '2e-5'"),
+        ("bf16", "yes", "expected bool, found 'yes'"),
+        ("tf32", 1, "expected bool or None, found 1"),
+        ("label_names", "labels", r"expected list\[str\] or None, found 'labels'"),
+        ("label_names", [1], r"expected list\[str\] or None, found \[1\]"),
+        ("lr_scheduler_kwargs", [1], "expected dict or str or None"),
+        ("save_strategy", None, "expected one of no, steps, epoch, best, found None"),
+        ("ddp_backend", "mpii", "expected one of nccl, gloo, mpi, .*, found 'mpii'"),
+        ("overwrite_output_dir", True, "unknown argument 'overwrite_output_dir'; in transformers 5 it is resume"),
+    ],
+)
+def test_wrong_types(name: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check({name: value})
+
+
+def test_right_types() -> None:
+    check({"learning_rate": 1, "tf32": None, "lr_scheduler_kwargs": {"a": 1}, "report_to": ["none"], "fsdp": True})
+    check({"label_names": ("labels",), "debug": ["underflow_overflow"], "save_strategy": "epoch"})
+
+
+def test_build_leaves_the_config_alone() -> None:
+    values = {"use_cpu": True, "report_to": "none", "accelerator_config": {"split_batches": True}}
+    before = repr(values)
+    assert build(values).accelerator_config.split_batches
+    assert repr(values) == before

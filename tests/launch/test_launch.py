@@ -1,0 +1,118 @@
+"""Two processes give what one gives: training losses, scores, saved models; replicated (DDP) and sharded (FSDP2)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mllm.pipeline.encoded import Encoded, EpochShuffle
+from mllm.pipeline.finetune import main
+from mllm.registry import DATASETS
+from tests.pipeline.tiny import SCENES, losses, write_config
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = {
+    "ddp": ["--config_file", "accelerate_config/cpu.yaml"],
+    "fsdp2": [
+        *["--config_file", "accelerate_config/default_config.yaml", "--num_processes", "2"],
+        *["--mixed_precision", "no", "tests/launch/fsdp_cpu.py"],
+    ],
+}
+TEXTS = [f'{{"instruction": "Count to {n}.", "output": "{list(range(1, n + 1))}"}}' for n in range(2, 22)]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half the items are text only, so that a rank often has no picture while the other has one."""
+    folder = tmp_path_factory.mktemp("launch")
+    (folder / "texts.jsonl").write_text("\n".join(TEXTS), encoding="utf-8")
+    return write_config(
+        folder,
+        data_args=dict(train=train_set(folder), gen_kwargs=dict(max_new_tokens=4, min_new_tokens=1)),
+        training_args=dict(
+            use_cpu=True,
+            max_steps=6,
+            per_device_train_batch_size=1,
+            per_device_eval_batch_size=2,
+            gradient_accumulation_steps=2,
+            learning_rate=1e-3,
+            logging_steps=1,
+            save_strategy="steps",
+            save_steps=3,
+            disable_tqdm=True,
+            report_to="none",
+        ),
+    )
+
+
+def train_set(folder: Path) -> dict[str, Any]:
+    texts = dict(type="TextOnly", filename=str(folder / "texts.jsonl"))
+    return dict(type="ConcatDataset", datasets=[dict(SCENES, count=20), texts])
+
+
+@pytest.fixture(scope="module")
+def one(config: Path) -> Path:
+    """One process, with the batch that two have together."""
+    out = config.parent / "one"
+    flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--per_device_train_batch_size", "2"]
+    assert main([str(config), *flags, "--output_dir", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module", params=LAUNCH)
+def two(request: pytest.FixtureRequest, config: Path) -> Path:
+    """Two processes: a whole run, then a second one that goes on from the first one's half, then a third that only
+    evaluates the saved model.
+    """
+    out = config.parent / request.param
+    flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]
+    loaded = ["--cfg-options", f"model_args.model_name_or_path={out}", "--output_dir", f"{out}_loaded"]
+    steps = [
+        [str(config), *flags],
+        {"remove": str(out / "checkpoint-6")},
+        [str(config), "--do_train", "True", "--resume_from_checkpoint", "auto", "--output_dir", str(out)],
+        [str(config), "--do_eval", "True", *loaded],
+    ]
+    command = [
+        *[sys.executable, "-m", "accelerate.commands.launch", *LAUNCH[request.param]],
+        *["tests/launch/runs.py", json.dumps(steps)],
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, text=True)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    return out
+
+
+def test_ranks_meet_batches_with_and_without_pictures(config: Path) -> None:
+    """What the other tests rest on: in some step one rank has a picture and the other has none."""
+    items = DATASETS.make(train_set(config.parent))
+    order = list(EpochShuffle(Encoded(items, None, training=True), seed=0))  # type: ignore[arg-type]
+    mixed = [(items[a].images == ()) != (items[b].images == ()) for a, b in zip(order[::2], order[1::2], strict=True)]
+    assert any(mixed[:12])
+
+
+def test_two_processes_train_with_the_losses_of_one(one: Path, two: Path) -> None:
+    """Also across a resumption: the log of the second run holds the steps of the first one before its checkpoint."""
+    assert losses(two) == pytest.approx(losses(one), abs=1e-4)
+
+
+@pytest.mark.parametrize("prefix", ["eval", "test", "multitest_boxes"])
+def test_every_item_is_answered_once_and_as_by_one_process(one: Path, two: Path, prefix: str) -> None:
+    expected = (one / f"{prefix}_extra_prediction.jsonl").read_text()
+    assert (two / f"{prefix}_extra_prediction.jsonl").read_text() == expected
+    scores = [json.loads((folder / f"{prefix}_results.json").read_text()) for folder in (one, two)]
+    for name, value in scores[0].items():
+        if not name.endswith(("runtime", "per_second")):
+            assert scores[1][name] == pytest.approx(value, abs=1e-4), name
+
+
+def test_a_saved_model_scores_the_same_when_loaded_again(two: Path) -> None:
+    trained = json.loads((two / "eval_results.json").read_text())
+    loaded = json.loads((two.parent / f"{two.name}_loaded" / "eval_results.json").read_text())
+    assert loaded["eval_loss"] == pytest.approx(trained["eval_loss"], abs=1e-4)
