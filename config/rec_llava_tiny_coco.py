@@ -1,5 +1,5 @@
 # The example photos: a tiny LLaVA from random weights learns the boxes of its own 21 training photos by heart, which
-# shows that the path from file to score is right; on the 7 held-out photos such a model is poor, and the report says so.
+# shows that the path from file to score is right. On the 7 held-out photos such a model is poor, as its report shows.
 #
 # command   mllm train config/rec_llava_tiny_coco.py
 # hardware  two CPU cores

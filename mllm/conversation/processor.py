@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -182,7 +183,8 @@ class Processor:
         return filled_ids, filled_labels
 
     def _until_end(self, ids: Sequence[int]) -> list[int]:
-        ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        tokenizer: Any = self.tokenizer
+        ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
         kept: list[int] = []
         for token in ids:
             if int(token) in ends:
@@ -204,9 +206,9 @@ def _clamp(value: float) -> float:
 def _failure(readings: Sequence[Reading], expected: int, found: int) -> Failure | None:
     if expected == 0:
         return None
-    failures = [reading.failure for reading in readings if reading.failure]
-    if failures:
-        return failures[0]
+    for reading in readings:
+        if reading.failure:
+            return reading.failure
     if not readings:
         return "none"
     return None if found == expected else "wrong_count"

@@ -13,7 +13,7 @@ them, and a colon with its word, as in `USER:`."""
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> PreTrainedTokenizerFast:
-    """Learn at most `vocab_size` tokens from `texts`: 256 bytes, `<s>`, `</s>`, `<pad>`, and the most frequent words."""
+    """Learn at most `vocab_size` tokens from `texts`: 256 bytes, `<s>`, `</s>`, `<pad>`, the most frequent words."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -17,19 +17,19 @@ from mllm.types import BOXES, IMAGE, Groups, Item
 
 _TERSE = {"rec": f"{IMAGE}\n{EXPR}", "reg": f"{IMAGE}\n{OBJS}", "count": f"{IMAGE}\nhow many {EXPR}"}
 _PLACEHOLDERS = {"rec": (IMAGE, EXPR), "reg": (IMAGE, OBJS), "count": (IMAGE, EXPR)}
-_MISSES = 50  # draws of a question asked already, after which a scene has no more to ask
 
 
 @DATASETS.register_module()
 class Scenes:
-    """`count` pictures of coloured shapes, each with `questions_per_scene` questions in one conversation.
+    """`count` pictures of coloured shapes, each with questions in one conversation: `questions_per_scene` of them, but
+    no more than it has shapes.
 
     Tasks: `rec` (which box does an expression mean; answered by `answer`), `reg` (what is in a box; size, colour and
     kind) and `count` (how many red circles; a number). Where several are given, each question draws one.
 
     A picture follows from `seed` and its index: give validation another seed than training. Questions are drawn anew in
     each epoch; in evaluation (epoch None) they stay the same. The turns of a conversation go from
-    shape to shape, and no question is asked twice about a picture, unless a poor scene has no more to ask.
+    shape to shape: an answer that was given already would teach to copy, not to look.
 
     `size` is the side of the pictures in pixels, `objects` the fewest and the most shapes in one. `questions` is the
     pool of the task, or one for each as `{task: pool}`; None asks tersely, with the expression alone, in the words of
@@ -93,18 +93,9 @@ class Scenes:
         self.epoch = epoch
 
     def _conversation(self, shapes: Sequence[Shape], rng: random.Random) -> list[_Exchange]:
-        asked: list[_Exchange] = []
-        order = rng.sample(range(len(shapes)), len(shapes))
-        misses = 0
-        while len(asked) < self.questions_per_scene:
-            # shape after shape: an answer that an earlier turn gave already would teach to copy, not to look
-            index = order[(len(asked) + misses) % len(order)]
-            exchange = self._exchange(rng.choice(self.tasks), index, shapes, rng)
-            if exchange in asked and misses < _MISSES:
-                misses += 1
-                continue
-            asked.append(exchange)
-        return asked
+        turns = min(self.questions_per_scene, len(shapes))
+        order = rng.sample(range(len(shapes)), turns)
+        return [self._exchange(rng.choice(self.tasks), index, shapes, rng) for index in order]
 
     def _exchange(self, task: str, index: int, shapes: Sequence[Shape], rng: random.Random) -> _Exchange:
         if task == "count":

@@ -20,7 +20,7 @@ COLOURS = {
 }
 """Colour word -> RGB; none is as light as a background."""
 
-SIZES = {"small": (0.14, 0.17), "medium": (0.23, 0.28), "large": (0.36, 0.42)}
+SIZES = {"small": (0.17, 0.21), "medium": (0.27, 0.32), "large": (0.39, 0.46)}
 """Size word -> range of a shape's side, as a fraction of the picture's."""
 
 KINDS = ("circle", "square", "triangle", "diamond", "cross")

@@ -96,8 +96,8 @@ def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, 
     tower, language_model = model.vision_tower, model.language_model
     head: nn.Linear = language_model.get_output_embeddings()
     _check_exportable(model, head)
-    tied = head.weight is language_model.get_input_embeddings().weight
-    tied = tied and hasattr(language_model.base_model, "embed_tokens")  # the name by which transformers' LLaVA ties
+    same = head.weight is language_model.get_input_embeddings().weight
+    tied = same and hasattr(language_model.base_model, "embed_tokens")  # the name by which transformers' LLaVA ties
     text_config = copy.deepcopy(language_model.config)
     text_config.tie_word_embeddings = tied
     config = LlavaConfig(
@@ -115,7 +115,7 @@ def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, 
     target.model.multi_modal_projector.linear_1 = model.connector.layers[0]
     target.model.multi_modal_projector.linear_2 = model.connector.layers[2]
     target.model.language_model = language_model.base_model
-    target.lm_head = head if tied else copy.deepcopy(head)
+    target.lm_head = copy.deepcopy(head) if same and not tied else head
     target.generation_config = model.generation_config
     target.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

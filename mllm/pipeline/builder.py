@@ -52,11 +52,25 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
         model=model,
         args=args,
         processor=processor,
-        collator=Collator(pad_token_id=processor.tokenizer.pad_token_id, **(data.get("collator_kwargs") or {})),
+        collator=_collator(processor, data),
         train_dataset=None if train is None else Encoded(train, processor, training=True),
         validation=validation,
+        about=_about(cfg),
     )
     return Run(trainer=trainer, tests=tests)
+
+
+def _about(cfg: Section) -> str:
+    model = cfg["model_args"]
+    return f"{model.get('type')}: {model.get('model_name_or_path') or 'trained from its parts'}"
+
+
+def _collator(processor: Processor, data: Section) -> Collator:
+    pad: Any = processor.tokenizer.pad_token_id
+    options = data.get("collator_kwargs") or {}
+    if set(options) - {"pad_to_multiple_of"}:
+        raise ConfigError(f"data_args.collator_kwargs: expected pad_to_multiple_of, found {dict(options)}")
+    return Collator(pad_token_id=pad, **options)
 
 
 def build_model(model_args: Section, data: Section, train: ItemDataset | None) -> tuple[Processor, Any]:
@@ -108,7 +122,8 @@ def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDat
         return load_tokenizer(cfg)
     if not isinstance(cfg, Mapping) or set(cfg) != {"vocab_size"}:
         raise ConfigError(
-            f"model_args.tokenizer: expected a folder, or dict(vocab_size=...) to train one on data_args.train, found {cfg}"
+            "model_args.tokenizer: expected a folder, or dict(vocab_size=...) to train one on data_args.train, "
+            f"found {cfg}"
         )
     if train is None:
         raise ConfigError(

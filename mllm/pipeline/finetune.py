@@ -11,7 +11,7 @@ from transformers import Seq2SeqTrainingArguments, set_seed
 
 from mllm.config.config import Config, dump, load
 from mllm.errors import ConfigError, MllmError
-from mllm.pipeline.builder import Run, build
+from mllm.pipeline.builder import build
 from mllm.pipeline.trainer import resume_point
 
 logger = logging.getLogger("mllm")
@@ -36,24 +36,17 @@ def run(cfg: Config, args: Seq2SeqTrainingArguments) -> dict[str, float]:
     """Do what `do_train`, `do_eval`, `do_predict` ask for; all scores, keyed by the prefix of their files."""
     if not (args.do_train or args.do_eval or args.do_predict):
         raise ConfigError("nothing to do: set do_train, do_eval or do_predict (or use mllm train|eval|predict)")
+    assert args.output_dir is not None, "load gives every run an output_dir"
     checkpoint = resume_point(args.output_dir, args.resume_from_checkpoint) if args.do_train else None
-    _log_to(args)
+    _log_to(Path(args.output_dir), main=args.process_index == 0)
     set_seed(args.seed)
-    built = build(cfg, args)
+    built = build(cfg.to_dict(), args)
     if built.trainer.is_world_process_zero():
         dump(cfg, args, args.output_dir)
     if args.do_train:
         built.trainer.train(resume_from_checkpoint=checkpoint)
         built.trainer.save_model()
         built.trainer.save_state()
-    scores = _evaluate(built, args)
-    if built.trainer.is_world_process_zero():
-        for name, value in scores.items():
-            print(f"{name:40s} {value:.4f}" if isinstance(value, float) else f"{name:40s} {value}")
-    return scores
-
-
-def _evaluate(built: Run, args: Seq2SeqTrainingArguments) -> dict[str, float]:
     scores: dict[str, float] = {}
     if args.do_eval:
         scores |= built.trainer.evaluate()
@@ -62,17 +55,18 @@ def _evaluate(built: Run, args: Seq2SeqTrainingArguments) -> dict[str, float]:
     return scores
 
 
-def _log_to(args: Seq2SeqTrainingArguments) -> None:
-    """INFO of this package to the terminal and, on the main process, to `train.log` beside the outputs."""
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if args.process_index == 0:
-        Path(args.output_dir).mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(Path(args.output_dir) / "train.log", encoding="utf-8"))
-    formatter = logging.Formatter("%(asctime)s %(name)s: %(message)s")
+def _log_to(folder: Path, *, main: bool) -> None:
+    """INFO of this package to the terminal and, on the main process, everything to `train.log` beside the outputs."""
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.INFO if main else logging.WARNING)
+    handlers: list[logging.Handler] = [terminal]
+    if main:
+        folder.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(folder / "train.log", encoding="utf-8"))
     for handler in handlers:
-        handler.setFormatter(formatter)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
     logger.handlers = handlers
-    logger.setLevel(logging.INFO if args.process_index == 0 else logging.WARNING)
+    logger.setLevel(logging.DEBUG)
     logger.propagate = False
 
 

@@ -1,6 +1,6 @@
 """`finetune.py` with flash attention, which needs less memory: for GPUs that have it.
 
-    accelerate launch mllm/pipeline/finetune_mem.py CONFIG [flags]
+accelerate launch mllm/pipeline/finetune_mem.py CONFIG [flags]
 """
 
 from __future__ import annotations

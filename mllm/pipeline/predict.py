@@ -1,14 +1,12 @@
 """Evaluation: every item of a test set exactly once, however many processes share the work.
 
-Processes take turns in dataset order; answers are gathered and written in that order, joined to their items by index.
+Processes take turns in dataset order; answers are gathered in that order, joined to their items by index.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +18,6 @@ from tqdm.auto import tqdm
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
-from mllm.metrics.rec import iou_of
 from mllm.pipeline.encoded import Encoded, ItemDataset, to_device
 from mllm.types import Prediction
 
@@ -109,34 +106,6 @@ def mean_loss(
     return float(total[0] / total[1].clamp(min=1))
 
 
-def write_predictions(predictions: Iterable[Prediction], path: Path) -> Iterator[Prediction]:
-    """Pass predictions through, each written to `path` (replaced, not appended) as it comes: one json object a line."""
-    with path.open("w", encoding="utf-8") as file:
-        for prediction in predictions:
-            file.write(json.dumps(as_record(prediction), ensure_ascii=False) + "\n")
-            file.flush()
-            yield prediction
-
-
-def as_record(prediction: Prediction) -> dict[str, Any]:
-    """A line of the predictions file. Boxes are xyxy in pixels of the original picture."""
-    truth = prediction.truth
-    record: dict[str, Any] = {
-        "key": prediction.key,
-        "index": prediction.index,
-        "text": prediction.text,
-        "pred": [box.xyxy for box in prediction.boxes] or prediction.text,
-        "target": [box.xyxy for box in truth.boxes] or list(truth.texts),
-        "failure": prediction.failure,
-    }
-    if prediction.points or truth.points:
-        record["pred_points"] = [point.xy for point in prediction.points]
-        record["target_points"] = [point.xy for point in truth.points]
-    if len(truth.boxes) == 1:
-        record["iou"] = iou_of(prediction)
-    return record
-
-
 def _batches(encoded: Encoded, plan: Sequence[tuple[list[int], bool]], loader: Loader) -> DataLoader[Any]:
     return DataLoader(
         encoded,
@@ -149,7 +118,7 @@ def _batches(encoded: Encoded, plan: Sequence[tuple[list[int], bool]], loader: L
 
 def _stopping(processor: Processor) -> dict[str, Any]:
     """Generation arguments that end an answer where the template does."""
-    tokenizer = processor.tokenizer
+    tokenizer: Any = processor.tokenizer
     ends = [tokenizer.eos_token_id]
     stop = tokenizer(processor.stop, add_special_tokens=False)["input_ids"]
     if len(stop) == 1:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.distributed.fsdp import register_fsdp_forward_method
@@ -20,11 +20,10 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError
 from mllm.metrics.base import Metric
-from mllm.metrics.rec import iou_of
 from mllm.pipeline.encoded import Encoded, EpochShuffle, ItemDataset
 from mllm.pipeline.plots import plot_losses
-from mllm.pipeline.predict import Loader, mean_loss, predict, write_predictions
-from mllm.pipeline.report import Row, write_report
+from mllm.pipeline.predict import Loader, mean_loss, predict
+from mllm.pipeline.results import summary, write_predictions, write_results
 from mllm.types import Prediction
 
 logger = logging.getLogger(__name__)
@@ -40,7 +39,10 @@ class TestSet:
 
 
 class Trainer(Seq2SeqTrainer):
-    """Trains on an `Encoded` dataset; evaluates `TestSet`s by generation, each item once on however many processes."""
+    """Trains on an `Encoded` dataset; evaluates `TestSet`s by generation, each item once on however many processes.
+
+    `about` says in a line what is evaluated, for the reports.
+    """
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Trainer(Seq2SeqTrainer):
         collator: Collator,
         train_dataset: Encoded | None,
         validation: TestSet | None,
+        about: str = "",
     ) -> None:
         if args.label_smoothing_factor:
             raise ConfigError("label_smoothing_factor: not supported, the loss is taken on labelled positions only")
@@ -58,11 +61,12 @@ class Trainer(Seq2SeqTrainer):
             model=model,
             args=args,
             train_dataset=train_dataset,
-            data_collator=collator,
+            data_collator=cast("Any", collator),
             processing_class=processor.tokenizer,
         )
         self.model_accepts_loss_kwargs = True  # the model divides by the labelled tokens of the whole step
         self.folder = Path(args.output_dir or ".")
+        self.about = about
         self.generates = args.predict_with_generate
         self.processor = processor
         self.collator = collator
@@ -98,45 +102,37 @@ class Trainer(Seq2SeqTrainer):
             num_workers=self.args.dataloader_num_workers,
         )
         scores: dict[str, float] = {}
+        predictions: list[Prediction] = []
+        if self.generates:
+            predictions = self._answer(model, test, prefix, loader)
+            scores |= test.metric(predictions) if test.metric else {"count": float(len(predictions))}
         if loss:
             scores["loss"] = mean_loss(model, test.items, self.processor, loader, self.accelerator)
-        if self.generates:
-            found = predict(
-                model,
-                test.items,
-                self.processor,
-                loader,
-                self.accelerator,
-                generation=test.generation,
-                description=prefix,
-            )
-            scores |= self._write_answers(found, test, prefix)
         scores["runtime"] = time.time() - start
         scores["samples_per_second"] = len(test.items) / scores["runtime"]
-        named = {f"{prefix}_{name}": value for name, value in scores.items()}
         if self.is_world_process_zero():
-            _write_json(self._output(f"{prefix}_results.json"), named)
+            write_results(self.folder, prefix, scores, predictions, test.items, test.metric, about=self.about)
+            print(summary(prefix, scores, test.metric, self.folder / f"{prefix}_report.html"))
+        named = {f"{prefix}_{name}": value for name, value in scores.items()}
         self.log(dict(named))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
 
-    def _write_answers(self, found: Any, test: TestSet, prefix: str) -> dict[str, float]:
+    def _answer(self, model: Any, test: TestSet, prefix: str, loader: Loader) -> list[Prediction]:
+        """All predictions, on every rank; the main process writes them as they come."""
+        found = predict(
+            model,
+            test.items,
+            self.processor,
+            loader,
+            self.accelerator,
+            generation=test.generation,
+            description=prefix,
+        )
         if self.is_world_process_zero():
-            found = write_predictions(found, self._output(f"{prefix}_extra_prediction.jsonl"))
-        predictions: list[Prediction] = list(found)
-        scores = dict(test.metric(predictions)) if test.metric else {"count": float(len(predictions))}
-        if self.is_world_process_zero():
-            path = self._output(f"{prefix}_report.html")
-            write_report(
-                path,
-                title=f"{self.folder.name}: {prefix}",
-                scores=scores,
-                rows=_rows(predictions, test.items),
-                headline=test.metric.headline if test.metric else None,
-                meanings=test.metric.meanings if test.metric else None,
-            )
-            logger.info("report: %s", path.resolve())
-        return scores
+            self.folder.mkdir(parents=True, exist_ok=True)
+            found = write_predictions(found, self.folder / f"{prefix}_extra_prediction.jsonl")
+        return list(found)
 
     def _ready_for_evaluation(self) -> Any:
         """The model to evaluate, sharded where the launch asks for it (training has done so already)."""
@@ -152,10 +148,6 @@ class Trainer(Seq2SeqTrainer):
             else:
                 self.model.to(self.args.device)
         return self.model
-
-    def _output(self, name: str) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / name
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         assert isinstance(self.train_dataset, Encoded)
@@ -242,34 +234,10 @@ class _Follow(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         if state.is_world_process_zero:
-            logger.info("step %d %s", state.global_step, json.dumps(logs))
+            logger.debug("step %d %s", state.global_step, json.dumps(logs))  # the progress bar shows it too
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.is_world_process_zero:
             plot_losses(state.log_history, self.folder / "loss.png")
-
-
-def _rows(predictions: Iterable[Prediction], items: ItemDataset) -> Iterator[Row]:
-    """Each answer beside its question and the picture that its truth lies on (the first where there is none)."""
-    for prediction in predictions:
-        item = items[prediction.index]
-        turn = item.prompt[-1]
-        regions = (*prediction.truth.boxes, *prediction.truth.points)
-        number = regions[0].image if regions else 0
-        yield Row(
-            prediction=prediction,
-            question=turn.text,
-            image=item.images[number] if item.images else None,
-            image_number=number,
-            asked=(
-                *(item.boxes[i] for group in turn.boxes_seq for i in group),
-                *(item.points[i] for group in turn.points_seq for i in group),
-            ),
-            iou=iou_of(prediction) if len(prediction.truth.boxes) == 1 else None,
-        )
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

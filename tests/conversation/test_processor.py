@@ -27,7 +27,7 @@ def make_processor(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Proces
     placement = changes.pop("placement", "pad")
     mean = std = (0.5, 0.5, 0.5)
     slots = ImageSlots(token="<image>", count=lambda width, height: TOKENS, size=SIDE, mean=mean, std=std)
-    tokenizer.add_tokens([t for t in (*template.tokens, *codec.tokens)], special_tokens=True)
+    tokenizer.add_tokens([*template.tokens, *codec.tokens], special_tokens=True)
     return Processor(
         tokenizer=tokenizer,
         template=template,

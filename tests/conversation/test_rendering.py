@@ -23,8 +23,8 @@ TURNS = [
 GOLDEN = {
     "vicuna_v1": (
         "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
-        "detailed, and polite answers to the user's questions. USER: <image>\nWhere is it? ASSISTANT:« At [0.1,0.2]</s>»"
-        "USER: And {now}? ASSISTANT:« Gone</s>»"
+        "detailed, and polite answers to the user's questions. USER: <image>\nWhere is it? ASSISTANT:"
+        "« At [0.1,0.2]</s>»USER: And {now}? ASSISTANT:« Gone</s>»"
     ),
     "llava_v0": (
         "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 FLAGS = [
-    *("--use_cpu", "--per_device_eval_batch_size", "2", "--logging_steps", "1", "--learning_rate", "1e-2"),
+    *("--use_cpu", "--logging_steps", "1", "--learning_rate", "1e-2"),
     *("--max_steps", "4", "--save_steps", "2", "--disable_tqdm", "true", "--report_to", "none"),
 ]
 
@@ -33,7 +33,8 @@ def run(folder: Path, *flags: str, ranks: int) -> list[dict[str, Any]]:
         command += ["-m", "accelerate.commands.launch", "--mixed_precision", "no", "--num_processes", str(ranks)]
         command += ["--config_file", str(ROOT / "accelerate_config" / "default_config.yaml"), str(HERE / "fsdp_cpu.py")]
     command += [str(HERE / "train_tiny.py"), *FLAGS, "--output_dir", str(folder), *flags]
-    command += ["--per_device_train_batch_size", str(4 // ranks)]
+    for stage in ("train", "eval"):
+        command += [f"--per_device_{stage}_batch_size", str(4 // ranks)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, cwd=folder.parent, check=False)
     assert done.returncode == 0, done.stderr

@@ -75,7 +75,7 @@ def main() -> None:
         )
     )
     trainer = Seq2SeqTrainer(
-        model=model, args=args, train_dataset=rows(), eval_dataset=rows()[:7], data_collator=collate
+        model=model, args=args, train_dataset=rows(), eval_dataset=rows()[:8], data_collator=collate
     )
     result: dict[str, Any] = {"type": trainer.accelerator.distributed_type.value}
     if args.do_train:

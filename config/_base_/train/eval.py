@@ -5,7 +5,6 @@ training_args = dict(
     do_predict=True,
     per_device_eval_batch_size=8,  # samples per GPU
     bf16=True,
-    tf32=True,
     dataloader_num_workers=4,  # processes per GPU
     report_to="none",
 )

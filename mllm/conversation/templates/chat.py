@@ -53,12 +53,13 @@ class Chat:
         return pieces
 
     def _text(self, roles: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> str:
-        if not tokenizer.chat_template:
+        untyped: Any = tokenizer
+        if not untyped.chat_template:
             raise ConfigError("template 'chat': this tokenizer has no chat template; name another template")
         messages = [{"role": ROLES[role], "content": f"\ue000{n}\ue001"} for n, role in enumerate(roles)]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": self.system})
-        text = tokenizer.apply_chat_template(
+        text = untyped.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=roles[-1] == "human", **self.variables
         )
         assert isinstance(text, str)

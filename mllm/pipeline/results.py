@@ -1,0 +1,102 @@
+"""What an evaluation leaves behind: predictions line by line, scores, the report page, a summary for the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mllm.metrics.base import Metric
+from mllm.metrics.rec import iou_of
+from mllm.pipeline.encoded import ItemDataset
+from mllm.pipeline.report import Row, write_report
+from mllm.types import Prediction
+
+
+def write_predictions(predictions: Iterable[Prediction], path: Path) -> Iterator[Prediction]:
+    """Pass predictions through, each written to `path` (replaced, not appended) as it comes: one json object a line."""
+    with path.open("w", encoding="utf-8") as file:
+        for prediction in predictions:
+            file.write(json.dumps(as_record(prediction), ensure_ascii=False) + "\n")
+            file.flush()
+            yield prediction
+
+
+def as_record(prediction: Prediction) -> dict[str, Any]:
+    """A line of the predictions file. Boxes are xyxy in pixels of the original picture."""
+    truth = prediction.truth
+    record: dict[str, Any] = {
+        "key": prediction.key,
+        "index": prediction.index,
+        "text": prediction.text,
+        "pred": [box.xyxy for box in prediction.boxes],
+        "target": [box.xyxy for box in truth.boxes] or list(truth.texts),
+        "failure": prediction.failure,
+    }
+    if prediction.points or truth.points:
+        record["pred_points"] = [point.xy for point in prediction.points]
+        record["target_points"] = [point.xy for point in truth.points]
+    if len(truth.boxes) == 1:
+        record["iou"] = iou_of(prediction)
+    return record
+
+
+def write_results(
+    folder: Path,
+    prefix: str,
+    scores: Mapping[str, float],
+    predictions: Iterable[Prediction],
+    items: ItemDataset,
+    metric: Metric | None,
+    *,
+    about: str,
+) -> None:
+    """`{prefix}_results.json` with the scores, keys prefixed, and `{prefix}_report.html`."""
+    named = {f"{prefix}_{name}": value for name, value in scores.items()}
+    text = json.dumps(named, indent=2) + "\n"
+    (folder / f"{prefix}_results.json").write_text(text, encoding="utf-8")
+    write_report(
+        folder / f"{prefix}_report.html",
+        title=f"{folder.name}: {prefix}",
+        subtitle=about,
+        scores=scores,
+        rows=rows(predictions, items),
+        headline=metric.headline if metric else None,
+        meanings=metric.meanings if metric else None,
+    )
+
+
+def rows(predictions: Iterable[Prediction], items: ItemDataset) -> Iterator[Row]:
+    """Each answer beside its question and the picture that its truth lies on (the first where there is none)."""
+    for prediction in predictions:
+        item = items[prediction.index]
+        turn = item.prompt[-1]
+        regions = (*prediction.truth.boxes, *prediction.truth.points)
+        number = regions[0].image if regions else 0
+        yield Row(
+            prediction=prediction,
+            question=turn.text,
+            image=item.images[number] if item.images else None,
+            image_number=number,
+            asked=(
+                *(item.boxes[i] for group in turn.boxes_seq for i in group),
+                *(item.points[i] for group in turn.points_seq for i in group),
+            ),
+            iou=iou_of(prediction) if len(prediction.truth.boxes) == 1 else None,
+        )
+
+
+def summary(prefix: str, scores: Mapping[str, float], metric: Metric | None, report: Path | None) -> str:
+    """The scores as a table, the headline and its floor first."""
+    first = [metric.headline, f"constant_box_{metric.headline}"] if metric else []
+    names = [name for name in first if name in scores] + [name for name in scores if name not in first]
+    meanings = metric.meanings if metric else {}
+    lines = [f"{prefix}:"]
+    for name in names:
+        value = scores[name]
+        shown = f"{value:.0f}" if float(value).is_integer() and name not in meanings else f"{value:.4f}"
+        lines.append(f"  {name:24}{shown:>10}  {meanings.get(name, '')}".rstrip())
+    if report:
+        lines.append(f"  report: {report}")
+    return "\n".join(lines)
