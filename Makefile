@@ -21,7 +21,8 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	$(BIN)/mllm train config/demo_scenes.py
+	OMP_NUM_THREADS=1 $(BIN)/accelerate launch --config_file accelerate_config/cpu.yaml \
+		mllm/pipeline/finetune.py config/demo_scenes.py
 
 test: install
 	$(BIN)/python -m pytest

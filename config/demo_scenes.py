@@ -1,6 +1,6 @@
 # `make demo`: a tiny LLaVA from random weights learns to point at coloured shapes, on two CPU cores in minutes.
 #
-# command   mllm train config/demo_scenes.py
+# command   accelerate launch --config_file accelerate_config/cpu.yaml mllm/pipeline/finetune.py config/demo_scenes.py
 # hardware  two CPU cores, 2 GiB
 _base_ = ["_base_/model/llava_tiny.py", "catalogue/scenes.py"]
 
@@ -8,8 +8,8 @@ training_args = dict(
     output_dir="outputs/demo_scenes",
     do_train=True,
     do_eval=True,
-    max_steps=2400,
-    per_device_train_batch_size=32,  # scenes, four questions each
+    max_steps=3000,
+    per_device_train_batch_size=12,  # scenes for each of two processes, with up to four questions each
     per_device_eval_batch_size=64,
     learning_rate=1.5e-3,
     lr_scheduler_type="cosine",
@@ -22,8 +22,8 @@ training_args = dict(
     seed=0,
 )
 data_args = dict(
-    train={**_base_.SCENES_TURNS_TRAIN, "count": 100000, "size": 48},
-    validation={**_base_.SCENES_VAL, "count": 512, "size": 48},
+    train=_base_.SCENES_TRAIN,
+    validation=_base_.SCENES_VAL,
     compute_metric=dict(type="REC", constant_box=True),
     gen_kwargs=dict(max_new_tokens=16),
 )

@@ -8,15 +8,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from transformers import AutoTokenizer
 
 from mllm.config.config import read
-from mllm.conversation.scratch import train_tokenizer
-from mllm.pipeline.builder import load_tokenizer
-from mllm.registry import DATASETS, MODELS
+from mllm.registry import DATASETS
 from mllm.types import Item
-from tests.conftest import CORPUS
-from tests.pipeline.tiny import CONFIG as TINY
+from tests.pipeline.tiny import save_stand_in
 
 ROOT = Path(__file__).parents[1]
 LEAVES = sorted((ROOT / "config").glob("*.py"))
@@ -52,14 +48,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of a whole model, as `mllm train` leaves it."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    tokenizer = train_tokenizer(CORPUS, vocab_size=400)
-    tokenizer.add_tokens(["<image>"], special_tokens=True)
-    parts = {name: TINY["model_args"][name] for name in ("type", "vision_tower", "connector", "language_model")}
-    MODELS.make(parts, tokenizer=tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    assert isinstance(AutoTokenizer.from_pretrained(folder), type(load_tokenizer(str(folder))))
+    save_stand_in(folder)
     return folder
 
 

@@ -4,11 +4,17 @@ SCENES_*: an expression alone as the question, a box alone as the answer, in a c
 SCENES_NATURAL_*: questions in whole sentences, about boxes, words and numbers.
 """
 
-SCENES_TRAIN = dict(type="Scenes", count=20000, seed=0, size=64)
-SCENES_VAL = dict(type="Scenes", count=500, seed=1, size=64)
+SCENES_VAL = dict(type="Scenes", count=512, seed=1, size=48, objects=[2, 4])
 
-# several questions behind one copy of each picture's tokens
-SCENES_TURNS_TRAIN = dict(type="Scenes", count=20000, seed=0, size=64, questions_per_scene=4)
+# Half the pictures hold one shape, which teaches to point at all; the others several, with a question about each behind
+# one copy of the picture's tokens.
+SCENES_TRAIN = dict(
+    type="ConcatDataset",
+    datasets=[
+        dict(type="Scenes", count=100000, seed=2, size=48, objects=[1, 1]),
+        dict(type="Scenes", count=100000, seed=3, size=48, objects=[2, 4], questions_per_scene=4),
+    ],
+)
 
 SCENES_NATURAL_TRAIN = dict(
     type="Scenes",

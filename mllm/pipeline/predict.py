@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -61,13 +61,13 @@ def predict(
     """
     plan = shares(len(items), loader.batch_size, accelerator.num_processes, accelerator.process_index)
     encoded = Encoded(items, processor, training=False, answer=False)
-    arguments = {**_stopping(processor), "synced_gpus": _sharded(accelerator), **generation}
+    arguments = {**_stopping(processor), **_in_step(accelerator), **generation}
     done = 0
     with tqdm(total=len(items), desc=description, disable=not accelerator.is_main_process, unit="item") as bar:
         for (indices, counts), batch in zip(plan, _batches(encoded, plan, loader), strict=True):
             batch = to_device(dict(batch), accelerator.device)
             batch.pop("index")
-            with torch.inference_mode(), accelerator.autocast():
+            with torch.no_grad(), accelerator.autocast():  # inference_mode breaks FSDP2's later forwards
                 ids = model.generate(**batch, **arguments)
             mine = [
                 processor.decode(row.tolist(), items[index], index) for index, row in zip(indices, ids, strict=True)
@@ -131,6 +131,7 @@ def _stopping(processor: Processor) -> dict[str, Any]:
     }
 
 
-def _sharded(accelerator: Accelerator) -> bool:
-    """Whether every rank must run the same number of forward passes."""
-    return accelerator.num_processes > 1 and str(accelerator.distributed_type.value) in ("FSDP", "DEEPSPEED")
+def _in_step(accelerator: Accelerator) -> dict[str, Any]:
+    """Generation arguments that keep ranks of a sharded model at the same number of forward passes."""
+    sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+    return {"synced_gpus": True} if sharded and accelerator.num_processes > 1 else {}

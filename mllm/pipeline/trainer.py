@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch.distributed.fsdp import register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, register_fsdp_forward_method
 from torch.utils.data import Sampler
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from mllm.conversation.collator import Collator
@@ -72,6 +73,13 @@ class Trainer(Seq2SeqTrainer):
         self.collator = collator
         self.validation = validation
         self._cut_answers = 0
+        if self.is_fsdp_enabled and args.bf16:
+            # accelerate's own policy would round the loss to bf16, and sum gradients over ranks in it
+            plugin: Any = self.accelerator.state.fsdp_plugin
+            plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback):  # an evaluation alone would write to ./runs
+                callback.logging_dir = callback.logging_dir or str(self.folder / "runs")
         self.add_callback(_Follow(train_dataset, self.folder))
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -141,6 +149,7 @@ class Trainer(Seq2SeqTrainer):
                 # accelerate shards a model only beside an optimizer; this one never steps, and holds no state
                 idle = torch.optim.SGD(self.model.parameters(), lr=0.0)
                 self.model, _ = self.accelerator.prepare(self.model, idle)
+                self.accelerator._optimizers.pop()
                 self.model_wrapped = self.model
                 register_fsdp_forward_method(self.model, "generate")
             elif self.is_deepspeed_enabled:

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from mllm.config.config import read
 from mllm.pipeline.encoded import Encoded, EpochShuffle
 from mllm.pipeline.finetune import main
 from mllm.registry import DATASETS
-from tests.pipeline.tiny import SCENES, losses, write_config
+from tests.pipeline.tiny import SCENES, losses, save_stand_in, write_config
+from tests.test_configs import RECORDS
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = {
@@ -79,14 +82,15 @@ def two(request: pytest.FixtureRequest, config: Path) -> Path:
         [str(config), "--do_train", "True", "--resume_from_checkpoint", "auto", "--output_dir", str(out)],
         [str(config), "--do_eval", "True", *loaded],
     ]
-    command = [
-        *[sys.executable, "-m", "accelerate.commands.launch", *LAUNCH[request.param]],
-        *["tests/launch/runs.py", json.dumps(steps)],
-    ]
+    launch(*LAUNCH[request.param], "tests/launch/runs.py", json.dumps(steps))
+    return out
+
+
+def launch(*arguments: str) -> None:
+    command = [sys.executable, "-m", "accelerate.commands.launch", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, text=True)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
-    return out
 
 
 def test_ranks_meet_batches_with_and_without_pictures(config: Path) -> None:
@@ -116,3 +120,38 @@ def test_a_saved_model_scores_the_same_when_loaded_again(two: Path) -> None:
     trained = json.loads((two / "eval_results.json").read_text())
     loaded = json.loads((two.parent / f"{two.name}_loaded" / "eval_results.json").read_text())
     assert loaded["eval_loss"] == pytest.approx(trained["eval_loss"], abs=1e-4)
+
+
+def test_fsdp2_really_shards(two: Path) -> None:
+    """Each rank has written its own part of the weights."""
+    parts = {path.name for path in two.glob("checkpoint-3/pytorch_model_fsdp_0/*.distcp")}
+    assert parts == ({"__0_0.distcp", "__1_0.distcp"} if two.name == "fsdp2" else set())
+
+
+def test_the_7b_recipe_runs_sharded_on_a_stand_in(tmp_path: Path) -> None:
+    """The commands of the README, flags included; the checkpoint and the annotation files are small ones."""
+    checkpoint, pictures, out = tmp_path / "checkpoint", tmp_path / "pictures", tmp_path / "out"
+    save_stand_in(checkpoint)
+    pictures.mkdir()
+    Image.new("RGB", (32, 24), "red").save(pictures / "a.jpg")
+    lines = tmp_path / "rec.jsonl"
+    lines.write_text(f"{json.dumps(RECORDS['REC'])}\n" * 4, encoding="utf-8")
+    files = [f"filename={lines}", f"image_folder={pictures}"]
+    launch(
+        *["--config_file", "accelerate_config/default_config.yaml", "--num_processes", "2"],
+        *["--main_process_port", "23786", "tests/launch/fsdp_cpu.py"],
+        *["mllm/pipeline/finetune.py", "config/rec_llava_v1_7b_fsdp.py", "--use_cpu", "--output_dir", str(out)],
+        *["--num_train_epochs", "1", "--learning_rate", "4e-5", "--per_device_train_batch_size", "2"],
+        *["--cfg-options", f"model_args.model_name_or_path={checkpoint}"],
+        *[f"data_args.train.{file}" for file in files],
+    )
+    splits = read(ROOT / "config/rec_llava_v1_7b_fsdp_eval.py").to_dict()["data_args"]["multitest"]
+    launch(
+        *["--config_file", "accelerate_config/cpu.yaml", "--main_process_port", "23786"],
+        *["mllm/pipeline/finetune.py", "config/rec_llava_v1_7b_fsdp_eval.py", "--output_dir", str(out)],
+        *["--cfg-options", f"model_args.model_name_or_path={out}", "data_args.gen_kwargs.max_new_tokens=4"],
+        *[f"data_args.multitest.{split}.cfg.{file}" for split in splits for file in files],
+    )
+    for split in splits:
+        results = json.loads((out / f"multitest_{split}_results.json").read_text())
+        assert results[f"multitest_{split}_count"] == 4

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mllm.registry import MODELS
+from tests.conftest import make_tokenizer
+
 SCENES = dict(type="Scenes", size=32, objects=[2, 3])
 CONFIG: dict[str, Any] = dict(
     training_args=dict(
@@ -65,6 +68,14 @@ def write_config(folder: Path, **sections: dict[str, Any]) -> Path:
     merged = {name: {**values, **sections.get(name, {})} for name, values in CONFIG.items()}
     path.write_text("\n".join(f"{name} = {values!r}" for name, values in merged.items()), encoding="utf-8")
     return path
+
+
+def save_stand_in(folder: Path) -> None:
+    """A folder of a whole model with its tokenizer, as `mllm train` leaves it."""
+    tokenizer = make_tokenizer()
+    parts = {name: CONFIG["model_args"][name] for name in ("type", "vision_tower", "connector", "language_model")}
+    MODELS.make(parts, tokenizer=tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def losses(folder: Path) -> dict[int, float]:
