@@ -169,12 +169,14 @@ class Batch(TypedDict, total=False):
     """Examples side by side: B rows of T tokens, M distinct pictures, S picture slots. A plain dict for the Trainer."""
 
     input_ids: Tensor  # int64 [B, T]
-    attention_mask: Tensor  # int64 [B, T]
+    attention_mask: Tensor  # int64 [B, T], absent where there are segments
+    position_ids: Tensor  # int64 [B, T], only with segments
+    segment_ids: Tensor  # int64 [B, T], where examples share a row: 0 prefix, 1, 2, ... branches, -1 padding
     labels: Tensor  # int64 [B, T], absent in prompts
-    cut_answers: Tensor  # bool [B], whether `max_length` cut supervised tokens; absent in prompts
+    cut_answers: Tensor  # bool [examples], whether `max_length` cut supervised tokens; absent in prompts
     pixels: Tensor  # float32 [M, C, H, W], each distinct picture once; absent in text-only batches
     image_index: Tensor  # int64 [S], row of `pixels` that fills each slot, slots in reading order
-    index: Tensor  # int64 [B]
+    index: Tensor  # int64 [examples], as many as B unless examples share rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

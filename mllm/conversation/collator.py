@@ -3,55 +3,97 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from mllm.conversation.packing import PADDING, share
 from mllm.conversation.rendering import IGNORE
+from mllm.errors import ConfigError
 from mllm.images import ImageRef
 from mllm.types import Batch, Example
+
+Packing = Literal["none", "shared"]
 
 
 class Collator:
     """Pads on the right where there are labels, on the left in prompts: generation continues from the last column.
 
-    `pad_to_multiple_of`: round the row length up, for hardware that likes it.
+    `packing="shared"`: each entry of a training batch is a group of examples about the same pictures, one row with one
+    copy of them (see `packing.share`). `pad_to_multiple_of`: round the row length up, for hardware that likes it.
     """
 
-    def __init__(self, *, pad_token_id: int, pad_to_multiple_of: int = 1) -> None:
+    def __init__(self, *, pad_token_id: int, packing: Packing = "none", pad_to_multiple_of: int = 1) -> None:
+        if packing not in ("none", "shared"):
+            raise ConfigError(f"collator_kwargs.packing: expected 'none' or 'shared', found {packing!r}")
         self.pad_token_id = pad_token_id
+        self.packing: Packing = packing
         self.multiple = pad_to_multiple_of
 
-    def __call__(self, examples: Sequence[Example]) -> Batch:
-        labelled = examples[0].labels is not None
-        longest = max(len(example.input_ids) for example in examples)
-        length = -(-longest // self.multiple) * self.multiple
-
-        def pad(row: Tensor, value: int) -> Tensor:
-            short = length - len(row)
-            return torch.nn.functional.pad(row, (0, short) if labelled else (short, 0), value=value)
-
-        batch = Batch(
-            input_ids=torch.stack([pad(example.input_ids, self.pad_token_id) for example in examples]),
-            attention_mask=torch.stack([pad(torch.ones_like(example.input_ids), 0) for example in examples]),
-            index=torch.tensor([example.index for example in examples]),
-        )
-        if labelled:
-            batch["labels"] = torch.stack([pad(_labels(example), IGNORE) for example in examples])
+    def __call__(self, entries: Sequence[Example | Sequence[Example]]) -> Batch:
+        groups = [[entry] if isinstance(entry, Example) else list(entry) for entry in entries]
+        examples = [example for group in groups for example in group]
+        if examples[0].labels is None:
+            batch = self._prompts(examples)
+        elif self.packing == "shared":
+            batch = self._shared(groups)
+        else:
+            batch = self._labelled(examples)
+        if examples[0].labels is not None:
             batch["cut_answers"] = torch.tensor([example.cut_tokens > 0 for example in examples])
-        rows: dict[ImageRef, int] = {}
-        pixels: list[Tensor] = []
-        slots: list[int] = []
-        for example in examples:
-            for ref, picture in zip(example.images, example.pixels, strict=True):
-                if ref not in rows:
-                    rows[ref] = len(pixels)
-                    pixels.append(picture)
-                slots.append(rows[ref])
-        if pixels:
-            batch["pixels"] = torch.stack(pixels)
-            batch["image_index"] = torch.tensor(slots)
+        batch["index"] = torch.tensor([example.index for example in examples])
+        # a shared row holds the pictures of its group once
+        slots = [group[0] for group in groups] if self.packing == "shared" else examples
+        _add_pictures(batch, slots)
         return batch
+
+    def _prompts(self, examples: Sequence[Example]) -> Batch:
+        rows = [example.input_ids for example in examples]
+        return Batch(
+            input_ids=self._pad(rows, self.pad_token_id, left=True),
+            attention_mask=self._pad([torch.ones_like(row) for row in rows], 0, left=True),
+        )
+
+    def _labelled(self, examples: Sequence[Example]) -> Batch:
+        rows = [example.input_ids for example in examples]
+        return Batch(
+            input_ids=self._pad(rows, self.pad_token_id),
+            attention_mask=self._pad([torch.ones_like(row) for row in rows], 0),
+            labels=self._pad([_labels(example) for example in examples], IGNORE),
+        )
+
+    def _shared(self, groups: Sequence[Sequence[Example]]) -> Batch:
+        rows = [share(group) for group in groups]
+        return Batch(
+            input_ids=self._pad([row.input_ids for row in rows], self.pad_token_id),
+            labels=self._pad([row.labels for row in rows], IGNORE),
+            position_ids=self._pad([row.position_ids for row in rows], 0),
+            segment_ids=self._pad([row.segment_ids for row in rows], PADDING),
+        )
+
+    def _pad(self, rows: Sequence[Tensor], value: int, *, left: bool = False) -> Tensor:
+        longest = max(len(row) for row in rows)
+        length = -(-longest // self.multiple) * self.multiple
+        sides = [(length - len(row), 0) if left else (0, length - len(row)) for row in rows]
+        return torch.stack(
+            [torch.nn.functional.pad(row, side, value=value) for row, side in zip(rows, sides, strict=True)]
+        )
+
+
+def _add_pictures(batch: Batch, examples: Sequence[Example]) -> None:
+    rows: dict[ImageRef, int] = {}
+    pixels: list[Tensor] = []
+    slots: list[int] = []
+    for example in examples:
+        for ref, picture in zip(example.images, example.pixels, strict=True):
+            if ref not in rows:
+                rows[ref] = len(pixels)
+                pixels.append(picture)
+            slots.append(rows[ref])
+    if pixels:
+        batch["pixels"] = torch.stack(pixels)
+        batch["image_index"] = torch.tensor(slots)
 
 
 def _labels(example: Example) -> Tensor:

@@ -68,7 +68,7 @@ def expression(shapes: Sequence[Shape], target: Shape, rng: random.Random, *, cl
         said = _extreme(target, others, rng, clear)
     elif draw < 0.5:
         said = _relation(target, others, rng, clear)
-    return said or f"the {_name(target, _distinguishing(target, others, rng, fewest=1))}"
+    return said or f"the {_name(target, _distinguishing(target, others, rng, fewest=rng.randint(1, 3)))}"
 
 
 def count_phrase(shapes: Sequence[Shape], rng: random.Random) -> tuple[str, int]:

@@ -28,6 +28,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from mllm.errors import ConfigError, ModelError, nearest
+from mllm.models.attention import branch_mask
 from mllm.models.loss import given, next_token_loss
 from mllm.models.vision import VisionTower
 from mllm.registry import CONNECTORS
@@ -109,6 +110,7 @@ class Llava(PreTrainedModel):
         image_index: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         return_logits: bool = False,
@@ -121,15 +123,23 @@ class Llava(PreTrainedModel):
             pixels: [M, C, H, W], each distinct picture once; None in a text-only batch.
             image_index: int64 [S], row of `pixels` of each slot in reading order; None: every picture once, in order.
             attention_mask: int64 [B, T].
-            position_ids: int64 [B, T]; where rows are packed it starts again at 0 and `attention_mask` stays None.
+            position_ids: int64 [B, T].
+            segment_ids: int64 [B, T], instead of `attention_mask` where rows hold branches behind a shared prefix, see
+                `attention.branch_mask`; with `position_ids`.
             labels: int64 [B, T], -100 where unsupervised; not shifted.
             num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
             return_logits: give all logits beside the loss.
             logits_to_keep: without labels, only that many last positions (0: all), or those of an index.
 
         Raises:
-            ModelError: the slots in the text are not those that the pictures fill.
+            ModelError: the slots in the text are not those that the pictures fill, or rows hold branches and the
+                attention is not PyTorch's own ("sdpa"), which alone takes their mask.
         """
+        if segment_ids is not None:
+            used = self.language_model.config._attn_implementation
+            if used != "sdpa":
+                raise ModelError(f"packing='shared' needs attn_implementation='sdpa', found {used!r}")
+            attention_mask = branch_mask(segment_ids)
         text_BTD = self.embed(input_ids, pixels, image_index)
         if labels is not None:
             loss, logits = next_token_loss(

@@ -48,12 +48,14 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
     validation = _test_set(data, "validation") if args.do_eval else None
     tests = _tests(data) if args.do_predict else {}
     processor, model = build_model(cfg["model_args"], data, train)
+    collator = _collator(processor, data)
+    shared = collator.packing == "shared"
     trainer = Trainer(
         model=model,
         args=args,
         processor=processor,
-        collator=_collator(processor, data),
-        train_dataset=None if train is None else Encoded(train, processor, training=True),
+        collator=collator,
+        train_dataset=None if train is None else Encoded(train, processor, training=True, split=shared),
         validation=validation,
         about=_about(cfg),
     )
@@ -68,8 +70,8 @@ def _about(cfg: Section) -> str:
 def _collator(processor: Processor, data: Section) -> Collator:
     pad: Any = processor.tokenizer.pad_token_id
     options = data.get("collator_kwargs") or {}
-    if set(options) - {"pad_to_multiple_of"}:
-        raise ConfigError(f"data_args.collator_kwargs: expected pad_to_multiple_of, found {dict(options)}")
+    if set(options) - {"packing", "pad_to_multiple_of"}:
+        raise ConfigError(f"data_args.collator_kwargs: expected packing, pad_to_multiple_of, found {dict(options)}")
     return Collator(pad_token_id=pad, **options)
 
 

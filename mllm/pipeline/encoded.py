@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from mllm.conversation.packing import questions
 from mllm.conversation.processor import Processor
 from mllm.types import Example, Item
 
@@ -20,17 +21,21 @@ class ItemDataset(Protocol):
     def set_epoch(self, epoch: int | None) -> None: ...
 
 
-class Encoded(Dataset[Example]):
+class Encoded(Dataset[list[Example]]):
     """Encodes items on the fly. The epoch lies in shared memory, so that living workers see it change.
 
     `answer=False` gives prompts; `training=False` keeps the dataset in evaluation, where nothing is drawn.
+    `split=True` gives the rounds of a conversation as separate examples, which a collator may put into one row.
     """
 
-    def __init__(self, items: ItemDataset, processor: Processor, *, training: bool, answer: bool = True) -> None:
+    def __init__(
+        self, items: ItemDataset, processor: Processor, *, training: bool, answer: bool = True, split: bool = False
+    ) -> None:
         self.items = items
         self.processor = processor
         self.training = training
         self.answer = answer
+        self.split = split
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     @property
@@ -43,9 +48,11 @@ class Encoded(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> list[Example]:
         self.items.set_epoch(self.epoch if self.training else None)
-        return self.processor.encode(self.items[index], index, answer=self.answer)
+        item = self.items[index]
+        items = questions(item) if self.split else [item]
+        return [self.processor.encode(each, index, answer=self.answer) for each in items]
 
 
 class EpochShuffle(Sampler[int]):

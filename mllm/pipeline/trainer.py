@@ -116,11 +116,11 @@ class Trainer(Seq2SeqTrainer):
             scores |= test.metric(predictions) if test.metric else {"count": float(len(predictions))}
         if loss:
             scores["loss"] = mean_loss(model, test.items, self.processor, loader, self.accelerator)
-        scores["runtime"] = time.time() - start
-        scores["samples_per_second"] = len(test.items) / scores["runtime"]
         if self.is_world_process_zero():
             write_results(self.folder, prefix, scores, predictions, test.items, test.metric, about=self.about)
             print(summary(prefix, scores, test.metric, self.folder / f"{prefix}_report.html"))
+        scores["runtime"] = time.time() - start
+        scores["samples_per_second"] = len(test.items) / scores["runtime"]
         named = {f"{prefix}_{name}": value for name, value in scores.items()}
         self.log(dict(named))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)

@@ -1,0 +1,87 @@
+"""Questions about the same pictures behind one copy of the pictures' tokens.
+
+A row is a prefix and branches: every branch sees the prefix and itself, no other branch, and its positions continue
+from the prefix. Loss and gradients are those of the questions one by one; the pictures are read once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mllm.conversation.rendering import IGNORE
+from mllm.errors import DataError
+from mllm.types import IMAGE, Example, Item
+
+PREFIX, PADDING = 0, -1
+"""Segments of a row: branches count from 1."""
+LEADING_PICTURES = re.compile(rf"(?:\s*{IMAGE})+\n?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Examples with the same pictures, in one row of T tokens; all int64 [T]."""
+
+    input_ids: Tensor
+    labels: Tensor
+    position_ids: Tensor
+    segment_ids: Tensor
+
+
+def questions(item: Item) -> list[Item]:
+    """The rounds of a conversation as items of their own, each with the pictures of the first.
+
+    Only where no round needs the ones before it, as in the conversations of `Scenes` and `SamePicture`.
+
+    Raises:
+        DataError: the pictures do not come first.
+    """
+    pictures = LEADING_PICTURES.match(item.turns[0].text)
+    leading = pictures[0] if pictures else ""
+    if leading.count(IMAGE) != len(item.images):
+        raise DataError(f"{item.key}: sharing pictures needs {IMAGE} at the beginning of the first question")
+    rounds = [item.turns[start : start + 2] for start in range(0, len(item.turns), 2)]
+    return [
+        replace(item, turns=turns if number == 0 else (replace(turns[0], text=leading + turns[0].text), *turns[1:]))
+        for number, turns in enumerate(rounds)
+    ]
+
+
+def share(examples: Sequence[Example]) -> Row:
+    """One row for labelled examples with the same pictures; their longest common beginning is its prefix.
+
+    The prefix ends before the last token that no example supervises: what a branch learns is predicted from within.
+    """
+    ids = [example.input_ids.tolist() for example in examples]
+    labels = [_labels(example) for example in examples]
+    shared = _shared_length(ids, labels) if len(examples) > 1 else 0
+    row_ids, row_labels = ids[0][:shared], [IGNORE] * shared
+    positions, segments = list(range(shared)), [PREFIX] * shared
+    for branch, (tokens, targets) in enumerate(zip(ids, labels, strict=True), start=1):
+        row_ids += tokens[shared:]
+        row_labels += targets[shared:]
+        positions += range(shared, len(tokens))
+        segments += [branch] * (len(tokens) - shared)
+    return Row(
+        input_ids=torch.tensor(row_ids),
+        labels=torch.tensor(row_labels),
+        position_ids=torch.tensor(positions),
+        segment_ids=torch.tensor(segments),
+    )
+
+
+def _shared_length(ids: Sequence[list[int]], labels: Sequence[list[int]]) -> int:
+    bound = min(next((n for n, label in enumerate(row) if label != IGNORE), len(row)) for row in labels) - 1
+    for position in range(max(bound, 0)):
+        if len({row[position] for row in ids}) > 1:
+            return position
+    return max(bound, 0)
+
+
+def _labels(example: Example) -> list[int]:
+    assert example.labels is not None, f"{example.key}: a prompt among labelled examples"
+    return example.labels.tolist()
