@@ -8,8 +8,8 @@ training_args = dict(
     output_dir="outputs/demo_scenes",
     do_train=True,
     do_eval=True,
-    max_steps=3000,
-    per_device_train_batch_size=12,  # scenes for each of two processes, with up to four questions each
+    max_steps=4600,
+    per_device_train_batch_size=6,  # scenes for each of two processes, with up to four questions each
     per_device_eval_batch_size=64,
     learning_rate=1.5e-3,
     lr_scheduler_type="cosine",
@@ -25,5 +25,6 @@ data_args = dict(
     train=_base_.SCENES_TRAIN,
     validation=_base_.SCENES_VAL,
     compute_metric=dict(type="REC", constant_box=True),
+    collator_kwargs=dict(packing="shared"),  # the questions about a scene share its picture
     gen_kwargs=dict(max_new_tokens=16),
 )

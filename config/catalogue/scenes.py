@@ -6,13 +6,12 @@ SCENES_NATURAL_*: questions in whole sentences, about boxes, words and numbers.
 
 SCENES_VAL = dict(type="Scenes", count=512, seed=1, size=48, objects=[2, 4])
 
-# Half the pictures hold one shape, which teaches to point at all; the others several, with a question about each behind
-# one copy of the picture's tokens.
+# Some pictures hold one shape, which teaches to point at all; the others several, with a question about each.
 SCENES_TRAIN = dict(
     type="ConcatDataset",
     datasets=[
-        dict(type="Scenes", count=100000, seed=2, size=48, objects=[1, 1]),
-        dict(type="Scenes", count=100000, seed=3, size=48, objects=[2, 4], questions_per_scene=4),
+        dict(type="Scenes", count=30000, seed=2, size=48, objects=[1, 1]),
+        dict(type="Scenes", count=70000, seed=3, size=48, objects=[2, 4], questions_per_scene=4),
     ],
 )
 

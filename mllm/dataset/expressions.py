@@ -59,6 +59,7 @@ def full_name(shape: Shape) -> str:
 def expression(shapes: Sequence[Shape], target: Shape, rng: random.Random, *, clear: float) -> str:
     """An expression that fits `target` and no other of `shapes`: by its looks, as an extreme, or beside another shape.
 
+    Looks are often said in more words than needed, as people do (Engelhardt et al. 2006).
     `clear` is by how many pixels an extreme or a relation must hold before it is said.
     """
     others = [shape for shape in shapes if shape is not target]
@@ -68,7 +69,8 @@ def expression(shapes: Sequence[Shape], target: Shape, rng: random.Random, *, cl
         said = _extreme(target, others, rng, clear)
     elif draw < 0.5:
         said = _relation(target, others, rng, clear)
-    return said or f"the {_name(target, _distinguishing(target, others, rng, fewest=rng.randint(1, 3)))}"
+    fewest = rng.randint(1, len(ATTRIBUTES))
+    return said or f"the {_name(target, _distinguishing(target, others, rng, fewest=fewest))}"
 
 
 def count_phrase(shapes: Sequence[Shape], rng: random.Random) -> tuple[str, int]:

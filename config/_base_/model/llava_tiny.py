@@ -9,7 +9,7 @@ model_args = dict(
         hidden_size=96,
         intermediate_size=288,
         num_hidden_layers=2,
-        num_attention_heads=3,
+        num_attention_heads=6,
         vision_use_head=False,
     ),
     connector="linear",
@@ -19,7 +19,7 @@ model_args = dict(
         hidden_size=96,
         intermediate_size=288,
         num_hidden_layers=3,
-        num_attention_heads=3,
+        num_attention_heads=6,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         initializer_range=0.05,  # so narrow a model starts too slowly from the usual 0.02
