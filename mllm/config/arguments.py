@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from argparse import SUPPRESS, Action, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -99,8 +98,6 @@ def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
     values = copy.deepcopy(dict(training_args))  # transformers changes the dicts it is given
     if isinstance(values.get("parallelism_config"), dict):
         values["parallelism_config"] = ParallelismConfig(**values["parallelism_config"])
-    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
-        values["use_cpu"] = True  # a launch on CPU processes: transformers looks for a GPU to check bf16 against
     try:
         return Seq2SeqTrainingArguments(**values)
     except (TypeError, ValueError, NotImplementedError, FileNotFoundError) as error:

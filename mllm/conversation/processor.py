@@ -6,10 +6,11 @@ Training, evaluation, prediction and serving share one Processor, so coordinates
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mllm.conversation.pixels import PixelTransform
@@ -17,6 +18,7 @@ from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint
 from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
 from mllm.errors import DataError, ModelError
 from mllm.geometry import Placement
+from mllm.images import ImageRef
 from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Failure, ImageSlots, Item, Point, Prediction, Turn
 
 PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS})")
@@ -52,10 +54,17 @@ class Processor:
         self.stop = template.end(tokenizer)
         """The text that ends an answer."""
 
-    def encode(self, item: Item, index: int, *, answer: bool = True) -> Example:
-        """Render, tokenize and place one item; opens its pictures.
+    def pictures(self, item: Item) -> dict[ImageRef, Tensor]:
+        """float32 [C, H, W] of each distinct picture, which is opened here."""
+        return {ref: self.transform(ref.open()) for ref in dict.fromkeys(item.images)}
 
-        `answer=False` leaves the last `gpt` turn out: a prompt to be continued, without labels.
+    def encode(
+        self, item: Item, index: int, *, answer: bool = True, pictures: Mapping[ImageRef, Tensor] | None = None
+    ) -> Example:
+        """Render, tokenize and place one item.
+
+        `answer=False` leaves the last `gpt` turn out: a prompt to be continued, without labels. `pictures`: what
+        `pictures(item)` gave, where several items share it; by default they are opened.
 
         Raises:
             DataError: a box lies wholly outside what the model sees, or `max_length` would cut a picture.
@@ -72,7 +81,7 @@ class Processor:
                 raise DataError(f"{item.key}: max_length {self.max_length} would cut the tokens of a picture")
             cut = sum(label != IGNORE for label in labels[self.max_length :])
             ids, labels = ids[: self.max_length], labels[: self.max_length]
-        pixels = {ref: self.transform(ref.open()) for ref in dict.fromkeys(item.images)}
+        pixels = self.pictures(item) if pictures is None else pictures
         return Example(
             key=item.key,
             index=index,

@@ -52,7 +52,8 @@ class Encoded(Dataset[list[Example]]):
         self.items.set_epoch(self.epoch if self.training else None)
         item = self.items[index]
         items = questions(item) if self.split else [item]
-        return [self.processor.encode(each, index, answer=self.answer) for each in items]
+        pictures = self.processor.pictures(item)
+        return [self.processor.encode(each, index, answer=self.answer, pictures=pictures) for each in items]
 
 
 class EpochShuffle(Sampler[int]):

@@ -148,7 +148,8 @@ def test_the_7b_recipe_runs_sharded_on_a_stand_in(tmp_path: Path) -> None:
     splits = read(ROOT / "config/rec_llava_v1_7b_fsdp_eval.py").to_dict()["data_args"]["multitest"]
     launch(
         *["--config_file", "accelerate_config/cpu.yaml", "--main_process_port", "23786"],
-        *["mllm/pipeline/finetune.py", "config/rec_llava_v1_7b_fsdp_eval.py", "--output_dir", str(out)],
+        *["mllm/pipeline/finetune.py", "config/rec_llava_v1_7b_fsdp_eval.py", "--use_cpu"],
+        *["--output_dir", str(out)],
         *["--cfg-options", f"model_args.model_name_or_path={out}", "data_args.gen_kwargs.max_new_tokens=4"],
         *[f"data_args.multitest.{split}.cfg.{file}" for split in splits for file in files],
     )
