@@ -29,7 +29,7 @@ Section = Mapping[str, Any]
 PARTS = ("vision_tower", "language_model", "connector", "feature_layer", "keep_cls", "tokenizer")
 """Keys of model_args that a checkpoint folder (`model_name_or_path`) answers itself."""
 TOKENIZER_SAMPLE = 4096
-"""Items of the training set that a tokenizer from scratch is trained on."""
+"""About how many items of the training set a tokenizer from scratch is trained on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +137,9 @@ def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDat
 
 
 def _corpus(items: ItemDataset, template: Template, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """The rendered text of the first items, special tokens left out."""
+    """The rendered text of items from all over the set, special tokens left out."""
     items.set_epoch(0)
-    for index in range(min(len(items), TOKENIZER_SAMPLE)):
+    for index in range(0, len(items), max(1, len(items) // TOKENIZER_SAMPLE)):
         said = [Said(turn.role, (Piece(turn.text),)) for turn in items[index].turns]
         text = "".join(piece.text for piece in template.render(said, tokenizer))
         for token in (IMAGE, *template.tokens, *tokenizer.all_special_tokens):
