@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from mllm.errors import ModelError
-from mllm.models.connectors.mlp2x_gelu import Mlp2xGelu
+from mllm.models.connectors.mlp import Mlp
 from mllm.models.llava import Llava, MllmLlavaConfig
 from mllm.models.parts import image_statistics, load_strictly, local_folder
 from mllm.types import IMAGE
@@ -165,7 +165,7 @@ def _check_variant(folder: str, config: LlavaConfig) -> None:
 
 
 def _check_exportable(model: Llava, head: nn.Linear) -> None:
-    if not isinstance(model.connector, Mlp2xGelu):
+    if not isinstance(model.connector, Mlp) or len(model.connector.layers) != 3:
         raise ModelError(f"transformers' LLaVA holds the connector 'mlp2x_gelu' only, not {model.config.connector}")
     if not model.vision_tower.keep_cls and model.vision_tower.prefix > 1:
         raise ModelError(
