@@ -52,12 +52,14 @@ class VisionTower(nn.Module):
         if image_size is not None:
             self.resize(image_size)
 
-    def resize(self, image_size: int) -> None:
+    def resize(self, image_size: int | Sequence[int]) -> None:
         """Take pictures of so many pixels a side from now on.
 
         Raises:
-            ConfigError: the encoder takes no other size than its own.
+            ConfigError: not one number, or the encoder takes no other size than its own.
         """
+        if not isinstance(image_size, int):
+            raise ConfigError(f"image_size: expected a number of pixels for one vision tower, found {image_size!r}")
         self._size = image_size
         self.__dict__.pop("_trace", None)
         if not self.resized:

@@ -96,6 +96,8 @@ def test_resized_again():
     tower.resize(SIDE)
     assert tower.tokens == 5
     assert tower(torch.randn(1, 3, SIDE, SIDE)).shape == (1, 5, 16)
+    with pytest.raises(ConfigError, match=r"expected a number of pixels for one vision tower, found \[8, 8\]"):
+        tower.resize([8, 8])
 
 
 class Fixed(CLIPVisionModel):
