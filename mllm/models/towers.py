@@ -20,7 +20,7 @@ from mllm.errors import ConfigError
 from mllm.models.parts import Statistics
 from mllm.models.vision import VisionTower
 
-FeatureLayer = int | Sequence[int] | Sequence[int | Sequence[int]]
+FeatureLayer = int | Sequence[int | Sequence[int]]
 """A layer, several, or for each of several towers its own."""
 
 
@@ -132,7 +132,12 @@ def _layers(feature_layer: FeatureLayer, towers: int) -> list[Any]:
     if isinstance(feature_layer, int):
         return [feature_layer] * towers
     if isinstance(feature_layer, (list, tuple)) and all(isinstance(layer, int) for layer in feature_layer):
-        return [feature_layer] * towers
+        if towers > 1:
+            raise ConfigError(
+                f"feature_layer {list(feature_layer)} of {towers} vision towers may mean two things: "
+                "write a list of lists, the layers of each"
+            )
+        return [feature_layer]
     return _each("feature_layer", feature_layer, towers)
 
 

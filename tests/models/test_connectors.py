@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.functional import gelu
@@ -6,6 +9,7 @@ from mllm.errors import ConfigError
 from mllm.models.connectors.perceiver import Perceiver
 from mllm.registry import CONNECTORS
 
+DOCS = Path(__file__).parents[2] / "docs" / "mix_and_match.md"
 WIDTHS = {"vision_width": 6, "text_width": 10}
 
 
@@ -147,3 +151,18 @@ def test_patches_that_do_not_fit(spec, patches, message):
     connector = make(spec)
     with pytest.raises(ConfigError, match=message):
         connector.tokens(patches)
+
+
+def test_the_example_of_the_docs():
+    (example,) = re.findall(r"```python\n(from torch.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    exec(example, {"__name__": "mine"})  # noqa: S102, our own file
+    try:
+        connector = make("mean")
+        assert connector(torch.randn(2, 5, 6)).shape == (2, connector.tokens(5), 10)
+    finally:
+        del CONNECTORS.module_dict["mean"]
+
+
+def test_the_docs_name_every_connector():
+    own = {name for name in CONNECTORS.names() if CONNECTORS.find(name).__module__.startswith("mllm.")}
+    assert own <= set(re.findall(r"`(\w+)`", DOCS.read_text(encoding="utf-8").split("## Features")[0]))

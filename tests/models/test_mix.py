@@ -7,7 +7,7 @@ import torch
 
 from mllm.models.checkpoints import load_llava
 from mllm.registry import CONNECTORS
-from tests.models.tiny import gradients, make, make_batch, prompts
+from tests.models.tiny import VISION, gradients, make, make_batch, prompts
 
 SPECS: list[dict[str, Any]] = [
     {"type": "linear"},
@@ -50,3 +50,14 @@ def test_every_mix(tmp_path, vision, text, spec):
     answers = again.generate(**inputs, **settings)
     assert answers.shape == (2, 2)
     assert answers.tolist() == model.generate(**inputs, **settings).tolist()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+def test_half_precision_and_pictures_of_another_size(spec):
+    arguments = {"connector": spec, "image_size": 16, "dtype": "bfloat16"}
+    if spec["type"] != "identity":
+        arguments["vision_tower"] = [VISION["clip"], VISION["siglip"]]
+    model = make("clip", "llama", **arguments).train()
+    model(**make_batch(model)).loss.backward()
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert all(gradient.isfinite().all() for gradient in gradients(model).values())

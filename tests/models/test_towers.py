@@ -102,6 +102,7 @@ def test_gradient_checkpointing_and_freezing_reach_both():
         ({"vision_tower": [CLIP] * 3}, "vision_tower: expected one, or a list of two, found 3"),
         ({"vision_tower": []}, "vision_tower: expected one, or a list of two, found 0"),
         ({"feature_layer": [[-1], -1, -1]}, r"feature_layer: expected a number, or one for each of 2 vision tower"),
+        ({"feature_layer": [-1, -2]}, r"feature_layer \[-1, -2\] of 2 vision towers may mean two things"),
         ({"image_size": [8, 8, 8]}, r"image_size: expected a number, or one for each of 2 vision tower"),
         ({"image_size": "8"}, r"image_size: expected a number"),
         ({"feature_layer": [-1, [9]]}, "feature_layer 9: the vision encoder has 3 layers"),
