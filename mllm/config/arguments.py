@@ -25,6 +25,8 @@ DEFAULTS: dict[str, Any] = {
     "label_names": ["labels"],
     # metrics read answers; without it an evaluation gathers the logits of the whole vocabulary instead
     "predict_with_generate": True,
+    # our models use every trained parameter in every batch; looking for unused ones costs time in each step
+    "ddp_find_unused_parameters": False,
     # transformers 5 reports to nothing by itself
     "report_to": "tensorboard",
 }
