@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from mllm.errors import ConfigError, ModelError
+from mllm.errors import ConfigError, ModelError, nearest
 from mllm.models.cross_attention import Attend, cross_attention_blocks
 from mllm.models.flamingo import Flamingo, MllmFlamingoConfig
 from mllm.models.flamingo_checkpoints import load_reference, read_reference
@@ -25,6 +26,7 @@ from mllm.models.parts import (
     torch_dtype,
     vision_encoder,
 )
+from mllm.models.perceiver import PerceiverResampler
 from mllm.registry import MODELS
 from mllm.types import IMAGE
 
@@ -152,18 +154,19 @@ def from_parts(
     for key in ("cross_attn_every_n_layers", "vision_ln_post", "attend"):
         if parts[key] is not None:
             settings[key] = parts[key]
-    model = compose(encoder, language_model, perceiver=dict(parts["perceiver"] or {}), **settings)
+    chosen = dict(parts["perceiver"] or {})
+    known = [key for key in inspect.signature(PerceiverResampler).parameters if key != "width"]
+    for key in chosen:
+        if key not in known:
+            raise ConfigError(f"perceiver: no setting {key!r}; {nearest(key, known)}")
+    model = compose(encoder, language_model, perceiver=chosen, **settings)
     if parts["checkpoint"] is not None:
         load_reference(model, read_reference(parts["checkpoint"]), parts["checkpoint"])
     return model
 
 
 def compose(encoder: PreTrainedModel, language_model: PreTrainedModel, **settings: Any) -> Flamingo:
-    """A Flamingo around these two models, which it takes over; perceiver and cross-attention are new.
-
-    Raises:
-        ConfigError: the perceiver has no such setting.
-    """
+    """A Flamingo around these two models, which it takes over; perceiver and cross-attention are new."""
     parts = {"vision_config": encoder.config, "text_config": language_model.config}
     # a new composite config resets these choices of its parts, unless it is told them
     attention = {name: config._attn_implementation for name, config in parts.items()}
