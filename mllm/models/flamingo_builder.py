@@ -94,9 +94,7 @@ def openflamingo(
     }
     if model_name_or_path is not None:
         refuse_parts(model_name_or_path, parts)
-        model = load_flamingo(
-            model_name_or_path, dtype=torch_dtype(dtype), attn_implementation=attn_implementation
-        )
+        model = load_flamingo(model_name_or_path, dtype=torch_dtype(dtype), attn_implementation=attn_implementation)
     else:
         model = from_parts("openflamingo", parts, tokenizer, torch_dtype(dtype), attn_implementation)
     if generated_image_resets is not None:

@@ -188,7 +188,7 @@ def test_packed_rows_are_separate_rows(attend):
     samples = [[1, 5, image, 6, image, 7], [1, 8, 9], [1, image, 10, 11]]
     pixels = torch.randn(3, 3, SIDE, SIDE)
     packed = model(
-        torch.tensor([sum(samples, [])]),
+        torch.cat([torch.tensor(sample) for sample in samples])[None],
         pixels=pixels,
         position_ids=torch.cat([torch.arange(len(sample)) for sample in samples])[None],
         segment_ids=torch.cat([torch.full((len(sample),), n) for n, sample in enumerate(samples)])[None],

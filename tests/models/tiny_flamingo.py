@@ -84,6 +84,3 @@ def make_batch(model: Flamingo, frames: int | None = None) -> dict[str, Tensor]:
 
 def trainable(model: torch.nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-
