@@ -1,4 +1,4 @@
-# An OpenFlamingo of 0.9 M parameters from random weights, with a tokenizer trained on the training set: pictures reach
+# An OpenFlamingo of 1.7 M parameters from random weights, with a tokenizer trained on the training set: pictures reach
 # the language model through gated cross-attention before every layer. Coordinates are tokens of the vocabulary.
 model_args = dict(
     type="openflamingo",
