@@ -201,10 +201,15 @@ def insert_cross_attention(
             block = GatedCrossAttentionBlock(
                 width=config.hidden_size, media_width=media_width, heads=heads, head_width=head_width
             )
-            for module in block.modules():
-                module._is_hf_initialized = True  # pyright: ignore[reportAttributeAccessIssue]  # keep these values
+            keep_values(block)
         layers[number] = FlamingoLayer(layer, block, state)
     return state
+
+
+def keep_values(module: nn.Module) -> None:
+    """Tell transformers that these parameters are initialised: it would draw them anew, in its own way."""
+    for part in module.modules():
+        setattr(part, "_is_hf_initialized", True)  # noqa: B010, not a declared attribute
 
 
 def decoder_layers(language_model: PreTrainedModel) -> nn.ModuleList:

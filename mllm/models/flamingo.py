@@ -34,6 +34,7 @@ from mllm.models.cross_attention import (
     Media,
     cross_attention_blocks,
     insert_cross_attention,
+    keep_values,
     text_time,
 )
 from mllm.models.loss import given, next_token_loss
@@ -106,8 +107,7 @@ class Flamingo(PreTrainedModel):
         if config.vision_ln_post and not hasattr(self.vision_tower.encoder, "post_layernorm"):
             raise ConfigError(f"vision_ln_post: {type(self.vision_tower.encoder).__name__} has no final norm")
         self.perceiver = PerceiverResampler(width=self.vision_tower.width, **config.perceiver)
-        for module in self.perceiver.modules():
-            module._is_hf_initialized = True  # pyright: ignore[reportAttributeAccessIssue]  # keep these values
+        keep_values(self.perceiver)
         self.language_model: Any = language_model or AutoModelForCausalLM.from_config(config.text_config)
         self.state = insert_cross_attention(
             self.language_model, every=config.cross_attn_every_n_layers, media_width=self.vision_tower.width
@@ -311,7 +311,8 @@ class Flamingo(PreTrainedModel):
         pixels_MFCHW = pixels[:, None] if pixels.dim() == 4 else pixels
         features = self.vision_tower(pixels_MFCHW.flatten(0, 1))
         if self.config.vision_ln_post:
-            features = self.vision_tower.encoder.post_layernorm(features)
+            norm: Any = self.vision_tower.encoder.post_layernorm
+            features = norm(features)
         features_MFPW = features.unflatten(0, pixels_MFCHW.shape[:2]).to(self.perceiver.latents.dtype)
         if self.perceiver.media_time_embs is None:
             latents_MLW = self.perceiver(features_MFPW)

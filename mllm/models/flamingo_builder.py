@@ -180,7 +180,8 @@ def compose(encoder: PreTrainedModel, language_model: PreTrainedModel, **setting
 def new_token_ids(language_model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens that the language model was not pretrained with."""
     rows = language_model.get_input_embeddings().num_embeddings
-    usual = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
+    words: Any = tokenizer
+    usual = {words.bos_token_id, words.eos_token_id, words.pad_token_id, words.unk_token_id}
     named = {number for token, number in tokenizer.get_vocab().items() if token in NAMED_TOKENS}
     # a matrix may have spare rows: special tokens behind the words are new there too
     special = {
@@ -200,8 +201,8 @@ def settle_tokens(model: Flamingo, tokenizer: PreTrainedTokenizerBase, pad_to_mu
     image_token_id = tokenizer.get_vocab().get(IMAGE)
     if image_token_id is None:
         raise ModelError(f"the tokenizer has no token {IMAGE}")
-    rows = model.get_input_embeddings().num_embeddings
-    grown = range(int(rows), len(tokenizer))
+    embeddings: Any = model.get_input_embeddings()
+    grown = range(embeddings.num_embeddings, len(tokenizer))
     model.config.new_token_ids = sorted({*model.config.new_token_ids, *grown})
     grow_vocabulary(model.language_model, tokenizer, pad_to_multiple_of)
     settle_generation(model.generation_config, tokenizer)
