@@ -45,3 +45,7 @@ def _export(model: str, out: str) -> None:
     tokenizer = load_tokenizer(model)
     export_transformers_llava(load_llava(model), tokenizer, out)
     print(f"{out}: a checkpoint that transformers' LlavaForConditionalGeneration loads")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mllm.cli import main
-from mllm.registry import CONNECTORS, REGIONS, TEMPLATES, Registry
+from mllm.registry import CONNECTORS, MODELS, REGIONS, TEMPLATES, Registry
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -81,7 +81,12 @@ def test_the_file_tree_names_what_exists() -> None:
 
 @pytest.mark.parametrize(
     ("key", "registry"),
-    [("model_args.codec", REGIONS), ("model_args.template", TEMPLATES), ("model_args.connector", CONNECTORS)],
+    [
+        ("model_args.type", MODELS),
+        ("model_args.codec", REGIONS),
+        ("model_args.template", TEMPLATES),
+        ("model_args.connector", CONNECTORS),
+    ],
 )
 def test_the_config_table_names_all_that_is_registered(key: str, registry: Registry) -> None:
     (row,) = [line for line in README.splitlines() if line.startswith(f"| `{key}`")]

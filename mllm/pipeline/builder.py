@@ -27,14 +27,9 @@ logger = logging.getLogger(__name__)
 
 Section = Mapping[str, Any]
 PARTS = (
-    "vision_tower",
-    "language_model",
-    "connector",
-    "feature_layer",
-    "keep_cls",
-    "image_mean",
-    "image_std",
-    "tokenizer",
+    *("vision_tower", "language_model", "connector", "feature_layer", "keep_cls", "image_mean", "image_std"),
+    *("tokenizer", "checkpoint"),
+    *("cross_attn_every_n_layers", "perceiver", "max_num_frames", "vision_ln_post", "attend"),
 )
 """Keys of model_args that a checkpoint folder (`model_name_or_path`) answers itself."""
 TOKENIZER_SAMPLE = 4096

@@ -1,0 +1,437 @@
+"""Flamingo: a causal language model that reads media through gated cross-attention before every n-th layer.
+
+Alayrac et al. 2022, Flamingo; Awadalla et al. 2023, OpenFlamingo, whose variants and checkpoints it speaks.
+
+Shape suffixes: B rows, T tokens, M distinct media, F frames, C channels, H height, W width of pixels or media,
+S media slots of the batch or of a row, P patches, L latents, D width of the language model.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.configuration_utils import SubConfigSpec
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput
+
+from mllm.errors import ConfigError, ModelError, nearest
+from mllm.models.cross_attention import (
+    ATTEND,
+    Media,
+    cross_attention_blocks,
+    insert_cross_attention,
+    keep_values,
+    text_time,
+)
+from mllm.models.loss import given, next_token_loss
+from mllm.models.new_rows import TrainEmbeddings, settle_embeddings
+from mllm.models.perceiver import PerceiverResampler
+from mllm.models.vision import VisionTower
+from mllm.types import IMAGE, ImageSlots
+
+Part = Literal["vision_tower", "perceiver", "cross_attention", "language_model"]
+PARTS: tuple[Part, ...] = ("vision_tower", "perceiver", "cross_attention", "language_model")
+
+
+class MllmFlamingoConfig(PreTrainedConfig):
+    """What `Flamingo` is made of."""
+
+    model_type = "mllm_flamingo"
+    sub_configs_defaults = {  # noqa: RUF012, a class attribute of transformers
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model"),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
+    }
+
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    cross_attn_every_n_layers: int = 4
+    perceiver: dict[str, Any] = field(default_factory=dict)
+    vision_ln_post: bool = False
+    attend: str = "immediate"
+    image_blind_decoding: bool = False
+    generated_image_resets: bool = False
+    image_token_id: int = 0
+    new_token_ids: Sequence[int] = ()
+    image_mean: Sequence[float] = (0.5, 0.5, 0.5)
+    image_std: Sequence[float] = (0.5, 0.5, 0.5)
+
+
+@dataclass
+class FlamingoOutput(ModelOutput):
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    """[B, T, V]"""
+
+
+class Flamingo(PreTrainedModel):
+    """`vision_encoder` and `language_model` are taken over where given, else built from the config."""
+
+    config: MllmFlamingoConfig
+    config_class = MllmFlamingoConfig
+    main_input_name = "input_ids"
+    input_modalities = ["image", "text"]  # noqa: RUF012, a class attribute of transformers
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(
+        self,
+        config: MllmFlamingoConfig,
+        *,
+        vision_encoder: PreTrainedModel | None = None,
+        language_model: PreTrainedModel | None = None,
+    ) -> None:
+        super().__init__(config)
+        if config.attend not in ATTEND:
+            raise ConfigError(f"attend {config.attend!r}; {nearest(config.attend, ATTEND)}")
+        self.vision_tower = VisionTower(
+            vision_encoder or AutoModel.from_config(config.vision_config), feature_layer=-1, keep_cls=False
+        )
+        if config.vision_ln_post and not hasattr(self.vision_tower.encoder, "post_layernorm"):
+            raise ConfigError(f"vision_ln_post: {type(self.vision_tower.encoder).__name__} has no final norm")
+        self.perceiver = PerceiverResampler(width=self.vision_tower.width, **config.perceiver)
+        keep_values(self.perceiver)
+        self.language_model: Any = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        self.state = insert_cross_attention(
+            self.language_model, every=config.cross_attn_every_n_layers, media_width=self.vision_tower.width
+        )
+        self.frozen: tuple[Part, ...] = ()
+        self.train_embeddings: TrainEmbeddings = "none"
+        self.post_init()
+        self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
+        # the units of sharding: the repeated layers of whichever parts these are
+        self._no_split_modules = {type(m).__name__ for m in self.modules() if isinstance(m, GradientCheckpointingLayer)}
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        return_logits: bool = False,
+        logits_to_keep: int | Tensor = 0,
+    ) -> FlamingoOutput:
+        """The loss where there are labels, else the logits.
+
+        Args:
+            input_ids: int64 [B, T]; one `<image>` for each medium.
+            pixels: [M, C, H, W] pictures or [M, F, C, H, W] videos, each once; None in a text-only batch.
+            image_index: int64 [S], row of `pixels` of each slot in reading order; None: every medium once, in order.
+            attention_mask: int64 [B, T].
+            position_ids: int64 [B, T]; where rows are packed it starts again at 0 and `attention_mask` stays None.
+            segment_ids: int64 [B, T], the sample of each token of packed rows: text reads media of its own sample.
+            labels: int64 [B, T], -100 where unsupervised; not shifted.
+            num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
+            return_logits: give all logits beside the loss.
+            logits_to_keep: without labels, only that many last positions (0: all), or those of an index.
+
+        Raises:
+            ModelError: the slots in the text are not those that the media fill.
+        """
+        media = self.encode(input_ids, pixels, image_index, segment_ids)
+        with self.state.reading(media):
+            text_BTD = self.embed(input_ids)
+            if labels is not None:
+                loss, logits = next_token_loss(
+                    self.language_model,
+                    text_BTD,
+                    labels,
+                    attention_mask=attention_mask,
+                    position_ids=position_ids,
+                    num_items_in_batch=num_items_in_batch,
+                    return_logits=return_logits,
+                )
+                return FlamingoOutput(loss=loss, logits=logits)
+            output = self.language_model(
+                inputs_embeds=text_BTD,
+                logits_to_keep=logits_to_keep,
+                use_cache=False,
+                **given(attention_mask=attention_mask, position_ids=position_ids),
+            )
+        return FlamingoOutput(logits=output.logits)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        **generation_args: Any,
+    ) -> Tensor:
+        """The ids that continue left-padded prompts, int64 [B, new tokens]; arguments as in transformers' generate.
+
+        New tokens read the media that the last token of the prompt reads, also after an `<image>` among them.
+        """
+        hook = None
+        if self.config.generated_image_resets:
+            hook = self.language_model.register_forward_pre_hook(self._reset_media, with_kwargs=True)
+        try:
+            with self.state.reading(self.encode(input_ids, pixels, image_index)):
+                ids = self.language_model.generate(
+                    input_ids=input_ids,
+                    attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+                    **generation_args,
+                )
+        finally:
+            if hook is not None:
+                hook.remove()
+        return ids[:, input_ids.shape[1] :]
+
+    def _reset_media(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """OpenFlamingo's own rule: a step with a new `<image>` in any row counts the media of all rows anew."""
+        slots_BT = kwargs["input_ids"] == self.config.image_token_id
+        media = self.state.media
+        if media is not None and slots_BT.shape[1] < media.text_time_BT.shape[1] and slots_BT.any():
+            self.state.new_time_B = slots_BT.sum(1)
+
+    @torch.no_grad()
+    def continuation_log_probs(
+        self,
+        continuations: Sequence[Tensor],
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Log-probability of each token of each continuation of left-padded prompts, [B, N] per continuation.
+
+        Media and prompts are read once, whatever the number of continuations: int64 [N], or [B, N] one for each row.
+
+        Raises:
+            ModelError: a prompt is padded on the right, or a continuation holds a medium.
+        """
+        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if not mask_BT[:, -1].all():
+            raise ModelError("prompts must be padded on the left: a continuation follows their last column")
+        found: list[Tensor] = []
+        with self.state.reading(self.encode(input_ids, pixels, image_index)):
+            prompt = self._step(input_ids, mask_BT, None)
+            for ids in continuations:
+                ids_BN = ids.expand(len(input_ids), -1)
+                if (ids_BN == self.config.image_token_id).any():
+                    raise ModelError(f"a continuation holds {IMAGE}")
+                whole_BT = torch.cat([mask_BT, torch.ones_like(ids_BN)], 1)
+                # a cache grows in place: every continuation needs its own
+                output = self._step(ids_BN, whole_BT, copy.deepcopy(prompt.past_key_values))
+                logits_BNV = torch.cat([prompt.logits[:, -1:], output.logits[:, :-1]], 1).float()
+                found.append(logits_BNV.log_softmax(-1).gather(2, ids_BN[:, :, None])[:, :, 0])
+        return found
+
+    def _step(self, ids_BT: Tensor, mask_BT: Tensor, cache: Any) -> Any:
+        """The language model on the last tokens of what `mask_BT` covers."""
+        position_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
+        takes = inspect.signature(self.language_model.forward).parameters
+        return self.language_model(
+            input_ids=ids_BT,
+            attention_mask=mask_BT,
+            past_key_values=cache,
+            use_cache=True,
+            **({"position_ids": position_BT} if "position_ids" in takes else {}),
+        )
+
+    def embed(self, ids_BT: Tensor) -> Tensor:
+        """The embeddings of the text; where only new tokens are trained, the others get no gradient."""
+        text_BTD = self.language_model.get_input_embeddings()(ids_BT)
+        if self.train_embeddings != "new":
+            return text_BTD
+        new_BT = torch.isin(ids_BT, torch.tensor(self.config.new_token_ids, device=ids_BT.device))
+        return torch.where(new_BT[:, :, None], text_BTD, text_BTD.detach())
+
+    def encode(
+        self,
+        ids_BT: Tensor,
+        pixels: Tensor | None,
+        image_index_S: Tensor | None = None,
+        segment_ids_BT: Tensor | None = None,
+    ) -> Media | None:
+        """The media of a batch, each encoded once, laid out by row; None where nothing is to be read.
+
+        Raises:
+            ModelError: the slots in the text are not those that the media fill.
+        """
+        attend: Any = self.config.attend
+        slots_BT = ids_BT == self.config.image_token_id
+        segment_BT = torch.zeros_like(ids_BT) if segment_ids_BT is None else segment_ids_BT
+        if segment_ids_BT is not None and attend == "all_previous_leaky":
+            raise ModelError("attend 'all_previous_leaky' reads across the samples of a packed row")
+        filled = 0 if pixels is None else len(pixels if image_index_S is None else image_index_S)
+        found = int(slots_BT.sum())
+        if found != filled:
+            raise ModelError(f"{found} {IMAGE} tokens in the text, but {filled} media for them")
+        if pixels is None:
+            if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+                return None
+            # a picture of zeros that no token reads: every rank runs the same modules, whatever its batch holds
+            latents_MLW = self.media_latents(self._no_picture(ids_BT.device))
+            latents_BSLW = latents_MLW.expand(len(ids_BT), -1, -1)[:, None]
+            media_segment_BS = ids_BT.new_full((len(ids_BT), 1), -1)
+        else:
+            row_S, column_S = slots_BT.nonzero(as_tuple=True)
+            number_S = slots_BT.cumsum(1)[row_S, column_S] - 1
+            latents_SLW = self.media_latents(pixels, image_index_S, number_S)
+            size = (len(ids_BT), int(slots_BT.sum(1).max()))
+            latents_BSLW = latents_SLW.new_zeros(*size, *latents_SLW.shape[1:])
+            latents_BSLW = latents_BSLW.index_put((row_S, number_S), latents_SLW)
+            media_segment_BS = ids_BT.new_full(size, -1).index_put((row_S, number_S), segment_BT[row_S, column_S])
+        return Media(
+            latents_BSLW=latents_BSLW,
+            text_time_BT=text_time(slots_BT, attend),
+            text_segment_BT=segment_BT,
+            media_segment_BS=media_segment_BS,
+            attend=attend,
+            blind_decoding=self.config.image_blind_decoding,
+        )
+
+    def media_latents(
+        self, pixels: Tensor, image_index_S: Tensor | None = None, number_S: Tensor | None = None
+    ) -> Tensor:
+        """[S, L, W] for the slots that `image_index_S` fills, or of each of the media [M, C, H, W], [M, F, C, H, W]."""
+        pixels_MFCHW = pixels[:, None] if pixels.dim() == 4 else pixels
+        features = self.vision_tower(pixels_MFCHW.flatten(0, 1))
+        if self.config.vision_ln_post:
+            norm: Any = self.vision_tower.encoder.post_layernorm
+            features = norm(features)
+        features_MFPW = features.unflatten(0, pixels_MFCHW.shape[:2]).to(self.perceiver.latents.dtype)
+        if self.perceiver.media_time_embs is None:
+            latents_MLW = self.perceiver(features_MFPW)
+            return latents_MLW if image_index_S is None else latents_MLW[image_index_S]
+        # latents depend on the slot: the same picture may be the first of one row and the second of another
+        features_SFPW = features_MFPW if image_index_S is None else features_MFPW[image_index_S]
+        if number_S is None:
+            number_S = torch.zeros(len(features_SFPW), dtype=torch.long, device=features_SFPW.device)
+        return self.perceiver(features_SFPW, number_S)
+
+    def image_slots(self) -> ImageSlots:
+        """What the processor needs to know of pictures."""
+        return ImageSlots(
+            token=IMAGE,
+            count=_one,
+            size=self.vision_tower.size,
+            mean=_three(self.config.image_mean),
+            std=_three(self.config.image_std),
+        )
+
+    def freeze(self, parts: Sequence[str], train_embeddings: TrainEmbeddings = "none") -> None:
+        """Train all parts but these; a frozen part also drops nothing out.
+
+        `train_embeddings`: what of a frozen language model is trained all the same: "new", the rows of new tokens in
+        the input embeddings (in a tied head as well); "input", all input embeddings; "input_and_output", also those
+        of the head; "none".
+
+        Raises:
+            ConfigError: an unknown part, or `train_embeddings` of a language model that is trained.
+        """
+        if isinstance(parts, str):
+            raise ConfigError(f"freeze: expected a list of parts, found the text {parts!r}")
+        for name in parts:
+            if name not in PARTS:
+                raise ConfigError(f"freeze: no part {name!r}; {nearest(name, PARTS)}")
+        if train_embeddings != "none" and "language_model" not in parts:
+            raise ConfigError(f"train_embeddings {train_embeddings!r}: the whole language model is trained already")
+        self.frozen = tuple(name for name in PARTS if name in parts)
+        for name, modules in self._parts().items():
+            for module in modules:
+                module.requires_grad_(name not in parts)
+        self.vision_tower.freeze_unused()
+        if self.config.vision_ln_post:
+            self.vision_tower.encoder.post_layernorm.requires_grad_("vision_tower" not in parts)
+        self.train_embeddings = train_embeddings
+        settle_embeddings(self.language_model, train_embeddings, self.config.new_token_ids)
+        self.train(self.training)
+
+    def _parts(self) -> Mapping[Part, Sequence[nn.Module]]:
+        """The modules of each part; those of cross-attention lie inside the language model, and come after it."""
+        return {
+            "vision_tower": [self.vision_tower],
+            "perceiver": [self.perceiver],
+            "language_model": [self.language_model],
+            "cross_attention": cross_attention_blocks(self.language_model),
+        }
+
+    def train(self, mode: bool = True) -> Flamingo:
+        super().train(mode)
+        for name, modules in self._parts().items():
+            for module in modules:
+                module.train(mode and name not in self.frozen)
+        if mode:
+            # gradients pass through frozen layers too, and checkpointing looks at each layer's own flag
+            for module in self.language_model.modules():
+                if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
+                    module.training = True
+        return self
+
+    def enable_input_require_grads(self) -> None:
+        """As in transformers, but a frozen vision encoder stays out of the backward pass."""
+        self.language_model.enable_input_require_grads()
+        if any(parameter.requires_grad for parameter in self.vision_tower.parameters()):
+            self.vision_tower.encoder.enable_input_require_grads()
+
+    def disable_input_require_grads(self) -> None:
+        self.language_model.disable_input_require_grads()
+        self.vision_tower.encoder.disable_input_require_grads()
+
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As in transformers, under the names of `state_dict`: a Trainer resumes by these, without conversion."""
+        arguments.setdefault("save_original_format", False)
+        super().save_pretrained(save_directory, is_main_process, **arguments)
+        if is_main_process:
+            self.generation_config.save_pretrained(save_directory)
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        return self.language_model.generation_config
+
+    @generation_config.setter
+    def generation_config(self, config: GenerationConfig) -> None:
+        self.language_model.generation_config = config
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.language_model.set_output_embeddings(new_embeddings)
+
+    def _no_picture(self, device: torch.device) -> Tensor:
+        tower = self.vision_tower
+        return torch.zeros(1, tower.encoder.config.num_channels, tower.size, tower.size, device=device)
+
+
+def _one(width: int, height: int) -> int:
+    return 1
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
+
+
+AutoConfig.register(MllmFlamingoConfig.model_type, MllmFlamingoConfig)
+AutoModel.register(MllmFlamingoConfig, Flamingo)

@@ -1,0 +1,195 @@
+"""Checkpoints of OpenFlamingo and of those who share its names: read, checked against a model, written again.
+
+A released file holds what was trained: perceiver, cross-attention, input embeddings. Vision encoder and language model
+come from elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mllm.errors import ModelError
+from mllm.models.flamingo import Flamingo
+
+State = dict[str, Tensor]
+
+WRAPPED_IN = ("model_state_dict", "state_dict", "model")
+"""Where training checkpoints keep the weights."""
+COMPUTED = re.compile(r"(rotary_emb\.inv_freq|\.masked_bias|\.attn\.bias|\.attention\.bias|\.position_ids)$")
+"""Buffers that older versions of the libraries saved and newer ones compute."""
+ALIAS = re.compile(r"^lang_encoder\.(old_decoder_blocks|gated_cross_attn_layers)\.(\d+)\.(.*)$")
+"""Second names under which the reference's language model holds its layers."""
+NAMES = (
+    # Otter's names for the layers of the perceiver and of cross-attention
+    (r"^(perceiver\.layers\.\d+)\.(norm_media|norm_latents|to_q|to_kv|to_out)\.", r"\1.0.\2."),
+    (r"^(perceiver\.layers\.\d+)\.feed_forward\.", r"\1.1."),
+    (r"(\.gated_cross_attn_layer)\.feed_forward\.", r"\1.ff."),
+    # older transformers
+    (r"^lang_encoder\.embed_out\.", r"lang_encoder.lm_head."),
+    (r"^vision_encoder\.vision_model\.", r"vision_encoder."),
+    (r"^lang_encoder\.", r"language_model."),
+    (r"^vision_encoder\.", r"vision_tower.encoder."),
+)
+THEIR_NAMES = (
+    (r"^language_model\.", r"lang_encoder."),
+    (r"^vision_tower\.encoder\.", r"vision_encoder."),
+)
+OPEN_CLIP = (
+    (r"^vision_encoder\.conv1\.", r"vision_encoder.embeddings.patch_embedding."),
+    (r"^vision_encoder\.class_embedding$", r"vision_encoder.embeddings.class_embedding"),
+    (r"^vision_encoder\.positional_embedding$", r"vision_encoder.embeddings.position_embedding.weight"),
+    (r"^vision_encoder\.ln_pre\.", r"vision_encoder.pre_layrnorm."),
+    (r"^vision_encoder\.ln_post\.", r"vision_encoder.post_layernorm."),
+    (r"^vision_encoder\.transformer\.resblocks\.", r"vision_encoder.encoder.layers."),
+    (r"^(vision_encoder\..*)\.ln_([12])\.", r"\1.layer_norm\2."),
+    (r"^(vision_encoder\..*)\.mlp\.c_fc\.", r"\1.mlp.fc1."),
+    (r"^(vision_encoder\..*)\.mlp\.c_proj\.", r"\1.mlp.fc2."),
+    (r"^(vision_encoder\..*layers\.\d+)\.attn\.", r"\1.self_attn."),
+)
+
+
+def read_reference(path: str) -> State:
+    """The weights of a `.pt`, `.bin` or `.safetensors` file under our names, in whatever a training run wrapped them.
+
+    Raises:
+        ModelError: no such file, or one that holds no weights.
+    """
+    if not Path(path).is_file():
+        raise ModelError(f"checkpoint: {path} is not a local file, and nothing is downloaded")
+    try:
+        if path.endswith(".safetensors"):
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
+        raise ModelError(f"{path}: {error}") from error
+    for key in WRAPPED_IN:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ModelError(f"{path}: expected weights by name, found {type(content).__name__}")
+    return to_our_names(content)
+
+
+def to_our_names(state: Mapping[str, Tensor]) -> State:
+    """The names of OpenFlamingo (with open_clip's or transformers' vision encoder) and of Otter as ours."""
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    state = _without_aliases(state)
+    if "vision_encoder.conv1.weight" in state:
+        state = _from_open_clip(state)
+    return {_renamed(name, NAMES): tensor for name, tensor in state.items() if not COMPUTED.search(name)}
+
+
+def load_reference(model: Flamingo, state: Mapping[str, Tensor], where: str, *, whole: bool = False) -> None:
+    """Copy weights under our names into the model.
+
+    The embeddings of the file may have fewer rows than the model, whose first rows they then are, or more, which the
+    model then gets. `whole`: the vision encoder and the language model must be there too.
+
+    Raises:
+        ModelError: lists all weights that are missing, unexpected, or of another shape.
+    """
+    language_model = model.language_model
+    embedding = _name_of(model, language_model.get_input_embeddings().weight)
+    rows = state[embedding].shape[0] if embedding in state else 0
+    if rows > language_model.get_input_embeddings().num_embeddings:
+        language_model.resize_token_embeddings(rows)
+    tables = {embedding, *_names_below(model, language_model.get_output_embeddings())}
+    own = model.state_dict()
+    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(model.named_parameters()).keys()
+    wrong = [
+        f"missing {name}" for name in own if name not in state if (whole and name not in tied) or _is_flamingos(name)
+    ]
+    wrong += [f"unexpected {name}" for name in state if name not in own]
+    filled: State = {}
+    for name in own.keys() & state.keys():
+        new, old = state[name], own[name]
+        if name in tables and new.shape[1:] == old.shape[1:] and len(new) < len(old):
+            new = torch.cat([new.to(old), old[len(new) :]])
+        if new.shape != old.shape:
+            wrong.append(f"{name}: {list(new.shape)} instead of {list(old.shape)}")
+        filled[name] = new
+    if wrong:
+        raise ModelError(f"{where} does not fit this Flamingo:\n  " + "\n  ".join(sorted(wrong)))
+    model.load_state_dict(filled, strict=False)
+
+
+def reference_state(model: Flamingo, *, whole: bool = False) -> State:
+    """The weights under OpenFlamingo's names: what its training saves, or all of them.
+
+    It saves what is trained and whatever has "embed" in its name, but no vision encoder.
+    """
+    kept: State = {}
+    for name, parameter in model.named_parameters():
+        saved = not name.startswith("vision_tower.") and (parameter.requires_grad or "embed" in name)
+        if whole or saved or _is_flamingos(name):
+            kept[_renamed(name, THEIR_NAMES)] = parameter.detach()
+    return kept
+
+
+def save_reference(model: Flamingo, path: str) -> None:
+    """Write a file as OpenFlamingo releases them, `.pt` or `.safetensors`."""
+    state = {name: tensor.cpu().contiguous() for name, tensor in reference_state(model).items()}
+    if path.endswith(".safetensors"):
+        save_file(state, path, {"format": "pt"})
+    else:
+        torch.save(state, path)
+
+
+def _is_flamingos(name: str) -> bool:
+    return name.startswith("perceiver.") or ".gated_cross_attn_layer." in name
+
+
+def _without_aliases(state: State) -> State:
+    """Without what the reference's language model holds a second time under other names.
+
+    Raises:
+        ModelError: weights that have no first name.
+    """
+    kept = {name: tensor for name, tensor in state.items() if not ALIAS.match(name)}
+    for name in state.keys() - kept.keys():
+        alias = ALIAS.match(name)
+        assert alias is not None
+        below = "gated_cross_attn_layer" if alias[1] == "gated_cross_attn_layers" else "decoder_layer"
+        ending = f".{alias[2]}.{below}.{alias[3]}"
+        if below == "gated_cross_attn_layer" and not any(other.endswith(ending) for other in kept):
+            raise ModelError(f"{name} has no second copy that ends in {ending}")
+    return kept
+
+
+def _from_open_clip(state: State) -> State:
+    found: State = {}
+    for name, tensor in state.items():
+        new = _renamed(name, OPEN_CLIP)
+        if new == "vision_encoder.proj":
+            continue  # leads into CLIP's joint space, which patches never enter
+        if ".in_proj_" in new:
+            for part, third in zip("qkv", tensor.chunk(3), strict=True):
+                found[new.replace(".in_proj_", f".{part}_proj.")] = third
+        else:
+            found[new] = tensor
+    return found
+
+
+def _renamed(name: str, rules: Iterable[tuple[str, str]]) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _name_of(model: Flamingo, parameter: Tensor) -> str:
+    return next(name for name, other in model.named_parameters() if other is parameter)
+
+
+def _names_below(model: Flamingo, module: Any) -> set[str]:
+    own = {id(parameter) for parameter in module.parameters()}
+    return {name for name, parameter in model.named_parameters(remove_duplicate=False) if id(parameter) in own}
