@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ class Registry(_Registry):
 
     def __init__(self, name: str, *, folder: str) -> None:
         super().__init__(name, scope="mllm", locations=[folder])
+        self._families: dict[str, tuple[str, Callable[..., Any]]] = {}
 
     def import_from_location(self) -> None:
         if self._imported:
@@ -56,9 +58,22 @@ class Registry(_Registry):
         register: Any = super().register_module(name, force, module)
         return register
 
+    def register_family(self, pattern: str, *, example: str) -> Callable[[T], T]:
+        """Decorator for names that follow a rule: `pattern` matches them whole, `example` is the one that lists show.
+
+        The function takes the groups of the pattern and returns what a class of that name would be.
+        """
+
+        def register(family: T) -> T:
+            self._families[example] = (pattern, family)
+            return family
+
+        return register
+
     def names(self) -> list[str]:
+        """All registered names; of a family its example."""
         self.import_from_location()
-        return sorted(self.module_dict)
+        return sorted({*self.module_dict, *self._families})
 
     def find(self, name: object) -> Any:
         """The registered class.
@@ -67,9 +82,13 @@ class Registry(_Registry):
             ConfigError: the name is unknown; the message lists the nearest ones.
         """
         names = self.names()
-        if not isinstance(name, str) or name not in self.module_dict:
-            raise ConfigError(f"unknown {self.name} type {name!r}; {nearest(str(name), names)}")
-        return self.module_dict[name]
+        if isinstance(name, str):
+            if name in self.module_dict:
+                return self.module_dict[name]
+            for pattern, family in self._families.values():
+                if match := re.fullmatch(pattern, name):
+                    return family(*match.groups())
+        raise ConfigError(f"unknown {self.name} type {name!r}; {nearest(str(name), names)}")
 
     def make(self, cfg: Mapping[str, Any] | str, **given: Any) -> Any:
         """Build `{"type": name, **arguments}` (or just the name); `given` arguments come from the caller's code.

@@ -132,3 +132,25 @@ def test_make_names_what_is_wrong(package: Callable[..., Registry], cfg: Any, me
 def test_metrics_are_found() -> None:
     assert {"REC", "ExactMatch"} <= set(METRICS.names())
     assert METRICS.make({"type": "REC", "constant_box": True}).constant_box
+
+
+FAMILY = """
+from zoo.registry import SHAPES
+
+@SHAPES.register_family(r"([3-9])gon", example="5gon")
+def polygon(corners):
+    def make(*, size):
+        return int(corners), size
+    return make
+"""
+
+
+def test_a_family_answers_to_every_name_of_its_pattern(package: Callable[..., Registry]) -> None:
+    registry = package(shapes=SHAPES, polygons=FAMILY)
+    assert registry.names() == ["5gon", "Circle", "Square"]
+    assert registry.make("7gon", size=2) == (7, 2)
+    with pytest.raises(ConfigError, match="'7gon' has no argument 'sise'; did you mean 'size'"):
+        registry.make({"type": "7gon", "sise": 2})
+    for name in ("2gon", "7gons"):
+        with pytest.raises(ConfigError, match=f"unknown shape type '{name}'; did you mean '5gon'"):
+            registry.find(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from transformers import (
 )
 
 from mllm.errors import ModelError
-from mllm.models.connectors.mlp2x_gelu import Mlp2xGelu
+from mllm.models.connectors.mlp import Mlp
 from mllm.models.llava import Llava, MllmLlavaConfig
 from mllm.models.parts import image_statistics, load_strictly, local_folder
+from mllm.models.vision import VisionTower
 from mllm.types import IMAGE
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -68,7 +70,7 @@ def load_transformers_llava(folder: str, *, dtype: Any = "auto", attn_implementa
     language_model.generation_config = source.generation_config
     mean, std = image_statistics(folder, encoder.config)
     config = compose(
-        encoder,
+        [encoder],
         language_model,
         feature_layer=settings.vision_feature_layer,
         keep_cls=settings.vision_feature_select_strategy == "full",
@@ -76,7 +78,8 @@ def load_transformers_llava(folder: str, *, dtype: Any = "auto", attn_implementa
         image_mean=mean,
         image_std=std,
     )
-    model = Llava(config, vision_encoder=encoder, language_model=language_model)
+    model = Llava(config, vision_encoders=[encoder], language_model=language_model)
+    assert isinstance(model.vision_tower, VisionTower), "one encoder makes one tower"
     if settings.vision_feature_select_strategy == "default" and model.vision_tower.prefix != 1:
         raise ModelError(
             f"{folder}: vision_feature_select_strategy 'default' leaves out one token, "
@@ -93,8 +96,9 @@ def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, 
     Raises:
         ModelError: the model is one that this layout cannot hold.
     """
-    tower, language_model = model.vision_tower, model.language_model
+    language_model = model.language_model
     head: nn.Linear = language_model.get_output_embeddings()
+    tower = _exportable_tower(model)
     _check_exportable(model, head)
     same = head.weight is language_model.get_input_embeddings().weight
     tied = same and hasattr(language_model.base_model, "embed_tokens")  # the name by which transformers' LLaVA ties
@@ -105,7 +109,7 @@ def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, 
         text_config=text_config,
         image_token_index=model.config.image_token_id,
         image_seq_length=tower.tokens,
-        vision_feature_layer=tower.feature_layer,
+        vision_feature_layer=tower.layers[0] if len(tower.layers) == 1 else list(tower.layers),
         vision_feature_select_strategy="full" if tower.keep_cls or tower.prefix == 0 else "default",
         tie_word_embeddings=tied,
     )
@@ -119,12 +123,14 @@ def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, 
     target.generation_config = model.generation_config
     target.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _write_processor(model, config, folder)
+    _write_processor(model, tower, config, folder)
 
 
-def compose(encoder: PreTrainedModel, language_model: PreTrainedModel, **rest: Any) -> MllmLlavaConfig:
+def compose(encoders: Sequence[PreTrainedModel], language_model: PreTrainedModel, **rest: Any) -> MllmLlavaConfig:
     """The config of a model made of these parts; it shares theirs."""
-    parts = {"vision_config": encoder.config, "text_config": language_model.config}
+    parts = {"text_config": language_model.config}
+    for name, encoder in zip(("vision_config", "second_vision_config"), encoders, strict=False):
+        parts[name] = encoder.config
     # a new composite config resets these choices of its parts, unless it is told them
     attention = {name: config._attn_implementation for name, config in parts.items()}
     experts = {name: config._experts_implementation for name, config in parts.items()}
@@ -159,18 +165,25 @@ def _check_variant(folder: str, config: LlavaConfig) -> None:
     for name, value in expected.items():
         if getattr(config, name) != value:
             raise ModelError(f"{folder}: {name} {getattr(config, name)!r} is not supported, only {value!r}")
-    if not isinstance(config.vision_feature_layer, int):
-        raise ModelError(f"{folder}: features of several layers ({config.vision_feature_layer}) are not supported")
     _check_logits(config.get_text_config())
 
 
-def _check_exportable(model: Llava, head: nn.Linear) -> None:
-    if not isinstance(model.connector, Mlp2xGelu):
-        raise ModelError(f"transformers' LLaVA holds the connector 'mlp2x_gelu' only, not {model.config.connector}")
-    if not model.vision_tower.keep_cls and model.vision_tower.prefix > 1:
+def _exportable_tower(model: Llava) -> VisionTower:
+    tower = model.vision_tower
+    if not isinstance(tower, VisionTower):
+        raise ModelError("transformers' LLaVA holds one vision tower, not several side by side")
+    if tower.resized:
         raise ModelError(
-            f"transformers' LLaVA leaves out one token before the patches, not {model.vision_tower.prefix}"
+            f"transformers' LLaVA does not interpolate position embeddings: it cannot hold image_size {tower.size}"
         )
+    if not tower.keep_cls and tower.prefix > 1:
+        raise ModelError(f"transformers' LLaVA leaves out one token before the patches, not {tower.prefix}")
+    return tower
+
+
+def _check_exportable(model: Llava, head: nn.Linear) -> None:
+    if not isinstance(model.connector, Mlp) or len(model.connector.layers) != 3:
+        raise ModelError(f"transformers' LLaVA holds the connector 'mlp2x_gelu' only, not {model.config.connector}")
     if head.bias is not None:
         raise ModelError("transformers' LLaVA has no bias in its language modelling head")
     _check_logits(model.language_model.config)
@@ -185,8 +198,8 @@ def _check_logits(config: PreTrainedConfig) -> None:
             )
 
 
-def _write_processor(model: Llava, config: LlavaConfig, folder: str) -> None:
-    side = model.vision_tower.size
+def _write_processor(model: Llava, tower: VisionTower, config: LlavaConfig, folder: str) -> None:
+    side = tower.size
     preprocessor = {
         "image_processor_type": "CLIPImageProcessor",
         "processor_class": "LlavaProcessor",
@@ -205,8 +218,8 @@ def _write_processor(model: Llava, config: LlavaConfig, folder: str) -> None:
     processor = {
         "processor_class": "LlavaProcessor",
         "image_token": IMAGE,
-        "patch_size": model.vision_tower.encoder.config.patch_size,
-        "num_additional_image_tokens": model.vision_tower.prefix,
+        "patch_size": tower.encoder.config.patch_size,
+        "num_additional_image_tokens": tower.prefix,
         "vision_feature_select_strategy": config.vision_feature_select_strategy,
     }
     for name, value in (("preprocessor_config.json", preprocessor), ("processor_config.json", processor)):

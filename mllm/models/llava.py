@@ -30,7 +30,7 @@ from transformers.utils import ModelOutput
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.models.attention import branch_mask
 from mllm.models.loss import given, next_token_loss
-from mllm.models.vision import VisionTower
+from mllm.models.towers import vision_towers
 from mllm.registry import CONNECTORS
 from mllm.types import IMAGE, ImageSlots
 
@@ -44,17 +44,24 @@ class MllmLlavaConfig(PreTrainedConfig):
     model_type = "mllm_llava"
     sub_configs_defaults = {  # noqa: RUF012, a class attribute of transformers
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model"),
+        "second_vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model", optional=True),
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
     }
 
     vision_config: dict[str, Any] | PreTrainedConfig | None = None
     text_config: dict[str, Any] | PreTrainedConfig | None = None
     connector: dict[str, Any] = field(default_factory=lambda: {"type": "mlp2x_gelu"})
-    feature_layer: int = -2
+    feature_layer: int | Sequence[int | Sequence[int]] = -2
     keep_cls: bool = False
+    image_size: int | Sequence[int] | None = None
+    """Side of the pictures in pixels, or that of each vision tower; None: what the encoder was made for."""
     image_token_id: int = 0
     image_mean: Sequence[float] = (0.5, 0.5, 0.5)
     image_std: Sequence[float] = (0.5, 0.5, 0.5)
+    second_vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    """Of a second vision tower beside the first."""
+    second_image_mean: Sequence[float] = (0.5, 0.5, 0.5)
+    second_image_std: Sequence[float] = (0.5, 0.5, 0.5)
 
 
 @dataclass
@@ -65,7 +72,11 @@ class LlavaOutput(ModelOutput):
 
 
 class Llava(PreTrainedModel):
-    """`vision_encoder` and `language_model` are taken over where given, else built from the config."""
+    """`vision_encoders` and `language_model` are taken over where given, else built from the config.
+
+    Raises:
+        ConfigError: the parts do not go together.
+    """
 
     config: MllmLlavaConfig
     config_class = MllmLlavaConfig
@@ -82,14 +93,20 @@ class Llava(PreTrainedModel):
         self,
         config: MllmLlavaConfig,
         *,
-        vision_encoder: PreTrainedModel | None = None,
+        vision_encoders: Sequence[PreTrainedModel] = (),
         language_model: PreTrainedModel | None = None,
     ) -> None:
         super().__init__(config)
-        self.vision_tower = VisionTower(
-            vision_encoder or AutoModel.from_config(config.vision_config),
+        encoders = [part for part in (config.vision_config, config.second_vision_config) if part is not None]
+        self.vision_tower = vision_towers(
+            vision_encoders or [AutoModel.from_config(encoder) for encoder in encoders],
             feature_layer=config.feature_layer,
             keep_cls=config.keep_cls,
+            image_size=config.image_size,
+            statistics=[
+                (config.image_mean, config.image_std),
+                (config.second_image_mean, config.second_image_std),
+            ],
         )
         self.language_model: Any = language_model or AutoModelForCausalLM.from_config(config.text_config)
         self.connector: Any = CONNECTORS.make(
@@ -97,6 +114,7 @@ class Llava(PreTrainedModel):
             vision_width=self.vision_tower.width,
             text_width=self.language_model.get_input_embeddings().embedding_dim,
         )
+        self.connector.tokens(self.vision_tower.tokens)  # raises where the connector cannot take so many
         self.frozen: tuple[Part, ...] = ()
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
@@ -206,6 +224,16 @@ class Llava(PreTrainedModel):
             std=_three(self.config.image_std),
         )
 
+    def resize_pictures(self, image_size: int | Sequence[int]) -> None:
+        """Take pictures of so many pixels a side, or of one size for each vision tower, from now on.
+
+        Raises:
+            ConfigError: a vision encoder takes no other size than its own, or the connector not as many patches.
+        """
+        self.vision_tower.resize(image_size)
+        self.connector.tokens(self.vision_tower.tokens)
+        self.config.image_size = image_size
+
     def freeze(self, parts: Sequence[str]) -> None:
         """Train all parts but these; a frozen part also drops nothing out.
 
@@ -238,11 +266,13 @@ class Llava(PreTrainedModel):
         """As in transformers, but a frozen vision encoder stays out of the backward pass."""
         self.language_model.enable_input_require_grads()
         if any(parameter.requires_grad for parameter in self.vision_tower.parameters()):
-            self.vision_tower.encoder.enable_input_require_grads()
+            for encoder in self.vision_tower.encoders:
+                encoder.enable_input_require_grads()
 
     def disable_input_require_grads(self) -> None:
         self.language_model.disable_input_require_grads()
-        self.vision_tower.encoder.disable_input_require_grads()
+        for encoder in self.vision_tower.encoders:
+            encoder.disable_input_require_grads()
 
     def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """As in transformers, under the names of `state_dict`: a Trainer resumes by these, without conversion."""
@@ -273,7 +303,7 @@ class Llava(PreTrainedModel):
 
     def _no_picture(self, device: torch.device) -> Tensor:
         tower = self.vision_tower
-        return torch.zeros(1, tower.encoder.config.num_channels, tower.size, tower.size, device=device)
+        return torch.zeros(1, tower.channels, tower.size, tower.size, device=device)
 
 
 def _check_slots(slots_BT: Tensor, pictures: int, tokens: int) -> None:

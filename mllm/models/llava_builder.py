@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.errors import ConfigError, ModelError
 from mllm.models.checkpoints import compose, load_llava
 from mllm.models.llava import Llava
 from mllm.models.parts import (
     Spec,
+    Statistics,
     causal_lm,
     grow_vocabulary,
     image_statistics,
@@ -19,8 +20,12 @@ from mllm.models.parts import (
     torch_dtype,
     vision_encoder,
 )
+from mllm.models.towers import FeatureLayer
 from mllm.registry import MODELS
 from mllm.types import IMAGE
+
+PerTower = Sequence[float] | Sequence[Sequence[float]]
+"""Three numbers, or three for each of two vision towers."""
 
 
 @MODELS.register_module("llava")
@@ -28,13 +33,14 @@ def llava(
     *,
     tokenizer: PreTrainedTokenizerBase,
     model_name_or_path: str | None = None,
-    vision_tower: Spec | None = None,
+    vision_tower: Spec | Sequence[Spec] | None = None,
     language_model: Spec | None = None,
     connector: str | Mapping[str, Any] | None = None,
-    feature_layer: int | None = None,
+    feature_layer: FeatureLayer | None = None,
     keep_cls: bool | None = None,
-    image_mean: Sequence[float] | None = None,
-    image_std: Sequence[float] | None = None,
+    image_size: int | Sequence[int] | None = None,
+    image_mean: PerTower | None = None,
+    image_std: PerTower | None = None,
     freeze: Sequence[str] = (),
     dtype: str | None = None,
     attn_implementation: str | None = None,
@@ -45,11 +51,16 @@ def llava(
     Args:
         tokenizer: holds `<image>` and all other tokens that the texts use; embeddings are added where they lack.
         model_name_or_path: local folder of a whole model, our layout or transformers' LLaVA. It answers for all parts.
-        vision_tower: local folder, or a dict of a transformers config for random weights.
+        vision_tower: local folder, or a dict of a transformers config for random weights. A list of two of them stands
+            side by side; then a list (of lists, for those that take three numbers or several layers) of two in
+            `feature_layer`, `image_size`, `image_mean` and `image_std` gives each its own.
         language_model: the same; a random one takes vocabulary size and special tokens from the tokenizer.
         connector: name or dict of a registered connector; of parts "mlp2x_gelu".
-        feature_layer: hidden state of the vision tower that is read; of parts -2.
+        feature_layer: hidden state of the vision tower that is read, or a list whose features are concatenated; of
+            parts -2.
         keep_cls: keep the tokens before the patches; of parts False.
+        image_size: side of the pictures in pixels, by default what the vision tower was made for; of another size, its
+            position embeddings are interpolated. May be changed of a checkpoint.
         image_mean: of pixels, per channel; of parts what the vision tower's folder says, else its family's.
         image_std: likewise.
         freeze: parts that are not trained, of "vision_tower", "connector", "language_model".
@@ -61,7 +72,7 @@ def llava(
         ConfigError: arguments that contradict one another, or unknown names.
         ModelError: folders that do not hold what they should, or a tokenizer without `<image>`.
     """
-    parts = {
+    parts: dict[str, Any] = {
         "vision_tower": vision_tower,
         "language_model": language_model,
         "connector": connector,
@@ -78,9 +89,12 @@ def llava(
         if doubled:
             raise ConfigError(f"model_name_or_path {model_name_or_path} says what {', '.join(doubled)} is: drop one")
         model = load_llava(model_name_or_path, dtype=torch_dtype(dtype), attn_implementation=attn_implementation)
+        if image_size is not None:
+            model.resize_pictures(image_size)
     elif vision_tower is None or language_model is None:
         raise ConfigError("llava needs model_name_or_path, or both vision_tower and language_model")
     else:
+        parts["image_size"] = image_size
         model = _from_parts(parts, tokenizer, torch_dtype(dtype), attn_implementation)
     grow_vocabulary(model.language_model, tokenizer, pad_to_multiple_of)
     settle_generation(model.generation_config, tokenizer)
@@ -95,22 +109,39 @@ def _from_parts(
     language_model = causal_lm(parts["language_model"], tokenizer, dtype=dtype, attn_implementation=attn_implementation)
     # one dtype for the whole model: sharding groups parameters of different parts
     dtype = language_model.dtype
-    encoder = vision_encoder(parts["vision_tower"], dtype=dtype, attn_implementation=attn_implementation)
-    mean, std = parts["image_mean"], parts["image_std"]
-    if mean is None or std is None:
-        folder = parts["vision_tower"] if isinstance(parts["vision_tower"], str) else None
-        known_mean, known_std = image_statistics(folder, encoder.config)
-        mean, std = mean or known_mean, std or known_std
+    specs = [parts["vision_tower"]] if isinstance(parts["vision_tower"], (str, Mapping)) else parts["vision_tower"]
+    if len(specs) not in (1, 2):
+        raise ConfigError(f"vision_tower: expected one, or a list of two, found {len(specs)}")
+    encoders = [vision_encoder(spec, dtype=dtype, attn_implementation=attn_implementation) for spec in specs]
+    known = [_statistics(parts, specs, encoders, number) for number in range(len(specs))]
+    second = {"second_image_mean": known[1][0], "second_image_std": known[1][1]} if len(known) == 2 else {}
     connector = parts["connector"] or "mlp2x_gelu"
     config = compose(
-        encoder,
+        encoders,
         language_model,
         connector={"type": connector} if isinstance(connector, str) else dict(connector),
         feature_layer=-2 if parts["feature_layer"] is None else parts["feature_layer"],
         keep_cls=bool(parts["keep_cls"]),
-        image_mean=mean,
-        image_std=std,
+        image_size=parts["image_size"],
+        image_mean=known[0][0],
+        image_std=known[0][1],
+        **second,
     )
-    model = Llava(config, vision_encoder=encoder, language_model=language_model)
+    model = Llava(config, vision_encoders=encoders, language_model=language_model)
     model.connector.to(dtype)
     return model.eval()
+
+
+def _statistics(
+    parts: Mapping[str, Any], specs: Sequence[Spec], encoders: Sequence[PreTrainedModel], number: int
+) -> Statistics:
+    """Mean and standard deviation of the pixels of vision tower `number`: what the config says, else what is known."""
+    mean, std = (
+        given[number] if given is not None and isinstance(given[0], Sequence) else given
+        for given in (parts["image_mean"], parts["image_std"])
+    )
+    if mean is not None and std is not None:
+        return mean, std
+    spec = specs[number]
+    known_mean, known_std = image_statistics(spec if isinstance(spec, str) else None, encoders[number].config)
+    return mean or known_mean, std or known_std

@@ -26,7 +26,16 @@ from mllm.types import IMAGE
 logger = logging.getLogger(__name__)
 
 Section = Mapping[str, Any]
-PARTS = ("vision_tower", "language_model", "connector", "feature_layer", "keep_cls", "tokenizer")
+PARTS = (
+    "vision_tower",
+    "language_model",
+    "connector",
+    "feature_layer",
+    "keep_cls",
+    "image_mean",
+    "image_std",
+    "tokenizer",
+)
 """Keys of model_args that a checkpoint folder (`model_name_or_path`) answers itself."""
 TOKENIZER_SAMPLE = 4096
 """Items of the training set that a tokenizer from scratch is trained on."""

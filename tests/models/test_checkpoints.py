@@ -196,6 +196,22 @@ def test_export_round_trip(tmp_path, vision, text):
     assert_same(again, load_llava(str(tmp_path / "ours")))
 
 
+@pytest.mark.parametrize("layers", [[-2], [-2, -1], [0, 2, -1]])
+@pytest.mark.parametrize("vision", ["clip", "siglip"])
+def test_several_feature_layers_go_both_ways(tmp_path, vision, layers):
+    theirs = reference(vision, "llama", vision_feature_layer=layers)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load_llava(str(tmp_path / "theirs"))
+    batch = make_batch(ours)
+    expected = theirs(**of_reference(batch)).logits
+    torch.testing.assert_close(ours(**batch, return_logits=True).logits, expected, rtol=1e-5, atol=1e-5)
+    ours.save_pretrained(tmp_path / "ours")
+    assert_same(ours, load_llava(str(tmp_path / "ours")))
+    export_transformers_llava(ours, make_tokenizer(), str(tmp_path / "again"))
+    again = LlavaForConditionalGeneration.from_pretrained(tmp_path / "again").eval()
+    torch.testing.assert_close(again(**of_reference(batch)).logits, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_export_ties_what_transformers_can_tie(tmp_path):
     for text, kept in (("qwen2", True), ("gpt_neox", False)):
         model = make(text=text)
@@ -225,6 +241,10 @@ def test_exported_processor(tmp_path):
     ("arguments", "message"),
     [
         ({"connector": "linear"}, "connector 'mlp2x_gelu' only"),
+        ({"connector": "mlp3x_gelu"}, "connector 'mlp2x_gelu' only"),
+        ({"connector": "perceiver"}, "connector 'mlp2x_gelu' only"),
+        ({"vision_tower": [VISION["clip"], VISION["dinov2"]]}, "one vision tower, not several side by side"),
+        ({"image_size": 12}, "does not interpolate position embeddings: it cannot hold image_size 12"),
         ({"vision": "dinov2_with_registers"}, "leaves out one token before the patches, not 5"),
         ({"text": "gemma2"}, r"gemma2: .* leaves out its final_logit_softcapping \(30.0\)"),
         ({"text": "cohere"}, r"cohere: .* leaves out its logit_scale \(0.25\)"),
@@ -240,7 +260,6 @@ def test_what_the_layout_cannot_hold_is_not_exported(tmp_path, arguments, messag
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vision_feature_layer": [-2, -1]}, "features of several layers"),
         ({"projector_hidden_act": "relu"}, "projector_hidden_act 'relu' is not supported, only 'gelu'"),
         ({"multimodal_projector_bias": False}, "multimodal_projector_bias False is not supported, only True"),
     ],

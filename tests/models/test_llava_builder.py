@@ -175,6 +175,21 @@ def test_a_tokenizer_without_image_token():
         build(bare, **PARTS)
 
 
+def test_image_size_may_be_changed_of_a_checkpoint(tmp_path):
+    build(**PARTS, image_size=12, connector="linear").save_pretrained(tmp_path)
+    folder = {"model_name_or_path": str(tmp_path)}
+    for arguments, size in ((folder, 12), ({**folder, "image_size": 16}, 16), ({**folder, "image_size": 8}, 8)):
+        model = build(**arguments)
+        slots = model.image_slots()
+        assert (slots.size, slots.count(size, size), model.config.image_size) == (size, (size // 4) ** 2, size)
+        assert model(**make_batch(model)).loss.isfinite()
+    build(**folder, image_size=16).save_pretrained(tmp_path / "again")
+    assert build(model_name_or_path=str(tmp_path / "again")).image_slots().size == 16
+    build(**PARTS, connector="concat").save_pretrained(tmp_path / "even")
+    with pytest.raises(ConfigError, match="3 patches cannot be joined 2 by 2"):
+        build(model_name_or_path=str(tmp_path / "even"), image_size=12)
+
+
 def test_a_folder_that_misses_weights(tmp_path):
     model = make().language_model
     state = {name: tensor for name, tensor in model.state_dict().items() if "layers.1.mlp" not in name}

@@ -6,21 +6,30 @@ import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.models.tiny import gradients, make, make_batch, prompts, without_pictures
+from tests.models.tiny import VISION, gradients, make, make_batch, prompts, without_pictures
 
 RANKS = 2
+PERCEIVER = {"type": "perceiver", "latents": 3, "heads": 2, "head_width": 4}
+MIXES = {
+    "one tower": {},
+    "two towers and a perceiver": {
+        "vision_tower": [VISION["clip"], VISION["siglip"]],
+        "feature_layer": [[-1, -2], 0],
+        "connector": PERCEIVER,
+    },
+}
 
 
-def build(freeze):
-    return make("siglip", freeze=freeze).train()
+def build(freeze, mix):
+    return make("siglip", freeze=freeze, **MIXES[mix]).train()
 
 
-def work(rank: int, store: str, shard: bool, freeze: tuple[str, ...]) -> None:
+def work(rank: int, store: str, shard: bool, freeze: tuple[str, ...], mix: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=RANKS)
-    model = build(freeze)
+    model = build(freeze, mix)
     batches = [make_batch(model), without_pictures(make_batch(model, seed=3), model)]
-    alone = build(freeze)
+    alone = build(freeze, mix)
     for batch in batches:
         (alone(**batch).loss / RANKS).backward()
     expected = gradients(alone)
@@ -54,5 +63,6 @@ def work(rank: int, store: str, shard: bool, freeze: tuple[str, ...]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("freeze", [(), ("vision_tower", "language_model")])
 @pytest.mark.parametrize("shard", [False, True], ids=["replicated", "sharded"])
-def test_ranks_with_and_without_pictures(tmp_path, shard, freeze):
-    torch.multiprocessing.spawn(work, args=(str(tmp_path / "store"), shard, freeze), nprocs=RANKS)
+@pytest.mark.parametrize("mix", MIXES)
+def test_ranks_with_and_without_pictures(tmp_path, mix, shard, freeze):
+    torch.multiprocessing.spawn(work, args=(str(tmp_path / "store"), shard, freeze, mix), nprocs=RANKS)

@@ -82,7 +82,7 @@ def make_batch(model: Llava, pictures: int = 2, seed: int = 1) -> dict[str, Tens
         "input_ids": ids,
         "attention_mask": mask,
         "labels": labels,
-        "pixels": torch.randn(pictures, 3, SIDE, SIDE),
+        "pixels": torch.randn(pictures, 3, *[model.vision_tower.size] * 2),
         "image_index": torch.tensor([0, 1 % pictures, 0]),
     }
 

@@ -1,0 +1,67 @@
+"""Neighbouring patches become one token: their features side by side, then an MLP.
+
+`square` joins r x r patches, as in InternVL 1.5 (Chen et al. 2024, arXiv 2404.16821); `row` joins r in reading order,
+as in MiniGPT-v2 (Chen et al. 2023, arXiv 2310.09478).
+
+Shape suffixes: M pictures, P patches, D width, H rows and W columns of tokens, R rows and S columns inside a token.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mllm.errors import ConfigError
+from mllm.models.connectors.mlp import Mlp
+from mllm.models.grid import grid_side
+from mllm.registry import CONNECTORS
+
+
+@CONNECTORS.register_module("concat")
+class Concat(nn.Module):
+    """[M, P, vision_width] -> [M, P / (r * r) or P / r, text_width]; of a square the upper row comes first.
+
+    Raises:
+        ConfigError: an unknown `neighbours`, or fewer than one patch a token.
+    """
+
+    def __init__(
+        self,
+        *,
+        vision_width: int,
+        text_width: int,
+        r: int = 2,
+        neighbours: Literal["square", "row"] = "square",
+        layers: int = 2,
+    ) -> None:
+        super().__init__()
+        if neighbours not in ("square", "row") or r < 1:
+            raise ConfigError(
+                f"connector 'concat': expected neighbours 'square' or 'row' and r of 1 or more, "
+                f"found {neighbours!r} and {r}"
+            )
+        self.r = r
+        self.square = neighbours == "square"
+        self.joined = r * r if self.square else r
+        self.mlp = Mlp(vision_width=self.joined * vision_width, text_width=text_width, layers=layers)
+
+    def tokens(self, patches: int) -> int:
+        """Tokens of a picture, of which the vision tower gives `patches`.
+
+        Raises:
+            ConfigError: they cannot be parted evenly.
+        """
+        divided = grid_side(patches) if self.square else patches
+        if divided % self.r:
+            raise ConfigError(f"connector 'concat': {divided} patches cannot be joined {self.r} by {self.r}")
+        return patches // self.joined
+
+    def forward(self, features_MPD: Tensor) -> Tensor:
+        pictures, patches, width = features_MPD.shape
+        tokens = self.tokens(patches)
+        if self.square:
+            side = grid_side(tokens)
+            features_MHRWSD = features_MPD.view(pictures, side, self.r, side, self.r, width)
+            features_MPD = features_MHRWSD.transpose(2, 3)
+        return self.mlp(features_MPD.reshape(pictures, tokens, self.joined * width))

@@ -1,0 +1,31 @@
+"""No connector at all: the features are tokens as they are."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mllm.errors import ConfigError
+from mllm.registry import CONNECTORS
+
+
+@CONNECTORS.register_module("identity")
+class Identity(nn.Module):
+    """[M, P, vision_width] -> the same.
+
+    Raises:
+        ConfigError: the language model has another width.
+    """
+
+    def __init__(self, *, vision_width: int, text_width: int) -> None:
+        super().__init__()
+        if vision_width != text_width:
+            raise ConfigError(
+                f"connector 'identity': features of width {vision_width} for a language model of width {text_width}"
+            )
+
+    def tokens(self, patches: int) -> int:
+        """Tokens of a picture, of which the vision tower gives `patches`."""
+        return patches
+
+    def forward(self, features_MPD: Tensor) -> Tensor:
+        return features_MPD

@@ -1,0 +1,45 @@
+"""Linear layers with a GELU between them: two in LLaVA 1.5 (Liu et al. 2023, arXiv 2310.03744)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from mllm.errors import ConfigError
+from mllm.registry import CONNECTORS
+
+
+@CONNECTORS.register_module("mlp")
+class Mlp(nn.Module):
+    """[M, P, vision_width] -> [M, P, text_width].
+
+    Raises:
+        ConfigError: not a single layer.
+    """
+
+    def __init__(self, *, vision_width: int, text_width: int, layers: int = 2) -> None:
+        super().__init__()
+        if layers < 1:
+            raise ConfigError(f"connector 'mlp': expected at least one layer, found {layers}")
+        modules: list[nn.Module] = [nn.Linear(vision_width, text_width)]
+        for _ in range(layers - 1):
+            modules += [nn.GELU(), nn.Linear(text_width, text_width)]
+        self.layers = nn.Sequential(*modules)
+
+    def tokens(self, patches: int) -> int:
+        """Tokens of a picture, of which the vision tower gives `patches`."""
+        return patches
+
+    def forward(self, features_MPD: Tensor) -> Tensor:
+        return self.layers(features_MPD)
+
+
+@CONNECTORS.register_family(r"mlp([1-9]\d*)x_gelu", example="mlp2x_gelu")
+def named_mlp(layers: str) -> Callable[..., Mlp]:
+    """LLaVA's names: `mlp2x_gelu` has two layers, `mlp3x_gelu` three."""
+
+    def mlp(*, vision_width: int, text_width: int) -> Mlp:
+        return Mlp(vision_width=vision_width, text_width=text_width, layers=int(layers))
+
+    return mlp

@@ -1,0 +1,19 @@
+"""The square of patches that the features of a picture come from."""
+
+from __future__ import annotations
+
+from math import isqrt
+
+from mllm.errors import ConfigError
+
+
+def grid_side(tokens: int) -> int:
+    """Patches along one side of the square that `tokens` features make.
+
+    Raises:
+        ConfigError: they make none.
+    """
+    side = isqrt(tokens)
+    if side**2 != tokens:
+        raise ConfigError(f"connector: {tokens} features of a picture are no square of patches (is keep_cls set?)")
+    return side

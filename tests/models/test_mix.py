@@ -1,0 +1,63 @@
+"""Every connector with every family of encoders and language models: builds, learns, is saved, reloads, answers."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from mllm.models.checkpoints import load_llava
+from mllm.registry import CONNECTORS
+from tests.models.tiny import VISION, gradients, make, make_batch, prompts
+
+SPECS: list[dict[str, Any]] = [
+    {"type": "linear"},
+    {"type": "mlp", "layers": 3},
+    {"type": "mlp2x_gelu"},
+    {"type": "concat", "r": 2},
+    {"type": "concat", "r": 2, "neighbours": "row", "layers": 1},
+    {"type": "ldp"},
+    {"type": "perceiver", "latents": 3, "depth": 1, "heads": 2, "head_width": 4},
+    {"type": "perceiver", "latents": 3, "heads": 2, "head_width": 4, "kv_heads": 1, "latents_in_keys": False},
+    {"type": "identity"},
+]
+
+
+def test_no_connector_is_left_out():
+    own = {name for name in CONNECTORS.names() if CONNECTORS.find(name).__module__.startswith("mllm.")}
+    assert own == {spec["type"] for spec in SPECS}
+
+
+@pytest.mark.parametrize("text", ["llama", "qwen2", "gpt_neox", "gemma2"])
+@pytest.mark.parametrize("vision", ["clip", "siglip", "dinov2"])
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+def test_every_mix(tmp_path, vision, text, spec):
+    model = make(vision, text, connector=spec).train()
+    batch = make_batch(model)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    before = model(**batch).loss
+    before.backward()
+    found = gradients(model)
+    assert found.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert all(found[name].any() for name in found if name.startswith("connector."))
+    optimizer.step()
+    assert model(**batch).loss < before
+    model.eval().save_pretrained(tmp_path)
+    again = load_llava(str(tmp_path))
+    assert again.config.connector == spec
+    inputs = prompts(batch)
+    torch.testing.assert_close(again(**inputs).logits, model(**inputs).logits, rtol=0, atol=0)
+    settings = {"max_new_tokens": 2, "do_sample": False, "eos_token_id": None, "pad_token_id": 3}
+    answers = again.generate(**inputs, **settings)
+    assert answers.shape == (2, 2)
+    assert answers.tolist() == model.generate(**inputs, **settings).tolist()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+def test_half_precision_and_pictures_of_another_size(spec):
+    arguments = {"connector": spec, "image_size": 16, "dtype": "bfloat16"}
+    if spec["type"] != "identity":
+        arguments["vision_tower"] = [VISION["clip"], VISION["siglip"]]
+    model = make("clip", "llama", **arguments).train()
+    model(**make_batch(model)).loss.backward()
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert all(gradient.isfinite().all() for gradient in gradients(model).values())
