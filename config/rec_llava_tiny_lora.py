@@ -4,6 +4,7 @@
 #
 # command   mllm train config/rec_llava_tiny_lora.py
 # hardware  two CPU cores
+# score     not measured yet
 _base_ = ["_base_/model/llava_tiny.py", "catalogue/scenes.py"]
 
 CROWDED = dict(type="Scenes", size=48, objects=[5, 8])
