@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mllm.models.checkpoints import export_transformers_llava, load_llava
 from mllm.pipeline import finetune
-from mllm.pipeline.builder import load_tokenizer
+from mllm.pipeline.builder import load_tokenizer, merged
 
 USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
 
@@ -15,6 +15,7 @@ USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_
   eval     loss and scores on data_args.validation
   predict  answers and scores on data_args.test and data_args.multitest
   export   mllm export MODEL_DIR OUT_DIR: write a trained LLaVA in transformers' own layout
+  merge    mllm merge ADAPTER_DIR OUT_DIR: add trained adapters to their base, and write the whole model
 
 On several processes or GPUs: accelerate launch mllm/pipeline/finetune.py CONFIG [flags]
 `mllm train --help` lists the flags.
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return finetune.main([*rest, *FLAGS[command]])
     if command == "export" and len(rest) == 2:
         return finetune.reported(lambda: _export(*rest))
+    if command == "merge" and len(rest) == 2:
+        return finetune.reported(lambda: _merge(*rest))
     print(f"mllm: unknown command: {' '.join(arguments)}\n\n{USAGE}", file=sys.stderr)
     return 2
 
@@ -45,6 +48,13 @@ def _export(model: str, out: str) -> None:
     tokenizer = load_tokenizer(model)
     export_transformers_llava(load_llava(model), tokenizer, out)
     print(f"{out}: a checkpoint that transformers' LlavaForConditionalGeneration loads")
+
+
+def _merge(adapters: str, out: str) -> None:
+    model, tokenizer = merged(adapters)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    print(f"{out}: the whole model")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ from transformers import (
 )
 
 from mllm.errors import ModelError
+from mllm.models.adaptation import base_of
 from mllm.models.connectors.mlp import Mlp
 from mllm.models.llava import Llava, MllmLlavaConfig
 from mllm.models.parts import image_statistics, load_strictly, local_folder
+from mllm.models.quantization import quantized_loading, settle_quantization
 from mllm.models.vision import VisionTower
 from mllm.types import IMAGE
 
@@ -37,24 +39,39 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 """What some language models do to the logits and transformers' LLaVA leaves out, with the values that do nothing."""
 
 
-def load_llava(folder: str, *, dtype: Any = "auto", attn_implementation: str | None = None) -> Llava:
+def load_llava(
+    folder: str,
+    *,
+    dtype: Any = "auto",
+    attn_implementation: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
+) -> Llava:
     """The model in a local folder, ours or transformers' LLaVA, told apart by its config.json.
 
     Raises:
         ModelError: no such folder, another kind of model, or tensors that do not fit it, which are all listed.
     """
     path = Path(local_folder("model_name_or_path", folder)) / "config.json"
+    if base_of(folder):
+        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm merge {folder} OUT_DIR")
     model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation, "quantization": quantization}
     if model_type == MllmLlavaConfig.model_type:
-        return _load_own(folder, dtype, attn_implementation)
+        return _load_own(folder, **loading)
     if model_type == LlavaConfig.model_type:
-        return load_transformers_llava(folder, dtype=dtype, attn_implementation=attn_implementation)
+        return load_transformers_llava(folder, **loading)
     raise ModelError(
         f"{path}: model_type '{model_type}', expected '{MllmLlavaConfig.model_type}' or '{LlavaConfig.model_type}'"
     )
 
 
-def load_transformers_llava(folder: str, *, dtype: Any = "auto", attn_implementation: str | None = None) -> Llava:
+def load_transformers_llava(
+    folder: str,
+    *,
+    dtype: Any = "auto",
+    attn_implementation: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
+) -> Llava:
     """transformers' LLaVA as ours; the weights are taken over, not copied.
 
     Raises:
@@ -62,12 +79,14 @@ def load_transformers_llava(folder: str, *, dtype: Any = "auto", attn_implementa
     """
     settings = LlavaConfig.from_pretrained(folder, local_files_only=True)
     _check_variant(folder, settings)
-    source = load_strictly(
-        LlavaForConditionalGeneration, folder, whole=True, dtype=dtype, attn_implementation=attn_implementation
-    )
+    loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
+    if quantization:
+        loading |= quantized_loading(quantization, lambda: LlavaForConditionalGeneration(settings))
+    source = load_strictly(LlavaForConditionalGeneration, folder, whole=True, **loading)
     encoder = source.model.vision_tower
     language_model = _with_head(source.model.language_model, source.lm_head)
     language_model.generation_config = source.generation_config
+    settle_quantization(source, language_model, quantization)
     mean, std = image_statistics(folder, encoder.config)
     config = compose(
         [encoder],
@@ -138,8 +157,12 @@ def compose(encoders: Sequence[PreTrainedModel], language_model: PreTrainedModel
     return MllmLlavaConfig(**parts, **rest, **choices)
 
 
-def _load_own(folder: str, dtype: Any, attn_implementation: str | None) -> Llava:
-    model: Llava = load_strictly(Llava, folder, whole=True, dtype=dtype, attn_implementation=attn_implementation)
+def _load_own(folder: str, *, quantization: Mapping[str, Any] | None, **loading: Any) -> Llava:
+    if quantization:
+        config = MllmLlavaConfig.from_pretrained(folder, local_files_only=True)
+        loading |= quantized_loading(quantization, lambda: Llava(config))
+    model: Llava = load_strictly(Llava, folder, whole=True, **loading)
+    settle_quantization(model, model.language_model, quantization)
     if (Path(folder) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model

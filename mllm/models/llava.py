@@ -30,6 +30,7 @@ from transformers.utils import ModelOutput
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.models.attention import branch_mask
 from mllm.models.loss import given, next_token_loss
+from mllm.models.selection import is_quantized
 from mllm.models.towers import vision_towers
 from mllm.registry import CONNECTORS
 from mllm.types import IMAGE, ImageSlots
@@ -247,7 +248,8 @@ class Llava(PreTrainedModel):
                 raise ConfigError(f"freeze: no part {name!r}; {nearest(name, PARTS)}")
         self.frozen = tuple(name for name in PARTS if name in parts)
         for name in PARTS:
-            self.get_submodule(name).requires_grad_(name not in parts)
+            for parameter in self.get_submodule(name).parameters():
+                parameter.requires_grad_(name not in parts and not is_quantized(parameter))
         self.vision_tower.freeze_unused()
         self.train(self.training)
 

@@ -44,6 +44,7 @@ def llava(
     freeze: Sequence[str] = (),
     dtype: str | None = None,
     attn_implementation: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
     pad_to_multiple_of: int | None = None,
 ) -> Llava:
     """A LLaVA in evaluation mode, either from a checkpoint or from a vision tower and a language model.
@@ -66,6 +67,7 @@ def llava(
         freeze: parts that are not trained, of "vision_tower", "connector", "language_model".
         dtype: "float32" (default), "bfloat16", "float16", or "auto": that of the checkpoint's language model.
         attn_implementation: as in transformers, for both parts; default: its choice.
+        quantization: of the language model as it is loaded; see `quantized_loading`.
         pad_to_multiple_of: round the number of embeddings up when some are added.
 
     Raises:
@@ -84,18 +86,23 @@ def llava(
     image_token_id = tokenizer.get_vocab().get(IMAGE)
     if image_token_id is None:
         raise ModelError(f"the tokenizer has no token {IMAGE}")
+    loading: dict[str, Any] = {
+        "dtype": torch_dtype(dtype),
+        "attn_implementation": attn_implementation,
+        "quantization": quantization,
+    }
     if model_name_or_path is not None:
         doubled = [name for name, value in parts.items() if value is not None]
         if doubled:
             raise ConfigError(f"model_name_or_path {model_name_or_path} says what {', '.join(doubled)} is: drop one")
-        model = load_llava(model_name_or_path, dtype=torch_dtype(dtype), attn_implementation=attn_implementation)
+        model = load_llava(model_name_or_path, **loading)
         if image_size is not None:
             model.resize_pictures(image_size)
     elif vision_tower is None or language_model is None:
         raise ConfigError("llava needs model_name_or_path, or both vision_tower and language_model")
     else:
         parts["image_size"] = image_size
-        model = _from_parts(parts, tokenizer, torch_dtype(dtype), attn_implementation)
+        model = _from_parts(parts, tokenizer, **loading)
     grow_vocabulary(model.language_model, tokenizer, pad_to_multiple_of)
     settle_generation(model.generation_config, tokenizer)
     model.config.image_token_id = image_token_id
@@ -104,9 +111,20 @@ def llava(
 
 
 def _from_parts(
-    parts: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, dtype: Any, attn_implementation: str | None
+    parts: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    dtype: Any,
+    attn_implementation: str | None,
+    quantization: Mapping[str, Any] | None,
 ) -> Llava:
-    language_model = causal_lm(parts["language_model"], tokenizer, dtype=dtype, attn_implementation=attn_implementation)
+    language_model = causal_lm(
+        parts["language_model"],
+        tokenizer,
+        dtype=dtype,
+        attn_implementation=attn_implementation,
+        quantization=quantization,
+    )
     # one dtype for the whole model: sharding groups parameters of different parts
     dtype = language_model.dtype
     specs = [parts["vision_tower"]] if isinstance(parts["vision_tower"], (str, Mapping)) else parts["vision_tower"]

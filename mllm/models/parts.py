@@ -30,6 +30,7 @@ from transformers.image_utils import (
 )
 
 from mllm.errors import ConfigError, ModelError, nearest
+from mllm.models.quantization import quantized_loading, settle_quantization
 
 Spec = str | Mapping[str, Any]
 """A local checkpoint folder, or the arguments of a transformers config, `model_type` among them: random weights."""
@@ -64,17 +65,30 @@ def vision_encoder(spec: Spec, *, dtype: Any, attn_implementation: str | None) -
 
 
 def causal_lm(
-    spec: Spec, tokenizer: PreTrainedTokenizerBase, *, dtype: Any, attn_implementation: str | None
+    spec: Spec,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    dtype: Any,
+    attn_implementation: str | None,
+    quantization: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """A causal language model; a new one takes vocabulary size and special tokens from the tokenizer.
 
     Raises:
-        ConfigError: unknown `model_type`.
+        ConfigError: unknown `model_type`, or quantisation of random weights.
         ModelError: not a local folder, or one that misses weights.
     """
     if isinstance(spec, str):
         folder = local_folder("language_model", spec)
-        return load_strictly(AutoModelForCausalLM, folder, dtype=dtype, attn_implementation=attn_implementation)
+        loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
+        if quantization:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            loading |= quantized_loading(quantization, lambda: AutoModelForCausalLM.from_config(config))
+        model = load_strictly(AutoModelForCausalLM, folder, **loading)
+        settle_quantization(model, model, quantization)
+        return model
+    if quantization:
+        raise ConfigError("quantization: expected language_model to be a folder, random weights are not quantised")
     config = _config(
         "language_model",
         spec,

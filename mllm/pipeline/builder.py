@@ -18,7 +18,11 @@ from mllm.conversation.region import RegionCodec
 from mllm.conversation.rendering import Piece, Said, Template
 from mllm.conversation.scratch import train_tokenizer
 from mllm.errors import ConfigError, ModelError
+from mllm.models.adaptation import adapt, as_base, base_of, load_adapted, merge, table
+from mllm.models.adapters import Adapters, read_adapters
+from mllm.models.selection import embeddings
 from mllm.pipeline.encoded import Encoded, ItemDataset
+from mllm.pipeline.rates import Rates
 from mllm.pipeline.trainer import TestSet, Trainer
 from mllm.registry import DATASETS, METRICS, MODELS, REGIONS, TEMPLATES
 from mllm.types import IMAGE
@@ -32,6 +36,8 @@ PARTS = (
     *("cross_attn_every_n_layers", "perceiver", "max_num_frames", "vision_ln_post", "attend"),
 )
 """Keys of model_args that a checkpoint folder (`model_name_or_path`) answers itself."""
+RATES = tuple(Rates.__dataclass_fields__)
+"""Keys of model_args that the optimizer takes."""
 TOKENIZER_SAMPLE = 4096
 """About how many items of the training set a tokenizer from scratch is trained on."""
 
@@ -51,7 +57,9 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
     train = _train_items(data) if args.do_train else None
     validation = _test_set(data, "validation") if args.do_eval else None
     tests = _tests(data) if args.do_predict else {}
-    processor, model = build_model(cfg["model_args"], data, train)
+    model_args = dict(cfg["model_args"])
+    rates = Rates(**{name: model_args.pop(name) for name in RATES if model_args.get(name) is not None})
+    processor, model = build_model(model_args, data, train)
     collator = _collator(processor, data)
     shared = collator.packing == "shared"
     trainer = Trainer(
@@ -62,6 +70,7 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
         train_dataset=None if train is None else Encoded(train, processor, training=True, split=shared),
         validation=validation,
         about=_about(cfg),
+        rates=rates,
     )
     return Run(trainer=trainer, tests=tests)
 
@@ -81,22 +90,25 @@ def _collator(processor: Processor, data: Section) -> Collator:
 
 def build_model(model_args: Section, data: Section, train: ItemDataset | None) -> tuple[Processor, Any]:
     """The processor and the model; `train` is read only where a tokenizer is to be trained on it."""
-    args = dict(model_args)
+    args = {name: value for name, value in model_args.items() if name not in RATES}
     codec: RegionCodec = REGIONS.make(args.pop("codec", "shikra"))
     template: Template = TEMPLATES.make(args.pop("template", "vicuna_v1"))
     placement = args.pop("placement", "pad")
-    if args.get("model_name_or_path"):
-        tokenizer = load_tokenizer(args["model_name_or_path"])
+    adapters = args.pop("adapters", None)
+    adapters = None if adapters is None else read_adapters(adapters)
+    folder = args.get("model_name_or_path")
+    if folder:
+        tokenizer = load_tokenizer(folder)
         replaced = [name for name in PARTS if args.pop(name, None) is not None]
         if replaced:
-            logger.info("%s brings its own %s", args["model_name_or_path"], ", ".join(replaced))
+            logger.info("%s brings its own %s", folder, ", ".join(replaced))
     else:
         tokenizer = _tokenizer(args.pop("tokenizer", None), args, template, train)
     new = [token for token in (*template.tokens, IMAGE, *codec.tokens) if token not in tokenizer.get_vocab()]
     tokenizer.add_tokens(new, special_tokens=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = MODELS.make(args, tokenizer=tokenizer)
+    model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token != IMAGE])
     slots = model.image_slots()
     transform = PixelTransform(size=slots.size, mean=slots.mean, std=slots.std, placement=placement)
     processor = Processor(
@@ -108,6 +120,63 @@ def build_model(model_args: Section, data: Section, train: ItemDataset | None) -
         max_length=data.get("max_length"),
     )
     return processor, model
+
+
+def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_tokens: list[str]) -> Any:
+    """The model with its adapters, new ones or those that its folder holds."""
+    folder = args.get("model_name_or_path")
+    stored = base_of(folder) if folder else None
+    if stored:
+        base, brought = stored
+        if adapters and {**adapters.as_dict(), "from_pretrained": None} != brought.as_dict():
+            raise ConfigError(
+                f"{folder} holds adapters {brought.as_dict()}, but model_args.adapters asks for {adapters.as_dict()}: "
+                f"go on with those of the folder, or first mllm merge {folder} OUT_DIR"
+            )
+        given = {name: value for name, value in args.items() if name != "model_name_or_path" and value is not None}
+        args, adapters = {**base, **given}, brought
+    model = MODELS.make(args, tokenizer=tokenizer)
+    if adapters is None and args.get("quantization"):
+        # quantised weights are not written again: what is trained is saved beside them
+        trained = sorted(
+            name for name, part in model.named_children() if any(p.requires_grad for p in part.parameters())
+        )
+        adapters = Adapters(type="full", targets=tuple(trained)) if trained else None
+    if adapters:
+        adapt(model, adapters, as_base(args), new_tokens=bool(new_tokens))
+        if stored and folder:
+            load_adapted(model, folder)
+        logger.info("what is trained:\n%s", table(model))
+        _check_new_tokens(model, new_tokens)
+    return model
+
+
+def _check_new_tokens(model: Any, new_tokens: list[str]) -> None:
+    names = embeddings(model)
+    if new_tokens and not any(p.requires_grad for name, p in model.named_parameters() if name in names):
+        logger.warning(
+            "%d new tokens (%s ...) have embeddings that are not trained; adapters.unfrozen=['embeddings'] trains them",
+            len(new_tokens),
+            new_tokens[0],
+        )
+
+
+def merged(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The plain model that the adapters in a folder make of their base, which is not quantised, and its tokenizer.
+
+    Raises:
+        ModelError: no adapters there, or their base is gone.
+    """
+    stored = base_of(folder)
+    if stored is None:
+        raise ModelError(f"{folder} holds no adapters, nothing is to be merged")
+    base, adapters = stored
+    tokenizer = load_tokenizer(folder)
+    args = {name: value for name, value in base.items() if name != "quantization"}
+    model = MODELS.make(args, tokenizer=tokenizer)
+    adapt(model, adapters, args, new_tokens=False)
+    load_adapted(model, folder)
+    return merge(model), tokenizer
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:

@@ -21,9 +21,11 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError
 from mllm.metrics.base import Metric
+from mllm.models.adaptation import adaptation_of, load_adapted, save_adapted
 from mllm.pipeline.encoded import Encoded, EpochShuffle, ItemDataset
 from mllm.pipeline.plots import plot_losses
 from mllm.pipeline.predict import Loader, mean_loss, predict
+from mllm.pipeline.rates import Rates, regroup
 from mllm.pipeline.results import summary, write_predictions, write_results
 from mllm.types import Prediction
 
@@ -55,6 +57,7 @@ class Trainer(Seq2SeqTrainer):
         train_dataset: Encoded | None,
         validation: TestSet | None,
         about: str = "",
+        rates: Rates | None = None,
     ) -> None:
         if args.label_smoothing_factor:
             raise ConfigError("label_smoothing_factor: not supported, the loss is taken on labelled positions only")
@@ -68,6 +71,7 @@ class Trainer(Seq2SeqTrainer):
         self.model_accepts_loss_kwargs = True  # the model divides by the labelled tokens of the whole step
         self.folder = Path(args.output_dir or ".")
         self.about = about
+        self.rates = rates or Rates()
         self.generates = args.predict_with_generate
         self.processor = processor
         self.collator = collator
@@ -172,6 +176,36 @@ class Trainer(Seq2SeqTrainer):
         if self.args.should_save:
             self._save(output_dir or self.args.output_dir, state_dict=weights)
         self.accelerator.wait_for_everyone()
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if new and self.rates != Rates():
+            logger.info("learning rates:\n%s", regroup(optimizer, self.model if model is None else model, self.rates))
+        return optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """As transformers', but of an adapted model what its base lacks."""
+        if adaptation_of(self.model) is None:
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            folder = str(output_dir or self.args.output_dir)
+            save_adapted(self.model, folder, state_dict)
+            self.processor.tokenizer.save_pretrained(folder)
+            torch.save(self.args, Path(folder) / "training_args.bin")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if adaptation_of(self.model) is None or self.is_fsdp_enabled:  # sharded checkpoints hold all weights
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_adapted(self.model, resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        best = self.state.best_model_checkpoint
+        if best is None or adaptation_of(self.model) is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_best_model()
+        else:
+            load_adapted(self.model, best)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

@@ -1,0 +1,42 @@
+# Low-rank adapters on the demo's tiny LLaVA: `make demo` first, which has seen four shapes a picture at most; here it
+# learns pictures of five to eight. The language model itself stays as it is; the connector is trained in full, more
+# slowly. `mllm merge outputs/rec_llava_tiny_lora OUT_DIR` makes one plain model of both.
+#
+# command   mllm train config/rec_llava_tiny_lora.py
+# hardware  two CPU cores
+# score     not measured yet
+_base_ = ["_base_/model/llava_tiny.py", "catalogue/scenes.py"]
+
+CROWDED = dict(type="Scenes", size=48, objects=[5, 8])
+model_args = dict(
+    model_name_or_path="outputs/demo_scenes",
+    adapters=dict(
+        type="lora",
+        targets=["language_model"],
+        r=8,
+        alpha=16,
+        dropout=0.05,
+        unfrozen=["connector"],
+    ),
+    learning_rate_groups=dict(connector=2e-4),
+)
+training_args = dict(
+    output_dir="outputs/rec_llava_tiny_lora",
+    do_train=True,
+    do_eval=True,
+    max_steps=500,
+    per_device_train_batch_size=12,
+    per_device_eval_batch_size=64,
+    learning_rate=2e-3,
+    lr_scheduler_type="cosine",
+    warmup_steps=20,
+    logging_steps=50,
+    save_strategy="no",
+    use_cpu=True,
+)
+data_args = dict(
+    train=dict(CROWDED, count=100000, seed=4, questions_per_scene=4),
+    validation=dict(CROWDED, count=512, seed=5),
+    compute_metric=dict(type="REC", constant_box=True),
+    gen_kwargs=dict(max_new_tokens=16),
+)

@@ -1,0 +1,135 @@
+"""`model_args.quantization`: the language model's weights in few bits.
+
+bitsandbytes and torchao go through transformers' config classes. transformers 5 quantises no weights by HQQ while it
+loads them, so those layers are replaced afterwards.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig, PreTrainedConfig, TorchAoConfig
+
+from mllm.errors import ConfigError, nearest
+
+STATE = ("hf_quantizer", "quantization_method", "is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit")
+"""What transformers leaves on a model that it quantised."""
+
+
+def quantized_loading(quantization: Mapping[str, Any], skeleton: Callable[[], nn.Module]) -> dict[str, Any]:
+    """Arguments of `from_pretrained` that quantise the linear layers of the language model, without its head.
+
+    Args:
+        quantization: `type` "bitsandbytes" (bits 4 or 8, quant_type, double_quant, storage_dtype, compute_dtype),
+            "hqq" (bits, group_size, axis) or "torchao" (scheme, and the arguments of torchao's config of that name).
+        skeleton: makes the model that is loaded; it is called without storage.
+
+    Raises:
+        ConfigError: an unknown name, or a package that is not installed.
+    """
+    rest = dict(quantization)
+    kind = rest.pop("type", None)
+    if kind not in _MAKERS:
+        raise ConfigError(f"quantization.type {kind!r}; {nearest(str(kind), _MAKERS)}")
+    if importlib.util.find_spec(kind) is None:
+        raise ConfigError(f"quantization of type '{kind}' needs a package that is missing: pip install {kind}")
+    make = _MAKERS[kind]
+    known = [name for name in inspect.signature(make).parameters if name not in ("skip", "options", "language_model")]
+    for name in rest:
+        if name not in known and kind != "torchao":
+            raise ConfigError(f"quantization: '{kind}' has no setting {name!r}; {nearest(name, known)}")
+    if kind == "hqq":
+        return {}
+    with torch.device("meta"):
+        skip = _kept_layers(skeleton())
+    try:
+        return {"quantization_config": make(skip=skip, **rest)}
+    except (TypeError, ValueError, AssertionError, ImportError) as error:
+        raise ConfigError(f"quantization: {error}") from error
+
+
+def settle_quantization(outer: Any, language_model: Any, quantization: Mapping[str, Any] | None) -> None:
+    """After loading: quantise what was not yet, and say so of the language model instead of the model around it."""
+    if quantization and quantization["type"] == "hqq":
+        _replace_layers(language_model, **{name: value for name, value in quantization.items() if name != "type"})
+    for module in language_model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # bitsandbytes would repack the weights at the first evaluation, and lose precision at the next saving
+            module.support_avx512bf16_for_cpu = False
+    if outer is language_model:
+        return
+    for name in STATE:
+        if name in vars(outer):
+            setattr(language_model, name, vars(outer).pop(name))
+    config: PreTrainedConfig = outer.config
+    if "quantization_config" in vars(config):
+        language_model.config.quantization_config = vars(config).pop("quantization_config")
+
+
+def _kept_layers(model: nn.Module) -> list[str]:
+    """Linear layers that keep their precision."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # pyright: ignore
+    alone = not any("language_model" in name.split(".") for name, _ in model.named_modules())
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and (module is head or not (alone or "language_model" in name.split(".")))
+    ]
+
+
+def _replace_layers(language_model: Any, *, bits: int = 4, group_size: int = 64, axis: int = 1) -> None:
+    from hqq.core.quantize import BaseQuantizeConfig, HQQLinear  # pyright: ignore[reportMissingImports]
+
+    try:
+        settings = BaseQuantizeConfig(nbits=bits, group_size=group_size, axis=axis)
+    except AssertionError as error:
+        raise ConfigError(f"quantization: {error}") from error
+    head = language_model.get_output_embeddings()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for name, layer in list(language_model.named_modules()):
+        if isinstance(layer, nn.Linear) and layer is not head:
+            if layer.weight.numel() % group_size:
+                raise ConfigError(f"quantization.group_size {group_size} does not divide the weights of {name}")
+            parent, _, child = name.rpartition(".")
+            quantized = HQQLinear(layer, settings, compute_dtype=layer.weight.dtype, device=device)
+            setattr(language_model.get_submodule(parent), child, quantized)
+
+
+def _bitsandbytes(
+    *,
+    skip: list[str],
+    bits: int = 4,
+    quant_type: str = "nf4",
+    double_quant: bool = True,
+    storage_dtype: str | None = None,
+    compute_dtype: str | None = None,
+) -> BitsAndBytesConfig:
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
+    if bits != 4 or quant_type not in ("nf4", "fp4"):
+        raise ConfigError(f"quantization: bitsandbytes has 8 bits, or 4 as nf4 or fp4, not {bits} {quant_type}")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quant_type,
+        bnb_4bit_use_double_quant=double_quant,
+        bnb_4bit_quant_storage=storage_dtype,  # pyright: ignore[reportArgumentType]  # a name or None, too
+        bnb_4bit_compute_dtype=compute_dtype,  # pyright: ignore[reportArgumentType]
+        llm_int8_skip_modules=skip,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _torchao(*, skip: list[str], scheme: str = "Int8WeightOnlyConfig", **options: Any) -> TorchAoConfig:
+    from torchao import quantization as schemes  # slow to import, and not always installed
+
+    known = [name for name in dir(schemes) if name.endswith("Config")]
+    if scheme not in known:
+        raise ConfigError(f"quantization.scheme {scheme!r}; {nearest(scheme, known)}")
+    return TorchAoConfig(getattr(schemes, scheme)(**options), modules_to_not_convert=skip)
+
+
+_MAKERS: dict[str, Callable[..., Any]] = {"bitsandbytes": _bitsandbytes, "hqq": _replace_layers, "torchao": _torchao}
