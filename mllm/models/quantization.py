@@ -124,7 +124,7 @@ def _bitsandbytes(
 
 
 def _torchao(*, skip: list[str], scheme: str = "Int8WeightOnlyConfig", **options: Any) -> TorchAoConfig:
-    from torchao import quantization as schemes  # slow to import, and not always installed  # pyright: ignore[reportMissingImports]  # the extra `quantization`
+    from torchao import quantization as schemes  # pyright: ignore[reportMissingImports]  # slow, and an extra
 
     known = [name for name in dir(schemes) if name.endswith("Config")]
     if scheme not in known:
