@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 import torch
@@ -20,15 +20,14 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import ModelOutput
 
 from mllm.errors import ConfigError, ModelError, nearest
+from mllm.models.composite import Composite, CompositeOutput, check_parts, three
 from mllm.models.cross_attention import (
     ATTEND,
     Media,
@@ -37,7 +36,6 @@ from mllm.models.cross_attention import (
     keep_values,
     text_time,
 )
-from mllm.models.loss import given, next_token_loss
 from mllm.models.new_rows import TrainEmbeddings, settle_embeddings
 from mllm.models.perceiver import PerceiverResampler
 from mllm.models.vision import VisionTower
@@ -70,26 +68,11 @@ class MllmFlamingoConfig(PreTrainedConfig):
     image_std: Sequence[float] = (0.5, 0.5, 0.5)
 
 
-@dataclass
-class FlamingoOutput(ModelOutput):
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    """[B, T, V]"""
-
-
-class Flamingo(PreTrainedModel):
+class Flamingo(Composite):
     """`vision_encoder` and `language_model` are taken over where given, else built from the config."""
 
     config: MllmFlamingoConfig
     config_class = MllmFlamingoConfig
-    main_input_name = "input_ids"
-    input_modalities = ["image", "text"]  # noqa: RUF012, a class attribute of transformers
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
 
     def __init__(
         self,
@@ -131,7 +114,7 @@ class Flamingo(PreTrainedModel):
         num_items_in_batch: Tensor | int | None = None,
         return_logits: bool = False,
         logits_to_keep: int | Tensor = 0,
-    ) -> FlamingoOutput:
+    ) -> CompositeOutput:
         """The loss where there are labels, else the logits.
 
         Args:
@@ -152,24 +135,15 @@ class Flamingo(PreTrainedModel):
         media = self.encode(input_ids, pixels, image_index, segment_ids)
         with self.state.reading(media):
             text_BTD = self.embed(input_ids)
-            if labels is not None:
-                loss, logits = next_token_loss(
-                    self.language_model,
-                    text_BTD,
-                    labels,
-                    attention_mask=attention_mask,
-                    position_ids=position_ids,
-                    num_items_in_batch=num_items_in_batch,
-                    return_logits=return_logits,
-                )
-                return FlamingoOutput(loss=loss, logits=logits)
-            output = self.language_model(
-                inputs_embeds=text_BTD,
+            return self.continue_text(
+                text_BTD,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                labels=labels,
+                num_items_in_batch=num_items_in_batch,
+                return_logits=return_logits,
                 logits_to_keep=logits_to_keep,
-                use_cache=False,
-                **given(attention_mask=attention_mask, position_ids=position_ids),
             )
-        return FlamingoOutput(logits=output.logits)
 
     @torch.no_grad()
     def generate(
@@ -284,7 +258,7 @@ class Flamingo(PreTrainedModel):
             if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
                 return None
             # a picture of zeros that no token reads: every rank runs the same modules, whatever its batch holds
-            latents_MLW = self.media_latents(self._no_picture(ids_BT.device))
+            latents_MLW = self.media_latents(self.no_picture(ids_BT.device))
             latents_BSLW = latents_MLW.expand(len(ids_BT), -1, -1)[:, None]
             media_segment_BS = ids_BT.new_full((len(ids_BT), 1), -1)
         else:
@@ -329,8 +303,8 @@ class Flamingo(PreTrainedModel):
             token=IMAGE,
             count=_one,
             size=self.vision_tower.size,
-            mean=_three(self.config.image_mean),
-            std=_three(self.config.image_std),
+            mean=three(self.config.image_mean),
+            std=three(self.config.image_std),
         )
 
     def freeze(self, parts: Sequence[str], train_embeddings: TrainEmbeddings = "none") -> None:
@@ -343,11 +317,7 @@ class Flamingo(PreTrainedModel):
         Raises:
             ConfigError: an unknown part, or `train_embeddings` of a language model that is trained.
         """
-        if isinstance(parts, str):
-            raise ConfigError(f"freeze: expected a list of parts, found the text {parts!r}")
-        for name in parts:
-            if name not in PARTS:
-                raise ConfigError(f"freeze: no part {name!r}; {nearest(name, PARTS)}")
+        check_parts(parts, PARTS)
         if train_embeddings != "none" and "language_model" not in parts:
             raise ConfigError(f"train_embeddings {train_embeddings!r}: the whole language model is trained already")
         self.frozen = tuple(name for name in PARTS if name in parts)
@@ -376,61 +346,12 @@ class Flamingo(PreTrainedModel):
             for module in modules:
                 module.train(mode and name not in self.frozen)
         if mode:
-            # gradients pass through frozen layers too, and checkpointing looks at each layer's own flag
-            for module in self.language_model.modules():
-                if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
-                    module.training = True
+            self.train_checkpointed_layers()
         return self
-
-    def enable_input_require_grads(self) -> None:
-        """As in transformers, but a frozen vision encoder stays out of the backward pass."""
-        self.language_model.enable_input_require_grads()
-        if any(parameter.requires_grad for parameter in self.vision_tower.parameters()):
-            self.vision_tower.encoder.enable_input_require_grads()
-
-    def disable_input_require_grads(self) -> None:
-        self.language_model.disable_input_require_grads()
-        self.vision_tower.encoder.disable_input_require_grads()
-
-    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As in transformers, under the names of `state_dict`: a Trainer resumes by these, without conversion."""
-        arguments.setdefault("save_original_format", False)
-        super().save_pretrained(save_directory, is_main_process, **arguments)
-        if is_main_process:
-            self.generation_config.save_pretrained(save_directory)
-
-    @property
-    def generation_config(self) -> GenerationConfig:
-        return self.language_model.generation_config
-
-    @generation_config.setter
-    def generation_config(self, config: GenerationConfig) -> None:
-        self.language_model.generation_config = config
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.language_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.language_model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.language_model.get_output_embeddings()
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        self.language_model.set_output_embeddings(new_embeddings)
-
-    def _no_picture(self, device: torch.device) -> Tensor:
-        tower = self.vision_tower
-        return torch.zeros(1, tower.encoder.config.num_channels, tower.size, tower.size, device=device)
 
 
 def _one(width: int, height: int) -> int:
     return 1
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return red, green, blue
 
 
 AutoConfig.register(MllmFlamingoConfig.model_type, MllmFlamingoConfig)

@@ -9,27 +9,25 @@ P tokens of a picture, D width of the language model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import ModelOutput
 
-from mllm.errors import ConfigError, ModelError, nearest
+from mllm.errors import ModelError
 from mllm.models.attention import branch_mask
-from mllm.models.loss import given, next_token_loss
+from mllm.models.composite import Composite, CompositeOutput, check_parts, three
 from mllm.models.selection import is_quantized
 from mllm.models.towers import vision_towers
 from mllm.registry import CONNECTORS
@@ -65,14 +63,7 @@ class MllmLlavaConfig(PreTrainedConfig):
     second_image_std: Sequence[float] = (0.5, 0.5, 0.5)
 
 
-@dataclass
-class LlavaOutput(ModelOutput):
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    """[B, T, V]"""
-
-
-class Llava(PreTrainedModel):
+class Llava(Composite):
     """`vision_encoders` and `language_model` are taken over where given, else built from the config.
 
     Raises:
@@ -81,14 +72,6 @@ class Llava(PreTrainedModel):
 
     config: MllmLlavaConfig
     config_class = MllmLlavaConfig
-    main_input_name = "input_ids"
-    input_modalities = ["image", "text"]  # noqa: RUF012, a class attribute of transformers
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
 
     def __init__(
         self,
@@ -134,7 +117,7 @@ class Llava(PreTrainedModel):
         num_items_in_batch: Tensor | int | None = None,
         return_logits: bool = False,
         logits_to_keep: int | Tensor = 0,
-    ) -> LlavaOutput:
+    ) -> CompositeOutput:
         """The loss where there are labels, else the logits.
 
         Args:
@@ -160,24 +143,15 @@ class Llava(PreTrainedModel):
                 raise ModelError(f"packing='shared' needs attn_implementation='sdpa', found {used!r}")
             attention_mask = branch_mask(segment_ids)
         text_BTD = self.embed(input_ids, pixels, image_index)
-        if labels is not None:
-            loss, logits = next_token_loss(
-                self.language_model,
-                text_BTD,
-                labels,
-                attention_mask=attention_mask,
-                position_ids=position_ids,
-                num_items_in_batch=num_items_in_batch,
-                return_logits=return_logits,
-            )
-            return LlavaOutput(loss=loss, logits=logits)
-        output = self.language_model(
-            inputs_embeds=text_BTD,
+        return self.continue_text(
+            text_BTD,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            labels=labels,
+            num_items_in_batch=num_items_in_batch,
+            return_logits=return_logits,
             logits_to_keep=logits_to_keep,
-            use_cache=False,
-            **given(attention_mask=attention_mask, position_ids=position_ids),
         )
-        return LlavaOutput(logits=output.logits)
 
     @torch.no_grad()
     def generate(
@@ -204,7 +178,7 @@ class Llava(PreTrainedModel):
             if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
                 return text_BTD
             # a picture of zeros without weight: every rank runs the same modules, whatever its batch holds
-            features_MPD = self.image_features(self._no_picture(ids_BT.device))
+            features_MPD = self.image_features(self.no_picture(ids_BT.device))
             return text_BTD + (0 * features_MPD).sum().to(text_BTD)
         features_MPD = self.image_features(pixels_MCHW)
         features_SPD = features_MPD if image_index_S is None else features_MPD[image_index_S]
@@ -221,8 +195,8 @@ class Llava(PreTrainedModel):
             token=IMAGE,
             count=partial(_constant, self.connector.tokens(self.vision_tower.tokens)),
             size=self.vision_tower.size,
-            mean=_three(self.config.image_mean),
-            std=_three(self.config.image_std),
+            mean=three(self.config.image_mean),
+            std=three(self.config.image_std),
         )
 
     def resize_pictures(self, image_size: int | Sequence[int]) -> None:
@@ -241,11 +215,7 @@ class Llava(PreTrainedModel):
         Raises:
             ConfigError: an unknown part.
         """
-        if isinstance(parts, str):
-            raise ConfigError(f"freeze: expected a list of parts, found the text {parts!r}")
-        for name in parts:
-            if name not in PARTS:
-                raise ConfigError(f"freeze: no part {name!r}; {nearest(name, PARTS)}")
+        check_parts(parts, PARTS)
         self.frozen = tuple(name for name in PARTS if name in parts)
         for name in PARTS:
             for parameter in self.get_submodule(name).parameters():
@@ -257,55 +227,9 @@ class Llava(PreTrainedModel):
         super().train(mode)
         for name in self.frozen:
             self.get_submodule(name).eval()
-        if mode and "language_model" in self.frozen:
-            # gradients still pass through it to the connector, and checkpointing looks at its layers' own flag
-            for module in self.language_model.modules():
-                if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
-                    module.training = True
+        if mode:
+            self.train_checkpointed_layers()
         return self
-
-    def enable_input_require_grads(self) -> None:
-        """As in transformers, but a frozen vision encoder stays out of the backward pass."""
-        self.language_model.enable_input_require_grads()
-        if any(parameter.requires_grad for parameter in self.vision_tower.parameters()):
-            for encoder in self.vision_tower.encoders:
-                encoder.enable_input_require_grads()
-
-    def disable_input_require_grads(self) -> None:
-        self.language_model.disable_input_require_grads()
-        for encoder in self.vision_tower.encoders:
-            encoder.disable_input_require_grads()
-
-    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As in transformers, under the names of `state_dict`: a Trainer resumes by these, without conversion."""
-        arguments.setdefault("save_original_format", False)
-        super().save_pretrained(save_directory, is_main_process, **arguments)
-        if is_main_process:
-            self.generation_config.save_pretrained(save_directory)
-
-    @property
-    def generation_config(self) -> GenerationConfig:
-        return self.language_model.generation_config
-
-    @generation_config.setter
-    def generation_config(self, config: GenerationConfig) -> None:
-        self.language_model.generation_config = config
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.language_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.language_model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.language_model.get_output_embeddings()
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        self.language_model.set_output_embeddings(new_embeddings)
-
-    def _no_picture(self, device: torch.device) -> Tensor:
-        tower = self.vision_tower
-        return torch.zeros(1, tower.channels, tower.size, tower.size, device=device)
 
 
 def _check_slots(slots_BT: Tensor, pictures: int, tokens: int) -> None:
@@ -319,11 +243,6 @@ def _check_slots(slots_BT: Tensor, pictures: int, tokens: int) -> None:
 
 def _constant(value: int, width: int, height: int) -> int:
     return value
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return red, green, blue
 
 
 AutoConfig.register(MllmLlavaConfig.model_type, MllmLlavaConfig)

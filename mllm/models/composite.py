@@ -1,0 +1,140 @@
+"""What LLaVA and Flamingo share: a transformers model of a vision tower, a causal language model, and parts between.
+
+Shape suffixes: B rows, T tokens, D width of the language model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput
+
+from mllm.errors import ConfigError, nearest
+from mllm.models.loss import given, next_token_loss
+
+
+@dataclass
+class CompositeOutput(ModelOutput):
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    """[B, T, V]"""
+
+
+class Composite(PreTrainedModel):
+    """A subclass sets `vision_tower` and `language_model`; generation and embeddings are the language model's."""
+
+    vision_tower: Any
+    language_model: Any
+
+    main_input_name = "input_ids"
+    input_modalities = ["image", "text"]  # noqa: RUF012, a class attribute of transformers
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def continue_text(
+        self,
+        text_BTD: Tensor,
+        *,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        labels: Tensor | None,
+        num_items_in_batch: Tensor | int | None,
+        return_logits: bool,
+        logits_to_keep: int | Tensor,
+    ) -> CompositeOutput:
+        """The language model over embeddings: the loss where there are labels, else the logits; see `forward`."""
+        if labels is not None:
+            loss, logits = next_token_loss(
+                self.language_model,
+                text_BTD,
+                labels,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                num_items_in_batch=num_items_in_batch,
+                return_logits=return_logits,
+            )
+            return CompositeOutput(loss=loss, logits=logits)
+        output = self.language_model(
+            inputs_embeds=text_BTD,
+            logits_to_keep=logits_to_keep,
+            use_cache=False,
+            **given(attention_mask=attention_mask, position_ids=position_ids),
+        )
+        return CompositeOutput(logits=output.logits)
+
+    def train_checkpointed_layers(self) -> None:
+        """Gradients pass through frozen layers too, and checkpointing looks at each layer's own flag."""
+        for module in self.language_model.modules():
+            if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
+                module.training = True
+
+    def enable_input_require_grads(self) -> None:
+        """As in transformers, but a frozen vision encoder stays out of the backward pass."""
+        self.language_model.enable_input_require_grads()
+        if any(parameter.requires_grad for parameter in self.vision_tower.parameters()):
+            for encoder in self.vision_tower.encoders:
+                encoder.enable_input_require_grads()
+
+    def disable_input_require_grads(self) -> None:
+        self.language_model.disable_input_require_grads()
+        for encoder in self.vision_tower.encoders:
+            encoder.disable_input_require_grads()
+
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As in transformers, under the names of `state_dict`: a Trainer resumes by these, without conversion."""
+        arguments.setdefault("save_original_format", False)
+        super().save_pretrained(save_directory, is_main_process, **arguments)
+        if is_main_process:
+            self.generation_config.save_pretrained(save_directory)
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        return self.language_model.generation_config
+
+    @generation_config.setter
+    def generation_config(self, config: GenerationConfig) -> None:
+        self.language_model.generation_config = config
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.language_model.set_output_embeddings(new_embeddings)
+
+    def no_picture(self, device: torch.device) -> Tensor:
+        """[1, C, H, W] of zeros: what a text-only batch runs through the vision tower, without weight."""
+        tower = self.vision_tower
+        return torch.zeros(1, tower.channels, tower.size, tower.size, device=device)
+
+
+def check_parts(parts: Sequence[str], known: Sequence[str]) -> None:
+    """
+    Raises:
+        ConfigError: `freeze` is no list, or names an unknown part.
+    """
+    if isinstance(parts, str):
+        raise ConfigError(f"freeze: expected a list of parts, found the text {parts!r}")
+    for name in parts:
+        if name not in known:
+            raise ConfigError(f"freeze: no part {name!r}; {nearest(name, known)}")
+
+
+def three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
