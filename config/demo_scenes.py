@@ -3,23 +3,19 @@
 # command   accelerate launch --config_file accelerate_config/cpu.yaml mllm/pipeline/finetune.py config/demo_scenes.py
 # hardware  two CPU cores, 2 GiB
 # score     acc@0.5 0.549 on 512 held-out scenes after 246 s (best constant box: 0.053)
-_base_ = ["_base_/model/llava_tiny.py", "catalogue/scenes.py"]
+_base_ = ["_base_/model/llava_tiny.py", "_base_/train/tiny.py", "catalogue/scenes.py"]
 
 training_args = dict(
     output_dir="outputs/demo_scenes",
-    do_train=True,
     do_eval=True,
     max_steps=5000,
     per_device_train_batch_size=6,  # scenes for each of two processes, with up to four questions each
-    per_device_eval_batch_size=64,
     learning_rate=1.2e-3,
     lr_scheduler_type="linear",
     warmup_steps=100,
     weight_decay=0.05,
     adam_beta2=0.98,
     logging_steps=100,
-    save_strategy="no",
-    use_cpu=True,
     seed=0,
 )
 data_args = dict(

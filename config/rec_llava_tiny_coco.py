@@ -3,22 +3,18 @@
 #
 # command   mllm train config/rec_llava_tiny_coco.py
 # hardware  two CPU cores
-_base_ = ["_base_/model/llava_tiny.py", "catalogue/coco_photos.py"]
+_base_ = ["_base_/model/llava_tiny.py", "_base_/train/tiny.py", "catalogue/coco_photos.py"]
 
 model_args = dict(vision_tower=dict(image_size=96, patch_size=16))
 training_args = dict(
     output_dir="outputs/rec_llava_tiny_coco",
-    do_train=True,
     do_predict=True,
     max_steps=400,
     per_device_train_batch_size=21,
     per_device_eval_batch_size=32,
-    learning_rate=1.5e-3,
     lr_scheduler_type="cosine",
     warmup_steps=20,
     logging_steps=50,
-    save_strategy="no",
-    use_cpu=True,
 )
 data_args = dict(
     train=_base_.REC_COCO_PHOTOS_TRAIN,

@@ -5,7 +5,7 @@
 # command   mllm train config/rec_llava_tiny_lora.py
 # hardware  two CPU cores
 # score     not measured yet
-_base_ = ["_base_/model/llava_tiny.py", "catalogue/scenes.py"]
+_base_ = ["_base_/model/llava_tiny.py", "_base_/train/tiny.py", "catalogue/scenes.py"]
 
 CROWDED = dict(type="Scenes", size=48, objects=[5, 8])
 model_args = dict(
@@ -22,17 +22,13 @@ model_args = dict(
 )
 training_args = dict(
     output_dir="outputs/rec_llava_tiny_lora",
-    do_train=True,
     do_eval=True,
     max_steps=500,
     per_device_train_batch_size=12,
-    per_device_eval_batch_size=64,
     learning_rate=2e-3,
     lr_scheduler_type="cosine",
     warmup_steps=20,
     logging_steps=50,
-    save_strategy="no",
-    use_cpu=True,
 )
 data_args = dict(
     train=dict(CROWDED, count=100000, seed=4, questions_per_scene=4),

@@ -3,20 +3,15 @@
 #
 # command   mllm train config/rec_openflamingo_tiny.py
 # hardware  two CPU cores, half a minute
-_base_ = ["_base_/model/openflamingo_tiny.py", "catalogue/scenes.py"]
+_base_ = ["_base_/model/openflamingo_tiny.py", "_base_/train/tiny.py", "catalogue/scenes.py"]
 
 training_args = dict(
     output_dir="outputs/rec_openflamingo_tiny",
-    do_train=True,
     do_eval=True,
     max_steps=60,
     per_device_train_batch_size=12,  # scenes
-    per_device_eval_batch_size=64,
-    learning_rate=1.5e-3,
     warmup_steps=10,
     logging_steps=10,
-    save_strategy="no",
-    use_cpu=True,
 )
 data_args = dict(
     train=_base_.SCENES_TRAIN,

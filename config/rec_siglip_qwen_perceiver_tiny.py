@@ -3,7 +3,7 @@
 #
 # command   mllm train config/rec_siglip_qwen_perceiver_tiny.py
 # hardware  one CPU core
-_base_ = ["_base_/model/llava_tiny.py", "catalogue/scenes.py"]
+_base_ = ["_base_/model/llava_tiny.py", "_base_/train/tiny.py", "catalogue/scenes.py"]
 
 model_args = dict(
     connector=dict(_delete_=True, type="perceiver", latents=16, depth=2, heads=3, head_width=32),
@@ -11,19 +11,14 @@ model_args = dict(
 )
 training_args = dict(
     output_dir="outputs/rec_siglip_qwen_perceiver_tiny",
-    do_train=True,
     do_eval=True,
     max_steps=1500,
     per_device_train_batch_size=24,
-    per_device_eval_batch_size=64,
-    learning_rate=1.5e-3,
     lr_scheduler_type="cosine",
     warmup_steps=100,
     weight_decay=0.05,
     adam_beta2=0.98,
     logging_steps=100,
-    save_strategy="no",
-    use_cpu=True,
     seed=0,
 )
 data_args = dict(

@@ -41,8 +41,7 @@ def run(cfg: Config, args: Seq2SeqTrainingArguments) -> dict[str, float]:
     _log_to(Path(args.output_dir), main=args.process_index == 0)
     set_seed(args.seed)
     built = build(cfg.to_dict(), args)
-    if built.trainer.is_world_process_zero():
-        dump(cfg, args, args.output_dir)
+    dump(cfg, args, args.output_dir)
     if args.do_train:
         built.trainer.train(resume_from_checkpoint=checkpoint)
         built.trainer.save_model()
