@@ -8,7 +8,7 @@ All are frozen; a stage returns a new one instead of changing its input.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
@@ -159,8 +159,8 @@ class Example:
     """int64 [T], -100 where unsupervised; None for a prompt that is to be continued."""
     images: tuple[ImageRef, ...]
     """The picture of each slot, in the order of the text."""
-    pixels: tuple[Tensor, ...]
-    """float32 [C, H, W] of each slot."""
+    pixels: tuple[Mapping[str, Tensor], ...]
+    """The model's arguments for the picture of each slot, see `View`."""
     cut_tokens: int = 0
     """Answer tokens that `max_length` cut off."""
 
@@ -174,8 +174,8 @@ class Batch(TypedDict, total=False):
     segment_ids: Tensor  # int64 [B, T], where examples share a row: 0 prefix, 1, 2, ... branches, -1 padding
     labels: Tensor  # int64 [B, T], absent in prompts
     cut_answers: Tensor  # bool [examples], whether `max_length` cut supervised tokens; absent in prompts
-    pixels: Tensor  # float32 [M, C, H, W], each distinct picture once; absent in text-only batches
-    image_index: Tensor  # int64 [S], row of `pixels` that fills each slot, slots in reading order
+    pixels: Tensor  # each distinct picture once, of a `SquareView` float32 [M, C, H, W]; absent in text-only batches
+    image_index: Tensor  # int64 [S], the picture that fills each slot, slots in reading order
     index: Tensor  # int64 [examples], as many as B unless examples share rows
 
 
@@ -192,23 +192,6 @@ class Prediction:
     failure: Failure | None = None
     """Why the boxes asked for could not be read; None when they could, or when none were asked for."""
     truth: Truth = Truth()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageSlots:
-    """What a model wants of pictures: made by the model, read by the processor."""
-
-    token: str
-    """The token that is repeated to hold a picture's place."""
-    count: Callable[[int, int], int]
-    """Tokens of a picture of `(width, height)` pixels as the model sees it."""
-    size: int
-    """Side of the square pixels that the vision tower takes."""
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    start: str = ""
-    """Token before the picture's, '' for none."""
-    end: str = ""
 
 
 def _kind(value: object) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ class Collator:
 
 def _add_pictures(batch: Batch, examples: Sequence[Example]) -> None:
     rows: dict[ImageRef, int] = {}
-    pixels: list[Tensor] = []
+    pixels: list[Mapping[str, Tensor]] = []
     slots: list[int] = []
     for example in examples:
         for ref, picture in zip(example.images, example.pixels, strict=True):
@@ -92,7 +92,8 @@ def _add_pictures(batch: Batch, examples: Sequence[Example]) -> None:
                 pixels.append(picture)
             slots.append(rows[ref])
     if pixels:
-        batch["pixels"] = torch.stack(pixels)
+        for name in pixels[0]:  # the model's own names for what its view made
+            cast("dict[str, Tensor]", batch)[name] = torch.cat([picture[name] for picture in pixels])
         batch["image_index"] = torch.tensor(slots)
 
 

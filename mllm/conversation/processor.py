@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.pixels import PixelTransform
 from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint
 from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
 from mllm.errors import DataError, ModelError
 from mllm.geometry import Placement
 from mllm.images import ImageRef
-from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Failure, ImageSlots, Item, Point, Prediction, Turn
+from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Failure, Item, Point, Prediction, Turn
+from mllm.views import View
 
 PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS})")
 
@@ -36,8 +37,7 @@ class Processor:
         tokenizer: PreTrainedTokenizerBase,
         template: Template,
         codec: RegionCodec,
-        transform: PixelTransform,
-        slots: ImageSlots,
+        view: View,
         max_length: int | None = None,
     ) -> None:
         if not tokenizer.is_fast:
@@ -45,21 +45,24 @@ class Processor:
         self.tokenizer = tokenizer
         self.template = template
         self.codec = codec
-        self.transform = transform
-        self.slots = slots
+        self.view = view
         self.max_length = max_length
-        self.image_token_id = self._token_id(slots.token)
-        self._opening_ids = [self._token_id(slots.start)] if slots.start else []
-        self._closing_ids = [self._token_id(slots.end)] if slots.end else []
+        self.image_token_id = self._token_id(view.token)
+        self._slots: dict[str, list[int]] = {}
         self.stop = template.end(tokenizer)
         """The text that ends an answer."""
 
-    def pictures(self, item: Item) -> dict[ImageRef, Tensor]:
-        """float32 [C, H, W] of each distinct picture, which is opened here."""
-        return {ref: self.transform(ref.open()) for ref in dict.fromkeys(item.images)}
+    def pictures(self, item: Item) -> dict[ImageRef, Mapping[str, Tensor]]:
+        """The model's arguments for each distinct picture, which is opened here."""
+        return {ref: self.view(ref.open()) for ref in dict.fromkeys(item.images)}
 
     def encode(
-        self, item: Item, index: int, *, answer: bool = True, pictures: Mapping[ImageRef, Tensor] | None = None
+        self,
+        item: Item,
+        index: int,
+        *,
+        answer: bool = True,
+        pictures: Mapping[ImageRef, Mapping[str, Tensor]] | None = None,
     ) -> Example:
         """Render, tokenize and place one item.
 
@@ -69,10 +72,10 @@ class Processor:
         Raises:
             DataError: a box lies wholly outside what the model sees, or `max_length` would cut a picture.
         """
-        placements = [self.transform.placement(ref.size) for ref in item.images]
+        placements = [self.view.placement(ref.size) for ref in item.images]
         turns = item.turns if answer else item.prompt
         said = [Said(turn.role, tuple(self._write(item, turn, placements))) for turn in turns]
-        pieces = self.template.render(said, self.tokenizer)
+        pieces = [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
         ids, labels = self._fill_slots(item, *tokenize(pieces, self.tokenizer))
         labels[0] = IGNORE  # nothing comes before it that could predict it
         cut = 0
@@ -105,7 +108,7 @@ class Processor:
         image = regions[0].image if regions else 0
         if not item.images:
             return Prediction(key=item.key, index=index, text=text, truth=truth)
-        placement = self.transform.placement(item.images[image].size)
+        placement = self.view.placement(item.images[image].size)
         readings = self.codec.read(text, self._frame_size(placement))
         boxes = tuple(self._box(box, placement, image) for reading in readings for box in reading.boxes)
         points = tuple(self._point(point, placement, image) for reading in readings for point in reading.points)
@@ -169,7 +172,7 @@ class Processor:
         return Point(x=x, y=y, image=image)
 
     def _fill_slots(self, item: Item, ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
-        """Repeat each picture's token as often as the model has features for it."""
+        """Put each picture's slot where its mark is."""
         filled_ids: list[int] = []
         filled_labels: list[int] = []
         refs = iter(item.images)
@@ -183,13 +186,21 @@ class Processor:
             ref = next(refs, None)
             if ref is None:
                 break
-            count = self.slots.count(*self.transform.placement(ref.size).canvas)
-            slot = [*self._opening_ids, *[self.image_token_id] * count, *self._closing_ids]
+            slot = self._slot(ref.size)
             filled_ids += slot
             filled_labels += [IGNORE] * len(slot)
         if slots != len(item.images):
             raise ModelError(f"{item.key}: the template renders {slots} {IMAGE} for {len(item.images)} picture(s)")
         return filled_ids, filled_labels
+
+    def _marked(self, piece: Piece) -> Piece:
+        return replace(piece, text=self.view.token) if piece.text == IMAGE and not piece.literal else piece
+
+    def _slot(self, size: tuple[int, int]) -> list[int]:
+        text = self.view.slot(size)
+        if text not in self._slots:
+            self._slots[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._slots[text]
 
     def _until_end(self, ids: Sequence[int]) -> list[int]:
         tokenizer: Any = self.tokenizer

@@ -133,8 +133,3 @@ def check_parts(parts: Sequence[str], known: Sequence[str]) -> None:
     for name in parts:
         if name not in known:
             raise ConfigError(f"freeze: no part {name!r}; {nearest(name, known)}")
-
-
-def three(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return red, green, blue

@@ -27,7 +27,8 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError, nearest
-from mllm.models.composite import Composite, CompositeOutput, check_parts, three
+from mllm.geometry import PlacementKind
+from mllm.models.composite import Composite, CompositeOutput, check_parts
 from mllm.models.cross_attention import (
     ATTEND,
     Media,
@@ -39,7 +40,8 @@ from mllm.models.cross_attention import (
 from mllm.models.new_rows import TrainEmbeddings, settle_embeddings
 from mllm.models.perceiver import PerceiverResampler
 from mllm.models.vision import VisionTower
-from mllm.types import IMAGE, ImageSlots
+from mllm.types import IMAGE
+from mllm.views import SquareView, View
 
 Part = Literal["vision_tower", "perceiver", "cross_attention", "language_model"]
 PARTS: tuple[Part, ...] = ("vision_tower", "perceiver", "cross_attention", "language_model")
@@ -297,14 +299,14 @@ class Flamingo(Composite):
             number_S = torch.zeros(len(features_SFPW), dtype=torch.long, device=features_SFPW.device)
         return self.perceiver(features_SFPW, number_S)
 
-    def image_slots(self) -> ImageSlots:
-        """What the processor needs to know of pictures."""
-        return ImageSlots(
-            token=IMAGE,
-            count=_one,
+    def picture_view(self, placement: PlacementKind | None = None) -> View:
+        """How pictures are taken, by default padded to a square."""
+        return SquareView(
             size=self.vision_tower.size,
-            mean=three(self.config.image_mean),
-            std=three(self.config.image_std),
+            mean=self.config.image_mean,
+            std=self.config.image_std,
+            tokens=1,
+            placement=placement or "pad",
         )
 
     def freeze(self, parts: Sequence[str], train_embeddings: TrainEmbeddings = "none") -> None:
@@ -348,10 +350,6 @@ class Flamingo(Composite):
         if mode:
             self.train_checkpointed_layers()
         return self
-
-
-def _one(width: int, height: int) -> int:
-    return 1
 
 
 AutoConfig.register(MllmFlamingoConfig.model_type, MllmFlamingoConfig)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -26,12 +25,14 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ModelError
+from mllm.geometry import PlacementKind
 from mllm.models.attention import branch_mask
-from mllm.models.composite import Composite, CompositeOutput, check_parts, three
+from mllm.models.composite import Composite, CompositeOutput, check_parts
 from mllm.models.selection import is_quantized
 from mllm.models.towers import vision_towers
 from mllm.registry import CONNECTORS
-from mllm.types import IMAGE, ImageSlots
+from mllm.types import IMAGE
+from mllm.views import SquareView, View
 
 Part = Literal["vision_tower", "connector", "language_model"]
 PARTS: tuple[Part, ...] = ("vision_tower", "connector", "language_model")
@@ -189,14 +190,14 @@ class Llava(Composite):
         """[M, P, D]"""
         return self.connector(self.vision_tower(pixels_MCHW))
 
-    def image_slots(self) -> ImageSlots:
-        """What the processor needs to know of pictures."""
-        return ImageSlots(
-            token=IMAGE,
-            count=partial(_constant, self.connector.tokens(self.vision_tower.tokens)),
+    def picture_view(self, placement: PlacementKind | None = None) -> View:
+        """How pictures are taken, by default padded to a square."""
+        return SquareView(
             size=self.vision_tower.size,
-            mean=three(self.config.image_mean),
-            std=three(self.config.image_std),
+            mean=self.config.image_mean,
+            std=self.config.image_std,
+            tokens=self.connector.tokens(self.vision_tower.tokens),
+            placement=placement or "pad",
         )
 
     def resize_pictures(self, image_size: int | Sequence[int]) -> None:
@@ -239,10 +240,6 @@ def _check_slots(slots_BT: Tensor, pictures: int, tokens: int) -> None:
             f"{found} {IMAGE} tokens in the text, but {pictures * tokens} features: "
             f"{pictures} slot(s) of {tokens} tokens each"
         )
-
-
-def _constant(value: int, width: int, height: int) -> int:
-    return value
 
 
 AutoConfig.register(MllmLlavaConfig.model_type, MllmLlavaConfig)

@@ -12,7 +12,6 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.pixels import PixelTransform
 from mllm.conversation.processor import Processor
 from mllm.conversation.region import RegionCodec
 from mllm.conversation.rendering import Piece, Said, Template
@@ -21,6 +20,7 @@ from mllm.errors import ConfigError, ModelError
 from mllm.models.adaptation import adapt, as_base, base_of, load_adapted, merge, table
 from mllm.models.adapters import Adapters, read_adapters
 from mllm.models.selection import embeddings
+from mllm.models.speech import speech_of
 from mllm.pipeline.encoded import Encoded, ItemDataset
 from mllm.pipeline.rates import Rates
 from mllm.pipeline.trainer import TestSet, Trainer
@@ -91,9 +91,10 @@ def _collator(processor: Processor, data: Section) -> Collator:
 def build_model(model_args: Section, data: Section, train: ItemDataset | None) -> tuple[Processor, Any]:
     """The processor and the model; `train` is read only where a tokenizer is to be trained on it."""
     args = {name: value for name, value in model_args.items() if name not in RATES}
-    codec: RegionCodec = REGIONS.make(args.pop("codec", "shikra"))
-    template: Template = TEMPLATES.make(args.pop("template", "vicuna_v1"))
-    placement = args.pop("placement", "pad")
+    speech = speech_of(args)
+    codec: RegionCodec = REGIONS.make(args.pop("codec", speech.codec))
+    template: Template = TEMPLATES.make(args.pop("template", speech.template))
+    placement = args.pop("placement", None)
     adapters = args.pop("adapters", None)
     adapters = None if adapters is None else read_adapters(adapters)
     folder = args.get("model_name_or_path")
@@ -104,19 +105,16 @@ def build_model(model_args: Section, data: Section, train: ItemDataset | None) -
             logger.info("%s brings its own %s", folder, ", ".join(replaced))
     else:
         tokenizer = _tokenizer(args.pop("tokenizer", None), args, template, train)
-    new = [token for token in (*template.tokens, IMAGE, *codec.tokens) if token not in tokenizer.get_vocab()]
+    new = [token for token in (*template.tokens, *speech.tokens, *codec.tokens) if token not in tokenizer.get_vocab()]
     tokenizer.add_tokens(new, special_tokens=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token != IMAGE])
-    slots = model.image_slots()
-    transform = PixelTransform(size=slots.size, mean=slots.mean, std=slots.std, placement=placement)
+    model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token not in speech.tokens])
     processor = Processor(
         tokenizer=tokenizer,
         template=template,
         codec=codec,
-        transform=transform,
-        slots=slots,
+        view=model.picture_view(placement),
         max_length=data.get("max_length"),
     )
     return processor, model

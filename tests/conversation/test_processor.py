@@ -10,12 +10,12 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.pixels import PixelTransform
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import DataError, ModelError
 from mllm.registry import REGIONS, TEMPLATES
-from mllm.types import ImageSlots, Item
+from mllm.types import Item
+from mllm.views import SquareView
 from tests.conftest import make_tokenizer
 
 SIDE, TOKENS = 28, 4
@@ -26,14 +26,13 @@ def make_processor(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Proces
     template = TEMPLATES.make(changes.pop("template", "vicuna_v1"))
     placement = changes.pop("placement", "pad")
     mean = std = (0.5, 0.5, 0.5)
-    slots = ImageSlots(token="<image>", count=lambda width, height: TOKENS, size=SIDE, mean=mean, std=std)
+    view = SquareView(size=SIDE, mean=mean, std=std, tokens=TOKENS, placement=placement)
     tokenizer.add_tokens([*template.tokens, *codec.tokens], special_tokens=True)
     return Processor(
         tokenizer=tokenizer,
         template=template,
         codec=codec,
-        transform=PixelTransform(size=SIDE, mean=mean, std=std, placement=placement),
-        slots=changes.pop("slots", slots),
+        view=changes.pop("view", view),
         **changes,
     )
 
@@ -71,23 +70,23 @@ def test_a_picture_holds_as_many_tokens_as_the_model_has_features(processor: Pro
     example = processor.encode(item, 3)
     assert (example.input_ids == processor.image_token_id).sum() == TOKENS
     assert example.index == 3
-    assert [picture.shape for picture in example.pixels] == [(3, SIDE, SIDE)]
+    assert [picture["pixels"].shape for picture in example.pixels] == [(1, 3, SIDE, SIDE)]
 
 
-def test_pictures_may_stand_between_start_and_end_tokens(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
-    tokenizer.add_tokens(["<im_start>", "<im_end>"], special_tokens=True)
-    slots = ImageSlots(
-        token="<image>",
-        count=lambda width, height: 2,
-        size=SIDE,
-        mean=(0.5,) * 3,
-        std=(0.5,) * 3,
-        start="<im_start>",
-        end="<im_end>",
-    )
-    example = make_processor(tokenizer, slots=slots).encode(item, 0)
-    text = tokenizer.decode(example.input_ids)
-    assert "<im_start><image><image><im_end>" in text.replace(" ", "")
+class Framed(SquareView):
+    token = "<patch>"
+
+    def slot(self, size: tuple[int, int]) -> str:
+        return f"<im_start>{self.token * (size[0] // 20)}<im_end>"
+
+
+def test_a_view_says_what_holds_the_place_of_a_picture(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
+    tokenizer.add_tokens(["<im_start>", "<patch>", "<im_end>"], special_tokens=True)
+    view = Framed(size=SIDE, mean=(0.5,) * 3, std=(0.5,) * 3, tokens=1)
+    example = make_processor(tokenizer, view=view).encode(item, 0)
+    text = tokenizer.decode(example.input_ids).replace(" ", "")
+    assert "<im_start><patch><patch><im_end>" in text
+    assert "<image>" not in text
 
 
 def test_a_prompt_is_the_beginning_of_its_training_row(processor: Processor, item: Item) -> None:

@@ -339,8 +339,8 @@ def test_a_copy_is_its_own_model():
 
 
 def test_describes_its_slots():
-    slots = pickle.loads(pickle.dumps(make().image_slots()))  # noqa: S301, data loading workers receive it
-    assert (slots.token, slots.size, slots.count(SIDE, SIDE)) == ("<image>", SIDE, 1)
+    view = pickle.loads(pickle.dumps(make().picture_view()))  # noqa: S301, data loading workers receive it
+    assert (view.token, view.size, view.slot((40, 30))) == ("<image>", SIDE, "<image>")
 
 
 def test_half_precision_and_units_of_sharding():

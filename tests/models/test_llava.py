@@ -214,17 +214,17 @@ def test_special_tokens_of_generation_come_from_the_tokenizer():
 @pytest.mark.parametrize("keep_cls", [False, True])
 def test_describes_its_slots(vision, keep_cls):
     model = make(vision=vision, keep_cls=keep_cls)
-    slots = pickle.loads(pickle.dumps(model.image_slots()))  # noqa: S301, data loading workers receive it
+    view = pickle.loads(pickle.dumps(model.picture_view()))  # noqa: S301, data loading workers receive it
     prefix = {"clip": 1, "siglip": 0, "dinov2": 1, "dinov2_with_registers": 5}[vision]
-    assert (slots.token, slots.size) == (IMAGE, SIDE)
-    assert slots.count(SIDE, SIDE) == PATCHES + prefix * keep_cls
-    assert slots.count(SIDE, SIDE) == model.image_features(torch.randn(1, 3, SIDE, SIDE)).shape[1]
+    assert (view.token, view.size) == (IMAGE, SIDE)
+    assert view.slot((40, 30)) == IMAGE * (PATCHES + prefix * keep_cls)
+    assert view.tokens == model.image_features(torch.randn(1, 3, SIDE, SIDE)).shape[1]
 
 
 def test_pixel_statistics_are_those_of_the_family():
-    assert make("clip").image_slots().mean == tuple(OPENAI_CLIP_MEAN)
-    assert make("siglip").image_slots().std == (0.5, 0.5, 0.5)
-    assert make("dinov2").image_slots().std == tuple(IMAGENET_DEFAULT_STD)
+    assert make("clip").picture_view().mean == tuple(OPENAI_CLIP_MEAN)
+    assert make("siglip").picture_view().std == (0.5, 0.5, 0.5)
+    assert make("dinov2").picture_view().std == tuple(IMAGENET_DEFAULT_STD)
 
 
 @pytest.mark.parametrize("text", ["llama", "gpt_neox", "mpt"])

@@ -9,7 +9,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-from mllm.conversation.pixels import PixelTransform
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, ModelError
 from mllm.models.flamingo_builder import compose
@@ -123,7 +122,7 @@ def test_its_folder_round_trip(tmp_path, text):
     assert trainable(loaded) == trainable(model)
     batch = make_batch(model, frames=2)
     torch.testing.assert_close(loaded(**batch).loss, model(**batch).loss, rtol=0, atol=0)
-    assert loaded.image_slots().mean == model.image_slots().mean
+    assert loaded.picture_view().mean == model.picture_view().mean
 
 
 def test_its_folder_in_shards(tmp_path):
@@ -173,13 +172,11 @@ def test_in_context_examples_and_labels():
     """Every turn has its own picture; supervised is what follows `<answer>` through `<|endofchunk|>`, and the end."""
     model = make(kind="otter")
     words = tokenizer()
-    slots = model.image_slots()
     processor = Processor(
         tokenizer=words,
         template=TEMPLATES.make("otter"),
         codec=REGIONS.make("shikra"),
-        transform=PixelTransform(size=slots.size, mean=slots.mean, std=slots.std, placement="pad"),
-        slots=slots,
+        view=model.picture_view(),
     )
     item = Item.from_dict(
         {
@@ -202,7 +199,11 @@ def test_in_context_examples_and_labels():
         expected.append(token if inside or token == vocab["</s>"] else -100)
         inside = token == answer or (inside and token != end)
     assert example.labels.tolist() == expected
-    loss = model(example.input_ids[None], pixels=torch.stack(example.pixels), labels=example.labels[None]).loss
+    loss = model(
+        example.input_ids[None],
+        pixels=torch.cat([each["pixels"] for each in example.pixels]),
+        labels=example.labels[None],
+    ).loss
     assert loss.isfinite()
 
 

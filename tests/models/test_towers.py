@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, OPENAI_CLIP_MEAN
 
-from mllm.conversation.pixels import PixelTransform
 from mllm.errors import ConfigError
 from mllm.models.checkpoints import load_llava
 from mllm.models.llava import Llava
+from mllm.views import SquareView
 from tests.models.tiny import PATCHES, SIDE, VISION, gradients, make, make_batch, without_pictures
 
 CLIP, DINO, SIGLIP = (VISION[name] for name in ("clip", "dinov2", "siglip"))
@@ -17,13 +17,13 @@ LARGE = {**DINO, "image_size": 16, "patch_size": 8}
 
 def pixels(model: Llava, picture: Image.Image, number: int | None = None) -> torch.Tensor:
     """The picture as the processor gives it to the model, or as tower `number` alone would get it."""
-    config, slots = model.config, model.image_slots()
-    mean, std, size = slots.mean, slots.std, slots.size
+    config, view = model.config, model.picture_view()
+    mean, std, size = view.mean, view.std, view.size
     if number is not None:
         size = model.vision_tower.towers[number].size
         if number == 1:
             mean, std = config.second_image_mean, config.second_image_std
-    return PixelTransform(size=size, mean=mean, std=std, placement="squash")(picture)[None]
+    return SquareView(size=size, mean=mean, std=std, tokens=1, placement="squash")(picture)["pixels"]
 
 
 def photo(side: int) -> Image.Image:
@@ -38,14 +38,14 @@ def test_features_stand_side_by_side():
     expected = torch.cat([first(pixels(model, picture, 0)), second(pixels(model, picture, 1))], -1)
     torch.testing.assert_close(model.vision_tower(pixels(model, picture)), expected, rtol=1e-5, atol=1e-5)
     assert (model.vision_tower.width, model.vision_tower.tokens) == (48, PATCHES)
-    assert model.image_slots().mean == tuple(OPENAI_CLIP_MEAN)
+    assert model.picture_view().mean == tuple(OPENAI_CLIP_MEAN)
     assert model.config.second_image_mean == IMAGENET_DEFAULT_MEAN
 
 
 @pytest.mark.parametrize("towers", [[CLIP, LARGE], [LARGE, CLIP]], ids=["small first", "large first"])
 def test_each_at_its_own_size(towers):
     model = make(vision_tower=towers)
-    assert model.image_slots().size == 16
+    assert model.picture_view().size == 16
     seen = []
     for tower in model.vision_tower.towers:
         tower.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

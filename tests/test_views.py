@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from mllm.conversation.pixels import PixelTransform
+from mllm.views import SquareView
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -17,14 +17,14 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 def test_crop_is_clips_preprocessing(size: tuple[int, int]) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
     theirs = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
-    ours = PixelTransform(size=28, mean=MEAN, std=STD, placement="crop")(image)
+    ours = SquareView(tokens=4, size=28, mean=MEAN, std=STD, placement="crop")(image)["pixels"][0]
     expected = torch.as_tensor(np.asarray(theirs(image)["pixel_values"][0]))
     assert torch.allclose(ours, expected, atol=1e-5)
 
 
 def test_pad_is_llavas_square_in_the_mean_colour() -> None:
     image = Image.new("RGB", (40, 20), (255, 0, 0))
-    seen = PixelTransform(size=40, mean=MEAN, std=STD).arrange(image)
+    seen = SquareView(tokens=4, size=40, mean=MEAN, std=STD).arrange(image)
     assert seen.getpixel((20, 20)) == (255, 0, 0)
     assert seen.getpixel((20, 2)) == (122, 116, 104)
 
@@ -34,9 +34,9 @@ def test_pad_is_llavas_square_in_the_mean_colour() -> None:
 def test_pixels_lie_where_the_placement_says(kind: str, size: tuple[int, int]) -> None:
     image = Image.new("RGB", size)
     image.paste((255, 255, 255), (40, 30, 56, 46))
-    transform = PixelTransform(size=32, mean=(0, 0, 0), std=(1, 1, 1), placement=kind)  # type: ignore[arg-type]
-    rows, columns = np.nonzero(np.asarray(transform.arrange(image))[:, :, 0] > 127)
-    placement = transform.placement(size)
+    view = SquareView(tokens=4, size=32, mean=(0, 0, 0), std=(1, 1, 1), placement=kind)  # type: ignore[arg-type]
+    rows, columns = np.nonzero(np.asarray(view.arrange(image))[:, :, 0] > 127)
+    placement = view.placement(size)
     x1, y1 = placement.forward(40, 30)
     x2, y2 = placement.forward(56, 46)
     assert (columns.min(), rows.min()) == pytest.approx((x1, y1), abs=1)
