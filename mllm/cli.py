@@ -6,14 +6,15 @@ import sys
 from collections.abc import Sequence
 
 from mllm.models.checkpoints import export_transformers_llava, load_llava
-from mllm.pipeline import finetune
+from mllm.pipeline import finetune, session
 from mllm.pipeline.builder import load_tokenizer, merged
 
 USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
 
   train    train as the config says, then evaluate and predict where it sets do_eval / do_predict
   eval     loss and scores on data_args.validation
-  predict  answers and scores on data_args.test and data_args.multitest
+  predict  answers and scores on data_args.test and data_args.multitest; or one answer:
+           mllm predict --model DIR --image FILE --prompt TEXT
   export   mllm export MODEL_DIR OUT_DIR: write a trained LLaVA in transformers' own layout
   merge    mllm merge ADAPTER_DIR OUT_DIR: add trained adapters to their base, and write the whole model
 
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE)
         return 0 if arguments else 2
     command, *rest = arguments
+    if command == "predict" and any(word.partition("=")[0] == "--model" for word in rest):
+        return finetune.reported(lambda: session.main(rest))
     if command in FLAGS:
         return finetune.main([*rest, *FLAGS[command]])
     if command == "export" and len(rest) == 2:

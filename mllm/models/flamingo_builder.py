@@ -27,6 +27,7 @@ from mllm.models.parts import (
     vision_encoder,
 )
 from mllm.models.perceiver import PerceiverResampler
+from mllm.models.speech import Speech, speaks
 from mllm.registry import MODELS
 from mllm.types import IMAGE
 
@@ -35,6 +36,7 @@ NAMED_TOKENS = (IMAGE, "<|endofchunk|>", "<answer>")
 
 
 @MODELS.register_module("openflamingo")
+@speaks(lambda model_args: Speech(template="completion"))
 def openflamingo(
     *,
     tokenizer: PreTrainedTokenizerBase,

@@ -23,6 +23,7 @@ from mllm.models.flamingo_builder import compose, from_parts, load_flamingo, ref
 from mllm.models.flamingo_checkpoints import load_reference, reference_state, to_our_names
 from mllm.models.new_rows import TrainEmbeddings
 from mllm.models.parts import Spec, image_statistics, local_folder, torch_dtype
+from mllm.models.speech import Speech, speaks
 from mllm.registry import MODELS
 
 MODEL_TYPES = ("otter", "flamingo")
@@ -34,6 +35,7 @@ THEIR_NAMES = (
 
 
 @MODELS.register_module("otter")
+@speaks(lambda model_args: Speech(template="otter"))
 def otter(
     *,
     tokenizer: PreTrainedTokenizerBase,

@@ -1,15 +1,25 @@
-"""How a kind of model is spoken to where the config does not say: known before the model is built, since the
-vocabulary grows by it."""
+"""How a model is spoken to: its region codec, template and placement of pictures.
+
+Known before a model is built, since the vocabulary grows by it, and kept beside its weights, since a model answers
+in the coordinates that it was trained with.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
+from mllm.errors import ModelError
+from mllm.geometry import PlacementKind
 from mllm.registry import MODELS
 from mllm.types import IMAGE
 
+FILE = "mllm_speech.json"
+"""In the folder of a trained model."""
+Component = str | Mapping[str, Any]
 Build = TypeVar("Build", bound=Callable[..., Any])
 Rule = Callable[[Mapping[str, Any]], "Speech"]
 """model_args, without `type`, -> Speech."""
@@ -17,10 +27,11 @@ Rule = Callable[[Mapping[str, Any]], "Speech"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speech:
-    """Names of the region codec and the template, and the tokens that mark pictures in the text."""
+    """Codec and template as in a config; `placement` None: the model's own; `tokens` mark pictures in the text."""
 
-    codec: str = "shikra"
-    template: str = "vicuna_v1"
+    codec: Component = "shikra"
+    template: Component = "vicuna_v1"
+    placement: PlacementKind | None = None
     tokens: tuple[str, ...] = (IMAGE,)
 
 
@@ -36,10 +47,51 @@ def speaks(rule: Rule) -> Callable[[Build], Build]:
 
 
 def speech_of(model_args: Mapping[str, Any]) -> Speech:
-    """
+    """What holds where the config says nothing: what the model's folder says, else its type.
+
     Raises:
         ConfigError: an unknown `type` of model.
+        ModelError: the folder's file cannot be read.
     """
     build = MODELS.find(model_args.get("type"))
     rule: Rule | None = getattr(build, "speech", None)
-    return rule({name: value for name, value in model_args.items() if name != "type"}) if rule else Speech()
+    speech = rule({name: value for name, value in model_args.items() if name != "type"}) if rule else Speech()
+    stored = stored_speech(model_args.get("model_name_or_path"))
+    return replace(speech, **{name: stored[name] for name in ("codec", "template", "placement") if name in stored})
+
+
+def save_speech(folder: str | Path, kind: str, speech: Speech) -> None:
+    """`kind`: the `type` of model_args."""
+    said = {"type": kind, "codec": speech.codec, "template": speech.template, "placement": speech.placement}
+    (Path(folder) / FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
+def kind_of(folder: str | Path) -> str:
+    """The `type` of the model that a folder holds.
+
+    Raises:
+        ModelError: no folder of a trained model.
+    """
+    kind = stored_speech(folder).get("type")
+    if kind is None:
+        raise ModelError(f"{folder}: no {FILE} says which type of model this is; name the type")
+    return str(kind)
+
+
+def stored_speech(folder: str | Path | None) -> dict[str, Any]:
+    """What `save_speech` wrote; nothing for any other folder.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    path = Path(folder or "") / FILE
+    if not folder or not path.is_file():
+        return {}
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: expected JSON: {error}") from error
+    known = {"type", "codec", "template", "placement"}
+    if not isinstance(said, dict) or set(said) - known:
+        raise ModelError(f"{path}: expected an object with {', '.join(sorted(known))}, found {said}")
+    return said

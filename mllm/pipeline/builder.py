@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mllm.errors import ConfigError, ModelError
 from mllm.models.adaptation import adapt, as_base, base_of, load_adapted, merge, table
 from mllm.models.adapters import Adapters, read_adapters
 from mllm.models.selection import embeddings
-from mllm.models.speech import speech_of
+from mllm.models.speech import Speech, speech_of, stored_speech
 from mllm.pipeline.encoded import Encoded, ItemDataset
 from mllm.pipeline.rates import Rates
 from mllm.pipeline.trainer import TestSet, Trainer
@@ -36,6 +36,8 @@ PARTS = (
     *("cross_attn_every_n_layers", "perceiver", "max_num_frames", "vision_ln_post", "attend"),
 )
 """Keys of model_args that a checkpoint folder (`model_name_or_path`) answers itself."""
+SPEECH = ("codec", "template", "placement")
+"""Keys of model_args that say how the model is spoken to."""
 RATES = tuple(Rates.__dataclass_fields__)
 """Keys of model_args that the optimizer takes."""
 TOKENIZER_SAMPLE = 4096
@@ -71,6 +73,8 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
         validation=validation,
         about=_about(cfg),
         rates=rates,
+        kind=model_args["type"],
+        speech=chosen_speech(model_args),
     )
     return Run(trainer=trainer, tests=tests)
 
@@ -91,10 +95,14 @@ def _collator(processor: Processor, data: Section) -> Collator:
 def build_model(model_args: Section, data: Section, train: ItemDataset | None) -> tuple[Processor, Any]:
     """The processor and the model; `train` is read only where a tokenizer is to be trained on it."""
     args = {name: value for name, value in model_args.items() if name not in RATES}
-    speech = speech_of(args)
-    codec: RegionCodec = REGIONS.make(args.pop("codec", speech.codec))
-    template: Template = TEMPLATES.make(args.pop("template", speech.template))
-    placement = args.pop("placement", None)
+    speech = chosen_speech(args)
+    trained = stored_speech(args.get("model_name_or_path"))
+    for name in SPEECH:
+        asked = args.pop(name, None)
+        if asked is not None and trained.get(name, asked) != asked:
+            logger.warning("the model was trained with %s %s; this run uses %s", name, trained[name], asked)
+    codec: RegionCodec = REGIONS.make(speech.codec)
+    template: Template = TEMPLATES.make(speech.template)
     adapters = args.pop("adapters", None)
     adapters = None if adapters is None else read_adapters(adapters)
     folder = args.get("model_name_or_path")
@@ -114,10 +122,16 @@ def build_model(model_args: Section, data: Section, train: ItemDataset | None) -
         tokenizer=tokenizer,
         template=template,
         codec=codec,
-        view=model.picture_view(placement),
+        view=model.picture_view(speech.placement),
         max_length=data.get("max_length"),
     )
     return processor, model
+
+
+def chosen_speech(model_args: Section) -> Speech:
+    """What the config says, over what the model's folder says, over what its type says."""
+    asked = {name: model_args[name] for name in SPEECH if model_args.get(name) is not None}
+    return replace(speech_of(model_args), **asked)
 
 
 def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_tokens: list[str]) -> Any:

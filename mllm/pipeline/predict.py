@@ -61,7 +61,7 @@ def predict(
     """
     plan = shares(len(items), loader.batch_size, accelerator.num_processes, accelerator.process_index)
     encoded = Encoded(items, processor, training=False, answer=False)
-    arguments = {**_stopping(processor), **_in_step(accelerator), **generation}
+    arguments = {**stopping(processor), **_in_step(accelerator), **generation}
     done = 0
     with tqdm(total=len(items), desc=description, disable=not accelerator.is_main_process, unit="item") as bar:
         for (indices, counts), batch in zip(plan, _batches(encoded, plan, loader), strict=True):
@@ -116,7 +116,7 @@ def _batches(encoded: Encoded, plan: Sequence[tuple[list[int], bool]], loader: L
     )
 
 
-def _stopping(processor: Processor) -> dict[str, Any]:
+def stopping(processor: Processor) -> dict[str, Any]:
     """Generation arguments that end an answer where the template does."""
     tokenizer: Any = processor.tokenizer
     ends = [tokenizer.eos_token_id]

@@ -22,6 +22,7 @@ from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError
 from mllm.metrics.base import Metric
 from mllm.models.adaptation import adaptation_of, load_adapted, save_adapted
+from mllm.models.speech import Speech, save_speech
 from mllm.pipeline.encoded import Encoded, EpochShuffle, ItemDataset
 from mllm.pipeline.plots import plot_losses
 from mllm.pipeline.predict import Loader, mean_loss, predict
@@ -44,7 +45,7 @@ class TestSet:
 class Trainer(Seq2SeqTrainer):
     """Trains on an `Encoded` dataset; evaluates `TestSet`s by generation, each item once on however many processes.
 
-    `about` says in a line what is evaluated, for the reports.
+    `about` says in a line what is evaluated, for the reports; `kind` and `speech` are saved with the model.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class Trainer(Seq2SeqTrainer):
         validation: TestSet | None,
         about: str = "",
         rates: Rates | None = None,
+        kind: str,
+        speech: Speech,
     ) -> None:
         if args.label_smoothing_factor:
             raise ConfigError("label_smoothing_factor: not supported, the loss is taken on labelled positions only")
@@ -72,6 +75,8 @@ class Trainer(Seq2SeqTrainer):
         self.folder = Path(args.output_dir or ".")
         self.about = about
         self.rates = rates or Rates()
+        self.kind = kind
+        self.speech = speech
         self.generates = args.predict_with_generate
         self.processor = processor
         self.collator = collator
@@ -193,6 +198,8 @@ class Trainer(Seq2SeqTrainer):
             save_adapted(self.model, folder, state_dict)
             self.processor.tokenizer.save_pretrained(folder)
             torch.save(self.args, Path(folder) / "training_args.bin")
+        if self.args.should_save:
+            save_speech(str(output_dir or self.args.output_dir), self.kind, self.speech)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if adaptation_of(self.model) is None or self.is_fsdp_enabled:  # sharded checkpoints hold all weights

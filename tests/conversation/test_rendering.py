@@ -31,6 +31,7 @@ GOLDEN = {
         "detailed, and polite answers to the human's questions.\n\n### Human: <image>\nWhere is it?\n### Assistant:"
         "« At [0.1,0.2]\n###» Human: And {now}?\n### Assistant:« Gone\n###»"
     ),
+    "completion": "<image>\nWhere is it?«At [0.1,0.2]</s>»And {now}?«Gone</s>»",
     "plain": "<image>«At [0.1,0.2]\n»«Gone\n»",
     "otter": (
         "<image>User:Where is it? GPT:<answer>«At [0.1,0.2]<|endofchunk|>»"

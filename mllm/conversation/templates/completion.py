@@ -1,0 +1,26 @@
+"""`{question}{answer}</s>`: the words as they are, for models that continue a text, and zero-shot prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from mllm.conversation.rendering import Piece, Said, answer, opening
+from mllm.registry import TEMPLATES
+
+
+@TEMPLATES.register_module("completion")
+class Completion:
+    """Nothing is put between the turns: spaces and line breaks are those of the items."""
+
+    tokens: tuple[str, ...] = ()
+
+    def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        return str(tokenizer.eos_token)
+
+    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+        pieces = opening(tokenizer)
+        for turn in turns:
+            pieces += turn.pieces if turn.role == "human" else answer(turn, end=self.end(tokenizer))
+        return pieces

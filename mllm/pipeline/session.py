@@ -1,0 +1,148 @@
+"""One loaded model that answers questions: what `mllm predict --model` and notebooks use."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from mllm.conversation.collator import Collator
+from mllm.conversation.processor import Processor
+from mllm.errors import ConfigError, DataError
+from mllm.models.adaptation import base_of
+from mllm.models.speech import kind_of
+from mllm.pipeline.builder import build_model
+from mllm.pipeline.drawing import draw
+from mllm.pipeline.encoded import to_device
+from mllm.pipeline.predict import stopping
+from mllm.types import BOXES, IMAGE, Item, Prediction
+
+Picture = str | Path | Image.Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A model on its device, and the processor that speaks for it."""
+
+    model: Any
+    processor: Processor
+    device: torch.device
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str | None = None, **model_args: Any) -> Session:
+        """The model in a local folder: one that this toolkit trained, or any that `model_name_or_path` takes.
+
+        Args:
+            device: as in torch; None: a GPU where there is one.
+            model_args: as in a config (`type`, `codec`, `template`, `dtype`, ...), where the folder does not say them
+                or should not be followed.
+
+        Raises:
+            ModelError: no such folder, or it does not say of which type the model is.
+        """
+        folder = str(folder)
+        given = {name: value for name, value in model_args.items() if value is not None}
+        if "type" not in given:
+            stored = base_of(folder)
+            given["type"] = stored[0]["type"] if stored else kind_of(folder)
+        processor, model = build_model({**given, "model_name_or_path": folder}, {}, None)
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return cls(model=model.to(where).eval(), processor=processor, device=where)
+
+    def ask(
+        self,
+        question: str,
+        images: Sequence[Picture] = (),
+        *,
+        boxes: Sequence[Sequence[float]] = (),
+        generation: Mapping[str, Any] | None = None,
+    ) -> Prediction:
+        """The answer to one question, with every box and point of it in pixels of the original picture.
+
+        Args:
+            question: `<image>` stands for the next picture (they come first where it has none), `<boxes>` for the next
+                box, x1, y1, x2, y2 in pixels of the first picture.
+            generation: arguments of `generate`; by default greedy, at most 64 new tokens.
+
+        Raises:
+            DataError: not as many pictures or boxes as placeholders, or a picture that cannot be read.
+        """
+        if images and IMAGE not in question:
+            question = IMAGE * len(images) + "\n" + question
+        turn = {"from": "human", "value": question, "boxes_seq": [[n] for n in range(question.count(BOXES))]}
+        if len(turn["boxes_seq"]) != len(boxes):
+            raise DataError(f"question: {len(turn['boxes_seq'])} {BOXES} in the text, {len(boxes)} box(es) given")
+        record = {"images": list(images), "target": {"boxes": [list(box) for box in boxes]}, "conversations": [turn]}
+        item = Item.from_dict(record, key="question")
+        pad: Any = self.processor.tokenizer.pad_token_id
+        batch = to_device(dict(Collator(pad_token_id=pad)([self.processor.encode(item, 0, answer=False)])), self.device)
+        del batch["index"]
+        arguments = {"max_new_tokens": 64, "do_sample": False, **stopping(self.processor), **(generation or {})}
+        with torch.no_grad():
+            ids = self.model.generate(**batch, **arguments)
+        return self.processor.decode(ids[0].tolist(), item, 0)
+
+
+def main(argv: Sequence[str]) -> None:
+    """`mllm predict --model DIR --image FILE --prompt TEXT`.
+
+    Raises:
+        MllmError: what a user can mend.
+    """
+    given = _parser().parse_args(argv)
+    if given.draw and not given.image:
+        raise ConfigError("--draw needs an --image to draw on")
+    session = Session.load(
+        given.model,
+        device=given.device,
+        type=given.type,
+        codec=given.codec,
+        template=given.template,
+        placement=given.placement,
+        dtype=given.dtype,
+    )
+    generation = {"max_new_tokens": given.max_new_tokens, "num_beams": given.num_beams}
+    answer = session.ask(given.prompt, given.image, boxes=given.box, generation=generation)
+    print(answer.text)
+    for box in answer.boxes:
+        print("box  ", *(f"{value:.1f}" for value in box.xyxy))
+    for point in answer.points:
+        print("point", *(f"{value:.1f}" for value in point.xy))
+    if given.draw:
+        with Image.open(given.image[0]) as picture:
+            draw(picture, (*answer.boxes, *answer.points)).save(given.draw)
+        print(given.draw)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mllm predict --model", description="Ask a model one question, with or without pictures."
+    )
+    parser.add_argument("--model", required=True, metavar="DIR", help="folder of a trained model")
+    parser.add_argument("--prompt", required=True, help="the question; <image> marks the pictures, <boxes> the boxes")
+    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated")
+    parser.add_argument(
+        "--box", action="append", default=[], type=_box, metavar="X1,Y1,X2,Y2", help="in pixels, for the next <boxes>"
+    )
+    parser.add_argument("--draw", metavar="FILE", help="write the picture with the answer's boxes and points here")
+    parser.add_argument("--max_new_tokens", type=int, default=64)
+    parser.add_argument("--num_beams", type=int, default=1)
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "auto"))
+    parser.add_argument("--type", help="type of the model, where its folder does not say it")
+    parser.add_argument("--codec", help="how it writes boxes; default: as it was trained")
+    parser.add_argument("--template", help="default: as it was trained; completion: the prompt as it is")
+    parser.add_argument("--placement", choices=("pad", "crop", "squash"), help="default: as it was trained")
+    return parser
+
+
+def _box(text: str) -> list[float]:
+    values = [float(value) for value in text.split(",")]
+    if len(values) != 4:
+        raise ValueError(text)
+    return values
