@@ -101,3 +101,21 @@ def test_a_folder_that_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
         Session.load(tmp_path)
     assert cli.main(["predict", "--model", str(tmp_path), "--prompt", "hello"]) == 1
     assert "name the type" in capsys.readouterr().err
+
+
+def test_the_notebook_runs_from_top_to_bottom(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root / "examples")
+    monkeypatch.setenv("MLLM_MODEL", str(trained))
+    notebook = json.loads((root / "examples" / "ask.ipynb").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"], "the notebook is committed without outputs"
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)  # noqa: S102, our own file
+    assert "answered" in capsys.readouterr().out
