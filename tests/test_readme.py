@@ -48,9 +48,11 @@ def test_commands_run_in_the_order_of_the_readme(workplace: Path, monkeypatch: p
         ["mllm", "eval"],
         ["mllm", "predict"],
         ["mllm", "predict"],
+        ["mllm", "predict"],
     ]
     for command in commands:
         assert main(command[1:]) == 0, command
+    assert (workplace / "mine" / "answer.png").exists()
     for name in ("results.json", "extra_prediction.jsonl", "report.html"):
         assert (workplace / "mine" / "eval" / f"eval_{name}").exists()
     assert '"test_answered"' in (workplace / "mine" / "custom_out" / "test_results.json").read_text()
