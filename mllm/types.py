@@ -173,6 +173,9 @@ class Batch(TypedDict, total=False):
     position_ids: Tensor  # int64 [B, T], only with segments
     segment_ids: Tensor  # int64 [B, T], where examples share a row: 0 prefix, 1, 2, ... branches, -1 padding
     labels: Tensor  # int64 [B, T], absent in prompts
+    branch_ids: Tensor  # int64 [N, S], of N prompts what follows the B beginnings that `input_ids` then holds
+    branch_mask: Tensor  # int64 [N, S]
+    branch_prefix: Tensor  # int64 [N], the beginning of each
     cut_answers: Tensor  # bool [examples], whether `max_length` cut supervised tokens; absent in prompts
     pixels: Tensor  # each distinct picture once, of a `SquareView` float32 [M, C, H, W]; absent in text-only batches
     image_index: Tensor  # int64 [S], the picture that fills each slot, slots in reading order

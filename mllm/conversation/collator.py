@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
-from mllm.conversation.packing import PADDING, share
+from mllm.conversation.packing import PADDING, branch, share
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import ConfigError
 from mllm.images import ImageRef
@@ -17,25 +18,28 @@ from mllm.types import Batch, Example
 Packing = Literal["none", "shared"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Collator:
     """Pads on the right where there are labels, on the left in prompts: generation continues from the last column.
 
-    `packing="shared"`: each entry of a training batch is a group of examples about the same pictures, one row with one
-    copy of them (see `packing.share`). `pad_to_multiple_of`: round the row length up, for hardware that likes it.
+    `packing="shared"`: each entry of a batch is a group of examples about the same pictures, which are there once: in
+    a row of several answers (`packing.share`), or before what is left of each prompt (`packing.branch`).
+    `pad_to_multiple_of`: round the row length up, for hardware that likes it.
     """
 
-    def __init__(self, *, pad_token_id: int, packing: Packing = "none", pad_to_multiple_of: int = 1) -> None:
-        if packing not in ("none", "shared"):
-            raise ConfigError(f"collator_kwargs.packing: expected 'none' or 'shared', found {packing!r}")
-        self.pad_token_id = pad_token_id
-        self.packing: Packing = packing
-        self.multiple = pad_to_multiple_of
+    pad_token_id: int
+    packing: Packing = "none"
+    pad_to_multiple_of: int = 1
+
+    def __post_init__(self) -> None:
+        if self.packing not in ("none", "shared"):
+            raise ConfigError(f"collator_kwargs.packing: expected 'none' or 'shared', found {self.packing!r}")
 
     def __call__(self, entries: Sequence[Example | Sequence[Example]]) -> Batch:
         groups = [[entry] if isinstance(entry, Example) else list(entry) for entry in entries]
         examples = [example for group in groups for example in group]
         if examples[0].labels is None:
-            batch = self._prompts(examples)
+            batch = self._branches(groups) if self.packing == "shared" else self._prompts(examples)
         elif self.packing == "shared":
             batch = self._shared(groups)
         else:
@@ -53,6 +57,18 @@ class Collator:
         return Batch(
             input_ids=self._pad(rows, self.pad_token_id, left=True),
             attention_mask=self._pad([torch.ones_like(row) for row in rows], 0, left=True),
+        )
+
+    def _branches(self, groups: Sequence[Sequence[Example]]) -> Batch:
+        split = [branch(group) for group in groups]
+        prefixes = [prefix for prefix, _ in split]
+        rests = [rest for _, group in split for rest in group]
+        return Batch(
+            input_ids=self._pad(prefixes, self.pad_token_id, left=True),
+            attention_mask=self._pad([torch.ones_like(row) for row in prefixes], 0, left=True),
+            branch_ids=self._pad(rests, self.pad_token_id, left=True),
+            branch_mask=self._pad([torch.ones_like(row) for row in rests], 0, left=True),
+            branch_prefix=torch.tensor([number for number, (_, group) in enumerate(split) for _ in group]),
         )
 
     def _labelled(self, examples: Sequence[Example]) -> Batch:
@@ -74,7 +90,7 @@ class Collator:
 
     def _pad(self, rows: Sequence[Tensor], value: int, *, left: bool = False) -> Tensor:
         longest = max(len(row) for row in rows)
-        length = -(-longest // self.multiple) * self.multiple
+        length = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
         sides = [(length - len(row), 0) if left else (0, length - len(row)) for row in rows]
         return torch.stack(
             [torch.nn.functional.pad(row, side, value=value) for row, side in zip(rows, sides, strict=True)]

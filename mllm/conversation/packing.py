@@ -7,7 +7,7 @@ from the prefix. Loss and gradients are those of the questions one by one; the p
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import DataError
+from mllm.images import ImageRef
 from mllm.types import IMAGE, Example, Item
 
 PREFIX, PADDING = 0, -1
@@ -51,6 +52,32 @@ def questions(item: Item) -> list[Item]:
     ]
 
 
+def groups(items: Iterable[Item], size: int) -> list[list[int]]:
+    """Indices of items with the same pictures, at most `size` together, in the order of the first of each group.
+
+    Items without pictures, and those whose pictures do not come first, stay alone.
+    """
+    found: list[list[int]] = []
+    open_groups: dict[tuple[ImageRef, ...], list[int]] = {}
+    for index, item in enumerate(items):
+        leads = bool(item.images) and _pictures_lead(item)
+        group = open_groups.get(item.images)
+        if group is None or len(group) == size or not leads:
+            group = []
+            found.append(group)
+            if leads:
+                open_groups[item.images] = group
+        group.append(index)
+    return found
+
+
+def branch(examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
+    """Prompts with the same pictures: int64 [P] that all begin with, and the int64 [S] that is left of each, S >= 1."""
+    ids = [example.input_ids.tolist() for example in examples]
+    shared = _common(ids, min(map(len, ids)) - 1)
+    return examples[0].input_ids[:shared], [example.input_ids[shared:] for example in examples]
+
+
 def share(examples: Sequence[Example]) -> Row:
     """One row for labelled examples with the same pictures; their longest common beginning is its prefix.
 
@@ -75,11 +102,21 @@ def share(examples: Sequence[Example]) -> Row:
 
 
 def _shared_length(ids: Sequence[list[int]], labels: Sequence[list[int]]) -> int:
-    bound = min(next((n for n, label in enumerate(row) if label != IGNORE), len(row)) for row in labels) - 1
+    supervised = [next((n for n, label in enumerate(row) if label != IGNORE), len(row)) for row in labels]
+    return _common(ids, min(supervised) - 1)
+
+
+def _common(ids: Sequence[list[int]], bound: int) -> int:
+    """How many tokens all rows begin with, at most `bound`."""
     for position in range(max(bound, 0)):
         if len({row[position] for row in ids}) > 1:
             return position
     return max(bound, 0)
+
+
+def _pictures_lead(item: Item) -> bool:
+    leading = LEADING_PICTURES.match(item.turns[0].text)
+    return (leading[0].count(IMAGE) if leading else 0) == len(item.images)
 
 
 def _labels(example: Example) -> list[int]:

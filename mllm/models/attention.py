@@ -16,3 +16,8 @@ def branch_mask(segment_ids_BT: Tensor) -> Tensor:
     seen_BTT = segment_ids_BT[:, None, :] == segment_ids_BT[:, :, None]
     seen_BTT |= segment_ids_BT[:, None, :] == 0
     return seen_BTT.tril()[:, None]
+
+
+def positions(attention_mask_BT: Tensor) -> Tensor:
+    """int64 [B, T]: the number of each token in its row, padding left out."""
+    return (attention_mask_BT.long().cumsum(1) - 1).clamp(min=0)

@@ -8,16 +8,18 @@ P tokens of a picture, D width of the language model.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    DynamicCache,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -26,7 +28,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ModelError
 from mllm.geometry import PlacementKind
-from mllm.models.attention import branch_mask
+from mllm.models.attention import branch_mask as mask_branches
+from mllm.models.attention import positions
 from mllm.models.composite import Composite, CompositeOutput, check_parts
 from mllm.models.selection import is_quantized
 from mllm.models.towers import vision_towers
@@ -142,7 +145,7 @@ class Llava(Composite):
             used = self.language_model.config._attn_implementation
             if used != "sdpa":
                 raise ModelError(f"packing='shared' needs attn_implementation='sdpa', found {used!r}")
-            attention_mask = branch_mask(segment_ids)
+            attention_mask = mask_branches(segment_ids)
         text_BTD = self.embed(input_ids, pixels, image_index)
         return self.continue_text(
             text_BTD,
@@ -167,6 +170,49 @@ class Llava(Composite):
         return self.language_model.generate(
             inputs_embeds=self.embed(input_ids, pixels, image_index),
             attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+            **generation_args,
+        )
+
+    @property
+    def branches(self) -> bool:
+        """Whether `generate_branches` is exact: positions are given, not counted, and no layer forgets the prefix."""
+        takes_positions = "position_ids" in inspect.signature(type(self.language_model).forward).parameters
+        return takes_positions and not any(DynamicCache(config=self.language_model.config).is_sliding)
+
+    @torch.no_grad()
+    def generate_branches(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        branch_ids: Tensor,
+        branch_mask: Tensor,
+        branch_prefix: Tensor,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        **generation_args: Any,
+    ) -> Tensor:
+        """As `generate`, for prompts of which several begin alike: each beginning is read once.
+
+        Args:
+            input_ids: int64 [G, P], left-padded beginnings, which hold all picture slots; attention_mask likewise.
+            branch_ids: int64 [B, S], left-padded rests of the prompts; branch_mask likewise.
+            branch_prefix: int64 [B], the beginning of each.
+        """
+        prefix = self.language_model(
+            inputs_embeds=self.embed(input_ids, pixels, image_index),
+            attention_mask=attention_mask,
+            position_ids=positions(attention_mask),
+            logits_to_keep=1,
+            use_cache=True,
+        )
+        cache = prefix.past_key_values
+        cache.batch_select_indices(branch_prefix.repeat_interleave(generation_args.get("num_beams") or 1))
+        text_BSD = self.language_model.get_input_embeddings()(branch_ids)
+        # what the cache holds already is never read
+        return self.language_model.generate(
+            inputs_embeds=nn.functional.pad(text_BSD, (0, 0, input_ids.shape[1], 0)),
+            attention_mask=torch.cat([attention_mask[branch_prefix], branch_mask], dim=1),
+            past_key_values=cache,
             **generation_args,
         )
 

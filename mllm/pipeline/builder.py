@@ -69,7 +69,7 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
         args=args,
         processor=processor,
         collator=collator,
-        train_dataset=None if train is None else Encoded(train, processor, training=True, split=shared),
+        train_dataset=None if train is None else Encoded(train, processor, split=shared),
         validation=validation,
         about=_about(cfg),
         rates=rates,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -22,19 +22,14 @@ class ItemDataset(Protocol):
 
 
 class Encoded(Dataset[list[Example]]):
-    """Encodes items on the fly. The epoch lies in shared memory, so that living workers see it change.
+    """Encodes items for training on the fly. The epoch lies in shared memory, so that living workers see it change.
 
-    `answer=False` gives prompts; `training=False` keeps the dataset in evaluation, where nothing is drawn.
     `split=True` gives the rounds of a conversation as separate examples, which a collator may put into one row.
     """
 
-    def __init__(
-        self, items: ItemDataset, processor: Processor, *, training: bool, answer: bool = True, split: bool = False
-    ) -> None:
+    def __init__(self, items: ItemDataset, processor: Processor, *, split: bool = False) -> None:
         self.items = items
         self.processor = processor
-        self.training = training
-        self.answer = answer
         self.split = split
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -49,11 +44,37 @@ class Encoded(Dataset[list[Example]]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> list[Example]:
-        self.items.set_epoch(self.epoch if self.training else None)
+        self.items.set_epoch(self.epoch)
         item = self.items[index]
         items = questions(item) if self.split else [item]
         pictures = self.processor.pictures(item)
-        return [self.processor.encode(each, index, answer=self.answer, pictures=pictures) for each in items]
+        return [self.processor.encode(each, index, pictures=pictures) for each in items]
+
+
+class Grouped(Dataset[list[Example]]):
+    """Items of an evaluation by groups that have their pictures in common, which are opened once.
+
+    `answer=False` gives prompts.
+    """
+
+    def __init__(
+        self, items: ItemDataset, processor: Processor, groups: Sequence[Sequence[int]], *, answer: bool
+    ) -> None:
+        self.items = items
+        self.processor = processor
+        self.groups = groups
+        self.answer = answer
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, number: int) -> list[Example]:
+        self.items.set_epoch(None)
+        items = {index: self.items[index] for index in self.groups[number]}
+        pictures = self.processor.pictures(next(iter(items.values())))
+        return [
+            self.processor.encode(item, index, answer=self.answer, pictures=pictures) for index, item in items.items()
+        ]
 
 
 class EpochShuffle(Sampler[int]):

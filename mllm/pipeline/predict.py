@@ -1,12 +1,13 @@
 """Evaluation: every item of a test set exactly once, however many processes share the work.
 
-Processes take turns in dataset order; answers are gathered in that order, joined to their items by index.
+Processes take turns; answers are joined to their items by index and come in dataset order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from mllm.conversation.collator import Collator
+from mllm.conversation.packing import groups
 from mllm.conversation.processor import Processor
-from mllm.pipeline.encoded import Encoded, ItemDataset, to_device
+from mllm.pipeline.encoded import Grouped, ItemDataset, to_device
 from mllm.types import Prediction
 
 
@@ -31,18 +33,27 @@ class Loader:
     num_workers: int = 0
 
 
-def shares(count: int, batch_size: int, ranks: int, rank: int) -> list[tuple[list[int], bool]]:
-    """The batches of one rank: (indices, whether they count).
+def batches(items: ItemDataset, size: int, *, sharing: bool) -> list[list[list[int]]]:
+    """All indices, `size` of them in a batch at most; those with the same pictures in one group where `sharing`."""
+    items.set_epoch(None)
+    found: list[list[list[int]]] = []
+    room = 0
+    for group in groups((items[n] for n in range(len(items))), size) if sharing else ([n] for n in range(len(items))):
+        if len(group) > room:
+            found.append([])
+            room = size
+        found[-1].append(group)
+        room -= len(group)
+    return found
 
-    Every rank gets the same number of batches, as sharded models need; one with nothing left repeats item 0 and does
-    not count it.
+
+def share_out(count: int, ranks: int, rank: int) -> list[tuple[int, bool]]:
+    """Which of `count` batches one rank takes, and whether they count.
+
+    Every rank gets as many, as sharded models need; one with nothing left repeats the first and does not count it.
     """
-    plan: list[tuple[list[int], bool]] = []
-    for start in range(0, count, batch_size * ranks):
-        first = start + rank * batch_size
-        indices = list(range(first, min(first + batch_size, count)))
-        plan.append((indices or [0], bool(indices)))
-    return plan
+    turns = range(rank, -(-count // ranks) * ranks, ranks)
+    return [(number, True) if number < count else (0, False) for number in turns]
 
 
 def predict(
@@ -57,26 +68,27 @@ def predict(
 ) -> Iterator[Prediction]:
     """Generate and read back the answer of every item, in dataset order; on every rank the same predictions.
 
-    `generation` goes to transformers' `generate`.
+    Where the model can, prompts about the same pictures share one reading of them. `generation` goes to transformers'
+    `generate`.
     """
-    plan = shares(len(items), loader.batch_size, accelerator.num_processes, accelerator.process_index)
-    encoded = Encoded(items, processor, training=False, answer=False)
+    sharing = getattr(model, "branches", False)
+    work = _Work(items, processor, loader, accelerator, sharing=sharing, answer=False)
     arguments = {**stopping(processor), **_in_step(accelerator), **generation}
+    generate = model.generate_branches if sharing else model.generate
+    waiting: dict[int, Prediction] = {}
     done = 0
     with tqdm(total=len(items), desc=description, disable=not accelerator.is_main_process, unit="item") as bar:
-        for (indices, counts), batch in zip(plan, _batches(encoded, plan, loader), strict=True):
-            batch = to_device(dict(batch), accelerator.device)
-            batch.pop("index")
+        for indices, counts, batch in work:
             with torch.no_grad(), accelerator.autocast():  # inference_mode breaks FSDP2's later forwards
-                ids = model.generate(**batch, **arguments)
+                ids = generate(**batch, **arguments)
             mine = [
                 processor.decode(row.tolist(), items[index], index) for index, row in zip(indices, ids, strict=True)
             ]
             everyones: list[Prediction] = gather_object(mine if counts else [])
-            for prediction in everyones:
-                assert prediction.index == done, f"item {prediction.index} where {done} was due"
+            waiting |= {prediction.index: prediction for prediction in everyones}
+            while done in waiting:
+                yield waiting.pop(done)
                 done += 1
-                yield prediction
             bar.update(len(everyones))
     assert done == len(items), f"{done} predictions for {len(items)} items"
 
@@ -85,19 +97,10 @@ def mean_loss(
     model: nn.Module, items: ItemDataset, processor: Processor, loader: Loader, accelerator: Accelerator
 ) -> float:
     """Cross entropy per supervised token over the whole set, each item counted once."""
-    plan = shares(len(items), loader.batch_size, accelerator.num_processes, accelerator.process_index)
-    encoded = Encoded(items, processor, training=False)
+    work = _Work(items, processor, loader, accelerator, sharing=loader.collator.packing == "shared", answer=True)
     total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
-    bar = tqdm(
-        zip(plan, _batches(encoded, plan, loader), strict=True),
-        total=len(plan),
-        desc="loss",
-        disable=not accelerator.is_main_process,
-        unit="batch",
-    )
-    for (_, counts), batch in bar:
-        batch = to_device(dict(batch), accelerator.device)
-        del batch["index"], batch["cut_answers"]
+    for _, counts, batch in tqdm(work, desc="loss", disable=not accelerator.is_main_process, unit="batch"):
+        del batch["cut_answers"]
         with torch.no_grad(), accelerator.autocast():
             loss = model(**batch, num_items_in_batch=1).loss
         if counts:
@@ -106,14 +109,40 @@ def mean_loss(
     return float(total[0] / total[1].clamp(min=1))
 
 
-def _batches(encoded: Encoded, plan: Sequence[tuple[list[int], bool]], loader: Loader) -> DataLoader[Any]:
-    return DataLoader(
-        encoded,
-        batch_sampler=[indices for indices, _ in plan],
-        collate_fn=loader.collator,
-        num_workers=loader.num_workers,
-        pin_memory=torch.cuda.is_available(),
-    )
+class _Work:
+    """One rank's batches of a test set on its device: (indices of the items, whether they count, batch)."""
+
+    def __init__(
+        self,
+        items: ItemDataset,
+        processor: Processor,
+        loader: Loader,
+        accelerator: Accelerator,
+        *,
+        sharing: bool,
+        answer: bool,
+    ) -> None:
+        plan = batches(items, loader.batch_size, sharing=sharing)
+        self.device = accelerator.device
+        self.turns = share_out(len(plan), accelerator.num_processes, accelerator.process_index)
+        numbers = count()
+        places = [[next(numbers) for _ in batch] for batch in plan]
+        self.indices = [[index for group in batch for index in group] for batch in plan]
+        self.loader: DataLoader[Any] = DataLoader(
+            Grouped(items, processor, [group for batch in plan for group in batch], answer=answer),
+            batch_sampler=[places[number] for number, _ in self.turns],
+            collate_fn=replace(loader.collator, packing="shared" if sharing else "none"),
+            num_workers=loader.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __iter__(self) -> Iterator[tuple[list[int], bool, dict[str, Any]]]:
+        for (number, counts), batch in zip(self.turns, self.loader, strict=True):
+            del batch["index"]
+            yield self.indices[number], counts, to_device(dict(batch), self.device)
 
 
 def stopping(processor: Processor) -> dict[str, Any]:

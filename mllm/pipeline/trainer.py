@@ -165,6 +165,9 @@ class Trainer(Seq2SeqTrainer):
                 raise ConfigError("evaluation without training under DeepSpeed: launch it with FSDP or DDP instead")
             else:
                 self.model.to(self.args.device)
+        registered = "generate_branches" in vars(self.model)
+        if self.is_fsdp_enabled and getattr(self.model, "branches", False) and not registered:
+            register_fsdp_forward_method(self.model, "generate_branches")
         return self.model
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:

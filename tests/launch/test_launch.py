@@ -96,7 +96,7 @@ def launch(*arguments: str) -> None:
 def test_ranks_meet_batches_with_and_without_pictures(config: Path) -> None:
     """What the other tests rest on: in some step one rank has a picture and the other has none."""
     items = DATASETS.make(train_set(config.parent))
-    order = list(EpochShuffle(Encoded(items, None, training=True), seed=0))  # type: ignore[arg-type]
+    order = list(EpochShuffle(Encoded(items, None), seed=0))  # type: ignore[arg-type]
     mixed = [(items[a].images == ()) != (items[b].images == ()) for a, b in zip(order[::2], order[1::2], strict=True)]
     assert any(mixed[:12])
 

@@ -16,7 +16,7 @@ import torch
 from mllm.cli import main
 from mllm.errors import ConfigError
 from mllm.pipeline import finetune_mem
-from mllm.pipeline.predict import shares
+from mllm.pipeline.predict import share_out
 from mllm.pipeline.trainer import resume_point
 from tests.pipeline.tiny import losses, write_config
 
@@ -127,9 +127,9 @@ def test_outputs_of_an_earlier_run_are_not_overwritten_unasked(tmp_path: Path) -
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
 @pytest.mark.parametrize("count", [1, 4, 7, 12])
 def test_ranks_share_the_work_without_gap_or_overlap(count: int, ranks: int) -> None:
-    plans = [shares(count, 2, ranks, rank) for rank in range(ranks)]
+    plans = [share_out(count, ranks, rank) for rank in range(ranks)]
     assert len({len(plan) for plan in plans}) == 1
-    seen = [index for step in zip(*plans, strict=True) for indices, counts in step if counts for index in indices]
+    seen = [number for step in zip(*plans, strict=True) for number, counts in step if counts]
     assert seen == list(range(count))
 
 
