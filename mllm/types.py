@@ -171,7 +171,8 @@ class Batch(TypedDict, total=False):
     input_ids: Tensor  # int64 [B, T]
     attention_mask: Tensor  # int64 [B, T], absent where there are segments
     position_ids: Tensor  # int64 [B, T], only with segments
-    segment_ids: Tensor  # int64 [B, T], where examples share a row: 0 prefix, 1, 2, ... branches, -1 padding
+    segment_ids: Tensor  # int64 [B, T], where examples share a row: the stretch that a token belongs to, -1 padding
+    prefix_ids: Tensor  # int64 [B, T], the stretch that it sees as well, -1 none; only with segments
     labels: Tensor  # int64 [B, T], absent in prompts
     branch_ids: Tensor  # int64 [N, S], of N prompts what follows the B beginnings that `input_ids` then holds
     branch_mask: Tensor  # int64 [N, S]

@@ -1,7 +1,7 @@
-"""Questions about the same pictures behind one copy of the pictures' tokens.
+"""Several examples in one row without padding, and questions about the same pictures behind one copy of their tokens.
 
-A row is a prefix and branches: every branch sees the prefix and itself, no other branch, and its positions continue
-from the prefix. Loss and gradients are those of the questions one by one; the pictures are read once.
+A stretch of a row is a whole example, or a prefix, or a branch: a branch sees its prefix and itself, and its positions
+continue from the prefix. Loss and gradients are those of the examples one by one; pictures are read once.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -18,19 +19,24 @@ from mllm.errors import DataError
 from mllm.images import ImageRef
 from mllm.types import IMAGE, Example, Item
 
-PREFIX, PADDING = 0, -1
-"""Segments of a row: branches count from 1."""
+PADDING = NO_PREFIX = -1
 LEADING_PICTURES = re.compile(rf"(?:\s*{IMAGE})+\n?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Examples with the same pictures, in one row of T tokens; all int64 [T]."""
+    """Examples in one row of T tokens; all int64 [T]."""
 
     input_ids: Tensor
     labels: Tensor
     position_ids: Tensor
     segment_ids: Tensor
+    """Prefixes and branches, numbered from 0 in the order of the row."""
+    prefix_ids: Tensor
+    """The segment of the prefix that a branch continues, NO_PREFIX elsewhere."""
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
 
 
 def questions(item: Item) -> list[Item]:
@@ -87,18 +93,60 @@ def share(examples: Sequence[Example]) -> Row:
     labels = [_labels(example) for example in examples]
     shared = _shared_length(ids, labels) if len(examples) > 1 else 0
     row_ids, row_labels = ids[0][:shared], [IGNORE] * shared
-    positions, segments = list(range(shared)), [PREFIX] * shared
-    for branch, (tokens, targets) in enumerate(zip(ids, labels, strict=True), start=1):
+    positions, segments, prefixes = list(range(shared)), [0] * shared, [NO_PREFIX] * shared
+    for branch, (tokens, targets) in enumerate(zip(ids, labels, strict=True), start=int(shared > 0)):
         row_ids += tokens[shared:]
         row_labels += targets[shared:]
         positions += range(shared, len(tokens))
         segments += [branch] * (len(tokens) - shared)
+        prefixes += [0 if shared else NO_PREFIX] * (len(tokens) - shared)
     return Row(
         input_ids=torch.tensor(row_ids),
         labels=torch.tensor(row_labels),
         position_ids=torch.tensor(positions),
         segment_ids=torch.tensor(segments),
+        prefix_ids=torch.tensor(prefixes),
     )
+
+
+def join(rows: Sequence[Row]) -> Row:
+    """Rows one after the other in one; none sees another."""
+    counts = [int(row.segment_ids.max()) + 1 for row in rows]
+    offsets = [0, *accumulate(counts)]
+    return Row(
+        input_ids=torch.cat([row.input_ids for row in rows]),
+        labels=torch.cat([row.labels for row in rows]),
+        position_ids=torch.cat([row.position_ids for row in rows]),
+        segment_ids=torch.cat([row.segment_ids + offset for row, offset in zip(rows, offsets, strict=False)]),
+        prefix_ids=torch.cat(
+            [
+                torch.where(row.prefix_ids == NO_PREFIX, NO_PREFIX, row.prefix_ids + offset)
+                for row, offset in zip(rows, offsets, strict=False)
+            ]
+        ),
+    )
+
+
+def fill(lengths: Sequence[int], room: int | None) -> list[list[int]]:
+    """Which pieces go together so that none of the rows is longer than `room`: the longest first, where it fits best.
+
+    A piece longer than that has a row of its own. None: all in one row.
+    """
+    if room is None:
+        return [list(range(len(lengths)))]
+    rows: list[list[int]] = []
+    left: list[int] = []
+    for piece in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        fitting = [row for row in range(len(rows)) if lengths[piece] <= left[row]]
+        if fitting:
+            row = min(fitting, key=lambda number: left[number])
+        else:
+            row = len(rows)
+            rows.append([])
+            left.append(room)
+        rows[row].append(piece)
+        left[row] -= lengths[piece]
+    return [sorted(row) for row in rows]
 
 
 def _shared_length(ids: Sequence[list[int]], labels: Sequence[list[int]]) -> int:

@@ -1,23 +1,173 @@
-"""Who sees whom in a row of several branches behind one prefix.
+"""Attention in packed rows: every sample sees itself and the beginning it may share with others, nothing else.
 
-Shape suffixes: B rows, T tokens.
+Each stretch of a row is one call of PyTorch's own attention, so that no work goes into pairs that do not see each
+other, and no mask of a whole row is ever made.
+
+Shape suffixes: B rows, T tokens, H heads, W width of a head, S tokens of a segment, K tokens that it sees.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from mllm.errors import ModelError
+
+PACKED = "mllm_packed"
+"""PyTorch's attention ("sdpa"), which also reads `Spans`."""
 
 
-def branch_mask(segment_ids_BT: Tensor) -> Tensor:
-    """bool [B, 1, T, T], True where a token (third axis) may see another (last axis).
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens `start` to `stop` of a row, which see one another and those from `prefix` to `prefix_stop` before them."""
 
-    Segments: 0 the prefix, 1, 2, ... the branches, -1 padding. A token sees the prefix and its segment up to itself.
+    start: int
+    stop: int
+    prefix: int = 0
+    prefix_stop: int = 0
+
+
+@dataclass(slots=True)
+class Spans:
+    """The segments of packed rows; handed through the language model to the attention of each layer."""
+
+    rows: list[list[Span]]
+    device: torch.device
+    read: bool = False
+    """Whether an attention has looked: a language model that drops it would mix samples."""
+    masks: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
+
+    def mask(self, seeing: int, seen: int, window: int | None) -> Tensor:
+        """bool [S, K]: the last `seeing` of `seen` tokens see those up to themselves, at most `window` of them."""
+        key = (seeing, seen, window)
+        if key not in self.masks:
+            distance = torch.arange(seen - seeing, seen, device=self.device)[:, None] - torch.arange(
+                seen, device=self.device
+            )
+            self.masks[key] = (distance >= 0) & (distance < (seen if window is None else window))
+        return self.masks[key]
+
+
+def spans_of(segment_ids_BT: Tensor, prefix_ids_BT: Tensor) -> Spans:
     """
-    seen_BTT = segment_ids_BT[:, None, :] == segment_ids_BT[:, :, None]
-    seen_BTT |= segment_ids_BT[:, None, :] == 0
-    return seen_BTT.tril()[:, None]
+    Args:
+        segment_ids_BT: the sample, or the shared beginning, that a token belongs to; -1 padding, at the end of a row.
+        prefix_ids_BT: the segment that it sees as well; -1 none.
+    """
+    rows = [
+        list(_row(segments, prefixes))
+        for segments, prefixes in zip(segment_ids_BT.tolist(), prefix_ids_BT.tolist(), strict=True)
+    ]
+    return Spans(rows, segment_ids_BT.device)
+
+
+def _row(segments: list[int], prefixes: list[int]) -> Iterator[Span]:
+    found: dict[int, tuple[int, int]] = {-1: (0, 0)}
+    start = 0
+    while start < len(segments) and segments[start] >= 0:
+        stop = start
+        while stop < len(segments) and segments[stop] == segments[start]:
+            stop += 1
+        found[segments[start]] = (start, stop)
+        yield Span(start, stop, *found[prefixes[start]])
+        start = stop
+
+
+def read_spans(language_model: PreTrainedModel) -> None:
+    """Have the language model attend by `Spans` where it is given some.
+
+    Raises:
+        ModelError: it was built with another attention than PyTorch's own.
+    """
+    used = language_model.config._attn_implementation
+    if used == "sdpa":
+        language_model.set_attn_implementation(PACKED)
+    elif used != PACKED:
+        raise ModelError(f"packing needs attn_implementation='sdpa', found {used!r}")
+
+
+def reading(spans: Spans | None) -> dict[str, Any]:
+    """A language model's arguments for packed rows: any mask of four dimensions is handed on as it is, and not read."""
+    if spans is None:
+        return {}
+    return {"spans": spans, "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=spans.device)}
+
+
+def check_read(spans: Spans | None, language_model: PreTrainedModel) -> None:
+    """
+    Raises:
+        ModelError: no layer has learnt of the packing, so that samples would see one another.
+    """
+    if spans is not None and not spans.read:
+        raise ModelError(f"packing: {language_model.config.model_type} does not hand its arguments on to its attention")
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    spans: Spans | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **arguments: Any,
+) -> tuple[Tensor, None]:
+    """[B, T, H, W] of query [B, H, T, W], key and value [B, H or fewer, T, W]; an attention of transformers."""
+    if spans is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **arguments
+        )
+    spans.read = True
+    repeats = query.shape[1] // key.shape[1]
+    if repeats > 1:
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    rows: list[Tensor] = []
+    for row, segments in enumerate(spans.rows):
+        q_HTW, k_HTW, v_HTW = query[row : row + 1], key[row : row + 1], value[row : row + 1]
+        outputs: list[Tensor] = []
+        for span in segments:
+            own = slice(span.start, span.stop)
+            seen = span.stop - span.start + span.prefix_stop - span.prefix
+            whole = span.prefix == span.prefix_stop and (sliding_window is None or seen <= sliding_window)
+            outputs.append(
+                scaled_dot_product_attention(
+                    q_HTW[:, :, own],
+                    _seen(k_HTW, span),
+                    _seen(v_HTW, span),
+                    attn_mask=None if whole else spans.mask(span.stop - span.start, seen, sliding_window),
+                    is_causal=whole,
+                    dropout_p=dropout,
+                    scale=scaling,
+                )
+            )
+        padding = query.shape[2] - (segments[-1].stop if segments else 0)
+        if padding:
+            outputs.append(torch.zeros_like(q_HTW[:, :, :padding]))
+        rows.append(torch.cat(outputs, dim=2))
+    return torch.cat(rows).transpose(1, 2), None
+
+
+def _seen(all_HTW: Tensor, span: Span) -> Tensor:
+    own = all_HTW[:, :, span.start : span.stop]
+    if span.prefix == span.prefix_stop:
+        return own
+    return torch.cat([all_HTW[:, :, span.prefix : span.prefix_stop], own], dim=2)
 
 
 def positions(attention_mask_BT: Tensor) -> Tensor:
     """int64 [B, T]: the number of each token in its row, padding left out."""
     return (attention_mask_BT.long().cumsum(1) - 1).clamp(min=0)
+
+
+AttentionInterface.register(PACKED, packed_attention)
+AttentionMaskInterface.register(PACKED, sdpa_mask)

@@ -16,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from mllm.errors import ConfigError, nearest
+from mllm.models.attention import Spans, check_read, reading
 from mllm.models.loss import given, next_token_loss
 
 
@@ -47,6 +48,7 @@ class Composite(PreTrainedModel):
         *,
         attention_mask: Tensor | None,
         position_ids: Tensor | None,
+        spans: Spans | None = None,
         labels: Tensor | None,
         num_items_in_batch: Tensor | int | None,
         return_logits: bool,
@@ -60,6 +62,7 @@ class Composite(PreTrainedModel):
                 labels,
                 attention_mask=attention_mask,
                 position_ids=position_ids,
+                spans=spans,
                 num_items_in_batch=num_items_in_batch,
                 return_logits=return_logits,
             )
@@ -69,7 +72,9 @@ class Composite(PreTrainedModel):
             logits_to_keep=logits_to_keep,
             use_cache=False,
             **given(attention_mask=attention_mask, position_ids=position_ids),
+            **reading(spans),
         )
+        check_read(spans, self.language_model)
         return CompositeOutput(logits=output.logits)
 
     def train_checkpointed_layers(self) -> None:

@@ -28,8 +28,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ModelError
 from mllm.geometry import PlacementKind
-from mllm.models.attention import branch_mask as mask_branches
-from mllm.models.attention import positions
+from mllm.models.attention import positions, read_spans, spans_of
 from mllm.models.composite import Composite, CompositeOutput, check_parts
 from mllm.models.selection import is_quantized
 from mllm.models.towers import vision_towers
@@ -117,6 +116,7 @@ class Llava(Composite):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
+        prefix_ids: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         return_logits: bool = False,
@@ -130,27 +130,28 @@ class Llava(Composite):
             image_index: int64 [S], row of `pixels` of each slot in reading order; None: every picture once, in order.
             attention_mask: int64 [B, T].
             position_ids: int64 [B, T].
-            segment_ids: int64 [B, T], instead of `attention_mask` where rows hold branches behind a shared prefix, see
-                `attention.branch_mask`; with `position_ids`.
+            segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
+                `attention_mask`; see `attention.spans_of`.
+            prefix_ids: int64 [B, T].
             labels: int64 [B, T], -100 where unsupervised; not shifted.
             num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
             return_logits: give all logits beside the loss.
             logits_to_keep: without labels, only that many last positions (0: all), or those of an index.
 
         Raises:
-            ModelError: the slots in the text are not those that the pictures fill, or rows hold branches and the
-                attention is not PyTorch's own ("sdpa"), which alone takes their mask.
+            ModelError: the slots in the text are not those that the pictures fill, or rows are packed and the language
+                model's attention is not PyTorch's own ("sdpa"), or does not learn of the packing.
         """
-        if segment_ids is not None:
-            used = self.language_model.config._attn_implementation
-            if used != "sdpa":
-                raise ModelError(f"packing='shared' needs attn_implementation='sdpa', found {used!r}")
-            attention_mask = mask_branches(segment_ids)
+        spans = None
+        if segment_ids is not None and prefix_ids is not None:
+            read_spans(self.language_model)
+            spans = spans_of(segment_ids, prefix_ids)
         text_BTD = self.embed(input_ids, pixels, image_index)
         return self.continue_text(
             text_BTD,
             attention_mask=attention_mask,
             position_ids=position_ids,
+            spans=spans,
             labels=labels,
             num_items_in_batch=num_items_in_batch,
             return_logits=return_logits,

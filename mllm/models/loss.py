@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
+from mllm.models.attention import Spans, check_read, reading
+
 IGNORE = -100
 
 
@@ -19,6 +21,7 @@ def next_token_loss(
     *,
     attention_mask: Tensor | None = None,
     position_ids: Tensor | None = None,
+    spans: Spans | None = None,
     num_items_in_batch: Tensor | int | None = None,
     return_logits: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
@@ -35,7 +38,9 @@ def next_token_loss(
         logits_to_keep=0 if return_logits else labelled_BT,
         use_cache=False,
         **given(attention_mask=attention_mask, position_ids=position_ids),
+        **reading(spans),
     ).logits
+    check_read(spans, language_model)
     # three dimensions: all logits, by return_logits or from a language model that knows no `logits_to_keep`
     logits_NV = logits[labelled_BT] if logits.dim() == 3 else logits
     total = cross_entropy(logits_NV.float(), next_BT[labelled_BT].to(logits.device), reduction="sum")

@@ -87,8 +87,9 @@ def _about(cfg: Section) -> str:
 def _collator(processor: Processor, data: Section) -> Collator:
     pad: Any = processor.tokenizer.pad_token_id
     options = data.get("collator_kwargs") or {}
-    if set(options) - {"packing", "pad_to_multiple_of"}:
-        raise ConfigError(f"data_args.collator_kwargs: expected packing, pad_to_multiple_of, found {dict(options)}")
+    known = ("packing", "max_tokens", "pad_to_multiple_of")
+    if set(options) - {*known}:
+        raise ConfigError(f"data_args.collator_kwargs: expected {', '.join(known)}, found {dict(options)}")
     return Collator(pad_token_id=pad, **options)
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.packing import groups, questions, share
+from mllm.conversation.packing import fill, groups, questions, share
 from mllm.errors import ConfigError, DataError, ModelError
 from mllm.pipeline.builder import build_model
 from mllm.pipeline.predict import Loader, batches, predict
@@ -46,27 +48,69 @@ def loss_and_gradients(model: Any, batch: Batch) -> tuple[float, dict[str, torch
     return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+def same(model: Any, packed: Batch, single: Batch) -> None:
+    packed_loss, found = loss_and_gradients(model, packed)
+    loss, expected = loss_and_gradients(model, single)
+    assert packed_loss == pytest.approx(loss, rel=1e-5)
+    assert found.keys() == expected.keys()
+    for parameter, gradient in expected.items():
+        scale = max(gradient.abs().max().item(), 1e-3)
+        assert (found[parameter] - gradient).abs().max().item() <= 1e-5 * scale, parameter
+
+
+def batches_of(processor: Any, items: Any, **options: Any) -> tuple[Batch, Batch]:
+    """The questions about six scenes packed, and one by one."""
+    groups = [[processor.encode(each, n) for each in questions(items[n])] for n in range(6)]
+    pad = processor.tokenizer.pad_token_id
+    packed = Collator(pad_token_id=pad, **options)(groups)
+    return packed, Collator(pad_token_id=pad)([example for group in groups for example in group])
+
+
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
-def test_loss_and_gradients_equal_those_of_the_questions_one_by_one(name: str) -> None:
+@pytest.mark.parametrize(
+    ("packing", "max_tokens", "rows"), [("rows", None, 1), ("shared", None, 1), ("rows", 120, 0), ("shared", 120, 0)]
+)
+def test_loss_and_gradients_equal_those_of_the_questions_one_by_one(
+    name: str, packing: str, max_tokens: int | None, rows: int
+) -> None:
     torch.manual_seed(0)
     items, processor, model = build(language_model={**SIZES, **LANGUAGE_MODELS[name]})
     model.float().train()
-    groups = [[processor.encode(each, n) for each in questions(items[n])] for n in range(6)]
-    pad = processor.tokenizer.pad_token_id
-    rows = Collator(pad_token_id=pad, packing="shared")(groups)
-    single = Collator(pad_token_id=pad)([example for group in groups for example in group])
-    assert rows["input_ids"].shape[0] == 6 < single["input_ids"].shape[0]
-    assert [int((batch["input_ids"] == processor.image_token_id).sum()) for batch in (rows, single)] == [
-        4 * len(groups),
-        4 * len(single["input_ids"]),
-    ]
-    shared_loss, shared = loss_and_gradients(model, rows)
-    loss, expected = loss_and_gradients(model, single)
-    assert shared_loss == pytest.approx(loss, rel=1e-5)
-    assert shared.keys() == expected.keys()
-    for parameter, gradient in expected.items():
-        scale = max(gradient.abs().max().item(), 1e-3)
-        assert (shared[parameter] - gradient).abs().max().item() <= 1e-5 * scale, parameter
+    packed, single = batches_of(processor, items, packing=packing, max_tokens=max_tokens)
+    slots = int((packed["input_ids"] == processor.image_token_id).sum())
+    assert slots == 4 * (6 if packing == "shared" else len(single["input_ids"]))
+    assert 1 < len(packed["input_ids"]) < len(single["input_ids"]) if max_tokens else len(packed["input_ids"]) == rows
+    same(model, packed, single)
+
+
+def test_packing_goes_with_checkpointing_adapters_and_sliding_windows() -> None:
+    torch.manual_seed(0)
+    language_model = {**SIZES, "model_type": "mistral", "sliding_window": 12, "num_key_value_heads": 1}
+    adapters = dict(type="lora", targets=["language_model"], r=2, unfrozen=["connector"])
+    items, processor, model = build(language_model=language_model, adapters=adapters)
+    model.float().train()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    packed, single = batches_of(processor, items, packing="shared")
+    assert int(packed["position_ids"].max()) > 16
+    same(model, packed, single)
+
+
+def test_a_language_model_that_drops_the_packing_is_refused() -> None:
+    items, processor, model = build(
+        language_model=dict(model_type="mpt", d_model=16, n_heads=2, n_layers=2), attn_implementation="eager"
+    )
+    packed, _ = batches_of(processor, items, packing="rows")
+    with pytest.raises(ModelError, match="packing"):
+        loss_and_gradients(model, packed)
+
+
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30), room=st.integers(10, 60))
+def test_rows_are_filled_without_loss(lengths: list[int], room: int) -> None:
+    rows = fill(lengths, room)
+    assert sorted(piece for row in rows for piece in row) == list(range(len(lengths)))
+    assert all(len(row) == 1 or sum(lengths[piece] for piece in row) <= room for row in rows)
+    whole = [sum(lengths[piece] for piece in row) for row in rows]
+    assert sum(total <= room / 2 for total in whole) <= 1  # two half-empty rows would have been one
 
 
 def test_a_row_is_the_prefix_and_what_each_question_adds() -> None:
@@ -76,6 +120,7 @@ def test_a_row_is_the_prefix_and_what_each_question_adds() -> None:
     row = share(examples)
     prefix = int((row.segment_ids == 0).sum())
     assert prefix >= 4  # the picture, at least
+    assert row.prefix_ids.tolist() == [-1] * prefix + [0] * (len(row) - prefix)
     for number, example in enumerate(examples, start=1):
         branch = row.segment_ids == number
         assert torch.cat([row.input_ids[:prefix], row.input_ids[branch]]).equal(example.input_ids)
@@ -176,7 +221,8 @@ def test_a_single_question_is_a_row_of_its_own() -> None:
     example = processor.encode(questions(items[0])[0], 0)
     row = share([example])
     assert row.input_ids.equal(example.input_ids)
-    assert set(row.segment_ids.tolist()) == {1}
+    assert set(row.segment_ids.tolist()) == {0}
+    assert set(row.prefix_ids.tolist()) == {-1}
 
 
 def test_what_cannot_share_is_said() -> None:
@@ -184,9 +230,9 @@ def test_what_cannot_share_is_said() -> None:
     item = Item.from_dict({"image": Image.new("RGB", (8, 8)), "conversations": turns}, key="a.jsonl:3")
     with pytest.raises(DataError, match=r"a.jsonl:3: sharing pictures needs <image> at the beginning"):
         questions(item)
-    with pytest.raises(ConfigError, match="expected 'none' or 'shared', found 'share'"):
+    with pytest.raises(ConfigError, match=r"'none', 'rows', 'shared'.*found 'share'"):
         Collator(pad_token_id=0, packing="share")  # type: ignore[arg-type]
     items, processor, model = build(attn_implementation="eager")
     batch = Collator(pad_token_id=0, packing="shared")([[processor.encode(questions(items[0])[0], 0)]])
-    with pytest.raises(ModelError, match="needs attn_implementation='sdpa', found 'eager'"):
+    with pytest.raises(ModelError, match="packing needs attn_implementation='sdpa', found 'eager'"):
         loss_and_gradients(model, batch)
