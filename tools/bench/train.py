@@ -1,0 +1,159 @@
+"""Training throughput of this toolkit beside others, on the same weights, data and threads.
+
+    python tools/bench/fixture.py /tmp/shared
+    OMP_NUM_THREADS=1 python tools/bench/train.py /tmp/shared \\
+        --peer "trl=peers/trl/bin/python peer_trl.py /tmp/shared --steps 19"
+
+Each contender runs in processes of its own, `--rounds` times in turn, the first three steps untimed, with the vision
+tower frozen, AdamW at 1e-3 and float32. Each time it prints one JSON line, as a peer's command must (`sec`, `cpu_sec`,
+`samples_per_s`, `loss_first`, `loss_last`), then a table: medians of samples per second of process CPU time, and their
+ratios to the first contender. A first loss that differs shows a computation that differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+WARM_UP = 3
+"""Steps before the clock starts."""
+CONTENDERS = {
+    "ours, one by one": {"packing": "none"},
+    "ours, in rows": {"packing": "rows"},
+    "ours, sharing": {"packing": "shared"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("fixture", help="a folder that fixture.py wrote")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND", help="may be repeated")
+    parser.add_argument("--samples", type=int, default=8, help="samples of a step; pictures where they share")
+    parser.add_argument("--steps", type=int, default=19)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.only:
+        print(json.dumps(run(given.fixture, given.only, given.samples, given.steps)))
+        return
+    own = [(name, [sys.executable, __file__, given.fixture, "--only", name]) for name in CONTENDERS]
+    flags = ["--samples", str(given.samples), "--steps", str(given.steps)]
+    commands = [(name, [*command, *flags]) for name, command in own]
+    for peer in given.peer:
+        name, _, command = peer.partition("=")
+        commands.append((name, shlex.split(command)))
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in commands}
+    for _ in range(given.rounds):
+        for name, command in commands:
+            result = measure(name, command)
+            found[name].append(result)
+            print(json.dumps({"contender": name, **result}), flush=True)
+    print(table(found))
+
+
+def measure(name: str, command: list[str]) -> dict[str, Any]:
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("{") and "cpu_sec" in line]
+    if ran.returncode or not lines:
+        sys.exit(f"{name}: {shlex.join(command)} failed:\n{ran.stdout[-2000:]}{ran.stderr[-4000:]}")
+    return json.loads(lines[-1])
+
+
+def table(found: dict[str, list[dict[str, Any]]]) -> str:
+    speeds = {name: statistics.median(per_cpu_second(result) for result in results) for name, results in found.items()}
+    first = next(iter(speeds.values()))
+    lines = [f"{'':32}{'samples / CPU s':>16}{'ratio':>8}{'first loss':>12}{'last loss':>11}"]
+    for name, speed in speeds.items():
+        last = found[name][-1]
+        lines.append(f"{name:32}{speed:16.2f}{speed / first:8.2f}{last['loss_first']:12.4f}{last['loss_last']:11.4f}")
+    return "\n".join(lines)
+
+
+def per_cpu_second(result: dict[str, Any]) -> float:
+    return result["samples_per_s"] * result["sec"] / result["cpu_sec"]
+
+
+def run(fixture: str, name: str, samples: int, steps: int) -> dict[str, Any]:
+    """One of our own contenders, through the pipeline that users run."""
+    import torch
+    from transformers import TrainerCallback
+
+    from mllm.config.arguments import DEFAULTS
+    from mllm.config.arguments import build as training_arguments
+    from mllm.pipeline.builder import build
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    packing = CONTENDERS[name]["packing"]
+    data: dict[str, Any] = {"type": "Instruct", "filename": f"{fixture}/llava.json", "image_folder": fixture}
+    if packing == "shared":
+        data = {"type": "SamePicture", "dataset": data, "picture": "image"}
+    config = {
+        "model_args": {
+            "type": "llava",
+            "model_name_or_path": f"{fixture}/model",
+            "template": "chat",
+            "placement": "crop",
+            "freeze": ["vision_tower"],
+        },
+        "data_args": {"train": data, "collator_kwargs": {"packing": packing}},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        args = training_arguments(
+            {
+                **DEFAULTS,
+                "output_dir": folder,
+                "do_train": True,
+                "use_cpu": True,
+                "max_steps": steps,
+                "per_device_train_batch_size": samples,
+                "learning_rate": 1e-3,
+                "logging_steps": 1,
+                "save_strategy": "no",
+                "report_to": "none",
+                "disable_tqdm": True,
+                "dataloader_num_workers": 0,
+            }
+        )
+        trainer = build(config, args).trainer
+        collate = trainer.data_collator
+        counts: list[int] = []
+        wall: list[float] = []
+        cpu: list[float] = []
+        losses: list[float] = []
+
+        def counted(entries: Any) -> Any:
+            batch = collate(entries)
+            counts.append(len(batch["index"]))
+            return batch
+
+        class Clock(TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                wall.append(time.perf_counter())
+                cpu.append(time.process_time())
+
+            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+                losses.extend([logs["loss"]] if "loss" in logs else [])
+
+        trainer.data_collator = counted
+        trainer.add_callback(Clock())
+        trainer.train()
+    seconds = wall[-1] - wall[WARM_UP - 1]
+    return {
+        "sec": seconds,
+        "cpu_sec": cpu[-1] - cpu[WARM_UP - 1],
+        "samples_per_s": sum(counts[WARM_UP:steps]) / seconds,
+        "loss_first": losses[0],
+        "loss_last": losses[-1],
+    }
+
+
+if __name__ == "__main__":
+    main()
