@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from mllm.errors import ConfigError
+from mllm.geometry import Placement
 from mllm.types import Failure
 
 UnitBox = tuple[float, float, float, float]
@@ -63,6 +64,17 @@ class RegionCodec(Protocol):
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
         """Every group in the text, in order; an unreadable one is a Reading with a failure."""
         ...
+
+
+def framed(placement: Placement, frame: Frame) -> Placement:
+    """Original pixels to a codec's frame: the placement itself, or the picture on its own."""
+    return placement if frame == "canvas" else Placement(source=placement.source, canvas=placement.source)
+
+
+def clamped(box: UnitBox) -> UnitBox:
+    """The part of the box that lies in the frame."""
+    x1, y1, x2, y2 = (min(1.0, max(0.0, value)) for value in box)
+    return x1, y1, x2, y2
 
 
 def no_form(codec: str, kind: str) -> ConfigError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from mllm.conversation.region import RegionCodec
@@ -309,3 +312,22 @@ def test_what_cannot_be_read_is_classed(name: str, failure: str, text: str) -> N
     expected = [] if failure == "none" else [failure]
     assert [reading.failure for reading in make(name).read(text, SIZE)] == expected
     assert [reading.failure for reading in make(name).read(f"Answer: {text}", SIZE)] == expected
+
+
+def test_the_documented_texts_are_those_that_are_written() -> None:
+    """docs/regions.md: each codec's row holds its box, point, frame, bound and number of tokens."""
+    page = Path(__file__).parents[3] / "docs" / "regions.md"
+    rows = {
+        match[1]: [cell.strip().replace(r"\|", "|").strip("`") for cell in re.split(r"(?<!\\)\|", match[0])[2:-1]]
+        for match in re.finditer(r"^\| `(\w+)`.*\| (?:canvas|image) \|.*$", page.read_text(), re.MULTILINE)
+    }
+    assert set(rows) == {*BOXES, *POINTS}
+    for name, (box, point, frame, bound, tokens) in rows.items():
+        codec = make(name)
+        assert box == (BOXES[name][0] if name in BOXES else "")
+        assert point == (POINTS[name][0] if name in POINTS else "")
+        assert (frame, tokens) == (codec.frame, str(len(codec.tokens) or ""))
+        if bound == "1 pixel":
+            assert codec.error(SIZE) == pytest.approx(1 / min(SIZE))
+        else:
+            assert codec.error(SIZE) == codec.error((7, 9)) == pytest.approx(float(bound), rel=0.03)
