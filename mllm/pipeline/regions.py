@@ -57,8 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    convert.add_argument("--from", dest="source", required=True, metavar="CODEC", help="the convention of IN")
-    convert.add_argument("--to", dest="target", required=True, metavar="CODEC", help="the convention of OUT")
+    known = ", ".join(REGIONS.names())
+    convert.add_argument("--from", dest="source", required=True, metavar="CODEC", help=f"convention of IN: {known}")
+    convert.add_argument("--to", dest="target", required=True, metavar="CODEC", help="convention of OUT")
     placement = "where pictures lie on the canvas of {}; default: as the family's own preprocessing lays them out"
     convert.add_argument("--placement", choices=PLACEMENTS, help=placement.format("both codecs"))
     convert.add_argument("--from-placement", choices=PLACEMENTS, help=placement.format("the codec of IN"))
@@ -78,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         default="error",
         help="a text whose regions cannot be read: stop there, or leave it as it is and count it (%(default)s)",
     )
-    convert.add_argument("input", metavar="IN")
-    convert.add_argument("output", metavar="OUT")
+    convert.add_argument("input", metavar="IN", help="a dataset's .jsonl or .json, or a predictions file")
+    convert.add_argument("output", metavar="OUT", help="replaced once all of it is converted")
     return parser
 
 

@@ -9,7 +9,7 @@ from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint, no_form
 from mllm.conversation.region_text import FLAGS, ROUNDING, Marks, stepped, token_numbers
 from mllm.registry import REGIONS
 
-GROUPS = Marks(r"\{(?=\s*<\s*[+-]?\d)", r"\}", joint="(?:<delim>)?", label=("<p>", "</p>"))
+GROUPS = Marks(r"\{(?=\s*<\s*[+-]?\d)", r"\}", joint="<delim>", label=("<p>", "</p>"))
 NUMBER = re.compile(r"<\s*([+-]?\d+)\s*>", FLAGS)
 STEPS = 100
 
