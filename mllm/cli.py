@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from mllm.models.checkpoints import export_transformers_llava, load_llava
-from mllm.pipeline import finetune, session
+from mllm.pipeline import finetune, regions, session
 from mllm.pipeline.builder import load_tokenizer, merged
 
 USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
@@ -17,6 +17,7 @@ USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_
            mllm predict --model DIR --image FILE --prompt TEXT
   export   mllm export MODEL_DIR OUT_DIR: write a trained LLaVA in transformers' own layout
   merge    mllm merge ADAPTER_DIR OUT_DIR: add trained adapters to their base, and write the whole model
+  regions  mllm regions convert --from CODEC --to CODEC IN OUT: rewrite boxes and points in another convention
 
 On several processes or GPUs: accelerate launch mllm/pipeline/finetune.py CONFIG [flags]
 `mllm train --help` lists the flags.
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return finetune.reported(lambda: session.main(rest))
     if command in FLAGS:
         return finetune.main([*rest, *FLAGS[command]])
+    if command == "regions":
+        return regions.main(rest)
     if command == "export" and len(rest) == 2:
         return finetune.reported(lambda: _export(*rest))
     if command == "merge" and len(rest) == 2:

@@ -67,7 +67,7 @@ def test_the_example_codec_reads_what_it_writes(workplace: Path, monkeypatch: py
     @given(st.tuples(*[st.floats(0, 1)] * 4).map(lambda c: (min(c[::2]), min(c[1::2]), max(c[::2]), max(c[1::2]))))
     def check(box: tuple[float, float, float, float]) -> None:
         (reading,) = codec.read(f"It is {codec.write_boxes([box], (9, 9))}.", (9, 9))
-        assert reading.boxes[0] == pytest.approx(box, abs=codec.error)
+        assert reading.boxes[0] == pytest.approx(box, abs=codec.error((9, 9)))
 
     check()
     assert codec.read("(1 2 x)", (9, 9))[0].failure == "malformed"

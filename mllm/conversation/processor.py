@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint
+from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint, clamped, framed
 from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
 from mllm.errors import DataError, ModelError
 from mllm.geometry import Placement
@@ -72,7 +72,7 @@ class Processor:
         Raises:
             DataError: a box lies wholly outside what the model sees, or `max_length` would cut a picture.
         """
-        placements = [self.view.placement(ref.size) for ref in item.images]
+        placements = [self._framed(self.view.placement(ref.size)) for ref in item.images]
         turns = item.turns if answer else item.prompt
         said = [Said(turn.role, tuple(self._write(item, turn, placements))) for turn in turns]
         pieces = [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
@@ -108,10 +108,10 @@ class Processor:
         image = regions[0].image if regions else 0
         if not item.images:
             return Prediction(key=item.key, index=index, text=text, truth=truth)
-        placement = self.view.placement(item.images[image].size)
-        readings = self.codec.read(text, self._frame_size(placement))
-        boxes = tuple(self._box(box, placement, image) for reading in readings for box in reading.boxes)
-        points = tuple(self._point(point, placement, image) for reading in readings for point in reading.points)
+        placement = self._framed(self.view.placement(item.images[image].size))
+        readings = self.codec.read(text, placement.canvas)
+        boxes = tuple(_box(box, placement, image) for reading in readings for box in reading.boxes)
+        points = tuple(_point(point, placement, image) for reading in readings for point in reading.points)
         failure = _failure(readings, len(truth.boxes), len(boxes)) or _failure(readings, len(truth.points), len(points))
         return Prediction(
             key=item.key, index=index, text=text, boxes=boxes, points=points, failure=failure, truth=truth
@@ -125,11 +125,11 @@ class Processor:
             if part == BOXES:
                 boxes = [item.boxes[i] for i in next(box_groups)]
                 units = [self._unit_box(item, box, placements[box.image]) for box in boxes]
-                pieces.append(Piece(self.codec.write_boxes(units, self._frame_size(placements[boxes[0].image]))))
+                pieces.append(Piece(self.codec.write_boxes(units, placements[boxes[0].image].canvas)))
             elif part == POINTS:
                 points = [item.points[i] for i in next(point_groups)]
                 spots = [self._unit_point(item, point, placements[point.image]) for point in points]
-                pieces.append(Piece(self.codec.write_points(spots, self._frame_size(placements[points[0].image]))))
+                pieces.append(Piece(self.codec.write_points(spots, placements[points[0].image].canvas)))
             elif part == IMAGE:
                 pieces.append(Piece(IMAGE))
             elif part:
@@ -137,39 +137,20 @@ class Processor:
         return pieces
 
     def _unit_box(self, item: Item, box: Box, placement: Placement) -> UnitBox:
-        x1, y1 = self._to_unit(box.x1, box.y1, placement)
-        x2, y2 = self._to_unit(box.x2, box.y2, placement)
+        x1, y1 = placement.to_unit(box.x1, box.y1)
+        x2, y2 = placement.to_unit(box.x2, box.y2)
         if x2 < 0 or y2 < 0 or x1 > 1 or y1 > 1:
             raise DataError(f"{item.key}: box {box.xyxy} lies outside what the model sees of its picture")
-        return _clamp(x1), _clamp(y1), _clamp(x2), _clamp(y2)
+        return clamped((x1, y1, x2, y2))
 
     def _unit_point(self, item: Item, point: Point, placement: Placement) -> UnitPoint:
-        x, y = self._to_unit(point.x, point.y, placement)
+        x, y = placement.to_unit(point.x, point.y)
         if not (0 <= x <= 1 and 0 <= y <= 1):
             raise DataError(f"{item.key}: point {point.xy} lies outside what the model sees of its picture")
         return x, y
 
-    def _to_unit(self, x: float, y: float, placement: Placement) -> tuple[float, float]:
-        if self.codec.frame == "canvas":
-            return placement.to_unit(x, y)
-        return x / placement.source[0], y / placement.source[1]
-
-    def _from_unit(self, u: float, v: float, placement: Placement) -> tuple[float, float]:
-        if self.codec.frame == "canvas":
-            return placement.from_unit(u, v)
-        return u * placement.source[0], v * placement.source[1]
-
-    def _frame_size(self, placement: Placement) -> tuple[int, int]:
-        return placement.canvas if self.codec.frame == "canvas" else placement.source
-
-    def _box(self, box: UnitBox, placement: Placement, image: int) -> Box:
-        x1, y1 = self._from_unit(box[0], box[1], placement)
-        x2, y2 = self._from_unit(box[2], box[3], placement)
-        return Box(x1=x1, y1=y1, x2=x2, y2=y2, image=image)
-
-    def _point(self, point: UnitPoint, placement: Placement, image: int) -> Point:
-        x, y = self._from_unit(*point, placement)
-        return Point(x=x, y=y, image=image)
+    def _framed(self, placement: Placement) -> Placement:
+        return framed(placement, self.codec.frame)
 
     def _fill_slots(self, item: Item, ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
         """Put each picture's slot where its mark is."""
@@ -219,8 +200,15 @@ class Processor:
         return number
 
 
-def _clamp(value: float) -> float:
-    return min(1.0, max(0.0, value))
+def _box(box: UnitBox, placement: Placement, image: int) -> Box:
+    x1, y1 = placement.from_unit(box[0], box[1])
+    x2, y2 = placement.from_unit(box[2], box[3])
+    return Box(x1=x1, y1=y1, x2=x2, y2=y2, image=image)
+
+
+def _point(point: UnitPoint, placement: Placement, image: int) -> Point:
+    x, y = placement.from_unit(*point)
+    return Point(x=x, y=y, image=image)
 
 
 def _failure(readings: Sequence[Reading], expected: int, found: int) -> Failure | None:

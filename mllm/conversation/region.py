@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from mllm.errors import ConfigError
+from mllm.geometry import Placement
 from mllm.types import Failure
 
 UnitBox = tuple[float, float, float, float]
@@ -25,6 +27,10 @@ class Reading:
     boxes: tuple[UnitBox, ...] = ()
     points: tuple[UnitPoint, ...] = ()
     failure: Failure | None = None
+    label: str | None = None
+    """The phrase that the form itself holds (`<ref>phrase</ref>`, `"label": "phrase"`), where it holds one."""
+    span: tuple[int, int] | None = None
+    """Where the form stands in the text, label included; a codec that leaves it out cannot rewrite texts."""
 
 
 class RegionCodec(Protocol):
@@ -38,13 +44,19 @@ class RegionCodec(Protocol):
         """Tokens that the vocabulary must hold."""
         ...
 
-    @property
-    def error(self) -> float:
-        """Largest distance between a coordinate and its reading, as a fraction of the frame."""
+    def error(self, size: tuple[int, int]) -> float:
+        """Largest distance between a coordinate and its reading, as a fraction of the frame's side along its axis.
+
+        `size` is the frame's (width, height) in pixels; it counts only where a codec writes pixels.
+        """
         ...
 
     def write_boxes(self, boxes: Sequence[UnitBox], size: tuple[int, int]) -> str:
-        """The text of one group; coordinates are in [0, 1]; `size` is the frame's (width, height) in pixels."""
+        """The text of one group; coordinates are in [0, 1]; `size` is the frame's (width, height) in pixels.
+
+        Raises:
+            ConfigError: the convention has no form for boxes; `write_points` likewise.
+        """
         ...
 
     def write_points(self, points: Sequence[UnitPoint], size: tuple[int, int]) -> str: ...
@@ -54,10 +66,26 @@ class RegionCodec(Protocol):
         ...
 
 
-def reading(rows: Sequence[Sequence[float]]) -> Reading:
-    """Check one group of coordinate rows: all boxes (four numbers) or all points (two)."""
+def framed(placement: Placement, frame: Frame) -> Placement:
+    """Original pixels to a codec's frame: the placement itself, or the picture on its own."""
+    return placement if frame == "canvas" else Placement(source=placement.source, canvas=placement.source)
+
+
+def clamped(box: UnitBox) -> UnitBox:
+    """The part of the box that lies in the frame."""
+    x1, y1, x2, y2 = (min(1.0, max(0.0, value)) for value in box)
+    return x1, y1, x2, y2
+
+
+def no_form(codec: str, kind: str) -> ConfigError:
+    """What a codec raises that is asked to write points, or boxes, which its family never writes."""
+    return ConfigError(f"codec '{codec}' cannot write {kind}: the convention has no form for them")
+
+
+def reading(rows: Sequence[Sequence[float]], *, points: bool = True) -> Reading:
+    """Check one group of coordinate rows: all boxes (four numbers) or, where there is a form for `points`, two."""
     widths = {len(row) for row in rows}
-    if widths not in ({4}, {2}):
+    if widths != {4} and not (points and widths == {2}):
         return Reading(failure="wrong_count")
     if not all(0.0 <= value <= 1.0 for row in rows for value in row):
         return Reading(failure="out_of_range")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
-from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint, reading
+from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint
+from mllm.conversation.region_text import FLAGS, ROUNDING, read_rows, stepped, token_numbers
 from mllm.registry import REGIONS
 
-GROUP = re.compile(r"<(b|p)_st>(.*?)(<\1_ed>|$|(?=<[bp]_st>))", re.IGNORECASE | re.DOTALL)
-BIN = re.compile(r"<bin_(\d+)>", re.IGNORECASE)
+GROUP = re.compile(r"<(b|p)_st>(.*?)(<\1_ed>|\Z|(?=<[bp]_st>))", FLAGS)
+BIN = re.compile(r"<bin_(-?\d+)>", FLAGS)
 
 
 @REGIONS.register_module("bins")
@@ -23,9 +25,11 @@ class Bins:
 
     def __init__(self, *, bins: int = 1001) -> None:
         self.bins = bins
-        self.error = 0.5 / (bins - 1) + 1e-9
         marks = ("<b_st>", "<b_sep>", "<b_ed>", "<p_st>", "<p_sep>", "<p_ed>")
         self.tokens = marks + tuple(f"<bin_{number}>" for number in range(bins))
+
+    def error(self, size: tuple[int, int]) -> float:
+        return 0.5 / (self.bins - 1) + ROUNDING
 
     def write_boxes(self, boxes: Sequence[UnitBox], size: tuple[int, int]) -> str:
         return self._write("b", boxes)
@@ -34,19 +38,17 @@ class Bins:
         return self._write("p", points)
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
-        found: list[Reading] = []
-        for match in GROUP.finditer(text):
-            mark, inside, closed = match[1].lower(), match[2], match[3]
-            rows = re.split(rf"<{mark}_sep>", inside, flags=re.IGNORECASE)
-            if not closed or any(BIN.sub("", row).strip() for row in rows):
-                found.append(Reading(failure="malformed"))
-                continue
-            values = [[int(number) / (self.bins - 1) for number in BIN.findall(row)] for row in rows]
-            expected = 4 if mark == "b" else 2
-            wrong = any(len(row) != expected for row in values)
-            found.append(Reading(failure="wrong_count") if wrong else reading(values))
-        return found
+        return [replace(self._group(match), span=match.span()) for match in GROUP.finditer(text)]
+
+    def _group(self, match: re.Match[str]) -> Reading:
+        mark, inside, closed = match[1].lower(), match[2], match[3]
+        rows = [token_numbers(row, BIN) for row in re.split(rf"<{mark}_sep>", inside, flags=FLAGS)]
+        if not closed or None in rows:
+            return Reading(failure="malformed")
+        if any(row is None or len(row) != (4 if mark == "b" else 2) for row in rows):
+            return Reading(failure="wrong_count")
+        return read_rows(rows, scale=(self.bins - 1, self.bins - 1))
 
     def _write(self, mark: str, rows: Sequence[Sequence[float]]) -> str:
-        texts = ("".join(f"<bin_{round(value * (self.bins - 1))}>" for value in row) for row in rows)
+        texts = ("".join(f"<bin_{number}>" for number in stepped(row, self.bins - 1)) for row in rows)
         return f"<{mark}_st>" + f"<{mark}_sep>".join(texts) + f"<{mark}_ed>"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint, reading
+from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint
+from mllm.conversation.region_text import BRACKET, ROUNDING, Marks, numbers
 from mllm.registry import REGIONS
 
-GROUP = re.compile(r"\[([^\[\]]*\d[^\[\]]*)(\]|$|(?=\[))")
-NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)\s*")
+LISTS = Marks(BRACKET, r"\]")
 
 
 @REGIONS.register_module("shikra")
@@ -24,7 +23,9 @@ class Shikra:
 
     def __init__(self, *, digits: int = 3) -> None:
         self.digits = digits
-        self.error = 0.5 * 10**-digits + 1e-9
+
+    def error(self, size: tuple[int, int]) -> float:
+        return 0.5 * 10**-self.digits + ROUNDING
 
     def write_boxes(self, boxes: Sequence[UnitBox], size: tuple[int, int]) -> str:
         return self._write(boxes)
@@ -33,13 +34,7 @@ class Shikra:
         return self._write(points)
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
-        return [self._group(match[1], closed=match[2] == "]") for match in GROUP.finditer(text)]
+        return [found.read(map(numbers, found.parts[0].split(";"))) for found in LISTS.find(text)]
 
     def _write(self, rows: Sequence[Sequence[float]]) -> str:
         return "[" + ";".join(",".join(f"{value:.{self.digits}f}" for value in row) for row in rows) + "]"
-
-    def _group(self, inside: str, *, closed: bool) -> Reading:
-        rows = [row.split(",") for row in inside.split(";")]
-        if not closed or not all(NUMBER.fullmatch(value) for row in rows for value in row):
-            return Reading(failure="malformed")
-        return reading([[float(value) for value in row] for row in rows])

@@ -1,0 +1,46 @@
+"""Numbers equal to those of the processors that transformers holds for two of the families."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers.models.florence2.processing_florence2 import Florence2PostProcessor
+from transformers.models.kosmos2 import processing_kosmos2 as kosmos2
+
+from mllm.registry import REGIONS
+
+# nearer to 0, the ceil(32 x - 1) of Kosmos-2's own processor slips
+unit = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
+SIZE = (1000, 1000)
+
+
+@st.composite
+def boxes(draw: st.DrawFn) -> tuple[float, float, float, float]:
+    """Boxes with an area: Kosmos-2's own processor takes no others."""
+    (x1, x2), (y1, y2) = (sorted(draw(st.lists(unit, min_size=2, max_size=2, unique=True))) for _ in range(2))
+    return x1, y1, x2, y2
+
+
+@given(box=boxes())
+def test_kosmos2_names_and_reads_the_same_cells(box: tuple[float, float, float, float]) -> None:
+    codec = REGIONS.make("kosmos2")
+    text = codec.write_boxes([box], SIZE)
+    first, last = kosmos2.coordinate_to_patch_index(box, 32)
+    assert text == f"<object><patch_index_{first:04d}><patch_index_{last:04d}></object>"
+    (reading,) = codec.read(text, SIZE)
+    assert reading.boxes[0] == pytest.approx(kosmos2.patch_index_to_coordinate(first, last, 32))
+
+
+@given(box=boxes())
+def test_florence2_names_and_reads_the_same_bins(box: tuple[float, float, float, float]) -> None:
+    codec = REGIONS.make("florence2")
+    reference = Florence2PostProcessor.__new__(Florence2PostProcessor)  # its tokenizer is not needed here
+    reference.quantize_bins = (1000, 1000)
+    bins = reference.quantize(torch.tensor([box], dtype=torch.float64) * 1000, size=(1000, 1000))
+    text = codec.write_boxes([box], SIZE)
+    assert text == "".join(f"<loc_{number}>" for number in bins[0].tolist())
+    pixels = reference.dequantize(bins, size=(10**6, 10**6))[0].tolist()
+    (reading,) = codec.read(text, SIZE)
+    assert [value * 10**6 for value in reading.boxes[0]] == pytest.approx(pixels, abs=1)

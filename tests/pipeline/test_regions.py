@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mllm.cli import main
+
+BOX = "[0.100,0.300,0.500,0.700]"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A 1000 x 500 picture: the middle half of its padded square."""
+    Image.new("RGB", (1000, 500)).save(tmp_path / "a.png")
+    return tmp_path
+
+
+def line(answer: str, **fields: Any) -> dict[str, Any]:
+    turns = [{"from": "human", "value": "<image>\nWhere are 2 dogs?"}, {"from": "gpt", "value": answer}]
+    return {"image": "a.png", "conversations": turns, "id": "ü", **fields}
+
+
+def write(path: Path, *records: object) -> str:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return str(path)
+
+
+def convert(folder: Path, source: str, *options: str, out: str = "out.jsonl", to: str = "ferret") -> int:
+    fixed = ["--from", "shikra", "--to", to, "--image-folder", str(folder)]
+    return main(["regions", "convert", *fixed, *options, source, str(folder / out)])
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in (folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_texts_of_a_dataset_are_rewritten_and_the_rest_stays(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text_only = {"conversations": [{"from": "human", "value": "1 + 1?"}, {"from": "gpt", "value": "2"}]}
+    source = write(folder / "in.jsonl", line(f"Here {BOX}."), text_only, line("none"))
+    assert convert(folder, source) == 0
+    assert read(folder) == [line("Here [100, 100, 500, 900]."), text_only, line("none")]
+    assert "1 groups of regions in 1 texts now read as ferret" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], [101, 50, 504, 454]),  # the family's own: 1000 x 500 -> 1008 x 504
+        (["--max-pixels", "200000"], [62, 31, 308, 277]),  # 616 x 308
+        (["--to-placement", "squash", "--image-size", "500"], [50, 50, 250, 450]),
+        (["--placement", "pad", "--image-size", "500"], [50, 150, 250, 350]),
+    ],
+)
+def test_pixels_are_those_of_the_chosen_canvas(folder: Path, options: list[str], expected: list[int]) -> None:
+    source = write(folder / "in.jsonl", line(BOX))
+    assert convert(folder, source, *options, to="qwen25_vl") == 0
+    answer = json.loads(read(folder)[0]["conversations"][1]["value"])
+    assert answer == {"bbox_2d": expected}
+
+
+def test_the_size_may_stand_in_the_line(folder: Path) -> None:
+    source = write(folder / "in.jsonl", line(BOX, image="gone.png", width=1000, height=500))
+    assert convert(folder, source) == 0
+    assert read(folder)[0]["conversations"][1]["value"] == "[100, 100, 500, 900]"
+
+
+def test_a_predictions_file_finds_its_pictures_by_key(folder: Path) -> None:
+    data = write(folder / "data.jsonl", {"img_path": "b.png"}, {"img_path": "a.png", "expression": "x"})
+    prediction = {"key": f"{data}:2", "index": 1, "text": f"Answer: {BOX} .", "pred": [[100, 50, 500, 450]]}
+    source = write(folder / "eval_extra_prediction.jsonl", prediction)
+    assert convert(folder, source) == 0
+    assert read(folder) == [{**prediction, "text": "Answer: [100, 100, 500, 900] ."}]
+
+
+def test_an_array_stays_an_array(folder: Path) -> None:
+    (folder / "in.json").write_text(json.dumps([line(BOX), line("no")]))
+    assert convert(folder, str(folder / "in.json"), out="out.json") == 0
+    assert json.loads((folder / "out.json").read_text()) == [line("[100, 100, 500, 900]"), line("no")]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (line("[0.1,0.2,0.3]"), "in.jsonl:2: conversations[1].value: '[0.1,0.2,0.3]': shikra cannot read it: wrong"),
+        (line("[0.1,0.0,0.3,0.1]"), "conversations[1].value: box (0.100, 0.000, 0.300, 0.100) lies outside"),
+        (line(BOX, image="gone.png"), "gone.png: no such picture"),
+        (line(BOX, image=None), "in.jsonl:2: expected 'width' and 'height', or one picture in image"),
+        (line(BOX, image=None, images=["a.png", "b.png"]), "found 2"),
+        (line(BOX, width=0, height=5), "in.jsonl:2: width: expected a whole number of pixels, found 0"),
+        ({"conversations": ["hi"]}, "in.jsonl:2: conversations[0]: expected an object with 'value', found hi"),
+        ({"conversations": [{"value": 3}]}, "in.jsonl:2: conversations[0].value: expected a text, found 3"),
+        ({"question": "?"}, "in.jsonl:2: expected a list 'conversations', or 'key' and 'text' of a"),
+        ({"key": "gone.jsonl:1", "text": BOX}, "in.jsonl:2: the annotation line that 'key' names"),
+        ({"key": "demo", "text": BOX}, "in.jsonl:2: expected 'width' and 'height'"),
+    ],
+)  # fmt: skip
+def test_a_fault_names_its_line_and_leaves_no_output(
+    folder: Path, capsys: pytest.CaptureFixture[str], record: dict[str, Any], message: str
+) -> None:
+    source = write(folder / "in.jsonl", line(BOX), record)
+    assert convert(folder, source) == 1
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == ["a.png", "in.jsonl"]
+
+
+def test_points_that_the_target_has_no_form_for_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(folder / "in.jsonl", line("[0.5,0.5]"))
+    assert convert(folder, source, to="llava15") == 1
+    error = capsys.readouterr().err
+    assert "ConfigError: " in error
+    assert "in.jsonl:1: conversations[1].value: codec 'llava15' cannot write points" in error
+
+
+def test_unreadable_answers_may_be_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(folder / "in.jsonl", line("[0.1,0.2,0.3]"), line(BOX))
+    assert convert(folder, source, "--unreadable", "keep") == 0
+    assert [record["conversations"][1]["value"] for record in read(folder)] == ["[0.1,0.2,0.3]", "[100, 100, 500, 900]"]
+    assert "1 texts left as they were, the first: " in capsys.readouterr().out
+
+
+def test_a_file_without_regions_is_pointed_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert(folder, write(folder / "in.jsonl", line("hm"))) == 0
+    assert "reads as shikra" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--to", "qwen"], "unknown region codec type 'qwen'; did you mean"),
+        (["--image-size", "0"], "expected --image-size > 0"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert convert(folder, write(folder / "in.jsonl", line(BOX)), *options) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert(folder, write(folder / "in.jsonl", line(BOX)), out="no/such/out.jsonl") == 1
+    assert "out.jsonl: cannot be written: No such file or directory" in capsys.readouterr().err
