@@ -2,9 +2,9 @@
 
     python tools/bench/fixture.py OUT_DIR [--pictures 64] [--questions 7] [--tokens 256]
 
-OUT_DIR/model is a transformers LLaVA with processor and tokenizer (4 layers of 256 in both towers), OUT_DIR/images holds
-the pictures. The same referring expressions, each a conversation of its own, are in llava.json, in lf_sharegpt.json with
-dataset_info.json, and in swift.jsonl, as other toolkits read them.
+OUT_DIR/model is a transformers LLaVA with processor and tokenizer (4 layers of 256 in both towers), OUT_DIR/images the
+pictures. The same referring expressions, each a conversation of its own, are in llava.json, lf_sharegpt.json with
+dataset_info.json, and swift.jsonl, as other toolkits read them.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def write_model(folder: Path, texts: list[str], tokens: int) -> None:
     config = LlavaConfig(
         text_config=text,
         vision_config=vision,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_index=tokenizer.get_vocab()[IMAGE],
         image_seq_length=tokens,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
