@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from mllm.conversation.scratch import train_tokenizer
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
-QUESTION = "Where is {expression}? Answer with the box of the region that this phrase refers to."
+QUESTION = "Please provide the bounding box coordinate of the region this sentence describes: {expression}"
+"""As LLaVA-1.5 was trained on RefCOCO (Liu et al. 2023, arXiv 2310.03744, table 9)."""
 CHAT = (
     "{{ bos_token }}{% for m in messages %}{{ m['role'].upper() + ': ' }}{% if m['content'] is string %}"
     "{{ m['content'] }}{% else %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n{% else %}"
@@ -106,7 +108,11 @@ def write_data(out: Path, rows: list[tuple[str, str, str]]) -> None:
 
 def write_model(folder: Path, texts: list[str], tokens: int) -> None:
     torch.manual_seed(0)
-    tokenizer = train_tokenizer(texts, vocab_size=4096)
+    sources = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[
+        :60
+    ]  # any text will do, to fill the vocabulary
+    words = [path.read_text(encoding="utf-8", errors="replace") for path in sources]
+    tokenizer = train_tokenizer([*texts, *words], vocab_size=4095)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE], "unk_token": "<pad>"})
     tokenizer.chat_template = CHAT
     tokenizer.model_max_length = 4096
@@ -114,7 +120,12 @@ def write_model(folder: Path, texts: list[str], tokens: int) -> None:
     layers: dict[str, Any] = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     text = LlamaConfig(
-        vocab_size=4096, intermediate_size=688, max_position_embeddings=4096, tie_word_embeddings=False, **layers, **ids
+        vocab_size=len(tokenizer),
+        intermediate_size=688,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        **layers,
+        **ids,
     )
     vision = CLIPVisionConfig(intermediate_size=1024, image_size=SIDE, patch_size=patch, projection_dim=256, **layers)
     config = LlavaConfig(

@@ -1,0 +1,163 @@
+"""Greedy answers to all questions of a fixture: this toolkit beside transformers' own batched `generate`.
+
+    python tools/bench/fixture.py /tmp/shared
+    OMP_NUM_THREADS=1 python tools/bench/evaluate.py /tmp/shared
+
+Each contender loads the same checkpoint in a process of its own, `--rounds` times in turn, and answers every question
+in float32 with the same number of new tokens; reading pictures and decoding text are in the time, loading is not. It
+prints one JSON line each time, then medians of questions per second of process CPU time, ratios to the first contender,
+and how many answers are word for word those of the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+CONTENDERS = ("transformers generate", "ours, one by one", "ours, sharing")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("fixture", help="a folder that fixture.py wrote")
+    parser.add_argument("--batch", type=int, default=56, help="questions answered together")
+    parser.add_argument("--new-tokens", type=int, default=28)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.only:
+        answer = answer_transformers if given.only == CONTENDERS[0] else answer_ours
+        print(json.dumps(answer(given.fixture, given.batch, given.new_tokens, sharing=given.only == CONTENDERS[2])))
+        return
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
+    flags = ["--batch", str(given.batch), "--new-tokens", str(given.new_tokens)]
+    for _ in range(given.rounds):
+        for name in CONTENDERS:
+            command = [sys.executable, __file__, given.fixture, "--only", name, *flags]
+            ran = subprocess.run(command, capture_output=True, text=True, check=False)
+            if ran.returncode:
+                sys.exit(f"{name} failed:\n{ran.stderr[-4000:]}")
+            result = json.loads(ran.stdout.splitlines()[-1])
+            found[name].append(result)
+            print(json.dumps({"contender": name, "sec": result["sec"], "cpu_sec": result["cpu_sec"]}), flush=True)
+    print(table(found))
+
+
+def table(found: dict[str, list[dict[str, Any]]]) -> str:
+    expected: list[str] = found[CONTENDERS[0]][0]["answers"]
+    speeds = {
+        name: statistics.median(len(expected) / result["cpu_sec"] for result in results)
+        for name, results in found.items()
+    }
+    lines = [f"{'':28}{'questions / CPU s':>18}{'ratio':>8}{'identical answers':>20}"]
+    for name, speed in speeds.items():
+        same = sum(a == b for a, b in zip(found[name][0]["answers"], expected, strict=True))
+        lines.append(f"{name:28}{speed:18.2f}{speed / speeds[CONTENDERS[0]]:8.2f}{f'{same} of {len(expected)}':>20}")
+    return "\n".join(lines)
+
+
+def answer_transformers(fixture: str, batch: int, new_tokens: int, *, sharing: bool) -> dict[str, Any]:
+    import torch
+    from PIL import Image
+    from transformers import AutoTokenizer, LlavaForConditionalGeneration, LlavaProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from tools.bench.fixture import CHAT, SIDE
+
+    set_threads()
+    model: Any = LlavaForConditionalGeneration.from_pretrained(f"{fixture}/model", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(f"{fixture}/model", padding_side="left")
+    vision = model.config.vision_config
+    processor: Any = LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}),
+        tokenizer=tokenizer,
+        patch_size=vision.patch_size,
+        vision_feature_select_strategy="default",
+        image_token="<image>",
+        num_additional_image_tokens=1,
+        chat_template=CHAT,
+    )
+    rows = json.loads(Path(fixture, "llava.json").read_text())
+    answers: list[str] = []
+    with Clock() as clock, torch.no_grad():
+        for start in range(0, len(rows), batch):
+            part = rows[start : start + batch]
+            texts = [
+                processor.apply_chat_template(
+                    [{"role": "user", "content": row["conversations"][0]["value"]}], add_generation_prompt=True
+                )
+                for row in part
+            ]
+            images = [Image.open(f"{fixture}/{row['image']}").convert("RGB") for row in part]
+            inputs = processor(images=images, text=texts, padding=True, return_tensors="pt", add_special_tokens=False)
+            ids = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)
+            answers += tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return {**clock.seconds(), "answers": [text.strip() for text in answers]}
+
+
+def answer_ours(fixture: str, batch: int, new_tokens: int, *, sharing: bool) -> dict[str, Any]:
+    from accelerate import Accelerator
+
+    from mllm.conversation.collator import Collator
+    from mllm.models.llava import Llava
+    from mllm.pipeline.predict import Loader, predict
+    from mllm.pipeline.session import Session
+    from mllm.registry import DATASETS
+
+    set_threads()
+    session = Session.load(
+        f"{fixture}/model", device="cpu", type="llava", template="chat", placement="crop", dtype="float32"
+    )
+    if not sharing:
+        Llava.branches = False  # pyright: ignore[reportAttributeAccessIssue]
+    items = DATASETS.make({"type": "Instruct", "filename": f"{fixture}/llava.json", "image_folder": fixture})
+    tokenizer = session.processor.tokenizer
+    pad: Any = tokenizer.pad_token_id
+    with Clock() as clock:
+        found = list(
+            predict(
+                session.model,
+                items,
+                session.processor,
+                Loader(collator=Collator(pad_token_id=pad), batch_size=batch),
+                Accelerator(cpu=True),
+                generation={"max_new_tokens": new_tokens, "do_sample": False},
+                description="",
+            )
+        )
+    special = tokenizer.all_special_tokens
+    answers = [prediction.text for prediction in found]
+    for token in special:
+        answers = [text.replace(token, "") for text in answers]
+    return {**clock.seconds(), "answers": [text.strip() for text in answers]}
+
+
+class Clock:
+    """Wall and process CPU time of a `with` block."""
+
+    def __enter__(self) -> Clock:
+        self.start = (time.perf_counter(), time.process_time())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop = (time.perf_counter(), time.process_time())
+
+    def seconds(self) -> dict[str, float]:
+        return {"sec": self.stop[0] - self.start[0], "cpu_sec": self.stop[1] - self.start[1]}
+
+
+def set_threads() -> None:
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+if __name__ == "__main__":
+    main()
