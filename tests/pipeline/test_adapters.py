@@ -105,7 +105,7 @@ def test_training_goes_on_from_a_folder_of_adapters(trained: Path, tmp_path: Pat
     ("command", "message"),
     [
         (["merge", "BASE", "OUT"], "holds no adapters"),
-        (["export", "TRAINED", "OUT"], "first mllm merge"),
+        (["export", "TRAINED", "OUT"], "first mllm checkpoint merge"),
         (["train", "CONFIG", "--cfg-options", "model_args.adapters.r=2"], "go on with those of the folder"),
         (
             ["train", "CONFIG", "--cfg-options", "model_args.learning_rate_groups.conector=1"],
