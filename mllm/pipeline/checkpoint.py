@@ -114,7 +114,7 @@ def _export_whole(args: argparse.Namespace, folder: Path) -> None:
     elif args.format == "otter":
         save_otter(model, tokenizer, str(folder))
     else:
-        model.freeze(("vision_tower", "language_model"), "none")
+        model.freeze(("vision_tower", "language_model"), "input")
         save_reference(model, str(folder / CHECKPOINT), whole=args.whole)
         tokenizer.save_pretrained(folder)
 

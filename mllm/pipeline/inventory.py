@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf, isnan
 from pathlib import Path
 
 import torch
@@ -81,7 +82,7 @@ def compare(a: Opened, b: Opened) -> tuple[str, bool]:
         row = counts.setdefault(_part(name), [0, 0, 0.0])
         difference, largest = _difference(first.get(name), second.get(name), a.path, b.path)
         row[1 if difference else 0] += 1
-        row[2] = max(row[2], largest)
+        row[2] = max(row[2], largest, key=_nan_is_most)
         if difference:
             lines.append(f"{name}: {difference}")
     lines.append(f"{'part':16}{'equal':>9}{'different':>11}  max |difference|")
@@ -110,12 +111,16 @@ def _difference(a: Lazy | None, b: Lazy | None, a_path: str, b_path: str) -> tup
     largest = 0.0
     if not torch.equal(ours, theirs):
         apart = (ours.double() - theirs.double()).abs()
-        # NaN in the same place on both sides is no difference
-        apart[ours.isnan() & theirs.isnan()] = 0
+        # the same infinity, or NaN, in the same place on both sides is no difference
+        apart[(ours == theirs) | ((ours != ours) & (theirs != theirs))] = 0
         largest = float(apart.max())
         if largest != 0:
             words.append(f"max |difference| {largest:.3g}")
     return ", ".join(words), largest
+
+
+def _nan_is_most(value: float) -> float:
+    return inf if isnan(value) else value
 
 
 def _part(name: str) -> str:

@@ -28,9 +28,7 @@ def plain_tokenizer(words: int = WORDS, *, pad: bool = True) -> PreTrainedTokeni
     raw = Tokenizer(WordLevel({word: number for number, word in enumerate(names)}, unk_token="<unk>"))
     raw.pre_tokenizer = Whitespace()
     extra = {"pad_token": "<pad>"} if pad else {}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw, unk_token="<unk>", bos_token="<s>", eos_token="</s>", **extra
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>", bos_token="<s>", eos_token="</s>", **extra)
 
 
 def state_of(model: torch.nn.Module) -> State:

@@ -33,7 +33,7 @@ def named(opened: Opened) -> Weights:
     if model_class is None:
         raise ModelError(f"{opened.path}: text_config: {config.model_type} is no causal language model")
     inside = f"language_model.{model_class.base_model_prefix}."
-    return rename(opened.weights, (*RULES, (r"^model\.language_model\.", inside)))
+    return rename(opened.weights, (*RULES, (r"^(model\.language_model|language_model\.model)\.", inside)))
 
 
 @LAYOUTS.register_module("transformers-llava")
