@@ -77,12 +77,17 @@ def _tokenizer(plan: Plan, sources: Sources, opened: Opened) -> PreTrainedTokeni
 
 
 def _with_vocabulary(
-    weights: Weights, plan: Plan, taken: list[str], tokenizer: PreTrainedTokenizerBase, skeleton: Skeleton
+    weights: Weights, plan: Plan, taken: dict[str, int], tokenizer: PreTrainedTokenizerBase, skeleton: Skeleton
 ) -> Weights:
     """Add the tokens that the checkpoint has beyond its tokenizer's folder, and `<image>`; new rows are means."""
     config: Any = plan.config
     tokens = [token for token in (*plan.tokens, *taken) if token not in tokenizer.get_vocab()]
     tokenizer.add_tokens(tokens, special_tokens=True)
+    moved = [token for token, number in taken.items() if tokenizer.convert_tokens_to_ids(token) != number]
+    if moved:
+        raise ModelError(
+            f"the tokenizer gives other ids than before to {moved[:3]} ...: it is not the one that was cut"
+        )
     if plan.vocabulary is not None and len(tokenizer) != plan.vocabulary:
         raise ModelError(
             f"the checkpoint has embeddings of {plan.vocabulary} tokens, but its tokenizer with {tokens} has "

@@ -156,13 +156,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     return found
 
 
+def fitting(opened: Opened) -> dict[str, Layout]:
+    """The layouts that a path may be of, by name."""
+    return {name: layout for name in LAYOUTS.names() if (layout := LAYOUTS.find(name)()).fits(opened)}
+
+
 def detect(opened: Opened) -> tuple[str, Layout]:
     """The layout of a path, with its name.
 
     Raises:
         ModelError: none, or more than one.
     """
-    found = {name: layout for name in LAYOUTS.names() if (layout := LAYOUTS.find(name)()).fits(opened)}
+    found = fitting(opened)
     if len(found) != 1:
         known = "\n".join(f"  {name}: {LAYOUTS.find(name).about}" for name in LAYOUTS.names())
         first = ", ".join(sorted(opened.weights)[:3])

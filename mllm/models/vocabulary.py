@@ -70,11 +70,11 @@ def take_away(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, *, n
     return _without(tokenizer, dropped, ids, target / "tokenizer")
 
 
-def give_back(weights: Weights, config: Any, folder: Path) -> tuple[Weights, list[str], list[str]]:
-    """Of what `take_away` left in `folder`: the whole weights, the tokens to add, and all that were ever added."""
+def give_back(weights: Weights, config: Any, folder: Path) -> tuple[Weights, dict[str, int], list[str]]:
+    """Of what `take_away` left in `folder`: the whole weights, the tokens to add with their ids, and all ever added."""
     record = folder / FOLDER / RECORD
     if not record.is_file():
-        return weights, [], []
+        return weights, {}, []
     found: Mapping[str, Any] = json.loads(record.read_text(encoding="utf-8"))
     cut = open_file(folder / FOLDER / ROWS)
     wrong = [f"{name}, {list(rows.shape)}" for name, rows in cut.items() if not _fits(weights, name, rows.shape)]
@@ -83,7 +83,8 @@ def give_back(weights: Weights, config: Any, folder: Path) -> tuple[Weights, lis
     config.text_config.vocab_size += max((rows.shape[0] for rows in cut.values()), default=0)
     config.base_rows = found["base_rows"]
     whole = {**weights, **{name: stacked(weights[name], rows) for name, rows in cut.items() if name in weights}}
-    return whole, list(found["added"]), [*found["kept"], *found["added"]]
+    again = dict(zip(found["added"], found["ids"], strict=True))
+    return whole, again, [*found["kept"], *found["added"]]
 
 
 def _fits(weights: Weights, name: str, shape: tuple[int, ...]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from mllm.models.layout import Opened, detect
+from mllm.models.layout import Opened, detect, fitting
 from mllm.models.lazy import Lazy, Weights
 from mllm.models.parts import load_tokenizer_at
 from mllm.models.pieces import COMPUTED
@@ -91,7 +91,7 @@ def compare(a: Opened, b: Opened) -> tuple[str, bool]:
 
 
 def _comparable(a: Opened, b: Opened) -> tuple[Weights, Weights]:
-    if a.weights.keys() == b.weights.keys():
+    if a.weights.keys() == b.weights.keys() or not (fitting(a) or fitting(b)):
         return a.weights, b.weights
     (name, layout), (other_name, other) = detect(a), detect(b)
     if name == other_name:

@@ -89,6 +89,11 @@ def compose(
     settings: Mapping[str, Any], weights: Weights, text: Any, tower: str, *, folders: tuple[str, ...], rows: int | None
 ) -> Plan:
     """The plan of weights under our names, with the vision encoder of its own folder where they have none."""
+    if "mm_vision_select_layer" not in settings:
+        raise ModelError(
+            f"{folders[0]}: no config.json that says mm_vision_select_layer, the hidden state of the vision encoder "
+            "that is read: put LLaVA's own beside the weights"
+        )
     encoder = vision_config(tower)
     if not any(name.startswith("vision_tower.") for name in weights):
         weights = {**weights, **vision_weights(tower)}
@@ -101,7 +106,7 @@ def compose(
         vision_config=encoder,
         text_config=text,
         connector={"type": f"mlp{layers}x_gelu" if layers else "linear"},
-        feature_layer=settings.get("mm_vision_select_layer", -2),
+        feature_layer=settings["mm_vision_select_layer"],
         keep_cls=settings.get("mm_vision_select_feature", "patch") == "cls_patch",
         image_mean=mean,
         image_std=std,
