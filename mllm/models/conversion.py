@@ -17,6 +17,7 @@ from mllm.models.lazy import Weights, grown
 from mllm.models.parts import load_tokenizer_at, settle_generation
 from mllm.models.shards import write_shards
 from mllm.models.skeleton import Skeleton
+from mllm.models.speech import note_speech
 from mllm.models.vocabulary import give_back, note_tokens
 from mllm.types import IMAGE
 
@@ -62,6 +63,7 @@ def convert(
     plan.config.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+    note_speech(folder, plan.kind, plan.speech)
     _write_generation(plan, folder, tokenizer)
     return tokenizer
 

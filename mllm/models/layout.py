@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,6 +79,8 @@ class Plan:
     """A whole model, of which no tensor has been read.
 
     Attributes:
+        kind: the `type` of model_args.
+        speech: codec, template and placement, as far as the layout's code has only one.
         config: of our model class, at the vocabulary of the checkpoint.
         weights: under our names.
         folders: where tokenizer and generation settings may be, the first that has them counts.
@@ -89,6 +91,8 @@ class Plan:
 
     config: Any
     weights: Weights
+    kind: str
+    speech: Mapping[str, Any] = field(default_factory=dict)
     folders: Sequence[str] = ()
     tokens: Sequence[str] = ()
     vocabulary: int | None = None

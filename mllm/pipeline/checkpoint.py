@@ -23,6 +23,7 @@ from mllm.models.flamingo_checkpoints import save_reference
 from mllm.models.layout import Sources, open_path, read_config
 from mllm.models.otter import TOKENS, save_otter
 from mllm.models.parts import torch_dtype
+from mllm.models.speech import note_speech, stored_speech
 from mllm.models.vocabulary import take_away
 from mllm.pipeline.builder import load_tokenizer, merged
 from mllm.pipeline.finetune import reported
@@ -134,6 +135,8 @@ def _merge(args: argparse.Namespace) -> None:
             model.to(torch_dtype(args.dtype))
         model.save_pretrained(folder, max_shard_size=args.max_shard_size)
         tokenizer.save_pretrained(folder)
+        if said := stored_speech(args.adapters):
+            note_speech(folder, said.pop("type"), said)
     print(f"{args.out}: the whole model")
 
 

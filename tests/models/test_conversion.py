@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, LlavaForConditionalGeneration
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaForConditionalGeneration
 
 from mllm.errors import ModelError
 from mllm.models import lazy
@@ -25,6 +25,7 @@ from mllm.models.flamingo_checkpoints import reference_state
 from mllm.models.layout import Sources, detect, open_path
 from mllm.models.llava import Llava
 from mllm.models.otter import save_otter
+from mllm.models.speech import kind_of, stored_speech
 from mllm.registry import LAYOUTS, MODELS
 from tests.models import tiny, tiny_flamingo
 from tests.models.foreign import (
@@ -36,6 +37,7 @@ from tests.models.foreign import (
     state_of,
     write,
 )
+from tests.models.test_flamingo_checkpoints import PARITY, REFERENCE_LMS, needs_reference, reference_model
 from tests.models.tiny import VISION, WORDS, make, make_batch, make_tokenizer
 
 
@@ -73,7 +75,7 @@ def test_original_llava(tmp_path, connector, model_type, kind, vision_inside):
     found = converted(path, tmp_path / "out", vision_tower=clip)
     assert_equal_logits(found, model)
     assert found.config.connector == {"type": connector}
-    assert found.image_slots().mean == (0.1, 0.2, 0.3)
+    assert list(found.config.image_mean) == [0.1, 0.2, 0.3]
     # `<image>` is new to it, and recorded
     assert (found.config.base_rows, list(found.config.added_tokens)) == (WORDS, ["<image>"])
     assert AutoTokenizer.from_pretrained(tmp_path / "out").convert_tokens_to_ids("<image>") == WORDS
@@ -99,6 +101,7 @@ def test_converted_folder_is_built_by_its_name(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     built = MODELS.make({"type": "llava", "model_name_or_path": str(tmp_path / "out")}, tokenizer=tokenizer)
     assert built.config.image_token_id == WORDS
+    assert kind_of(tmp_path / "out") == "llava"
     assert_equal_logits(built, found)
     with pytest.raises(ModelError, match="original LLaVA code: first mllm checkpoint convert"):
         MODELS.make({"type": "llava", "model_name_or_path": path}, tokenizer=tokenizer)
@@ -120,6 +123,7 @@ def test_a_delta_goes_onto_a_base_with_fewer_words(tmp_path, model_type):
     found = converted(path, tmp_path / "out", base=under, vision_tower=clip)
     assert_equal_logits(found, model, rtol=1e-4, atol=1e-4)
     assert found.config.base_rows == rows
+    assert stored_speech(tmp_path / "out").get("placement") == ("pad" if model_type == "shikra" else None)
     with pytest.raises(ModelError, match="give --base: these are differences to a LLaMA"):
         converted(path, tmp_path / "no", vision_tower=clip)
     whole = write(tmp_path / "whole", original_names(model), original_config(model, model_type))
@@ -471,6 +475,51 @@ def test_the_later_file_of_a_chain_counts(tmp_path):
         tokenizer=AutoTokenizer.from_pretrained(tmp_path / "out"),
     )
     assert built.perceiver.latents.equal(second.perceiver.latents)
+
+
+def reference_parts(text: str, folder: Path) -> dict[str, str]:
+    """Of the sizes that the reference's numbers were made with; its file holds other weights for all of them."""
+    model = reference_model(text)
+    language_model = AutoModelForCausalLM.from_config(model.language_model.config)
+    language_model.save_pretrained(folder / "lm")
+    plain_tokenizer(97, pad=False).save_pretrained(folder / "lm")
+    return {"base": str(folder / "lm"), "vision_tower": save_clip(model, folder / "clip")}
+
+
+@needs_reference
+@pytest.mark.parametrize("text", REFERENCE_LMS)
+def test_all_names_of_the_reference(tmp_path, text):
+    """Aliases, open_clip's vision encoder and the language model included."""
+    keys = json.loads((PARITY / f"keys_openflamingo_{text}.json").read_text())["keys"]
+    state = {name: torch.full(shape, float(number)) for number, (name, shape) in enumerate(keys.items())}
+    if text in ("mpt", "opt"):  # which tie the two
+        table = next(name for name in keys if name.endswith(("embed_tokens.weight", "wte.weight")))
+        state["lang_encoder.lm_head.weight"] = state[table]
+    torch.save({"model_state_dict": {f"module.{name}": t for name, t in state.items()}}, tmp_path / "x.pt")
+    parts = reference_parts(text, tmp_path)
+    found = convert_flamingo(str(tmp_path / "x.pt"), tmp_path / "out", **parts)
+    assert found.config.image_token_id == 98
+    assert list(found.config.added_tokens) == [EOC, "<image>", "<PAD>"]
+    again = reference_state(found, whole=True)
+    for name, tensor in again.items():
+        if name in state:
+            assert tensor.equal(state[name]), name
+    assert sum(name in state for name in again) > 80
+
+
+@needs_reference
+def test_the_references_logits(tmp_path):
+    recorded = torch.load(PARITY / "openflamingo_llama.pt", weights_only=True)
+    torch.save(recorded["state_dict"], tmp_path / "x.pt")
+    found = convert_flamingo(str(tmp_path / "x.pt"), tmp_path / "out", **reference_parts("llama", tmp_path))
+    inputs = recorded["inputs"]
+    logits = found(
+        inputs["input_ids"],
+        pixels=inputs["vision_x"].flatten(0, 2)[:3],
+        attention_mask=inputs["attention_mask"],
+    ).logits
+    expected = recorded["forward"]["logits"]
+    torch.testing.assert_close(logits[..., : expected.shape[-1]], expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("frames", [None, 4])

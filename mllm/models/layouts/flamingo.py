@@ -112,6 +112,7 @@ class OpenFlamingo:
         return Plan(
             config=config,
             weights=weights,
+            kind="openflamingo",
             folders=(base,),
             tokens=tokens,
             vocabulary=vocabulary,

@@ -111,7 +111,7 @@ def compose(
         image_mean=mean,
         image_std=std,
     )
-    return Plan(config=config, weights=weights, folders=folders, base_rows=rows)
+    return Plan(config=config, weights=weights, kind="llava", folders=folders, base_rows=rows)
 
 
 def tower_of(opened: Opened, sources: Sources, settings: Mapping[str, Any]) -> str:

@@ -47,4 +47,5 @@ class Otter:
             image_mean=mean,
             image_std=std,
         )
-        return Plan(config=config, weights=weights, folders=(opened.path,), tokens=("<image>", *TOKENS))
+        tokens = ("<image>", *TOKENS)
+        return Plan(config=config, weights=weights, kind="otter", folders=(opened.path,), tokens=tokens)

@@ -10,6 +10,7 @@ from mllm.models.flamingo import MllmFlamingoConfig
 from mllm.models.layout import Opened, Plan, Sources
 from mllm.models.lazy import Weights
 from mllm.models.llava import MllmLlavaConfig
+from mllm.models.speech import stored_speech
 from mllm.registry import LAYOUTS
 
 MODEL_TYPES = (MllmLlavaConfig.model_type, MllmFlamingoConfig.model_type)
@@ -32,7 +33,9 @@ class Own:
     def plan(self, opened: Opened, sources: Sources) -> Plan:
         sources.refuse(opened, "base", "vision_tower", "tuning_config")
         config = AutoConfig.from_pretrained(opened.path, local_files_only=True)
-        return Plan(config=config, weights=opened.weights, folders=(opened.path,))
+        said = stored_speech(opened.path)
+        kind = said.pop("type", "llava" if opened.model_type == MllmLlavaConfig.model_type else "openflamingo")
+        return Plan(config=config, weights=opened.weights, kind=kind, speech=said, folders=(opened.path,))
 
 
 @LAYOUTS.register_module("mllm-adapter")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mllm.models.layout import Opened, Plan, Sources
 from mllm.models.layouts.llava_original import RULES, absent_of, plan_whole
 from mllm.models.lazy import Weights
 from mllm.models.pieces import rename
 from mllm.registry import LAYOUTS
+
+SPEECH = {"codec": "shikra", "template": "vicuna_v1", "placement": "pad"}
 
 
 @LAYOUTS.register_module("shikra")
@@ -24,4 +28,4 @@ class Shikra:
         return absent_of(opened)
 
     def plan(self, opened: Opened, sources: Sources) -> Plan:
-        return plan_whole(opened, sources)
+        return replace(plan_whole(opened, sources), speech=SPEECH)

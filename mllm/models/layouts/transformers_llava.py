@@ -65,7 +65,7 @@ class TransformersLlava:
             image_mean=mean,
             image_std=std,
         )
-        return Plan(config=config, weights=named(opened), folders=(opened.path,))
+        return Plan(config=config, weights=named(opened), kind="llava", folders=(opened.path,))
 
 
 @LAYOUTS.register_module("transformers-llava-next")
