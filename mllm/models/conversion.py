@@ -90,7 +90,7 @@ def _with_vocabulary(
         raise ModelError(
             f"the tokenizer gives other ids than before to {moved[:3]} ...: it is not the one that was cut"
         )
-    if plan.vocabulary is not None and len(tokenizer) != plan.vocabulary:
+    if plan.vocabulary is not None and len(tokenizer) != plan.vocabulary + len(taken):
         raise ModelError(
             f"the checkpoint has embeddings of {plan.vocabulary} tokens, but its tokenizer with {tokens} has "
             f"{len(tokenizer)}: give the folder that it was trained with as --tokenizer"

@@ -47,6 +47,7 @@ BESIDE = (
     "trained_in_full.safetensors",
     "non_lora_trainables.bin",
     "mm_projector.bin",
+    "checkpoint.pt",
 )
 """Weights that belong to a base which lies elsewhere."""
 

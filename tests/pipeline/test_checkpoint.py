@@ -16,6 +16,7 @@ from mllm.cli import main
 from mllm.models.checkpoints import export_transformers_llava, load_llava
 from mllm.models.flamingo_builder import load_flamingo
 from mllm.models.flamingo_checkpoints import reference_state
+from mllm.models.speech import stored_speech
 from mllm.pipeline import checkpoint
 from tests.models.foreign import original_config, original_names, plain_tokenizer, save_clip, write
 from tests.models.tiny import WORDS, make, make_batch, make_tokenizer
@@ -279,6 +280,29 @@ def test_tokens_that_the_layout_needs_stay(tmp_path):
     assert json.loads((tmp_path / "d" / "config.json").read_text())["added_tokens"] == ["<image>"]
 
 
+def test_growth_of_a_flamingo_is_undone_and_redone(tmp_path):
+    words = flamingo_tokenizer()
+    words.add_tokens(["<bin_0>", "<bin_1>"], special_tokens=True)
+    model = make_flamingo(perceiver={"depth": 1, "latents": 3})
+    model.language_model.resize_token_embeddings(len(words))
+    model.config.base_rows, model.config.added_tokens = WORDS, ["<|endofchunk|>", "<answer>", "<bin_0>", "<bin_1>"]
+    model.config.new_token_ids = [WORDS - 1, WORDS, WORDS + 1]
+    save_own(tmp_path / "a", model, words)
+    base = make_flamingo().language_model
+    save_clip(model, tmp_path / "clip")
+    plain = type(base)(type(base.config).from_dict({**base.config.to_dict(), "vocab_size": WORDS}))
+    plain.save_pretrained(tmp_path / "lm")
+    shown = ["--format", "openflamingo", "--whole", "--original-vocabulary"]
+    assert run("export", tmp_path / "a", tmp_path / "out", *shown) == 0
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == WORDS + 1
+    parts = ["--base", tmp_path / "lm", "--vision-tower", tmp_path / "clip"]
+    assert run("convert", tmp_path / "out", tmp_path / "again", *parts) == 0
+    assert run("diff", tmp_path / "a", tmp_path / "again") == 0
+    found, expected = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("again", "a"))
+    for key in ("base_rows", "added_tokens", "image_token_id", "new_token_ids"):
+        assert found[key] == expected[key], key
+
+
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A transformers LLaVA, and LoRA with the connector in full trained over it."""
@@ -300,6 +324,7 @@ def test_adapters_alone_and_merged_answer_alike(adapted, tmp_path, capsys):
     assert run("export", lora, tmp_path / "theirs") == 0
     assert run("merge", lora, tmp_path / "ours", "--max-shard-size", "9KB") == 0
     assert len(list((tmp_path / "ours").glob("model-*.safetensors"))) > 1
+    assert stored_speech(tmp_path / "ours") == stored_speech(lora) != {}
     model = load_llava(str(tmp_path / "ours"))
     batch = make_batch(model)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}

@@ -107,7 +107,7 @@ class OpenFlamingo:
                 under[name] = grown(under[name], text.vocab_size)
         weights = {**under, **({} if _has_encoder(own) else vision_weights(tower)), **own}
         weights = _merged(weights, opened, sources)
-        tokens = (*TOKENS, *_padding(sources.tokenizer or base))
+        tokens = (*TOKENS, *_padding(sources.tokenizer, str(opened.folder), base))
         vocabulary = rows if names else None
         return Plan(
             config=config,
@@ -120,8 +120,10 @@ class OpenFlamingo:
         )
 
 
-def _padding(folder: str) -> tuple[str, ...]:
-    tokenizer = load_tokenizer_at(folder)
+def _padding(*folders: str | None) -> tuple[str, ...]:
+    """The token that OpenFlamingo adds to a tokenizer without one for padding."""
+    found = (load_tokenizer_at(folder) for folder in folders if folder is not None)
+    tokenizer = next((tokenizer for tokenizer in found if tokenizer is not None), None)
     return (PAD,) if tokenizer is not None and tokenizer.pad_token_id is None else ()
 
 
