@@ -424,6 +424,39 @@ def test_openflamingo_over_a_base_with_spare_rows(tmp_path):
         convert_flamingo(str(tmp_path / "checkpoint.pt"), tmp_path / "no", **parts)
 
 
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [
+        ("embed_tokens", "expected one table of input embeddings .*, found 0"),
+        ("perceiver.norm", r"2 missing, 0 unexpected, 0 of another shape\n  missing perceiver\.norm\.bias \[16\]"),
+        ("to_kv", r"2 missing, .*\n.*\n  missing perceiver\.layers\.0\.0\.to_kv\.weight"),
+        ("layers.1.gated_cross_attn_layer", r"cross-attention before layers \[\]"),
+    ],
+)
+def test_what_must_be_in_the_file_is_not_taken_from_elsewhere(tmp_path, left_out, message):
+    model = trained_flamingo()
+    parts = flamingo_parts(model, tmp_path, WORDS)
+    state = {name: tensor for name, tensor in reference_state(model).items() if left_out not in name}
+    if "gated" in left_out:  # so that it is still known for what it is
+        state["lang_encoder.model.layers.x.gated_cross_attn_layers"] = torch.zeros(1)
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(ModelError, match=message):
+        convert_flamingo(str(tmp_path / "x.pt"), tmp_path / "out", **parts)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_base_that_is_not_whole_lists_what_it_lacks(tmp_path):
+    model = trained_flamingo()
+    parts = flamingo_parts(model, tmp_path, WORDS)
+    torch.save(reference_state(model), tmp_path / "x.pt")
+    file = tmp_path / "lm" / "model.safetensors"
+    state = load_file(file)
+    del state["model.norm.weight"]
+    save_file(state, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 missing, .*\n  missing language_model\.model\.norm\.weight \[16\]"):
+        convert_flamingo(str(tmp_path / "x.pt"), tmp_path / "out", **parts)
+
+
 @pytest.mark.parametrize("new_names", [False, True])
 def test_a_chain_with_adapters(tmp_path, new_names):
     """Instruct-Flamingo: an OpenFlamingo, then what was trained over it, saved while PEFT wrapped the layers."""

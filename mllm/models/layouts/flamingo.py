@@ -82,8 +82,7 @@ class OpenFlamingo:
         text, encoder = language_config(base), vision_config(tower)
         old_rows = text.vocab_size
         under = language_weights(base, language_names(text))
-        names = [name for name in own if EMBEDDINGS.search(name)]
-        rows = own[names[0]].shape[0] if names else old_rows
+        rows = _rows(own, opened.path)
         text.vocab_size = max(rows, old_rows)
         mean, std = image_statistics(tower, encoder)
         perceiver = perceiver_settings(own)
@@ -108,16 +107,25 @@ class OpenFlamingo:
         weights = {**under, **({} if _has_encoder(own) else vision_weights(tower)), **own}
         weights = _merged(weights, opened, sources)
         tokens = (*TOKENS, *_padding(sources.tokenizer, str(opened.folder), base))
-        vocabulary = rows if names else None
         return Plan(
             config=config,
             weights=weights,
             kind="openflamingo",
             folders=(base,),
             tokens=tokens,
-            vocabulary=vocabulary,
+            vocabulary=rows,
             base_rows=old_rows,
         )
+
+
+def _rows(weights: Weights, path: str) -> int:
+    """Tokens that the file has input embeddings of; those of new tokens are nowhere else."""
+    found = [lazy.shape[0] for name, lazy in weights.items() if EMBEDDINGS.search(name)]
+    if len(found) != 1:
+        raise ModelError(
+            f"{path}: expected one table of input embeddings (embed_tokens, wte, embed_in), found {len(found)}"
+        )
+    return found[0]
 
 
 def _padding(*folders: str | None) -> tuple[str, ...]:

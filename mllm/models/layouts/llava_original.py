@@ -30,8 +30,6 @@ from mllm.registry import LAYOUTS
 
 FAMILIES = {"llava": "llama", "llava_llama": "llama", "llava_mistral": "mistral", "shikra": "llama"}
 """The language model behind each model_type."""
-LANGUAGE_FAMILIES = {"llama", "vicuna", "mistral"}
-PREFIX = r"^model\."
 RULES = (
     (r"^model\.vision_tower\.vision_tower\.(vision_model\.)?", "vision_tower.encoder."),
     (r"^model\.mm_projector\.(\d+)\.", r"connector.layers.\1."),
@@ -184,7 +182,7 @@ class Projector:
         base = sources.need("base", opened, "a local folder of the language model that the projector was trained for")
         settings = opened.config or read_config(opened.folder)
         text = language_config(base)
-        if text.model_type not in LANGUAGE_FAMILIES:
+        if text.model_type not in FAMILIES.values():
             raise ModelError(f"{base}: a projector goes onto a LLaMA or Mistral, found model_type {text.model_type!r}")
         under = with_prefix(rename(open_folder(Path(base)), ()), language_names(text))
         weights = {**rename(under, RULES), **self.named(opened)}
