@@ -5,19 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mllm.models.checkpoints import export_transformers_llava, load_llava
-from mllm.pipeline import finetune, regions, session
-from mllm.pipeline.builder import load_tokenizer, merged
+from mllm.pipeline import checkpoint, finetune, regions, session
 
 USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
 
-  train    train as the config says, then evaluate and predict where it sets do_eval / do_predict
-  eval     loss and scores on data_args.validation
-  predict  answers and scores on data_args.test and data_args.multitest; or one answer:
-           mllm predict --model DIR --image FILE --prompt TEXT
-  export   mllm export MODEL_DIR OUT_DIR: write a trained LLaVA in transformers' own layout
-  merge    mllm merge ADAPTER_DIR OUT_DIR: add trained adapters to their base, and write the whole model
-  regions  mllm regions convert --from CODEC --to CODEC IN OUT: rewrite boxes and points in another convention
+  train       train as the config says, then evaluate and predict where it sets do_eval / do_predict
+  eval        loss and scores on data_args.validation
+  predict     answers and scores on data_args.test and data_args.multitest; or one answer:
+              mllm predict --model DIR --image FILE --prompt TEXT
+  checkpoint  inspect | convert | export | merge | diff: checkpoints of this and other software, see --help
+  regions     mllm regions convert --from CODEC --to CODEC IN OUT: rewrite boxes and points in another convention
 
 On several processes or GPUs: accelerate launch mllm/pipeline/finetune.py CONFIG [flags]
 `mllm train --help` lists the flags.
@@ -42,25 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return finetune.main([*rest, *FLAGS[command]])
     if command == "regions":
         return regions.main(rest)
-    if command == "export" and len(rest) == 2:
-        return finetune.reported(lambda: _export(*rest))
-    if command == "merge" and len(rest) == 2:
-        return finetune.reported(lambda: _merge(*rest))
+    if command == "checkpoint":
+        return checkpoint.main(rest)
     print(f"mllm: unknown command: {' '.join(arguments)}\n\n{USAGE}", file=sys.stderr)
     return 2
-
-
-def _export(model: str, out: str) -> None:
-    tokenizer = load_tokenizer(model)
-    export_transformers_llava(load_llava(model), tokenizer, out)
-    print(f"{out}: a checkpoint that transformers' LlavaForConditionalGeneration loads")
-
-
-def _merge(adapters: str, out: str) -> None:
-    model, tokenizer = merged(adapters)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    print(f"{out}: the whole model")
 
 
 if __name__ == "__main__":

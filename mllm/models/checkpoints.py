@@ -53,8 +53,11 @@ def load_llava(
     """
     path = Path(local_folder("model_name_or_path", folder)) / "config.json"
     if base_of(folder):
-        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm merge {folder} OUT_DIR")
-    model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm checkpoint merge {folder} OUT_DIR")
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    model_type = settings.get("model_type")
+    if "mm_vision_tower" in settings:
+        raise ModelError(f"{folder} is of the original LLaVA code: first mllm checkpoint convert {folder} OUT_DIR")
     loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation, "quantization": quantization}
     if model_type == MllmLlavaConfig.model_type:
         return _load_own(folder, **loading)
@@ -78,7 +81,7 @@ def load_transformers_llava(
         ModelError: tensors that do not fit, or a variant of LLaVA that is not supported.
     """
     settings = LlavaConfig.from_pretrained(folder, local_files_only=True)
-    _check_variant(folder, settings)
+    check_variant(folder, settings)
     loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
     if quantization:
         loading |= quantized_loading(quantization, lambda: LlavaForConditionalGeneration(settings))
@@ -183,7 +186,7 @@ def _with_head(base: PreTrainedModel, head: nn.Module) -> Any:
     return language_model.eval()
 
 
-def _check_variant(folder: str, config: LlavaConfig) -> None:
+def check_variant(folder: str, config: LlavaConfig) -> None:
     expected = {"projector_hidden_act": "gelu", "multimodal_projector_bias": True}
     for name, value in expected.items():
         if getattr(config, name) != value:

@@ -68,6 +68,10 @@ class MllmFlamingoConfig(PreTrainedConfig):
     new_token_ids: Sequence[int] = ()
     image_mean: Sequence[float] = (0.5, 0.5, 0.5)
     image_std: Sequence[float] = (0.5, 0.5, 0.5)
+    base_rows: int | None = None
+    """Embeddings of the language model before the first of `added_tokens`."""
+    added_tokens: Sequence[str] = ()
+    """What the tokenizer got beside the language model's own tokens, in order."""
 
 
 class Flamingo(Composite):

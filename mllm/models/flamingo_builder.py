@@ -28,6 +28,7 @@ from mllm.models.parts import (
 )
 from mllm.models.perceiver import PerceiverResampler
 from mllm.models.speech import Speech, speaks
+from mllm.models.vocabulary import note_rows
 from mllm.registry import MODELS
 from mllm.types import IMAGE
 
@@ -64,8 +65,8 @@ def openflamingo(
         model_name_or_path: local folder of a whole model, our layout. It answers for all parts.
         vision_tower: local folder, or a dict of a transformers config for random weights.
         language_model: the same; a random one takes vocabulary size and special tokens from the tokenizer.
-        checkpoint: a file of OpenFlamingo over these parts, released or from training. The ids of its tokens are
-            those of the tokenizer it was trained with, which `tokenizer` must be.
+        checkpoint: a file of OpenFlamingo over these parts, released or from training, or several as "a.pt,b.pt". The
+            ids of its tokens are those of the tokenizer it was trained with, which `tokenizer` must be.
         cross_attn_every_n_layers: of parts 4.
         perceiver: of parts `depth` 6, `latents` 64, `heads` 8, `head_width` 64, `max_frames` and `max_media` None.
         vision_ln_post: pass patches through CLIP's last norm, as open_clip from 2.23 on does; of parts False.
@@ -206,6 +207,7 @@ def settle_tokens(model: Flamingo, tokenizer: PreTrainedTokenizerBase, pad_to_mu
     embeddings: Any = model.get_input_embeddings()
     grown = range(embeddings.num_embeddings, len(tokenizer))
     model.config.new_token_ids = sorted({*model.config.new_token_ids, *grown})
+    note_rows(model)
     grow_vocabulary(model.language_model, tokenizer, pad_to_multiple_of)
     settle_generation(model.generation_config, tokenizer)
     model.config.image_token_id = image_token_id

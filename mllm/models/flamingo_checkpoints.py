@@ -9,23 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mllm.errors import ModelError
 from mllm.models.flamingo import Flamingo
+from mllm.models.lazy import Lazy, open_file, thirds
+from mllm.models.low_rank import matrices, plain_names
+from mllm.models.pieces import COMPUTED
 
 State = dict[str, Tensor]
+Held = TypeVar("Held", Tensor, Lazy)
 
-WRAPPED_IN = ("model_state_dict", "state_dict", "model")
-"""Where training checkpoints keep the weights."""
-COMPUTED = re.compile(r"(rotary_emb\.inv_freq|\.masked_bias|\.attn\.bias|\.attention\.bias|\.position_ids)$")
-"""Buffers that older versions of the libraries saved and newer ones compute."""
 ALIAS = re.compile(r"^lang_encoder\.(old_decoder_blocks|gated_cross_attn_layers)\.(\d+)\.(.*)$")
 """Second names under which the reference's language model holds its layers."""
 NAMES = (
@@ -58,31 +56,32 @@ OPEN_CLIP = (
 
 
 def read_reference(path: str) -> State:
-    """The weights of a `.pt`, `.bin` or `.safetensors` file under our names, in whatever a training run wrapped them.
+    """The weights of a `.pt`, `.bin` or `.safetensors` file under our names; of "a.pt,b.pt" the later ones count.
 
     Raises:
-        ModelError: no such file, or one that holds no weights.
+        ModelError: no such file, or one that holds no weights, or low-rank adapters that are still to be merged.
     """
-    if not Path(path).is_file():
-        raise ModelError(f"checkpoint: {path} is not a local file, and nothing is downloaded")
-    try:
-        if path.endswith(".safetensors"):
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
-        raise ModelError(f"{path}: {error}") from error
-    for key in WRAPPED_IN:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ModelError(f"{path}: expected weights by name, found {type(content).__name__}")
-    return to_our_names(content)
+    state: State = {}
+    for file in chain_of(path):
+        state |= to_our_names({name: lazy.read() for name, lazy in open_file(file).items()})
+    if found := matrices(state):
+        raise ModelError(
+            f"{path} holds {len(found)} matrices of adapters: first mllm checkpoint convert {path} OUT_DIR"
+        )
+    return state
 
 
-def to_our_names(state: Mapping[str, Tensor]) -> State:
-    """The names of OpenFlamingo (with open_clip's or transformers' vision encoder) and of Otter as ours."""
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+def chain_of(path: str) -> list[Path]:
+    """The files of "a.pt,b.pt", Instruct-Flamingo's way to name several; a path that exists is one."""
+    return [Path(path)] if Path(path).exists() else [Path(part.strip()) for part in path.split(",")]
+
+
+def to_our_names(state: Mapping[str, Held]) -> dict[str, Held]:
+    """The names of OpenFlamingo (with open_clip's or transformers' vision encoder) and of Otter as ours.
+
+    Of layers wrapped by PEFT, the names that they had before.
+    """
+    state = plain_names({name.removeprefix("module."): tensor for name, tensor in state.items()})
     state = _without_aliases(state)
     if "vision_encoder.conv1.weight" in state:
         state = _from_open_clip(state)
@@ -136,9 +135,9 @@ def reference_state(model: Flamingo, *, whole: bool = False) -> State:
     return kept
 
 
-def save_reference(model: Flamingo, path: str) -> None:
-    """Write a file as OpenFlamingo releases them, `.pt` or `.safetensors`."""
-    state = {name: tensor.cpu().contiguous() for name, tensor in reference_state(model).items()}
+def save_reference(model: Flamingo, path: str, *, whole: bool = False) -> None:
+    """Write a file as OpenFlamingo releases them, `.pt` or `.safetensors`; or with `whole` all weights."""
+    state = {name: tensor.cpu().contiguous() for name, tensor in reference_state(model, whole=whole).items()}
     if path.endswith(".safetensors"):
         save_file(state, path, {"format": "pt"})
     else:
@@ -149,7 +148,7 @@ def _is_flamingos(name: str) -> bool:
     return name.startswith("perceiver.") or ".gated_cross_attn_layer." in name
 
 
-def _without_aliases(state: State) -> State:
+def _without_aliases(state: dict[str, Held]) -> dict[str, Held]:
     """Without what the reference's language model holds a second time under other names.
 
     Raises:
@@ -166,14 +165,15 @@ def _without_aliases(state: State) -> State:
     return kept
 
 
-def _from_open_clip(state: State) -> State:
-    found: State = {}
+def _from_open_clip(state: Mapping[str, Held]) -> dict[str, Held]:
+    found: dict[str, Held] = {}
     for name, tensor in state.items():
         new = _renamed(name, OPEN_CLIP)
         if new == "vision_encoder.proj":
             continue  # leads into CLIP's joint space, which patches never enter
         if ".in_proj_" in new:
-            for part, third in zip("qkv", tensor.chunk(3), strict=True):
+            blocks: Any = thirds(tensor) if isinstance(tensor, Lazy) else tensor.chunk(3)
+            for part, third in zip("qkv", blocks, strict=True):
                 found[new.replace(".in_proj_", f".{part}_proj.")] = third
         else:
             found[new] = tensor

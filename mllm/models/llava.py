@@ -64,6 +64,10 @@ class MllmLlavaConfig(PreTrainedConfig):
     """Of a second vision tower beside the first."""
     second_image_mean: Sequence[float] = (0.5, 0.5, 0.5)
     second_image_std: Sequence[float] = (0.5, 0.5, 0.5)
+    base_rows: int | None = None
+    """Embeddings of the language model before the first of `added_tokens`."""
+    added_tokens: Sequence[str] = ()
+    """What the tokenizer got beside the language model's own tokens, in order."""
 
 
 class Llava(Composite):

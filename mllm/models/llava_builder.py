@@ -21,6 +21,7 @@ from mllm.models.parts import (
     vision_encoder,
 )
 from mllm.models.towers import FeatureLayer
+from mllm.models.vocabulary import note_rows
 from mllm.registry import MODELS
 from mllm.types import IMAGE
 
@@ -103,6 +104,7 @@ def llava(
     else:
         parts["image_size"] = image_size
         model = _from_parts(parts, tokenizer, **loading)
+    note_rows(model)
     grow_vocabulary(model.language_model, tokenizer, pad_to_multiple_of)
     settle_generation(model.generation_config, tokenizer)
     model.config.image_token_id = image_token_id

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
@@ -21,6 +21,7 @@ from mllm.errors import ModelError
 from mllm.models.flamingo import Flamingo, MllmFlamingoConfig
 from mllm.models.flamingo_builder import compose, from_parts, load_flamingo, refuse_parts, settle_tokens
 from mllm.models.flamingo_checkpoints import load_reference, reference_state, to_our_names
+from mllm.models.lazy import open_folder
 from mllm.models.new_rows import TrainEmbeddings
 from mllm.models.parts import Spec, image_statistics, local_folder, torch_dtype
 from mllm.models.speech import Speech, speaks
@@ -110,7 +111,7 @@ def load_otter(folder: str, *, dtype: Any = None, attn_implementation: str | Non
         raise ModelError(f"{path}: model_type '{settings.get('model_type')}', expected one of {', '.join(MODEL_TYPES)}")
     frames = settings.get("max_num_frames")
     chosen: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-    text, vision = (_config(path, settings, key) for key in ("text_config", "vision_config"))
+    text, vision = (part_config(path, settings, key) for key in ("text_config", "vision_config"))
     if dtype == "auto":
         dtype = text.dtype
     chosen["dtype"] = dtype or torch.float32
@@ -127,7 +128,8 @@ def load_otter(folder: str, *, dtype: Any = None, attn_implementation: str | Non
             image_mean=mean,
             image_std=std,
         )
-    load_reference(model, to_our_names(_weights(Path(folder))), folder, whole=True)
+    state = {name: lazy.read() for name, lazy in to_our_names(open_folder(Path(folder))).items()}
+    load_reference(model, state, folder, whole=True)
     if (Path(folder) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model
@@ -172,25 +174,13 @@ def _is_otters(folder: str) -> bool:
     return json.loads(path.read_text(encoding="utf-8")).get("model_type") in MODEL_TYPES
 
 
-def _config(path: Path, settings: Mapping[str, Any], key: str) -> Any:
+def part_config(path: Path, settings: Mapping[str, Any], key: str) -> Any:
+    """The config of one of the two models that an Otter is made of; `path` is for the message."""
     given = dict(settings.get(key) or {})
     model_type = given.pop("model_type", None)
     if model_type is None:
         raise ModelError(f"{path}: {key} names no model_type")
     return AutoConfig.for_model(model_type, **given)
-
-
-def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    files = sorted(folder.glob("*.safetensors"))
-    if files:
-        return {name: tensor for path in files for name, tensor in load_file(path).items()}
-    files = sorted(folder.glob("pytorch_model*.bin"))
-    if not files:
-        raise ModelError(f"{folder} holds no *.safetensors and no pytorch_model*.bin")
-    state: dict[str, torch.Tensor] = {}
-    for path in files:
-        state |= torch.load(path, map_location="cpu", weights_only=True)
-    return state
 
 
 def _otters_name(name: str) -> str:

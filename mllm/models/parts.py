@@ -15,6 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoTokenizer,
     GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -46,6 +47,8 @@ FAMILIES: dict[str, Statistics] = {
 """Mean and standard deviation of the pixels that a family of vision encoders was trained on."""
 OLD_NAMES = ("rope_theta", "rope_scaling")
 """Settings that transformers still takes under these names."""
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+"""Files of which a folder with a tokenizer has one at least."""
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
@@ -58,9 +61,9 @@ def vision_encoder(spec: Spec, *, dtype: Any, attn_implementation: str | None) -
     """
     if isinstance(spec, str):
         folder = local_folder("vision_tower", spec)
-        config = _vision_half(AutoConfig.from_pretrained(folder, local_files_only=True))
+        config = vision_half(AutoConfig.from_pretrained(folder, local_files_only=True))
         return load_strictly(AutoModel, folder, config=config, dtype=dtype, attn_implementation=attn_implementation)
-    config = _vision_half(_config("vision_tower", spec))
+    config = vision_half(_config("vision_tower", spec))
     return AutoModel.from_config(config, **_from_config(dtype, attn_implementation))
 
 
@@ -162,6 +165,13 @@ def local_folder(argument: str, path: str) -> str:
     return path
 
 
+def load_tokenizer_at(folder: str) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a folder, None where it holds none."""
+    if not any((Path(folder) / name).is_file() for name in TOKENIZERS):
+        return None
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
 def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **arguments: Any) -> Any:
     """`model_class.from_pretrained`, but no weight may be left at random.
 
@@ -203,7 +213,7 @@ def _config(argument: str, spec: Mapping[str, Any], **defaults: Any) -> PreTrain
         raise ConfigError(f"{argument}: {error}") from error
 
 
-def _vision_half(config: PreTrainedConfig) -> PreTrainedConfig:
+def vision_half(config: PreTrainedConfig) -> PreTrainedConfig:
     return getattr(config, "vision_config", config)
 
 

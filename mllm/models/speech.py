@@ -62,7 +62,12 @@ def speech_of(model_args: Mapping[str, Any]) -> Speech:
 
 def save_speech(folder: str | Path, kind: str, speech: Speech) -> None:
     """`kind`: the `type` of model_args."""
-    said = {"type": kind, "codec": speech.codec, "template": speech.template, "placement": speech.placement}
+    note_speech(folder, kind, {"codec": speech.codec, "template": speech.template, "placement": speech.placement})
+
+
+def note_speech(folder: str | Path, kind: str, known: Mapping[str, Any]) -> None:
+    """As `save_speech`, of a model of which no more than `known` is known."""
+    said = {"type": kind, **known}
     (Path(folder) / FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 

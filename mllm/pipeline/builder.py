@@ -21,6 +21,7 @@ from mllm.models.adaptation import adapt, as_base, base_of, load_adapted, merge,
 from mllm.models.adapters import Adapters, read_adapters
 from mllm.models.selection import embeddings
 from mllm.models.speech import Speech, speech_of, stored_speech
+from mllm.models.vocabulary import note_tokens, tokens_of
 from mllm.pipeline.encoded import Encoded, ItemDataset
 from mllm.pipeline.rates import Rates
 from mllm.pipeline.trainer import TestSet, Trainer
@@ -119,6 +120,8 @@ def build_model(model_args: Section, data: Section, train: ItemDataset | None) -
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token not in speech.tokens])
+    if hasattr(model.config, "added_tokens"):
+        note_tokens(model.config, [*tokens_of(folder), *new])
     processor = Processor(
         tokenizer=tokenizer,
         template=template,
@@ -144,7 +147,7 @@ def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_toke
         if adapters and {**adapters.as_dict(), "from_pretrained": None} != brought.as_dict():
             raise ConfigError(
                 f"{folder} holds adapters {brought.as_dict()}, but model_args.adapters asks for {adapters.as_dict()}: "
-                f"go on with those of the folder, or first mllm merge {folder} OUT_DIR"
+                f"go on with those of the folder, or first mllm checkpoint merge {folder} OUT_DIR"
             )
         given = {name: value for name, value in args.items() if name != "model_name_or_path" and value is not None}
         args, adapters = {**base, **given}, brought

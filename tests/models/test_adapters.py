@@ -193,7 +193,7 @@ def test_saved_adapters_give_the_same_logits_on_the_same_base(tmp_path, kind):
     assert {name.split(".")[0] for name in names} == (
         {"connector", "language_model"} if kind == "full" else {"connector"}
     )
-    with pytest.raises(ModelError, match="holds adapters, not a whole model: first mllm merge"):
+    with pytest.raises(ModelError, match="holds adapters, not a whole model: first mllm checkpoint merge"):
         load_llava(str(tmp_path / "out"))
 
 

@@ -83,7 +83,7 @@ def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(
 
 def test_the_folder_evaluates_as_the_run_did_and_so_does_the_merged_model(trained: Path, tmp_path: Path) -> None:
     merged = tmp_path / "merged"
-    assert main(["merge", str(trained), str(merged)]) == 0
+    assert main(["checkpoint", "merge", str(trained), str(merged)]) == 0
     assert (merged / "model.safetensors").is_file()
     for number, folder in enumerate((trained, merged)):
         out = tmp_path / str(number)
@@ -104,8 +104,8 @@ def test_training_goes_on_from_a_folder_of_adapters(trained: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["merge", "BASE", "OUT"], "holds no adapters"),
-        (["export", "TRAINED", "OUT"], "first mllm merge"),
+        (["checkpoint", "merge", "BASE", "OUT"], "holds no adapters"),
+        (["checkpoint", "convert", "TRAINED", "OUT"], "mllm checkpoint merge"),
         (["train", "CONFIG", "--cfg-options", "model_args.adapters.r=2"], "go on with those of the folder"),
         (
             ["train", "CONFIG", "--cfg-options", "model_args.learning_rate_groups.conector=1"],
@@ -136,7 +136,7 @@ def test_a_quantised_base_is_trained_evaluated_and_merged(tmp_path: Path) -> Non
     chosen = ["--cfg-options", f"model_args.model_name_or_path={out}"]
     assert main(["eval", config, *chosen, "--output_dir", str(tmp_path / "eval")]) == 0
     assert results(tmp_path / "eval") == pytest.approx(results(out), abs=1e-6)
-    assert main(["merge", str(out), str(tmp_path / "merged")]) == 0
+    assert main(["checkpoint", "merge", str(out), str(tmp_path / "merged")]) == 0
 
 
 def test_a_quantised_model_without_adapters_saves_what_it_trains(tmp_path: Path) -> None:

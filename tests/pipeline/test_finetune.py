@@ -76,7 +76,7 @@ def test_predict_replaces_what_an_earlier_run_wrote(trained: Path, tmp_path: Pat
 def test_export_loads_in_transformers_only_where_the_layout_can_hold_it(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["export", str(trained), str(tmp_path / "hf")]) == 1
+    assert main(["checkpoint", "export", str(trained), str(tmp_path / "hf")]) == 1
     assert "linear" in capsys.readouterr().err
 
 

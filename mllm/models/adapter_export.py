@@ -1,0 +1,73 @@
+"""LoRA that was trained here, as a folder that PEFT loads onto transformers' LLaVA."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from mllm.errors import ModelError
+from mllm.models.adaptation import IN_FULL, LOW_RANK, PREFIX, base_of
+from mllm.models.lazy import open_file
+from mllm.models.llava import MllmLlavaConfig
+from mllm.models.low_rank import ADAPTER_CONFIG
+from mllm.models.vocabulary import tokens_of
+
+PROJECTOR = "model.multi_modal_projector"
+
+
+def export_adapter(folder: str, out: Path) -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors`, under the names of transformers' LLaVA.
+
+    A projector that was trained in full becomes one of PEFT's modules_to_save.
+
+    Raises:
+        ModelError: no low-rank adapters of a LLaVA there, or something else was trained in full.
+    """
+    stored = base_of(folder)
+    if stored is None or not (Path(folder) / LOW_RANK).is_file():
+        raise ModelError(f"{folder} holds no low-rank adapters; a whole model has another --format")
+    config = MllmLlavaConfig.from_pretrained(folder, local_files_only=True)
+    if config.model_type != MllmLlavaConfig.model_type:
+        raise ModelError(f"{folder}: only adapters of a LLaVA have a place in transformers, found {config.model_type}")
+    text: Any = config.text_config
+    model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(text)]
+    prefix = model_class.base_model_prefix
+    in_full = {their_name(name, prefix): lazy for name, lazy in open_file(Path(folder) / IN_FULL).items()}
+    other = sorted(name for name in in_full if not name.startswith(f"{PROJECTOR}."))
+    if other:
+        grew = f" (tokens were added: {', '.join(tokens_of(folder)[:3])} ...)" if tokens_of(folder) else ""
+        raise ModelError(
+            f"{folder}: trained in full, which an adapter cannot hold{grew}; export it merged instead:\n  "
+            + "\n  ".join(other)
+        )
+    low_rank = {
+        PREFIX + their_name(name.removeprefix(PREFIX), prefix): lazy
+        for name, lazy in open_file(Path(folder) / LOW_RANK).items()
+    }
+    settings = json.loads((Path(folder) / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    settings["target_modules"] = sorted(their_name(name, prefix) for name in settings["target_modules"])
+    settings["base_model_name_or_path"] = stored[0].get("model_name_or_path")
+    settings["modules_to_save"] = [PROJECTOR.rpartition(".")[2]] if in_full else None
+    tensors = {**low_rank, **{PREFIX + name: lazy for name, lazy in in_full.items()}}
+    save_file(
+        {name: lazy.read().contiguous().clone() for name, lazy in tensors.items()}, out / LOW_RANK, {"format": "pt"}
+    )
+    (out / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def their_name(name: str, prefix: str) -> str:
+    """A layer or weight of our LLaVA as transformers' calls it; `prefix`: of the language model's class."""
+    for ours, theirs in (
+        (f"language_model.{prefix}.", "model.language_model."),
+        ("language_model.", ""),
+        ("vision_tower.encoder.", "model.vision_tower."),
+        ("connector.layers.0.", f"{PROJECTOR}.linear_1."),
+        ("connector.layers.2.", f"{PROJECTOR}.linear_2."),
+    ):
+        if f"{name}.".startswith(ours):
+            return f"{theirs}{name}.".replace(ours, "", 1).removesuffix(".")
+    return name

@@ -1,0 +1,228 @@
+"""Tensors of checkpoint files that are read one at a time: names and shapes are known before any value is.
+
+A file is mapped into memory, so that a tensor takes room only while somebody holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mllm.errors import ModelError
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""By the names in safetensors' headers."""
+WRAPPED_IN = ("model_state_dict", "state_dict", "model")
+"""Where training checkpoints keep the weights."""
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+PATTERNS = ("model*.safetensors", "pytorch_model*.bin")
+"""Weights of a whole model, in one file or in shards."""
+BESIDE = (
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "trained_in_full.safetensors",
+    "non_lora_trainables.bin",
+    "mm_projector.bin",
+    "checkpoint.pt",
+)
+"""Weights that belong to a base which lies elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """One tensor, not yet read.
+
+    Attributes:
+        origin: the name and the file that it has there, for messages.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    origin: str
+    read: Callable[[], Tensor]
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+
+Weights = dict[str, Lazy]
+
+
+def open_file(path: Path) -> Weights:
+    """The tensors of a `.safetensors`, `.pt` or `.bin` file, in whatever a training run wrapped them.
+
+    Files that PyTorch wrote before 1.6 cannot be mapped, and are read whole.
+
+    Raises:
+        ModelError: no such file, a damaged one, one that holds code, or no weights.
+    """
+    if not path.is_file():
+        raise ModelError(f"checkpoint: {path} is not a local file, and nothing is downloaded")
+    try:
+        if path.suffix == ".safetensors":
+            return _safetensors(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        raise ModelError(f"{path}: {error}") from error
+    for key in WRAPPED_IN:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ModelError(f"{path}: expected weights by name, found {type(content).__name__}")
+    return {name: held(tensor, f"{name} in {path}") for name, tensor in content.items()}
+
+
+def open_folder(folder: Path) -> Weights:
+    """The tensors of all weight files of a folder.
+
+    Raises:
+        ModelError: no weights, a shard that the index names is missing or holds something else, one name twice.
+    """
+    for name in INDEXES:
+        if (folder / name).is_file():
+            return _by_index(folder / name)
+    for pattern in PATTERNS:
+        if files := sorted(folder.glob(pattern)):
+            return _joined(files)
+    if files := [folder / name for name in BESIDE if (folder / name).is_file()]:
+        return _joined(files)
+    raise ModelError(f"{folder} holds no weights: expected one of {', '.join((*INDEXES, *PATTERNS, *BESIDE))}")
+
+
+def held(tensor: Tensor, origin: str) -> Lazy:
+    """A tensor that is in memory, or mapped into it."""
+    return Lazy(tuple(tensor.shape), tensor.dtype, origin, lambda: tensor)
+
+
+def summed(base: Lazy, delta: Lazy) -> Lazy:
+    """base + delta in the delta's dtype; where the delta has more rows, these are the delta's own."""
+
+    def read() -> Tensor:
+        found, under = delta.read().clone(), base.read().to(delta.dtype)
+        found[tuple(slice(size) for size in under.shape)] += under
+        return found
+
+    return Lazy(delta.shape, delta.dtype, f"{delta.origin}, a delta to {base.origin}", read)
+
+
+def merged(base: Lazy, a: Lazy, b: Lazy, *, scale: float, transposed: bool = False) -> Lazy:
+    """base + scale * b @ a, computed in float32. `transposed`: the base is [in, out]."""
+
+    def read() -> Tensor:
+        product = scale * (b.read().float() @ a.read().float())
+        return (base.read().float() + (product.T if transposed else product)).to(base.dtype)
+
+    return Lazy(base.shape, base.dtype, f"{base.origin} with the adapter {a.origin}", read)
+
+
+def grown(lazy: Lazy, rows: int) -> Lazy:
+    """With new rows at the end, up to `rows`: the mean of those that are there."""
+
+    def read() -> Tensor:
+        found = lazy.read()
+        mean = found.float().mean(0, keepdim=True).to(found.dtype)
+        return torch.cat([found, mean.expand(rows - len(found), *found.shape[1:])])
+
+    return Lazy((rows, *lazy.shape[1:]), lazy.dtype, lazy.origin, read)
+
+
+def stacked(first: Lazy, second: Lazy) -> Lazy:
+    """The rows of both."""
+    shape = (first.shape[0] + second.shape[0], *first.shape[1:])
+    return Lazy(shape, first.dtype, first.origin, lambda: torch.cat([first.read(), second.read().to(first.dtype)]))
+
+
+def over(new: Lazy, old: Lazy) -> Lazy:
+    """The rows of `new`, and below them the remaining ones of `old`."""
+
+    def read() -> Tensor:
+        found = new.read()
+        return torch.cat([found, old.read()[len(found) :].to(found.dtype)])
+
+    return Lazy(old.shape, new.dtype, f"{new.origin}, {old.origin}", read)
+
+
+def thirds(lazy: Lazy) -> tuple[Lazy, ...]:
+    """Three equal blocks of rows."""
+    rows = lazy.shape[0] // 3
+
+    def third(number: int) -> Tensor:
+        return lazy.read()[number * rows : (number + 1) * rows]
+
+    shape = (rows, *lazy.shape[1:])
+    return tuple(Lazy(shape, lazy.dtype, lazy.origin, partial(third, number)) for number in range(3))
+
+
+def same(a: Lazy, b: Lazy) -> bool:
+    return a.shape == b.shape and torch.equal(a.read(), b.read())
+
+
+def _safetensors(path: Path) -> Weights:
+    file: Any = safe_open(path, framework="pt")
+    found: Weights = {}
+    for name in file.keys():  # noqa: SIM118, a file is no mapping
+        header = file.get_slice(name)
+        if header.get_dtype() not in DTYPES:
+            raise ModelError(f"{path}: {name}: dtype {header.get_dtype()} is not supported")
+        dtype = DTYPES[header.get_dtype()]
+        found[name] = Lazy(tuple(header.get_shape()), dtype, f"{name} in {path}", partial(file.get_tensor, name))
+    return found
+
+
+def _joined(files: Iterable[Path]) -> Weights:
+    found: Weights = {}
+    for path in files:
+        for name, lazy in open_file(path).items():
+            if name in found:
+                raise ModelError(f"{name} is held twice: {found[name].origin}, and {path}")
+            found[name] = lazy
+    return found
+
+
+def _by_index(index: Path) -> Weights:
+    try:
+        placed: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{index}: expected a JSON object with weight_map: {error}") from error
+    files = sorted(set(placed.values()))
+    for name in files:
+        if Path(name).name != name:
+            raise ModelError(f"{index}: {name!r} is not the name of a file beside it")
+    missing = [name for name in files if not (index.parent / name).is_file()]
+    if missing:
+        raise ModelError(f"{index}: {len(missing)} of {len(files)} shards are missing: {', '.join(missing)}")
+    found = _joined(index.parent / name for name in files)
+    wrong = [f"missing {name}, which should be in {placed[name]}" for name in sorted(placed.keys() - found.keys())]
+    wrong += [f"unexpected {found[name].origin}" for name in sorted(found.keys() - placed.keys())]
+    if wrong:
+        raise ModelError(f"{index} and its shards do not agree:\n  " + "\n  ".join(wrong))
+    return found
