@@ -250,8 +250,12 @@ class TiledView:
     def placement(self, size: tuple[int, int]) -> Placement:
         return self.tiling.frame(size, self.side, self.kind)
 
+    def layout(self, size: tuple[int, int]) -> Layout:
+        """How the features of a picture of `size` follow one another."""
+        return self.tiling.layout(size, self.side, self.grid)
+
     def slot(self, size: tuple[int, int]) -> str:
-        return self.token * self.tiling.layout(size, self.side, self.grid).tokens(self.tokens)
+        return self.token * self.layout(size).tokens(self.tokens)
 
     def __call__(self, image: Image.Image) -> dict[str, Tensor]:
         canvas = lay(image, self.tiling.canvas(image.size, self.side, self.kind), self.bars)
