@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 from mllm.types import Box
@@ -84,6 +85,18 @@ def centre_crop(size: tuple[int, int], canvas: tuple[int, int]) -> Placement:
         canvas=canvas,
         offset=(float(-((size[0] - canvas[0]) // 2)), float(-((size[1] - canvas[1]) // 2))),
     )
+
+
+def fit(size: tuple[int, int], canvas: tuple[int, int]) -> Placement:
+    """Scale the picture to one dimension of the canvas, the other follows, rounded up; centre it (LLaVA-NeXT)."""
+    across, down = canvas[0] / size[0], canvas[1] / size[1]
+    if across < down:
+        extent = (canvas[0], min(ceil(size[1] * across), canvas[1]))
+    else:
+        extent = (min(ceil(size[0] * down), canvas[0]), canvas[1])
+    scaled = resize(size, extent)
+    offset = (float((canvas[0] - extent[0]) // 2), float((canvas[1] - extent[1]) // 2))
+    return scaled.then(Placement(source=extent, canvas=canvas, offset=offset))
 
 
 def place(kind: PlacementKind, size: tuple[int, int], side: int) -> Placement:

@@ -12,9 +12,12 @@ import torch
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
     GenerationConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -27,6 +30,7 @@ from mllm.models.llava import Llava, MllmLlavaConfig
 from mllm.models.parts import image_statistics, load_strictly, local_folder
 from mllm.models.quantization import quantized_loading, settle_quantization
 from mllm.models.vision import VisionTower
+from mllm.tiling import AnyResolution
 from mllm.types import IMAGE
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -37,6 +41,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "lm_head_multiplier": (None, 1.0),
 }
 """What some language models do to the logits and transformers' LLaVA leaves out, with the values that do nothing."""
+THEIRS: dict[str, Any] = {
+    LlavaConfig.model_type: LlavaForConditionalGeneration,
+    LlavaNextConfig.model_type: LlavaNextForConditionalGeneration,
+}
 
 
 def load_llava(
@@ -46,7 +54,7 @@ def load_llava(
     attn_implementation: str | None = None,
     quantization: Mapping[str, Any] | None = None,
 ) -> Llava:
-    """The model in a local folder, ours or transformers' LLaVA, told apart by its config.json.
+    """The model in a local folder, ours or transformers' LLaVA or LLaVA-NeXT, told apart by its config.json.
 
     Raises:
         ModelError: no such folder, another kind of model, or tensors that do not fit it, which are all listed.
@@ -61,11 +69,10 @@ def load_llava(
     loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation, "quantization": quantization}
     if model_type == MllmLlavaConfig.model_type:
         return _load_own(folder, **loading)
-    if model_type == LlavaConfig.model_type:
+    if model_type in THEIRS:
         return load_transformers_llava(folder, **loading)
-    raise ModelError(
-        f"{path}: model_type '{model_type}', expected '{MllmLlavaConfig.model_type}' or '{LlavaConfig.model_type}'"
-    )
+    known = " or ".join(f"'{name}'" for name in (MllmLlavaConfig.model_type, *THEIRS))
+    raise ModelError(f"{path}: model_type '{model_type}', expected {known}")
 
 
 def load_transformers_llava(
@@ -75,31 +82,23 @@ def load_transformers_llava(
     attn_implementation: str | None = None,
     quantization: Mapping[str, Any] | None = None,
 ) -> Llava:
-    """transformers' LLaVA as ours; the weights are taken over, not copied.
+    """transformers' LLaVA or LLaVA-NeXT as ours; the weights are taken over, not copied.
 
     Raises:
         ModelError: tensors that do not fit, or a variant of LLaVA that is not supported.
     """
-    settings = LlavaConfig.from_pretrained(folder, local_files_only=True)
+    settings: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
     check_variant(folder, settings)
+    model_class = THEIRS[settings.model_type]
     loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
     if quantization:
-        loading |= quantized_loading(quantization, lambda: LlavaForConditionalGeneration(settings))
-    source = load_strictly(LlavaForConditionalGeneration, folder, whole=True, **loading)
+        loading |= quantized_loading(quantization, lambda: model_class(settings))
+    source = load_strictly(model_class, folder, whole=True, **loading)
     encoder = source.model.vision_tower
     language_model = _with_head(source.model.language_model, source.lm_head)
     language_model.generation_config = source.generation_config
     settle_quantization(source, language_model, quantization)
-    mean, std = image_statistics(folder, encoder.config)
-    config = compose(
-        [encoder],
-        language_model,
-        feature_layer=settings.vision_feature_layer,
-        keep_cls=settings.vision_feature_select_strategy == "full",
-        image_token_id=settings.image_token_id,
-        image_mean=mean,
-        image_std=std,
-    )
+    config = compose([encoder], language_model, **of_transformers(folder, settings))
     model = Llava(config, vision_encoders=[encoder], language_model=language_model)
     assert isinstance(model.vision_tower, VisionTower), "one encoder makes one tower"
     if settings.vision_feature_select_strategy == "default" and model.vision_tower.prefix != 1:
@@ -107,13 +106,31 @@ def load_transformers_llava(
             f"{folder}: vision_feature_select_strategy 'default' leaves out one token, "
             f"but this vision encoder puts {model.vision_tower.prefix} before its patches"
         )
+    if model.mosaic is not None:
+        if settings.vision_feature_select_strategy == "full" and model.vision_tower.prefix:
+            raise ModelError(f"{folder}: vision_feature_select_strategy 'full' leaves CLS among the patches of a grid")
+        model.mosaic.newline = source.model.image_newline
     projector = source.model.multi_modal_projector
     model.connector.layers[0], model.connector.layers[2] = projector.linear_1, projector.linear_2
     return model.eval()
 
 
+def of_transformers(folder: str, settings: Any) -> dict[str, Any]:
+    """What of `MllmLlavaConfig` the config of transformers' LLaVA or LLaVA-NeXT says, beside the two models."""
+    pinpoints = getattr(settings, "image_grid_pinpoints", None)
+    mean, std = image_statistics(folder, settings.vision_config)
+    return {
+        "feature_layer": settings.vision_feature_layer,
+        "keep_cls": settings.vision_feature_select_strategy == "full" and not pinpoints,
+        "tiling": {"type": "any_resolution", "pinpoints": pinpoints} if pinpoints else None,
+        "image_token_id": settings.image_token_id,
+        "image_mean": mean,
+        "image_std": std,
+    }
+
+
 def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, folder: str) -> None:
-    """Write a folder that transformers' LlavaForConditionalGeneration and LlavaProcessor read, to equal logits.
+    """Write a folder that transformers' LLaVA or LLaVA-NeXT and its processor read, to equal logits.
 
     Raises:
         ModelError: the model is one that this layout cannot hold.
@@ -126,7 +143,9 @@ def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, 
     tied = same and hasattr(language_model.base_model, "embed_tokens")  # the name by which transformers' LLaVA ties
     text_config = copy.deepcopy(language_model.config)
     text_config.tie_word_embeddings = tied
-    config = LlavaConfig(
+    pinpoints = _exportable_pinpoints(model)
+    config_class: Any = LlavaNextConfig if pinpoints else LlavaConfig
+    config = config_class(
         vision_config=copy.deepcopy(tower.encoder.config),
         text_config=text_config,
         image_token_index=model.config.image_token_id,
@@ -134,9 +153,12 @@ def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, 
         vision_feature_layer=tower.layers[0] if len(tower.layers) == 1 else list(tower.layers),
         vision_feature_select_strategy="full" if tower.keep_cls or tower.prefix == 0 else "default",
         tie_word_embeddings=tied,
+        **({"image_grid_pinpoints": pinpoints} if pinpoints else {}),
     )
     with torch.device("meta"):
-        target: Any = LlavaForConditionalGeneration(config)
+        target: Any = THEIRS[config.model_type](config)
+    if model.mosaic is not None:
+        target.model.image_newline = model.mosaic.newline
     target.model.vision_tower = tower.encoder
     target.model.multi_modal_projector.linear_1 = model.connector.layers[0]
     target.model.multi_modal_projector.linear_2 = model.connector.layers[2]
@@ -186,7 +208,7 @@ def _with_head(base: PreTrainedModel, head: nn.Module) -> Any:
     return language_model.eval()
 
 
-def check_variant(folder: str, config: LlavaConfig) -> None:
+def check_variant(folder: str, config: Any) -> None:
     expected = {"projector_hidden_act": "gelu", "multimodal_projector_bias": True}
     for name, value in expected.items():
         if getattr(config, name) != value:
@@ -207,6 +229,19 @@ def _exportable_tower(model: Llava) -> VisionTower:
     return tower
 
 
+def _exportable_pinpoints(model: Llava) -> list[list[int]]:
+    """Those of a model in tiles, none of one without."""
+    tiling = model.tiling
+    if tiling is None:
+        return []
+    if not isinstance(tiling, AnyResolution) or not (tiling.unpad and tiling.newline):
+        raise ModelError(
+            "transformers' LLaVA-NeXT holds the tiling 'any_resolution' with unpad and newline only, "
+            f"not {model.config.tiling}"
+        )
+    return [list(point) for point in tiling.pinpoints]
+
+
 def _check_exportable(model: Llava, head: nn.Linear) -> None:
     if not isinstance(model.connector, Mlp) or len(model.connector.layers) != 3:
         raise ModelError(f"transformers' LLaVA holds the connector 'mlp2x_gelu' only, not {model.config.connector}")
@@ -224,11 +259,12 @@ def _check_logits(config: PreTrainedConfig) -> None:
             )
 
 
-def _write_processor(model: Llava, tower: VisionTower, config: LlavaConfig, folder: str) -> None:
+def _write_processor(model: Llava, tower: VisionTower, config: Any, folder: str) -> None:
     side = tower.size
+    name = "LlavaNextProcessor" if model.tiling else "LlavaProcessor"
     preprocessor = {
-        "image_processor_type": "CLIPImageProcessor",
-        "processor_class": "LlavaProcessor",
+        "image_processor_type": "LlavaNextImageProcessor" if model.tiling else "CLIPImageProcessor",
+        "processor_class": name,
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"shortest_edge": side},
@@ -241,12 +277,14 @@ def _write_processor(model: Llava, tower: VisionTower, config: LlavaConfig, fold
         "image_mean": list(model.config.image_mean),
         "image_std": list(model.config.image_std),
     }
+    if model.tiling:
+        preprocessor |= {"do_pad": True, "image_grid_pinpoints": config.image_grid_pinpoints}
     processor = {
-        "processor_class": "LlavaProcessor",
+        "processor_class": name,
         "image_token": IMAGE,
         "patch_size": tower.encoder.config.patch_size,
         "num_additional_image_tokens": tower.prefix,
         "vision_feature_select_strategy": config.vision_feature_select_strategy,
     }
-    for name, value in (("preprocessor_config.json", preprocessor), ("processor_config.json", processor)):
-        (Path(folder) / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    for file, value in (("preprocessor_config.json", preprocessor), ("processor_config.json", processor)):
+        (Path(folder) / file).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

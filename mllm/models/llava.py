@@ -2,15 +2,16 @@
 
 Liu et al. 2023, Visual Instruction Tuning. Any vision encoder, connector and language model go together.
 
-Shape suffixes: B rows, T tokens, M distinct pictures, C channels, H height, W width, S picture slots,
-P tokens of a picture, D width of the language model.
+Shape suffixes: B rows, T tokens, M distinct pictures, N pictures or their tiles, C channels, H height, W width,
+S picture slots, P tokens of a picture or tile, F tokens of all slots, D width of the language model.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -26,13 +27,16 @@ from transformers import (
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from mllm.errors import ModelError
+from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
 from mllm.models.attention import positions, read_spans, spans_of
 from mllm.models.composite import Composite, CompositeOutput, check_parts
+from mllm.models.grid import grid_side
+from mllm.models.mosaic import Mosaic
 from mllm.models.selection import is_quantized
 from mllm.models.towers import vision_towers
 from mllm.registry import CONNECTORS
+from mllm.tiling import Layout, TiledView, Tiling, read_tiling
 from mllm.types import IMAGE
 from mllm.views import SquareView, View
 
@@ -68,6 +72,8 @@ class MllmLlavaConfig(PreTrainedConfig):
     """Embeddings of the language model before the first of `added_tokens`."""
     added_tokens: Sequence[str] = ()
     """What the tokenizer got beside the language model's own tokens, in order."""
+    tiling: dict[str, Any] | None = None
+    """How pictures are cut, see `read_tiling`; None: each is one square."""
 
 
 class Llava(Composite):
@@ -105,7 +111,9 @@ class Llava(Composite):
             vision_width=self.vision_tower.width,
             text_width=self.language_model.get_input_embeddings().embedding_dim,
         )
-        self.connector.tokens(self.vision_tower.tokens)  # raises where the connector cannot take so many
+        self.tiling: Tiling | None = None
+        self.mosaic: Mosaic | None = None
+        self._settle_pictures()
         self.frozen: tuple[Part, ...] = ()
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
@@ -117,6 +125,7 @@ class Llava(Composite):
         input_ids: Tensor,
         pixels: Tensor | None = None,
         image_index: Tensor | None = None,
+        image_sizes: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
@@ -130,8 +139,10 @@ class Llava(Composite):
 
         Args:
             input_ids: int64 [B, T].
-            pixels: [M, C, H, W], each distinct picture once; None in a text-only batch.
-            image_index: int64 [S], row of `pixels` of each slot in reading order; None: every picture once, in order.
+            pixels: [N, C, H, W], each distinct picture once, or with tiling its tiles; None in a text-only batch.
+            image_index: int64 [S], number of the picture in each slot in reading order; None: every picture once, in
+                order.
+            image_sizes: int64 [M, 2], with tiling the (width, height) of each distinct picture.
             attention_mask: int64 [B, T].
             position_ids: int64 [B, T].
             segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
@@ -150,7 +161,7 @@ class Llava(Composite):
         if segment_ids is not None and prefix_ids is not None:
             read_spans(self.language_model)
             spans = spans_of(segment_ids, prefix_ids)
-        text_BTD = self.embed(input_ids, pixels, image_index)
+        text_BTD = self.embed(input_ids, pixels, image_index, image_sizes)
         return self.continue_text(
             text_BTD,
             attention_mask=attention_mask,
@@ -169,11 +180,12 @@ class Llava(Composite):
         attention_mask: Tensor | None = None,
         pixels: Tensor | None = None,
         image_index: Tensor | None = None,
+        image_sizes: Tensor | None = None,
         **generation_args: Any,
     ) -> Tensor:
         """The ids that continue left-padded prompts, int64 [B, new tokens]; arguments as in transformers' generate."""
         return self.language_model.generate(
-            inputs_embeds=self.embed(input_ids, pixels, image_index),
+            inputs_embeds=self.embed(input_ids, pixels, image_index, image_sizes),
             attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
             **generation_args,
         )
@@ -194,6 +206,7 @@ class Llava(Composite):
         branch_prefix: Tensor,
         pixels: Tensor | None = None,
         image_index: Tensor | None = None,
+        image_sizes: Tensor | None = None,
         **generation_args: Any,
     ) -> Tensor:
         """As `generate`, for prompts of which several begin alike: each beginning is read once.
@@ -204,7 +217,7 @@ class Llava(Composite):
             branch_prefix: int64 [B], the beginning of each.
         """
         prefix = self.language_model(
-            inputs_embeds=self.embed(input_ids, pixels, image_index),
+            inputs_embeds=self.embed(input_ids, pixels, image_index, image_sizes),
             attention_mask=attention_mask,
             position_ids=positions(attention_mask),
             logits_to_keep=1,
@@ -221,45 +234,104 @@ class Llava(Composite):
             **generation_args,
         )
 
-    def embed(self, ids_BT: Tensor, pixels_MCHW: Tensor | None, image_index_S: Tensor | None) -> Tensor:
+    def embed(
+        self,
+        ids_BT: Tensor,
+        pixels_NCHW: Tensor | None,
+        image_index_S: Tensor | None,
+        image_sizes_M2: Tensor | None = None,
+    ) -> Tensor:
         """The embeddings of the text, with the features of each picture in its slots."""
         text_BTD = self.language_model.get_input_embeddings()(ids_BT)
         slots_BT = ids_BT == self.config.image_token_id
-        if pixels_MCHW is None:
-            _check_slots(slots_BT, 0, 0)
+        if pixels_NCHW is None:
+            _check_slots(slots_BT, ())
             if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
                 return text_BTD
             # a picture of zeros without weight: every rank runs the same modules, whatever its batch holds
-            features_MPD = self.image_features(self.no_picture(ids_BT.device))
-            return text_BTD + (0 * features_MPD).sum().to(text_BTD)
-        features_MPD = self.image_features(pixels_MCHW)
-        features_SPD = features_MPD if image_index_S is None else features_MPD[image_index_S]
-        _check_slots(slots_BT, *features_SPD.shape[:2])
-        return text_BTD.masked_scatter(slots_BT[:, :, None], features_SPD.to(text_BTD))
+            pictures = self.image_features(*self._no_picture(ids_BT.device))
+            return text_BTD + (0 * pictures[0]).sum().to(text_BTD)
+        pictures = self.image_features(pixels_NCHW, image_sizes_M2)
+        order = range(len(pictures)) if image_index_S is None else image_index_S.tolist()
+        slots = [pictures[number] for number in order]
+        _check_slots(slots_BT, [len(features_PD) for features_PD in slots])
+        features_FD = torch.cat(slots) if slots else text_BTD.new_empty(0)
+        return text_BTD.masked_scatter(slots_BT[:, :, None], features_FD.to(text_BTD))
 
-    def image_features(self, pixels_MCHW: Tensor) -> Tensor:
-        """[M, P, D]"""
-        return self.connector(self.vision_tower(pixels_MCHW))
+    def image_features(self, pixels_NCHW: Tensor, image_sizes_M2: Tensor | None = None) -> Sequence[Tensor]:
+        """[P, D] of each picture; without tiling they are one tensor [M, P, D]."""
+        features_NPD = self.connector(self.vision_tower(pixels_NCHW))
+        if self.mosaic is None:
+            return features_NPD
+        if image_sizes_M2 is None:
+            raise ModelError("a model with tiling needs image_sizes beside pixels")
+        return self.mosaic(features_NPD, [self._layout((width, height)) for width, height in image_sizes_M2.tolist()])
 
     def picture_view(self, placement: PlacementKind | None = None) -> View:
-        """How pictures are taken, by default padded to a square."""
-        return SquareView(
-            size=self.vision_tower.size,
-            mean=self.config.image_mean,
-            std=self.config.image_std,
-            tokens=self.connector.tokens(self.vision_tower.tokens),
-            placement=placement or "pad",
-        )
-
-    def resize_pictures(self, image_size: int | Sequence[int]) -> None:
-        """Take pictures of so many pixels a side, or of one size for each vision tower, from now on.
+        """How pictures are taken, by default padded to a square; see `AnyResolution` and `Crops`.
 
         Raises:
-            ConfigError: a vision encoder takes no other size than its own, or the connector not as many patches.
+            ConfigError: the tiling does not go with this placement.
         """
-        self.vision_tower.resize(image_size)
-        self.connector.tokens(self.vision_tower.tokens)
-        self.config.image_size = image_size
+        size, kind = self.vision_tower.size, placement or "pad"
+        mean, std = self.config.image_mean, self.config.image_std
+        tokens = self.connector.tokens(self.vision_tower.tokens)
+        if self.tiling is None:
+            return SquareView(size=size, mean=mean, std=std, tokens=tokens, placement=kind)
+        return TiledView(
+            tiling=self.tiling, side=size, mean=mean, std=std, tokens=tokens, grid=self._grid, placement=kind
+        )
+
+    def resize_pictures(
+        self, image_size: int | Sequence[int] | None = None, tiling: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take pictures of so many pixels a side, or of one size for each vision tower, or cut them, from now on.
+
+        Raises:
+            ConfigError: a vision encoder takes no other size than its own, or the connector not as many patches, or
+                the tiles do not fit one of them.
+        """
+        if image_size is not None:
+            self.vision_tower.resize(image_size)
+            self.config.image_size = image_size
+        if tiling is not None:
+            self.config.tiling = dict(tiling)
+        self._settle_pictures()
+
+    def _settle_pictures(self) -> None:
+        self.connector.tokens(self.vision_tower.tokens)  # raises where the connector cannot take so many
+        if self.config.tiling is None:
+            return
+        self.tiling = read_tiling(self.config.tiling)
+        self.tiling.check(self.vision_tower.size)
+        if self.tiling.joins and self.config.keep_cls:
+            raise ConfigError("tiling: features of 'any_resolution' make one grid, where keep_cls has no place")
+        if self.tiling.by_rows and self._grid is None:
+            raise ConfigError(
+                "tiling: unpad and newline need features in rows, which the connector "
+                f"{self.config.connector['type']!r} does not keep: unpad=False, newline=False"
+            )
+        if self.mosaic is None or self.tiling.newline != (self.mosaic.newline is not None):
+            embeddings: Tensor = self.language_model.get_input_embeddings().weight
+            self.mosaic = Mosaic(embeddings.shape[1], newline=self.tiling.newline).to(embeddings.dtype)
+
+    @property
+    def _grid(self) -> int | None:
+        """Features along the side of a tile, where the tiles' features are to make one grid."""
+        if self.tiling is None or not self.tiling.joins or not getattr(self.connector, "grid", False):
+            return None
+        return grid_side(self.connector.tokens(self.vision_tower.tokens))
+
+    def _layout(self, size: tuple[int, int]) -> Layout:
+        assert self.tiling is not None
+        return self.tiling.layout(size, self.vision_tower.size, self._grid)
+
+    def _no_picture(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        pixels_NCHW = self.no_picture(device)
+        if self.tiling is None:
+            return pixels_NCHW, None
+        size = (self.vision_tower.size, self.vision_tower.size)
+        return pixels_NCHW.expand(self._layout(size).tiles, -1, -1, -1), torch.tensor([size])
 
     def freeze(self, parts: Sequence[str]) -> None:
         """Train all parts but these; a frozen part also drops nothing out.
@@ -269,8 +341,11 @@ class Llava(Composite):
         """
         check_parts(parts, PARTS)
         self.frozen = tuple(name for name in PARTS if name in parts)
+        modules = {name: [self.get_submodule(name)] for name in PARTS}
+        if self.mosaic is not None:
+            modules["connector"].append(self.mosaic)
         for name in PARTS:
-            for parameter in self.get_submodule(name).parameters():
+            for parameter in chain.from_iterable(module.parameters() for module in modules[name]):
                 parameter.requires_grad_(name not in parts and not is_quantized(parameter))
         self.vision_tower.freeze_unused()
         self.train(self.training)
@@ -284,12 +359,12 @@ class Llava(Composite):
         return self
 
 
-def _check_slots(slots_BT: Tensor, pictures: int, tokens: int) -> None:
+def _check_slots(slots_BT: Tensor, tokens: Sequence[int]) -> None:
     found = int(slots_BT.sum())
-    if found != pictures * tokens:
+    if found != sum(tokens):
+        each = f"{tokens[0] if tokens else 0} tokens each" if len(set(tokens)) < 2 else f"{list(tokens)} tokens"
         raise ModelError(
-            f"{found} {IMAGE} tokens in the text, but {pictures * tokens} features: "
-            f"{pictures} slot(s) of {tokens} tokens each"
+            f"{found} {IMAGE} tokens in the text, but {sum(tokens)} features: {len(tokens)} slot(s) of {each}"
         )
 
 

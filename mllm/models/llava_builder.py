@@ -42,6 +42,7 @@ def llava(
     image_size: int | Sequence[int] | None = None,
     image_mean: PerTower | None = None,
     image_std: PerTower | None = None,
+    tiling: Mapping[str, Any] | None = None,
     freeze: Sequence[str] = (),
     dtype: str | None = None,
     attn_implementation: str | None = None,
@@ -65,6 +66,9 @@ def llava(
             position embeddings are interpolated. May be changed of a checkpoint.
         image_mean: of pixels, per channel; of parts what the vision tower's folder says, else its family's.
         image_std: likewise.
+        tiling: cut pictures into tiles: a dict of type "any_resolution" or "crops", see `mllm.tiling`. By default a
+            picture is one square, or what the checkpoint says. May be changed of a checkpoint; a newline feature that
+            it does not hold starts at random.
         freeze: parts that are not trained, of "vision_tower", "connector", "language_model".
         dtype: "float32" (default), "bfloat16", "float16", or "auto": that of the checkpoint's language model.
         attn_implementation: as in transformers, for both parts; default: its choice.
@@ -97,12 +101,11 @@ def llava(
         if doubled:
             raise ConfigError(f"model_name_or_path {model_name_or_path} says what {', '.join(doubled)} is: drop one")
         model = load_llava(model_name_or_path, **loading)
-        if image_size is not None:
-            model.resize_pictures(image_size)
+        model.resize_pictures(image_size, tiling)
     elif vision_tower is None or language_model is None:
         raise ConfigError("llava needs model_name_or_path, or both vision_tower and language_model")
     else:
-        parts["image_size"] = image_size
+        parts |= {"image_size": image_size, "tiling": tiling}
         model = _from_parts(parts, tokenizer, **loading)
     note_rows(model)
     grow_vocabulary(model.language_model, tokenizer, pad_to_multiple_of)
@@ -145,10 +148,11 @@ def _from_parts(
         image_size=parts["image_size"],
         image_mean=known[0][0],
         image_std=known[0][1],
+        tiling=None if parts["tiling"] is None else dict(parts["tiling"]),
         **second,
     )
     model = Llava(config, vision_encoders=encoders, language_model=language_model)
-    model.connector.to(dtype)
+    model.connector.to(dtype)  # that of the mosaic is the language model's already
     return model.eval()
 
 

@@ -16,7 +16,7 @@ from mllm.errors import ConfigError, nearest
 PARTS = {
     "vision_tower": re.compile(r"^(vision_tower|vision_encoder)\b"),
     "cross_attention": re.compile(r"(^|\.)(gated_)?cross_att(n|ention)"),
-    "connector": re.compile(r"^(connector|perceiver)\b"),
+    "connector": re.compile(r"^(connector|mosaic|perceiver)\b"),
     "language_model": re.compile(r"^(language_model|lang_encoder)\b"),
 }
 GROUPS = {

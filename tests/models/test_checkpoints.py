@@ -111,7 +111,7 @@ def test_a_truncated_file(tmp_path):
 
 def test_another_kind_of_folder(tmp_path):
     make().language_model.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="model_type 'llama', expected 'mllm_llava' or 'llava'"):
+    with pytest.raises(ModelError, match="model_type 'llama', expected 'mllm_llava' or 'llava' or 'llava_next'"):
         load_llava(str(tmp_path))
 
 

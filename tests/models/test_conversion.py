@@ -38,7 +38,7 @@ from tests.models.foreign import (
     write,
 )
 from tests.models.test_flamingo_checkpoints import PARITY, REFERENCE_LMS, needs_reference, reference_model
-from tests.models.tiny import VISION, WORDS, make, make_batch, make_tokenizer
+from tests.models.tiny import PINPOINTS, VISION, WORDS, make, make_batch, make_tokenizer
 
 
 def converted(path: str, out: Path, **arguments: Any) -> Llava:
@@ -256,8 +256,8 @@ def test_a_projector_alone(tmp_path, connector, as_file):
     assert found.config.base_rows == WORDS
 
 
-def transformers_folder(folder: Path, text: str = "llama", vision: str = "clip") -> Llava:
-    model = make(vision, text, feature_layer=-1, image_mean=(0.1, 0.2, 0.3))
+def transformers_folder(folder: Path, text: str = "llama", vision: str = "clip", **changes: Any) -> Llava:
+    model = make(vision, text, feature_layer=-1, image_mean=(0.1, 0.2, 0.3), **changes)
     export_transformers_llava(model, make_tokenizer(), str(folder))
     return model
 
@@ -320,18 +320,17 @@ def test_head_and_embeddings_are_tied_if_the_weights_are(tmp_path, tied):
     assert model.config.text_config.tie_word_embeddings
 
 
-def test_llava_next_is_told_apart(tmp_path):
-    transformers_folder(tmp_path / "a")
-    path = tmp_path / "a" / "model.safetensors"
-    save_file({**load_file(path), "image_newline": torch.ones(16)}, path, {"format": "pt"})
-    config = tmp_path / "a" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "llava_next"}))
-    opened = open_path(str(tmp_path / "a"))
-    name, layout = detect(opened)
-    assert name == "transformers-llava-next"
-    assert layout.named(opened).keys() == {*make().state_dict(), "image_newline"}
-    with pytest.raises(ModelError, match="LLaVA-NeXT cuts pictures into tiles"):
-        converted(str(tmp_path / "a"), tmp_path / "out")
+def test_llava_next_there_and_back(tmp_path):
+    tiling = {"type": "any_resolution", "pinpoints": PINPOINTS}
+    model = transformers_folder(tmp_path / "theirs", tiling=tiling)
+    assert json.loads((tmp_path / "theirs" / "config.json").read_text())["model_type"] == "llava_next"
+    found = converted(str(tmp_path / "theirs"), tmp_path / "out")
+    assert_equal_logits(found, model)
+    assert found.mosaic.newline.equal(model.mosaic.newline)
+    export_transformers_llava(found, AutoTokenizer.from_pretrained(tmp_path / "out"), str(tmp_path / "again"))
+    again, original = (load_file(tmp_path / name / "model.safetensors") for name in ("again", "theirs"))
+    assert again.keys() == original.keys()
+    assert all(again[name].equal(tensor) for name, tensor in original.items())
 
 
 EOC = "<|endofchunk|>"

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+from mllm.errors import ConfigError
 from mllm.models.checkpoints import load_llava
 from mllm.registry import CONNECTORS
-from tests.models.tiny import VISION, gradients, make, make_batch, prompts
+from tests.models.tiny import PINPOINTS, VISION, gradients, make, make_batch, prompts
 
 SPECS: list[dict[str, Any]] = [
     {"type": "linear"},
@@ -20,6 +21,11 @@ SPECS: list[dict[str, Any]] = [
     {"type": "perceiver", "latents": 3, "heads": 2, "head_width": 4, "kv_heads": 1, "latents_in_keys": False},
     {"type": "identity"},
 ]
+TILINGS: list[dict[str, Any]] = [
+    {"type": "any_resolution", "pinpoints": PINPOINTS, "unpad": True, "newline": True},
+    {"type": "any_resolution", "pinpoints": PINPOINTS, "unpad": False, "newline": False, "aspect": "squash"},
+    {"type": "crops", "rows": 1, "columns": 2},
+]
 
 
 def test_no_connector_is_left_out():
@@ -31,19 +37,42 @@ def test_no_connector_is_left_out():
 @pytest.mark.parametrize("vision", ["clip", "siglip", "dinov2"])
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
 def test_every_mix(tmp_path, vision, text, spec):
-    model = make(vision, text, connector=spec).train()
+    learns_is_saved_and_answers(tmp_path, make(vision, text, connector=spec))
+
+
+@pytest.mark.parametrize("text", ["llama", "qwen2", "gpt_neox", "gemma2"])
+@pytest.mark.parametrize("vision", ["clip", "siglip", "dinov2"])
+@pytest.mark.parametrize("tiling", TILINGS, ids=lambda tiling: "-".join(map(str, tiling.values())))
+def test_every_mix_in_tiles(tmp_path, vision, text, tiling):
+    learns_is_saved_and_answers(tmp_path, make(vision, text, tiling=tiling, connector="linear"))
+
+
+@pytest.mark.parametrize("tiling", TILINGS, ids=lambda tiling: "-".join(map(str, tiling.values())))
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+def test_every_connector_in_tiles(tmp_path, spec, tiling):
+    rows = tiling.get("newline") or tiling.get("unpad")
+    if rows and not getattr(make(connector=spec).connector, "grid", False):
+        with pytest.raises(ConfigError, match=f"which the connector '{spec['type']}' does not keep"):
+            make(connector=spec, tiling=tiling)
+        return
+    learns_is_saved_and_answers(tmp_path, make(connector=spec, tiling=tiling))
+
+
+def learns_is_saved_and_answers(tmp_path, model):
+    model.train()
     batch = make_batch(model)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.001)
     before = model(**batch).loss
     before.backward()
     found = gradients(model)
     assert found.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
-    assert all(found[name].any() for name in found if name.startswith("connector."))
+    assert all(found[name].any() for name in found if name.startswith(("connector.", "mosaic.")))
     optimizer.step()
     assert model(**batch).loss < before
     model.eval().save_pretrained(tmp_path)
     again = load_llava(str(tmp_path))
-    assert again.config.connector == spec
+    assert (again.config.connector, again.config.tiling) == (model.config.connector, model.config.tiling)
+    assert again.tiling == model.tiling
     inputs = prompts(batch)
     torch.testing.assert_close(again(**inputs).logits, model(**inputs).logits, rtol=0, atol=0)
     settings = {"max_new_tokens": 2, "do_sample": False, "eos_token_id": None, "pad_token_id": 3}

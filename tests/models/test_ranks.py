@@ -6,7 +6,7 @@ import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.models.tiny import VISION, gradients, make, make_batch, prompts, without_pictures
+from tests.models.tiny import PINPOINTS, VISION, gradients, make, make_batch, prompts, without_pictures
 
 RANKS = 2
 PERCEIVER = {"type": "perceiver", "latents": 3, "heads": 2, "head_width": 4}
@@ -17,6 +17,7 @@ MIXES = {
         "feature_layer": [[-1, -2], 0],
         "connector": PERCEIVER,
     },
+    "tiles": {"tiling": {"type": "any_resolution", "pinpoints": PINPOINTS}},
 }
 
 

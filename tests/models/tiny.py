@@ -13,9 +13,13 @@ from transformers import PreTrainedTokenizerFast
 
 from mllm.models.llava import Llava
 from mllm.registry import MODELS
+from mllm.views import SquareView
 
 SIDE, PATCH, WORDS = 8, 4, 40
 PATCHES = (SIDE // PATCH) ** 2
+PINPOINTS = [[8, 16], [16, 8], [16, 16], [24, 8]]
+PICTURES = [(20, 9), (7, 12)]
+"""(width, height) of the pictures of a batch, in turn."""
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4}
 _VISION = {**SIZES, "num_hidden_layers": 3, "image_size": SIDE, "patch_size": PATCH}
@@ -66,11 +70,14 @@ def make(vision: str = "clip", text: str = "llama", seed: int = 0, **arguments: 
 def make_batch(model: Llava, pictures: int = 2, seed: int = 1) -> dict[str, Tensor]:
     """Two rows, right-padded: two slots in the first and one in the second, of `pictures` distinct pictures."""
     torch.manual_seed(seed)
-    image, slot = model.config.image_token_id, model.connector.tokens(model.vision_tower.tokens)
+    view = model.picture_view()
+    sizes = [PICTURES[number % 2] for number in range(pictures)]
+    slots = [[model.config.image_token_id] * view.slot(size).count(view.token) for size in sizes]
+    a, b = slots[0], slots[1 % pictures]
     words = torch.randint(4, WORDS - 1, (12,)).tolist()
     rows = [
-        [1, *words[:2], *[image] * slot, *words[2:4], *[image] * slot, *words[4:8], 2],
-        [1, *[image] * slot, *words[8:], 2],
+        [1, *words[:2], *a, *words[2:4], *b, *words[4:8], 2],
+        [1, *a, *words[8:], 2],
     ]
     length = max(map(len, rows))
     ids = torch.tensor([row + [3] * (length - len(row)) for row in rows])
@@ -78,13 +85,15 @@ def make_batch(model: Llava, pictures: int = 2, seed: int = 1) -> dict[str, Tens
     labels = torch.full_like(ids, -100)
     for number, (row, supervised) in enumerate(zip(rows, (4, 3), strict=True)):
         labels[number, len(row) - supervised : len(row)] = ids[number, len(row) - supervised : len(row)]
-    return {
+    tiles = pictures if isinstance(view, SquareView) else sum(layout.tiles for layout in map(view.layout, sizes))
+    batch = {
         "input_ids": ids,
         "attention_mask": mask,
         "labels": labels,
-        "pixels": torch.randn(pictures, 3, *[model.vision_tower.size] * 2),
+        "pixels": torch.randn(tiles, 3, *[model.vision_tower.size] * 2),
         "image_index": torch.tensor([0, 1 % pictures, 0]),
     }
+    return batch if model.tiling is None else {**batch, "image_sizes": torch.tensor(sizes)}
 
 
 def without_pictures(batch: dict[str, Tensor], model: Llava) -> dict[str, Tensor]:
@@ -100,8 +109,7 @@ def prompts(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
         "input_ids": torch.stack([row.roll(shift) for row, shift in zip(ids, shifts, strict=True)]),
         "attention_mask": torch.stack([row.roll(shift) for row, shift in zip(mask, shifts, strict=True)]),
-        "pixels": batch["pixels"],
-        "image_index": batch["image_index"],
+        **{name: batch[name] for name in ("pixels", "image_index", "image_sizes") if name in batch},
     }
 
 

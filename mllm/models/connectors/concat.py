@@ -42,7 +42,7 @@ class Concat(nn.Module):
                 f"found {neighbours!r} and {r}"
             )
         self.r = r
-        self.square = neighbours == "square"
+        self.square = self.grid = neighbours == "square"
         self.joined = r * r if self.square else r
         self.mlp = Mlp(vision_width=self.joined * vision_width, text_width=text_width, layers=layers)
 

@@ -16,6 +16,8 @@ class Identity(nn.Module):
         ConfigError: the language model has another width.
     """
 
+    grid = True
+
     def __init__(self, *, vision_width: int, text_width: int) -> None:
         super().__init__()
         if vision_width != text_width:

@@ -20,6 +20,8 @@ from mllm.registry import CONNECTORS
 class Ldp(nn.Module):
     """[M, H * H, vision_width] -> [M, h * h, text_width] with h = ceil(H / 2)."""
 
+    grid = True
+
     def __init__(self, *, vision_width: int, text_width: int) -> None:
         super().__init__()
         self.mlp = Mlp(vision_width=vision_width, text_width=text_width)

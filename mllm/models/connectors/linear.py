@@ -11,6 +11,8 @@ from mllm.registry import CONNECTORS
 class Linear(nn.Module):
     """[M, P, vision_width] -> [M, P, text_width]."""
 
+    grid = True
+
     def __init__(self, *, vision_width: int, text_width: int) -> None:
         super().__init__()
         self.layer = nn.Linear(vision_width, text_width)

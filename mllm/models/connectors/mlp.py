@@ -18,6 +18,8 @@ class Mlp(nn.Module):
         ConfigError: not a single layer.
     """
 
+    grid = True
+
     def __init__(self, *, vision_width: int, text_width: int, layers: int = 2) -> None:
         super().__init__()
         if layers < 1:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, LlavaConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
 from mllm.errors import ModelError
-from mllm.models.checkpoints import check_variant
+from mllm.models.checkpoints import THEIRS, check_variant, of_transformers
 from mllm.models.layout import Opened, Plan, Sources
 from mllm.models.lazy import Weights
 from mllm.models.llava import MllmLlavaConfig
-from mllm.models.parts import image_statistics
 from mllm.models.pieces import config_of, rename
 from mllm.registry import LAYOUTS
 
@@ -19,7 +18,7 @@ RULES = (
     (r"^(model\.)?vision_tower\.(vision_model\.)?", "vision_tower.encoder."),
     (r"^(model\.)?multi_modal_projector\.linear_1\.", "connector.layers.0."),
     (r"^(model\.)?multi_modal_projector\.linear_2\.", "connector.layers.2."),
-    (r"^(model\.)?image_newline$", "image_newline"),
+    (r"^(model\.)?image_newline$", "mosaic.newline"),
     (r"^lm_head\.", "language_model.lm_head."),
 )
 SOURCE = "transformers 5.23, models/llava, models/llava_next, conversion_mapping.py"
@@ -38,11 +37,11 @@ def named(opened: Opened) -> Weights:
 
 @LAYOUTS.register_module("transformers-llava")
 class TransformersLlava:
-    about = "a LLaVA of transformers (llava-hf)"
+    about = "a LLaVA or LLaVA-NeXT of transformers (llava-hf)"
     source = SOURCE
 
     def fits(self, opened: Opened) -> bool:
-        return opened.model_type == LlavaConfig.model_type and "text_config" in opened.config
+        return opened.model_type in THEIRS and "text_config" in opened.config
 
     def named(self, opened: Opened) -> Weights:
         return named(opened)
@@ -52,35 +51,11 @@ class TransformersLlava:
 
     def plan(self, opened: Opened, sources: Sources) -> Plan:
         sources.refuse(opened, "base", "vision_tower", "tuning_config")
-        settings = LlavaConfig.from_pretrained(opened.path, local_files_only=True)
+        settings: Any = AutoConfig.from_pretrained(opened.path, local_files_only=True)
         check_variant(opened.path, settings)
-        encoder: Any = settings.vision_config
-        mean, std = image_statistics(opened.path, encoder)
         config = MllmLlavaConfig(
-            vision_config=encoder,
+            vision_config=settings.vision_config,
             text_config=settings.text_config,
-            feature_layer=settings.vision_feature_layer,
-            keep_cls=settings.vision_feature_select_strategy == "full",
-            image_token_id=settings.image_token_id,
-            image_mean=mean,
-            image_std=std,
+            **of_transformers(opened.path, settings),
         )
         return Plan(config=config, weights=named(opened), kind="llava", folders=(opened.path,))
-
-
-@LAYOUTS.register_module("transformers-llava-next")
-class TransformersLlavaNext:
-    about = "a LLaVA-NeXT (1.6) of transformers"
-    source = SOURCE
-
-    def fits(self, opened: Opened) -> bool:
-        return opened.model_type == "llava_next"
-
-    def named(self, opened: Opened) -> Weights:
-        return named(opened)
-
-    def absent(self, opened: Opened) -> dict[str, str]:
-        return {}
-
-    def plan(self, opened: Opened, sources: Sources) -> Plan:
-        raise ModelError(f"{opened.path}: LLaVA-NeXT cuts pictures into tiles, which cannot be converted yet")
