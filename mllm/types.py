@@ -163,6 +163,8 @@ class Example:
     """The model's arguments for the picture of each slot, see `View`."""
     cut_tokens: int = 0
     """Answer tokens that `max_length` cut off."""
+    skipped: tuple[str, ...] = ()
+    """Why the items that were due in its place are left out, see `data_args.images.on_error`."""
 
 
 class Batch(TypedDict, total=False):
@@ -181,6 +183,7 @@ class Batch(TypedDict, total=False):
     pixels: Tensor  # each distinct picture once, of a `SquareView` float32 [M, C, H, W]; absent in text-only batches
     image_index: Tensor  # int64 [S], the picture that fills each slot, slots in reading order
     index: Tensor  # int64 [examples], as many as B unless examples share rows
+    skipped: list[str]  # why items were replaced by others; absent where none was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
