@@ -113,14 +113,17 @@ def _protocol(url: str) -> str:
 
 def _persistently(url: str, protocol: str, current: ImageSettings, read: Callable[[], T]) -> T:
     """Read, and read again after what may pass: timeouts, broken connections, errors of the server."""
-    faults = (OSError, asyncio.TimeoutError, *_own_errors(protocol))
+    faults = (OSError, ValueError, asyncio.TimeoutError, *_own_errors(protocol))
     tries = current.retries + 1
     for attempt in range(tries):
         try:
             return read()
-        except faults as error:
+        except faults as raised:
+            error = raised
+            while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, faults):
+                error = error.__cause__  # fsspec says so of anything that keeps it from asking for the size
             if _is_missing(error):
-                raise ImageError(f"{shown(url)}: no such picture") from error
+                raise ImageError(f"{shown(url)}: no such file") from error
             if _is_final(error):
                 raise ImageError(f"{shown(url)}: cannot be fetched: {_described(error, current)}") from error
             if attempt + 1 == tries:
@@ -147,7 +150,7 @@ def _is_missing(error: Exception) -> bool:
 def _is_final(error: Exception) -> bool:
     status = getattr(error, "status", None)
     refused = isinstance(status, int) and 400 <= status < 500 and status not in _RETRIED_STATUS
-    # aiohttp's InvalidURL is a ValueError too
+    # a ValueError: no such URL can be, or the server cannot read a part of a file, as archives need
     return refused or isinstance(error, (PermissionError, IsADirectoryError, ValueError))
 
 

@@ -80,7 +80,7 @@ class TestMembers:
             image_ref(f"{kind}://{member}::photos.{kind}", str(folder)).open()
 
     def test_no_such_archive(self, kind: str, tmp_path: Path) -> None:
-        with pytest.raises(ImageError, match=rf"{tmp_path}/none\.{kind}: no such picture"):
+        with pytest.raises(ImageError, match=rf"{tmp_path}/none\.{kind}: no such file"):
             UrlImage(f"{kind}://a.png::{tmp_path}/none.{kind}").open()
 
     def test_no_archive_at_all(self, kind: str, photo: str) -> None:

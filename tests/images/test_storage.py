@@ -56,6 +56,12 @@ class Answers(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(length))
         self.end_headers()
 
+    def do_HEAD(self) -> None:
+        name = self.path.strip("/")
+        if name == "silent":
+            self.server.over.wait(30)
+        self.head(404 if name == "missing" else 200, len(self.server.png))
+
     def whole(self) -> None:
         self.head(length=len(self.server.png))
         self.wfile.write(self.server.png)
@@ -160,7 +166,7 @@ class TestHttp:
     @pytest.mark.parametrize(
         ("name", "tries", "message"),
         [
-            ("missing", 1, "no such picture"),
+            ("missing", 1, "no such file"),
             ("refused", 1, "cannot be fetched: the server answered 403 Forbidden"),
             ("broken", 3, "not fetched in 3 tries: the server answered 500 Internal Server Error"),
             ("stalls", 3, r"not fetched in 3 tries: it took more than 0\.2 seconds \(images\.timeout\)"),
@@ -185,6 +191,19 @@ class TestHttp:
             UrlImage(f"{server.url}/endless").open()
         assert server.over.wait(30), "the connection is closed"
 
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("missing", "no such file"),
+            ("silent", r"not fetched in 1 try: it took more than 0\.2 seconds"),
+            ("whole", "cannot be fetched: ValueError: The HTTP server doesn't appear to support range requests"),
+        ],
+    )
+    def test_an_archive_behind_it(self, name: str, message: str, server: Server) -> None:
+        configure(ImageSettings(timeout=0.2, retries=0))
+        with pytest.raises(ImageError, match=f"^{server.url}/{name}: {message}"):
+            UrlImage(f"zip://a.png::{server.url}/{name}").open()
+
     def test_no_server(self) -> None:
         configure(ImageSettings(retries=0))
         with pytest.raises(ImageError, match=r"http://127\.0\.0\.1:1/a\.jpg: not fetched in 1 try: Client"):
@@ -194,7 +213,7 @@ class TestHttp:
         url = f"{server.url}/missing?X-Amz-Signature=secret".replace("http://", "http://me:secret@")
         with pytest.raises(ImageError) as caught:
             UrlImage(url).open()
-        assert str(caught.value) == f"{server.url}/missing?...: no such picture"
+        assert str(caught.value) == f"{server.url}/missing?...: no such file"
 
     def test_a_forked_worker_fetches_too(self, server: Server) -> None:
         """The threads and connections that this process fetched by do not come along."""
@@ -251,7 +270,7 @@ class TestS3:
 
     @pytest.mark.parametrize("url", ["s3://photos/none.png", "s3://nobody/a.png", "zip://a.png::s3://photos/none.zip"])
     def test_missing(self, url: str, s3: fsspec.AbstractFileSystem) -> None:
-        with pytest.raises(ImageError, match="no such picture"):
+        with pytest.raises(ImageError, match="no such file"):
             UrlImage(url).open()
 
     def test_too_large(self, s3: fsspec.AbstractFileSystem) -> None:
