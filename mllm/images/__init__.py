@@ -23,6 +23,9 @@ from mllm.images.settings import ImageSettings, current_settings
 
 T = TypeVar("T")
 
+KNOWN_SIZES = 65536
+"""As many sizes are remembered in a process."""
+
 
 @runtime_checkable
 class ImageRef(Protocol):
@@ -63,10 +66,16 @@ class UrlImage:
 
     @property
     def size(self) -> tuple[int, int]:
-        return _url_size(self.url, current_settings())
+        key = self.url, current_settings()
+        if key not in _sizes:
+            _remember(key, _read(*key, decoding.size_of, lambda image: image.size))
+        return _sizes[key]
 
     def open(self) -> Image.Image:
-        return _read(self.url, current_settings(), decoding.decode, lambda image: image)
+        key = self.url, current_settings()
+        image = _read(*key, decoding.decode, lambda image: image)
+        _remember(key, image.size)
+        return image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,14 +147,19 @@ def _leaves(path: str) -> bool:
     return posixpath.normpath(path).split("/", 1)[0] == ".."
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=KNOWN_SIZES)
 def _file_size(path: str, current: ImageSettings) -> tuple[int, int]:
     return decoding.size_of(path, path, current)
 
 
-@lru_cache(maxsize=65536)
-def _url_size(url: str, current: ImageSettings) -> tuple[int, int]:
-    return _read(url, current, decoding.size_of, lambda image: image.size)
+_sizes: dict[tuple[str, ImageSettings], tuple[int, int]] = {}
+"""Of URLs that this process opened: its size is asked for next, and must not fetch it again."""
+
+
+def _remember(key: tuple[str, ImageSettings], size: tuple[int, int]) -> None:
+    if len(_sizes) >= KNOWN_SIZES:
+        _sizes.clear()
+    _sizes[key] = size
 
 
 def _read(

@@ -143,8 +143,9 @@ class TestHttp:
     def test_nothing_is_kept_where_not_asked(self, server: Server, cache: Path) -> None:
         configure(ImageSettings(cache=False))
         for _ in range(2):
-            UrlImage(f"{server.url}/whole").open()
-        assert server.requests["whole"] == 2
+            ref = UrlImage(f"{server.url}/whole")
+            assert ref.open().size == ref.size == (60, 40)
+        assert server.requests["whole"] == 2, "a size does not fetch again"
         assert not cache.exists()
 
     def test_what_rotted_on_the_disk_is_fetched_again(self, server: Server, noise: Image.Image, cache: Path) -> None:
