@@ -130,7 +130,7 @@ class Item:
     def from_dict(cls, record: Mapping[str, Any], *, key: str, folder: str | None = None) -> Item:
         """Validate the public plain-dict contract.
 
-        `image` (a path under `folder`, a PIL image, or None) or `images` (a list of them); `target` with `boxes`
+        `image` (a path under `folder`, a URL, a PIL image, or None) or `images` (a list of them); `target` with `boxes`
         [[x1, y1, x2, y2]] and `points` [[x, y]] in pixels of the original picture, and `boxes_image` / `points_image`
         (the picture of each, default the first); `conversations` of `{from, value, boxes_seq, points_seq}`; `truth`
         with `boxes` / `points` (indices into the target) and `texts`, by default what the last answer holds.
