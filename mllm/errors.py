@@ -3,6 +3,7 @@
 MllmError
 ├── ConfigError   a config file, a flag or a name in it
 ├── DataError     an annotation record or a picture
+│   └── ImageError    a picture that cannot be read, the only fault that training may skip
 └── ModelError    a checkpoint, or a model and a processor that do not fit
 """
 
@@ -22,6 +23,10 @@ class ConfigError(MllmError):
 
 class DataError(MllmError):
     """An annotation record or a picture; names file, line and field."""
+
+
+class ImageError(DataError):
+    """A picture that cannot be fetched or decoded; `data_args.images.on_error` says what training does then."""
 
 
 class ModelError(MllmError):

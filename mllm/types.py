@@ -130,7 +130,7 @@ class Item:
     def from_dict(cls, record: Mapping[str, Any], *, key: str, folder: str | None = None) -> Item:
         """Validate the public plain-dict contract.
 
-        `image` (a path under `folder`, a PIL image, or None) or `images` (a list of them); `target` with `boxes`
+        `image` (a path under `folder`, a URL, a PIL image, or None) or `images` (a list of them); `target` with `boxes`
         [[x1, y1, x2, y2]] and `points` [[x, y]] in pixels of the original picture, and `boxes_image` / `points_image`
         (the picture of each, default the first); `conversations` of `{from, value, boxes_seq, points_seq}`; `truth`
         with `boxes` / `points` (indices into the target) and `texts`, by default what the last answer holds.
@@ -163,6 +163,8 @@ class Example:
     """The model's arguments for the picture of each slot, see `View`."""
     cut_tokens: int = 0
     """Answer tokens that `max_length` cut off."""
+    skipped: tuple[str, ...] = ()
+    """Why the items that were due in its place are left out, see `data_args.images.on_error`."""
 
 
 class Batch(TypedDict, total=False):
@@ -182,6 +184,7 @@ class Batch(TypedDict, total=False):
     image_sizes: Tensor  # int64 [M, 2], (width, height) of each picture before it was cut, only of a `TiledView`
     image_index: Tensor  # int64 [S], the picture that fills each slot, slots in reading order
     index: Tensor  # int64 [examples], as many as B unless examples share rows
+    skipped: list[str]  # why items were replaced by others; absent where none was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from mllm.errors import DataError
 from mllm.images import FileImage, MemoryImage
+from mllm.images.settings import ImageSettings
 from mllm.types import Box, Item, Point, Truth, Turn
 
 RECORD: dict[str, Any] = {
@@ -108,10 +109,11 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (top(imgs=[]), "a:1: unknown field 'imgs', expected image, images, target, conversations, truth"),
     (top(images=["b.jpg"]), "a:1: expected 'image' or 'images', found both"),
     (top(image=None, images="b.jpg"), "a:1: images: expected a list, found str 'b.jpg'"),
-    (top(image=3), "a:1: image: expected a path or a PIL image, found int"),
+    (top(image=3), "a:1: image: expected a path, a URL or a PIL image, found int"),
     (
-        top(image="http://x.org/a.jpg"),
-        "a:1: image: http://x.org/a.jpg: remote pictures are not supported, give a local path",
+        top(image="file:///a.jpg"),
+        "a:1: image: file:///a.jpg: file:// is not opened; data_args.images.protocols lists what is: "
+        f"{', '.join(ImageSettings().protocols)} (zip:// and tar:// as zip://member::archive)",
     ),
     (top(image=None), "a:1: 1 <image> in the text, 0 picture(s) in the record"),
     # the target

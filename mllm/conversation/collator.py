@@ -51,6 +51,9 @@ class Collator:
         if examples[0].labels is not None:
             batch["cut_answers"] = torch.tensor([example.cut_tokens > 0 for example in examples])
         batch["index"] = torch.tensor([example.index for example in examples])
+        skipped = [reason for example in examples for reason in example.skipped]
+        if skipped:
+            batch["skipped"] = skipped
         _add_pictures(batch, [group[0] for group in groups])
         return batch
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.errors import ConfigError, DataError
+from mllm.cache import cache_folder, complete
+from mllm.errors import DataError
 
 _CHUNK_BYTES = 4 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -80,39 +78,11 @@ class Lines:
         return f"{self.path}[{index}]" if self._is_array else f"{self.path}:{index + 1}"
 
 
-def cache_folder() -> Path:
-    """`$MLLM_CACHE`, or `~/.cache/mllm`; it need not exist yet."""
-    return Path(os.environ.get("MLLM_CACHE") or Path.home() / ".cache" / "mllm")
-
-
 def _cached(source: Path, suffix: str) -> Path:
     """The name in the cache of what is derived from `source` as it is now."""
     state = source.stat()
     key = f"{source.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
     return cache_folder() / f"{source.stem}.{hashlib.sha256(key.encode()).hexdigest()[:24]}{suffix}"
-
-
-@contextmanager
-def _complete(target: Path) -> Generator[BinaryIO, None, None]:
-    """A file that takes its name once it is complete, so that several processes may make the same one at once.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    name = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        os.replace(name, target)
-    except OSError as error:
-        raise ConfigError(
-            f"{target.parent}: the cache of line positions cannot be written (MLLM_CACHE names another): {error}"
-        ) from error
-    finally:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
 
 
 def _line_starts(path: Path) -> NDArray[np.int64]:
@@ -121,7 +91,7 @@ def _line_starts(path: Path) -> NDArray[np.int64]:
     if not cached.exists():
         with path.open("rb") as source:
             starts = _scan(source)
-        with _complete(cached) as target:
+        with complete(cached, "line positions") as target:
             np.save(target, starts)
     return np.asarray(np.load(cached, mmap_mode="r"))
 
@@ -164,7 +134,7 @@ def _lines_of_array(path: str) -> Path:
             ) from error
     if not isinstance(records, list):
         raise DataError(f"{path}: expected a JSON array, found {type(records).__name__}")
-    with _complete(cached) as target:
+    with complete(cached, "line positions") as target:
         for record in cast(list[Any], records):
             target.write(json.dumps(record).encode() + b"\n")
     return cached

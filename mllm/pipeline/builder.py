@@ -17,6 +17,7 @@ from mllm.conversation.region import RegionCodec
 from mllm.conversation.rendering import Piece, Said, Template
 from mllm.conversation.scratch import train_tokenizer
 from mllm.errors import ConfigError, ModelError
+from mllm.images.settings import configure, read_settings
 from mllm.models.adaptation import adapt, as_base, base_of, load_adapted, merge, table
 from mllm.models.adapters import Adapters, read_adapters
 from mllm.models.selection import embeddings
@@ -57,6 +58,7 @@ class Run:
 def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
     """Build what `args.do_train`, `do_eval` and `do_predict` need, and nothing else."""
     data = dict(cfg.get("data_args") or {})
+    configure(read_settings(data.get("images")))
     train = _train_items(data) if args.do_train else None
     validation = _test_set(data, "validation") if args.do_eval else None
     tests = _tests(data) if args.do_predict else {}
@@ -70,7 +72,7 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
         args=args,
         processor=processor,
         collator=collator,
-        train_dataset=None if train is None else Encoded(train, processor, split=shared),
+        train_dataset=None if train is None else Encoded(train, processor, split=shared, seed=args.seed),
         validation=validation,
         about=_about(cfg),
         rates=rates,

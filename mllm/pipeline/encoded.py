@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from mllm.conversation.packing import questions
 from mllm.conversation.processor import Processor
+from mllm.errors import ImageError
+from mllm.images import ImageRef
+from mllm.images.settings import configure, current_settings
 from mllm.types import Example, Item
+
+REPLACEMENTS = 10
+"""As many are tried for one item: when all fail, it is not the pictures but the disk or the network."""
+
+Pictures = Mapping[ImageRef, Mapping[str, Tensor]]
 
 
 class ItemDataset(Protocol):
@@ -21,16 +32,43 @@ class ItemDataset(Protocol):
     def set_epoch(self, epoch: int | None) -> None: ...
 
 
+class Opener:
+    """Opens pictures as the `ImageSettings` of the process that made it say, in whatever process it is read."""
+
+    def __init__(self, processor: Processor) -> None:
+        self.processor = processor
+        self.settings = current_settings()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        configure(self.settings)  # a worker that was spawned, not forked, knows nothing of the builder's
+
+    def __call__(self, item: Item) -> Pictures:
+        """The model's arguments for each picture.
+
+        Raises:
+            ImageError: one cannot be read; names the record too.
+        """
+        try:
+            return self.processor.pictures(item)
+        except ImageError as error:
+            raise ImageError(f"{item.key}: {error}") from error
+
+
 class Encoded(Dataset[list[Example]]):
     """Encodes items for training on the fly. The epoch lies in shared memory, so that living workers see it change.
 
     `split=True` gives the rounds of a conversation as separate examples, which a collator may put into one row.
+    Where the `ImageSettings` say so, an item with a picture that cannot be read gives its place to another, drawn from
+    (`seed`, epoch, index).
     """
 
-    def __init__(self, items: ItemDataset, processor: Processor, *, split: bool = False) -> None:
+    def __init__(self, items: ItemDataset, processor: Processor, *, split: bool = False, seed: int = 0) -> None:
         self.items = items
         self.processor = processor
+        self.open = Opener(processor)
         self.split = split
+        self.seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     @property
@@ -44,17 +82,38 @@ class Encoded(Dataset[list[Example]]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> list[Example]:
+        """The examples of an item.
+
+        Raises:
+            ImageError: its picture cannot be read, nor can those of its replacements, where there are any.
+        """
         self.items.set_epoch(self.epoch)
-        item = self.items[index]
+        index, item, pictures, skipped = self._readable(index)
         items = questions(item) if self.split else [item]
-        pictures = self.processor.pictures(item)
-        return [self.processor.encode(each, index, pictures=pictures) for each in items]
+        first, *rest = [self.processor.encode(each, index, pictures=pictures) for each in items]
+        return [replace(first, skipped=skipped), *rest]
+
+    def _readable(self, index: int) -> tuple[int, Item, Pictures, tuple[str, ...]]:
+        """The item due, or the first of its replacements whose pictures can be read, and why those before it cannot."""
+        rng = random.Random(f"replacement {self.seed} {self.epoch} {index}")
+        skipped: list[str] = []
+        while True:
+            item = self.items[index]
+            try:
+                return index, item, self.open(item), tuple(skipped)
+            except ImageError as error:
+                skipped.append(str(error))
+                if self.open.settings.on_error == "raise":
+                    raise
+                if len(skipped) > REPLACEMENTS:
+                    raise ImageError(f"{skipped[0]}; nor could its {REPLACEMENTS} replacements be read") from error
+            index = rng.randrange(len(self.items))
 
 
 class Grouped(Dataset[list[Example]]):
     """Items of an evaluation by groups that have their pictures in common, which are opened once.
 
-    `answer=False` gives prompts.
+    `answer=False` gives prompts. Nothing is skipped: a score counts every item.
     """
 
     def __init__(
@@ -62,6 +121,7 @@ class Grouped(Dataset[list[Example]]):
     ) -> None:
         self.items = items
         self.processor = processor
+        self.open = Opener(processor)
         self.groups = groups
         self.answer = answer
 
@@ -71,7 +131,7 @@ class Grouped(Dataset[list[Example]]):
     def __getitem__(self, number: int) -> list[Example]:
         self.items.set_epoch(None)
         items = {index: self.items[index] for index in self.groups[number]}
-        pictures = self.processor.pictures(next(iter(items.values())))
+        pictures = self.open(next(iter(items.values())))
         return [
             self.processor.encode(item, index, answer=self.answer, pictures=pictures) for index, item in items.items()
         ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate.utils import gather_object
 from torch.distributed.fsdp import MixedPrecisionPolicy, register_fsdp_forward_method
 from torch.utils.data import Sampler
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback, TrainingArguments
@@ -82,6 +83,7 @@ class Trainer(Seq2SeqTrainer):
         self.collator = collator
         self.validation = validation
         self._cut_answers = 0
+        self._skipped: list[str] = []
         if self.is_fsdp_enabled and args.bf16:
             # accelerate's own policy would round the loss to bf16, and sum gradients over ranks in it
             plugin: Any = self.accelerator.state.fsdp_plugin
@@ -95,13 +97,27 @@ class Trainer(Seq2SeqTrainer):
         inputs = dict(inputs)
         del inputs["index"]
         self._cut_answers += int(inputs.pop("cut_answers").sum())
+        self._skipped += inputs.pop("skipped", [])
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if self._cut_answers:
             logs = {**logs, "cut_answers": self._cut_answers}
             self._cut_answers = 0
+        skipped = self._everyones_skipped()
+        if skipped:
+            logs = {**logs, "skipped_pictures": len(skipped)}
         super().log(logs, *args, **kwargs)
+
+    def _everyones_skipped(self) -> list[str]:
+        """What was skipped on all ranks since the last log, each named in the log."""
+        if not isinstance(self.train_dataset, Encoded) or self.train_dataset.open.settings.on_error != "skip":
+            return []
+        skipped: list[str] = gather_object(self._skipped)  # every rank logs at the same steps
+        self._skipped = []
+        for reason in skipped if self.is_world_process_zero() else ():
+            logger.warning("skipped, another item takes its place: %s", reason)
+        return skipped
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Loss and generated scores on the validation set; called by the training loop and by `do_eval`."""

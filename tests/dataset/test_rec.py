@@ -68,7 +68,7 @@ def test_reg(rec: Callable[..., Item]) -> None:
         ({"bbox": [100, 50, 20, 60]}, "target.boxes[0]: box (100.0, 50.0, 20.0, 60.0): expected x1 <= x2 and y1 <= y2"),
         ({"expression": 5}, "expression: expected a text, found int '5'"),
         ({"expression": "<boxes>"}, "expected a text without the reserved <boxes>, found '<boxes>'"),
-        ({"img_path": "http://a/b.jpg"}, "image: http://a/b.jpg: remote pictures are not supported"),
+        ({"img_path": "file:///b.jpg"}, "image: file:///b.jpg: file:// is not opened"),
     ],
 )
 def test_bad_lines(rec: Callable[..., Item], kind: str, change: dict[str, Any], message: str) -> None:

@@ -1,0 +1,187 @@
+"""References to pictures: cheap to hold, compare and send to a worker; opened only when pixels are needed.
+
+Two equal references are the same picture: a batch holds its pixels once. Whatever a picture is stored as, `open` gives
+it upright and RGB, and `size` is the size of that (see `decoding`); where it lies is `storage`'s matter.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
+from PIL import Image
+
+from mllm.errors import DataError, ImageError
+from mllm.images import decoding, storage
+from mllm.images.cache import DiskCache
+from mllm.images.settings import ImageSettings, current_settings
+
+T = TypeVar("T")
+
+KNOWN_SIZES = 65536
+"""As many sizes are remembered in a process."""
+
+
+@runtime_checkable
+class ImageRef(Protocol):
+    """A picture that can be opened. Hashable; equal references are one picture."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels, without decoding where that is possible."""
+        ...
+
+    def open(self) -> Image.Image:
+        """The decoded picture, upright, mode RGB."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileImage:
+    """A picture file on a local disk."""
+
+    path: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return _file_size(self.path, current_settings())
+
+    def open(self) -> Image.Image:
+        return decoding.decode(self.path, self.path, current_settings())
+
+
+@dataclass(frozen=True, slots=True)
+class UrlImage:
+    """A picture at a URL (http, https, s3, ...), or in an archive (`zip://member::archive`, `tar://...`).
+
+    What was fetched is kept on disk once it proved to be a whole picture.
+    """
+
+    url: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        key = self.url, current_settings()
+        if key not in _sizes:
+            _remember(key, _read(*key, decoding.size_of, lambda image: image.size))
+        return _sizes[key]
+
+    def open(self) -> Image.Image:
+        key = self.url, current_settings()
+        image = _read(*key, decoding.decode, lambda image: image)
+        _remember(key, image.size)
+        return image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryImage:
+    """A picture already in memory; equal only to itself."""
+
+    image: Image.Image = field(repr=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return decoding.upright_size(self.image, current_settings())
+
+    def open(self) -> Image.Image:
+        return decoding.upright_rgb(self.image, "a picture in memory", current_settings())
+
+
+def image_ref(source: object, folder: str | None = None) -> ImageRef:
+    """The reference for what a dataset wrote: a path (under `folder`), a URL, a PIL image or a reference.
+
+    `folder` may be a URL too: `s3://bucket/photos`, or `zip://photos::photos.zip`, the folder `photos` of an archive
+    (`zip://::photos.zip`: all of it). The archive of `zip://a.jpg::photos.zip` is looked for under `folder`.
+
+    Raises:
+        DataError: any other type, a path that leaves `folder`, or a URL of a protocol that is not opened.
+    """
+    if isinstance(source, Image.Image):
+        return MemoryImage(source)
+    if isinstance(source, (str, Path)):
+        return _located(str(source), folder or "")
+    if isinstance(source, ImageRef):
+        return source
+    raise DataError(f"expected a path, a URL or a PIL image, found {type(source).__name__}")
+
+
+def _located(source: str, folder: str) -> ImageRef:
+    member = storage.member_of(source)
+    if member and not storage.is_url(member[2]):
+        kind, inner, archive = member
+        if storage.is_url(folder):
+            if storage.member_of(folder):
+                raise DataError(f"{source}: an archive in the archive {folder}; unpack it")
+            archive = _under_url(archive, folder)
+        else:
+            archive = _under(archive, folder)
+        source = f"{kind}://{inner}::{archive}"
+    elif not storage.is_url(source):
+        if not storage.is_url(folder):
+            return FileImage(_under(source, folder))
+        outer = storage.member_of(folder)
+        source = f"{outer[0]}://{_under_url(source, outer[1])}::{outer[2]}" if outer else _under_url(source, folder)
+    storage.check_url(source)
+    return UrlImage(source)
+
+
+def _under(path: str, folder: str) -> str:
+    """A local path under a folder, or an absolute one as it stands."""
+    if folder and not path.startswith("/") and _leaves(path):
+        raise DataError(f"{path}: leaves its image_folder {folder}")
+    return str(Path(folder) / path)
+
+
+def _under_url(path: str, folder: str) -> str:
+    if path.startswith("/") or _leaves(path):
+        raise DataError(f"{path}: expected a path relative to image_folder {storage.shown(folder) or '(the archive)'}")
+    return f"{folder.rstrip('/')}/{posixpath.normpath(path)}" if folder else posixpath.normpath(path)
+
+
+def _leaves(path: str) -> bool:
+    return posixpath.normpath(path).split("/", 1)[0] == ".."
+
+
+@lru_cache(maxsize=KNOWN_SIZES)
+def _file_size(path: str, current: ImageSettings) -> tuple[int, int]:
+    return decoding.size_of(path, path, current)
+
+
+_sizes: dict[tuple[str, ImageSettings], tuple[int, int]] = {}
+"""Of URLs that this process opened: its size is asked for next, and must not fetch it again."""
+
+
+def _remember(key: tuple[str, ImageSettings], size: tuple[int, int]) -> None:
+    if len(_sizes) >= KNOWN_SIZES:
+        _sizes.clear()
+    _sizes[key] = size
+
+
+def _read(
+    url: str,
+    current: ImageSettings,
+    kept: Callable[[BytesIO, str, ImageSettings], T],
+    fetched: Callable[[Image.Image], T],
+) -> T:
+    """`kept` of the bytes on this disk; else `fetched` of the whole picture, which is kept from now on."""
+    name = storage.shown(url)
+    if storage.is_local(url):
+        return kept(BytesIO(storage.fetch(url)), name, current)
+    folder = current.cache_path
+    cache = DiskCache(folder, int(current.cache_gb * 1e9)) if folder else None
+    data = cache.get(url) if cache else None
+    if data is not None and cache is not None:
+        try:
+            return kept(BytesIO(data), name, current)
+        except ImageError:  # a disk that failed: what was kept had been decoded before
+            cache.drop(url)
+    data = storage.fetch(url)
+    image = decoding.decode(BytesIO(data), name, current)
+    if cache is not None:
+        cache.put(url, data)
+    return fetched(image)

@@ -1,0 +1,90 @@
+"""Members of zip and tar files, without reading the directory of an archive for each of them."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import BinaryIO, Literal
+
+from mllm.errors import ImageError
+
+Kind = Literal["zip", "tar"]
+OPEN_ARCHIVES = 16
+"""As many are kept open in a process, with their directories in memory."""
+
+_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""Broken, encrypted (RuntimeError) or packed in an unknown way (NotImplementedError)."""
+
+
+class Archive:
+    """An archive that is open; `name` begins the messages about it.
+
+    Raises:
+        ImageError: not an archive of its kind.
+    """
+
+    def __init__(self, kind: Kind, file: BinaryIO, name: str) -> None:
+        self.kind = kind
+        self.file = file
+        self.name = name
+        self._lock = threading.Lock()  # the position in the file is one
+        try:
+            if kind == "zip":
+                self._zip = zipfile.ZipFile(file)
+            else:
+                # "r:": plain tar only, as a compressed one would be unpacked from its start for each member
+                with tarfile.open(fileobj=file, mode="r:") as tar:
+                    self._plain = {_plain(info.name): (info.offset_data, info.size) for info in tar if info.isreg()}
+        except _BROKEN as error:
+            raise ImageError(f"{name}: not a readable {kind} file (not compressed, if tar): {error}") from error
+
+    def read(self, member: str, max_bytes: int) -> bytes:
+        """The bytes of a member.
+
+        Raises:
+            ImageError: no such member, one that is broken, or one of more than `max_bytes`.
+        """
+        where = f"{self.kind}://{member}::{self.name}"
+        with self._lock:
+            try:
+                read = self._zipped if self.kind == "zip" else self._tarred
+                data = read(member, max_bytes + 1)
+            except KeyError as error:
+                raise ImageError(f"{where}: the archive has no such file") from error
+            except _BROKEN as error:
+                raise ImageError(f"{where}: cannot be unpacked: {error}") from error
+        if len(data) > max_bytes:
+            raise ImageError(f"{where}: more than {max_bytes / 1e6:g} MB (images.max_mb)")
+        return data
+
+    def _zipped(self, member: str, limit: int) -> bytes:
+        with self._zip.open(self._zip.getinfo(member)) as file:
+            return file.read(limit)
+
+    def _tarred(self, member: str, limit: int) -> bytes:
+        start, size = self._plain[_plain(member)]
+        self.file.seek(start)
+        data = self.file.read(min(size, limit))
+        if len(data) < min(size, limit):
+            raise EOFError(f"the archive ends after {len(data)} of its {size} bytes")
+        return data
+
+
+def archive(kind: Kind, target: str, name: str, opened: Callable[[str], BinaryIO]) -> Archive:
+    """The archive at `target`, opened by `opened` unless this process has it open already."""
+    # not across a fork: processes would share the position in the file
+    return _archive(kind, target, name, opened, os.getpid())
+
+
+@lru_cache(maxsize=OPEN_ARCHIVES)
+def _archive(kind: Kind, target: str, name: str, opened: Callable[[str], BinaryIO], process: int) -> Archive:
+    return Archive(kind, opened(target), name)
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("./").lstrip("/")

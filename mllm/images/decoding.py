@@ -1,0 +1,154 @@
+"""Bytes of a picture file -> RGB pixels, upright; or its size, from the header alone. Both agree.
+
+Whatever is wrong with a file is an `ImageError` that names it: half a picture is never shown.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+
+from mllm.errors import ImageError
+from mllm.images.settings import ImageSettings
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
+"""What is opened, where Pillow was built with it. It knows more, some of which run programs (EPS: Ghostscript)."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the stored pixels upright. Source: CIPA DC-008 (Exif), tag 0x0112."""
+
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+"""What Pillow's decoders raise for broken files."""
+
+Source = str | BinaryIO
+"""A path, or a file that is open."""
+
+
+def size_of(source: Source, name: str, settings: ImageSettings) -> tuple[int, int]:
+    """(width, height) of the upright picture, without decoding it.
+
+    Raises:
+        ImageError: no picture, or larger than `settings` allow; messages begin with `name`.
+    """
+    with closing(_opened(source, name, settings)) as image:
+        return upright_size(image, settings)
+
+
+def decode(source: Source, name: str, settings: ImageSettings) -> Image.Image:
+    """The upright picture, mode RGB; of an animation its first frame.
+
+    Raises:
+        ImageError: as `size_of`, or its pixels are broken or cut off.
+    """
+    with closing(_opened(source, name, settings)) as image:
+        return upright_rgb(image, name, settings)
+
+
+def upright_size(image: Image.Image, settings: ImageSettings) -> tuple[int, int]:
+    """The size that `upright_rgb` gives."""
+    width, height = image.size
+    return (height, width) if _orientation(image, settings) >= 5 else (width, height)
+
+
+def upright_rgb(image: Image.Image, name: str, settings: ImageSettings) -> Image.Image:
+    """The pixels as people see them: upright, 8 bits, RGB, transparent ones over the background.
+
+    Raises:
+        ImageError: broken pixels, or a mode of which the brightness is not known.
+    """
+    turn = _TURNS.get(_orientation(image, settings))  # before loading, which may drop the tag
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # some libraries switch it on for the whole process
+    try:
+        image.load()
+        flat = _rgb(image, settings.background)
+    except (*_BROKEN, Image.DecompressionBombError) as error:  # a frame may be larger than the header says
+        raise ImageError(f"{name}: cannot be decoded: {error}") from error
+    upright = flat if turn is None else flat.transpose(turn)
+    upright.info = {}  # Pillow copies the EXIF tag, by which it would be turned again
+    return upright
+
+
+def _opened(source: Source, name: str, settings: ImageSettings) -> Image.Image:
+    try:
+        image = Image.open(source, formats=_formats())
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: no such picture") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name}: not a readable picture: expected one of {', '.join(_formats())}, found {_beginning(source)}"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: larger than {settings.max_pixels} pixels (images.max_pixels): {error}") from error
+    except _BROKEN as error:
+        raise ImageError(f"{name}: not a readable picture: {error}") from error
+    width, height = image.size
+    if width * height > settings.max_pixels:
+        image.close()
+        raise ImageError(f"{name}: {width} x {height} is more than {settings.max_pixels} pixels (images.max_pixels)")
+    return image
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _beginning(source: Source) -> str:
+    """The first bytes, which tell a web page or an LFS pointer from a picture."""
+    if isinstance(source, str):
+        with Path(source).open("rb") as file:
+            return repr(file.read(24)) or "nothing"
+    source.seek(0)
+    return repr(source.read(24))
+
+
+def _orientation(image: Image.Image, settings: ImageSettings) -> int:
+    """The EXIF orientation that is still to be applied, 1 to 8."""
+    if not settings.exif or image.format == "TIFF":  # Pillow turns TIFF itself
+        return 1
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # Pillow would decode the pixels to look for a tag behind them
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _BROKEN:
+        return 1  # viewers, and so those who drew the boxes, pass over unreadable EXIF
+    return orientation if orientation in _TURNS else 1
+
+
+def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode} (32 bits per pixel) does not say what is white, make it 8 or 16")
+    if image.mode.startswith("I;16"):
+        image = _eight_bits(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    canvas = Image.new("RGBA", image.size, (*background, 255))
+    canvas.alpha_composite(image.convert("RGBA"))
+    return canvas.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The upper byte of 16 bits of grey, as Pillow's decoder does for colours."""
+    values = np.asarray(image)
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if transparent is not None:
+        alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
+        grey = Image.merge("LA", (grey, alpha))
+    return grey
