@@ -102,7 +102,7 @@ class Llava(Composite):
             text_width=self.language_model.get_input_embeddings().embedding_dim,
         )
         self.connector.tokens(self.vision_tower.tokens)  # raises where the connector cannot take so many
-        self.frozen: tuple[Part, ...] = ()
+        self.frozen = ()
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
         # the units of sharding: the repeated layers of whichever parts these are
@@ -270,14 +270,6 @@ class Llava(Composite):
                 parameter.requires_grad_(name not in parts and not is_quantized(parameter))
         self.vision_tower.freeze_unused()
         self.train(self.training)
-
-    def train(self, mode: bool = True) -> Llava:
-        super().train(mode)
-        for name in self.frozen:
-            self.get_submodule(name).eval()
-        if mode:
-            self.train_checkpointed_layers()
-        return self
 
 
 def _check_slots(slots_BT: Tensor, pictures: int, tokens: int) -> None:

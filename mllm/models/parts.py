@@ -72,7 +72,29 @@ def causal_lm(
     attn_implementation: str | None,
     quantization: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """A causal language model; a new one takes vocabulary size and special tokens from the tokenizer.
+    """A causal language model, see `text_model`."""
+    return text_model(
+        AutoModelForCausalLM,
+        spec,
+        tokenizer,
+        dtype=dtype,
+        attn_implementation=attn_implementation,
+        quantization=quantization,
+    )
+
+
+def text_model(
+    model_class: Any,
+    spec: Spec,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    dtype: Any,
+    attn_implementation: str | None,
+    quantization: Mapping[str, Any] | None = None,
+) -> PreTrainedModel:
+    """A language model of one of transformers' auto classes.
+
+    A new one takes vocabulary size and special tokens from the tokenizer.
 
     Raises:
         ConfigError: unknown `model_type`, or quantisation of random weights.
@@ -83,8 +105,8 @@ def causal_lm(
         loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
         if quantization:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            loading |= quantized_loading(quantization, lambda: AutoModelForCausalLM.from_config(config))
-        model = load_strictly(AutoModelForCausalLM, folder, **loading)
+            loading |= quantized_loading(quantization, lambda: model_class.from_config(config))
+        model = load_strictly(model_class, folder, **loading)
         settle_quantization(model, model, quantization)
         return model
     if quantization:
@@ -97,7 +119,7 @@ def causal_lm(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return AutoModelForCausalLM.from_config(config, **_from_config(dtype, attn_implementation))
+    return model_class.from_config(config, **_from_config(dtype, attn_implementation))
 
 
 def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None) -> None:
