@@ -23,7 +23,7 @@ class View(Protocol):
 
     @property
     def token(self) -> str:
-        """Stands for one feature of a picture, and marks a picture's place in the rendered text; "" of a blind model."""
+        """Stands for one feature of a picture, and marks its place in the rendered text; '' where it takes none."""
         ...
 
     def placement(self, size: tuple[int, int]) -> Placement:

@@ -126,7 +126,9 @@ class Processor:
 
     def _check_sight(self, item: Item) -> None:
         if item.images and self.image_token_id is None:
-            raise DataError(f"{item.key}: expected text alone, found {len(item.images)} picture(s): the model takes none")
+            raise DataError(
+                f"{item.key}: expected text alone, found {len(item.images)} picture(s): the model takes none"
+            )
 
     def _write(self, item: Item, turn: Turn, placements: Sequence[Placement]) -> list[Piece]:
         """The pieces of a turn: words, picture slots, and regions in the codec's text."""
