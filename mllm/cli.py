@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from mllm.models.checkpoints import export_transformers_llava, load_llava
-from mllm.pipeline import finetune, regions, session
+from mllm.pipeline import finetune, model_map, regions, session
 from mllm.pipeline.builder import load_tokenizer, merged
 
 USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
@@ -18,6 +18,7 @@ USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_
   export   mllm export MODEL_DIR OUT_DIR: write a trained LLaVA in transformers' own layout
   merge    mllm merge ADAPTER_DIR OUT_DIR: add trained adapters to their base, and write the whole model
   regions  mllm regions convert --from CODEC --to CODEC IN OUT: rewrite boxes and points in another convention
+  model    mllm model show CONFIG: the tree of modules, and the memory that training would take; reads no weights
 
 On several processes or GPUs: accelerate launch mllm/pipeline/finetune.py CONFIG [flags]
 `mllm train --help` lists the flags.
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return finetune.main([*rest, *FLAGS[command]])
     if command == "regions":
         return regions.main(rest)
+    if command == "model":
+        return finetune.reported(lambda: model_map.main(rest))
     if command == "export" and len(rest) == 2:
         return finetune.reported(lambda: _export(*rest))
     if command == "merge" and len(rest) == 2:

@@ -23,6 +23,7 @@ from mllm.models.flamingo_builder import compose, from_parts, load_flamingo, ref
 from mllm.models.flamingo_checkpoints import load_reference, reference_state, to_our_names
 from mllm.models.new_rows import TrainEmbeddings
 from mllm.models.parts import Spec, image_statistics, local_folder, torch_dtype
+from mllm.models.skeleton import without_storage
 from mllm.models.speech import Speech, speaks
 from mllm.registry import MODELS
 
@@ -127,7 +128,8 @@ def load_otter(folder: str, *, dtype: Any = None, attn_implementation: str | Non
             image_mean=mean,
             image_std=std,
         )
-    load_reference(model, to_our_names(_weights(Path(folder))), folder, whole=True)
+    if not without_storage():
+        load_reference(model, to_our_names(_weights(Path(folder))), folder, whole=True)
     if (Path(folder) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model

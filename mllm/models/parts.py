@@ -31,6 +31,7 @@ from transformers.image_utils import (
 
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.models.quantization import quantized_loading, settle_quantization
+from mllm.models.skeleton import unfilled, without_storage
 
 Spec = str | Mapping[str, Any]
 """A local checkpoint folder, or the arguments of a transformers config, `model_type` among them: random weights."""
@@ -125,7 +126,9 @@ def text_model(
 def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None) -> None:
     """Give every token of the tokenizer an embedding; new rows start at the mean of the old ones."""
     if len(tokenizer) > language_model.get_input_embeddings().num_embeddings:
-        language_model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=pad_to_multiple_of)
+        language_model.resize_token_embeddings(
+            len(tokenizer), pad_to_multiple_of=pad_to_multiple_of, mean_resizing=not without_storage()
+        )
 
 
 def settle_generation(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -192,6 +195,9 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
     Raises:
         ModelError: lists all tensors that are missing, of another shape, and with `whole` unexpected.
     """
+    if without_storage():
+        arguments.pop("quantization_config", None)  # settle_quantization puts stand-ins
+        return unfilled(model_class, folder, **arguments)
     try:
         model, info = model_class.from_pretrained(
             folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True, **arguments
