@@ -1,7 +1,7 @@
 """How much memory a training step takes, worked out on a model without storage (see `models.skeleton`).
 
 Weights, gradients and optimizer states are counted. Activations are what autograd saves for the backward pass: the
-model itself runs once on fake tensors, which have shapes and no numbers, and each storage that is saved is counted once.
+model itself runs once on fake tensors, which have shapes and no numbers, and a storage that is saved is counted once.
 Not counted: buffers that live within one operation, what the allocator wastes, and communication.
 """
 
@@ -20,6 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 from transformers import Seq2SeqTrainingArguments, Trainer
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.training_args import OptimizerNames
 
 from mllm.errors import ConfigError, nearest
 from mllm.models.skeleton import FewBits
@@ -68,7 +69,7 @@ def optimizer_bytes(model: nn.Module, args: Seq2SeqTrainingArguments, devices: i
     Raises:
         ConfigError: an optimizer that is not known here.
     """
-    name = args.optim.value if hasattr(args.optim, "value") else str(args.optim)
+    name = OptimizerNames(args.optim).value
     if name not in OPTIMIZERS:
         raise ConfigError(
             f"training_args.optim {name!r}: the memory of its states is not known; {nearest(name, OPTIMIZERS)}"

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
+from transformers.training_args import OptimizerNames
 
 from mllm.config.config import read
 from mllm.conversation.collator import Collator
@@ -78,17 +79,20 @@ def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None,
         ConfigError: what building the model raises; a length that a picture alone exceeds; an unknown optimizer.
     """
     training = cfg["training_args"]
-    args = Seq2SeqTrainingArguments(output_dir="unused", use_cpu=True, **_optimization(training))
+    args = Seq2SeqTrainingArguments(output_dir="unused", use_cpu=True, **_optimizer(training))
     processor, model = skeleton(cfg["model_args"])
     tree = as_text(module_tree(model))
-    rows = rows or training.get("per_device_train_batch_size", args.per_device_train_batch_size)
+    rows = rows or training.get("per_device_train_batch_size") or args.per_device_train_batch_size
     batch = make_batch(processor, rows, length or (cfg.get("data_args") or {}).get("max_length"))
     half = torch.bfloat16 if training.get("bf16") else torch.float16 if training.get("fp16") else None
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("nothing of this model is trained")
     alone, sharded = estimates(model, batch, args, devices=devices, half=half)
     seen = f", each with a picture of {PICTURE[0]} x {PICTURE[1]}" if processor.view.token else ""
-    settings = [f"{rows} rows of {batch['input_ids'].shape[1]} tokens{seen}", f"optim {args.optim.value}"]
+    settings = [
+        f"{rows} rows of {batch['input_ids'].shape[1]} tokens{seen}",
+        f"optim {OptimizerNames(args.optim).value}",
+    ]
     settings.append("fp32" if half is None else f"autocast to {str(half).removeprefix('torch.')}")
     chosen = bool(training.get("activation_checkpointing") or training.get("gradient_checkpointing"))
     return f"{tree}\n\nA training step: {', '.join(settings)}\n{_table(alone, sharded, devices, chosen)}"
@@ -180,7 +184,7 @@ def _blank(size: int) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _optimization(training: Mapping[str, Any]) -> dict[str, Any]:
+def _optimizer(training: Mapping[str, Any]) -> dict[str, Any]:
     return {name: training[name] for name in ("optim", "optim_args") if training.get(name) is not None}
 
 
@@ -190,10 +194,10 @@ def _table(alone: Estimate, sharded: Estimate, devices: int, chosen: bool) -> st
     rows = {name: [getattr(each, name) for each in (alone, sharded)] for name in ("weights", "gradients", "optimizer")}
     rows["gathered by FSDP"] = [alone.gathered, sharded.gathered]
     rows["activations"] = [alone.activations, sharded.activations]
-    rows["  with checkpointing"] = [alone.checkpointed, sharded.checkpointed]
-    for name, checkpointed in (("total", False), ("  with checkpointing", True)):
+    rows["activations, checkpointed"] = [alone.checkpointed, sharded.checkpointed]
+    for name, checkpointed in (("total", False), ("total, checkpointed", True)):
         mark = " (as configured)" if chosen == checkpointed else ""
-        rows[f"{name}{mark} "] = [each.total(checkpointed=checkpointed) for each in (alone, sharded)]
+        rows[name + mark] = [each.total(checkpointed=checkpointed) for each in (alone, sharded)]
     lines = [f"{unit:36}{'one device':>12}{f'each of {devices}':>14}"]
     lines += [f"{name:36}{one / size:>12.2f}{each / size:>14.2f}" for name, (one, each) in rows.items()]
     return "\n".join(lines)

@@ -65,7 +65,7 @@ def _add(rows: list[Row], name: str, equal: list[nn.Module], depth: int, seen: s
     if not parameters and not own:
         return
     largest = max(own, key=lambda parameter: parameter.numel(), default=None)
-    kind = type(_base(module)).__name__
+    kind = "Linear" if isinstance(_base(module), FewBits) else type(_base(module)).__name__
     rows.append(
         Row(
             depth=depth,
@@ -91,12 +91,17 @@ def _groups(module: nn.Module, prefix: str = "") -> list[tuple[str, list[nn.Modu
             continue
         if isinstance(child, LISTS) and not isinstance(module, LISTS):
             found += _groups(child, f"{prefix}{name}.")
-        elif found and isinstance(module, LISTS) and _same(found[-1][1][0], child):
+        elif found and isinstance(module, LISTS) and _follows(name, found[-1][0]) and _same(found[-1][1][0], child):
             first = found[-1][0].rpartition("-")[0] or found[-1][0]
             found[-1] = (f"{first}-{name}", [*found[-1][1], child])
         else:
             found.append((prefix + name, [child]))
     return found
+
+
+def _follows(name: str, before: str) -> bool:
+    """Whether number `name` comes next after "0", "layers.0" or "layers.0-2"."""
+    return int(name) == int(before.replace("-", ".").rpartition(".")[2]) + 1
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:
@@ -127,6 +132,6 @@ def _trains(module: nn.Module) -> str:
     trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
     if not trained:
         return "no"
-    if all(is_adapter(f"{name}.") for name in trained):
+    if all(is_adapter(f".{name}") for name in trained):
         return "DoRA" if any("lora_magnitude_vector" in name for name in trained) else "LoRA"
     return "yes" if len(trained) == len(list(module.parameters())) else "partly"
