@@ -48,6 +48,7 @@ class Seq2Seq(TextModel):
         num_items_in_batch: Tensor | int | None = None,
         position_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
+        prefix_ids: Tensor | None = None,
     ) -> CompositeOutput:
         """The loss of the answers, summed and divided by `num_items_in_batch`, else by the number of labels.
 
@@ -56,14 +57,15 @@ class Seq2Seq(TextModel):
             attention_mask: int64 [B, T].
             labels: int64 [B, T], -100 in prompts; not shifted.
             num_items_in_batch: labelled tokens that the loss is divided by.
-            position_ids: refused, as `segment_ids`.
-            segment_ids: of rows that hold several answers.
+            position_ids: of packed rows, which hold several answers, as the next two: refused.
+            segment_ids: see `position_ids`.
+            prefix_ids: see `position_ids`.
 
         Raises:
             ModelError: no labels, labels elsewhere than at the end of a row, or rows of several answers.
         """
-        if segment_ids is not None or position_ids is not None:
-            raise ModelError("packing='shared' is not for an encoder-decoder model: each of its rows has one answer")
+        if not (position_ids is None and segment_ids is None and prefix_ids is None):
+            raise ModelError("packing is not for an encoder-decoder model: each of its rows has one answer")
         if labels is None:
             raise ModelError("an encoder-decoder model is trained with labels; without them it generates")
         real_BT = torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()

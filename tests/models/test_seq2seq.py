@@ -118,7 +118,7 @@ def test_compact_moves_what_is_kept_to_the_left():
     [
         ({"labels": None}, "trained with labels"),
         ({"labels": LABELS.roll(-1, 1)}, "template='seq2seq'"),
-        ({"segment_ids": MASK}, "packing='shared' is not for an encoder-decoder"),
+        ({"segment_ids": MASK}, "packing is not for an encoder-decoder"),
     ],
 )
 def test_rows_that_it_cannot_read(change, message):
