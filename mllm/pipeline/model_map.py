@@ -82,8 +82,8 @@ def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None,
     args = Seq2SeqTrainingArguments(output_dir="unused", use_cpu=True, **_optimizer(training))
     processor, model = skeleton(cfg["model_args"])
     tree = as_text(module_tree(model))
-    rows = rows or training.get("per_device_train_batch_size") or 8  # as in transformers
-    batch = make_batch(processor, rows, length or (cfg.get("data_args") or {}).get("max_length"))
+    size: int = rows or training.get("per_device_train_batch_size") or 8  # as in transformers
+    batch = make_batch(processor, size, length or (cfg.get("data_args") or {}).get("max_length"))
     half = torch.bfloat16 if training.get("bf16") else torch.float16 if training.get("fp16") else None
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("nothing of this model is trained")
