@@ -90,7 +90,7 @@ def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None,
     alone, sharded = estimates(model, batch, args, devices=devices, half=half)
     seen = f", each with a picture of {PICTURE[0]} x {PICTURE[1]}" if processor.view.token else ""
     settings = [
-        f"{rows} rows of {batch['input_ids'].shape[1]} tokens{seen}",
+        f"{size} rows of {batch['input_ids'].shape[1]} tokens{seen}",
         f"optim {OptimizerNames(args.optim).value}",
     ]
     settings.append("fp32" if half is None else f"autocast to {str(half).removeprefix('torch.')}")
