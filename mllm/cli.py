@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mllm.pipeline import checkpoint, finetune, regions, session
+from mllm.pipeline import checkpoint, finetune, model_map, regions, session
 
 USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
 
@@ -14,6 +14,7 @@ USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_
   predict     answers and scores on data_args.test and data_args.multitest; or one answer:
               mllm predict --model DIR --image FILE --prompt TEXT
   checkpoint  inspect | convert | export | merge | diff: checkpoints of this and other software, see --help
+  model       mllm model show CONFIG: the tree of modules, and the memory that training would take; reads no weights
   regions     mllm regions convert --from CODEC --to CODEC IN OUT: rewrite boxes and points in another convention
 
 On several processes or GPUs: accelerate launch mllm/pipeline/finetune.py CONFIG [flags]
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return regions.main(rest)
     if command == "checkpoint":
         return checkpoint.main(rest)
+    if command == "model":
+        return finetune.reported(lambda: model_map.main(rest))
     print(f"mllm: unknown command: {' '.join(arguments)}\n\n{USAGE}", file=sys.stderr)
     return 2
 

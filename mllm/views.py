@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mllm.errors import DataError
 from mllm.geometry import Placement, PlacementKind, pad_to_square, place, resize_short_side
 from mllm.types import IMAGE
 
@@ -22,7 +23,7 @@ class View(Protocol):
 
     @property
     def token(self) -> str:
-        """Stands for one feature of a picture, and marks a picture's place in the rendered text."""
+        """Stands for one feature of a picture, and marks its place in the rendered text; '' where it takes none."""
         ...
 
     def placement(self, size: tuple[int, int]) -> Placement:
@@ -94,3 +95,21 @@ class SquareView:
             left, top = (image.width - self.size) // 2, (image.height - self.size) // 2
             return image.crop((left, top, left + self.size, top + self.size))
         return image if image.size == side else image.resize(side, Image.Resampling.BICUBIC)
+
+
+class NoView:
+    """Of a model that reads text alone."""
+
+    token = ""
+
+    def placement(self, size: tuple[int, int]) -> Placement:
+        raise DataError("the model takes no pictures")
+
+    def slot(self, size: tuple[int, int]) -> str:
+        raise DataError("the model takes no pictures")
+
+    def __call__(self, image: Image.Image) -> Mapping[str, Tensor]:
+        raise DataError("the model takes no pictures")
+
+    def arrange(self, image: Image.Image) -> Image.Image:
+        raise DataError("the model takes no pictures")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from mllm.config.config import read
 from mllm.registry import DATASETS
 from mllm.types import Item
-from tests.pipeline.tiny import save_stand_in
+from tests.pipeline.tiny import STAND_INS, save_stand_in
 
 ROOT = Path(__file__).parents[1]
 LEAVES = sorted((ROOT / "config").glob("*.py"))
@@ -47,9 +48,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoint")
-    save_stand_in(folder)
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of each type, in the folder of its name."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for model_type in STAND_INS:
+        save_stand_in(folder / model_type, model_type)
     return folder
 
 
@@ -69,7 +72,7 @@ def with_stand_ins(value: Any, pictures: Path, folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
-def test_every_config_runs(path: Path, pictures: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_every_config_runs(path: Path, pictures: Path, checkpoints: Path, tmp_path: Path) -> None:
     from mllm.pipeline.finetune import main
 
     cfg = read(path).to_dict()
@@ -82,7 +85,9 @@ def test_every_config_runs(path: Path, pictures: Path, checkpoint: Path, tmp_pat
     data["gen_kwargs"] = {**data.get("gen_kwargs", {}), "max_new_tokens": 2}
     model = cfg["model_args"]
     if "model_name_or_path" in model:
-        model["model_name_or_path"] = str(checkpoint)
+        model["model_name_or_path"] = str(checkpoints / model["type"])
+    if "quantization" in model and not find_spec(model["quantization"]["type"]):
+        pytest.skip(f"{model['quantization']['type']} is not installed")
     if "llava_next" in path.stem:
         model["tiling"] = {"type": "any_resolution", "pinpoints": [[32, 64], [64, 32]]}  # the stand-in is of 32 pixels
     training = {

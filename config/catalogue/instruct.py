@@ -25,3 +25,8 @@ INSTRUCT_LLAVA_MIX_665K = dict(
 )
 
 TEXT_ALPACA = dict(type="TextOnly", filename="data/annotations/alpaca_data.json")
+
+# dialogues and their summaries (SAMSum), one object a line: {"instruction": "Summarize the dialogue.", "input": the
+# dialogue, "output": the summary}
+TEXT_SAMSUM_TRAIN = dict(type="TextOnly", filename="data/annotations/samsum_train.jsonl")
+TEXT_SAMSUM_VAL = dict(type="TextOnly", filename="data/annotations/samsum_val.jsonl")

@@ -47,13 +47,18 @@ class Processor:
         self.codec = codec
         self.view = view
         self.max_length = max_length
-        self.image_token_id = self._token_id(view.token)
+        self.image_token_id = self._token_id(view.token) if view.token else None
         self._slots: dict[str, list[int]] = {}
         self.stop = template.end(tokenizer)
         """The text that ends an answer."""
 
     def pictures(self, item: Item) -> dict[ImageRef, Mapping[str, Tensor]]:
-        """The model's arguments for each distinct picture, which is opened here."""
+        """The model's arguments for each distinct picture, which is opened here.
+
+        Raises:
+            DataError: the model takes none.
+        """
+        self._check_sight(item)
         return {ref: self.view(ref.open()) for ref in dict.fromkeys(item.images)}
 
     def encode(
@@ -70,8 +75,10 @@ class Processor:
         `pictures(item)` gave, where several items share it; by default they are opened.
 
         Raises:
-            DataError: a box lies wholly outside what the model sees, or `max_length` would cut a picture.
+            DataError: a box lies wholly outside what the model sees, `max_length` would cut a picture, or there is one
+                and the model takes none.
         """
+        self._check_sight(item)
         placements = [self._framed(self.view.placement(ref.size)) for ref in item.images]
         turns = item.turns if answer else item.prompt
         said = [Said(turn.role, tuple(self._write(item, turn, placements))) for turn in turns]
@@ -116,6 +123,12 @@ class Processor:
         return Prediction(
             key=item.key, index=index, text=text, boxes=boxes, points=points, failure=failure, truth=truth
         )
+
+    def _check_sight(self, item: Item) -> None:
+        if item.images and self.image_token_id is None:
+            raise DataError(
+                f"{item.key}: expected text alone, found {len(item.images)} picture(s): the model takes none"
+            )
 
     def _write(self, item: Item, turn: Turn, placements: Sequence[Placement]) -> list[Piece]:
         """The pieces of a turn: words, picture slots, and regions in the codec's text."""

@@ -29,6 +29,7 @@ from mllm.models.connectors.mlp import Mlp
 from mllm.models.llava import Llava, MllmLlavaConfig
 from mllm.models.parts import image_statistics, load_strictly, local_folder
 from mllm.models.quantization import quantized_loading, settle_quantization
+from mllm.models.skeleton import without_storage
 from mllm.models.vision import VisionTower
 from mllm.tiling import AnyResolution
 from mllm.types import IMAGE
@@ -203,7 +204,7 @@ def _with_head(base: PreTrainedModel, head: nn.Module) -> Any:
     setattr(language_model, language_model.base_model_prefix, base)
     language_model.set_output_embeddings(head)
     left = [name for name, tensor in language_model.state_dict().items() if tensor.is_meta]
-    if left:
+    if left and not without_storage():
         raise ModelError(f"{type(language_model).__name__} has weights that a LLaVA folder does not hold: {left}")
     return language_model.eval()
 

@@ -1,4 +1,4 @@
-"""What LLaVA and Flamingo share: a transformers model of a vision tower, a causal language model, and parts between.
+"""What the models share: `TextModel` is a transformers model around a language model, `Composite` one that also sees.
 
 Shape suffixes: B rows, T tokens, D width of the language model.
 """
@@ -27,20 +27,69 @@ class CompositeOutput(ModelOutput):
     """[B, T, V]"""
 
 
-class Composite(PreTrainedModel):
-    """A subclass sets `vision_tower` and `language_model`; generation and embeddings are the language model's."""
+class TextModel(PreTrainedModel):
+    """A subclass sets `language_model`; generation and embeddings are the language model's."""
 
-    vision_tower: Any
     language_model: Any
+    frozen: tuple[str, ...] = ()
+    """Parts that are not trained, and so drop nothing out."""
 
     main_input_name = "input_ids"
-    input_modalities = ["image", "text"]  # noqa: RUF012, a class attribute of transformers
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = True
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+
+    def train(self, mode: bool = True) -> TextModel:
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        if mode:
+            self.train_checkpointed_layers()
+        return self
+
+    def train_checkpointed_layers(self) -> None:
+        """Gradients pass through frozen layers too, and checkpointing looks at each layer's own flag."""
+        for module in self.language_model.modules():
+            if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
+                module.training = True
+
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As in transformers, under the names of `state_dict`: a Trainer resumes by these, without conversion."""
+        arguments.setdefault("save_original_format", False)
+        super().save_pretrained(save_directory, is_main_process, **arguments)
+        if is_main_process:
+            self.generation_config.save_pretrained(save_directory)
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        return self.language_model.generation_config
+
+    @generation_config.setter
+    def generation_config(self, config: GenerationConfig) -> None:
+        self.language_model.generation_config = config
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.language_model.set_output_embeddings(new_embeddings)
+
+
+class Composite(TextModel):
+    """Of a vision tower, a causal language model, and parts between: LLaVA and Flamingo. A subclass sets both."""
+
+    vision_tower: Any
+
+    input_modalities = ["image", "text"]  # noqa: RUF012, a class attribute of transformers
 
     def continue_text(
         self,
@@ -77,12 +126,6 @@ class Composite(PreTrainedModel):
         check_read(spans, self.language_model)
         return CompositeOutput(logits=output.logits)
 
-    def train_checkpointed_layers(self) -> None:
-        """Gradients pass through frozen layers too, and checkpointing looks at each layer's own flag."""
-        for module in self.language_model.modules():
-            if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
-                module.training = True
-
     def enable_input_require_grads(self) -> None:
         """As in transformers, but a frozen vision encoder stays out of the backward pass."""
         self.language_model.enable_input_require_grads()
@@ -94,33 +137,6 @@ class Composite(PreTrainedModel):
         self.language_model.disable_input_require_grads()
         for encoder in self.vision_tower.encoders:
             encoder.disable_input_require_grads()
-
-    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As in transformers, under the names of `state_dict`: a Trainer resumes by these, without conversion."""
-        arguments.setdefault("save_original_format", False)
-        super().save_pretrained(save_directory, is_main_process, **arguments)
-        if is_main_process:
-            self.generation_config.save_pretrained(save_directory)
-
-    @property
-    def generation_config(self) -> GenerationConfig:
-        return self.language_model.generation_config
-
-    @generation_config.setter
-    def generation_config(self, config: GenerationConfig) -> None:
-        self.language_model.generation_config = config
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.language_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.language_model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.language_model.get_output_embeddings()
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        self.language_model.set_output_embeddings(new_embeddings)
 
     def no_picture(self, device: torch.device) -> Tensor:
         """[1, C, H, W] of zeros: what a text-only batch runs through the vision tower, without weight."""

@@ -14,9 +14,9 @@ from mllm.models.flamingo import MllmFlamingoConfig
 from mllm.models.flamingo_builder import NAMED_TOKENS
 from mllm.models.layout import Opened, Plan, Sources, detect
 from mllm.models.lazy import Weights, grown
+from mllm.models.outline import Skeleton
 from mllm.models.parts import load_tokenizer_at, settle_generation
 from mllm.models.shards import write_shards
-from mllm.models.skeleton import Skeleton
 from mllm.models.speech import note_speech
 from mllm.models.vocabulary import give_back, note_tokens
 from mllm.types import IMAGE

@@ -101,7 +101,7 @@ class Flamingo(Composite):
         self.state = insert_cross_attention(
             self.language_model, every=config.cross_attn_every_n_layers, media_width=self.vision_tower.width
         )
-        self.frozen: tuple[Part, ...] = ()
+        self.frozen = ()
         self.train_embeddings: TrainEmbeddings = "none"
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so

@@ -27,6 +27,7 @@ from mllm.models.parts import (
     vision_encoder,
 )
 from mllm.models.perceiver import PerceiverResampler
+from mllm.models.skeleton import without_storage
 from mllm.models.speech import Speech, speaks
 from mllm.models.vocabulary import note_rows
 from mllm.registry import MODELS
@@ -161,7 +162,7 @@ def from_parts(
         if key not in known:
             raise ConfigError(f"perceiver: no setting {key!r}; {nearest(key, known)}")
     model = compose(encoder, language_model, perceiver=chosen, **settings)
-    if parts["checkpoint"] is not None:
+    if parts["checkpoint"] is not None and not without_storage():
         load_reference(model, read_reference(parts["checkpoint"]), parts["checkpoint"])
     return model
 

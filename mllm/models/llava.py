@@ -114,7 +114,7 @@ class Llava(Composite):
         self.tiling: Tiling | None = None
         self.mosaic: Mosaic | None = None
         self._settle_pictures()
-        self.frozen: tuple[Part, ...] = ()
+        self.frozen = ()
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
         # the units of sharding: the repeated layers of whichever parts these are
@@ -349,14 +349,6 @@ class Llava(Composite):
                 parameter.requires_grad_(name not in parts and not is_quantized(parameter))
         self.vision_tower.freeze_unused()
         self.train(self.training)
-
-    def train(self, mode: bool = True) -> Llava:
-        super().train(mode)
-        for name in self.frozen:
-            self.get_submodule(name).eval()
-        if mode:
-            self.train_checkpointed_layers()
-        return self
 
 
 def _check_slots(slots_BT: Tensor, tokens: Sequence[int]) -> None:

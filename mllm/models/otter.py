@@ -24,6 +24,7 @@ from mllm.models.flamingo_checkpoints import load_reference, reference_state, to
 from mllm.models.lazy import open_folder
 from mllm.models.new_rows import TrainEmbeddings
 from mllm.models.parts import Spec, image_statistics, local_folder, torch_dtype
+from mllm.models.skeleton import without_storage
 from mllm.models.speech import Speech, speaks
 from mllm.registry import MODELS
 
@@ -128,8 +129,9 @@ def load_otter(folder: str, *, dtype: Any = None, attn_implementation: str | Non
             image_mean=mean,
             image_std=std,
         )
-    state = {name: lazy.read() for name, lazy in to_our_names(open_folder(Path(folder))).items()}
-    load_reference(model, state, folder, whole=True)
+    if not without_storage():
+        state = {name: lazy.read() for name, lazy in to_our_names(open_folder(Path(folder))).items()}
+        load_reference(model, state, folder, whole=True)
     if (Path(folder) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model

@@ -32,6 +32,7 @@ from transformers.image_utils import (
 
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.models.quantization import quantized_loading, settle_quantization
+from mllm.models.skeleton import unfilled, without_storage
 
 Spec = str | Mapping[str, Any]
 """A local checkpoint folder, or the arguments of a transformers config, `model_type` among them: random weights."""
@@ -75,7 +76,29 @@ def causal_lm(
     attn_implementation: str | None,
     quantization: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """A causal language model; a new one takes vocabulary size and special tokens from the tokenizer.
+    """A causal language model, see `text_model`."""
+    return text_model(
+        AutoModelForCausalLM,
+        spec,
+        tokenizer,
+        dtype=dtype,
+        attn_implementation=attn_implementation,
+        quantization=quantization,
+    )
+
+
+def text_model(
+    model_class: Any,
+    spec: Spec,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    dtype: Any,
+    attn_implementation: str | None,
+    quantization: Mapping[str, Any] | None = None,
+) -> PreTrainedModel:
+    """A language model of one of transformers' auto classes.
+
+    A new one takes vocabulary size and special tokens from the tokenizer.
 
     Raises:
         ConfigError: unknown `model_type`, or quantisation of random weights.
@@ -86,8 +109,8 @@ def causal_lm(
         loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
         if quantization:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            loading |= quantized_loading(quantization, lambda: AutoModelForCausalLM.from_config(config))
-        model = load_strictly(AutoModelForCausalLM, folder, **loading)
+            loading |= quantized_loading(quantization, lambda: model_class.from_config(config))
+        model = load_strictly(model_class, folder, **loading)
         settle_quantization(model, model, quantization)
         return model
     if quantization:
@@ -100,13 +123,15 @@ def causal_lm(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return AutoModelForCausalLM.from_config(config, **_from_config(dtype, attn_implementation))
+    return model_class.from_config(config, **_from_config(dtype, attn_implementation))
 
 
 def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None) -> None:
     """Give every token of the tokenizer an embedding; new rows start at the mean of the old ones."""
     if len(tokenizer) > language_model.get_input_embeddings().num_embeddings:
-        language_model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=pad_to_multiple_of)
+        language_model.resize_token_embeddings(
+            len(tokenizer), pad_to_multiple_of=pad_to_multiple_of, mean_resizing=not without_storage()
+        )
 
 
 def settle_generation(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -180,6 +205,9 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
     Raises:
         ModelError: lists all tensors that are missing, of another shape, and with `whole` unexpected.
     """
+    if without_storage():
+        arguments.pop("quantization_config", None)  # settle_quantization puts stand-ins
+        return unfilled(model_class, folder, **arguments)
     try:
         model, info = model_class.from_pretrained(
             folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True, **arguments

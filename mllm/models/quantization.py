@@ -16,6 +16,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedConfig, TorchAoConfig
 
 from mllm.errors import ConfigError, nearest
+from mllm.models.skeleton import quantize_skeleton, without_storage
 
 STATE = ("hf_quantizer", "quantization_method", "is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit")
 """What transformers leaves on a model that it quantised."""
@@ -55,7 +56,9 @@ def quantized_loading(quantization: Mapping[str, Any], skeleton: Callable[[], nn
 
 def settle_quantization(outer: Any, language_model: Any, quantization: Mapping[str, Any] | None) -> None:
     """After loading: quantise what was not yet, and say so of the language model instead of the model around it."""
-    if quantization and quantization["type"] == "hqq":
+    if quantization and without_storage():
+        quantize_skeleton(language_model, quantization)
+    elif quantization and quantization["type"] == "hqq":
         _replace_layers(language_model, **{name: value for name, value in quantization.items() if name != "type"})
     for module in language_model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -1,67 +1,112 @@
-"""A model without storage: what its weights are called and how large they are."""
+"""Models without storage: shapes and dtypes on the device `meta`, to count and to estimate by.
+
+Inside `with torch.device("meta")` the loading functions read config.json of a folder and no weights.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from transformers import AutoModel
+from torch import Tensor, nn
+from transformers import AutoConfig
 
-from mllm.errors import ConfigError, ModelError
-from mllm.models.lazy import Weights, same
+from mllm.errors import ConfigError, nearest
 
 
-class Skeleton:
-    """The names and shapes of the weights that a model of this config has.
+def without_storage() -> bool:
+    """Whether models are to be built without weights here."""
+    return torch.get_default_device().type == "meta"
 
-    Attributes:
-        shapes: of all of them, tied ones under each of their names.
-        tied: second names, each with the first.
-        tables: what has a row for each token: input embeddings, and the head with its bias.
 
-    Raises:
-        ModelError: there is no such model.
+def unfilled(model_class: Any, folder: str, *, config: Any = None, dtype: Any = "auto", **chosen: Any) -> Any:
+    """What `model_class.from_pretrained(folder)` would be, without its weights, in evaluation mode.
+
+    `model_class`: one of transformers' models, or of its auto classes.
+    """
+    if config is None:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    given = {name: value for name, value in {"dtype": dtype, **chosen}.items() if value not in (None, "auto")}
+    build = model_class.from_config if hasattr(model_class, "from_config") else model_class._from_config
+    return build(config, **given).eval()
+
+
+class FewBits(nn.Linear):
+    """Stands for a quantised layer: computes nothing, knows its `stored` bytes.
+
+    `keeps_input`: the input is held for the backward pass, as by bitsandbytes in 8 bits.
     """
 
-    def __init__(self, config: Any) -> None:
-        try:
-            with torch.device("meta"):
-                model: Any = AutoModel.from_config(config)
-        except (ConfigError, ValueError) as error:
-            raise ModelError(f"no model of this config: {error}") from error
-        model.tie_weights()
-        self.kind = type(model).__name__
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        first = {id(parameter): name for name, parameter in model.named_parameters()}
-        everything = dict(model.named_parameters(remove_duplicate=False))
-        self.tied = {name: first[id(p)] for name, p in everything.items() if first[id(p)] != name}
-        ends = (model.get_input_embeddings(), model.get_output_embeddings())
-        theirs = {id(parameter) for end in ends for parameter in end.parameters()}
-        self.tables = [name for name, parameter in everything.items() if id(parameter) in theirs]
+    def __init__(self, layer: nn.Linear, *, stored: int, keeps_input: bool) -> None:
+        super().__init__(1, 1, bias=False)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        weight = torch.empty(layer.weight.shape, dtype=torch.int8, device="meta")
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = layer.bias
+        self.stored = stored
+        self.keeps_input = keeps_input
 
-    def check(self, weights: Weights, path: str) -> None:
-        """Weights and model must be of the same names and shapes.
+    def forward(self, input: Tensor) -> Tensor:
+        output: Any = _Product.apply(input, self.out_features, self.keeps_input)
+        return output if self.bias is None else output + self.bias
 
-        Raises:
-            ModelError: counts and lists all that are missing, unexpected, or of another shape.
-        """
-        missing = [
-            f"missing {name} {list(self.shapes[name])}"
-            for name in self.shapes.keys() - weights.keys() - self.tied.keys()
-        ]
-        unexpected = [f"unexpected {name} ({weights[name].origin})" for name in weights.keys() - self.shapes.keys()]
-        shapes = [
-            f"{name}: {list(weights[name].shape)} instead of {list(self.shapes[name])} ({weights[name].origin})"
-            for name in weights.keys() & self.shapes.keys()
-            if weights[name].shape != self.shapes[name]
-        ]
-        if missing or unexpected or shapes:
-            counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(shapes)} of another shape"
-            lines = [*sorted(missing), *sorted(shapes), *sorted(unexpected)]
-            raise ModelError(f"{path} does not make a {self.kind}: {counts}\n  " + "\n  ".join(lines))
 
-    def differing(self, weights: Weights) -> list[str]:
-        """Names that the model ties to others, but whose weights are not the same as theirs."""
-        return [
-            name for name, first in self.tied.items() if name in weights and not same(weights[name], weights[first])
-        ]
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, width: int, keeps_input: bool) -> Tensor:
+        if keeps_input:
+            ctx.save_for_backward(input)
+        return input.new_empty(*input.shape[:-1], width)
+
+
+def quantize_skeleton(language_model: Any, quantization: Mapping[str, Any]) -> None:
+    """Put stand-ins for the linear layers that loading would quantise: all but the head and what stays in 32 bits.
+
+    Raises:
+        ConfigError: a scheme whose bytes are not known here.
+    """
+    rest = {name: value for name, value in quantization.items() if name != "type"}
+    kind = str(quantization["type"])
+    head = language_model.get_output_embeddings()
+    # of bitsandbytes, transformers leaves out what it keeps in 32 bits
+    kept = set(language_model._keep_in_fp32_modules or ()) if kind == "bitsandbytes" else set()
+    for name, layer in list(language_model.named_modules()):
+        if isinstance(layer, nn.Linear) and layer is not head and not kept & set(name.split(".")):
+            parent, _, child = name.rpartition(".")
+            stored = _BYTES[kind](layer.weight, **rest)
+            keeps_input = kind == "bitsandbytes" and rest.get("bits") == 8
+            new = FewBits(layer, stored=stored, keeps_input=keeps_input)
+            setattr(language_model.get_submodule(parent), child, new)
+
+
+def _bitsandbytes_bytes(weight: Tensor, *, bits: int = 4, double_quant: bool = True, **_: Any) -> int:
+    """Weights and scales: a row shares one in 8 bits, a block of 64 in 4 bits, whose scales are quantised again."""
+    count = weight.numel()
+    if bits == 8:
+        return count + 4 * weight.shape[0]
+    blocks = -(-count // 64)
+    scales = blocks + 4 * -(-blocks // 256) + 4 + 4 * 256 if double_quant else 4 * blocks
+    return -(-count // 2) + 4 * 16 + scales
+
+
+def _hqq_bytes(weight: Tensor, *, bits: int = 4, group_size: int = 64, **_: Any) -> int:
+    """Weights, and a scale and a zero point for each group; three bits lie ten to an int32."""
+    count = weight.numel()
+    packed = 4 * -(-count // 10) if bits == 3 else count * bits // 8
+    return packed + 2 * (count // group_size) * weight.element_size()
+
+
+def _torchao_bytes(weight: Tensor, *, scheme: str = "Int8WeightOnlyConfig", **_: Any) -> int:
+    """A byte a weight, and a scale and a zero point for each row."""
+    if scheme != "Int8WeightOnlyConfig":
+        raise ConfigError(f"quantization.scheme {scheme!r}: its memory is not known; {nearest(scheme, _KNOWN)}")
+    return weight.numel() + weight.shape[0] * (weight.element_size() + 1)
+
+
+_KNOWN = ("Int8WeightOnlyConfig",)
+_BYTES: dict[str, Callable[..., int]] = {
+    "bitsandbytes": _bitsandbytes_bytes,
+    "hqq": _hqq_bytes,
+    "torchao": _torchao_bytes,
+}

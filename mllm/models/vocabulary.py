@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mllm.errors import ModelError
 from mllm.models.lazy import Weights, open_file, stacked
-from mllm.models.skeleton import Skeleton
+from mllm.models.outline import Skeleton
 
 FOLDER, RECORD, ROWS = "vocabulary", "vocabulary.json", "rows.safetensors"
 """In a subfolder: readers of the export would take every file of weights beside the model's for one of its shards."""

@@ -96,8 +96,17 @@ def _collator(processor: Processor, data: Section) -> Collator:
     return Collator(pad_token_id=pad, **options)
 
 
-def build_model(model_args: Section, data: Section, train: ItemDataset | None) -> tuple[Processor, Any]:
-    """The processor and the model; `train` is read only where a tokenizer is to be trained on it."""
+def build_model(
+    model_args: Section,
+    data: Section,
+    train: ItemDataset | None,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> tuple[Processor, Any]:
+    """The processor and the model; `train` is read only where a tokenizer is to be trained on it.
+
+    `tokenizer`: stands in for the one that the config names.
+    """
     args = {name: value for name, value in model_args.items() if name not in RATES}
     speech = chosen_speech(args)
     trained = stored_speech(args.get("model_name_or_path"))
@@ -111,12 +120,13 @@ def build_model(model_args: Section, data: Section, train: ItemDataset | None) -
     adapters = None if adapters is None else read_adapters(adapters)
     folder = args.get("model_name_or_path")
     if folder:
-        tokenizer = load_tokenizer(folder)
+        tokenizer = tokenizer or load_tokenizer(folder)
         replaced = [name for name in PARTS if args.pop(name, None) is not None]
         if replaced:
             logger.info("%s brings its own %s", folder, ", ".join(replaced))
     else:
-        tokenizer = _tokenizer(args.pop("tokenizer", None), args, template, train)
+        named = args.pop("tokenizer", None)
+        tokenizer = tokenizer or _tokenizer(named, args, template, train)
     new = [token for token in (*template.tokens, *speech.tokens, *codec.tokens) if token not in tokenizer.get_vocab()]
     tokenizer.add_tokens(new, special_tokens=True)
     if tokenizer.pad_token_id is None:

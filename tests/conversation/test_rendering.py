@@ -37,6 +37,7 @@ GOLDEN = {
         "<image>User:Where is it? GPT:<answer>«At [0.1,0.2]<|endofchunk|>»"
         "User:And {now}? GPT:<answer>«Gone<|endofchunk|></s>»"
     ),
+    "seq2seq": "<image>\nWhere is it?\nAt [0.1,0.2]\nAnd {now}?</s>«Gone</s>»",
     "chat": (
         "<|im_start|>user\n<image>\nWhere is it?<|im_end|>\n<|im_start|>assistant\n«At [0.1,0.2]<|im_end|>»\n"
         "<|im_start|>user\nAnd {now}?<|im_end|>\n<|im_start|>assistant\n«Gone<|im_end|>»\n"

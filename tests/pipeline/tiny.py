@@ -70,10 +70,28 @@ def write_config(folder: Path, **sections: dict[str, Any]) -> Path:
     return path
 
 
-def save_stand_in(folder: Path) -> None:
+STAND_INS: dict[str, dict[str, Any]] = {
+    "llava": {name: CONFIG["model_args"][name] for name in ("vision_tower", "connector", "language_model")},
+    "seq2seq": {
+        "language_model": dict(
+            model_type="t5",
+            d_model=32,
+            d_kv=8,
+            d_ff=64,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            dropout_rate=0.0,
+        )
+    },
+}
+"""Parts of a tiny model of each type whose configs name the folder of a real one."""
+
+
+def save_stand_in(folder: Path, model_type: str = "llava") -> None:
     """A folder of a whole model with its tokenizer, as `mllm train` leaves it."""
     tokenizer = make_tokenizer()
-    parts = {name: CONFIG["model_args"][name] for name in ("type", "vision_tower", "connector", "language_model")}
+    parts = {"type": model_type, **STAND_INS[model_type]}
     MODELS.make(parts, tokenizer=tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -17,10 +17,10 @@ from mllm.models.flamingo_checkpoints import to_our_names
 from mllm.models.layout import Opened, Plan, Sources
 from mllm.models.lazy import Weights, grown, over
 from mllm.models.low_rank import MATRIX, Scaling, matrices, merge_matrices
+from mllm.models.outline import Skeleton
 from mllm.models.parts import image_statistics, load_tokenizer_at
 from mllm.models.perceiver import PerceiverResampler
 from mllm.models.pieces import language_config, language_names, language_weights, vision_config, vision_weights
-from mllm.models.skeleton import Skeleton
 from mllm.registry import LAYOUTS
 
 TOKENS = ("<|endofchunk|>", "<image>")

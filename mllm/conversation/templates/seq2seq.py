@@ -1,0 +1,28 @@
+"""`{question}</s>` for the encoder, `{answer}</s>` for the decoder: T5 and other encoder-decoder models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from mllm.conversation.rendering import Piece, Said, answer, opening
+from mllm.registry import TEMPLATES
+
+
+@TEMPLATES.register_module("seq2seq")
+class Seq2Seq:
+    """The encoder reads all turns before the last answer, one on a line; only the last answer is supervised."""
+
+    tokens: tuple[str, ...] = ()
+
+    def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        return str(tokenizer.eos_token)
+
+    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+        end = self.end(tokenizer)
+        read = turns[:-1] if turns[-1].role == "gpt" else turns
+        pieces = opening(tokenizer)
+        for number, turn in enumerate(read, start=1):
+            pieces += [*turn.pieces, Piece("\n" if number < len(read) else end)]
+        return [*pieces, *answer(turns[-1], end=end)] if turns[-1].role == "gpt" else pieces

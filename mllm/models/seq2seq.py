@@ -1,0 +1,183 @@
+"""Text to text: an encoder reads the prompt, a decoder writes the answer. T5 and other models of transformers.
+
+Rows are those of every model here, prompt and answer in one: the supervised end of a row is what the decoder writes.
+
+Shape suffixes: B rows, T tokens of a row, E tokens of its prompt, D tokens of its answer, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, pad
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from mllm.errors import ConfigError, ModelError
+from mllm.geometry import PlacementKind
+from mllm.models.composite import CompositeOutput, TextModel
+from mllm.models.loss import IGNORE
+from mllm.models.parts import Spec, grow_vocabulary, local_folder, settle_generation, text_model, torch_dtype
+from mllm.models.speech import Speech, speaks
+from mllm.registry import MODELS
+from mllm.views import NoView, View
+
+INNER = "language_model."
+
+
+class Seq2Seq(TextModel):
+    """Around one of transformers' encoder-decoder models, in whose own layout it is saved."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner.config)
+        self.language_model = inner
+        self.post_init()
+        self.loss_type = "ForCausalLM"  # labels are counted from the second token of a row on, as of other models
+        # the units of sharding: the repeated layers
+        self._no_split_modules = {type(m).__name__ for m in self.modules() if isinstance(m, GradientCheckpointingLayer)}
+        self.register_load_state_dict_pre_hook(_as_ours)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        prefix_ids: Tensor | None = None,
+    ) -> CompositeOutput:
+        """The loss of the answers, summed and divided by `num_items_in_batch`, else by the number of labels.
+
+        Args:
+            input_ids: int64 [B, T], prompt and answer.
+            attention_mask: int64 [B, T].
+            labels: int64 [B, T], -100 in prompts; not shifted.
+            num_items_in_batch: labelled tokens that the loss is divided by.
+            position_ids: of packed rows, which hold several answers, as the next two: refused.
+            segment_ids: see `position_ids`.
+            prefix_ids: see `position_ids`.
+
+        Raises:
+            ModelError: no labels, labels elsewhere than at the end of a row, or rows of several answers.
+        """
+        if not (position_ids is None and segment_ids is None and prefix_ids is None):
+            raise ModelError("packing is not for an encoder-decoder model: each of its rows has one answer")
+        if labels is None:
+            raise ModelError("an encoder-decoder model is trained with labels; without them it generates")
+        real_BT = torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
+        answer_BT = (labels != IGNORE) & real_BT
+        if bool((answer_BT[:, :-1] & ~answer_BT[:, 1:] & real_BT[:, 1:]).any()):
+            raise ModelError("an encoder-decoder model writes one answer, the end of a row: use template='seq2seq'")
+        prompt_BE, prompt_mask_BE = compact(input_ids, real_BT & ~answer_BT, self.language_model.config.pad_token_id)
+        labels_BD, _ = compact(labels, answer_BT, IGNORE)
+        logits_BDV = self.language_model(
+            input_ids=prompt_BE,
+            attention_mask=prompt_mask_BE,
+            decoder_input_ids=self._shifted(labels_BD),
+            use_cache=False,
+        ).logits
+        total = cross_entropy(
+            logits_BDV.flatten(0, 1).float(), labels_BD.flatten(), ignore_index=IGNORE, reduction="sum"
+        )
+        count = answer_BT.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        return CompositeOutput(loss=total / (count.to(total.device) if isinstance(count, Tensor) else count))
+
+    @torch.no_grad()
+    def generate(self, input_ids: Tensor, attention_mask: Tensor | None = None, **generation_args: Any) -> Tensor:
+        """The answers to padded prompts, int64 [B, new tokens]; arguments as in transformers' generate."""
+        real_BT = torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
+        prompt_BE, mask_BE = compact(input_ids, real_BT, self.language_model.config.pad_token_id)
+        new = self.language_model.generate(input_ids=prompt_BE, attention_mask=mask_BE, **generation_args)
+        return new[:, 1:]  # the first token starts the decoder
+
+    def picture_view(self, placement: PlacementKind | None = None) -> View:
+        return NoView()
+
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """A folder that transformers' AutoModelForSeq2SeqLM loads."""
+        state: Mapping[str, Tensor] = arguments.pop("state_dict", None) or self.state_dict()
+        inner = {name.removeprefix(INNER): tensor for name, tensor in state.items()}
+        self.language_model.save_pretrained(save_directory, is_main_process, state_dict=inner, **arguments)
+
+    def _shifted(self, labels_BD: Tensor) -> Tensor:
+        """What the decoder reads: its start token, then the answer but for the last token."""
+        inputs_BD = pad(labels_BD[:, :-1], (1, 0), value=self.generation_config.decoder_start_token_id)
+        return inputs_BD.masked_fill(inputs_BD == IGNORE, self.language_model.config.pad_token_id)
+
+
+def compact(values_BT: Tensor, kept_BT: Tensor, fill: int) -> tuple[Tensor, Tensor]:
+    """The kept values of each row from its first column on, and a mask of them, int64; the rest is `fill`."""
+    length = max(int(kept_BT.sum(1).max()), 1)
+    order_BT = torch.argsort(kept_BT.int(), dim=1, descending=True, stable=True)[:, :length]
+    mask = kept_BT.gather(1, order_BT)
+    return values_BT.gather(1, order_BT).masked_fill(~mask, fill), mask.long()
+
+
+@MODELS.register_module("seq2seq")
+@speaks(lambda model_args: Speech(template="seq2seq", tokens=()))
+def seq2seq(
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    model_name_or_path: str | None = None,
+    language_model: Spec | None = None,
+    dtype: str | None = None,
+    attn_implementation: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
+    pad_to_multiple_of: int | None = None,
+) -> Seq2Seq:
+    """An encoder-decoder model in evaluation mode.
+
+    Args:
+        tokenizer: embeddings are added where tokens lack.
+        model_name_or_path: local folder of one of transformers' encoder-decoder models.
+        language_model: instead, a dict of a transformers config for random weights.
+        dtype: "float32" (default), "bfloat16", "float16", or "auto": that of the folder.
+        attn_implementation: as in transformers; default: its choice.
+        quantization: as it is loaded; see `quantized_loading`.
+        pad_to_multiple_of: round the number of embeddings up when some are added.
+
+    Raises:
+        ConfigError: arguments that contradict one another, or unknown names.
+        ModelError: a folder that does not hold an encoder-decoder model.
+    """
+    if (model_name_or_path is None) == (language_model is None):
+        raise ConfigError("seq2seq needs either model_name_or_path or language_model")
+    inner = _inner(
+        model_name_or_path or language_model,
+        tokenizer,
+        dtype=torch_dtype(dtype),
+        attn_implementation=attn_implementation,
+        quantization=quantization,
+    )
+    grow_vocabulary(inner, tokenizer, pad_to_multiple_of)
+    settle_generation(inner.generation_config, tokenizer)
+    if model_name_or_path is None:
+        for config in (inner.config, inner.generation_config):
+            config.decoder_start_token_id = tokenizer.pad_token_id  # as T5's
+    if inner.generation_config.decoder_start_token_id is None:
+        raise ModelError(f"{inner.config.model_type}: no decoder_start_token_id, so the decoder cannot start")
+    return Seq2Seq(inner).eval()
+
+
+def _inner(spec: Any, tokenizer: PreTrainedTokenizerBase, **loading: Any) -> Any:
+    if isinstance(spec, str):
+        found = AutoConfig.from_pretrained(local_folder("model_name_or_path", spec), local_files_only=True)
+        if not found.is_encoder_decoder:
+            raise ModelError(f"{spec}: {found.model_type} has no encoder and decoder; seq2seq takes T5 and its like")
+    return text_model(AutoModelForSeq2SeqLM, spec, tokenizer, **loading)
+
+
+def _as_ours(module: Seq2Seq, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Checkpoints are saved under transformers' names, and tied tensors under one of theirs."""
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        if not name.startswith(prefix + INNER):
+            state_dict[prefix + INNER + name.removeprefix(prefix)] = state_dict.pop(name)
+    own = list(module.named_parameters(prefix=prefix.rstrip("."), remove_duplicate=False))
+    found = {id(parameter): state_dict[name] for name, parameter in own if name in state_dict}
+    for name, parameter in own:
+        if name not in state_dict and id(parameter) in found:
+            state_dict[name] = found[id(parameter)]

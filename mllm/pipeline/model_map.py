@@ -1,0 +1,210 @@
+"""`mllm model show CONFIG`: the tree of modules, and the memory that a training step would take.
+
+The model is built without its weights: of folders only config.json, and the tokenizer where there is one, is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
+from transformers.training_args import OptimizerNames
+
+from mllm.config.config import read
+from mllm.conversation.collator import Collator
+from mllm.conversation.processor import Processor
+from mllm.conversation.scratch import train_tokenizer
+from mllm.errors import ConfigError
+from mllm.pipeline import memory
+from mllm.pipeline.builder import build_model
+from mllm.pipeline.module_tree import as_text, module_tree
+from mllm.types import IMAGE, Example, Item
+
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json")
+PICTURE = (640, 480)
+"""Width and height in pixels of the picture that each row of the batch brings."""
+TEXT_TOKENS = 256
+"""Of a row whose length is not given."""
+BLANK_CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
+BLANK_CHAT += "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Bytes of one training step on one of `devices` devices.
+
+    Attributes:
+        gathered: what FSDP holds unsharded for a while; 0 on one device.
+        activations: saved for the backward pass.
+        checkpointed: the same with activation checkpointing, one layer's recomputation included.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    gathered: int
+    activations: int
+    checkpointed: int
+
+    def total(self, *, checkpointed: bool) -> int:
+        fixed = self.weights + self.gradients + self.optimizer + self.gathered
+        return fixed + (self.checkpointed if checkpointed else self.activations)
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="mllm model", description=__doc__)
+    show = parser.add_subparsers(required=True, metavar="show").add_parser("show", description=__doc__)
+    show.add_argument("config", metavar="CONFIG.py")
+    show.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    show.add_argument("--devices", type=_count, default=4, help="over which FSDP shards everything (default 4)")
+    show.add_argument("--batch-size", type=_count, help="rows a device (default: per_device_train_batch_size)")
+    show.add_argument(
+        "--length", type=_count, help="tokens of a row (default: data_args.max_length, else a picture's + 256)"
+    )
+    given = parser.parse_args(argv)
+    cfg = read(given.config, options=given.cfg_options).to_dict()
+    print(show_model(cfg, devices=given.devices, rows=given.batch_size, length=given.length))
+
+
+def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None, length: int | None = None) -> str:
+    """The text of `mllm model show`.
+
+    Raises:
+        ConfigError: what building the model raises; a length that a picture alone exceeds; an unknown optimizer.
+    """
+    training = cfg["training_args"]
+    args = Seq2SeqTrainingArguments(output_dir="unused", use_cpu=True, **_optimizer(training))
+    processor, model = skeleton(cfg["model_args"])
+    tree = as_text(module_tree(model))
+    size: int = rows or training.get("per_device_train_batch_size") or 8  # as in transformers
+    batch = make_batch(processor, size, length or (cfg.get("data_args") or {}).get("max_length"))
+    half = torch.bfloat16 if training.get("bf16") else torch.float16 if training.get("fp16") else None
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError("nothing of this model is trained")
+    alone, sharded = estimates(model, batch, args, devices=devices, half=half)
+    seen = f", each with a picture of {PICTURE[0]} x {PICTURE[1]}" if processor.view.token else ""
+    settings = [
+        f"{size} rows of {batch['input_ids'].shape[1]} tokens{seen}",
+        f"optim {OptimizerNames(args.optim).value}",
+    ]
+    settings.append("fp32" if half is None else f"autocast to {str(half).removeprefix('torch.')}")
+    chosen = bool(training.get("activation_checkpointing") or training.get("gradient_checkpointing"))
+    return f"{tree}\n\nA training step: {', '.join(settings)}\n{_table(alone, sharded, devices, chosen)}"
+
+
+def skeleton(model_args: Mapping[str, Any]) -> tuple[Processor, Any]:
+    """The processor and the model of a config, the model without storage."""
+    with torch.device("meta"):
+        return build_model(model_args, {}, None, tokenizer=_stand_in(model_args))
+
+
+def estimates(
+    model: Any, batch: Mapping[str, Any], args: Seq2SeqTrainingArguments, *, devices: int, half: torch.dtype | None
+) -> tuple[Estimate, Estimate]:
+    """Of one device alone, and of each of `devices`; the model, one without storage, is of no further use."""
+    fixed = [
+        {
+            "weights": memory.weight_bytes(model, count),
+            "gradients": memory.gradient_bytes(model, count),
+            "optimizer": memory.optimizer_bytes(model, args, count),
+            "gathered": memory.gathered_bytes(model, half) if count > 1 else 0,
+        }
+        for count in (1, devices)
+    ]
+    saved = [_activations(model, batch, None, half), _activations(model, batch, half, half)]
+    alone, sharded = (Estimate(**each, **found) for each, found in zip(fixed, saved, strict=True))
+    return alone, sharded
+
+
+def _activations(model: Any, batch: Mapping[str, Any], weights: torch.dtype | None, half: Any) -> dict[str, int]:
+    """`weights`: the dtype of parameters; in their own, autocast to `half` keeps copies of them."""
+    memory.make_fake(model, weights)
+    saved = memory.saved_bytes(model, batch, autocast=half)
+    with memory.checkpointed(model):
+        outside = memory.saved_bytes(model, batch, autocast=half).total
+    return {"activations": saved.total, "checkpointed": outside + saved.largest_layer}
+
+
+def make_batch(processor: Processor, rows: int, length: int | None) -> dict[str, Any]:
+    """Rows of `length` tokens, each with a picture where the model takes any; half of the words are an answer.
+
+    Raises:
+        ConfigError: what comes before the words is longer.
+    """
+    few, many = (len(_example(processor, words, words).input_ids) for words in (1, 65))
+    length = length or few + TEXT_TOKENS
+    if length < few + 2:
+        raise ConfigError(f"length {length}: a row without its words has {few} tokens already")
+    words = -(-64 * (length - few) // (many - few)) + 2
+    examples = [_example(processor, words, words + 2) for _ in range(rows)]
+    cut = [replace(e, input_ids=e.input_ids[:length], labels=_labels(e)[:length]) for e in examples]
+    pad: Any = processor.tokenizer.pad_token_id
+    batch = dict(Collator(pad_token_id=pad)(cut))
+    del batch["index"], batch["cut_answers"]
+    return batch
+
+
+def _example(processor: Processor, question: int, answer: int) -> Example:
+    seen = bool(processor.view.token)
+    record = {
+        "image": Image.new("RGB", PICTURE) if seen else None,
+        "conversations": [
+            {"from": "human", "value": (f"{IMAGE}\n" if seen else "") + " ".join(["a"] * question)},
+            {"from": "gpt", "value": " ".join(["a"] * answer)},
+        ],
+    }
+    return processor.encode(Item.from_dict(record, key="example"), 0)
+
+
+def _labels(example: Example) -> torch.Tensor:
+    assert example.labels is not None, "an example with an answer"
+    return example.labels
+
+
+def _stand_in(model_args: Mapping[str, Any]) -> PreTrainedTokenizerBase | None:
+    """A tokenizer where a config trains one, as large as it may become, or where a folder has none; else None."""
+    named = model_args.get("model_name_or_path") or model_args.get("tokenizer") or model_args.get("language_model")
+    if isinstance(named, str):
+        folder = Path(named)
+        bare = (folder / "config.json").is_file() and not any((folder / name).is_file() for name in TOKENIZERS)
+        return _blank(0) if bare else None
+    return _blank(named["vocab_size"]) if isinstance(named, Mapping) and set(named) == {"vocab_size"} else None
+
+
+def _blank(size: int) -> PreTrainedTokenizerBase:
+    tokenizer = train_tokenizer([], vocab_size=0)
+    tokenizer.add_tokens([f"<{number}>" for number in range(len(tokenizer), size)])
+    tokenizer.chat_template = BLANK_CHAT
+    return tokenizer
+
+
+def _optimizer(training: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: training[name] for name in ("optim", "optim_args") if training.get(name) is not None}
+
+
+def _table(alone: Estimate, sharded: Estimate, devices: int, chosen: bool) -> str:
+    largest = alone.total(checkpointed=False)
+    unit, size = ("GiB", 2**30) if largest >= 2**30 else ("MiB", 2**20)
+    rows = {name: [getattr(each, name) for each in (alone, sharded)] for name in ("weights", "gradients", "optimizer")}
+    rows["gathered by FSDP"] = [alone.gathered, sharded.gathered]
+    rows["activations"] = [alone.activations, sharded.activations]
+    rows["activations, checkpointed"] = [alone.checkpointed, sharded.checkpointed]
+    for name, checkpointed in (("total", False), ("total, checkpointed", True)):
+        mark = " (as configured)" if chosen == checkpointed else ""
+        rows[name + mark] = [each.total(checkpointed=checkpointed) for each in (alone, sharded)]
+    lines = [f"{unit:36}{'one device':>12}{f'each of {devices}':>14}"]
+    lines += [f"{name:36}{one / size:>12.2f}{each / size:>14.2f}" for name, (one, each) in rows.items()]
+    return "\n".join(lines)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text}")
+    return number

@@ -1,0 +1,136 @@
+"""Text to text: the rows of every model here, read by transformers' encoder and decoder."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from mllm.errors import ConfigError, ModelError
+from mllm.models.adaptation import adapt, load_adapted, merge, save_adapted
+from mllm.models.adapters import read_adapters
+from mllm.models.seq2seq import compact
+from mllm.registry import MODELS
+from tests.models.tiny import TEXT, make_tokenizer
+
+SIZES = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4}
+FAMILIES = {
+    "t5": {"model_type": "t5", "feed_forward_proj": "gated-gelu", **SIZES},
+    "flan_t5": {"model_type": "t5", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, **SIZES},
+    "mt5": {"model_type": "mt5", **SIZES},
+    "umt5": {"model_type": "umt5", **SIZES},
+}
+IDS = torch.tensor([[5, 6, 7, 8, 2, 9, 10, 2], [11, 12, 2, 13, 2, 3, 3, 3]])
+MASK = (IDS != 3).long()
+LABELS = torch.tensor([[-100] * 5 + [9, 10, 2], [-100] * 3 + [13, 2] + [-100] * 3])
+ROWS = {"input_ids": IDS, "attention_mask": MASK, "labels": LABELS}
+
+
+def make(family="t5", **arguments):
+    torch.manual_seed(0)
+    given = arguments or {"language_model": FAMILIES[family]}
+    return MODELS.make({"type": "seq2seq", **given}, tokenizer=make_tokenizer())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_and_answers_are_those_of_transformers(family):
+    model = make(family)
+    inner = model.language_model
+    sums = [
+        inner(input_ids=torch.tensor([[5, 6, 7, 8, 2]]), labels=torch.tensor([[9, 10, 2]])).loss * 3,
+        inner(input_ids=torch.tensor([[11, 12, 2]]), labels=torch.tensor([[13, 2]])).loss * 2,
+    ]
+    torch.testing.assert_close(model(**ROWS).loss, sum(sums) / 5)
+    torch.testing.assert_close(model(**ROWS, num_items_in_batch=10).loss, sum(sums) / 10)
+    arguments = {"max_new_tokens": 5, "min_new_tokens": 5, "num_beams": 2}
+    alone = [inner.generate(torch.tensor([row]), **arguments)[0, 1:] for row in ([5, 6, 7, 8, 2], [11, 12, 2])]
+    # prompts come padded on the left
+    prompts = {"input_ids": torch.tensor([[5, 6, 7, 8, 2], [3, 3, 11, 12, 2]])}
+    mask = torch.tensor([[1] * 5, [0, 0, 1, 1, 1]])
+    assert model.generate(**prompts, attention_mask=mask, **arguments).tolist() == torch.stack(alone).tolist()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_folder_is_transformers_own(family, tmp_path):
+    model = make(family)
+    with torch.no_grad():
+        model.language_model.lm_head.weight = torch.nn.Parameter(torch.randn(len(make_tokenizer()), 16))
+    model.save_pretrained(tmp_path, state_dict=model.state_dict())
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    labels = {"input_ids": IDS[:1, :5], "labels": IDS[:1, 5:]}
+    torch.testing.assert_close(theirs(**labels).loss, model.language_model(**labels).loss)
+    again = make(model_name_or_path=str(tmp_path))
+    torch.testing.assert_close(again(**ROWS).loss, model(**ROWS).loss, rtol=0, atol=0)
+    other = make(family)
+    other.language_model.lm_head.weight = torch.nn.Parameter(torch.zeros(len(make_tokenizer()), 16))
+    other.load_state_dict(theirs.state_dict())  # as a Trainer that resumes
+    torch.testing.assert_close(other(**ROWS).loss, model(**ROWS).loss, rtol=0, atol=0)
+
+
+def test_adapters_train_are_saved_and_merge(tmp_path):
+    make().save_pretrained(tmp_path / "base")
+    base = {"type": "seq2seq", "model_name_or_path": str(tmp_path / "base")}
+    adapters = read_adapters({"type": "lora", "targets": [r"\.(q|v)$"], "r": 2})
+    models = []
+    for _ in range(2):
+        model = make(model_name_or_path=str(tmp_path / "base"))
+        adapt(model, adapters, base, new_tokens=False)
+        models.append(model.eval())
+    model, again = models
+    adapted = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert len(adapted) == 2 * 2 * (2 + 2 * 2)  # A and B of q and v, in two layers of the encoder, twice in the decoder
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    for _ in range(2):
+        model(**ROWS).loss.backward()
+        optimizer.step()
+    save_adapted(model, str(tmp_path / "adapted"))
+    load_adapted(again, str(tmp_path / "adapted"))
+    loss = again(**ROWS).loss
+    torch.testing.assert_close(loss, model(**ROWS).loss, rtol=0, atol=0)
+    assert (loss - make(model_name_or_path=str(tmp_path / "base"))(**ROWS).loss).abs() > 1e-4
+    torch.testing.assert_close(merge(again)(**ROWS).loss, loss)
+
+
+def test_gradients_reach_every_parameter_with_and_without_checkpointing():
+    gradients = []
+    for checkpointed in (False, True):
+        model = make("flan_t5").train()
+        model.config.dropout_rate = 0.0
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        if checkpointed:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        model(**ROWS).loss.backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    assert all(gradient is not None for gradient in gradients[0].values())
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_compact_moves_what_is_kept_to_the_left():
+    values = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8], [1, 1, 1, 1]])
+    kept = torch.tensor([[0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]).bool()
+    found, mask = compact(values, kept, -1)
+    assert found.tolist() == [[2, 4], [7, -1], [-1, -1]]
+    assert mask.tolist() == [[1, 1], [1, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": None}, "trained with labels"),
+        ({"labels": LABELS.roll(-1, 1)}, "template='seq2seq'"),
+        ({"segment_ids": MASK}, "packing is not for an encoder-decoder"),
+    ],
+)
+def test_rows_that_it_cannot_read(change, message):
+    with pytest.raises(ModelError, match=message):
+        make()(**{**ROWS, **change})
+
+
+def test_what_is_no_encoder_decoder(tmp_path):
+    with pytest.raises(ConfigError, match="either model_name_or_path or language_model"):
+        make(dtype="float32")
+    with pytest.raises(ModelError, match="not a local folder"):
+        make(model_name_or_path="/no/such")
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(**TEXT["llama"])).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="llama has no encoder and decoder"):
+        make(model_name_or_path=str(tmp_path))
