@@ -5,11 +5,15 @@ Two equal references are the same picture: a batch holds its pixels once.
 
 from __future__ import annotations
 
+import base64
+import binascii
+import os
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import IO, Protocol, runtime_checkable
 
 from PIL import Image, UnidentifiedImageError
 
@@ -17,6 +21,8 @@ from mllm.errors import DataError
 
 MAX_PIXELS = 100_000_000
 """Largest picture (width x height) that is decoded: a bound on memory, and on decompression bombs."""
+
+_FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 @runtime_checkable
@@ -45,7 +51,7 @@ class FileImage:
 
     def open(self) -> Image.Image:
         try:
-            with closing(_checked(self.path)) as image:
+            with closing(_checked(self.path, self.path)) as image:
                 return image.convert("RGB")
         except OSError as error:
             raise DataError(f"{self.path}: cannot be decoded: {error}") from error
@@ -63,6 +69,28 @@ class MemoryImage:
 
     def open(self) -> Image.Image:
         return self.image.convert("RGB")
+
+
+@dataclass(frozen=True, slots=True)
+class Base64Image:
+    """A picture written in base64, plain or URL-safe, in bytes `start` to `end` of a larger file."""
+
+    path: str
+    start: int
+    end: int
+    name: str = field(compare=False)
+    """How messages call it."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return _embedded_header(self)
+
+    def open(self) -> Image.Image:
+        try:
+            with closing(_checked(_embedded_bytes(self), f"{self.path}: {self.name}")) as image:
+                return image.convert("RGB")
+        except OSError as error:
+            raise DataError(f"{self.path}: {self.name}: cannot be decoded: {error}") from error
 
 
 def image_ref(source: object, folder: str | None = None) -> ImageRef:
@@ -84,19 +112,39 @@ def image_ref(source: object, folder: str | None = None) -> ImageRef:
 
 @lru_cache(maxsize=65536)
 def _header(path: str) -> tuple[int, int]:
-    with closing(_checked(path)) as image:
+    with closing(_checked(path, path)) as image:
         return image.size
 
 
-def _checked(path: str) -> Image.Image:
+@lru_cache(maxsize=65536)
+def _embedded_header(ref: Base64Image) -> tuple[int, int]:
+    with closing(_checked(_embedded_bytes(ref), f"{ref.path}: {ref.name}")) as image:
+        return image.size
+
+
+def _embedded_bytes(ref: Base64Image) -> BytesIO:
     try:
-        image = Image.open(path)
+        with open(ref.path, "rb", buffering=0) as file:
+            text = os.pread(file.fileno(), ref.end - ref.start, ref.start)
+    except OSError as error:
+        raise DataError(f"{ref.path}: cannot be read: {error.strerror}") from error
+    try:
+        return BytesIO(base64.b64decode(text.translate(_FROM_URL_SAFE), validate=True))
+    except binascii.Error as error:
+        raise DataError(f"{ref.path}: {ref.name}: expected base64, found {text[:40]!r}: {error}") from error
+
+
+def _checked(source: str | IO[bytes], where: str) -> Image.Image:
+    try:
+        image = Image.open(source)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such picture") from error
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable picture: {error}") from error
+        raise DataError(f"{where}: no such picture") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{where}: not a readable picture: of no known format") from error
+    except (OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"{where}: not a readable picture: {error}") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
-        raise DataError(f"{path}: {width} x {height} is more than {MAX_PIXELS} pixels")
+        raise DataError(f"{where}: {width} x {height} is more than {MAX_PIXELS} pixels")
     return image
