@@ -45,7 +45,7 @@ class Encoded(Dataset[list[Example]]):
 
     def __getitem__(self, index: int) -> list[Example]:
         self.items.set_epoch(self.epoch)
-        item = self.items[index]
+        item = self.processor.fitted(self.items[index])
         items = questions(item) if self.split else [item]
         pictures = self.processor.pictures(item)
         return [self.processor.encode(each, index, pictures=pictures) for each in items]
