@@ -3,7 +3,7 @@
 #
 # command   accelerate launch --config_file accelerate_config/deepspeed_zero2.yaml --num_processes 4 \
 #               mllm/pipeline/finetune.py config/caption_openflamingo_4b_zero2.py      (pip install 'mllm[deepspeed]')
-# hardware  4 GPUs of 24 GB; not measured by us, and DeepSpeed has not been tried here
+# hardware  4 GPUs of 40 GB; not measured by us, and DeepSpeed has not been tried here
 # score     not measured; these settings are ours. Without tuning OpenFlamingo 4B publishes CIDEr 76.7 with no example
 #           (Awadalla et al. 2023, arXiv 2308.01390)
 _base_ = ["_base_/train/flamingo_ddp.py", "catalogue/captions.py"]

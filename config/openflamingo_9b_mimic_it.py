@@ -3,7 +3,7 @@
 #
 # command   accelerate launch --config_file accelerate_config/ddp.yaml --num_processes 4 \
 #               mllm/pipeline/finetune.py config/openflamingo_9b_mimic_it.py
-# hardware  4 GPUs of 40 GB; not measured by us
+# hardware  4 GPUs of 80 GB; not measured by us
 # score     not measured; these settings are ours
 _base_ = ["_base_/model/openflamingo_9b.py", "_base_/train/flamingo_ddp.py", "catalogue/mimic_it.py"]
 
