@@ -79,7 +79,7 @@ class Lines:
         return cast(dict[str, Any], record)
 
     def where(self, index: int) -> str:
-        """How to find a record: `file.jsonl:12` counts lines from 1, `file.json[11]` entries of its array or object from 0."""
+        """How to find a record: `file.jsonl:12` counts lines from 1, `file.json[11]` entries of the file from 0."""
         return f"{self.path}[{index}]" if self._is_array else f"{self.path}:{index + 1}"
 
 

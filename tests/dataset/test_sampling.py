@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mllm.dataset import sampling
 from mllm.dataset.base import Dataset
@@ -96,6 +98,58 @@ def test_interleaved_until_all_are_spent(
         assert sorted(mine["b"][start : start + 4]) == ["b0", "b1", "b2", "b3"]
     assert len(mine["b"]) > 8
     assert mine["b"][:4] != mine["b"][4:8]
+
+
+class Numbered:
+    """Items that are pairs: which dataset, and which of it."""
+
+    def __init__(self, number: int, size: int) -> None:
+        self.number, self.size = number, size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Any:
+        assert 0 <= index < self.size
+        return self.number, index
+
+    def set_epoch(self, epoch: int | None) -> None: ...
+
+
+WEIGHTED = st.lists(st.tuples(st.integers(1, 9), st.floats(0.1, 9)), min_size=1, max_size=4)
+
+
+@given(parts=WEIGHTED, stopping=st.sampled_from(["first", "all"]), seed=st.integers(), epoch=st.integers(0, 9))
+def test_interleaved_datasets_give_all_before_any_again(
+    parts: list[tuple[int, float]], stopping: Any, seed: int, epoch: int
+) -> None:
+    sizes = [size for size, _ in parts]
+    datasets: list[Any] = [Numbered(number, size) for number, size in enumerate(sizes)]
+    dataset = Interleave(datasets=datasets, probabilities=[p for _, p in parts], stopping=stopping, seed=seed)
+    dataset.set_epoch(epoch)
+    drawn: list[Any] = [dataset[index] for index in range(len(dataset))]
+    given = [[item for number, item in drawn if number == wanted] for wanted in range(len(sizes))]
+    for items, size in zip(given, sizes, strict=True):
+        for start in range(0, len(items) - size + 1, size):
+            assert sorted(items[start : start + size]) == list(range(size))
+    spent = [len(items) >= size for items, size in zip(given, sizes, strict=True)]
+    last = drawn[-1][0]
+    assert len(given[last]) == sizes[last]  # what it gave last was its last
+    assert all(spent) if stopping == "all" else sum(spent) == 1
+
+
+@given(parts=WEIGHTED, count=st.integers(1, 60), seed=st.integers(), epoch=st.none() | st.integers(0, 9))
+def test_a_mixture_keeps_its_shares(parts: list[tuple[int, float]], count: int, seed: int, epoch: int | None) -> None:
+    datasets: list[Any] = [Numbered(number, size) for number, (size, _) in enumerate(parts)]
+    ratios = [ratio for _, ratio in parts]
+    dataset = Mixture(datasets=datasets, ratios=ratios, train_num_samples=count, seed=seed)
+    dataset.set_epoch(epoch)
+    drawn: list[Any] = [dataset[index] for index in range(len(dataset))]
+    assert len(drawn) == count
+    exact = [count * ratio / sum(ratios) for ratio in ratios]
+    more = [sum(number == n for number, _ in drawn) - share for n, share in enumerate(exact)]
+    assert all(extra > -1 for extra in more)
+    assert sum(extra > 1e-6 for extra in more) <= 1
 
 
 def test_all_datasets_know_the_epoch() -> None:
