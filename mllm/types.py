@@ -97,6 +97,8 @@ class Item:
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
     truth: Truth = Truth()
+    filling: int = 0
+    """How many rounds at the end only fill the row: those that `max_length` has no room for are left out."""
 
     def __post_init__(self) -> None:
         if not self.turns:
@@ -125,6 +127,19 @@ class Item:
     def prompt(self) -> tuple[Turn, ...]:
         """The turns before the answer."""
         return self.turns[:-1] if self.turns[-1].role == "gpt" else self.turns
+
+    def filled(self, rounds: int) -> Item:
+        """With so many rounds of its filling; the pictures and regions of the others are left out with them."""
+        turns = self.turns[: len(self.turns) - 2 * (self.filling - rounds)]
+        pictures = sum(turn.text.count(IMAGE) for turn in turns)
+        return replace(
+            self,
+            turns=turns,
+            images=self.images[:pictures],
+            boxes=tuple(box for box in self.boxes if box.image < pictures),
+            points=tuple(point for point in self.points if point.image < pictures),
+            filling=rounds,
+        )
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], *, key: str, folder: str | None = None) -> Item:

@@ -8,31 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from mllm.config.config import read
 from mllm.registry import DATASETS
 from mllm.types import Item
-from tests.pipeline.tiny import STAND_INS, save_stand_in
+from tests import stand_ins
 
 ROOT = Path(__file__).parents[1]
 LEAVES = sorted((ROOT / "config").glob("*.py"))
 CATALOGUES = sorted((ROOT / "config" / "catalogue").glob("*.py"))
-
-CONVERSATION = [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "A dog."}]
-RECORDS: dict[str, dict[str, Any]] = {
-    "REC": {"img_path": "a.jpg", "expression": "the dog", "bbox": [4, 4, 20, 18], "width": 32, "height": 24},
-    "Caption": {"img_path": "a.jpg", "caption": "A dog."},
-    "GroundedCaption": {
-        "image_id": "a",
-        "sentence": "<ph_st>A dog<ph_ed> runs.",
-        "boxes": [[4, 4, 20, 18]],
-        "boxes_seq": [[0]],
-    },
-    "Instruct": {"id": "1", "image": "a.jpg", "conversations": CONVERSATION},
-    "TextOnly": {"instruction": "Name an animal.", "output": "A dog."},
-}
-RECORDS["REG"] = RECORDS["REC"]
 
 
 @pytest.fixture(autouse=True)
@@ -43,49 +27,23 @@ def repository_root(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
-    Image.new("RGB", (32, 24), "red").save(folder / "a.jpg")
+    stand_ins.save_picture(folder / "a.jpg")
     return folder
-
-
-@pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model of each type, in the folder of its name."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    for model_type in STAND_INS:
-        save_stand_in(folder / model_type, model_type)
-    return folder
-
-
-def with_stand_ins(value: Any, pictures: Path, folder: Path) -> Any:
-    """The same config with every annotation file that is not at hand replaced by two lines of its kind."""
-    if isinstance(value, list):
-        return [with_stand_ins(entry, pictures, folder) for entry in value]
-    if not isinstance(value, dict):
-        return value
-    if "filename" in value and not Path(value["filename"]).exists():
-        path = folder / f"{value['type']}.jsonl"
-        path.write_text(f"{json.dumps(RECORDS[value['type']])}\n" * 2, encoding="utf-8")
-        value = {**value, "filename": str(path)}
-        if "image_folder" in value:
-            value["image_folder"] = str(pictures)
-    return {name: with_stand_ins(entry, pictures, folder) for name, entry in value.items()}
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
-def test_every_config_runs(path: Path, pictures: Path, checkpoints: Path, tmp_path: Path) -> None:
+def test_every_config_runs(path: Path, pictures: Path, tmp_path: Path) -> None:
     from mllm.pipeline.finetune import main
 
     cfg = read(path).to_dict()
-    data = with_stand_ins(cfg["data_args"], pictures, tmp_path)
+    data = stand_ins.data(cfg["data_args"], pictures, tmp_path)
     for name in ("validation", "test"):
         if name in data:
             data[name] = {"type": "Subset", "dataset": data[name], "first": 2}
     for entry in data.get("multitest", {}).values():
         entry["cfg"] = {"type": "Subset", "dataset": entry["cfg"], "first": 2}
     data["gen_kwargs"] = {**data.get("gen_kwargs", {}), "max_new_tokens": 2}
-    model = cfg["model_args"]
-    if "model_name_or_path" in model:
-        model["model_name_or_path"] = str(checkpoints / model["type"])
+    model = stand_ins.model_parts(cfg["model_args"], tmp_path / "checkpoints")
     if "quantization" in model and not find_spec(model["quantization"]["type"]):
         pytest.skip(f"{model['quantization']['type']} is not installed")
     if "llava_next" in path.stem:
@@ -95,6 +53,7 @@ def test_every_config_runs(path: Path, pictures: Path, checkpoints: Path, tmp_pa
         "max_steps": 2,
         "use_cpu": True,
         "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": min(2, cfg["training_args"].get("gradient_accumulation_steps", 1)),
         "dataloader_num_workers": 0,
         "disable_tqdm": True,
         "output_dir": str(tmp_path / "out"),
@@ -103,6 +62,10 @@ def test_every_config_runs(path: Path, pictures: Path, checkpoints: Path, tmp_pa
     sections = {"training_args": training, "model_args": model, "data_args": data}
     tiny.write_text("\n".join(f"{name} = {value!r}" for name, value in sections.items()), encoding="utf-8")
     assert main([str(tiny)]) == 0
+    if training.get("do_train"):
+        history = json.loads((tmp_path / "out" / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+        loss = next(entry["train_loss"] for entry in history if "train_loss" in entry)
+        assert 0 < loss < 20
 
 
 def entries() -> list[Any]:
@@ -116,7 +79,7 @@ def entries() -> list[Any]:
 
 @pytest.mark.parametrize("entry", entries())
 def test_every_catalogue_entry_builds(entry: dict[str, Any], pictures: Path, tmp_path: Path) -> None:
-    items = DATASETS.make(with_stand_ins(entry, pictures, tmp_path))
+    items = DATASETS.make(stand_ins.data(entry, pictures, tmp_path))
     for epoch in (None, 0):
         items.set_epoch(epoch)
         assert isinstance(items[0], Item)

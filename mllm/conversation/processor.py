@@ -6,6 +6,7 @@ Training, evaluation, prediction and serving share one Processor, so coordinates
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -61,6 +62,15 @@ class Processor:
         self._check_sight(item)
         return {ref: self.view(ref.open()) for ref in dict.fromkeys(item.images)}
 
+    def fitted(self, item: Item) -> Item:
+        """The item with as many rounds of its filling as `max_length` has room for."""
+        if not item.filling or self.max_length is None:
+            return item
+        rounds = bisect_right(
+            range(1, item.filling + 1), self.max_length, key=lambda count: self._length(item.filled(count))
+        )
+        return item.filled(rounds)
+
     def encode(
         self,
         item: Item,
@@ -78,12 +88,7 @@ class Processor:
             DataError: a box lies wholly outside what the model sees, `max_length` would cut a picture, or there is one
                 and the model takes none.
         """
-        self._check_sight(item)
-        placements = [self._framed(self.view.placement(ref.size)) for ref in item.images]
-        turns = item.turns if answer else item.prompt
-        said = [Said(turn.role, tuple(self._write(item, turn, placements))) for turn in turns]
-        pieces = [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
-        ids, labels = self._fill_slots(item, *tokenize(pieces, self.tokenizer))
+        ids, labels = self._tokens(item, item.turns if answer else item.prompt)
         labels[0] = IGNORE  # nothing comes before it that could predict it
         cut = 0
         if answer and self.max_length is not None and len(ids) > self.max_length:
@@ -129,6 +134,17 @@ class Processor:
             raise DataError(
                 f"{item.key}: expected text alone, found {len(item.images)} picture(s): the model takes none"
             )
+
+    def _length(self, item: Item) -> int:
+        return len(self._tokens(item, item.turns)[0])
+
+    def _tokens(self, item: Item, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
+        """Ids and labels of these turns, with the tokens of their pictures."""
+        self._check_sight(item)
+        placements = [self._framed(self.view.placement(ref.size)) for ref in item.images]
+        said = [Said(turn.role, tuple(self._write(item, turn, placements))) for turn in turns]
+        pieces = [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
+        return self._fill_slots(item, *tokenize(pieces, self.tokenizer))
 
     def _write(self, item: Item, turn: Turn, placements: Sequence[Placement]) -> list[Piece]:
         """The pieces of a turn: words, picture slots, and regions in the codec's text."""

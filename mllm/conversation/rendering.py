@@ -14,7 +14,7 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.types import Role
+from mllm.types import IMAGE, Role
 
 IGNORE = -100
 """The label of a token that is not supervised (PyTorch's cross entropy skips it)."""
@@ -63,6 +63,13 @@ def opening(tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
 def answer(turn: Said, *, before: str = "", end: str) -> list[Piece]:
     """The pieces of a supervised turn, through its end token."""
     return [Piece(before, supervised=True), *(replace(p, supervised=True) for p in turn.pieces), Piece(end, True)]
+
+
+def parted(turn: Said) -> tuple[list[Piece], list[Piece]]:
+    """The pictures of a turn, and its words without the line break that parted them."""
+    slots = [piece for piece in turn.pieces if piece.text == IMAGE and not piece.literal]
+    words = [piece for piece in turn.pieces if piece not in slots]
+    return slots, [replace(piece, text=piece.text.lstrip("\n")) for piece in words[:1]] + words[1:]
 
 
 def tokenize(pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

@@ -63,22 +63,28 @@ class GroundedCaption(LineDataset):
         self.image_name = image_name
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        sentence = plain(field(line, "sentence", str))
-        starts, ends = sentence.count(PHRASE_START), sentence.count(PHRASE_END)
         groups = field(line, "boxes_seq", list)
-        if not starts == ends == len(groups):
-            raise DataError(
-                f"sentence: {starts} {PHRASE_START}, {ends} {PHRASE_END}, {len(groups)} group(s) in boxes_seq"
-            )
-        answer = sentence.replace(PHRASE_START, "").replace(PHRASE_END, BOXES)
         return {
             "image": self.image_name.replace("{}", str(field(line, "image_id", object))),
             "target": {"boxes": field(line, "boxes", list)},
             "conversations": [
                 {"from": "human", "value": self.questions.draw(rng)},
-                {"from": "gpt", "value": answer, "boxes_seq": groups},
+                {"from": "gpt", "value": grounded(line, "sentence", "boxes_seq"), "boxes_seq": groups},
             ],
         }
+
+
+def grounded(line: dict[str, Any], name: str, groups: str) -> str:
+    """The sentence `line[name]` with `<boxes>` after each phrase, of which `line[groups]` holds as many groups.
+
+    Raises:
+        DataError: there are more or fewer.
+    """
+    sentence = plain(field(line, name, str))
+    starts, ends, known = sentence.count(PHRASE_START), sentence.count(PHRASE_END), len(field(line, groups, list))
+    if not starts == ends == known:
+        raise DataError(f"{name}: {starts} {PHRASE_START}, {ends} {PHRASE_END}, {known} group(s) in {groups}")
+    return sentence.replace(PHRASE_START, "").replace(PHRASE_END, BOXES)
 
 
 def _captions(line: dict[str, Any]) -> list[str]:

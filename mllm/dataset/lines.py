@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -27,6 +28,8 @@ class Lines:
 
     A `.json` file holds one array of objects, and is written out as lines in the cache at its first use. Any other
     file holds one object per line: UTF-8, with or without a byte order mark, LF or CRLF, blank lines only at its end.
+    With `entries`, a `.json` file holds an object of records by id under these names, none of them: the whole file;
+    a record is given with its key as `id`, and a value that is no object as `value`.
 
     Pickled as its path alone. Processes may share one: reading moves no file position.
 
@@ -35,11 +38,12 @@ class Lines:
         ConfigError: the cache folder cannot be written.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, entries: Sequence[str] | None = None) -> None:
         self.path = path
-        self._is_array = Path(path).suffix.lower() == ".json"
+        self.entries = entries
+        self._is_array = entries is not None or Path(path).suffix.lower() == ".json"
         try:
-            lines_path = _lines_of_array(path) if self._is_array else Path(path)
+            lines_path = _lines_of(path, entries) if self._is_array else Path(path)
             self._starts = _line_starts(lines_path)
             self._file = lines_path.open("rb", buffering=0)
         except OSError as error:
@@ -47,8 +51,8 @@ class Lines:
         if len(self) == 0:
             raise DataError(f"{path}: expected at least one record, found none")
 
-    def __reduce__(self) -> tuple[type[Lines], tuple[str]]:
-        return Lines, (self.path,)
+    def __reduce__(self) -> tuple[type[Lines], tuple[str, Sequence[str] | None]]:
+        return Lines, (self.path, self.entries)
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -74,11 +78,11 @@ class Lines:
         return cast(dict[str, Any], record)
 
     def where(self, index: int) -> str:
-        """How to find a record: `file.jsonl:12` counts lines from 1, `file.json[11]` entries of the array from 0."""
+        """How to find a record: `file.jsonl:12` counts lines from 1, `file.json[11]` entries of the file from 0."""
         return f"{self.path}[{index}]" if self._is_array else f"{self.path}:{index + 1}"
 
 
-def _cached(source: Path, suffix: str) -> Path:
+def cached(source: Path, suffix: str) -> Path:
     """The name in the cache of what is derived from `source` as it is now."""
     state = source.stat()
     key = f"{source.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
@@ -87,13 +91,13 @@ def _cached(source: Path, suffix: str) -> Path:
 
 def _line_starts(path: Path) -> NDArray[np.int64]:
     """int64 [lines + 1]: the byte at which each line starts, then the end of the last; on disk, not in memory."""
-    cached = _cached(path, ".lines.npy")
-    if not cached.exists():
+    index = cached(path, ".lines.npy")
+    if not index.exists():
         with path.open("rb") as source:
             starts = _scan(source)
-        with complete(cached, "line positions") as target:
+        with complete(index, "line positions") as target:
             np.save(target, starts)
-    return np.asarray(np.load(cached, mmap_mode="r"))
+    return np.asarray(np.load(index, mmap_mode="r"))
 
 
 def _scan(source: BinaryIO) -> NDArray[np.int64]:
@@ -118,23 +122,38 @@ def _between(source: BinaryIO, start: int, end: int) -> bytes:
     return os.pread(source.fileno(), end - start, start)
 
 
-def _lines_of_array(path: str) -> Path:
-    """The cached file that holds each entry of a JSON array on a line of its own."""
-    cached = _cached(Path(path), ".jsonl")
-    if cached.exists():
-        return cached
+def _lines_of(path: str, entries: Sequence[str] | None) -> Path:
+    """The cached file that holds each record of a JSON file on a line of its own."""
+    lines = cached(Path(path), ".jsonl" if entries is None else f".{'.'.join(('', *entries))}.jsonl")
+    if lines.exists():
+        return lines
     with open(path, encoding="utf-8-sig") as source:
         try:
-            records: Any = json.load(source)
+            found: Any = json.load(source)
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: expected UTF-8: {error}") from error
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{path}:{error.lineno}: expected one JSON array (a file of lines is named .jsonl): {error.msg}"
             ) from error
-    if not isinstance(records, list):
-        raise DataError(f"{path}: expected a JSON array, found {type(records).__name__}")
-    with complete(cached, "line positions") as target:
-        for record in cast(list[Any], records):
+    if entries is None:
+        if not isinstance(found, list):
+            raise DataError(f"{path}: expected a JSON array, found {type(found).__name__}")
+        records: Iterable[Any] = cast(list[Any], found)
+    else:
+        records = _with_ids(path, found, entries)
+    with complete(lines, "lines") as target:
+        for record in records:
             target.write(json.dumps(record).encode() + b"\n")
-    return cached
+    return lines
+
+
+def _with_ids(path: str, found: Any, entries: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for name in entries:
+        if not isinstance(found, dict) or name not in found:
+            raise DataError(f"{path}: expected an object with '{name}', found {found!s:.60}")
+        found = cast(dict[str, Any], found)[name]
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: expected an object of records by id, found {type(found).__name__}")
+    for key, value in cast(dict[str, Any], found).items():
+        yield {**cast(dict[str, Any], value), "id": key} if isinstance(value, dict) else {"id": key, "value": value}

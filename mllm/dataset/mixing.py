@@ -1,4 +1,4 @@
-"""Datasets made of datasets: one after another, or a part of one."""
+"""Datasets made of datasets: one after another, a part of one, one in another order, one several times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from mllm.dataset.base import Dataset
+import numpy as np
+from numpy.typing import NDArray
+
+from mllm.dataset.base import Dataset, seeded
 from mllm.errors import ConfigError
 from mllm.registry import DATASETS
 from mllm.types import Item
@@ -28,7 +31,7 @@ class ConcatDataset:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Item:
-        _check_index(self, index)
+        check_index(self, index)
         number = bisect_right(self._ends, index)
         return self.datasets[number][index - (self._ends[number - 1] if number else 0)]
 
@@ -77,11 +80,71 @@ class Subset:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Item:
-        _check_index(self, index)
+        check_index(self, index)
         return self.dataset[self.indices[index]]
 
     def set_epoch(self, epoch: int | None) -> None:
         self.dataset.set_epoch(epoch)
+
+
+@DATASETS.register_module()
+class Shuffle:
+    """A dataset in an order that is drawn anew in every epoch; evaluation keeps its own."""
+
+    def __init__(self, *, dataset: Mapping[str, Any] | Dataset, seed: int = 0) -> None:
+        self.dataset = built(dataset)
+        self.seed = seed
+        self.epoch: int | None = None
+        self._order = order(len(self.dataset), seed, None)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Item:
+        check_index(self, index)
+        return self.dataset[int(self._order[index])]
+
+    def set_epoch(self, epoch: int | None) -> None:
+        self.dataset.set_epoch(epoch)
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self._order = order(len(self.dataset), self.seed, epoch)
+
+
+@DATASETS.register_module()
+class Repeat:
+    """A dataset `times` times in each epoch; what is drawn for an item, such as its question, differs each time."""
+
+    def __init__(self, *, dataset: Mapping[str, Any] | Dataset, times: int) -> None:
+        if times < 1:
+            raise ConfigError(f"Repeat: times: expected at least 1, found {times}")
+        self.dataset = built(dataset)
+        self.times = times
+        self.epoch: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.dataset) * self.times
+
+    def __getitem__(self, index: int) -> Item:
+        check_index(self, index)
+        time, index = divmod(index, len(self.dataset))
+        if self.epoch is not None:
+            self.dataset.set_epoch(self.epoch * self.times + time)
+        return self.dataset[index]
+
+    def set_epoch(self, epoch: int | None) -> None:
+        self.epoch = epoch
+        self.dataset.set_epoch(epoch)
+
+
+def order(count: int, seed: int, epoch: int | None, number: int = 0) -> NDArray[np.int64]:
+    """int64 [count]: the numbers below `count` in a drawn order; as they are where `epoch` is None."""
+    return np.arange(count) if epoch is None else generator(seed, epoch, number).permutation(count)
+
+
+def generator(seed: int, epoch: int | None, number: int = 0) -> np.random.Generator:
+    """For draws by the thousand; the same in every process."""
+    return np.random.default_rng(seeded(seed, epoch, number).getrandbits(128))
 
 
 def built(dataset: Mapping[str, Any] | Dataset) -> Dataset:
@@ -89,6 +152,7 @@ def built(dataset: Mapping[str, Any] | Dataset) -> Dataset:
     return DATASETS.make(dataset) if isinstance(dataset, Mapping) else dataset
 
 
-def _check_index(dataset: Dataset, index: int) -> None:
+def check_index(dataset: Dataset, index: int) -> None:
+    """Raises IndexError where there is no such item."""
     if not 0 <= index < len(dataset):
         raise IndexError(f"{type(dataset).__name__}: item {index} of {len(dataset)}")

@@ -1,10 +1,11 @@
-"""Questions about one picture as one conversation: the picture's tokens are paid for once."""
+"""Conversations of several items: all questions about one picture, or a row filled up with other items."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from mllm.dataset.base import Dataset, LineDataset, field, seeded
 from mllm.dataset.mixing import built
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
+from mllm.images import ImageRef
 from mllm.registry import DATASETS
-from mllm.types import Groups, Item, Turn
+from mllm.types import Box, Groups, Item, Point, Turn
 
 
 @DATASETS.register_module()
@@ -70,6 +72,58 @@ class SamePicture:
         self.dataset.set_epoch(epoch)
 
 
+@DATASETS.register_module()
+class MultiTurn:
+    """Each item followed by others of the same dataset, drawn anew in every epoch, as rounds of one conversation.
+
+    For training: rows are filled up to `data_args.max_length` instead of padded, and the model learns to talk about
+    several pictures. Evaluation asks the item alone.
+
+    Args:
+        dataset: a config, or a dataset already built. Mixed in proportions, its draws keep them.
+        draws: at most so many further items; the rounds that `max_length` has no room for are left out again.
+        max_images: drawing ends at the first item with which there would be more pictures than this.
+        seed: of the draws.
+
+    Source: Chen et al. 2023, Visual Instruction Tuning with Polite Flamingo, arXiv 2307.01003. Their code cuts rows at
+    `max_length` wherever that is, and stops one picture before its `max_img`.
+    """
+
+    def __init__(
+        self, *, dataset: Mapping[str, Any] | Dataset, draws: int, max_images: int | None = None, seed: int = 0
+    ) -> None:
+        if draws < 1:
+            raise ConfigError(f"MultiTurn: draws: expected at least 1, found {draws}")
+        if max_images is not None and max_images < 1:
+            raise ConfigError(f"MultiTurn: max_images: expected at least 1, found {max_images}")
+        self.dataset = built(dataset)
+        self.draws = draws
+        self.max_images = max_images
+        self.seed = seed
+        self.epoch: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Item:
+        items = [self.dataset[index]]
+        if self.epoch is None:
+            return items[0]
+        rng = seeded(self.seed, self.epoch, index)
+        pictures = len(items[0].images)
+        for _ in range(self.draws):
+            drawn = self.dataset[rng.randrange(len(self.dataset))]
+            pictures += len(drawn.images)
+            if self.max_images is not None and pictures > self.max_images:
+                break
+            items.append(drawn)
+        return joined(items)
+
+    def set_epoch(self, epoch: int | None) -> None:
+        self.epoch = epoch
+        self.dataset.set_epoch(epoch)
+
+
 def merged(items: Sequence[Item]) -> Item:
     """Items about the same pictures as one conversation: `<image>` stays in the first only, the truth is the last's.
 
@@ -77,31 +131,50 @@ def merged(items: Sequence[Item]) -> Item:
         DataError: their pictures differ, or one has no answer.
     """
     first = items[0]
-    turns: list[Turn] = []
-    boxes, points = 0, 0
     for item in items:
         if item.images != first.images:
             raise DataError(f"{item.key}: expected the picture of {first.key}, found another")
+    texts = [[turn.text if item is first else without_image(turn.text) for turn in item.turns] for item in items]
+    return replace(_chained(items, texts, first.images, [0] * len(items)), truth=items[-1].truth)
+
+
+def joined(items: Sequence[Item]) -> Item:
+    """Items one after another, each with its pictures; all but the first are filling. The truth is the first's.
+
+    Raises:
+        DataError: one has no answer.
+    """
+    texts = [[turn.text for turn in item.turns] for item in items]
+    before = [0, *accumulate(len(item.images) for item in items)][:-1]
+    whole = _chained(items, texts, [ref for item in items for ref in item.images], before)
+    return replace(whole, filling=sum(len(item.turns) for item in items[1:]) // 2)
+
+
+def _chained(
+    items: Sequence[Item], texts: Sequence[Sequence[str]], images: Sequence[ImageRef], starts: Sequence[int]
+) -> Item:
+    """One conversation with these texts; the regions of each item lie on its pictures, counted from its start."""
+    turns: list[Turn] = []
+    boxes: list[Box] = []
+    points: list[Point] = []
+    for item, words, shift in zip(items, texts, starts, strict=True):
         if item.turns[-1].role != "gpt":
             raise DataError(f"{item.key}: expected an answer as the last turn, found a question")
-        for turn in item.turns:
-            turns.append(
-                replace(
-                    turn,
-                    text=turn.text if item is first else without_image(turn.text),
-                    boxes_seq=_shifted(turn.boxes_seq, boxes),
-                    points_seq=_shifted(turn.points_seq, points),
-                )
-            )
-        boxes += len(item.boxes)
-        points += len(item.points)
+        for turn, text in zip(item.turns, words, strict=True):
+            groups = {
+                "boxes_seq": _shifted(turn.boxes_seq, len(boxes)),
+                "points_seq": _shifted(turn.points_seq, len(points)),
+            }
+            turns.append(replace(turn, text=text, **groups))
+        boxes += [replace(box, image=box.image + shift) for box in item.boxes]
+        points += [replace(point, image=point.image + shift) for point in item.points]
     return Item(
-        key=first.key if len(items) == 1 else f"{first.key} and {len(items) - 1} more",
-        images=first.images,
+        key=items[0].key if len(items) == 1 else f"{items[0].key} and {len(items) - 1} more",
+        images=tuple(images),
         turns=tuple(turns),
-        boxes=tuple(box for item in items for box in item.boxes),
-        points=tuple(point for item in items for point in item.points),
-        truth=items[-1].truth,
+        boxes=tuple(boxes),
+        points=tuple(points),
+        truth=items[0].truth,
     )
 
 

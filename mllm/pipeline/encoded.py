@@ -98,7 +98,7 @@ class Encoded(Dataset[list[Example]]):
         rng = random.Random(f"replacement {self.seed} {self.epoch} {index}")
         skipped: list[str] = []
         while True:
-            item = self.items[index]
+            item = self.processor.fitted(self.items[index])
             try:
                 return index, item, self.open(item), tuple(skipped)
             except ImageError as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -227,3 +228,40 @@ def test_the_first_token_is_never_supervised(tokenizer: PreTrainedTokenizerFast)
     assert example.labels is not None
     assert example.labels[0] == IGNORE
     assert torch.equal(example.labels[1:], example.input_ids[1:])
+
+
+def filled_row(rounds: int) -> Item:
+    """A question about a picture, and as many more as filling, each about its own picture."""
+    turns = [
+        {"from": "human", "value": "<image>\nWhere is it?"},
+        {"from": "gpt", "value": "Answer: <boxes> .", "boxes_seq": [[0]]},
+    ]
+    shifted = [{**turns[1], "boxes_seq": [[n]]} for n in range(rounds + 1)]
+    record = {
+        "images": [Image.new("RGB", (20, 20)) for _ in range(rounds + 1)],
+        "target": {"boxes": [[0, 0, 9, 9]] * (rounds + 1), "boxes_image": list(range(rounds + 1))},
+        "conversations": [turn for answer in shifted for turn in (turns[0], answer)],
+    }
+    return replace(Item.from_dict(record, key="a.jsonl:1"), filling=rounds)
+
+
+def test_filling_is_left_out_where_max_length_has_no_room(tokenizer: PreTrainedTokenizerFast) -> None:
+    row = filled_row(5)
+    free = make_processor(tokenizer)
+    lengths = [len(free.encode(row.filled(rounds), 0).input_ids) for rounds in range(6)]
+    assert free.fitted(row) == row
+    for room in (lengths[0] - 1, lengths[0], lengths[2] - 1, lengths[2], lengths[5] + 9):
+        processor = make_processor(tokenizer, max_length=room)
+        fitted = processor.fitted(row)
+        expected = max((rounds for rounds in range(6) if lengths[rounds] <= room), default=0)
+        assert fitted == row.filled(expected)
+        example = processor.encode(fitted, 0)
+        assert len(example.images) == len(example.pixels) == expected + 1
+        assert len(example.input_ids) <= room
+        assert (example.cut_tokens > 0) == (room < lengths[0])
+
+
+def test_rounds_that_are_no_filling_stay(tokenizer: PreTrainedTokenizerFast) -> None:
+    row = replace(filled_row(2), filling=1)
+    processor = make_processor(tokenizer, max_length=8)
+    assert len(processor.fitted(row).turns) == 4

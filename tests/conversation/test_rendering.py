@@ -38,9 +38,41 @@ GOLDEN = {
         "User:And {now}? GPT:<answer>«Gone<|endofchunk|></s>»"
     ),
     "seq2seq": "<image>\nWhere is it?\nAt [0.1,0.2]\nAnd {now}?</s>«Gone</s>»",
+    "openflamingo": "<image>Output:«At [0.1,0.2]<|endofchunk|>»Output:«Gone<|endofchunk|></s>»",
+    "guanaco": (
+        "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the user's questions.\n### Human: <image>\nWhere is it?\n### Assistant: "
+        "«At [0.1,0.2]</s>»\n### Human: And {now}?\n### Assistant: «Gone</s>»"
+    ),
+    "guanaco-no-prompt": (
+        "### Human: <image>\nWhere is it?\n### Assistant: «At [0.1,0.2]</s>»"
+        "\n### Human: And {now}?\n### Assistant: «Gone</s>»"
+    ),
     "chat": (
         "<|im_start|>user\n<image>\nWhere is it?<|im_end|>\n<|im_start|>assistant\n«At [0.1,0.2]<|im_end|>»\n"
         "<|im_start|>user\nAnd {now}?<|im_end|>\n<|im_start|>assistant\n«Gone<|im_end|>»\n"
+    ),
+}
+
+OPTIONS: dict[str, tuple[dict[str, str], str]] = {
+    "openflamingo question": (
+        {"type": "openflamingo", "prompt": "Question:{question} Short answer:"},
+        "<image>Question:Where is it? Short answer:«At [0.1,0.2]<|endofchunk|>»"
+        "Question:And {now}? Short answer:«Gone<|endofchunk|></s>»",
+    ),
+    "openflamingo pretraining": (
+        {"type": "openflamingo", "prompt": ""},
+        "<image>«At [0.1,0.2]<|endofchunk|>»«Gone<|endofchunk|></s>»",
+    ),
+    "instruction": (
+        {"type": "instruction", "instruction": "### Instruction:\n", "response": "\n\n### Response:\n"},
+        "### Instruction:\n<image>\nWhere is it?\n\n### Response:\n«At [0.1,0.2]</s>»"
+        "### Instruction:\nAnd {now}?\n\n### Response:\n«Gone</s>»",
+    ),
+    "instruction in all its parts": (
+        {"type": "instruction", "system": "Be kind. ", "instruction": "[", "response": "] ", "end": "\n;"}
+        | {"separator": "|"},
+        "Be kind. [<image>\nWhere is it?] «At [0.1,0.2]\n;»|[And {now}?] «Gone\n;»",
     ),
 }
 
@@ -88,6 +120,26 @@ def marked(pieces: list[Piece]) -> str:
 def test_template_renders_and_supervises(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
     pieces = TEMPLATES.make(name).render(TURNS, chat_tokenizer(tokenizer))
     assert marked(pieces).replace("»«", "") == GOLDEN[name].replace("»«", "")
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_of_templates(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    cfg, expected = OPTIONS[name]
+    assert marked(TEMPLATES.make(cfg).render(TURNS, tokenizer)).replace("»«", "") == expected.replace("»«", "")
+
+
+@pytest.mark.parametrize(
+    ("cfg", "message"),
+    [
+        ({"type": "instruction", "instruction": "Q", "response": " "}, "response: expected some words, found ' '"),
+        ({"type": "instruction", "instruction": "Q", "response": "A", "end": ""}, "end: expected some signs"),
+        ({"type": "openflamingo", "prompt": "{question}{question}"}, "prompt: expected {question} once at most"),
+    ],
+)
+def test_options_that_make_no_template(cfg: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        TEMPLATES.make(cfg)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -162,3 +162,17 @@ def test_workers_share_the_records(jsonl: Callable[..., str]) -> None:
     lines = Lines(jsonl(*({"n": n} for n in range(100))))
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         assert list(pool.map(first_and_last, [lines] * 8)) == [({"n": 0}, {"n": 99})] * 8
+
+
+def test_records_by_id(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps({"meta": 1, "data": {"a": {"id": "other", "n": 1}, "b": {"n": 2}}}))
+    lines = Lines(str(path), entries=("data",))
+    assert [lines[n] for n in range(2)] == [{"id": "a", "n": 1}, {"id": "b", "n": 2}]
+    assert lines.where(1) == f"{path}[1]"
+    assert pickle.loads(pickle.dumps(lines))[1] == lines[1]  # noqa: S301
+    assert Lines(str(path), entries=())[0] == {"id": "meta", "value": 1}
+    with pytest.raises(DataError, match="expected an object with 'rows', found"):
+        Lines(str(path), entries=("rows",))
+    with pytest.raises(DataError, match="expected an object of records by id, found int"):
+        Lines(str(path), entries=("meta",))

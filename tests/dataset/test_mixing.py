@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mllm.dataset.base import Dataset
-from mllm.dataset.mixing import ConcatDataset, Subset
+from mllm.dataset.mixing import ConcatDataset, Repeat, Subset
 from mllm.errors import ConfigError
 from mllm.registry import DATASETS
 
@@ -86,3 +86,32 @@ def test_the_epoch_reaches_every_dataset() -> None:
     assert fixed[4:] == fixed[:2]
     assert drawn[4:] == drawn[:2]
     assert drawn != fixed
+
+
+def test_shuffle(texts: Callable[[str, int], dict[str, Any]]) -> None:
+    dataset = DATASETS.make({"type": "Shuffle", "dataset": texts("a", 20), "seed": 3})
+    kept = answers(dataset)
+    assert kept == [f"a{n}" for n in range(20)]
+    seen: list[list[str]] = []
+    for epoch in (0, 1, 0):
+        dataset.set_epoch(epoch)
+        seen.append(answers(dataset))
+    assert sorted(seen[0]) == sorted(seen[1]) == sorted(kept)
+    assert seen[0] == seen[2] != seen[1] != kept != seen[0]
+    dataset.set_epoch(None)
+    assert answers(dataset) == kept
+
+
+def test_repeats_draw_anew(texts: Callable[[str, int], dict[str, Any]]) -> None:
+    assert answers(DATASETS.make({"type": "Repeat", "dataset": texts("a", 2), "times": 2})) == ["a0", "a1"] * 2
+    scenes = Repeat(dataset={"type": "Scenes", "count": 2}, times=2)
+    assert scenes[0] == scenes[2]  # evaluation
+    drawn: list[Any] = []
+    for epoch in (0, 1):
+        scenes.set_epoch(epoch)
+        drawn += [scenes[0], scenes[2]]
+    assert len({item.turns for item in drawn}) == 4
+    scenes.set_epoch(0)
+    assert [scenes[2], scenes[0]] == [drawn[1], drawn[0]]
+    with pytest.raises(ConfigError, match="Repeat: times: expected at least 1, found 0"):
+        Repeat(dataset=texts("b", 1), times=0)

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mllm.dataset.multiturn import SamePicture, merged
+from mllm.dataset.multiturn import MultiTurn, SamePicture, joined, merged
 from mllm.errors import ConfigError, DataError
+from mllm.images import FileImage
 from mllm.registry import DATASETS
 from mllm.types import Item
 
@@ -95,3 +97,74 @@ def test_items_that_cannot_be_merged() -> None:
         merged([item("a", question, answer), item("b", question, answer)])
     with pytest.raises(DataError, match="a: expected an answer as the last turn, found a question"):
         merged([item("a", question)])
+
+
+@pytest.fixture
+def mixed(jsonl: Callable[..., str]) -> dict[str, Any]:
+    """Six items of no, one or two pictures: item n is a<n>, with its own pictures n-0, n-1."""
+    lines = [
+        {"input": "".join(f"<img_path>{n}-{k}<img_path>" for k in range(n % 3)) + f"q{n}", "output": f"a{n}"}
+        for n in range(6)
+    ]
+    return {"type": "InstructFlamingo", "filename": jsonl(*lines)}
+
+
+def rounds(item: Item) -> list[str]:
+    return [turn.text for turn in item.turns[1::2]]
+
+
+def test_rows_are_filled_with_drawn_items(mixed: dict[str, Any]) -> None:
+    dataset = DATASETS.make({"type": "MultiTurn", "dataset": mixed, "draws": 4})
+    assert len(dataset) == 6
+    assert [(rounds(dataset[n]), dataset[n].filling) for n in range(6)] == [([f"a{n}"], 0) for n in range(6)]
+    epochs: list[list[list[str]]] = []
+    for epoch in (0, 1, 0):
+        dataset.set_epoch(epoch)
+        items = [dataset[n] for n in range(6)]
+        assert all(item.filling == 4 and len(item.turns) == 10 for item in items)
+        for n, item in enumerate(items):
+            said_by_item = [f"{k}-{i}" for k in (int(text[1:]) for text in rounds(item)) for i in range(k % 3)]
+            assert item.images == tuple(map(FileImage, said_by_item))
+            assert rounds(item)[0] == f"a{n}"
+        epochs.append([rounds(item) for item in items])
+    assert epochs[0] == epochs[2] != epochs[1]
+    assert len({text for row in epochs[0] for text in row[1:]}) == 6
+
+
+def test_no_more_pictures_than_asked_for(mixed: dict[str, Any]) -> None:
+    dataset = MultiTurn(dataset=mixed, draws=30, max_images=3)
+    counts: set[int] = set()
+    for epoch in range(4):
+        dataset.set_epoch(epoch)
+        counts |= {len(dataset[n].images) for n in range(6)}
+    assert counts == {2, 3}
+
+
+def test_regions_move_with_their_pictures() -> None:
+    asked = {"from": "human", "value": "<image>\nWhere is <points>?", "points_seq": [[0]]}
+    answered = {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]}
+    target = {"boxes": [[1, 2, 3, 4]], "points": [[1, 2]]}
+    items = [
+        Item.from_dict({"image": name, "conversations": [asked, answered], "target": target}, key=name)
+        for name in "abc"
+    ]
+    row = joined(items)
+    assert [(box.image, point.image) for box, point in zip(row.boxes, row.points, strict=True)] == [
+        (n, n) for n in range(3)
+    ]
+    assert [turn.boxes_seq or turn.points_seq for turn in row.turns] == [((n,),) for n in (0, 0, 1, 1, 2, 2)]
+    assert row.truth == items[0].truth
+    assert row.filled(1) == replace(joined(items[:2]), key=row.key)
+    assert row.filled(0) == replace(items[0], key=row.key)
+
+
+def test_what_it_cannot_fill() -> None:
+    for arguments, message in (
+        ({"draws": 0}, "draws: expected at least 1, found 0"),
+        ({"draws": 1, "max_images": 0}, "max_images: expected at least 1, found 0"),
+    ):
+        with pytest.raises(ConfigError, match=f"MultiTurn: {message}"):
+            MultiTurn(dataset={"type": "Scenes", "count": 2}, **arguments)
+    question = Item.from_dict({"conversations": [{"from": "human", "value": "?"}]}, key="a")
+    with pytest.raises(DataError, match="a: expected an answer as the last turn, found a question"):
+        joined([question, question])

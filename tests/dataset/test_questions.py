@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mllm.dataset.questions import EXPR, OBJS, Questions, fill, plain, without_image
+from mllm.dataset.questions import EXPR, OBJS, QUESTION, Questions, fill, plain, without_image
 from mllm.errors import ConfigError, DataError
 from mllm.types import IMAGE
 
@@ -20,6 +20,9 @@ POOLS = {
     "grounded_caption": (IMAGE,),
     "caption": (IMAGE,),
     "count": (IMAGE, EXPR),
+    "vqa": (IMAGE, QUESTION),
+    "vqa_reason": (IMAGE, QUESTION),
+    "vqa_reason_boxes": (IMAGE, QUESTION),
 }
 
 

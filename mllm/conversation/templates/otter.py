@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, opening
+from mllm.conversation.rendering import Piece, Said, answer, opening, parted
 from mllm.registry import TEMPLATES
-from mllm.types import IMAGE
 
 END, ANSWER = "<|endofchunk|>", "<answer>"
 
@@ -29,19 +28,10 @@ class Otter:
         pieces = opening(tokenizer)
         for turn in turns:
             if turn.role == "human":
-                slots = [piece for piece in turn.pieces if piece.text == IMAGE and not piece.literal]
-                words = [piece for piece in turn.pieces if piece not in slots]
-                pieces += [*slots, Piece("User:"), *_stripped(words), Piece(f" GPT:{ANSWER}")]
+                slots, words = parted(turn)
+                pieces += [*slots, Piece("User:"), *words, Piece(f" GPT:{ANSWER}")]
             else:
                 pieces += answer(turn, end=END)
         if turns[-1].role == "gpt":
             pieces.append(Piece(str(tokenizer.eos_token), supervised=True))
         return pieces
-
-
-def _stripped(words: Sequence[Piece]) -> list[Piece]:
-    """The words without the line break that parted them from the picture."""
-    if not words:
-        return []
-    first, *rest = words
-    return [Piece(first.text.lstrip("\n"), first.supervised, first.literal), *rest]

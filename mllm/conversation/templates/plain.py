@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, opening
+from mllm.conversation.rendering import Piece, Said, answer, opening, parted
 from mllm.registry import TEMPLATES
-from mllm.types import IMAGE
 
 
 @TEMPLATES.register_module("plain")
@@ -24,7 +23,7 @@ class Plain:
         pieces = opening(tokenizer)
         for turn in turns:
             if turn.role == "human":
-                pieces += [piece for piece in turn.pieces if piece.text == IMAGE and not piece.literal]
+                pieces += parted(turn)[0]
             else:
                 pieces += answer(turn, end=self.end(tokenizer))
         return pieces

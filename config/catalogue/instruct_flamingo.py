@@ -1,0 +1,12 @@
+"""Instruct-Flamingo's data: a config of its own that names the files, their pictures and their shares."""
+
+INSTRUCT_FLAMINGO_MIXTURE = dict(
+    type="InstructFlamingoMixture",
+    filename="data/instruct_flamingo/datasets.json",
+    sampling="ratio",
+)
+INSTRUCT_FLAMINGO_LLAVA_COMPLEX_77K = dict(
+    type="InstructFlamingo",
+    filename="data/instruct_flamingo/llava/complex_reasoning_77k.json",
+    image_folder="data/images/coco2017/train2017",
+)

@@ -1,0 +1,90 @@
+"""MIMIC-IT (Li et al. 2023, arXiv 2306.05425), in the files of its release.
+
+LA: pictures of LLaVA's instructions. CGD, SD: what differs between two pictures. DC, TVC, VST, SN, E4D: videos and
+rooms, of which 8 frames are shown. As rounds about one picture: LACONV, LADD; the others with examples in context.
+Pictures in parquet files are taken too: name them in `images`.
+"""
+
+MIMIC_IT_LACONV = dict(
+    type="MimicIt",
+    filename="data/mimic_it/LA/LACONV_instructions.json",
+    images="data/mimic_it/LA/LA.json",
+    relations="data/mimic_it/LA/LACONV_train.json",
+    shared_pictures=True,
+)
+
+MIMIC_IT_LADD = dict(
+    type="MimicIt",
+    filename="data/mimic_it/LA/LADD_instructions.json",
+    images="data/mimic_it/LA/LA.json",
+    relations="data/mimic_it/LA/LADD_train.json",
+    shared_pictures=True,
+)
+
+MIMIC_IT_LACR_I2I = dict(
+    type="MimicIt",
+    filename="data/mimic_it/LA/LACR_I2I_instructions.json",
+    images="data/mimic_it/LA/LA.json",
+    relations="data/mimic_it/LA/LACR_I2I_train.json",
+)
+
+MIMIC_IT_LACR_T2T = dict(
+    type="MimicIt",
+    filename="data/mimic_it/LA/LACR_T2T_instructions.json",
+    images="data/mimic_it/LA/LA.json",
+    relations="data/mimic_it/LA/LACR_T2T_train.json",
+)
+
+MIMIC_IT_CGD = dict(
+    type="MimicIt",
+    filename="data/mimic_it/CGD/CGD_instructions.json",
+    images="data/mimic_it/CGD/CGD.json",
+    relations="data/mimic_it/CGD/CGD_train.json",
+)
+
+MIMIC_IT_SD = dict(
+    type="MimicIt",
+    filename="data/mimic_it/SD/SD_instructions.json",
+    images="data/mimic_it/SD/SD.json",
+    relations="data/mimic_it/SD/SD_train.json",
+)
+
+MIMIC_IT_DC = dict(
+    type="MimicIt",
+    filename="data/mimic_it/DC/DC_instructions.json",
+    images="data/mimic_it/DC/DC.json",
+    relations="data/mimic_it/DC/DC_train.json",
+    frames=8,
+)
+
+MIMIC_IT_TVC = dict(
+    type="MimicIt",
+    filename="data/mimic_it/TVC/TVC_instructions.json",
+    images="data/mimic_it/TVC/TVC.json",
+    relations="data/mimic_it/TVC/TVC_train.json",
+    frames=8,
+)
+
+MIMIC_IT_VST = dict(
+    type="MimicIt",
+    filename="data/mimic_it/VST/VST_instructions.json",
+    images="data/mimic_it/VST/VST.json",
+    relations="data/mimic_it/VST/VST_train.json",
+    frames=8,
+)
+
+MIMIC_IT_SN = dict(
+    type="MimicIt",
+    filename="data/mimic_it/SN/SN_instructions.json",
+    images="data/mimic_it/SN/SN.json",
+    relations="data/mimic_it/SN/SN_train.json",
+    frames=8,
+)
+
+MIMIC_IT_E4D = dict(
+    type="MimicIt",
+    filename="data/mimic_it/E4D/E4D_instructions.json",
+    images="data/mimic_it/E4D/E4D.json",
+    relations="data/mimic_it/E4D/E4D_train.json",
+    frames=8,
+)

@@ -1,0 +1,57 @@
+"""Words before a question and before an answer, as the config gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from mllm.conversation.rendering import Piece, Said, answer, opening
+from mllm.errors import ConfigError
+from mllm.registry import TEMPLATES
+
+
+@TEMPLATES.register_module("instruction")
+class Instruction:
+    """`{system}{instruction}question{response}answer{end}`, and again after `separator`.
+
+    Only answers and their ends are supervised.
+
+    Args:
+        instruction: what stands before a question, such as "### Instruction:\\n".
+        response: what stands between it and the answer, such as "\\n\\n### Response:\\n".
+        system: what stands first, once.
+        separator: what stands before every question but the first.
+        end: what ends an answer; default: the tokenizer's end of sequence.
+
+    Raises:
+        ConfigError: no `response`, or an `end` without a sign: nothing would tell question and answer apart.
+    """
+
+    tokens: tuple[str, ...] = ()
+
+    def __init__(
+        self, *, instruction: str, response: str, system: str = "", separator: str = "", end: str | None = None
+    ) -> None:
+        if not response.strip():
+            raise ConfigError(f"template 'instruction': response: expected some words, found {response!r}")
+        if end == "":
+            raise ConfigError("template 'instruction': end: expected some signs, found ''")
+        self.instruction = instruction
+        self.response = response
+        self.system = system
+        self.separator = separator
+        self.ending = end
+
+    def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        return self.ending or str(tokenizer.eos_token)
+
+    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+        pieces = [*opening(tokenizer), Piece(self.system)]
+        for number, turn in enumerate(turns):
+            if turn.role == "human":
+                before = f"{self.separator if number else ''}{self.instruction}"
+                pieces += [Piece(before), *turn.pieces, Piece(self.response)]
+            else:
+                pieces += answer(turn, end=self.end(tokenizer))
+        return pieces

@@ -1,0 +1,97 @@
+"""Instruct-Flamingo's data: instructions with pictures anywhere in the text, and its configs of several such files.
+
+Source: the README of ChenDelong1999/instruct_flamingo.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any
+
+from mllm.dataset.base import LineDataset, field
+from mllm.dataset.lines import Lines
+from mllm.dataset.questions import plain
+from mllm.dataset.sampling import Mixture, Sampling
+from mllm.errors import DataError, nearest
+from mllm.registry import DATASETS
+from mllm.types import IMAGE
+
+CONFIG_KEYS = ("dataset_name", "json_path", "img_dir", "ratio")
+PICTURE = re.compile(r"<img_path>(.*?)<img_path>")
+
+
+@DATASETS.register_module()
+class InstructFlamingo(LineDataset):
+    """Lines: `{input, output}`, with `<img_path>a.png<img_path>` in the input for each picture, or for none.
+
+    A legacy `instruction` goes before the input, as it is.
+    """
+
+    def __init__(self, *, filename: str, image_folder: str | None = None, seed: int = 0) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        words = field(line, "input", str)
+        if "instruction" in line:
+            words = field(line, "instruction", str) + words
+        # an odd number of parts: words, a path, words, ...
+        parts = PICTURE.split(words)
+        answer = plain(field(line, "output", str))
+        if not answer.strip():
+            raise DataError("output: expected an answer, found a blank text")
+        if "<img_path>" in answer or any("<img_path>" in part for part in parts[::2]):
+            raise DataError("input: expected <img_path> before and after each path, and none in the output")
+        question = IMAGE.join(plain(part) for part in parts[::2])
+        return {
+            "images": parts[1::2],
+            "conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}],
+        }
+
+
+@DATASETS.register_module("InstructFlamingoMixture")
+def mixture(
+    *,
+    filename: str,
+    image_folder: str | None = None,
+    sampling: Sampling = "ratio",
+    train_num_samples: int | None = None,
+    seed: int = 0,
+) -> Mixture:
+    """The datasets of a config of Instruct-Flamingo: `[{dataset_name, json_path, img_dir, ratio}]`; see `Mixture`.
+
+    `filename` may be a data file instead, whose pictures then are in `image_folder`.
+
+    Raises:
+        DataError: names the entry and the field.
+    """
+    entries = Lines(filename)
+    if "json_path" not in entries[0] and "input" in entries[0]:
+        alone = InstructFlamingo(filename=filename, image_folder=image_folder, seed=seed)
+        return Mixture(datasets=[alone], train_num_samples=train_num_samples, seed=seed)
+    datasets: list[InstructFlamingo] = []
+    ratios: list[float] = []
+    for number in range(len(entries)):
+        try:
+            path, folder, ratio = _entry(entries[number])
+        except DataError as error:
+            raise DataError(f"{entries.where(number)}: {error}") from error
+        datasets.append(InstructFlamingo(filename=path, image_folder=folder, seed=seed))
+        ratios.append(ratio)
+    return Mixture(
+        datasets=datasets,
+        sampling=sampling,
+        ratios=ratios if sampling == "ratio" else None,
+        train_num_samples=train_num_samples,
+        seed=seed,
+    )
+
+
+def _entry(entry: dict[str, Any]) -> tuple[str, str | None, float]:
+    for name in entry:
+        if name not in CONFIG_KEYS:
+            raise DataError(f"unknown field {name!r}; {nearest(name, CONFIG_KEYS)}")
+    ratio = field(entry, "ratio", object)
+    if not isinstance(ratio, (int, float)) or isinstance(ratio, bool) or ratio <= 0:
+        raise DataError(f"ratio: expected a positive number, found {ratio!r}")
+    return field(entry, "json_path", str), field(entry, "img_dir", str) or None, ratio

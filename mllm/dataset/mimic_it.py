@@ -1,0 +1,126 @@
+"""MIMIC-IT: instructions about pictures and video frames, with related instructions as examples in context.
+
+Source: Li et al. 2023, MIMIC-IT, arXiv 2306.05425, and the files of its release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mllm.dataset.base import field
+from mllm.dataset.keys import Keys, write_keys
+from mllm.dataset.lines import Lines, cached
+from mllm.dataset.picture_table import PictureTable
+from mllm.dataset.questions import plain
+from mllm.errors import ConfigError, DataError
+from mllm.images import ImageRef
+from mllm.registry import DATASETS
+from mllm.types import IMAGE, Item
+
+
+@DATASETS.register_module()
+class MimicIt:
+    """One conversation for each instruction: the related ones first, as rounds of their own, then itself.
+
+    Args:
+        filename: `X_instructions.json`: `{meta, data: {id: {instruction, answer, image_ids, rel_ins_ids}}}`.
+        images: `X.json`, `{picture id: base64}`, or `X.parquet` with the column `base64`; None for text alone.
+        relations: `X_train.json`, `{id: [related ids]}`: which instructions are asked, and what comes before each. By
+            default all of `filename`, after their `rel_ins_ids`.
+        related: at most so many related instructions, the last ones; None takes all.
+        frames: at most so many pictures of one instruction, evenly spread, for videos; None takes all. Each is a
+            picture with an `<image>` of its own, where Otter puts the frames of a video behind one.
+        shared_pictures: the related instructions are earlier rounds about the same pictures, which stand before the
+            first (Otter's IMAGE_TEXT); else each brings its own (IMAGE_TEXT_IN_CONTEXT).
+
+    Raises:
+        DataError: files that do not hold this; on access: an id that is not in them.
+    """
+
+    def __init__(
+        self,
+        *,
+        filename: str,
+        images: str | None = None,
+        relations: str | None = None,
+        related: int | None = None,
+        frames: int | None = None,
+        shared_pictures: bool = False,
+    ) -> None:
+        if frames is not None and frames < 1:
+            raise ConfigError(f"MimicIt: frames: expected at least 1, found {frames}")
+        if related is not None and related < 0:
+            raise ConfigError(f"MimicIt: related: expected at least 0, found {related}")
+        self.lines = Lines(filename, entries=("data",))
+        self.relations = None if relations is None else Lines(relations, entries=())
+        self.pictures = None if images is None else PictureTable(images)
+        self.related = related
+        self.frames = frames
+        self.shared_pictures = shared_pictures
+        self._ids = _ids(self.lines)
+
+    def __len__(self) -> int:
+        return len(self.lines if self.relations is None else self.relations)
+
+    def __getitem__(self, index: int) -> Item:
+        if self.relations is None:
+            where, line = self.lines.where(index), self.lines[index]
+        else:
+            where, line = self.relations.where(index), self.relations[index]
+        try:
+            if self.relations is None:
+                query, related = line, field(line, "rel_ins_ids", list)
+            else:
+                query, related = self._instruction(line["id"]), field(line, "value", list)
+            if self.related is not None:
+                related = related[len(related) - min(self.related, len(related)) :]
+            return self._item(where, [*map(self._instruction, related), query])
+        except DataError as error:
+            raise error if str(error).startswith(where) else DataError(f"{where}: {error}") from error
+
+    def set_epoch(self, epoch: int | None) -> None:
+        """Nothing is drawn."""
+
+    def _item(self, where: str, lines: Sequence[dict[str, Any]]) -> Item:
+        pictures: list[ImageRef] = []
+        turns: list[dict[str, Any]] = []
+        for number, line in enumerate(lines):
+            shown: list[ImageRef] = []
+            if not self.shared_pictures:
+                shown = self._pictures(line)
+            elif number == 0:
+                shown = self._pictures(lines[-1])
+            pictures += shown
+            question = plain(field(line, "instruction", str))
+            turns += [
+                {"from": "human", "value": f"{IMAGE * len(shown)}\n{question}" if shown else question},
+                {"from": "gpt", "value": plain(field(line, "answer", str))},
+            ]
+        return Item.from_dict({"images": pictures, "conversations": turns}, key=where)
+
+    def _pictures(self, line: dict[str, Any]) -> list[ImageRef]:
+        ids = field(line, "image_ids", list)
+        if ids and self.pictures is None:
+            raise DataError(f"image_ids: {len(ids)} picture(s), but the dataset has no `images` file")
+        if self.frames is not None and len(ids) > self.frames:
+            last = len(ids) - 1
+            steps = max(self.frames - 1, 1)
+            ids = [ids[round(step * last / steps)] for step in range(self.frames)]
+        return [] if self.pictures is None else [self.pictures[key] for key in ids]
+
+    def _instruction(self, key: Any) -> dict[str, Any]:
+        found = self._ids.find(str(key))
+        if found is None:
+            raise DataError(f"instruction '{key}' is not in {self.lines.path}")
+        return self.lines[found[0]]
+
+
+def _ids(lines: Lines) -> Keys:
+    """Which line holds an id."""
+    table = cached(Path(lines.path), ".ids.npy")
+    if not table.exists():
+        numbered = ((lines[number]["id"], (number,)) for number in range(len(lines)))
+        write_keys(table, numbered, source=lines.path)
+    return Keys(table)

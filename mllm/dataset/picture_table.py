@@ -1,0 +1,103 @@
+"""Pictures in base64 inside one big file, found by id without reading the file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mllm.cache import complete
+from mllm.dataset.keys import Keys, write_keys
+from mllm.dataset.lines import cached
+from mllm.errors import ConfigError, DataError
+from mllm.images.embedded import Base64Image
+
+ENTRY = re.compile(rb'\s*("(?:[^"\\]|\\.)*")\s*:\s*"([^"\\]*)"\s*([,}])')
+"""`"key": "base64",`"""
+
+
+class PictureTable:
+    """`{id: base64}` as a JSON object, or a parquet table with the ids as its index (or `id`) and a column `base64`.
+
+    Where the pictures of a JSON file lie is kept in the cache; a parquet table is copied into the cache as JSON.
+
+    Raises:
+        DataError: no such file, or not such a one; on access: an unknown id.
+        ConfigError: a parquet table, but no package to read it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._file = _json_of_table(path) if Path(path).suffix == ".parquet" else Path(path)
+            spans = cached(self._file, ".spans.npy")
+            if not spans.exists():
+                write_keys(spans, _spans(self._file, path), source=path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        self._keys = Keys(spans)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, key: str) -> Base64Image:
+        span = self._keys.find(key)
+        if span is None:
+            raise DataError(f"picture '{key}' is not in {self.path}")
+        return Base64Image(path=str(self._file), start=span[0], end=span[1], name=key)
+
+    def __reduce__(self) -> tuple[type[PictureTable], tuple[str]]:
+        return PictureTable, (self.path,)
+
+
+def _spans(file: Path, name: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Each key with the first byte of its text, and the one after its last."""
+    if not file.stat().st_size:
+        raise DataError(f"{name}: expected a JSON object, found an empty file")
+    with file.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        start = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{").match(text)
+        if start is None:
+            raise DataError(f"{name}: expected a JSON object, found {text[:40]!r}")
+        position, closed = start.end(), False
+        while not closed:
+            entry = ENTRY.match(text, position)
+            if entry is None:
+                found = text[position : position + 40]
+                raise DataError(f'{name}: byte {position}: expected "id": "base64", found {found!r}')
+            yield json.loads(entry[1]), entry.span(2)
+            position, closed = entry.end(), entry[3] == b"}"
+        if rest := text[position:].strip():
+            raise DataError(f"{name}: byte {position}: expected the end, found {rest[:40]!r}")
+
+
+def _json_of_table(path: str) -> Path:
+    copy = cached(Path(path), ".json")
+    if copy.exists():
+        return copy
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ConfigError(f"{path}: parquet needs a package that is missing: pip install pyarrow")
+    pyarrow: Any = importlib.import_module("pyarrow")  # an extra
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    try:
+        table = parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(f"{path}: not a parquet table: {error}") from error
+    names: list[str] = table.schema_arrow.names
+    pandas: Any = table.schema_arrow.pandas_metadata or {}
+    index: str = (pandas.get("index_columns") or ["id"])[0]
+    if index not in names or "base64" not in names:
+        raise DataError(f"{path}: expected the ids as index, or a column 'id', and a column 'base64', found {names}")
+    with complete(copy, "pictures") as target:
+        separator = b"{"
+        for batch in table.iter_batches(batch_size=256, columns=[index, "base64"]):
+            keys, pictures = (batch.column(name).to_pylist() for name in (index, "base64"))
+            for key, picture in zip(keys, pictures, strict=True):
+                target.write(separator + json.dumps(str(key)).encode() + b": " + json.dumps(picture).encode())
+                separator = b",\n"
+        target.write(b"}")
+    return copy

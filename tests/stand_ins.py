@@ -1,0 +1,171 @@
+"""Tiny stand-ins for the checkpoints, annotation files and pictures that a config names and a test has not at hand."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import PreTrainedTokenizerFast
+
+from mllm.conversation.scratch import train_tokenizer
+from mllm.models.flamingo_checkpoints import save_reference
+from mllm.models.parts import causal_lm, vision_encoder
+from mllm.pipeline.builder import load_tokenizer
+from mllm.registry import MODELS
+from tests.conftest import CORPUS
+from tests.pipeline.tiny import save_stand_in
+
+ENCODER = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=32)
+ENCODERS: dict[str, dict[str, Any]] = {
+    "siglip": dict(ENCODER, model_type="siglip_vision_model", patch_size=16, vision_use_head=False),
+    "clip": dict(ENCODER, model_type="clip_vision_model", patch_size=16),
+}
+DECODER = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=2)
+LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
+    "vicuna": dict(DECODER, model_type="llama"),
+    "qwen2": dict(DECODER, model_type="qwen2", num_key_value_heads=1),
+    "mpt": dict(model_type="mpt", d_model=32, n_heads=2, n_layers=4, expansion_ratio=2, max_seq_len=4096),
+    "redpajama": dict(DECODER, model_type="gpt_neox", max_position_embeddings=4096),
+}
+"""By what the names of the real folders hold."""
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def words(*special: str) -> PreTrainedTokenizerFast:
+    tokenizer = train_tokenizer(CORPUS, vocab_size=400)
+    tokenizer.add_tokens(list(special), special_tokens=True)
+    return tokenizer
+
+
+def model_parts(model_args: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The same section with every folder and file replaced by a tiny one of its kind, made under `folder`."""
+    given = dict(model_args)
+    for name, make in (("vision_tower", _encoder), ("language_model", _language_model), ("tokenizer", _tokenizer)):
+        if isinstance(given.get(name), str):
+            given[name] = make(given[name], folder / name)
+    if given.get("model_name_or_path"):
+        given["model_name_or_path"] = str(folder / given["type"])
+        if not (folder / given["type"]).exists():
+            save_stand_in(folder / given["type"], given["type"])
+    if given.get("checkpoint"):
+        given["checkpoint"] = _flamingo_file(given, folder)
+    return given
+
+
+def _encoder(name: str, folder: Path) -> str:
+    kind = next(kind for kind in ENCODERS if kind in name.lower())
+    if not folder.exists():
+        vision_encoder(ENCODERS[kind], dtype=torch.float32, attn_implementation=None).save_pretrained(folder)
+    return str(folder)
+
+
+def _language_model(name: str, folder: Path) -> str:
+    kind = next(kind for kind in LANGUAGE_MODELS if kind in name.lower())
+    tokenizer = words("<|im_start|>", "<|im_end|>") if kind == "qwen2" else words()
+    tokenizer.chat_template = CHATML if kind == "qwen2" else None
+    language_model = causal_lm(LANGUAGE_MODELS[kind], tokenizer, dtype=torch.float32, attn_implementation=None)
+    language_model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def _tokenizer(name: str, folder: Path) -> str:
+    assert "flamingo" in name, name
+    words("<|endofchunk|>", "<image>", "<PAD>").save_pretrained(folder)
+    return str(folder)
+
+
+def _flamingo_file(model_args: Mapping[str, Any], folder: Path) -> str:
+    """What OpenFlamingo releases for these parts: the perceiver, the cross-attention, the embeddings."""
+    names = ("vision_tower", "language_model", "cross_attn_every_n_layers", "perceiver")
+    parts = {name: model_args[name] for name in names if name in model_args}
+    tokenizer = load_tokenizer(model_args["tokenizer"])
+    save_reference(MODELS.make({"type": "openflamingo", **parts}, tokenizer=tokenizer), str(folder / "released.pt"))
+    return str(folder / "released.pt")
+
+
+def save_picture(path: Path) -> None:
+    Image.new("RGB", (32, 24), "red").save(path)
+
+
+CONVERSATION = [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "A dog."}]
+REC = {"img_path": "a.jpg", "expression": "the dog", "bbox": [4, 4, 20, 18], "width": 32, "height": 24}
+RECORDS: dict[str, dict[str, Any]] = {
+    "REC": REC,
+    "REG": REC,
+    "Caption": {"img_path": "a.jpg", "caption": "A dog."},
+    "GroundedCaption": {
+        "image_id": "a",
+        "sentence": "<ph_st>A dog<ph_ed> runs.",
+        "boxes": [[4, 4, 20, 18]],
+        "boxes_seq": [[0]],
+    },
+    "ReferentialDialogue": {
+        "img_path": "a.jpg",
+        "boxes": [[4, 4, 20, 18]],
+        "question": "What is <ph_st>this<ph_ed>?",
+        "question_boxes_seq": [[0]],
+        "answer": "A dog.",
+        "cot_with_ans": "<ph_st>This<ph_ed> barks. So a dog.",
+        "answer_boxes_seq": [[0]],
+    },
+    "Instruct": {"id": "1", "image": "a.jpg", "conversations": CONVERSATION},
+    "InstructFlamingo": {"input": "<img_path>a.jpg<img_path>What is it?", "output": "A dog."},
+    "TextOnly": {"instruction": "Name an animal.", "output": "A dog."},
+}
+"""A line of each kind of dataset."""
+
+
+def data(value: Any, pictures: Path, folder: Path) -> Any:
+    """The same config with every annotation file that is not at hand replaced by two lines of its kind."""
+    if isinstance(value, list):
+        return [data(entry, pictures, folder) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if "filename" in value and not Path(value["filename"]).exists():
+        write = FILES.get(value["type"], _lines)
+        value = {**value, **write(value, pictures, folder)}
+    return {name: data(entry, pictures, folder) for name, entry in value.items()}
+
+
+def _lines(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+    path = folder / f"{cfg['type']}.jsonl"
+    path.write_text(f"{json.dumps(RECORDS[cfg['type']])}\n" * 2, encoding="utf-8")
+    return {"filename": str(path), **({"image_folder": str(pictures)} if "image_folder" in cfg else {})}
+
+
+def _flamingo_datasets(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+    files = [_lines({"type": kind}, pictures, folder)["filename"] for kind in ("InstructFlamingo", "InstructFlamingo")]
+    entries = [{"dataset_name": "a", "json_path": path, "img_dir": str(pictures), "ratio": 2} for path in files]
+    (folder / "datasets.json").write_text(json.dumps(entries), encoding="utf-8")
+    return {"filename": str(folder / "datasets.json")}
+
+
+def _mimic_it(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+    picture = io.BytesIO()
+    Image.new("RGB", (32, 24), "red").save(picture, "png")
+    line = {"instruction": "What is it?", "answer": "A dog.", "image_ids": ["IMG_1"], "rel_ins_ids": ["INS_1"]}
+    files = {
+        "filename": {"meta": {}, "data": {"INS_1": line, "INS_2": line}},
+        "images": {"IMG_1": base64.b64encode(picture.getvalue()).decode()},
+        "relations": {"INS_2": ["INS_1"], "INS_1": []},
+    }
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    return {name: str(folder / f"{name}.json") for name in files if name in cfg}
+
+
+FILES: dict[str, Callable[[Mapping[str, Any], Path, Path], dict[str, Any]]] = {
+    "InstructFlamingoMixture": _flamingo_datasets,
+    "MimicIt": _mimic_it,
+}
+"""Datasets that read more than a file of lines."""
