@@ -14,7 +14,7 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.types import Role
+from mllm.types import IMAGE, Role
 
 IGNORE = -100
 """The label of a token that is not supervised (PyTorch's cross entropy skips it)."""
@@ -63,6 +63,16 @@ def opening(tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
 def answer(turn: Said, *, before: str = "", end: str) -> list[Piece]:
     """The pieces of a supervised turn, through its end token."""
     return [Piece(before, supervised=True), *(replace(p, supervised=True) for p in turn.pieces), Piece(end, True)]
+
+
+def pictures_first(turn: Said) -> tuple[list[Piece], list[Piece]]:
+    """A turn's pictures, and its words without white space around them: for formats that begin with pictures."""
+    pictures = [piece for piece in turn.pieces if piece.text == IMAGE and not piece.literal]
+    words = [piece for piece in turn.pieces if piece not in pictures]
+    if words:
+        words[0] = replace(words[0], text=words[0].text.lstrip())
+        words[-1] = replace(words[-1], text=words[-1].text.rstrip())
+    return pictures, words
 
 
 def tokenize(pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
