@@ -32,6 +32,10 @@ def nothing_more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, pictures:
     return {}
 
 
+def as_loaded(model: Any) -> None:
+    pass
+
+
 def image_features(model: Any, pictures: Tensors) -> list[Tensor]:
     """Everything that the vision tower and the connector make of pictures."""
     made = model.get_image_features(**pictures, return_dict=True)
@@ -54,6 +58,7 @@ class Family:
         pictures: the joined tensors -> the model's arguments.
         more: (model, ids, labels or None, pictures) -> further arguments that follow from the text.
         features: (model, pictures) -> features, for pictures that only keep ranks in step.
+        prepare: changes a model that was just loaded.
         packs: takes any attention mask and position ids, as rows that share pictures need.
     """
 
@@ -67,6 +72,7 @@ class Family:
     pictures: Callable[[Tensors], dict[str, Tensor]] = as_it_is
     more: Callable[[Any, Tensor, Tensor | None, Tensors], dict[str, Tensor]] = nothing_more
     features: Callable[[Any, Tensors], list[Tensor]] = image_features
+    prepare: Callable[[Any], None] = as_loaded
     packs: bool = False
 
 

@@ -81,6 +81,7 @@ class Native(PreTrainedModel):
         self.processor = processor
         self.processor_files = dict(files)
         self.picture_token_id = picture_token_id
+        family.prepare(self)
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
 
     def run(

@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor
 from transformers import (
     AutoModelForImageTextToText,
-    AutoProcessor,
     AutoTokenizer,
     Idefics3Processor,
     InternVLProcessor,
@@ -32,7 +31,6 @@ from transformers.models.smolvlm import processing_smolvlm
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
-from mllm.errors import ConfigError, DataError, ModelError
 from mllm.models.family import family_of
 from mllm.models.native import ROWS, spread
 from mllm.models.selection import part_of
@@ -40,7 +38,7 @@ from mllm.models.speech import speech_of
 from mllm.registry import FAMILIES as REGISTRY
 from mllm.registry import MODELS, REGIONS, TEMPLATES
 from mllm.types import Item
-from tests.models.tiny_hf import FAMILIES, TILE, make_image_processor, save_tiny
+from tests.models.tiny_hf import FAMILIES, make_image_processor, save_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -191,3 +189,216 @@ def test_the_features_of_a_slot_are_those_of_the_model(folder: str, size: tuple[
     features = model.family.features(model, model.family.pictures(pictures))[0]
     slots = int((batch["input_ids"] == processor.image_token_id).sum())
     assert slots - (family_of(folder).codec == "kosmos2") == features.numel() // features.shape[-1]
+
+
+def seen(family: str, tensors: dict[str, Tensor], canvas: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """The red channel of the picture as the model sees it, put together again: [height, width]."""
+    width, height = canvas
+    pixels = tensors["pixel_values"]
+    if "image_grid_thw" in tensors:
+        _, rows, columns = tensors["image_grid_thw"][0].tolist()
+        # blocks of 2 x 2 patches; a patch holds channels, two equal frames, then 4 x 4 pixels
+        blocks = pixels.reshape(rows // 2, columns // 2, 2, 2, 3, 2, 4, 4)[:, :, :, :, 0, 0]
+        return blocks.permute(0, 2, 4, 1, 3, 5).reshape(height, width).numpy()
+    rows, columns = height // pixels.shape[2], width // pixels.shape[3]
+    tiles = pixels[: rows * columns, 0].reshape(rows, columns, *pixels.shape[2:])
+    return tiles.permute(0, 2, 1, 3).reshape(height, width).numpy()
+
+
+@pytest.mark.parametrize("size", [(200, 100), (90, 210), (120, 118), (33, 40)])
+def test_a_painted_box_is_found_where_the_placement_says(family: str, size: tuple[int, int]) -> None:
+    chosen = REGISTRY.find(family)()
+    processor = make_image_processor(family, scale=8)
+    x1, y1, x2, y2 = size[0] // 5, size[1] // 3, size[0] // 2, size[1] * 3 // 4
+    image = Image.new("RGB", size, "black")
+    image.paste("white", (x1, y1, x2, y2))
+    placement = chosen.place(processor, size)
+    made = chosen.rows(processor(image, return_tensors="pt", **chosen.settings))
+    red = seen(family, made, placement.canvas)
+    bright = red > (red.min() + red.max()) / 2
+    rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+    found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    expected = [*placement.forward(x1, y1), *placement.forward(x2, y2)]
+    assert found == pytest.approx(expected, abs=0.5 + 0.6 * max(placement.scale))
+
+
+sizes = st.tuples(st.integers(8, 400), st.integers(8, 400))
+
+
+@given(size=sizes, unit=st.tuples(*[st.floats(0, 1)] * 4), name=st.sampled_from(FAMILIES))
+def test_a_box_comes_back_through_the_text(
+    folders: dict[str, Path], size: tuple[int, int], unit: tuple[float, ...], name: str
+) -> None:
+    processor = cached(str(folders[name]))[1]
+    (x1, x2), (y1, y2) = sorted(unit[::2]), sorted(unit[1::2])
+    x2, y2 = max(x2, x1 + 0.01), max(y2, y1 + 0.01)
+    box = [min(x1, 0.99) * size[0], min(y1, 0.99) * size[1], min(x2, 1) * size[0], min(y2, 1) * size[1]]
+    item = ask(size)
+    record = {"image": item.images[0].open(), "target": {"boxes": [box]}}
+    turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": ANSWER, "boxes_seq": [[0]]}]
+    item = Item.from_dict({**record, "conversations": turns}, key="a")
+    example = processor.encode(item, 0, pictures={ref: {} for ref in item.images})
+    assert example.labels is not None
+    prediction = processor.decode(example.labels[example.labels >= 0].tolist(), item, 0)
+    assert prediction.failure is None, prediction.text
+    placement = processor.view.placement(size)
+    frame = placement.canvas if processor.codec.frame == "canvas" else size
+    bound = processor.codec.error(frame)
+    for found, given_, side in zip(prediction.boxes[0].xyxy, box, size * 2, strict=True):
+        assert abs(found - given_) <= bound * side + 1e-6
+
+
+_BUILT: dict[str, tuple[Any, Processor]] = {}
+
+
+def cached(folder: str) -> tuple[Any, Processor]:
+    """Built once, for tests that change nothing."""
+    if folder not in _BUILT:
+        _BUILT[folder] = build(folder)
+    return _BUILT[folder]
+
+
+ITEMS = [ask((40, 20), key="a"), ask((17, 50), (30, 30), key="b", seed=3), ask(key="c", question="Name an animal.")]
+
+
+def items_for(family: str) -> list[Item]:
+    """Kosmos-2 takes a picture at the beginning only, and one."""
+    return [ITEMS[0], ask((17, 50), key="b", seed=3), ITEMS[2]] if family == "kosmos-2" else ITEMS
+
+
+def test_the_loss_is_that_of_the_model_itself(family: str, folder: str) -> None:
+    model, processor = cached(folder)
+    native = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    batch = batch_of(processor, [ITEMS[0]])
+    own, _ = model._own_arguments(batch["input_ids"], batch["labels"], batch)
+    theirs = native(**own) if "labels" in own else native(**own, labels=batch["labels"])
+    ours = model(**batch, return_logits=True)
+    assert ours.loss.item() == pytest.approx(theirs.loss.item(), abs=1e-5)
+    assert torch.allclose(ours.logits, theirs.logits, atol=1e-5)
+    assert model(**batch).loss.item() == pytest.approx(ours.loss.item(), abs=1e-6)
+    assert model(**batch, num_items_in_batch=10).loss.item() * 10 == pytest.approx(
+        ours.loss.item() * int((batch["labels"][:, 1:] >= 0).sum()), abs=1e-4
+    )
+
+
+def test_a_padded_batch_is_its_rows_one_by_one(family: str, folder: str) -> None:
+    model, processor = cached(folder)
+    items = items_for(family)
+    batch = batch_of(processor, items)
+    singles = [batch_of(processor, [item]) for item in items]
+    with torch.no_grad():
+        together = model(**batch, num_items_in_batch=1).loss.item()
+        apart = sum(model(**single, num_items_in_batch=1).loss.item() for single in singles)
+    assert together == pytest.approx(apart, rel=1e-5)
+
+
+def test_left_padded_answers_are_those_one_by_one(family: str, folder: str) -> None:
+    model, processor = cached(folder)
+    items = items_for(family)
+    options: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
+    together = model.generate(**batch_of(processor, items, answer=False), **options)
+    assert together.shape == (len(items), 6)
+    for row, item in zip(together, items, strict=True):
+        alone = model.generate(**batch_of(processor, [item], answer=False), **options)
+        assert row.tolist() == alone[0].tolist()
+    # with and without a cache, and after the answer is found the model trains on as before
+    uncached = model.generate(**batch_of(processor, items, answer=False), **options, use_cache=False)
+    assert uncached.tolist() == together.tolist()
+
+
+def test_answers_are_those_of_the_model_itself(family: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = cached(folder)
+    item = ask((40, 20))
+    theirs = own_inputs(family, own_processor(family, folder, monkeypatch), item)
+    native = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    options: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
+    expected = native.generate(**{k: v for k, v in theirs.items() if k != "labels"}, **options)
+    found = model.generate(**batch_of(processor, [item], answer=False), **options)
+    assert found.tolist() == expected[:, theirs["input_ids"].shape[1] :].tolist()
+
+
+def test_a_picture_in_several_slots_is_processed_once_and_seen_in_each(family: str, folder: str) -> None:
+    model, processor = cached(folder)
+    first, second = ask((40, 20)), ask((17, 50), seed=3)
+    again = Item.from_dict(
+        {
+            "image": first.images[0].open(),
+            "conversations": [
+                {"from": "human", "value": "<image>\nWhat is it?"},
+                {"from": "gpt", "value": "A dog."},
+            ],
+        },
+        key="again",
+    )
+    examples = [processor.encode(item, 0) for item in (second, first, again)]
+    same = [examples[0], examples[1], _with_picture(examples[2], examples[1])]
+    collate = Collator(pad_token_id=cast("int", processor.tokenizer.pad_token_id))
+    apart, shared = cast("Any", collate(examples)), cast("Any", collate(same))
+    assert shared["image_index"].tolist() == [0, 1, 1]
+    assert len(shared[ROWS]) == 2
+    for batch in (apart, shared):
+        del batch["index"], batch["cut_answers"]
+    assert model(**shared).loss.item() == pytest.approx(model(**apart).loss.item(), abs=1e-6)
+
+
+def _with_picture(example: Any, other: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(example, images=other.images, pixels=other.pixels)
+
+
+def test_spread_repeats_the_rows_of_each_picture() -> None:
+    pictures = {"pixel_values": torch.arange(5), "grid": torch.tensor([20, 30])}
+    found = spread(pictures, torch.tensor([2, 3]), torch.tensor([1, 0, 1]))
+    assert found["pixel_values"].tolist() == [2, 3, 4, 0, 1, 2, 3, 4]
+    assert found["grid"].tolist() == [30, 20, 30]
+
+
+def test_it_learns_and_text_alone_touches_the_same_parameters(family: str, folder: str) -> None:
+    model, processor = build(folder)
+    model.train()
+    batch, text = batch_of(processor, [ITEMS[0]]), batch_of(processor, [ITEMS[2]])
+    model(**text).loss.backward()
+    touched = {name for name, p in model.named_parameters() if p.grad is not None}
+    still = [name for name in touched if part_of(name) in ("vision_tower", "connector")]
+    assert still
+    assert all(not model.get_parameter(name).grad.any() for name in still)
+    model.zero_grad()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    before = model(**batch).loss
+    before.backward()
+    assert {name for name, p in model.named_parameters() if p.grad is not None} == touched
+    optimizer.step()
+    assert model(**batch).loss < before
+
+
+def test_saved_in_its_own_layout_and_loaded_by_both(family: str, folder: str, tmp_path: Path) -> None:
+    model, processor = build(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01)
+    model.save_pretrained(tmp_path)
+    processor.tokenizer.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architectures"] == [type(model).__name__]
+    batch = batch_of(processor, [ITEMS[0]])
+    with torch.no_grad():
+        expected = model(**batch, return_logits=True)
+        ours, same = build(str(tmp_path))
+        assert torch.equal(ours(**batch, return_logits=True).logits, expected.logits)
+        native = AutoModelForImageTextToText.from_pretrained(tmp_path)
+        assert native.state_dict().keys() == model.state_dict().keys()
+        assert all(tensor.equal(native.state_dict()[name]) for name, tensor in model.state_dict().items())
+    again = batch_of(same, [ITEMS[0]])
+    assert all(torch.equal(tensor, again[name]) for name, tensor in batch.items())
+
+
+def test_what_is_frozen_does_not_learn(family: str, folder: str) -> None:
+    model, processor = build(folder, freeze=["vision_tower", "language_model"])
+    assert {part_of(name) for name, p in model.named_parameters() if p.requires_grad} == {"connector"}
+    model.train()
+    modes = {part_of(name): module.training for name, module in model.named_modules() if part_of(name) != "rest"}
+    assert modes == {"vision_tower": False, "language_model": False, "connector": True}
+    model(**batch_of(processor, [ITEMS[0]])).loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert {part_of(name) for name in dict(model.named_parameters())} == {"vision_tower", "connector", "language_model"}

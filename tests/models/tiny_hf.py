@@ -161,18 +161,21 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast) -> Any:
     return AutoConfig.for_model(family, text_config=text, vision_config=vision, **rest)
 
 
-def make_image_processor(family: str) -> Any:
-    square = {"height": TILE, "width": TILE}
+def make_image_processor(family: str, scale: int = 1) -> Any:
+    """`scale` times as many pixels a side as the tiny model takes."""
+    side = scale * TILE
+    square = {"height": side, "width": side}
     if family.startswith("qwen"):
-        return Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, size=LIMITS)
+        limits = {name: pixels * scale**2 for name, pixels in LIMITS.items()}
+        return Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, size=limits)
     if family == "internvl":
         return GotOcr2ImageProcessorPil(size=square, max_patches=4)
     if family in ("smolvlm", "idefics3"):
-        tiles = {"size": {"longest_edge": 2 * TILE}, "max_image_size": {"longest_edge": TILE}}
+        tiles = {"size": {"longest_edge": 2 * side}, "max_image_size": {"longest_edge": side}}
         return SmolVLMImageProcessorPil(**tiles)
     if family == "paligemma":
         processor = SiglipImageProcessorPil(size=square)
-        processor.image_seq_length = (TILE // 4) ** 2
+        processor.image_seq_length = (side // 4) ** 2
         return processor
     return CLIPImageProcessorPil(size=square, crop_size=square, do_center_crop=True)
 

@@ -48,7 +48,10 @@ class Chat:
         # an odd number of parts: control text, number of a stretch of words, control text, ...
         parts = MARK.split(self._text(turns, tokenizer))
         stretches = [
-            (turn.role, stretch) for turn in turns for stretch in self._contents(turn, tokenizer) if stretch is not PICTURE
+            (turn.role, stretch)
+            for turn in turns
+            for stretch in self._contents(turn, tokenizer)
+            if stretch is not PICTURE
         ]
         if [int(number) for number in parts[1::2]] != list(range(len(stretches))):
             raise ConfigError(f"the tokenizer's chat template drops or reorders turns: {parts}")

@@ -1,4 +1,4 @@
-"""`<s>{picture} <grounding><phrase> {words}</phrase>{answer}</s>`: Kosmos-2, which goes on with the boxes of a phrase."""
+"""`<s>{picture} <grounding><phrase> {words}</phrase>{answer}</s>`: Kosmos-2, which goes on with a phrase's boxes."""
 
 from __future__ import annotations
 

@@ -22,9 +22,7 @@ def idefics3() -> Family:
 
     Source: Laurencon et al. 2024 (arXiv 2408.12637), Marafioti et al. 2025 (arXiv 2504.05299).
     """
-    return Family(
-        codec="shikra", token=TOKEN, place=_place, slot=_slot, rows=_rows, pictures=_pictures, packs=True
-    )
+    return Family(codec="shikra", token=TOKEN, place=_place, slot=_slot, rows=_rows, pictures=_pictures, packs=True)
 
 
 def _place(processor: Any, size: Size) -> Placement:

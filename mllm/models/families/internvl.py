@@ -17,9 +17,7 @@ SETTINGS = {"crop_to_patches": True}
 @FAMILIES.register_module("internvl")
 def internvl() -> Family:
     """Source: Chen et al. 2024 (arXiv 2412.05271)."""
-    return Family(
-        codec="internvl", token=CONTEXT, place=_place, slot=_slot, settings=SETTINGS, rows=_rows, packs=True
-    )
+    return Family(codec="internvl", token=CONTEXT, place=_place, slot=_slot, settings=SETTINGS, rows=_rows, packs=True)
 
 
 def _tiles(processor: Any, size: Size) -> tuple[int, int]:

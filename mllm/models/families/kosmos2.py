@@ -19,7 +19,14 @@ TOKEN = "<image>"
 def kosmos2() -> Family:
     """Source: Peng et al. 2023 (arXiv 2306.14824)."""
     return Family(
-        codec="kosmos2", template="kosmos2", token=TOKEN, place=as_set, slot=_slot, more=_more, features=_features
+        codec="kosmos2",
+        template="kosmos2",
+        token=TOKEN,
+        place=as_set,
+        slot=_slot,
+        more=_more,
+        features=_features,
+        prepare=_prepare,
     )
 
 
@@ -41,3 +48,16 @@ def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, pictures: Tensor
 
 def _features(model: Any, pictures: Tensors) -> list[Tensor]:
     return [Kosmos2Model.get_image_features(model, **pictures, return_dict=True).pooler_output]
+
+
+def _prepare(model: Any) -> None:
+    """transformers counts padding on the left as positions in all steps of generation but the first."""
+    model.text_model.model.register_forward_pre_hook(_number_positions, with_kwargs=True)
+
+
+def _number_positions(text: Any, args: Any, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    ids_BT, mask_BT = arguments.get("input_ids"), arguments.get("attention_mask")
+    if ids_BT is None or mask_BT is None or arguments.get("position_ids") is not None:
+        return args, arguments
+    places_BT = mask_BT.long().cumsum(1) * mask_BT.long() + text.config.pad_token_id
+    return args, {**arguments, "position_ids": places_BT[:, -ids_BT.shape[1] :]}
