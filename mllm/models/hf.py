@@ -68,7 +68,7 @@ def hf(
         raise ModelError(f"{folder} holds adapters, not a whole model: first mllm merge {folder} OUT_DIR")
     family = family_of(folder)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    own = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+    own: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
     loading: dict[str, Any] = {"dtype": torch_dtype(dtype), "attn_implementation": attn_implementation}
     if quantization:
         loading |= quantized_loading(quantization, lambda: own(config))

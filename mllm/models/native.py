@@ -214,7 +214,7 @@ def native_class(own: Any) -> Any:
 
     class Model(Native, own):
         @functools.wraps(own.forward)  # transformers reads the signature
-        def forward(self, *args: Any, **arguments: Any) -> Any:
+        def forward(self, *args: Any, **arguments: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
             return self.run(functools.partial(own.forward, self), *args, **arguments)
 
     Model.__name__ = Model.__qualname__ = own.__name__

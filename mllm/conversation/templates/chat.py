@@ -86,7 +86,8 @@ class Chat:
         return contents or [turn.pieces]
 
     def _takes_parts(self, tokenizer: PreTrainedTokenizerBase) -> bool:
-        return "image" in str(tokenizer.chat_template) if self.parts is None else self.parts
+        untyped: Any = tokenizer
+        return "image" in str(untyped.chat_template) if self.parts is None else self.parts
 
     def _text(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> str:
         untyped: Any = tokenizer

@@ -47,7 +47,8 @@ def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, pictures: Tensor
 
 
 def _features(model: Any, pictures: Tensors) -> list[Tensor]:
-    return [Kosmos2Model.get_image_features(model, **pictures, return_dict=True).pooler_output]
+    made: Any = Kosmos2Model.get_image_features(model, pictures["pixel_values"])
+    return [made.pooler_output]
 
 
 def _prepare(model: Any) -> None:
