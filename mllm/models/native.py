@@ -105,13 +105,16 @@ class Native(PreTrainedModel):
         if labels is None:
             return forward(input_ids=input_ids, **arguments)
 
+        # before the language model, as in a batch with pictures: sharded parts are gathered in one order on all ranks
+        features = self.family.features(self, blank) if blank else []
+
         def logits(keep: Tensor | int) -> Tensor:
             return forward(input_ids=input_ids, logits_to_keep=keep, use_cache=False, **arguments).logits
 
         loss, all_logits = labelled_loss(
             logits, labels, num_items_in_batch=num_items_in_batch, return_logits=return_logits
         )
-        for feature in self.family.features(self, blank) if blank else ():
+        for feature in features:
             loss = loss + 0 * feature.sum().to(loss)
         return CompositeOutput(loss=loss, logits=all_logits)
 

@@ -4,6 +4,7 @@ saving and answering through our interface."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +32,9 @@ from transformers.models.smolvlm import processing_smolvlm
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
+from mllm.errors import ConfigError, DataError, ModelError
+from mllm.models.adaptation import adapt
+from mllm.models.adapters import read_adapters
 from mllm.models.family import family_of
 from mllm.models.native import ROWS, spread
 from mllm.models.selection import part_of
@@ -38,6 +42,7 @@ from mllm.models.speech import speech_of
 from mllm.registry import FAMILIES as REGISTRY
 from mllm.registry import MODELS, REGIONS, TEMPLATES
 from mllm.types import Item
+from tests.conftest import make_tokenizer as make_plain_tokenizer
 from tests.models.tiny_hf import FAMILIES, make_image_processor, save_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -331,7 +336,7 @@ def test_a_picture_in_several_slots_is_processed_once_and_seen_in_each(family: s
         key="again",
     )
     examples = [processor.encode(item, 0) for item in (second, first, again)]
-    same = [examples[0], examples[1], _with_picture(examples[2], examples[1])]
+    same = [examples[0], examples[1], replace(examples[2], images=first.images, pixels=examples[1].pixels)]
     collate = Collator(pad_token_id=cast("int", processor.tokenizer.pad_token_id))
     apart, shared = cast("Any", collate(examples)), cast("Any", collate(same))
     assert shared["image_index"].tolist() == [0, 1, 1]
@@ -339,12 +344,6 @@ def test_a_picture_in_several_slots_is_processed_once_and_seen_in_each(family: s
     for batch in (apart, shared):
         del batch["index"], batch["cut_answers"]
     assert model(**shared).loss.item() == pytest.approx(model(**apart).loss.item(), abs=1e-6)
-
-
-def _with_picture(example: Any, other: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(example, images=other.images, pixels=other.pixels)
 
 
 def test_spread_repeats_the_rows_of_each_picture() -> None:
@@ -402,3 +401,94 @@ def test_what_is_frozen_does_not_learn(family: str, folder: str) -> None:
     model(**batch_of(processor, [ITEMS[0]])).loss.backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     assert {part_of(name) for name in dict(model.named_parameters())} == {"vision_tower", "connector", "language_model"}
+
+
+def test_adapters_find_its_language_model(family: str, folder: str) -> None:
+    model, processor = build(folder)
+    adapters = read_adapters({"type": "lora", "targets": ["language_model"], "r": 2, "unfrozen": ["connector"]})
+    adapt(model, adapters, {"type": "hf", "model_name_or_path": folder}, new_tokens=False)
+    adapted = {name.partition(".lora_")[0] for name, _ in model.named_parameters() if ".lora_" in name}
+    assert adapted
+    assert {part_of(name) for name in adapted} == {"language_model"}
+    assert {part_of(n) for n, p in model.named_parameters() if p.requires_grad} == {"language_model", "connector"}
+    model.activation_checkpointing_enable()
+    model.train()
+    model(**batch_of(processor, [ITEMS[0]])).loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_questions_behind_one_picture_cost_what_they_cost_apart(family: str, folder: str) -> None:
+    model, processor = cached(folder)
+    first = ask((40, 20))
+    other = replace(first, turns=(replace(first.turns[0], text="<image>\nIs it red?"), first.turns[1]))
+    pictures = processor.pictures(first)
+    examples = [processor.encode(item, 0, pictures=pictures) for item in (first, other)]
+    collate = Collator(pad_token_id=cast("int", processor.tokenizer.pad_token_id), packing="shared")
+    batch = cast("Any", collate([examples]))
+    del batch["index"], batch["cut_answers"]
+    if not model.family.packs:
+        with pytest.raises(
+            ModelError, match=r"packing='shared' needs .* set data_args.collator_kwargs.packing to 'none'"
+        ):
+            model(**batch)
+        return
+    apart = sum(model(**batch_of(processor, [i]), num_items_in_batch=1).loss.item() for i in (first, other))
+    assert model(**batch, num_items_in_batch=1).loss.item() == pytest.approx(apart, rel=1e-5)
+
+
+def test_other_settings_of_the_image_processor_are_kept(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = str(folders["qwen2_5_vl"])
+    model, processor = build(folder, image_processor={"size": {"shortest_edge": 256, "longest_edge": 256}})
+    assert processor.view.placement((64, 64)).canvas == (16, 16)
+    assert build(folder)[1].view.placement((64, 64)).canvas == (48, 48)
+    model.save_pretrained(tmp_path)
+    processor.tokenizer.save_pretrained(tmp_path)
+    assert build(str(tmp_path))[1].view.placement((64, 64)).canvas == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_processor": {"sise": 3}}, "has no 'sise'; did you mean 'size'"),
+        ({"freeze": ["vision_towr"]}, "did you mean 'vision_tower'"),
+        ({"dtype": "int3"}, "dtype 'int3'"),
+    ],
+)
+def test_what_a_user_can_mend(folders: dict[str, Path], arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(str(folders["internvl"]), **arguments)
+
+
+def test_an_unknown_family_says_which_file_to_write(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "my-vlm"}')
+    with pytest.raises(ConfigError, match=r"'my-vlm' .*internvl.* write mllm/models/families/my_vlm.py"):
+        speech_of({"type": "hf", "model_name_or_path": str(tmp_path)})
+
+
+def test_a_folder_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="hf needs model_name_or_path"):
+        speech_of({"type": "hf"})
+    with pytest.raises(ModelError, match="not a local folder"):
+        speech_of({"type": "hf", "model_name_or_path": str(tmp_path / "gone")})
+
+
+def test_a_placement_is_not_to_be_chosen(folder: str) -> None:
+    with pytest.raises(ConfigError, match="places pictures by its own processor"):
+        cached(folder)[0].picture_view("pad")
+
+
+def test_a_tokenizer_without_the_picture_token(folders: dict[str, Path]) -> None:
+    with pytest.raises(ModelError, match="has no token '<IMG_CONTEXT>'"):
+        MODELS.make({"type": "hf", "model_name_or_path": str(folders["internvl"])}, tokenizer=make_plain_tokenizer())
+
+
+def test_a_picture_too_narrow_for_patches(folders: dict[str, Path]) -> None:
+    view = cached(str(folders["qwen2_vl"]))[1].view
+    with pytest.raises(DataError, match="a picture of 3 x 900 pixels"):
+        view.placement((3, 900))
+
+
+def test_the_view_shows_what_the_model_sees(folder: str) -> None:
+    view = cached(folder)[1].view
+    image = photo((60, 30))
+    assert view.arrange(image).size == view.placement(image.size).canvas
