@@ -12,6 +12,7 @@ from PIL import Image
 from mllm.config.config import read
 from mllm.registry import DATASETS
 from mllm.types import Item
+from tests.models.tiny_hf import save_tiny
 from tests.pipeline.tiny import save_stand_in
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+NATIVE = {
+    "rec_qwen25_vl": "qwen2_5_vl",
+    "rec_internvl": "internvl",
+    "rec_smolvlm": "smolvlm",
+    "rec_paligemma": "paligemma",
+    "rec_kosmos2_eval": "kosmos-2",
+}
+"""The families of configs with model_args.type "hf"."""
+
+
 def with_stand_ins(value: Any, pictures: Path, folder: Path) -> Any:
     """The same config with every annotation file that is not at hand replaced by two lines of its kind."""
     if isinstance(value, list):
@@ -82,7 +93,8 @@ def test_every_config_runs(path: Path, pictures: Path, checkpoint: Path, tmp_pat
     data["gen_kwargs"] = {**data.get("gen_kwargs", {}), "max_new_tokens": 2}
     model = cfg["model_args"]
     if "model_name_or_path" in model:
-        model["model_name_or_path"] = str(checkpoint)
+        native = model["type"] == "hf"
+        model["model_name_or_path"] = str(save_tiny(NATIVE[path.stem], tmp_path / "native") if native else checkpoint)
     if "llava_next" in path.stem:
         model["tiling"] = {"type": "any_resolution", "pinpoints": [[32, 64], [64, 32]]}  # the stand-in is of 32 pixels
     training = {
