@@ -1,5 +1,5 @@
-# Score Kosmos-2 as it is released on the splits of RefCOCO: `<grounding><phrase> {expression}</phrase>`, answered by two
-# cells of a grid of 32 x 32.
+# Score Kosmos-2 as it is released on the splits of RefCOCO: `<grounding><phrase> {expression}</phrase>`, answered
+# by two cells of a grid of 32 x 32.
 #
 # command   accelerate launch --config_file accelerate_config/ddp.yaml --num_processes 4 \
 #               mllm/pipeline/finetune.py config/rec_kosmos2_eval.py \

@@ -59,7 +59,7 @@ class Family:
         more: (model, ids, labels or None, pictures) -> further arguments that follow from the text.
         features: (model, pictures) -> features, for pictures that only keep ranks in step.
         prepare: changes a model that was just loaded.
-        packs: takes any attention mask and position ids, as rows that share pictures need.
+        packs: its language model takes position ids and nothing else that packed rows would mix.
     """
 
     codec: str

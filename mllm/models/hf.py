@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from transformers import (
@@ -19,7 +20,6 @@ from mllm.models.family import family_of
 from mllm.models.native import native_class, with_settings
 from mllm.models.parts import grow_vocabulary, load_strictly, local_folder, settle_generation, torch_dtype
 from mllm.models.quantization import quantized_loading, settle_quantization
-from mllm.models.selection import part_of
 from mllm.models.speech import Speech, speaks
 from mllm.registry import MODELS
 
@@ -73,39 +73,38 @@ def hf(
     if quantization:
         loading |= quantized_loading(quantization, lambda: own(config))
     model = load_strictly(native_class(own), folder, whole=True, **loading)
-    settle_quantization(model, _text_model(model), quantization)
-    settings = dict(image_processor or {})
-    model.attach(
-        family=family,
-        processor=_image_processor(folder, settings),
-        files={
-            name: with_settings((Path(folder) / name).read_text(encoding="utf-8"), settings)
-            for name in PROCESSOR_FILES
-            if (Path(folder) / name).is_file()
-        },
-        picture_token_id=_token_id(tokenizer, family.token, folder),
-    )
+    settle_quantization(model, model.text_model, quantization)
+    files = {name: Path(folder) / name for name in PROCESSOR_FILES if (Path(folder) / name).is_file()}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
+    processor = _image_processor(folder, texts)
+    if image_processor:
+        _check_settings(image_processor, processor)
+        texts = {name: with_settings(text, image_processor) for name, text in texts.items()}
+        processor = _image_processor(folder, texts)
+    picture = _token_id(tokenizer, family.token, folder)
+    model.attach(family=family, processor=processor, files=texts, picture_token_id=picture)
     grow_vocabulary(model, tokenizer, pad_to_multiple_of)
     settle_generation(model.generation_config, tokenizer)
     model.freeze(freeze)
     return model.eval()
 
 
-def _image_processor(folder: str, settings: Mapping[str, Any]) -> Any:
-    """The one that needs no torchvision."""
-    try:
-        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True, **settings)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: its image processor: {error}") from error
+def _image_processor(folder: str, texts: Mapping[str, str]) -> Any:
+    """That of these files, in the version that needs no torchvision."""
+    with TemporaryDirectory() as copy:
+        for name, text in texts.items():
+            (Path(copy) / name).write_text(text, encoding="utf-8")
+        try:
+            return AutoImageProcessor.from_pretrained(copy, backend="pil", local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"{folder}: its image processor, of {sorted(texts) or 'no file'}: {error}") from error
+
+
+def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
     known = processor.to_dict()
     for name in settings:
         if name not in known:
             raise ConfigError(f"image_processor: {type(processor).__name__} has no {name!r}; {nearest(name, known)}")
-    return processor
-
-
-def _text_model(model: Any) -> Any:
-    return next(module for name, module in model.named_modules() if part_of(name) == "language_model")
 
 
 def _token_id(tokenizer: PreTrainedTokenizerBase, token: str, folder: str) -> int:

@@ -19,7 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import Placement
-from mllm.models.attention import branch_mask
+from mllm.models.attention import check_read, read_spans, reading, spans_of
 from mllm.models.composite import CompositeOutput, check_parts
 from mllm.models.family import Family, Size
 from mllm.models.loss import labelled_loss
@@ -28,6 +28,9 @@ from mllm.models.selection import is_quantized, part_of
 PARTS = ("vision_tower", "connector", "language_model")
 ROWS = "picture_rows"
 """Beside a picture's tensors: how many rows of `pixel_values` are its own."""
+
+OLD_SIZES = ("min_pixels", "max_pixels")
+"""What Qwen-VL folders said before `size`, and what would go before it."""
 
 
 class ProcessorView:
@@ -97,7 +100,7 @@ class Native(PreTrainedModel):
         """The loss where there are labels, else what the model's own `forward` gives.
 
         Raises:
-            ModelError: slots and pictures do not agree, or rows hold branches and this family or attention cannot.
+            ModelError: rows are packed, and this family or its attention cannot.
         """
         if input_ids is None or arguments.get("past_key_values") is not None:  # a step of generation
             return forward(input_ids=input_ids, labels=labels, **arguments)
@@ -114,6 +117,7 @@ class Native(PreTrainedModel):
         loss, all_logits = labelled_loss(
             logits, labels, num_items_in_batch=num_items_in_batch, return_logits=return_logits
         )
+        check_read(arguments.get("spans"), self.text_model)
         for feature in features:
             loss = loss + 0 * feature.sum().to(loss)
         return CompositeOutput(loss=loss, logits=all_logits)
@@ -177,14 +181,8 @@ class Native(PreTrainedModel):
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The batch as the model's own class takes it, and a picture to run without weight where ranks need one."""
         rest = dict(arguments)
-        if (segments_BT := rest.pop("segment_ids", None)) is not None:
-            used = self.config.get_text_config()._attn_implementation
-            if not self.family.packs or used != "sdpa":
-                raise ModelError(
-                    f"packing='shared' needs a family that takes any mask, with attn_implementation='sdpa'; found "
-                    f"{self.config.model_type} with {used!r}: set data_args.collator_kwargs.packing to 'none'"
-                )
-            rest["attention_mask"] = branch_mask(segments_BT)
+        if "segment_ids" in rest:
+            rest |= self._packed(rest.pop("segment_ids"), rest.pop("prefix_ids"))
         rows_M, index_S = rest.pop(ROWS, None), rest.pop("image_index", None)
         pictures: dict[str, Tensor] = {}
         if rows_M is not None:
@@ -195,6 +193,20 @@ class Native(PreTrainedModel):
         for name, value in self.family.more(self, ids_BT, labels_BT, pictures).items():
             rest.setdefault(name, value)
         return {**rest, **pictures}, blank
+
+    def _packed(self, segment_ids_BT: Tensor, prefix_ids_BT: Tensor) -> dict[str, Any]:
+        if not self.family.packs:
+            raise ModelError(
+                f"{self.config.model_type} computes positions or masks of its own, which packed rows would mix: "
+                "set data_args.collator_kwargs.packing to 'none'"
+            )
+        read_spans(self.text_model)
+        return reading(spans_of(segment_ids_BT, prefix_ids_BT))
+
+    @property
+    def text_model(self) -> Any:
+        """The language model, without its head where that is elsewhere."""
+        return next(module for name, module in self.named_modules() if part_of(name) == "language_model")
 
     @functools.cached_property
     def _blank(self) -> dict[str, Tensor]:
@@ -241,7 +253,10 @@ def with_settings(text: str, settings: Mapping[str, Any]) -> str:
     """A processor's JSON file with these settings of its image processor; as it is where it holds none."""
     content = json.loads(text)
     holder = content if "image_processor_type" in content else content.get("image_processor")
-    if not settings or holder is None:
+    if holder is None:
         return text
+    if "size" in settings:
+        for name in OLD_SIZES:
+            holder.pop(name, None)
     holder.update(settings)
     return json.dumps(content, indent=2) + "\n"

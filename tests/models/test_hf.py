@@ -417,33 +417,42 @@ def test_adapters_find_its_language_model(family: str, folder: str) -> None:
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-def test_questions_behind_one_picture_cost_what_they_cost_apart(family: str, folder: str) -> None:
+@pytest.mark.parametrize("packing", ["rows", "shared"])
+def test_questions_in_one_row_cost_what_they_cost_apart(family: str, folder: str, packing: Any) -> None:
     model, processor = cached(folder)
     first = ask((40, 20))
     other = replace(first, turns=(replace(first.turns[0], text="<image>\nIs it red?"), first.turns[1]))
     pictures = processor.pictures(first)
     examples = [processor.encode(item, 0, pictures=pictures) for item in (first, other)]
-    collate = Collator(pad_token_id=cast("int", processor.tokenizer.pad_token_id), packing="shared")
+    collate = Collator(pad_token_id=cast("int", processor.tokenizer.pad_token_id), packing=packing)
     batch = cast("Any", collate([examples]))
     del batch["index"], batch["cut_answers"]
     if not model.family.packs:
-        with pytest.raises(
-            ModelError, match=r"packing='shared' needs .* set data_args.collator_kwargs.packing to 'none'"
-        ):
+        with pytest.raises(ModelError, match="packed rows would mix: set data_args"):
             model(**batch)
         return
     apart = sum(model(**batch_of(processor, [i]), num_items_in_batch=1).loss.item() for i in (first, other))
     assert model(**batch, num_items_in_batch=1).loss.item() == pytest.approx(apart, rel=1e-5)
 
 
-def test_other_settings_of_the_image_processor_are_kept(folders: dict[str, Path], tmp_path: Path) -> None:
-    folder = str(folders["qwen2_5_vl"])
+@pytest.mark.parametrize("old", [False, True])
+def test_other_settings_of_the_image_processor_are_kept(old: bool, tmp_path: Path) -> None:
+    folder = str(save_tiny("qwen2_5_vl", tmp_path / "base"))
+    path = tmp_path / "base" / "preprocessor_config.json"
+    if old:  # as public folders still say it
+        settings = json.loads(path.read_text())
+        limits = settings.pop("size")
+        settings |= {"min_pixels": limits["shortest_edge"], "max_pixels": limits["longest_edge"]}
+        path.write_text(json.dumps(settings))
     model, processor = build(folder, image_processor={"size": {"shortest_edge": 256, "longest_edge": 256}})
     assert processor.view.placement((64, 64)).canvas == (16, 16)
     assert build(folder)[1].view.placement((64, 64)).canvas == (48, 48)
-    model.save_pretrained(tmp_path)
-    processor.tokenizer.save_pretrained(tmp_path)
-    assert build(str(tmp_path))[1].view.placement((64, 64)).canvas == (16, 16)
+    model.save_pretrained(tmp_path / "saved")
+    processor.tokenizer.save_pretrained(tmp_path / "saved")
+    assert build(str(tmp_path / "saved"))[1].view.placement((64, 64)).canvas == (16, 16)
+    path.unlink()
+    with pytest.raises(ModelError, match="its image processor, of no file"):
+        build(folder)
 
 
 @pytest.mark.parametrize(
