@@ -8,9 +8,8 @@ import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.models.test_hf import ask, batch_of, build
 from tests.models.tiny import gradients
-from tests.models.tiny_hf import save_tiny
+from tests.models.tiny_hf import ask, batch_of, build, save_tiny
 
 RANKS = 2
 

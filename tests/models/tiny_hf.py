@@ -6,13 +6,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 from transformers import (
     AddedToken,
     AutoConfig,
     AutoModelForImageTextToText,
+    AutoTokenizer,
     CLIPImageProcessorPil,
     GotOcr2ImageProcessorPil,
     PreTrainedTokenizerFast,
@@ -21,12 +25,19 @@ from transformers import (
     SmolVLMImageProcessorPil,
 )
 
+from mllm.conversation.collator import Collator
+from mllm.conversation.processor import Processor
 from mllm.conversation.scratch import train_tokenizer
+from mllm.models.speech import speech_of
+from mllm.registry import MODELS, REGIONS
+from mllm.registry import TEMPLATES as FORMATS
+from mllm.types import Item
 from tests.conftest import CORPUS
 
 LIMITS = {"shortest_edge": 16 * 16, "longest_edge": 48 * 48}
 """Pixels of a Qwen-VL picture; at least a patch of 16 or so each way."""
 TILE = 16
+QUESTION, ANSWER = "Where is the red circle?", "Answer: <boxes> ."
 
 # What the public templates (Qwen/Qwen2.5-VL-7B-Instruct, OpenGVLab/InternVL3-1B-hf, HuggingFaceTB/SmolVLM-Instruct)
 # write of pictures and texts
@@ -194,3 +205,52 @@ def save_tiny(family: str, folder: Path, seed: int = 0) -> Path:
     path = folder / "preprocessor_config.json"
     assert json.loads(path.read_text())["image_processor_type"]
     return folder
+
+
+def build(folder: str, **arguments: Any) -> tuple[Any, Processor]:
+    args = {"type": "hf", "model_name_or_path": folder, **arguments}
+    speech = speech_of(args)
+    tokenizer = cast("Any", AutoTokenizer.from_pretrained(folder))
+    model = MODELS.make(args, tokenizer=tokenizer)
+    return model, Processor(
+        tokenizer=tokenizer,
+        template=FORMATS.make(speech.template),
+        codec=REGIONS.make(speech.codec),
+        view=model.picture_view(),
+    )
+
+
+def photo(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def ask(*sizes: tuple[int, int], key: str = "a", question: str = QUESTION, seed: int = 0) -> Item:
+    """An item with a picture of each size, and the box of its second quarter in the last one."""
+    images = [photo(size, seed + number) for number, size in enumerate(sizes)]
+    turns = [{"from": "human", "value": "<image>" * len(sizes) + ("\n" if sizes else "") + question}]
+    if not sizes:
+        turns.append({"from": "gpt", "value": "A dog."})
+        return Item.from_dict({"conversations": turns}, key=key)
+    width, height = sizes[-1]
+    box = [width / 4, height / 4, width / 2, height / 2]
+    turns.append({"from": "gpt", "value": ANSWER, "boxes_seq": [[0]]})
+    target = {"boxes": [box], "boxes_image": [len(sizes) - 1]} if len(sizes) > 1 else {"boxes": [box]}
+    source = {"images": images} if len(sizes) > 1 else {"image": images[0]}
+    return Item.from_dict({**source, "target": target, "conversations": turns}, key=key)
+
+
+def batch_of(processor: Processor, items: list[Item], *, answer: bool = True) -> dict[str, Tensor]:
+    examples = [processor.encode(item, number, answer=answer) for number, item in enumerate(items)]
+    batch = cast("dict[str, Tensor]", Collator(pad_token_id=cast("int", processor.tokenizer.pad_token_id))(examples))
+    return {name: tensor for name, tensor in batch.items() if name not in ("index", "cut_answers")}
+
+
+_BUILT: dict[str, tuple[Any, Processor]] = {}
+
+
+def cached(folder: str) -> tuple[Any, Processor]:
+    """Built once, for tests that change nothing."""
+    if folder not in _BUILT:
+        _BUILT[folder] = build(folder)
+    return _BUILT[folder]
