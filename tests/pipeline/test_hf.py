@@ -54,7 +54,7 @@ def test_trained_resumed_evaluated_and_predicted(family: str, adapters: dict[str
     whole = out
     if adapters is not None:
         whole = tmp_path / "merged"
-        assert main(["merge", str(out), str(whole)]) == 0
+        assert main(["checkpoint", "merge", str(out), str(whole)]) == 0
     for folder in {out, whole}:
         chosen = ["--cfg-options", f"model_args.model_name_or_path={folder}"]
         assert main(["eval", str(out / "config.py"), *chosen, "--output_dir", str(again / folder.name)]) == 0
