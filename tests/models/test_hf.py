@@ -19,7 +19,7 @@ from mllm.errors import ConfigError, ModelError
 from mllm.models.adaptation import adapt
 from mllm.models.adapters import read_adapters
 from mllm.models.native import ROWS, spread
-from mllm.models.selection import part_of
+from mllm.models.selection import is_quantized, part_of
 from mllm.models.speech import speech_of
 from mllm.registry import FAMILIES as REGISTRY
 from mllm.registry import MODELS
@@ -272,3 +272,14 @@ def test_a_placement_is_not_to_be_chosen(folder: str) -> None:
 def test_a_tokenizer_without_the_picture_token(folders: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match="has no token '<IMG_CONTEXT>'"):
         MODELS.make({"type": "hf", "model_name_or_path": str(folders["internvl"])}, tokenizer=make_plain_tokenizer())
+
+
+@pytest.mark.parametrize("name", ["smolvlm", "qwen2_5_vl"])
+def test_only_the_language_model_is_quantised(folders: dict[str, Path], name: str) -> None:
+    pytest.importorskip("bitsandbytes")
+    model, processor = build(str(folders[name]), quantization={"type": "bitsandbytes"}, freeze=["vision_tower"])
+    parts = {part_of(layer) for layer, p in model.named_parameters() if is_quantized(p)}
+    assert parts == {"language_model"}
+    assert not is_quantized(model.get_output_embeddings().weight)
+    model.train()
+    model(**batch_of(processor, [ITEMS[0]])).loss.backward()
