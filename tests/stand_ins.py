@@ -19,6 +19,7 @@ from mllm.models.parts import causal_lm, vision_encoder
 from mllm.pipeline.builder import load_tokenizer
 from mllm.registry import MODELS
 from tests.conftest import CORPUS
+from tests.models.tiny_hf import save_tiny
 from tests.pipeline.tiny import save_stand_in
 
 ENCODER = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=32)
@@ -32,6 +33,13 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
     "qwen2": dict(DECODER, model_type="qwen2", num_key_value_heads=1),
     "mpt": dict(model_type="mpt", d_model=32, n_heads=2, n_layers=4, expansion_ratio=2, max_seq_len=4096),
     "redpajama": dict(DECODER, model_type="gpt_neox", max_position_embeddings=4096),
+}
+NATIVE = {
+    "Qwen2.5-VL": "qwen2_5_vl",
+    "InternVL": "internvl",
+    "SmolVLM": "smolvlm",
+    "paligemma": "paligemma",
+    "kosmos-2": "kosmos-2",
 }
 """By what the names of the real folders hold."""
 CHATML = (
@@ -52,7 +60,10 @@ def model_parts(model_args: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for name, make in (("vision_tower", _encoder), ("language_model", _language_model), ("tokenizer", _tokenizer)):
         if isinstance(given.get(name), str):
             given[name] = make(given[name], folder / name)
-    if given.get("model_name_or_path"):
+    if given["type"] == "hf":
+        family = next(family for name, family in NATIVE.items() if name in given["model_name_or_path"])
+        given["model_name_or_path"] = str(save_tiny(family, folder / "native"))
+    elif given.get("model_name_or_path"):
         given["model_name_or_path"] = str(folder / given["type"])
         if not (folder / given["type"]).exists():
             save_stand_in(folder / given["type"], given["type"])

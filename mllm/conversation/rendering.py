@@ -65,11 +65,14 @@ def answer(turn: Said, *, before: str = "", end: str) -> list[Piece]:
     return [Piece(before, supervised=True), *(replace(p, supervised=True) for p in turn.pieces), Piece(end, True)]
 
 
-def parted(turn: Said) -> tuple[list[Piece], list[Piece]]:
-    """The pictures of a turn, and its words without the line break that parted them."""
-    slots = [piece for piece in turn.pieces if piece.text == IMAGE and not piece.literal]
-    words = [piece for piece in turn.pieces if piece not in slots]
-    return slots, [replace(piece, text=piece.text.lstrip("\n")) for piece in words[:1]] + words[1:]
+def pictures_first(turn: Said) -> tuple[list[Piece], list[Piece]]:
+    """A turn's pictures, and its words without white space around them: for formats that begin with pictures."""
+    pictures = [piece for piece in turn.pieces if piece.text == IMAGE and not piece.literal]
+    words = [piece for piece in turn.pieces if piece not in pictures]
+    if words:
+        words[0] = replace(words[0], text=words[0].text.lstrip())
+        words[-1] = replace(words[-1], text=words[-1].text.rstrip())
+    return pictures, words
 
 
 def tokenize(pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedConfig, TorchAoConfig
 
 from mllm.errors import ConfigError, nearest
+from mllm.models.selection import part_of
 from mllm.models.skeleton import quantize_skeleton, without_storage
 
 STATE = ("hf_quantizer", "quantization_method", "is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit")
@@ -77,12 +78,9 @@ def settle_quantization(outer: Any, language_model: Any, quantization: Mapping[s
 def _kept_layers(model: nn.Module) -> list[str]:
     """Linear layers that keep their precision."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # pyright: ignore
-    alone = not any("language_model" in name.split(".") for name, _ in model.named_modules())
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and (module is head or not (alone or "language_model" in name.split(".")))
-    ]
+    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    inside = {name for name, module in linear if module is not head and part_of(name) == "language_model"}
+    return [name for name, module in linear if module is head or (inside and name not in inside)]
 
 
 def _replace_layers(language_model: Any, *, bits: int = 4, group_size: int = 64, axis: int = 1) -> None:

@@ -14,11 +14,17 @@ from mllm.errors import ConfigError, nearest
 
 # in this order: cross-attention layers may lie inside the language model
 PARTS = {
-    "vision_tower": re.compile(r"^(vision_tower|vision_encoder)\b"),
+    "vision_tower": re.compile(
+        r"^(model\.)?(vision_tower|vision_encoder|vision_model|visual(?!\.(deepstack_)?merger))\b"
+    ),
     "cross_attention": re.compile(r"(^|\.)(gated_)?cross_att(n|ention)"),
-    "connector": re.compile(r"^(connector|mosaic|perceiver)\b"),
-    "language_model": re.compile(r"^(language_model|lang_encoder)\b"),
+    "connector": re.compile(
+        r"^(model\.)?(connector|mosaic|perceiver|multi_modal_projector|image_to_text_projection"
+        r"|visual\.\w*merger\w*)\b"
+    ),
+    "language_model": re.compile(r"^((model\.)?(language_model|lang_encoder|text_model)|lm_head)\b"),
 }
+"""By the names of our models and those of transformers."""
 GROUPS = {
     "embeddings": "the language model's input embeddings and its head",
     "adapters": "what adapters add",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -215,7 +216,11 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     """
     if not Path(folder).is_dir():
         raise ModelError(f"{folder}: no such folder; expected a local checkpoint with its tokenizer")
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    processors = Path(folder) / "chat_template.json"  # where processors of older models keep theirs
+    if processors.is_file() and not (Path(folder) / "chat_template.jinja").is_file():
+        tokenizer.chat_template = json.loads(processors.read_text(encoding="utf-8"))["chat_template"]
+    return tokenizer
 
 
 def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDataset | None) -> PreTrainedTokenizerBase:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -201,3 +203,53 @@ def test_chat_needs_a_chat_template(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.chat_template = None
     with pytest.raises(ConfigError, match="no chat template"):
         TEMPLATES.make("chat").render(TURNS, tokenizer)
+
+
+SMOLVLM = (
+    "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{% if message['content'][0]['type'] == 'image' %}:{% else %}: {% endif %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}"
+    "{% elif part['type'] == 'image' %}<image>{% endif %}{% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+
+def test_a_chat_template_that_speaks_of_images_writes_them_itself(tokenizer: PreTrainedTokenizerFast) -> None:
+    chat_tokenizer(tokenizer).chat_template = SMOLVLM
+    pieces = TEMPLATES.make("chat").render(TURNS, tokenizer)
+    # the space that the template writes before an answer, but not before one to be generated, is the answer's
+    assert marked(pieces).replace("»«", "") == (
+        "<|im_start|>User:<image>Where is it?<|im_end|>\nAssistant:« At [0.1,0.2]<|im_end|>»\n"
+        "User: And {now}?<|im_end|>\nAssistant:« Gone<|im_end|>»\n"
+    )
+    asked = [Said("human", (Piece("Is "), Piece("<image>"), Piece("\nlike "), Piece("<image>"), Piece("?")))]
+    assert marked(TEMPLATES.make("chat").render(asked, tokenizer)) == (
+        "<|im_start|>User: Is <image>like <image>?<|im_end|>\nAssistant:"
+    )
+
+
+def test_whether_a_chat_template_takes_parts_can_be_said(tokenizer: PreTrainedTokenizerFast) -> None:
+    chat_tokenizer(tokenizer).chat_template = "{# of no image #}" + CHATML
+    assert marked(TEMPLATES.make({"type": "chat", "parts": False}).render(TURNS[:1], tokenizer)) == (
+        "<|im_start|>user\n<image>\nWhere is it?<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("paligemma", "<image><s>Where is it?\n«At [0.1,0.2]</s>»"),
+        ("kosmos2", "<s><image> <grounding><phrase> Where is it?</phrase>«At [0.1,0.2]</s>»"),
+        (
+            {"type": "kosmos2", "form": "question"},
+            "<s><image> <grounding> Question: Where is it? Answer:«At [0.1,0.2]</s>»",
+        ),
+        ({"type": "kosmos2", "form": "words"}, "<s><image> <grounding> Where is it?«At [0.1,0.2]</s>»"),
+    ],
+)
+def test_formats_of_one_question(tokenizer: PreTrainedTokenizerFast, template: Any, expected: str) -> None:
+    made = TEMPLATES.make(template)
+    assert marked(made.render(TURNS[:2], tokenizer)).replace("»«", "") == expected
+    assert marked(made.render(TURNS[:1], tokenizer)) == expected[: expected.index("«")]
+    with pytest.raises(ConfigError, match="expected one question and its answer, found 4 turns"):
+        made.render(TURNS, tokenizer)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, opening, parted
+from mllm.conversation.rendering import Piece, Said, answer, opening, pictures_first
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
 
@@ -40,7 +40,7 @@ class OpenFlamingo:
         pieces = opening(tokenizer)
         for turn in turns:
             if turn.role == "human":
-                slots, words = parted(turn)
+                slots, words = pictures_first(turn)
                 pieces += [*slots, Piece(before), *(words if asks else ()), Piece(after)]
             else:
                 pieces += answer(turn, end=END)

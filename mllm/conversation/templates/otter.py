@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, opening, parted
+from mllm.conversation.rendering import Piece, Said, answer, opening, pictures_first
 from mllm.registry import TEMPLATES
 
 END, ANSWER = "<|endofchunk|>", "<answer>"
@@ -28,7 +28,7 @@ class Otter:
         pieces = opening(tokenizer)
         for turn in turns:
             if turn.role == "human":
-                slots, words = parted(turn)
+                slots, words = pictures_first(turn)
                 pieces += [*slots, Piece("User:"), *words, Piece(f" GPT:{ANSWER}")]
             else:
                 pieces += answer(turn, end=END)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, opening, parted
+from mllm.conversation.rendering import Piece, Said, answer, opening, pictures_first
 from mllm.registry import TEMPLATES
 
 
@@ -23,7 +23,7 @@ class Plain:
         pieces = opening(tokenizer)
         for turn in turns:
             if turn.role == "human":
-                pieces += parted(turn)[0]
+                pieces += pictures_first(turn)[0]
             else:
                 pieces += answer(turn, end=self.end(tokenizer))
         return pieces

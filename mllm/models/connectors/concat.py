@@ -50,7 +50,7 @@ class Concat(nn.Module):
         """Tokens of a picture, of which the vision tower gives `patches`.
 
         Raises:
-            ConfigError: they cannot be parted evenly.
+            ConfigError: they cannot be pictures_first evenly.
         """
         divided = grid_side(patches) if self.square else patches
         if divided % self.r:

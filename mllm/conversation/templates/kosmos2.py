@@ -1,0 +1,45 @@
+"""`<s>{picture} <grounding><phrase> {words}</phrase>{answer}</s>`: Kosmos-2, which goes on with a phrase's boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from mllm.conversation.rendering import Piece, Said, answer, pictures_first
+from mllm.errors import ConfigError
+from mllm.registry import TEMPLATES
+
+FORMS = {
+    "phrase": ("<grounding><phrase> ", "</phrase>"),
+    "question": ("<grounding> Question: ", " Answer:"),
+    "words": ("<grounding> ", ""),
+}
+
+
+@TEMPLATES.register_module("kosmos2")
+class Kosmos2:
+    """One question and its answer; pictures come first, and white space around the question is left out.
+
+    `form`: "phrase" stands for an expression alone, whose boxes follow; "question" for a question in words; "words" is
+    continued as it is.
+    Source: Peng et al. 2023 (arXiv 2306.14824), section 4.1; the model card of microsoft/kosmos-2-patch14-224.
+    """
+
+    tokens: tuple[str, ...] = ()
+
+    def __init__(self, *, form: str = "phrase") -> None:
+        if form not in FORMS:
+            raise ConfigError(f"template 'kosmos2': form: expected one of {', '.join(FORMS)}, found {form!r}")
+        self.before, self.after = FORMS[form]
+
+    def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        return str(tokenizer.eos_token)
+
+    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+        if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
+            raise ConfigError(f"template 'kosmos2': expected one question and its answer, found {len(turns)} turns")
+        pictures, words = pictures_first(turns[0])
+        space = [Piece(" ")] if pictures else []
+        pieces = [Piece(str(tokenizer.bos_token)), *pictures, *space, Piece(self.before), *words, Piece(self.after)]
+        return pieces + (answer(turns[1], end=self.end(tokenizer)) if len(turns) == 2 else [])

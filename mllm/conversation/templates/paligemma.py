@@ -1,0 +1,32 @@
+"""`{picture}<bos>{prompt}\\n{answer}<eos>`: PaliGemma, which knows one question and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from mllm.conversation.rendering import Piece, Said, answer, pictures_first
+from mllm.errors import ConfigError
+from mllm.registry import TEMPLATES
+
+
+@TEMPLATES.register_module("paligemma")
+class PaliGemma:
+    """Pictures come first, wherever the question has them; white space around the question is left out.
+
+    The prompts of its training, such as `detect {phrase}`, are a matter of the question templates.
+    Source: Beyer et al. 2024 (arXiv 2407.07726), section 3; transformers' PaliGemmaProcessor.
+    """
+
+    tokens: tuple[str, ...] = ()
+
+    def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        return str(tokenizer.eos_token)
+
+    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+        if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
+            raise ConfigError(f"template 'paligemma': expected one question and its answer, found {len(turns)} turns")
+        pictures, words = pictures_first(turns[0])
+        pieces = [*pictures, Piece(str(tokenizer.bos_token)), *words, Piece("\n")]
+        return pieces + (answer(turns[1], end=self.end(tokenizer)) if len(turns) == 2 else [])

@@ -1,0 +1,114 @@
+"""`model_args` of type "hf" -> a vision language model of transformers, in its own folder layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    PreTrainedTokenizerBase,
+)
+
+from mllm.errors import ConfigError, ModelError, nearest
+from mllm.models.adaptation import base_of
+from mllm.models.family import family_of
+from mllm.models.native import native_class, with_settings
+from mllm.models.parts import grow_vocabulary, load_strictly, local_folder, settle_generation, torch_dtype
+from mllm.models.quantization import quantized_loading, settle_quantization
+from mllm.models.speech import Speech, speaks
+from mllm.registry import MODELS
+
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+
+
+def _speech(model_args: Mapping[str, Any]) -> Speech:
+    folder = model_args.get("model_name_or_path")
+    if not folder:
+        raise ConfigError("hf needs model_name_or_path, the folder of a transformers model")
+    family = family_of(local_folder("model_name_or_path", folder))
+    return Speech(codec=family.codec, template=family.template, tokens=())
+
+
+@MODELS.register_module("hf")
+@speaks(_speech)
+def hf(
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    model_name_or_path: str,
+    image_processor: Mapping[str, Any] | None = None,
+    freeze: Sequence[str] = (),
+    dtype: str | None = None,
+    attn_implementation: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
+    pad_to_multiple_of: int | None = None,
+) -> Any:
+    """A transformers vision language model in evaluation mode, of a family in `mllm/models/families`.
+
+    Args:
+        tokenizer: its own; embeddings are added for tokens that a codec adds.
+        model_name_or_path: local folder as transformers' AutoModelForImageTextToText reads it, with its processor.
+        image_processor: settings of its image processor that are to differ, such as dict(size=...).
+        freeze: parts that are not trained, of "vision_tower", "connector", "language_model".
+        dtype: "float32" (default), "bfloat16", "float16", or "auto": that of the checkpoint.
+        attn_implementation: as in transformers; default: its choice.
+        quantization: of the language model as it is loaded; see `quantized_loading`.
+        pad_to_multiple_of: round the number of embeddings up when some are added.
+
+    Raises:
+        ConfigError: an unknown family, or unknown names.
+        ModelError: a folder that does not hold what it should.
+    """
+    folder = local_folder("model_name_or_path", model_name_or_path)
+    if base_of(folder):
+        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm merge {folder} OUT_DIR")
+    family = family_of(folder)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    own: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+    loading: dict[str, Any] = {"dtype": torch_dtype(dtype), "attn_implementation": attn_implementation}
+    if quantization:
+        loading |= quantized_loading(quantization, lambda: own(config))
+    model = load_strictly(native_class(own), folder, whole=True, **loading)
+    settle_quantization(model, model.text_model, quantization)
+    files = {name: Path(folder) / name for name in PROCESSOR_FILES if (Path(folder) / name).is_file()}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
+    processor = _image_processor(folder, texts)
+    if image_processor:
+        _check_settings(image_processor, processor)
+        texts = {name: with_settings(text, image_processor) for name, text in texts.items()}
+        processor = _image_processor(folder, texts)
+    picture = _token_id(tokenizer, family.token, folder)
+    model.attach(family=family, processor=processor, files=texts, picture_token_id=picture)
+    grow_vocabulary(model, tokenizer, pad_to_multiple_of)
+    settle_generation(model.generation_config, tokenizer)
+    model.freeze(freeze)
+    return model.eval()
+
+
+def _image_processor(folder: str, texts: Mapping[str, str]) -> Any:
+    """That of these files, in the version that needs no torchvision."""
+    with TemporaryDirectory() as copy:
+        for name, text in texts.items():
+            (Path(copy) / name).write_text(text, encoding="utf-8")
+        try:
+            return AutoImageProcessor.from_pretrained(copy, backend="pil", local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"{folder}: its image processor, of {sorted(texts) or 'no file'}: {error}") from error
+
+
+def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
+    known = processor.to_dict()
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"image_processor: {type(processor).__name__} has no {name!r}; {nearest(name, known)}")
+
+
+def _token_id(tokenizer: PreTrainedTokenizerBase, token: str, folder: str) -> int:
+    number = tokenizer.get_vocab().get(token)
+    if number is None:
+        raise ModelError(f"{folder}: its tokenizer has no token {token!r}, by which pictures enter the text")
+    return number
