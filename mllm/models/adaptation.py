@@ -13,6 +13,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mllm.errors import ModelError
 from mllm.models.adapters import Adapters, read_adapters
@@ -96,15 +97,28 @@ def as_base(model_args: Mapping[str, Any]) -> dict[str, Any]:
     return {**base, **{name: str(Path(base[name]).resolve()) for name in _folders(base)}}
 
 
+def gather_adapted(model: Any, *, keep: bool = True) -> dict[str, Tensor]:
+    """The tensors that `save_adapted` writes, whole and on the CPU. Where the model is sharded, every rank calls it.
+
+    `keep`: False on ranks that only take part.
+    """
+    gathered: dict[str, Tensor] = {}
+    for name, tensor in _written(model, model.state_dict()).items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if keep:
+            gathered[name] = whole.detach().cpu()
+    return gathered
+
+
 def save_adapted(model: Any, folder: str, state_dict: Mapping[str, Tensor] | None = None) -> None:
     """Write the adapters in PEFT's layout, what else cannot be found in the base, and where the base is.
 
-    `state_dict`: the whole one, where the model itself holds shards.
+    `state_dict`: whole tensors, where the model itself holds shards.
     """
     done: Adaptation = model.adaptation
-    state: Mapping[str, Tensor] = state_dict or model.state_dict()
+    state = _written(model, state_dict) if state_dict else gather_adapted(model)
     low_rank = {PREFIX + name.replace(NAME, ""): tensor for name, tensor in state.items() if is_adapter(name)}
-    in_full = {plain(name): tensor for name, tensor in state.items() if plain(name) in done.saved}
+    in_full = {plain(name): tensor for name, tensor in state.items() if not is_adapter(name)}
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     if low_rank:
@@ -211,15 +225,32 @@ def _named(tensors: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
 
 def _load(model: Any, found: Mapping[str, Tensor], *, needed: set[str], folder: str) -> None:
     own = model.state_dict()
-    tied = {own[name].data_ptr() for name in found if name in own}  # the file holds one name of tied tensors
-    wrong = [f"missing {name}" for name in sorted(needed - found.keys()) if own[name].data_ptr() not in tied]
+    wrong = [f"missing {name}" for name in sorted(needed - found.keys())]
     wrong += [f"unexpected {name}" for name in sorted(found.keys() - own.keys())]
     for name in sorted(found.keys() & own.keys()):
         if found[name].shape != own[name].shape:
             wrong.append(f"{name}: {list(found[name].shape)} instead of {list(own[name].shape)}")
     if wrong:
         raise ModelError(f"{folder} does not hold the adapters of this model:\n  " + "\n  ".join(wrong))
-    model.load_state_dict(dict(found), strict=False)
+    model.load_state_dict({name: _sharded_as(own[name], tensor) for name, tensor in found.items()}, strict=False)
+
+
+def _sharded_as(own: Tensor, whole: Tensor) -> Tensor:
+    """This rank's part of a tensor that every rank has read, where the model's own is sharded."""
+    if not isinstance(own, DTensor):
+        return whole
+    return distribute_tensor(whole.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
+
+
+def _written(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of a whole state the adapters and what the base lacks; tied parameters under their first name."""
+    saved = model.adaptation.saved
+    tied = dict(model.named_parameters(remove_duplicate=False)).keys() - dict(model.named_parameters()).keys()
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if name not in tied and (is_adapter(name) or plain(name) in saved)
+    }
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -236,13 +267,8 @@ def _read_peft(folder: Path) -> dict[str, Tensor]:
 
 
 def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
-    seen: set[int] = set()
-    once: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if tensor.data_ptr() not in seen:  # tied tensors are written under their first name
-            seen.add(tensor.data_ptr())
-            once[name] = tensor.detach().cpu().contiguous()
-    save_file(once, path, metadata={"format": "pt"})
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def _folders(base: Mapping[str, Any]) -> Iterator[str]:
