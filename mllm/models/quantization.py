@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import BitsAndBytesConfig, PreTrainedConfig, TorchAoConfig
 
 from mllm.errors import ConfigError, nearest
+from mllm.models.selection import is_quantized
 
 STATE = ("hf_quantizer", "quantization_method", "is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit")
 """What transformers leaves on a model that it quantised."""
@@ -69,6 +71,36 @@ def settle_quantization(outer: Any, language_model: Any, quantization: Mapping[s
     config: PreTrainedConfig = outer.config
     if "quantization_config" in vars(config):
         language_model.config.quantization_config = vars(config).pop("quantization_config")
+
+
+def check_shardable(model: nn.Module, gathered_dtype: torch.dtype | None) -> None:
+    """
+    Args:
+        gathered_dtype: what FSDP casts weights to when it gathers them; None: they keep theirs.
+
+    Raises:
+        ConfigError: weights in few bits that FSDP cannot split, or would cast.
+    """
+    for name, parameter in model.named_parameters():
+        kind = type(parameter).__name__
+        if kind == "Params4bit":
+            if parameter.is_floating_point() and parameter.dtype != (gathered_dtype or parameter.dtype):
+                wanted, found = str(gathered_dtype).removeprefix("torch."), str(parameter.dtype).removeprefix("torch.")
+                raise ConfigError(
+                    f"quantization.storage_dtype '{found}': FSDP computes in {wanted} here, and would cast the packed "
+                    f"bits to it; expected '{wanted}'"
+                )
+        elif is_quantized(parameter) and kind != "Parameter":
+            raise ConfigError(
+                f"quantization: FSDP cannot shard weights of {kind} ({name}); use bitsandbytes with bits=4 and "
+                "storage_dtype, or launch with accelerate_config/ddp.yaml"
+            )
+
+
+def keep_quantized_apart(model: nn.Module) -> None:
+    """Tell DDP that every rank has read these weights itself: torchao's cannot be sent."""
+    names = [name for name, parameter in model.named_parameters() if is_quantized(parameter)]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
 
 
 def _kept_layers(model: nn.Module) -> list[str]:

@@ -146,7 +146,7 @@ def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_toke
     stored = base_of(folder) if folder else None
     if stored:
         base, brought = stored
-        if adapters and {**adapters.as_dict(), "from_pretrained": None} != brought.as_dict():
+        if adapters and replace(adapters, from_pretrained=None) != brought:
             raise ConfigError(
                 f"{folder} holds adapters {brought.as_dict()}, but model_args.adapters asks for {adapters.as_dict()}: "
                 f"go on with those of the folder, or first mllm checkpoint merge {folder} OUT_DIR"

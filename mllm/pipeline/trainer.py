@@ -23,6 +23,7 @@ from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError
 from mllm.metrics.base import Metric
 from mllm.models.adaptation import adaptation_of, gather_adapted, load_adapted, save_adapted
+from mllm.models.quantization import check_shardable, keep_quantized_apart
 from mllm.models.speech import Speech, save_speech
 from mllm.pipeline.encoded import Encoded, EpochShuffle, ItemDataset
 from mllm.pipeline.plots import plot_losses
@@ -88,6 +89,9 @@ class Trainer(Seq2SeqTrainer):
             # accelerate's own policy would round the loss to bf16, and sum gradients over ranks in it
             plugin: Any = self.accelerator.state.fsdp_plugin
             plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        if self.is_fsdp_enabled:
+            check_shardable(model, torch.bfloat16 if args.bf16 else None)
+        keep_quantized_apart(model)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback):  # an evaluation alone would write to ./runs
                 callback.logging_dir = callback.logging_dir or str(self.folder / "runs")
