@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mllm.errors import ModelError
 from mllm.models.adapters import Adapters, read_adapters
-from mllm.models.selection import embeddings, is_adapter, is_quantized, linear_layers, parameters, part_of, plain
+from mllm.models.selection import is_adapter, is_quantized, linear_layers, parameters, part_of, plain
 
 SETTINGS, LOW_RANK, IN_FULL = "adapters.json", "adapter_model.safetensors", "trained_in_full.safetensors"
 NAME = ".default"
@@ -44,13 +44,12 @@ class Adaptation:
     saved: frozenset[str]
 
 
-def adapt(model: Any, adapters: Adapters, base: Mapping[str, Any], *, new_tokens: bool) -> None:
+def adapt(model: Any, adapters: Adapters, base: Mapping[str, Any]) -> None:
     """Freeze the model but for `unfrozen`, and put adapters beside the target layers. It stays of its own class.
 
     Args:
         model: after its `freeze`: what that froze is neither adapted nor unfrozen.
         base: the `model_args` that build it again; what they do not name a folder for is saved in full.
-        new_tokens: its embeddings are not those of the folder.
 
     Raises:
         ConfigError: targets or unfrozen names that mean nothing, or the vision tower without naming it.
@@ -60,8 +59,6 @@ def adapt(model: Any, adapters: Adapters, base: Mapping[str, Any], *, new_tokens
     if not adapters.low_rank:
         in_full |= parameters(model, adapters.targets, "targets")
     saved = in_full | {name for name in model.state_dict() if not _in_folder(name, base)}
-    if new_tokens:
-        saved |= embeddings(model)
     model.requires_grad_(False)
     if layers:
         _inject(model, adapters, layers)
@@ -70,7 +67,8 @@ def adapt(model: Any, adapters: Adapters, base: Mapping[str, Any], *, new_tokens
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_adapter(name) or plain(name) in in_full)
     # a part without anything to train drops nothing out either
-    model.frozen = tuple(name for name, part in model.named_children() if not _trains(part))
+    trained = {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    model.frozen = tuple(name for name, _ in model.named_children() if part_of(name) not in trained)
     model.train(model.training)
     model.adaptation = Adaptation(adapters=adapters, base=dict(base), saved=frozenset(saved))
 
@@ -85,8 +83,8 @@ def base_of(folder: str) -> tuple[dict[str, Any], Adapters] | None:
     if not path.is_file():
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
-    for name, value in found["base"].items():
-        if name in _folders(found["base"]) and not Path(value).is_dir():
+    for name in _paths(found["base"]):
+        if not (value := Path(found["base"][name])).exists():
             raise ModelError(f"{path}: its base is gone: {name} {value}; if it was moved, correct the path there")
     return found["base"], read_adapters({**found["adapters"], "from_pretrained": None})
 
@@ -94,7 +92,7 @@ def base_of(folder: str) -> tuple[dict[str, Any], Adapters] | None:
 def as_base(model_args: Mapping[str, Any]) -> dict[str, Any]:
     """The `model_args` that build the same base again from any working directory."""
     base = {name: value for name, value in model_args.items() if name not in NOT_BASE and value is not None}
-    return {**base, **{name: str(Path(base[name]).resolve()) for name in _folders(base)}}
+    return {**base, **{name: str(Path(base[name]).resolve()) for name in _paths(base)}}
 
 
 def gather_adapted(model: Any, *, keep: bool = True) -> dict[str, Tensor]:
@@ -271,20 +269,15 @@ def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def _folders(base: Mapping[str, Any]) -> Iterator[str]:
-    """Arguments that name a folder of weights."""
-    for name in ("model_name_or_path", "vision_tower", "language_model"):
-        if isinstance(base.get(name), str):
-            yield name
+def _paths(base: Mapping[str, Any]) -> list[str]:
+    """Arguments that name weights on disk."""
+    names = ("model_name_or_path", "vision_tower", "language_model", "checkpoint")
+    return [name for name in names if isinstance(base.get(name), str)]
 
 
 def _in_folder(name: str, base: Mapping[str, Any]) -> bool:
-    folders = set(_folders(base))
-    return "model_name_or_path" in folders or part_of(name) in folders
-
-
-def _trains(module: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())
+    paths = _paths(base)
+    return "model_name_or_path" in paths or part_of(name) in paths
 
 
 def _size(parameter: Tensor) -> int:

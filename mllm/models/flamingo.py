@@ -28,7 +28,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.geometry import PlacementKind
-from mllm.models.composite import Composite, CompositeOutput, check_parts
+from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
 from mllm.models.cross_attention import (
     ATTEND,
     Media,
@@ -329,7 +329,7 @@ class Flamingo(Composite):
         self.frozen = tuple(name for name in PARTS if name in parts)
         for name, modules in self._parts().items():
             for module in modules:
-                module.requires_grad_(name not in parts)
+                set_trainable(module, name not in parts)
         self.vision_tower.freeze_unused()
         if self.config.vision_ln_post:
             self.vision_tower.encoder.post_layernorm.requires_grad_("vision_tower" not in parts)

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import BitsAndBytesConfig, PreTrainedConfig, TorchAoConfig
 
 from mllm.errors import ConfigError, nearest
-from mllm.models.selection import is_quantized
+from mllm.models.selection import is_quantized, part_of
 
 STATE = ("hf_quantizer", "quantization_method", "is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit")
 """What transformers leaves on a model that it quantised."""
@@ -104,13 +104,14 @@ def keep_quantized_apart(model: nn.Module) -> None:
 
 
 def _kept_layers(model: nn.Module) -> list[str]:
-    """Linear layers that keep their precision."""
+    """Linear layers that keep their precision: all but those of the language model's own layers."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # pyright: ignore
     alone = not any("language_model" in name.split(".") for name, _ in model.named_modules())
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and (module is head or not (alone or "language_model" in name.split(".")))
+        if isinstance(module, nn.Linear)
+        if module is head or part_of(name) == "cross_attention" or not (alone or "language_model" in name.split("."))
     ]
 
 
@@ -124,7 +125,7 @@ def _replace_layers(language_model: Any, *, bits: int = 4, group_size: int = 64,
     head = language_model.get_output_embeddings()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, layer in list(language_model.named_modules()):
-        if isinstance(layer, nn.Linear) and layer is not head:
+        if isinstance(layer, nn.Linear) and layer is not head and part_of(name) != "cross_attention":
             if layer.weight.numel() % group_size:
                 raise ConfigError(f"quantization.group_size {group_size} does not divide the weights of {name}")
             parent, _, child = name.rpartition(".")

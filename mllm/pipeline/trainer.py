@@ -220,8 +220,8 @@ class Trainer(Seq2SeqTrainer):
         plugin = self.accelerator.state.fsdp_plugin
         save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, output_dir)
         if self.args.should_save:
-            assert self.lr_scheduler is not None, "a checkpoint is written in training"
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+            scheduler: Any = self.lr_scheduler
+            torch.save(scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         new = self.optimizer is None

@@ -104,15 +104,14 @@ def launched(request: pytest.FixtureRequest, folder: Path) -> str:
     steps: list[Any] = []
     for recipe, model_args in RECIPES.items():
         config, out = str(folder / recipe / "tiny.py"), folder / recipe / request.param
-        flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]
         # a checkpoint of an adapted model is a folder like the one that is saved at the end
-        saved = out / "checkpoint-6" if model_args else out
+        loaded = ["--cfg-options", f"model_args.model_name_or_path={out / 'checkpoint-6' if model_args else out}"]
+        flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]
         steps += [
             [config, *flags],
             {"remove": str(out / "checkpoint-6")},
             [config, "--do_train", "True", "--resume_from_checkpoint", "auto", "--output_dir", str(out)],
-            [config, "--do_eval", "True", "--cfg-options", f"model_args.model_name_or_path={saved}"]
-            + ["--output_dir", f"{out}_loaded"],
+            [config, "--do_eval", "True", *loaded, "--output_dir", f"{out}_loaded"],
         ]
     launch(*LAUNCH[request.param], "tests/launch/runs.py", json.dumps(steps))
     return request.param
