@@ -139,7 +139,7 @@ def load_flamingo(
     """
     path = Path(local_folder("model_name_or_path", folder)) / "config.json"
     if base_of(folder):
-        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm merge {folder} OUT_DIR")
+        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm checkpoint merge {folder} OUT_DIR")
     model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
     if model_type != MllmFlamingoConfig.model_type:
         raise ModelError(f"{path}: model_type '{model_type}', expected '{MllmFlamingoConfig.model_type}'")
