@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mllm.errors import ModelError
 from mllm.models.adapters import Adapters, read_adapters
-from mllm.models.selection import embeddings, is_adapter, is_quantized, linear_layers, parameters, part_of, plain
+from mllm.models.selection import is_adapter, is_quantized, linear_layers, parameters, part_of, plain
 
 SETTINGS, LOW_RANK, IN_FULL = "adapters.json", "adapter_model.safetensors", "trained_in_full.safetensors"
 NAME = ".default"
@@ -43,13 +44,12 @@ class Adaptation:
     saved: frozenset[str]
 
 
-def adapt(model: Any, adapters: Adapters, base: Mapping[str, Any], *, new_tokens: bool) -> None:
+def adapt(model: Any, adapters: Adapters, base: Mapping[str, Any]) -> None:
     """Freeze the model but for `unfrozen`, and put adapters beside the target layers. It stays of its own class.
 
     Args:
         model: after its `freeze`: what that froze is neither adapted nor unfrozen.
         base: the `model_args` that build it again; what they do not name a folder for is saved in full.
-        new_tokens: its embeddings are not those of the folder.
 
     Raises:
         ConfigError: targets or unfrozen names that mean nothing, or the vision tower without naming it.
@@ -59,8 +59,6 @@ def adapt(model: Any, adapters: Adapters, base: Mapping[str, Any], *, new_tokens
     if not adapters.low_rank:
         in_full |= parameters(model, adapters.targets, "targets")
     saved = in_full | {name for name in model.state_dict() if not _in_folder(name, base)}
-    if new_tokens:
-        saved |= embeddings(model)
     model.requires_grad_(False)
     if layers:
         _inject(model, adapters, layers)
@@ -69,7 +67,8 @@ def adapt(model: Any, adapters: Adapters, base: Mapping[str, Any], *, new_tokens
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_adapter(name) or plain(name) in in_full)
     # a part without anything to train drops nothing out either
-    model.frozen = tuple(name for name, part in model.named_children() if not _trains(part))
+    trained = {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    model.frozen = tuple(name for name, _ in model.named_children() if part_of(name) not in trained)
     model.train(model.training)
     model.adaptation = Adaptation(adapters=adapters, base=dict(base), saved=frozenset(saved))
 
@@ -84,8 +83,8 @@ def base_of(folder: str) -> tuple[dict[str, Any], Adapters] | None:
     if not path.is_file():
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
-    for name, value in found["base"].items():
-        if name in _folders(found["base"]) and not Path(value).is_dir():
+    for name in _paths(found["base"]):
+        if not (value := Path(found["base"][name])).exists():
             raise ModelError(f"{path}: its base is gone: {name} {value}; if it was moved, correct the path there")
     return found["base"], read_adapters({**found["adapters"], "from_pretrained": None})
 
@@ -93,18 +92,31 @@ def base_of(folder: str) -> tuple[dict[str, Any], Adapters] | None:
 def as_base(model_args: Mapping[str, Any]) -> dict[str, Any]:
     """The `model_args` that build the same base again from any working directory."""
     base = {name: value for name, value in model_args.items() if name not in NOT_BASE and value is not None}
-    return {**base, **{name: str(Path(base[name]).resolve()) for name in _folders(base)}}
+    return {**base, **{name: str(Path(base[name]).resolve()) for name in _paths(base)}}
+
+
+def gather_adapted(model: Any, *, keep: bool = True) -> dict[str, Tensor]:
+    """The tensors that `save_adapted` writes, whole and on the CPU. Where the model is sharded, every rank calls it.
+
+    `keep`: False on ranks that only take part.
+    """
+    gathered: dict[str, Tensor] = {}
+    for name, tensor in _written(model, model.state_dict()).items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if keep:
+            gathered[name] = whole.detach().cpu()
+    return gathered
 
 
 def save_adapted(model: Any, folder: str, state_dict: Mapping[str, Tensor] | None = None) -> None:
     """Write the adapters in PEFT's layout, what else cannot be found in the base, and where the base is.
 
-    `state_dict`: the whole one, where the model itself holds shards.
+    `state_dict`: whole tensors, where the model itself holds shards.
     """
     done: Adaptation = model.adaptation
-    state: Mapping[str, Tensor] = state_dict or model.state_dict()
+    state = _written(model, state_dict) if state_dict else gather_adapted(model)
     low_rank = {PREFIX + name.replace(NAME, ""): tensor for name, tensor in state.items() if is_adapter(name)}
-    in_full = {plain(name): tensor for name, tensor in state.items() if plain(name) in done.saved}
+    in_full = {plain(name): tensor for name, tensor in state.items() if not is_adapter(name)}
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     if low_rank:
@@ -211,15 +223,32 @@ def _named(tensors: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
 
 def _load(model: Any, found: Mapping[str, Tensor], *, needed: set[str], folder: str) -> None:
     own = model.state_dict()
-    tied = {own[name].data_ptr() for name in found if name in own}  # the file holds one name of tied tensors
-    wrong = [f"missing {name}" for name in sorted(needed - found.keys()) if own[name].data_ptr() not in tied]
+    wrong = [f"missing {name}" for name in sorted(needed - found.keys())]
     wrong += [f"unexpected {name}" for name in sorted(found.keys() - own.keys())]
     for name in sorted(found.keys() & own.keys()):
         if found[name].shape != own[name].shape:
             wrong.append(f"{name}: {list(found[name].shape)} instead of {list(own[name].shape)}")
     if wrong:
         raise ModelError(f"{folder} does not hold the adapters of this model:\n  " + "\n  ".join(wrong))
-    model.load_state_dict(dict(found), strict=False)
+    model.load_state_dict({name: _sharded_as(own[name], tensor) for name, tensor in found.items()}, strict=False)
+
+
+def _sharded_as(own: Tensor, whole: Tensor) -> Tensor:
+    """This rank's part of a tensor that every rank has read, where the model's own is sharded."""
+    if not isinstance(own, DTensor):
+        return whole
+    return distribute_tensor(whole.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
+
+
+def _written(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of a whole state the adapters and what the base lacks; tied parameters under their first name."""
+    saved = model.adaptation.saved
+    tied = dict(model.named_parameters(remove_duplicate=False)).keys() - dict(model.named_parameters()).keys()
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if name not in tied and (is_adapter(name) or plain(name) in saved)
+    }
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -236,29 +265,19 @@ def _read_peft(folder: Path) -> dict[str, Tensor]:
 
 
 def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
-    seen: set[int] = set()
-    once: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if tensor.data_ptr() not in seen:  # tied tensors are written under their first name
-            seen.add(tensor.data_ptr())
-            once[name] = tensor.detach().cpu().contiguous()
-    save_file(once, path, metadata={"format": "pt"})
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
-def _folders(base: Mapping[str, Any]) -> Iterator[str]:
-    """Arguments that name a folder of weights."""
-    for name in ("model_name_or_path", "vision_tower", "language_model"):
-        if isinstance(base.get(name), str):
-            yield name
+def _paths(base: Mapping[str, Any]) -> list[str]:
+    """Arguments that name weights on disk."""
+    names = ("model_name_or_path", "vision_tower", "language_model", "checkpoint")
+    return [name for name in names if isinstance(base.get(name), str)]
 
 
 def _in_folder(name: str, base: Mapping[str, Any]) -> bool:
-    folders = set(_folders(base))
-    return "model_name_or_path" in folders or part_of(name) in folders
-
-
-def _trains(module: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())
+    paths = _paths(base)
+    return "model_name_or_path" in paths or part_of(name) in paths
 
 
 def _size(parameter: Tensor) -> int:

@@ -38,10 +38,16 @@ def export_adapter(folder: str, out: Path) -> None:
     prefix = model_class.base_model_prefix
     in_full = {their_name(name, prefix): lazy for name, lazy in open_file(Path(folder) / IN_FULL).items()}
     other = sorted(name for name in in_full if not name.startswith(f"{PROJECTOR}."))
-    if other:
-        grew = f" (tokens were added: {', '.join(tokens_of(folder)[:3])} ...)" if tokens_of(folder) else ""
+    base = stored[0].get("model_name_or_path")
+    new = [token for token in tokens_of(folder) if token not in tokens_of(base)]
+    if new:
         raise ModelError(
-            f"{folder}: trained in full, which an adapter cannot hold{grew}; export it merged instead:\n  "
+            f"{folder}: tokens were added, whose embeddings an adapter cannot hold; export it merged instead: "
+            + ", ".join(new)
+        )
+    if other:
+        raise ModelError(
+            f"{folder}: trained in full, which an adapter cannot hold; export it merged instead:\n  "
             + "\n  ".join(other)
         )
     low_rank = {
@@ -50,7 +56,7 @@ def export_adapter(folder: str, out: Path) -> None:
     }
     settings = json.loads((Path(folder) / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     settings["target_modules"] = sorted(their_name(name, prefix) for name in settings["target_modules"])
-    settings["base_model_name_or_path"] = stored[0].get("model_name_or_path")
+    settings["base_model_name_or_path"] = base
     settings["modules_to_save"] = [PROJECTOR.rpartition(".")[2]] if in_full else None
     tensors = {**low_rank, **{PREFIX + name: lazy for name, lazy in in_full.items()}}
     save_file(

@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput
 from mllm.errors import ConfigError, nearest
 from mllm.models.attention import Spans, check_read, reading
 from mllm.models.loss import given, next_token_loss
+from mllm.models.selection import is_quantized
 
 
 @dataclass
@@ -142,6 +143,12 @@ class Composite(TextModel):
         """[1, C, H, W] of zeros: what a text-only batch runs through the vision tower, without weight."""
         tower = self.vision_tower
         return torch.zeros(1, tower.channels, tower.size, tower.size, device=device)
+
+
+def set_trainable(module: nn.Module, trainable: bool) -> None:
+    """All of its parameters, but those in few bits, which never are."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(trainable and not is_quantized(parameter))
 
 
 def check_parts(parts: Sequence[str], known: Sequence[str]) -> None:

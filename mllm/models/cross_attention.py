@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -29,6 +29,25 @@ OpenFlamingo 1), or all so far; "leaky" has tokens with none before them read al
 OpenFlamingo's own code does in that mode."""
 
 
+ABSENT = -2
+"""Segment of a medium that no token reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Who belongs together in packed rows; of other rows all is one segment."""
+
+    of_BT: Tensor
+    """int64: the sample, or the shared beginning, that a token belongs to; -1 padding."""
+    prefix_BT: Tensor
+    """int64: the segment that it sees as well; -1 none."""
+
+    def sees(self, media_segment_BS: Tensor) -> Tensor:
+        """bool [B, T, S]: which media stand in a token's own segment or in its prefix, wherever."""
+        media_B1S = media_segment_BS[:, None]
+        return (media_B1S == self.of_BT[:, :, None]) | ((media_B1S == self.prefix_BT[:, :, None]) & (media_B1S >= 0))
+
+
 @dataclass(frozen=True, slots=True)
 class Media:
     """The media of a batch of rows, and where in the text they stand."""
@@ -36,22 +55,46 @@ class Media:
     latents_BSLW: Tensor
     text_time_BT: Tensor
     """int64: the medium that a token is at, counted from 1 in its row; 0 for none."""
-    text_segment_BT: Tensor
-    """int64: the sample that a token belongs to, where rows are packed; 0 elsewhere."""
+    segments: Segments
     media_segment_BS: Tensor
-    """int64: the sample that a medium belongs to, -1 where the row has no such medium."""
+    """int64: the segment of a medium, `ABSENT` where the row has no such medium."""
     attend: Attend
     blind_decoding: bool = False
     """New tokens of a cached generation read no media."""
 
 
-def text_time(slots_BT: Tensor, attend: Attend) -> Tensor:
-    """The medium that each token is at, int64 [B, T], counted from 1. The slot's own token is at its medium."""
-    time_BT = slots_BT.cumsum(1)
+def media_places(slots_BT: Tensor) -> Tensor:
+    """int64 [B, S]: the column of each medium of a row in reading order, T where the row has no such medium."""
+    tokens = slots_BT.shape[1]
+    column_T = torch.arange(tokens, device=slots_BT.device)
+    most = max(int(slots_BT.sum(1).max()), 1)
+    return torch.where(slots_BT, column_T, tokens).sort(1).values[:, :most]
+
+
+def media_segments(slots_BT: Tensor, segment_BT: Tensor) -> Tensor:
+    """int64 [B, S]: the segment that each medium stands in, `ABSENT` where the row has no such medium."""
+    return pad(segment_BT, (0, 1), value=ABSENT).gather(1, media_places(slots_BT))
+
+
+def media_so_far(slots_BT: Tensor, segments: Segments) -> Tensor:
+    """bool [B, T, S]: which media of its own segment and of its prefix stand at a token or before it."""
+    column_T1 = torch.arange(slots_BT.shape[1], device=slots_BT.device)[:, None]
+    return segments.sees(media_segments(slots_BT, segments.of_BT)) & (media_places(slots_BT)[:, None] <= column_T1)
+
+
+def text_time(slots_BT: Tensor, attend: Attend, segments: Segments) -> Tensor:
+    """The medium that each token is at, int64 [B, T], counted from 1 in the row; 0 where there is none.
+
+    The slot's own token is at its medium. A token of a packed row is at media of its segment or of its prefix.
+    """
+    place_B1S = media_places(slots_BT)[:, None]
+    number_S = torch.arange(1, place_B1S.shape[-1] + 1, device=slots_BT.device)
     if attend != "next":
-        return time_BT
-    time_BT = time_BT + ~slots_BT
-    return time_BT.masked_fill(time_BT > slots_BT.sum(1, keepdim=True), 0)
+        return (media_so_far(slots_BT, segments) * number_S).amax(-1)
+    column_T1 = torch.arange(slots_BT.shape[1], device=slots_BT.device)[:, None]
+    ahead_BTS = segments.sees(media_segments(slots_BT, segments.of_BT)) & (place_B1S >= column_T1)
+    first_BT = torch.where(ahead_BTS, number_S, len(number_S) + 1).amin(-1)
+    return first_BT.masked_fill(first_BT > len(number_S), 0)
 
 
 class MediaState:
@@ -87,21 +130,24 @@ class MediaState:
             raise ModelError(f"{rows} rows of text for the media of {known_rows}")
         beams = rows // known_rows
         latents_BSLW = _repeated(media.latents_BSLW, beams)
-        time_BT, segment_BT = _repeated(media.text_time_BT, beams), _repeated(media.text_segment_BT, beams)
+        time_BT = _repeated(media.text_time_BT, beams)
+        of_BT, prefix_BT = (_repeated(ids, beams) for ids in (media.segments.of_BT, media.segments.prefix_BT))
         first = known if tokens < known else 0
         last_time_B = time_BT[:, -1] if self.new_time_B is None else self.new_time_B
         new = first + tokens - known
         time_BT = torch.cat([time_BT, last_time_B[:, None].expand(-1, new)], 1)[:, first:]
-        segment_BT = torch.cat([segment_BT, segment_BT[:, -1:].expand(-1, new)], 1)[:, first:]
-        allowed_BTS = _allowed(time_BT, segment_BT, _repeated(media.media_segment_BS, beams), media.attend)
+        of_BT, prefix_BT = (torch.cat([x, x[:, -1:].expand(-1, new)], 1)[:, first:] for x in (of_BT, prefix_BT))
+        allowed_BTS = _allowed(
+            time_BT, Segments(of_BT, prefix_BT), _repeated(media.media_segment_BS, beams), media.attend
+        )
         if media.blind_decoding and first:
             allowed_BTS = torch.zeros_like(allowed_BTS)
         return latents_BSLW, allowed_BTS, media.attend == "all_previous_leaky"
 
 
-def _allowed(time_BT: Tensor, segment_BT: Tensor, media_segment_BS: Tensor, attend: Attend) -> Tensor:
+def _allowed(time_BT: Tensor, segments: Segments, media_segment_BS: Tensor, attend: Attend) -> Tensor:
     media_time_S = torch.arange(1, media_segment_BS.shape[1] + 1, device=time_BT.device)
-    same_BTS = segment_BT[:, :, None] == media_segment_BS[:, None]
+    same_BTS = segments.sees(media_segment_BS)
     if attend in ("immediate", "next"):
         return same_BTS & (time_BT[:, :, None] == media_time_S)
     return same_BTS & (time_BT[:, :, None] >= media_time_S)

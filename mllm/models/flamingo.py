@@ -28,13 +28,17 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.geometry import PlacementKind
-from mllm.models.composite import Composite, CompositeOutput, check_parts
+from mllm.models.attention import read_spans, spans_of
+from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
 from mllm.models.cross_attention import (
     ATTEND,
     Media,
+    Segments,
     cross_attention_blocks,
     insert_cross_attention,
     keep_values,
+    media_segments,
+    media_so_far,
     text_time,
 )
 from mllm.models.new_rows import TrainEmbeddings, settle_embeddings
@@ -116,6 +120,7 @@ class Flamingo(Composite):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
+        prefix_ids: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         return_logits: bool = False,
@@ -128,23 +133,31 @@ class Flamingo(Composite):
             pixels: [M, C, H, W] pictures or [M, F, C, H, W] videos, each once; None in a text-only batch.
             image_index: int64 [S], row of `pixels` of each slot in reading order; None: every medium once, in order.
             attention_mask: int64 [B, T].
-            position_ids: int64 [B, T]; where rows are packed it starts again at 0 and `attention_mask` stays None.
-            segment_ids: int64 [B, T], the sample of each token of packed rows: text reads media of its own sample.
+            position_ids: int64 [B, T].
+            segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
+                `attention_mask`; see `attention.spans_of`. Text reads media of its own segment and of its prefix.
+            prefix_ids: int64 [B, T].
             labels: int64 [B, T], -100 where unsupervised; not shifted.
             num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
             return_logits: give all logits beside the loss.
             logits_to_keep: without labels, only that many last positions (0: all), or those of an index.
 
         Raises:
-            ModelError: the slots in the text are not those that the media fill.
+            ModelError: the slots in the text are not those that the media fill, or rows are packed and the language
+                model's attention is not PyTorch's own ("sdpa"), or does not learn of the packing.
         """
-        media = self.encode(input_ids, pixels, image_index, segment_ids)
+        spans, segments = None, None
+        if segment_ids is not None and prefix_ids is not None:
+            read_spans(self.language_model)
+            spans, segments = spans_of(segment_ids, prefix_ids), Segments(segment_ids, prefix_ids)
+        media = self.encode(input_ids, pixels, image_index, segments)
         with self.state.reading(media):
             text_BTD = self.embed(input_ids)
             return self.continue_text(
                 text_BTD,
                 attention_mask=attention_mask,
                 position_ids=position_ids,
+                spans=spans,
                 labels=labels,
                 num_items_in_batch=num_items_in_batch,
                 return_logits=return_logits,
@@ -244,7 +257,7 @@ class Flamingo(Composite):
         ids_BT: Tensor,
         pixels: Tensor | None,
         image_index_S: Tensor | None = None,
-        segment_ids_BT: Tensor | None = None,
+        segments: Segments | None = None,
     ) -> Media | None:
         """The media of a batch, each encoded once, laid out by row; None where nothing is to be read.
 
@@ -253,9 +266,9 @@ class Flamingo(Composite):
         """
         attend: Any = self.config.attend
         slots_BT = ids_BT == self.config.image_token_id
-        segment_BT = torch.zeros_like(ids_BT) if segment_ids_BT is None else segment_ids_BT
-        if segment_ids_BT is not None and attend == "all_previous_leaky":
+        if segments is not None and attend == "all_previous_leaky":
             raise ModelError("attend 'all_previous_leaky' reads across the samples of a packed row")
+        segments = segments or Segments(torch.zeros_like(ids_BT), torch.full_like(ids_BT, -1))
         filled = 0 if pixels is None else len(pixels if image_index_S is None else image_index_S)
         found = int(slots_BT.sum())
         if found != filled:
@@ -266,20 +279,19 @@ class Flamingo(Composite):
             # a picture of zeros that no token reads: every rank runs the same modules, whatever its batch holds
             latents_MLW = self.media_latents(self.no_picture(ids_BT.device))
             latents_BSLW = latents_MLW.expand(len(ids_BT), -1, -1)[:, None]
-            media_segment_BS = ids_BT.new_full((len(ids_BT), 1), -1)
         else:
             row_S, column_S = slots_BT.nonzero(as_tuple=True)
+            # the number in its own sample, and that in its row
+            sample_number_S = media_so_far(slots_BT, segments)[row_S, column_S].sum(1) - 1
             number_S = slots_BT.cumsum(1)[row_S, column_S] - 1
-            latents_SLW = self.media_latents(pixels, image_index_S, number_S)
-            size = (len(ids_BT), int(slots_BT.sum(1).max()))
-            latents_BSLW = latents_SLW.new_zeros(*size, *latents_SLW.shape[1:])
+            latents_SLW = self.media_latents(pixels, image_index_S, sample_number_S)
+            latents_BSLW = latents_SLW.new_zeros(len(ids_BT), int(slots_BT.sum(1).max()), *latents_SLW.shape[1:])
             latents_BSLW = latents_BSLW.index_put((row_S, number_S), latents_SLW)
-            media_segment_BS = ids_BT.new_full(size, -1).index_put((row_S, number_S), segment_BT[row_S, column_S])
         return Media(
             latents_BSLW=latents_BSLW,
-            text_time_BT=text_time(slots_BT, attend),
-            text_segment_BT=segment_BT,
-            media_segment_BS=media_segment_BS,
+            text_time_BT=text_time(slots_BT, attend, segments),
+            segments=segments,
+            media_segment_BS=media_segments(slots_BT, segments.of_BT),
             attend=attend,
             blind_decoding=self.config.image_blind_decoding,
         )
@@ -329,7 +341,7 @@ class Flamingo(Composite):
         self.frozen = tuple(name for name in PARTS if name in parts)
         for name, modules in self._parts().items():
             for module in modules:
-                module.requires_grad_(name not in parts)
+                set_trainable(module, name not in parts)
         self.vision_tower.freeze_unused()
         if self.config.vision_ln_post:
             self.vision_tower.encoder.post_layernorm.requires_grad_("vision_tower" not in parts)

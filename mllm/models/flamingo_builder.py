@@ -11,6 +11,7 @@ from typing import Any
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.errors import ConfigError, ModelError, nearest
+from mllm.models.adaptation import base_of
 from mllm.models.cross_attention import Attend, cross_attention_blocks
 from mllm.models.flamingo import Flamingo, MllmFlamingoConfig
 from mllm.models.flamingo_checkpoints import load_reference, read_reference
@@ -27,6 +28,7 @@ from mllm.models.parts import (
     vision_encoder,
 )
 from mllm.models.perceiver import PerceiverResampler
+from mllm.models.quantization import quantized_loading, settle_quantization
 from mllm.models.skeleton import without_storage
 from mllm.models.speech import Speech, speaks
 from mllm.models.vocabulary import note_rows
@@ -57,6 +59,7 @@ def openflamingo(
     train_embeddings: TrainEmbeddings | None = None,
     dtype: str | None = None,
     attn_implementation: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
     pad_to_multiple_of: int | None = None,
 ) -> Flamingo:
     """A Flamingo in evaluation mode, either from a folder or from a vision tower and a language model.
@@ -79,6 +82,7 @@ def openflamingo(
         train_embeddings: of a frozen language model, "new" (default) token rows, "input", "input_and_output", "none".
         dtype: "float32" (default), "bfloat16", "float16", or "auto": that of the checkpoint's language model.
         attn_implementation: as in transformers, for vision tower and language model; default: its choice.
+        quantization: of the language model's own layers as they are loaded; see `quantized_loading`.
         pad_to_multiple_of: round the number of embeddings up when some are added.
 
     Raises:
@@ -96,11 +100,16 @@ def openflamingo(
         "image_mean": image_mean,
         "image_std": image_std,
     }
+    loading: dict[str, Any] = {
+        "dtype": torch_dtype(dtype),
+        "attn_implementation": attn_implementation,
+        "quantization": quantization,
+    }
     if model_name_or_path is not None:
         refuse_parts(model_name_or_path, parts)
-        model = load_flamingo(model_name_or_path, dtype=torch_dtype(dtype), attn_implementation=attn_implementation)
+        model = load_flamingo(model_name_or_path, **loading)
     else:
-        model = from_parts("openflamingo", parts, tokenizer, torch_dtype(dtype), attn_implementation)
+        model = from_parts("openflamingo", parts, tokenizer, **loading)
     if generated_image_resets is not None:
         model.config.generated_image_resets = generated_image_resets
     settle_tokens(model, tokenizer, pad_to_multiple_of)
@@ -117,17 +126,30 @@ def refuse_parts(folder: str, parts: Mapping[str, Any]) -> None:
         raise ConfigError(f"model_name_or_path {folder} says what {', '.join(doubled)} is: drop one")
 
 
-def load_flamingo(folder: str, *, dtype: Any = "auto", attn_implementation: str | None = None) -> Flamingo:
+def load_flamingo(
+    folder: str,
+    *,
+    dtype: Any = "auto",
+    attn_implementation: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
+) -> Flamingo:
     """The model in a folder that this toolkit saved.
 
     Raises:
         ModelError: no such folder, another kind of model, or tensors that do not fit it, which are all listed.
     """
     path = Path(local_folder("model_name_or_path", folder)) / "config.json"
+    if base_of(folder):
+        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm checkpoint merge {folder} OUT_DIR")
     model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
     if model_type != MllmFlamingoConfig.model_type:
         raise ModelError(f"{path}: model_type '{model_type}', expected '{MllmFlamingoConfig.model_type}'")
-    model: Flamingo = load_strictly(Flamingo, folder, whole=True, dtype=dtype, attn_implementation=attn_implementation)
+    loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
+    if quantization:
+        config = MllmFlamingoConfig.from_pretrained(folder, local_files_only=True)
+        loading |= quantized_loading(quantization, lambda: Flamingo(config))
+    model: Flamingo = load_strictly(Flamingo, folder, whole=True, **loading)
+    settle_quantization(model, model.language_model, quantization)
     if (Path(folder) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model
@@ -137,13 +159,21 @@ def from_parts(
     name: str,
     parts: Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase,
+    *,
     dtype: Any,
     attn_implementation: str | None,
+    quantization: Mapping[str, Any] | None,
 ) -> Flamingo:
     """A new Flamingo around two models, with the weights of a checkpoint file where one is given."""
     if parts["vision_tower"] is None or parts["language_model"] is None:
         raise ConfigError(f"{name} needs model_name_or_path, or both vision_tower and language_model")
-    language_model = causal_lm(parts["language_model"], tokenizer, dtype=dtype, attn_implementation=attn_implementation)
+    language_model = causal_lm(
+        parts["language_model"],
+        tokenizer,
+        dtype=dtype,
+        attn_implementation=attn_implementation,
+        quantization=quantization,
+    )
     # one dtype for the whole model: sharding groups parameters of different parts
     dtype = language_model.dtype
     encoder = vision_encoder(parts["vision_tower"], dtype=dtype, attn_implementation=attn_implementation)

@@ -20,6 +20,7 @@ from mllm.models.flamingo import Flamingo
 from mllm.models.lazy import Lazy, open_file, thirds
 from mllm.models.low_rank import matrices, plain_names
 from mllm.models.pieces import COMPUTED
+from mllm.models.selection import is_quantized
 
 State = dict[str, Tensor]
 Held = TypeVar("Held", Tensor, Lazy)
@@ -109,6 +110,8 @@ def load_reference(model: Flamingo, state: Mapping[str, Tensor], where: str, *, 
         f"missing {name}" for name in own if name not in state if (whole and name not in tied) or _is_flamingos(name)
     ]
     wrong += [f"unexpected {name}" for name in state if name not in own]
+    quantized = {name for name, parameter in model.named_parameters() if is_quantized(parameter)}
+    wrong += [f"{name}: quantised already, cannot be loaded" for name in state.keys() & quantized]
     filled: State = {}
     for name in own.keys() & state.keys():
         new, old = state[name], own[name]

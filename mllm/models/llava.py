@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -30,10 +29,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
 from mllm.models.attention import positions, read_spans, spans_of
-from mllm.models.composite import Composite, CompositeOutput, check_parts
+from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
 from mllm.models.grid import grid_side
 from mllm.models.mosaic import Mosaic
-from mllm.models.selection import is_quantized
 from mllm.models.towers import vision_towers
 from mllm.registry import CONNECTORS
 from mllm.tiling import Layout, TiledView, Tiling, read_tiling
@@ -345,8 +343,8 @@ class Llava(Composite):
         if self.mosaic is not None:
             modules["connector"].append(self.mosaic)
         for name in PARTS:
-            for parameter in chain.from_iterable(module.parameters() for module in modules[name]):
-                parameter.requires_grad_(name not in parts and not is_quantized(parameter))
+            for module in modules[name]:
+                set_trainable(module, name not in parts)
         self.vision_tower.freeze_unused()
         self.train(self.training)
 

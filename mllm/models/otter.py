@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
-from mllm.errors import ModelError
+from mllm.errors import ConfigError, ModelError
 from mllm.models.flamingo import Flamingo, MllmFlamingoConfig
 from mllm.models.flamingo_builder import compose, from_parts, load_flamingo, refuse_parts, settle_tokens
 from mllm.models.flamingo_checkpoints import load_reference, reference_state, to_our_names
@@ -55,6 +55,7 @@ def otter(
     train_embeddings: TrainEmbeddings | None = None,
     dtype: str | None = None,
     attn_implementation: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
     pad_to_multiple_of: int | None = None,
 ) -> Flamingo:
     """An Otter in evaluation mode; arguments as of `openflamingo`, and:
@@ -84,13 +85,18 @@ def otter(
         "image_mean": image_mean,
         "image_std": image_std,
     }
+    loading: dict[str, Any] = {"dtype": torch_dtype(dtype), "attn_implementation": attn_implementation}
     if model_name_or_path is not None:
         refuse_parts(model_name_or_path, parts)
-        load = load_otter if _is_otters(model_name_or_path) else load_flamingo
-        model = load(model_name_or_path, dtype=torch_dtype(dtype), attn_implementation=attn_implementation)
-    else:
+    if model_name_or_path is None:
         given = {**parts, "vision_ln_post": None, "attend": None}
-        model = from_parts("otter", given, tokenizer, torch_dtype(dtype), attn_implementation)
+        model = from_parts("otter", given, tokenizer, **loading, quantization=quantization)
+    elif not _is_otters(model_name_or_path):
+        model = load_flamingo(model_name_or_path, **loading, quantization=quantization)
+    elif quantization:
+        raise ConfigError(f"quantization: {model_name_or_path} is in Otter's layout, expected our own, or parts")
+    else:
+        model = load_otter(model_name_or_path, **loading)
     if image_blind_decoding is not None:
         model.config.image_blind_decoding = image_blind_decoding
     settle_tokens(model, tokenizer, pad_to_multiple_of)

@@ -128,10 +128,15 @@ def text_model(
 
 def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None) -> None:
     """Give every token of the tokenizer an embedding; new rows start at the mean of the old ones."""
-    if len(tokenizer) > language_model.get_input_embeddings().num_embeddings:
-        language_model.resize_token_embeddings(
-            len(tokenizer), pad_to_multiple_of=pad_to_multiple_of, mean_resizing=not without_storage()
-        )
+    known = language_model.get_input_embeddings().num_embeddings
+    if len(tokenizer) <= known:
+        return
+    language_model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=pad_to_multiple_of, mean_resizing=False)
+    # transformers would add noise to the mean: without it a base that is built again is the same base
+    with torch.no_grad():
+        for end in (language_model.get_input_embeddings(), language_model.get_output_embeddings()):
+            for rows in end.parameters():
+                rows[known:] = rows[:known].float().mean(0).to(rows)
 
 
 def settle_generation(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import BitsAndBytesConfig, PreTrainedConfig, TorchAoConfig
 
 from mllm.errors import ConfigError, nearest
-from mllm.models.selection import part_of
+from mllm.models.selection import is_quantized, part_of
 from mllm.models.skeleton import quantize_skeleton, without_storage
 
 STATE = ("hf_quantizer", "quantization_method", "is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit")
@@ -75,12 +76,46 @@ def settle_quantization(outer: Any, language_model: Any, quantization: Mapping[s
         language_model.config.quantization_config = vars(config).pop("quantization_config")
 
 
+def check_shardable(model: nn.Module, gathered_dtype: torch.dtype | None) -> None:
+    """
+    Args:
+        gathered_dtype: what FSDP casts weights to when it gathers them; None: they keep theirs.
+
+    Raises:
+        ConfigError: weights in few bits that FSDP cannot split, or would cast.
+    """
+    for name, parameter in model.named_parameters():
+        kind = type(parameter).__name__
+        if kind == "Params4bit":
+            if parameter.is_floating_point() and parameter.dtype != (gathered_dtype or parameter.dtype):
+                wanted, found = str(gathered_dtype).removeprefix("torch."), str(parameter.dtype).removeprefix("torch.")
+                raise ConfigError(
+                    f"quantization.storage_dtype '{found}': FSDP computes in {wanted} here, and would cast the packed "
+                    f"bits to it; expected '{wanted}'"
+                )
+        elif is_quantized(parameter) and kind != "Parameter":
+            raise ConfigError(
+                f"quantization: FSDP cannot shard weights of {kind} ({name}); use bitsandbytes with bits=4 and "
+                "storage_dtype, or launch with accelerate_config/ddp.yaml"
+            )
+
+
+def keep_quantized_apart(model: nn.Module) -> None:
+    """Tell DDP that every rank has read these weights itself: torchao's cannot be sent."""
+    names = [name for name, parameter in model.named_parameters() if is_quantized(parameter)]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
+
+
 def _kept_layers(model: nn.Module) -> list[str]:
-    """Linear layers that keep their precision."""
+    """Linear layers that keep their precision: all but those of the language model's own layers."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # pyright: ignore
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     inside = {name for name, module in linear if module is not head and part_of(name) == "language_model"}
-    return [name for name, module in linear if module is head or (inside and name not in inside)]
+    return [
+        name
+        for name, module in linear
+        if module is head or part_of(name) == "cross_attention" or (inside and name not in inside)
+    ]
 
 
 def _replace_layers(language_model: Any, *, bits: int = 4, group_size: int = 64, axis: int = 1) -> None:
@@ -93,7 +128,7 @@ def _replace_layers(language_model: Any, *, bits: int = 4, group_size: int = 64,
     head = language_model.get_output_embeddings()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, layer in list(language_model.named_modules()):
-        if isinstance(layer, nn.Linear) and layer is not head:
+        if isinstance(layer, nn.Linear) and layer is not head and part_of(name) != "cross_attention":
             if layer.weight.numel() % group_size:
                 raise ConfigError(f"quantization.group_size {group_size} does not divide the weights of {name}")
             parent, _, child = name.rpartition(".")

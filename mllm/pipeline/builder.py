@@ -21,7 +21,7 @@ from mllm.errors import ConfigError, ModelError
 from mllm.images.settings import configure, read_settings
 from mllm.models.adaptation import adapt, as_base, base_of, load_adapted, merge, table
 from mllm.models.adapters import Adapters, read_adapters
-from mllm.models.selection import embeddings
+from mllm.models.selection import embeddings, part_of
 from mllm.models.speech import Speech, speech_of, stored_speech
 from mllm.models.vocabulary import note_tokens, tokens_of
 from mllm.pipeline.encoded import Encoded, ItemDataset
@@ -157,7 +157,7 @@ def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_toke
     stored = base_of(folder) if folder else None
     if stored:
         base, brought = stored
-        if adapters and {**adapters.as_dict(), "from_pretrained": None} != brought.as_dict():
+        if adapters and replace(adapters, from_pretrained=None) != brought:
             raise ConfigError(
                 f"{folder} holds adapters {brought.as_dict()}, but model_args.adapters asks for {adapters.as_dict()}: "
                 f"go on with those of the folder, or first mllm checkpoint merge {folder} OUT_DIR"
@@ -167,12 +167,10 @@ def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_toke
     model = MODELS.make(args, tokenizer=tokenizer)
     if adapters is None and args.get("quantization"):
         # quantised weights are not written again: what is trained is saved beside them
-        trained = sorted(
-            name for name, part in model.named_children() if any(p.requires_grad for p in part.parameters())
-        )
-        adapters = Adapters(type="full", targets=tuple(trained)) if trained else None
+        trained = {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+        adapters = Adapters(type="full", targets=tuple(sorted(trained))) if trained else None
     if adapters:
-        adapt(model, adapters, as_base(args), new_tokens=bool(new_tokens))
+        adapt(model, adapters, as_base(args))
         if stored and folder:
             load_adapted(model, folder)
         logger.info("what is trained:\n%s", table(model))
@@ -203,7 +201,7 @@ def merged(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
     tokenizer = load_tokenizer(folder)
     args = {name: value for name, value in base.items() if name != "quantization"}
     model = MODELS.make(args, tokenizer=tokenizer)
-    adapt(model, adapters, args, new_tokens=False)
+    adapt(model, adapters, args)
     load_adapted(model, folder)
     return merge(model), tokenizer
 

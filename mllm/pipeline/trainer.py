@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, save_fsdp_optimizer
 from torch.distributed.fsdp import MixedPrecisionPolicy, register_fsdp_forward_method
 from torch.utils.data import Sampler
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback, TrainingArguments
@@ -22,7 +22,8 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError
 from mllm.metrics.base import Metric
-from mllm.models.adaptation import adaptation_of, load_adapted, save_adapted
+from mllm.models.adaptation import adaptation_of, gather_adapted, load_adapted, save_adapted
+from mllm.models.quantization import check_shardable, keep_quantized_apart
 from mllm.models.speech import Speech, save_speech
 from mllm.pipeline.encoded import Encoded, EpochShuffle, ItemDataset
 from mllm.pipeline.plots import plot_losses
@@ -88,6 +89,9 @@ class Trainer(Seq2SeqTrainer):
             # accelerate's own policy would round the loss to bf16, and sum gradients over ranks in it
             plugin: Any = self.accelerator.state.fsdp_plugin
             plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        if self.is_fsdp_enabled:
+            check_shardable(model, torch.bfloat16 if args.bf16 else None)
+        keep_quantized_apart(model)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback):  # an evaluation alone would write to ./runs
                 callback.logging_dir = callback.logging_dir or str(self.folder / "runs")
@@ -192,14 +196,32 @@ class Trainer(Seq2SeqTrainer):
         return EpochShuffle(self.train_dataset, seed=seed)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """A folder that loads as one whole model, also from sharded training, where transformers would write none."""
-        if _internal_call or not self.is_fsdp_enabled:
+        """A folder that loads as one whole model, also from sharded training, where transformers would write none.
+
+        Checkpoints of sharded training hold shards instead; those of adapted models, which are small, are folders too.
+        """
+        adapted = adaptation_of(self.model) is not None
+        if not self.is_fsdp_enabled or (_internal_call and not adapted):
             super().save_model(output_dir, _internal_call)
             return
-        weights = self.accelerator.get_state_dict(self.model)
+        if adapted:
+            weights = gather_adapted(self.model, keep=self.args.should_save)
+        else:
+            weights = self.accelerator.get_state_dict(self.model)
         if self.args.should_save:
             self._save(output_dir or self.args.output_dir, state_dict=weights)
         self.accelerator.wait_for_everyone()
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """As transformers', which writes all weights too where they are sharded, the frozen base among them."""
+        if adaptation_of(self.model) is None or not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        plugin = self.accelerator.state.fsdp_plugin
+        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, output_dir)
+        if self.args.should_save:
+            scheduler: Any = self.lr_scheduler
+            torch.save(scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         new = self.optimizer is None
@@ -221,14 +243,14 @@ class Trainer(Seq2SeqTrainer):
             save_speech(str(output_dir or self.args.output_dir), self.kind, self.speech)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if adaptation_of(self.model) is None or self.is_fsdp_enabled:  # sharded checkpoints hold all weights
+        if adaptation_of(self.model) is None:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             load_adapted(self.model, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         best = self.state.best_model_checkpoint
-        if best is None or adaptation_of(self.model) is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if best is None or adaptation_of(self.model) is None or self.is_deepspeed_enabled:
             super()._load_best_model()
         else:
             load_adapted(self.model, best)

@@ -26,8 +26,14 @@ POOLS = {
 }
 
 
+TASKS = {"detect": (IMAGE, EXPR), "phrase": (IMAGE, EXPR)}
+"""One wording each: the words of the task that PaliGemma and Kosmos-2 were trained with."""
+
+
 def test_every_pool_has_its_test() -> None:
-    assert {path.stem for path in Path("config/questions").glob("*.json")} == set(POOLS)
+    assert {path.stem for path in Path("config/questions").glob("*.json")} == {*POOLS, *TASKS}
+    for name, placeholders in TASKS.items():
+        assert len(Questions(f"config/questions/{name}.json", placeholders)) == 1
 
 
 @pytest.mark.parametrize("name", POOLS)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mllm.pipeline.encoded import Encoded, EpochShuffle
 from mllm.pipeline.finetune import main
 from mllm.registry import DATASETS
 from tests.pipeline.tiny import SCENES, losses, save_stand_in, write_config
-from tests.test_configs import RECORDS
+from tests.stand_ins import RECORDS
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = {
@@ -30,28 +31,54 @@ LAUNCH = {
 TEXTS = [f'{{"instruction": "Count to {n}.", "output": "{list(range(1, n + 1))}"}}' for n in range(2, 22)]
 
 
+LORA = dict(
+    adapters=dict(type="lora", targets=["language_model"], r=4, unfrozen=["connector", "embeddings"]),
+    learning_rate_groups={"connector": 1e-4, "adapters": 1e-2},
+)
+# the storage that FSDP shards as it does the other weights
+FOUR_BITS = dict(quantization=dict(type="bitsandbytes", storage_dtype="float32"))
+RECIPES: dict[str, dict[str, Any]] = {
+    "everything": {},
+    "connector": dict(adapters=dict(type="full", targets=["connector"])),
+    "lora": {**LORA, **(FOUR_BITS if find_spec("bitsandbytes") else {})},
+}
+
+
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half the items are text only, so that a rank often has no picture while the other has one."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds a config for each recipe.
+
+    Half the items are text only, so that a rank often has no picture while the other has one.
+    """
     folder = tmp_path_factory.mktemp("launch")
     (folder / "texts.jsonl").write_text("\n".join(TEXTS), encoding="utf-8")
-    return write_config(
-        folder,
-        data_args=dict(train=train_set(folder), gen_kwargs=dict(max_new_tokens=4, min_new_tokens=1)),
-        training_args=dict(
-            use_cpu=True,
-            max_steps=6,
-            per_device_train_batch_size=1,
-            per_device_eval_batch_size=2,
-            gradient_accumulation_steps=2,
-            learning_rate=1e-3,
-            logging_steps=1,
-            save_strategy="steps",
-            save_steps=3,
-            disable_tqdm=True,
-            report_to="none",
-        ),
-    )
+    save_stand_in(folder / "base")
+    for recipe, model_args in RECIPES.items():
+        (folder / recipe).mkdir()
+        write_config(
+            folder / recipe,
+            model_args=dict(model_args, model_name_or_path=str(folder / "base")) if model_args else {},
+            data_args=dict(train=train_set(folder), gen_kwargs=dict(max_new_tokens=4, min_new_tokens=1)),
+            training_args=dict(
+                use_cpu=True,
+                max_steps=6,
+                per_device_train_batch_size=1,
+                per_device_eval_batch_size=2,
+                gradient_accumulation_steps=2,
+                learning_rate=1e-3,
+                logging_steps=1,
+                save_strategy="steps",
+                save_steps=3,
+                disable_tqdm=True,
+                report_to="none",
+            ),
+        )
+    return folder
+
+
+@pytest.fixture(params=RECIPES)
+def recipe(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 def train_set(folder: Path) -> dict[str, Any]:
@@ -60,30 +87,44 @@ def train_set(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def one(config: Path) -> Path:
-    """One process, with the batch that two have together."""
-    out = config.parent / "one"
+def alone(folder: Path) -> str:
+    """One process, every recipe, with the batch that two have together."""
     flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--per_device_train_batch_size", "2"]
-    assert main([str(config), *flags, "--output_dir", str(out)]) == 0
-    return out
+    for recipe in RECIPES:
+        out = folder / recipe / "one"
+        assert main([str(folder / recipe / "tiny.py"), *flags, "--output_dir", str(out)]) == 0
+    return "one"
 
 
 @pytest.fixture(scope="module", params=LAUNCH)
-def two(request: pytest.FixtureRequest, config: Path) -> Path:
-    """Two processes: a whole run, then a second one that goes on from the first one's half, then a third that only
-    evaluates the saved model.
+def launched(request: pytest.FixtureRequest, folder: Path) -> str:
+    """Two processes, every recipe: a whole run, then a second one that goes on from the first one's half, then a third
+    that only evaluates the saved model.
     """
-    out = config.parent / request.param
-    flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]
-    loaded = ["--cfg-options", f"model_args.model_name_or_path={out}", "--output_dir", f"{out}_loaded"]
-    steps = [
-        [str(config), *flags],
-        {"remove": str(out / "checkpoint-6")},
-        [str(config), "--do_train", "True", "--resume_from_checkpoint", "auto", "--output_dir", str(out)],
-        [str(config), "--do_eval", "True", *loaded],
-    ]
+    steps: list[Any] = []
+    for recipe, model_args in RECIPES.items():
+        config, out = str(folder / recipe / "tiny.py"), folder / recipe / request.param
+        # a checkpoint of an adapted model is a folder like the one that is saved at the end
+        loaded = ["--cfg-options", f"model_args.model_name_or_path={out / 'checkpoint-6' if model_args else out}"]
+        flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]
+        steps += [
+            [config, *flags],
+            {"remove": str(out / "checkpoint-6")},
+            [config, "--do_train", "True", "--resume_from_checkpoint", "auto", "--output_dir", str(out)],
+            [config, "--do_eval", "True", *loaded, "--output_dir", f"{out}_loaded"],
+        ]
     launch(*LAUNCH[request.param], "tests/launch/runs.py", json.dumps(steps))
-    return out
+    return request.param
+
+
+@pytest.fixture
+def one(folder: Path, recipe: str, alone: str) -> Path:
+    return folder / recipe / alone
+
+
+@pytest.fixture
+def two(folder: Path, recipe: str, launched: str) -> Path:
+    return folder / recipe / launched
 
 
 def launch(*arguments: str) -> None:
@@ -93,9 +134,9 @@ def launch(*arguments: str) -> None:
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
 
 
-def test_ranks_meet_batches_with_and_without_pictures(config: Path) -> None:
+def test_ranks_meet_batches_with_and_without_pictures(folder: Path) -> None:
     """What the other tests rest on: in some step one rank has a picture and the other has none."""
-    items = DATASETS.make(train_set(config.parent))
+    items = DATASETS.make(train_set(folder))
     order = list(EpochShuffle(Encoded(items, None), seed=0))  # type: ignore[arg-type]
     mixed = [(items[a].images == ()) != (items[b].images == ()) for a, b in zip(order[::2], order[1::2], strict=True)]
     assert any(mixed[:12])
@@ -122,10 +163,17 @@ def test_a_saved_model_scores_the_same_when_loaded_again(two: Path) -> None:
     assert loaded["eval_loss"] == pytest.approx(trained["eval_loss"], abs=1e-4)
 
 
-def test_fsdp2_really_shards(two: Path) -> None:
-    """Each rank has written its own part of the weights."""
-    parts = {path.name for path in two.glob("checkpoint-3/pytorch_model_fsdp_0/*.distcp")}
-    assert parts == ({"__0_0.distcp", "__1_0.distcp"} if two.name == "fsdp2" else set())
+def test_a_checkpoint_of_fsdp2_is_shards_and_of_adapters_the_adapters(recipe: str, two: Path) -> None:
+    """Each rank has written its own part, of the weights where all are trained; the base is nowhere."""
+    names = {str(path.relative_to(two / "checkpoint-3")) for path in (two / "checkpoint-3").rglob("*")}
+    parts = {"__0_0.distcp", "__1_0.distcp"} if two.name == "fsdp2" else set()
+    assert {path.name for path in two.glob("checkpoint-3/optimizer_0/*.distcp")} == parts
+    if recipe == "everything":
+        assert {path.name for path in two.glob("checkpoint-3/pytorch_model_fsdp_0/*.distcp")} == parts
+    else:
+        assert "trained_in_full.safetensors" in names
+        assert ("adapter_model.safetensors" in names) == (recipe == "lora")
+        assert not any(name.startswith(("pytorch_model", "model")) for name in names)
 
 
 def test_the_7b_recipe_runs_sharded_on_a_stand_in(tmp_path: Path) -> None:

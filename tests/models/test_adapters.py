@@ -16,9 +16,9 @@ LORA = {"type": "lora", "targets": ["language_model"], "r": 4}
 PROJECTIONS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
-def adapted(section=LORA, *, base=None, new_tokens=False, **arguments):
+def adapted(section=LORA, *, base=None, **arguments):
     model = make(**arguments)
-    adapt(model, read_adapters(section), base or {"type": "llava"}, new_tokens=new_tokens)
+    adapt(model, read_adapters(section), base or {"type": "llava"})
     return model
 
 
@@ -186,7 +186,7 @@ def test_saved_adapters_give_the_same_logits_on_the_same_base(tmp_path, kind):
     assert stored
     assert stored[0] == {"type": "llava", "model_name_or_path": str(tmp_path / "base")}
     again = make()
-    adapt(again, stored[1], stored[0], new_tokens=False)
+    adapt(again, stored[1], stored[0])
     load_adapted(again, str(tmp_path / "out"))
     torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=0)
     names = load_file(tmp_path / "out" / "trained_in_full.safetensors")
@@ -202,7 +202,8 @@ def test_what_no_folder_holds_is_saved_in_full(tmp_path):
     save_adapted(model, str(tmp_path))
     parts = {name.split(".")[0] for name in load_file(tmp_path / "trained_in_full.safetensors")}
     assert parts == {"vision_tower", "connector"}
-    model = adapted(base={"type": "llava", "model_name_or_path": "/some/folder"}, new_tokens=True, text="qwen2")
+    in_folder = {"type": "llava", "model_name_or_path": "/some/folder"}
+    model = adapted({**LORA, "unfrozen": ["embeddings"]}, base=in_folder, text="qwen2")
     save_adapted(model, str(tmp_path))
     assert set(load_file(tmp_path / "trained_in_full.safetensors")) == {"language_model.model.embed_tokens.weight"}
 

@@ -172,7 +172,7 @@ def test_lora_of_the_original_code(tmp_path, type, kind, onto_llava):
         base = save_language_model(model, tmp_path / "base")
     plain_tokenizer().save_pretrained(base)
     adapters = read_adapters({"type": type, "targets": [r"language_model.*_proj$"], "r": 2, "alpha": 5})
-    adapt(model, adapters, {}, new_tokens=False)
+    adapt(model, adapters, {})
     path = tmp_path / "lora"
     path.mkdir()
     with torch.no_grad():
@@ -465,7 +465,7 @@ def test_a_chain_with_adapters(tmp_path, new_names):
     tuning = {"lora": True, "lora_r": 2, "lora_alpha": 6, "unfrozen": ["perceiver"]}
     tuning["lora_target_modules"] = ["q_proj", "to_q", "down_proj", "ff.1"]
     (tmp_path / "tuning.json").write_text(json.dumps(tuning))
-    adapt(model, read_adapters(str(tmp_path / "tuning.json")), {}, new_tokens=False)
+    adapt(model, read_adapters(str(tmp_path / "tuning.json")), {})
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if ".lora_" in name or name.startswith("perceiver.") or "attn_gate" in name:

@@ -13,8 +13,10 @@ from mllm.models.cross_attention import (
     MaskedCrossAttention,
     Media,
     MediaState,
+    Segments,
     decoder_layers,
     insert_cross_attention,
+    media_segments,
     text_time,
 )
 from mllm.models.perceiver import PerceiverResampler
@@ -29,13 +31,14 @@ def reference():
     return torch.load(REFERENCE, weights_only=True)
 
 
-def expected(slots: list[bool], segments: list[int], attend: str) -> list[set[int]]:
+def expected(slots: list[bool], segments: list[int], prefixes: list[int], attend: str) -> list[set[int]]:
     """The numbers of the media that each token of a row may read."""
     places = [place for place, slot in enumerate(slots) if slot]
     read = []
-    for here, segment in enumerate(segments):
-        before = [n for n, place in enumerate(places) if place <= here and segments[place] == segment]
-        after = [n for n, place in enumerate(places) if place >= here and segments[place] == segment]
+    for here, (segment, prefix) in enumerate(zip(segments, prefixes, strict=True)):
+        seen = {segment, *([prefix] if prefix >= 0 else [])}
+        before = [n for n, place in enumerate(places) if place <= here and segments[place] in seen]
+        after = [n for n, place in enumerate(places) if place >= here and segments[place] in seen]
         if attend == "immediate":
             read.append(set(before[-1:]))
         elif attend == "next":
@@ -45,25 +48,29 @@ def expected(slots: list[bool], segments: list[int], attend: str) -> list[set[in
     return read
 
 
-def media_of(slots_BT: torch.Tensor, segment_BT: torch.Tensor, attend: str, width: int = 4) -> Media:
-    count = int(slots_BT.sum(1).max())
-    media_segment_BS = torch.full((len(slots_BT), count), -1)
-    for row, (slots, segments) in enumerate(zip(slots_BT, segment_BT, strict=True)):
-        media_segment_BS[row, : int(slots.sum())] = segments[slots]
+def media_of(slots_BT: torch.Tensor, segments: Segments, attend: str, width: int = 4) -> Media:
+    media_segment_BS = media_segments(slots_BT, segments.of_BT)
     return Media(
-        latents_BSLW=torch.randn(len(slots_BT), count, 2, width),
-        text_time_BT=text_time(slots_BT, attend),
-        text_segment_BT=segment_BT,
+        latents_BSLW=torch.randn(*media_segment_BS.shape, 2, width),
+        text_time_BT=text_time(slots_BT, attend, segments),
+        segments=segments,
         media_segment_BS=media_segment_BS,
         attend=attend,
     )
+
+
+def one_segment(slots_BT: torch.Tensor) -> Segments:
+    return Segments(torch.zeros_like(slots_BT, dtype=torch.long), torch.full_like(slots_BT, -1, dtype=torch.long))
 
 
 @settings(max_examples=60)
 @given(
     st.integers(1, 9).flatmap(
         lambda length: st.lists(
-            st.tuples(st.lists(st.booleans(), min_size=length, max_size=length), st.integers(0, length)),
+            st.tuples(
+                st.lists(st.booleans(), min_size=length, max_size=length),
+                st.lists(st.integers(-1, 3), min_size=length, max_size=length).map(sorted),
+            ),
             min_size=1,
             max_size=3,
         )
@@ -73,19 +80,21 @@ def media_of(slots_BT: torch.Tensor, segment_BT: torch.Tensor, attend: str, widt
 def test_every_token_reads_what_the_rule_says(rows, attend):
     slots_BT = torch.tensor([slots for slots, _ in rows])
     length = slots_BT.shape[1]
-    segments = [[int(place >= border) for place in range(length)] for _, border in rows]
+    of = torch.tensor([given for _, given in rows])
+    prefixes = torch.where(of > 1, 1, -1)  # segment 0 stands alone, the later ones branch from 1
     state = MediaState()
-    with state.reading(media_of(slots_BT, torch.tensor(segments), attend)):
+    with state.reading(media_of(slots_BT, Segments(of, prefixes), attend)):
         _, allowed_BTS, leaky = state.for_rows(len(rows), length)
     assert leaky == (attend == "all_previous_leaky")
     found = [[set(token.nonzero().flatten().tolist()) for token in row] for row in allowed_BTS]
-    assert found == [expected(slots, seg, attend) for (slots, _), seg in zip(rows, segments, strict=True)]
+    lists = zip(rows, prefixes.tolist(), strict=True)
+    assert found == [expected(slots, given, prefix, attend) for (slots, given), prefix in lists]
 
 
 def test_new_tokens_stand_where_the_last_one_of_the_text_does():
     slots_BT = torch.tensor([[True, False, True, False], [False, True, False, False], [False] * 4])
     state = MediaState()
-    with state.reading(media_of(slots_BT, torch.zeros(3, 4, dtype=torch.long), "immediate")):
+    with state.reading(media_of(slots_BT, one_segment(slots_BT), "immediate")):
         _, step, _ = state.for_rows(3, 1)
         _, whole, _ = state.for_rows(3, 6)
         media, beams, _ = state.for_rows(6, 1)
@@ -101,7 +110,7 @@ def test_new_tokens_stand_where_the_last_one_of_the_text_does():
 def test_under_next_nothing_follows_the_last_medium():
     slots_BT = torch.tensor([[False, True, False]])
     state = MediaState()
-    with state.reading(media_of(slots_BT, torch.zeros(1, 3, dtype=torch.long), "next")):
+    with state.reading(media_of(slots_BT, one_segment(slots_BT), "next")):
         _, allowed, _ = state.for_rows(1, 4)
     assert allowed[0, :, 0].tolist() == [True, True, False, False]
 
@@ -176,8 +185,8 @@ def test_cross_attention_is_the_references(reference, name, attend, tokens):
     slots_BT = reference["inputs"]["input_ids"] == 98
     media = Media(
         latents_BSLW=reference["perceiver_out"],
-        text_time_BT=text_time(slots_BT, attend),
-        text_segment_BT=torch.zeros_like(slots_BT, dtype=torch.long),
+        text_time_BT=text_time(slots_BT, attend, one_segment(slots_BT)),
+        segments=one_segment(slots_BT),
         media_segment_BS=torch.zeros(2, 2, dtype=torch.long),
         attend=attend,
     )

@@ -11,7 +11,7 @@ from mllm.errors import ConfigError, ModelError
 from mllm.models.flamingo import Flamingo
 from mllm.registry import MODELS
 from tests.models.tiny import SIDE, gradients, prompts, without_pictures
-from tests.models.tiny_flamingo import LMS, make, make_batch, tokenizer, trainable
+from tests.models.tiny_flamingo import LMS, PERCEIVER, make, make_batch, tokenizer, trainable
 
 GREEDY = {"do_sample": False, "eos_token_id": None, "pad_token_id": 3}
 
@@ -181,24 +181,61 @@ def test_a_row_without_pictures_is_the_same_beside_one_with_pictures():
 
 
 @pytest.mark.parametrize("attend", ["immediate", "next", "all_previous"])
-def test_packed_rows_are_separate_rows(attend):
-    """Samples of a packed row read their own media; the language model's own mask follows from the positions."""
-    model = make(attend=attend)
+@pytest.mark.parametrize("prefix", [[], [1, 39, 5]], ids=["side by side", "behind a prefix"])
+@pytest.mark.parametrize("text", ["llama", "gpt_neox"])
+def test_packed_rows_are_separate_rows(text, prefix, attend):
+    """In logits and gradients; also with the numbers of media in their samples embedded."""
+    model = make(text, attend=attend, perceiver={**PERCEIVER, "max_media": 3}).train()
     image = model.config.image_token_id
-    samples = [[1, 5, image, 6, image, 7], [1, 8, 9], [1, image, 10, 11]]
-    pixels = torch.randn(3, 3, SIDE, SIDE)
+    samples = [[6, image, 7, image, 8], [9, 10], [image, 11, 12]]
+    if attend == "next" and prefix:
+        samples = [[6, 7, 8], [9, 10], [11, 12]]  # a prefix could not tell which branch's medium comes next
+    shared = len(prefix)
+    rows = [torch.tensor(prefix + sample) for sample in samples]
+    pixels = torch.randn(4, 3, SIDE, SIDE)
+    slots = [int((torch.tensor(sample) == image).sum()) for sample in samples]
+    own = torch.arange(sum(slots)).split(slots)
+    first = [3] if prefix else []
     packed = model(
-        torch.cat([torch.tensor(sample) for sample in samples])[None],
+        torch.cat([torch.tensor(prefix, dtype=torch.long), *(row[shared:] for row in rows), torch.tensor([3, 3])])[
+            None
+        ],
         pixels=pixels,
-        position_ids=torch.cat([torch.arange(len(sample)) for sample in samples])[None],
-        segment_ids=torch.cat([torch.full((len(sample),), n) for n, sample in enumerate(samples)])[None],
+        image_index=torch.cat([torch.tensor(first, dtype=torch.long), *own]),
+        position_ids=torch.cat(
+            [torch.arange(shared), *(torch.arange(shared, len(row)) for row in rows), torch.tensor([0, 0])]
+        )[None],
+        segment_ids=torch.tensor(
+            [0] * shared + [n for n, row in enumerate(samples, 1) for _ in row] + [-1, -1], dtype=torch.long
+        )[None],
+        prefix_ids=torch.tensor(
+            [-1] * shared + [0 if prefix else -1 for row in samples for _ in row] + [-1, -1], dtype=torch.long
+        )[None],
     ).logits[0]
-    alone = [
-        model(torch.tensor([samples[0]]), pixels=pixels[:2]).logits[0],
-        model(torch.tensor([samples[1]])).logits[0],
-        model(torch.tensor([samples[2]]), pixels=pixels[2:]).logits[0],
-    ]
-    torch.testing.assert_close(packed, torch.cat(alone), rtol=1e-4, atol=1e-4)
+    alone = []
+    for row, places in zip(rows, own, strict=True):
+        index = torch.cat([torch.tensor(first, dtype=torch.long), places])
+        media = {"pixels": pixels, "image_index": index} if len(index) else {}
+        alone.append(model(row[None], **media).logits[0][shared:])
+    expected, found = torch.cat(alone), packed[shared:-2]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    direction = torch.randn_like(expected)
+    model.zero_grad()
+    (expected * direction).sum().backward(retain_graph=True)
+    wanted = gradients(model)
+    model.zero_grad()
+    (found * direction).sum().backward()
+    for name, gradient in gradients(model).items():
+        scale = wanted[name].abs().max().clamp(min=1)
+        assert (gradient - wanted[name]).abs().max() <= 1e-4 * scale, name
+
+
+@pytest.mark.parametrize("text", ["mpt", "gptj"])
+def test_language_models_that_do_not_hand_the_packing_on_are_refused(text):
+    model = make(text, attn_implementation="eager")
+    ids = torch.tensor([[1, 5]])
+    with pytest.raises(ModelError, match="packing"):
+        model(ids, position_ids=ids, segment_ids=torch.zeros_like(ids), prefix_ids=torch.full_like(ids, -1))
 
 
 @pytest.mark.parametrize("text", ["llama", "mpt", "gptj", "opt"])

@@ -72,7 +72,7 @@ def test_adapters_train_are_saved_and_merge(tmp_path):
     models = []
     for _ in range(2):
         model = make(model_name_or_path=str(tmp_path / "base"))
-        adapt(model, adapters, base, new_tokens=False)
+        adapt(model, adapters, base)
         models.append(model.eval())
     model, again = models
     adapted = [name for name, parameter in model.named_parameters() if parameter.requires_grad]

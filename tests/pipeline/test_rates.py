@@ -30,7 +30,7 @@ def grouped(model: torch.nn.Module, rates: Rates) -> tuple[dict[str, tuple[float
 def lora() -> Any:
     model = make()
     section = {"type": "lora", "targets": ["language_model"], "unfrozen": ["connector", "embeddings"]}
-    adapt(model, read_adapters(section), {}, new_tokens=False)
+    adapt(model, read_adapters(section), {})
     return model
 
 

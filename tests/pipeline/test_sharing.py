@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,9 +33,9 @@ LANGUAGE_MODELS = {
 }
 
 
-def build(**changes: Any) -> tuple[Any, Any, Any]:
+def build(*, without: Sequence[str] = (), **changes: Any) -> tuple[Any, Any, Any]:
     items = DATASETS.make(dict(SCENES, count=6, objects=[1, 4], questions_per_scene=4))
-    model_args = {**CONFIG["model_args"], **changes}
+    model_args = {name: value for name, value in CONFIG["model_args"].items() if name not in without} | changes
     processor, model = build_model(model_args, {}, items)
     items.set_epoch(0)
     return items, processor, model
@@ -92,6 +93,27 @@ def test_packing_goes_with_checkpointing_adapters_and_sliding_windows() -> None:
     model.gradient_checkpointing_enable({"use_reentrant": False})
     packed, single = batches_of(processor, items, packing="shared")
     assert int(packed["position_ids"].max()) > 16
+    same(model, packed, single)
+
+
+@pytest.mark.parametrize("packing", ["rows", "shared"])
+def test_a_flamingo_reads_the_pictures_of_a_sample_and_of_its_prefix(packing: str) -> None:
+    torch.manual_seed(0)
+    items, processor, model = build(
+        without=("connector", "feature_layer"),
+        type="openflamingo",
+        freeze=[],
+        perceiver=dict(depth=1, latents=3, heads=2, head_width=4),
+        cross_attn_every_n_layers=1,
+        template="otter",
+    )
+    model.train()
+    for name, parameter in model.named_parameters():
+        if name.endswith("_gate"):  # closed ones would hide which media are read
+            torch.nn.init.constant_(parameter, 0.8)
+    packed, single = batches_of(processor, items, packing=packing)
+    slots = int((packed["input_ids"] == processor.image_token_id).sum())
+    assert slots == (6 if packing == "shared" else len(single["input_ids"]))
     same(model, packed, single)
 
 

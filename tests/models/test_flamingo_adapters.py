@@ -1,0 +1,206 @@
+"""Adapters and quantised language models in Flamingos, whose cross-attention lies inside the language model."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from mllm.errors import ConfigError, ModelError
+from mllm.models.adaptation import adapt, base_of, load_adapted, merge, save_adapted, table
+from mllm.models.adapters import read_adapters
+from mllm.models.flamingo_builder import load_flamingo
+from mllm.models.flamingo_checkpoints import load_reference, save_reference
+from mllm.models.otter import save_otter
+from mllm.models.selection import is_adapter, is_quantized
+from mllm.registry import MODELS
+from tests.models.test_adapters import disturb, layers, trained, tuning_config
+from tests.models.tiny import gradients, prompts, without_pictures
+from tests.models.tiny_flamingo import LMS, make, make_batch, tokenizer
+
+BLOCK = {"attn.to_q", "attn.to_kv", "attn.to_out", "ff.1", "ff.3"}
+LORA = {"type": "lora", "targets": ["language_model", "cross_attention"], "r": 4, "unfrozen": ["perceiver"]}
+# what the files of Instruct-Flamingo list for all its language models at once
+TUNING = {
+    "lora_target_modules": ["q_proj", "v_proj", "Wqkv", "to_q", "to_kv", "to_out", "ff.1", "ff.3"],
+    "lora_r": 4,
+    "unfrozen": ["perceiver"],
+}
+GREEDY = {"do_sample": False, "eos_token_id": None, "pad_token_id": 3, "max_new_tokens": 4}
+QUANTIZATIONS = [
+    pytest.param({"type": "bitsandbytes", "bits": 4, "storage_dtype": "float32"}, id="nf4"),
+    pytest.param({"type": "bitsandbytes", "bits": 8}, id="int8"),
+    pytest.param({"type": "hqq", "bits": 8, "group_size": 16}, id="hqq"),
+    pytest.param({"type": "torchao", "scheme": "Int8WeightOnlyConfig"}, id="torchao"),
+]
+
+
+def adapted(section, *, base=None, **arguments):
+    model = make(**arguments)
+    adapt(model, read_adapters(section), base or {"type": "openflamingo"})
+    return model
+
+
+def logits(model):
+    return model.eval()(**{name: tensor for name, tensor in make_batch(model).items() if name != "labels"}).logits
+
+
+def endings(names, marker="gated_cross_attn_layer.") -> set[str]:
+    return {name.partition(marker)[2] for name in names if marker in name}
+
+
+@pytest.mark.parametrize("text", ["llama", "mpt", "gpt2"])
+def test_parts_are_told_apart(text):
+    language_model = layers(adapted({**LORA, "targets": ["language_model"]}, text=text))
+    assert language_model
+    assert all("decoder_layer" in name for name in language_model)
+    cross_attention = layers(adapted({**LORA, "targets": ["cross_attention"]}, text=text))
+    assert endings(cross_attention) == BLOCK
+    assert len(cross_attention) == 2 * len(BLOCK)
+    perceiver = layers(adapted({**LORA, "targets": ["perceiver"], "unfrozen": []}, text=text))
+    assert perceiver
+    assert all(name.startswith("perceiver.") for name in perceiver)
+
+
+def test_a_language_model_that_only_holds_trained_parts_drops_nothing_out():
+    model = adapted({**LORA, "targets": ["cross_attention"]}).train()
+    assert model.frozen == ("vision_tower", "language_model")
+    assert not model.language_model.model.layers[0].decoder_layer.training
+    assert model.language_model.model.layers[0].gated_cross_attn_layer.training
+    assert "language_model" not in adapted(LORA).frozen
+
+
+def test_a_tuning_config_as_it_is(tmp_path):
+    model = adapted(tuning_config(tmp_path, **TUNING))
+    names = layers(model)
+    assert endings(names) == BLOCK
+    assert {name.rpartition(".")[2] for name in names if "decoder_layer" in name} == {"q_proj", "v_proj"}
+    assert {name.split(".")[0] for name in trained(model) if not is_adapter(name)} == {"perceiver"}
+    rows = {line.split()[0]: line.split()[1:] for line in table(model).splitlines()[1:]}
+    assert rows["connector"][-1] == "100.000%"
+    assert rows["vision_tower"][1:4] == ["0", "0", "0"]
+    adapters = {name: p.numel() for name, p in model.named_parameters() if is_adapter(name)}
+    inside = sum(size for name, size in adapters.items() if "gated_cross_attn_layer" in name)
+    assert rows["cross_attention"][2] == f"{inside:,}"
+    assert rows["total"][2] == f"{sum(adapters.values()):,}"
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({**LORA, "targets": ["to_qq"]}, "'to_qq' matches nothing in the model; did you mean"),
+        ({**LORA, "targets": ["q_proj"]}, "'q_proj' matches 3 names in the vision tower too"),
+        ({**LORA, "unfrozen": ["perciever"]}, "adapters.unfrozen: 'perciever' matches nothing"),
+    ],
+)
+def test_wrong_targets(section, message):
+    with pytest.raises(ConfigError, match=message):
+        adapted(section, freeze=["language_model"])
+
+
+@pytest.mark.parametrize("kind", ["openflamingo", "otter"])
+@pytest.mark.parametrize("text", ["llama", "gpt_neox"])
+def test_adapters_train_are_saved_loaded_and_merged(tmp_path, text, kind):
+    make(text, kind=kind).save_pretrained(tmp_path / "base")
+    base = {"type": kind, "model_name_or_path": str(tmp_path / "base")}
+    model = MODELS.make(base, tokenizer=tokenizer())
+    adapt(model, read_adapters({**LORA, "unfrozen": ["perceiver", "embeddings", "gate"]}), base)
+    batch = make_batch(model)
+    model.train()(**batch).loss.backward()
+    assert gradients(model).keys() == trained(model)
+    model.zero_grad()
+    model(**without_pictures(batch, model)).loss.backward()
+    assert gradients(model).keys() == trained(model)
+    disturb(model)
+    save_adapted(model, str(tmp_path / "out"))
+    with pytest.raises(ModelError, match="holds adapters, not a whole model"):
+        load_flamingo(str(tmp_path / "out"))
+    stored = base_of(str(tmp_path / "out"))
+    assert stored
+    again = MODELS.make(stored[0], tokenizer=tokenizer())
+    adapt(again, stored[1], stored[0])
+    load_adapted(again, str(tmp_path / "out"))
+    expected = logits(model)
+    torch.testing.assert_close(logits(again), expected, rtol=0, atol=0)
+    inputs = prompts(batch)
+    answers = model.generate(**inputs, **GREEDY)
+    merged = merge(again)
+    torch.testing.assert_close(logits(merged), expected, rtol=1e-5, atol=1e-5)
+    assert merged.eval().generate(**inputs, **GREEDY).tolist() == answers.tolist()
+    merged.save_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(logits(load_flamingo(str(tmp_path / "merged"))), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """One model in every layout that can be quantised, wide enough for blocks of 64 weights."""
+    folder = tmp_path_factory.mktemp("bases")
+    LMS["wide"] = {**LMS["llama"], "hidden_size": 64, "intermediate_size": 128}
+    source = make("wide")
+    source.save_pretrained(folder / "own")
+    save_otter(make("wide", kind="otter", perceiver=None), tokenizer(), str(folder / "otter"))
+    alone = MODELS.make(
+        {
+            "type": "llava",
+            "language_model": LMS.pop("wide"),
+            "vision_tower": source.vision_tower.encoder.config.to_dict(),
+        },
+        tokenizer=tokenizer(),
+    )
+    alone.language_model.save_pretrained(folder / "text")
+    source.vision_tower.encoder.save_pretrained(folder / "vision")
+    save_reference(source, str(folder / "trained.pt"))
+    parts = {
+        **{"vision_tower": str(folder / "vision"), "language_model": str(folder / "text")},
+        **{"checkpoint": str(folder / "trained.pt"), "perceiver": source.config.perceiver},
+        "cross_attn_every_n_layers": 1,
+    }
+    return {"own": {"model_name_or_path": str(folder / "own")}, "parts": parts, "otter": str(folder / "otter")}
+
+
+def build(base, quantization, kind="openflamingo"):
+    if not find_spec(quantization["type"]):
+        pytest.skip(f"{quantization['type']} is not installed")
+    return MODELS.make({"type": kind, **base, "quantization": quantization}, tokenizer=tokenizer())
+
+
+@pytest.mark.parametrize("base", ["own", "parts"])
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_adapters_on_a_quantised_language_model(folders, quantization, base, tmp_path):
+    model = build(folders[base], quantization)
+    layer = model.language_model.model.layers[0]
+    few = layer.decoder_layer.mlp.up_proj
+    assert type(few).__name__ == "HQQLinear" or is_quantized(few.weight)
+    blocks = [
+        p for name, p in model.named_parameters() if "gated_cross_attn_layer" in name or "decoder_layer" not in name
+    ]
+    assert not any(is_quantized(parameter) for parameter in blocks), "only the language model's own layers are"
+    assert model.generate(**prompts(make_batch(model)), **GREEDY).shape == (2, 4)
+    args = {"type": "openflamingo", **folders[base], "quantization": quantization}
+    adapt(model, read_adapters(LORA), args)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(4):
+        loss = model.train()(**make_batch(model)).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[3] < 0.8 * losses[0]
+    save_adapted(model, str(tmp_path))
+    again = build(folders[base], quantization)
+    adapt(again, read_adapters(LORA), args)
+    load_adapted(again, str(tmp_path))
+    torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=0)
+    with pytest.raises(ModelError, match="cannot be merged into quantised weights"):
+        merge(again)
+
+
+def test_what_is_not_quantised(folders):
+    pytest.importorskip("bitsandbytes")
+    quantization = QUANTIZATIONS[1].values[0]
+    with pytest.raises(ConfigError, match="is in Otter's layout, expected our own, or parts"):
+        build({"model_name_or_path": folders["otter"]}, quantization, kind="otter")
+    model = build(folders["own"], quantization)
+    exact = MODELS.make({"type": "openflamingo", **folders["own"]}, tokenizer=tokenizer())
+    with pytest.raises(ModelError, match=r"up_proj.weight: quantised already, cannot be loaded"):
+        load_reference(model, exact.state_dict(), "trained.pt")
