@@ -25,7 +25,7 @@ demo: install
 		mllm/pipeline/finetune.py config/demo_scenes.py
 
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
