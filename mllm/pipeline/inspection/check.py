@@ -92,8 +92,8 @@ class Summary:
         middle, high = (int(np.percentile(np.asarray(self.lengths), share)) for share in (50, 95))
         lines = [
             title,
-            f"  tokens: {total:,}, of pictures {self.of_pictures / total:.0%}, learned {self.learned / total:.0%}; "
-            f"an item has {min(self.lengths):,} to {max(self.lengths):,}, half at most {middle:,}, 95 % at most {high:,}",
+            f"  {total:,} tokens, {self.of_pictures / total:.0%} of pictures, {self.learned / total:.0%} learned; an item "
+            f"has {min(self.lengths):,} to {max(self.lengths):,}, half at most {middle:,}, 95 % at most {high:,}",
             *histogram(self.lengths, self.max_length),
         ]
         if self.max_length is not None:
@@ -205,7 +205,7 @@ class _Reader:
         return Found(looked=light, row=row, faults=tuple(faults))
 
     def _row(self, item: Item, index: int, where: str) -> tuple[Row | None, list[Fault]]:
-        closed: dict[ImageRef, Mapping[str, Any]] = dict.fromkeys(item.images, {})
+        closed: dict[ImageRef, Mapping[str, Any]] = {ref: {} for ref in item.images}
         try:
             example = self.whole.encode(item, index, pictures=closed)
             cut = 0
@@ -243,7 +243,10 @@ def histogram(lengths: Sequence[int], max_length: int | None = None) -> list[str
     """Lines of bars, in steps of 1, 2 or 5 times a power of ten; `max_length` is marked in its bin."""
     low, high = min(lengths), max(lengths)
     step = next(
-        step for power in range(12) for step in (10**power, 2 * 10**power, 5 * 10**power) if high // step - low // step < BINS
+        step
+        for power in range(12)
+        for step in (10**power, 2 * 10**power, 5 * 10**power)
+        if high // step - low // step < BINS
     )
     counts = Counter(length // step for length in lengths)
     tallest = max(counts.values())

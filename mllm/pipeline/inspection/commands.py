@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from tqdm.auto import tqdm
 
 from mllm.config.config import read
 from mllm.conversation.processor import Processor
-from mllm.errors import DataError, MllmError
+from mllm.errors import ConfigError, DataError, MllmError
 from mllm.pipeline.inspection.check import Check
 from mllm.pipeline.inspection.reader import make_processor, make_stand_in
 from mllm.pipeline.inspection.splits import splits
@@ -57,6 +58,19 @@ def _parser() -> argparse.ArgumentParser:
     _reading(check)
     check.add_argument("--decode", action="store_true", help="decode every picture, not its header alone")
     _workers(check)
+    dedup = _command(commands, "dedup", _dedup, "find near-duplicate pictures and texts, and test pictures in training")
+    dedup.add_argument(
+        "--bits",
+        type=int,
+        default=4,
+        metavar="N",
+        help="of 64 that hashes of like pictures may differ in (%(default)s)",
+    )
+    dedup.add_argument(
+        "--similarity", type=float, default=0.8, help="of like texts, the share of words in common (%(default)s)"
+    )
+    dedup.add_argument("--out", type=Path, metavar="FILE", help="write what was found as JSON too")
+    _workers(dedup)
     return parser
 
 
@@ -134,3 +148,21 @@ def _check(args: argparse.Namespace) -> int:
         print()
     print(check.text())
     return 1 if check.failed else 0
+
+
+def _dedup(args: argparse.Namespace) -> int:
+    if not 0 <= args.bits <= 16 or not 0 < args.similarity <= 1:
+        raise ConfigError("expected --bits from 0 to 16 and --similarity above 0, at most 1")
+    try:
+        from mllm.pipeline.inspection import dedup
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"mllm data dedup needs pip install 'mllm[dedup]': {error}") from error
+    chosen = splits(_config(args)["data_args"], args.split)
+    found = dedup.find(chosen, bits=args.bits, similarity=args.similarity, workers=args.workers)
+    for name in dedup.shared(chosen):
+        print(f"{name} is training data by the config: not compared with it")
+    print(found.text())
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return 1 if found.leaked else 0

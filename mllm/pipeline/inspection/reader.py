@@ -65,7 +65,9 @@ def make_stand_in(model_args: Mapping[str, Any], data: Mapping[str, Any]) -> Pro
     codec, template = REGIONS.make(speech.codec), TEMPLATES.make(speech.template)
     tokenizer = train_tokenizer([], vocab_size=0)
     tokenizer.chat_template = CHAT
-    tokenizer.add_tokens([*dict.fromkeys((IMAGE, *template.tokens, *speech.tokens, *codec.tokens))], special_tokens=True)
+    tokenizer.add_tokens(
+        [*dict.fromkeys((IMAGE, *template.tokens, *speech.tokens, *codec.tokens))], special_tokens=True
+    )
     view = SquareView(
         size=STAND_IN_SIDE,
         mean=CLIP_MEAN,
@@ -73,9 +75,7 @@ def make_stand_in(model_args: Mapping[str, Any], data: Mapping[str, Any]) -> Pro
         tokens=STAND_IN_TOKENS,
         placement=speech.placement or "pad",
     )
-    return Processor(
-        tokenizer=tokenizer, template=template, codec=codec, view=view, max_length=data.get("max_length")
-    )
+    return Processor(tokenizer=tokenizer, template=template, codec=codec, view=view, max_length=data.get("max_length"))
 
 
 def _readable(train: ItemDataset) -> ItemDataset:

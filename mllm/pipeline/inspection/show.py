@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
-from mllm.errors import ConfigError, DataError, MllmError
+from mllm.errors import ConfigError, DataError
 from mllm.geometry import iou
 from mllm.images import ImageRef
 from mllm.pipeline import page
@@ -178,9 +178,7 @@ def _read_back(item: Item, example: Example, processor: Processor) -> dict[tuple
 Section = tuple[Split, Sequence[Card]]
 
 
-def write_page(
-    path: Path, *, title: str, sections: Sequence[Section], processor: Processor, stand_in: bool
-) -> None:
+def write_page(path: Path, *, title: str, sections: Sequence[Section], processor: Processor, stand_in: bool) -> None:
     """Write the page; the folder of `path` exists."""
     page.write(
         path,
@@ -251,9 +249,7 @@ def _card_lines(card: Card, colour: bool) -> Iterator[str]:
         back = "" if drawn.overlap is None else f", its text reads back with IoU {drawn.overlap:.2f}"
         yield f"{what} {drawn.number} {drawn.coordinates}, {drawn.role}{back}"
     cut = f", {card.cut} of the answer cut off" if card.cut else ""
-    yield (
-        f"{card.tokens()} tokens: {card.tokens(kind='image')} of pictures, {card.tokens(learned=True)} learned{cut}"
-    )
+    yield (f"{card.tokens()} tokens: {card.tokens(kind='image')} of pictures, {card.tokens(learned=True)} learned{cut}")
     yield "".join(_joined(card.segments, colour))
 
 
