@@ -16,7 +16,7 @@ from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import DataError, MllmError
 from mllm.images import ImageRef
-from mllm.pipeline.inspection.faults import Fault, Looked, fault_of, look
+from mllm.pipeline.inspection.faults import Fault, Looked, fault_of, kind_of, look
 from mllm.pipeline.inspection.splits import Config, Split, file_of, parts, place_of, read_all
 from mllm.registry import DATASETS
 from mllm.types import Item
@@ -89,11 +89,12 @@ class Summary:
         if not self.lengths:
             return title
         total = sum(self.lengths)
+        shortest, longest = min(self.lengths), max(self.lengths)
         middle, high = (int(np.percentile(np.asarray(self.lengths), share)) for share in (50, 95))
         lines = [
             title,
-            f"  {total:,} tokens, {self.of_pictures / total:.0%} of pictures, {self.learned / total:.0%} learned; an item "
-            f"has {min(self.lengths):,} to {max(self.lengths):,}, half at most {middle:,}, 95 % at most {high:,}",
+            f"  {total:,} tokens, {self.of_pictures / total:.0%} of pictures, {self.learned / total:.0%} learned; "
+            f"an item has {shortest:,} to {longest:,}, half at most {middle:,}, 95 % at most {high:,}",
             *histogram(self.lengths, self.max_length),
         ]
         if self.max_length is not None:
@@ -162,7 +163,7 @@ class Check:
             dataset = DATASETS.make(cfg)
         except DataError as error:
             where, _, reason = str(error).partition(": ")
-            yield fault_of(DataError(reason), where)
+            yield Fault(where=where, reason=reason, kind=kind_of(reason))
             return
         dataset.set_epoch(split.epoch)
         read = _Reader(dataset, self.processor, look_too=look_too, decode=self.decode, count=summary is not None)

@@ -13,7 +13,7 @@ from typing import Any
 
 from mllm.errors import DataError, MllmError
 from mllm.images import ImageRef
-from mllm.pipeline.inspection.splits import line_of, place_of
+from mllm.pipeline.inspection.splits import KEY, line_of, place_of
 from mllm.types import Box, Item, Point
 
 EDGE = 1.0
@@ -79,12 +79,16 @@ class Looked:
 
 
 def fault_of(error: MllmError, where: str) -> Fault:
-    """An error of ours as a fault; a message that itself says where is not told so twice."""
+    """An error of ours as a fault; where the message itself begins with an annotation line, that is where."""
     message = str(error)
-    if message.startswith(f"{where}: "):
-        message = message[len(where) + 2 :]
-    kind = next((kind for kind, pattern in KINDS if re.search(pattern, message)), "contract")
-    return Fault(where=where, reason=message, kind=kind)
+    own = re.match(rf"({re.escape(where)}|{KEY.pattern}): ", message)
+    if own:
+        where, message = own[1], message[own.end() :]
+    return Fault(where=where, reason=message, kind=kind_of(message))
+
+
+def kind_of(message: str) -> str:
+    return next((kind for kind, pattern in KINDS if re.search(pattern, message)), "contract")
 
 
 def look(dataset: Any, index: int, *, decode: bool = False) -> Looked:
@@ -119,7 +123,7 @@ def _reasons(item: Item, line: Mapping[str, Any], decode: bool) -> Iterator[tupl
             if decode and (broken := _broken(ref)):
                 yield "truncated-picture" if "truncated" in broken else "unreadable-picture", f"{field}: {broken}"
         except DataError as error:
-            yield fault_of(error, "").kind, f"{field}: {error}"
+            yield kind_of(str(error)), f"{field}: {error}"
     if len(item.images) == 1 and sizes:
         yield from _size_reasons(line, sizes[0])
     for number, box in enumerate(item.boxes):
