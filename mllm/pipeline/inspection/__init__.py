@@ -1,1 +1,1 @@
-"""Data before it is paid for: `mllm data show`, `check` and `dedup`. Nothing here reads the weights of a model."""
+"""Data before they are trained on: `mllm data show`, `check` and `dedup`."""

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from mllm.config.config import read
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError, MllmError
+from mllm.images.settings import configure, read_settings
 from mllm.pipeline.inspection.check import Check
 from mllm.pipeline.inspection.reader import make_processor, make_stand_in
 from mllm.pipeline.inspection.splits import splits
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mllm data",
-        description="Look at the data of a config before training on them. No weights are read.",
+        description="Look at the data of a config before training on them.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -103,7 +104,9 @@ def _natural(text: str) -> int:
 
 
 def _config(args: argparse.Namespace) -> dict[str, Any]:
-    return read(args.config, options=args.cfg_options).to_dict()
+    cfg = read(args.config, options=args.cfg_options).to_dict()
+    configure(read_settings(cfg["data_args"].get("images")))
+    return cfg
 
 
 def _processor(args: argparse.Namespace, cfg: dict[str, Any]) -> Processor:

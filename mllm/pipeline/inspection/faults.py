@@ -30,8 +30,7 @@ KINDS = (
     ("json", r"expected (a JSON object|one JSON array|a JSON array)"),
     ("empty-file", r"expected at least one record"),
     ("missing-file", r"cannot be read: No such file"),
-    ("missing-picture", r"no such picture"),
-    ("unreadable-picture", r"not a readable picture|cannot be decoded|\d pixels"),
+    ("picture-path", r"leaves its image_folder|image: expected a path|relative to image_folder|protocol"),
     ("missing-field", r"found nothing"),
     ("not-finite", r"finite numbers"),
     ("inverted-box", r"expected x1 <= x2"),
@@ -121,9 +120,9 @@ def _reasons(item: Item, line: Mapping[str, Any], decode: bool) -> Iterator[tupl
         try:
             sizes[number] = ref.size
             if decode and (broken := _broken(ref)):
-                yield "truncated-picture" if "truncated" in broken else "unreadable-picture", f"{field}: {broken}"
+                yield _picture_kind(broken), f"{field}: {broken}"
         except DataError as error:
-            yield kind_of(str(error)), f"{field}: {error}"
+            yield _picture_kind(str(error)), f"{field}: {error}"
     if len(item.images) == 1 and sizes:
         yield from _size_reasons(line, sizes[0])
     for number, box in enumerate(item.boxes):
@@ -135,6 +134,12 @@ def _reasons(item: Item, line: Mapping[str, Any], decode: bool) -> Iterator[tupl
     for number, turn in enumerate(item.turns):
         if turn.role == "gpt" and not turn.text.strip():
             yield "empty-answer", f"conversations[{number}].value: expected an answer, found {turn.text!r}"
+
+
+def _picture_kind(message: str) -> str:
+    if "no such picture" in message or "no such file" in message:
+        return "missing-picture"
+    return "truncated-picture" if "truncated" in message else "unreadable-picture"
 
 
 def _size_reasons(line: Mapping[str, Any], size: tuple[int, int]) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The processor of a config, made without the weights of its model."""
+"""The processor of a config, or one that stands in for it where its model is not at hand."""
 
 from __future__ import annotations
 
@@ -33,30 +33,39 @@ CHAT += "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 
 
 def make_processor(model_args: Mapping[str, Any], data: Mapping[str, Any], train: ItemDataset | None) -> Processor:
-    """What training would read its items by; the model is built without storage.
+    """What training would read its items by; a model of random weights is built without storage.
 
     `train`: read where a tokenizer is to be trained on it; items that cannot be read are left out.
 
     Raises:
         ModelError: a folder that the config names is not there; says which.
     """
-    for key in FOLDERS:
-        named = model_args.get(key)
-        for folder in named if isinstance(named, Sequence) and not isinstance(named, str) else [named]:
-            if isinstance(folder, str) and not Path(folder).exists():
-                raise ModelError(
-                    f"model_args.{key}: {folder}: no such folder; --stand-in reads the data without it: "
-                    f"bytes for tokens, pictures of {STAND_IN_SIDE} x {STAND_IN_SIDE} pixels"
-                )
+    folders = _folders(model_args)
+    for key, folder in folders:
+        if not Path(folder).exists():
+            raise ModelError(
+                f"model_args.{key}: {folder}: no such folder; --stand-in reads the data without it: "
+                f"bytes for tokens, pictures of {STAND_IN_SIDE} x {STAND_IN_SIDE} pixels"
+            )
     read = {name: value for name, value in model_args.items() if name not in TRAINED}
     build_log = logging.getLogger("mllm.pipeline.builder")
     level = build_log.level
     build_log.setLevel(logging.ERROR)
     try:
-        with torch.device("meta"):
+        with torch.device("cpu" if folders else "meta"):  # a folder's own loading needs storage
             return build_model(read, data, None if train is None else _readable(train))[0]
     finally:
         build_log.setLevel(level)
+
+
+def _folders(model_args: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Keys of model_args, and the folders or files that they name."""
+    found: list[tuple[str, str]] = []
+    for key in FOLDERS:
+        named = model_args.get(key)
+        several = named if isinstance(named, Sequence) and not isinstance(named, str) else [named]
+        found += [(key, folder) for folder in several if isinstance(folder, str)]
+    return found
 
 
 def make_stand_in(model_args: Mapping[str, Any], data: Mapping[str, Any]) -> Processor:

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from mllm.dataset.base import LineDataset
 from mllm.dataset.mixing import Subset
 from mllm.errors import ConfigError, nearest
+from mllm.images.settings import configure, current_settings
 from mllm.registry import DATASETS
 
 T = TypeVar("T")
@@ -113,6 +114,11 @@ class _Each(Dataset[T], Generic[T]):
     def __init__(self, count: int, read: Callable[[int], T]) -> None:
         self.count = count
         self.read = read
+        self.settings = current_settings()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        configure(self.settings)  # a worker that was spawned, not forked, knows nothing of them
 
     def __len__(self) -> int:
         return self.count

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from PIL import ExifTags, Image
+
 from tests.pipeline.tiny import CONFIG
 
 ROOT = Path(__file__).parents[3]
@@ -58,8 +60,8 @@ LINES: list[tuple[Edit, str]] = [
      "image: <images>/cut.jpg: cannot be decoded: image file is truncated (22 bytes not processed) "
      "[truncated-picture]"),
     (field(width=320, height=211), "width, height: expected 640 x 422, the picture's, found 320 x 211 [picture-size]"),
-    (field(width=422, height=640),
-     "width, height: expected 640 x 422, the picture's, found 422 x 640: measured before its EXIF orientation "
+    (field(img_path="turned.jpg", bbox=[1, 2, 30, 40]),
+     "width, height: expected 422 x 640, the picture's, found 640 x 422: measured before its EXIF orientation "
      "was applied, as its boxes may be [turned-picture]"),
     (lambda line: line, ""),
     (lambda line: line, "the same line as <lines>:19 [duplicate-line]"),
@@ -101,7 +103,8 @@ TALKS: list[tuple[dict[str, Any], str]] = [
      "max_length: expected room for an answer, found all 5 tokens of it cut off [unlearned]"),
     (turns(ASK, "There.", id="a"), ""),
     (turns(ASK, "Here.", id="a"), "id: the same as <talks>:15 [duplicate-id]"),
-    (turns(ASK, "There.", image=["a.jpg"]), "image: expected a path"),
+    (turns(ASK, "There.", image="../a.jpg"), "image: ../a.jpg: leaves its image_folder <images> [picture-path]"),
+    (turns(ASK, "There.", image=["a.jpg"]), "image: expected a path, a URL or a PIL image, found list [picture-path]"),
 ]  # fmt: skip
 """Of an instruction file, likewise."""
 
@@ -128,6 +131,10 @@ def break_photos(folder: Path) -> tuple[Path, dict[str, str]]:
         shutil.copy(photo, images)
     photo = (images / "000000000790.jpg").read_bytes()
     (images / "cut.jpg").write_bytes(photo[: len(photo) // 2])
+    with Image.open(images / "000000000790.jpg") as image:
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        image.save(images / "turned.jpg", exif=exif)
     (images / "text.jpg").write_text("<html>404</html>")
     sound = (PHOTOS / "train.jsonl").read_text().splitlines()
     # each line breaks another sound one, so that none is a duplicate; all are about the first picture
