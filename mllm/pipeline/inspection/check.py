@@ -82,12 +82,12 @@ class Summary:
         self.pictures.update(row.images)
 
     def text(self) -> str:
+        if not self.lengths:
+            return f"{self.split}: nothing could be read"
         title = (
             f"{self.split}: {_count(len(self.lengths), 'item')}, {_count(len(self.pictures), 'picture')}, "
             f"{_count(self.boxes, 'box', 'boxes')}, {_count(self.points, 'point')}"
         )
-        if not self.lengths:
-            return title
         total = sum(self.lengths)
         shortest, longest = min(self.lengths), max(self.lengths)
         middle, high = (int(np.percentile(np.asarray(self.lengths), share)) for share in (50, 95))

@@ -13,8 +13,9 @@ from mllm.conversation.processor import Processor
 from mllm.conversation.scratch import train_tokenizer
 from mllm.dataset.mixing import Subset
 from mllm.errors import DataError, ModelError
+from mllm.models.adaptation import base_of
 from mllm.models.speech import speech_of
-from mllm.pipeline.builder import TOKENIZER_SAMPLE, build_model, chosen_speech
+from mllm.pipeline.builder import SPEECH, TOKENIZER_SAMPLE, build_model, chosen_speech, load_tokenizer
 from mllm.pipeline.encoded import ItemDataset
 from mllm.registry import REGIONS, TEMPLATES
 from mllm.types import IMAGE
@@ -22,7 +23,7 @@ from mllm.views import SquareView
 
 FOLDERS = ("model_name_or_path", "vision_tower", "language_model", "tokenizer", "checkpoint")
 """Keys of model_args that may name a folder."""
-TRAINED = ("adapters", "quantization", "freeze")
+TRAINED = ("adapters", "quantization", "freeze", "checkpoint")
 """Keys of model_args that say nothing of how data are read."""
 STAND_IN_SIDE, STAND_IN_TOKENS = 336, 576
 """Of CLIP ViT-L/14 at 336 pixels, the encoder of LLaVA-1.5: Liu et al. 2023."""
@@ -33,29 +34,45 @@ CHAT += "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 
 
 def make_processor(model_args: Mapping[str, Any], data: Mapping[str, Any], train: ItemDataset | None) -> Processor:
-    """What training would read its items by; a model of random weights is built without storage.
+    """What training would read its items by; of a model's folder its config and tokenizer are read, and no weights.
 
     `train`: read where a tokenizer is to be trained on it; items that cannot be read are left out.
 
     Raises:
         ModelError: a folder that the config names is not there; says which.
     """
-    folders = _folders(model_args)
-    for key, folder in folders:
+    for key, folder in _folders(model_args):
         if not Path(folder).exists():
             raise ModelError(
                 f"model_args.{key}: {folder}: no such folder; --stand-in reads the data without it: "
                 f"bytes for tokens, pictures of {STAND_IN_SIDE} x {STAND_IN_SIDE} pixels"
             )
-    read = {name: value for name, value in model_args.items() if name not in TRAINED}
+    read = {name: value for name, value in _base(model_args).items() if name not in TRAINED}
+    folder = model_args.get("model_name_or_path")
     build_log = logging.getLogger("mllm.pipeline.builder")
     level = build_log.level
     build_log.setLevel(logging.ERROR)
     try:
-        with torch.device("cpu" if folders else "meta"):  # a folder's own loading needs storage
-            return build_model(read, data, None if train is None else _readable(train))[0]
+        with torch.device("meta"):
+            return build_model(
+                read,
+                data,
+                None if train is None else _readable(train),
+                tokenizer=load_tokenizer(folder) if folder else None,
+            )[0]
     finally:
         build_log.setLevel(level)
+
+
+def _base(model_args: Mapping[str, Any]) -> dict[str, Any]:
+    """The model_args of the base, where a folder holds adapters, spoken to as the folder says."""
+    folder = model_args.get("model_name_or_path")
+    stored = base_of(folder) if folder else None
+    if stored is None:
+        return dict(model_args)
+    speech = chosen_speech(model_args)
+    given = {name: value for name, value in model_args.items() if name != "model_name_or_path" and value is not None}
+    return {**stored[0], **given, **{name: getattr(speech, name) for name in SPEECH}}
 
 
 def _folders(model_args: Mapping[str, Any]) -> list[tuple[str, str]]:

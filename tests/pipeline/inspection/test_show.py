@@ -11,11 +11,15 @@ from transformers import PreTrainedTokenizerFast
 
 from mllm.cli import main
 from mllm.conversation.processor import Processor
+from mllm.models.adaptation import adapt, as_base, save_adapted
+from mllm.models.adapters import Adapters
+from mllm.models.speech import Speech, save_speech
 from mllm.pipeline.inspection.reader import make_processor, make_stand_in
 from mllm.pipeline.inspection.show import segments
-from mllm.registry import REGIONS, TEMPLATES
+from mllm.registry import MODELS, REGIONS, TEMPLATES
 from mllm.types import Item
 from mllm.views import SquareView
+from tests.conftest import make_tokenizer
 from tests.pipeline.inspection.broken import PHOTOS, break_photos, rec, write
 from tests.pipeline.tiny import save_stand_in
 
@@ -90,11 +94,28 @@ def test_an_index_that_is_not_there_is_named(config: Path, capsys: pytest.Captur
     assert "--index 99: train has items 0 to 41" in capsys.readouterr().err
 
 
-def test_a_folder_answers_for_itself(tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_enough(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     save_stand_in(folder)
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
     processor = make_processor({"type": "llava", "model_name_or_path": str(folder)}, {}, None)
     assert processor.view.slot((40, 20)) == "<image>" * 4
+
+
+def test_adapters_are_read_as_their_base(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    save_stand_in(base)
+    tokenizer = make_tokenizer()
+    args = {"type": "llava", "model_name_or_path": str(base)}
+    model = MODELS.make(args, tokenizer=tokenizer)
+    adapt(model, Adapters(type="lora", targets=("language_model",)), as_base(args), new_tokens=False)
+    folder = tmp_path / "adapters"
+    save_adapted(model, str(folder))
+    save_speech(folder, "llava", Speech(codec="ferret", template="otter"))
+    tokenizer.save_pretrained(folder)
+    processor = make_processor({"type": "llava", "model_name_or_path": str(folder)}, {}, None)
+    assert (type(processor.codec).__name__, type(processor.template).__name__) == ("Ferret", "Otter")
 
 
 @pytest.mark.parametrize("template", ["vicuna_v1", "chat", "otter", "plain"])
