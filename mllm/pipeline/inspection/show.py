@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from mllm.images import ImageRef
 from mllm.pipeline import page
 from mllm.pipeline.inspection.splits import Split, place_of
 from mllm.registry import DATASETS
-from mllm.types import IMAGE, Box, Example, Item, Point
+from mllm.types import IMAGE, Box, Example, Item, Point, Truth
 
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2", "#999999")
 """Okabe and Ito's, told apart by colour-blind readers; every region has its number too."""
@@ -157,21 +158,22 @@ def _drawn(item: Item, example: Example, processor: Processor) -> Iterator[Drawn
 
 
 def _read_back(item: Item, example: Example, processor: Processor) -> dict[tuple[type, int], Box | Point]:
-    """What the last answer's regions are for one who reads its tokens, where all of them can be read."""
-    last = item.turns[-1]
+    """What the answers' regions are for one who reads their tokens; of an answer of which all can be read."""
     assert example.labels is not None, "an example with its answer"
+    ids: list[int] = example.input_ids.tolist()
     learned: list[bool] = (example.labels != IGNORE).tolist()
-    if last.role != "gpt" or True not in learned:
-        return {}
-    end = len(learned) - learned[::-1].index(True)
-    start = next((place for place in range(end - 1, -1, -1) if not learned[place]), -1) + 1
-    prediction = processor.decode(example.input_ids[start:end].tolist(), item, example.index)
+    places = [list(run) for is_learned, run in groupby(range(len(ids)), key=learned.__getitem__) if is_learned]
+    answers = [turn for turn in item.turns if turn.role == "gpt"]
     found: dict[tuple[type, int], Box | Point] = {}
-    pairs = ((Box, last.boxes_seq, prediction.boxes), (Point, last.points_seq, prediction.points))
-    for kind, groups, regions in pairs:
-        named = [index for group in groups for index in group]
-        if len(named) == len(regions):
-            found |= {(kind, index): region for index, region in zip(named, regions, strict=True)}
+    if len(places) != len(answers):  # one is cut off, or a template joins them
+        return found
+    for turn, run in zip(answers, places, strict=True):
+        boxes, points = ([index for group in groups for index in group] for groups in (turn.boxes_seq, turn.points_seq))
+        truth = Truth(boxes=tuple(item.boxes[n] for n in boxes), points=tuple(item.points[n] for n in points))
+        prediction = processor.decode([ids[place] for place in run], replace(item, truth=truth), example.index)
+        for kind, named, regions in ((Box, boxes, prediction.boxes), (Point, points, prediction.points)):
+            if len(named) == len(regions):
+                found |= {(kind, index): region for index, region in zip(named, regions, strict=True)}
     return found
 
 

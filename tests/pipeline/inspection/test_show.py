@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -81,6 +82,27 @@ def test_text_marks_the_answer(config: Path, capsys: pytest.CaptureFixture[str])
     assert "ASSISTANT:⟦ Answer: [0.405,0.476,0.961,0.819] .</s>⟧" in out
     assert "<image> x 4\n" in out
     assert "box 1 [258.93, 194.91, 614.85, 414.29], answer, its text reads back with IoU 1.00" in out
+
+
+def test_every_answer_is_read_back(tmp_path: Path) -> None:
+    said = [
+        {"from": "human", "value": "<image>\nWhat is in <boxes>?", "boxes_seq": [[1]]},
+        {"from": "gpt", "value": "A cup <boxes>.", "boxes_seq": [[0]]},
+        {"from": "human", "value": "And?"},
+        {"from": "gpt", "value": "A spoon <boxes> with its handle <points>.", "boxes_seq": [[2]], "points_seq": [[0]]},
+    ]
+    target = {"boxes": [[10, 20, 90, 200], [1, 2, 300, 400], [50, 60, 70, 80]], "points": [[55, 66]]}
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({"image": "000000000790.jpg", "conversations": said, "target": target}) + "\n"
+    )
+    data = dict(train=dict(type="Instruct", filename=str(tmp_path / "a.jsonl"), image_folder=str(PHOTOS / "images")))
+    page = show(write(tmp_path, data), "--stand-in")
+    listed = re.findall(r'<span class="number" .*?>(\d)</span><span>(.*?)</span>', page)
+    assert [(number, "answer" in text, "reads back" in text) for number, text in listed] == [
+        ("1", True, True), ("2", False, False), ("3", True, True), ("4", True, False)
+    ]  # fmt: skip
+    assert page.count('<g class="read">') == 3
+    assert page.count('class="number tag file"') == 4
 
 
 def test_the_page_lies_beside_the_outputs(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
