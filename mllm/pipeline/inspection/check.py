@@ -14,11 +14,12 @@ import numpy as np
 
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
+from mllm.dataset.base import Dataset
+from mllm.dataset.mixing import built
 from mllm.errors import DataError, MllmError
 from mllm.images import ImageRef
 from mllm.pipeline.inspection.faults import Fault, Looked, fault_of, kind_of, look
 from mllm.pipeline.inspection.splits import Config, Split, file_of, parts, place_of, read_all
-from mllm.registry import DATASETS
 from mllm.types import Item
 
 BINS = 12
@@ -118,7 +119,7 @@ class Check:
     _seen: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
     def run(self) -> Iterator[Fault]:
-        looked: list[Config] = []
+        looked: list[Config | Dataset] = []
         for split in self.splits:
             inner = parts(split.cfg)
             alone = inner == [split.cfg]
@@ -158,9 +159,9 @@ class Check:
                 self.kinds[fault.kind] += 1
                 yield fault
 
-    def _read(self, cfg: Config, split: Split, summary: Summary | None, *, look_too: bool) -> Iterator[Fault]:
+    def _read(self, cfg: Config | Dataset, split: Split, summary: Summary | None, *, look_too: bool) -> Iterator[Fault]:
         try:
-            dataset = DATASETS.make(cfg)
+            dataset = built(cfg)
         except DataError as error:
             where, _, reason = str(error).partition(": ")
             yield Fault(where=where, reason=reason, kind=kind_of(reason))
@@ -206,6 +207,7 @@ class _Reader:
         return Found(looked=light, row=row, faults=tuple(faults))
 
     def _row(self, item: Item, index: int, where: str) -> tuple[Row | None, list[Fault]]:
+        item = self.processor.fitted(item)
         closed: dict[ImageRef, Mapping[str, Any]] = {ref: {} for ref in item.images}
         try:
             example = self.whole.encode(item, index, pictures=closed)

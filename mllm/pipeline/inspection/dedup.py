@@ -21,10 +21,11 @@ from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
 
 from mllm.conversation.processor import PLACEHOLDER
+from mllm.dataset.base import Dataset
+from mllm.dataset.mixing import built
 from mllm.errors import DataError
 from mllm.images import ImageRef
 from mllm.pipeline.inspection.splits import Config, Split, parts, place_of, read_all
-from mllm.registry import DATASETS
 from mllm.types import Item
 
 Role = Literal["training", "test"]
@@ -126,7 +127,7 @@ def find(splits: Sequence[Split], *, bits: int, similarity: float, workers: int 
     hashes: list[MinHash] = []
     unread: list[str] = []
     for cfg, role in _datasets(splits):
-        dataset = DATASETS.make(cfg)
+        dataset = built(cfg)
         dataset.set_epoch(None)
         common = _common(dataset)
         every = read_all(len(dataset), partial(_read, dataset, common), workers=workers, title="items")
@@ -215,9 +216,9 @@ def partners(near: Near, roles: Sequence[Role]) -> Iterator[tuple[int, int, floa
             yield other, entry, apart
 
 
-def _datasets(splits: Iterable[Split]) -> list[tuple[Config, Role]]:
+def _datasets(splits: Iterable[Split]) -> list[tuple[Config | Dataset, Role]]:
     """Each distinct dataset once; training first, so that what is in both is training's."""
-    found: list[tuple[Config, Role]] = []
+    found: list[tuple[Config | Dataset, Role]] = []
     for split in sorted(splits, key=lambda split: not split.training):
         for part in parts(split.cfg):
             if all(part != cfg for cfg, _ in found):

@@ -32,6 +32,8 @@ KINDS = (
     ("missing-file", r"cannot be read: No such file"),
     ("picture-path", r"leaves its image_folder|image: expected a path|relative to image_folder|protocol"),
     ("missing-field", r"found nothing"),
+    ("missing-record", r"(instruction|picture) '.*' is not in "),
+    ("empty-answer", r"expected an answer, found a blank"),
     ("not-finite", r"finite numbers"),
     ("inverted-box", r"expected x1 <= x2"),
     ("coordinates", r"expected [24] numbers"),

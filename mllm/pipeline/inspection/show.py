@@ -99,7 +99,7 @@ def cards(split: Split, processor: Processor, *, count: int, indices: Sequence[i
 
 def _card(dataset: Any, index: int, processor: Processor) -> Card:
     try:
-        item: Item = dataset[index]
+        item = processor.fitted(dataset[index])
         example = processor.encode(item, index)
         return Card(
             key=item.key,

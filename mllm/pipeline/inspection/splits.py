@@ -11,9 +11,10 @@ from typing import Any, Generic, TypeVar, cast
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from mllm.dataset.base import Dataset as MllmDataset
 from mllm.dataset.base import LineDataset
 from mllm.dataset.mixing import Subset
-from mllm.errors import ConfigError, nearest
+from mllm.errors import ConfigError, DataError, nearest
 from mllm.images.settings import configure, current_settings
 from mllm.registry import DATASETS
 
@@ -68,10 +69,10 @@ def splits(data: Config, names: Sequence[str] = ()) -> list[Split]:
     return [Split(names=tuple(same), cfg=cfg) for same, cfg in distinct]
 
 
-def parts(cfg: Config) -> list[Config]:
+def parts(cfg: Config) -> list[Config | MllmDataset]:
     """The datasets that a dataset draws from, whose every item is to be looked at; itself where it draws from none.
 
-    A part of one (`Subset`) stays: what it leaves out is not read.
+    A part of one (`Subset`) stays: what it leaves out is not read. Those of a mixture that a file describes are built.
     """
     several = cfg.get("datasets")
     if isinstance(several, Sequence) and several and all(isinstance(each, Mapping) for each in several):
@@ -79,6 +80,11 @@ def parts(cfg: Config) -> list[Config]:
     inner = cfg.get("dataset")
     if isinstance(inner, Mapping) and DATASETS.find(cfg.get("type")) is not Subset:
         return parts(inner)
+    if not isinstance(DATASETS.find(cfg.get("type")), type):
+        try:
+            return list(getattr(DATASETS.make(cfg), "datasets", [cfg]))
+        except DataError:
+            pass  # reading it says so again
     return [cfg]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,32 @@ def test_rows_are_those_of_training(tmp_path: Path, capsys: pytest.CaptureFixtur
     config = write(tmp_path, dict(train=dict(type="SamePicture", dataset=inner)))
     assert main(["data", "check", str(config)]) == 0
     assert "train: 21 items, 21 pictures, 42 boxes, 0 points" in capsys.readouterr().out
+
+
+def test_rows_are_filled_as_far_as_there_is_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filled = dict(type="MultiTurn", dataset=rec(PHOTOS / "train.jsonl"), draws=3)
+    config = write(tmp_path, dict(train=filled, max_length=120))
+    assert main(["data", "check", str(config)]) == 0
+    out = capsys.readouterr().out
+    assert "max_length 120: no answer is cut" in out
+    assert int(re.findall(r"half at most (\d+)", out)[0]) > 90  # one alone has about 60
+
+
+def test_all_lines_are_read_of_a_mixture_that_a_file_describes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [{"input": "Who?", "output": f"Nobody but {number}."} for number in range(9)]
+    lines[8] = {"input": "Who?", "output": " "}
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    entry = {"dataset_name": "a", "json_path": str(tmp_path / "a.jsonl"), "img_dir": "", "ratio": 1}
+    (tmp_path / "mix.json").write_text(json.dumps([entry]))
+    drawn = dict(type="InstructFlamingoMixture", filename=str(tmp_path / "mix.json"), train_num_samples=3)
+    config = write(tmp_path, dict(train=drawn))
+    assert main(["data", "check", str(config), "--stand-in"]) == 1
+    out = capsys.readouterr().out
+    assert f"{tmp_path}/a.jsonl:9: output: expected an answer, found a blank text [empty-answer]" in out
+    assert "train: 3 items" in out
+    assert "1 fault: 1 empty-answer" in out
 
 
 def test_what_a_dataset_of_ones_own_raises_is_a_fault_of_its_line(tmp_path: Path) -> None:
