@@ -301,11 +301,11 @@ def _alike_pictures(pictures: Sequence[Picture], near: Near) -> Iterator[Alike]:
             yield Alike(first=first, second=second, how="the same picture as", leak=True)
     for a, b, apart in partners(near, [picture.role for picture in pictures]):
         first, second = pictures[a], pictures[b]
-        same = "pixel for pixel" if first.pixels == second.pixels else "to all appearance"
+        same = first.pixels == second.pixels
         yield Alike(
             first=f"{first.places[first.role]}: {first.name}",
             second=f"{second.places[second.role]}: {second.name}",
-            how=f"{apart:.0f} of {BITS} bits from" if apart else same,
+            how="pixel for pixel" if same else f"{apart:.0f} of {BITS} bits from",
             leak=first.role != second.role,
         )
 

@@ -14,7 +14,7 @@ from mllm.conversation.scratch import train_tokenizer
 from mllm.dataset.mixing import Subset
 from mllm.errors import DataError, ModelError
 from mllm.models.adaptation import base_of
-from mllm.models.speech import speech_of
+from mllm.models.speech import Speech
 from mllm.pipeline.builder import SPEECH, TOKENIZER_SAMPLE, build_model, chosen_speech, load_tokenizer
 from mllm.pipeline.encoded import ItemDataset
 from mllm.registry import REGIONS, TEMPLATES
@@ -87,7 +87,7 @@ def _folders(model_args: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def make_stand_in(model_args: Mapping[str, Any], data: Mapping[str, Any]) -> Processor:
     """The config's codec and template, with a token for each byte and a square view of pictures."""
-    speech = chosen_speech(model_args) if "type" in model_args else speech_of({"type": "llava"})
+    speech = _asked(model_args)
     codec, template = REGIONS.make(speech.codec), TEMPLATES.make(speech.template)
     tokenizer = train_tokenizer([], vocab_size=0)
     tokenizer.chat_template = CHAT
@@ -102,6 +102,16 @@ def make_stand_in(model_args: Mapping[str, Any], data: Mapping[str, Any]) -> Pro
         placement=speech.placement or "pad",
     )
     return Processor(tokenizer=tokenizer, template=template, codec=codec, view=view, max_length=data.get("max_length"))
+
+
+def _asked(model_args: Mapping[str, Any]) -> Speech:
+    """How the model is spoken to, as far as it is known without its folder."""
+    try:
+        if "type" in model_args:
+            return chosen_speech(model_args)
+    except ModelError:
+        pass  # the type asks its folder, which is not there
+    return Speech(**{name: model_args[name] for name in SPEECH if model_args.get(name) is not None})
 
 
 def _readable(train: ItemDataset) -> ItemDataset:

@@ -164,6 +164,13 @@ def test_a_stand_in_reads_every_convention(template: str, codec: str) -> None:
     assert ("Tür" in "".join(segment.text for segment in found)) == (template != "plain")
 
 
+@pytest.mark.parametrize("model", [{}, {"type": "hf", "model_name_or_path": "/gone", "codec": "ferret"}])
+def test_a_stand_in_needs_no_model(model: dict[str, Any]) -> None:
+    processor = make_stand_in(model, {"max_length": 7})
+    assert type(processor.codec) is type(REGIONS.make(model.get("codec", "shikra")))
+    assert processor.max_length == 7
+
+
 def test_a_decoder_that_drops_leading_spaces_drops_none_here() -> None:
     """As the sentencepiece tokenizers of LLaMA do: `▁There` alone reads `There`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
