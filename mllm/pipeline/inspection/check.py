@@ -17,7 +17,7 @@ from mllm.conversation.rendering import IGNORE
 from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
 from mllm.errors import DataError, MllmError
-from mllm.images import ImageRef
+from mllm.images import ImageRef, MemoryImage
 from mllm.pipeline.inspection.faults import Fault, Looked, fault_of, kind_of, look
 from mllm.pipeline.inspection.splits import Config, Split, file_of, parts, place_of, read_all
 from mllm.types import Item
@@ -40,7 +40,8 @@ class Row:
     """Learned ones that `max_length` cuts off."""
     boxes: int
     points: int
-    images: tuple[ImageRef, ...]
+    pictures: tuple[str, ...]
+    """What tells them from others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class Summary:
     cut_tokens: int = 0
     boxes: int = 0
     points: int = 0
-    pictures: set[ImageRef] = field(default_factory=set[ImageRef])
+    pictures: set[str] = field(default_factory=set[str])
 
     def add(self, row: Row) -> None:
         self.lengths.append(row.tokens)
@@ -80,7 +81,7 @@ class Summary:
         self.cut_tokens += row.cut
         self.boxes += row.boxes
         self.points += row.points
-        self.pictures.update(row.images)
+        self.pictures.update(row.pictures)
 
     def text(self) -> str:
         if not self.lengths:
@@ -237,7 +238,10 @@ class _Reader:
             cut=cut,
             boxes=len(item.boxes),
             points=len(item.points),
-            images=item.images,
+            pictures=tuple(
+                f"{item.key} {number}" if isinstance(ref, MemoryImage) else repr(ref)
+                for number, ref in enumerate(item.images)
+            ),
         )
         return row, faults
 

@@ -25,7 +25,7 @@ from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
 from mllm.errors import DataError
 from mllm.images import ImageRef
-from mllm.pipeline.inspection.splits import Config, Split, parts, place_of, read_all
+from mllm.pipeline.inspection.splits import Config, Split, name_of, parts, place_of, read_all
 from mllm.types import Item
 
 Role = Literal["training", "test"]
@@ -139,8 +139,7 @@ def find(splits: Sequence[Split], *, bits: int, similarity: float, workers: int 
                 texts.append(Text(place=item.key, role=role, start=_said(item)[:60]))
                 hashes.append(minhash)
             for ref in dict.fromkeys(item.images):
-                name = getattr(ref, "path", None) or getattr(ref, "url", None) or "a picture"
-                picture = pictures.setdefault(ref, Picture(name=name, ref=ref))
+                picture = pictures.setdefault(ref, Picture(name=name_of(ref), ref=ref))
                 picture.places.setdefault(role, item.key)
     seen = _hashed(list(pictures.values()), unread, workers)
     return Duplicates(

@@ -177,7 +177,7 @@ def _numbers(values: Sequence[float]) -> str:
     return f"[{', '.join(f'{value:.6g}' for value in values if math.isfinite(value))}]"
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def _broken(ref: ImageRef) -> str | None:
     """Why the pixels cannot be decoded; a picture with many lines is decoded once by each process."""
     try:

@@ -14,7 +14,7 @@ from mllm.errors import ConfigError, DataError
 from mllm.geometry import iou
 from mllm.images import ImageRef
 from mllm.pipeline import page
-from mllm.pipeline.inspection.splits import Split, place_of
+from mllm.pipeline.inspection.splits import Split, name_of, place_of
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Box, Example, Item, Point, Truth
 
@@ -216,7 +216,7 @@ def _picture(ref: ImageRef, number: int, card: Card, processor: Processor) -> di
     return {
         **page.embedded(image),
         "source": ref.size,
-        "path": getattr(ref, "path", None) or getattr(ref, "url", None),
+        "name": name_of(ref),
         "drawn": [
             {
                 "number": each.number,
@@ -244,8 +244,7 @@ def _card_lines(card: Card, colour: bool) -> Iterator[str]:
         yield f"cannot be read: {card.error}"
         return
     for ref in card.item.images:
-        name = getattr(ref, "path", None) or getattr(ref, "url", None) or "a picture in memory"
-        yield f"{name}, {ref.size[0]} x {ref.size[1]} pixels"
+        yield f"{name_of(ref)}, {ref.size[0]} x {ref.size[1]} pixels"
     for drawn in card.regions:
         what = "box" if isinstance(drawn.region, Box) else "point"
         back = "" if drawn.overlap is None else f", its text reads back with IoU {drawn.overlap:.2f}"

@@ -15,6 +15,8 @@ from mllm.dataset.base import Dataset as MllmDataset
 from mllm.dataset.base import LineDataset
 from mllm.dataset.mixing import Subset
 from mllm.errors import ConfigError, DataError, nearest
+from mllm.images import FileImage, ImageRef, UrlImage, storage
+from mllm.images.embedded import Base64Image
 from mllm.images.settings import configure, current_settings
 from mllm.registry import DATASETS
 
@@ -110,6 +112,17 @@ def file_of(key: str) -> str:
     """The annotation file in an item's key."""
     match = KEY.fullmatch(key)
     return match["file"] if match else key
+
+
+def name_of(ref: ImageRef) -> str:
+    """What people call a picture; of a URL without its query, where signatures are."""
+    if isinstance(ref, FileImage):
+        return ref.path
+    if isinstance(ref, UrlImage):
+        return storage.shown(ref.url)
+    if isinstance(ref, Base64Image):
+        return f"{ref.path}: {ref.name}"
+    return "a picture in memory"
 
 
 def cores() -> int:
