@@ -131,7 +131,7 @@ def test_adapters_are_read_as_their_base(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     args = {"type": "llava", "model_name_or_path": str(base)}
     model = MODELS.make(args, tokenizer=tokenizer)
-    adapt(model, Adapters(type="lora", targets=("language_model",)), as_base(args), new_tokens=False)
+    adapt(model, Adapters(type="lora", targets=("language_model",)), as_base(args))
     folder = tmp_path / "adapters"
     save_adapted(model, str(folder))
     save_speech(folder, "llava", Speech(codec="ferret", template="otter"))
