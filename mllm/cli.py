@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from mllm.pipeline import checkpoint, finetune, model_map, regions, session
+from mllm.pipeline.inspection import commands as data
 
 USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
 
@@ -13,6 +14,7 @@ USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_
   eval        loss and scores on data_args.validation
   predict     answers and scores on data_args.test and data_args.multitest; or one answer:
               mllm predict --model DIR --image FILE --prompt TEXT
+  data        show | check | dedup: see the data as the model does, find bad lines, find duplicates, see --help
   checkpoint  inspect | convert | export | merge | diff: checkpoints of this and other software, see --help
   model       mllm model show CONFIG: the tree of modules, and the memory that training would take; reads no weights
   regions     mllm regions convert --from CODEC --to CODEC IN OUT: rewrite boxes and points in another convention
@@ -38,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return finetune.reported(lambda: session.main(rest))
     if command in FLAGS:
         return finetune.main([*rest, *FLAGS[command]])
+    if command == "data":
+        return data.main(rest)
     if command == "regions":
         return regions.main(rest)
     if command == "checkpoint":

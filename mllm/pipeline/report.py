@@ -6,26 +6,18 @@ The page fetches nothing and runs no script: style, pictures and drawings are in
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
-
 from mllm.images import ImageRef
 from mllm.metrics.rec import THRESHOLDS, failure_of
+from mllm.pipeline import page
 from mllm.types import BOXES, IMAGE, POINTS, Box, Point, Prediction
 
-MAX_SIDE = 480
-"""Longest side of an embedded picture, in pixels: 72 photos make a page of about 4 MB."""
-PIXEL_ART_SIDE = 128
-"""Pictures up to this side, in pixels, are embedded without loss and enlarged without smoothing."""
 BINS = 20
 """Of the IoU histogram: 0.05 wide, open on the left, so that what lies right of a threshold has passed it."""
 
@@ -78,14 +70,9 @@ def write_report(
     rows = sorted(rows, key=lambda row: row.prediction.index)
     meanings = meanings or {}
     sections = _sections(rows, limit)
-    environment = Environment(
-        loader=PackageLoader("mllm.pipeline", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.j2").render(
+    page.write(
+        path,
+        "report.html.j2",
         title=title,
         subtitle=subtitle,
         date=date or datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -96,8 +83,6 @@ def write_report(
         kinds=[kind for kind in KINDS if any(card["drawn"][kind] for section in sections for card in section["cards"])],
         sections=sections,
     )
-    # a lone surrogate in an annotation has no encoding
-    Path(path).write_text(page, encoding="utf-8", errors="replace")
 
 
 def _tiles(scores: Mapping[str, float], headline: str | None, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -198,7 +183,7 @@ def _card(row: Row) -> dict[str, Any]:
     }
     return {
         "key": prediction.key,
-        "picture": None if row.image is None else _picture(row.image),
+        "picture": None if row.image is None else page.embedded(row.image.open()),
         "drawn": drawn,
         "description": "; ".join(f"{kind}: {_coordinates(regions)}" for kind, regions in drawn.items() if regions),
         "question": _segments(row.question),
@@ -225,26 +210,6 @@ def _segments(text: str) -> list[tuple[str | None, str]]:
         text = text.replace(IMAGE, "")
     pieces = re.split(f"({'|'.join(MARKS)})", text.strip())
     return [(piece, MARKS[piece]) if piece in MARKS else (None, piece) for piece in pieces if piece]
-
-
-def _picture(image: ImageRef) -> dict[str, Any]:
-    """A copy small enough to embed; drawings keep the coordinates of the original."""
-    width, height = image.size
-    small = image.open()
-    small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-    pixel_art = max(width, height) <= PIXEL_ART_SIDE
-    buffer = BytesIO()
-    if pixel_art:
-        small.save(buffer, "PNG")
-    else:
-        small.save(buffer, "JPEG", quality=82)
-    kind = "png" if pixel_art else "jpeg"
-    return {
-        "uri": f"data:image/{kind};base64,{b64encode(buffer.getvalue()).decode('ascii')}",
-        "width": width,
-        "height": height,
-        "pixel_art": pixel_art,
-    }
 
 
 def _number(value: float) -> str:

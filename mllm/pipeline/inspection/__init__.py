@@ -1,0 +1,1 @@
+"""Data before they are trained on: `mllm data show`, `check` and `dedup`. No weights are read."""

@@ -1,0 +1,171 @@
+"""`mllm data show|check|dedup CONFIG`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from mllm.config.config import read
+from mllm.conversation.processor import Processor
+from mllm.errors import ConfigError, DataError, MllmError
+from mllm.images.settings import configure, read_settings
+from mllm.pipeline.inspection.check import Check
+from mllm.pipeline.inspection.reader import make_processor, make_stand_in
+from mllm.pipeline.inspection.splits import splits
+from mllm.registry import DATASETS
+
+WARNINGS_SHOWN = 20
+"""Of each kind; all are counted."""
+
+EPILOG = """\
+  mllm data show CONFIG            a page of samples: pictures as the model sees them, prompts as it reads them
+  mllm data check CONFIG           read everything; exit status 1 if anything is wrong
+  mllm data dedup CONFIG           near duplicates; exit status 1 if a picture of a test set is in training
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 0; 1 for faults, leaks, and what a user can mend; argparse's own 2 for a wrong command line."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except MllmError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mllm data",
+        description="Look at the data of a config before training on them. No weights are read.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    show = _command(commands, "show", _show, "write a page of samples as the model reads them")
+    _reading(show)
+    show.add_argument("--count", type=_natural, default=6, help="samples of each split, evenly spaced (%(default)s)")
+    show.add_argument("--index", type=int, nargs="+", default=[], metavar="N", help="these samples instead")
+    show.add_argument("--text", action="store_true", help="print to the terminal instead of writing a page")
+    show.add_argument("--out", type=Path, metavar="FILE", help="the page (data.html in the config's output_dir)")
+    check = _command(commands, "check", _check, "read everything, name every bad line, sum up lengths and shares")
+    _reading(check)
+    check.add_argument("--decode", action="store_true", help="decode every picture, not its header alone")
+    _workers(check)
+    dedup = _command(commands, "dedup", _dedup, "find near-duplicate pictures and texts, and test pictures in training")
+    dedup.add_argument(
+        "--bits",
+        type=int,
+        default=4,
+        metavar="N",
+        help="of 64 that hashes of like pictures may differ in (%(default)s)",
+    )
+    dedup.add_argument(
+        "--similarity", type=float, default=0.8, help="of like texts, the share of words in common (%(default)s)"
+    )
+    dedup.add_argument("--out", type=Path, metavar="FILE", help="write what was found as JSON too")
+    _workers(dedup)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=f"{about.capitalize()}.")
+    parser.set_defaults(run=run)
+    parser.add_argument("config", metavar="CONFIG.py")
+    parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--split", nargs="+", default=[], metavar="NAME", help="train, validation, test, multitest.NAME (all)"
+    )
+    return parser
+
+
+def _reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--stand-in", action="store_true", help="read without the model's folder: bytes for tokens, a 336 pixel square"
+    )
+
+
+def _workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, help="processes (one for each core)")
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text}")
+    return number
+
+
+def _config(args: argparse.Namespace) -> dict[str, Any]:
+    cfg = read(args.config, options=args.cfg_options).to_dict()
+    configure(read_settings(cfg["data_args"].get("images")))
+    return cfg
+
+
+def _processor(args: argparse.Namespace, cfg: dict[str, Any]) -> Processor:
+    model, data = cfg["model_args"], cfg["data_args"]
+    if args.stand_in:
+        return make_stand_in(model, data)
+    trains = isinstance(model.get("tokenizer"), dict) and not model.get("model_name_or_path") and data.get("train")
+    try:
+        train = DATASETS.make(data["train"]) if trains else None
+    except DataError as error:
+        raise DataError(f"{error}; a tokenizer is to be trained on it, --stand-in needs none") from error
+    return make_processor(model, data, train)
+
+
+def _show(args: argparse.Namespace) -> int:
+    from mllm.pipeline.inspection.show import cards, terminal, write_page
+
+    cfg = _config(args)
+    chosen = splits(cfg["data_args"], args.split)
+    processor = _processor(args, cfg)
+    sections = [(split, cards(split, processor, count=args.count, indices=args.index)) for split in chosen]
+    if args.text:
+        print(terminal(sections, colour=sys.stdout.isatty()))
+        return 0
+    path: Path = args.out or Path(cfg["training_args"]["output_dir"]) / "data.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_page(path, title=args.config, sections=sections, processor=processor, stand_in=args.stand_in)
+    print(f"page: {path}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    cfg = _config(args)
+    chosen = splits(cfg["data_args"], args.split)
+    check = Check(splits=chosen, processor=_processor(args, cfg), decode=args.decode, workers=args.workers)
+    shown: Counter[str] = Counter()
+    for fault in check.run():
+        shown[fault.kind] += 1
+        if not fault.warning or shown[fault.kind] <= WARNINGS_SHOWN:
+            tqdm.write(f"{'warning: ' if fault.warning else ''}{fault}")
+    if shown:
+        print()
+    print(check.text())
+    return 1 if check.failed else 0
+
+
+def _dedup(args: argparse.Namespace) -> int:
+    if not 0 <= args.bits <= 16 or not 0 < args.similarity <= 1:
+        raise ConfigError("expected --bits from 0 to 16 and --similarity above 0, at most 1")
+    try:
+        from mllm.pipeline.inspection import dedup
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"mllm data dedup needs pip install 'mllm[dedup]': {error}") from error
+    chosen = splits(_config(args)["data_args"], args.split)
+    found = dedup.find(chosen, bits=args.bits, similarity=args.similarity, workers=args.workers)
+    for name in dedup.shared(chosen):
+        print(f"{name} is training data by the config: not compared with it")
+    print(found.text())
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return 1 if found.leaked else 0

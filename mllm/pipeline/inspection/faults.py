@@ -1,0 +1,191 @@
+"""What may be wrong with an item: the errors of datasets, and what only a look at the whole shows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from mllm.errors import DataError, MllmError
+from mllm.images import ImageRef
+from mllm.pipeline.inspection.splits import KEY, line_of, place_of
+from mllm.types import Box, Item, Point
+
+EDGE = 1.0
+"""Pixels by which a box may stand out of its picture: some tools count the last pixel in, some do not."""
+SMALLEST = 8
+"""Pixels: on a picture with a longer side than this, coordinates that are all at most 1 are fractions."""
+
+WARNINGS = {"cut-answer", "duplicate-line", "duplicate-id"}
+"""Kinds that may be meant so: they are named and counted, and are no faults."""
+
+KINDS = (
+    ("encoding", r"expected UTF-8"),
+    ("blank-line", r"found a blank line"),
+    ("json", r"expected (a JSON object|one JSON array|a JSON array)"),
+    ("empty-file", r"expected at least one record"),
+    ("missing-file", r"cannot be read: No such file"),
+    ("picture-path", r"leaves its image_folder|image: expected a path|relative to image_folder|protocol"),
+    ("missing-field", r"found nothing"),
+    ("missing-record", r"(instruction|picture) '.*' is not in "),
+    ("empty-answer", r"expected an answer, found a blank"),
+    ("not-finite", r"finite numbers"),
+    ("inverted-box", r"expected x1 <= x2"),
+    ("coordinates", r"expected [24] numbers"),
+    ("placeholder-count", r"<(boxes|points)> in the text|<ph_st>"),
+    ("picture-count", r"<image> in the text"),
+    ("region-index", r"index -?\d+, but the target|expected at least one index|on picture -?\d+ of"),
+    ("turn-order", r"turns alternate"),
+    ("role", r"expected 'human' or 'gpt'"),
+    ("no-turns", r"expected at least one turn"),
+    ("picture-in-answer", r"belongs to human turns"),
+    ("unknown-field", r"unknown field"),
+    ("unseen-region", r"outside what the model sees"),
+    ("cut-picture", r"would cut the tokens of a picture"),
+    ("wrong-type", r"expected an? "),
+)
+"""The kind of an error by its message; the first that fits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """`where: reason [kind]`, where being `file:line` and the reason beginning with the field."""
+
+    where: str
+    reason: str
+    kind: str
+
+    @property
+    def warning(self) -> bool:
+        return self.kind in WARNINGS
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason} [{self.kind}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What was found at one index of a dataset. Digests tell lines and their `id` apart, None where there are none."""
+
+    where: str
+    item: Item | None = None
+    faults: tuple[Fault, ...] = ()
+    line: bytes | None = None
+    name: bytes | None = None
+
+
+def fault_of(error: MllmError, where: str) -> Fault:
+    """An error of ours as a fault; where the message itself begins with an annotation line, that is where."""
+    message = str(error)
+    own = re.match(rf"({re.escape(where)}|{KEY.pattern}): ", message)
+    if own:
+        where, message = own[1], message[own.end() :]
+    return Fault(where=where, reason=message, kind=kind_of(message))
+
+
+def kind_of(message: str) -> str:
+    return next((kind for kind, pattern in KINDS if re.search(pattern, message)), "contract")
+
+
+def look(dataset: Any, index: int, *, decode: bool = False) -> Looked:
+    """Read an item and its pictures' headers (`decode`: their pixels too), and say all that is wrong with them."""
+    where = place_of(dataset, index)
+    try:
+        item = dataset[index]
+    except DataError as error:
+        return Looked(where=where, faults=(fault_of(error, where),))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # what a `record` of a user's own dataset raises for a line that it does not expect
+        reason = f"reading it raises {type(error).__name__}: {error}"
+        return Looked(where=where, faults=(Fault(where=where, reason=reason, kind="crash"),))
+    found = line_of(dataset, index)
+    line = found[0] if found else {}
+    faults = [Fault(where=where, reason=reason, kind=kind) for kind, reason in _reasons(item, line, decode)]
+    return Looked(
+        where=where if found else item.key,
+        item=item,
+        faults=tuple(faults),
+        line=_digest(line) if found else None,
+        name=_digest(line["id"]) if "id" in line else None,
+    )
+
+
+def _reasons(item: Item, line: Mapping[str, Any], decode: bool) -> Iterator[tuple[str, str]]:
+    sizes: dict[int, tuple[int, int]] = {}
+    for number, ref in enumerate(item.images):
+        field = "image" if len(item.images) == 1 else f"images[{number}]"
+        try:
+            sizes[number] = ref.size
+            if decode and (broken := _broken(ref)):
+                yield _picture_kind(broken), f"{field}: {broken}"
+        except DataError as error:
+            yield _picture_kind(str(error)), f"{field}: {error}"
+    if len(item.images) == 1 and sizes:
+        yield from _size_reasons(line, sizes[0])
+    for number, box in enumerate(item.boxes):
+        if box.image in sizes:
+            yield from _box_reasons(f"target.boxes[{number}]", box, *sizes[box.image])
+    for number, point in enumerate(item.points):
+        if point.image in sizes:
+            yield from _point_reasons(f"target.points[{number}]", point, *sizes[point.image])
+    for number, turn in enumerate(item.turns):
+        if turn.role == "gpt" and not turn.text.strip():
+            yield "empty-answer", f"conversations[{number}].value: expected an answer, found {turn.text!r}"
+
+
+def _picture_kind(message: str) -> str:
+    if "no such picture" in message or "no such file" in message:
+        return "missing-picture"
+    return "truncated-picture" if "truncated" in message else "unreadable-picture"
+
+
+def _size_reasons(line: Mapping[str, Any], size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+    said = line.get("width"), line.get("height")
+    if None in said or said == size:
+        return
+    found = f"width, height: expected {size[0]} x {size[1]}, the picture's, found {said[0]} x {said[1]}"
+    if said == size[::-1]:
+        yield "turned-picture", f"{found}: measured before its EXIF orientation was applied, as its boxes may be"
+    else:
+        yield "picture-size", found
+
+
+def _box_reasons(field: str, box: Box, width: int, height: int) -> Iterator[tuple[str, str]]:
+    found = f"found {_numbers(box.xyxy)}"
+    if box.x1 == box.x2 or box.y1 == box.y2:
+        yield "empty-box", f"{field}: expected an area, {found}"
+    elif box.x1 >= 0 and box.y1 >= 0 and max(box.xyxy) <= 1 and max(width, height) > SMALLEST:
+        yield "fractions", f"{field}: expected pixels of a {width} x {height} picture, {found}: fractions of it?"
+    elif box.x1 < -EDGE or box.y1 < -EDGE or box.x2 > width + EDGE or box.y2 > height + EDGE:
+        yield "box-outside", f"{field}: expected a box inside the {width} x {height} picture, {found}"
+
+
+def _point_reasons(field: str, point: Point, width: int, height: int) -> Iterator[tuple[str, str]]:
+    found = f"found {_numbers(point.xy)}"
+    if 0 < point.x < 1 and 0 < point.y < 1 and max(width, height) > SMALLEST:
+        yield "fractions", f"{field}: expected pixels of a {width} x {height} picture, {found}: fractions of it?"
+    elif not (-EDGE <= point.x <= width + EDGE and -EDGE <= point.y <= height + EDGE):
+        yield "point-outside", f"{field}: expected a point inside the {width} x {height} picture, {found}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return f"[{', '.join(f'{value:.6g}' for value in values if math.isfinite(value))}]"
+
+
+@lru_cache(maxsize=1024)
+def _broken(ref: ImageRef) -> str | None:
+    """Why the pixels cannot be decoded; a picture with many lines is decoded once by each process."""
+    try:
+        ref.open()
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _digest(value: Any) -> bytes:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=12).digest()

@@ -1,0 +1,159 @@
+"""What a config reads: its splits, the datasets that these are made of, and items read by several processes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from mllm.dataset.base import Dataset as MllmDataset
+from mllm.dataset.base import LineDataset
+from mllm.dataset.mixing import Subset
+from mllm.errors import ConfigError, DataError, nearest
+from mllm.images import FileImage, ImageRef, UrlImage, storage
+from mllm.images.embedded import Base64Image
+from mllm.images.settings import configure, current_settings
+from mllm.registry import DATASETS
+
+T = TypeVar("T")
+Config = Mapping[str, Any]
+
+PER_WORKER = 256
+"""A further process is started for as many items: it takes longer to start than to read these."""
+KEY = re.compile(r"(?P<file>.+?)(?::\d+|\[\d+\])(?: and \d+ more)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """A dataset of data_args under all the names that it has there."""
+
+    names: tuple[str, ...]
+    cfg: Config
+
+    @property
+    def training(self) -> bool:
+        return "train" in self.names
+
+    @property
+    def epoch(self) -> int | None:
+        """What is drawn: as in the first epoch of training, else nothing."""
+        return 0 if self.training else None
+
+    def __str__(self) -> str:
+        return ", ".join(self.names)
+
+
+def splits(data: Config, names: Sequence[str] = ()) -> list[Split]:
+    """train, validation, test and `multitest.{name}` of data_args, or those named; equal datasets are one split.
+
+    Raises:
+        ConfigError: no such split, or none at all.
+    """
+    found = {name: data[name] for name in ("train", "validation", "test") if data.get(name)}
+    found |= {f"multitest.{name}": entry["cfg"] for name, entry in (data.get("multitest") or {}).items()}
+    if not found:
+        raise ConfigError("data_args: expected train, validation, test or multitest, found none of them")
+    for name in names:
+        if name not in found:
+            raise ConfigError(f"--split {name}: {nearest(name, found)}")
+    distinct: list[tuple[list[str], Config]] = []
+    for name in names or found:
+        same = next((entry for entry in distinct if entry[1] == found[name]), None)
+        if same:
+            same[0].append(name)
+        else:
+            distinct.append(([name], found[name]))
+    return [Split(names=tuple(same), cfg=cfg) for same, cfg in distinct]
+
+
+def parts(cfg: Config) -> list[Config | MllmDataset]:
+    """The datasets that a dataset draws from, whose every item is to be looked at; itself where it draws from none.
+
+    A part of one (`Subset`) stays: what it leaves out is not read. Those of a mixture that a file describes are built.
+    """
+    several = cfg.get("datasets")
+    if isinstance(several, Sequence) and several and all(isinstance(each, Mapping) for each in several):
+        return [part for each in several for part in parts(cast(Config, each))]
+    inner = cfg.get("dataset")
+    if isinstance(inner, Mapping) and DATASETS.find(cfg.get("type")) is not Subset:
+        return parts(inner)
+    if not isinstance(DATASETS.find(cfg.get("type")), type):
+        try:
+            return list(getattr(DATASETS.make(cfg), "datasets", [cfg]))
+        except DataError:
+            pass  # reading it says so again
+    return [cfg]
+
+
+def line_of(dataset: Any, index: int) -> tuple[Mapping[str, Any], str] | None:
+    """The annotation line behind an item and where it stands; None where there is no single one."""
+    if isinstance(dataset, LineDataset):
+        return dataset.lines[index], dataset.lines.where(index)
+    if isinstance(dataset, Subset):
+        return line_of(dataset.dataset, dataset.indices[index])
+    return None
+
+
+def place_of(dataset: Any, index: int) -> str:
+    """Where an item comes from, without reading it."""
+    if isinstance(dataset, LineDataset):
+        return dataset.lines.where(index)
+    if isinstance(dataset, Subset):
+        return place_of(dataset.dataset, dataset.indices[index])
+    return f"{type(dataset).__name__}[{index}]"
+
+
+def file_of(key: str) -> str:
+    """The annotation file in an item's key."""
+    match = KEY.fullmatch(key)
+    return match["file"] if match else key
+
+
+def name_of(ref: ImageRef) -> str:
+    """What people call a picture; of a URL without its query, where signatures are."""
+    if isinstance(ref, FileImage):
+        return ref.path
+    if isinstance(ref, UrlImage):
+        return storage.shown(ref.url)
+    if isinstance(ref, Base64Image):
+        return f"{ref.path}: {ref.name}"
+    return "a picture in memory"
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Each(Dataset[T], Generic[T]):
+    def __init__(self, count: int, read: Callable[[int], T]) -> None:
+        self.count = count
+        self.read = read
+        self.settings = current_settings()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        configure(self.settings)  # a worker that was spawned, not forked, knows nothing of them
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> T:
+        return self.read(index)
+
+
+def read_all(count: int, read: Callable[[int], T], *, workers: int | None, title: str) -> Iterator[T]:
+    """`read` of 0 to count - 1, in this order, by as many processes as there are cores, under a progress bar.
+
+    `read` is picklable where processes are spawned (macOS).
+    """
+    enough = min(cores() if workers is None else workers, count // PER_WORKER)
+    loader: DataLoader[Any] = DataLoader(_Each(count, read), batch_size=32, num_workers=enough, collate_fn=list)
+    with tqdm(total=count, desc=title, unit="item", disable=None, leave=False) as bar:
+        for results in loader:
+            yield from cast(list[T], results)
+            bar.update(len(results))
