@@ -197,6 +197,7 @@ class Batch(TypedDict, total=False):
     cut_answers: Tensor  # bool [examples], whether `max_length` cut supervised tokens; absent in prompts
     pixels: Tensor  # each distinct picture once, of a `SquareView` float32 [M, C, H, W]; absent in text-only batches
     image_sizes: Tensor  # int64 [M, 2], (width, height) of each picture before it was cut, only of a `TiledView`
+    frames: Tensor  # int64 [M], where models take videos: how many rows of `pixels` each medium has
     image_index: Tensor  # int64 [S], the picture that fills each slot, slots in reading order
     index: Tensor  # int64 [examples], as many as B unless examples share rows
     skipped: list[str]  # why items were replaced by others; absent where none was

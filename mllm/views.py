@@ -97,6 +97,17 @@ class SquareView:
         return image if image.size == side else image.resize(side, Image.Resampling.BICUBIC)
 
 
+class FrameView(SquareView):
+    """Square pictures, and videos of them: `pixels` [frames, 3, size, size], and in `frames` [1] how many these are."""
+
+    def __call__(self, image: Image.Image) -> dict[str, Tensor]:
+        return self.video([image])
+
+    def video(self, frames: Sequence[Image.Image]) -> dict[str, Tensor]:
+        pixels = torch.cat([super(FrameView, self).__call__(frame)["pixels"] for frame in frames])
+        return {"pixels": pixels, "frames": torch.tensor([len(frames)])}
+
+
 class NoView:
     """Of a model that reads text alone."""
 

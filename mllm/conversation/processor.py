@@ -19,9 +19,9 @@ from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint, c
 from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
 from mllm.errors import DataError, ModelError
 from mllm.geometry import Placement
-from mllm.images import ImageRef
+from mllm.images import ImageRef, Video
 from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Failure, Item, Point, Prediction, Turn
-from mllm.views import View
+from mllm.views import FrameView, View
 
 PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS})")
 
@@ -60,7 +60,14 @@ class Processor:
             DataError: the model takes none.
         """
         self._check_sight(item)
-        return {ref: self.view(ref.open()) for ref in dict.fromkeys(item.images)}
+        return {ref: self._seen(item, ref) for ref in dict.fromkeys(item.images)}
+
+    def _seen(self, item: Item, ref: ImageRef) -> Mapping[str, Tensor]:
+        if not isinstance(ref, Video):
+            return self.view(ref.open())
+        if not isinstance(self.view, FrameView):
+            raise DataError(f"{item.key}: a video of {len(ref.frames)} frames, but this model takes pictures only")
+        return self.view.video([frame.open() for frame in ref.frames])
 
     def fitted(self, item: Item) -> Item:
         """The item with as many rounds of its filling as `max_length` has room for."""

@@ -15,7 +15,7 @@ from mllm.dataset.lines import Lines, cached
 from mllm.dataset.picture_table import PictureTable
 from mllm.dataset.questions import plain
 from mllm.errors import ConfigError, DataError
-from mllm.images import ImageRef
+from mllm.images import ImageRef, Video
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Item
 
@@ -30,8 +30,8 @@ class MimicIt:
         relations: `X_train.json`, `{id: [related ids]}`: which instructions are asked, and what comes before each. By
             default all of `filename`, after their `rel_ins_ids`.
         related: at most so many related instructions, the last ones; None takes all.
-        frames: at most so many pictures of one instruction, evenly spread, for videos; None takes all. Each is a
-            picture with an `<image>` of its own, where Otter puts the frames of a video behind one.
+        frames: at most so many pictures of one instruction, evenly spread; None takes all.
+        video: the pictures of an instruction are the frames of a video, behind one `<image>`; the model must take some.
         shared_pictures: the related instructions are earlier rounds about the same pictures, which stand before the
             first (Otter's IMAGE_TEXT); else each brings its own (IMAGE_TEXT_IN_CONTEXT).
 
@@ -47,6 +47,7 @@ class MimicIt:
         relations: str | None = None,
         related: int | None = None,
         frames: int | None = None,
+        video: bool = False,
         shared_pictures: bool = False,
     ) -> None:
         if frames is not None and frames < 1:
@@ -58,6 +59,7 @@ class MimicIt:
         self.pictures = None if images is None else PictureTable(images)
         self.related = related
         self.frames = frames
+        self.video = video
         self.shared_pictures = shared_pictures
         self._ids = _ids(self.lines)
 
@@ -108,7 +110,8 @@ class MimicIt:
             last = len(ids) - 1
             steps = max(self.frames - 1, 1)
             ids = [ids[round(step * last / steps)] for step in range(self.frames)]
-        return [] if self.pictures is None else [self.pictures[key] for key in ids]
+        found: list[ImageRef] = [] if self.pictures is None else [self.pictures[key] for key in ids]
+        return [Video(tuple(found))] if self.video and found else found
 
     def _instruction(self, key: Any) -> dict[str, Any]:
         found = self._ids.find(str(key))

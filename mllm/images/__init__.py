@@ -7,12 +7,12 @@ it upright and RGB, and `size` is the size of that (see `decoding`); where it li
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from PIL import Image
 
@@ -92,14 +92,31 @@ class MemoryImage:
         return decoding.upright_rgb(self.image, "a picture in memory", current_settings())
 
 
+@dataclass(frozen=True, slots=True)
+class Video:
+    """Frames in order behind one `<image>`; its size, and its boxes, are those of the first."""
+
+    frames: tuple[ImageRef, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.frames[0].size
+
+    def open(self) -> Image.Image:
+        """The first frame."""
+        return self.frames[0].open()
+
+
 def image_ref(source: object, folder: str | None = None) -> ImageRef:
     """The reference for what a dataset wrote: a path (under `folder`), a URL, a PIL image or a reference.
 
     `folder` may be a URL too: `s3://bucket/photos`, or `zip://photos::photos.zip`, the folder `photos` of an archive
     (`zip://::photos.zip`: all of it). The archive of `zip://a.jpg::photos.zip` is looked for under `folder`.
+    A list of such sources is a video, frame by frame.
 
     Raises:
-        DataError: any other type, a path that leaves `folder`, or a URL of a protocol that is not opened.
+        DataError: any other type, a video without frames, a path that leaves `folder`, or a URL of a protocol that is
+            not opened.
     """
     if isinstance(source, Image.Image):
         return MemoryImage(source)
@@ -107,6 +124,10 @@ def image_ref(source: object, folder: str | None = None) -> ImageRef:
         return _located(str(source), folder or "")
     if isinstance(source, ImageRef):
         return source
+    if isinstance(source, (list, tuple)):
+        if not source:
+            raise DataError("expected the frames of a video, found an empty list")
+        return Video(tuple(image_ref(frame, folder) for frame in cast("Sequence[object]", source)))
     raise DataError(f"expected a path, a URL or a PIL image, found {type(source).__name__}")
 
 

@@ -42,10 +42,10 @@ from mllm.models.cross_attention import (
     text_time,
 )
 from mllm.models.new_rows import TrainEmbeddings, settle_embeddings
-from mllm.models.perceiver import PerceiverResampler
+from mllm.models.perceiver import PerceiverResampler, flat_frames
 from mllm.models.vision import VisionTower
 from mllm.types import IMAGE
-from mllm.views import SquareView, View
+from mllm.views import FrameView, View
 
 Part = Literal["vision_tower", "perceiver", "cross_attention", "language_model"]
 PARTS: tuple[Part, ...] = ("vision_tower", "perceiver", "cross_attention", "language_model")
@@ -117,6 +117,7 @@ class Flamingo(Composite):
         input_ids: Tensor,
         pixels: Tensor | None = None,
         image_index: Tensor | None = None,
+        frames: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
@@ -130,8 +131,10 @@ class Flamingo(Composite):
 
         Args:
             input_ids: int64 [B, T]; one `<image>` for each medium.
-            pixels: [M, C, H, W] pictures or [M, F, C, H, W] videos, each once; None in a text-only batch.
-            image_index: int64 [S], row of `pixels` of each slot in reading order; None: every medium once, in order.
+            pixels: [N, C, H, W], the frames of M media one after the other, each medium once; or [M, F, C, H, W]; None
+                in a text-only batch.
+            image_index: int64 [S], the medium of each slot in reading order; None: every medium once, in order.
+            frames: int64 [M], how many rows of `pixels` each medium has; None: one, a picture.
             attention_mask: int64 [B, T].
             position_ids: int64 [B, T].
             segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
@@ -150,7 +153,7 @@ class Flamingo(Composite):
         if segment_ids is not None and prefix_ids is not None:
             read_spans(self.language_model)
             spans, segments = spans_of(segment_ids, prefix_ids), Segments(segment_ids, prefix_ids)
-        media = self.encode(input_ids, pixels, image_index, segments)
+        media = self.encode(input_ids, pixels, image_index, frames, segments)
         with self.state.reading(media):
             text_BTD = self.embed(input_ids)
             return self.continue_text(
@@ -171,6 +174,7 @@ class Flamingo(Composite):
         attention_mask: Tensor | None = None,
         pixels: Tensor | None = None,
         image_index: Tensor | None = None,
+        frames: Tensor | None = None,
         **generation_args: Any,
     ) -> Tensor:
         """The ids that continue left-padded prompts, int64 [B, new tokens]; arguments as in transformers' generate.
@@ -181,7 +185,7 @@ class Flamingo(Composite):
         if self.config.generated_image_resets:
             hook = self.language_model.register_forward_pre_hook(self._reset_media, with_kwargs=True)
         try:
-            with self.state.reading(self.encode(input_ids, pixels, image_index)):
+            with self.state.reading(self.encode(input_ids, pixels, image_index, frames)):
                 ids = self.language_model.generate(
                     input_ids=input_ids,
                     attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
@@ -207,6 +211,7 @@ class Flamingo(Composite):
         attention_mask: Tensor | None = None,
         pixels: Tensor | None = None,
         image_index: Tensor | None = None,
+        frames: Tensor | None = None,
     ) -> list[Tensor]:
         """Log-probability of each token of each continuation of left-padded prompts, [B, N] per continuation.
 
@@ -219,7 +224,7 @@ class Flamingo(Composite):
         if not mask_BT[:, -1].all():
             raise ModelError("prompts must be padded on the left: a continuation follows their last column")
         found: list[Tensor] = []
-        with self.state.reading(self.encode(input_ids, pixels, image_index)):
+        with self.state.reading(self.encode(input_ids, pixels, image_index, frames)):
             prompt = self._step(input_ids, mask_BT, None)
             for ids in continuations:
                 ids_BN = ids.expand(len(input_ids), -1)
@@ -257,6 +262,7 @@ class Flamingo(Composite):
         ids_BT: Tensor,
         pixels: Tensor | None,
         image_index_S: Tensor | None = None,
+        frames_M: Tensor | None = None,
         segments: Segments | None = None,
     ) -> Media | None:
         """The media of a batch, each encoded once, laid out by row; None where nothing is to be read.
@@ -269,7 +275,9 @@ class Flamingo(Composite):
         if segments is not None and attend == "all_previous_leaky":
             raise ModelError("attend 'all_previous_leaky' reads across the samples of a packed row")
         segments = segments or Segments(torch.zeros_like(ids_BT), torch.full_like(ids_BT, -1))
-        filled = 0 if pixels is None else len(pixels if image_index_S is None else image_index_S)
+        if pixels is not None:
+            pixels, frames_M = flat_frames(pixels, frames_M)
+        filled = 0 if frames_M is None else len(frames_M if image_index_S is None else image_index_S)
         found = int(slots_BT.sum())
         if found != filled:
             raise ModelError(f"{found} {IMAGE} tokens in the text, but {filled} media for them")
@@ -284,7 +292,7 @@ class Flamingo(Composite):
             # the number in its own sample, and that in its row
             sample_number_S = media_so_far(slots_BT, segments)[row_S, column_S].sum(1) - 1
             number_S = slots_BT.cumsum(1)[row_S, column_S] - 1
-            latents_SLW = self.media_latents(pixels, image_index_S, sample_number_S)
+            latents_SLW = self.media_latents(pixels, frames_M, image_index_S, sample_number_S)
             latents_BSLW = latents_SLW.new_zeros(len(ids_BT), int(slots_BT.sum(1).max()), *latents_SLW.shape[1:])
             latents_BSLW = latents_BSLW.index_put((row_S, number_S), latents_SLW)
         return Media(
@@ -297,27 +305,44 @@ class Flamingo(Composite):
         )
 
     def media_latents(
-        self, pixels: Tensor, image_index_S: Tensor | None = None, number_S: Tensor | None = None
+        self,
+        pixels: Tensor,
+        frames: Tensor | None = None,
+        image_index_S: Tensor | None = None,
+        number_S: Tensor | None = None,
     ) -> Tensor:
-        """[S, L, W] for the slots that `image_index_S` fills, or of each of the media [M, C, H, W], [M, F, C, H, W]."""
-        pixels_MFCHW = pixels[:, None] if pixels.dim() == 4 else pixels
-        features = self.vision_tower(pixels_MFCHW.flatten(0, 1))
+        """[S, L, W] for the slots that `image_index_S` fills, or of each medium; pixels and frames as in `forward`."""
+        pixels_NCHW, frames_M = flat_frames(pixels, frames)
+        features = self.vision_tower(pixels_NCHW)
         if self.config.vision_ln_post:
             norm: Any = self.vision_tower.encoder.post_layernorm
             features = norm(features)
-        features_MFPW = features.unflatten(0, pixels_MFCHW.shape[:2]).to(self.perceiver.latents.dtype)
+        features_NPW = features.to(self.perceiver.latents.dtype)
+        media = torch.arange(len(frames_M), device=features.device)
         if self.perceiver.media_time_embs is None:
-            latents_MLW = self.perceiver(features_MFPW)
+            latents_MLW = self._resample(features_NPW, frames_M, media, None)
             return latents_MLW if image_index_S is None else latents_MLW[image_index_S]
         # latents depend on the slot: the same picture may be the first of one row and the second of another
-        features_SFPW = features_MFPW if image_index_S is None else features_MFPW[image_index_S]
-        if number_S is None:
-            number_S = torch.zeros(len(features_SFPW), dtype=torch.long, device=features_SFPW.device)
-        return self.perceiver(features_SFPW, number_S)
+        media_S = media if image_index_S is None else image_index_S
+        return self._resample(
+            features_NPW, frames_M, media_S, torch.zeros_like(media_S) if number_S is None else number_S
+        )
+
+    def _resample(self, features_NPW: Tensor, frames_M: Tensor, media_S: Tensor, number_S: Tensor | None) -> Tensor:
+        """[S, L, W], media of as many frames together."""
+        first_M = frames_M.cumsum(0) - frames_M
+        found: list[Tensor] = []
+        places: list[Tensor] = []
+        for count in frames_M.unique().tolist():
+            place_G = (frames_M[media_S] == count).nonzero()[:, 0]
+            rows_GF = first_M[media_S[place_G], None] + torch.arange(count, device=media_S.device)
+            found.append(self.perceiver(features_NPW[rows_GF], None if number_S is None else number_S[place_G]))
+            places.append(place_G)
+        return torch.cat(found)[torch.cat(places).argsort()]
 
     def picture_view(self, placement: PlacementKind | None = None) -> View:
-        """How pictures are taken, by default padded to a square."""
-        return SquareView(
+        """How pictures and the frames of videos are taken, by default padded to a square."""
+        return FrameView(
             size=self.vision_tower.size,
             mean=self.config.image_mean,
             std=self.config.image_std,

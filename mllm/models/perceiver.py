@@ -64,6 +64,18 @@ class PerceiverResampler(nn.Module):
         return self.norm(latents_MLD)
 
 
+def flat_frames(pixels: Tensor, frames_M: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Frames one after the other [N, C, H, W], and how many each medium has."""
+    if pixels.dim() == 5:
+        frames_M = torch.full((len(pixels),), pixels.shape[1], device=pixels.device)
+        pixels = pixels.flatten(0, 1)
+    elif frames_M is None:
+        frames_M = torch.ones(len(pixels), dtype=torch.long, device=pixels.device)
+    if int(frames_M.sum()) != len(pixels):
+        raise ModelError(f"{len(pixels)} frames in pixels, but media of {int(frames_M.sum())} frames")
+    return pixels, frames_M
+
+
 class PerceiverAttention(nn.Module):
     """Latents attend to the features and to themselves."""
 

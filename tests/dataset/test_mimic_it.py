@@ -16,6 +16,7 @@ from PIL import Image
 from mllm.dataset.mimic_it import MimicIt
 from mllm.dataset.picture_table import PictureTable
 from mllm.errors import ConfigError, DataError
+from mllm.images import Video
 from mllm.registry import DATASETS
 
 COLOURS = ["red", "green", "blue", "white"]
@@ -108,6 +109,15 @@ def test_frames_of_a_video_are_spread_evenly(release: Callable[..., MimicIt]) ->
     assert item.turns[0].text == "<image><image><image>\nWho?"
     assert colours(item) == [RED, (255, 255, 255), BLUE]
     assert colours(release({"a": line}, frames=1)[0]) == [RED]
+
+
+def test_the_frames_of_a_video_stand_behind_one_placeholder(release: Callable[..., MimicIt]) -> None:
+    line = {**INSTRUCTIONS["DC_INS_0"], "image_ids": ["DC_IMG_0", "DC_IMG_3", "DC_IMG_2"]}
+    item = release({"a": line}, frames=2, video=True)[0]
+    assert item.turns[0].text == "<image>\nWho?"
+    (video,) = item.images
+    assert isinstance(video, Video)
+    assert [frame.open().getpixel((0, 0)) for frame in video.frames] == [RED, BLUE]
 
 
 def test_text_alone_needs_no_pictures(release: Callable[..., MimicIt]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mllm.errors import DataError, ImageError
-from mllm.images import FileImage, ImageRef, MemoryImage, UrlImage, image_ref
+from mllm.images import FileImage, ImageRef, MemoryImage, UrlImage, Video, image_ref
 from mllm.images.settings import ImageSettings, configure
 
 pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # Pillow warns before we refuse
@@ -185,3 +185,14 @@ def test_image_ref_refuses_an_archive_within_an_archive() -> None:
 def test_image_ref_refuses_other_types(source: object, kind: str) -> None:
     with pytest.raises(DataError, match=f"expected a path, a URL or a PIL image, found {kind}"):
         image_ref(source)
+
+
+def test_a_list_is_a_video(tmp_path: Path) -> None:
+    for name, size in (("a.png", (8, 6)), ("b.png", (4, 4))):
+        Image.new("RGB", size).save(tmp_path / name)
+    video = image_ref(["a.png", "b.png"], str(tmp_path))
+    assert isinstance(video, Video)
+    assert video == image_ref(["a.png", "b.png"], str(tmp_path))
+    assert (video.size, video.open().size, len(video.frames)) == ((8, 6), (8, 6), 2)
+    with pytest.raises(DataError, match="expected the frames of a video, found an empty list"):
+        image_ref([])

@@ -389,3 +389,22 @@ def test_half_precision_and_units_of_sharding():
 
 def test_the_trainer_counts_labels_as_the_loss_does():
     assert LOSS_MAPPING[make().loss_type] is ForCausalLMLoss
+
+
+@pytest.mark.parametrize("more", [{"max_frames": 4}, {"max_frames": 4, "max_media": 5}])
+def test_pictures_and_videos_of_any_length_go_together(more):
+    """Slots of several pictures and videos read what each medium alone would give; gradients too reach them all."""
+    model = make(perceiver={"depth": 1, "latents": 3, "heads": 2, "head_width": 4, **more}, freeze=[])
+    torch.manual_seed(0)
+    frames = torch.tensor([1, 3, 2, 1])
+    pixels = torch.randn(7, 3, SIDE, SIDE, requires_grad=True)
+    index, number = torch.tensor([2, 0, 1, 3, 2]), torch.tensor([0, 1, 2, 0, 1])
+    found = model.media_latents(pixels, frames, index, number)
+    apart = pixels.split(frames.tolist())
+    for slot, (medium, place) in enumerate(zip(index.tolist(), number.tolist(), strict=True)):
+        alone = model.media_latents(apart[medium][None], None, torch.tensor([0]), torch.tensor([place]))
+        torch.testing.assert_close(found[slot], alone[0])
+    found.square().sum().backward()
+    assert pixels.grad.flatten(1).any(1).all()
+    with pytest.raises(ModelError, match="7 frames in pixels, but media of 6 frames"):
+        model.media_latents(pixels, torch.tensor([1, 3, 2]))

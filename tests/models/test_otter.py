@@ -9,14 +9,16 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
+from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
-from mllm.errors import ConfigError, ModelError
+from mllm.errors import ConfigError, DataError, ModelError
 from mllm.models.flamingo_builder import compose
 from mllm.models.flamingo_checkpoints import to_our_names
 from mllm.models.otter import load_otter, save_otter
 from mllm.registry import MODELS, REGIONS, TEMPLATES
 from mllm.types import Item
 from tests.models.tiny import gradients, make_tokenizer, prompts
+from tests.models.tiny import make as make_llava
 from tests.models.tiny_flamingo import PARITY, disturb, make, make_batch, tokenizer, trainable
 
 REFERENCE = PARITY / "otter_llama.pt"
@@ -217,3 +219,29 @@ def test_blind_decoding_is_off_unless_asked_for():
     model.config.image_blind_decoding = True
     blind = model.generate(**inputs, max_new_tokens=6, **GREEDY)
     assert blind[:, 0].tolist() == seeing[:, 0].tolist(), "the prompt still sees"
+
+
+def test_videos_and_pictures_in_one_conversation():
+    """A list of frames is one `<image>`; the model takes what the processor and the collator make of it."""
+    words = tokenizer()
+    model = make(kind="otter", max_num_frames=3)
+    parts = dict(tokenizer=words, template=TEMPLATES.make("otter"), codec=REGIONS.make("shikra"))
+    processor = Processor(**parts, view=model.picture_view())
+    frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "green", "blue")]
+    turns = [{"from": "human", "value": "<image>\nw1"}, {"from": "gpt", "value": "w2"}]
+    more = [{"from": "human", "value": "<image>\nw3"}, {"from": "gpt", "value": "w4"}]
+    both = Item.from_dict({"images": [frames, frames[0]], "conversations": [*turns, *more]}, key="both")
+    still = Item.from_dict({"images": [frames[1]], "conversations": turns}, key="still")
+    examples = [processor.encode(item, n) for n, item in enumerate((both, still))]
+    batch = Collator(pad_token_id=words.pad_token_id)(examples)
+    assert batch["frames"].tolist() == [3, 1, 1]
+    assert len(batch["pixels"]) == 5
+    inputs = {name: value for name, value in batch.items() if name not in ("index", "cut_answers")}
+    together = model(**inputs, return_logits=True).logits
+    for row, example in enumerate(examples):
+        one = Collator(pad_token_id=words.pad_token_id)([example])
+        logits = model(**{name: one[name] for name in inputs}, return_logits=True).logits[0]
+        torch.testing.assert_close(together[row, : len(logits)], logits, rtol=1e-4, atol=1e-5)
+    blind = Processor(**parts, view=make_llava().picture_view())
+    with pytest.raises(DataError, match="both: a video of 3 frames, but this model takes pictures only"):
+        blind.encode(both, 0)
