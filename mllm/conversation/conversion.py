@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint, clamped, framed
+from mllm.conversation.region import Reading, RegionCodec, UnitBox, clamped, framed, outside
 from mllm.errors import ConfigError, DataError
 from mllm.geometry import Placement
 
@@ -43,6 +44,12 @@ def rewrite(
         return text, 0
     start, end = source.frame(size()), target.frame(size())
     readings = source.codec.read(text, start.canvas)
+    bound = source.codec.error(start.canvas)
+    # rounding in the source may have moved a region on the border out of the target's frame
+    slack_x, slack_y = (
+        bound * start.canvas[axis] / start.scale[axis] * end.scale[axis] / end.canvas[axis] + 1e-9 for axis in (0, 1)
+    )
+    moved = partial(_moved, start=start, end=end, slack=(slack_x, slack_y), name=target.name)
     pieces: list[str] = []
     done = 0
     for reading in readings:
@@ -55,32 +62,25 @@ def rewrite(
         pieces += [
             text[done:first],
             reading.label + " " if reading.label else "",
-            _written(reading, start, end, target),
+            _written(reading, moved, end, target),
         ]
         done = last
     return "".join(pieces) + text[done:], len(readings)
 
 
-def _written(reading: Reading, start: Placement, end: Placement, target: Convention) -> str:
+def _written(reading: Reading, moved: Callable[[UnitBox], UnitBox], end: Placement, target: Convention) -> str:
     if reading.boxes:
-        return target.codec.write_boxes([_box(box, start, end, target.name) for box in reading.boxes], end.canvas)
-    return target.codec.write_points([_point(point, start, end, target.name) for point in reading.points], end.canvas)
+        return target.codec.write_boxes([moved(box) for box in reading.boxes], end.canvas)
+    return target.codec.write_points([moved((*point, *point))[:2] for point in reading.points], end.canvas)
 
 
-def _box(box: UnitBox, start: Placement, end: Placement, name: str) -> UnitBox:
-    x1, y1 = end.to_unit(*start.from_unit(box[0], box[1]))
-    x2, y2 = end.to_unit(*start.from_unit(box[2], box[3]))
-    if x2 < 0 or y2 < 0 or x1 > 1 or y1 > 1:
-        raise ConversionError(f"box {_shown(box)} lies outside the frame of {name}")
-    return clamped((x1, y1, x2, y2))
-
-
-def _point(point: UnitPoint, start: Placement, end: Placement, name: str) -> UnitPoint:
-    x, y = end.to_unit(*start.from_unit(*point))
-    near = clamped((x, y, x, y))[:2]
-    if max(abs(x - near[0]), abs(y - near[1])) > 1e-9:  # beyond what rounding does to a point on the border
-        raise ConversionError(f"point {_shown(point)} lies outside the frame of {name}")
-    return near
+def _moved(box: UnitBox, *, start: Placement, end: Placement, slack: tuple[float, float], name: str) -> UnitBox:
+    """The box in the other frame; a point is a box without extent."""
+    unit = (*end.to_unit(*start.from_unit(box[0], box[1])), *end.to_unit(*start.from_unit(box[2], box[3])))
+    if outside(unit, slack):
+        kind, values = ("point", box[:2]) if box[:2] == box[2:] else ("box", box)
+        raise ConversionError(f"{kind} {_shown(values)} lies outside the frame of {name}")
+    return clamped(unit)
 
 
 def _shown(region: tuple[float, ...]) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint, clamped, framed
+from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint, clamped, framed, outside
 from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
 from mllm.errors import DataError, ModelError
 from mllm.geometry import Placement
@@ -173,11 +173,10 @@ class Processor:
         return pieces
 
     def _unit_box(self, item: Item, box: Box, placement: Placement) -> UnitBox:
-        x1, y1 = placement.to_unit(box.x1, box.y1)
-        x2, y2 = placement.to_unit(box.x2, box.y2)
-        if x2 < 0 or y2 < 0 or x1 > 1 or y1 > 1:
+        unit = (*placement.to_unit(box.x1, box.y1), *placement.to_unit(box.x2, box.y2))
+        if outside(unit):
             raise DataError(f"{item.key}: box {box.xyxy} lies outside what the model sees of its picture")
-        return clamped((x1, y1, x2, y2))
+        return clamped(unit)
 
     def _unit_point(self, item: Item, point: Point, placement: Placement) -> UnitPoint:
         x, y = placement.to_unit(point.x, point.y)

@@ -77,6 +77,12 @@ def clamped(box: UnitBox) -> UnitBox:
     return x1, y1, x2, y2
 
 
+def outside(box: UnitBox, slack: tuple[float, float] = (1e-9, 1e-9)) -> bool:
+    """Whether no part of the box lies in the frame, nor within `slack` (x, y), which rounding may have moved it by."""
+    x1, y1, x2, y2 = box
+    return x2 < -slack[0] or y2 < -slack[1] or x1 > 1 + slack[0] or y1 > 1 + slack[1]
+
+
 def no_form(codec: str, kind: str) -> ConfigError:
     """What a codec raises that is asked to write points, or boxes, which its family never writes."""
     return ConfigError(f"codec '{codec}' cannot write {kind}: the convention has no form for them")
