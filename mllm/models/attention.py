@@ -27,12 +27,10 @@ PACKED = "mllm_packed"
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Tokens `start` to `stop` of a row, which see one another and those from `prefix` to `prefix_stop` before them."""
+    """`length` tokens of a row, which see one another and the tokens of the span number `prefix` of the row."""
 
-    start: int
-    stop: int
-    prefix: int = 0
-    prefix_stop: int = 0
+    length: int
+    prefix: int | None = None
 
 
 @dataclass(slots=True)
@@ -70,14 +68,14 @@ def spans_of(segment_ids_BT: Tensor, prefix_ids_BT: Tensor) -> Spans:
 
 
 def _row(segments: list[int], prefixes: list[int]) -> Iterator[Span]:
-    found: dict[int, tuple[int, int]] = {-1: (0, 0)}
+    number: dict[int, int] = {}
     start = 0
     while start < len(segments) and segments[start] >= 0:
         stop = start
         while stop < len(segments) and segments[stop] == segments[start]:
             stop += 1
-        found[segments[start]] = (start, stop)
-        yield Span(start, stop, *found[prefixes[start]])
+        yield Span(stop - start, number.get(prefixes[start]))
+        number[segments[start]] = len(number)
         start = stop
 
 
@@ -133,35 +131,27 @@ def packed_attention(
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
     rows: list[Tensor] = []
     for row, segments in enumerate(spans.rows):
-        q_HTW, k_HTW, v_HTW = query[row : row + 1], key[row : row + 1], value[row : row + 1]
+        lengths = [span.length for span in segments]
+        padding = query.shape[2] - sum(lengths)
+        # split, not sliced: the gradient of a slice is as long as the row
+        q, k, v = (whole[row : row + 1].split([*lengths, padding], dim=2) for whole in (query, key, value))
         outputs: list[Tensor] = []
-        for span in segments:
-            own = slice(span.start, span.stop)
-            seen = span.stop - span.start + span.prefix_stop - span.prefix
-            whole = span.prefix == span.prefix_stop and (sliding_window is None or seen <= sliding_window)
+        for number, span in enumerate(segments):
+            seen = span.length if span.prefix is None else span.length + lengths[span.prefix]
+            causal = span.prefix is None and (sliding_window is None or seen <= sliding_window)
             outputs.append(
                 scaled_dot_product_attention(
-                    q_HTW[:, :, own],
-                    _seen(k_HTW, span),
-                    _seen(v_HTW, span),
-                    attn_mask=None if whole else spans.mask(span.stop - span.start, seen, sliding_window),
-                    is_causal=whole,
+                    q[number],
+                    k[number] if span.prefix is None else torch.cat([k[span.prefix], k[number]], dim=2),
+                    v[number] if span.prefix is None else torch.cat([v[span.prefix], v[number]], dim=2),
+                    attn_mask=None if causal else spans.mask(span.length, seen, sliding_window),
+                    is_causal=causal,
                     dropout_p=dropout,
                     scale=scaling,
                 )
             )
-        padding = query.shape[2] - (segments[-1].stop if segments else 0)
-        if padding:
-            outputs.append(torch.zeros_like(q_HTW[:, :, :padding]))
-        rows.append(torch.cat(outputs, dim=2))
+        rows.append(torch.cat([*outputs, torch.zeros_like(q[-1])], dim=2))
     return torch.cat(rows).transpose(1, 2), None
-
-
-def _seen(all_HTW: Tensor, span: Span) -> Tensor:
-    own = all_HTW[:, :, span.start : span.stop]
-    if span.prefix == span.prefix_stop:
-        return own
-    return torch.cat([all_HTW[:, :, span.prefix : span.prefix_stop], own], dim=2)
 
 
 def positions(attention_mask_BT: Tensor) -> Tensor:

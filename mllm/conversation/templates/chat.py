@@ -39,6 +39,7 @@ class Chat:
         self.system = system
         self.variables = dict(variables or {})
         self.parts = parts
+        self._known: dict[tuple[str, str], str] = {}
 
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         text = self._text([Said("human", (Piece(""),)), Said("gpt", (Piece(""),))], tokenizer)
@@ -105,11 +106,13 @@ class Chat:
         if self.system is not None:
             system = [{"type": "text", "text": self.system}] if self._takes_parts(tokenizer) else self.system
             messages.insert(0, {"role": "system", "content": system})
-        text = untyped.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=turns[-1].role == "human", **self.variables
-        )
-        assert isinstance(text, str)
-        return text
+        # words are marks here: conversations of one shape render alike
+        key = untyped.chat_template, repr(messages)
+        if key not in self._known:
+            self._known[key] = untyped.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=turns[-1].role == "human", **self.variables
+            )
+        return self._known[key]
 
     def _space(self, turns: Sequence[Said], trained: str, tokenizer: PreTrainedTokenizerBase) -> str:
         """The words before an answer must be the same in training and in generation, but for a space that it says."""
