@@ -9,7 +9,6 @@ S media slots of the batch or of a row, P patches, L latents, D width of the lan
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, Literal
@@ -29,6 +28,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.geometry import PlacementKind
 from mllm.models.attention import read_spans, spans_of
+from mllm.models.cache import roomy_cache, takes_positions
 from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
 from mllm.models.cross_attention import (
     ATTEND,
@@ -189,6 +189,7 @@ class Flamingo(Composite):
                 ids = self.language_model.generate(
                     input_ids=input_ids,
                     attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+                    **roomy_cache(self.language_model, generation_args),
                     **generation_args,
                 )
         finally:
@@ -240,13 +241,12 @@ class Flamingo(Composite):
     def _step(self, ids_BT: Tensor, mask_BT: Tensor, cache: Any) -> Any:
         """The language model on the last tokens of what `mask_BT` covers."""
         position_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
-        takes = inspect.signature(self.language_model.forward).parameters
         return self.language_model(
             input_ids=ids_BT,
             attention_mask=mask_BT,
             past_key_values=cache,
             use_cache=True,
-            **({"position_ids": position_BT} if "position_ids" in takes else {}),
+            **({"position_ids": position_BT} if takes_positions(self.language_model) else {}),
         )
 
     def embed(self, ids_BT: Tensor) -> Tensor:

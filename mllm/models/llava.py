@@ -8,7 +8,6 @@ S picture slots, P tokens of a picture or tile, F tokens of all slots, D width o
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, Literal
@@ -29,6 +28,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
 from mllm.models.attention import positions, read_spans, spans_of
+from mllm.models.cache import roomy_cache, takes_positions
 from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
 from mllm.models.grid import grid_side
 from mllm.models.mosaic import Mosaic
@@ -185,14 +185,16 @@ class Llava(Composite):
         return self.language_model.generate(
             inputs_embeds=self.embed(input_ids, pixels, image_index, image_sizes),
             attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+            **roomy_cache(self.language_model, generation_args),
             **generation_args,
         )
 
     @property
     def branches(self) -> bool:
         """Whether `generate_branches` is exact: positions are given, not counted, and no layer forgets the prefix."""
-        takes_positions = "position_ids" in inspect.signature(type(self.language_model).forward).parameters
-        return takes_positions and not any(DynamicCache(config=self.language_model.config).is_sliding)
+        return takes_positions(self.language_model) and not any(
+            DynamicCache(config=self.language_model.config).is_sliding
+        )
 
     @torch.no_grad()
     def generate_branches(
@@ -220,6 +222,7 @@ class Llava(Composite):
             position_ids=positions(attention_mask),
             logits_to_keep=1,
             use_cache=True,
+            **roomy_cache(self.language_model, {}),
         )
         cache = prefix.past_key_values
         cache.batch_select_indices(branch_prefix.repeat_interleave(generation_args.get("num_beams") or 1))

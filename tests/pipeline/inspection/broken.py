@@ -104,7 +104,7 @@ TALKS: list[tuple[dict[str, Any], str]] = [
     (turns(ASK, "There.", id="a"), ""),
     (turns(ASK, "Here.", id="a"), "id: the same as <talks>:15 [duplicate-id]"),
     (turns(ASK, "There.", image="../a.jpg"), "image: ../a.jpg: leaves its image_folder <images> [picture-path]"),
-    (turns(ASK, "There.", image=["a.jpg"]), "image: expected a path, a URL or a PIL image, found list [picture-path]"),
+    (turns(ASK, "There.", image=7), "image: expected a path, a URL or a PIL image, found int [picture-path]"),
 ]  # fmt: skip
 """Of an instruction file, likewise."""
 

@@ -1,0 +1,55 @@
+"""A cache of keys and values that has room for tokens to come: adding one does not copy all before it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+ROOM = 64
+"""Tokens that the cache grows by."""
+
+
+class RoomyLayer(DynamicLayer):
+    """As transformers' own, which joins old and new tokens in a new tensor at every step."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._buffers: dict[str, Tensor] = {}
+        self.keys = self._with("keys", key_states)
+        self.values = self._with("values", value_states)
+        return self.keys, self.values
+
+    def _with(self, name: str, new: Tensor) -> Tensor:
+        kept: Tensor = getattr(self, name)
+        length = kept.shape[-2] if kept.numel() else 0
+        total = length + new.shape[-2]
+        buffer = self._buffers.get(name)
+        # rows may have been chosen, or beams reordered: then the kept tokens lie elsewhere
+        if buffer is None or total > buffer.shape[-2] or kept.data_ptr() != buffer.data_ptr():
+            buffer = self._buffers[name] = new.new_empty(*new.shape[:-2], total + ROOM, new.shape[-1])
+            if length:
+                buffer[..., :length, :] = kept
+        buffer[..., length:total, :] = new
+        return buffer[..., :total, :]
+
+
+def roomy_cache(language_model: PreTrainedModel, generation_args: Mapping[str, Any]) -> dict[str, Any]:
+    """The argument of `generate` for it; none where the model keeps another kind of memory, or the caller chose one."""
+    chosen = {"past_key_values", "cache_implementation", "use_cache"} & generation_args.keys()
+    cache = DynamicCache(config=language_model.config)
+    usual = all(type(layer) is DynamicLayer for layer in cache.layers) and takes_positions(language_model)
+    if chosen or not usual:
+        return {}
+    cache.layers[:] = [RoomyLayer() for _ in cache.layers]
+    return {"past_key_values": cache}
+
+
+def takes_positions(language_model: PreTrainedModel) -> bool:
+    """Whether positions are given; MPT and others like it count them by what their own cache holds."""
+    return "position_ids" in inspect.signature(type(language_model).forward).parameters
