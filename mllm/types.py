@@ -85,7 +85,7 @@ class Truth:
     options: tuple[str, ...] = ()
     """The answers that were offered, in the order of the question; empty where the answer was free."""
     candidates: tuple[Box, ...] = ()
-    """The regions that were offered."""
+    """The regions that were offered, the right one first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

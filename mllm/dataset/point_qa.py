@@ -116,6 +116,7 @@ class V7WPointing(LineDataset):
         if right not in candidates:
             raise DataError(f"answer: expected one of the candidates, found {right!s:.60}")
         question = field(line, "question", str)
+        right_one = candidates.index(right)
         order = list(range(len(candidates)))
         # where the answer stands must not give it away
         (random.Random(f"{question} {right}") if rng is None else rng).shuffle(order)
@@ -123,8 +124,8 @@ class V7WPointing(LineDataset):
         offered = " ".join([BOXES] * len(order))
         asked = f"{plain(question)} Answer with {form}. Candidates: {offered}"
         target: dict[str, Any] = {"boxes": candidates}
-        said: dict[str, Any] = {"value": f"The answer is {BOXES}.", "boxes_seq": [[candidates.index(right)]]}
-        truth: dict[str, Any] = {"boxes": [candidates.index(right)], "candidates": order}
+        said: dict[str, Any] = {"value": f"The answer is {BOXES}.", "boxes_seq": [[right_one]]}
+        truth: dict[str, Any] = {"boxes": [right_one], "candidates": sorted(order, key=lambda n: n != right_one)}
         if self.version == "p":
             target["points"] = [field(line, "point", list)]
             said = {"value": f"The answer is {POINTS}.", "points_seq": [[0]]}

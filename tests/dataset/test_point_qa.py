@@ -73,6 +73,7 @@ def test_which_of_the_boxes(read: Callable[..., Item]) -> None:
     assert item.turns[1].boxes_seq == ((3,),)
     assert [box.xyxy for box in item.truth.boxes] == [(6, 6, 7, 7)]
     assert sorted(box.x1 for box in item.truth.candidates) == [0, 2, 4, 6]
+    assert item.truth.candidates[0] == item.truth.boxes[0]  # the right one first
     assert item == read("V7WPointing", WHICH)
     orders = {read("V7WPointing", WHICH, epoch).turns[0].boxes_seq for epoch in range(30)}
     assert len({order.index((3,)) for order in orders}) == 4  # the answer stands anywhere
