@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,14 @@ def _clevr(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, An
     return {"image_folder": str(pictures), **_json_files(files, cfg, folder)}
 
 
+def _shard(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+    (folder / "0.txt").write_text("A dog.", encoding="utf-8")
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        tar.add(pictures / "a.jpg", "0.jpg")
+        tar.add(folder / "0.txt", "0.txt")
+    return {"filename": str(folder / "0.tar")}
+
+
 def _json_files(files: Mapping[str, Any], cfg: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Writes those that the config names."""
     for name, content in files.items():
@@ -278,6 +287,7 @@ FILES: dict[str, Callable[[Mapping[str, Any], Path, Path], dict[str, Any]]] = {
     "GQA": _gqa,
     "InstructFlamingoMixture": _flamingo_datasets,
     "MimicIt": _mimic_it,
+    "Shards": _shard,
     "ScienceQA": _scienceqa,
 }
 """Datasets that read more than a file of lines."""
