@@ -51,3 +51,17 @@ PHRASES_FLICKR30K_TEST = dict(
     image_folder="data/images/flickr30k",
     questions="config/questions/phrase_of_boxes.json",
 )
+
+# as tools/convert/textcaps.py writes them
+CAPTION_TEXTCAPS_TRAIN = dict(
+    type="Caption",
+    filename="data/annotations/CAP_textcaps_train.jsonl",
+    image_folder="data/images/textcaps/train_images",
+    questions="config/questions/caption.json",
+)
+CAPTION_TEXTCAPS_VAL = dict(
+    type="Caption",
+    filename="data/annotations/CAP_textcaps_val.jsonl",
+    image_folder="data/images/textcaps/train_images",
+    questions="config/questions/caption.json",
+)
