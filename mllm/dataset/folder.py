@@ -48,7 +48,11 @@ class ImageFolder:
         self.answer = answer_text(answer, "ImageFolder")
         self.seed = seed
         self.epoch: int | None = None
+        self.folder = folder
         self.files, found = _files(folder)
+        self._folders = found
+        numbers = [number for _, number in self.files]
+        self._first = [numbers.index(number) for number in range(len(found))]
         for name in names or {}:
             if name not in found:
                 raise ConfigError(f"ImageFolder: names: no folder {name!r} in {folder}; it holds {', '.join(found)}")
@@ -77,7 +81,8 @@ class ImageFolder:
             ],
             "truth": {"texts": [said], "options": self.classes},
         }
-        return Item.from_dict(record, key=path)
+        key = f"{Path(self.folder, self._folders[number])}[{index - self._first[number]}]"
+        return Item.from_dict(record, key=key)
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch

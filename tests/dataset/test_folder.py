@@ -34,6 +34,11 @@ def test_a_folder_for_each_class(weather: Callable[..., ImageFolder]) -> None:
     assert dataset[0].truth.texts == ("heavy snow",)
     assert dataset[0].truth.options == ("heavy snow", "rain")
     assert dataset[0].images[0].size == (4, 4)
+    assert [dataset[index].key.rpartition("weather/")[2] for index in range(3)] == [
+        "heavy_snow[0]",
+        "rain[0]",
+        "rain[1]",
+    ]
 
 
 def test_options_are_drawn_in_training(weather: Callable[..., ImageFolder]) -> None:
