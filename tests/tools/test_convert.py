@@ -323,3 +323,19 @@ def test_a_run_that_breaks_off_leaves_the_files_of_the_one_before(
 )
 def test_files_of_another_layout(run: Callable[..., str], save: Callable[..., str], content: str, message: str) -> None:
     assert message in run(textcaps, save("TextCaps_0.1_val.json", content), status=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": [{"id": 581857, "file_name": "a.jpg", "width": 640}]}, "instances.json: expected a field 'height'"),
+        ({"annotations": [{"id": 16, "bbox": [1, 2, 3]}]}, "a box: expected 4 numbers, found [1, 2, 3]"),
+        ({"annotations": [{"id": 16, "bbox": None}]}, "instances.json: bbox: expected list, found None"),
+    ],
+)
+def test_bad_records_are_named(
+    run: Callable[..., str], save: Callable[..., str], tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    save("refcoco/instances.json", {**INSTANCES, **change})
+    (tmp_path / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps([REF], 2))
+    assert message in run(refcoco, str(tmp_path / "refcoco"), status=1)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, corners, main, need, read_json
+from tools.convert.conversion import Outputs, corners, main, need, read_json, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     path: Path = given.annotations
     found = read_json(path, dict)
-    pictures: dict[int, dict[str, Any]] = {picture["id"]: picture for picture in need(found, "images", path, list)}
+    pictures: dict[int, dict[str, Any]] = {
+        need(picture, "id", path): picture for picture in need(found, "images", path, list)
+    }
     by_picture: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for annotation in need(found, "annotations", path, list):
         by_picture[need(annotation, "image_id", path)].append(annotation)
@@ -42,7 +44,9 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
         elif given.kind == "captions":
             captions = [text for one in own if (text := need(one, "caption", path, str).strip())]
             if captions:
-                out.write(f"CAP_coco_{name}.jsonl", {"img_path": picture["file_name"], "caption": captions})
+                out.write(
+                    f"CAP_coco_{name}.jsonl", {"img_path": need(picture, "file_name", path, str), "caption": captions}
+                )
             else:
                 out.skip("pictures without a caption")
         else:
@@ -58,19 +62,26 @@ def only(
     out: Outputs,
 ) -> list[dict[str, Any]]:
     """An expression for each category of which the picture holds one object, and no crowd."""
-    size = (picture["width"], picture["height"])
+    size = size_of(picture, given.annotations)
     lines: list[dict[str, Any]] = []
     for category in sorted({need(one, "category_id", given.annotations) for one in objects}):
         own = [one for one in objects if one["category_id"] == category]
         if len(own) > 1 or own[0].get("iscrowd"):
             out.skip("categories with several objects in a picture")
             continue
+        name = names.get(category)
+        if name is None:
+            raise DataError(f"{given.annotations}: category_id {category} is not in the list of categories")
         xywh = need(own[0], "bbox", given.annotations, list) if given.boxes == "given" else around(own[0], size)
         box = corners(xywh, size)
         if box is None or min(box[2] - box[0], box[3] - box[1]) < given.min_side:
             out.skip("objects too small")
             continue
-        line = {"img_path": picture["file_name"], "expression": f"the only {names[category]}", "bbox": box}
+        line = {
+            "img_path": need(picture, "file_name", given.annotations, str),
+            "expression": f"the only {name}",
+            "bbox": box,
+        }
         lines.append({**line, "width": size[0], "height": size[1]})
     return lines
 

@@ -165,8 +165,19 @@ def need(record: Mapping[str, Any], name: str, where: object, kind: type[T] | No
     return value
 
 
+def size_of(picture: Mapping[str, Any], where: object) -> tuple[int, int]:
+    """(width, height) of a picture that is so described."""
+    return need(picture, "width", where, int), need(picture, "height", where, int)
+
+
 def corners(xywh: Sequence[float], size: tuple[int, int] | None = None) -> list[float] | None:
-    """[x, y, width, height] -> [x1, y1, x2, y2], cut at the edges of a picture; None where nothing is left."""
+    """[x, y, width, height] -> [x1, y1, x2, y2], cut at the edges of a picture; None where nothing is left.
+
+    Raises:
+        DataError: these are not four numbers.
+    """
+    if len(xywh) != 4 or not all(isinstance(value, (int, float)) for value in xywh):
+        raise DataError(f"a box: expected 4 numbers, found {xywh!r:.60}")
     x, y, width, height = xywh
     box = [x, y, x + width, y + height]
     if size is not None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, corners, main, need, read_json
+from tools.convert.conversion import Outputs, corners, main, need, read_json, size_of
 
 
 class PlainUnpickler(pickle.Unpickler):
@@ -35,16 +35,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     folder: Path = given.folder
     instances = read_json(folder / "instances.json", dict)
-    pictures = {picture["id"]: picture for picture in need(instances, "images", "instances.json", list)}
-    boxes = {found["id"]: found for found in need(instances, "annotations", "instances.json", list)}
+    source = folder / "instances.json"
+    pictures = {need(picture, "id", source): picture for picture in need(instances, "images", source, list)}
+    boxes = {need(found, "id", source): found for found in need(instances, "annotations", source, list)}
     path = folder / f"refs({given.by}).p"
     for ref in out.progress(read_refs(path), folder.name):
         found, picture = boxes.get(ref["ann_id"]), pictures.get(ref["image_id"])
         if found is None or picture is None:
             out.skip("expressions whose box or picture is not in instances.json")
             continue
-        size = (picture["width"], picture["height"])
-        box = corners(found["bbox"], size)
+        size = size_of(picture, source)
+        box = corners(need(found, "bbox", source, list), size)
         for sentence in need(ref, "sentences", path, list):
             expression = need(sentence, "sent", path, str).strip()
             if box is None:
@@ -52,7 +53,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
             elif not expression:
                 out.skip("expressions without a word")
             else:
-                record = {"img_path": picture["file_name"], "expression": expression, "bbox": box}
+                record = {"img_path": need(picture, "file_name", source, str), "expression": expression, "bbox": box}
                 record |= {"width": size[0], "height": size[1]}
                 out.write(f"REC_{folder.name}_{given.by}_{need(ref, 'split', path, str)}.jsonl", record)
 

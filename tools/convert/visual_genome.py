@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, corners, main, need, read_json
+from tools.convert.conversion import Outputs, corners, main, need, read_json, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
             if picture is None:
                 out.skip("regions of a picture that is not in image_data.json")
                 continue
-            size = (picture["width"], picture["height"])
+            size = size_of(picture, given.images)
             box = corners([need(region, name, given.regions) for name in ("x", "y", "width", "height")], size)
             phrase = need(region, "phrase", given.regions, str).strip()
             if box is None:
@@ -54,7 +54,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
 
 def vg_name(picture: dict[str, Any]) -> str:
     """Where the public archives put a picture of image_data.json."""
-    return "/".join(picture["url"].split("/")[-2:])
+    return "/".join(need(picture, "url", "image_data.json", str).split("/")[-2:])
 
 
 def vg_names(path: Path) -> dict[str, str]:
