@@ -82,6 +82,10 @@ class Truth:
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
     texts: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    """The answers that were offered, in the order of the question; empty where the answer was free."""
+    candidates: tuple[Box, ...] = ()
+    """The regions that were offered, the right one first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +152,8 @@ class Item:
         `image` (a path under `folder`, a URL, a PIL image, or None) or `images` (a list of them); `target` with `boxes`
         [[x1, y1, x2, y2]] and `points` [[x, y]] in pixels of the original picture, and `boxes_image` / `points_image`
         (the picture of each, default the first); `conversations` of `{from, value, boxes_seq, points_seq}`; `truth`
-        with `boxes` / `points` (indices into the target) and `texts`, by default what the last answer holds.
+        with `boxes` / `points` (indices into the target) and `texts`, by default what the last answer holds; where a
+        choice was asked for, `options` (texts) or `candidates` (indices into the boxes) say among what.
 
         Raises:
             DataError: names `key` and the field.
@@ -316,16 +321,22 @@ def _truth(item: Item, truth: object) -> Truth:
             points=tuple(item.points[i] for group in last.points_seq for i in group),
             texts=(last.text,),
         )
-    fields = _mapping(f"{item.key}: truth", truth, ("boxes", "points", "texts"))
-    texts = _list(f"{item.key}: truth.texts", fields.get("texts"))
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise DataError(f"{item.key}: truth.texts[{number}]: expected a text, found {_kind(text)}")
+    fields = _mapping(f"{item.key}: truth", truth, ("boxes", "points", "texts", "options", "candidates"))
     return Truth(
         boxes=_picked(f"{item.key}: truth.boxes", fields.get("boxes"), item.boxes),
         points=_picked(f"{item.key}: truth.points", fields.get("points"), item.points),
-        texts=tuple(texts),
+        texts=_texts(f"{item.key}: truth.texts", fields.get("texts")),
+        options=_texts(f"{item.key}: truth.options", fields.get("options")),
+        candidates=_picked(f"{item.key}: truth.candidates", fields.get("candidates"), item.boxes),
     )
+
+
+def _texts(where: str, value: object) -> tuple[str, ...]:
+    texts = _list(where, value)
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"{where}[{number}]: expected a text, found {_kind(text)}")
+    return tuple(texts)
 
 
 def _picked(where: str, indices: object, regions: tuple[Region, ...]) -> tuple[Region, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -110,16 +111,27 @@ def save_picture(path: Path) -> None:
 
 CONVERSATION = [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "A dog."}]
 REC = {"img_path": "a.jpg", "expression": "the dog", "bbox": [4, 4, 20, 18], "width": 32, "height": 24}
+GROUNDED: dict[str, Any] = {
+    "image_id": "a",
+    "sentence": "<ph_st>A dog<ph_ed> runs.",
+    "boxes": [[4, 4, 20, 18]],
+    "boxes_seq": [[0]],
+}
+POINTED: dict[str, Any] = {
+    "file_path": "a.jpg",
+    "question": "What colour is it?",
+    "obj_question": "How many dogs?",
+    "super_question": "How many animals?",
+    "general_question": "How many of these?",
+    "answer": "1",
+    "bbox": [4, 4, 20, 18],
+    "point": [9, 9],
+}
 RECORDS: dict[str, dict[str, Any]] = {
     "REC": REC,
     "REG": REC,
     "Caption": {"img_path": "a.jpg", "caption": "A dog."},
-    "GroundedCaption": {
-        "image_id": "a",
-        "sentence": "<ph_st>A dog<ph_ed> runs.",
-        "boxes": [[4, 4, 20, 18]],
-        "boxes_seq": [[0]],
-    },
+    "GroundedCaption": GROUNDED,
     "ReferentialDialogue": {
         "img_path": "a.jpg",
         "boxes": [[4, 4, 20, 18]],
@@ -128,6 +140,47 @@ RECORDS: dict[str, dict[str, Any]] = {
         "answer": "A dog.",
         "cot_with_ans": "<ph_st>This<ph_ed> barks. So a dog.",
         "answer_boxes_seq": [[0]],
+    },
+    "GroundedPhrase": GROUNDED,
+    "VQAv2": {
+        "image_path": "a.jpg",
+        "question": "What is it?",
+        "annotation": {"multiple_choice_answer": "dog", "answers": [{"answer": "dog"}, {"answer": "puppy"}]},
+    },
+    "VQAReason": {
+        "file_path": "a.jpg",
+        "question": "What is it?",
+        "explanation": ["It barks.", 0.9],
+        "multiple_answers": "dog",
+        "justification": ["It barks.", "It has a tail."],
+        "multiple_choice_answer": "dog",
+    },
+    "POPE": {"question_id": 1, "image": "a.jpg", "text": "Is there a dog in the image?", "label": "yes"},
+    "AOKVQA": {
+        "image_id": 1,
+        "question": "What is it?",
+        "choices": ["cat", "dog"],
+        "correct_choice_idx": 1,
+        "direct_answers": ["dog", "puppy"],
+        "rationales": ["It barks."],
+    },
+    "VCR": {
+        "img_fn": "a.jpg",
+        "boxes": [[4, 4, 20, 18, 0.9]],
+        "question": ["What", "is", [0], "doing", "?"],
+        "answer_choices": [["It", "sleeps"], [[0], "barks"]],
+        "answer_label": 1,
+        "rationale_choices": [["It", "is", "a", "dog"], ["It", "is", "red"]],
+        "rationale_label": 0,
+    },
+    "PointQALocal": POINTED,
+    "PointQATwice": POINTED,
+    "V7WPointing": {
+        "file_path": "a.jpg",
+        "question": "Which dog?",
+        "candidates": [[4, 4, 20, 18], [1, 1, 2, 2]],
+        "answer": [1, 1, 2, 2],
+        "point": [1, 1],
     },
     "Instruct": {"id": "1", "image": "a.jpg", "conversations": CONVERSATION},
     "InstructFlamingo": {"input": "<img_path>a.jpg<img_path>What is it?", "output": "A dog."},
@@ -142,6 +195,8 @@ def data(value: Any, pictures: Path, folder: Path) -> Any:
         return [data(entry, pictures, folder) for entry in value]
     if not isinstance(value, dict):
         return value
+    if value.get("type") == "ImageFolder" and not Path(value["folder"]).exists():
+        return {**value, "folder": str(_classes(folder / "classes"))}
     if "filename" in value and not Path(value["filename"]).exists():
         write = FILES.get(value["type"], _lines)
         value = {**value, **write(value, pictures, folder)}
@@ -170,13 +225,69 @@ def _mimic_it(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str,
         "images": {"IMG_1": base64.b64encode(picture.getvalue()).decode()},
         "relations": {"INS_2": ["INS_1"], "INS_1": []},
     }
+    return _json_files(files, cfg, folder)
+
+
+def _scienceqa(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+    problem = {"question": "What is it?", "choices": ["cat", "dog"], "answer": 1, "hint": "", "image": "image.png"}
+    problem |= {"lecture": "Dogs bark.", "solution": "It barks.", "split": cfg["split"]}
+    files = {"filename": {"1": problem, "2": problem}, "splits": {cfg["split"]: ["2"]}}
+    return {"image_folder": str(pictures), **_json_files(files, cfg, folder)}
+
+
+def _gqa(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+    question = {"imageId": "a", "question": "What barks?", "answer": "dog", "fullAnswer": "The dog barks."}
+    question |= {"semanticStr": "select: dog (7)->query: name [0]"}
+    question |= {"annotations": {"question": {}, "fullAnswer": {"1": "7"}, "answer": {"0": "7"}}}
+    scene = {"width": 32, "height": 24, "objects": {"7": {"name": "dog", "x": 4, "y": 4, "w": 16, "h": 14}}}
+    files = {"filename": {"201": question, "202": question}, "scene_graphs": {"a": scene}}
+    return {"image_folder": str(pictures), **_json_files(files, cfg, folder)}
+
+
+def _clevr(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+    program = [
+        {"function": "scene", "inputs": [], "value_inputs": []},
+        {"function": "filter_color", "inputs": [0], "value_inputs": ["red"]},
+        {"function": "count", "inputs": [1], "value_inputs": []},
+    ]
+    question = {"image_filename": "a.jpg", "image_index": 0, "question": "How many red things?", "answer": "1"}
+    thing = {"color": "red", "size": "small", "shape": "cube", "material": "metal", "pixel_coords": [9, 9, 1.5]}
+    scene = {"image_index": 0, "objects": [thing], "relationships": {}}
+    files = {
+        "filename": {"info": {}, "questions": [{**question, "program": program}] * 2},
+        "scenes": {"scenes": [scene]},
+    }
+    return {"image_folder": str(pictures), **_json_files(files, cfg, folder)}
+
+
+def _shard(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+    (folder / "0.txt").write_text("A dog.", encoding="utf-8")
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        tar.add(pictures / "a.jpg", "0.jpg")
+        tar.add(folder / "0.txt", "0.txt")
+    return {"filename": str(folder / "0.tar")}
+
+
+def _json_files(files: Mapping[str, Any], cfg: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Writes those that the config names."""
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     return {name: str(folder / f"{name}.json") for name in files if name in cfg}
 
 
+def _classes(folder: Path) -> Path:
+    for name in ("rain", "sun"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        save_picture(folder / name / "a.png")
+    return folder
+
+
 FILES: dict[str, Callable[[Mapping[str, Any], Path, Path], dict[str, Any]]] = {
+    "CLEVR": _clevr,
+    "GQA": _gqa,
     "InstructFlamingoMixture": _flamingo_datasets,
     "MimicIt": _mimic_it,
+    "Shards": _shard,
+    "ScienceQA": _scienceqa,
 }
 """Datasets that read more than a file of lines."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mllm.cli import main
-from mllm.registry import CONNECTORS, MODELS, REGIONS, TEMPLATES, Registry
+from mllm.registry import CONNECTORS, METRICS, MODELS, REGIONS, TEMPLATES, Registry
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,6 +88,7 @@ def test_the_file_tree_names_what_exists() -> None:
         ("model_args.codec", REGIONS),
         ("model_args.template", TEMPLATES),
         ("model_args.connector", CONNECTORS),
+        ("data_args.compute_metric", METRICS),
     ],
 )
 def test_the_config_table_names_all_that_is_registered(key: str, registry: Registry) -> None:

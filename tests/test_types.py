@@ -167,7 +167,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (turn(1, boxes_seq=[[2.0]]), "a:1: conversations[1].boxes_seq[0]: expected a list of indices, found list '[2.0]'"),
     # the truth
     (top(truth=[0]), "a:1: truth: expected a dict, found list '[0]'"),
-    (top(truth={"box": [0]}), "a:1: truth: unknown field 'box', expected boxes, points, texts"),
+    (top(truth={"box": [0]}), "a:1: truth: unknown field 'box', expected boxes, points, texts, options, candidates"),
     (top(truth={"boxes": [3]}), "a:1: truth.boxes: index 3, but the target holds 3"),
     (top(truth={"boxes": [-1]}), "a:1: truth.boxes: index -1, but the target holds 3"),
     (top(truth={"boxes": [[0]]}), "a:1: truth.boxes: expected a list of indices, found list '[[0]]'"),

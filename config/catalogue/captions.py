@@ -31,3 +31,37 @@ GROUNDED_FLICKR30K_TEST = dict(
     image_folder="data/images/flickr30k",
     questions="config/questions/grounded_caption.json",
 )
+
+# the reverse: from the boxes of a phrase to its words
+PHRASES_FLICKR30K_TRAIN = dict(
+    type="GroundedPhrase",
+    filename="data/annotations/CWB_flickr30k_train.jsonl",
+    image_folder="data/images/flickr30k",
+    questions="config/questions/phrase_of_boxes.json",
+)
+PHRASES_FLICKR30K_EVAL = dict(
+    type="GroundedPhrase",
+    filename="data/annotations/CWB_flickr30k_eval.jsonl",
+    image_folder="data/images/flickr30k",
+    questions="config/questions/phrase_of_boxes.json",
+)
+PHRASES_FLICKR30K_TEST = dict(
+    type="GroundedPhrase",
+    filename="data/annotations/CWB_flickr30k_test.jsonl",
+    image_folder="data/images/flickr30k",
+    questions="config/questions/phrase_of_boxes.json",
+)
+
+# as tools/convert/textcaps.py writes them
+CAPTION_TEXTCAPS_TRAIN = dict(
+    type="Caption",
+    filename="data/annotations/CAP_textcaps_train.jsonl",
+    image_folder="data/images/textcaps/train_images",
+    questions="config/questions/caption.json",
+)
+CAPTION_TEXTCAPS_VAL = dict(
+    type="Caption",
+    filename="data/annotations/CAP_textcaps_val.jsonl",
+    image_folder="data/images/textcaps/train_images",
+    questions="config/questions/caption.json",
+)

@@ -30,3 +30,20 @@ TEXT_ALPACA = dict(type="TextOnly", filename="data/annotations/alpaca_data.json"
 # dialogue, "output": the summary}
 TEXT_SAMSUM_TRAIN = dict(type="TextOnly", filename="data/annotations/samsum_train.jsonl")
 TEXT_SAMSUM_VAL = dict(type="TextOnly", filename="data/annotations/samsum_val.jsonl")
+
+# in LLaVA's format as published, and as tools/convert/conversations.py writes them
+INSTRUCT_LLAVAR_20K = dict(
+    type="Instruct",
+    filename="data/annotations/llava_instruct_150k_llavar_20k.json",
+    image_folder="data/images/llavar",
+)
+INSTRUCT_LRV = dict(
+    type="Instruct",
+    filename="data/annotations/lrv_filter_cap.jsonl",
+    image_folder="data/images/visual_genome",
+)
+INSTRUCT_SVIT_CONVERSATION = dict(
+    type="Instruct",
+    filename="data/annotations/svit_conversation.jsonl",
+    image_folder="data/images/visual_genome",
+)

@@ -125,3 +125,29 @@ GC_GENOME196_TRAIN = dict(
     image_folder="data/images/visual_genome",
     questions="config/questions/region_caption.json",
 )
+
+# as tools/convert/visual_genome.py writes them
+REC_GENOME_TRAIN = dict(
+    type="REC",
+    filename="data/annotations/GC_genome_train.jsonl",
+    image_folder="data/images/visual_genome",
+    questions="config/questions/rec.json",
+)
+GC_GENOME_TRAIN = dict(
+    type="REG",
+    filename="data/annotations/GC_genome_train.jsonl",
+    image_folder="data/images/visual_genome",
+    questions="config/questions/region_caption.json",
+)
+REC_GENOME_VAL = dict(
+    type="REC",
+    filename="data/annotations/GC_genome_val.jsonl",
+    image_folder="data/images/visual_genome",
+    questions="config/questions/rec.json",
+)
+GC_GENOME_VAL = dict(
+    type="REG",
+    filename="data/annotations/GC_genome_val.jsonl",
+    image_folder="data/images/visual_genome",
+    questions="config/questions/region_caption.json",
+)

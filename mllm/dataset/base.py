@@ -18,7 +18,7 @@ A dataset of your own is one method:
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 from mllm.dataset.lines import Lines
@@ -45,11 +45,18 @@ class LineDataset:
     """One Item per record of an annotation file; override `record`.
 
     `image_folder` stands before the relative picture paths of the lines. What is drawn follows from `seed`, the epoch
-    and the index.
+    and the index. `entries` says where a `.json` file holds its records, see `Lines`; it is not asked of a `.jsonl`.
     """
 
-    def __init__(self, *, filename: str, image_folder: str | None = None, seed: int = 0) -> None:
-        self.lines = Lines(filename)
+    def __init__(
+        self,
+        *,
+        filename: str,
+        image_folder: str | None = None,
+        seed: int = 0,
+        entries: Sequence[str] | None = None,
+    ) -> None:
+        self.lines = Lines(filename, None if filename.endswith(".jsonl") else entries)
         self.image_folder = image_folder
         self.seed = seed
         self.epoch: int | None = None
@@ -95,6 +102,8 @@ def seeded(seed: int, epoch: int | None, index: int) -> random.Random:
 
 @overload
 def field(line: Mapping[str, Any], name: str, kind: type[list[Any]]) -> list[Any]: ...
+@overload
+def field(line: Mapping[str, Any], name: str, kind: type[dict[Any, Any]]) -> dict[str, Any]: ...
 @overload
 def field(line: Mapping[str, Any], name: str, kind: type[T]) -> T: ...
 def field(line: Mapping[str, Any], name: str, kind: type[Any]) -> Any:

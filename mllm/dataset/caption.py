@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 from mllm.dataset.base import LineDataset, field
-from mllm.dataset.questions import Questions, plain
-from mllm.errors import ConfigError, DataError
+from mllm.dataset.picture_names import PictureName
+from mllm.dataset.questions import OBJS, Questions, plain
+from mllm.errors import DataError
 from mllm.registry import DATASETS
-from mllm.types import BOXES
+from mllm.types import BOXES, IMAGE
 
 PHRASE_START, PHRASE_END = "<ph_st>", "<ph_ed>"
+_PHRASE = re.compile(f"{PHRASE_START}(.*?){PHRASE_END}", re.DOTALL)
 
 
 @DATASETS.register_module()
@@ -44,7 +47,7 @@ class GroundedCaption(LineDataset):
 
     Lines: `{image_id, sentence, boxes, boxes_seq}`; in the sentence `<ph_st>a phrase<ph_ed>`, in boxes_seq the indices
     into boxes of each phrase. The answer is the sentence with `<boxes>` in place of each `<ph_ed>`.
-    `image_name` makes the file name from the `image_id` in place of its `{}`; `questions` is a pool with `<image>`.
+    `image_name` makes the file name from the `image_id`, see `PictureName`; `questions` is a pool with `<image>`.
     """
 
     def __init__(
@@ -57,19 +60,58 @@ class GroundedCaption(LineDataset):
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
-        if image_name.count("{}") != 1:
-            raise ConfigError(f"GroundedCaption: image_name: expected {{}} once, found {image_name!r}")
         self.questions = Questions(questions)
-        self.image_name = image_name
+        self.picture = PictureName(image_name, "GroundedCaption: image_name")
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         groups = field(line, "boxes_seq", list)
         return {
-            "image": self.image_name.replace("{}", str(field(line, "image_id", object))),
+            "image": self.picture.of(line, "image_id"),
             "target": {"boxes": field(line, "boxes", list)},
             "conversations": [
                 {"from": "human", "value": self.questions.draw(rng)},
                 {"from": "gpt", "value": grounded(line, "sentence", "boxes_seq"), "boxes_seq": groups},
+            ],
+        }
+
+
+@DATASETS.register_module()
+class GroundedPhrase(LineDataset):
+    """The reverse of GroundedCaption: the boxes of a phrase -> the phrase. Lines as there.
+
+    Of the phrases of a sentence training draws one; evaluation asks for the first. `questions` is a pool with `<image>`
+    and `<objs>`.
+    """
+
+    def __init__(
+        self,
+        *,
+        filename: str,
+        questions: str,
+        image_folder: str | None = None,
+        image_name: str = "{}.jpg",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+        self.questions = Questions(questions, (IMAGE, OBJS))
+        self.picture = PictureName(image_name, "GroundedPhrase: image_name")
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        grounded(line, "sentence", "boxes_seq")  # as many groups as phrases
+        phrases = _PHRASE.findall(line["sentence"])
+        if not phrases:
+            raise DataError(f"sentence: expected a phrase between {PHRASE_START} and {PHRASE_END}, found none")
+        number = 0 if rng is None else rng.randrange(len(phrases))
+        return {
+            "image": self.picture.of(line, "image_id"),
+            "target": {"boxes": field(line, "boxes", list)},
+            "conversations": [
+                {
+                    "from": "human",
+                    "value": self.questions.draw(rng).replace(OBJS, BOXES),
+                    "boxes_seq": [line["boxes_seq"][number]],
+                },
+                {"from": "gpt", "value": phrases[number]},
             ],
         }
 

@@ -25,13 +25,7 @@ class Instruct(LineDataset):
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        turns = [_turn(number, turn) for number, turn in enumerate(field(line, "conversations", list))]
-        if len(turns) > 1 and turns[0]["from"] == "gpt":
-            turns = turns[1:]
-        image = line.get("image")
-        if image is not None and turns and not any(IMAGE in turn["value"] for turn in turns):
-            turns = [{**turns[0], "value": f"{IMAGE}\n{turns[0]['value']}"}, *turns[1:]]
-        return {"image": image, "conversations": turns, "target": line.get("target")}
+        return as_written(line, line.get("image"))
 
 
 @DATASETS.register_module()
@@ -54,6 +48,16 @@ class TextOnly(LineDataset):
                 {"from": "gpt", "value": plain(field(line, "output", str))},
             ]
         }
+
+
+def as_written(line: dict[str, Any], image: Any) -> dict[str, Any]:
+    """The conversation of a line in LLaVA's format about `image`, or None."""
+    turns = [_turn(number, turn) for number, turn in enumerate(field(line, "conversations", list))]
+    if len(turns) > 1 and turns[0]["from"] == "gpt":
+        turns = turns[1:]
+    if image is not None and turns and not any(IMAGE in turn["value"] for turn in turns):
+        turns = [{**turns[0], "value": f"{IMAGE}\n{turns[0]['value']}"}, *turns[1:]]
+    return {"image": image, "conversations": turns, "target": line.get("target")}
 
 
 def _turn(number: int, turn: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.cache import complete
+from mllm.dataset.lines import Lines, cached
 from mllm.errors import DataError
 
 
@@ -52,6 +53,15 @@ def write_keys(table: Path, rows: Iterable[tuple[str, tuple[int, ...]]], *, sour
         raise DataError(f"{source}: '{keys[int(order[int(twice[0])])]}' stands there twice")
     with complete(table, "record keys") as target:
         np.save(target, array)
+
+
+def by_id(lines: Lines) -> Keys:
+    """Which record of a file that was read by `entries` holds an id."""
+    table = cached(Path(lines.path), f"{'.'.join(('', *(lines.entries or ())))}.ids.npy")
+    if not table.exists():
+        numbered = ((lines[number]["id"], (number,)) for number in range(len(lines)))
+        write_keys(table, numbered, source=lines.path)
+    return Keys(table)
 
 
 def _hash(key: str) -> int:

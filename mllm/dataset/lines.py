@@ -28,8 +28,9 @@ class Lines:
 
     A `.json` file holds one array of objects, and is written out as lines in the cache at its first use. Any other
     file holds one object per line: UTF-8, with or without a byte order mark, LF or CRLF, blank lines only at its end.
-    With `entries`, a `.json` file holds an object of records by id under these names, none of them: the whole file;
-    a record is given with its key as `id`, and a value that is no object as `value`.
+    With `entries`, the records of a `.json` file are what it holds under these names (none of them: the whole file), an
+    array or an object of records by id; then a record is given with its key as `id`, and a value that is no object as
+    `value`.
 
     Pickled as its path alone. Processes may share one: reading moves no file position.
 
@@ -141,19 +142,23 @@ def _lines_of(path: str, entries: Sequence[str] | None) -> Path:
             raise DataError(f"{path}: expected a JSON array, found {type(found).__name__}")
         records: Iterable[Any] = cast(list[Any], found)
     else:
-        records = _with_ids(path, found, entries)
+        records = _entries_of(path, found, entries)
     with complete(lines, "lines") as target:
         for record in records:
             target.write(json.dumps(record).encode() + b"\n")
     return lines
 
 
-def _with_ids(path: str, found: Any, entries: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _entries_of(path: str, found: Any, entries: Sequence[str]) -> Iterator[Any]:
     for name in entries:
         if not isinstance(found, dict) or name not in found:
             raise DataError(f"{path}: expected an object with '{name}', found {found!s:.60}")
         found = cast(dict[str, Any], found)[name]
+    if entries and isinstance(found, list):
+        yield from cast(list[Any], found)
+        return
     if not isinstance(found, dict):
-        raise DataError(f"{path}: expected an object of records by id, found {type(found).__name__}")
+        kind = type(cast(object, found)).__name__
+        raise DataError(f"{path}: expected an object of records by id, found {kind}")
     for key, value in cast(dict[str, Any], found).items():
         yield {**cast(dict[str, Any], value), "id": key} if isinstance(value, dict) else {"id": key, "value": value}

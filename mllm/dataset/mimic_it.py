@@ -6,12 +6,11 @@ Source: Li et al. 2023, MIMIC-IT, arXiv 2306.05425, and the files of its release
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mllm.dataset.base import field
-from mllm.dataset.keys import Keys, write_keys
-from mllm.dataset.lines import Lines, cached
+from mllm.dataset.keys import by_id
+from mllm.dataset.lines import Lines
 from mllm.dataset.picture_table import PictureTable
 from mllm.dataset.questions import plain
 from mllm.errors import ConfigError, DataError
@@ -61,7 +60,7 @@ class MimicIt:
         self.frames = frames
         self.video = video
         self.shared_pictures = shared_pictures
-        self._ids = _ids(self.lines)
+        self._ids = by_id(self.lines)
 
     def __len__(self) -> int:
         return len(self.lines if self.relations is None else self.relations)
@@ -118,12 +117,3 @@ class MimicIt:
         if found is None:
             raise DataError(f"instruction '{key}' is not in {self.lines.path}")
         return self.lines[found[0]]
-
-
-def _ids(lines: Lines) -> Keys:
-    """Which line holds an id."""
-    table = cached(Path(lines.path), ".ids.npy")
-    if not table.exists():
-        numbered = ((lines[number]["id"], (number,)) for number in range(len(lines)))
-        write_keys(table, numbered, source=lines.path)
-    return Keys(table)

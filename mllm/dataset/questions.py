@@ -15,6 +15,9 @@ from mllm.types import BOXES, IMAGE, POINTS
 EXPR, OBJS, QUESTION = "<expr>", "<objs>", "<question>"
 """In templates: a referring expression or noun phrase, the regions asked about, a ready question."""
 
+ANSWER = "<answer>"
+"""In the text of an answer: the answer alone."""
+
 _IN_TEMPLATES = (IMAGE, EXPR, OBJS, QUESTION)
 _RESERVED = (IMAGE, BOXES, POINTS)
 

@@ -1,4 +1,4 @@
-"""Pictures written as text inside a larger file, as in MIMIC-IT's JSON."""
+"""Pictures inside a larger local file: as text in MIMIC-IT's JSON, as they are in the tar files of webdataset."""
 
 from __future__ import annotations
 
@@ -40,17 +40,46 @@ class Base64Image:
         return f"{self.path}: {self.name}"
 
     def _bytes(self) -> BytesIO:
-        try:
-            with open(self.path, "rb", buffering=0) as file:
-                text = os.pread(file.fileno(), self.end - self.start, self.start)
-        except OSError as error:
-            raise ImageError(f"{self.path}: cannot be read: {error.strerror}") from error
+        text = _between(self.path, self.start, self.end)
         try:
             return BytesIO(base64.b64decode(text.translate(_FROM_URL_SAFE), validate=True))
         except binascii.Error as error:
             raise ImageError(f"{self._where}: expected base64, found {text[:40]!r}: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class MemberImage:
+    """A picture file that is bytes `start` to `end` of a local file, such as a member of a tar file."""
+
+    path: str
+    start: int
+    end: int
+    name: str = field(compare=False)
+    """How messages call it."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return _size(self, current_settings())
+
+    def open(self) -> Image.Image:
+        return decoding.decode(self._bytes(), self._where, current_settings())
+
+    @property
+    def _where(self) -> str:
+        return f"{self.path}: {self.name}"
+
+    def _bytes(self) -> BytesIO:
+        return BytesIO(_between(self.path, self.start, self.end))
+
+
+def _between(path: str, start: int, end: int) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return os.pread(file.fileno(), end - start, start)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 @lru_cache(maxsize=65536)
-def _size(ref: Base64Image, current: ImageSettings) -> tuple[int, int]:
+def _size(ref: Base64Image | MemberImage, current: ImageSettings) -> tuple[int, int]:
     return decoding.size_of(ref._bytes(), ref._where, current)

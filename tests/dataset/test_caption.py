@@ -8,6 +8,7 @@ import pytest
 from mllm.dataset.caption import Caption, GroundedCaption
 from mllm.errors import ConfigError, DataError
 from mllm.images import FileImage
+from mllm.registry import DATASETS
 
 GROUNDED = {
     "image_id": 36979,
@@ -87,3 +88,17 @@ def test_bad_grounded_captions(jsonl: Callable[..., str], questions: str, change
     with pytest.raises(DataError) as caught:
         GroundedCaption(filename=path, questions=questions)[0]
     assert str(caught.value) == f"{path}:1: {message}"
+
+
+def test_grounded_phrase(jsonl: Callable[..., str], pool: Callable[[Sequence[Any]], str]) -> None:
+    dataset = DATASETS.make({"type": "GroundedPhrase"}, filename=jsonl(GROUNDED), questions=pool(["<image>\n<objs>?"]))
+    item = dataset[0]
+    assert [(turn.text, turn.boxes_seq) for turn in item.turns] == [("<image>\n<boxes>?", ((0, 2),)), ("Two {men}", ())]
+    said: set[str] = set()
+    for epoch in range(20):
+        dataset.set_epoch(epoch)
+        said.add(dataset[0].turns[1].text)
+    assert said == {"Two {men}", "a cup"}
+    plain = {**GROUNDED, "sentence": "Two men.", "boxes": [], "boxes_seq": []}
+    with pytest.raises(DataError, match="sentence: expected a phrase between <ph_st> and <ph_ed>, found none"):
+        DATASETS.make({"type": "GroundedPhrase"}, filename=jsonl(plain), questions=pool(["<image>\n<objs>?"]))[0]

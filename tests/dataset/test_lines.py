@@ -176,3 +176,11 @@ def test_records_by_id(tmp_path: Path) -> None:
         Lines(str(path), entries=("rows",))
     with pytest.raises(DataError, match="expected an object of records by id, found int"):
         Lines(str(path), entries=("meta",))
+
+
+def test_an_array_inside_an_object(tmp_path: Path) -> None:
+    path = tmp_path / "questions.json"
+    path.write_text('{"info": {}, "questions": [{"a": 1}, {"a": 2}]}')
+    lines = Lines(str(path), ("questions",))
+    assert [lines[0], lines[1]] == [{"a": 1}, {"a": 2}]
+    assert lines.where(1) == f"{path}[1]"

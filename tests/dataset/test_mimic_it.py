@@ -148,8 +148,8 @@ def test_files_of_another_layout(tmp_path: Path, release: Callable[..., MimicIt]
     path.write_text('{"meta": {}}')
     with pytest.raises(DataError, match=r"X_instructions\.json: expected an object with 'data', found"):
         MimicIt(filename=str(path))
-    path.write_text('{"data": [1]}')
-    with pytest.raises(DataError, match="expected an object of records by id, found list"):
+    path.write_text('{"data": 1}')
+    with pytest.raises(DataError, match="expected an object of records by id, found int"):
         MimicIt(filename=str(path))
     for arguments in ({"frames": 0}, {"related": -1}):
         with pytest.raises(ConfigError, match=f"MimicIt: {next(iter(arguments))}: expected at least"):

@@ -20,9 +20,15 @@ POOLS = {
     "grounded_caption": (IMAGE,),
     "caption": (IMAGE,),
     "count": (IMAGE, EXPR),
+    "phrase_of_boxes": (IMAGE, OBJS),
+    "choice": (IMAGE, QUESTION),
+    "classify": (IMAGE, QUESTION),
+    "yes_no": (IMAGE, QUESTION),
+    "problem": (QUESTION,),
     "vqa": (IMAGE, QUESTION),
     "vqa_reason": (IMAGE, QUESTION),
     "vqa_reason_boxes": (IMAGE, QUESTION),
+    "vqa_reason_points": (IMAGE, QUESTION),
 }
 
 

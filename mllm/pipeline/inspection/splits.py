@@ -16,7 +16,7 @@ from mllm.dataset.base import LineDataset
 from mllm.dataset.mixing import Subset
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.images import FileImage, ImageRef, UrlImage, storage
-from mllm.images.embedded import Base64Image
+from mllm.images.embedded import Base64Image, MemberImage
 from mllm.images.settings import configure, current_settings
 from mllm.registry import DATASETS
 
@@ -120,7 +120,7 @@ def name_of(ref: ImageRef) -> str:
         return ref.path
     if isinstance(ref, UrlImage):
         return storage.shown(ref.url)
-    if isinstance(ref, Base64Image):
+    if isinstance(ref, (Base64Image, MemberImage)):
         return f"{ref.path}: {ref.name}"
     return "a picture in memory"
 

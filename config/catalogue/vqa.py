@@ -1,0 +1,91 @@
+"""Questions about COCO pictures. VQAv2 as tools/convert/vqav2.py writes it; the others in their public files."""
+
+VQAV2_TRAIN = dict(
+    type="VQAv2",
+    filename="data/annotations/v2_OpenEnded_mscoco_train2014_questions.jsonl",
+    image_folder="data/images/coco2014/train2014",
+    questions="config/questions/vqa.json",
+)
+VQAV2_VAL = dict(
+    type="VQAv2",
+    filename="data/annotations/v2_OpenEnded_mscoco_val2014_questions.jsonl",
+    image_folder="data/images/coco2014/val2014",
+    questions="config/questions/vqa.json",
+)
+VQAV2_TESTDEV = dict(
+    type="VQAv2",
+    filename="data/annotations/v2_OpenEnded_mscoco_test-dev2015_questions.jsonl",
+    image_folder="data/images/coco2014/test2015",
+    questions="config/questions/vqa.json",
+)
+VQA_E_TRAIN = dict(
+    type="VQAReason",
+    kind="vqa_e",
+    filename="data/annotations/vqa_E_train.jsonl",
+    image_folder="data/images/coco2014",
+    questions="config/questions/vqa_reason.json",
+)
+VQA_X_TRAIN = dict(
+    type="VQAReason",
+    kind="vqa_x",
+    filename="data/annotations/vqa_X_train.jsonl",
+    image_folder="data/images/coco2014",
+    questions="config/questions/vqa_reason.json",
+)
+POPE_RANDOM = dict(
+    type="POPE",
+    filename="data/annotations/coco_pope_random.jsonl",
+    image_folder="data/images/coco2014/val2014",
+    questions="config/questions/yes_no.json",
+)
+POPE_POPULAR = dict(
+    type="POPE",
+    filename="data/annotations/coco_pope_popular.jsonl",
+    image_folder="data/images/coco2014/val2014",
+    questions="config/questions/yes_no.json",
+)
+POPE_ADVERSARIAL = dict(
+    type="POPE",
+    filename="data/annotations/coco_pope_adversarial.jsonl",
+    image_folder="data/images/coco2014/val2014",
+    questions="config/questions/yes_no.json",
+)
+AOKVQA_TRAIN = dict(
+    type="AOKVQA",
+    filename="data/annotations/aokvqa_v1p0_train.json",
+    image_folder="data/images/coco2017/train2017",
+    questions="config/questions/choice.json",
+)
+AOKVQA_DIRECT_TRAIN = dict(
+    type="AOKVQA",
+    task="direct",
+    filename="data/annotations/aokvqa_v1p0_train.json",
+    image_folder="data/images/coco2017/train2017",
+    questions="config/questions/vqa.json",
+)
+AOKVQA_VAL = dict(
+    type="AOKVQA",
+    filename="data/annotations/aokvqa_v1p0_val.json",
+    image_folder="data/images/coco2017/val2017",
+    questions="config/questions/choice.json",
+)
+AOKVQA_DIRECT_VAL = dict(
+    type="AOKVQA",
+    task="direct",
+    filename="data/annotations/aokvqa_v1p0_val.json",
+    image_folder="data/images/coco2017/val2017",
+    questions="config/questions/vqa.json",
+)
+AOKVQA_TEST = dict(
+    type="AOKVQA",
+    filename="data/annotations/aokvqa_v1p0_test.json",
+    image_folder="data/images/coco2017/test2017",
+    questions="config/questions/choice.json",
+)
+AOKVQA_DIRECT_TEST = dict(
+    type="AOKVQA",
+    task="direct",
+    filename="data/annotations/aokvqa_v1p0_test.json",
+    image_folder="data/images/coco2017/test2017",
+    questions="config/questions/vqa.json",
+)

@@ -1,0 +1,197 @@
+"""Questions with options to choose from: A-OKVQA, ScienceQA."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any, Literal, cast
+
+from mllm.dataset.base import LineDataset, field
+from mllm.dataset.picture_names import PictureName
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain
+from mllm.dataset.vqa import answer_text, sentence, texts
+from mllm.errors import ConfigError, DataError, nearest
+from mllm.registry import DATASETS
+from mllm.types import IMAGE, Item
+
+Task = Literal["choice", "direct"]
+Explained = Literal["no", "before", "after"]
+
+
+@DATASETS.register_module()
+class AOKVQA(LineDataset):
+    """A-OKVQA: questions that need knowledge of the world.
+
+    Lines: `{image_id, question, choices, correct_choice_idx, direct_answers, rationales}`, the records of the public
+    `aokvqa_v1p0_*.json`. In the test split, which has no `correct_choice_idx`, they are questions without an answer.
+
+    Args:
+        questions: a pool with `<image>` and `<question>`.
+        task: "choice": the options are listed and the answer is a letter; "direct": free words, of which training draws
+            one person's and evaluation takes the first.
+        reason: begin the answer with a rationale, drawn as the direct answers are.
+        answer: the text of every answer; holds `<answer>` once.
+        image_name: makes the file name from the `image_id`, see `PictureName`.
+
+    Source: Schwenk et al. 2022, arXiv 2206.01718.
+    """
+
+    def __init__(
+        self,
+        *,
+        filename: str,
+        questions: str,
+        task: Task = "choice",
+        reason: bool = False,
+        answer: str = "The answer is <answer>.",
+        image_folder: str | None = None,
+        image_name: str = "{:012}.jpg",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+        if task not in ("choice", "direct"):
+            raise ConfigError(f"AOKVQA: task {task!r}; {nearest(str(task), ('choice', 'direct'))}")
+        self.questions = Questions(questions, (IMAGE, QUESTION))
+        self.answer = answer_text(answer, "AOKVQA")
+        self.task = task
+        self.reason = reason
+        self.picture = PictureName(image_name, "AOKVQA: image_name")
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        question = field(line, "question", str)
+        choices = texts(line, "choices")
+        if self.task == "choice":
+            question = f"{question}\n{listed(choices)}"
+        turns = [{"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: question})}]
+        picture = self.picture.of(line, "image_id")
+        if line.get("correct_choice_idx") is None:
+            return {"image": picture, "conversations": turns}
+        if self.task == "choice":
+            letter, truth = chosen(line, "correct_choice_idx", choices)
+        else:
+            answers = texts(line, "direct_answers")
+            letter, truth = answers[0] if rng is None else rng.choice(answers), {"texts": answers}
+        said = fill(self.answer, {ANSWER: letter})
+        if self.reason:
+            reasons = texts(line, "rationales")
+            said = f"{sentence(reasons[0] if rng is None else rng.choice(reasons))} {said}"
+        return {"image": picture, "conversations": [*turns, {"from": "gpt", "value": said}], "truth": truth}
+
+
+@DATASETS.register_module()
+class ScienceQA(LineDataset):
+    """ScienceQA: school questions with options, half of them with a picture.
+
+    Args:
+        filename: the public `problems.json`: `{id: {question, choices, answer, hint, image, lecture, solution,
+            split}}`.
+        splits: the public `pid_splits.json`, `{split: [ids]}`.
+        split: one of its keys: train, val, test, minival, minitest, trainval.
+        questions: a pool with `<question>` alone; where there is a picture it stands before.
+        pictures: "all" problems, those "with" a picture, or those "without".
+        explained: whether lecture and solution stand in the answer: "no", "before" the letter or "after" it.
+        answer: the text of every answer; holds `<answer>` once.
+        image_folder: its pictures are `{split}/{id}/image.png`, as the public archives unpack.
+
+    Raises:
+        ConfigError: an unknown split, or one without such problems.
+
+    Source: Lu et al. 2022, Learn to Explain, arXiv 2209.09513.
+    """
+
+    def __init__(
+        self,
+        *,
+        filename: str,
+        splits: str,
+        split: str,
+        questions: str,
+        pictures: Literal["all", "with", "without"] = "all",
+        explained: Explained = "no",
+        answer: str = "The answer is <answer>.",
+        image_folder: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed, entries=())
+        for name, given, known in (
+            ("pictures", pictures, ("all", "with", "without")),
+            ("explained", explained, ("no", "before", "after")),
+        ):
+            if given not in known:
+                raise ConfigError(f"ScienceQA: {name} {given!r}; {nearest(str(given), known)}")
+        self.questions = Questions(questions, (QUESTION,))
+        self.explained = explained
+        self.answer = answer_text(answer, "ScienceQA")
+        wanted = _split(splits, split)
+        self._rows: list[int] = []
+        for row in range(len(self.lines)):
+            line = self.lines[row]
+            if line["id"] in wanted and (pictures == "all" or bool(line.get("image")) == (pictures == "with")):
+                self._rows.append(row)
+        if not self._rows:
+            raise ConfigError(f"ScienceQA: {filename} holds no problem of split {split!r} (pictures: {pictures})")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Item:
+        return super().__getitem__(self._rows[index])
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        choices = texts(line, "choices")
+        parts = (field(line, "hint", str).strip(), field(line, "question", str), listed(choices))
+        asked = "\n".join(part for part in parts if part)
+        question = fill(self.questions.draw(rng), {QUESTION: asked})
+        picture = None
+        if line.get("image"):
+            question = f"{IMAGE}\n{question}"
+            picture = f"{field(line, 'split', str)}/{line['id']}/{field(line, 'image', str)}"
+        letter, truth = chosen(line, "answer", choices)
+        said = fill(self.answer, {ANSWER: letter})
+        explanation = " ".join(
+            part for name in ("lecture", "solution") if (part := plain(field(line, name, str)).strip())
+        )
+        if explanation and self.explained == "before":
+            said = f"{sentence(explanation)} {said}"
+        elif explanation and self.explained == "after":
+            said = f"{said} {explanation}"
+        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": said}]
+        return {"image": picture, "conversations": turns, "truth": truth}
+
+
+def listed(choices: Sequence[str]) -> str:
+    """`(A) table (B) fork`."""
+    if len(choices) > len(ascii_uppercase):
+        raise DataError(f"choices: expected at most {len(ascii_uppercase)}, found {len(choices)}")
+    return " ".join(f"({letter}) {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False))
+
+
+def chosen(line: dict[str, Any], name: str, choices: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The letter of the choice whose index is `line[name]`, and the truth that goes with it.
+
+    Raises:
+        DataError: there is no such choice.
+    """
+    index = field(line, name, int)
+    if not 0 <= index < len(choices):
+        raise DataError(f"{name}: expected an index of {len(choices)} choices, found {index}")
+    letter = ascii_uppercase[index]
+    return letter, {"texts": [letter], "options": list(choices)}
+
+
+def _split(path: str, split: str) -> set[str]:
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: expected a JSON object of lists of ids: {error}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: expected a JSON object of lists of ids, found {type(found).__name__}")
+    known = cast(dict[str, list[object]], found)
+    if split not in known:
+        raise ConfigError(f"ScienceQA: split {split!r} is not in {path}; {nearest(split, known)}")
+    return {str(key) for key in known[split]}

@@ -1,0 +1,105 @@
+"""Classification: a folder of pictures for each class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mllm.dataset.base import seeded
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill
+from mllm.dataset.vqa import answer_text
+from mllm.errors import ConfigError, DataError
+from mllm.registry import DATASETS
+from mllm.types import IMAGE, Item
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+@DATASETS.register_module()
+class ImageFolder:
+    """The pictures of `folder/class/`, also in folders below, sorted by name; the answer is the name of the class.
+
+    Args:
+        folder: with a folder for each class; other files in it are left alone, hidden ones everywhere.
+        question: what is asked of every picture, such as "What is the weather like?"
+        questions: a pool with `<image>` and `<question>`.
+        options: name the classes in the question, in an order drawn anew each time in training.
+        names: what a class is called, where that is not the name of its folder.
+        answer: the text of every answer; holds `<answer>` once.
+
+    Raises:
+        DataError: no such folder, fewer than two classes, or a class without pictures.
+        ConfigError: `names` of a folder that is not there, or one name for two.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str,
+        question: str,
+        questions: str,
+        options: bool = True,
+        names: dict[str, str] | None = None,
+        answer: str = "<answer>",
+        seed: int = 0,
+    ) -> None:
+        self.questions = Questions(questions, (IMAGE, QUESTION))
+        self.question = question
+        self.options = options
+        self.answer = answer_text(answer, "ImageFolder")
+        self.seed = seed
+        self.epoch: int | None = None
+        self.folder = folder
+        self.files, found = _files(folder)
+        self._folders = found
+        numbers = [number for _, number in self.files]
+        self._first = [numbers.index(number) for number in range(len(found))]
+        for name in names or {}:
+            if name not in found:
+                raise ConfigError(f"ImageFolder: names: no folder {name!r} in {folder}; it holds {', '.join(found)}")
+        called = {name: (names or {}).get(name, name.replace("_", " ")) for name in found}
+        if len(set(called.values())) < len(called):
+            raise ConfigError(f"ImageFolder: two folders of {folder} have the same name: {called}")
+        self.classes = list(called.values())
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Item:
+        path, number = self.files[index]
+        rng = None if self.epoch is None else seeded(self.seed, self.epoch, index)
+        template = self.questions.draw(rng)
+        question = self.question
+        if self.options:
+            order = self.classes if rng is None else rng.sample(self.classes, len(self.classes))
+            question = f"{question} Options: {', '.join(order)}."
+        said = self.classes[number]
+        record = {
+            "image": path,
+            "conversations": [
+                {"from": "human", "value": fill(template, {QUESTION: question})},
+                {"from": "gpt", "value": fill(self.answer, {ANSWER: said})},
+            ],
+            "truth": {"texts": [said], "options": self.classes},
+        }
+        key = f"{Path(self.folder, self._folders[number])}[{index - self._first[number]}]"
+        return Item.from_dict(record, key=key)
+
+    def set_epoch(self, epoch: int | None) -> None:
+        self.epoch = epoch
+
+
+def _files(folder: str) -> tuple[list[tuple[str, int]], list[str]]:
+    """Each picture with the number of its class, and the folders of the classes."""
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder}: no such folder")
+    classes = sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(classes) < 2:
+        raise DataError(f"{folder}: expected a folder for each of at least two classes, found {len(classes)}")
+    files: list[tuple[str, int]] = []
+    for number, name in enumerate(classes):
+        inside = sorted(Path(folder, name).rglob("*"))
+        pictures = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
+        if not pictures:
+            raise DataError(f"{folder}/{name}: expected pictures ({', '.join(SUFFIXES)}), found none")
+        files += [(str(path), number) for path in pictures]
+    return files, classes

@@ -1,0 +1,157 @@
+"""GQA: questions about real scenes, whose words, answers and programs name objects of a scene graph."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from mllm.dataset.base import LineDataset, field
+from mllm.dataset.keys import by_id
+from mllm.dataset.lines import Lines
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain
+from mllm.dataset.vqa import answer_text, sentence
+from mllm.errors import ConfigError, DataError, nearest
+from mllm.registry import DATASETS
+from mllm.types import BOXES, IMAGE
+
+VERSIONS = [f"{asked}-{answered}" for asked in ("q", "qb", "qbp") for answered in ("a", "c", "bc", "s", "bs")]
+
+_REFERENCE = re.compile(r"\s*\((\d+(?:,\d+)*|-)\)")
+"""In a program: the objects that a step found, or none."""
+_END = re.compile(r"[.,;:?!]*$")
+
+
+@DATASETS.register_module()
+class GQA(LineDataset):
+    """Lines: `{imageId, question, answer, fullAnswer, semanticStr, annotations}`, or the public files of records by id.
+
+    Args:
+        filename: as the public `train_balanced_questions.json`, or such records as lines.
+        version: what is asked, then what answered. "q" the question, "qb" with the boxes of its objects, "qbp" with
+            them in half of the draws and in none of the evaluation; "a" the answer, "c" the full sentence before it,
+            "bc" the same with boxes, "s" the program before it, "bs" the same with boxes.
+        scene_graphs: the public `train_sceneGraphs.json`, `{imageId: {objects: {id: {x, y, w, h}}}}`; only versions
+            with boxes read it.
+        questions: a pool with `<image>` and `<question>`.
+        answer: the text of every answer; holds `<answer>` once.
+
+    Shikra's `c` and `bc` take sentences that its authors wrote (`cot`), which are not in the public files.
+
+    Source: Hudson and Manning 2019, arXiv 1902.09506.
+    """
+
+    def __init__(
+        self,
+        *,
+        filename: str,
+        questions: str,
+        version: str = "q-a",
+        scene_graphs: str | None = None,
+        image_folder: str | None = None,
+        answer: str = "The answer is <answer>.",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed, entries=())
+        if version not in VERSIONS:
+            raise ConfigError(f"GQA: version {version!r}; {nearest(str(version), VERSIONS)}")
+        self.asked, self.answered = version.split("-")
+        if "b" in version and scene_graphs is None:
+            raise ConfigError(f"GQA: version {version!r} needs scene_graphs, the file with the boxes of the objects")
+        self.questions = Questions(questions, (IMAGE, QUESTION))
+        self.answer = answer_text(answer, "GQA")
+        self.scenes = None if scene_graphs is None else Lines(scene_graphs, entries=())
+        self._scene_ids = None if self.scenes is None else by_id(self.scenes)
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        template = self.questions.draw(rng)
+        with_boxes = self.asked == "qb" or (self.asked == "qbp" and rng is not None and rng.random() < 0.5)
+        boxes: list[list[float]] = []
+        objects: Mapping[str, Any] = {}
+        if with_boxes or self.answered.startswith("b"):
+            objects = self._objects(line)
+        question, asked_boxes = plain(field(line, "question", str)), list[list[int]]()
+        if with_boxes:
+            question, asked_boxes = self._marked(line, "question", objects, boxes)
+        said, said_boxes = self._said(line, objects, boxes)
+        return {
+            "image": f"{field(line, 'imageId', str)}.jpg",
+            "target": {"boxes": boxes},
+            "conversations": [
+                {"from": "human", "value": template.replace(QUESTION, question), "boxes_seq": asked_boxes},
+                {"from": "gpt", "value": said, "boxes_seq": said_boxes},
+            ],
+            "truth": {"texts": [line["answer"]]},
+        }
+
+    def _said(
+        self, line: dict[str, Any], objects: Mapping[str, Any], boxes: list[list[float]]
+    ) -> tuple[str, list[list[int]]]:
+        last = fill(self.answer, {ANSWER: field(line, "answer", str)})
+        groups: list[list[int]] = []
+        if self.answered == "a":
+            return last, groups
+        if self.answered == "bc":
+            words, groups = self._marked(line, "fullAnswer", objects, boxes)
+        elif self.answered == "c":
+            words = plain(field(line, "fullAnswer", str))
+        else:
+            program = plain(field(line, "semanticStr", str))
+            if self.answered == "bs":
+                for found in _REFERENCE.findall(program):
+                    if found != "-":
+                        groups.append(_add(objects, found, boxes))
+                words = _REFERENCE.sub(lambda match: "" if match[1] == "-" else BOXES, program)
+            else:
+                words = _REFERENCE.sub("", program)
+        return f"{sentence(words)} {last}", groups
+
+    def _objects(self, line: dict[str, Any]) -> Mapping[str, Any]:
+        assert self.scenes is not None
+        assert self._scene_ids is not None
+        picture = field(line, "imageId", str)
+        found = self._scene_ids.find(picture)
+        if found is None:
+            raise DataError(f"imageId: picture '{picture}' is not in {self.scenes.path}")
+        return field(self.scenes[found[0]], "objects", dict)
+
+    def _marked(
+        self, line: dict[str, Any], name: str, objects: Mapping[str, Any], boxes: list[list[float]]
+    ) -> tuple[str, list[list[int]]]:
+        """The words of `line[name]` with `<boxes>` after each span that names objects; spans count words, `2:4` two."""
+        words = plain(field(line, name, str)).split()
+        marks: dict[int, list[int]] = {}
+        for span, found in field(field(line, "annotations", dict), name, dict).items():
+            start, _, end = str(span).partition(":")
+            last = int(end) - 1 if end.isdecimal() else int(start) if start.isdecimal() and not end else -1
+            if not 0 <= last < len(words):
+                raise DataError(f"annotations.{name}: expected a span of {len(words)} words such as 2:4, found {span}")
+            marks[last] = marks.get(last, []) + _add(objects, str(found), boxes)
+        for number in marks:
+            end = _END.search(words[number])
+            cut = end.start() if end else len(words[number])
+            words[number] = f"{words[number][:cut]}{BOXES}{words[number][cut:]}"
+        return " ".join(words), [marks[number] for number in sorted(marks)]
+
+
+def _add(objects: Mapping[str, Any], found: str, boxes: list[list[float]]) -> list[int]:
+    """The places in `boxes` of these objects, `12,34`; those that are not there yet are put there."""
+    group: list[int] = []
+    for key in found.split(","):
+        if key not in objects:
+            raise DataError(f"object '{key}' is not in the scene graph of the picture")
+        thing = cast(Mapping[str, Any], objects[key])
+        x, y, width, height = (_number(thing, name) for name in ("x", "y", "w", "h"))
+        box = [x, y, x + width, y + height]
+        if box not in boxes:
+            boxes.append(box)
+        group.append(boxes.index(box))
+    return group
+
+
+def _number(thing: Mapping[str, Any], name: str) -> float:
+    value = field(thing, name, object)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise DataError(f"scene graph: {name}: expected a number, found {value!r:.60}")
+    return value

@@ -1,0 +1,147 @@
+"""webdataset's tar files, read by index: no shuffling buffer, the same order whatever the workers, resumable anywhere.
+
+Where the members of a shard lie is kept in the cache; a sample is then read with two reads of the file where it lies.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mllm.cache import complete
+from mllm.dataset.base import field, seeded
+from mllm.dataset.instruct import as_written
+from mllm.dataset.lines import cached
+from mllm.dataset.questions import Questions, plain
+from mllm.errors import DataError
+from mllm.images.embedded import MemberImage
+from mllm.registry import DATASETS
+from mllm.types import Item
+
+PICTURES = ("jpg", "jpeg", "png", "webp")
+TEXTS = ("json", "txt")
+
+
+@DATASETS.register_module()
+class Shards:
+    """Pictures with captions or conversations in tar files of webdataset's layout.
+
+    The members of a sample stand side by side and share their name up to its first dot: `000012.jpg`, `000012.txt`. A
+    picture is needed, and a `.txt`, which is its caption, or a `.json`: with `conversations` as in LLaVA's format, else
+    with `caption`. Where there are both, `.json` is read if it holds one of these.
+
+    Args:
+        filename: one tar file, or a pattern such as `data/cc3m/*.tar`; shards are taken in the order of their names.
+        questions: a pool with `<image>`, asked where the answer is a caption.
+
+    Raises:
+        DataError: no such file; one that is no tar file, or a compressed one; a sample without picture or text.
+
+    Source: the webdataset format, github.com/webdataset/webdataset.
+    """
+
+    def __init__(self, *, filename: str, questions: str, seed: int = 0) -> None:
+        self.paths = sorted(glob.glob(filename))
+        if not self.paths:
+            raise DataError(f"{filename}: no such file")
+        self.questions = Questions(questions)
+        self.seed = seed
+        self.epoch: int | None = None
+        self._samples = [_samples(path) for path in self.paths]
+        self._starts = np.cumsum([0, *map(len, self._samples)])  # [shards + 1]
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.paths[0]}: sample {index} of {len(self)}")
+        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+        number = index - int(self._starts[shard])
+        where = f"{self.paths[shard]}[{number}]"
+        spans: list[int] = self._samples[shard][number].tolist()
+        picture = MemberImage(path=self.paths[shard], start=spans[0], end=spans[1], name=f"sample {number}")
+        try:
+            record = self._record(self._texts(self.paths[shard], spans[2:]), picture, index)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        return Item.from_dict(record, key=where)
+
+    def set_epoch(self, epoch: int | None) -> None:
+        self.epoch = epoch
+
+    def _record(self, texts: dict[str, str], picture: MemberImage, index: int) -> dict[str, Any]:
+        line: dict[str, Any] = {}
+        if "json" in texts:
+            try:
+                found = json.loads(texts["json"])
+            except json.JSONDecodeError as error:
+                raise DataError(f"json: not JSON: {error}") from error
+            if not isinstance(found, dict):
+                raise DataError(f"json: expected an object, found {type(cast(object, found)).__name__}")
+            line = cast(dict[str, Any], found)
+        if "conversations" in line:
+            return as_written(line, picture)
+        caption = texts["txt"].strip() if "caption" not in line and "txt" in texts else field(line, "caption", str)
+        rng = None if self.epoch is None else seeded(self.seed, self.epoch, index)
+        turns = [
+            {"from": "human", "value": self.questions.draw(rng)},
+            {"from": "gpt", "value": plain(caption)},
+        ]
+        return {"image": picture, "conversations": turns}
+
+    def _texts(self, path: str, spans: list[int]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        with open(path, "rb", buffering=0) as file:
+            for name, start, end in zip(TEXTS, spans[::2], spans[1::2], strict=True):
+                if end > 0:
+                    try:
+                        found[name] = os.pread(file.fileno(), end - start, start).decode()
+                    except UnicodeDecodeError as error:
+                        raise DataError(f"{name}: expected UTF-8: {error}") from error
+        return found
+
+
+def _samples(path: str) -> NDArray[np.int64]:
+    """int64 [samples, 6]: first byte and end of the picture, the json and the txt, 0 where there is none."""
+    index = cached(Path(path), ".samples.npy")
+    if not index.exists():
+        rows = _scan(path)
+        with complete(index, "shards") as target:
+            np.save(target, rows)
+    return np.asarray(np.load(index, mmap_mode="r"))
+
+
+def _scan(path: str) -> NDArray[np.int64]:
+    rows: list[list[int]] = []
+    keys: list[str] = []
+    try:
+        with tarfile.open(path, mode="r:") as tar:
+            for member in tar:
+                folder, _, name = member.name.rpartition("/")
+                stem, _, kind = name.partition(".")
+                if not member.isreg() or not stem:
+                    continue
+                key = f"{folder}/{stem}"
+                if not keys or keys[-1] != key:
+                    keys.append(key)
+                    rows.append([0] * 6)
+                slot = 0 if kind.lower() in PICTURES else 2 + 2 * TEXTS.index(kind) if kind in TEXTS else None
+                if slot is not None:
+                    rows[-1][slot : slot + 2] = [member.offset_data, member.offset_data + member.size]
+    except (OSError, tarfile.TarError) as error:
+        raise DataError(f"{path}: not a tar file, or a compressed one: {error}") from error
+    for key, row in zip(keys, rows, strict=True):
+        if not row[1] or not (row[3] or row[5]):
+            kinds = f"a picture ({', '.join(PICTURES)}) and a text ({', '.join(TEXTS)})"
+            raise DataError(f"{path}: {key.removeprefix('/')}: expected {kinds}")
+    if not rows:
+        raise DataError(f"{path}: expected at least one sample, found none")
+    return np.array(rows, np.int64)

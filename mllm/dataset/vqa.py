@@ -1,0 +1,163 @@
+"""Questions about a picture with a short answer: VQAv2, with reasons VQA-E and VQA-X, yes and no POPE."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+from mllm.dataset.base import LineDataset, field
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain
+from mllm.errors import ConfigError, DataError, nearest
+from mllm.registry import DATASETS
+from mllm.types import IMAGE
+
+
+@DATASETS.register_module()
+class VQAv2(LineDataset):
+    """Lines: `{image_path, question, annotation: {multiple_choice_answer, answers: [{answer}]}}`.
+
+    The answer is the one most people gave, the truth what all ten of them did. A line without `annotation`, as in the
+    test split, is a question without an answer. `questions` is a pool with `<image>` and `<question>`; `answer` is the
+    text of every answer and holds `<answer>` once.
+    """
+
+    def __init__(
+        self,
+        *,
+        filename: str,
+        questions: str,
+        image_folder: str | None = None,
+        answer: str = "The answer is <answer>.",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+        self.questions = Questions(questions, (IMAGE, QUESTION))
+        self.answer = answer_text(answer, "VQAv2")
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        question = fill(self.questions.draw(rng), {QUESTION: field(line, "question", str)})
+        asked = {"from": "human", "value": question}
+        if "annotation" not in line:
+            return {"image": field(line, "image_path", str), "conversations": [asked]}
+        annotation = field(line, "annotation", dict)
+        said = field(annotation, "multiple_choice_answer", str)
+        answers = [field(answer, "answer", str) for answer in field(annotation, "answers", list)]
+        return {
+            "image": field(line, "image_path", str),
+            "conversations": [asked, {"from": "gpt", "value": fill(self.answer, {ANSWER: said})}],
+            "truth": {"texts": answers},
+        }
+
+
+@DATASETS.register_module()
+class VQAReason(LineDataset):
+    """VQA-E and VQA-X: a reason, then the answer that follows from it.
+
+    Lines of VQA-E: `{file_path, question, explanation, multiple_answers}`, of VQA-X: `{file_path, question,
+    justification, multiple_choice_answer}`. An explanation is a list of the text and how sure it is; a justification a
+    list of texts by different people, of which training draws one and evaluation takes the first. `answer` is the text
+    of every answer and holds `<answer>` once, after the reason.
+
+    Source: Li et al. 2018, VQA-E; Park et al. 2018, Multimodal Explanations (VQA-X).
+    """
+
+    def __init__(
+        self,
+        *,
+        filename: str,
+        questions: str,
+        kind: Literal["vqa_e", "vqa_x"],
+        image_folder: str | None = None,
+        answer: str = "So the answer is <answer>.",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+        if kind not in ("vqa_e", "vqa_x"):
+            raise ConfigError(f"VQAReason: kind {kind!r}; {nearest(str(kind), ('vqa_e', 'vqa_x'))}")
+        self.questions = Questions(questions, (IMAGE, QUESTION))
+        self.answer = answer_text(answer, "VQAReason")
+        self.kind = kind
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        if self.kind == "vqa_e":
+            reasons = texts(line, "explanation", first=True)
+            said = field(line, "multiple_answers", str)
+        else:
+            reasons = texts(line, "justification")
+            said = field(line, "multiple_choice_answer", str)
+        reason = reasons[0] if rng is None else rng.choice(reasons)
+        answer = fill(self.answer, {ANSWER: said})
+        return {
+            "image": field(line, "file_path", str),
+            "conversations": [
+                {"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: field(line, "question", str)})},
+                {"from": "gpt", "value": f"{sentence(reason)} {answer}"},
+            ],
+            "truth": {"texts": [said]},
+        }
+
+
+@DATASETS.register_module()
+class POPE(LineDataset):
+    """Is there a thing in the picture? Lines: `{image, text, label}`, label yes or no.
+
+    `questions` and `answer` as for VQAv2. Source: Li et al. 2023, Evaluating Object Hallucination, arXiv 2305.10355.
+    """
+
+    def __init__(
+        self,
+        *,
+        filename: str,
+        questions: str,
+        image_folder: str | None = None,
+        answer: str = "The answer is <answer>.",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+        self.questions = Questions(questions, (IMAGE, QUESTION))
+        self.answer = answer_text(answer, "POPE")
+
+    def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        label = field(line, "label", str)
+        if label not in ("yes", "no"):
+            raise DataError(f"label: expected yes or no, found {label!r}")
+        return {
+            "image": field(line, "image", str),
+            "conversations": [
+                {"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: field(line, "text", str)})},
+                {"from": "gpt", "value": fill(self.answer, {ANSWER: label})},
+            ],
+            "truth": {"texts": [label], "options": ["yes", "no"]},
+        }
+
+
+def answer_text(text: str, owner: str) -> str:
+    """`text` as it is.
+
+    Raises:
+        ConfigError: it does not hold `<answer>` once.
+    """
+    if text.count(ANSWER) != 1:
+        raise ConfigError(f"{owner}: answer: expected {ANSWER} once, found {text!r}")
+    return text
+
+
+def texts(line: dict[str, Any], name: str, *, first: bool = False) -> Sequence[str]:
+    """The list of texts `line[name]`, at least one; with `first` the others may be anything and are left out.
+
+    Raises:
+        DataError: it is not such a list.
+    """
+    found = field(line, name, list)
+    if first:
+        found = found[:1]
+    if not found or not all(isinstance(text, str) for text in found):
+        raise DataError(f"{name}: expected a list of texts, found {found!s:.60}")
+    return [plain(text) for text in cast(list[str], found)]
+
+
+def sentence(text: str) -> str:
+    """With a full stop at its end, if there is no sign there."""
+    text = text.strip()
+    return text if not text or text[-1] in ".!?" else f"{text}."

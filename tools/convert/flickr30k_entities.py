@@ -1,0 +1,88 @@
+"""Flickr30k Entities -> CWB_flickr30k_{split}.jsonl, for the datasets GroundedCaption and GroundedPhrase.
+
+    python -m tools.convert.flickr30k_entities data/originals/flickr30k_entities --split train val test
+
+The folder holds Annotations/*.xml, Sentences/*.txt and, for each split, the ids of its pictures in SPLIT.txt, as the
+public repository does. Phrases without a box stay in the sentence unmarked. Shikra calls the split val `eval`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+from mllm.errors import DataError
+from tools.convert.conversion import Outputs, main
+from tools.convert.visual_genome import read_ids
+
+PHRASE = re.compile(r"\[/EN#(\d+)/(\S+) ([^\]]*)\]")
+"""`[/EN#137644/people A group of friends]`"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="holds Annotations, Sentences and a list of ids for each split")
+    parser.add_argument("--split", nargs="+", default=["train", "val", "test"], help="names of the lists, without .txt")
+
+
+def convert(given: argparse.Namespace, out: Outputs) -> None:
+    for split in given.split:
+        name = f"CWB_flickr30k_{'eval' if split == 'val' else split}.jsonl"
+        for picture in out.progress(sorted(read_ids(given.folder / f"{split}.txt")), split):
+            sentences = given.folder / "Sentences" / f"{picture}.txt"
+            boxes = read_boxes(given.folder / "Annotations" / f"{picture}.xml")
+            try:
+                lines = sentences.read_text(encoding="utf-8").splitlines()
+            except OSError as error:
+                raise DataError(f"{sentences}: cannot be read: {error.strerror}") from error
+            for line in lines:
+                sentence, found, groups = grounded(line, boxes)
+                if groups:
+                    out.write(name, {"image_id": picture, "sentence": sentence, "boxes": found, "boxes_seq": groups})
+                else:
+                    out.skip("sentences without a phrase that has a box")
+
+
+def grounded(line: str, boxes: dict[str, list[list[int]]]) -> tuple[str, list[list[int]], list[list[int]]]:
+    """The sentence with its phrases marked, all their boxes, and the places there of the boxes of each phrase."""
+    found: list[list[int]] = []
+    groups: list[list[int]] = []
+
+    def mark(match: re.Match[str]) -> str:
+        own = boxes.get(match[1], [])
+        if not own:
+            return match[3]
+        for box in own:
+            if box not in found:
+                found.append(box)
+        groups.append([found.index(box) for box in own])
+        return f"<ph_st>{match[3]}<ph_ed>"
+
+    return PHRASE.sub(mark, line).strip(), found, groups
+
+
+def read_boxes(path: Path) -> dict[str, list[list[int]]]:
+    """Boxes by entity, xyxy with 0 as the left edge: the files count pixels from 1 and include the last.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    boxes: dict[str, list[list[int]]] = {}
+    try:
+        for thing in ElementTree.parse(path).getroot().iter("object"):
+            frame = thing.find("bndbox")
+            if frame is not None:
+                left, top, right, bottom = (int(frame.findtext(n, "")) for n in ("xmin", "ymin", "xmax", "ymax"))
+                for name in thing.findall("name"):
+                    boxes.setdefault(name.text or "", []).append([max(left - 1, 0), max(top - 1, 0), right, bottom])
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ElementTree.ParseError, ValueError) as error:
+        raise DataError(f"{path}: not an annotation of boxes: {error}") from error
+    return boxes
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, arguments, convert))

@@ -1,0 +1,48 @@
+"""VQAv2 -> {name of the questions}.jsonl, for the dataset VQAv2.
+
+    python -m tools.convert.vqav2 data/originals/v2_OpenEnded_mscoco_train2014_questions.json \\
+        --annotations data/originals/v2_mscoco_train2014_annotations.json
+
+Without annotations, as for the test split, the lines are questions alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from tools.convert.conversion import Outputs, main, need, read_json
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("questions", type=Path, help="v2_OpenEnded_mscoco_*_questions.json")
+    parser.add_argument("--annotations", type=Path, help="v2_mscoco_*_annotations.json")
+
+
+def convert(given: argparse.Namespace, out: Outputs) -> None:
+    questions = read_json(given.questions, dict)
+    # test-dev2015 is a part of the pictures of test2015
+    pictures = need(questions, "data_subtype", given.questions, str).replace("test-dev", "test")
+    answers: dict[Any, dict[str, Any]] | None = None
+    if given.annotations:
+        annotations = need(read_json(given.annotations, dict), "annotations", given.annotations, list)
+        answers = {need(one, "question_id", given.annotations): one for one in annotations}
+    for asked in out.progress(need(questions, "questions", given.questions, list), "questions"):
+        number = need(asked, "question_id", given.questions)
+        line: dict[str, Any] = {
+            "image_path": f"COCO_{pictures}_{need(asked, 'image_id', given.questions, int):012}.jpg",
+            "question": need(asked, "question", given.questions, str),
+            "question_id": number,
+        }
+        if answers is not None:
+            if number not in answers:
+                out.skip("questions without annotation")
+                continue
+            line["annotation"] = answers[number]
+        out.write(f"{given.questions.stem}.jsonl", line)
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, arguments, convert))
