@@ -17,6 +17,7 @@ from mllm.dataset.mixing import Subset
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.images import FileImage, ImageRef, UrlImage, storage
 from mllm.images.embedded import Base64Image
+from mllm.images.placed import FlippedImage, PlacedImage
 from mllm.images.settings import configure, current_settings
 from mllm.registry import DATASETS
 
@@ -122,6 +123,11 @@ def name_of(ref: ImageRef) -> str:
         return storage.shown(ref.url)
     if isinstance(ref, Base64Image):
         return f"{ref.path}: {ref.name}"
+    if isinstance(ref, FlippedImage):
+        return f"{name_of(ref.ref)}, flipped"
+    if isinstance(ref, PlacedImage):
+        (width, height), (left, top) = ref.extent, ref.offset
+        return f"{name_of(ref.ref)}, {width} x {height} at ({left}, {top})"
     return "a picture in memory"
 
 
