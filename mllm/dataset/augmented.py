@@ -106,12 +106,12 @@ class Augmented:
 
 def flipped_item(item: Item) -> Item | None:
     """The item in a mirror; None where its texts cannot follow."""
-    texts = [mirrored(text) for text in _texts(item)]
-    known = [text for text in texts if text is not None]
-    if len(known) < len(texts):
+    texts = {text: mirrored(text) for text in _texts(item)}
+    sure = {text: follows for text, follows in texts.items() if follows is not None}
+    if len(sure) < len(texts):
         return None
-    turns = tuple(replace(turn, text=text) for turn, text in zip(item.turns, known, strict=False))
-    truth = replace(item.truth, texts=tuple(known[len(turns) :]))
+    turns = tuple(replace(turn, text=sure[turn.text]) for turn in item.turns)
+    truth = replace(item.truth, texts=tuple(sure[text] for text in item.truth.texts))
     return _moved(replace(item, turns=turns, truth=truth), lambda ref: (FlippedImage(ref), flip(ref.size)))
 
 

@@ -9,8 +9,8 @@ English only. A flip that is refused costs little, a wrong sentence is learned. 
 - after on, to, from, at, in, of, towards, facing (the, his, ...), after the, or after far, upper, lower, top, bottom,
   front, back, rear, middle, if it goes on (is, of, in, with, wearing, half, ...) or ends there
 
-and `clockwise` has the contrary `counterclockwise`. "right now", "the right answer", "he left the room", "two are left",
-"guy left" are none of these: refused. So are leftover, rights and the like, the abbreviations of RefCOCO (l, r, lft, rt),
+and `clockwise` has the contrary `counterclockwise`. "right now", "the right answer", "he left the room", "two are left"
+and "guy left" are none of these: refused. So are leftover, rights and the like, RefCOCO's abbreviations (l, r, rt),
 counter-clockwise and anticlockwise, east and west, and what a mirror makes unreadable: letters, numbers of two digits,
 clocks, plates, logos, capitals in quotes.
 """
@@ -22,42 +22,29 @@ import re
 from mllm.types import BOXES, IMAGE, POINTS
 
 THINGS = (
-    *(
-        "side",
-        "hand side",
-        "corner",
-        "edge",
-        "border",
-        "end",
-        "lane",
-        "row",
-        "column",
-        "panel",
-        "page",
-        "window",
-        "wall",
-    ),
-    *("foreground", "background", "hand", "arm", "leg", "foot", "eye", "ear", "shoulder", "knee", "elbow", "wrist"),
-    *("ankle", "thigh", "cheek", "paw", "wing", "horn", "shoe", "boot", "glove", "sleeve", "hip", "thumb", "wheel"),
-    *("man", "woman", "person", "guy", "girl", "boy", "kid", "child", "baby", "lady", "dude", "player", "batter"),
-    *("bicycle", "bike", "car", "motorcycle", "airplane", "plane", "bus", "train", "truck", "boat", "traffic light"),
-    *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "cow", "elephant", "bear"),
-    *("zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "snowboard", "sports ball"),
-    *("kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle", "wine glass"),
-    *("cup", "fork", "knife", "spoon", "bowl", "sandwich", "hot dog", "donut", "chair", "couch", "potted plant"),
-    *("dining table", "toilet", "tv", "laptop", "mouse", "keyboard", "cell phone", "microwave", "oven", "toaster"),
-    *("sink", "refrigerator", "book", "clock", "vase", "teddy bear", "hair drier", "toothbrush"),
+    *("side", "hand side", "corner", "edge", "border", "end", "lane", "row", "column", "panel", "page", "window"),
+    *("wall", "foreground", "background", "hand", "arm", "leg", "foot", "eye", "ear", "shoulder", "knee", "elbow"),
+    *("wrist", "ankle", "thigh", "cheek", "paw", "wing", "horn", "shoe", "boot", "glove", "sleeve", "hip", "thumb"),
+    *("wheel", "man", "woman", "person", "guy", "girl", "boy", "kid", "child", "baby", "lady", "dude", "player"),
+    *("batter", "bicycle", "bike", "car", "motorcycle", "airplane", "plane", "bus", "train", "truck", "boat"),
+    *("traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "cow"),
+    *("elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee"),
+    *("snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard"),
+    *("tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "sandwich", "hot dog"),
+    *("donut", "chair", "couch", "potted plant", "dining table", "toilet", "tv", "laptop", "mouse", "keyboard"),
+    *("cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "vase", "teddy bear"),
+    *("hair drier", "toothbrush"),
 )
 """In the singular only, and what can be counted: "she left books, left pizza", but never "she left book"."""
 
 _COLOURS = "red|green|blue|yellow|purple|orange|black|white|brown|grey|gray|pink|beige|silver"
 _ENDS = (
-    rf"[ ]*(?:$|[.,;:!?)\]\"”\n]|['’](?!\w)|{IMAGE}|{BOXES}|{POINTS})"
+    rf"[ ]*(?:$|[.,;:!?)\]\"\u201d\n]|['\u2019](?!\w)|{IMAGE}|{BOXES}|{POINTS})"
     r"|[ ]+(?:is|are|was|were|has|of(?![ ]+(?:way|passage)\b)|in(?![ ]+front\b)|with|(?:and|or)(?![ ]+wrong\b)|who|that"
     r"|which|from|near|wearing|holding|standing|sitting|facing|walking|playing)\b"
 )
 _JOINED = r"(?:most|wards?|hand(?:ed)?|side)\b|-(?:most|wards?|hand(?:ed)?|side|facing|footed)\b"
-_THING = rf"[ ]+(?:(?:{_COLOURS})[ ]+)?(?:{'|'.join(THINGS)})\b(?={_ENDS}|['’]s\b)"
+_THING = rf"[ ]+(?:(?:{_COLOURS})[ ]+)?(?:{'|'.join(THINGS)})\b(?={_ENDS}|['\u2019]s\b)"
 _SIDE_BY_ITSELF = re.compile(rf"{_JOINED}|{_THING}", re.IGNORECASE)
 _BEFORE = re.compile(
     r"\b(?:(?:(?:on|to|from|at|in|of|towards?|facing)[ ]+)(?:(?:the|his|her|its|their|your|my|our|far)[ ]+){0,2}"
@@ -67,7 +54,7 @@ _BEFORE = re.compile(
 _AFTER = re.compile(rf"{_ENDS}|[ ]+(?:half|third|quarter|part|portion|section|area)\b", re.IGNORECASE)
 _PAIR = re.compile(r"\b(left|right)(?:[ ]+(?:and|or|to)(?:[ ]+the)?[ ]+|/)(?!\1)(left|right)\b", re.IGNORECASE)
 _MENTIONS = re.compile(
-    r"\b(?:(?P<side>left|right)\w*|(?:counter|anti)?-?clockwise|l|r|lft|lt|rgt|rght|rt|lh|rh"
+    r"\b(?:(?P<side>left|right)\w*|(?:(?:counter|anti)[- ]?)*clockwise|l|r|lft|lt|rgt|rght|rt|lh|rh"
     r"|(?:north|south)?(?:east|west)(?:ern|ward)?|starboard)\b",
     re.IGNORECASE,
 )
@@ -78,7 +65,7 @@ _UNREADABLE = re.compile(
     r"|#[ ]?\d|\b\d\d+\b",
     re.IGNORECASE,
 )
-_CAPITALS = re.compile(r"[\"'“‘][A-Z0-9][A-Z0-9 ]+[\"'”’]")
+_CAPITALS = re.compile(r"[\"'\u201c\u2018][A-Z0-9][A-Z0-9 ]+[\"'\u201d\u2019]")
 _COORDINATES = re.compile(
     r"[\[({<][ ]*-?\d+(?:\.\d*)?(?:[ ]*,[ ]*-?\d+(?:\.\d*)?)+"  # [12, 34, ...
     r"|\d*\.\d+[ ]*[, ][ ]*\d*\.\d+"  # .25, 0.5
