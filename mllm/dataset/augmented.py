@@ -13,7 +13,7 @@ from mllm.dataset.mixing import built
 from mllm.dataset.sides import mirrored, names_sides, writes_coordinates
 from mllm.errors import ConfigError, ImageError, nearest
 from mllm.geometry import Placement, flip, pad_to_square
-from mllm.images import ImageRef
+from mllm.images import ImageRef, Video
 from mllm.images.placed import FlippedImage, PlacedImage
 from mllm.registry import DATASETS
 from mllm.types import Box, Item, Point, Truth
@@ -112,7 +112,9 @@ def flipped_item(item: Item) -> Item | None:
         return None
     turns = tuple(replace(turn, text=sure[turn.text]) for turn in item.turns)
     truth = replace(item.truth, texts=tuple(sure[text] for text in item.truth.texts))
-    return _moved(replace(item, turns=turns, truth=truth), lambda ref: (FlippedImage(ref), flip(ref.size)))
+    return _moved(
+        replace(item, turns=turns, truth=truth), lambda picture, _: (FlippedImage(picture), flip(picture.size))
+    )
 
 
 def scaled_item(item: Item, factor: float, place: tuple[float, float], colour: Colour) -> Item:
@@ -121,36 +123,39 @@ def scaled_item(item: Item, factor: float, place: tuple[float, float], colour: C
     A picture that would be cropped stays as it is where no crop holds all its boxes and points, or there are none.
     """
 
-    def move(ref: ImageRef) -> Move:
-        size = ref.size
+    def move(picture: ImageRef, medium: ImageRef) -> Move:
+        size = picture.size
         extent = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
         scale = extent[0] / size[0], extent[1] / size[1]
-        corners = _corners(item, ref)
+        corners = _corners(item, medium)
         offset: list[int] = []
         for axis in (0, 1):
             low, high = sorted((0, size[axis] - extent[axis]))
             if factor > 1:
                 if not corners:
-                    return _unchanged(ref)
+                    return _unchanged(picture)
                 values = [min(max(corner[axis], 0), size[axis]) * scale[axis] for corner in corners]
                 low, high = max(low, math.ceil(-min(values))), min(high, math.floor(size[axis] - max(values)))
                 if low > high:
-                    return _unchanged(ref)
+                    return _unchanged(picture)
             offset.append(low + int(place[axis] * (high - low + 1)))
         x, y = offset
-        return _placed(ref, Placement(source=size, canvas=size, scale=scale, offset=(float(x), float(y))), colour)
+        return _placed(picture, Placement(source=size, canvas=size, scale=scale, offset=(float(x), float(y))), colour)
 
     return _moved(item, move)
 
 
 def padded_item(item: Item, colour: Colour) -> Item:
     """The item with its pictures in the middle of squares of this colour."""
-    return _moved(item, lambda ref: _placed(ref, pad_to_square(ref.size), colour))
+    return _moved(item, lambda picture, _: _placed(picture, pad_to_square(picture.size), colour))
 
 
-def _moved(item: Item, move: Callable[[ImageRef], Move]) -> Item:
-    """The item with each distinct picture replaced, and the boxes and points on it moved along."""
-    moves = {ref: move(ref) for ref in item.images}
+def _moved(item: Item, move: Callable[[ImageRef, ImageRef], Move]) -> Item:
+    """The item with each distinct picture replaced, and the boxes and points on it moved along.
+
+    `move` takes a picture, or a frame, and the medium that it is (of).
+    """
+    moves = {ref: _each_frame(ref, move) for ref in item.images}
     placements = [moves[ref][1] for ref in item.images]
 
     def boxes(found: Iterable[Box]) -> tuple[Box, ...]:
@@ -162,6 +167,14 @@ def _moved(item: Item, move: Callable[[ImageRef], Move]) -> Item:
     truth: Truth = replace(item.truth, boxes=boxes(item.truth.boxes), points=points(item.truth.points))
     images = tuple(moves[ref][0] for ref in item.images)
     return replace(item, images=images, boxes=boxes(item.boxes), points=points(item.points), truth=truth)
+
+
+def _each_frame(medium: ImageRef, move: Callable[[ImageRef, ImageRef], Move]) -> Move:
+    """A video's boxes lie on its first frame."""
+    if not isinstance(medium, Video):
+        return move(medium, medium)
+    frames = [move(frame, medium) for frame in medium.frames]
+    return Video(tuple(frame for frame, _ in frames)), frames[0][1]
 
 
 def _placed(ref: ImageRef, placement: Placement, colour: Colour) -> Move:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mllm.dataset.augmented import flipped_item, padded_item, scaled_item
 from mllm.errors import ConfigError, ImageError
-from mllm.images import MemoryImage
+from mllm.images import MemoryImage, Video
 from mllm.registry import DATASETS
 from mllm.types import Box, Item
 
@@ -136,6 +136,20 @@ def test_all_pictures_and_turns_of_an_item_move_together() -> None:
     assert flipped.images[0] == flipped.images[2] != flipped.images[1]
     cropped = scaled_item(item, 1.5, (0.3, 0.3), BLUE)
     assert cropped.images[0] == cropped.images[2] != first
+
+
+def test_the_frames_of_a_video_move_together() -> None:
+    (first,) = painted(60, 40, (10, 10, 20, 20)).images
+    (second,) = painted(60, 40, (12, 10, 22, 20)).images
+    item = about([first, second], (10, 10, 20, 20))
+    flipped = flipped_item(item)
+    assert flipped is not None
+    moved = scaled_item(flipped, 0.5, (0.5, 0.5), BLUE)
+    check_red_is_under_the_box(moved, 1)
+    (video,) = moved.images
+    assert isinstance(video, Video)
+    reds = [np.nonzero(np.asarray(frame.open())[..., 0] > 127)[1].min() for frame in video.frames]
+    assert reds[1] == reds[0] - 1
 
 
 def test_truth_follows_and_a_word_that_cannot_refuses() -> None:
