@@ -67,7 +67,7 @@ class Augmented:
                 raise ConfigError(f"Augmented: {name}: expected a probability from 0 to 1, found {chance}")
         if words not in ("swap", "refuse"):
             raise ConfigError(f"Augmented: words {words!r}; {nearest(str(words), ('swap', 'refuse'))}")
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1] < math.inf:
+        if not isinstance(scale, Sequence) or len(scale) != 2 or not 0 < scale[0] <= scale[1] < math.inf:
             raise ConfigError(f"Augmented: scale: expected [least, most] factor, more than 0, found {scale}")
         self.dataset = built(dataset)
         self.flip = flip
@@ -153,7 +153,7 @@ def padded_item(item: Item, colour: Colour) -> Item:
 def _moved(item: Item, move: Callable[[ImageRef, ImageRef], Move]) -> Item:
     """The item with each distinct picture replaced, and the boxes and points on it moved along.
 
-    `move` takes a picture, or a frame, and the medium that it is (of).
+    `move` takes a picture, or a frame, and the picture or video that this is of.
     """
     moves = {ref: _each_frame(ref, move) for ref in item.images}
     placements = [moves[ref][1] for ref in item.images]
@@ -170,7 +170,7 @@ def _moved(item: Item, move: Callable[[ImageRef, ImageRef], Move]) -> Item:
 
 
 def _each_frame(medium: ImageRef, move: Callable[[ImageRef, ImageRef], Move]) -> Move:
-    """A video's boxes lie on its first frame."""
+    """Of a video every frame; its boxes lie on the first."""
     if not isinstance(medium, Video):
         return move(medium, medium)
     frames = [move(frame, medium) for frame in medium.frames]
@@ -191,7 +191,7 @@ def _unchanged(ref: ImageRef) -> Move:
 
 
 def _corners(item: Item, ref: ImageRef) -> list[tuple[float, float]]:
-    """Of all regions on a picture."""
+    """Of all regions on a picture; a point is one corner."""
     boxes = [box for box in (*item.boxes, *item.truth.boxes) if item.images[box.image] == ref]
     points = [point.xy for point in (*item.points, *item.truth.points) if item.images[point.image] == ref]
     return [corner for box in boxes for corner in ((box.x1, box.y1), (box.x2, box.y2))] + points
@@ -208,7 +208,11 @@ def _background(value: str | Sequence[int]) -> Colour | None:
         if value not in (*COLOURS, "random"):
             raise ConfigError(f"Augmented: background {value!r}; {nearest(value, (*COLOURS, 'random'))}")
         return COLOURS.get(value)
-    if len(value) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in value):
+    if (
+        not isinstance(value, Sequence)
+        or len(value) != 3
+        or not all(type(part) is int and 0 <= part <= 255 for part in value)
+    ):
         raise ConfigError(f"Augmented: background: expected a name or three whole numbers to 255, found {value}")
     red, green, blue = value
     return red, green, blue

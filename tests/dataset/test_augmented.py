@@ -284,6 +284,8 @@ def test_random_backgrounds(rec: dict[str, Any]) -> None:
         ({"scale": [1.2, 0.8]}, r"scale: expected \[least, most\] factor, more than 0, found \[1.2, 0.8\]"),
         ({"scale": [0, 1]}, "scale: expected"),
         ({"scale": [1, 2, 3]}, "scale: expected"),
+        ({"scale": 0.8}, "scale: expected"),
+        ({"background": 255}, "background: expected a name or three whole numbers to 255, found 255"),
         ({"background": "whit"}, "background 'whit'; did you mean 'white'"),
         (
             {"background": [0, 0, 256]},
