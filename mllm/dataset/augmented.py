@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
@@ -67,12 +67,10 @@ class Augmented:
                 raise ConfigError(f"Augmented: {name}: expected a probability from 0 to 1, found {chance}")
         if words not in ("swap", "refuse"):
             raise ConfigError(f"Augmented: words {words!r}; {nearest(str(words), ('swap', 'refuse'))}")
-        if not isinstance(scale, Sequence) or len(scale) != 2 or not 0 < scale[0] <= scale[1] < math.inf:
-            raise ConfigError(f"Augmented: scale: expected [least, most] factor, more than 0, found {scale}")
         self.dataset = built(dataset)
         self.flip = flip
         self.words: Words = words
-        self.scale = scale[0], scale[1]
+        self.scale = _factors(scale)
         self.pad = pad
         self.background = _background(background)
         self.seed = seed
@@ -202,17 +200,26 @@ def _texts(item: Item) -> list[str]:
     return [*(turn.text for turn in item.turns), *item.truth.texts]
 
 
+def _factors(value: object) -> tuple[float, float]:
+    factors = _listed(value)
+    if len(factors) != 2 or not 0 < factors[0] <= factors[1] < math.inf:
+        raise ConfigError(f"Augmented: scale: expected [least, most] factor, more than 0, found {value}")
+    return factors[0], factors[1]
+
+
 def _background(value: str | Sequence[int]) -> Colour | None:
     """RGB; None where it is to be drawn."""
     if isinstance(value, str):
         if value not in (*COLOURS, "random"):
             raise ConfigError(f"Augmented: background {value!r}; {nearest(value, (*COLOURS, 'random'))}")
         return COLOURS.get(value)
-    if (
-        not isinstance(value, Sequence)
-        or len(value) != 3
-        or not all(type(part) is int and 0 <= part <= 255 for part in value)
-    ):
+    parts = _listed(value)
+    if len(parts) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in parts):
         raise ConfigError(f"Augmented: background: expected a name or three whole numbers to 255, found {value}")
-    red, green, blue = value
+    red, green, blue = parts
     return red, green, blue
+
+
+def _listed(value: object) -> Sequence[Any]:
+    """The parts of a list in a config; of anything else none."""
+    return cast("Sequence[Any]", value) if isinstance(value, (list, tuple)) else ()

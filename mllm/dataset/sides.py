@@ -7,7 +7,7 @@ English only. A flip that is refused costs little, a wrong sentence is learned. 
 - before one thing of `THINGS` (places, the body, people, COCO's categories), also with a colour, if what it is part of
   goes on behind it or ends there: left side of, left arm, right red car
 - after on, to, from, at, in, of, towards, facing (the, his, ...), after the, or after far, upper, lower, top, bottom,
-  front, back, rear, middle, if it goes on (is, of, in, with, wearing, half, ...) or ends there
+  back-, front-, middle-, if it goes on (is, of, in, with, wearing, half, ...) or ends there
 
 and `clockwise` has the contrary `counterclockwise`. "right now", "the right answer", "he left the room", "two are left"
 and "guy left" are none of these: refused. So are leftover, rights and the like, RefCOCO's abbreviations (l, r, rt),
@@ -48,7 +48,7 @@ _THING = rf"[ ]+(?:(?:{_COLOURS})[ ]+)?(?:{'|'.join(THINGS)})\b(?={_ENDS}|['\u20
 _SIDE_BY_ITSELF = re.compile(rf"{_JOINED}|{_THING}", re.IGNORECASE)
 _BEFORE = re.compile(
     r"\b(?:(?:(?:on|to|from|at|in|of|towards?|facing)[ ]+)(?:(?:the|his|her|its|their|your|my|our|far)[ ]+){0,2}"
-    r"|the[ ]+|(?:far|upper|lower|top|bottom|front|back|rear|middle)[ -])$",
+    r"|the[ ]+|(?:far|upper|lower|top|bottom)[ -]|(?:front|back|rear|middle)-)$",  # "those in the back left"
     re.IGNORECASE,
 )
 _AFTER = re.compile(rf"{_ENDS}|[ ]+(?:half|third|quarter|part|portion|section|area)\b", re.IGNORECASE)
