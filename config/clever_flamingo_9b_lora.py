@@ -3,12 +3,12 @@
 #
 # command   accelerate launch --config_file accelerate_config/ddp.yaml --num_processes 8 \
 #               mllm/pipeline/finetune.py config/clever_flamingo_9b_lora.py \
-#               --cfg-options data_args.train.dataset.filename=/path/to/datasets.json
+#               --cfg-options data_args.train.dataset.dataset.filename=/path/to/datasets.json
 # hardware  8 GPUs of 80 GB; 62 GB each as Instruct-Flamingo's README has it, not measured by us
 # score     none published for v2
 # source    the script and the tuning config `lora[lm+xqttn]+perceiver` of Instruct-Flamingo (Chen et al. 2023,
 #           arXiv 2307.01003): rows of 2048 tokens and up to 16 pictures, 64 a step, constant 5e-5 after 1000 steps.
-#           They pad half of the pictures to squares in drawn colours; here all are padded in the mean colour.
+#           As there, half of the pictures are padded to squares in drawn colours; the others here in the mean colour.
 _base_ = ["_base_/model/openflamingo_9b.py", "_base_/train/flamingo_ddp.py", "catalogue/instruct_flamingo.py"]
 
 model_args = dict(
@@ -35,7 +35,12 @@ training_args = dict(
 data_args = dict(
     train=dict(
         type="MultiTurn",
-        dataset=dict(_base_.INSTRUCT_FLAMINGO_MIXTURE, train_num_samples=100_000),
+        dataset=dict(
+            type="Augmented",
+            dataset=dict(_base_.INSTRUCT_FLAMINGO_MIXTURE, train_num_samples=100_000),
+            pad=0.5,
+            background="random",
+        ),
         draws=32,
         max_images=16,
     ),

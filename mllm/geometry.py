@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
-from mllm.types import Box
+from mllm.types import Box, Point
 
 PlacementKind = Literal["pad", "crop", "squash"]
 
@@ -15,7 +15,7 @@ PlacementKind = Literal["pad", "crop", "squash"]
 class Placement:
     """Where a picture of `source` pixels lies on a `canvas`: x -> x * scale + offset on each axis; invertible.
 
-    Sizes are (width, height) in pixels. It follows from sizes alone: no pixel is read.
+    Sizes are (width, height) in pixels. It follows from sizes alone: no pixel is read. A negative scale mirrors.
     """
 
     source: tuple[int, int]
@@ -30,6 +30,16 @@ class Placement:
     def inverse(self, x: float, y: float) -> tuple[float, float]:
         """A point of the canvas -> pixels of the original picture."""
         return (x - self.offset[0]) / self.scale[0], (y - self.offset[1]) / self.scale[1]
+
+    def move_box(self, box: Box) -> Box:
+        """A box of the original picture -> pixels of the canvas; mirrored, its right edge becomes the left one."""
+        (x1, y1), (x2, y2) = self.forward(box.x1, box.y1), self.forward(box.x2, box.y2)
+        return replace(box, x1=min(x1, x2), y1=min(y1, y2), x2=max(x1, x2), y2=max(y1, y2))
+
+    def move_point(self, point: Point) -> Point:
+        """A point of the original picture -> pixels of the canvas."""
+        x, y = self.forward(point.x, point.y)
+        return replace(point, x=x, y=y)
 
     def to_unit(self, x: float, y: float) -> tuple[float, float]:
         """Original pixels -> the canvas as a unit square; outside [0, 1] where the canvas cuts the picture."""
@@ -111,6 +121,11 @@ def place(kind: PlacementKind, size: tuple[int, int], side: int) -> Placement:
         resized = resize_short_side(size, side)
         return resized.then(centre_crop(resized.canvas, (side, side)))
     return resize(size, (side, side))
+
+
+def flip(size: tuple[int, int]) -> Placement:
+    """Mirror the picture from left to right."""
+    return Placement(source=size, canvas=size, scale=(-1.0, 1.0), offset=(float(size[0]), 0.0))
 
 
 def iou(a: Box, b: Box) -> float:

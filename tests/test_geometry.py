@@ -11,8 +11,8 @@ from pycocotools import mask
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from mllm.geometry import Placement, centre_crop, iou, pad_to_square, place, resize, resize_short_side
-from mllm.types import Box
+from mllm.geometry import Placement, centre_crop, flip, iou, pad_to_square, place, resize, resize_short_side
+from mllm.types import Box, Point
 
 SIZES = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
 KINDS = st.sampled_from(["pad", "crop", "squash"])
@@ -25,7 +25,7 @@ def placements(draw: st.DrawFn) -> Placement:
     """Up to four steps, of every kind, one after another."""
     placement = place(draw(KINDS), draw(SIZES), draw(SIDES))
     for _ in range(draw(st.integers(0, 3))):
-        step = draw(st.sampled_from(["pad", "resize", "short", "crop"]))
+        step = draw(st.sampled_from(["pad", "resize", "short", "crop", "flip"]))
         canvas = placement.canvas
         if step == "pad":
             after = pad_to_square(canvas)
@@ -33,6 +33,8 @@ def placements(draw: st.DrawFn) -> Placement:
             after = resize(canvas, draw(SIZES))
         elif step == "short":
             after = resize_short_side(canvas, draw(SIDES))
+        elif step == "flip":
+            after = flip(canvas)
         else:
             after = centre_crop(canvas, draw(SIZES))
         placement = placement.then(after)
@@ -153,6 +155,19 @@ def test_iou_agrees_with_pycocotools(a: Box, b: Box) -> None:
 
     theirs = mask.iou([xywh(a)], [xywh(b)], [0])[0, 0]
     assert iou(a, b) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_a_flip_by_hand() -> None:
+    placement = flip((60, 40))
+    assert placement.move_box(Box(x1=0, y1=3, x2=10, y2=7, image=1)) == Box(x1=50, y1=3, x2=60, y2=7, image=1)
+    assert placement.move_point(Point(x=5, y=4, image=1)) == Point(x=55, y=4, image=1)
+
+
+@given(placements(), boxes())
+def test_moved_boxes_have_the_moved_corners(placement: Placement, box: Box) -> None:
+    moved = placement.move_box(box)  # a Box whose corners were the wrong way round could not be made
+    corners = [placement.forward(x, y) for x in (box.x1, box.x2) for y in (box.y1, box.y2)]
+    assert {(moved.x1, moved.y1), (moved.x2, moved.y2)} <= set(corners)
 
 
 @given(boxes(), boxes())

@@ -98,8 +98,8 @@ class Encoded(Dataset[list[Example]]):
         rng = random.Random(f"replacement {self.seed} {self.epoch} {index}")
         skipped: list[str] = []
         while True:
-            item = self.processor.fitted(self.items[index])
             try:
+                item = self.processor.fitted(self.items[index])  # either may ask for the sizes of pictures
                 return index, item, self.open(item), tuple(skipped)
             except ImageError as error:
                 skipped.append(str(error))

@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
+from mllm.dataset.augmented import Augmented
 from mllm.dataset.instruct import Instruct
+from mllm.dataset.multiturn import MultiTurn
 from mllm.errors import DataError, ImageError
 from mllm.images.settings import ImageSettings, configure, current_settings
 from mllm.pipeline.encoded import REPLACEMENTS, Encoded, Grouped
@@ -104,6 +106,17 @@ def test_the_replacement_follows_from_seed_epoch_and_index(lines: Path) -> None:
 
     assert replacements(0, 0) == replacements(0, 0)
     assert len({tuple(replacements(seed, epoch)) for seed in range(3) for epoch in range(3)}) > 4
+
+
+def test_a_size_that_cannot_be_read_is_skipped_too(lines: Path) -> None:
+    """Augmentation, and a row that is filled, ask for sizes before any picture is opened."""
+    dataset = encoded(lines, on_error="skip")
+    plain = dataset.items
+    dataset.items = Augmented(dataset=plain, flip=1.0)
+    assert "7.png: no such picture" in only(dataset[MISSING]).skipped[0]
+    dataset.items = MultiTurn(dataset=plain, draws=1)
+    dataset.processor.max_length = 200
+    assert "7.png: no such picture" in only(dataset[MISSING]).skipped[0]
 
 
 def test_evaluation_never_skips(lines: Path) -> None:

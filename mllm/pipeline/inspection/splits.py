@@ -15,8 +15,9 @@ from mllm.dataset.base import Dataset as MllmDataset
 from mllm.dataset.base import LineDataset
 from mllm.dataset.mixing import Subset
 from mllm.errors import ConfigError, DataError, nearest
-from mllm.images import FileImage, ImageRef, UrlImage, storage
+from mllm.images import FileImage, ImageRef, UrlImage, Video, storage
 from mllm.images.embedded import Base64Image, MemberImage
+from mllm.images.placed import FlippedImage, PlacedImage
 from mllm.images.settings import configure, current_settings
 from mllm.registry import DATASETS
 
@@ -122,6 +123,13 @@ def name_of(ref: ImageRef) -> str:
         return storage.shown(ref.url)
     if isinstance(ref, (Base64Image, MemberImage)):
         return f"{ref.path}: {ref.name}"
+    if isinstance(ref, FlippedImage):
+        return f"{name_of(ref.ref)}, flipped"
+    if isinstance(ref, PlacedImage):
+        (width, height), (left, top) = ref.extent, ref.offset
+        return f"{name_of(ref.ref)}, {width} x {height} at ({left}, {top})"
+    if isinstance(ref, Video):
+        return f"a video from {name_of(ref.frames[0])}"
     return "a picture in memory"
 
 
