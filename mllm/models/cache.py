@@ -25,6 +25,19 @@ class RoomyLayer(DynamicLayer):
         self.values = self._with("values", value_states)
         return self.keys, self.values
 
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these rows, in this order; with room for what follows, so that they are copied once."""
+        if self.get_seq_length() == 0:
+            return
+        for name in ("keys", "values"):
+            kept: Tensor = getattr(self, name)
+            length = kept.shape[-2]
+            buffer = kept.new_empty(len(indices), kept.shape[1], length + ROOM, kept.shape[-1])
+            for row, index in enumerate(indices.tolist()):
+                buffer[row, :, :length] = kept[index]
+            self._buffers[name] = buffer
+            setattr(self, name, buffer[..., :length, :])
+
     def _with(self, name: str, new: Tensor) -> Tensor:
         kept: Tensor = getattr(self, name)
         length = kept.shape[-2] if kept.numel() else 0
