@@ -5,9 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mllm.pipeline import checkpoint, finetune, model_map, regions, session
-from mllm.pipeline.inspection import commands as data
-
 USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
 
   train       train as the config says, then evaluate and predict where it sets do_eval / do_predict
@@ -36,18 +33,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE)
         return 0 if arguments else 2
     command, *rest = arguments
-    if command == "predict" and any(word.partition("=")[0] == "--model" for word in rest):
-        return finetune.reported(lambda: session.main(rest))
-    if command in FLAGS:
-        return finetune.main([*rest, *FLAGS[command]])
-    if command == "data":
-        return data.main(rest)
+    # imported when asked for: PyTorch and transformers take seconds to load
     if command == "regions":
+        from mllm.pipeline import regions
+
         return regions.main(rest)
     if command == "checkpoint":
+        from mllm.pipeline import checkpoint
+
         return checkpoint.main(rest)
-    if command == "model":
-        return finetune.reported(lambda: model_map.main(rest))
+    if command == "data":
+        from mllm.pipeline.inspection import commands
+
+        return commands.main(rest)
+    if command == "model" or (command == "predict" and any(word.partition("=")[0] == "--model" for word in rest)):
+        from mllm.pipeline import finetune, model_map, session
+
+        return finetune.reported(lambda: (model_map if command == "model" else session).main(rest))
+    if command in FLAGS:
+        from mllm.pipeline import finetune
+
+        return finetune.main([*rest, *FLAGS[command]])
     print(f"mllm: unknown command: {' '.join(arguments)}\n\n{USAGE}", file=sys.stderr)
     return 2
 

@@ -65,7 +65,7 @@ def hf(
     """
     folder = local_folder("model_name_or_path", model_name_or_path)
     if base_of(folder):
-        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm merge {folder} OUT_DIR")
+        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm checkpoint merge {folder} OUT_DIR")
     family = family_of(folder)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     own: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
