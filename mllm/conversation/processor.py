@@ -114,6 +114,11 @@ class Processor:
             cut_tokens=cut,
         )
 
+    def ends_in_picture(self, item: Item) -> bool:
+        """Whether no word follows the last picture of the prompt, as in captions without a question."""
+        written = [piece for piece in self._pieces(item, item.prompt) if piece.text]
+        return written[-1].text == self.view.token and not written[-1].literal
+
     def decode(self, ids: Sequence[int], item: Item, index: int) -> Prediction:
         """The answer's text up to its end, with every box and point in pixels of the item's original picture.
 
@@ -147,11 +152,14 @@ class Processor:
 
     def _tokens(self, item: Item, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
         """Ids and labels of these turns, with the tokens of their pictures."""
+        return self._fill_slots(item, *tokenize(self._pieces(item, turns), self.tokenizer))
+
+    def _pieces(self, item: Item, turns: Sequence[Turn]) -> list[Piece]:
+        """The rendered turns, where the view's token marks the pictures."""
         self._check_sight(item)
         placements = [self._framed(self.view.placement(ref.size)) for ref in item.images]
         said = [Said(turn.role, tuple(self._write(item, turn, placements))) for turn in turns]
-        pieces = [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
-        return self._fill_slots(item, *tokenize(pieces, self.tokenizer))
+        return [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
 
     def _write(self, item: Item, turn: Turn, placements: Sequence[Placement]) -> list[Piece]:
         """The pieces of a turn: words, picture slots, and regions in the codec's text."""

@@ -21,7 +21,7 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.packing import groups
 from mllm.conversation.processor import Processor
 from mllm.pipeline.encoded import Grouped, ItemDataset, to_device
-from mllm.types import Prediction
+from mllm.types import Item, Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +38,17 @@ def batches(items: ItemDataset, size: int, *, sharing: bool) -> list[list[list[i
     items.set_epoch(None)
     found: list[list[list[int]]] = []
     room = 0
-    for group in groups((items[n] for n in range(len(items))), size) if sharing else ([n] for n in range(len(items))):
+    for group in groups(_all(items), size) if sharing else ([n] for n in range(len(items))):
         if len(group) > room:
             found.append([])
             room = size
         found[-1].append(group)
         room -= len(group)
     return found
+
+
+def _all(items: ItemDataset) -> Iterator[Item]:
+    return (items[n] for n in range(len(items)))
 
 
 def share_out(count: int, ranks: int, rank: int) -> list[tuple[int, bool]]:
@@ -71,7 +75,9 @@ def predict(
     Where the model can, prompts about the same pictures share one reading of them. `generation` goes to transformers'
     `generate`.
     """
-    sharing = getattr(model, "branches", False)
+    items.set_epoch(None)
+    # what branches off a shared beginning needs a token of its own that is not a picture's; all ranks decide alike
+    sharing = getattr(model, "branches", False) and not any(map(processor.ends_in_picture, _all(items)))
     work = _Work(items, processor, loader, accelerator, sharing=sharing, answer=False)
     arguments = {**stopping(processor), **_in_step(accelerator), **generation}
     generate = model.generate_branches if sharing else model.generate

@@ -218,6 +218,24 @@ def test_a_batch_reads_each_picture_once(crowd: Any) -> None:
     assert batches(crowd, 8, sharing=False)[0] == [[n] for n in range(8)]
 
 
+@pytest.mark.parametrize(("template", "text"), [("plain", "<image>\nWhat?"), ("completion", "<image>")])
+def test_prompts_that_end_in_a_picture_are_answered_too(template: str, text: str) -> None:
+    """Captions have nothing behind the picture that could branch off."""
+    _, processor, model = build(template=template)
+    picture = Image.new("RGB", (32, 32), "red")
+    turns = [{"from": "human", "value": text}, {"from": "gpt", "value": "Red."}]
+    items = Items([Item.from_dict({"image": picture, "conversations": turns}, key="a") for _ in range(3)])
+    assert processor.ends_in_picture(items[0])
+    pad = processor.tokenizer.pad_token_id
+    loader = Loader(collator=Collator(pad_token_id=pad), batch_size=2)
+    accelerator, generation = Accelerator(cpu=True), dict(max_new_tokens=4)
+    found = list(predict(model, items, processor, loader, accelerator, generation=generation, description=""))
+    batch = Collator(pad_token_id=pad)([processor.encode(items[0], 0, answer=False)])
+    del batch["index"]
+    expected = processor.decode(model.generate(**batch, **generation, do_sample=False)[0].tolist(), items[0], 0)
+    assert [prediction.text for prediction in found] == [expected.text] * 3
+
+
 def test_pictures_that_do_not_come_first_are_not_shared() -> None:
     turns = [{"from": "human", "value": "Where is it in <image>?"}]
     picture = Image.new("RGB", (8, 8))
