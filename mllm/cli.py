@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
 
@@ -24,6 +25,12 @@ FLAGS = {
     "eval": ["--do_train", "False", "--do_eval", "True", "--do_predict", "False"],
     "predict": ["--do_train", "False", "--do_eval", "False", "--do_predict", "True"],
 }
+MODULES = {
+    "data": "mllm.pipeline.inspection.commands",
+    "checkpoint": "mllm.pipeline.checkpoint",
+    "model": "mllm.pipeline.model_map",
+    "regions": "mllm.pipeline.regions",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,27 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE)
         return 0 if arguments else 2
     command, *rest = arguments
-    # imported when asked for: PyTorch and transformers take seconds to load
-    if command == "regions":
-        from mllm.pipeline import regions
-
-        return regions.main(rest)
-    if command == "checkpoint":
-        from mllm.pipeline import checkpoint
-
-        return checkpoint.main(rest)
-    if command == "data":
-        from mllm.pipeline.inspection import commands
-
-        return commands.main(rest)
-    if command == "model" or (command == "predict" and any(word.partition("=")[0] == "--model" for word in rest)):
-        from mllm.pipeline import finetune, model_map, session
-
-        return finetune.reported(lambda: (model_map if command == "model" else session).main(rest))
+    asks = command == "predict" and any(word.partition("=")[0] == "--model" for word in rest)
+    if asks or command in MODULES:
+        # imported when asked for: PyTorch and transformers take seconds to load
+        return import_module("mllm.pipeline.session" if asks else MODULES[command]).main(rest)
     if command in FLAGS:
-        from mllm.pipeline import finetune
-
-        return finetune.main([*rest, *FLAGS[command]])
+        return import_module("mllm.pipeline.finetune").main([*rest, *FLAGS[command]])
     print(f"mllm: unknown command: {' '.join(arguments)}\n\n{USAGE}", file=sys.stderr)
     return 2
 

@@ -9,7 +9,8 @@ MllmError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
@@ -31,6 +32,15 @@ class ImageError(DataError):
 
 class ModelError(MllmError):
     """A checkpoint that does not fit, or a model and a processor that disagree."""
+
+
+def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
+    """The exit status of the work (None is 0), or `failed` with its MllmError on one line."""
+    try:
+        return work() or 0
+    except MllmError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return failed
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

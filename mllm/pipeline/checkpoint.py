@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.errors import ModelError
+from mllm.errors import ModelError, reported
 from mllm.models.adaptation import base_of
 from mllm.models.adapter_export import export_adapter
 from mllm.models.checkpoints import export_transformers_llava, load_llava
@@ -26,7 +26,6 @@ from mllm.models.parts import torch_dtype
 from mllm.models.speech import note_speech, stored_speech
 from mllm.models.vocabulary import take_away
 from mllm.pipeline.builder import load_tokenizer, merged
-from mllm.pipeline.finetune import reported
 from mllm.pipeline.inventory import Inventory, compare
 from mllm.types import IMAGE
 
@@ -40,11 +39,7 @@ CHECKPOINT = "checkpoint.pt"
 def main(argv: Sequence[str]) -> int:
     """Exit status 0; of `diff` 1 where they differ; 1 for what a user can mend (of `diff` 2); 2 for a wrong command."""
     args = _parser().parse_args(argv)
-    found: list[int] = []
-    failed = reported(lambda: found.append(args.run(args) or 0))
-    if failed:
-        return 2 if args.command == "diff" else failed
-    return found[0]
+    return reported(lambda: args.run(args), failed=2 if args.command == "diff" else 1)
 
 
 @contextmanager

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from transformers import Seq2SeqTrainingArguments, set_seed
 
 from mllm.config.config import Config, dump, load
-from mllm.errors import ConfigError, MllmError
+from mllm.errors import ConfigError, reported
 from mllm.pipeline.builder import build
 from mllm.pipeline.trainer import resume_point
 
@@ -19,17 +18,11 @@ logger = logging.getLogger("mllm")
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0, or 1 with a one-line message for what a user can mend."""
-    return reported(lambda: run(*load(sys.argv[1:] if argv is None else argv)))
+    return reported(lambda: _run(sys.argv[1:] if argv is None else argv))
 
 
-def reported(work: Callable[[], object]) -> int:
-    """Do the work; 0, or 1 with its MllmError on one line."""
-    try:
-        work()
-    except MllmError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+def _run(argv: list[str]) -> None:
+    run(*load(argv))
 
 
 def run(cfg: Config, args: Seq2SeqTrainingArguments) -> dict[str, float]:

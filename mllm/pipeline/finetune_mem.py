@@ -11,8 +11,8 @@ import torch
 from transformers.utils import is_flash_attn_2_available
 
 from mllm.config.config import load
-from mllm.errors import ConfigError
-from mllm.pipeline.finetune import reported, run
+from mllm.errors import ConfigError, reported
+from mllm.pipeline.finetune import run
 
 OLDEST = (8, 0)
 """Compute capability of the first GPUs that FlashAttention-2 supports (Ampere)."""

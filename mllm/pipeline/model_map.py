@@ -20,7 +20,7 @@ from mllm.config.config import read
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.conversation.scratch import train_tokenizer
-from mllm.errors import ConfigError
+from mllm.errors import ConfigError, reported
 from mllm.pipeline import memory
 from mllm.pipeline.builder import build_model
 from mllm.pipeline.module_tree import as_text, module_tree
@@ -57,7 +57,8 @@ class Estimate:
         return fixed + (self.checkpointed if checkpointed else self.activations)
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> int:
+    """Exit status 0; 1 for what a user can mend; argparse's own 2 for a wrong command line."""
     parser = argparse.ArgumentParser(prog="mllm model", description=__doc__)
     show = parser.add_subparsers(required=True, metavar="show").add_parser("show", description=__doc__)
     show.add_argument("config", metavar="CONFIG.py")
@@ -68,6 +69,10 @@ def main(argv: Sequence[str]) -> None:
         "--length", type=_count, help="tokens of a row (default: data_args.max_length, else a picture's + 256)"
     )
     given = parser.parse_args(argv)
+    return reported(lambda: _show(given))
+
+
+def _show(given: argparse.Namespace) -> None:
     cfg = read(given.config, options=given.cfg_options).to_dict()
     print(show_model(cfg, devices=given.devices, rows=given.batch_size, length=given.length))
 

@@ -18,10 +18,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from mllm.conversation.conversion import Convention, ConversionError, rewrite
 from mllm.dataset.lines import Lines
-from mllm.errors import ConfigError, DataError
+from mllm.errors import ConfigError, DataError, reported
 from mllm.geometry import Placement, PlacementKind, place, resize
 from mllm.images import image_ref
-from mllm.pipeline.finetune import reported
 from mllm.registry import REGIONS
 
 PLACEMENTS = (*get_args(PlacementKind), "aspect")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
-from mllm.errors import ConfigError, DataError
+from mllm.errors import ConfigError, DataError, reported
 from mllm.models.adaptation import base_of
 from mllm.models.speech import kind_of
 from mllm.pipeline.builder import build_model
@@ -88,13 +88,13 @@ class Session:
         return self.processor.decode(ids[0].tolist(), item, 0)
 
 
-def main(argv: Sequence[str]) -> None:
-    """`mllm predict --model DIR --image FILE --prompt TEXT`.
-
-    Raises:
-        MllmError: what a user can mend.
-    """
+def main(argv: Sequence[str]) -> int:
+    """`mllm predict --model DIR --image FILE --prompt TEXT`: exit status as of every command."""
     given = _parser().parse_args(argv)
+    return reported(lambda: _answer(given))
+
+
+def _answer(given: argparse.Namespace) -> None:
     if given.draw and not given.image:
         raise ConfigError("--draw needs an --image to draw on")
     session = Session.load(

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from mllm.config.config import read
 from mllm.conversation.processor import Processor
-from mllm.errors import ConfigError, DataError, MllmError
+from mllm.errors import ConfigError, DataError, reported
 from mllm.images.settings import configure, read_settings
 from mllm.pipeline.inspection.check import Check
 from mllm.pipeline.inspection.reader import make_processor, make_stand_in
@@ -34,11 +34,7 @@ EPILOG = """\
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0; 1 for faults, leaks, and what a user can mend; argparse's own 2 for a wrong command line."""
     args = _parser().parse_args(argv)
-    try:
-        return args.run(args)
-    except MllmError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+    return reported(lambda: args.run(args))
 
 
 def _parser() -> argparse.ArgumentParser:
