@@ -12,6 +12,20 @@ SPLIT = r" ?\d| ?\p{L}+:?| ?[^\s\p{L}\d]|\s+"
 them, and a colon with its word, as in `USER:`."""
 
 
+BLANK_CHAT = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def blank_tokenizer(vocab_size: int = 0) -> PreTrainedTokenizerFast:
+    """A token for each byte, filled up to `vocab_size` with tokens that no text has; with a chat template."""
+    tokenizer = train_tokenizer([], vocab_size=0)
+    tokenizer.add_tokens([f"<{number}>" for number in range(len(tokenizer), vocab_size)])
+    tokenizer.chat_template = BLANK_CHAT
+    return tokenizer
+
+
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> PreTrainedTokenizerFast:
     """Learn at most `vocab_size` tokens from `texts`: 256 bytes, `<s>`, `</s>`, `<pad>`, the most frequent words."""
     tokenizer = Tokenizer(models.BPE())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
@@ -19,8 +20,8 @@ _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 @dataclass(frozen=True, slots=True)
-class Base64Image:
-    """A picture in base64, plain or URL-safe: bytes `start` to `end` of a local file."""
+class _Span(ABC):
+    """Bytes `start` to `end` of a local file."""
 
     path: str
     start: int
@@ -33,42 +34,34 @@ class Base64Image:
         return _size(self, current_settings())
 
     def open(self) -> Image.Image:
-        return decoding.decode(self._bytes(), self._where, current_settings())
+        return decoding.decode(self.read(), self.where, current_settings())
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
         return f"{self.path}: {self.name}"
 
-    def _bytes(self) -> BytesIO:
+    @abstractmethod
+    def read(self) -> BytesIO:
+        """The encoded picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base64Image(_Span):
+    """A picture in base64, plain or URL-safe: bytes `start` to `end` of a local file."""
+
+    def read(self) -> BytesIO:
         text = _between(self.path, self.start, self.end)
         try:
             return BytesIO(base64.b64decode(text.translate(_FROM_URL_SAFE), validate=True))
         except binascii.Error as error:
-            raise ImageError(f"{self._where}: expected base64, found {text[:40]!r}: {error}") from error
+            raise ImageError(f"{self.where}: expected base64, found {text[:40]!r}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
-class MemberImage:
+class MemberImage(_Span):
     """A picture file that is bytes `start` to `end` of a local file, such as a member of a tar file."""
 
-    path: str
-    start: int
-    end: int
-    name: str = field(compare=False)
-    """How messages call it."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return _size(self, current_settings())
-
-    def open(self) -> Image.Image:
-        return decoding.decode(self._bytes(), self._where, current_settings())
-
-    @property
-    def _where(self) -> str:
-        return f"{self.path}: {self.name}"
-
-    def _bytes(self) -> BytesIO:
+    def read(self) -> BytesIO:
         return BytesIO(_between(self.path, self.start, self.end))
 
 
@@ -81,5 +74,5 @@ def _between(path: str, start: int, end: int) -> bytes:
 
 
 @lru_cache(maxsize=65536)
-def _size(ref: Base64Image | MemberImage, current: ImageSettings) -> tuple[int, int]:
-    return decoding.size_of(ref._bytes(), ref._where, current)
+def _size(ref: _Span, current: ImageSettings) -> tuple[int, int]:
+    return decoding.size_of(ref.read(), ref.where, current)

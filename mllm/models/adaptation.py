@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mllm.errors import ModelError
 from mllm.models.adapters import Adapters, read_adapters
+from mllm.models.parts import local_folder
 from mllm.models.selection import is_adapter, is_quantized, linear_layers, parameters, part_of, plain
 
 SETTINGS, LOW_RANK, IN_FULL = "adapters.json", "adapter_model.safetensors", "trained_in_full.safetensors"
@@ -87,6 +88,18 @@ def base_of(folder: str) -> tuple[dict[str, Any], Adapters] | None:
         if not (value := Path(found["base"][name])).exists():
             raise ModelError(f"{path}: its base is gone: {name} {value}; if it was moved, correct the path there")
     return found["base"], read_adapters({**found["adapters"], "from_pretrained": None})
+
+
+def whole_model(folder: str) -> str:
+    """The folder, of a model that needs no other.
+
+    Raises:
+        ModelError: there is none, or it holds adapters.
+    """
+    local_folder("model_name_or_path", folder)
+    if base_of(folder):
+        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm checkpoint merge {folder} OUT_DIR")
+    return folder
 
 
 def as_base(model_args: Mapping[str, Any]) -> dict[str, Any]:

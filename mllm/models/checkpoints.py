@@ -24,10 +24,10 @@ from transformers import (
 )
 
 from mllm.errors import ModelError
-from mllm.models.adaptation import base_of
+from mllm.models.adaptation import whole_model
 from mllm.models.connectors.mlp import Mlp
 from mllm.models.llava import Llava, MllmLlavaConfig
-from mllm.models.parts import image_statistics, load_strictly, local_folder
+from mllm.models.parts import image_statistics, load_strictly
 from mllm.models.quantization import quantized_loading, settle_quantization
 from mllm.models.skeleton import without_storage
 from mllm.models.vision import VisionTower
@@ -60,9 +60,7 @@ def load_llava(
     Raises:
         ModelError: no such folder, another kind of model, or tensors that do not fit it, which are all listed.
     """
-    path = Path(local_folder("model_name_or_path", folder)) / "config.json"
-    if base_of(folder):
-        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm checkpoint merge {folder} OUT_DIR")
+    path = Path(whole_model(folder)) / "config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     model_type = settings.get("model_type")
     if "mm_vision_tower" in settings:

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.errors import ConfigError, ModelError, nearest
-from mllm.models.adaptation import base_of
+from mllm.models.adaptation import whole_model
 from mllm.models.cross_attention import Attend, cross_attention_blocks
 from mllm.models.flamingo import Flamingo, MllmFlamingoConfig
 from mllm.models.flamingo_checkpoints import load_reference, read_reference
@@ -22,7 +22,6 @@ from mllm.models.parts import (
     grow_vocabulary,
     image_statistics,
     load_strictly,
-    local_folder,
     settle_generation,
     torch_dtype,
     vision_encoder,
@@ -138,9 +137,7 @@ def load_flamingo(
     Raises:
         ModelError: no such folder, another kind of model, or tensors that do not fit it, which are all listed.
     """
-    path = Path(local_folder("model_name_or_path", folder)) / "config.json"
-    if base_of(folder):
-        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm checkpoint merge {folder} OUT_DIR")
+    path = Path(whole_model(folder)) / "config.json"
     model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
     if model_type != MllmFlamingoConfig.model_type:
         raise ModelError(f"{path}: model_type '{model_type}', expected '{MllmFlamingoConfig.model_type}'")

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from mllm.errors import ConfigError, ModelError, nearest
-from mllm.models.adaptation import base_of
+from mllm.models.adaptation import whole_model
 from mllm.models.family import family_of
 from mllm.models.native import native_class, with_settings
 from mllm.models.parts import grow_vocabulary, load_strictly, local_folder, settle_generation, torch_dtype
@@ -63,9 +63,7 @@ def hf(
         ConfigError: an unknown family, or unknown names.
         ModelError: a folder that does not hold what it should.
     """
-    folder = local_folder("model_name_or_path", model_name_or_path)
-    if base_of(folder):
-        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm checkpoint merge {folder} OUT_DIR")
+    folder = whole_model(model_name_or_path)
     family = family_of(folder)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     own: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]

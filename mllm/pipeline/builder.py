@@ -16,7 +16,7 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.conversation.region import RegionCodec
 from mllm.conversation.rendering import Piece, Said, Template
-from mllm.conversation.scratch import train_tokenizer
+from mllm.conversation.scratch import blank_tokenizer, train_tokenizer
 from mllm.errors import ConfigError, ModelError
 from mllm.images.settings import configure, read_settings
 from mllm.models.adaptation import adapt, as_base, base_of, load_adapted, merge, table
@@ -162,8 +162,7 @@ def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_toke
                 f"{folder} holds adapters {brought.as_dict()}, but model_args.adapters asks for {adapters.as_dict()}: "
                 f"go on with those of the folder, or first mllm checkpoint merge {folder} OUT_DIR"
             )
-        given = {name: value for name, value in args.items() if name != "model_name_or_path" and value is not None}
-        args, adapters = {**base, **given}, brought
+        args, adapters = over_base(base, args), brought
     model = MODELS.make(args, tokenizer=tokenizer)
     if adapters is None and args.get("quantization"):
         # quantised weights are not written again: what is trained is saved beside them
@@ -176,6 +175,12 @@ def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_toke
         logger.info("what is trained:\n%s", table(model))
         _check_new_tokens(model, new_tokens)
     return model
+
+
+def over_base(base: Section, args: Section) -> dict[str, Any]:
+    """The model_args of a folder's base, with those that were given beside the folder."""
+    given = {name: value for name, value in args.items() if name != "model_name_or_path" and value is not None}
+    return {**base, **given}
 
 
 def _check_new_tokens(model: Any, new_tokens: list[str]) -> None:
@@ -236,8 +241,7 @@ def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDat
             "model_args.tokenizer is to be trained, but this run does not train: "
             "give the trained model's folder, --cfg-options model_args.model_name_or_path=DIR"
         )
-    bare = train_tokenizer([], vocab_size=0)
-    return train_tokenizer(_corpus(train, template, bare), vocab_size=cfg["vocab_size"])
+    return train_tokenizer(_corpus(train, template, blank_tokenizer()), vocab_size=cfg["vocab_size"])
 
 
 def _corpus(items: ItemDataset, template: Template, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:

@@ -19,20 +19,18 @@ from transformers.training_args import OptimizerNames
 from mllm.config.config import read
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
-from mllm.conversation.scratch import train_tokenizer
+from mllm.conversation.scratch import blank_tokenizer
 from mllm.errors import ConfigError, reported
+from mllm.models.parts import has_tokenizer
 from mllm.pipeline import memory
 from mllm.pipeline.builder import build_model
 from mllm.pipeline.module_tree import as_text, module_tree
 from mllm.types import IMAGE, Example, Item
 
-TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json")
 PICTURE = (640, 480)
 """Width and height in pixels of the picture that each row of the batch brings."""
 TEXT_TOKENS = 256
 """Of a row whose length is not given."""
-BLANK_CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
-BLANK_CHAT += "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,17 +174,9 @@ def _stand_in(model_args: Mapping[str, Any]) -> PreTrainedTokenizerBase | None:
     """A tokenizer where a config trains one, as large as it may become, or where a folder has none; else None."""
     named = model_args.get("model_name_or_path") or model_args.get("tokenizer") or model_args.get("language_model")
     if isinstance(named, str):
-        folder = Path(named)
-        bare = (folder / "config.json").is_file() and not any((folder / name).is_file() for name in TOKENIZERS)
-        return _blank(0) if bare else None
-    return _blank(named["vocab_size"]) if isinstance(named, Mapping) and set(named) == {"vocab_size"} else None
-
-
-def _blank(size: int) -> PreTrainedTokenizerBase:
-    tokenizer = train_tokenizer([], vocab_size=0)
-    tokenizer.add_tokens([f"<{number}>" for number in range(len(tokenizer), size)])
-    tokenizer.chat_template = BLANK_CHAT
-    return tokenizer
+        bare = Path(named, "config.json").is_file() and not has_tokenizer(named)
+        return blank_tokenizer() if bare else None
+    return blank_tokenizer(named["vocab_size"]) if isinstance(named, Mapping) and set(named) == {"vocab_size"} else None
 
 
 def _optimizer(training: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from mllm.conversation.processor import Processor
-from mllm.conversation.scratch import train_tokenizer
+from mllm.conversation.scratch import blank_tokenizer
 from mllm.dataset.mixing import Subset
 from mllm.errors import DataError, ModelError
 from mllm.models.adaptation import base_of
 from mllm.models.speech import Speech
-from mllm.pipeline.builder import SPEECH, TOKENIZER_SAMPLE, build_model, chosen_speech, load_tokenizer
+from mllm.pipeline.builder import SPEECH, TOKENIZER_SAMPLE, build_model, chosen_speech, load_tokenizer, over_base
 from mllm.pipeline.encoded import ItemDataset
 from mllm.registry import REGIONS, TEMPLATES
 from mllm.types import IMAGE
@@ -27,10 +28,6 @@ TRAINED = ("adapters", "quantization", "freeze", "checkpoint")
 """Keys of model_args that say nothing of how data are read."""
 STAND_IN_SIDE, STAND_IN_TOKENS = 336, 576
 """Of CLIP ViT-L/14 at 336 pixels, the encoder of LLaVA-1.5: Liu et al. 2023."""
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""Source: openai/CLIP, clip.py."""
-CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
-CHAT += "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 
 
 def make_processor(model_args: Mapping[str, Any], data: Mapping[str, Any], train: ItemDataset | None) -> Processor:
@@ -71,8 +68,7 @@ def _base(model_args: Mapping[str, Any]) -> dict[str, Any]:
     if stored is None:
         return dict(model_args)
     speech = chosen_speech(model_args)
-    given = {name: value for name, value in model_args.items() if name != "model_name_or_path" and value is not None}
-    return {**stored[0], **given, **{name: getattr(speech, name) for name in SPEECH}}
+    return {**over_base(stored[0], model_args), **{name: getattr(speech, name) for name in SPEECH}}
 
 
 def _folders(model_args: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -89,15 +85,14 @@ def make_stand_in(model_args: Mapping[str, Any], data: Mapping[str, Any]) -> Pro
     """The config's codec and template, with a token for each byte and a square view of pictures."""
     speech = _asked(model_args)
     codec, template = REGIONS.make(speech.codec), TEMPLATES.make(speech.template)
-    tokenizer = train_tokenizer([], vocab_size=0)
-    tokenizer.chat_template = CHAT
+    tokenizer = blank_tokenizer()
     tokenizer.add_tokens(
         [*dict.fromkeys((IMAGE, *template.tokens, *speech.tokens, *codec.tokens))], special_tokens=True
     )
     view = SquareView(
         size=STAND_IN_SIDE,
-        mean=CLIP_MEAN,
-        std=CLIP_STD,
+        mean=tuple(OPENAI_CLIP_MEAN),
+        std=tuple(OPENAI_CLIP_STD),
         tokens=STAND_IN_TOKENS,
         placement=speech.placement or "pad",
     )
