@@ -87,9 +87,9 @@ class ScienceQA(LineDataset):
 
     Args:
         filename: the public `problems.json`: `{id: {question, choices, answer, hint, image, lecture, solution,
-            split}}`.
+            split}}`, or such records, with their `id`, as lines.
         splits: the public `pid_splits.json`, `{split: [ids]}`.
-        split: one of its keys: train, val, test, minival, minitest, trainval.
+        split: one of its keys: train, val, test, minival, minitest, trainval. With neither, all of `filename`.
         questions: a pool with `<question>` alone; where there is a picture it stands before.
         pictures: "all" problems, those "with" a picture, or those "without".
         explained: whether lecture and solution stand in the answer: "no", "before" the letter or "after" it.
@@ -97,7 +97,7 @@ class ScienceQA(LineDataset):
         image_folder: its pictures are `{split}/{id}/image.png`, as the public archives unpack.
 
     Raises:
-        ConfigError: an unknown split, or one without such problems.
+        ConfigError: an unknown split, one without such problems, or only one of `splits` and `split`.
 
     Source: Lu et al. 2022, Learn to Explain, arXiv 2209.09513.
     """
@@ -106,9 +106,9 @@ class ScienceQA(LineDataset):
         self,
         *,
         filename: str,
-        splits: str,
-        split: str,
         questions: str,
+        splits: str | None = None,
+        split: str | None = None,
         pictures: Literal["all", "with", "without"] = "all",
         explained: Explained = "no",
         answer: str = "The answer is <answer>.",
@@ -125,11 +125,12 @@ class ScienceQA(LineDataset):
         self.questions = Questions(questions, (QUESTION,))
         self.explained = explained
         self.answer = answer_text(answer, "ScienceQA")
-        wanted = _split(splits, split)
+        wanted = None if splits is None and split is None else _split(splits, split)
         self._rows: list[int] = []
         for row in range(len(self.lines)):
             line = self.lines[row]
-            if line["id"] in wanted and (pictures == "all" or bool(line.get("image")) == (pictures == "with")):
+            asked = wanted is None or str(line.get("id")) in wanted
+            if asked and (pictures == "all" or bool(line.get("image")) == (pictures == "with")):
                 self._rows.append(row)
         if not self._rows:
             raise ConfigError(f"ScienceQA: {filename} holds no problem of split {split!r} (pictures: {pictures})")
@@ -148,7 +149,7 @@ class ScienceQA(LineDataset):
         picture = None
         if line.get("image"):
             question = f"{IMAGE}\n{question}"
-            picture = f"{field(line, 'split', str)}/{line['id']}/{field(line, 'image', str)}"
+            picture = f"{field(line, 'split', str)}/{field(line, 'id', str)}/{field(line, 'image', str)}"
         letter, truth = chosen(line, "answer", choices)
         said = fill(self.answer, {ANSWER: letter})
         explanation = " ".join(
@@ -182,7 +183,9 @@ def chosen(line: dict[str, Any], name: str, choices: Sequence[str]) -> tuple[str
     return letter, {"texts": [letter], "options": list(choices)}
 
 
-def _split(path: str, split: str) -> set[str]:
+def _split(path: str | None, split: str | None) -> set[str]:
+    if path is None or split is None:
+        raise ConfigError("ScienceQA: expected splits and split, or neither")
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -49,7 +49,7 @@ class ImageFolder:
         self.seed = seed
         self.epoch: int | None = None
         self.folder = folder
-        self.files, found = _files(folder)
+        self.files, found = class_files(folder)
         self._folders = found
         numbers = [number for _, number in self.files]
         self._first = [numbers.index(number) for number in range(len(found))]
@@ -88,8 +88,12 @@ class ImageFolder:
         self.epoch = epoch
 
 
-def _files(folder: str) -> tuple[list[tuple[str, int]], list[str]]:
-    """Each picture with the number of its class, and the folders of the classes."""
+def class_files(folder: str) -> tuple[list[tuple[str, int]], list[str]]:
+    """Each picture with the number of its class, and the folders of the classes.
+
+    Raises:
+        DataError: no such folder, fewer than two classes, or a class without pictures.
+    """
     if not Path(folder).is_dir():
         raise DataError(f"{folder}: no such folder")
     classes = sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith("."))

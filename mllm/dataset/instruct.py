@@ -17,14 +17,17 @@ class Instruct(LineDataset):
     """Conversations in LLaVA's format, taken as they stand.
 
     Lines: `{image?, conversations: [{from, value}], target?}`. A line without `image` is text only. Where a line has an
-    image and no `<image>`, the picture goes before the first question. An answer before the first question is dropped,
-    as LLaVA does. Lines with a `target`, and `boxes_seq` / `points_seq` in their turns, may point.
+    image and no `<image>`, the picture goes before the first question. Instead of `image` a line may have `images`, a
+    list with one for each `<image>`, or in its place the list of a video's frames. An answer before the first question
+    is dropped, as LLaVA does. Lines with a `target`, and `boxes_seq` / `points_seq` in their turns, may point.
     """
 
     def __init__(self, *, filename: str, image_folder: str | None = None, seed: int = 0) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        if "images" in line:
+            return {**as_written(line, line.get("image")), "images": field(line, "images", list)}
         return as_written(line, line.get("image"))
 
 

@@ -55,9 +55,10 @@ class VQAReason(LineDataset):
     """VQA-E and VQA-X: a reason, then the answer that follows from it.
 
     Lines of VQA-E: `{file_path, question, explanation, multiple_answers}`, of VQA-X: `{file_path, question,
-    justification, multiple_choice_answer}`. An explanation is a list of the text and how sure it is; a justification a
-    list of texts by different people, of which training draws one and evaluation takes the first. `answer` is the text
-    of every answer and holds `<answer>` once, after the reason.
+    justification, multiple_choice_answer}`, the fields of Shikra's files (vqaex.py of shikras/shikra). Those of the
+    published VQA-E differ: tools/convert/vqa_e.py. An explanation is a list of the text and how sure it is; a
+    justification a list of texts by different people, of which training draws one and evaluation takes the first.
+    `answer` is the text of every answer and holds `<answer>` once, after the reason.
 
     Source: Li et al. 2018, VQA-E; Park et al. 2018, Multimodal Explanations (VQA-X).
     """

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, corners, main, need, read_json, size_of
+from tools.convert.conversion import Outputs, Placed, by_id, corners, entries, main, need, read_json, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,24 +29,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     path: Path = given.annotations
     found = read_json(path, dict)
-    pictures: dict[int, dict[str, Any]] = {
-        need(picture, "id", path): picture for picture in need(found, "images", path, list)
-    }
-    by_picture: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in need(found, "annotations", path, list):
-        by_picture[need(annotation, "image_id", path)].append(annotation)
+    pictures = by_id(found, "images", path)
+    by_picture: dict[int, list[Placed]] = defaultdict(list)
+    for where, annotation in entries(need(found, "annotations", path, list), f"{path}: annotations"):
+        by_picture[need(annotation, "image_id", where)].append((where, annotation))
     name = path.stem.partition("_")[2] or path.stem
-    names = {} if given.kind == "captions" else {c["id"]: c["name"] for c in need(found, "categories", path, list)}
+    names: dict[int, str] = {}
+    if given.kind == "instances":
+        names = {n: need(one, "name", where, str) for n, (where, one) in by_id(found, "categories", path).items()}
     for number, own in out.progress(list(by_picture.items()), "pictures"):
         picture = pictures.get(number)
         if picture is None:
             out.skip("pictures that are not in the list of images")
         elif given.kind == "captions":
-            captions = [text for one in own if (text := need(one, "caption", path, str).strip())]
+            captions = [text for where, one in own if (text := need(one, "caption", where, str).strip())]
             if captions:
-                out.write(
-                    f"CAP_coco_{name}.jsonl", {"img_path": need(picture, "file_name", path, str), "caption": captions}
-                )
+                img_path = need(picture[1], "file_name", picture[0], str)
+                out.write(f"CAP_coco_{name}.jsonl", {"img_path": img_path, "caption": captions})
             else:
                 out.skip("pictures without a caption")
         else:
@@ -55,30 +54,31 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
 
 
 def only(
-    picture: dict[str, Any],
-    objects: list[dict[str, Any]],
+    picture: Placed,
+    objects: list[Placed],
     names: dict[int, str],
     given: argparse.Namespace,
     out: Outputs,
 ) -> list[dict[str, Any]]:
     """An expression for each category of which the picture holds one object, and no crowd."""
-    size = size_of(picture, given.annotations)
+    size = size_of(picture[1], picture[0])
     lines: list[dict[str, Any]] = []
-    for category in sorted({need(one, "category_id", given.annotations) for one in objects}):
-        own = [one for one in objects if one["category_id"] == category]
-        if len(own) > 1 or own[0].get("iscrowd"):
+    for category in sorted({need(one, "category_id", where, int) for where, one in objects}):
+        own = [placed for placed in objects if placed[1]["category_id"] == category]
+        where, thing = own[0]
+        if len(own) > 1 or thing.get("iscrowd"):
             out.skip("categories with several objects in a picture")
             continue
         name = names.get(category)
         if name is None:
-            raise DataError(f"{given.annotations}: category_id {category} is not in the list of categories")
-        xywh = need(own[0], "bbox", given.annotations, list) if given.boxes == "given" else around(own[0], size)
-        box = corners(xywh, size)
+            raise DataError(f"{where}: category_id: expected one of the list of categories, found {category}")
+        xywh = need(thing, "bbox", where, list) if given.boxes == "given" else around(thing, size, where)
+        box = corners(xywh, size, where)
         if box is None or min(box[2] - box[0], box[3] - box[1]) < given.min_side:
             out.skip("objects too small")
             continue
         line = {
-            "img_path": need(picture, "file_name", given.annotations, str),
+            "img_path": need(picture[1], "file_name", picture[0], str),
             "expression": f"the only {name}",
             "bbox": box,
         }
@@ -86,11 +86,11 @@ def only(
     return lines
 
 
-def around(annotation: dict[str, Any], size: tuple[int, int]) -> list[float]:
+def around(annotation: dict[str, Any], size: tuple[int, int], where: str) -> list[float]:
     """[x, y, width, height] around a mask: polygons, or run lengths, compressed or not."""
     from pycocotools import mask
 
-    outline: Any = need(annotation, "segmentation", f"annotation {annotation.get('id')}")
+    outline: Any = need(annotation, "segmentation", where)
     width, height = size
     try:
         if isinstance(outline, list) or isinstance(outline["counts"], list):
@@ -99,7 +99,7 @@ def around(annotation: dict[str, Any], size: tuple[int, int]) -> list[float]:
             runs = outline
         return [float(value) for value in mask.toBbox(mask.merge(runs) if isinstance(runs, list) else runs)]
     except (TypeError, KeyError, ValueError) as error:
-        raise DataError(f"annotation {annotation.get('id')}: segmentation: not a mask: {error}") from error
+        raise DataError(f"{where}: segmentation: not a mask: {error}") from error
 
 
 if __name__ == "__main__":

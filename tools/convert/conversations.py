@@ -1,85 +1,55 @@
-"""Instructions in other people's layouts -> {name}.jsonl, for the dataset Instruct.
-
-    python -m tools.convert.conversations lrv data/originals/filter_cap.json --images data/originals/image_data.json
-    python -m tools.convert.conversations svit data/originals/conversation.json --images data/originals/image_data.json
-    python -m tools.convert.conversations sharegpt data/originals/sharegpt.json
-
-lrv: `[{image_id, question, answer}]`. svit: `[{image_id, conversations: [{content: [{from: user|gpt, value}]}]}]`, each
-conversation a line. Their pictures are those of Visual Genome: with its image_data.json they are named as its archives
-unpack, VG_100K/2.jpg, without it 2.jpg. sharegpt: `[{conversations: [{from, value}]}]`, no pictures, from human, user,
-gpt, chatgpt, assistant, system. LLaVA, LLaVAR and Alpaca need no converter: Instruct and TextOnly read their files.
-"""
+"""Conversations in other people's layouts -> turns for the dataset Instruct: shared by llava, sharegpt, svit, lrv."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from tools.convert.conversion import Outputs, main, need, read_lines
-from tools.convert.visual_genome import vg_names
+from mllm.types import BOXES, IMAGE, POINTS
+from tools.convert.conversion import Outputs, entries, need
 
 ROLES = {"human": "human", "user": "human", "gpt": "gpt", "chatgpt": "gpt", "assistant": "gpt"}
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=("lrv", "svit", "sharegpt"))
-    parser.add_argument("file", type=Path, help="json or jsonl")
-    parser.add_argument("--images", type=Path, help="image_data.json of Visual Genome")
+def turns_of(found: list[Any], where: str, out: Outputs, *, pictures: int = 0) -> list[dict[str, str]] | None:
+    """Turns that alternate, a human first; None where they cannot be trained on, which is counted.
+
+    What a system says comes before the first question, and an answer before it is left out, as LLaVA and FastChat do.
+    `pictures`: how many `<image>` the words may hold; none at all will do.
+
+    Raises:
+        DataError: a turn is not an object with the texts `from` and `value`.
+    """
+    said = [(need(turn, "from", at, str), need(turn, "value", at, str)) for at, turn in entries(found, where)]
+    system = "\n".join(words for role, words in said if role == "system")
+    said = [(role, words) for role, words in said if role != "system"]
+    if len(said) > 1 and ROLES.get(said[0][0]) == "gpt":
+        said = said[1:]
+        out.skip("answers before the first question")
+    reason = fault(said, pictures)
+    if reason:
+        out.skip(reason)
+        return None
+    turns = [{"from": ROLES[role], "value": words} for role, words in said]
+    if system:
+        turns[0]["value"] = f"{system}\n\n{turns[0]['value']}"
+    return turns
 
 
-def convert(given: argparse.Namespace, out: Outputs) -> None:
-    names = vg_names(given.images) if given.images else None
-    for record in out.progress(read_lines(given.file), given.file.stem):
-        line: dict[str, Any] = {}
-        if given.kind != "sharegpt":
-            number = str(need(record, "image_id", given.file))
-            if names is not None and number not in names:
-                out.skip("records of a picture that is not in image_data.json")
-                continue
-            line["image"] = names[number] if names else f"{number}.jpg"
-        for turns in conversations(given.kind, record, given.file):
-            said = [turn for turn in turns if turn.get("from") != "system"]
-            system = "\n".join(need(turn, "value", given.file, str) for turn in turns if turn.get("from") == "system")
-            reason = fault(said)
-            if reason:
-                out.skip(reason)
-                continue
-            words = [{"from": ROLES[turn["from"]], "value": turn["value"]} for turn in said]
-            if system:
-                words[0]["value"] = f"{system}\n\n{said[0]['value']}"
-            out.write(f"{given.kind}_{given.file.stem}.jsonl", {**line, "conversations": words})
-
-
-def conversations(kind: str, record: dict[str, Any], path: Path) -> Iterator[list[dict[str, Any]]]:
-    if kind == "lrv":
-        question, answer = (need(record, name, path, str) for name in ("question", "answer"))
-        yield [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-    elif kind == "svit":
-        for conversation in need(record, "conversations", path, list):
-            yield need(conversation, "content", path, list)
-    else:
-        yield need(record, "conversations", path, list)
-
-
-def fault(turns: list[dict[str, Any]]) -> str | None:
+def fault(said: list[tuple[str, str]], pictures: int) -> str | None:
     """Why a conversation cannot be trained on; None where it can."""
-    if not turns:
+    if not said:
         return "conversations without a turn"
-    for number, turn in enumerate(turns):
-        value, role = turn.get("value"), ROLES.get(turn.get("from") or "")
-        if role is None:
-            return f"conversations with a turn from {turn.get('from')!r:.30}"
-        if role != ("human", "gpt")[number % 2]:
-            return "conversations whose turns do not alternate, a human first"
-        if not isinstance(value, str) or not value.strip():
+    for number, (role, words) in enumerate(said):
+        if role not in ROLES:
+            return f"conversations with a turn from {role!r:.30}"
+        if ROLES[role] != ("human", "gpt")[number % 2]:
+            return "conversations whose turns do not alternate"
+        if not words.replace(IMAGE, "").strip():
             return "conversations with an empty turn"
-        if any(placeholder in value for placeholder in ("<image>", "<boxes>", "<points>")):
-            return "conversations with <image>, <boxes> or <points> in their words"
-    return "conversations that end with a question" if len(turns) % 2 else None
-
-
-if __name__ == "__main__":
-    sys.exit(main(__doc__, arguments, convert))
+        if BOXES in words or POINTS in words or (number % 2 and IMAGE in words):
+            return "conversations with <image>, <boxes> or <points> among their words"
+    if len(said) % 2:
+        return "conversations that end with a question"
+    if sum(words.count(IMAGE) for _, words in said) not in (0, pictures):
+        return f"conversations with other than {pictures} <image>"
+    return None

@@ -17,31 +17,41 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
-from mllm.errors import DataError, MllmError
+from mllm.errors import ConfigError, DataError, MllmError
 
 T = TypeVar("T")
+Placed = tuple[str, dict[str, Any]]
+"""A record after its place, as messages call it: `a.jsonl:12` counts lines from 1, `a.json[11]` entries from 0."""
 
 
 class Outputs:
     """Files of lines under a folder. They take their names when all is done, so a run that breaks off leaves none."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, inputs: Set[Path] = frozenset()) -> None:
+        """`inputs` are never written over."""
         self.folder = folder
+        self._inputs = inputs
         self.written: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self._files: dict[str, tuple[TextIO, Path]] = {}
         self._stack = ExitStack()
 
     def write(self, name: str, record: Mapping[str, Any]) -> None:
-        """Add a line to the file `name`."""
+        """Add a line to the file `name`.
+
+        Raises:
+            ConfigError: that file is an input.
+        """
         if name not in self._files:
+            if (self.folder / name).resolve() in self._inputs:
+                raise ConfigError(f"{self.folder / name}: is an input; name another folder with --out")
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor, part = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.", suffix=".part")
             self._stack.callback(Path(part).unlink, missing_ok=True)
@@ -95,7 +105,7 @@ def main(
     parser.add_argument("--out", type=Path, default=Path("data/annotations"), help="folder to write to")
     given = parser.parse_args(argv)
     try:
-        with Outputs(given.out) as out:
+        with Outputs(given.out, inputs_of(given)) as out:
             convert(given, out)
             out.finish()
             print(out.summary())
@@ -103,6 +113,12 @@ def main(
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def inputs_of(given: argparse.Namespace) -> set[Path]:
+    """The files that a command line names."""
+    named = [value if isinstance(value, list) else [value] for value in vars(given).values()]
+    return {path.resolve() for paths in named for path in paths if isinstance(path, Path)}
 
 
 def read_json(path: Path, kind: type[T]) -> T:
@@ -122,8 +138,8 @@ def read_json(path: Path, kind: type[T]) -> T:
     return found
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; a file that holds one JSON array will do.
+def read_records(path: Path) -> list[Placed]:
+    """The objects of a file of JSON lines or of one JSON array.
 
     Raises:
         DataError: it cannot be read; names the line.
@@ -133,21 +149,38 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     if text.lstrip().startswith("["):
-        return [entry(path, record, n) for n, record in enumerate(read_json(path, list))]
-    records: list[dict[str, Any]] = []
+        return list(entries(read_json(path, list), path))
+    found: list[Placed] = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                records.append(entry(path, json.loads(line), number))
+                record = json.loads(line)
             except ValueError as error:
                 raise DataError(f"{path}:{number}: not JSON: {error}") from error
-    return records
+            found.append((f"{path}:{number}", entry(record, f"{path}:{number}")))
+    return found
 
 
-def entry(path: Path, record: Any, number: int) -> dict[str, Any]:
+def entries(found: Iterable[Any], where: object) -> Iterator[Placed]:
+    """The objects of the JSON array that is found at `where`.
+
+    Raises:
+        DataError: one is not an object.
+    """
+    for number, record in enumerate(found):
+        yield f"{where}[{number}]", entry(record, f"{where}[{number}]")
+
+
+def by_id(found: Mapping[str, Any], name: str, path: Path, key: str = "id") -> dict[Any, Placed]:
+    """The objects of the array `found[name]` of a file, by their ids."""
+    placed = entries(need(found, name, path, list), f"{path}: {name}")
+    return {need(record, key, where): (where, record) for where, record in placed}
+
+
+def entry(record: Any, where: object) -> dict[str, Any]:
     """The record, which must be an object."""
     if not isinstance(record, dict):
-        raise DataError(f"{path}: record {number}: expected an object, found {type(record).__name__}")
+        raise DataError(f"{where}: expected an object, found {type(record).__name__}")
     return record
 
 
@@ -155,7 +188,7 @@ def need(record: Mapping[str, Any], name: str, where: object, kind: type[T] | No
     """`record[name]`, which must be a `kind` if one is given.
 
     Raises:
-        DataError: names the file, the field and what was found.
+        DataError: names the place, the field, what was expected and what was found.
     """
     if name not in record:
         raise DataError(f"{where}: expected a field '{name}', found {', '.join(map(str, record)) or 'none'}")
@@ -170,16 +203,22 @@ def size_of(picture: Mapping[str, Any], where: object) -> tuple[int, int]:
     return need(picture, "width", where, int), need(picture, "height", where, int)
 
 
-def corners(xywh: Sequence[float], size: tuple[int, int] | None = None) -> list[float] | None:
+def texts(record: Mapping[str, Any], name: str, where: object) -> list[str]:
+    """`record[name]`, which must be a list of texts."""
+    found = need(record, name, where, list)
+    if not all(isinstance(text, str) for text in found):
+        raise DataError(f"{where}: {name}: expected a list of texts, found {found!r:.60}")
+    return found
+
+
+def corners(xywh: Sequence[float], size: tuple[int, int], where: object) -> list[float] | None:
     """[x, y, width, height] -> [x1, y1, x2, y2], cut at the edges of a picture; None where nothing is left.
 
     Raises:
         DataError: these are not four numbers.
     """
     if len(xywh) != 4 or not all(isinstance(value, (int, float)) for value in xywh):
-        raise DataError(f"a box: expected 4 numbers, found {xywh!r:.60}")
+        raise DataError(f"{where}: box: expected 4 numbers, found {xywh!r:.60}")
     x, y, width, height = xywh
-    box = [x, y, x + width, y + height]
-    if size is not None:
-        box = [min(max(value, 0), size[n % 2]) for n, value in enumerate(box)]
+    box = [min(max(value, 0), size[n % 2]) for n, value in enumerate((x, y, x + width, y + height))]
     return box if box[0] < box[2] and box[1] < box[3] else None

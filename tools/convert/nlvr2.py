@@ -2,7 +2,10 @@
 
     python -m tools.convert.nlvr2 data/originals/train.json
 
-Pictures are named as the public archives unpack: images/train/39/train-10171-0-img0.png, dev/dev-850-0-img0.png.
+The files hold an object a line. Pictures are named as the public archives unpack, by the identifier:
+images/train/39/train-10171-0-img0.png (39 is its `directory`), dev/dev-850-0-img0.png, test1/test1-0-1-img0.png.
+
+Source: the README and nlvr2/data of lil-lab/nlvr for the fields; write_nlvr2.py of dandelin/ViLT for the folders.
 """
 
 from __future__ import annotations
@@ -12,23 +15,24 @@ import sys
 from pathlib import Path
 
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, main, need, read_lines
+from tools.convert.conversion import Outputs, main, need, read_records
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sentences", type=Path, help="train.json, dev.json or test1.json")
+    parser.add_argument("sentences", type=Path, help="train.json, dev.json, test1.json or test2.json")
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     path: Path = given.sentences
-    for record in out.progress(read_lines(path), path.stem):
-        name = need(record, "identifier", path, str).rpartition("-")[0]
-        label = need(record, "label", path, str)
+    for where, record in out.progress(read_records(path), path.stem):
+        name = need(record, "identifier", where, str).rpartition("-")[0]
+        label = need(record, "label", where, str)
         if label not in ("True", "False"):
-            raise DataError(f"{path}: label: expected True or False, found {label!r}")
-        folder = f"images/train/{record['directory']}" if "directory" in record else path.stem
+            raise DataError(f"{where}: label: expected True or False, found {label!r}")
+        split = name.partition("-")[0]
+        folder = f"images/train/{need(record, 'directory', where, int)}" if split == "train" else split
         pictures = "".join(f"<img_path>{folder}/{name}-img{side}.png<img_path>" for side in (0, 1))
-        asked = f"{pictures}\nTrue or false of the left and the right picture: {need(record, 'sentence', path, str)}"
+        asked = f"{pictures}\nTrue or false of the left and the right picture: {need(record, 'sentence', where, str)}"
         out.write(f"nlvr2_{path.stem}.jsonl", {"input": asked, "output": label.lower()})
 
 

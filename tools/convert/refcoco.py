@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, corners, main, need, read_json, size_of
+from tools.convert.conversion import Outputs, by_id, corners, entries, main, need, read_json, size_of
 
 
 class PlainUnpickler(pickle.Unpickler):
@@ -36,29 +36,30 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     folder: Path = given.folder
     instances = read_json(folder / "instances.json", dict)
     source = folder / "instances.json"
-    pictures = {need(picture, "id", source): picture for picture in need(instances, "images", source, list)}
-    boxes = {need(found, "id", source): found for found in need(instances, "annotations", source, list)}
+    pictures = by_id(instances, "images", source)
+    boxes = by_id(instances, "annotations", source)
     path = folder / f"refs({given.by}).p"
-    for ref in out.progress(read_refs(path), folder.name):
-        found, picture = boxes.get(ref["ann_id"]), pictures.get(ref["image_id"])
+    for where, ref in entries(out.progress(read_refs(path), folder.name), path):
+        found, picture = boxes.get(need(ref, "ann_id", where)), pictures.get(need(ref, "image_id", where))
         if found is None or picture is None:
             out.skip("expressions whose box or picture is not in instances.json")
             continue
-        size = size_of(picture, source)
-        box = corners(need(found, "bbox", source, list), size)
-        for sentence in need(ref, "sentences", path, list):
-            expression = need(sentence, "sent", path, str).strip()
+        size = size_of(picture[1], picture[0])
+        box = corners(need(found[1], "bbox", found[0], list), size, found[0])
+        for place, sentence in entries(need(ref, "sentences", where, list), f"{where}: sentences"):
+            expression = need(sentence, "sent", place, str).strip()
             if box is None:
                 out.skip("boxes without area")
             elif not expression:
                 out.skip("expressions without a word")
             else:
-                record = {"img_path": need(picture, "file_name", source, str), "expression": expression, "bbox": box}
+                name = need(picture[1], "file_name", picture[0], str)
+                record = {"img_path": name, "expression": expression, "bbox": box}
                 record |= {"width": size[0], "height": size[1]}
-                out.write(f"REC_{folder.name}_{given.by}_{need(ref, 'split', path, str)}.jsonl", record)
+                out.write(f"REC_{folder.name}_{given.by}_{need(ref, 'split', where, str)}.jsonl", record)
 
 
-def read_refs(path: Path) -> list[dict[str, Any]]:
+def read_refs(path: Path) -> list[Any]:
     """The references of a pickle of plain values.
 
     Raises:
@@ -71,10 +72,8 @@ def read_refs(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError) as error:
         raise DataError(f"{path}: not a pickle of plain values: {error}") from error
-    if not isinstance(refs, list) or not all(
-        isinstance(ref, dict) and {"ann_id", "image_id"} <= {*ref} for ref in refs
-    ):
-        raise DataError(f"{path}: expected a list of references with ann_id and image_id")
+    if not isinstance(refs, list):
+        raise DataError(f"{path}: expected a list of references, found {type(refs).__name__}")
     return refs
 
 

@@ -1,6 +1,11 @@
 """TextCaps -> CAP_textcaps_{split}.jsonl, for the dataset Caption: all captions of a picture in one line.
 
-python -m tools.convert.textcaps data/originals/TextCaps_0.1_train.json
+    python -m tools.convert.textcaps data/originals/TextCaps_0.1_train.json
+
+The file is `{data: [{image_id, caption_str, ...}]}`, a record for each caption; those of the test split have none.
+Pictures are `{image_id}.jpg` in train_images, of the archive train_val_images.zip, for both train and val.
+
+Source: the preprocessing of google-research/pix2struct (textcaps), which reads the published files.
 """
 
 from __future__ import annotations
@@ -9,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools.convert.conversion import Outputs, main, need, read_json
+from tools.convert.conversion import Outputs, entries, main, need, read_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,14 +23,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     by_picture: dict[str, list[str]] = {}
-    for record in need(read_json(given.captions, dict), "data", given.captions, list):
-        caption = record.get("caption_str")
-        if isinstance(caption, str) and caption.strip():
-            by_picture.setdefault(need(record, "image_id", given.captions, str), []).append(caption.strip())
+    path: Path = given.captions
+    found = need(read_json(path, dict), "data", path, list)
+    for where, record in entries(out.progress(found, "captions"), f"{path}: data"):
+        caption = need(record, "caption_str", where, str).strip() if "caption_str" in record else ""
+        if caption:
+            by_picture.setdefault(need(record, "image_id", where, str), []).append(caption)
         else:
             out.skip("records without a caption")
-    name = f"CAP_textcaps_{given.captions.stem.rpartition('_')[2]}.jsonl"
-    for picture, captions in out.progress(list(by_picture.items()), "pictures"):
+    name = f"CAP_textcaps_{path.stem.rpartition('_')[2]}.jsonl"
+    for picture, captions in by_picture.items():
         out.write(name, {"img_path": f"{picture}.jpg", "caption": captions})
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, main, need, read_json, read_lines
+from tools.convert.conversion import Outputs, main, need, read_json, read_records
 
 FIELDS = (
     "img_fn",
@@ -33,18 +33,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     root = given.pictures.resolve()
-    for record in out.progress(read_lines(given.annotations), given.annotations.stem):
+    for where, record in out.progress(read_records(given.annotations), given.annotations.stem):
         if "answer_label" not in record:
             out.skip("questions without answer (a test split)")
             continue
-        path = (root / need(record, "metadata_fn", given.annotations, str)).resolve()
+        path = (root / need(record, "metadata_fn", where, str)).resolve()
         if not path.is_relative_to(root):
-            raise DataError(f"{given.annotations}: metadata_fn: expected a file under {root}, found {path}")
+            raise DataError(f"{where}: metadata_fn: expected a file under {root}, found {path}")
         if not path.exists():
             out.skip("questions whose file of boxes is missing")
             continue
         line = {name: record[name] for name in FIELDS if name in record}
-        out.write(f"vcr_{given.annotations.stem}.jsonl", {**line, "boxes": need(read_json(path, dict), "boxes", path)})
+        line["boxes"] = need(read_json(path, dict), "boxes", path, list)
+        out.write(f"vcr_{given.annotations.stem}.jsonl", line)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, corners, main, need, read_json, size_of
+from tools.convert.conversion import Outputs, corners, entries, main, need, read_json, read_records, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,18 +25,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
-    pictures = {need(picture, "image_id", given.images): picture for picture in read_json(given.images, list)}
+    pictures = {need(one, "image_id", where): (where, one) for where, one in read_records(given.images)}
     held_out = read_ids(given.val) if given.val else None
-    for record in out.progress(read_json(given.regions, list), "pictures"):
-        for region in need(record, "regions", given.regions, list):
-            number = need(region, "image_id", given.regions)
+    for where, record in entries(out.progress(read_json(given.regions, list), "pictures"), given.regions):
+        for place, region in entries(need(record, "regions", where, list), f"{where}: regions"):
+            number = need(region, "image_id", place)
             picture = pictures.get(number)
             if picture is None:
                 out.skip("regions of a picture that is not in image_data.json")
                 continue
-            size = size_of(picture, given.images)
-            box = corners([need(region, name, given.regions) for name in ("x", "y", "width", "height")], size)
-            phrase = need(region, "phrase", given.regions, str).strip()
+            size = size_of(picture[1], picture[0])
+            box = corners([need(region, name, place) for name in ("x", "y", "width", "height")], size, place)
+            phrase = need(region, "phrase", place, str).strip()
             if box is None:
                 out.skip("boxes without area in the picture")
             elif not phrase:
@@ -43,7 +44,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
             else:
                 part = "all" if held_out is None else "val" if str(number) in held_out else "train"
                 line = {
-                    "img_path": vg_name(picture),
+                    "img_path": vg_name(picture[1], picture[0]),
                     "expression": phrase,
                     "bbox": box,
                     "width": size[0],
@@ -52,14 +53,24 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
                 out.write(f"GC_genome_{part}.jsonl", line)
 
 
-def vg_name(picture: dict[str, Any]) -> str:
+def vg_name(picture: dict[str, Any], where: str) -> str:
     """Where the public archives put a picture of image_data.json."""
-    return "/".join(need(picture, "url", "image_data.json", str).split("/")[-2:])
+    return "/".join(need(picture, "url", where, str).split("/")[-2:])
 
 
-def vg_names(path: Path) -> dict[str, str]:
-    """The same by id, of a whole image_data.json."""
-    return {str(need(picture, "image_id", path)): vg_name(picture) for picture in read_json(path, list)}
+@dataclass(frozen=True, slots=True)
+class Picture:
+    name: str
+    size: tuple[int, int]
+    """Width, height."""
+
+
+def vg_pictures(path: Path) -> dict[str, Picture]:
+    """The pictures of an image_data.json by their ids."""
+    return {
+        str(need(one, "image_id", where)): Picture(vg_name(one, where), size_of(one, where))
+        for where, one in read_records(path)
+    }
 
 
 def read_ids(path: Path) -> set[str]:

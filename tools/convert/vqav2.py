@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tools.convert.conversion import Outputs, main, need, read_json
+from tools.convert.conversion import Outputs, Placed, by_id, entries, main, need, read_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,22 +25,22 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     questions = read_json(given.questions, dict)
     # test-dev2015 is a part of the pictures of test2015
     pictures = need(questions, "data_subtype", given.questions, str).replace("test-dev", "test")
-    answers: dict[Any, dict[str, Any]] | None = None
+    answers: dict[Any, Placed] | None = None
     if given.annotations:
-        annotations = need(read_json(given.annotations, dict), "annotations", given.annotations, list)
-        answers = {need(one, "question_id", given.annotations): one for one in annotations}
-    for asked in out.progress(need(questions, "questions", given.questions, list), "questions"):
-        number = need(asked, "question_id", given.questions)
+        answers = by_id(read_json(given.annotations, dict), "annotations", given.annotations, "question_id")
+    found = need(questions, "questions", given.questions, list)
+    for where, asked in entries(out.progress(found, "questions"), f"{given.questions}: questions"):
+        number = need(asked, "question_id", where)
         line: dict[str, Any] = {
-            "image_path": f"COCO_{pictures}_{need(asked, 'image_id', given.questions, int):012}.jpg",
-            "question": need(asked, "question", given.questions, str),
+            "image_path": f"COCO_{pictures}_{need(asked, 'image_id', where, int):012}.jpg",
+            "question": need(asked, "question", where, str),
             "question_id": number,
         }
         if answers is not None:
             if number not in answers:
                 out.skip("questions without annotation")
                 continue
-            line["annotation"] = answers[number]
+            line["annotation"] = answers[number][1]
         out.write(f"{given.questions.stem}.jsonl", line)
 
 

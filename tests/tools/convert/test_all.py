@@ -1,0 +1,172 @@
+"""What holds for every converter: it may be run again, and a bad record is named and leaves the files of before."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tools.convert.layouts import LAYOUTS, Run, Save, write
+
+SOURCES = sorted(
+    path.stem
+    for path in (Path(__file__).parents[3] / "tools" / "convert").glob("*.py")
+    if path.stem not in ("conversion", "conversations")
+)
+
+BAD = [
+    (
+        "refcoco",
+        ("refcoco+/instances.json", "annotations", 0, "bbox"),
+        [1, 2, 3],
+        "instances.json: annotations[0]: box: expected 4 numbers, found [1, 2, 3]",
+    ),
+    (
+        "visual_genome",
+        ("region_descriptions.json", 0, "regions", 0, "phrase"),
+        7,
+        "region_descriptions.json[0]: regions[0]: phrase: expected str, found 7",
+    ),
+    ("flickr30k_entities", ("flickr/Annotations/36979.xml",), "<a>", "36979.xml: not an annotation of boxes: "),
+    (
+        "coco",
+        ("instances_val2014.json", "images", 0, "height"),
+        "480",
+        "instances_val2014.json: images[0]: height: expected int, found '480'",
+    ),
+    (
+        "vqav2",
+        ("v2_q.json", "questions", 0),
+        {"image_id": 1, "question": "?"},
+        "v2_q.json: questions[0]: expected a field 'question_id', found image_id, question",
+    ),
+    ("vcr", ("val.jsonl", 0, "metadata_fn"), None, "val.jsonl:1: metadata_fn: expected str, found None"),
+    (
+        "textcaps",
+        ("TextCaps_0.1_val.json", "data", 0, "image_id"),
+        54,
+        "TextCaps_0.1_val.json: data[0]: image_id: expected str, found 54",
+    ),
+    ("nlvr2", ("train.json", 0, "label"), "true", "train.json:1: label: expected True or False, found 'true'"),
+    (
+        "aokvqa",
+        ("aokvqa_v1p0_train.json", 0, "correct_choice_idx"),
+        2,
+        "aokvqa_v1p0_train.json[0]: correct_choice_idx: expected an index of 2 choices, found 2",
+    ),
+    (
+        "scienceqa",
+        ("problems.json", "2", "choices"),
+        ["a", 1],
+        "problems.json: 2: choices: expected a list of texts, found ['a', 1]",
+    ),
+    (
+        "gqa",
+        ("val_balanced_questions.json", "05451384", "imageId"),
+        2354786,
+        "val_balanced_questions.json: 05451384: imageId: expected str, found 2354786",
+    ),
+    (
+        "vqa_e",
+        ("VQA-E_val_set.json", 0, "explanation"),
+        [0.8],
+        "VQA-E_val_set.json[0]: explanation: expected a text and how sure it is, found [0.8]",
+    ),
+    (
+        "llava",
+        ("llava_instruct_150k.json", 0, "conversations", 1, "value"),
+        None,
+        "llava_instruct_150k.json[0]: conversations[1]: value: expected str, found None",
+    ),
+    (
+        "sharegpt",
+        ("sg.json", 0, "conversations", 0),
+        "Hi.",
+        "sg.json[0]: conversations[0]: expected an object, found s",
+    ),
+    (
+        "alpaca",
+        ("alpaca_data.json", 0),
+        {"instruction": "Add."},
+        "alpaca_data.json[0]: expected a field 'output', found instruction",
+    ),
+    ("lrv", ("filter_cap1.json", 0, "answer"), ["Yes."], "filter_cap1.json[0]: answer: expected str, found ['Yes.']"),
+    (
+        "svit",
+        ("conversation.json", 0, "conversations", 0, "content", 1, "value"),
+        3,
+        "conversation.json[0]: conversations[0]: content[1]: value: expected str, found 3",
+    ),
+    (
+        "mimic_it",
+        ("DC_instructions.json", "data", "DC_INS_1", "image_ids", 0),
+        "DC_IMG_9",
+        "DC_train.json[0]: picture 'DC_IMG_9' is not in",
+    ),
+]
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_every_converter_is_here() -> None:
+    assert sorted(LAYOUTS) == SOURCES
+    assert sorted({source for source, *_ in BAD} | {"image_folder"}) == SOURCES
+
+
+@pytest.mark.parametrize(("source", "place", "value", "message"), BAD, ids=[source for source, *_ in BAD])
+def test_a_converter_runs_again_and_names_a_bad_record(
+    run: Run, tmp_path: Path, source: str, place: tuple[Any, ...], value: Any, message: str
+) -> None:
+    first = run(source)
+    before = snapshot(tmp_path / "out")
+    assert before
+    assert run(source) == first
+    assert snapshot(tmp_path / "out") == before
+    broken = copy.deepcopy(LAYOUTS[source].files)
+    at: Any = broken
+    for step in place[:-1]:
+        at = at[step]
+    at[place[-1]] = value
+    write(tmp_path, broken)
+    shown = run(source, *LAYOUTS[source].words, status=1)
+    assert shown.startswith(f"error: {tmp_path}")
+    assert message in shown
+    assert snapshot(tmp_path / "out") == before  # and no part of a file
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "TextCaps_0.1_val.json: not JSON: "),
+        ("[]", "TextCaps_0.1_val.json: expected a dict, found list"),
+        ("{}", "TextCaps_0.1_val.json: expected a field 'data', found none"),
+        ('{"data": [5]}', "TextCaps_0.1_val.json: data[0]: expected an object, found int"),
+        ('{"data": []}', "nothing to write (the input holds no record)"),
+        ('{"data": [{"image_id": "a"}]}', "nothing to write (1 records without a caption)"),
+    ],
+)
+def test_files_of_another_layout(run: Run, save: Save, content: str, message: str) -> None:
+    assert message in run("textcaps", save("TextCaps_0.1_val.json", content), status=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": 1}\n\n{"a": \n', "alpaca.jsonl:3: not JSON: "),
+        ('{"instruction": "a", "output": "b"}\n7\n', "alpaca.jsonl:2: expected an object, found int"),
+        ('[{"instruction": "a", "output": "b"}, 7]', "alpaca.jsonl[1]: expected an object, found int"),
+    ],
+)
+def test_files_of_lines(run: Run, save: Save, content: str, message: str) -> None:
+    assert message in run("alpaca", save("alpaca.jsonl", content), status=1)
+
+
+def test_an_input_is_not_written_over(run: Run, save: Save, tmp_path: Path) -> None:
+    content = '{"instruction": "a", "output": "b"}\n'
+    path = save("out/alpaca.jsonl", content)
+    assert "out/alpaca.jsonl: is an input; name another folder with --out" in run("alpaca", path, status=1)
+    assert snapshot(tmp_path / "out") == {"alpaca.jsonl": content.encode()}

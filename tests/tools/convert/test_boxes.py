@@ -1,0 +1,110 @@
+"""Boxes and captions: RefCOCO, Visual Genome, Flickr30k Entities, COCO; read by the datasets they are for."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tools.convert.layouts import IMAGE_DATA, INSTANCES, REF, REFS, REGION, Items, Run, Save
+
+
+@pytest.mark.parametrize("protocol", [0, 2])  # as Python 2 wrote them
+def test_refcoco(run: Run, save: Save, items: Items, tmp_path: Path, protocol: int) -> None:
+    save("refcoco+/instances.json", INSTANCES)
+    (tmp_path / "refcoco+" / "refs(unc).p").write_bytes(pickle.dumps(REFS, protocol))
+    shown = run("refcoco", str(tmp_path / "refcoco+"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "REC_refcoco+_unc_testA.jsonl",
+        "REC_refcoco+_unc_train.jsonl",
+    ]
+    (item,) = items("REC_refcoco+_unc_testA.jsonl", "REC", "rec")
+    assert item.boxes[0].xyxy == pytest.approx((103.9, 300, 238.1, 480))  # cut at the edge of the picture
+    assert "the lady" in item.turns[0].text
+    for line in (
+        "         2  left out: boxes without area",
+        "         2  left out: expressions without a word",
+        "         1  left out: expressions whose box or picture is not in instances.json",
+    ):
+        assert line in shown
+
+
+class Hostile:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.path,)
+
+
+def test_a_hostile_pickle_runs_nothing(run: Run, save: Save, tmp_path: Path) -> None:
+    save("refcoco/instances.json", INSTANCES)
+    trap = tmp_path / "trap"
+    (tmp_path / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps([REF, Hostile(str(trap))]))
+    shown = run("refcoco", str(tmp_path / "refcoco"), status=1)
+    assert "refs(unc).p: not a pickle of plain values: it names posix.mkdir" in shown
+    assert not trap.exists()
+    assert not list((tmp_path).glob("out/*"))
+    (tmp_path / "refcoco" / "refs(unc).p").write_bytes(b"not a pickle")
+    assert "not a pickle of plain values" in run("refcoco", str(tmp_path / "refcoco"), status=1)
+
+
+def test_visual_genome(run: Run, save: Save, items: Items, tmp_path: Path) -> None:
+    regions = [{"id": 1, "regions": [REGION, {**REGION, "x": 900}, {**REGION, "image_id": 7}]}]
+    files = save("region_descriptions.json", regions), save("image_data.json", IMAGE_DATA)
+    shown = run("visual_genome", *files)
+    (item,) = items("GC_genome_all.jsonl", "REG", "region_caption")
+    assert item.turns[1].text == "the clock"
+    assert item.boxes[0].xyxy == (421, 57, 503, 600)
+    assert "1  left out: boxes without area in the picture" in shown
+    assert "1  left out: regions of a picture that is not in image_data.json" in shown
+    run("visual_genome", *files, "--val", save("val.txt", "1\n"))
+    assert (tmp_path / "out" / "GC_genome_val.jsonl").exists()
+
+
+def test_flickr30k_entities(run: Run, save: Save, items: Items, tmp_path: Path) -> None:
+    shown = run("flickr30k_entities")
+    (item,) = items("CWB_flickr30k_eval.jsonl", "GroundedCaption", "grounded_caption")
+    assert item.turns[1].text == "A group<boxes> and a hand<boxes> near a park with it ."
+    assert item.turns[1].boxes_seq == ((0, 1), (0,))
+    assert [box.xyxy for box in item.boxes] == [(0, 0, 10, 20), (4, 4, 9, 9)]
+    assert "1  left out: sentences without a phrase that has a box" in shown
+
+
+def test_coco_captions(run: Run, save: Save, items: Items) -> None:
+    found = {
+        "images": [{"id": 9, "file_name": "000000000009.jpg"}],
+        "annotations": [{"image_id": 9, "id": n, "caption": text} for n, text in enumerate(["A dog. ", "A pet.", " "])]
+        + [{"image_id": 8, "id": 7, "caption": "Lost."}],
+    }
+    shown = run("coco", "captions", save("captions_val2017.json", found))
+    (item,) = items("CAP_coco_val2017.jsonl", "Caption", "caption")
+    assert item.truth.texts == ("A dog.", "A pet.")
+    assert "1  left out: pictures that are not in the list of images" in shown
+
+
+def test_the_only_object_of_a_category(run: Run, save: Save, items: Items) -> None:
+    size = {"width": 40, "height": 30}
+    box = {"image_id": 9, "iscrowd": 0, "bbox": [0, 0, 40, 30]}
+    runs = [10 * 30, 30, 29 * 30]  # the 11th column, counted down the columns
+    annotations = [
+        {**box, "id": 1, "category_id": 1, "segmentation": [[10, 5, 30, 5, 30, 25, 10, 25]]},
+        {**box, "id": 2, "category_id": 2, "segmentation": {"size": [30, 40], "counts": runs}},
+        {**box, "id": 3, "category_id": 3, "segmentation": []},
+        {**box, "id": 4, "category_id": 3, "segmentation": []},
+        {**box, "id": 5, "category_id": 4, "iscrowd": 1, "segmentation": {"size": [30, 40], "counts": runs}},
+    ]
+    categories = [{"id": n, "name": name} for n, name in enumerate(["dog", "pole", "cup", "person"], 1)]
+    found = {"images": [{"id": 9, "file_name": "9.jpg", **size}], "annotations": annotations, "categories": categories}
+    path = save("instances_val2017.json", found)
+    shown = run("coco", "instances", path, "--boxes", "masks", "--min-side", "1")
+    dog, pole = items("REC_coco_val2017.jsonl", "REC", "rec")
+    assert "the only dog" in dog.turns[0].text
+    assert dog.boxes[0].xyxy == pytest.approx((10, 5, 30, 25))
+    assert pole.boxes[0].xyxy == (10, 0, 11, 30)
+    assert "2  left out: categories with several objects in a picture" in shown
+    run("coco", "instances", path)
+    assert items("REC_coco_val2017.jsonl", "REC", "rec")[0].boxes[0].xyxy == (0, 0, 40, 30)

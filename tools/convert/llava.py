@@ -1,0 +1,38 @@
+"""LLaVA's layout -> {name of the file}.jsonl, for the dataset Instruct.
+
+    python -m tools.convert.llava data/originals/llava_instruct_150k.json
+    python -m tools.convert.llava data/originals/llava_instruct_150k_llavar_20k.json
+
+`[{id, image?, conversations: [{from: human|gpt, value}]}]`: LLaVA-Instruct, the mix of LLaVA-1.5, LLaVAR, ShareGPT4V,
+and SVIT in its folder format/llava-v1.5. Instruct reads such a file as it is, up to the first record that cannot be
+trained on; here these are counted and left out. Boxes that stand as numbers in the words stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from tools.convert.conversations import turns_of
+from tools.convert.conversion import Outputs, main, need, read_records
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="json or jsonl")
+
+
+def convert(given: argparse.Namespace, out: Outputs) -> None:
+    for where, record in out.progress(read_records(given.file), given.file.stem):
+        line: dict[str, Any] = {name: record[name] for name in ("id",) if name in record}
+        if record.get("image") is not None:
+            line["image"] = need(record, "image", where, str)
+        said = need(record, "conversations", where, list)
+        turns = turns_of(said, f"{where}: conversations", out, pictures=int("image" in line))
+        if turns is not None:
+            out.write(f"{given.file.stem}.jsonl", {**line, "conversations": turns})
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, arguments, convert))

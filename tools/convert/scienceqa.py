@@ -1,0 +1,55 @@
+"""ScienceQA -> scienceqa_{split}.jsonl, for the dataset ScienceQA.
+
+    python -m tools.convert.scienceqa data/originals/problems.json data/originals/pid_splits.json --split train val test
+
+problems.json: `{id: {question, choices, answer, hint, image, lecture, solution, split, ...}}`, pid_splits.json:
+`{split: [ids]}`. ScienceQA reads these two as well; here is a file for each split. Pictures are named as the public
+archives unpack, train/1/image.png.
+
+Source: the files of lupantech/ScienceQA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from mllm.errors import DataError, nearest
+from tools.convert.conversion import Outputs, entry, main, need, read_json, texts
+
+TEXTS = ("question", "hint", "lecture", "solution", "split")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("problems", type=Path, help="problems.json")
+    parser.add_argument("splits", type=Path, help="pid_splits.json")
+    parser.add_argument("--split", nargs="+", default=["train", "val", "test"], help="keys of pid_splits.json")
+
+
+def convert(given: argparse.Namespace, out: Outputs) -> None:
+    problems, splits = read_json(given.problems, dict), read_json(given.splits, dict)
+    for split in given.split:
+        if split not in splits:
+            raise DataError(f"{given.splits}: {split!r} is not among its splits; {nearest(split, splits)}")
+        for number in out.progress(need(splits, split, given.splits, list), split):
+            key, where = str(number), f"{given.problems}: {number}"
+            if key not in problems:
+                out.skip("ids that are not in problems.json")
+                continue
+            problem = entry(problems[key], where)
+            out.write(f"scienceqa_{split}.jsonl", {"id": key, **checked(problem, where)})
+
+
+def checked(problem: dict[str, Any], where: str) -> dict[str, Any]:
+    choices, answer = texts(problem, "choices", where), need(problem, "answer", where, int)
+    if not 0 <= answer < len(choices):
+        raise DataError(f"{where}: answer: expected an index of {len(choices)} choices, found {answer}")
+    line = {name: need(problem, name, where, str) for name in TEXTS}
+    image = need(problem, "image", where, str) if problem.get("image") else None
+    return {**line, "choices": choices, "answer": answer, "image": image}
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, arguments, convert))

@@ -1,0 +1,30 @@
+"""ShareGPT's layout -> sharegpt_{name of the file}.jsonl, for the dataset Instruct: text alone.
+
+    python -m tools.convert.sharegpt data/originals/ShareGPT_V3_unfiltered_cleaned_split.json
+
+`[{id?, conversations: [{from: human|gpt|system|..., value}]}]`; user, chatgpt and assistant are understood as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tools.convert.conversations import turns_of
+from tools.convert.conversion import Outputs, main, need, read_records
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="json or jsonl")
+
+
+def convert(given: argparse.Namespace, out: Outputs) -> None:
+    for where, record in out.progress(read_records(given.file), given.file.stem):
+        turns = turns_of(need(record, "conversations", where, list), f"{where}: conversations", out)
+        if turns is not None:
+            out.write(f"sharegpt_{given.file.stem}.jsonl", {"conversations": turns})
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, arguments, convert))

@@ -1,0 +1,46 @@
+"""VQA-E -> vqa_E_{train,val}.jsonl, for the dataset VQAReason.
+
+    python -m tools.convert.vqa_e data/originals/VQA-E_train_set.json
+
+`[{img_id, question, multiple_choice_answer, explanation: [text, how sure], ...}]`, on the pictures of COCO 2014, of the
+split that is in the name of the file. The lines have the fields of Shikra's: `file_path`, `multiple_answers`.
+
+Source: Li et al. 2018, VQA-E; for the fields, public code that reads the files; for the lines, vqaex.py of
+shikras/shikra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mllm.errors import DataError
+from tools.convert.conversion import Outputs, main, need, read_records
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="VQA-E_train_set.json or VQA-E_val_set.json")
+    parser.add_argument("--split", choices=("train", "val"), help="whose pictures; by default as in the name")
+
+
+def convert(given: argparse.Namespace, out: Outputs) -> None:
+    split = given.split or ("val" if "val" in given.file.stem else "train")
+    for where, record in out.progress(read_records(given.file), given.file.stem):
+        explanation = need(record, "explanation", where, list)
+        if not explanation or not isinstance(explanation[0], str):
+            raise DataError(f"{where}: explanation: expected a text and how sure it is, found {explanation!r:.60}")
+        if not explanation[0].strip():
+            out.skip("explanations without a word")
+            continue
+        line = {
+            "file_path": f"{split}2014/COCO_{split}2014_{need(record, 'img_id', where, int):012}.jpg",
+            "question": need(record, "question", where, str),
+            "explanation": explanation,
+            "multiple_answers": need(record, "multiple_choice_answer", where, str),
+        }
+        out.write(f"vqa_E_{split}.jsonl", line)
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, arguments, convert))
