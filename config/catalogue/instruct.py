@@ -31,7 +31,7 @@ TEXT_ALPACA = dict(type="TextOnly", filename="data/annotations/alpaca_data.json"
 TEXT_SAMSUM_TRAIN = dict(type="TextOnly", filename="data/annotations/samsum_train.jsonl")
 TEXT_SAMSUM_VAL = dict(type="TextOnly", filename="data/annotations/samsum_val.jsonl")
 
-# in LLaVA's format as published, and as tools/convert/conversations.py writes them
+# LLaVAR in LLaVA's format as published; the others as tools/convert/lrv.py and svit.py write them
 INSTRUCT_LLAVAR_20K = dict(
     type="Instruct",
     filename="data/annotations/llava_instruct_150k_llavar_20k.json",
@@ -45,5 +45,10 @@ INSTRUCT_LRV = dict(
 INSTRUCT_SVIT_CONVERSATION = dict(
     type="Instruct",
     filename="data/annotations/svit_conversation.jsonl",
+    image_folder="data/images/visual_genome",
+)
+INSTRUCT_SVIT_REFERRING = dict(
+    type="Instruct",
+    filename="data/annotations/svit_referring_qa.jsonl",  # with boxes
     image_folder="data/images/visual_genome",
 )

@@ -1,8 +1,10 @@
 """MIMIC-IT (Li et al. 2023, arXiv 2306.05425), in the files of its release.
 
-LA: pictures of LLaVA's instructions. CGD, SD: what differs between two pictures. DC, TVC, VST, SN, E4D: videos and
-rooms, of which 8 frames are shown. As rounds about one picture: LACONV, LADD; the others with examples in context.
-Pictures in parquet files are taken too: name them in `images`.
+LA: pictures of LLaVA's instructions. CGD, SD: what differs between two pictures. DC, TVC, SN, E4D: videos and walks
+through rooms; VST: stories in pictures. Of these five at most 8 frames stand behind one <image>: the model must take
+videos. As rounds about one picture or one video: LACONV, LADD, DC, TVC, SN, E4D, as in Otter's code
+(process_general_imageqa, process_general_videoqa and process_scene_navigation of its mimicit_dataset.py); the others
+with examples in context, each with its own. Pictures in parquet files are taken too: name them in `images`.
 """
 
 MIMIC_IT_LACONV = dict(
@@ -54,7 +56,9 @@ MIMIC_IT_DC = dict(
     filename="data/mimic_it/DC/DC_instructions.json",
     images="data/mimic_it/DC/DC.json",
     relations="data/mimic_it/DC/DC_train.json",
+    video=True,
     frames=8,
+    shared_pictures=True,
 )
 
 MIMIC_IT_TVC = dict(
@@ -62,7 +66,9 @@ MIMIC_IT_TVC = dict(
     filename="data/mimic_it/TVC/TVC_instructions.json",
     images="data/mimic_it/TVC/TVC.json",
     relations="data/mimic_it/TVC/TVC_train.json",
+    video=True,
     frames=8,
+    shared_pictures=True,
 )
 
 MIMIC_IT_VST = dict(
@@ -70,6 +76,7 @@ MIMIC_IT_VST = dict(
     filename="data/mimic_it/VST/VST_instructions.json",
     images="data/mimic_it/VST/VST.json",
     relations="data/mimic_it/VST/VST_train.json",
+    video=True,
     frames=8,
 )
 
@@ -78,7 +85,9 @@ MIMIC_IT_SN = dict(
     filename="data/mimic_it/SN/SN_instructions.json",
     images="data/mimic_it/SN/SN.json",
     relations="data/mimic_it/SN/SN_train.json",
+    video=True,
     frames=8,
+    shared_pictures=True,
 )
 
 MIMIC_IT_E4D = dict(
@@ -86,5 +95,7 @@ MIMIC_IT_E4D = dict(
     filename="data/mimic_it/E4D/E4D_instructions.json",
     images="data/mimic_it/E4D/E4D.json",
     relations="data/mimic_it/E4D/E4D_train.json",
+    video=True,
     frames=8,
+    shared_pictures=True,
 )

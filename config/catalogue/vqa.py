@@ -1,4 +1,8 @@
-"""Questions about COCO pictures. VQAv2 as tools/convert/vqav2.py writes it; the others in their public files."""
+"""Questions about COCO pictures.
+
+VQAv2 and VQA-E as tools/convert/vqav2.py and vqa_e.py write them, VQA-X as Shikra's lines; the others in their public
+files.
+"""
 
 VQAV2_TRAIN = dict(
     type="VQAv2",

@@ -102,14 +102,13 @@ def science(tmp_path: Path, pool: Callable[[Sequence[Any]], str]) -> Callable[..
     (tmp_path / "problems.json").write_text(json.dumps(PROBLEMS))
     (tmp_path / "pid_splits.json").write_text(json.dumps({"train": ["3", "7"], "test": ["9"], "minitest": ["9"]}))
 
-    def make(split: str = "train", **arguments: Any) -> ScienceQA:
+    def make(split: str | None = "train", **arguments: Any) -> ScienceQA:
         return ScienceQA(
             filename=str(tmp_path / "problems.json"),
-            splits=str(tmp_path / "pid_splits.json"),
             split=split,
             questions=pool(["<question>\nWhich?"]),
             image_folder="scienceqa",
-            **arguments,
+            **{"splits": str(tmp_path / "pid_splits.json"), **arguments},
         )
 
     return make
@@ -143,3 +142,6 @@ def test_scienceqa_parts(science: Callable[..., ScienceQA]) -> None:
         science("test", pictures="without")
     with pytest.raises(ConfigError, match="ScienceQA: explained 'befor'; did you mean 'before'"):
         science(explained="befor")
+    assert len(science(None, splits=None)) == len(PROBLEMS)
+    with pytest.raises(ConfigError, match="ScienceQA: expected splits and split, or neither"):
+        science(None)

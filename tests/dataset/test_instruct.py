@@ -7,7 +7,7 @@ import pytest
 
 from mllm.dataset.instruct import Instruct, TextOnly
 from mllm.errors import DataError
-from mllm.images import FileImage
+from mllm.images import FileImage, Video
 from mllm.types import Box, Item
 
 
@@ -52,6 +52,16 @@ def test_a_picture_mentioned_later_stays_there(instruct: Callable[..., Item]) ->
 def test_an_answer_to_nothing_is_dropped(instruct: Callable[..., Item]) -> None:
     item = instruct(gpt("..."), human("Hello"), gpt("Hi"))
     assert [turn.text for turn in item.turns] == ["Hello", "Hi"]
+
+
+def test_several_pictures_and_a_video(instruct: Callable[..., Item]) -> None:
+    item = instruct(human("<image> or <image>?"), gpt("The first."), images=["a.jpg", ["b.jpg", "c.jpg"]])
+    frames = (FileImage("coco/b.jpg"), FileImage("coco/c.jpg"))
+    assert item.images == (FileImage("coco/a.jpg"), Video(frames))
+    with pytest.raises(DataError, match=r"lines\.jsonl:1: images: expected a list, found str 'a\.jpg'"):
+        instruct(human("<image>?"), gpt("Yes."), images="a.jpg")
+    with pytest.raises(DataError, match="expected 'image' or 'images', found both"):
+        instruct(human("<image>?"), gpt("Yes."), image="a.jpg", images=["a.jpg"])
 
 
 def test_conversations_that_point(instruct: Callable[..., Item]) -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import pickle
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,20 @@ def test_the_frames_of_a_video_stand_behind_one_placeholder(release: Callable[..
     (video,) = item.images
     assert isinstance(video, Video)
     assert [frame.open().getpixel((0, 0)) for frame in video.frames] == [RED, BLUE]
+
+
+@pytest.mark.parametrize("name", ["DC", "TVC", "VST", "SN", "E4D"])
+def test_the_catalogue_shows_videos_behind_one_placeholder(release: Callable[..., MimicIt], name: str) -> None:
+    cfg = runpy.run_path("config/catalogue/mimic_it.py")[f"MIMIC_IT_{name}"]
+    arguments = {key: value for key, value in cfg.items() if key not in ("type", "filename", "images", "relations")}
+    line = {**INSTRUCTIONS["DC_INS_1"], "image_ids": ["DC_IMG_0", "DC_IMG_1", "DC_IMG_2"] * 4}
+    first = {**line, "rel_ins_ids": []}
+    item = release({"a": {**line, "rel_ins_ids": ["b"]}, "b": first}, **arguments)[0]
+    own = ["<image>\nWhere?"] if name == "VST" else ["Where?"]
+    assert [turn.text for turn in item.turns[::2]] == ["<image>\nWhere?", *own]
+    for video in item.images:
+        assert isinstance(video, Video)
+        assert len(video.frames) == 8
 
 
 def test_text_alone_needs_no_pictures(release: Callable[..., MimicIt]) -> None:

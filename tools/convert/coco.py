@@ -3,13 +3,14 @@
     python -m tools.convert.coco captions data/originals/captions_train2014.json
     python -m tools.convert.coco instances data/originals/instances_val2017.json --boxes masks
 
-`captions` writes CAP_coco_{name}.jsonl, all captions of a picture in one line. `instances` writes
-REC_coco_{name}.jsonl: where a picture holds exactly one object of a category, `the only dog` means its box.
+`captions` writes CAP_coco2014_train.jsonl, all captions of a picture in one line. `instances` writes
+REC_coco2017_val.jsonl: where a picture holds exactly one object of a category, `the only dog` means its box.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -33,7 +34,8 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     by_picture: dict[int, list[Placed]] = defaultdict(list)
     for where, annotation in entries(need(found, "annotations", path, list), f"{path}: annotations"):
         by_picture[need(annotation, "image_id", where)].append((where, annotation))
-    name = path.stem.partition("_")[2] or path.stem
+    split = re.fullmatch(r"[a-z]+_(train|val|test)(\d{4})", path.stem)
+    name = f"coco{split[2]}_{split[1]}" if split else f"coco_{path.stem}"
     names: dict[int, str] = {}
     if given.kind == "instances":
         names = {n: need(one, "name", where, str) for n, (where, one) in by_id(found, "categories", path).items()}
@@ -45,12 +47,12 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
             captions = [text for where, one in own if (text := need(one, "caption", where, str).strip())]
             if captions:
                 img_path = need(picture[1], "file_name", picture[0], str)
-                out.write(f"CAP_coco_{name}.jsonl", {"img_path": img_path, "caption": captions})
+                out.write(f"CAP_{name}.jsonl", {"img_path": img_path, "caption": captions})
             else:
                 out.skip("pictures without a caption")
         else:
             for line in only(picture, own, names, given, out):
-                out.write(f"REC_coco_{name}.jsonl", line)
+                out.write(f"REC_{name}.jsonl", line)
 
 
 def only(

@@ -81,7 +81,7 @@ def test_coco_captions(run: Run, save: Save, items: Items) -> None:
         + [{"image_id": 8, "id": 7, "caption": "Lost."}],
     }
     shown = run("coco", "captions", save("captions_val2017.json", found))
-    (item,) = items("CAP_coco_val2017.jsonl", "Caption", "caption")
+    (item,) = items("CAP_coco2017_val.jsonl", "Caption", "caption")
     assert item.truth.texts == ("A dog.", "A pet.")
     assert "1  left out: pictures that are not in the list of images" in shown
 
@@ -101,10 +101,10 @@ def test_the_only_object_of_a_category(run: Run, save: Save, items: Items) -> No
     found = {"images": [{"id": 9, "file_name": "9.jpg", **size}], "annotations": annotations, "categories": categories}
     path = save("instances_val2017.json", found)
     shown = run("coco", "instances", path, "--boxes", "masks", "--min-side", "1")
-    dog, pole = items("REC_coco_val2017.jsonl", "REC", "rec")
+    dog, pole = items("REC_coco2017_val.jsonl", "REC", "rec")
     assert "the only dog" in dog.turns[0].text
     assert dog.boxes[0].xyxy == pytest.approx((10, 5, 30, 25))
     assert pole.boxes[0].xyxy == (10, 0, 11, 30)
     assert "2  left out: categories with several objects in a picture" in shown
     run("coco", "instances", path)
-    assert items("REC_coco_val2017.jsonl", "REC", "rec")[0].boxes[0].xyxy == (0, 0, 40, 30)
+    assert items("REC_coco2017_val.jsonl", "REC", "rec")[0].boxes[0].xyxy == (0, 0, 40, 30)
