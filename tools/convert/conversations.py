@@ -22,13 +22,14 @@ def turns_of(found: list[Any], where: str, out: Outputs, *, pictures: int = 0) -
     said = [(need(turn, "from", at, str), need(turn, "value", at, str)) for at, turn in entries(found, where)]
     system = "\n".join(words for role, words in said if role == "system")
     said = [(role, words) for role, words in said if role != "system"]
-    if len(said) > 1 and ROLES.get(said[0][0]) == "gpt":
-        said = said[1:]
-        out.skip("answers before the first question")
+    opens_with_answer = len(said) > 1 and ROLES.get(said[0][0]) == "gpt"
+    said = said[opens_with_answer:]
     reason = fault(said, pictures)
     if reason:
         out.skip(reason)
         return None
+    if opens_with_answer:
+        out.skip("answers before the first question")
     turns = [{"from": ROLES[role], "value": words} for role, words in said]
     if system:
         turns[0]["value"] = f"{system}\n\n{turns[0]['value']}"
@@ -44,7 +45,7 @@ def fault(said: list[tuple[str, str]], pictures: int) -> str | None:
             return f"conversations with a turn from {role!r:.30}"
         if ROLES[role] != ("human", "gpt")[number % 2]:
             return "conversations whose turns do not alternate"
-        if not words.replace(IMAGE, "").strip():
+        if not words.strip():
             return "conversations with an empty turn"
         if BOXES in words or POINTS in words or (number % 2 and IMAGE in words):
             return "conversations with <image>, <boxes> or <points> among their words"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm.dataset.mimic_it import MimicIt
-from mllm.errors import DataError
+from mllm.errors import ConfigError, DataError
 from mllm.images import ImageRef, Video
 from mllm.images.embedded import Base64Image
 from tools.convert.conversion import Outputs, main
@@ -43,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     if (given.images is None) != (given.pictures is None):
-        raise DataError("expected --images and --pictures, or neither")
+        raise ConfigError("expected --images and --pictures, or neither")
     dataset = MimicIt(
         filename=str(given.instructions),
         images=given.images and str(given.images),

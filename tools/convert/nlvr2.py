@@ -30,7 +30,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
         if label not in ("True", "False"):
             raise DataError(f"{where}: label: expected True or False, found {label!r}")
         split = name.partition("-")[0]
-        folder = f"images/train/{need(record, 'directory', where, int)}" if split == "train" else split
+        folder = f"images/train/{need(record, 'directory', where)}" if split == "train" else split
         pictures = "".join(f"<img_path>{folder}/{name}-img{side}.png<img_path>" for side in (0, 1))
         asked = f"{pictures}\nTrue or false of the left and the right picture: {need(record, 'sentence', where, str)}"
         out.write(f"nlvr2_{path.stem}.jsonl", {"input": asked, "output": label.lower()})

@@ -18,16 +18,19 @@ def test_llava(run: Run, save: Save, items: Items) -> None:
         {**LLAVA, "conversations": talk("<image>\n<image>", "A bus.")},
         {"id": "b", "conversations": said},
         {**LLAVA, "conversations": talk("What?", "An <image>.")},
+        {**LLAVA, "conversations": talk("<image>", " ")},
         {**LLAVA, "conversations": talk("<image>", "A bus.")},
     ]
     shown = run("llava", save("llava_instruct_150k.json", records))
-    first, text, rounds = items("llava_instruct_150k.jsonl", "Instruct", image_folder="coco")
+    first, text, rounds, caption = items("llava_instruct_150k.jsonl", "Instruct", image_folder="coco")
     assert first.turns[0].text == "What is it?\n<image>"
     assert str(first.images[0]) == "FileImage(path='coco/000000033471.jpg')"
     assert text.images == ()
     assert rounds.turns[0].text == "<image>\nWhat is it?"
+    assert caption.turns[0].text == "<image>"
     for reason in (
-        "2  left out: conversations with an empty turn",
+        "1  left out: conversations with an empty turn",
+        "1  left out: conversations with other than 1 <image>",
         "1  left out: conversations with other than 0 <image>",
         "1  left out: conversations with <image>, <boxes> or <points> among their words",
     ):
