@@ -68,7 +68,7 @@ def file_of(ref: ImageRef, folder: Path) -> Any:
     code = ref.read().getvalue()
     suffix = SUFFIXES.get(code[:3])
     if suffix is None:
-        raise DataError(f"{ref.path}: {ref.name}: expected a JPEG or a PNG, found {code[:8]!r}")
+        raise DataError(f"{ref.where}: expected a JPEG or a PNG, found {code[:8]!r}")
     path = (folder / f"{ref.name}{suffix}").resolve()
     if not path.is_relative_to(folder.resolve()):
         raise DataError(f"{ref.path}: expected ids that are names of files, found {ref.name!r}")
