@@ -23,6 +23,15 @@ from mllm.errors import ConfigError, nearest
 
 T = TypeVar("T", bound=Callable[..., Any])
 
+SCALARS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "bool": ("True or False", (bool,)),
+    "int": ("a whole number", (int,)),
+    "float": ("a number", (int, float)),
+    "str": ("a text", (str,)),
+    "None": ("None", (type(None),)),
+}
+"""What is checked of a component's annotations, and the types that a config may give for each."""
+
 
 class Registry(_Registry):
     """An mmengine registry whose location is a package: all modules in it are imported at the first look-up."""
@@ -94,7 +103,8 @@ class Registry(_Registry):
         """Build `{"type": name, **arguments}` (or just the name); `given` arguments come from the caller's code.
 
         Raises:
-            ConfigError: no or unknown `type`, or an argument that the class does not take or misses.
+            ConfigError: no or unknown `type`, an argument that the class does not take or misses, or a value that is
+                not the number or text that the class asks for.
         """
         if not isinstance(cfg, (str, Mapping)):
             raise ConfigError(f"{self.name}: expected a name or a dict with 'type', found {cfg!r}")
@@ -104,9 +114,11 @@ class Registry(_Registry):
         name = cfg.pop("type")
         built = self.find(name)
         known = inspect.signature(built).parameters
-        for argument in cfg:
+        for argument, value in cfg.items():
             if argument not in known:
                 raise ConfigError(f"{self.name} '{name}' has no argument {argument!r}; {nearest(argument, known)}")
+            if expected := _mismatch(value, known[argument].annotation):
+                raise ConfigError(f"{self.name} '{name}': {argument}: expected {expected}, found {value!r}")
         missing = [
             parameter.name
             for parameter in known.values()
@@ -117,6 +129,18 @@ class Registry(_Registry):
         if missing:
             raise ConfigError(f"{self.name} '{name}' misses {', '.join(missing)}")
         return built(**{**given, **cfg})
+
+
+def _mismatch(value: object, annotation: Any) -> str | None:
+    """What an annotation of scalars asks for, where the value is none of it; other annotations say nothing."""
+    # read as text: evaluating it would fail for what a module imports for its type checker only
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    names = [name.strip() for name in text.split("|")]
+    if not SCALARS.keys() >= set(names):
+        return None
+    if any(isinstance(value, SCALARS[name][1]) and (name == "bool") == isinstance(value, bool) for name in names):
+        return None
+    return " or ".join(SCALARS[name][0] for name in names)
 
 
 DATASETS = Registry("dataset", folder="mllm.dataset")

@@ -68,6 +68,42 @@ def test_a_failed_import_fails_again(package: Callable[..., Registry]) -> None:
             registry.find("Circle")
 
 
+TYPED = """
+from __future__ import annotations
+from typing import TYPE_CHECKING
+from zoo.registry import SHAPES
+if TYPE_CHECKING:
+    from nowhere import Ink
+
+@SHAPES.register_module()
+class Star:
+    def __init__(self, *, points: int = 5, size: float | None = None, name: str = "", bold: bool = False,
+                 ink: Ink | int = 1): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"points": 5.0}, "points: expected a whole number, found 5.0"),
+        ({"points": True}, "points: expected a whole number, found True"),
+        ({"points": None}, "points: expected a whole number, found None"),
+        ({"size": "big"}, "size: expected a number or None, found 'big'"),
+        ({"name": 7}, "name: expected a text, found 7"),
+        ({"bold": 1}, "bold: expected True or False, found 1"),
+    ],
+)
+def test_numbers_and_texts_are_what_the_class_asks_for(
+    package: Callable[..., Registry], argument: dict[str, Any], message: str
+) -> None:
+    registry = package(shapes=TYPED)
+    with pytest.raises(ConfigError) as caught:
+        registry.make({"type": "Star", **argument})
+    assert str(caught.value) == f"shape 'Star': {message}"
+    registry.make({"type": "Star", "points": 7, "size": 2, "name": "a", "bold": True, "ink": "blue"})
+    registry.make({"type": "Star", "size": None, "ink": None})
+
+
 def test_an_unknown_name_lists_the_nearest(package: Callable[..., Registry]) -> None:
     registry = package(shapes=SHAPES)
     with pytest.raises(ConfigError) as caught:

@@ -60,7 +60,8 @@ def mixture(
 ) -> Mixture:
     """The datasets of a config of Instruct-Flamingo: `[{dataset_name, json_path, img_dir, ratio}]`; see `Mixture`.
 
-    `filename` may be a data file instead, whose pictures then are in `image_folder`.
+    Without `train_num_samples` an epoch holds every item once, whatever the ratios, as theirs does at -1. `filename`
+    may be a data file instead, whose pictures then are in `image_folder`.
 
     Raises:
         DataError: names the entry and the field.
@@ -81,7 +82,7 @@ def mixture(
     return Mixture(
         datasets=datasets,
         sampling=sampling,
-        ratios=ratios if sampling == "ratio" else None,
+        ratios=ratios if sampling == "ratio" and train_num_samples is not None else None,
         train_num_samples=train_num_samples,
         seed=seed,
     )

@@ -33,7 +33,7 @@ class Mixture:
         sampling: weights of the datasets: their `ratios`, or the square roots of their sizes (InstructBLIP, Dai et al.
             2023). Each gives its share rounded down, a drawn one what then is missing.
         ratios: a positive number for each dataset; default: all the same.
-        train_num_samples: items of an epoch; None takes every item of every dataset once.
+        train_num_samples: items of an epoch; None takes every item of every dataset once, in whatever shares those are.
         seed: of the draws. Evaluation draws too, once for all.
 
     Source: what Instruct-Flamingo does, whose draws differ between runs.
@@ -57,6 +57,11 @@ class Mixture:
                 raise ConfigError("Mixture: ratios: sampling 'sqrt' has none, sizes are its weights")
             ratios = [math.sqrt(size) for size in sizes]
         self.shares = _shares("Mixture: ratios", ratios, len(sizes))
+        if train_num_samples is None and ratios is not None:
+            raise ConfigError(
+                "Mixture: train_num_samples: expected the items of an epoch, which these shares divide; without it an "
+                "epoch holds every item of every dataset once"
+            )
         if train_num_samples is not None and train_num_samples < 1:
             raise ConfigError(f"Mixture: train_num_samples: expected at least 1, or None, found {train_num_samples}")
         self.count = train_num_samples

@@ -67,7 +67,7 @@ def test_what_rounding_leaves_goes_to_a_drawn_dataset(texts: Callable[[str, int]
 
 
 def test_without_a_number_every_item_comes_once(texts: Callable[[str, int], dict[str, Any]]) -> None:
-    dataset = Mixture(datasets=[texts("a", 2), texts("b", 3)], ratios=[9, 1])
+    dataset = Mixture(datasets=[texts("a", 2), texts("b", 3)])
     assert answers(dataset, 0) == answers(dataset, 1) == ["a0", "a1", "b0", "b1", "b2"]
 
 
@@ -170,6 +170,15 @@ def test_all_datasets_know_the_epoch() -> None:
         ({"type": "Mixture", "ratios": [1]}, "Mixture: ratios: expected 2 positive number(s), one for each dataset"),
         ({"type": "Mixture", "ratios": [1, 0]}, "one for each dataset, found [1, 0]"),
         ({"type": "Mixture", "sampling": "sqrt", "ratios": [1, 1]}, "sampling 'sqrt' has none, sizes are its weights"),
+        (
+            {"type": "Mixture", "ratios": [9, 1]},
+            "Mixture: train_num_samples: expected the items of an epoch",
+        ),
+        ({"type": "Mixture", "sampling": "sqrt"}, "Mixture: train_num_samples: expected the items of an epoch"),
+        (
+            {"type": "Mixture", "train_num_samples": 1e6},
+            "train_num_samples: expected a whole number or None, found 1",
+        ),
         ({"type": "Mixture", "sampling": "sqr"}, "Mixture: sampling 'sqr'; did you mean 'sqrt'?"),
         ({"type": "Mixture", "train_num_samples": 0}, "train_num_samples: expected at least 1, or None, found 0"),
         ({"type": "Interleave", "probabilities": [1, -1]}, "Interleave: probabilities: expected 2 positive number(s)"),
