@@ -39,9 +39,9 @@ class Box:
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.xyxy)):
-            raise DataError(f"box {self.xyxy}: expected four finite numbers")
+            raise DataError(f"expected four finite numbers, found {_numbers(self.xyxy)}")
         if self.x1 > self.x2 or self.y1 > self.y2:
-            raise DataError(f"box {self.xyxy}: expected x1 <= x2 and y1 <= y2 (xyxy, not xywh)")
+            raise DataError(f"expected x1 <= x2 and y1 <= y2 (xyxy, not xywh), found {_numbers(self.xyxy)}")
 
     @property
     def xyxy(self) -> tuple[float, float, float, float]:
@@ -58,7 +58,7 @@ class Point:
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.xy)):
-            raise DataError(f"point {self.xy}: expected two finite numbers")
+            raise DataError(f"expected two finite numbers, found {_numbers(self.xy)}")
 
     @property
     def xy(self) -> tuple[float, float]:
@@ -116,15 +116,18 @@ class Item:
             _check_groups(where, turn.text, BOXES, "boxes_seq", turn.boxes_seq, len(self.boxes))
             _check_groups(where, turn.text, POINTS, "points_seq", turn.points_seq, len(self.points))
             if turn.role == "gpt" and IMAGE in turn.text:
-                raise DataError(f"{where}.value: {IMAGE} belongs to human turns")
+                raise DataError(f"{where}.value: expected {IMAGE} in human turns only, found it in an answer")
             slots += turn.text.count(IMAGE)
         if slots != len(self.images):
-            raise DataError(f"{self.key}: {slots} {IMAGE} in the text, {len(self.images)} picture(s) in the record")
+            raise DataError(
+                f"{self.key}: conversations: expected {len(self.images)} {IMAGE}, one for each picture, found {slots}"
+            )
         for field, regions in (("boxes", self.boxes), ("points", self.points)):
             for number, region in enumerate(regions):
                 if not 0 <= region.image < len(self.images):
                     raise DataError(
-                        f"{self.key}: target.{field}[{number}]: on picture {region.image} of {len(self.images)}"
+                        f"{self.key}: target.{field}[{number}]: expected it on a picture of the record, which has "
+                        f"{len(self.images)}, found it on picture {region.image}"
                     )
 
     @property
@@ -227,17 +230,27 @@ def _kind(value: object) -> str:
     return "nothing" if value is None else f"{type(value).__name__} {str(value)[:60]!r}"
 
 
+def _numbers(values: Sequence[float]) -> str:
+    return f"[{', '.join(f'{value:.10g}' for value in values)}]"
+
+
+def _no_region(index: int, known: int) -> str:
+    expected = f"an index from 0 to {known - 1}" if known else "no index"
+    return f"expected {expected} (the target holds {known}), found {index}"
+
+
 def _check_groups(where: str, text: str, placeholder: str, field: str, groups: Groups, known: int) -> None:
     if text.count(placeholder) != len(groups):
         raise DataError(
-            f"{where}: {text.count(placeholder)} {placeholder} in the text, {len(groups)} group(s) in {field}"
+            f"{where}.{field}: expected {text.count(placeholder)} group(s), one for each {placeholder} in the text, "
+            f"found {len(groups)}"
         )
     for number, group in enumerate(groups):
         if not group:
             raise DataError(f"{where}.{field}[{number}]: expected at least one index, found none")
         for index in group:
             if not 0 <= index < known:
-                raise DataError(f"{where}.{field}[{number}]: index {index}, but the target holds {known}")
+                raise DataError(f"{where}.{field}[{number}]: {_no_region(index, known)}")
 
 
 def _images(key: str, record: Mapping[str, Any], folder: str | None) -> tuple[ImageRef, ...]:
@@ -343,7 +356,7 @@ def _picked(where: str, indices: object, regions: tuple[Region, ...]) -> tuple[R
     picked = _indices(where, indices)
     for index in picked:
         if not 0 <= index < len(regions):
-            raise DataError(f"{where}: index {index}, but the target holds {len(regions)}")
+            raise DataError(f"{where}: {_no_region(index, len(regions))}")
     return tuple(regions[index] for index in picked)
 
 

@@ -109,13 +109,13 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (top(imgs=[]), "a:1: unknown field 'imgs', expected image, images, target, conversations, truth"),
     (top(images=["b.jpg"]), "a:1: expected 'image' or 'images', found both"),
     (top(image=None, images="b.jpg"), "a:1: images: expected a list, found str 'b.jpg'"),
-    (top(image=3), "a:1: image: expected a path, a URL or a PIL image, found int"),
+    (top(image=3), "a:1: image: expected a path, a URL or a PIL image, found int '3'"),
     (
         top(image="file:///a.jpg"),
         "a:1: image: file:///a.jpg: file:// is not opened; data_args.images.protocols lists what is: "
         f"{', '.join(ImageSettings().protocols)} (zip:// and tar:// as zip://member::archive)",
     ),
-    (top(image=None), "a:1: 1 <image> in the text, 0 picture(s) in the record"),
+    (top(image=None), "a:1: conversations: expected 0 <image>, one for each picture, found 1"),
     # the target
     (top(target=[1]), "a:1: target: expected a dict, found list '[1]'"),
     (target(box=[]), "a:1: target: unknown field 'box', expected boxes, points, boxes_image, points_image"),
@@ -127,18 +127,24 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (target(boxes=[None]), "a:1: target.boxes[0]: expected 4 numbers, found nothing"),
     (
         target(boxes=[[1, 2, 3, 4], [5, 6, 4, 8]]),
-        "a:1: target.boxes[1]: box (5.0, 6.0, 4.0, 8.0): expected x1 <= x2 and y1 <= y2 (xyxy, not xywh)",
+        "a:1: target.boxes[1]: expected x1 <= x2 and y1 <= y2 (xyxy, not xywh), found [5, 6, 4, 8]",
     ),
-    (target(boxes=[[1, 2, 3, NAN]]), "a:1: target.boxes[0]: box (1.0, 2.0, 3.0, nan): expected four finite numbers"),
+    (target(boxes=[[1, 2, 3, NAN]]), "a:1: target.boxes[0]: expected four finite numbers, found [1, 2, 3, nan]"),
     (target(points=[[1]]), "a:1: target.points[0]: expected 2 numbers, found list '[1]'"),
-    (target(points=[[1, math.inf]]), "a:1: target.points[0]: point (1.0, inf): expected two finite numbers"),
+    (target(points=[[1, math.inf]]), "a:1: target.points[0]: expected two finite numbers, found [1, inf]"),
     (target(boxes_image=[0]), "a:1: target.boxes_image: expected 3 entries, found 1"),
     (
         target(boxes_image=[0, 0, None]),
         "a:1: target.boxes_image: expected a list of indices, found list '[0, 0, None]'",
     ),
-    (target(boxes_image=[0, 1, 0]), "a:1: target.boxes[1]: on picture 1 of 1"),
-    (target(points_image=[-1]), "a:1: target.points[0]: on picture -1 of 1"),
+    (
+        target(boxes_image=[0, 1, 0]),
+        "a:1: target.boxes[1]: expected it on a picture of the record, which has 1, found it on picture 1",
+    ),
+    (
+        target(points_image=[-1]),
+        "a:1: target.points[0]: expected it on a picture of the record, which has 1, found it on picture -1",
+    ),
     # the turns
     (top(conversations=None), "a:1: conversations: expected at least one turn, found none"),
     (top(conversations=[]), "a:1: conversations: expected at least one turn, found none"),
@@ -152,24 +158,45 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (turn(0, **{"from": "gpt"}), "a:1: conversations[0].from: expected 'human' (turns alternate), found 'gpt'"),
     (turn(1, **{"from": "human"}), "a:1: conversations[1].from: expected 'gpt' (turns alternate), found 'human'"),
     (turn(1, value=None), "a:1: conversations[1].value: expected a text, found nothing"),
-    (turn(1, value="<image><boxes>"), "a:1: conversations[1].value: <image> belongs to human turns"),
-    (turn(0, value="<boxes><boxes><points>"), "a:1: 0 <image> in the text, 1 picture(s) in the record"),
+    (
+        turn(1, value="<image><boxes>"),
+        "a:1: conversations[1].value: expected <image> in human turns only, found it in an answer",
+    ),
+    (turn(0, value="<boxes><boxes><points>"), "a:1: conversations: expected 1 <image>, one for each picture, found 0"),
     # the groups
-    (turn(0, boxes_seq=[[0, 1]]), "a:1: conversations[0]: 2 <boxes> in the text, 1 group(s) in boxes_seq"),
-    (turn(0, boxes_seq=None), "a:1: conversations[0]: 2 <boxes> in the text, 0 group(s) in boxes_seq"),
-    (turn(1, points_seq=[[0]]), "a:1: conversations[1]: 0 <points> in the text, 1 group(s) in points_seq"),
+    (
+        turn(0, boxes_seq=[[0, 1]]),
+        "a:1: conversations[0].boxes_seq: expected 2 group(s), one for each <boxes> in the text, found 1",
+    ),
+    (
+        turn(0, boxes_seq=None),
+        "a:1: conversations[0].boxes_seq: expected 2 group(s), one for each <boxes> in the text, found 0",
+    ),
+    (
+        turn(1, points_seq=[[0]]),
+        "a:1: conversations[1].points_seq: expected 0 group(s), one for each <points> in the text, found 1",
+    ),
     (turn(0, boxes_seq=[[0], []]), "a:1: conversations[0].boxes_seq[1]: expected at least one index, found none"),
-    (turn(1, boxes_seq=[[3]]), "a:1: conversations[1].boxes_seq[0]: index 3, but the target holds 3"),
-    (turn(1, boxes_seq=[[-1]]), "a:1: conversations[1].boxes_seq[0]: index -1, but the target holds 3"),
-    (turn(0, points_seq=[[1]]), "a:1: conversations[0].points_seq[0]: index 1, but the target holds 1"),
+    (
+        turn(1, boxes_seq=[[3]]),
+        "a:1: conversations[1].boxes_seq[0]: expected an index from 0 to 2 (the target holds 3), found 3",
+    ),
+    (
+        turn(1, boxes_seq=[[-1]]),
+        "a:1: conversations[1].boxes_seq[0]: expected an index from 0 to 2 (the target holds 3), found -1",
+    ),
+    (
+        turn(0, points_seq=[[1]]),
+        "a:1: conversations[0].points_seq[0]: expected an index from 0 to 0 (the target holds 1), found 1",
+    ),
     (turn(1, boxes_seq=[2]), "a:1: conversations[1].boxes_seq[0]: expected a list, found int '2'"),
     (turn(1, boxes_seq="2"), "a:1: conversations[1].boxes_seq: expected a list, found str '2'"),
     (turn(1, boxes_seq=[[2.0]]), "a:1: conversations[1].boxes_seq[0]: expected a list of indices, found list '[2.0]'"),
     # the truth
     (top(truth=[0]), "a:1: truth: expected a dict, found list '[0]'"),
     (top(truth={"box": [0]}), "a:1: truth: unknown field 'box', expected boxes, points, texts, options, candidates"),
-    (top(truth={"boxes": [3]}), "a:1: truth.boxes: index 3, but the target holds 3"),
-    (top(truth={"boxes": [-1]}), "a:1: truth.boxes: index -1, but the target holds 3"),
+    (top(truth={"boxes": [3]}), "a:1: truth.boxes: expected an index from 0 to 2 (the target holds 3), found 3"),
+    (top(truth={"boxes": [-1]}), "a:1: truth.boxes: expected an index from 0 to 2 (the target holds 3), found -1"),
     (top(truth={"boxes": [[0]]}), "a:1: truth.boxes: expected a list of indices, found list '[[0]]'"),
     (top(truth={"points": 0}), "a:1: truth.points: expected a list, found int '0'"),
     (top(truth={"texts": "yes"}), "a:1: truth.texts: expected a list, found str 'yes'"),
@@ -230,11 +257,11 @@ def test_whatever_the_truth_holds_is_an_item_or_a_data_error(field: str, value: 
 
 
 def test_boxes_and_points_are_checked() -> None:
-    with pytest.raises(DataError, match=r"box \(3, 0, 1, 1\): expected x1 <= x2 and y1 <= y2 \(xyxy, not xywh\)"):
+    with pytest.raises(DataError, match=r"expected x1 <= x2 and y1 <= y2 \(xyxy, not xywh\), found \[3, 0, 1, 1\]"):
         Box(x1=3, y1=0, x2=1, y2=1)
-    with pytest.raises(DataError, match=r"box \(0, 0, inf, 1\): expected four finite numbers"):
+    with pytest.raises(DataError, match=r"expected four finite numbers, found \[0, 0, inf, 1\]"):
         Box(x1=0, y1=0, x2=math.inf, y2=1)
-    with pytest.raises(DataError, match=r"point \(nan, 1\): expected two finite numbers"):
+    with pytest.raises(DataError, match=r"expected two finite numbers, found \[nan, 1\]"):
         Point(x=math.nan, y=1)
     assert Box(x1=1, y1=1, x2=1, y2=1).xyxy == (1, 1, 1, 1)
 

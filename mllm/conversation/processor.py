@@ -100,7 +100,11 @@ class Processor:
         cut = 0
         if answer and self.max_length is not None and len(ids) > self.max_length:
             if self.image_token_id in ids[self.max_length :]:
-                raise DataError(f"{item.key}: max_length {self.max_length} would cut the tokens of a picture")
+                needed = len(ids) - ids[::-1].index(self.image_token_id)
+                raise DataError(
+                    f"{item.key}: max_length: expected at least {needed}, so that no picture is cut, "
+                    f"found {self.max_length}"
+                )
             cut = sum(label != IGNORE for label in labels[self.max_length :])
             ids, labels = ids[: self.max_length], labels[: self.max_length]
         pixels = self.pictures(item) if pictures is None else pictures
@@ -183,13 +187,15 @@ class Processor:
     def _unit_box(self, item: Item, box: Box, placement: Placement) -> UnitBox:
         unit = (*placement.to_unit(box.x1, box.y1), *placement.to_unit(box.x2, box.y2))
         if outside(unit):
-            raise DataError(f"{item.key}: box {box.xyxy} lies outside what the model sees of its picture")
+            raise DataError(f"{item.key}: expected a box in what the model sees of its picture, found {list(box.xyxy)}")
         return clamped(unit)
 
     def _unit_point(self, item: Item, point: Point, placement: Placement) -> UnitPoint:
         x, y = placement.to_unit(point.x, point.y)
         if not (0 <= x <= 1 and 0 <= y <= 1):
-            raise DataError(f"{item.key}: point {point.xy} lies outside what the model sees of its picture")
+            raise DataError(
+                f"{item.key}: expected a point in what the model sees of its picture, found {list(point.xy)}"
+            )
         return x, y
 
     def _framed(self, placement: Placement) -> Placement:

@@ -70,7 +70,8 @@ class Lines:
                 f"{self.where(index)}: expected UTF-8, found byte 0x{line[error.start]:02x} in column {error.start + 1}"
             ) from error
         except json.JSONDecodeError as error:
-            found = repr(line.decode()[:60]) if line else "a blank line"
+            before = max(0, error.pos - 40)  # the fault may stand far behind the beginning
+            found = repr("..."[: 3 * (before > 0)] + line.decode()[before : before + 60]) if line else "a blank line"
             raise DataError(
                 f"{self.where(index)}: expected a JSON object, found {found}: {error.msg} in column {error.colno}"
             ) from error

@@ -128,7 +128,7 @@ def image_ref(source: object, folder: str | None = None) -> ImageRef:
         if not source:
             raise DataError("expected the frames of a video, found an empty list")
         return Video(tuple(image_ref(frame, folder) for frame in cast("Sequence[object]", source)))
-    raise DataError(f"expected a path, a URL or a PIL image, found {type(source).__name__}")
+    raise DataError(f"expected a path, a URL or a PIL image, found {type(source).__name__} {str(source)[:60]!r}")
 
 
 def _located(source: str, folder: str) -> ImageRef:

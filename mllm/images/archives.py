@@ -41,7 +41,8 @@ class Archive:
                 with tarfile.open(fileobj=file, mode="r:") as tar:
                     self._plain = {_plain(info.name): (info.offset_data, info.size) for info in tar if info.isreg()}
         except _BROKEN as error:
-            raise ImageError(f"{name}: not a readable {kind} file (not compressed, if tar): {error}") from error
+            plain = "" if kind == "zip" else " (which must not be compressed)"
+            raise ImageError(f"{name}: not a readable {kind} file{plain}: {error}") from error
 
     def read(self, member: str, max_bytes: int) -> bytes:
         """The bytes of a member.

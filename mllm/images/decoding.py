@@ -93,13 +93,13 @@ def _opened(source: Source, name: str, settings: ImageSettings) -> Image.Image:
             f"{name}: not a readable picture: expected one of {', '.join(_formats())}, found {_beginning(source)}"
         ) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: larger than {settings.max_pixels} pixels (images.max_pixels): {error}") from error
+        raise ImageError(f"{name}: more than {settings.max_pixels:,} pixels (images.max_pixels)") from error
     except _BROKEN as error:
         raise ImageError(f"{name}: not a readable picture: {error}") from error
     width, height = image.size
     if width * height > settings.max_pixels:
         image.close()
-        raise ImageError(f"{name}: {width} x {height} is more than {settings.max_pixels} pixels (images.max_pixels)")
+        raise ImageError(f"{name}: {width} x {height} is more than {settings.max_pixels:,} pixels (images.max_pixels)")
     return image
 
 

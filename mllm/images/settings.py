@@ -5,6 +5,7 @@ A process holds one `ImageSettings`. The builder sets it; `Encoded` takes it alo
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -122,3 +123,4 @@ def configure(new: ImageSettings) -> None:
     global _current
     _current = new
     Image.MAX_IMAGE_PIXELS = new.max_pixels  # Pillow's own bound must not come before ours
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what it warns of is our error

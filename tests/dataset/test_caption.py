@@ -79,7 +79,10 @@ def test_the_name_of_the_picture(jsonl: Callable[..., str], questions: str) -> N
     [
         ({"boxes_seq": [[0]]}, "sentence: 2 <ph_st>, 2 <ph_ed>, 1 group(s) in boxes_seq"),
         ({"sentence": "a<ph_ed> <ph_st>b<ph_ed> <ph_ed>"}, "sentence: 1 <ph_st>, 3 <ph_ed>, 2 group(s) in boxes_seq"),
-        ({"boxes_seq": [[0], [3]]}, "conversations[1].boxes_seq[1]: index 3, but the target holds 3"),
+        (
+            {"boxes_seq": [[0], [3]]},
+            "conversations[1].boxes_seq[1]: expected an index from 0 to 2 (the target holds 3), found 3",
+        ),
         ({"sentence": None}, "sentence: expected a text, found NoneType 'None'"),
     ],
 )

@@ -82,7 +82,7 @@ def test_conversations_that_point(instruct: Callable[..., Item]) -> None:
         (["hello"], {}, "conversations[0]: expected an object with the texts 'from' and 'value', found hello"),
         ([human("a"), human("b")], {}, "conversations[1].from: expected 'gpt' (turns alternate), found 'human'"),
         ([], {}, "conversations: expected at least one turn, found none"),
-        ([human("<image>"), gpt("b")], {}, "1 <image> in the text, 0 picture(s) in the record"),
+        ([human("<image>"), gpt("b")], {}, "conversations: expected 0 <image>, one for each picture, found 1"),
         (
             [{"from": "system", "value": "a"}],
             {},

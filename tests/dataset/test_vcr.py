@@ -61,7 +61,10 @@ def test_what_each_version_answers(vcr: Callable[..., VCR]) -> None:
     [
         ({"question": []}, "question: expected a list of words and lists of indices, found []"),
         ({"question": ["a", 1]}, "question: expected words and lists of indices, found 1"),
-        ({"question": ["a", [2]]}, "conversations[0].boxes_seq[0]: index 2, but the target holds 2"),
+        (
+            {"question": ["a", [2]]},
+            "conversations[0].boxes_seq[0]: expected an index from 0 to 1 (the target holds 2), found 2",
+        ),
         ({"answer_label": 4}, "answer_label: expected an index of 4 choices, found 4"),
     ],
 )

@@ -32,7 +32,8 @@ def without(name: str) -> Edit:
 
 # the first picture: 640 x 422
 LINES: list[tuple[Edit, str]] = [
-    (lambda line: json.dumps(line)[:-20].encode(), "expected a JSON object, found '{\"img_path\": \"0000"),
+    (lambda line: json.dumps(line)[:-20].encode(),
+     "expected a JSON object, found '...509.63, 345.38, 611.73, 417.7], \"width\":': Expecting value in column 108 [json]"),
     (lambda line: [line], "expected a JSON object, found list [json]"),
     (lambda line: '{"img_path": "café.jpg"}'.encode("latin-1"),
      "expected UTF-8, found byte 0xe9 in column 18 [encoding]"),
@@ -44,9 +45,9 @@ LINES: list[tuple[Edit, str]] = [
     (field(bbox=["1", "2", "3", "4"]),
      "target.boxes[0]: expected 4 numbers, found list \"['1', '2', '3', '4']\" [coordinates]"),
     (box(1, 2, float("nan"), 9),
-     "target.boxes[0]: box (1.0, 2.0, nan, 9.0): expected four finite numbers [not-finite]"),
+     "target.boxes[0]: expected four finite numbers, found [1, 2, nan, 9] [not-finite]"),
     (box(500, 300, 100, 70),
-     "target.boxes[0]: box (500.0, 300.0, 100.0, 70.0): expected x1 <= x2 and y1 <= y2 (xyxy, not xywh) "
+     "target.boxes[0]: expected x1 <= x2 and y1 <= y2 (xyxy, not xywh), found [500, 300, 100, 70] "
      "[inverted-box]"),
     (box(0.2, 0.3, 0.5, 0.9),
      "target.boxes[0]: expected pixels of a 640 x 422 picture, found [0.2, 0.3, 0.5, 0.9]: fractions of it? "
@@ -81,30 +82,33 @@ def turns(*values: Any, **fields: Any) -> dict[str, Any]:
 ASK = "<image>\nWhere?"
 TALKS: list[tuple[dict[str, Any], str]] = [
     (turns(ASK, {"from": "gpt", "value": "<boxes> <boxes>", "boxes_seq": [[0]]}, target={"boxes": [[1, 2, 30, 40]]}),
-     "conversations[1]: 2 <boxes> in the text, 1 group(s) in boxes_seq [placeholder-count]"),
+     "conversations[1].boxes_seq: expected 2 group(s), one for each <boxes> in the text, found 1 [placeholder-count]"),
     (turns(ASK, {"from": "gpt", "value": "<boxes>", "boxes_seq": [[1]]}, target={"boxes": [[1, 2, 30, 40]]}),
-     "conversations[1].boxes_seq[0]: index 1, but the target holds 1 [region-index]"),
+     "conversations[1].boxes_seq[0]: expected an index from 0 to 0 (the target holds 1), found 1 [region-index]"),
     (turns(ASK, {"from": "human", "value": "Well?"}),
      "conversations[1].from: expected 'gpt' (turns alternate), found 'human' [turn-order]"),
     (turns(ASK, {"from": "assistant", "value": "There."}),
      "conversations[1].from: expected 'human' or 'gpt', found str 'assistant' [role]"),
     (turns(ASK, " "), "conversations[1].value: expected an answer, found ' ' [empty-answer]"),
     (turns(image=None), "conversations: expected at least one turn, found none [no-turns]"),
-    (turns(ASK, "See <image>"), "conversations[1].value: <image> belongs to human turns [picture-in-answer]"),
-    (turns("<image><image>\nWhere?", "There."), "2 <image> in the text, 1 picture(s) in the record [picture-count]"),
+    (turns(ASK, "See <image>"),
+     "conversations[1].value: expected <image> in human turns only, found it in an answer [picture-in-answer]"),
+    (turns("<image><image>\nWhere?", "There."),
+     "conversations: expected 1 <image>, one for each picture, found 2 [picture-count]"),
     (turns(ASK, "There.", target={"box": [[1, 2, 3, 4]]}),
      "target: unknown field 'box', expected boxes, points, boxes_image, points_image [unknown-field]"),
     (turns(ASK, {"from": "gpt", "value": "<points>", "points_seq": [[0]]}, target={"points": [[10, 500]]}),
      "target.points[0]: expected a point inside the 640 x 422 picture, found [10, 500] [point-outside]"),
     (turns(ASK), "conversations: expected an answer to learn from, found none [unlearned]"),
     (turns(ASK, "well " * 150), "max_length: 42 of 152 tokens of the answer are cut off [cut-answer]"),
-    (turns("well " * 150 + "<image>", "No."), "max_length 120 would cut the tokens of a picture [cut-picture]"),
+    (turns("well " * 150 + "<image>", "No."),
+     "max_length: expected at least 156, so that no picture is cut, found 120 [cut-picture]"),
     (turns("well " * 150, "No.", image=None),
      "max_length: expected room for an answer, found all 5 tokens of it cut off [unlearned]"),
     (turns(ASK, "There.", id="a"), ""),
     (turns(ASK, "Here.", id="a"), "id: the same as <talks>:15 [duplicate-id]"),
     (turns(ASK, "There.", image="../a.jpg"), "image: ../a.jpg: leaves its image_folder <images> [picture-path]"),
-    (turns(ASK, "There.", image=7), "image: expected a path, a URL or a PIL image, found int [picture-path]"),
+    (turns(ASK, "There.", image=7), "image: expected a path, a URL or a PIL image, found int '7' [picture-path]"),
 ]  # fmt: skip
 """Of an instruction file, likewise."""
 

@@ -105,7 +105,10 @@ def test_a_box_that_the_model_does_not_see_is_a_fault(tmp_path: Path, capsys: py
     )
     config = write(tmp_path, dict(train=rec(tmp_path / "a.jsonl")), placement="crop")
     assert main(["data", "check", str(config), "--stand-in"]) == 1
-    assert "a.jsonl:1: box (1.0, 1.0, 50.0, 400.0) lies outside what the model sees" in capsys.readouterr().out
+    assert (
+        "a.jsonl:1: expected a box in what the model sees of its picture, found [1.0, 1.0, 50.0, 400.0]"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_set_without_a_readable_item_trains_no_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
