@@ -39,7 +39,10 @@ def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
     try:
         return work() or 0
     except MllmError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        message = str(error)
+        if message.startswith("Caught "):  # from a DataLoader's worker, whose whole traceback it is
+            message = message.splitlines()[-1].partition(": ")[2]
+        print(f"{type(error).__name__}: {message}", file=sys.stderr)
         return failed
 
 

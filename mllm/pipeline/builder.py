@@ -268,19 +268,25 @@ def _test_set(data: Section, name: str) -> TestSet:
     return _make_test(data, data[name], data.get("compute_metric"))
 
 
+def multitest_entries(data: Section) -> dict[str, Section]:
+    """The entries of `data_args.multitest` by name; one that is None, as an override may say, is left out.
+
+    Raises:
+        ConfigError: an entry without `cfg`, or with more than `cfg` and `compute_metric`.
+    """
+    several = {name: entry for name, entry in (data.get("multitest") or {}).items() if entry is not None}
+    for name, entry in several.items():
+        if not isinstance(entry, Mapping) or "cfg" not in entry or set(entry) - {"cfg", "compute_metric"}:
+            raise ConfigError(f"data_args.multitest.{name}: expected dict(cfg=..., compute_metric=...), found {entry}")
+    return several
+
+
 def _tests(data: Section) -> dict[str, TestSet]:
     """`test` under its own name, every entry of `multitest` as `multitest_{name}`."""
     single = {"test": _test_set(data, "test")} if data.get("test") else {}
-    several = data.get("multitest") or {}
-    for name, entry in several.items():
-        unknown = set(entry) - {"cfg", "compute_metric"}
-        if "cfg" not in entry or unknown:
-            raise ConfigError(
-                f"data_args.multitest.{name}: expected dict(cfg=..., compute_metric=...), found {dict(entry)}"
-            )
     multitest = {
         f"multitest_{name}": _make_test(data, entry["cfg"], entry.get("compute_metric", data.get("compute_metric")))
-        for name, entry in several.items()
+        for name, entry in multitest_entries(data).items()
     }
     tests = dict(chain(single.items(), multitest.items()))
     if not tests:

@@ -29,8 +29,6 @@ from tests.pipeline.tiny import write_config
 
 COUNT, BROKEN, MISSING = 12, 3, 7
 
-pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # Pillow warns before we refuse
-
 
 @pytest.fixture(autouse=True)
 def default_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -159,7 +157,7 @@ def test_a_spawned_worker_learns_the_settings(lines: Path) -> None:
     configure(ImageSettings())
     dataset = pickle.loads(data)  # noqa: S301, our own
     assert current_settings().max_pixels == 32 * 32 - 1
-    with pytest.raises(ImageError, match="32 x 32 is more than 1023 pixels"):
+    with pytest.raises(ImageError, match="32 x 32 is more than 1,023 pixels"):
         dataset[0]
 
 
@@ -180,6 +178,18 @@ def test_a_run_counts_and_names_them(lines: Path, tmp_path: Path) -> None:
     assert sum(entry.get("skipped_pictures", 0) for entry in history) == named
     assert f"{lines}:4: {tmp_path}/3.png: cannot be decoded" in log
     assert f"{lines}:8: {tmp_path}/7.png: no such picture" in log
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_that_raises_says_it_on_one_line(
+    lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int
+) -> None:
+    """A worker's error comes with its traceback in it."""
+    training = dict(max_steps=3, dataloader_num_workers=workers)
+    config = write_config(tmp_path, training_args=training, data_args=dict(train=instructions(lines)))
+    assert main([str(config), "--do_train", "True", "--output_dir", str(tmp_path / "out")]) == 1
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "Error" in line]
+    assert said.startswith(f"ImageError: {lines}:")
 
 
 def test_a_run_that_evaluates_them_ends(lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

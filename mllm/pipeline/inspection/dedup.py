@@ -112,6 +112,8 @@ class Duplicates:
         for name, found in (("pictures", self.pictures), ("texts", self.texts)):
             leaks, rest = ([a for a in found if a.leak is leak] for leak in (True, False))
             lines.append(f"{self.counts[name]:,} {name} compared")
+            if name == "texts" and self.counts["short texts"]:
+                lines[-1] += f", {self.counts['short texts']:,} are too short for it"
             for title, group in (("of test sets in training", leaks), ("others alike", rest)):
                 lines += [f"  {title}: {len(group):,}", *(f"    {alike}" for alike in group)]
         if self.unread:
@@ -126,6 +128,7 @@ def find(splits: Sequence[Split], *, bits: int, similarity: float, workers: int 
     texts: list[Text] = []
     hashes: list[MinHash] = []
     unread: list[str] = []
+    short = 0
     for cfg, role in _datasets(splits):
         dataset = built(cfg)
         dataset.set_epoch(None)
@@ -135,7 +138,9 @@ def find(splits: Sequence[Split], *, bits: int, similarity: float, workers: int 
             if item is None:
                 unread.append(error)
                 continue
-            if minhash is not None:
+            if minhash is None:
+                short += 1
+            else:
                 texts.append(Text(place=item.key, role=role, start=_said(item)[:60]))
                 hashes.append(minhash)
             for ref in dict.fromkeys(item.images):
@@ -146,7 +151,7 @@ def find(splits: Sequence[Split], *, bits: int, similarity: float, workers: int 
         pictures=tuple(_alike_pictures(seen, near_pictures([picture.hash for picture in seen], bits))),
         texts=tuple(_alike_texts(texts, near_texts(hashes, similarity))),
         unread=tuple(unread),
-        counts={"pictures": len(pictures), "texts": len(texts)},
+        counts={"pictures": len(pictures), "texts": len(texts), "short texts": short},
     )
 
 

@@ -19,6 +19,7 @@ from mllm.images import FileImage, ImageRef, UrlImage, Video, storage
 from mllm.images.embedded import Base64Image, MemberImage
 from mllm.images.placed import FlippedImage, PlacedImage
 from mllm.images.settings import configure, current_settings
+from mllm.pipeline.builder import multitest_entries
 from mllm.registry import DATASETS
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ def splits(data: Config, names: Sequence[str] = ()) -> list[Split]:
         ConfigError: no such split, or none at all.
     """
     found = {name: data[name] for name in ("train", "validation", "test") if data.get(name)}
-    found |= {f"multitest.{name}": entry["cfg"] for name, entry in (data.get("multitest") or {}).items()}
+    found |= {f"multitest.{name}": entry["cfg"] for name, entry in multitest_entries(data).items()}
     if not found:
         raise ConfigError("data_args: expected train, validation, test or multitest, found none of them")
     for name in names:

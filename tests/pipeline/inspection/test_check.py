@@ -126,6 +126,10 @@ def test_a_set_without_a_readable_item_trains_no_tokenizer(tmp_path: Path, capsy
         (["--split", "tests"], "ConfigError: --split tests: did you mean 'test'?"),
         (["--cfg-options", "model_args.model_name_or_path=/no/folder"], "/no/folder: no such folder; --stand-in reads"),
         (
+            ["--stand-in", "--cfg-options", "data_args.multitest.a.cgf.type=REC"],
+            "data_args.multitest.a: expected dict(cfg=..., compute_metric=...), found {'cgf': ",
+        ),
+        (
             ["--stand-in", "--cfg-options", "data_args.test=None"],
             "expected train, validation, test or multitest, found none",
         ),
@@ -145,7 +149,7 @@ def test_equal_datasets_are_one_split_and_mixtures_have_parts() -> None:
     a, b = dict(type="REC", filename="a"), dict(type="REC", filename="b")
     part = dict(type="Subset", dataset=a, first=1)
     mix = dict(type="ConcatDataset", datasets=[dict(type="SamePicture", dataset=a), b, part])
-    found = splits(dict(train=mix, test=b, multitest=dict(x=dict(cfg=b))))
+    found = splits(dict(train=mix, test=b, multitest=dict(x=dict(cfg=b), left_out=None)))
     assert [split.names for split in found] == [("train",), ("test", "multitest.x")]
     assert [split.epoch for split in found] == [0, None]
     assert parts(mix) == [a, b, part]

@@ -39,7 +39,7 @@ def test_the_example_set_is_clean(tmp_path: Path) -> None:
     data = dict(train=rec(PHOTOS / "train.jsonl"), test=rec(PHOTOS / "heldout.jsonl"))
     report = found(tmp_path, data, status=0)
     assert report["pictures"] == report["texts"] == report["unread"] == []
-    assert report["counts"] == {"pictures": 28, "texts": 0}
+    assert report["counts"] == {"pictures": 28, "texts": 0, "short texts": 57}
 
 
 def test_test_pictures_in_training_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +89,7 @@ def test_texts_alike_are_found_and_wordings_are_not_texts(tmp_path: Path, capsys
     ]
     assert all(each["first"].startswith(place) for each in report["texts"])
     assert report["counts"]["texts"] == 4
-    assert "4 texts compared\n  of test sets in training: 1\n" in capsys.readouterr().out
+    assert "4 texts compared, 30 are too short for it\n  of test sets in training: 1\n" in capsys.readouterr().out
 
 
 def test_a_test_set_that_is_training_data_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
