@@ -14,6 +14,7 @@ from mllm.errors import ConfigError, DataError
 from mllm.geometry import iou
 from mllm.images import ImageRef
 from mllm.pipeline import page
+from mllm.pipeline.inspection.faults import fault_of
 from mllm.pipeline.inspection.splits import Split, name_of, place_of
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Box, Example, Item, Point, Truth
@@ -98,8 +99,11 @@ def cards(split: Split, processor: Processor, *, count: int, indices: Sequence[i
 
 
 def _card(dataset: Any, index: int, processor: Processor) -> Card:
+    where = place_of(dataset, index)
     try:
-        item = processor.fitted(dataset[index])
+        item = dataset[index]
+        where = item.key  # of a mixture only the item knows its line
+        item = processor.fitted(item)
         example = processor.encode(item, index)
         return Card(
             key=item.key,
@@ -110,8 +114,8 @@ def _card(dataset: Any, index: int, processor: Processor) -> Card:
             cut=example.cut_tokens,
         )
     except (DataError, ConfigError) as error:
-        where = place_of(dataset, index)
-        return Card(key=where, index=index, error=str(error).removeprefix(f"{where}: "))
+        fault = fault_of(error, where)
+        return Card(key=fault.where, index=index, error=fault.reason)
 
 
 def segments(example: Example, processor: Processor) -> Iterator[Segment]:

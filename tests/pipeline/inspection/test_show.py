@@ -72,6 +72,8 @@ def test_items_that_cannot_be_read_say_why(tmp_path: Path) -> None:
     broken, _ = break_photos(tmp_path)
     page = show(broken, "--split", "train", "--index", "0", "13", "18")
     assert page.count("Cannot be read: ") == 2
+    assert f"0 · {tmp_path}/lines.jsonl:1<" in page
+    assert f"13 · {tmp_path}/lines.jsonl:14<" in page
     assert "gone.jpg: no such picture" in page
     assert unescape(page).count("USER: ") == 1
 
