@@ -226,6 +226,7 @@ class TiledView:
     """
 
     token = IMAGE
+    fixed = False
 
     def __init__(
         self,

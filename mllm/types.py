@@ -184,6 +184,8 @@ class Example:
     """The picture of each slot, in the order of the text."""
     pixels: tuple[Mapping[str, Tensor], ...]
     """The model's arguments for the picture of each slot, see `View`."""
+    pictures_end: int = 0
+    """Tokens up to its last picture."""
     cut_tokens: int = 0
     """Answer tokens that `max_length` cut off."""
     skipped: tuple[str, ...] = ()

@@ -26,6 +26,11 @@ class View(Protocol):
         """Stands for one feature of a picture, and marks its place in the rendered text; '' where it takes none."""
         ...
 
+    @property
+    def fixed(self) -> bool:
+        """Whether the text that holds its place is the same for pictures of all sizes."""
+        ...
+
     def placement(self, size: tuple[int, int]) -> Placement:
         """Where a picture of `size` lies on what the model sees."""
         ...
@@ -51,6 +56,7 @@ class SquareView:
     """
 
     token = IMAGE
+    fixed = True
 
     def __init__(
         self,
@@ -112,6 +118,7 @@ class NoView:
     """Of a model that reads text alone."""
 
     token = ""
+    fixed = True
 
     def placement(self, size: tuple[int, int]) -> Placement:
         raise DataError("the model takes no pictures")

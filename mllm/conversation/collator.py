@@ -9,7 +9,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from mllm.conversation.packing import NO_PREFIX, PADDING, branch, fill, join, share
+from mllm.conversation.packing import NO_PREFIX, PADDING, branch, fill, join, labels_of, share, together
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import ConfigError
 from mllm.images import ImageRef
@@ -23,9 +23,9 @@ class Collator:
     """Pads on the right where there are labels, on the left in prompts: generation continues from the last column.
 
     `packing="rows"`: labelled examples stand one after the other, none seeing another, all in one row or in rows of at
-    most `max_tokens`. `packing="shared"`: the same, but each entry of a batch is a group of examples about the same
-    pictures, which are there once (`packing.share`, `packing.branch`). `pad_to_multiple_of`: round the row length up,
-    for hardware that likes it.
+    most `max_tokens`. `packing="shared"`: the same, but the examples of a batch about the same pictures have these once
+    (`packing.together`, `packing.share`); of prompts those of an entry (`packing.branch`). `pad_to_multiple_of`: round
+    the row length up, for hardware that likes it.
     """
 
     pad_token_id: int
@@ -77,15 +77,17 @@ class Collator:
         )
 
     def _labelled(self, groups: Sequence[Sequence[Example]]) -> Batch:
-        rows = [share(group) for group in groups]
+        rows = [example.input_ids for (example,) in groups]
         return Batch(
-            input_ids=self._pad([row.input_ids for row in rows], self.pad_token_id),
-            attention_mask=self._pad([torch.ones_like(row.input_ids) for row in rows], 0),
-            labels=self._pad([row.labels for row in rows], IGNORE),
+            input_ids=self._pad(rows, self.pad_token_id),
+            attention_mask=self._pad([torch.ones_like(row) for row in rows], 0),
+            labels=self._pad([labels_of(example) for (example,) in groups], IGNORE),
         )
 
     def _packed(self, groups: Sequence[Sequence[Example]]) -> tuple[Batch, list[Sequence[Example]]]:
         """The batch, and the groups in the order in which its rows hold them."""
+        if self.packing == "shared":
+            groups = together(groups, self.max_tokens)
         pieces = [share(group) for group in groups]
         plan = fill([len(piece) for piece in pieces], self.max_tokens)
         rows = [join([pieces[number] for number in row]) for row in plan]

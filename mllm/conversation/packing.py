@@ -39,6 +39,17 @@ class Row:
         return len(self.input_ids)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Length:
+    """Of a labelled example in tokens, as far as it is known without pixels."""
+
+    tokens: int
+    pictures: int = 0
+    """Those that stand for pictures."""
+    shared: int = 0
+    """Those up to its last picture, which questions about the same pictures can have in common; 0: they cannot."""
+
+
 def questions(item: Item) -> list[Item]:
     """The rounds of a conversation as items of their own, each with the pictures of the first.
 
@@ -47,9 +58,8 @@ def questions(item: Item) -> list[Item]:
     Raises:
         DataError: the pictures do not come first.
     """
-    pictures = LEADING_PICTURES.match(item.turns[0].text)
-    leading = pictures[0] if pictures else ""
-    if leading.count(IMAGE) != len(item.images):
+    leading = _leading(item)
+    if leading is None:
         raise DataError(f"{item.key}: sharing pictures needs {IMAGE} at the beginning of the first question")
     rounds = [item.turns[start : start + 2] for start in range(0, len(item.turns), 2)]
     return [
@@ -66,7 +76,7 @@ def groups(items: Iterable[Item], size: int) -> list[list[int]]:
     found: list[list[int]] = []
     open_groups: dict[tuple[ImageRef, ...], list[int]] = {}
     for index, item in enumerate(items):
-        leads = bool(item.images) and _pictures_lead(item)
+        leads = bool(item.images) and _leading(item) is not None
         group = open_groups.get(item.images)
         if group is None or len(group) == size or not leads:
             group = []
@@ -79,9 +89,32 @@ def groups(items: Iterable[Item], size: int) -> list[list[int]]:
 
 def branch(examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
     """Prompts with the same pictures: int64 [P] that all begin with, and the int64 [S] that is left of each, S >= 1."""
-    ids = [example.input_ids.tolist() for example in examples]
-    shared = _common(ids, min(map(len, ids)) - 1)
+    shared = len(_beginning([example.input_ids[:-1] for example in examples]))
     return examples[0].input_ids[:shared], [example.input_ids[shared:] for example in examples]
+
+
+def together(entries: Iterable[Sequence[Example]], room: int | None) -> list[list[Example]]:
+    """Labelled examples with the same pictures in one group each, in the order of the first; without pictures, those
+    of one entry.
+
+    A group makes a row of at most `room` tokens. Examples whose common beginning does not hold their pictures, since
+    no word follows these, stay alone.
+    """
+    found: list[list[Example]] = []
+    open_groups: dict[object, tuple[list[Example], Tensor]] = {}
+    for number, entry in enumerate(entries):
+        for example in entry:
+            key = example.images or number
+            group, beginning = open_groups.get(key, ([], _prompt(example)))
+            beginning = _beginning([beginning, _prompt(example)])
+            branches = sum(len(each.input_ids) - len(beginning) for each in (*group, example))
+            fits = room is None or len(beginning) + branches <= room
+            if not group or not fits or len(beginning) < example.pictures_end:
+                group, beginning = [], _prompt(example)
+                found.append(group)
+            group.append(example)
+            open_groups[key] = group, beginning
+    return found
 
 
 def share(examples: Sequence[Example]) -> Row:
@@ -89,23 +122,18 @@ def share(examples: Sequence[Example]) -> Row:
 
     The prefix ends before the last token that no example supervises: what a branch learns is predicted from within.
     """
-    ids = [example.input_ids.tolist() for example in examples]
-    labels = [_labels(example) for example in examples]
-    shared = _shared_length(ids, labels) if len(examples) > 1 else 0
-    row_ids, row_labels = ids[0][:shared], [IGNORE] * shared
-    positions, segments, prefixes = list(range(shared)), [0] * shared, [NO_PREFIX] * shared
-    for branch, (tokens, targets) in enumerate(zip(ids, labels, strict=True), start=int(shared > 0)):
-        row_ids += tokens[shared:]
-        row_labels += targets[shared:]
-        positions += range(shared, len(tokens))
-        segments += [branch] * (len(tokens) - shared)
-        prefixes += [0 if shared else NO_PREFIX] * (len(tokens) - shared)
+    shared = len(_beginning([_prompt(example) for example in examples])) if len(examples) > 1 else 0
+    first = examples[0].input_ids
+    branches = [len(example.input_ids) - shared for example in examples]
+    prefix = [shared] if shared else []
+    stretches = torch.tensor([*prefix, *branches])
+    seen = torch.tensor([NO_PREFIX] * len(prefix) + [0 if shared else NO_PREFIX] * len(branches))
     return Row(
-        input_ids=torch.tensor(row_ids),
-        labels=torch.tensor(row_labels),
-        position_ids=torch.tensor(positions),
-        segment_ids=torch.tensor(segments),
-        prefix_ids=torch.tensor(prefixes),
+        input_ids=torch.cat([first[:shared], *(example.input_ids[shared:] for example in examples)]),
+        labels=torch.cat([torch.full((shared,), IGNORE), *(labels_of(example)[shared:] for example in examples)]),
+        position_ids=torch.cat([torch.arange(shared), *(torch.arange(shared, shared + size) for size in branches)]),
+        segment_ids=torch.repeat_interleave(stretches),
+        prefix_ids=torch.repeat_interleave(seen, stretches),
     )
 
 
@@ -149,24 +177,30 @@ def fill(lengths: Sequence[int], room: int | None) -> list[list[int]]:
     return [sorted(row) for row in rows]
 
 
-def _shared_length(ids: Sequence[list[int]], labels: Sequence[list[int]]) -> int:
-    supervised = [next((n for n, label in enumerate(row) if label != IGNORE), len(row)) for row in labels]
-    return _common(ids, min(supervised) - 1)
-
-
-def _common(ids: Sequence[list[int]], bound: int) -> int:
-    """How many tokens all rows begin with, at most `bound`."""
-    for position in range(max(bound, 0)):
-        if len({row[position] for row in ids}) > 1:
-            return position
-    return max(bound, 0)
-
-
-def _pictures_lead(item: Item) -> bool:
-    leading = LEADING_PICTURES.match(item.turns[0].text)
-    return (leading[0].count(IMAGE) if leading else 0) == len(item.images)
-
-
-def _labels(example: Example) -> list[int]:
+def labels_of(example: Example) -> Tensor:
     assert example.labels is not None, f"{example.key}: a prompt among labelled examples"
-    return example.labels.tolist()
+    return example.labels
+
+
+def _prompt(example: Example) -> Tensor:
+    """int64 [P]: the tokens that others may share, up to the last but one before the first label."""
+    supervised = (labels_of(example) != IGNORE).nonzero()
+    first = int(supervised[0]) if len(supervised) else len(example.input_ids)
+    return example.input_ids[: max(0, first - 1)]
+
+
+def _beginning(rows: Sequence[Tensor]) -> Tensor:
+    """What all rows begin with."""
+    common = rows[0]
+    for row in rows[1:]:
+        length = min(len(common), len(row))
+        different = (common[:length] != row[:length]).nonzero()
+        common = common[: int(different[0]) if len(different) else length]
+    return common
+
+
+def _leading(item: Item) -> str | None:
+    """How the first question begins: with all pictures, or "" where there are none; None: they stand elsewhere."""
+    pictures = LEADING_PICTURES.match(item.turns[0].text)
+    leading = pictures[0] if pictures else ""
+    return leading if leading.count(IMAGE) == len(item.images) else None

@@ -9,21 +9,25 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from mllm.conversation.packing import Length
 from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint, clamped, framed, outside
 from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
 from mllm.errors import DataError, ModelError
 from mllm.geometry import Placement
-from mllm.images import ImageRef, Video
+from mllm.images import ImageRef, Video, is_remote
 from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Failure, Item, Point, Prediction, Turn
 from mllm.views import FrameView, View
 
 PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS})")
+USUAL_SIZE = (640, 480)
+"""Width and height that lengths are taken for where the real ones are not at hand, in pixels: COCO's most frequent."""
 
 
 class Processor:
@@ -115,8 +119,29 @@ class Processor:
             labels=torch.tensor(labels) if answer else None,
             images=item.images,
             pixels=tuple(pixels[ref] for ref in item.images),
+            pictures_end=len(ids) - ids[::-1].index(self.image_token_id) if item.images else 0,
             cut_tokens=cut,
         )
+
+    def length(self, item: Item) -> Length:
+        """Of the row that `encode` makes, for plans: no pixel is read, nor a size that the view does not ask for.
+
+        A few tokens off where pictures are elsewhere, whose sizes are not fetched, and where the digits of a box or
+        special tokens in a user's words would be spelled otherwise.
+        """
+        sizes = [ref.size for ref in item.images] if self._asks_sizes(item) else [USUAL_SIZE] * len(item.images)
+        pieces = self._pieces(item if self._asks_sizes(item) else _in_the_middle(item), item.turns, sizes)
+        ids = self.tokenizer("".join(piece.text for piece in pieces), add_special_tokens=False)["input_ids"]
+        pictures = sum(len(self._slot(size)) for size in sizes)
+        total = len(ids) - len(sizes) + pictures
+        tokens = total if self.max_length is None else min(total, self.max_length)
+        shared = 0
+        if _words_follow(pieces, self.view.token):
+            shared = min(tokens, total - ids[::-1].index(self.image_token_id))
+        return Length(tokens=tokens, pictures=min(tokens, pictures), shared=shared)
+
+    def _asks_sizes(self, item: Item) -> bool:
+        return not self.view.fixed and not any(map(is_remote, item.images))
 
     def ends_in_picture(self, item: Item) -> bool:
         """Whether no word follows the last picture of the prompt, as in captions without a question."""
@@ -158,10 +183,11 @@ class Processor:
         """Ids and labels of these turns, with the tokens of their pictures."""
         return self._fill_slots(item, *tokenize(self._pieces(item, turns), self.tokenizer))
 
-    def _pieces(self, item: Item, turns: Sequence[Turn]) -> list[Piece]:
-        """The rendered turns, where the view's token marks the pictures."""
+    def _pieces(self, item: Item, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]] | None = None) -> list[Piece]:
+        """The rendered turns, where the view's token marks the pictures; `sizes`: in place of their own."""
         self._check_sight(item)
-        placements = [self._framed(self.view.placement(ref.size)) for ref in item.images]
+        sizes = [ref.size for ref in item.images] if sizes is None else sizes
+        placements = [self._framed(self.view.placement(size)) for size in sizes]
         said = [Said(turn.role, tuple(self._write(item, turn, placements))) for turn in turns]
         return [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
 
@@ -247,6 +273,22 @@ class Processor:
         if number is None:
             raise ModelError(f"the tokenizer has no token {token!r}")
         return number
+
+
+def _in_the_middle(item: Item) -> Item:
+    """All regions where every placement shows them on a picture of the usual size."""
+    width, height = USUAL_SIZE
+    middle = {"x1": width / 3, "y1": height / 3, "x2": width / 1.5, "y2": height / 1.5}
+    boxes = tuple(Box(**middle, image=box.image) for box in item.boxes)
+    points = tuple(Point(x=width / 3, y=height / 3, image=point.image) for point in item.points)
+    return replace(item, boxes=boxes, points=points)
+
+
+def _words_follow(pieces: Sequence[Piece], token: str) -> bool:
+    """Whether there are pictures, all before the first answer, and words between the last and the answer."""
+    prompt = list(takewhile(lambda piece: not piece.supervised, (piece for piece in pieces if piece.text)))
+    pictures = [piece.text == token and not piece.literal for piece in prompt]
+    return any(pictures) and not pictures[-1]
 
 
 def _box(box: UnitBox, placement: Placement, image: int) -> Box:

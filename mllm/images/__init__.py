@@ -131,6 +131,13 @@ def image_ref(source: object, folder: str | None = None) -> ImageRef:
     raise DataError(f"expected a path, a URL or a PIL image, found {type(source).__name__} {str(source)[:60]!r}")
 
 
+def is_remote(ref: ImageRef) -> bool:
+    """Whether its size may have to come from elsewhere; the same in every process, whatever its cache holds."""
+    if isinstance(ref, Video):
+        return is_remote(ref.frames[0])
+    return isinstance(ref, UrlImage) and not storage.is_local(ref.url)
+
+
 def _located(source: str, folder: str) -> ImageRef:
     member = storage.member_of(source)
     if member and not storage.is_url(member[2]):

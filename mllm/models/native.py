@@ -36,6 +36,8 @@ OLD_SIZES = ("min_pixels", "max_pixels")
 class ProcessorView:
     """A family's own image processor as a View."""
 
+    fixed = False
+
     def __init__(self, *, family: Family, config: Any, processor: Any) -> None:
         self.family = family
         self.config = config

@@ -25,6 +25,7 @@ from mllm.models.selection import embeddings, part_of
 from mllm.models.speech import Speech, speech_of, stored_speech
 from mllm.models.vocabulary import note_tokens, tokens_of
 from mllm.pipeline.encoded import Encoded, ItemDataset
+from mllm.pipeline.planning import WINDOW
 from mllm.pipeline.rates import Rates
 from mllm.pipeline.trainer import TestSet, Trainer
 from mllm.registry import DATASETS, METRICS, MODELS, REGIONS, TEMPLATES
@@ -79,6 +80,7 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
         rates=rates,
         kind=model_args["type"],
         speech=chosen_speech(model_args),
+        window=_window(data),
     )
     return Run(trainer=trainer, tests=tests)
 
@@ -91,10 +93,17 @@ def _about(cfg: Section) -> str:
 def _collator(processor: Processor, data: Section) -> Collator:
     pad: Any = processor.tokenizer.pad_token_id
     options = data.get("collator_kwargs") or {}
-    known = ("packing", "max_tokens", "pad_to_multiple_of")
+    known = ("packing", "max_tokens", "window", "pad_to_multiple_of")
     if set(options) - {*known}:
         raise ConfigError(f"data_args.collator_kwargs: expected {', '.join(known)}, found {dict(options)}")
-    return Collator(pad_token_id=pad, **options)
+    return Collator(pad_token_id=pad, **{name: value for name, value in options.items() if name != "window"})
+
+
+def _window(data: Section) -> int:
+    window = (data.get("collator_kwargs") or {}).get("window", WINDOW)
+    if not isinstance(window, int) or window < 1:
+        raise ConfigError(f"data_args.collator_kwargs.window: expected a number of steps from 1 on, found {window!r}")
+    return window
 
 
 def build_model(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from mllm.conversation.packing import questions
+from mllm.conversation.packing import Length, questions
 from mllm.conversation.processor import Processor
 from mllm.errors import ImageError
 from mllm.images import ImageRef
@@ -92,6 +92,16 @@ class Encoded(Dataset[list[Example]]):
         items = questions(item) if self.split else [item]
         first, *rest = [self.processor.encode(each, index, pictures=pictures) for each in items]
         return [replace(first, skipped=skipped), *rest]
+
+    def lengths(self, index: int) -> tuple[tuple[ImageRef, ...], tuple[Length, ...]]:
+        """The pictures of an item, unopened, and how long its examples will be; of one that cannot be read, none."""
+        self.items.set_epoch(self.epoch)
+        try:
+            item = self.items[index]
+            examples = questions(item) if self.split else [item]
+            return item.images, tuple(self.processor.length(each) for each in examples)
+        except ImageError:  # who opens it says so, or takes another in its place
+            return (), ()
 
     def _readable(self, index: int) -> tuple[int, Item, Pictures, tuple[str, ...]]:
         """The item due, or the first of its replacements whose pictures can be read, and why those before it cannot."""

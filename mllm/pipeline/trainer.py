@@ -7,16 +7,18 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate.utils import gather_object, save_fsdp_optimizer
 from torch.distributed.fsdp import MixedPrecisionPolicy, register_fsdp_forward_method
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
+from transformers.trainer_utils import seed_worker
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
@@ -26,6 +28,7 @@ from mllm.models.adaptation import adaptation_of, gather_adapted, load_adapted, 
 from mllm.models.quantization import check_shardable, keep_quantized_apart
 from mllm.models.speech import Speech, save_speech
 from mllm.pipeline.encoded import Encoded, EpochShuffle, ItemDataset
+from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
 from mllm.pipeline.plots import plot_losses
 from mllm.pipeline.predict import Loader, mean_loss, predict
 from mllm.pipeline.rates import Rates, regroup
@@ -47,7 +50,8 @@ class TestSet:
 class Trainer(Seq2SeqTrainer):
     """Trains on an `Encoded` dataset; evaluates `TestSet`s by generation, each item once on however many processes.
 
-    `about` says in a line what is evaluated, for the reports; `kind` and `speech` are saved with the model.
+    `about` says in a line what is evaluated, for the reports; `kind` and `speech` are saved with the model. Batches of
+    packed rows are planned, `window` steps at a time.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Trainer(Seq2SeqTrainer):
         rates: Rates | None = None,
         kind: str,
         speech: Speech,
+        window: int = WINDOW,
     ) -> None:
         if args.label_smoothing_factor:
             raise ConfigError("label_smoothing_factor: not supported, the loss is taken on labelled positions only")
@@ -82,6 +87,8 @@ class Trainer(Seq2SeqTrainer):
         self.generates = args.predict_with_generate
         self.processor = processor
         self.collator = collator
+        self.window = window
+        self.plan: PlannedBatches | None = None
         self.validation = validation
         self._cut_answers = 0
         self._skipped: list[str] = []
@@ -95,7 +102,7 @@ class Trainer(Seq2SeqTrainer):
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback):  # an evaluation alone would write to ./runs
                 callback.logging_dir = callback.logging_dir or str(self.folder / "runs")
-        self.add_callback(_Follow(train_dataset, self.folder))
+        self.add_callback(_Follow(self))
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         inputs = dict(inputs)
@@ -190,7 +197,42 @@ class Trainer(Seq2SeqTrainer):
             register_fsdp_forward_method(self.model, "generate_branches")
         return self.model
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """As transformers', but batches of packed rows are planned ahead."""
+        if self.collator.packing == "none":
+            return super().get_train_dataloader()
+        assert isinstance(self.train_dataset, Encoded)
+        args, accelerator = self.args, self.accelerator
+        if accelerator.split_batches or accelerator.dispatch_batches:
+            raise ConfigError(
+                "accelerator_config: packing plans each rank's batches, which are not split or dispatched"
+            )
+        self.plan = PlannedBatches(
+            self.train_dataset,
+            self._get_train_sampler(),
+            batch_size=self._train_batch_size,
+            ranks=accelerator.num_processes,
+            cost=cost_of(self.model, self.processor.view),
+            sharing=self.collator.packing == "shared",
+            window=self.window,
+            room=self.collator.max_tokens,
+            drop_last=args.dataloader_drop_last,
+        )
+        loader: DataLoader[Any] = DataLoader(
+            self.train_dataset,
+            batch_sampler=self.plan,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            in_order=args.dataloader_in_order,
+            worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
+        )
+        return accelerator.prepare(loader)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochShuffle:
         assert isinstance(self.train_dataset, Encoded)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return EpochShuffle(self.train_dataset, seed=seed)
@@ -306,15 +348,19 @@ def _is_complete(folder: Path) -> bool:
 class _Follow(TrainerCallback):
     """Tells the training set its epoch, writes the log file, draws the losses."""
 
-    def __init__(self, dataset: Encoded | None, folder: Path) -> None:
-        self.dataset = dataset
-        self.folder = folder
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        assert self.dataset is not None
-        self.dataset.set_epoch(int(state.epoch or 0))
+        assert isinstance(self.trainer.train_dataset, Encoded)
+        self.trainer.train_dataset.set_epoch(int(state.epoch or 0))
+        plan = self.trainer.plan
+        if plan is not None and not args.ignore_data_skip:
+            # transformers throws away the batches before those that a resumed run goes on with
+            batches = args.gradient_accumulation_steps
+            plan.done = state.global_step % -(-len(plan) // plan.ranks // batches) * batches
 
     def on_log(
         self,
@@ -331,4 +377,4 @@ class _Follow(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.is_world_process_zero:
-            plot_losses(state.log_history, self.folder / "loss.png")
+            plot_losses(state.log_history, self.trainer.folder / "loss.png")

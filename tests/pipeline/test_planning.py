@@ -1,0 +1,337 @@
+"""Planned batches: every item once, the same for all ranks, balanced, with the losses of the samples one by one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mllm.cli import main
+from mllm.conversation.collator import Collator
+from mllm.conversation.packing import Length, together
+from mllm.pipeline.encoded import Encoded, EpochShuffle
+from mllm.pipeline.planning import Cost, Measured, PlannedBatches, cost_of, deal, row_tokens
+from mllm.pipeline.trainer import Trainer
+from mllm.registry import DATASETS
+from mllm.types import Item
+from tests.pipeline.test_sharing import Items, build, same
+from tests.pipeline.tiny import SCENES, losses, write_config
+
+COST = Cost(pair=0.01, picture_token=0.5)
+MIXED: dict[str, Any] = dict(
+    type="ConcatDataset",
+    datasets=[dict(SCENES, count=30, objects=[1, 1]), dict(SCENES, count=19, objects=[4, 4], questions_per_scene=4)],
+)
+
+
+def measured(index: int, *tokens: int, pictures: str | None = None, shared: int = 0) -> Measured:
+    lengths = tuple(Length(tokens=each + shared, pictures=shared, shared=shared) for each in tokens)
+    return Measured(index=index, pictures=pictures, lengths=lengths)
+
+
+def plan_of(dataset: Encoded, **options: Any) -> PlannedBatches:
+    given = dict(batch_size=3, ranks=2, cost=COST, sharing=True, window=2) | options
+    return PlannedBatches(dataset, EpochShuffle(dataset, seed=0), **given)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Encoded:
+    _, processor, _ = build()
+    return Encoded(DATASETS.make(MIXED), processor, split=True)
+
+
+ITEMS = st.lists(st.tuples(st.integers(1, 300), st.sampled_from([None, "a", "b", "c"])), min_size=1, max_size=40)
+
+
+@given(items=ITEMS, batches=st.integers(1, 8), room=st.none() | st.integers(50, 400))
+def test_every_item_is_dealt_once_and_no_batch_is_empty(
+    items: list[tuple[int, str | None]], batches: int, room: int | None
+) -> None:
+    pieces = [
+        measured(n, tokens, pictures=picture, shared=40 if picture else 0) for n, (tokens, picture) in enumerate(items)
+    ]
+    batches = min(batches, len(pieces))
+    dealt = deal(pieces, batches, COST, room=room)
+    assert len(dealt) == batches
+    assert all(dealt)
+    assert sorted(index for batch in dealt for index in batch) == list(range(len(pieces)))
+    assert dealt == deal(pieces, batches, COST, room=room)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 2000), min_size=64, max_size=64),
+    seed=st.integers(0, 3),
+)
+def test_the_dearest_batch_is_near_the_mean_or_one_item(lengths: list[int], seed: int) -> None:
+    """Longest processing time first is at most 4/3 of the best, which is the mean or more."""
+    pieces = [measured(n, tokens) for n, tokens in enumerate(lengths)]
+    dealt = deal(pieces, 16, COST)
+    found = max(sum(COST([pieces[n]]) for n in batch) for batch in dealt)
+    total = sum(COST([piece]) for piece in pieces)
+    assert found <= max(total / 16 + max(COST([piece]) for piece in pieces) * 15 / 16, total / 16) + 1e-6
+
+
+def test_items_about_the_same_pictures_go_together() -> None:
+    pieces = [measured(n, 20, pictures="abcd"[n % 4], shared=100) for n in range(12)]
+    dealt = deal(pieces, 4, COST)
+    assert sorted(map(sorted, dealt)) == [[n, n + 4, n + 8] for n in range(4)]
+    assert row_tokens([pieces[0], pieces[4]]) == 100 + 2 * 20
+    narrow = deal(pieces, 4, COST, room=150)
+    shared = [Counter(n % 4 for n in batch) for batch in narrow]
+    assert sorted(index for batch in narrow for index in batch) == list(range(12))
+    assert max(max(count.values()) for count in shared) <= 3
+
+
+def test_a_picture_that_all_ask_about_is_given_to_several_batches() -> None:
+    pieces = [measured(n, 20, pictures="a", shared=100) for n in range(12)]
+    assert sorted(map(len, deal(pieces, 4, COST))) == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("ranks", "batch_size"), [(1, 4), (2, 3), (4, 1), (3, 20), (60, 1)])
+def test_ranks_share_the_items_of_an_epoch(dataset: Encoded, ranks: int, batch_size: int) -> None:
+    """Through accelerate's own sharding, which must neither drop nor repeat a batch."""
+    plan = plan_of(dataset, ranks=ranks, batch_size=batch_size)
+    shards = [list(BatchSamplerShard(plan, ranks, rank)) for rank in range(ranks)]  # type: ignore[arg-type]
+    steps = -(-49 // (ranks * batch_size))
+    assert {len(shard) for shard in shards} == {steps} == {len(plan) // ranks}
+    dealt = Counter(index for shard in shards for batch in shard for index in batch)
+    assert sorted(dealt) == list(range(49))
+    assert sum(dealt.values()) == max(49, steps * ranks)
+    interleaved = [shard[step] for step in range(steps) for shard in shards]
+    assert interleaved == list(plan)
+
+
+def test_what_does_not_fill_a_step_may_be_left_out(dataset: Encoded) -> None:
+    plan = plan_of(dataset, drop_last=True)
+    dealt = [index for batch in plan for index in batch]
+    assert len(plan) == 16
+    assert len(set(dealt)) == len(dealt) == 48
+
+
+def test_epochs_differ_and_repeat(dataset: Encoded) -> None:
+    def epoch(number: int) -> list[list[int]]:
+        dataset.set_epoch(number)
+        return list(plan_of(dataset))
+
+    assert epoch(0) == epoch(0)
+    assert epoch(0) != epoch(1)
+    dataset.set_epoch(0)
+
+
+def test_ranks_wait_less_than_in_the_naive_order(dataset: Encoded) -> None:
+    plan = plan_of(dataset, batch_size=4, window=16)
+    costs = {index: COST([plan.measure(index)]) for index in range(len(dataset))}
+    order = list(EpochShuffle(dataset, seed=0))
+    naive = [order[start : start + 4] for start in range(0, 48, 4)]
+
+    def waiting(batches: Sequence[Sequence[int]]) -> float:
+        """The dearest rank of each step over the mean."""
+        sums = torch.tensor([sum(costs[index] for index in batch) for batch in batches]).reshape(-1, 2)
+        return float(sums.max(dim=1).values.sum() / sums.mean(dim=1).sum())
+
+    assert waiting(list(plan)[: len(naive)]) < 1.05 < 1.15 < waiting(naive)
+
+
+@pytest.mark.parametrize("done", [0, 1, 3, 4, 7])
+def test_a_run_that_goes_on_measures_only_what_is_left(
+    dataset: Encoded, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(dataset)
+    whole = list(BatchSamplerShard(plan, 2, 1))  # type: ignore[arg-type]
+    asked: list[int] = []
+    measure = plan.measure
+    monkeypatch.setattr(plan, "measure", lambda index: asked.append(index) or measure(index))
+    plan.done = done
+    rest = list(SkipBatchSampler(BatchSamplerShard(plan, 2, 1), skip_batches=done))  # type: ignore[arg-type]
+    assert rest == whole[done:]
+    assert len(asked) == 49 - min(done // 2, 3) * 12
+
+
+def test_lengths_are_those_of_the_rows(dataset: Encoded) -> None:
+    for index in range(len(dataset)):
+        images, lengths = dataset.lengths(index)
+        examples = dataset[index]
+        assert [each.tokens for each in lengths] == [len(example.input_ids) for example in examples]
+        assert [each.shared for each in lengths] == [example.pictures_end for example in examples]
+        assert {each.pictures for each in lengths} == {4}
+        assert images == examples[0].images
+
+
+def test_lengths_need_no_pictures(dataset: Encoded, tmp_path: Path) -> None:
+    """Neither pixels nor headers, where all pictures become as many tokens."""
+    conversation = [
+        {"from": "human", "value": "<image>\nWhere?"},
+        {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]},
+    ]
+    record = {"image": "none.jpg", "target": {"boxes": [[900, 1, 990, 9]]}, "conversations": conversation}
+    absent = Item.from_dict(record, key="a", folder=str(tmp_path))
+    Image.new("RGB", (1000, 10)).save(tmp_path / "some.jpg")
+    present = Item.from_dict({**record, "image": "some.jpg"}, key="b", folder=str(tmp_path))
+    length = dataset.processor.length(absent)
+    assert length.tokens == len(dataset.processor.encode(present, 0).input_ids)
+
+
+def test_max_length_bounds_lengths(dataset: Encoded) -> None:
+    processor = build()[1]
+    item = next(dataset.items[n] for n in range(30, 49))
+    whole = processor.length(item)
+    processor.max_length = whole.tokens - 5
+    assert processor.length(item) == replace(whole, tokens=whole.tokens - 5)
+
+
+def test_what_cannot_be_measured_is_planned_all_the_same(dataset: Encoded, tmp_path: Path) -> None:
+    """Sizes that cannot be read; whoever opens the picture raises, or takes another item."""
+    items = Items([replace(item, images=(_Gone(),)) for item in (dataset.items[n] for n in range(5))])
+    broken = Encoded(items, build(tiling=dict(type="crops", rows=1, columns=2))[1])
+    assert broken.lengths(0) == ((), ())
+    plan = plan_of(broken, batch_size=2)
+    assert sorted(index for batch in plan for index in batch) == list(range(5))
+
+
+class _Gone:
+    @property
+    def size(self) -> tuple[int, int]:
+        from mllm.errors import ImageError
+
+        raise ImageError("gone")
+
+    def open(self) -> Image.Image:
+        raise AssertionError
+
+
+def test_nothing_fills_a_step(dataset: Encoded) -> None:
+    assert list(plan_of(dataset, batch_size=50, ranks=1, drop_last=True)) == []
+
+
+def asked(count: int, words: str = "\nWhat?", *, image: Any = None) -> list[Item]:
+    """Items of their own about one picture."""
+    picture = image or Image.new("RGB", (32, 32), "red")
+    ref = Item.from_dict({"image": picture, "conversations": [{"from": "human", "value": "<image>"}]}, key="").images
+    turns = [{"from": "human", "value": f"<image>{words}"}, {"from": "gpt", "value": "Red."}]
+    return [
+        replace(Item.from_dict({"image": picture, "conversations": turns}, key=f"{n}"), images=ref)
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("room", [None, 32])
+def test_items_of_a_batch_share_their_pictures(room: int | None) -> None:
+    torch.manual_seed(0)
+    _, processor, model = build()
+    model.float().train()
+    items = asked(3) + asked(2, "\nWhich colour?") + asked(2, image=Image.new("RGB", (32, 32), "blue"))
+    items = [items[n] for n in (0, 3, 5, 1, 4, 6, 2)]
+    entries = [[processor.encode(item, n)] for n, item in enumerate(items)]
+    pad = processor.tokenizer.pad_token_id
+    packed = Collator(pad_token_id=pad, packing="shared", max_tokens=room)(entries)
+    assert len(packed["pixels"]) == 3
+    assert sorted(packed["index"].tolist()) == list(range(7))
+    slots = int((packed["input_ids"] == processor.image_token_id).sum())
+    assert slots == 4 * 3 if room is None else 4 * 3 < slots < 4 * 7
+    assert room is None or packed["input_ids"].shape[1] <= room
+    same(model, packed, Collator(pad_token_id=pad)([example for entry in entries for example in entry]))
+
+
+@pytest.mark.parametrize(("template", "words"), [("plain", "\nWhat?"), ("completion", "")])
+def test_answers_right_behind_the_picture_share_its_pixels_only(template: str, words: str) -> None:
+    """The last token of the picture predicts several first words: each caption has a copy of its tokens."""
+    torch.manual_seed(0)
+    _, processor, model = build(template=template)
+    model.float().train()
+    entries = [[processor.encode(item, n)] for n, item in enumerate(asked(3, words))]
+    assert [len(group) for group in together(entries, None)] == [1, 1, 1]
+    assert processor.length(asked(1, words)[0]).shared == 0
+    packed = Collator(pad_token_id=0, packing="shared")(entries)
+    assert len(packed["pixels"]) == 1
+    same(model, packed, Collator(pad_token_id=0)([example for entry in entries for example in entry]))
+
+
+def test_texts_of_one_item_share_their_beginning_and_others_do_not() -> None:
+    _, processor, _ = build()
+    turns = [{"from": "human", "value": "Hello."}, {"from": "gpt", "value": "Hi."}]
+    example = processor.encode(Item.from_dict({"conversations": turns}, key="a"), 0)
+    assert [len(group) for group in together([[example, example], [example]], None)] == [2, 1]
+
+
+def test_costs_follow_from_the_parts() -> None:
+    """Of a tower and a language model of about equal weight, four patches a picture, four tokens of it."""
+    _, processor, model = build()
+    cost = cost_of(model, processor.view)
+    sizes = {
+        name: sum(p.numel() for p in part.parameters())
+        for name, part in (("vision", model.vision_tower), ("text", model.language_model))
+    }
+    assert cost.pair == 1 / (6 * 16)
+    assert cost.picture_token == pytest.approx(sizes["vision"] / sizes["text"], rel=0.01)
+    model.vision_tower.requires_grad_(False)
+    assert cost_of(model, processor.view).picture_token == pytest.approx(cost.picture_token / 3, rel=0.01)
+
+
+def test_a_flamingo_pays_for_patches_that_become_no_tokens() -> None:
+    perceiver = dict(depth=1, latents=3, heads=2, head_width=4)
+    changes: dict[str, Any] = dict(type="openflamingo", perceiver=perceiver, cross_attn_every_n_layers=1, freeze=[])
+    _, processor, model = build(without=("connector", "feature_layer"), template="otter", **changes)
+    sizes = [sum(p.numel() for n, p in model.named_parameters() if n.startswith(part)) for part in ("vision", "lang")]
+    assert cost_of(model, processor.view).picture_token > sizes[0] / sizes[1]
+
+
+@pytest.mark.parametrize("packing", ["rows", "shared"])
+def test_a_run_that_ends_in_mid_epoch_goes_on_with_the_same_batches(
+    packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two workers and accumulation: of 49 items 13 batches, 7 steps an epoch; cut after step 10."""
+    batches: list[list[Any]] = []
+    compute = Trainer.compute_loss
+
+    def compute_loss(self: Trainer, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        batches.append([self.state.global_step, {name: inputs[name].tolist() for name in ("index", "input_ids")}])
+        return compute(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "compute_loss", compute_loss)
+    config = write_config(
+        tmp_path,
+        training_args={"max_steps": 14, "save_strategy": "steps", "save_steps": 10, "dataloader_num_workers": 2}
+        | {"gradient_accumulation_steps": 2, "logging_steps": 1},
+        data_args={"train": MIXED, "collator_kwargs": {"packing": packing, "max_tokens": 150, "window": 2}},
+    )
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main(["train", str(config), "--output_dir", str(whole)]) == 0
+    unbroken = list(batches)
+    assert [step for step, _ in unbroken] == [step for step in range(14) for _ in range(1 if step % 7 == 6 else 2)]
+    epochs = [unbroken[:13], unbroken[13:]]
+    for epoch in epochs:
+        assert {index for _, seen in epoch for index in seen["index"]} == set(range(49))
+    assert [seen["index"] for _, seen in epochs[0]] != [seen["index"] for _, seen in epochs[1]]
+    batches.clear()
+    shutil.copytree(whole / "checkpoint-10", cut / "checkpoint-10")
+    assert main(["train", str(config), "--output_dir", str(cut), "--resume_from_checkpoint", "auto"]) == 0
+    assert batches == unbroken[19:]
+    assert losses(cut) == pytest.approx(losses(whole), abs=1e-6)
+    assert json.loads((cut / "trainer_state.json").read_text())["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["data_args.collator_kwargs.window=0"], "window: expected a number of steps from 1 on, found 0"),
+        (["training_args.accelerator_config={'split_batches': True}"], "not split or dispatched"),
+    ],
+)
+def test_what_cannot_be_planned_is_said(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, data_args={"collator_kwargs": {"packing": "rows"}})
+    flags = ["--output_dir", str(tmp_path / "out"), "--cfg-options", *options]
+    assert main(["train", str(config), *flags]) == 1
+    assert message in capsys.readouterr().err
