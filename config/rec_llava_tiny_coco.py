@@ -17,7 +17,8 @@ training_args = dict(
     logging_steps=50,
 )
 data_args = dict(
-    train=_base_.REC_COCO_PHOTOS_TRAIN,
+    train=dict(type="SamePicture", dataset=_base_.REC_COCO_PHOTOS_TRAIN),
+    collator_kwargs=dict(packing="shared"),  # the expressions of a photo share its tokens
     multitest=dict(
         training_photos=dict(cfg=_base_.REC_COCO_PHOTOS_TRAIN),
         heldout_photos=dict(cfg=_base_.REC_COCO_PHOTOS_HELDOUT),

@@ -8,11 +8,15 @@
 #           RefCOCO val / testA / testB (Chen et al. 2023, arXiv 2306.15195)
 _base_ = ["_base_/model/llava_v1_7b.py", "_base_/train/llava_fsdp.py", "catalogue/refcoco.py"]
 
-training_args = dict(output_dir="outputs/rec_llava_v1_7b")
+training_args = dict(
+    output_dir="outputs/rec_llava_v1_7b",
+    per_device_train_batch_size=4,  # photos per GPU, with up to eight expressions each: 4 GPUs take about 100 a step
+)
 data_args = dict(
-    train=_base_.REC_REF3_TRAIN,
+    train=dict(type="SamePicture", dataset=_base_.REC_REF3_TRAIN),
     validation=_base_.REC_REFCOCO_UNC_VAL,
     compute_metric="REC",
-    max_length=1024,  # tokens of a training row
+    max_length=1024,  # tokens of an expression, with its photo
+    collator_kwargs=dict(packing="shared"),  # the expressions of a photo share its tokens
     gen_kwargs=dict(max_new_tokens=64),
 )

@@ -25,5 +25,6 @@ data_args = dict(
     train=_base_.SCENES_TRAIN,
     validation=_base_.SCENES_VAL,
     compute_metric=dict(type="REC", constant_box=True),
+    collator_kwargs=dict(packing="shared"),  # the questions about a scene share its picture
     gen_kwargs=dict(max_new_tokens=16),
 )

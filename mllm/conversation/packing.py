@@ -47,20 +47,27 @@ class Length:
     pictures: int = 0
     """Those that stand for pictures."""
     shared: int = 0
-    """Those up to its last picture, which questions about the same pictures can have in common; 0: they cannot."""
+    """Those up to its last picture, where others can begin with the same; else 0."""
 
 
 def questions(item: Item) -> list[Item]:
     """The rounds of a conversation as items of their own, each with the pictures of the first.
 
-    Only where no round needs the ones before it, as in the conversations of `Scenes` and `SamePicture`.
+    Only where no round needs the ones before it, as in the conversations of `Scenes` and `SamePicture`. Pictures that
+    do not come first stay where they are in the first round, and come first in the others.
 
     Raises:
-        DataError: the pictures do not come first.
+        DataError: a later round has pictures of its own.
     """
+    found = item.turns[0].text.count(IMAGE)
+    if found != len(item.images):
+        raise DataError(
+            f"{item.key}: packing 'shared' takes the rounds of a conversation apart: expected all {len(item.images)} "
+            f"{IMAGE} in the first question, found {found}"
+        )
     leading = _leading(item)
     if leading is None:
-        raise DataError(f"{item.key}: sharing pictures needs {IMAGE} at the beginning of the first question")
+        leading = f"{IMAGE}\n" * len(item.images)
     rounds = [item.turns[start : start + 2] for start in range(0, len(item.turns), 2)]
     return [
         replace(item, turns=turns if number == 0 else (replace(turns[0], text=leading + turns[0].text), *turns[1:]))
@@ -98,7 +105,7 @@ def together(entries: Iterable[Sequence[Example]], room: int | None) -> list[lis
     of one entry.
 
     A group makes a row of at most `room` tokens. Examples whose common beginning does not hold their pictures, since
-    no word follows these, stay alone.
+    words come before these or none follow, stay alone.
     """
     found: list[list[Example]] = []
     open_groups: dict[object, tuple[list[Example], Tensor]] = {}

@@ -119,7 +119,7 @@ class Processor:
             labels=torch.tensor(labels) if answer else None,
             images=item.images,
             pixels=tuple(pixels[ref] for ref in item.images),
-            pictures_end=len(ids) - ids[::-1].index(self.image_token_id) if item.images else 0,
+            pictures_end=self._pictures_end(ids),
             cut_tokens=cut,
         )
 
@@ -136,9 +136,13 @@ class Processor:
         total = len(ids) - len(sizes) + pictures
         tokens = total if self.max_length is None else min(total, self.max_length)
         shared = 0
-        if _words_follow(pieces, self.view.token):
-            shared = min(tokens, total - ids[::-1].index(self.image_token_id))
+        if _shareable(pieces, self.view.token):
+            shared = min(tokens, self._pictures_end(ids) - len(sizes) + pictures)
         return Length(tokens=tokens, pictures=min(tokens, pictures), shared=shared)
+
+    def _pictures_end(self, ids: Sequence[int]) -> int:
+        """How many tokens there are up to the last of a picture."""
+        return next((end for end in range(len(ids), 0, -1) if ids[end - 1] == self.image_token_id), 0)
 
     def _asks_sizes(self, item: Item) -> bool:
         return not self.view.fixed and not any(map(is_remote, item.images))
@@ -284,11 +288,13 @@ def _in_the_middle(item: Item) -> Item:
     return replace(item, boxes=boxes, points=points)
 
 
-def _words_follow(pieces: Sequence[Piece], token: str) -> bool:
-    """Whether there are pictures, all before the first answer, and words between the last and the answer."""
+def _shareable(pieces: Sequence[Piece], token: str) -> bool:
+    """Whether all pictures stand before the first words of the user, and words between the last and the answer."""
     prompt = list(takewhile(lambda piece: not piece.supervised, (piece for piece in pieces if piece.text)))
-    pictures = [piece.text == token and not piece.literal for piece in prompt]
-    return any(pictures) and not pictures[-1]
+    pictures = [number for number, piece in enumerate(prompt) if piece.text == token and not piece.literal]
+    if not pictures or pictures[-1] == len(prompt) - 1:
+        return False
+    return not any(piece.literal and piece.text.strip() for piece in prompt[: pictures[-1]])
 
 
 def _box(box: UnitBox, placement: Placement, image: int) -> Box:

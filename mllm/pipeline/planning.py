@@ -50,22 +50,25 @@ class Cost:
 
     def __call__(self, group: Sequence[Measured]) -> float:
         """Of items in one batch, which have their pictures in common where there are several."""
-        lengths = [length for item in group for length in item.lengths]
-        prefix = prefix_of(lengths)
-        seen = sum((each.tokens - prefix) * (each.tokens + prefix + 1) / 2 for each in lengths)
-        pictures = max((each.pictures for each in lengths), default=0)
-        return row_tokens(group) + self.pair * (seen + prefix * (prefix + 1) / 2) + self.picture_token * pictures
+        prefix, branches = stretches(group)
+        seen = prefix * (prefix + 1) / 2 + sum(length * (start + (length + 1) / 2) for start, length in branches)
+        pictures = max((each.pictures for item in group for each in item.lengths), default=0)
+        return prefix + sum(length for _, length in branches) + self.pair * seen + self.picture_token * pictures
 
 
-def prefix_of(lengths: Sequence[Length]) -> int:
-    return min((each.shared for each in lengths), default=0)
+def stretches(group: Sequence[Measured]) -> tuple[int, list[tuple[int, int]]]:
+    """A row of these items: tokens of what they share, and of each question how many tokens of that it continues (none
+    where it stands alone), and its own.
+    """
+    lengths = [length for item in group for length in item.lengths]
+    prefix = min((each.shared for each in lengths if each.shared), default=0)
+    starts = [prefix if each.shared else 0 for each in lengths]
+    return prefix, [(start, each.tokens - start) for start, each in zip(starts, lengths, strict=True)]
 
 
 def row_tokens(group: Sequence[Measured]) -> int:
-    """Tokens of a row of these items."""
-    lengths = [length for item in group for length in item.lengths]
-    prefix = prefix_of(lengths)
-    return prefix + sum(each.tokens - prefix for each in lengths)
+    prefix, branches = stretches(group)
+    return prefix + sum(length for _, length in branches)
 
 
 def cost_of(model: Any, view: View) -> Cost:
@@ -193,7 +196,7 @@ class PlannedBatches(Sampler[list[int]]):
 
     def measure(self, index: int) -> Measured:
         images, lengths = self.dataset.lengths(index)
-        shared = self.sharing and images and prefix_of(lengths)
+        shared = self.sharing and any(length.shared for length in lengths)
         return Measured(index=index, pictures=images if shared else None, lengths=lengths)
 
     def _due(self, order: Sequence[int], steps: range) -> Sequence[int]:

@@ -204,9 +204,7 @@ class Trainer(Seq2SeqTrainer):
         assert isinstance(self.train_dataset, Encoded)
         args, accelerator = self.args, self.accelerator
         if accelerator.split_batches or accelerator.dispatch_batches:
-            raise ConfigError(
-                "accelerator_config: packing plans each rank's batches, which are not split or dispatched"
-            )
+            raise ConfigError("accelerator_config: packing plans each rank's batches: they are not split or dispatched")
         self.plan = PlannedBatches(
             self.train_dataset,
             self._get_train_sampler(),

@@ -191,7 +191,7 @@ def test_the_7b_recipe_runs_sharded_on_a_stand_in(tmp_path: Path) -> None:
         *["mllm/pipeline/finetune.py", "config/rec_llava_v1_7b_fsdp.py", "--use_cpu", "--output_dir", str(out)],
         *["--num_train_epochs", "1", "--learning_rate", "4e-5", "--per_device_train_batch_size", "2"],
         *["--cfg-options", f"model_args.model_name_or_path={checkpoint}"],
-        *[f"data_args.train.{file}" for file in files],
+        *[f"data_args.train.dataset.{file}" for file in files],
     )
     splits = read(ROOT / "config/rec_llava_v1_7b_fsdp_eval.py").to_dict()["data_args"]["multitest"]
     launch(

@@ -265,10 +265,33 @@ def test_a_single_question_is_a_row_of_its_own() -> None:
     assert set(row.prefix_ids.tolist()) == {-1}
 
 
-def test_what_cannot_share_is_said() -> None:
+def test_pictures_that_come_later_are_not_shared_with_their_own_round() -> None:
+    """As in the pool of REC, where some questions end in `<image>`; the other rounds begin with it."""
+    torch.manual_seed(0)
+    _, processor, model = build()
+    model.float().train()
     turns = [{"from": "human", "value": "Where is it in <image>?"}, {"from": "gpt", "value": "There."}]
+    turns += [{"from": "human", "value": "What is 1?"}, {"from": "gpt", "value": "It."}]
+    turns += [{"from": "human", "value": "And this?"}, {"from": "gpt", "value": "Too."}]
     item = Item.from_dict({"image": Image.new("RGB", (8, 8)), "conversations": turns}, key="a.jsonl:3")
-    with pytest.raises(DataError, match=r"a.jsonl:3: sharing pictures needs <image> at the beginning"):
+    assert [each.turns[0].text for each in questions(item)] == [
+        "Where is it in <image>?",
+        "<image>\nWhat is 1?",
+        "<image>\nAnd this?",
+    ]
+    examples = [processor.encode(each, 0) for each in questions(item)]
+    assert [bool(processor.length(each).shared) for each in questions(item)] == [False, True, True]
+    packed = Collator(pad_token_id=0, packing="shared")([examples])
+    assert len(packed["pixels"]) == 1
+    assert int((packed["input_ids"] == processor.image_token_id).sum()) == 2 * 4
+    same(model, packed, Collator(pad_token_id=0)(examples))
+
+
+def test_what_cannot_share_is_said() -> None:
+    picture = Image.new("RGB", (8, 8))
+    turns = [{"from": "human", "value": "<image> Where?"}, {"from": "gpt", "value": "There."}] * 2
+    item = Item.from_dict({"images": [picture, picture], "conversations": turns}, key="a.jsonl:3")
+    with pytest.raises(DataError, match=r"a.jsonl:3: .* expected all 2 <image> in the first question, found 1"):
         questions(item)
     with pytest.raises(ConfigError, match=r"'none', 'rows', 'shared'.*found 'share'"):
         Collator(pad_token_id=0, packing="share")  # type: ignore[arg-type]
