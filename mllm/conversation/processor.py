@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -26,6 +27,8 @@ from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Failure, Item, Point,
 from mllm.views import FrameView, View
 
 PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS})")
+Write = Callable[[Sequence[int]], str]
+"""The text of a group of regions, which are given by number."""
 USUAL_SIZE = (640, 480)
 """Width and height that lengths are taken for where the real ones are not at hand, in pixels: COCO's most frequent."""
 
@@ -126,11 +129,18 @@ class Processor:
     def length(self, item: Item) -> Length:
         """Of the row that `encode` makes, for plans: no pixel is read, nor a size that the view does not ask for.
 
-        A few tokens off where pictures are elsewhere, whose sizes are not fetched, and where the digits of a box or
-        special tokens in a user's words would be spelled otherwise.
+        A few tokens off where pictures are elsewhere, whose sizes are not fetched, where boxes have other digits, and
+        where a user's words hold special tokens.
         """
-        sizes = [ref.size for ref in item.images] if self._asks_sizes(item) else [USUAL_SIZE] * len(item.images)
-        pieces = self._pieces(item if self._asks_sizes(item) else _in_the_middle(item), item.turns, sizes)
+        self._check_sight(item)
+        asked = not self.view.fixed and not any(map(is_remote, item.images))
+        sizes = [ref.size if asked else USUAL_SIZE for ref in item.images]
+        canvas = self._framed(self.view.placement(sizes[0])).canvas if sizes else USUAL_SIZE
+        pieces = self._rendered(
+            item.turns,
+            lambda group: self.codec.write_boxes([(0.345, 0.345, 0.678, 0.678)] * len(group), canvas),
+            lambda group: self.codec.write_points([(0.345, 0.345)] * len(group), canvas),
+        )
         ids = self.tokenizer("".join(piece.text for piece in pieces), add_special_tokens=False)["input_ids"]
         pictures = sum(len(self._slot(size)) for size in sizes)
         total = len(ids) - len(sizes) + pictures
@@ -143,9 +153,6 @@ class Processor:
     def _pictures_end(self, ids: Sequence[int]) -> int:
         """How many tokens there are up to the last of a picture."""
         return next((end for end in range(len(ids), 0, -1) if ids[end - 1] == self.image_token_id), 0)
-
-    def _asks_sizes(self, item: Item) -> bool:
-        return not self.view.fixed and not any(map(is_remote, item.images))
 
     def ends_in_picture(self, item: Item) -> bool:
         """Whether no word follows the last picture of the prompt, as in captions without a question."""
@@ -187,32 +194,25 @@ class Processor:
         """Ids and labels of these turns, with the tokens of their pictures."""
         return self._fill_slots(item, *tokenize(self._pieces(item, turns), self.tokenizer))
 
-    def _pieces(self, item: Item, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]] | None = None) -> list[Piece]:
-        """The rendered turns, where the view's token marks the pictures; `sizes`: in place of their own."""
+    def _pieces(self, item: Item, turns: Sequence[Turn]) -> list[Piece]:
+        """The rendered turns, where the view's token marks the pictures."""
         self._check_sight(item)
-        sizes = [ref.size for ref in item.images] if sizes is None else sizes
-        placements = [self._framed(self.view.placement(size)) for size in sizes]
-        said = [Said(turn.role, tuple(self._write(item, turn, placements))) for turn in turns]
+        placements = [self._framed(self.view.placement(ref.size)) for ref in item.images]
+        return self._rendered(turns, partial(self._boxes, item, placements), partial(self._points, item, placements))
+
+    def _rendered(self, turns: Sequence[Turn], boxes: Write, points: Write) -> list[Piece]:
+        said = [Said(turn.role, tuple(_written(turn, boxes, points))) for turn in turns]
         return [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
 
-    def _write(self, item: Item, turn: Turn, placements: Sequence[Placement]) -> list[Piece]:
-        """The pieces of a turn: words, picture slots, and regions in the codec's text."""
-        box_groups, point_groups = iter(turn.boxes_seq), iter(turn.points_seq)
-        pieces: list[Piece] = []
-        for part in PLACEHOLDER.split(turn.text):
-            if part == BOXES:
-                boxes = [item.boxes[i] for i in next(box_groups)]
-                units = [self._unit_box(item, box, placements[box.image]) for box in boxes]
-                pieces.append(Piece(self.codec.write_boxes(units, placements[boxes[0].image].canvas)))
-            elif part == POINTS:
-                points = [item.points[i] for i in next(point_groups)]
-                spots = [self._unit_point(item, point, placements[point.image]) for point in points]
-                pieces.append(Piece(self.codec.write_points(spots, placements[points[0].image].canvas)))
-            elif part == IMAGE:
-                pieces.append(Piece(IMAGE))
-            elif part:
-                pieces.append(Piece(part, literal=True))
-        return pieces
+    def _boxes(self, item: Item, placements: Sequence[Placement], group: Sequence[int]) -> str:
+        boxes = [item.boxes[index] for index in group]
+        units = [self._unit_box(item, box, placements[box.image]) for box in boxes]
+        return self.codec.write_boxes(units, placements[boxes[0].image].canvas)
+
+    def _points(self, item: Item, placements: Sequence[Placement], group: Sequence[int]) -> str:
+        points = [item.points[index] for index in group]
+        spots = [self._unit_point(item, point, placements[point.image]) for point in points]
+        return self.codec.write_points(spots, placements[points[0].image].canvas)
 
     def _unit_box(self, item: Item, box: Box, placement: Placement) -> UnitBox:
         unit = (*placement.to_unit(box.x1, box.y1), *placement.to_unit(box.x2, box.y2))
@@ -279,13 +279,20 @@ class Processor:
         return number
 
 
-def _in_the_middle(item: Item) -> Item:
-    """All regions where every placement shows them on a picture of the usual size."""
-    width, height = USUAL_SIZE
-    middle = {"x1": width / 3, "y1": height / 3, "x2": width / 1.5, "y2": height / 1.5}
-    boxes = tuple(Box(**middle, image=box.image) for box in item.boxes)
-    points = tuple(Point(x=width / 3, y=height / 3, image=point.image) for point in item.points)
-    return replace(item, boxes=boxes, points=points)
+def _written(turn: Turn, boxes: Write, points: Write) -> list[Piece]:
+    """The pieces of a turn: words, picture slots, and regions as the codec's text."""
+    box_groups, point_groups = iter(turn.boxes_seq), iter(turn.points_seq)
+    pieces: list[Piece] = []
+    for part in PLACEHOLDER.split(turn.text):
+        if part == BOXES:
+            pieces.append(Piece(boxes(next(box_groups))))
+        elif part == POINTS:
+            pieces.append(Piece(points(next(point_groups))))
+        elif part == IMAGE:
+            pieces.append(Piece(IMAGE))
+        elif part:
+            pieces.append(Piece(part, literal=True))
+    return pieces
 
 
 def _shareable(pieces: Sequence[Piece], token: str) -> bool:
