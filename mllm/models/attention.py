@@ -9,7 +9,7 @@ Shape suffixes: B rows, T tokens, H heads, W width of a head, S tokens of a segm
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,15 +33,18 @@ class Span:
     prefix: int | None = None
 
 
-@dataclass(slots=True)
 class Spans:
-    """The segments of packed rows; handed through the language model to the attention of each layer."""
+    """The segments of packed rows; handed through the language model to the attention of each layer.
 
-    rows: list[list[Span]]
-    device: torch.device
-    read: bool = False
-    """Whether an attention has looked: a language model that drops it would mix samples."""
-    masks: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
+    No dataclass: FSDP makes copies of those that a module is given, and what one layer notes would be lost.
+    """
+
+    def __init__(self, rows: list[list[Span]], device: torch.device) -> None:
+        self.rows = rows
+        self.device = device
+        self.read = False
+        """Whether an attention has looked: a language model that drops it would mix samples."""
+        self.masks: dict[tuple[int, int, int | None], Tensor] = {}
 
     def mask(self, seeing: int, seen: int, window: int | None) -> Tensor:
         """bool [S, K]: the last `seeing` of `seen` tokens see those up to themselves, at most `window` of them."""

@@ -176,6 +176,23 @@ def test_a_checkpoint_of_fsdp2_is_shards_and_of_adapters_the_adapters(recipe: st
         assert not any(name.startswith(("pytorch_model", "model")) for name in names)
 
 
+def test_planned_rows_of_two_processes_have_the_losses_of_their_samples_in_one(folder: Path) -> None:
+    """A window of one step holds the items that one process would take together, now dealt by what they cost: the
+    processes have unequally many. The second run goes on in mid-epoch.
+    """
+    one, two = folder / "unpacked", folder / "shared"
+    training = dict(max_steps=6, per_device_train_batch_size=6, gradient_accumulation_steps=2, save_strategy="steps")
+    training |= dict(save_steps=3, learning_rate=1e-3)
+    config = write_config(folder, data_args=dict(train=train_set(folder)), training_args=training)
+    assert main([str(config), "--do_train", "True", "--output_dir", str(one)]) == 0
+    flags = ["--do_train", "True", "--per_device_train_batch_size", "3", "--output_dir", str(two)]
+    flags += ["--cfg-options", "data_args.collator_kwargs={'packing': 'shared', 'window': 1}"]
+    steps: list[Any] = [[str(config), *flags], {"remove": str(two / "checkpoint-6")}]
+    steps += [[str(config), "--resume_from_checkpoint", "auto", *flags]]
+    launch(*LAUNCH["ddp"], "tests/launch/runs.py", json.dumps(steps))
+    assert losses(two) == pytest.approx(losses(one), abs=1e-4)
+
+
 def test_the_7b_recipe_runs_sharded_on_a_stand_in(tmp_path: Path) -> None:
     """The commands of the README, flags included; the checkpoint and the annotation files are small ones."""
     checkpoint, pictures, out = tmp_path / "checkpoint", tmp_path / "pictures", tmp_path / "out"

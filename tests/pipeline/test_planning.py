@@ -321,6 +321,21 @@ def test_a_run_that_ends_in_mid_epoch_goes_on_with_the_same_batches(
     assert json.loads((cut / "trainer_state.json").read_text())["epoch"] == 2
 
 
+def test_a_step_has_the_loss_of_its_samples_one_by_one(tmp_path: Path) -> None:
+    """Every labelled token of an optimizer step counts alike, however its rows are filled."""
+    single = dict(type="ConcatDataset", datasets=[dict(SCENES, count=11), dict(SCENES, count=9, tasks=["count"])])
+    training = dict(max_steps=5, gradient_accumulation_steps=2)
+    config = write_config(tmp_path, training_args=training, data_args={"train": single})
+    found: list[dict[int, float]] = []
+    for packing in ("none", "rows", "shared"):
+        flags = ["--output_dir", str(tmp_path / packing), "--cfg-options"]
+        flags += [f"data_args.collator_kwargs={{'packing': '{packing}', 'window': 1, 'max_tokens': 90}}"]
+        assert main(["train", str(config), *flags]) == 0
+        found.append(losses(tmp_path / packing))
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
+    assert found[2] == pytest.approx(found[0], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
