@@ -165,13 +165,15 @@ def join(rows: Sequence[Row]) -> Row:
 def fill(lengths: Sequence[int], room: int | None) -> list[list[int]]:
     """Which pieces go together so that none of the rows is longer than `room`: the longest first, where it fits best.
 
-    A piece longer than that has a row of its own. None: all in one row.
+    Then spread over as many rows, where that makes the longest shorter. A piece longer than `room` has a row of its
+    own. None: all in one row.
     """
     if room is None:
         return [list(range(len(lengths)))]
+    longest_first = sorted(range(len(lengths)), key=lambda number: -lengths[number])
     rows: list[list[int]] = []
     left: list[int] = []
-    for piece in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+    for piece in longest_first:
         fitting = [row for row in range(len(rows)) if lengths[piece] <= left[row]]
         if fitting:
             row = min(fitting, key=lambda number: left[number])
@@ -181,7 +183,13 @@ def fill(lengths: Sequence[int], room: int | None) -> list[list[int]]:
             left.append(room)
         rows[row].append(piece)
         left[row] -= lengths[piece]
-    return [sorted(row) for row in rows]
+    even: list[list[int]] = [[] for _ in rows]
+    used = [0] * len(rows)
+    for piece in longest_first:
+        row = min(range(len(rows)), key=lambda number: used[number])
+        even[row].append(piece)
+        used[row] += lengths[piece]
+    return [sorted(row) for row in (even if max(used) < room - min(left) else rows)]
 
 
 def labels_of(example: Example) -> Tensor:

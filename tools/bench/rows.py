@@ -56,9 +56,10 @@ def main() -> None:
             dataset = encoded(write(Path(folder) / f"{name}.jsonl", count))
             for result in compare(dataset, given):
                 print(json.dumps({"set": name, **result}))
+                speed = f"{result['tokens_per_cpu_s']:,.0f}" if "tokens_per_cpu_s" in result else "-"
                 print(
                     f"{name + ', ' + result['batches']:34}{result['rank']:14.3f}{result['step']:14.3f}"
-                    f"{result['padding']:9.1%}{result['sharing']:9.2f}{result['tokens_per_cpu_s']:14,.0f}"
+                    f"{result['padding']:9.1%}{result['sharing']:9.2f}{speed:>14}"
                 )
 
 
@@ -73,9 +74,8 @@ def compare(dataset: Encoded, given: argparse.Namespace) -> Iterator[dict[str, A
     seconds = time.process_time() - start
     items = {index: plan.measure(index) for index in range(len(dataset))}
     tokens = sum(length.tokens for item in items.values() for length in item.lengths)
-    for name, batches in (("in order", naive), ("planned", planned)):
-        found = measure(batches, items, given)
-        yield {"batches": name, **found, "tokens_per_cpu_s": tokens / seconds if name == "planned" else float("nan")}
+    yield {"batches": "in order", **measure(naive, items, given)}
+    yield {"batches": "planned", **measure(planned, items, given), "tokens_per_cpu_s": tokens / seconds}
 
 
 def measure(
