@@ -68,6 +68,14 @@ def test_every_config_runs(path: Path, pictures: Path, tmp_path: Path) -> None:
         assert 0 < loss < 20
 
 
+@pytest.mark.parametrize("path", [path for path in LEAVES if path.stem.startswith("rec_")], ids=lambda path: path.stem)
+def test_referring_expressions_share_their_pictures_where_the_model_packs(path: Path) -> None:
+    cfg = read(path).to_dict()
+    packing = cfg["data_args"].get("collator_kwargs", {}).get("packing", "none")
+    trains = cfg["training_args"]["do_train"] and path.stem not in ("rec_paligemma", "rec_qwen25_vl")
+    assert packing == ("shared" if trains else "none")
+
+
 def entries() -> list[Any]:
     found: list[Any] = []
     for path in CATALOGUES:

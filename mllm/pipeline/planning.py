@@ -22,7 +22,8 @@ from mllm.views import View
 
 WINDOW = 16
 """Steps that are planned together."""
-USUAL_SIDE = 448
+SQUARE = (448, 448)
+"""The picture, width and height in pixels, from which the cost of a picture's tokens is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ def stretches(group: Sequence[Measured]) -> tuple[int, list[tuple[int, int]]]:
 
 
 def row_tokens(group: Sequence[Measured]) -> int:
+    """Of a row of these items."""
     prefix, branches = stretches(group)
     return prefix + sum(length for _, length in branches)
 
@@ -84,17 +86,15 @@ def cost_of(model: Any, view: View) -> Cost:
     pair = 1 / (6 * model.config.get_text_config().hidden_size)
     if not view.token or "vision_tower" not in sizes:
         return Cost(pair=pair)
-    tokens = view.slot((USUAL_SIDE, USUAL_SIDE)).count(view.token)
-    return Cost(
-        pair=pair, picture_token=_patches(model, view) / tokens * sizes["vision_tower"] / sizes["language_model"]
-    )
+    patches = _patches(model, view) / view.slot(SQUARE).count(view.token)
+    return Cost(pair=pair, picture_token=patches * sizes["vision_tower"] / sizes["language_model"])
 
 
 def _patches(model: Any, view: View) -> float:
     """Of a square picture, through the vision tower."""
-    side = model.config.vision_config.patch_size
+    side = getattr(model.config.vision_config, "patch_size", 16)  # an encoder without patches pools its pixels too
     side = side if isinstance(side, int) else side[0]
-    picture = view(Image.new("RGB", (USUAL_SIDE, USUAL_SIDE)))
+    picture = view(Image.new("RGB", SQUARE))
     return sum(tensor.numel() for tensor in picture.values() if tensor.is_floating_point()) / (3 * side**2)
 
 
