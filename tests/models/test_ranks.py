@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mllm.models import loss
 from tests.models import tiny_flamingo
 from tests.models.ranks import Case, check_ranks
 from tests.models.tiny import PINPOINTS, VISION, make, make_batch, prompts, without_pictures
@@ -36,6 +37,11 @@ def llava(freeze: tuple[str, ...], mix: str) -> Case:
     return model, batches, _asked(batches)
 
 
+def in_pieces() -> Case:
+    loss.LOGITS_AT_ONCE = 100  # two positions, in this process
+    return llava((), "one tower")
+
+
 def flamingo(text: str) -> Case:
     model = tiny_flamingo.make(text)
     batches = [tiny_flamingo.make_batch(model), without_pictures(tiny_flamingo.make_batch(model), model)]
@@ -51,6 +57,10 @@ def native(folder: str) -> Case:
 
 def _asked(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [prompts(batches[0]), {name: value for name, value in batches[1].items() if name != "labels"}]
+
+
+def test_a_head_that_runs_in_pieces(tmp_path: Path, shard: bool) -> None:
+    check_ranks(tmp_path, in_pieces, shard=shard)
 
 
 @pytest.mark.parametrize("freeze", [(), ("vision_tower", "language_model")])
