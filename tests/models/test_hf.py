@@ -19,6 +19,7 @@ from mllm.errors import ConfigError, ModelError
 from mllm.models import loss
 from mllm.models.adaptation import adapt
 from mllm.models.adapters import read_adapters
+from mllm.models.attention import FLEX, PACKED
 from mllm.models.native import ROWS, spread
 from mllm.models.selection import is_quantized, part_of
 from mllm.models.speech import speech_of
@@ -223,9 +224,10 @@ def test_adapters_find_its_language_model(family: str, folder: str) -> None:
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("packing", ["rows", "shared"])
-def test_questions_in_one_row_cost_what_they_cost_apart(family: str, folder: str, packing: Any) -> None:
-    model, processor = cached(folder)
+@pytest.mark.usefixtures("uncompiled_flex")
+@pytest.mark.parametrize(("packing", "attention"), [("rows", PACKED), ("shared", PACKED), ("shared", FLEX)])
+def test_questions_in_one_row_cost_what_they_cost_apart(family: str, folder: str, packing: Any, attention: str) -> None:
+    model, processor = build(folder, attn_implementation=attention)
     first = ask((40, 20))
     other = replace(first, turns=(replace(first.turns[0], text="<image>\nIs it red?"), first.turns[1]))
     pictures = processor.pictures(first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,9 @@ def llava(freeze: tuple[str, ...], mix: str) -> Case:
     return model, batches, _asked(batches)
 
 
-def in_pieces() -> Case:
-    loss.LOGITS_AT_ONCE = 100  # two positions, in this process
-    return llava((), "one tower")
+def in_pieces(case: Callable[[], Case]) -> Case:
+    loss.LOGITS_AT_ONCE = 100  # one or two positions, in this process
+    return case()
 
 
 def flamingo(text: str) -> Case:
@@ -59,8 +60,11 @@ def _asked(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [prompts(batches[0]), {name: value for name, value in batches[1].items() if name != "labels"}]
 
 
-def test_a_head_that_runs_in_pieces(tmp_path: Path, shard: bool) -> None:
-    check_ranks(tmp_path, in_pieces, shard=shard)
+@pytest.mark.parametrize("kind", ["llava", "native"])
+def test_a_head_that_runs_in_pieces(tmp_path: Path, kind: str, shard: bool) -> None:
+    save_tiny("smolvlm", tmp_path)
+    case = partial(native, str(tmp_path)) if kind == "native" else partial(llava, (), "one tower")
+    check_ranks(tmp_path, partial(in_pieces, case), shard=shard)
 
 
 @pytest.mark.parametrize("freeze", [(), ("vision_tower", "language_model")])
