@@ -9,7 +9,7 @@ Two ways, under the names by which `attn_implementation` knows them:
 
 Not `torch.nn.attention.varlen`: there a query reads one stretch of keys, so that the keys of a prefix would be copied
 for each of its branches in each layer, or branches and prefix attended apart and merged by their log-sum-exps, through
-which it passes no gradient (torch 2.13). It also knows half precision only, and no soft cap.
+which it passes no gradient (torch 2.13). It also knows half precision only.
 
 Shape suffixes: B rows, T tokens, H heads, W width of a head, S tokens of a segment, K tokens that it sees.
 """
