@@ -17,7 +17,7 @@ Shape suffixes: B rows, T tokens, H heads, W width of a head, S tokens of a segm
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -47,16 +47,19 @@ class Span:
     prefix: int | None = None
 
 
-@dataclass(eq=False)
 class Spans:
-    """The segments of packed rows; handed through the language model to the attention of each layer."""
+    """The segments of packed rows; handed through the language model to the attention of each layer.
 
-    segment_ids_BT: Tensor
-    prefix_ids_BT: Tensor
-    read: bool = False
-    """Whether an attention has looked: a language model that drops it would mix samples."""
-    _masks: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
-    _block_masks: dict[int | None, BlockMask] = field(default_factory=dict)
+    No dataclass: FSDP makes copies of those that a module is given, and what one layer notes would be lost.
+    """
+
+    def __init__(self, segment_ids_BT: Tensor, prefix_ids_BT: Tensor) -> None:
+        self.segment_ids_BT = segment_ids_BT
+        self.prefix_ids_BT = prefix_ids_BT
+        self.read = False
+        """Whether an attention has looked: a language model that drops it would mix samples."""
+        self._masks: dict[tuple[int, int, int | None], Tensor] = {}
+        self._block_masks: dict[int | None, BlockMask] = {}
 
     @property
     def device(self) -> torch.device:
