@@ -2,13 +2,14 @@
 
     OMP_NUM_THREADS=1 python tools/bench/data.py [--photos FOLDER]
 
-Each contender makes LLaVA-1.5's batches (336 pixels, 576 tokens a picture) in processes of its own, `--rounds` times in
-turn: pictures cropped and padded, with one question each and with seven. A process sees each file for the first time, as
-a first epoch does, and has no workers. It prints one JSON line each time, then medians of samples per second of process
-CPU time, ratios to the first contender, and how far pixels and token ids are from the first's.
+Each contender makes LLaVA-1.5's batches (336 pixels, 576 tokens a picture) in processes of its own, `--rounds` times
+in turn: pictures cropped and padded, with one question each and with seven. Ours runs once for each `images.pixels`. A
+process sees each file for the first time, as a first epoch does, and has no workers. It prints one JSON line each time,
+then medians of samples per second of process CPU time, ratios to the first contender, and how far pixels and token ids
+are from the first's.
 
-Photos are generated, of 640 x 480 pixels and about as many bytes as COCO's, or they are the *.jpg of a folder.
-Transformers' side opens a picture once for all its questions in a batch, and masks no question in its labels; ours does.
+Photos are generated, with about as many bytes as COCO's of their size, or they are the *.jpg of a folder. Transformers'
+side opens a picture once for all its questions in a batch, and masks no question in its labels; ours does.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-CONTENDERS = ("transformers", "ours")
+CONTENDERS = ("transformers", "ours, exact", "ours, close", "ours, reduced")
 CASES = tuple((placement, questions) for placement in ("crop", "pad") for questions in (1, 7))
 SIDE, PATCH = 336, 14
 WARM_UP = 2
 """Batches before the clock starts."""
 COMPARED = 16
 """As many pictures are kept and compared."""
-WORDS = "the a man woman dog chair bus on left right red blue striped standing sitting behind next to table window".split()
+WORDS = ("the", "a", "man", "woman", "dog", "chair", "bus", "left", "red", "blue", "standing", "behind", "next", "to")
 
 Batch = dict[str, Any]
 
@@ -40,6 +41,7 @@ Batch = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, metavar="FOLDER", help="of *.jpg; default: generated photos")
+    parser.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"), help="of generated ones")
     parser.add_argument("--pictures", type=int, default=80, help="as many are read")
     parser.add_argument("--batch", type=int, default=8, help="pictures of a batch, each with its questions")
     parser.add_argument("--rounds", type=int, default=3)
@@ -51,7 +53,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         photos = sorted(given.photos.glob("*.jpg"))[: given.pictures] if given.photos else None
-        photos = generate(Path(folder), given.pictures) if photos is None else photos
+        photos = generate(Path(folder), given.pictures, given.size) if photos is None else photos
         if len(photos) <= WARM_UP * given.batch:
             parser.error(f"expected more than {WARM_UP} batches of {given.batch} photos, found {len(photos)}")
         write(Path(folder), photos)
@@ -102,7 +104,7 @@ def run(name: str, placement: str, questions: int, folder: Path, pictures: int) 
     if name == CONTENDERS[0]:
         batches = theirs(placement, questions, folder, pictures)
     else:
-        batches = ours(placement, questions, folder, pictures, reduced="reduced" in name)
+        batches = ours(placement, questions, folder, pictures, pixels=name.split(", ")[1])
     pixels: list[torch.Tensor] = []
     ids: list[list[int]] = []
     cpu, samples, began = 0.0, 0, time.process_time()
@@ -155,7 +157,7 @@ def theirs(placement: str, questions: int, folder: Path, pictures: int) -> Itera
         yield {**inputs, "labels": labels, "pixels": inputs["pixel_values"][::questions]}
 
 
-def ours(placement: str, questions: int, folder: Path, pictures: int, *, reduced: bool) -> Iterator[Batch]:
+def ours(placement: str, questions: int, folder: Path, pictures: int, *, pixels: str) -> Iterator[Batch]:
     from torch.utils.data import DataLoader
     from transformers import AutoTokenizer
     from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
@@ -167,7 +169,7 @@ def ours(placement: str, questions: int, folder: Path, pictures: int, *, reduced
     from mllm.registry import DATASETS, REGIONS, TEMPLATES
     from mllm.views import SquareView
 
-    configure(read_settings({"reduced": True} if reduced else {}))
+    configure(read_settings({"pixels": pixels}))
     kind: Any = placement
     tokens = (SIDE // PATCH) ** 2
     processor = Processor(
@@ -216,7 +218,7 @@ def write(folder: Path, photos: list[Path]) -> None:
     tokenizer.save_pretrained(folder / "tokenizer")
 
 
-def generate(folder: Path, count: int) -> list[Path]:
+def generate(folder: Path, count: int, wide: tuple[int, int]) -> list[Path]:
     """Clouds with detail of all sizes, as photographs have it."""
     import numpy as np
     from PIL import Image
@@ -224,7 +226,7 @@ def generate(folder: Path, count: int) -> list[Path]:
     rng = np.random.default_rng(0)
     paths = [folder / f"{number:05d}.jpg" for number in range(count)]
     for number, path in enumerate(paths):
-        size = (640, 480) if number % 4 else (480, 640)
+        size = (wide[0], wide[1]) if number % 4 else (wide[1], wide[0])
         scene = np.zeros((size[1], size[0], 3))
         for octave in range(9):
             cells = (2 + (size[1] >> (8 - octave)), 2 + (size[0] >> (8 - octave)), 3)
