@@ -27,6 +27,8 @@ DEFAULTS: dict[str, Any] = {
     "predict_with_generate": True,
     # our models use every trained parameter in every batch; looking for unused ones costs time in each step
     "ddp_find_unused_parameters": False,
+    # batches lie in pinned memory by default: copied so, they reach a GPU while it computes
+    "accelerator_config": {"non_blocking": True},
     # transformers 5 reports to nothing by itself
     "report_to": "tensorboard",
 }

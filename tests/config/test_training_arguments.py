@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from enum import Enum
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -116,6 +117,12 @@ def test_wrong_types(name: str, value: object, message: str) -> None:
 def test_right_types() -> None:
     check({"learning_rate": 1, "tf32": None, "lr_scheduler_kwargs": {"a": 1}, "report_to": ["none"], "fsdp": True})
     check({"label_names": ("labels",), "debug": ["underflow_overflow"], "save_strategy": "epoch"})
+
+
+def test_batches_are_copied_while_a_gpu_computes(tmp_path: Path) -> None:
+    args = build({**DEFAULTS, "output_dir": str(tmp_path), "use_cpu": True, "report_to": "none"})
+    assert args.dataloader_pin_memory
+    assert args.accelerator_config.non_blocking
 
 
 def test_build_leaves_the_config_alone() -> None:
