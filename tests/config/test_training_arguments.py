@@ -119,10 +119,18 @@ def test_right_types() -> None:
     check({"label_names": ("labels",), "debug": ["underflow_overflow"], "save_strategy": "epoch"})
 
 
-def test_batches_are_copied_while_a_gpu_computes(tmp_path: Path) -> None:
-    args = build({**DEFAULTS, "output_dir": str(tmp_path), "use_cpu": True, "report_to": "none"})
-    assert args.dataloader_pin_memory
-    assert args.accelerator_config.non_blocking
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, True),
+        ({"use_cpu": True}, False),  # nothing is pinned
+        ({"dataloader_pin_memory": False}, False),
+        ({"accelerator_config": {"non_blocking": False}}, False),
+    ],
+)
+def test_pinned_batches_are_copied_while_a_gpu_computes(given: dict[str, Any], expected: bool, tmp_path: Path) -> None:
+    args = build({"output_dir": str(tmp_path), "report_to": "none", **given})
+    assert args.accelerator_config.non_blocking is expected
 
 
 def test_build_leaves_the_config_alone() -> None:
