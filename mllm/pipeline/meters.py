@@ -9,7 +9,7 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import astuple, dataclass, fields
 from typing import Any
@@ -25,7 +25,7 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.packing import NO_PREFIX, PADDING
 from mllm.conversation.rendering import IGNORE
 from mllm.pipeline.flops import ModelFlops, Work, peak_flops
-from mllm.types import Batch, Example
+from mllm.types import Example
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Counting:
         return {**batch, "counts": count(batch, examples)}
 
 
-def count(batch: Batch, examples: Sequence[Example]) -> Counts:
+def count(batch: Mapping[str, Any], examples: Sequence[Example]) -> Counts:
     """
     Args:
         batch: of the examples, on the CPU.
@@ -74,7 +74,7 @@ def count(batch: Batch, examples: Sequence[Example]) -> Counts:
         tokens, pairs = sum(lengths), sum(length**2 for length in lengths)
     pixels = [tensor for tensor in batch.values() if isinstance(tensor, Tensor) and tensor.is_floating_point()]
     pictures = {ref: tensors for one in examples for ref, tensors in zip(one.images, one.pixels, strict=True)}
-    patches = [len(next(iter(tensors.values()))) for tensors in pictures.values()]
+    patches = [max(map(len, tensors.values())) for tensors in pictures.values()]
     return Counts(
         samples=len(examples),
         separate=sum(lengths),
@@ -159,10 +159,10 @@ class Meters(TrainerCallback):
         peak = peak_flops(accelerator.device)
         if self.flops.done and not self._told and accelerator.is_main_process:
             known = f"{peak / 1e12:.4g} TFLOP/s (dense bf16)" if peak else "not known, so no MFU"
-            logger.info("model FLOPs = %s; peak of the device: %s", cost, known)
+            logger.info("model FLOPs = %s; peak of the device: %s", str(cost) or "not known", known)
         self._told = self.flops.done
         ranks = [*astuple(sums), peak_memory(accelerator.device)]
-        gathered = accelerator.gather(torch.tensor([ranks], dtype=torch.float64, device=_gathering(accelerator)))
+        gathered: Any = accelerator.gather(torch.tensor([ranks], dtype=torch.float64, device=_gathering(accelerator)))
         return readings(gathered.tolist(), peak)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -117,8 +117,8 @@ class Trainer(Seq2SeqTrainer):
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         return super().get_batch_samples(self.meters.waiting(epoch_iterator), num_batches, device)
 
-    def floating_point_ops(self, inputs: dict[str, Any]) -> float:
-        return self.meters.flops.cost * inputs["counts"].work
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return round(self.meters.flops.cost * inputs["counts"].work)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:  # of training
