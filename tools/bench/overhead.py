@@ -69,7 +69,7 @@ def run(fixture: str, name: str, packing: str, samples: int, steps: int) -> dict
     with tempfile.TemporaryDirectory() as folder:
         args = arguments_of(folder, samples, steps, logging_steps=10)
         trainer = build(config_of(fixture, packing), args).trainer
-        batches: list[Any] = []
+        batches: Any = []
         while len(batches) < steps:
             batches += trainer.get_train_dataloader()
         del batches[steps:]
