@@ -115,10 +115,11 @@ class Sums:
 
 
 class Meters(TrainerCallback):
-    """Time spent in evaluation and in saving is left out."""
+    """Time spent in evaluation and in saving is left out. `watch=False`: do not work out the model's FLOPs."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, watch: bool = True) -> None:
         self.flops = ModelFlops(model)
+        self.flops.done |= not watch
         self.sums = Sums()
         self._work: list[Work] = []
         self._start: float | None = None

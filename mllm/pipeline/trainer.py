@@ -90,7 +90,7 @@ class Trainer(Seq2SeqTrainer):
         self.processor = processor
         self.collator = collator
         self.validation = validation
-        self.meters = Meters(model)
+        self.meters = Meters(model, watch=not args.torch_compile)  # what is compiled takes no hooks
         self._skipped: list[str] = []
         if self.is_fsdp_enabled and args.bf16:
             # accelerate's own policy would round the loss to bf16, and sum gradients over ranks in it
