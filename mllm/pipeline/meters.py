@@ -166,6 +166,11 @@ class Meters(TrainerCallback):
         gathered: Any = accelerator.gather(torch.tensor([ranks], dtype=torch.float64, device=_gathering(accelerator)))
         return readings(gathered.tolist(), peak)
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.sums, self._work, self._start = Sums(), [], None
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._step_end = time.perf_counter()
 
