@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 from PIL import Image
+from torch.nn.attention import flex_attention as flex
 from transformers import PreTrainedTokenizerFast
+from transformers.integrations.flex_attention import WrappedFlexAttention
 
 from mllm.conversation.scratch import train_tokenizer
 from mllm.types import Item
@@ -28,6 +30,16 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerFast:
     return make_tokenizer()
+
+
+@pytest.fixture
+def uncompiled_flex(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flex attention as it is without a compiler: compiling takes many seconds, and gives no gradients on a CPU.
+
+    PyTorch refuses these of the uncompiled one as well, before it computes them rightly.
+    """
+    monkeypatch.setattr(WrappedFlexAttention, "__call__", lambda self: flex.flex_attention)
+    monkeypatch.setattr(flex, "_validate_device", lambda *tensors: None)
 
 
 @pytest.fixture

@@ -94,6 +94,9 @@ def hint(name: str) -> str:
 def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
     """The arguments themselves. Choosing the device, and joining the process group of a launch, happens here.
 
+    Batches in pinned memory, as they are by default, are copied while a GPU computes, unless `accelerator_config` says
+    how.
+
     Raises:
         ConfigError: transformers refuses a value or a combination.
     """
@@ -101,9 +104,12 @@ def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
     if isinstance(values.get("parallelism_config"), dict):
         values["parallelism_config"] = ParallelismConfig(**values["parallelism_config"])
     try:
-        return Seq2SeqTrainingArguments(**values)
+        args: Any = Seq2SeqTrainingArguments(**values)
     except (TypeError, ValueError, NotImplementedError, FileNotFoundError) as error:
         raise ConfigError(f"training_args: {error}") from error
+    if args.dataloader_pin_memory and values.get("accelerator_config") is None:
+        args.accelerator_config.non_blocking = True
+    return args
 
 
 def _loosen(action: Action) -> None:

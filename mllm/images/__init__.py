@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Protocol, TypeVar, cast, runtime_checkable
@@ -41,6 +41,15 @@ class ImageRef(Protocol):
         ...
 
 
+@runtime_checkable
+class Reducible(ImageRef, Protocol):
+    """A picture that may be decoded at a part of its size."""
+
+    def open_reduced(self, at_least: tuple[int, int]) -> Image.Image:
+        """As `open`, or a half, a quarter or an eighth as large, rounded up, but no smaller than `at_least`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FileImage:
     """A picture file on a local disk."""
@@ -49,10 +58,19 @@ class FileImage:
 
     @property
     def size(self) -> tuple[int, int]:
-        return _file_size(self.path, current_settings())
+        key = self.path, current_settings()
+        if key not in _sizes:
+            _remember(key, decoding.size_of(self.path, *key))
+        return _sizes[key]
 
     def open(self) -> Image.Image:
-        return decoding.decode(self.path, self.path, current_settings())
+        key = self.path, current_settings()
+        image = decoding.decode(self.path, *key)
+        _remember(key, image.size)
+        return image
+
+    def open_reduced(self, at_least: tuple[int, int]) -> Image.Image:
+        return decoding.decode(self.path, self.path, current_settings(), at_least=at_least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +94,10 @@ class UrlImage:
         image = _read(*key, decoding.decode, lambda image: image)
         _remember(key, image.size)
         return image
+
+    def open_reduced(self, at_least: tuple[int, int]) -> Image.Image:
+        """Whole when it is fetched, as only that shows that it is."""
+        return _read(self.url, current_settings(), partial(decoding.decode, at_least=at_least), lambda image: image)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,13 +197,8 @@ def _leaves(path: str) -> bool:
     return posixpath.normpath(path).split("/", 1)[0] == ".."
 
 
-@lru_cache(maxsize=KNOWN_SIZES)
-def _file_size(path: str, current: ImageSettings) -> tuple[int, int]:
-    return decoding.size_of(path, path, current)
-
-
 _sizes: dict[tuple[str, ImageSettings], tuple[int, int]] = {}
-"""Of URLs that this process opened: its size is asked for next, and must not fetch it again."""
+"""Of files and URLs that this process opened: their sizes are asked for next, and must not read or fetch them again."""
 
 
 def _remember(key: tuple[str, ImageSettings], size: tuple[int, int]) -> None:

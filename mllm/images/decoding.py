@@ -49,13 +49,20 @@ def size_of(source: Source, name: str, settings: ImageSettings) -> tuple[int, in
         return upright_size(image, settings)
 
 
-def decode(source: Source, name: str, settings: ImageSettings) -> Image.Image:
+def decode(
+    source: Source, name: str, settings: ImageSettings, *, at_least: tuple[int, int] | None = None
+) -> Image.Image:
     """The upright picture, mode RGB; of an animation its first frame.
+
+    `at_least`: where a half, a quarter or an eighth of a JPEG's size, rounded up, is no smaller than this, it is
+    decoded so, which costs less. Those that are to be turned are decoded whole.
 
     Raises:
         ImageError: as `size_of`, or its pixels are broken or cut off.
     """
     with closing(_opened(source, name, settings)) as image:
+        if at_least and image.format == "JPEG" and _orientation(image, settings) == 1:
+            image.draft(None, at_least)
         return upright_rgb(image, name, settings)
 
 

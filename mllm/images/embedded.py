@@ -36,6 +36,9 @@ class _Span(ABC):
     def open(self) -> Image.Image:
         return decoding.decode(self.read(), self.where, current_settings())
 
+    def open_reduced(self, at_least: tuple[int, int]) -> Image.Image:
+        return decoding.decode(self.read(), self.where, current_settings(), at_least=at_least)
+
     @property
     def where(self) -> str:
         return f"{self.path}: {self.name}"

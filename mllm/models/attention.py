@@ -1,28 +1,42 @@
 """Attention in packed rows: every sample sees itself and the beginning it may share with others, nothing else.
 
-Each stretch of a row is one call of PyTorch's own attention, so that no work goes into pairs that do not see each
-other, and no mask of a whole row is ever made.
+Two ways, under the names by which `attn_implementation` knows them:
+
+- `PACKED`: each stretch of a row is one call of PyTorch's own attention, so that no work goes into pairs that do not
+  see each other, and no mask of a whole row is ever made. Many small calls: for CPUs.
+- `FLEX`: one call of flex attention for all rows, compiled, with a mask of blocks of 128 tokens that is made once for a
+  batch. For GPUs; on a CPU it has no gradients, and compiles for many seconds.
+
+Not `torch.nn.attention.varlen`: there a query reads one stretch of keys, so that the keys of a prefix would be copied
+for each of its branches in each layer, or branches and prefix attended apart and merged by their log-sum-exps, through
+which it passes no gradient (torch 2.13). It also knows half precision only.
 
 Shape suffixes: B rows, T tokens, H heads, W width of a head, S tokens of a segment, K tokens that it sees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from mllm.errors import ModelError
 
 PACKED = "mllm_packed"
-"""PyTorch's attention ("sdpa"), which also reads `Spans`."""
+FLEX = "mllm_flex"
+"""Both are PyTorch's attention ("sdpa") where there are no `Spans`."""
+BEYOND_SDPA = {"softcap": "a soft cap of its scores", "s_aux": "sinks"}
+"""What a language model may ask of its attention, and transformers' "sdpa" would drop without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +53,74 @@ class Spans:
     No dataclass: FSDP makes copies of those that a module is given, and what one layer notes would be lost.
     """
 
-    def __init__(self, rows: list[list[Span]], device: torch.device) -> None:
-        self.rows = rows
-        self.device = device
+    def __init__(self, segment_ids_BT: Tensor, prefix_ids_BT: Tensor) -> None:
+        self.segment_ids_BT = segment_ids_BT
+        self.prefix_ids_BT = prefix_ids_BT
         self.read = False
         """Whether an attention has looked: a language model that drops it would mix samples."""
-        self.masks: dict[tuple[int, int, int | None], Tensor] = {}
+        self._masks: dict[tuple[int, int, int | None], Tensor] = {}
+        self._block_masks: dict[int | None, BlockMask] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self.segment_ids_BT.device
+
+    @cached_property
+    def rows(self) -> list[list[Span]]:
+        ids = zip(self.segment_ids_BT.tolist(), self.prefix_ids_BT.tolist(), strict=True)
+        return [list(_row(segments, prefixes)) for segments, prefixes in ids]
 
     def mask(self, seeing: int, seen: int, window: int | None) -> Tensor:
         """bool [S, K]: the last `seeing` of `seen` tokens see those up to themselves, at most `window` of them."""
         key = (seeing, seen, window)
-        if key not in self.masks:
+        if key not in self._masks:
             distance = torch.arange(seen - seeing, seen, device=self.device)[:, None] - torch.arange(
                 seen, device=self.device
             )
-            self.masks[key] = (distance >= 0) & (distance < (seen if window is None else window))
-        return self.masks[key]
+            self._masks[key] = (distance >= 0) & (distance < (seen if window is None else window))
+        return self._masks[key]
+
+    def block_mask(self, window: int | None) -> BlockMask:
+        """The same for all rows at once. Padding sees padding, so that no token is without any."""
+        if window not in self._block_masks:
+            rows, tokens = self.segment_ids_BT.shape
+            make = _compiled_block_mask() if self.device.type == "cuda" else create_block_mask
+            self._block_masks[window] = make(self._sees(window), rows, None, tokens, tokens, device=self.device)
+        return self._block_masks[window]
+
+    def _sees(self, window: int | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+        segment_BT, prefix_BT = self.segment_ids_BT, self.prefix_ids_BT
+
+        def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            prefix = prefix_BT[row, query]
+            own = segment_BT[row, query] == segment_BT[row, key]
+            return (key <= query) & (own | ((prefix == segment_BT[row, key]) & (prefix >= 0)))
+
+        if window is None:
+            return sees
+        place_BT = self._places()
+
+        def sees_near(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return sees(row, head, query, key) & (place_BT[row, query] - place_BT[row, key] < window)
+
+        return sees_near
+
+    def _places(self) -> Tensor:
+        """int64 [B, T]: how many tokens come before each, of its own segment and the prefix; 0 for padding."""
+        place_BT = torch.zeros_like(self.segment_ids_BT, device="cpu")
+        for row, spans in enumerate(self.rows):
+            start = 0
+            for span in spans:
+                before = 0 if span.prefix is None else spans[span.prefix].length
+                place_BT[row, start : start + span.length] = torch.arange(before, before + span.length)
+                start += span.length
+        return place_BT.to(self.device)
+
+
+@cache
+def _compiled_block_mask() -> Any:
+    """Compiled, it never holds the mask of all pairs of tokens."""
+    return torch.compile(create_block_mask)
 
 
 def spans_of(segment_ids_BT: Tensor, prefix_ids_BT: Tensor) -> Spans:
@@ -63,11 +129,7 @@ def spans_of(segment_ids_BT: Tensor, prefix_ids_BT: Tensor) -> Spans:
         segment_ids_BT: the sample, or the shared beginning, that a token belongs to; -1 padding, at the end of a row.
         prefix_ids_BT: the segment that it sees as well; -1 none.
     """
-    rows = [
-        list(_row(segments, prefixes))
-        for segments, prefixes in zip(segment_ids_BT.tolist(), prefix_ids_BT.tolist(), strict=True)
-    ]
-    return Spans(rows, segment_ids_BT.device)
+    return Spans(segment_ids_BT, prefix_ids_BT)
 
 
 def _row(segments: list[int], prefixes: list[int]) -> Iterator[Span]:
@@ -83,16 +145,23 @@ def _row(segments: list[int], prefixes: list[int]) -> Iterator[Span]:
 
 
 def read_spans(language_model: PreTrainedModel) -> None:
-    """Have the language model attend by `Spans` where it is given some.
+    """Have the language model attend by `Spans` where it is given some: by default the way that suits its device.
 
     Raises:
-        ModelError: it was built with another attention than PyTorch's own.
+        ModelError: it was built with an attention that reads no spans, or with one that cannot train here.
     """
     used = language_model.config._attn_implementation
+    on_gpu = language_model.device.type == "cuda"
     if used == "sdpa":
-        language_model.set_attn_implementation(PACKED)
-    elif used != PACKED:
-        raise ModelError(f"packing needs attn_implementation='sdpa', found {used!r}")
+        language_model.set_attn_implementation(FLEX if on_gpu else PACKED)
+    elif used not in (PACKED, FLEX):
+        raise ModelError(
+            f"packing needs attn_implementation 'sdpa' (the default), {PACKED!r} or {FLEX!r}, found {used!r}"
+        )
+    elif used == FLEX and not on_gpu and language_model.training:
+        raise ModelError(
+            f"attn_implementation {FLEX!r} trains on NVIDIA GPUs only; leave it out, or set it to {PACKED!r}"
+        )
 
 
 def reading(spans: Spans | None) -> dict[str, Any]:
@@ -123,7 +192,12 @@ def packed_attention(
     sliding_window: int | None = None,
     **arguments: Any,
 ) -> tuple[Tensor, None]:
-    """[B, T, H, W] of query [B, H, T, W], key and value [B, H or fewer, T, W]; an attention of transformers."""
+    """[B, T, H, W] of query [B, H, T, W], key and value [B, H or fewer, T, W]; an attention of transformers.
+
+    Raises:
+        ModelError: the language model asks for what this attention cannot do.
+    """
+    _refuse_beyond_sdpa(module, arguments)
     if spans is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **arguments
@@ -157,10 +231,46 @@ def packed_attention(
     return torch.cat(rows).transpose(1, 2), None
 
 
+def flex_packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    spans: Spans | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **arguments: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """As `packed_attention`, by transformers' flex attention, which compiles once for all layers.
+
+    Raises:
+        ModelError: the language model asks for what this attention cannot do.
+    """
+    _refuse_beyond_sdpa(module, arguments)
+    if spans is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **arguments
+        )
+    if dropout:
+        raise ModelError(f"attn_implementation {FLEX!r} has no dropout, found {dropout}: set it to {PACKED!r}")
+    spans.read = True
+    return flex_attention_forward(module, query, key, value, spans.block_mask(sliding_window), scaling=scaling)
+
+
+def _refuse_beyond_sdpa(module: torch.nn.Module, arguments: dict[str, Any]) -> None:
+    for name, meaning in BEYOND_SDPA.items():
+        if arguments.get(name) is not None:
+            raise ModelError(f"packing: {type(module).__name__} needs {meaning}, which PyTorch's own attention lacks")
+
+
 def positions(attention_mask_BT: Tensor) -> Tensor:
     """int64 [B, T]: the number of each token in its row, padding left out."""
     return (attention_mask_BT.long().cumsum(1) - 1).clamp(min=0)
 
 
 AttentionInterface.register(PACKED, packed_attention)
+AttentionInterface.register(FLEX, flex_packed_attention)
 AttentionMaskInterface.register(PACKED, sdpa_mask)
+AttentionMaskInterface.register(FLEX, sdpa_mask)

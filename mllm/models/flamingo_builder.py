@@ -80,7 +80,8 @@ def openflamingo(
         freeze: parts that are not trained, of "vision_tower", "perceiver", "cross_attention", "language_model".
         train_embeddings: of a frozen language model, "new" (default) token rows, "input", "input_and_output", "none".
         dtype: "float32" (default), "bfloat16", "float16", or "auto": that of the checkpoint's language model.
-        attn_implementation: as in transformers, for vision tower and language model; default: its choice.
+        attn_implementation: as in transformers (default: its choice), or for packed rows `mllm_packed` or `mllm_flex`,
+            see `mllm.models.attention`.
         quantization: of the language model's own layers as they are loaded; see `quantized_loading`.
         pad_to_multiple_of: round the number of embeddings up when some are added.
 

@@ -71,7 +71,8 @@ def llava(
             it does not hold starts at random.
         freeze: parts that are not trained, of "vision_tower", "connector", "language_model".
         dtype: "float32" (default), "bfloat16", "float16", or "auto": that of the checkpoint's language model.
-        attn_implementation: as in transformers, for both parts; default: its choice.
+        attn_implementation: as in transformers (default: its choice), or for packed rows `mllm_packed` or `mllm_flex`,
+            see `mllm.models.attention`.
         quantization: of the language model as it is loaded; see `quantized_loading`.
         pad_to_multiple_of: round the number of embeddings up when some are added.
 

@@ -1,4 +1,4 @@
-"""The language modelling loss, with the head run only where there is a label.
+"""The language modelling loss, with the head run only where there is a label, on so many positions at a time.
 
 Shape suffixes: B rows, T tokens, D width, N labelled tokens, V vocabulary.
 """
@@ -6,14 +6,21 @@ Shape suffixes: B rows, T tokens, D width, N labelled tokens, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from mllm.models.attention import Spans, check_read, reading
+from mllm.models.head import run_body
 
 IGNORE = -100
+LOGITS_AT_ONCE = 2**25
+"""More of them are made in pieces, and made again for the gradients. 128 MiB in float32; the loss holds some copies."""
 
 
 def next_token_loss(
@@ -27,54 +34,86 @@ def next_token_loss(
     num_items_in_batch: Tensor | int | None = None,
     return_logits: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Cross entropy of the labels given all tokens before them, and where asked for the logits [B, T, V].
+    """Cross entropy of the labels given all tokens before them, and where asked for the logits [B, T, V]; see
+    `labelled_loss`."""
 
-    See `labelled_loss`. The language model's own forward makes the logits, so that whatever it does after its head is
-    done (a soft cap in Gemma 2, a scale in Cohere and Granite).
-    """
-
-    def logits(keep: Tensor | int) -> Tensor:
+    def run() -> Any:
         return language_model(
             inputs_embeds=text_BTD,
-            logits_to_keep=keep,
             use_cache=False,
             **given(attention_mask=attention_mask, position_ids=position_ids),
             **reading(spans),
-        ).logits
+        )
 
-    found = labelled_loss(logits, labels_BT, num_items_in_batch=num_items_in_batch, return_logits=return_logits)
+    found = labelled_loss(
+        language_model, run, labels_BT, num_items_in_batch=num_items_in_batch, return_logits=return_logits
+    )
     check_read(spans, language_model)
     return found
 
 
 def labelled_loss(
-    logits_at: Callable[[Tensor | int], Tensor],
+    language_model: Any,
+    run: Callable[[], Any],
     labels_BT: Tensor,
     *,
     num_items_in_batch: Tensor | int | None,
     return_logits: bool,
 ) -> tuple[Tensor, Tensor | None]:
+    """Cross entropy of the next tokens; see `mean_cross_entropy`.
+
+    Args:
+        language_model: holds the head.
+        run: a forward pass of it, or of a model around it, that gives `logits`.
+        labels_BT: -100 where unsupervised; not shifted.
+        num_items_in_batch: labelled tokens of the whole step.
+        return_logits: give all logits [B, T, V] beside the loss.
+    """
+    next_BT = pad(labels_BT[:, 1:], (0, 1), value=IGNORE)
+    if not return_logits:
+        return mean_cross_entropy(language_model, run, next_BT, num_items_in_batch), None
+    logits_BTV = run().logits
+    labelled_BT = next_BT != IGNORE
+    return _mean(_total(logits_BTV[labelled_BT], next_BT[labelled_BT]), next_BT, num_items_in_batch), logits_BTV
+
+
+def mean_cross_entropy(
+    language_model: Any, run: Callable[[], Any], target_BT: Tensor, num_items_in_batch: Tensor | int | None
+) -> Tensor:
     """Cross entropy summed and divided by `num_items_in_batch`, or else by the number of labelled tokens; 0 for none.
 
     Args:
-        logits_at: logits [N, V] of the True positions of a bool [B, T], or [B, T, V] where it cannot or for 0.
-        labels_BT: -100 where unsupervised; not shifted.
-        num_items_in_batch: labelled tokens of the whole step.
-        return_logits: give all logits beside the loss.
+        language_model: holds the head.
+        run: a forward pass of it, or of a model around it; its logits are not made.
+        target_BT: the token that each position should give, -100 for any.
     """
-    next_BT = pad(labels_BT[:, 1:], (0, 1), value=IGNORE)
-    labelled_BT = next_BT != IGNORE
-    logits = logits_at(0 if return_logits else labelled_BT)
-    # three dimensions: all logits, by return_logits or from a language model that knows no `logits_to_keep`
-    logits_NV = logits[labelled_BT] if logits.dim() == 3 else logits
-    total = cross_entropy(logits_NV.float(), next_BT[labelled_BT].to(logits.device), reduction="sum")
+    body = run_body(language_model, run)
+    labelled_BT = target_BT != IGNORE
+    states_ND = body.states_BTD[labelled_BT]
+    target_N = target_BT[labelled_BT]
+
+    def total(states_ND: Tensor, target_N: Tensor) -> Tensor:
+        return _total(body.logits(states_ND), target_N)
+
+    size = max(LOGITS_AT_ONCE // language_model.config.get_text_config().vocab_size, 1)
+    if len(target_N) <= size or is_deepspeed_zero3_enabled():  # under ZeRO-3 all ranks run the head equally often
+        return _mean(total(states_ND, target_N), target_BT, num_items_in_batch)
+    pieces = zip(states_ND.split(size), target_N.split(size), strict=True)
+    # the head drops nothing out: no random numbers are to be kept
+    totals = [checkpoint(total, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
+    return _mean(torch.stack(totals).sum(), target_BT, num_items_in_batch)
+
+
+def _total(logits_NV: Tensor, target_N: Tensor) -> Tensor:
+    return cross_entropy(logits_NV.float(), target_N.to(logits_NV.device), reduction="sum")
+
+
+def _mean(total: Tensor, target_BT: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
     if num_items_in_batch is None:
-        loss = total / max(len(logits_NV), 1)
-    elif isinstance(num_items_in_batch, Tensor):
-        loss = total / num_items_in_batch.to(total.device)
-    else:
-        loss = total / num_items_in_batch
-    return loss, logits if return_logits else None
+        return total / (target_BT != IGNORE).sum().clamp(min=1).to(total.device)
+    if isinstance(num_items_in_batch, Tensor):
+        return total / num_items_in_batch.to(total.device)
+    return total / num_items_in_batch
 
 
 def given(**arguments: Tensor | None) -> dict[str, Tensor]:

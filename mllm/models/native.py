@@ -113,11 +113,11 @@ class Native(PreTrainedModel):
         # before the language model, as in a batch with pictures: sharded parts are gathered in one order on all ranks
         features = self.family.features(self, blank) if blank else []
 
-        def logits(keep: Tensor | int) -> Tensor:
-            return forward(input_ids=input_ids, logits_to_keep=keep, use_cache=False, **arguments).logits
+        def whole() -> Any:
+            return forward(input_ids=input_ids, use_cache=False, **arguments)
 
         loss, all_logits = labelled_loss(
-            logits, labels, num_items_in_batch=num_items_in_batch, return_logits=return_logits
+            self, whole, labels, num_items_in_batch=num_items_in_batch, return_logits=return_logits
         )
         check_read(arguments.get("spans"), self.text_model)
         for feature in features:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ GROUPS = {
 _LOW_RANK = re.compile(r"\.lora_(A|B|magnitude_vector|embedding_A|embedding_B)\b")
 
 
+@cache  # models ask at every step
 def part_of(name: str) -> str:
     """The part that a module or parameter of this name belongs to."""
     return next((part for part, pattern in PARTS.items() if pattern.search(name)), "rest")

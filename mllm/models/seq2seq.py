@@ -2,7 +2,7 @@
 
 Rows are those of every model here, prompt and answer in one: the supervised end of a row is what the decoder writes.
 
-Shape suffixes: B rows, T tokens of a row, E tokens of its prompt, D tokens of its answer, V vocabulary.
+Shape suffixes: B rows, T tokens of a row, E tokens of its prompt, D tokens of its answer.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
 from mllm.models.composite import CompositeOutput, TextModel
-from mllm.models.loss import IGNORE
+from mllm.models.loss import IGNORE, mean_cross_entropy
 from mllm.models.parts import Spec, grow_vocabulary, local_folder, settle_generation, text_model, torch_dtype
 from mllm.models.speech import Speech, speaks
 from mllm.registry import MODELS
@@ -74,17 +74,16 @@ class Seq2Seq(TextModel):
             raise ModelError("an encoder-decoder model writes one answer, the end of a row: use template='seq2seq'")
         prompt_BE, prompt_mask_BE = compact(input_ids, real_BT & ~answer_BT, self.language_model.config.pad_token_id)
         labels_BD, _ = compact(labels, answer_BT, IGNORE)
-        logits_BDV = self.language_model(
-            input_ids=prompt_BE,
-            attention_mask=prompt_mask_BE,
-            decoder_input_ids=self._shifted(labels_BD),
-            use_cache=False,
-        ).logits
-        total = cross_entropy(
-            logits_BDV.flatten(0, 1).float(), labels_BD.flatten(), ignore_index=IGNORE, reduction="sum"
-        )
-        count = answer_BT.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-        return CompositeOutput(loss=total / (count.to(total.device) if isinstance(count, Tensor) else count))
+
+        def run() -> Any:
+            return self.language_model(
+                input_ids=prompt_BE,
+                attention_mask=prompt_mask_BE,
+                decoder_input_ids=self._shifted(labels_BD),
+                use_cache=False,
+            )
+
+        return CompositeOutput(loss=mean_cross_entropy(self.language_model, run, labels_BD, num_items_in_batch))
 
     @torch.no_grad()
     def generate(self, input_ids: Tensor, attention_mask: Tensor | None = None, **generation_args: Any) -> Tensor:

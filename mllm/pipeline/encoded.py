@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from mllm.conversation.packing import Length, questions
-from mllm.conversation.processor import Processor
+from mllm.conversation.processor import Pictures, Processor
 from mllm.errors import ImageError
 from mllm.images import ImageRef
 from mllm.images.settings import configure, current_settings
@@ -20,8 +20,6 @@ from mllm.types import Example, Item
 
 REPLACEMENTS = 10
 """As many are tried for one item: when all fail, it is not the pictures but the disk or the network."""
-
-Pictures = Mapping[ImageRef, Mapping[str, Tensor]]
 
 
 class ItemDataset(Protocol):
@@ -43,14 +41,16 @@ class Opener:
         self.__dict__.update(state)
         configure(self.settings)  # a worker that was spawned, not forked, knows nothing of the builder's
 
-    def __call__(self, item: Item) -> Pictures:
-        """The model's arguments for each picture.
+    def __call__(self, item: Item, *, training: bool = False, opened: Pictures | None = None) -> Pictures:
+        """The model's arguments for each picture, in `training` with `pixels` as the settings say.
+
+        Those in `opened` are taken from there.
 
         Raises:
             ImageError: one cannot be read; names the record too.
         """
         try:
-            return self.processor.pictures(item)
+            return self.processor.pictures(item, pixels=self.settings.pixels if training else "exact", opened=opened)
         except ImageError as error:
             raise ImageError(f"{item.key}: {error}") from error
 
@@ -87,8 +87,17 @@ class Encoded(Dataset[list[Example]]):
         Raises:
             ImageError: its picture cannot be read, nor can those of its replacements, where there are any.
         """
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[list[Example]]:
+        """Those of a batch, where the DataLoader asks for it: a picture that several items show is opened once."""
         self.items.set_epoch(self.epoch)
-        index, item, pictures, skipped = self._readable(index)
+        opened: dict[ImageRef, Mapping[str, Tensor]] = {}
+        return [self._examples(index, opened) for index in indices]
+
+    def _examples(self, index: int, opened: dict[ImageRef, Mapping[str, Tensor]]) -> list[Example]:
+        index, item, pictures, skipped = self._readable(index, opened)
+        opened |= pictures
         items = questions(item) if self.split else [item]
         first, *rest = [self.processor.encode(each, index, pictures=pictures) for each in items]
         return [replace(first, skipped=skipped), *rest]
@@ -103,14 +112,14 @@ class Encoded(Dataset[list[Example]]):
         except ImageError:  # who opens it says so, or takes another in its place
             return (), ()
 
-    def _readable(self, index: int) -> tuple[int, Item, Pictures, tuple[str, ...]]:
+    def _readable(self, index: int, opened: Pictures) -> tuple[int, Item, Pictures, tuple[str, ...]]:
         """The item due, or the first of its replacements whose pictures can be read, and why those before it cannot."""
         rng = random.Random(f"replacement {self.seed} {self.epoch} {index}")
         skipped: list[str] = []
         while True:
             try:
                 item = self.processor.fitted(self.items[index])  # either may ask for the sizes of pictures
-                return index, item, self.open(item), tuple(skipped)
+                return index, item, self.open(item, training=True, opened=opened), tuple(skipped)
             except ImageError as error:
                 skipped.append(str(error))
                 if self.open.settings.on_error == "raise":

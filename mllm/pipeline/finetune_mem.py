@@ -1,21 +1,28 @@
-"""`finetune.py` with flash attention, which needs less memory: for GPUs that have it.
+"""`finetune.py` with less memory, on NVIDIA GPUs: samples in packed rows, read by flex attention.
 
 accelerate launch mllm/pipeline/finetune_mem.py CONFIG [flags]
+
+No row is padded and no mask of all pairs of tokens is made; loss and gradients are those of `finetune.py`. Needs no
+package beside PyTorch. A config that says packing="none" keeps padded rows; these need FlashAttention-2.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+from typing import Any
 
 import torch
 from transformers.utils import is_flash_attn_2_available
 
 from mllm.config.config import load
 from mllm.errors import ConfigError, reported
+from mllm.models.attention import FLEX
 from mllm.pipeline.finetune import run
 
 OLDEST = (8, 0)
-"""Compute capability of the first GPUs that FlashAttention-2 supports (Ampere)."""
+"""Compute capability of the first GPUs with bfloat16 (Ampere), which both attentions are written for."""
+INSTEAD = "run mllm/pipeline/finetune.py instead"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,26 +33,43 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> None:
     cfg, args = load(argv)
     check_hardware()
-    cfg["model_args"]["attn_implementation"] = "flash_attention_2"
+    choose_attention(cfg)
     run(cfg, args)
 
 
 def check_hardware() -> None:
     """
     Raises:
-        ConfigError: flash attention cannot run here; says what is missing.
+        ConfigError: flex attention cannot be compiled for what is here; says what is missing.
     """
-    instead = "run mllm/pipeline/finetune.py instead, which uses PyTorch's own attention"
     if not torch.cuda.is_available():
-        raise ConfigError(f"finetune_mem needs an NVIDIA GPU for flash attention, and none is visible; {instead}")
+        raise ConfigError(f"finetune_mem needs an NVIDIA GPU for flex attention, and none is visible; {INSTEAD}")
     found = torch.cuda.get_device_capability()
     if found < OLDEST:
         raise ConfigError(
-            f"finetune_mem needs a GPU of compute capability {OLDEST[0]}.{OLDEST[1]} for flash attention, "
-            f"this one has {found[0]}.{found[1]}; {instead}"
+            f"finetune_mem needs a GPU of compute capability {OLDEST[0]}.{OLDEST[1]} for flex attention, "
+            f"this one has {found[0]}.{found[1]}; {INSTEAD}"
         )
-    if not is_flash_attn_2_available():
-        raise ConfigError(f"finetune_mem needs the package flash-attn; pip install flash-attn, or {instead}")
+    if importlib.util.find_spec("triton") is None:
+        raise ConfigError(f"finetune_mem needs triton, by which PyTorch compiles; pip install triton, or {INSTEAD}")
+
+
+def choose_attention(cfg: Any) -> None:
+    """Pack the rows unless the config says how they are laid out, and set the attention that goes with that.
+
+    Raises:
+        ConfigError: the config wants padded rows, and the package for them is missing.
+    """
+    layout = cfg["data_args"].setdefault("collator_kwargs", {})
+    if layout.setdefault("packing", "rows") != "none":
+        cfg["model_args"]["attn_implementation"] = FLEX
+    elif is_flash_attn_2_available():
+        cfg["model_args"]["attn_implementation"] = "flash_attention_2"
+    else:
+        raise ConfigError(
+            "finetune_mem: data_args.collator_kwargs.packing is 'none', and padded rows need the package flash-attn; "
+            f"leave packing out or set it to 'rows' or 'shared', pip install flash-attn, or {INSTEAD}"
+        )
 
 
 if __name__ == "__main__":

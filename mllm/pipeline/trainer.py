@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,13 @@ import torch
 from accelerate.utils import gather_object, save_fsdp_optimizer
 from torch.distributed.fsdp import MixedPrecisionPolicy, register_fsdp_forward_method
 from torch.utils.data import DataLoader
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback, TrainingArguments
+from transformers import (
+    ProgressCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.trainer_utils import seed_worker
@@ -28,6 +34,7 @@ from mllm.models.adaptation import adaptation_of, gather_adapted, load_adapted, 
 from mllm.models.quantization import check_shardable, keep_quantized_apart
 from mllm.models.speech import Speech, save_speech
 from mllm.pipeline.encoded import Encoded, EpochShuffle, ItemDataset
+from mllm.pipeline.meters import Bar, Counting, Meters
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
 from mllm.pipeline.plots import plot_losses
 from mllm.pipeline.predict import Loader, mean_loss, predict
@@ -75,7 +82,7 @@ class Trainer(Seq2SeqTrainer):
             model=model,
             args=args,
             train_dataset=train_dataset,
-            data_collator=cast("Any", collator),
+            data_collator=cast("Any", Counting(collator)),
             processing_class=processor.tokenizer,
         )
         self.model_accepts_loss_kwargs = True  # the model divides by the labelled tokens of the whole step
@@ -90,7 +97,7 @@ class Trainer(Seq2SeqTrainer):
         self.window = window
         self.plan: PlannedBatches | None = None
         self.validation = validation
-        self._cut_answers = 0
+        self.meters = Meters(model, watch=not args.torch_compile)  # what is compiled takes no hooks
         self._skipped: list[str] = []
         if self.is_fsdp_enabled and args.bf16:
             # accelerate's own policy would round the loss to bf16, and sum gradients over ranks in it
@@ -102,19 +109,27 @@ class Trainer(Seq2SeqTrainer):
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback):  # an evaluation alone would write to ./runs
                 callback.logging_dir = callback.logging_dir or str(self.folder / "runs")
+        if self.pop_callback(ProgressCallback):
+            self.add_callback(Bar())
+        self.add_callback(self.meters)
         self.add_callback(_Follow(self))
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         inputs = dict(inputs)
-        del inputs["index"]
-        self._cut_answers += int(inputs.pop("cut_answers").sum())
+        del inputs["index"], inputs["cut_answers"]
         self._skipped += inputs.pop("skipped", [])
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        with self.meters.counting(inputs.pop("counts")):
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        return super().get_batch_samples(self.meters.waiting(epoch_iterator), num_batches, device)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return round(self.meters.flops.cost * inputs["counts"].work)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        if self._cut_answers:
-            logs = {**logs, "cut_answers": self._cut_answers}
-            self._cut_answers = 0
+        if "loss" in logs:  # of training
+            logs = {**logs, **self.meters.read(self.accelerator)}
         skipped = self._everyones_skipped()
         if skipped:
             logs = {**logs, "skipped_pictures": len(skipped)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from enum import Enum
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -116,6 +117,20 @@ def test_wrong_types(name: str, value: object, message: str) -> None:
 def test_right_types() -> None:
     check({"learning_rate": 1, "tf32": None, "lr_scheduler_kwargs": {"a": 1}, "report_to": ["none"], "fsdp": True})
     check({"label_names": ("labels",), "debug": ["underflow_overflow"], "save_strategy": "epoch"})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, True),
+        ({"use_cpu": True}, False),  # nothing is pinned
+        ({"dataloader_pin_memory": False}, False),
+        ({"accelerator_config": {"non_blocking": False}}, False),
+    ],
+)
+def test_pinned_batches_are_copied_while_a_gpu_computes(given: dict[str, Any], expected: bool, tmp_path: Path) -> None:
+    args = build({"output_dir": str(tmp_path), "report_to": "none", **given})
+    assert args.accelerator_config.non_blocking is expected
 
 
 def test_build_leaves_the_config_alone() -> None:

@@ -210,6 +210,35 @@ class TestModes:
         assert opened(data).size == (8, 6)
 
 
+class TestReduced:
+    @pytest.mark.parametrize(
+        ("at_least", "expected"),
+        [
+            ((427, 640), (427, 640)),
+            ((214, 321), (427, 640)),
+            ((213, 320), (214, 320)),
+            ((100, 160), (107, 160)),
+            ((1, 1), (54, 80)),
+        ],
+    )
+    def test_no_smaller_than_asked(self, at_least: tuple[int, int], expected: tuple[int, int]) -> None:
+        data = io.BytesIO(saved(Image.new("RGB", (427, 640), RED), "JPEG"))
+        image = decode(data, "a.jpg", DEFAULT, at_least=at_least)
+        assert image.size == expected
+        assert close(pixel(image, *(side - 1 for side in expected)), RED)
+
+    @pytest.mark.parametrize(
+        "data", [stored_as(Image.new("RGB", (64, 48)), 6, "JPEG"), saved(Image.new("RGB", (64, 48)), "PNG")]
+    )
+    def test_others_are_whole(self, data: bytes) -> None:
+        assert decode(io.BytesIO(data), "a.jpg", DEFAULT, at_least=(8, 6)).size == (64, 48)
+
+    def test_a_file_cut_off_is_no_picture(self) -> None:
+        data = saved(Image.effect_noise((256, 256), 50), "JPEG")
+        with pytest.raises(ImageError, match=r"a\.jpg: cannot be decoded"):
+            decode(io.BytesIO(data[: len(data) // 2]), "a.jpg", DEFAULT, at_least=(32, 32))
+
+
 class TestBroken:
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
     @pytest.mark.parametrize("share", [0.5, 0.9])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import base64
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import pytest
 from PIL import Image
 
 from mllm.errors import DataError, ImageError
-from mllm.images import FileImage, ImageRef, MemoryImage, UrlImage, Video, image_ref
+from mllm.images import FileImage, ImageRef, MemoryImage, Reducible, UrlImage, Video, image_ref
+from mllm.images.embedded import Base64Image, MemberImage
+from mllm.images.placed import FlippedImage
 from mllm.images.settings import ImageSettings, configure
 
 
@@ -21,6 +25,36 @@ def test_size_is_read_without_decoding(photo: str) -> None:
     assert FileImage(photo).size == (60, 40)
     with pytest.raises(ImageError, match=r"photo\.png: cannot be decoded: "):
         FileImage(photo).open()
+
+
+def test_who_opened_a_file_knows_its_size(photo: str) -> None:
+    assert FileImage(photo).open().size == (60, 40)
+    Path(photo).unlink()
+    assert FileImage(photo).size == (60, 40)
+
+
+@pytest.mark.parametrize("kind", ["file", "zip", "bytes", "base64"])
+def test_a_picture_file_opens_at_a_part_of_its_size(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    Image.new("RGB", (101, 60), "red").save(path)
+    data = path.read_bytes()
+    (tmp_path / "text").write_bytes(base64.b64encode(data))
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(path, path.name)
+    refs: dict[str, ImageRef] = {
+        "file": FileImage(str(path)),
+        "zip": UrlImage(f"zip://photo.jpg::{tmp_path}/photos.zip"),
+        "bytes": MemberImage(str(path), 0, len(data), "photo"),
+        "base64": Base64Image(str(tmp_path / "text"), 0, len(base64.b64encode(data)), "photo"),
+    }
+    ref = refs[kind]
+    assert isinstance(ref, Reducible)
+    assert ref.open_reduced((50, 30)).size == (51, 30)
+    assert ref.size == ref.open().size == (101, 60)
+
+
+def test_what_is_made_of_others_is_opened_whole(photo: str) -> None:
+    assert not isinstance(FlippedImage(FileImage(photo)), Reducible)
 
 
 def test_size_of_a_picture_in_memory() -> None:

@@ -32,6 +32,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"cahce": True}, "unknown key 'cahce'; did you mean 'cache'"),
         ({"on_error": "warn"}, "on_error: expected 'raise' or 'skip', found 'warn'"),
+        ({"pixels": "fast"}, "pixels: expected 'exact', 'close' or 'reduced', found 'fast'"),
         ({"cache": 3}, "cache: expected True, False or a folder, found 3"),
         ({"cache": ""}, "cache: expected True, False or a folder, found ''"),
         ({"cache_gb": 0}, "cache_gb: expected a number above 0, found 0"),

@@ -147,6 +147,12 @@ def test_two_processes_train_with_the_losses_of_one(one: Path, two: Path) -> Non
     assert losses(two) == pytest.approx(losses(one), abs=1e-4)
 
 
+def test_two_processes_count_the_work_of_one(one: Path, two: Path) -> None:
+    counted = [json.loads((folder / "trainer_state.json").read_text())["total_flos"] for folder in (one, two)]
+    assert counted[0] > 0
+    assert counted[1] == pytest.approx(counted[0], rel=1e-3)
+
+
 @pytest.mark.parametrize("prefix", ["eval", "test", "multitest_boxes"])
 def test_every_item_is_answered_once_and_as_by_one_process(one: Path, two: Path, prefix: str) -> None:
     expected = (one / f"{prefix}_extra_prediction.jsonl").read_text()

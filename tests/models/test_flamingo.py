@@ -8,6 +8,7 @@ from transformers import AutoModel
 from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
 from mllm.errors import ConfigError, ModelError
+from mllm.models import loss
 from mllm.models.flamingo import Flamingo
 from mllm.registry import MODELS
 from tests.models.tiny import SIDE, gradients, prompts, without_pictures
@@ -62,6 +63,21 @@ def test_cached_generation_is_the_argmax_of_forward(text):
             if new == model.config.image_token_id:
                 break  # it has no picture, so that forward cannot read it
             row = torch.cat([row, new[None]])
+
+
+@pytest.mark.parametrize("text", LMS)
+def test_a_head_that_runs_in_pieces_gives_the_same_loss_and_gradients(text, monkeypatch):
+    model = make(text).train()
+    batch = make_batch(model)
+    expected = model(**batch, return_logits=True).loss
+    expected.backward()
+    wanted = gradients(model)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 100)  # two positions
+    model.zero_grad()
+    found = model(**batch).loss
+    found.backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradients(model), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_media_are_encoded_once_in_a_generation():

@@ -16,8 +16,10 @@ from transformers import (
 
 from mllm.conversation.collator import Collator
 from mllm.errors import ConfigError, ModelError
+from mllm.models import loss
 from mllm.models.adaptation import adapt
 from mllm.models.adapters import read_adapters
+from mllm.models.attention import FLEX, PACKED
 from mllm.models.native import ROWS, spread
 from mllm.models.selection import is_quantized, part_of
 from mllm.models.speech import speech_of
@@ -25,6 +27,7 @@ from mllm.registry import FAMILIES as REGISTRY
 from mllm.registry import MODELS
 from mllm.types import Item
 from tests.conftest import make_tokenizer as make_plain_tokenizer
+from tests.models.tiny import gradients
 from tests.models.tiny_hf import (
     FAMILIES,
     ask,
@@ -78,6 +81,27 @@ def test_the_loss_is_that_of_the_model_itself(family: str, folder: str) -> None:
     assert model(**batch, num_items_in_batch=10).loss.item() * 10 == pytest.approx(
         ours.loss.item() * int((batch["labels"][:, 1:] >= 0).sum()), abs=1e-4
     )
+
+
+def test_a_head_that_runs_in_pieces_gives_the_same_loss_and_gradients(
+    family: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, processor = cached(folder)
+    batch = batch_of(processor, items_for(family))
+    model.zero_grad()
+    expected = model(**batch, return_logits=True).loss
+    expected.backward()
+    wanted = gradients(model)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 5 * model.config.get_text_config().vocab_size)
+    assert int((batch["labels"][:, 1:] >= 0).sum()) > 10
+    model.zero_grad()
+    found = model(**batch).loss
+    found.backward()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    for name, gradient in gradients(model).items():
+        assert torch.allclose(gradient, wanted.pop(name), rtol=1e-5, atol=1e-6), name
+    assert not wanted
+    model.zero_grad()
 
 
 def test_a_padded_batch_is_its_rows_one_by_one(family: str, folder: str) -> None:
@@ -200,9 +224,10 @@ def test_adapters_find_its_language_model(family: str, folder: str) -> None:
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("packing", ["rows", "shared"])
-def test_questions_in_one_row_cost_what_they_cost_apart(family: str, folder: str, packing: Any) -> None:
-    model, processor = cached(folder)
+@pytest.mark.usefixtures("uncompiled_flex")
+@pytest.mark.parametrize(("packing", "attention"), [("rows", PACKED), ("shared", PACKED), ("shared", FLEX)])
+def test_questions_in_one_row_cost_what_they_cost_apart(family: str, folder: str, packing: Any, attention: str) -> None:
+    model, processor = build(folder, attn_implementation=attention)
     first = ask((40, 20))
     other = replace(first, turns=(replace(first.turns[0], text="<image>\nIs it red?"), first.turns[1]))
     pictures = processor.pictures(first)

@@ -1,10 +1,24 @@
-"""The head runs on labelled positions only; loss and gradients are those of the full logits."""
+"""The head runs on labelled positions only, in pieces; loss and gradients are those of the full logits."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.models.tiny import TEXT, gradients, make, make_batch
+from mllm.errors import ModelError
+from mllm.models import loss
+from mllm.models.head import run_body
+from mllm.models.loss import next_token_loss
+from tests.models.tiny import SIZES, TEXT, gradients, make, make_batch
+
+PIECES = 100
+"""Logits at once: two positions of these models' vocabulary."""
 
 
 def of_full_logits(model, batch) -> torch.Tensor:
@@ -13,8 +27,10 @@ def of_full_logits(model, batch) -> torch.Tensor:
     return cross_entropy(logits.flatten(0, 1), batch["labels"][:, 1:].flatten())
 
 
+@pytest.mark.parametrize("at_once", [loss.LOGITS_AT_ONCE, PIECES])
 @pytest.mark.parametrize("text", TEXT)
-def test_equals_the_loss_of_the_full_logits(text):
+def test_equals_the_loss_of_the_full_logits(text, at_once, monkeypatch):
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
     model = make(text=text)
     batch = make_batch(model)
     model(**batch).loss.backward()
@@ -40,12 +56,68 @@ def test_the_language_models_own_loss_is_the_same(text):
     torch.testing.assert_close(model(**batch, return_logits=True).logits, own.logits, rtol=1e-5, atol=1e-5)
 
 
-def test_only_labelled_positions_reach_the_head():
+@pytest.mark.parametrize(("at_once", "expected"), [(loss.LOGITS_AT_ONCE, [7]), (PIECES, [2, 2, 2, 1])])
+def test_only_labelled_positions_reach_the_head(at_once, expected, monkeypatch):
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
     model = make()
-    rows = []
-    model.language_model.lm_head.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape))
-    model(**make_batch(model))
-    assert rows == [(7, 16)]
+    head, rows = model.language_model.lm_head, []
+    own = head.forward
+    head.forward = lambda states: rows.append(states.shape[-2]) or own(states)
+    model(**make_batch(model)).loss.backward()
+    assert rows[: len(expected)] == expected
+    assert len(rows) == (1 if len(expected) == 1 else 2 * len(expected))  # again for the gradients
+    del rows[:]
+    with torch.no_grad():
+        model(**make_batch(model))
+    assert rows == expected
+
+
+class Largest(TorchDispatchMode):
+    """How many elements the largest tensor had that any operation made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.elements = max([self.elements, *(t.numel() for t in (made,) if isinstance(t, torch.Tensor))])
+        return made
+
+
+def test_the_logits_of_all_positions_are_never_held(monkeypatch):
+    """Neither by an operation, forwards or backwards, nor for the backward pass, nor in evaluation."""
+    vocabulary, positions, at_once = 5000, 300, 20 * 5000
+    config = AutoConfig.for_model("llama", **{**SIZES, "vocab_size": vocabulary, "num_hidden_layers": 1})
+    language_model = AutoModelForCausalLM.from_config(config)
+    text = torch.randn(1, positions + 1, SIZES["hidden_size"])
+    labels = torch.randint(0, vocabulary, (1, positions + 1))
+
+    def held(grad: bool) -> tuple[int, int]:
+        """Elements of the largest tensor, and of all that the backward pass is to read but the head's weight."""
+        kept: list[int] = []
+        with Largest() as largest, torch.set_grad_enabled(grad):
+            with saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+                found, _ = next_token_loss(language_model, text, labels)
+            if grad:
+                found.backward()
+        return largest.elements, sum(size for size in kept if size != vocabulary * SIZES["hidden_size"])
+
+    whole = positions * vocabulary
+    most, kept = held(grad=True)
+    assert most == whole
+    assert kept >= whole
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
+    most, kept = held(grad=True)
+    assert most <= at_once
+    assert kept < 0.2 * whole
+    most, kept = held(grad=False)
+    assert most <= at_once
+    assert kept == 0
+
+
+def test_a_model_without_a_head_is_refused():
+    body = make().language_model.model
+    with pytest.raises(ModelError, match="LlamaModel has no head that gives logits"):
+        run_body(body, lambda: None)
 
 
 def test_divides_by_the_items_of_the_whole_step():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mllm.models import loss
 from tests.models import tiny_flamingo
 from tests.models.ranks import Case, check_ranks
 from tests.models.tiny import PINPOINTS, VISION, make, make_batch, prompts, without_pictures
@@ -36,6 +38,11 @@ def llava(freeze: tuple[str, ...], mix: str) -> Case:
     return model, batches, _asked(batches)
 
 
+def in_pieces(case: Callable[[], Case]) -> Case:
+    loss.LOGITS_AT_ONCE = 100  # one or two positions, in this process
+    return case()
+
+
 def flamingo(text: str) -> Case:
     model = tiny_flamingo.make(text)
     batches = [tiny_flamingo.make_batch(model), without_pictures(tiny_flamingo.make_batch(model), model)]
@@ -51,6 +58,13 @@ def native(folder: str) -> Case:
 
 def _asked(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [prompts(batches[0]), {name: value for name, value in batches[1].items() if name != "labels"}]
+
+
+@pytest.mark.parametrize("kind", ["llava", "native"])
+def test_a_head_that_runs_in_pieces(tmp_path: Path, kind: str, shard: bool) -> None:
+    save_tiny("smolvlm", tmp_path)
+    case = partial(native, str(tmp_path)) if kind == "native" else partial(llava, (), "one tower")
+    check_ranks(tmp_path, partial(in_pieces, case), shard=shard)
 
 
 @pytest.mark.parametrize("freeze", [(), ("vision_tower", "language_model")])

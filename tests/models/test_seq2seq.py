@@ -5,11 +5,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from mllm.errors import ConfigError, ModelError
+from mllm.models import loss
 from mllm.models.adaptation import adapt, load_adapted, merge, save_adapted
 from mllm.models.adapters import read_adapters
 from mllm.models.seq2seq import compact
 from mllm.registry import MODELS
-from tests.models.tiny import TEXT, make_tokenizer
+from tests.models.tiny import TEXT, gradients, make_tokenizer
 
 SIZES = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4}
 FAMILIES = {
@@ -46,6 +47,25 @@ def test_loss_and_answers_are_those_of_transformers(family):
     prompts = {"input_ids": torch.tensor([[5, 6, 7, 8, 2], [3, 3, 11, 12, 2]])}
     mask = torch.tensor([[1] * 5, [0, 0, 1, 1, 1]])
     assert model.generate(**prompts, attention_mask=mask, **arguments).tolist() == torch.stack(alone).tolist()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_head_that_runs_in_pieces_gives_the_same_loss_and_gradients(family, monkeypatch):
+    model = make(family)
+    head, rows = model.language_model.lm_head, []
+    own = head.forward
+    head.forward = lambda states: rows.append(states.shape[-2]) or own(states)
+    expected = model(**ROWS).loss
+    assert rows == [5]  # labelled tokens, no padding
+    expected.backward()
+    wanted = gradients(model)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 2 * model.config.vocab_size)
+    model.zero_grad()
+    found = model(**ROWS).loss
+    assert rows == [5, 2, 2, 1]
+    found.backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradients(model), wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

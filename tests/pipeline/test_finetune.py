@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from mllm.cli import main
 from mllm.errors import ConfigError
+from mllm.models.attention import FLEX
 from mllm.pipeline import finetune_mem
 from mllm.pipeline.predict import share_out
 from mllm.pipeline.trainer import resume_point
@@ -167,4 +169,29 @@ def test_a_wrong_command_line_is_status_2(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing where there is no GPU")
 def test_finetune_mem_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert finetune_mem.main([str(write_config(tmp_path)), "--do_train", "True"]) == 1
-    assert "finetune_mem needs an NVIDIA GPU for flash attention" in capsys.readouterr().err
+    assert "finetune_mem needs an NVIDIA GPU for flex attention" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "packing", "attention"),
+    [
+        ({}, "rows", FLEX),
+        ({"collator_kwargs": {"packing": "shared", "max_tokens": 9}}, "shared", FLEX),
+        ({"collator_kwargs": {"packing": "none"}}, "none", "flash_attention_2"),
+    ],
+)
+def test_finetune_mem_packs_rows_for_flex_attention(
+    data: dict[str, Any], packing: str, attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetune_mem, "is_flash_attn_2_available", lambda: True)
+    cfg: dict[str, Any] = {"data_args": data, "model_args": {"type": "llava"}}
+    finetune_mem.choose_attention(cfg)
+    assert cfg["data_args"]["collator_kwargs"]["packing"] == packing
+    assert cfg["model_args"]["attn_implementation"] == attention
+
+
+def test_finetune_mem_says_what_padded_rows_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetune_mem, "is_flash_attn_2_available", lambda: False)
+    cfg = {"data_args": {"collator_kwargs": {"packing": "none"}}, "model_args": {"type": "llava"}}
+    with pytest.raises(ConfigError, match="padded rows need the package flash-attn; leave packing out"):
+        finetune_mem.choose_attention(cfg)

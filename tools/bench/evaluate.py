@@ -66,24 +66,12 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 def answer_transformers(fixture: str, batch: int, new_tokens: int, *, sharing: bool) -> dict[str, Any]:
     import torch
     from PIL import Image
-    from transformers import AutoTokenizer, LlavaForConditionalGeneration, LlavaProcessor
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    from tools.bench.fixture import CHAT, SIDE
+    from transformers import LlavaForConditionalGeneration
 
     set_threads()
     model: Any = LlavaForConditionalGeneration.from_pretrained(f"{fixture}/model", dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(f"{fixture}/model", padding_side="left")
-    vision = model.config.vision_config
-    processor: Any = LlavaProcessor(
-        image_processor=CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}),
-        tokenizer=tokenizer,
-        patch_size=vision.patch_size,
-        vision_feature_select_strategy="default",
-        image_token="<image>",
-        num_additional_image_tokens=1,
-        chat_template=CHAT,
-    )
+    processor = processor_of(fixture, model, padding_side="left")
+    tokenizer = processor.tokenizer
     rows = json.loads(Path(fixture, "llava.json").read_text())
     answers: list[str] = []
     with Clock() as clock, torch.no_grad():
@@ -100,6 +88,25 @@ def answer_transformers(fixture: str, batch: int, new_tokens: int, *, sharing: b
             ids = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)
             answers += tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return {**clock.seconds(), "answers": [text.strip() for text in answers]}
+
+
+def processor_of(fixture: str, model: Any, *, padding_side: str) -> Any:
+    """transformers' own; the fixture's folder names one whose image processor needs torchvision."""
+    from transformers import AutoTokenizer, LlavaProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from tools.bench.fixture import CHAT, SIDE
+
+    processor: Any = LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}),
+        tokenizer=AutoTokenizer.from_pretrained(f"{fixture}/model", padding_side=padding_side),
+        patch_size=model.config.vision_config.patch_size,
+        vision_feature_select_strategy="default",
+        image_token="<image>",
+        num_additional_image_tokens=1,
+        chat_template=CHAT,
+    )
+    return processor
 
 
 def answer_ours(fixture: str, batch: int, new_tokens: int, *, sharing: bool) -> dict[str, Any]:

@@ -81,21 +81,12 @@ def per_cpu_second(result: dict[str, Any]) -> float:
     return result["samples_per_s"] * result["sec"] / result["cpu_sec"]
 
 
-def run(fixture: str, name: str, samples: int, steps: int) -> dict[str, Any]:
-    """One of our own contenders, through the pipeline that users run."""
-    import torch
-    from transformers import TrainerCallback
-
-    from mllm.config.arguments import DEFAULTS
-    from mllm.config.arguments import build as training_arguments
-    from mllm.pipeline.builder import build
-
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    packing = CONTENDERS[name]["packing"]
+def config_of(fixture: str, packing: str) -> dict[str, Any]:
+    """The fixture's model with a frozen vision tower, and its data."""
     data: dict[str, Any] = {"type": "Instruct", "filename": f"{fixture}/llava.json", "image_folder": fixture}
     if packing == "shared":
         data = {"type": "SamePicture", "dataset": data, "picture": "image"}
-    config = {
+    return {
         "model_args": {
             "type": "llava",
             "model_name_or_path": f"{fixture}/model",
@@ -105,23 +96,42 @@ def run(fixture: str, name: str, samples: int, steps: int) -> dict[str, Any]:
         },
         "data_args": {"train": data, "collator_kwargs": {"packing": packing}},
     }
+
+
+def arguments_of(folder: str, samples: int, steps: int, **changes: Any) -> Any:
+    """Seq2SeqTrainingArguments."""
+    from mllm.config.arguments import DEFAULTS, build
+
+    return build(
+        {
+            **DEFAULTS,
+            "output_dir": folder,
+            "do_train": True,
+            "use_cpu": True,
+            "max_steps": steps,
+            "per_device_train_batch_size": samples,
+            "learning_rate": 1e-3,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "disable_tqdm": True,
+            "dataloader_num_workers": 0,
+            **changes,
+        }
+    )
+
+
+def run(fixture: str, name: str, samples: int, steps: int) -> dict[str, Any]:
+    """One of our own contenders, through the pipeline that users run."""
+    import torch
+    from transformers import TrainerCallback
+
+    from mllm.pipeline.builder import build
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    config = config_of(fixture, CONTENDERS[name]["packing"])
     with tempfile.TemporaryDirectory() as folder:
-        args = training_arguments(
-            {
-                **DEFAULTS,
-                "output_dir": folder,
-                "do_train": True,
-                "use_cpu": True,
-                "max_steps": steps,
-                "per_device_train_batch_size": samples,
-                "learning_rate": 1e-3,
-                "logging_steps": 1,
-                "save_strategy": "no",
-                "report_to": "none",
-                "disable_tqdm": True,
-                "dataloader_num_workers": 0,
-            }
-        )
+        args = arguments_of(folder, samples, steps)
         trainer = build(config, args).trainer
         collate = trainer.data_collator
         counts: list[int] = []
