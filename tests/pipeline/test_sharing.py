@@ -18,7 +18,7 @@ from mllm.conversation.packing import fill, groups, questions, share
 from mllm.errors import ConfigError, DataError, ModelError
 from mllm.models.attention import FLEX
 from mllm.pipeline.builder import build_model
-from mllm.pipeline.predict import Loader, batches, predict
+from mllm.pipeline.predict import Loader, plan, predict
 from mllm.registry import DATASETS
 from mllm.types import Batch, Example, Item
 from tests.pipeline.tiny import CONFIG, SCENES
@@ -230,13 +230,17 @@ def test_answers_are_those_of_the_questions_one_by_one(name: str, beams: int, cr
 
 
 def test_a_batch_reads_each_picture_once(crowd: Any) -> None:
-    plan = batches(crowd, 8, sharing=True)
-    assert sorted(index for batch in plan for group in batch for index in group) == list(range(len(crowd)))
-    assert all(sum(map(len, batch)) <= 8 for batch in plan)
-    for batch in plan:
+    found = plan(crowd, 8, may_share=lambda _: True)
+    assert found.sharing
+    assert sorted(index for batch in found.batches for group in batch for index in group) == list(range(len(crowd)))
+    assert all(sum(map(len, batch)) <= 8 for batch in found.batches)
+    for batch in found.batches:
         assert all(len({crowd[index].images for index in group}) == 1 for group in batch)
-    assert sum(map(len, plan)) < len(crowd) / 2
-    assert batches(crowd, 8, sharing=False)[0] == [[n] for n in range(8)]
+    assert sum(map(len, found.batches)) < len(crowd) / 2
+    last = crowd[len(crowd) - 1]
+    for alone in (plan(crowd, 8, may_share=None), plan(crowd, 8, may_share=lambda item: item is not last)):
+        assert not alone.sharing
+        assert alone.batches[0] == [[n] for n in range(8)]
 
 
 @pytest.mark.parametrize(("template", "text"), [("plain", "<image>\nWhat?"), ("completion", "<image>")])
