@@ -12,13 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache
+from transformers import (
+    DynamicCache,
+    RepetitionPenaltyLogitsProcessor,
+    SynthIDTextWatermarkLogitsProcessor,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
+)
 from transformers.generation.configuration_utils import GenerationMode
 
 from mllm.errors import ConfigError
 
 BY_ROW = ("attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
 """Arguments of a step that hold a row of the batch in their last dimension but one."""
+REMEMBERING = (SynthIDTextWatermarkLogitsProcessor, UnbatchedClassifierFreeGuidanceLogitsProcessor)
+"""What keeps a state of its own for each row."""
 
 
 class Decoding:
@@ -52,6 +59,11 @@ class Decoding:
     ) -> Tensor:
         """The prompts with their answers, int64 [B, T]; a short one ends in padding."""
         mode = generation_config.get_generation_mode()
+        penalties = [each for each in logits_processor if isinstance(each, RepetitionPenaltyLogitsProcessor)]
+        if input_ids.shape[1] == 0:
+            # transformers would spare as many new tokens as a prompt of embeddings has padding
+            for penalty in penalties:
+                penalty.prompt_ignore_length = None
         if mode == GenerationMode.BEAM_SEARCH:
             return type(model)._beam_search(
                 model,
@@ -67,6 +79,7 @@ class Decoding:
                 f"gen_kwargs and the model's generation_config.json ask for {mode.value}: items are answered by greedy "
                 "search, by sampling (do_sample=True) or by beam search (num_beams=2 or more, do_sample=False)"
             )
+        leaving = self.leaving and not any(isinstance(each, REMEMBERING) for each in logits_processor)
         padding = generation_config._pad_token_tensor
         answers: list[Tensor] = list(input_ids)
         rows, ids_RT = list(range(len(input_ids))), input_ids
@@ -89,13 +102,13 @@ class Decoding:
                     running = (running_R & ~stopping_criteria(ids_RT, None)).tolist()
                 if not model._has_unfinished_sequences(not any(running), self.in_step, ids_RT.device):
                     break
-                leaving = self.leaving and type(arguments.get("past_key_values")) is DynamicCache
-                if leaving and any(running) and not all(running):
+                leaves = leaving and type(arguments.get("past_key_values")) is DynamicCache
+                if leaves and any(running) and not all(running):
                     for place, row in enumerate(rows):
                         answers[row] = ids_RT[place]
                     places = closed_up(running)
                     rows, running = [rows[place] for place in places], [True] * len(places)
-                    ids_RT, arguments = _selected(ids_RT, arguments, places)
+                    ids_RT, arguments = _selected(ids_RT, arguments, penalties, places)
                 steps = 1 if arguments["use_cache"] else None
                 inputs = model.prepare_inputs_for_generation(ids_RT, next_sequence_length=steps, **arguments)
                 outputs = model(**inputs, return_dict=True)
@@ -119,10 +132,13 @@ def closed_up(running: Sequence[bool]) -> list[int]:
     return [place if running[place] else next(from_behind) for place in range(len(kept))]
 
 
-def _selected(ids_RT: Tensor, arguments: dict[str, Any], places: Sequence[int]) -> tuple[Tensor, dict[str, Any]]:
+def _selected(
+    ids_RT: Tensor, arguments: dict[str, Any], penalties: Sequence[Any], places: Sequence[int]
+) -> tuple[Tensor, dict[str, Any]]:
     index_R = torch.tensor(places, device=ids_RT.device)
     arguments["past_key_values"].batch_select_indices(index_R)
-    chosen = {
-        name: arguments[name][..., index_R, :] for name in BY_ROW if isinstance(arguments.get(name), torch.Tensor)
-    }
+    for penalty in penalties:
+        if isinstance(penalty.prompt_ignore_length, Tensor):
+            penalty.prompt_ignore_length = penalty.prompt_ignore_length.to(ids_RT.device)[index_R]
+    chosen = {name: arguments[name][..., index_R, :] for name in BY_ROW if isinstance(arguments.get(name), Tensor)}
     return ids_RT[index_R], {**arguments, **chosen}
