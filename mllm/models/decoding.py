@@ -6,7 +6,7 @@ Shape suffixes: B rows of the batch, R rows still in it, T tokens, V vocabulary.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -123,6 +123,11 @@ class Decoding:
         sums_RV = sums_RV / sums_RV[:, -1:]  # exactly 1 from the last possible token on, and a number is less
         numbers_R1 = torch.tensor(numbers, dtype=torch.float64, device=scores_RV.device)[:, None]
         return torch.searchsorted(sums_RV, numbers_R1, right=True)[:, 0]
+
+
+def beams(model: Any, generation_args: Mapping[str, Any]) -> int:
+    """Rows that `generate` makes of each prompt."""
+    return generation_args.get("num_beams") or model.generation_config.num_beams or 1
 
 
 def closed_up(running: Sequence[bool]) -> list[int]:

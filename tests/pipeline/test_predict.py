@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +13,12 @@ from PIL import Image
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import questions
+from mllm.models.native import Native
 from mllm.pipeline.predict import Loader, plan, predict
 from mllm.registry import DATASETS
 from mllm.types import Item
+from tests.models.tiny_hf import FAMILIES, ask, save_tiny
+from tests.models.tiny_hf import build as build_hf
 from tests.pipeline.test_sharing import LANGUAGE_MODELS, SIZES, build
 from tests.pipeline.tiny import SCENES
 
@@ -136,3 +141,25 @@ def test_prompts_that_end_in_a_picture_are_answered_too(template: str, text: str
 def test_a_model_that_counts_positions_or_forgets_reads_each_prompt_whole(language_model: dict[str, Any]) -> None:
     sizes = SIZES if language_model["model_type"] == "mistral" else {}
     assert not build(language_model={**sizes, **language_model})[2].branches
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_transformers_own_models_answer_as_one_by_one(family: str, tmp_path: Path) -> None:
+    """All but those whose question changes how the picture is read, or that number positions by what they hold."""
+    model, processor = build_hf(str(save_tiny(family, tmp_path)))
+    model.eval()
+    pictures = [ask(size, seed=seed) for seed, size in enumerate([(40, 20), (17, 50), (30, 30)])]
+    asked = [
+        replace(item, key=question, turns=(replace(item.turns[0], text=f"<image>\n{question}"), item.turns[1]))
+        for question in ("Where is it?", "Is it red?", "What is on the left of the big dog?", "Who?")
+        for item in pictures
+    ]
+    items = Items([*asked, *([] if family == "kosmos-2" else [ask(question="Name an animal.")])])
+    assert model.branches == (family not in ("paligemma", "kosmos-2"))
+    for way in WAYS.values():
+        shared = answers(model, processor, items, 7, **way)
+        assert len(set(map(len, shared))) > 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Native, "branches", False)
+            assert answers(model, processor, items, 1, **way) == shared
