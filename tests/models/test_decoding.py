@@ -17,13 +17,13 @@ from mllm.models.decoding import Decoding, closed_up
 PAD = 9
 ENDS = list(range(1, 9))
 """So many of 64 tokens end an answer that random ones end at different lengths."""
-SAMPLED = dict(do_sample=True, temperature=1.3, top_k=50, top_p=0.95)
+SAMPLED: dict[str, Any] = dict(do_sample=True, temperature=1.3, top_k=50, top_p=0.95)
 
 
 @pytest.fixture(scope="module")
 def llama() -> Any:
     torch.manual_seed(0)
-    sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    sizes: dict[str, Any] = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
     return LlamaForCausalLM(LlamaConfig(vocab_size=64, initializer_range=0.6, **sizes)).eval()
 
 
@@ -81,7 +81,7 @@ def test_finished_rows_cost_nothing(llama: Any) -> None:
 
 def test_an_encoder_decoder_keeps_its_rows() -> None:
     torch.manual_seed(0)
-    sizes = dict(d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0)
+    sizes: dict[str, Any] = dict(d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0)
     model = T5ForConditionalGeneration(T5Config(vocab_size=64, decoder_start_token_id=PAD, **sizes)).eval()
     together = answers(model, list(range(12)), leaving=False, **SAMPLED)
     assert len(set(map(len, together))) > 1

@@ -144,22 +144,23 @@ def test_a_model_that_counts_positions_or_forgets_reads_each_prompt_whole(langua
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("family", FAMILIES)
-def test_transformers_own_models_answer_as_one_by_one(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "way"), [*((family, "greedy") for family in FAMILIES), ("qwen2_5_vl", "beams"), ("internvl", "sampled")]
+)
+def test_transformers_own_models_answer_as_one_by_one(family: str, way: str, tmp_path: Path) -> None:
     """All but those whose question changes how the picture is read, or that number positions by what they hold."""
     model, processor = build_hf(str(save_tiny(family, tmp_path)))
     model.eval()
     pictures = [ask(size, seed=seed) for seed, size in enumerate([(40, 20), (17, 50), (30, 30)])]
     asked = [
         replace(item, key=question, turns=(replace(item.turns[0], text=f"<image>\n{question}"), item.turns[1]))
-        for question in ("Where is it?", "Is it red?", "What is on the left of the big dog?", "Who?")
+        for question in ("Where is it?", "What is on the left of the big dog?", "Who?")
         for item in pictures
     ]
     items = Items([*asked, *([] if family == "kosmos-2" else [ask(question="Name an animal.")])])
     assert model.branches == (family not in ("paligemma", "kosmos-2"))
-    for way in WAYS.values():
-        shared = answers(model, processor, items, 7, **way)
-        assert len(set(map(len, shared))) > 1
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Native, "branches", False)
-            assert answers(model, processor, items, 1, **way) == shared
+    shared = answers(model, processor, items, 7, **WAYS[way])
+    assert len(set(map(len, shared))) > 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Native, "branches", False)
+        assert answers(model, processor, items, 1, **WAYS[way]) == shared
