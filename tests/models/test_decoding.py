@@ -81,8 +81,10 @@ def test_finished_rows_cost_nothing(llama: Any) -> None:
 
 def test_an_encoder_decoder_keeps_its_rows() -> None:
     torch.manual_seed(0)
-    sizes: dict[str, Any] = dict(d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0)
-    model = T5ForConditionalGeneration(T5Config(vocab_size=64, decoder_start_token_id=PAD, **sizes)).eval()
+    sizes: dict[str, Any] = dict(
+        d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0, decoder_start_token_id=PAD
+    )
+    model = T5ForConditionalGeneration(T5Config(vocab_size=64, **sizes)).eval()
     together = answers(model, list(range(12)), leaving=False, **SAMPLED)
     assert len(set(map(len, together))) > 1
     assert together == [answers(model, [row], leaving=False, **SAMPLED)[0] for row in range(12)]
