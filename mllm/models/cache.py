@@ -26,15 +26,28 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows, in this order; with room for what follows, so that they are copied once."""
+        """Keep these rows, in this order.
+
+        Where rows only move into the places of those that go, nothing else is copied. Otherwise all are, once, with
+        room for what follows.
+        """
         if self.get_seq_length() == 0:
             return
+        rows = indices.tolist()
+        in_place = all(row == place or row >= len(rows) for place, row in enumerate(rows))
         for name in ("keys", "values"):
             kept: Tensor = getattr(self, name)
             length = kept.shape[-2]
-            buffer = kept.new_empty(len(indices), kept.shape[1], length + ROOM, kept.shape[-1])
-            for row, index in enumerate(indices.tolist()):
-                buffer[row, :, :length] = kept[index]
+            if in_place:
+                for place, row in enumerate(rows):
+                    if row != place:
+                        kept[place] = kept[row]
+                self._buffers[name] = self._buffers[name][: len(rows)]
+                setattr(self, name, kept[: len(rows)])
+                continue
+            buffer = kept.new_empty(len(rows), kept.shape[1], length + ROOM, kept.shape[-1])
+            for place, row in enumerate(rows):
+                buffer[place, :, :length] = kept[row]
             self._buffers[name] = buffer
             setattr(self, name, buffer[..., :length, :])
 

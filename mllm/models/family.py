@@ -36,6 +36,10 @@ def as_loaded(model: Any) -> None:
     pass
 
 
+def nothing_beside(model: Any, index_B: Tensor) -> None:
+    pass
+
+
 def image_features(model: Any, pictures: Tensors) -> list[Tensor]:
     """Everything that the vision tower and the connector make of pictures."""
     made = model.get_image_features(**pictures, return_dict=True)
@@ -59,6 +63,8 @@ class Family:
         more: (model, ids, labels or None, pictures) -> further arguments that follow from the text.
         features: (model, pictures) -> features, for pictures that only keep ranks in step.
         prepare: changes a model that was just loaded.
+        branch: (model, index of rows) -> keeps these rows of what the model remembers beside its cache; None: prompts
+            cannot share a beginning, since what follows changes how it is read.
         packs: its language model takes position ids and nothing else that packed rows would mix.
     """
 
@@ -73,6 +79,7 @@ class Family:
     more: Callable[[Any, Tensor, Tensor | None, Tensors], dict[str, Tensor]] = nothing_more
     features: Callable[[Any, Tensors], list[Tensor]] = image_features
     prepare: Callable[[Any], None] = as_loaded
+    branch: Callable[[Any, Tensor], None] | None = None
     packs: bool = False
 
 

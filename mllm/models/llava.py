@@ -30,6 +30,7 @@ from mllm.geometry import PlacementKind
 from mllm.models.attention import positions, read_spans, spans_of
 from mllm.models.cache import roomy_cache, takes_positions
 from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
+from mllm.models.decoding import beams
 from mllm.models.grid import grid_side
 from mllm.models.mosaic import Mosaic
 from mllm.models.towers import vision_towers
@@ -225,7 +226,7 @@ class Llava(Composite):
             **roomy_cache(self.language_model, {}),
         )
         cache = prefix.past_key_values
-        cache.batch_select_indices(branch_prefix.repeat_interleave(generation_args.get("num_beams") or 1))
+        cache.batch_select_indices(branch_prefix.repeat_interleave(beams(self, generation_args)))
         text_BSD = self.language_model.get_input_embeddings()(branch_ids)
         # what the cache holds already is never read
         return self.language_model.generate(

@@ -20,7 +20,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import Placement
 from mllm.models.attention import check_read, read_spans, reading, spans_of
+from mllm.models.cache import roomy_cache
 from mllm.models.composite import CompositeOutput, check_parts
+from mllm.models.decoding import beams
 from mllm.models.family import Family, Size
 from mllm.models.loss import labelled_loss
 from mllm.models.selection import is_quantized, part_of
@@ -131,8 +133,49 @@ class Native(PreTrainedModel):
         if blank:
             self.family.features(self, blank)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if self.branches:
+            arguments |= roomy_cache(self.text_model, arguments)
         ids: Any = super().generate(input_ids=input_ids, attention_mask=mask, **arguments)  # pyright: ignore
         return ids[:, input_ids.shape[1] :]
+
+    @property
+    def branches(self) -> bool:
+        """Whether `generate_branches` is exact: see `Family.branch`; and no layer forgets the beginning."""
+        return self.family.branch is not None and bool(roomy_cache(self.text_model, {}))
+
+    @torch.no_grad()
+    def generate_branches(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        branch_ids: Tensor,
+        branch_mask: Tensor,
+        branch_prefix: Tensor,
+        **arguments: Any,
+    ) -> Tensor:
+        """As `generate`, for prompts of which several begin alike: each beginning is read once.
+
+        Args:
+            input_ids: int64 [G, P], left-padded beginnings, which hold all picture slots; attention_mask likewise.
+            branch_ids: int64 [B, S], left-padded rests of the prompts; branch_mask likewise.
+            branch_prefix: int64 [B], the beginning of each.
+            arguments: of the pictures, and as in transformers' generate.
+        """
+        assert self.family.branch is not None
+        seen = {name: arguments.pop(name) for name in (*self._view_names, ROWS, "image_index") if name in arguments}
+        own, blank = self._own_arguments(input_ids, None, seen)
+        if blank:
+            self.family.features(self, blank)
+        own["attention_mask"] = attention_mask
+        own["position_ids"] = self._prepare_position_ids_for_generation(input_ids, own)  # pyright: ignore
+        own |= roomy_cache(self.text_model, {})
+        cache = self(input_ids=input_ids, logits_to_keep=1, use_cache=True, **own).past_key_values
+        cache.batch_select_indices(branch_prefix.repeat_interleave(beams(self, arguments)))
+        self.family.branch(self, branch_prefix)
+        ids_BT = torch.cat([input_ids[branch_prefix], branch_ids], dim=1)
+        mask_BT = torch.cat([attention_mask[branch_prefix], branch_mask], dim=1)
+        ids: Any = super().generate(input_ids=ids_BT, attention_mask=mask_BT, past_key_values=cache, **arguments)  # pyright: ignore
+        return ids[:, ids_BT.shape[1] :]
 
     def picture_view(self, placement: str | None = None) -> ProcessorView:
         """How pictures are taken.

@@ -5,9 +5,9 @@ Processes take turns; answers are joined to their items by index and come in dat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, takewhile
 from typing import Any
 
 import torch
@@ -16,10 +16,12 @@ from accelerate.utils import DistributedType, gather_object
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
+from transformers import StoppingCriteriaList, StopStringCriteria
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import groups
 from mllm.conversation.processor import Processor
+from mllm.models.decoding import Decoding
 from mllm.pipeline.encoded import Grouped, ItemDataset, to_device
 from mllm.types import Item, Prediction
 
@@ -33,22 +35,32 @@ class Loader:
     num_workers: int = 0
 
 
-def batches(items: ItemDataset, size: int, *, sharing: bool) -> list[list[list[int]]]:
-    """All indices, `size` of them in a batch at most; those with the same pictures in one group where `sharing`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All items of a test set in batches."""
+
+    batches: list[list[list[int]]]
+    """Indices, by groups that have their pictures in common."""
+    sharing: bool
+    """Whether the items of a group share one reading of their beginning."""
+
+
+def plan(items: ItemDataset, size: int, *, may_share: Callable[[Item], bool] | None) -> Plan:
+    """At most `size` items in a batch; those about a picture in one group, where every item `may_share`."""
     items.set_epoch(None)
-    found: list[list[list[int]]] = []
+    found: list[list[int]] = []
+    if may_share is not None:
+        found = groups(takewhile(may_share, (items[index] for index in range(len(items)))), size)
+    sharing = 0 < sum(map(len, found)) == len(items)
+    filled: list[list[list[int]]] = []
     room = 0
-    for group in groups(_all(items), size) if sharing else ([n] for n in range(len(items))):
+    for group in found if sharing else ([index] for index in range(len(items))):
         if len(group) > room:
-            found.append([])
+            filled.append([])
             room = size
-        found[-1].append(group)
+        filled[-1].append(group)
         room -= len(group)
-    return found
-
-
-def _all(items: ItemDataset) -> Iterator[Item]:
-    return (items[n] for n in range(len(items)))
+    return Plan(batches=filled, sharing=sharing)
 
 
 def share_out(count: int, ranks: int, rank: int) -> list[tuple[int, bool]]:
@@ -69,24 +81,32 @@ def predict(
     *,
     generation: Mapping[str, Any],
     description: str,
+    seed: int = 0,
 ) -> Iterator[Prediction]:
     """Generate and read back the answer of every item, in dataset order; on every rank the same predictions.
 
     Where the model can, prompts about the same pictures share one reading of them. `generation` goes to transformers'
-    `generate`.
+    `generate`; a sampled answer follows from `seed` and the item's index.
+
+    Raises:
+        ConfigError: `generation` asks for another way to decode than `Decoding` knows.
     """
-    items.set_epoch(None)
-    # what branches off a shared beginning needs a token of its own that is not a picture's; all ranks decide alike
-    sharing = getattr(model, "branches", False) and not any(map(processor.ends_in_picture, _all(items)))
-    work = _Work(items, processor, loader, accelerator, sharing=sharing, answer=False)
-    arguments = {**stopping(processor), **_in_step(accelerator), **generation}
-    generate = model.generate_branches if sharing else model.generate
+    branches = getattr(model, "branches", False)
+
+    def may_share(item: Item) -> bool:
+        return not processor.ends_in_picture(item)  # a branch needs a token of its own that is not a picture's
+
+    found = plan(items, loader.batch_size, may_share=may_share if branches else None)
+    work = _Work(items, processor, loader, accelerator, found, answer=False)
+    arguments = {**stopping(processor), **generation}
+    generate = model.generate_branches if found.sharing else model.generate
     waiting: dict[int, Prediction] = {}
     done = 0
     with tqdm(total=len(items), desc=description, disable=not accelerator.is_main_process, unit="item") as bar:
         for indices, counts, batch in work:
+            decoding = Decoding(seed=seed, items=indices, leaving=branches, in_step=_in_step(accelerator))
             with torch.no_grad(), accelerator.autocast():  # inference_mode breaks FSDP2's later forwards
-                ids = generate(**batch, **arguments)
+                ids = generate(**batch, **arguments, custom_generate=decoding)
             mine = [
                 processor.decode(row.tolist(), items[index], index) for index, row in zip(indices, ids, strict=True)
             ]
@@ -103,7 +123,9 @@ def mean_loss(
     model: nn.Module, items: ItemDataset, processor: Processor, loader: Loader, accelerator: Accelerator
 ) -> float:
     """Cross entropy per supervised token over the whole set, each item counted once."""
-    work = _Work(items, processor, loader, accelerator, sharing=loader.collator.packing == "shared", answer=True)
+    packed = loader.collator.packing == "shared"
+    found = plan(items, loader.batch_size, may_share=(lambda _: True) if packed else None)
+    work = _Work(items, processor, loader, accelerator, found, answer=True)
     total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
     for _, counts, batch in tqdm(work, desc="loss", disable=not accelerator.is_main_process, unit="batch"):
         del batch["cut_answers"]
@@ -124,20 +146,19 @@ class _Work:
         processor: Processor,
         loader: Loader,
         accelerator: Accelerator,
+        plan: Plan,
         *,
-        sharing: bool,
         answer: bool,
     ) -> None:
-        plan = batches(items, loader.batch_size, sharing=sharing)
         self.device = accelerator.device
-        self.turns = share_out(len(plan), accelerator.num_processes, accelerator.process_index)
+        self.turns = share_out(len(plan.batches), accelerator.num_processes, accelerator.process_index)
         numbers = count()
-        places = [[next(numbers) for _ in batch] for batch in plan]
-        self.indices = [[index for group in batch for index in group] for batch in plan]
+        places = [[next(numbers) for _ in batch] for batch in plan.batches]
+        self.indices = [[index for group in batch for index in group] for batch in plan.batches]
         self.loader: DataLoader[Any] = DataLoader(
-            Grouped(items, processor, [group for batch in plan for group in batch], answer=answer),
+            Grouped(items, processor, [group for batch in plan.batches for group in batch], answer=answer),
             batch_sampler=[places[number] for number, _ in self.turns],
-            collate_fn=replace(loader.collator, packing="shared" if sharing else "none"),
+            collate_fn=replace(loader.collator, packing="shared" if plan.sharing else "none"),
             num_workers=loader.num_workers,
             pin_memory=torch.cuda.is_available(),
         )
@@ -158,15 +179,11 @@ def stopping(processor: Processor) -> dict[str, Any]:
     stop = tokenizer(processor.stop, add_special_tokens=False)["input_ids"]
     if len(stop) == 1:
         return {"eos_token_id": sorted({*ends, *stop}), "pad_token_id": tokenizer.pad_token_id}
-    return {
-        "eos_token_id": ends,
-        "pad_token_id": tokenizer.pad_token_id,
-        "stop_strings": [processor.stop],
-        "tokenizer": tokenizer,
-    }
+    criteria = StoppingCriteriaList([StopStringCriteria(tokenizer, [processor.stop])])
+    return {"eos_token_id": ends, "pad_token_id": tokenizer.pad_token_id, "stopping_criteria": criteria}
 
 
-def _in_step(accelerator: Accelerator) -> dict[str, Any]:
-    """Generation arguments that keep ranks of a sharded model at the same number of forward passes."""
+def _in_step(accelerator: Accelerator) -> bool:
+    """Whether all ranks must make the same number of forward passes, as of a sharded model."""
     sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
-    return {"synced_gpus": True} if sharded and accelerator.num_processes > 1 else {}
+    return sharded and accelerator.num_processes > 1

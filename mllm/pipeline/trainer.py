@@ -187,6 +187,7 @@ class Trainer(Seq2SeqTrainer):
             self.accelerator,
             generation=test.generation,
             description=prefix,
+            seed=self.args.seed,
         )
         if self.is_world_process_zero():
             self.folder.mkdir(parents=True, exist_ok=True)

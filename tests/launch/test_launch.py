@@ -58,7 +58,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_config(
             folder / recipe,
             model_args=dict(model_args, model_name_or_path=str(folder / "base")) if model_args else {},
-            data_args=dict(train=train_set(folder), gen_kwargs=dict(max_new_tokens=4, min_new_tokens=1)),
+            data_args=dict(
+                train=train_set(folder),
+                gen_kwargs=dict(max_new_tokens=4, min_new_tokens=1, do_sample=recipe == "everything", top_k=20),
+            ),
             training_args=dict(
                 use_cpu=True,
                 max_steps=6,

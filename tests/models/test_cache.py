@@ -35,6 +35,12 @@ def test_keys_and_values_are_those_of_the_usual_cache():
     for cache in (ours, theirs):
         cache.crop(-4)
     add(3, 2)
+    for reordered in (False, True):  # rows go, and the last takes the place of the first: in the buffer, and beside it
+        for cache in (ours, theirs):
+            if reordered:
+                cache.reorder_cache(torch.tensor([1, 0]))
+            cache.batch_select_indices(torch.tensor([1] if reordered else [2, 1]))
+        add(1 if reordered else 2, 1)
     assert ours.get_seq_length() == theirs.get_seq_length()
 
 

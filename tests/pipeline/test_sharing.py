@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,7 +16,6 @@ from mllm.conversation.packing import fill, groups, questions, share
 from mllm.errors import ConfigError, DataError, ModelError
 from mllm.models.attention import FLEX
 from mllm.pipeline.builder import build_model
-from mllm.pipeline.predict import Loader, batches, predict
 from mllm.registry import DATASETS
 from mllm.types import Batch, Example, Item
 from tests.pipeline.tiny import CONFIG, SCENES
@@ -184,101 +181,12 @@ def test_two_equal_questions_keep_what_their_first_label_needs() -> None:
     assert (row.labels != -100).sum() == 2 * (example.labels != -100).sum()
 
 
-@pytest.fixture(scope="module")
-def crowd() -> Any:
-    """Seventeen questions about four pictures, in no order."""
-    scenes = DATASETS.make(dict(SCENES, count=4, objects=[3, 4], questions_per_scene=6, seed=5))
-    found = [question for n in range(4) for question in questions(scenes[n])]
-    return Items([found[n] for n in torch.randperm(len(found), generator=torch.Generator().manual_seed(0))])
-
-
-class Items:
-    def __init__(self, items: list[Item]) -> None:
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> Item:
-        return self.items[index]
-
-    def set_epoch(self, epoch: int | None) -> None:
-        pass
-
-
-@pytest.mark.parametrize("beams", [1, 3])
-@pytest.mark.parametrize("name", LANGUAGE_MODELS)
-def test_answers_are_those_of_the_questions_one_by_one(name: str, beams: int, crowd: Any) -> None:
-    torch.manual_seed(0)
-    _, processor, model = build(language_model={**SIZES, **LANGUAGE_MODELS[name]})
-    assert model.branches
-    loader = Loader(collator=Collator(pad_token_id=processor.tokenizer.pad_token_id), batch_size=8)
-
-    def answers(size: int) -> list[str]:
-        found = predict(
-            model,
-            crowd,
-            processor,
-            replace(loader, batch_size=size),
-            Accelerator(cpu=True),
-            generation=dict(max_new_tokens=6, num_beams=beams, repetition_penalty=1.5),
-            description="",
-        )
-        return [prediction.text for prediction in found]
-
-    shared = answers(8)
-    assert len(set(shared)) > 1
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(model), "branches", False)
-        assert answers(1) == shared
-
-
-def test_a_batch_reads_each_picture_once(crowd: Any) -> None:
-    plan = batches(crowd, 8, sharing=True)
-    assert sorted(index for batch in plan for group in batch for index in group) == list(range(len(crowd)))
-    assert all(sum(map(len, batch)) <= 8 for batch in plan)
-    for batch in plan:
-        assert all(len({crowd[index].images for index in group}) == 1 for group in batch)
-    assert sum(map(len, plan)) < len(crowd) / 2
-    assert batches(crowd, 8, sharing=False)[0] == [[n] for n in range(8)]
-
-
-@pytest.mark.parametrize(("template", "text"), [("plain", "<image>\nWhat?"), ("completion", "<image>")])
-def test_prompts_that_end_in_a_picture_are_answered_too(template: str, text: str) -> None:
-    """Captions have nothing behind the picture that could branch off."""
-    _, processor, model = build(template=template)
-    picture = Image.new("RGB", (32, 32), "red")
-    turns = [{"from": "human", "value": text}, {"from": "gpt", "value": "Red."}]
-    items = Items([Item.from_dict({"image": picture, "conversations": turns}, key="a") for _ in range(3)])
-    assert processor.ends_in_picture(items[0])
-    pad = processor.tokenizer.pad_token_id
-    loader = Loader(collator=Collator(pad_token_id=pad), batch_size=2)
-    accelerator, generation = Accelerator(cpu=True), dict(max_new_tokens=4)
-    found = list(predict(model, items, processor, loader, accelerator, generation=generation, description=""))
-    batch = Collator(pad_token_id=pad)([processor.encode(items[0], 0, answer=False)])
-    del batch["index"]
-    expected = processor.decode(model.generate(**batch, **generation, do_sample=False)[0].tolist(), items[0], 0)
-    assert [prediction.text for prediction in found] == [expected.text] * 3
-
-
 def test_pictures_that_do_not_come_first_are_not_shared() -> None:
     turns = [{"from": "human", "value": "Where is it in <image>?"}]
     picture = Image.new("RGB", (8, 8))
     late = [Item.from_dict({"image": picture, "conversations": turns}, key="late") for _ in range(2)]
     text = [Item.from_dict({"conversations": [{"from": "human", "value": "Hello."}]}, key="text") for _ in range(2)]
     assert groups([*late, *text], 4) == [[0], [1], [2], [3]]
-
-
-@pytest.mark.parametrize(
-    "language_model",
-    [
-        dict(model_type="mpt", d_model=16, n_heads=2, n_layers=2),
-        dict(model_type="mistral", sliding_window=8, num_key_value_heads=1),
-    ],
-)
-def test_a_model_that_counts_positions_or_forgets_reads_each_prompt_whole(language_model: dict[str, Any]) -> None:
-    sizes = SIZES if language_model["model_type"] == "mistral" else {}
-    assert not build(language_model={**sizes, **language_model})[2].branches
 
 
 def test_a_single_question_is_a_row_of_its_own() -> None:

@@ -16,7 +16,8 @@ from mllm.conversation.collator import Collator
 from mllm.pipeline.finetune import main
 from mllm.pipeline.predict import Loader, predict
 from mllm.types import Item
-from tests.pipeline.test_sharing import Items, build
+from tests.pipeline.test_predict import Items
+from tests.pipeline.test_sharing import build
 from tests.pipeline.tiny import write_config
 
 NEXT: dict[str, Any] = dict(type="any_resolution", pinpoints=[[32, 64], [64, 32], [64, 64]])

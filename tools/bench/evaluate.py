@@ -6,7 +6,8 @@
 Each contender loads the same checkpoint in a process of its own, `--rounds` times in turn, and answers every question
 in float32 with the same number of new tokens; reading pictures and decoding text are in the time, loading is not. It
 prints one JSON line each time, then medians of questions per second of process CPU time, ratios to the first contender,
-and how many answers are word for word those of the first.
+and how many answers are word for word those of the first. `--ends 16`: every 16th token of the vocabulary ends an
+answer, so that they are of different lengths.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 CONTENDERS = ("transformers generate", "ours, one by one", "ours, sharing")
+STAYING = "ours, sharing, rows stay"
 
 
 def main() -> None:
@@ -30,16 +32,22 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=56, help="questions answered together")
     parser.add_argument("--new-tokens", type=int, default=28)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--ends", type=int, help="every so many tokens of the vocabulary one that ends an answer")
+    parser.add_argument("--only", choices=(*CONTENDERS, STAYING), help=argparse.SUPPRESS)
     given = parser.parse_args()
+    generation: dict[str, Any] = {"max_new_tokens": given.new_tokens, "do_sample": False}
+    if given.ends:
+        generation["eos_token_id"] = list(range(2, 4096, given.ends))
     if given.only:
         answer = answer_transformers if given.only == CONTENDERS[0] else answer_ours
-        print(json.dumps(answer(given.fixture, given.batch, given.new_tokens, sharing=given.only == CONTENDERS[2])))
+        print(json.dumps(answer(given.fixture, given.batch, generation, given.only)))
         return
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
+    contenders = (*CONTENDERS, STAYING) if given.ends else CONTENDERS
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     flags = ["--batch", str(given.batch), "--new-tokens", str(given.new_tokens)]
+    flags += ["--ends", str(given.ends)] if given.ends else []
     for _ in range(given.rounds):
-        for name in CONTENDERS:
+        for name in contenders:
             command = [sys.executable, __file__, given.fixture, "--only", name, *flags]
             ran = subprocess.run(command, capture_output=True, text=True, check=False)
             if ran.returncode:
@@ -63,7 +71,7 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def answer_transformers(fixture: str, batch: int, new_tokens: int, *, sharing: bool) -> dict[str, Any]:
+def answer_transformers(fixture: str, batch: int, generation: dict[str, Any], name: str) -> dict[str, Any]:
     import torch
     from PIL import Image
     from transformers import LlavaForConditionalGeneration
@@ -85,7 +93,7 @@ def answer_transformers(fixture: str, batch: int, new_tokens: int, *, sharing: b
             ]
             images = [Image.open(f"{fixture}/{row['image']}").convert("RGB") for row in part]
             inputs = processor(images=images, text=texts, padding=True, return_tensors="pt", add_special_tokens=False)
-            ids = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)
+            ids = model.generate(**inputs, **generation)
             answers += tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return {**clock.seconds(), "answers": [text.strip() for text in answers]}
 
@@ -109,12 +117,13 @@ def processor_of(fixture: str, model: Any, *, padding_side: str) -> Any:
     return processor
 
 
-def answer_ours(fixture: str, batch: int, new_tokens: int, *, sharing: bool) -> dict[str, Any]:
+def answer_ours(fixture: str, batch: int, generation: dict[str, Any], name: str) -> dict[str, Any]:
     from accelerate import Accelerator
 
     from mllm.conversation.collator import Collator
+    from mllm.models.decoding import Decoding
     from mllm.models.llava import Llava
-    from mllm.pipeline.predict import Loader, predict
+    from mllm.pipeline import predict as evaluation
     from mllm.pipeline.session import Session
     from mllm.registry import DATASETS
 
@@ -122,20 +131,22 @@ def answer_ours(fixture: str, batch: int, new_tokens: int, *, sharing: bool) -> 
     session = Session.load(
         f"{fixture}/model", device="cpu", type="llava", template="chat", placement="crop", dtype="float32"
     )
-    if not sharing:
+    if name == CONTENDERS[1]:
         Llava.branches = False  # pyright: ignore[reportAttributeAccessIssue]
+    if name == STAYING:
+        evaluation.Decoding = lambda **given: Decoding(**{**given, "leaving": False})  # pyright: ignore
     items = DATASETS.make({"type": "Instruct", "filename": f"{fixture}/llava.json", "image_folder": fixture})
     tokenizer = session.processor.tokenizer
     pad: Any = tokenizer.pad_token_id
     with Clock() as clock:
         found = list(
-            predict(
+            evaluation.predict(
                 session.model,
                 items,
                 session.processor,
-                Loader(collator=Collator(pad_token_id=pad), batch_size=batch),
+                evaluation.Loader(collator=Collator(pad_token_id=pad), batch_size=batch),
                 Accelerator(cpu=True),
-                generation={"max_new_tokens": new_tokens, "do_sample": False},
+                generation=generation,
                 description="",
             )
         )

@@ -87,7 +87,7 @@ def run(fixture: str, task: str, name: str, samples: int, steps: int) -> None:
         train.run(fixture, name, samples // questions(fixture) if shares else samples, steps)
     else:
         answer = evaluate.answer_transformers if name == evaluate.CONTENDERS[0] else evaluate.answer_ours
-        answer(fixture, samples, 28, sharing=name == evaluate.CONTENDERS[2])
+        answer(fixture, samples, {"max_new_tokens": 28, "do_sample": False}, name)
 
 
 def questions(fixture: str) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.models.smolvlm.image_processing_pil_smolvlm import get_resize_output_image_size
 
 from mllm.geometry import Placement, resize
-from mllm.models.family import Family, Size, Tensors
+from mllm.models.family import Family, Size, Tensors, nothing_beside
 from mllm.registry import FAMILIES
 
 TOKEN, AROUND, WHOLE = "<image>", "<fake_token_around_image>", "<global-img>"
@@ -22,7 +22,16 @@ def idefics3() -> Family:
 
     Source: Laurencon et al. 2024 (arXiv 2408.12637), Marafioti et al. 2025 (arXiv 2504.05299).
     """
-    return Family(codec="shikra", token=TOKEN, place=_place, slot=_slot, rows=_rows, pictures=_pictures, packs=True)
+    return Family(
+        codec="shikra",
+        token=TOKEN,
+        place=_place,
+        slot=_slot,
+        rows=_rows,
+        pictures=_pictures,
+        branch=nothing_beside,
+        packs=True,
+    )
 
 
 def _place(processor: Any, size: Size) -> Placement:

@@ -7,7 +7,7 @@ from typing import Any
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
 from mllm.geometry import Placement, resize
-from mllm.models.family import Family, Size, Tensors
+from mllm.models.family import Family, Size, Tensors, nothing_beside
 from mllm.registry import FAMILIES
 
 CONTEXT = "<IMG_CONTEXT>"
@@ -17,7 +17,16 @@ SETTINGS = {"crop_to_patches": True}
 @FAMILIES.register_module("internvl")
 def internvl() -> Family:
     """Source: Chen et al. 2024 (arXiv 2412.05271)."""
-    return Family(codec="internvl", token=CONTEXT, place=_place, slot=_slot, settings=SETTINGS, rows=_rows, packs=True)
+    return Family(
+        codec="internvl",
+        token=CONTEXT,
+        place=_place,
+        slot=_slot,
+        settings=SETTINGS,
+        rows=_rows,
+        branch=nothing_beside,
+        packs=True,
+    )
 
 
 def _tiles(processor: Any, size: Size) -> tuple[int, int]:

@@ -34,7 +34,7 @@ def qwen3_vl() -> Family:
 
 
 def _family(codec: str) -> Family:
-    return Family(codec=codec, token=PAD, place=_place, slot=_slot, more=_more)
+    return Family(codec=codec, token=PAD, place=_place, slot=_slot, more=_more, branch=_branch)
 
 
 def _place(processor: Any, size: Size) -> Placement:
@@ -61,3 +61,8 @@ def _slot(config: Any, processor: Any, size: Size) -> str:
 def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, pictures: Tensors) -> dict[str, Tensor]:
     # positions in three dimensions follow from where the pictures are
     return {"mm_token_type_ids": (ids_BT == model.config.image_token_id).int()}
+
+
+def _branch(model: Any, index_B: Tensor) -> None:
+    # how much farther than its tokens a picture reaches in positions
+    model.model.rope_deltas = model.model.rope_deltas[index_B]

@@ -1,0 +1,166 @@
+"""An evaluation gives each item the answer that it gets alone, however the items are put together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from mllm.conversation.collator import Collator
+from mllm.conversation.packing import questions
+from mllm.models.native import Native
+from mllm.pipeline.predict import Loader, plan, predict
+from mllm.registry import DATASETS
+from mllm.types import Item
+from tests.models.tiny_hf import FAMILIES, ask, save_tiny
+from tests.models.tiny_hf import build as build_hf
+from tests.pipeline.test_sharing import LANGUAGE_MODELS, SIZES, build
+from tests.pipeline.tiny import SCENES
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Any:
+    """Seventeen questions about four pictures, in no order."""
+    scenes = DATASETS.make(dict(SCENES, count=4, objects=[3, 4], questions_per_scene=6, seed=5))
+    found = [question for n in range(4) for question in questions(scenes[n])]
+    return Items([found[n] for n in torch.randperm(len(found), generator=torch.Generator().manual_seed(0))])
+
+
+class Items:
+    def __init__(self, items: list[Item]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.items[index]
+
+    def set_epoch(self, epoch: int | None) -> None:
+        pass
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "greedy": dict(repetition_penalty=1.5),
+    "beams": dict(num_beams=3, repetition_penalty=1.5),
+    "sampled": dict(do_sample=True, temperature=1.5, top_k=200, top_p=0.98),
+}
+
+
+def answers(model: Any, processor: Any, items: Any, size: int, *, seed: int = 0, **generation: Any) -> list[list[int]]:
+    """Tokens of each answer; one in eight tokens ends it, so that some do early and others never."""
+    tokenizer = processor.tokenizer
+    found = predict(
+        model,
+        items,
+        processor,
+        Loader(collator=Collator(pad_token_id=tokenizer.pad_token_id), batch_size=size),
+        Accelerator(cpu=True),
+        generation=dict(max_new_tokens=8, eos_token_id=list(range(6, 400, 8)), **generation),
+        description="",
+        seed=seed,
+    )
+    return [tokenizer(prediction.text, add_special_tokens=False)["input_ids"] for prediction in found]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_answers_are_those_of_the_questions_one_by_one(name: str, way: str, crowd: Any) -> None:
+    torch.manual_seed(0)
+    _, processor, model = build(language_model={**SIZES, **LANGUAGE_MODELS[name], "initializer_range": 0.3})
+    assert model.branches
+    shared = answers(model, processor, crowd, 8, **WAYS[way])
+    assert len(set(map(len, shared))) > 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model), "branches", False)
+        assert answers(model, processor, crowd, 1, **WAYS[way]) == shared
+        assert answers(model, processor, crowd, 5, **WAYS[way]) == shared
+
+
+def test_an_item_draws_the_same_among_any_others(crowd: Any) -> None:
+    torch.manual_seed(0)
+    _, processor, model = build(language_model={**SIZES, **LANGUAGE_MODELS["llama"]})
+    found = answers(model, processor, crowd, 8, **WAYS["sampled"])
+    fewer = answers(model, processor, Items(crowd.items[:9]), 4, **WAYS["sampled"])
+    assert found[:9] == fewer
+    assert answers(model, processor, crowd, 8, seed=1, **WAYS["sampled"]) != found
+
+
+def test_items_are_read_once_for_the_plan(crowd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, processor, _ = build()
+    read: list[int] = []
+    monkeypatch.setattr(Items, "__getitem__", lambda self, index: read.append(index) or self.items[index])
+    plan(crowd, 8, may_share=lambda item: not processor.ends_in_picture(item))
+    assert read == list(range(len(crowd)))
+
+
+def test_a_batch_reads_each_picture_once(crowd: Any) -> None:
+    found = plan(crowd, 8, may_share=lambda _: True)
+    assert found.sharing
+    assert sorted(index for batch in found.batches for group in batch for index in group) == list(range(len(crowd)))
+    assert all(sum(map(len, batch)) <= 8 for batch in found.batches)
+    for batch in found.batches:
+        assert all(len({crowd[index].images for index in group}) == 1 for group in batch)
+    assert sum(map(len, found.batches)) < len(crowd) / 2
+    last = crowd[len(crowd) - 1]
+    for alone in (plan(crowd, 8, may_share=None), plan(crowd, 8, may_share=lambda item: item is not last)):
+        assert not alone.sharing
+        assert alone.batches[0] == [[n] for n in range(8)]
+
+
+@pytest.mark.parametrize(("template", "text"), [("plain", "<image>\nWhat?"), ("completion", "<image>")])
+def test_prompts_that_end_in_a_picture_are_answered_too(template: str, text: str) -> None:
+    """Captions have nothing behind the picture that could branch off."""
+    _, processor, model = build(template=template)
+    picture = Image.new("RGB", (32, 32), "red")
+    turns = [{"from": "human", "value": text}, {"from": "gpt", "value": "Red."}]
+    items = Items([Item.from_dict({"image": picture, "conversations": turns}, key="a") for _ in range(3)])
+    assert processor.ends_in_picture(items[0])
+    pad = processor.tokenizer.pad_token_id
+    loader = Loader(collator=Collator(pad_token_id=pad), batch_size=2)
+    accelerator, generation = Accelerator(cpu=True), dict(max_new_tokens=4)
+    found = list(predict(model, items, processor, loader, accelerator, generation=generation, description=""))
+    batch = Collator(pad_token_id=pad)([processor.encode(items[0], 0, answer=False)])
+    del batch["index"]
+    expected = processor.decode(model.generate(**batch, **generation, do_sample=False)[0].tolist(), items[0], 0)
+    assert [prediction.text for prediction in found] == [expected.text] * 3
+
+
+@pytest.mark.parametrize(
+    "language_model",
+    [
+        dict(model_type="mpt", d_model=16, n_heads=2, n_layers=2),
+        dict(model_type="mistral", sliding_window=8, num_key_value_heads=1),
+    ],
+)
+def test_a_model_that_counts_positions_or_forgets_reads_each_prompt_whole(language_model: dict[str, Any]) -> None:
+    sizes = SIZES if language_model["model_type"] == "mistral" else {}
+    assert not build(language_model={**sizes, **language_model})[2].branches
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("family", "way"), [*((family, "greedy") for family in FAMILIES), ("qwen2_5_vl", "beams"), ("internvl", "sampled")]
+)
+def test_transformers_own_models_answer_as_one_by_one(family: str, way: str, tmp_path: Path) -> None:
+    """All but those whose question changes how the picture is read, or that number positions by what they hold."""
+    model, processor = build_hf(str(save_tiny(family, tmp_path)))
+    model.eval()
+    pictures = [ask(size, seed=seed) for seed, size in enumerate([(40, 20), (17, 50), (30, 30)])]
+    asked = [
+        replace(item, key=question, turns=(replace(item.turns[0], text=f"<image>\n{question}"), item.turns[1]))
+        for question in ("Where is it?", "What is on the left of the big dog?", "Who?")
+        for item in pictures
+    ]
+    items = Items([*asked, *([] if family == "kosmos-2" else [ask(question="Name an animal.")])])
+    assert model.branches == (family not in ("paligemma", "kosmos-2"))
+    shared = answers(model, processor, items, 7, **WAYS[way])
+    assert len(set(map(len, shared))) > 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Native, "branches", False)
+        assert answers(model, processor, items, 1, **WAYS[way]) == shared
