@@ -9,9 +9,9 @@ and the pictures. Samples share their pictures only where several are about one.
 
 Each contender runs in processes of its own, `--rounds` times in turn, the first three steps untimed, with the vision
 tower frozen, AdamW at 1e-3 and float32. Each time it prints one JSON line, as a peer's command must (`sec`, `cpu_sec`,
-`samples_per_s`, `nonpad_tok_per_cpu_s`, `loss_first`, `loss_last`), then a table: medians of samples, and of tokens that
-are no padding, per second of process CPU time, and the ratios of the latter to the first contender; of the former where
-pictures are shared, as the tokens are then other ones. A first loss that differs shows a computation that differs.
+`samples_per_s`, `nonpad_tok_per_cpu_s`, `loss_first`, `loss_last`), then a table: medians of samples, and of tokens
+that are no padding, per second of process CPU time, and the ratios of the latter to the first contender; of the former
+where pictures are shared, as the tokens are then other ones. A first loss that differs shows another computation.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ BARE = {
     "bare loop, padded": [],
     "bare loop, in one row": ["--packed"],
     "bare loop, in one row, head on labels": ["--packed", "--labelled"],
+    "bare loop, so, freed memory kept": ["--packed", "--labelled", "--keep-memory"],
 }
 """Flags of bare.py; the last is the ceiling."""
 
