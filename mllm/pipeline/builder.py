@@ -24,6 +24,7 @@ from mllm.models.adapters import Adapters, read_adapters
 from mllm.models.selection import embeddings, part_of
 from mllm.models.speech import Speech, speech_of, stored_speech
 from mllm.models.vocabulary import note_tokens, tokens_of
+from mllm.pipeline.allocation import keep_freed_memory
 from mllm.pipeline.encoded import Encoded, ItemDataset
 from mllm.pipeline.planning import WINDOW
 from mllm.pipeline.rates import Rates
@@ -59,6 +60,8 @@ class Run:
 
 def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
     """Build what `args.do_train`, `do_eval` and `do_predict` need, and nothing else."""
+    if args.device.type == "cpu":
+        keep_freed_memory()
     data = dict(cfg.get("data_args") or {})
     configure(read_settings(data.get("images")))
     train = _train_items(data) if args.do_train else None

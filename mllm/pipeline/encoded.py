@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -167,8 +168,7 @@ class EpochShuffle(Sampler[int]):
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed((self.seed << 32) + self.dataset.epoch)
-        yield from torch.randperm(len(self.dataset), generator=generator).tolist()
+        yield from np.random.default_rng([self.seed, self.dataset.epoch]).permutation(len(self.dataset)).tolist()
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

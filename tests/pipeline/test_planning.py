@@ -350,3 +350,14 @@ def test_what_cannot_be_planned_is_said(
     flags = ["--output_dir", str(tmp_path / "out"), "--cfg-options", *options]
     assert main(["train", str(config), *flags]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_the_order_follows_from_the_seed_and_the_epoch(dataset: Encoded) -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        dataset.set_epoch(epoch)
+        return list(EpochShuffle(dataset, seed=seed))
+
+    assert order(7, 5) == order(7, 5)
+    assert len({tuple(order(seed, epoch)) for seed in (1, 7) for epoch in (0, 5)}) == 4
+    assert sorted(order(7, 5)) == list(range(len(dataset)))
+    dataset.set_epoch(0)

@@ -1,7 +1,7 @@
 """Greedy answers to all questions of a fixture: this toolkit beside transformers' own batched `generate`.
 
-    python tools/bench/fixture.py /tmp/shared
-    OMP_NUM_THREADS=1 python tools/bench/evaluate.py /tmp/shared
+    python tools/bench/fixture.py /tmp/fixture
+    OMP_NUM_THREADS=1 python tools/bench/evaluate.py /tmp/fixture
 
 Each contender loads the same checkpoint in a process of its own, `--rounds` times in turn, and answers every question
 in float32 with the same number of new tokens; reading pictures and decoding text are in the time, loading is not. It

@@ -1,9 +1,13 @@
 """A tiny random LLaVA and generated data, for benchmarks that need nothing from a hub.
 
-    python tools/bench/fixture.py OUT_DIR [--pictures 64] [--questions 7] [--tokens 256]
+    python tools/bench/fixture.py /tmp/fixture
+    python tools/bench/fixture.py /tmp/mixed --kind mixed
+
+`shared`: referring expressions, several about a picture, with short answers of one length. `mixed`: as instruction data
+are, one question about a picture, with answers of 12 to 320 words, most of them short.
 
 OUT_DIR/model is a transformers LLaVA with processor and tokenizer (4 layers of 256 in both towers), OUT_DIR/images the
-pictures. The same referring expressions, each a conversation of its own, are in llava.json, lf_sharegpt.json with
+pictures. The same questions, each a conversation of its own, are in llava.json, lf_sharegpt.json with
 dataset_info.json, and swift.jsonl, as other toolkits read them.
 """
 
@@ -12,7 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
+import re
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,23 +47,32 @@ CHAT = (
 )
 SIDE = 112
 """Of the pictures as the model sees them, in pixels."""
+SIZES = {"shared": (64, 7, 256), "mixed": (256, 1, 64)}
+"""Pictures, questions about each, tokens of each."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--pictures", type=int, default=64)
-    parser.add_argument("--questions", type=int, default=7, help="expressions for each picture")
-    parser.add_argument("--tokens", type=int, default=256, choices=(64, 256), help="features of a picture")
+    parser.add_argument("--kind", choices=SIZES, default="shared")
+    parser.add_argument("--pictures", type=int, help="default: 64 shared, 256 mixed")
+    parser.add_argument("--questions", type=int, help="for each picture; default: 7 shared, 1 mixed")
+    parser.add_argument("--tokens", type=int, choices=(64, 256), help="of a picture; default: 256 shared, 64 mixed")
     given = parser.parse_args()
+    pictures, questions, tokens = (
+        default if asked is None else asked
+        for asked, default in zip((given.pictures, given.questions, given.tokens), SIZES[given.kind], strict=True)
+    )
     (given.out / "images").mkdir(parents=True, exist_ok=True)
-    rows = conversations(given.out, given.pictures, given.questions)
+    rows = referring_expressions(given.out, pictures, questions)
+    if given.kind == "mixed":
+        rows = [(name, *talk) for (name, _, _), talk in zip(rows, instructions(len(rows)), strict=True)]
     write_data(given.out, rows)
-    write_model(given.out / "model", [f"{question} {answer}" for _, question, answer in rows], given.tokens)
-    print(f"{given.out}: {len(rows)} questions about {given.pictures} pictures of {given.tokens} tokens")
+    write_model(given.out / "model", [f"{question} {answer}" for _, question, answer in rows], tokens)
+    print(f"{given.out}: {len(rows)} questions about {pictures} pictures of {tokens} tokens")
 
 
-def conversations(out: Path, pictures: int, questions: int) -> list[tuple[str, str, str]]:
+def referring_expressions(out: Path, pictures: int, questions: int) -> list[tuple[str, str, str]]:
     """(picture, question, answer) of generated scenes, which are saved; an answer is a box in the `shikra` form."""
     scenes = DATASETS.make(
         {"type": "Scenes", "count": pictures, "size": 2 * SIDE, "objects": [questions] * 2, "seed": 7}
@@ -73,6 +89,23 @@ def conversations(out: Path, pictures: int, questions: int) -> list[tuple[str, s
             expression = asked.text.replace(IMAGE, "").strip()
             rows.append((name, QUESTION.format(expression=expression), f"[{text}]"))
     return rows
+
+
+def instructions(count: int) -> Iterator[tuple[str, str]]:
+    """(question, answer), words that mean nothing; the lengths of answers are log-normal, as in instruction data."""
+    words = [word for text in source_texts() for word in re.findall("[A-Za-z]{2,}", text)]
+    rng = random.Random(0)
+    for _ in range(count):
+        start = rng.randrange(len(words) - 400)
+        asked = rng.randint(6, 20)
+        answered = int(min(320, max(12, rng.lognormvariate(4.0, 0.8))))
+        yield " ".join(words[start : start + asked]) + " ?", " ".join(words[start + 30 : start + 30 + answered])
+
+
+def source_texts() -> list[str]:
+    """Python's own library: text that every machine has, of words enough for a vocabulary."""
+    paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:60]
+    return [path.read_text(encoding="utf-8", errors="replace") for path in paths]
 
 
 def write_data(out: Path, rows: list[tuple[str, str, str]]) -> None:
@@ -108,11 +141,7 @@ def write_data(out: Path, rows: list[tuple[str, str, str]]) -> None:
 
 def write_model(folder: Path, texts: list[str], tokens: int) -> None:
     torch.manual_seed(0)
-    sources = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[
-        :60
-    ]  # any text will do, to fill the vocabulary
-    words = [path.read_text(encoding="utf-8", errors="replace") for path in sources]
-    tokenizer = train_tokenizer([*texts, *words], vocab_size=4095)
+    tokenizer = train_tokenizer([*texts, *source_texts()], vocab_size=4095)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE], "unk_token": "<pad>"})
     tokenizer.chat_template = CHAT
     tokenizer.model_max_length = 4096

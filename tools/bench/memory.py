@@ -27,7 +27,7 @@ from tools.bench import evaluate, train
 
 LOADED = "the model loaded"
 TRANSFORMERS = "transformers Trainer"
-TASKS = {"training": (TRANSFORMERS, *train.CONTENDERS), "evaluation": evaluate.CONTENDERS}
+TASKS = {"training": (TRANSFORMERS, *train.OURS), "evaluation": evaluate.CONTENDERS}
 MIB = 2**20
 
 
@@ -83,7 +83,7 @@ def run(fixture: str, task: str, name: str, samples: int, steps: int) -> None:
     elif name == TRANSFORMERS:
         train_transformers(fixture, samples, steps)
     elif task == "training":
-        shares = train.CONTENDERS[name]["packing"] == "shared"
+        shares = train.OURS[name]["packing"] == "shared"
         train.run(fixture, name, samples // questions(fixture) if shares else samples, steps)
     else:
         answer = evaluate.answer_transformers if name == evaluate.CONTENDERS[0] else evaluate.answer_ours
