@@ -25,8 +25,8 @@ from mllm.pipeline.planning import Cost, Measured, PlannedBatches, cost_of, deal
 from mllm.pipeline.trainer import Trainer
 from mllm.registry import DATASETS
 from mllm.types import Item
-from tests.pipeline.test_sharing import Items, build, same
-from tests.pipeline.tiny import SCENES, losses, write_config
+from tests.pipeline.test_sharing import build, same
+from tests.pipeline.tiny import SCENES, Items, losses, write_config
 
 COST = Cost(pair=0.01, picture_token=0.5)
 MIXED: dict[str, Any] = dict(

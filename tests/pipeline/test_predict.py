@@ -20,7 +20,7 @@ from mllm.types import Item
 from tests.models.tiny_hf import FAMILIES, ask, save_tiny
 from tests.models.tiny_hf import build as build_hf
 from tests.pipeline.test_sharing import LANGUAGE_MODELS, SIZES, build
-from tests.pipeline.tiny import SCENES
+from tests.pipeline.tiny import SCENES, Items
 
 
 @pytest.fixture(scope="module")
@@ -29,20 +29,6 @@ def crowd() -> Any:
     scenes = DATASETS.make(dict(SCENES, count=4, objects=[3, 4], questions_per_scene=6, seed=5))
     found = [question for n in range(4) for question in questions(scenes[n])]
     return Items([found[n] for n in torch.randperm(len(found), generator=torch.Generator().manual_seed(0))])
-
-
-class Items:
-    def __init__(self, items: list[Item]) -> None:
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> Item:
-        return self.items[index]
-
-    def set_epoch(self, epoch: int | None) -> None:
-        pass
 
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm.registry import MODELS
+from mllm.types import Item
 from tests.conftest import make_tokenizer
 
 SCENES = dict(type="Scenes", size=32, objects=[2, 3])
@@ -100,3 +101,19 @@ def losses(folder: Path) -> dict[int, float]:
     """Training loss by step, from the log that a run leaves."""
     history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     return {entry["step"]: entry["loss"] for entry in history if "loss" in entry}
+
+
+class Items:
+    """A dataset of these."""
+
+    def __init__(self, items: list[Item]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.items[index]
+
+    def set_epoch(self, epoch: int | None) -> None:
+        pass
