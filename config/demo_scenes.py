@@ -22,6 +22,6 @@ data_args = dict(
     train=_base_.SCENES_TRAIN,
     validation=_base_.SCENES_VAL,
     compute_metric=dict(type="REC", constant_box=True),
-    collator_kwargs=dict(packing="shared"),  # the questions about a scene share its picture
+    collator_kwargs=dict(packing="shared", window=0),  # the questions about a scene share its picture; all cost alike
     gen_kwargs=dict(max_new_tokens=16),
 )

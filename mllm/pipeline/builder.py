@@ -104,8 +104,8 @@ def _collator(processor: Processor, data: Section) -> Collator:
 
 def _window(data: Section) -> int:
     window = (data.get("collator_kwargs") or {}).get("window", WINDOW)
-    if not isinstance(window, int) or window < 1:
-        raise ConfigError(f"data_args.collator_kwargs.window: expected a number of steps from 1 on, found {window!r}")
+    if not isinstance(window, int) or window < 0:
+        raise ConfigError(f"data_args.collator_kwargs.window: expected a number of steps, or 0 for no plans, found {window!r}")
     return window
 
 

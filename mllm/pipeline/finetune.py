@@ -6,6 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
+from accelerate import PartialState
 from transformers import Seq2SeqTrainingArguments, set_seed
 
 from mllm.config.config import Config, dump, load
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> None:
     run(*load(argv))
+    PartialState().destroy_process_group()  # ranks part in order: one whose threads still run at its exit may abort
 
 
 def run(cfg: Config, args: Seq2SeqTrainingArguments) -> dict[str, float]:

@@ -58,7 +58,7 @@ class Trainer(Seq2SeqTrainer):
     """Trains on an `Encoded` dataset; evaluates `TestSet`s by generation, each item once on however many processes.
 
     `about` says in a line what is evaluated, for the reports; `kind` and `speech` are saved with the model. Batches of
-    packed rows are planned, `window` steps at a time.
+    packed rows are planned, `window` steps at a time; not at all where it is 0.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Trainer(Seq2SeqTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """As transformers', but batches of packed rows are planned ahead."""
-        if self.collator.packing == "none":
+        if self.collator.packing == "none" or not self.window:
             return super().get_train_dataloader()
         assert isinstance(self.train_dataset, Encoded)
         args, accelerator = self.args, self.accelerator

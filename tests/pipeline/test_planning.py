@@ -339,7 +339,7 @@ def test_a_step_has_the_loss_of_its_samples_one_by_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["data_args.collator_kwargs.window=0"], "window: expected a number of steps from 1 on, found 0"),
+        (["data_args.collator_kwargs.window=-1"], "window: expected a number of steps, or 0 for no plans, found -1"),
         (["training_args.accelerator_config={'split_batches': True}"], "not split or dispatched"),
     ],
 )
