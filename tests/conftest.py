@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 from PIL import Image
@@ -10,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.integrations.flex_attention import WrappedFlexAttention
 
 from mllm.conversation.scratch import train_tokenizer
+from mllm.images.settings import ImageSettings, configure
 from mllm.types import Item
 
 settings.register_profile("mllm", deadline=None)  # time on a shared machine says nothing about an example
@@ -25,6 +28,15 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = train_tokenizer(CORPUS, vocab_size=400)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     return tokenizer
+
+
+@pytest.fixture(autouse=True)
+def picture_settings() -> Iterator[None]:
+    """Those of a new process after each test, which may have configured others."""
+    bound = Image.MAX_IMAGE_PIXELS
+    yield
+    configure(ImageSettings())
+    Image.MAX_IMAGE_PIXELS = bound
 
 
 @pytest.fixture

@@ -105,7 +105,9 @@ def _collator(processor: Processor, data: Section) -> Collator:
 def _window(data: Section) -> int:
     window = (data.get("collator_kwargs") or {}).get("window", WINDOW)
     if not isinstance(window, int) or window < 0:
-        raise ConfigError(f"data_args.collator_kwargs.window: expected a number of steps, or 0 for no plans, found {window!r}")
+        raise ConfigError(
+            f"data_args.collator_kwargs.window: expected a number of steps, or 0 for no plans, found {window!r}"
+        )
     return window
 
 

@@ -1,25 +1,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mllm.images.settings import ImageSettings, configure
-
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache of its own for each test, and the default settings after it; no pause before another try."""
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own for each test; no pause before another try."""
     monkeypatch.setenv("MLLM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("mllm.images.storage._PAUSE_SECONDS", 0.0)
-    bound = Image.MAX_IMAGE_PIXELS
-    yield tmp_path / "cache" / "images"
-    configure(ImageSettings())
-    Image.MAX_IMAGE_PIXELS = bound
+    return tmp_path / "cache" / "images"
 
 
 @pytest.fixture

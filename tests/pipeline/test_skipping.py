@@ -31,12 +31,8 @@ COUNT, BROKEN, MISSING = 12, 3, 7
 
 
 @pytest.fixture(autouse=True)
-def default_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLLM_CACHE", str(tmp_path / "cache"))
-    bound = Image.MAX_IMAGE_PIXELS
-    yield
-    configure(ImageSettings())
-    Image.MAX_IMAGE_PIXELS = bound
 
 
 @pytest.fixture

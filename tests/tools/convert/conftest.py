@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from mllm.images.settings import ImageSettings, configure
 from mllm.registry import DATASETS
 from mllm.types import Item
 from tests.tools.convert import layouts
@@ -20,12 +18,9 @@ POOLS = Path(__file__).parents[3] / "config" / "questions"
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A cache of its own for each test, and the default settings of pictures after it."""
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of its own for each test."""
     monkeypatch.setenv("MLLM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-    yield
-    configure(ImageSettings())
 
 
 @pytest.fixture
