@@ -6,7 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
-from accelerate import PartialState
+import torch
 from transformers import Seq2SeqTrainingArguments, set_seed
 
 from mllm.config.config import Config, dump, load
@@ -24,7 +24,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> None:
     run(*load(argv))
-    PartialState().destroy_process_group()  # ranks part in order: one whose threads still run at its exit may abort
+
+
+def part() -> None:
+    """The end of a process among several: one whose communication still runs at its exit may abort."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def run(cfg: Config, args: Seq2SeqTrainingArguments) -> dict[str, float]:
@@ -65,4 +70,6 @@ def _log_to(folder: Path, *, main: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    part()
+    sys.exit(status)

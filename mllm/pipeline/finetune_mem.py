@@ -18,7 +18,7 @@ from transformers.utils import is_flash_attn_2_available
 from mllm.config.config import load
 from mllm.errors import ConfigError, reported
 from mllm.models.attention import FLEX
-from mllm.pipeline.finetune import run
+from mllm.pipeline.finetune import part, run
 
 OLDEST = (8, 0)
 """Compute capability of the first GPUs with bfloat16 (Ampere), which both attentions are written for."""
@@ -73,4 +73,6 @@ def choose_attention(cfg: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    part()
+    sys.exit(status)
