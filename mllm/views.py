@@ -90,20 +90,21 @@ class SquareView:
         return {"pixels": self._normalised(np.asarray(placed).transpose(2, 0, 1))}
 
     def quick(self, image: Image.Image, size: tuple[int, int]) -> dict[str, Tensor]:
-        """As `__call__`, of a picture of `size`, by torch's kernel: pixels differ by 2/255 at most, squashed ones not.
+        """As `__call__`, of a picture of `size`, by torch's kernel: pixels differ by 2/255 at most.
 
         Where the picture was decoded at a half, a quarter or an eighth of its size, pixels differ by what its finest
         details were; it lies where `placement` says.
         """
         if image.size != size:
             return {"pixels": self._normalised(np.asarray(self._from_reduced(image, size)).transpose(2, 0, 1))}
-        if self.kind == "squash":  # Pillow scales tall ones down first, torch does not
-            return SquareView.__call__(self, image)
         (width, height), (left, top) = (self.size, self.size), (0, 0)
         if self.kind == "crop":
             (width, height), (left, top) = self._cut(size)
-        else:
+        elif self.kind == "pad":
             image = self._on_bars(image, (max(size), max(size)))
+        # torch scales across, then down; Pillow 13 the other way round where the height loses twice what the width does
+        if image.height - height > max(0, 2 * (image.width - width)):
+            return SquareView.__call__(self, image)
         picture_1CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         picture_1CHW = interpolate(picture_1CHW, size=(height, width), mode="bicubic", antialias=True)
         seen_CHW = picture_1CHW[0, :, top : top + self.size, left : left + self.size]

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -55,6 +55,7 @@ def test_work_that_is_left_out_changes_no_pixel(size: tuple[int, int], side: int
 
 
 @given(size=st.tuples(st.integers(5, 200), st.integers(5, 200)), seed=st.integers(0, 9), kind=st.sampled_from(KINDS))
+@example(size=(29, 59), seed=0, kind="crop")  # the height loses three pixels, the width one
 def test_quicker_pixels_are_within_two_levels(size: tuple[int, int], seed: int, kind: PlacementKind) -> None:
     view = SquareView(tokens=4, size=28, mean=MEAN, std=STD, placement=kind)
     image = noise(size, seed)
