@@ -41,21 +41,29 @@ BEYOND_SDPA = {"softcap": "a soft cap of its scores", "s_aux": "sinks"}
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """`length` tokens of a row, which see one another and the tokens of the span number `prefix` of the row."""
+    """`length` tokens of a row; each sees those before it, and all of the row's span number `prefix`."""
 
     length: int
     prefix: int | None = None
+    both_ways: bool = False
+    """Each sees those behind itself too."""
 
 
 class Spans:
     """The segments of packed rows; handed through the language model to the attention of each layer.
 
     No dataclass: FSDP makes copies of those that a module is given, and what one layer notes would be lost.
+
+    Args:
+        segment_ids_BT: the sample, or the shared beginning, that a token belongs to; -1 padding, at the end of a row.
+        prefix_ids_BT: the segment that it sees as well; -1 none.
+        both_ways_BT: bool, whether the tokens of its segment, which has no prefix, see those behind them too; None: no.
     """
 
-    def __init__(self, segment_ids_BT: Tensor, prefix_ids_BT: Tensor) -> None:
+    def __init__(self, segment_ids_BT: Tensor, prefix_ids_BT: Tensor, both_ways_BT: Tensor | None = None) -> None:
         self.segment_ids_BT = segment_ids_BT
         self.prefix_ids_BT = prefix_ids_BT
+        self.both_ways_BT = torch.zeros_like(segment_ids_BT, dtype=torch.bool) if both_ways_BT is None else both_ways_BT
         self.read = False
         """Whether an attention has looked: a language model that drops it would mix samples."""
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
@@ -67,8 +75,8 @@ class Spans:
 
     @cached_property
     def rows(self) -> list[list[Span]]:
-        ids = zip(self.segment_ids_BT.tolist(), self.prefix_ids_BT.tolist(), strict=True)
-        return [list(_row(segments, prefixes)) for segments, prefixes in ids]
+        ids = (tensor.tolist() for tensor in (self.segment_ids_BT, self.prefix_ids_BT, self.both_ways_BT))
+        return [list(_row(*row)) for row in zip(*ids, strict=True)]
 
     def mask(self, seeing: int, seen: int, window: int | None) -> Tensor:
         """bool [S, K]: the last `seeing` of `seen` tokens see those up to themselves, at most `window` of them."""
@@ -89,23 +97,26 @@ class Spans:
         return self._block_masks[window]
 
     def _sees(self, window: int | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-        segment_BT, prefix_BT = self.segment_ids_BT, self.prefix_ids_BT
+        segment_BT, prefix_BT, both_ways_BT = self.segment_ids_BT, self.prefix_ids_BT, self.both_ways_BT
 
         def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             prefix = prefix_BT[row, query]
             own = segment_BT[row, query] == segment_BT[row, key]
-            return (key <= query) & (own | ((prefix == segment_BT[row, key]) & (prefix >= 0)))
+            before = (key <= query) & (own | ((prefix == segment_BT[row, key]) & (prefix >= 0)))
+            return before | (own & both_ways_BT[row, query])
 
         if window is None:
             return sees
-        place_BT = self._places()
+        place_BT = self.places
 
         def sees_near(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            return sees(row, head, query, key) & (place_BT[row, query] - place_BT[row, key] < window)
+            near = (place_BT[row, query] - place_BT[row, key] < window) | both_ways_BT[row, query]
+            return sees(row, head, query, key) & near
 
         return sees_near
 
-    def _places(self) -> Tensor:
+    @cached_property
+    def places(self) -> Tensor:
         """int64 [B, T]: how many tokens come before each, of its own segment and the prefix; 0 for padding."""
         place_BT = torch.zeros_like(self.segment_ids_BT, device="cpu")
         for row, spans in enumerate(self.rows):
@@ -123,23 +134,14 @@ def _compiled_block_mask() -> Any:
     return torch.compile(create_block_mask)
 
 
-def spans_of(segment_ids_BT: Tensor, prefix_ids_BT: Tensor) -> Spans:
-    """
-    Args:
-        segment_ids_BT: the sample, or the shared beginning, that a token belongs to; -1 padding, at the end of a row.
-        prefix_ids_BT: the segment that it sees as well; -1 none.
-    """
-    return Spans(segment_ids_BT, prefix_ids_BT)
-
-
-def _row(segments: list[int], prefixes: list[int]) -> Iterator[Span]:
+def _row(segments: list[int], prefixes: list[int], both_ways: list[bool]) -> Iterator[Span]:
     number: dict[int, int] = {}
     start = 0
     while start < len(segments) and segments[start] >= 0:
         stop = start
         while stop < len(segments) and segments[stop] == segments[start]:
             stop += 1
-        yield Span(stop - start, number.get(prefixes[start]))
+        yield Span(stop - start, number.get(prefixes[start]), both_ways[start])
         number[segments[start]] = len(number)
         start = stop
 
@@ -215,13 +217,13 @@ def packed_attention(
         outputs: list[Tensor] = []
         for number, span in enumerate(segments):
             seen = span.length if span.prefix is None else span.length + lengths[span.prefix]
-            causal = span.prefix is None and (sliding_window is None or seen <= sliding_window)
+            causal = span.prefix is None and (sliding_window is None or seen <= sliding_window) and not span.both_ways
             outputs.append(
                 scaled_dot_product_attention(
                     q[number],
                     k[number] if span.prefix is None else torch.cat([k[span.prefix], k[number]], dim=2),
                     v[number] if span.prefix is None else torch.cat([v[span.prefix], v[number]], dim=2),
-                    attn_mask=None if causal else spans.mask(span.length, seen, sliding_window),
+                    attn_mask=None if causal or span.both_ways else spans.mask(span.length, seen, sliding_window),
                     is_causal=causal,
                     dropout_p=dropout,
                     scale=scaling,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mllm.errors import ConfigError
 from mllm.geometry import Placement, centre_crop, resize, resize_short_side
+from mllm.models.attention import Spans, reading
 from mllm.registry import FAMILIES
 
 Size = tuple[int, int]
@@ -38,6 +39,28 @@ def as_loaded(model: Any) -> None:
 
 def nothing_beside(model: Any, index_B: Tensor) -> None:
     pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedRows:
+    """Rows that hold several samples."""
+
+    ids_BT: Tensor
+    labels_BT: Tensor | None
+    position_BT: Tensor
+    """int64: the number of a token in its own sample."""
+    segment_BT: Tensor
+    prefix_BT: Tensor
+    """int64, as in `attention.Spans`."""
+
+    @property
+    def spans(self) -> Spans:
+        return Spans(self.segment_BT, self.prefix_BT)
+
+
+def as_numbered(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:
+    """Positions are those in the samples."""
+    return {"position_ids": rows.position_BT, **reading(rows.spans)}
 
 
 def image_features(model: Any, pictures: Tensors) -> list[Tensor]:
@@ -65,7 +88,8 @@ class Family:
         prepare: changes a model that was just loaded.
         branch: (model, index of rows) -> keeps these rows of what the model remembers beside its cache; None: prompts
             cannot share a beginning, since what follows changes how it is read.
-        packs: its language model takes position ids and nothing else that packed rows would mix.
+        pack: (model, rows, pictures) -> the arguments by which packed rows do not mix, before those of `more`; None: it
+            computes positions or masks of its own, which would.
     """
 
     codec: str
@@ -80,7 +104,7 @@ class Family:
     features: Callable[[Any, Tensors], list[Tensor]] = image_features
     prepare: Callable[[Any], None] = as_loaded
     branch: Callable[[Any, Tensor], None] | None = None
-    packs: bool = False
+    pack: Callable[[Any, PackedRows, Tensors], dict[str, Any]] | None = None
 
 
 def family_of(folder: str) -> Family:

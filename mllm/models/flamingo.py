@@ -27,7 +27,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.geometry import PlacementKind
-from mllm.models.attention import read_spans, spans_of
+from mllm.models.attention import Spans, read_spans
 from mllm.models.cache import roomy_cache, takes_positions
 from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
 from mllm.models.cross_attention import (
@@ -138,7 +138,7 @@ class Flamingo(Composite):
             attention_mask: int64 [B, T].
             position_ids: int64 [B, T].
             segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
-                `attention_mask`; see `attention.spans_of`. Text reads media of its own segment and of its prefix.
+                `attention_mask`; see `attention.Spans`. Text reads media of its own segment and of its prefix.
             prefix_ids: int64 [B, T].
             labels: int64 [B, T], -100 where unsupervised; not shifted.
             num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
@@ -152,7 +152,7 @@ class Flamingo(Composite):
         spans, segments = None, None
         if segment_ids is not None and prefix_ids is not None:
             read_spans(self.language_model)
-            spans, segments = spans_of(segment_ids, prefix_ids), Segments(segment_ids, prefix_ids)
+            spans, segments = Spans(segment_ids, prefix_ids), Segments(segment_ids, prefix_ids)
         media = self.encode(input_ids, pixels, image_index, frames, segments)
         with self.state.reading(media):
             text_BTD = self.embed(input_ids)

@@ -16,6 +16,7 @@ from transformers import (
 
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.models.adaptation import whole_model
+from mllm.models.attention import FLEX, PACKED
 from mllm.models.family import family_of
 from mllm.models.native import native_class, with_settings
 from mllm.models.parts import grow_vocabulary, load_strictly, local_folder, settle_generation, torch_dtype
@@ -68,11 +69,17 @@ def hf(
     family = family_of(folder)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     own: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
-    loading: dict[str, Any] = {"dtype": torch_dtype(dtype), "attn_implementation": attn_implementation}
+    packed = attn_implementation in (PACKED, FLEX)
+    loading: dict[str, Any] = {
+        "dtype": torch_dtype(dtype),
+        "attn_implementation": None if packed else attn_implementation,
+    }
     if quantization:
         loading |= quantized_loading(quantization, lambda: own(config))
     model = load_strictly(native_class(own), folder, whole=True, **loading)
     settle_quantization(model, model.text_model, quantization)
+    if packed:  # the vision tower's patches lie in no rows
+        model.text_model.set_attn_implementation(attn_implementation)
     files = {name: Path(folder) / name for name in PROCESSOR_FILES if (Path(folder) / name).is_file()}
     texts = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
     processor = _image_processor(folder, texts)

@@ -27,7 +27,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
-from mllm.models.attention import positions, read_spans, spans_of
+from mllm.models.attention import Spans, positions, read_spans
 from mllm.models.cache import roomy_cache, takes_positions
 from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
 from mllm.models.decoding import beams
@@ -145,7 +145,7 @@ class Llava(Composite):
             attention_mask: int64 [B, T].
             position_ids: int64 [B, T].
             segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
-                `attention_mask`; see `attention.spans_of`.
+                `attention_mask`; see `attention.Spans`.
             prefix_ids: int64 [B, T].
             labels: int64 [B, T], -100 where unsupervised; not shifted.
             num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
@@ -159,7 +159,7 @@ class Llava(Composite):
         spans = None
         if segment_ids is not None and prefix_ids is not None:
             read_spans(self.language_model)
-            spans = spans_of(segment_ids, prefix_ids)
+            spans = Spans(segment_ids, prefix_ids)
         text_BTD = self.embed(input_ids, pixels, image_index, image_sizes)
         return self.continue_text(
             text_BTD,

@@ -19,11 +19,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import Placement
-from mllm.models.attention import check_read, read_spans, reading, spans_of
+from mllm.models.attention import check_read, read_spans
 from mllm.models.cache import roomy_cache
 from mllm.models.composite import CompositeOutput, check_parts
 from mllm.models.decoding import beams
-from mllm.models.family import Family, Size
+from mllm.models.family import Family, PackedRows, Size
 from mllm.models.loss import labelled_loss
 from mllm.models.selection import is_quantized, part_of
 
@@ -104,7 +104,7 @@ class Native(PreTrainedModel):
         """The loss where there are labels, else what the model's own `forward` gives.
 
         Raises:
-            ModelError: rows are packed, and this family or its attention cannot.
+            ModelError: rows are packed, and this family or its attention cannot, or not in this way.
         """
         if input_ids is None or arguments.get("past_key_values") is not None:  # a step of generation
             return forward(input_ids=input_ids, labels=labels, **arguments)
@@ -226,8 +226,7 @@ class Native(PreTrainedModel):
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The batch as the model's own class takes it, and a picture to run without weight where ranks need one."""
         rest = dict(arguments)
-        if "segment_ids" in rest:
-            rest |= self._packed(rest.pop("segment_ids"), rest.pop("prefix_ids"))
+        segments = {name: rest.pop(name) for name in ("segment_ids", "prefix_ids") if name in rest}
         rows_M, index_S = rest.pop(ROWS, None), rest.pop("image_index", None)
         pictures: dict[str, Tensor] = {}
         if rows_M is not None:
@@ -235,18 +234,24 @@ class Native(PreTrainedModel):
             found = {name: rest.pop(name) for name in names}
             pictures = self.family.pictures(spread(found, rows_M, index_S))
         blank = {} if pictures or "pixel_values" in rest else self._no_picture(ids_BT.device)
+        if segments:
+            if self.family.pack is None:
+                raise ModelError(
+                    f"{self.config.model_type} computes positions or masks of its own, which packed rows would mix: "
+                    "set data_args.collator_kwargs.packing to 'none'"
+                )
+            read_spans(self.text_model)
+            rows = PackedRows(
+                ids_BT=ids_BT,
+                labels_BT=labels_BT,
+                position_BT=rest.pop("position_ids"),
+                segment_BT=segments["segment_ids"],
+                prefix_BT=segments["prefix_ids"],
+            )
+            rest |= self.family.pack(self, rows, pictures)
         for name, value in self.family.more(self, ids_BT, labels_BT, pictures).items():
             rest.setdefault(name, value)
         return {**rest, **pictures}, blank
-
-    def _packed(self, segment_ids_BT: Tensor, prefix_ids_BT: Tensor) -> dict[str, Any]:
-        if not self.family.packs:
-            raise ModelError(
-                f"{self.config.model_type} computes positions or masks of its own, which packed rows would mix: "
-                "set data_args.collator_kwargs.packing to 'none'"
-            )
-        read_spans(self.text_model)
-        return reading(spans_of(segment_ids_BT, prefix_ids_BT))
 
     @property
     def text_model(self) -> Any:

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from mllm.errors import ModelError
 from mllm.models import attention
-from mllm.models.attention import FLEX, PACKED, Spans, read_spans, reading, spans_of
+from mllm.models.attention import FLEX, PACKED, Spans, read_spans, reading
 
 SIZES = dict(
     vocab_size=20,
@@ -66,7 +66,7 @@ def outcome(model: Any, rows: dict[str, torch.Tensor], by: str) -> tuple[torch.T
     model.zero_grad()
     model.set_attn_implementation(by)
     read_spans(model)
-    spans = spans_of(rows["segment_ids"], rows["prefix_ids"])
+    spans = Spans(rows["segment_ids"], rows["prefix_ids"])
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, 20, rows["segment_ids"].shape, generator=generator).to(model.device)
     logits = model(input_ids=ids, position_ids=rows["position_ids"], use_cache=False, **reading(spans)).logits
@@ -98,7 +98,7 @@ def test_compiled_for_a_cpu_it_gives_the_same_logits() -> None:
     expected, _ = outcome(model, ROWS, PACKED)
     model.requires_grad_(False)
     model.set_attn_implementation(FLEX)
-    spans = spans_of(ROWS["segment_ids"], ROWS["prefix_ids"])
+    spans = Spans(ROWS["segment_ids"], ROWS["prefix_ids"])
     ids = torch.randint(0, 20, ROWS["segment_ids"].shape, generator=torch.Generator().manual_seed(1))
     found = model(input_ids=ids, position_ids=ROWS["position_ids"], use_cache=False, **reading(spans)).logits
     torch.testing.assert_close(found[ROWS["segment_ids"] >= 0], expected, rtol=1e-5, atol=1e-5)
@@ -132,7 +132,7 @@ def test_a_token_sees_its_segment_and_its_prefix_as_far_as_the_window(
     segments = [[(length, 0 if number and branch else -1) for number, (length, branch) in enumerate(r)] for r in rows]
     made = layout(*segments, tokens=max(sum(length for length, _ in row) for row in segments) + padding)
     of, prefix, position = made["segment_ids"], made["prefix_ids"], made["position_ids"]
-    mask = spans_of(of, prefix).block_mask(window).mask_mod
+    mask = Spans(of, prefix).block_mask(window).mask_mod
     column = torch.arange(of.shape[1])
     for row in range(len(rows)):
         found = mask(torch.tensor(row), torch.tensor(0), column[:, None], column[None])
@@ -171,7 +171,7 @@ def test_what_an_attention_cannot_do_is_refused() -> None:
     model.set_attn_implementation(FLEX)
     with pytest.raises(ModelError, match="'mllm_flex' trains on NVIDIA GPUs only; leave it out"):
         read_spans(model.train())
-    spans = spans_of(ROWS["segment_ids"], ROWS["prefix_ids"])
+    spans = Spans(ROWS["segment_ids"], ROWS["prefix_ids"])
     with pytest.raises(ModelError, match=r"no dropout, found 0.1"):
         model(torch.zeros_like(ROWS["segment_ids"]), **reading(spans))
     for name in (PACKED, FLEX):
@@ -189,4 +189,3 @@ def test_rows_without_spans_are_pytorchs_attention() -> None:
     expected = model(ids, attention_mask=mask).logits
     model.set_attn_implementation(FLEX)
     assert model(ids, attention_mask=mask).logits.equal(expected)
-    assert isinstance(spans_of(ids, ids), Spans)

@@ -224,23 +224,54 @@ def test_adapters_find_its_language_model(family: str, folder: str) -> None:
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
+def packed_and_apart(processor: Processor, items: list[Item], **options: Any) -> tuple[Any, Any]:
+    """The items, the first two of which are about one picture, packed and one by one."""
+    pad = cast("int", processor.tokenizer.pad_token_id)
+    pictures = processor.pictures(items[0])
+    examples = [processor.encode(item, 0, pictures=pictures) for item in items[:2]]
+    examples += [processor.encode(item, 0) for item in items[2:]]
+    batches: list[Any] = [Collator(pad_token_id=pad, **options)(examples), Collator(pad_token_id=pad)(examples)]
+    for batch in batches:
+        del batch["index"], batch["cut_answers"]
+    return batches[0], batches[1]
+
+
 @pytest.mark.usefixtures("uncompiled_flex")
-@pytest.mark.parametrize(("packing", "attention"), [("rows", PACKED), ("shared", PACKED), ("shared", FLEX)])
-def test_questions_in_one_row_cost_what_they_cost_apart(family: str, folder: str, packing: Any, attention: str) -> None:
+@pytest.mark.parametrize(
+    ("packing", "max_tokens", "attention"),
+    [("rows", None, None), ("shared", None, None), ("shared", 200, PACKED), ("rows", 200, FLEX)],
+)
+def test_samples_in_one_row_learn_what_they_learn_apart(
+    family: str, folder: str, packing: Any, max_tokens: int | None, attention: str | None
+) -> None:
     model, processor = build(folder, attn_implementation=attention)
-    first = ask((40, 20))
-    other = replace(first, turns=(replace(first.turns[0], text="<image>\nIs it red?"), first.turns[1]))
-    pictures = processor.pictures(first)
-    examples = [processor.encode(item, 0, pictures=pictures) for item in (first, other)]
-    collate = Collator(pad_token_id=cast("int", processor.tokenizer.pad_token_id), packing=packing)
-    batch = cast("Any", collate([examples]))
-    del batch["index"], batch["cut_answers"]
-    if not model.family.packs:
-        with pytest.raises(ModelError, match="packed rows would mix: set data_args"):
-            model(**batch)
+    first, *others = items_for(family)
+    asked_again = replace(first, turns=(replace(first.turns[0], text="<image>\nIs it red?"), first.turns[1]))
+    packed, apart = packed_and_apart(processor, [first, asked_again, *others], packing=packing, max_tokens=max_tokens)
+    if (family, packing) == ("paligemma", "shared"):
+        with pytest.raises(ModelError, match="questions cannot share it: set data_args"):
+            model(**packed)
         return
-    apart = sum(model(**batch_of(processor, [i]), num_items_in_batch=1).loss.item() for i in (first, other))
-    assert model(**batch, num_items_in_batch=1).loss.item() == pytest.approx(apart, rel=1e-5)
+    assert len(packed["input_ids"]) < 4
+    assert (packed["prefix_ids"] >= 0).any() == (packing == "shared")
+    found: list[dict[str, Any]] = []
+    for batch in (packed, apart):
+        model.zero_grad()
+        outcome = model(**batch)
+        outcome.loss.backward()
+        found.append({"loss": outcome.loss.detach(), **gradients(model)})
+    assert found[0].keys() == found[1].keys()
+    for name, expected in found[1].items():
+        scale = max(expected.abs().max().item(), 1e-3)
+        assert (found[0][name] - expected).abs().max().item() <= 1e-5 * scale, name
+
+
+def test_a_family_that_packs_in_no_way_says_so(folders: dict[str, Path]) -> None:
+    model, processor = build(str(folders["internvl"]))
+    model.family = replace(model.family, pack=None)
+    packed, _ = packed_and_apart(processor, [ITEMS[0], ITEMS[0]], packing="rows")
+    with pytest.raises(ModelError, match="packed rows would mix: set data_args"):
+        model(**packed)
 
 
 @pytest.mark.parametrize("old", [False, True])

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.models.smolvlm.image_processing_pil_smolvlm import get_resize_output_image_size
 
 from mllm.geometry import Placement, resize
-from mllm.models.family import Family, Size, Tensors, nothing_beside
+from mllm.models.family import Family, Size, Tensors, as_numbered, nothing_beside
 from mllm.registry import FAMILIES
 
 TOKEN, AROUND, WHOLE = "<image>", "<fake_token_around_image>", "<global-img>"
@@ -30,7 +30,7 @@ def idefics3() -> Family:
         rows=_rows,
         pictures=_pictures,
         branch=nothing_beside,
-        packs=True,
+        pack=as_numbered,
     )
 
 

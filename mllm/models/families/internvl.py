@@ -7,7 +7,7 @@ from typing import Any
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
 from mllm.geometry import Placement, resize
-from mllm.models.family import Family, Size, Tensors, nothing_beside
+from mllm.models.family import Family, Size, Tensors, as_numbered, nothing_beside
 from mllm.registry import FAMILIES
 
 CONTEXT = "<IMG_CONTEXT>"
@@ -25,7 +25,7 @@ def internvl() -> Family:
         settings=SETTINGS,
         rows=_rows,
         branch=nothing_beside,
-        packs=True,
+        pack=as_numbered,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import Kosmos2Model
 
-from mllm.models.family import Family, Size, Tensors, as_set
+from mllm.models.family import Family, PackedRows, Size, Tensors, as_set
 from mllm.registry import FAMILIES
 
 TOKEN = "<image>"
@@ -27,6 +27,7 @@ def kosmos2() -> Family:
         more=_more,
         features=_features,
         prepare=_prepare,
+        pack=_pack,
     )
 
 
@@ -62,3 +63,8 @@ def _number_positions(text: Any, args: Any, arguments: dict[str, Any]) -> tuple[
         return args, arguments
     places_BT = mask_BT.long().cumsum(1) * mask_BT.long() + text.config.pad_token_id
     return args, {**arguments, "position_ids": places_BT[:, -ids_BT.shape[1] :]}
+
+
+def _pack(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:
+    position_BT = rows.position_BT + model.text_model.config.pad_token_id + 1
+    return {"position_ids": position_BT, "spans": rows.spans}  # it makes a mask of its own, which nothing reads

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from mllm.errors import DataError
 from mllm.geometry import Placement, resize
-from mllm.models.family import Family, Size, Tensors
+from mllm.models.attention import reading
+from mllm.models.family import Family, PackedRows, Size, Tensors
 from mllm.registry import FAMILIES
 
 PAD = "<|image_pad|>"
@@ -34,7 +37,7 @@ def qwen3_vl() -> Family:
 
 
 def _family(codec: str) -> Family:
-    return Family(codec=codec, token=PAD, place=_place, slot=_slot, more=_more, branch=_branch)
+    return Family(codec=codec, token=PAD, place=_place, slot=_slot, more=_more, branch=_branch, pack=_pack)
 
 
 def _place(processor: Any, size: Size) -> Placement:
@@ -60,7 +63,42 @@ def _slot(config: Any, processor: Any, size: Size) -> str:
 
 def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, pictures: Tensors) -> dict[str, Tensor]:
     # positions in three dimensions follow from where the pictures are
-    return {"mm_token_type_ids": (ids_BT == model.config.image_token_id).int()}
+    return {"mm_token_type_ids": _types(model, ids_BT)}
+
+
+def _types(model: Any, ids_BT: Tensor) -> Tensor:
+    return (ids_BT == model.config.image_token_id).int()
+
+
+def _pack(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:
+    """Positions of each sample, or of each shared beginning, are the model's own; what follows one goes on from it."""
+    spans = rows.spans
+    heads: list[Tensor] = []
+    for ids_T, row in zip(rows.ids_BT, spans.rows, strict=True):
+        parts = ids_T[: sum(span.length for span in row)].split([span.length for span in row])
+        heads += [ids for ids, span in zip(parts, row, strict=True) if span.prefix is None]
+    ids_SL = pad_sequence(heads, batch_first=True)
+    mask_SL = pad_sequence([torch.ones_like(ids) for ids in heads], batch_first=True)
+    found_3SL, beyond_S1 = model.model.get_rope_index(
+        ids_SL,
+        mm_token_type_ids=_types(model, ids_SL),
+        image_grid_thw=pictures.get("image_grid_thw"),
+        attention_mask=mask_SL,
+    )
+    numbers = iter(range(len(heads)))
+    position_3BT = rows.position_BT.expand(3, -1, -1).clone()
+    for position_3T, row in zip(position_3BT.unbind(1), spans.rows, strict=True):
+        number_of: dict[int, int] = {}
+        start = 0
+        for place, span in enumerate(row):
+            here = position_3T[:, start : start + span.length]
+            if span.prefix is None:
+                number_of[place] = next(numbers)
+                here.copy_(found_3SL[:, number_of[place], : span.length])
+            else:
+                here += beyond_S1[number_of[span.prefix]]
+            start += span.length
+    return {"position_ids": position_3BT, **reading(spans)}
 
 
 def _branch(model: Any, index_B: Tensor) -> None:
