@@ -152,6 +152,8 @@ def read_spans(language_model: PreTrainedModel) -> None:
     Raises:
         ModelError: it was built with an attention that reads no spans, or with one that cannot train here.
     """
+    if getattr(language_model, "attends_by_spans", False):
+        return  # in its own way
     used = language_model.config._attn_implementation
     on_gpu = language_model.device.type == "cuda"
     if used == "sdpa":
@@ -192,9 +194,12 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    key_bias: Tensor | None = None,
     **arguments: Any,
 ) -> tuple[Tensor, None]:
     """[B, T, H, W] of query [B, H, T, W], key and value [B, H or fewer, T, W]; an attention of transformers.
+
+    `key_bias`, [B, H, T], is added to the scores of each key in packed rows.
 
     Raises:
         ModelError: the language model asks for what this attention cannot do.
@@ -209,22 +214,29 @@ def packed_attention(
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
     rows: list[Tensor] = []
+    wholes = [query, key, value] if key_bias is None else [query, key, value, key_bias]
     for row, segments in enumerate(spans.rows):
         lengths = [span.length for span in segments]
         padding = query.shape[2] - sum(lengths)
         # split, not sliced: the gradient of a slice is as long as the row
-        q, k, v = (whole[row : row + 1].split([*lengths, padding], dim=2) for whole in (query, key, value))
+        q, *others = (whole[row : row + 1].split([*lengths, padding], dim=2) for whole in wholes)
         outputs: list[Tensor] = []
         for number, span in enumerate(segments):
-            seen = span.length if span.prefix is None else span.length + lengths[span.prefix]
-            causal = span.prefix is None and (sliding_window is None or seen <= sliding_window) and not span.both_ways
+            k, v, *bias = (
+                part[number] if span.prefix is None else torch.cat([part[span.prefix], part[number]], dim=2)
+                for part in others
+            )
+            plain = span.prefix is None and not bias and (sliding_window is None or k.shape[2] <= sliding_window)
+            mask = None if plain or span.both_ways else spans.mask(span.length, k.shape[2], sliding_window)
+            if mask is not None and bias:
+                mask = bias[0][:, :, None].masked_fill(~mask, float("-inf"))
             outputs.append(
                 scaled_dot_product_attention(
                     q[number],
-                    k[number] if span.prefix is None else torch.cat([k[span.prefix], k[number]], dim=2),
-                    v[number] if span.prefix is None else torch.cat([v[span.prefix], v[number]], dim=2),
-                    attn_mask=None if causal or span.both_ways else spans.mask(span.length, seen, sliding_window),
-                    is_causal=causal,
+                    k,
+                    v,
+                    attn_mask=mask,
+                    is_causal=mask is None and not span.both_ways,
                     dropout_p=dropout,
                     scale=scaling,
                 )

@@ -15,6 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
+import mllm.models.mpt  # noqa: F401, makes MPTs that pack
 from mllm.errors import ConfigError, nearest
 from mllm.models.attention import Spans, check_read, reading
 from mllm.models.loss import given, next_token_loss

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from mllm.conversation.collator import Collator
+from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, ModelError
 from mllm.models import loss
 from mllm.models.adaptation import adapt
