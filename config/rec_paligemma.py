@@ -17,6 +17,7 @@ model_args = dict(
 )
 data_args = dict(
     train=dict(_base_.REC_REF3_TRAIN, answer="<boxes>", questions="config/questions/detect.json"),
+    collator_kwargs=dict(packing="rows"),  # no photo is shared: it is read in the light of the expression
     validation=dict(_base_.REC_REFCOCO_UNC_VAL, answer="<boxes>", questions="config/questions/detect.json"),
     compute_metric="REC",
     gen_kwargs=dict(max_new_tokens=8, do_sample=False),

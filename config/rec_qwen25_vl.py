@@ -8,7 +8,11 @@
 # score     not measured by us
 _base_ = ["_base_/train/native_lora.py", "catalogue/refcoco.py"]
 
-training_args = dict(output_dir="outputs/rec_qwen25_vl")
+training_args = dict(
+    output_dir="outputs/rec_qwen25_vl",
+    per_device_train_batch_size=2,  # photos per GPU, with up to eight expressions each
+    gradient_accumulation_steps=1,  # 4 GPUs take about 50 expressions a step
+)
 model_args = dict(
     type="hf",
     model_name_or_path="checkpoints/Qwen2.5-VL-3B-Instruct",
@@ -18,7 +22,8 @@ model_args = dict(
     dtype="bfloat16",
 )
 data_args = dict(
-    train=dict(_base_.REC_REF3_TRAIN, answer="<boxes>"),
+    train=dict(type="SamePicture", dataset=dict(_base_.REC_REF3_TRAIN, answer="<boxes>")),
+    collator_kwargs=dict(packing="shared"),  # the expressions of a photo share its tokens
     validation=dict(_base_.REC_REFCOCO_UNC_VAL, answer="<boxes>"),
     compute_metric="REC",
     gen_kwargs=dict(max_new_tokens=48, do_sample=False),

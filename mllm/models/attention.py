@@ -34,9 +34,7 @@ from mllm.errors import ModelError
 
 PACKED = "mllm_packed"
 FLEX = "mllm_flex"
-"""Both are PyTorch's attention ("sdpa") where there are no `Spans`."""
-BEYOND_SDPA = {"softcap": "a soft cap of its scores", "s_aux": "sinks"}
-"""What a language model may ask of its attention, and transformers' "sdpa" would drop without a word."""
+"""Both are PyTorch's attention ("sdpa") where there are no `Spans`, and no soft cap, which that lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +154,9 @@ def read_spans(language_model: PreTrainedModel) -> None:
         return  # in its own way
     used = language_model.config._attn_implementation
     on_gpu = language_model.device.type == "cuda"
-    if used == "sdpa":
+    # Gemma 2 for one is "eager", since "sdpa" does not cap scores
+    unable = used == "eager" and not language_model._supports_sdpa and language_model._supports_attention_backend
+    if used == "sdpa" or unable:
         language_model.set_attn_implementation(FLEX if on_gpu else PACKED)
     elif used not in (PACKED, FLEX):
         raise ModelError(
@@ -194,25 +194,22 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     key_bias: Tensor | None = None,
     **arguments: Any,
 ) -> tuple[Tensor, None]:
     """[B, T, H, W] of query [B, H, T, W], key and value [B, H or fewer, T, W]; an attention of transformers.
 
-    `key_bias`, [B, H, T], is added to the scores of each key in packed rows.
+    `key_bias`, [B, H, T], is added to the scores of each key in packed rows, which goes with no soft cap.
 
     Raises:
         ModelError: the language model asks for what this attention cannot do.
     """
-    _refuse_beyond_sdpa(module, arguments)
+    _refuse_sinks(module, arguments)
     if spans is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **arguments
-        )
+        return _padded_attention(module, query, key, value, attention_mask, dropout, scaling, softcap, arguments)
     spans.read = True
-    repeats = query.shape[1] // key.shape[1]
-    if repeats > 1:
-        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    key, value = _for_each_head(query, key), _for_each_head(query, value)
     rows: list[Tensor] = []
     wholes = [query, key, value] if key_bias is None else [query, key, value, key_bias]
     for row, segments in enumerate(spans.rows):
@@ -226,21 +223,12 @@ def packed_attention(
                 part[number] if span.prefix is None else torch.cat([part[span.prefix], part[number]], dim=2)
                 for part in others
             )
-            plain = span.prefix is None and not bias and (sliding_window is None or k.shape[2] <= sliding_window)
-            mask = None if plain or span.both_ways else spans.mask(span.length, k.shape[2], sliding_window)
+            causal = span.prefix is None and not span.both_ways and not bias
+            causal = causal and (sliding_window is None or k.shape[2] <= sliding_window)
+            mask = None if causal or span.both_ways else spans.mask(span.length, k.shape[2], sliding_window)
             if mask is not None and bias:
                 mask = bias[0][:, :, None].masked_fill(~mask, float("-inf"))
-            outputs.append(
-                scaled_dot_product_attention(
-                    q[number],
-                    k,
-                    v,
-                    attn_mask=mask,
-                    is_causal=mask is None and not span.both_ways,
-                    dropout_p=dropout,
-                    scale=scaling,
-                )
-            )
+            outputs.append(_attend(q[number], k, v, mask, causal, dropout, scaling, softcap))
         rows.append(torch.cat([*outputs, torch.zeros_like(q[-1])], dim=2))
     return torch.cat(rows).transpose(1, 2), None
 
@@ -255,6 +243,7 @@ def flex_packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     **arguments: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """As `packed_attention`, by transformers' flex attention, which compiles once for all layers.
@@ -262,21 +251,69 @@ def flex_packed_attention(
     Raises:
         ModelError: the language model asks for what this attention cannot do.
     """
-    _refuse_beyond_sdpa(module, arguments)
+    _refuse_sinks(module, arguments)
     if spans is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **arguments
-        )
+        return _padded_attention(module, query, key, value, attention_mask, dropout, scaling, softcap, arguments)
     if dropout:
         raise ModelError(f"attn_implementation {FLEX!r} has no dropout, found {dropout}: set it to {PACKED!r}")
     spans.read = True
-    return flex_attention_forward(module, query, key, value, spans.block_mask(sliding_window), scaling=scaling)
+    mask = spans.block_mask(sliding_window)
+    return flex_attention_forward(module, query, key, value, mask, scaling=scaling, softcap=softcap)
 
 
-def _refuse_beyond_sdpa(module: torch.nn.Module, arguments: dict[str, Any]) -> None:
-    for name, meaning in BEYOND_SDPA.items():
-        if arguments.get(name) is not None:
-            raise ModelError(f"packing: {type(module).__name__} needs {meaning}, which PyTorch's own attention lacks")
+def _padded_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    softcap: float | None,
+    arguments: dict[str, Any],
+) -> tuple[Tensor, None]:
+    """Of rows that are not packed. `attention_mask` is that of "sdpa", bool [B, 1, T, T]; None: all that is before."""
+    if softcap is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **arguments
+        )
+    key, value = _for_each_head(query, key), _for_each_head(query, value)
+    seen = _attend(query, key, value, attention_mask, attention_mask is None, dropout, scaling, softcap)
+    return seen.transpose(1, 2), None
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    dropout: float,
+    scaling: float | None,
+    softcap: float | None,
+) -> Tensor:
+    """PyTorch's own attention, or where scores are capped, which that cannot, the same by hand."""
+    if softcap is None:
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=causal, dropout_p=dropout, scale=scaling
+        )
+    scores = softcap * torch.tanh(query @ key.mT * (scaling or query.shape[-1] ** -0.5) / softcap)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril(key.shape[2] - query.shape[2])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    return torch.nn.functional.dropout(weights, dropout) @ value
+
+
+def _for_each_head(query: Tensor, keys: Tensor) -> Tensor:
+    repeats = query.shape[1] // keys.shape[1]
+    return keys.repeat_interleave(repeats, dim=1) if repeats > 1 else keys
+
+
+def _refuse_sinks(module: torch.nn.Module, arguments: dict[str, Any]) -> None:
+    if arguments.get("s_aux") is not None:
+        raise ModelError(f"packing: {type(module).__name__} needs sinks, which PyTorch's own attention lacks")
 
 
 def positions(attention_mask_BT: Tensor) -> Tensor:

@@ -13,7 +13,15 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from mllm.errors import ModelError
 from mllm.models import attention
-from mllm.models.attention import FLEX, PACKED, Spans, read_spans, reading
+from mllm.models.attention import (
+    FLEX,
+    PACKED,
+    Spans,
+    flex_packed_attention,
+    packed_attention,
+    read_spans,
+    reading,
+)
 
 SIZES = dict(
     vocab_size=20,
@@ -31,6 +39,9 @@ MODELS = {
     "gpt_neox": dict(model_type="gpt_neox"),
     "phi": dict(model_type="phi"),
     "window": dict(model_type="mistral", num_key_value_heads=1, sliding_window=9),
+    "capped": dict(
+        model_type="gemma2", num_key_value_heads=2, head_dim=8, sliding_window=9, attn_logit_softcapping=2.0
+    ),
     "both": dict(
         model_type="gemma3_text",
         **dict(num_key_value_heads=2, head_dim=8, sliding_window=7),
@@ -159,6 +170,7 @@ def test_the_device_chooses(device: str, chosen: str) -> None:
     asked: list[str] = []
     stand_in: Any = SimpleNamespace(
         config=SimpleNamespace(_attn_implementation="sdpa"),
+        _supports_sdpa=True,
         device=torch.device(device),
         set_attn_implementation=asked.append,
     )
@@ -174,18 +186,22 @@ def test_what_an_attention_cannot_do_is_refused() -> None:
     spans = Spans(ROWS["segment_ids"], ROWS["prefix_ids"])
     with pytest.raises(ModelError, match=r"no dropout, found 0.1"):
         model(torch.zeros_like(ROWS["segment_ids"]), **reading(spans))
-    for name in (PACKED, FLEX):
-        capped = make("llama", model_type="gemma2")
-        capped.set_attn_implementation(name)
-        with pytest.raises(ModelError, match="Gemma2Attention needs a soft cap of its scores"):
-            capped(torch.zeros(1, 4, dtype=torch.long))
+    states = torch.zeros(1, 2, 3, 4)
+    for each in (packed_attention, flex_packed_attention):
+        with pytest.raises(ModelError, match="Linear needs sinks, which PyTorch's own attention lacks"):
+            each(torch.nn.Linear(1, 1), states, states, states, None, s_aux=torch.zeros(2))
 
 
 @pytest.mark.usefixtures("uncompiled_flex")
-def test_rows_without_spans_are_pytorchs_attention() -> None:
-    model = make("llama")
-    ids = torch.arange(12).view(2, 6)
-    mask = torch.tensor([[1] * 6, [0] * 2 + [1] * 4])
-    expected = model(ids, attention_mask=mask).logits
-    model.set_attn_implementation(FLEX)
-    assert model(ids, attention_mask=mask).logits.equal(expected)
+@pytest.mark.parametrize("name", ["llama", "capped"])
+@pytest.mark.parametrize("by", [PACKED, FLEX])
+def test_rows_without_spans_are_attended_as_ever(name: str, by: str) -> None:
+    model = make(name)
+    ids = torch.arange(24).view(2, 12) % 20
+    mask = torch.tensor([[1] * 12, [0] * 2 + [1] * 10])
+    padded, plain = model(ids, attention_mask=mask).logits, model(ids).logits
+    answer = model.generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False)
+    model.set_attn_implementation(by)
+    torch.testing.assert_close(model(ids, attention_mask=mask).logits[mask > 0], padded[mask > 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model(ids).logits, plain, rtol=1e-5, atol=1e-5)
+    assert model.generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False).equal(answer)

@@ -198,7 +198,7 @@ def test_a_row_without_pictures_is_the_same_beside_one_with_pictures():
 
 @pytest.mark.parametrize("attend", ["immediate", "next", "all_previous"])
 @pytest.mark.parametrize("prefix", [[], [1, 39, 5]], ids=["side by side", "behind a prefix"])
-@pytest.mark.parametrize("text", ["llama", "gpt_neox", "mpt", "opt"])
+@pytest.mark.parametrize("text", ["llama", "gpt_neox", "gemma2", "mpt", "opt"])
 def test_packed_rows_are_separate_rows(text, prefix, attend):
     """In logits and gradients; also with the numbers of media in their samples embedded."""
     model = make(text, attend=attend, perceiver={**PERCEIVER, "max_media": 3}).train()

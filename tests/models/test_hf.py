@@ -225,12 +225,14 @@ def test_adapters_find_its_language_model(family: str, folder: str) -> None:
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-def packed_and_apart(processor: Processor, items: list[Item], **options: Any) -> tuple[Any, Any]:
-    """The items, the first two of which are about one picture, packed and one by one."""
+def packed_and_apart(processor: Processor, family: str, **options: Any) -> tuple[Any, Any]:
+    """Two questions about a picture, and others, packed and one by one."""
+    first, *others = items_for(family)
+    again = replace(first, turns=(replace(first.turns[0], text="<image>\nIs it red?"), first.turns[1]))
+    pictures = processor.pictures(first)
+    examples = [processor.encode(item, 0, pictures=pictures) for item in (first, again)]
+    examples += [processor.encode(item, 0) for item in others]
     pad = cast("int", processor.tokenizer.pad_token_id)
-    pictures = processor.pictures(items[0])
-    examples = [processor.encode(item, 0, pictures=pictures) for item in items[:2]]
-    examples += [processor.encode(item, 0) for item in items[2:]]
     batches: list[Any] = [Collator(pad_token_id=pad, **options)(examples), Collator(pad_token_id=pad)(examples)]
     for batch in batches:
         del batch["index"], batch["cut_answers"]
@@ -246,15 +248,17 @@ def test_samples_in_one_row_learn_what_they_learn_apart(
     family: str, folder: str, packing: Any, max_tokens: int | None, attention: str | None
 ) -> None:
     model, processor = build(folder, attn_implementation=attention)
-    first, *others = items_for(family)
-    asked_again = replace(first, turns=(replace(first.turns[0], text="<image>\nIs it red?"), first.turns[1]))
-    packed, apart = packed_and_apart(processor, [first, asked_again, *others], packing=packing, max_tokens=max_tokens)
+    packed, apart = packed_and_apart(processor, family, packing=packing, max_tokens=max_tokens)
     if (family, packing) == ("paligemma", "shared"):
         with pytest.raises(ModelError, match="questions cannot share it: set data_args"):
             model(**packed)
         return
     assert len(packed["input_ids"]) < 4
     assert (packed["prefix_ids"] >= 0).any() == (packing == "shared")
+    learns_the_same(model, packed, apart)
+
+
+def learns_the_same(model: Any, packed: Any, apart: Any) -> None:
     found: list[dict[str, Any]] = []
     for batch in (packed, apart):
         model.zero_grad()
@@ -267,10 +271,18 @@ def test_samples_in_one_row_learn_what_they_learn_apart(
         assert (found[0][name] - expected).abs().max().item() <= 1e-5 * scale, name
 
 
+@pytest.mark.usefixtures("uncompiled_flex")
+@pytest.mark.parametrize("attention", [None, FLEX])
+def test_paligemma_2_packs_with_its_windows_and_its_soft_cap(attention: str | None, tmp_path: Path) -> None:
+    folder = save_tiny("paligemma", tmp_path, model_type="gemma2", sliding_window=30)
+    model, processor = build(str(folder), attn_implementation=attention)
+    learns_the_same(model, *packed_and_apart(processor, "paligemma", packing="rows"))
+
+
 def test_a_family_that_packs_in_no_way_says_so(folders: dict[str, Path]) -> None:
     model, processor = build(str(folders["internvl"]))
     model.family = replace(model.family, pack=None)
-    packed, _ = packed_and_apart(processor, [ITEMS[0], ITEMS[0]], packing="rows")
+    packed, _ = packed_and_apart(processor, "internvl", packing="rows")
     with pytest.raises(ModelError, match="packed rows would mix: set data_args"):
         model(**packed)
 

@@ -28,6 +28,7 @@ LANGUAGE_MODELS = {
     "qwen2": dict(SIZES, model_type="qwen2", num_key_value_heads=2),
     "gpt_neox": dict(SIZES, model_type="gpt_neox"),
     "phi": dict(SIZES, model_type="phi"),
+    "gemma2": dict(SIZES, model_type="gemma2", num_key_value_heads=1, head_dim=8, sliding_window=40),
     "mpt": dict(model_type="mpt", d_model=16, n_layers=2, n_heads=2, max_seq_len=512),
 }
 
