@@ -37,19 +37,45 @@ class RoomyLayer(DynamicLayer):
         in_place = all(row == place or row >= len(rows) for place, row in enumerate(rows))
         for name in ("keys", "values"):
             kept: Tensor = getattr(self, name)
-            length = kept.shape[-2]
             if in_place:
                 for place, row in enumerate(rows):
                     if row != place:
                         kept[place] = kept[row]
-                self._buffers[name] = self._buffers[name][: len(rows)]
                 setattr(self, name, kept[: len(rows)])
                 continue
+            length = kept.shape[-2]
             buffer = kept.new_empty(len(rows), kept.shape[1], length + ROOM, kept.shape[-1])
             for place, row in enumerate(rows):
                 buffer[place, :, :length] = kept[row]
             self._buffers[name] = buffer
             setattr(self, name, buffer[..., :length, :])
+
+    def add_rows(self, other: RoomyLayer, most: int) -> None:
+        """Take the rows of another below its own, so that all end in the same column; zeros come before the shorter.
+
+        There may come more, up to `most` in all.
+        """
+        for name in ("keys", "values"):
+            kept: Tensor = getattr(self, name)
+            new: Tensor = getattr(other, name)
+            if not len(kept):
+                kept = kept[..., :0, :]  # its buffer, if there is enough of it, serves again
+            rows, length = len(kept) + len(new), max(kept.shape[-2], new.shape[-2])
+            room = kept.shape[-2] if len(kept) else self._buffers[name].shape[-2]
+            if rows > len(self._buffers[name]) or length > room:
+                self._buffers[name] = _buffer(kept, max(rows, most), length)
+            added = self._buffers[name][len(kept) : rows, :, :length]
+            start = length - new.shape[-2]
+            added[..., :start, :] = 0  # not what a row before them left, which need not be numbers
+            added[..., start:, :] = new
+            setattr(self, name, self._buffers[name][:rows, :, :length])
+
+    def crop_left(self, columns: int) -> None:
+        """Forget the first `columns` of all rows."""
+        for name in ("keys", "values"):
+            kept: Tensor = getattr(self, name)[..., columns:, :]
+            self._buffers[name] = _buffer(kept, len(self._buffers[name]), kept.shape[-2])
+            setattr(self, name, self._buffers[name][: len(kept), :, : kept.shape[-2]])
 
     def _with(self, name: str, new: Tensor) -> Tensor:
         kept: Tensor = getattr(self, name)
@@ -58,11 +84,20 @@ class RoomyLayer(DynamicLayer):
         buffer = self._buffers.get(name)
         # rows may have been chosen, or beams reordered: then the kept tokens lie elsewhere
         if buffer is None or total > buffer.shape[-2] or kept.data_ptr() != buffer.data_ptr():
-            buffer = self._buffers[name] = new.new_empty(*new.shape[:-2], total + ROOM, new.shape[-1])
+            rows = len(new) if buffer is None else max(len(new), len(buffer))
+            buffer = self._buffers[name] = new.new_empty(rows, new.shape[1], total + ROOM, new.shape[-1])
             if length:
-                buffer[..., :length, :] = kept
-        buffer[..., length:total, :] = new
-        return buffer[..., :total, :]
+                buffer[: len(new), :, :length] = kept
+        mine = buffer[: len(new), :, :total]
+        mine[..., length:, :] = new
+        return mine
+
+
+def _buffer(kept: Tensor, rows: int, length: int) -> Tensor:
+    """For so many rows, with room behind `length` columns, the last of which hold what is kept."""
+    buffer = kept.new_zeros(rows, kept.shape[1], length + ROOM, kept.shape[-1])
+    buffer[: len(kept), :, length - kept.shape[-2] : length] = kept
+    return buffer
 
 
 def roomy_cache(language_model: PreTrainedModel, generation_args: Mapping[str, Any]) -> dict[str, Any]:

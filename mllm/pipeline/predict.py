@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import count, takewhile
+from itertools import count
 from typing import Any
 
 import torch
@@ -21,9 +21,14 @@ from transformers import StoppingCriteriaList, StopStringCriteria
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import groups
 from mllm.conversation.processor import Processor
-from mllm.models.decoding import Decoding
+from mllm.models.decoding import Decoding, beams
 from mllm.pipeline.encoded import Grouped, ItemDataset, to_device
 from mllm.types import Item, Prediction
+
+SORTED = 16
+"""Batches in which prompts are sorted by length."""
+PORTIONS = 4
+"""A batch begins in so many, the next ones where rows have finished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,22 +50,50 @@ class Plan:
     """Whether the items of a group share one reading of their beginning."""
 
 
-def plan(items: ItemDataset, size: int, *, may_share: Callable[[Item], bool] | None) -> Plan:
-    """At most `size` items in a batch; those about a picture in one group, where every item `may_share`."""
+def plan(items: ItemDataset, size: int, *, may_share: Callable[[Item], bool] | None, portions: int = 1) -> Plan:
+    """At most `size` items in a batch, or in so many `portions` of one; a larger group of items is a batch by itself.
+
+    Where every item `may_share`, those about a picture are in one group. The groups of `SORTED` batches are sorted by
+    the length of their prompts, the longest first, so that little of a batch is padding.
+    """
     items.set_epoch(None)
-    found: list[list[int]] = []
-    if may_share is not None:
-        found = groups(takewhile(may_share, (items[index] for index in range(len(items)))), size)
-    sharing = 0 < sum(map(len, found)) == len(items)
+    lengths: list[int] = []
+    shares = may_share is not None
+
+    def look() -> Iterator[Item]:
+        nonlocal shares
+        for index in range(len(items)):
+            item = items[index]
+            lengths.append(sum(len(turn.text) for turn in item.prompt))
+            shares = shares and may_share is not None and may_share(item)
+            yield item
+
+    found = groups(look(), size)
+    if not shares:
+        found = [[index] for index in range(len(items))]
     filled: list[list[list[int]]] = []
-    room = 0
-    for group in found if sharing else ([index] for index in range(len(items))):
-        if len(group) > room:
-            filled.append([])
-            room = size
-        filled[-1].append(group)
-        room -= len(group)
-    return Plan(batches=filled, sharing=sharing)
+    for window in _windows(found, size * SORTED):
+        room = 0
+        for group in sorted(window, key=lambda group: -max(lengths[index] for index in group)):
+            if len(group) > room:
+                filled.append([])
+                room = max(size // portions, 1)
+            filled[-1].append(group)
+            room -= len(group)
+    return Plan(batches=filled, sharing=shares)
+
+
+def _windows(found: list[list[int]], size: int) -> Iterator[list[list[int]]]:
+    """Of groups that hold so many items, or a few more."""
+    window: list[list[int]] = []
+    count = 0
+    for group in found:
+        window.append(group)
+        count += len(group)
+        if count >= size:
+            yield window
+            window, count = [], 0
+    yield window
 
 
 def share_out(count: int, ranks: int, rank: int) -> list[tuple[int, bool]]:
@@ -85,8 +118,9 @@ def predict(
 ) -> Iterator[Prediction]:
     """Generate and read back the answer of every item, in dataset order; on every rank the same predictions.
 
-    Where the model can, prompts about the same pictures share one reading of them. `generation` goes to transformers'
-    `generate`; a sampled answer follows from `seed` and the item's index.
+    Where the model can, prompts about the same pictures share one reading of them, and others take the places of rows
+    that have finished. `generation` goes to transformers' `generate`; a sampled answer follows from `seed` and the
+    item's index.
 
     Raises:
         ConfigError: `generation` asks for another way to decode than `Decoding` knows.
@@ -96,26 +130,43 @@ def predict(
     def may_share(item: Item) -> bool:
         return not processor.ends_in_picture(item)  # a branch needs a token of its own that is not a picture's
 
-    found = plan(items, loader.batch_size, may_share=may_share if branches else None)
-    work = _Work(items, processor, loader, accelerator, found, answer=False)
     arguments = {**stopping(processor), **generation}
+    in_step = _in_step(accelerator)
+    refilling = branches and not in_step and beams(model, arguments) == 1
+    portions = PORTIONS if refilling else 1
+    found = plan(items, loader.batch_size, may_share=may_share if branches else None, portions=portions)
     generate = model.generate_branches if found.sharing else model.generate
+    most = loader.batch_size if refilling else None
+    decoding = Decoding(seed=seed, leaving=branches, most=most, in_step=in_step)
+
+    def answered() -> list[Prediction]:
+        return [processor.decode(ids, items[index], index) for index, ids in decoding.take().items()]
+
+    def everyones() -> Iterator[list[Prediction]]:
+        """What all ranks have found, as often on each."""
+        work = _Work(items, processor, loader, accelerator, found, answer=False)
+        for number, (indices, counts, batch) in enumerate(work, start=1):
+            if counts or in_step:
+                with torch.no_grad(), accelerator.autocast():  # inference_mode breaks FSDP2's later forwards
+                    decoding.make_room(len(indices))
+                    generate(**batch, **arguments, custom_generate=decoding.begin(indices))
+            if in_step and not counts:
+                decoding.take()  # another rank gives these
+            if number % portions == 0:
+                yield gather_object(answered())
+        with torch.no_grad(), accelerator.autocast():
+            decoding.finish()
+        yield gather_object(answered())
+
     waiting: dict[int, Prediction] = {}
     done = 0
     with tqdm(total=len(items), desc=description, disable=not accelerator.is_main_process, unit="item") as bar:
-        for indices, counts, batch in work:
-            decoding = Decoding(seed=seed, items=indices, leaving=branches, in_step=_in_step(accelerator))
-            with torch.no_grad(), accelerator.autocast():  # inference_mode breaks FSDP2's later forwards
-                ids = generate(**batch, **arguments, custom_generate=decoding)
-            mine = [
-                processor.decode(row.tolist(), items[index], index) for index, row in zip(indices, ids, strict=True)
-            ]
-            everyones: list[Prediction] = gather_object(mine if counts else [])
-            waiting |= {prediction.index: prediction for prediction in everyones}
+        for predictions in everyones():
+            waiting |= {prediction.index: prediction for prediction in predictions}
             while done in waiting:
                 yield waiting.pop(done)
                 done += 1
-            bar.update(len(everyones))
+            bar.update(len(predictions))
     assert done == len(items), f"{done} predictions for {len(items)} items"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
 from mllm.errors import ConfigError
-from mllm.models.cache import roomy_cache
-from mllm.models.decoding import Decoding, closed_up
+from mllm.models import decoding as decoding_module
+from mllm.models.cache import RoomyLayer, roomy_cache
+from mllm.models.decoding import Decoding, closed_up, draw
 
 PAD = 9
 ENDS = list(range(1, 9))
@@ -37,20 +39,29 @@ def prompts(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def answers(model: Any, rows: list[int], *, leaving: bool = True, seed: int = 0, **options: Any) -> list[list[int]]:
+    decoding = Decoding(seed=seed, leaving=leaving)
+    generate(model, rows, decoding, **options)
+    return in_order(decoding.take(), rows)
+
+
+def generate(model: Any, rows: list[int], decoding: Decoding, **options: Any) -> None:
     ids, mask = (tensor[rows] for tensor in prompts(12))
     if not model.config.is_encoder_decoder:
         options |= roomy_cache(model, {})
-    found = model.generate(
+    model.generate(
         input_ids=ids,
         attention_mask=mask,
         max_new_tokens=10,
         eos_token_id=ENDS,
         pad_token_id=PAD,
-        custom_generate=Decoding(seed=seed, items=rows, leaving=leaving),
+        custom_generate=decoding.begin(rows),
         **options,
     )
-    start = 1 if model.config.is_encoder_decoder else ids.shape[1]
-    return [[token for token in row if token != PAD] for row in found[:, start:].tolist()]
+
+
+def in_order(found: dict[int, list[int]], rows: list[int]) -> list[list[int]]:
+    assert found.keys() == set(rows)
+    return [[token for token in found[row] if token != PAD] for row in rows]
 
 
 @pytest.mark.parametrize("options", [dict(repetition_penalty=1.5), SAMPLED, dict(num_beams=3)])
@@ -79,6 +90,47 @@ def test_finished_rows_cost_nothing(llama: Any) -> None:
     assert rows == [sum(length > step for length in lengths) for step in range(max(lengths))]
 
 
+@pytest.mark.parametrize("options", [dict(repetition_penalty=1.5), SAMPLED])
+@pytest.mark.parametrize("room", [3, 5])
+def test_a_batch_joins_what_is_left_of_those_before_it(llama: Any, options: dict[str, Any], room: int) -> None:
+    """Of whatever lengths the prompts are: padding is cut off and comes to."""
+    rows: list[int] = []
+    hook = llama.model.register_forward_hook(lambda module, args, output: rows.append(output[0].shape[:2].numel()))
+    decoding = Decoding(seed=0, leaving=True, most=room)
+    batches = [[4, 8], [1, 2, 3], [0], [7, 11], [5], [6, 9, 10]]  # rows 0, 4 and 8 are the longest
+    found: dict[int, list[int]] = {}
+    waited: list[int] = []
+    for batch in batches:
+        decoding.make_room(len(batch))
+        generate(llama, batch, decoding, **options)
+        found |= decoding.take()
+        waited.append(len(found))
+    decoding.finish()
+    found |= decoding.take()
+    hook.remove()
+    everyone = list(range(12))
+    together = in_order(found, everyone)
+    assert together == answers(llama, everyone, **options)
+    assert waited[0] < 2, "the first batch was decoded to its end before the second"
+    assert max(rows) <= 6 * room
+    assert len(set(rows)) > 3
+
+
+def test_columns_that_no_row_holds_are_cut_off(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: list[int] = []
+    own = RoomyLayer.crop_left
+    monkeypatch.setattr(RoomyLayer, "crop_left", lambda self, columns: cut.append(columns) or own(self, columns))
+    monkeypatch.setattr(decoding_module, "ROOM", 3)
+    decoding = Decoding(seed=0, leaving=True, most=3)
+    for row in [0, 1, 2, 3, 5, 6, 7, 9, 10, 11]:
+        decoding.make_room(1)
+        generate(llama, [row], decoding)
+    decoding.finish()
+    assert min(cut) >= 3
+    rows = [0, 1, 2, 3, 5, 6, 7, 9, 10, 11]
+    assert in_order(decoding.take(), rows) == answers(llama, rows)
+
+
 def test_an_encoder_decoder_keeps_its_rows() -> None:
     torch.manual_seed(0)
     sizes: dict[str, Any] = dict(
@@ -101,7 +153,7 @@ def test_another_seed_is_another_sample(llama: Any) -> None:
 def test_tokens_are_drawn_as_likely_as_they_are() -> None:
     scores = torch.tensor([-torch.inf, 2.0, -torch.inf, 0.5, 1.0, -torch.inf])
     count = 20_000
-    drawn = Decoding(seed=0, items=range(count))._draw(scores.expand(count, -1), range(count))
+    drawn = draw(scores.expand(count, -1), [random.Random(item) for item in range(count)])
     shares = drawn.bincount(minlength=6) / count
     assert torch.allclose(shares, scores.softmax(-1), atol=0.01)
     assert shares[scores.isinf()].sum() == 0

@@ -96,7 +96,22 @@ def test_a_batch_reads_each_picture_once(crowd: Any) -> None:
     last = crowd[len(crowd) - 1]
     for alone in (plan(crowd, 8, may_share=None), plan(crowd, 8, may_share=lambda item: item is not last)):
         assert not alone.sharing
-        assert alone.batches[0] == [[n] for n in range(8)]
+        assert sorted(group for batch in alone.batches for group in batch) == [[n] for n in range(len(crowd))]
+
+
+def test_prompts_of_like_length_are_together() -> None:
+    """Within so many batches, and the longest first: what does not fit into memory shows at once."""
+    lengths = [int(n) for n in torch.randint(1, 60, (3 * 16 * 4,), generator=torch.Generator().manual_seed(0))]
+    turns = [[{"from": "human", "value": "a" * n}, {"from": "gpt", "value": "b"}] for n in lengths]
+    items: Any = Items([Item.from_dict({"conversations": each}, key="a") for each in turns])
+    for portions in (1, 2):
+        batches = plan(items, 4, may_share=None, portions=portions).batches
+        assert {len(batch) for batch in batches} == {4 // portions}
+        order = [index for batch in batches for group in batch for index in group]
+        for start in (0, 64, 128):
+            window = order[start : start + 64]
+            assert sorted(window) == list(range(start, start + 64))
+            assert [lengths[index] for index in window] == sorted(lengths[start : start + 64], reverse=True)
 
 
 @pytest.mark.parametrize(("template", "text"), [("plain", "<image>\nWhat?"), ("completion", "<image>")])

@@ -197,8 +197,9 @@ def write(folder: Path, photos: list[Path]) -> None:
     """Conversations about the photos, one question and seven each, and a tokenizer that was trained on them."""
     import random
 
+    from fixture import CHAT, QUESTION
+
     from mllm.conversation.scratch import train_tokenizer
-    from tools.bench.fixture import CHAT, QUESTION
 
     rng = random.Random(0)
     texts: list[str] = []

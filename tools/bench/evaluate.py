@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 CONTENDERS = ("transformers generate", "ours, one by one", "ours, sharing")
-STAYING = "ours, sharing, rows stay"
+UNEQUAL = {"ours, sharing, none refilled": {"most": None}, "ours, sharing, rows stay": {"most": None, "leaving": False}}
+"""More contenders for answers of different lengths."""
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=28)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ends", type=int, help="every so many tokens of the vocabulary one that ends an answer")
-    parser.add_argument("--only", choices=(*CONTENDERS, STAYING), help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=(*CONTENDERS, *UNEQUAL), help=argparse.SUPPRESS)
     given = parser.parse_args()
     generation: dict[str, Any] = {"max_new_tokens": given.new_tokens, "do_sample": False}
     if given.ends:
@@ -42,7 +43,7 @@ def main() -> None:
         answer = answer_transformers if given.only == CONTENDERS[0] else answer_ours
         print(json.dumps(answer(given.fixture, given.batch, generation, given.only)))
         return
-    contenders = (*CONTENDERS, STAYING) if given.ends else CONTENDERS
+    contenders = (*CONTENDERS, *UNEQUAL) if given.ends else CONTENDERS
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     flags = ["--batch", str(given.batch), "--new-tokens", str(given.new_tokens)]
     flags += ["--ends", str(given.ends)] if given.ends else []
@@ -100,10 +101,9 @@ def answer_transformers(fixture: str, batch: int, generation: dict[str, Any], na
 
 def processor_of(fixture: str, model: Any, *, padding_side: str) -> Any:
     """transformers' own; the fixture's folder names one whose image processor needs torchvision."""
+    from fixture import CHAT, SIDE
     from transformers import AutoTokenizer, LlavaProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    from tools.bench.fixture import CHAT, SIDE
 
     processor: Any = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}),
@@ -133,8 +133,9 @@ def answer_ours(fixture: str, batch: int, generation: dict[str, Any], name: str)
     )
     if name == CONTENDERS[1]:
         Llava.branches = False  # pyright: ignore[reportAttributeAccessIssue]
-    if name == STAYING:
-        evaluation.Decoding = lambda **given: Decoding(**{**given, "leaving": False})  # pyright: ignore
+    if name in UNEQUAL:
+        evaluation.PORTIONS = 1
+        evaluation.Decoding = lambda **given: Decoding(**{**given, **UNEQUAL[name]})  # pyright: ignore
     items = DATASETS.make({"type": "Instruct", "filename": f"{fixture}/llava.json", "image_folder": fixture})
     tokenizer = session.processor.tokenizer
     pad: Any = tokenizer.pad_token_id

@@ -32,7 +32,7 @@ from mllm.conversation.scratch import train_tokenizer
 from mllm.images import FileImage
 from mllm.models.adaptation import adapt
 from mllm.models.adapters import read_adapters
-from mllm.models.attention import spans_of
+from mllm.models.attention import Spans
 from mllm.registry import MODELS
 from mllm.types import IMAGE, Example
 
@@ -183,7 +183,7 @@ def flops(model: Any, batch: dict[str, Any]) -> dict[str, float]:
     """Tokens and model FLOPs of a step; the formula is on top of the file."""
     text, vision = model.language_model.config, model.vision_tower.encoder.config
     if "segment_ids" in batch:
-        rows = spans_of(batch["segment_ids"], batch["prefix_ids"]).rows
+        rows = Spans(batch["segment_ids"], batch["prefix_ids"]).rows
         seen = [(s.length, 0 if s.prefix is None else row[s.prefix].length) for row in rows for s in row]
     else:
         seen = [(int(length), 0) for length in batch["attention_mask"].sum(1)]

@@ -23,7 +23,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tools.bench import evaluate, train
+import evaluate
+import train
 
 LOADED = "the model loaded"
 TRANSFORMERS = "transformers Trainer"

@@ -20,7 +20,7 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
-from tools.bench.train import WARM_UP, arguments_of, config_of, measure
+from train import WARM_UP, arguments_of, config_of, measure
 
 CONTENDERS = ("a bare loop", "ours", "ours, without meters")
 
