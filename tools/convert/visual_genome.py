@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, corners, entries, main, need, read_json, read_records, size_of
+from tools.convert.conversion import Outputs, corners, entries, main, need, need_id, read_json, read_records, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,17 +25,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
-    pictures = {need(one, "image_id", where): (where, one) for where, one in read_records(given.images)}
+    pictures = {need_id(one, "image_id", where): (where, one) for where, one in read_records(given.images)}
     held_out = read_ids(given.val) if given.val else None
     for where, record in entries(out.progress(read_json(given.regions, list), "pictures"), given.regions):
         for place, region in entries(need(record, "regions", where, list), f"{where}: regions"):
-            number = need(region, "image_id", place)
+            number = need_id(region, "image_id", place)
             picture = pictures.get(number)
             if picture is None:
                 out.skip("regions of a picture that is not in image_data.json")
                 continue
             size = size_of(picture[1], picture[0])
-            box = corners([need(region, name, place) for name in ("x", "y", "width", "height")], size, place)
+            xywh = [need(region, name, place) for name in ("x", "y", "width", "height")]
+            box = corners(xywh, size, f"{place}: x, y, width, height")
             phrase = need(region, "phrase", place, str).strip()
             if box is None:
                 out.skip("boxes without area in the picture")
@@ -68,7 +69,7 @@ class Picture:
 def vg_pictures(path: Path) -> dict[str, Picture]:
     """The pictures of an image_data.json by their ids."""
     return {
-        str(need(one, "image_id", where)): Picture(vg_name(one, where), size_of(one, where))
+        str(need_id(one, "image_id", where)): Picture(vg_name(one, where), size_of(one, where))
         for where, one in read_records(path)
     }
 

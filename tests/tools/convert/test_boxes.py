@@ -106,5 +106,9 @@ def test_the_only_object_of_a_category(run: Run, save: Save, items: Items) -> No
     assert dog.boxes[0].xyxy == pytest.approx((10, 5, 30, 25))
     assert pole.boxes[0].xyxy == (10, 0, 11, 30)
     assert "2  left out: categories with several objects in a picture" in shown
-    run("coco", "instances", path)
+    annotations[0]["bbox"] = [1.1, 0, 12.2, 20]
+    run("coco", "instances", save("instances_val2017.json", found))
+    assert items("REC_coco2017_val.jsonl", "REC", "rec")[0].boxes[0].x2 == 13.3  # 1.1 + 12.2 is 13.299999999999999
+    annotations[0]["bbox"] = box["bbox"]
+    run("coco", "instances", save("instances_val2017.json", found))
     assert items("REC_coco2017_val.jsonl", "REC", "rec")[0].boxes[0].xyxy == (0, 0, 40, 30)
