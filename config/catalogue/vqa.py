@@ -38,19 +38,19 @@ VQA_X_TRAIN = dict(
 )
 POPE_RANDOM = dict(
     type="POPE",
-    filename="data/annotations/coco_pope_random.jsonl",
+    filename="data/annotations/coco_pope_random.json",
     image_folder="data/images/coco2014/val2014",
     questions="config/questions/yes_no.json",
 )
 POPE_POPULAR = dict(
     type="POPE",
-    filename="data/annotations/coco_pope_popular.jsonl",
+    filename="data/annotations/coco_pope_popular.json",
     image_folder="data/images/coco2014/val2014",
     questions="config/questions/yes_no.json",
 )
 POPE_ADVERSARIAL = dict(
     type="POPE",
-    filename="data/annotations/coco_pope_adversarial.jsonl",
+    filename="data/annotations/coco_pope_adversarial.json",
     image_folder="data/images/coco2014/val2014",
     questions="config/questions/yes_no.json",
 )
