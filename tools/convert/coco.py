@@ -1,7 +1,7 @@
 """COCO -> captions for the dataset Caption, or "the only <category>" expressions for REC and REG.
 
-    python -m tools.convert.coco captions data/originals/captions_train2014.json
-    python -m tools.convert.coco instances data/originals/instances_val2017.json --boxes masks
+    python tools/convert/coco.py captions data/originals/captions_train2014.json
+    python tools/convert/coco.py instances data/originals/instances_val2017.json --boxes masks
 
 `captions` writes CAP_coco2014_train.jsonl, all captions of a picture in one line. `instances` writes
 REC_coco2017_val.jsonl: where a picture holds exactly one object of a category, `the only dog` means its box.
@@ -16,8 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from mllm.errors import DataError
-from tools.convert.conversion import (
+from mllm.convert.conversion import (
     Id,
     Outputs,
     Placed,
@@ -30,6 +29,7 @@ from tools.convert.conversion import (
     read_json,
     size_of,
 )
+from mllm.errors import DataError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """Flickr30k Entities -> CWB_flickr30k_{split}.jsonl, for the datasets GroundedCaption and GroundedPhrase.
 
-    python -m tools.convert.flickr30k_entities data/originals/flickr30k_entities --split train val test
+    python tools/convert/flickr30k_entities.py data/originals/flickr30k_entities --split train val test
 
 The folder holds Annotations/*.xml, Sentences/*.txt and, for each split, the ids of its pictures in SPLIT.txt, as the
 public repository does. Phrases without a box stay in the sentence unmarked. Shikra calls the split val `eval`.
@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+from mllm.convert.conversion import Outputs, main
+from mllm.convert.visual_genome import read_ids
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, main
-from tools.convert.visual_genome import read_ids
 
 PHRASE = re.compile(r"\[/EN#(\d+)/(\S+) ([^\]]*)\]")
 """`[/EN#137644/people A group of friends]`"""

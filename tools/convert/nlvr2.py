@@ -1,6 +1,6 @@
 """NLVR2 -> nlvr2_{split}.jsonl, for the dataset InstructFlamingo: two pictures, a sentence, true or false.
 
-    python -m tools.convert.nlvr2 data/originals/train.json
+    python tools/convert/nlvr2.py data/originals/train.json
 
 The files hold an object a line. Pictures are named as the public archives unpack, by the identifier:
 images/train/39/train-10171-0-img0.png (39 is its `directory`), dev/dev-850-0-img0.png, test1/test1-0-1-img0.png.
@@ -15,8 +15,8 @@ import re
 import sys
 from pathlib import Path
 
+from mllm.convert.conversion import Outputs, main, need, read_records
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, main, need, read_records
 
 IDENTIFIER = re.compile(r"\w+-\d+-\d+-\d+")
 

@@ -1,8 +1,8 @@
 """RefCOCO, RefCOCO+, RefCOCOg -> REC_{name}_{by}_{split}.jsonl, for the datasets REC and REG.
 
-    python -m tools.convert.refcoco data/originals/refcoco --by unc
-    python -m tools.convert.refcoco data/originals/refcoco+ --by unc
-    python -m tools.convert.refcoco data/originals/refcocog --by umd
+    python tools/convert/refcoco.py data/originals/refcoco --by unc
+    python tools/convert/refcoco.py data/originals/refcoco+ --by unc
+    python tools/convert/refcoco.py data/originals/refcocog --by umd
 
 The folder is that of the public archive: `refs(unc).p` and `instances.json`. Its name is the name of the set. The
 pickle is read without running anything that it may hold.
@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mllm.convert.conversion import Outputs, by_id, corners, entries, main, need, need_id, read_json, size_of
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, by_id, corners, entries, main, need, need_id, read_json, size_of
 
 
 class PlainUnpickler(pickle.Unpickler):

@@ -1,6 +1,6 @@
 """VCR -> vcr_{train,val}.jsonl, for the dataset VCR.
 
-    python -m tools.convert.vcr data/originals/vcr1annots/train.jsonl data/images/vcr1images
+    python tools/convert/vcr.py data/originals/vcr1annots/train.jsonl data/images/vcr1images
 
 The boxes of the objects are in a file for each picture, beside it; they are put into the lines.
 """
@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mllm.convert.conversion import Outputs, is_number, main, need, read_json, read_records
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, is_number, main, need, read_json, read_records
 
 FIELDS = (
     "img_fn",

@@ -1,6 +1,6 @@
 """VQAv2 -> {name of the questions}.jsonl, for the dataset VQAv2.
 
-    python -m tools.convert.vqav2 data/originals/v2_OpenEnded_mscoco_train2014_questions.json \\
+    python tools/convert/vqav2.py data/originals/v2_OpenEnded_mscoco_train2014_questions.json \\
         --annotations data/originals/v2_mscoco_train2014_annotations.json
 
 Without annotations, as for the test split, the lines are questions alone.
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tools.convert.conversion import Id, Outputs, Placed, by_id, entries, main, need, need_id, read_json
+from mllm.convert.conversion import Id, Outputs, Placed, by_id, entries, main, need, need_id, read_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

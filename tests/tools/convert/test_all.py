@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,8 @@ import pytest
 
 from tests.tools.convert.layouts import LAYOUTS, Run, Save, write
 
-SOURCES = sorted(
-    path.stem
-    for path in (Path(__file__).parents[3] / "tools" / "convert").glob("*.py")
-    if path.stem not in ("conversion", "conversations")
-)
+ROOT = Path(__file__).parents[3]
+SOURCES = sorted(path.stem for path in (ROOT / "tools" / "convert").glob("*.py"))
 
 BAD = [
     (
@@ -201,6 +201,27 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def test_every_converter_is_here() -> None:
     assert sorted(LAYOUTS) == SOURCES
     assert sorted({source for source, *_ in BAD} | {"image_folder"}) == SOURCES
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_converter_is_a_script_of_its_own(tmp_path: Path, source: str) -> None:
+    """From any folder, with nothing on the path but the package."""
+    (tmp_path / "mllm").symlink_to(ROOT / "mllm")
+    words = [*LAYOUTS[source].words, "--out", "out"]
+    write(tmp_path, LAYOUTS[source].files)
+    script = ROOT / "tools" / "convert" / f"{source}.py"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "MLLM_CACHE": str(tmp_path / "cache")}
+    shown = subprocess.run(
+        [sys.executable, str(script), *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "1  out/" in shown.stdout or "2  out/" in shown.stdout
+    assert f"python tools/convert/{source}.py" in script.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("source", "place", "value", "message"), [*BAD, *WORSE])
