@@ -123,16 +123,29 @@ def inputs_of(given: argparse.Namespace) -> set[Path]:
     return {path.resolve() for paths in named for path in paths if isinstance(path, Path)}
 
 
+def read_text(path: Path) -> str:
+    """The content of a file.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8: {error}") from error
+
+
 def read_json(path: Path, kind: type[T]) -> T:
     """The content of a JSON file, which must be a `kind`.
 
     Raises:
         DataError: it cannot be read, or holds something else.
     """
+    text = read_text(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        found = json.loads(text)
     except ValueError as error:
         raise DataError(f"{path}: not JSON: {error}") from error
     if not isinstance(found, kind):
@@ -146,10 +159,7 @@ def read_records(path: Path) -> list[Placed]:
     Raises:
         DataError: it cannot be read; names the line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    text = read_text(path)
     if text.lstrip().startswith("["):
         return list(entries(read_json(path, list), path))
     found: list[Placed] = []

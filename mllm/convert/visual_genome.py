@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import need, need_id, read_records, size_of
-from mllm.errors import DataError
+from mllm.convert.conversion import need, need_id, read_records, read_text, size_of
 
 
 def vg_name(picture: dict[str, Any], where: str) -> str:
@@ -32,7 +31,4 @@ def vg_pictures(path: Path) -> dict[str, Picture]:
 
 def read_ids(path: Path) -> set[str]:
     """Ids, one a line."""
-    try:
-        return set(path.read_text(encoding="utf-8").split())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    return set(read_text(path).split())

@@ -272,6 +272,15 @@ def test_files_of_lines(run: Run, save: Save, content: str, message: str) -> Non
     assert message in run("alpaca", save("alpaca.jsonl", content), status=1)
 
 
+def test_files_that_cannot_be_read(run: Run, save: Save, tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.jsonl")
+    assert run("alpaca", missing, status=1) == f"error: {missing}: cannot be read: No such file or directory\n"
+    (tmp_path / "latin.jsonl").write_bytes(b'{"instruction": "\xe9"}\n')
+    assert "latin.jsonl: expected UTF-8: 'utf-8' codec can't decode byte 0xe9" in run(
+        "alpaca", str(tmp_path / "latin.jsonl"), status=1
+    )
+
+
 def test_an_input_is_not_written_over(run: Run, save: Save, tmp_path: Path) -> None:
     content = '{"instruction": "a", "output": "b"}\n'
     path = save("out/alpaca.jsonl", content)

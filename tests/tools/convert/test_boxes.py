@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.tools.convert.layouts import IMAGE_DATA, INSTANCES, REF, REFS, REGION, Items, Run, Save
+from tests.tools.convert.layouts import IMAGE_DATA, INSTANCES, REF, REFS, REGION, XML, Items, Run, Save
 
 
 @pytest.mark.parametrize("protocol", [0, 2])  # as Python 2 wrote them
@@ -72,6 +72,22 @@ def test_flickr30k_entities(run: Run, save: Save, items: Items, tmp_path: Path) 
     assert item.turns[1].boxes_seq == ((0, 1), (0,))
     assert [box.xyxy for box in item.boxes] == [(0, 0, 10, 20), (4, 4, 9, 9)]
     assert "1  left out: sentences without a phrase that has a box" in shown
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("<xmax>10<", "<xmax>ten<", "36979.xml: bndbox: xmax: expected a whole number, found 'ten'"),
+        ("<ymin>5</ymin>", "", "36979.xml: bndbox: ymin: expected a whole number, found ''"),
+    ],
+)
+def test_faults_of_flickr30k_entities(run: Run, save: Save, tmp_path: Path, old: str, new: str, message: str) -> None:
+    run("flickr30k_entities")
+    save("flickr/Annotations/36979.xml", XML.replace(old, new))
+    assert message in run("flickr30k_entities", str(tmp_path / "flickr"), "--split", "val", status=1)
+    save("flickr/Annotations/36979.xml", XML.replace("<xmax>9<", "<xmax>4<"))
+    shown = run("flickr30k_entities", str(tmp_path / "flickr"), "--split", "val")
+    assert "1  left out: boxes with edges the wrong way round" in shown
 
 
 def test_coco_captions(run: Run, save: Save, items: Items) -> None:
