@@ -169,6 +169,13 @@ def test_all_datasets_know_the_epoch() -> None:
         ({"type": "Mixture", "datasets": []}, "Mixture: datasets: expected at least one, found none"),
         ({"type": "Mixture", "ratios": [1]}, "Mixture: ratios: expected 2 positive number(s), one for each dataset"),
         ({"type": "Mixture", "ratios": [1, 0]}, "one for each dataset, found [1, 0]"),
+        ({"type": "Mixture", "ratios": ["3", "1"]}, "one for each dataset, found ['3', '1']"),
+        ({"type": "Interleave", "probabilities": "12"}, "Interleave"),
+        (
+            {"type": "ConcatDataset", "datasets": ["REC_TRAIN"]},
+            "expected a dataset's config, dict(type=...), found 'REC_",
+        ),
+        ({"type": "Mixture", "datasets": {"type": "Scenes", "count": 2}}, "config, dict(type=...), found 'type'"),
         ({"type": "Mixture", "ratios": [1, float("inf")]}, "one for each dataset, found [1, inf]"),
         ({"type": "Mixture", "sampling": "sqrt", "ratios": [1, 1]}, "sampling 'sqrt' has none, sizes are its weights"),
         (
