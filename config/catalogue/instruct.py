@@ -31,7 +31,8 @@ TEXT_ALPACA = dict(type="TextOnly", filename="data/annotations/alpaca_data.json"
 TEXT_SAMSUM_TRAIN = dict(type="TextOnly", filename="data/annotations/samsum_train.jsonl")
 TEXT_SAMSUM_VAL = dict(type="TextOnly", filename="data/annotations/samsum_val.jsonl")
 
-# LLaVAR in LLaVA's format as published; the others as tools/convert/lrv.py and svit.py write them
+# LLaVAR and ShareGPT4V in LLaVA's format as published; the others as lrv.py, svit.py and sharegpt.py of tools/convert
+# write them
 INSTRUCT_LLAVAR_20K = dict(
     type="Instruct",
     filename="data/annotations/llava_instruct_150k_llavar_20k.json",
@@ -51,4 +52,33 @@ INSTRUCT_SVIT_REFERRING = dict(
     type="Instruct",
     filename="data/annotations/svit_referring_qa.jsonl",  # with boxes
     image_folder="data/images/visual_genome",
+)
+INSTRUCT_SVIT_REASONING = dict(
+    type="Instruct",
+    filename="data/annotations/svit_complex_reasoning.jsonl",
+    image_folder="data/images/visual_genome",
+)
+INSTRUCT_SVIT_DETAIL = dict(
+    type="Instruct",
+    filename="data/annotations/svit_detail_description.jsonl",
+    image_folder="data/images/visual_genome",
+)
+INSTRUCT_LRV_MORE = dict(
+    type="Instruct",
+    filename="data/annotations/lrv_filter_cap_more.jsonl",
+    image_folder="data/images/visual_genome",
+)
+INSTRUCT_LRV_CHARTS = dict(
+    type="Instruct",
+    filename="data/annotations/lrv_chart_release_update.jsonl",
+    image_folder="data/images/lrv_charts",
+)
+INSTRUCT_SHAREGPT4V_100K = dict(
+    type="Instruct",
+    filename="data/annotations/sharegpt4v_instruct_gpt4-vision_cap100k.json",
+    image_folder="data/images",  # its lines name the folder of each source
+)
+INSTRUCT_SHAREGPT = dict(
+    type="Instruct",
+    filename="data/annotations/sharegpt_ShareGPT_V3_unfiltered_cleaned_split.jsonl",  # text alone
 )

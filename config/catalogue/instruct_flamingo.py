@@ -22,3 +22,8 @@ NLVR2_DEV = dict(
     filename="data/annotations/nlvr2_dev.jsonl",
     image_folder="data/images/nlvr2",
 )
+NLVR2_TEST1 = dict(
+    type="InstructFlamingo",
+    filename="data/annotations/nlvr2_test1.jsonl",
+    image_folder="data/images/nlvr2",
+)

@@ -151,3 +151,37 @@ GC_GENOME_VAL = dict(
     image_folder="data/images/visual_genome",
     questions="config/questions/region_caption.json",
 )
+
+# one set alone, as tools/convert/refcoco.py writes it from the originals; the split `google` of refcocog likewise
+REC_REFCOCO_UNC_TRAIN = dict(
+    type="REC",
+    filename="data/annotations/REC_refcoco_unc_train.jsonl",
+    image_folder="data/images/coco2014/train2014",
+    questions="config/questions/rec.json",
+)
+REC_REFCOCO_PLUS_UNC_TRAIN = dict(
+    type="REC",
+    filename="data/annotations/REC_refcoco+_unc_train.jsonl",
+    image_folder="data/images/coco2014/train2014",
+    questions="config/questions/rec.json",
+)
+REC_REFCOCOG_UMD_TRAIN = dict(
+    type="REC",
+    filename="data/annotations/REC_refcocog_umd_train.jsonl",
+    image_folder="data/images/coco2014/train2014",
+    questions="config/questions/rec.json",
+)
+
+# "the only dog", as `tools/convert/coco.py instances` writes it
+REC_COCO2017_TRAIN = dict(
+    type="REC",
+    filename="data/annotations/REC_coco2017_train.jsonl",
+    image_folder="data/images/coco2017/train2017",
+    questions="config/questions/rec.json",
+)
+REC_COCO2017_VAL = dict(
+    type="REC",
+    filename="data/annotations/REC_coco2017_val.jsonl",
+    image_folder="data/images/coco2017/val2017",
+    questions="config/questions/rec.json",
+)

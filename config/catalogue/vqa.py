@@ -36,21 +36,35 @@ VQA_X_TRAIN = dict(
     image_folder="data/images/coco2014",
     questions="config/questions/vqa_reason.json",
 )
+VQA_E_VAL = dict(
+    type="VQAReason",
+    kind="vqa_e",
+    filename="data/annotations/vqa_E_val.jsonl",
+    image_folder="data/images/coco2014",
+    questions="config/questions/vqa_reason.json",
+)
+VQA_X_VAL = dict(
+    type="VQAReason",
+    kind="vqa_x",
+    filename="data/annotations/vqa_X_val.jsonl",
+    image_folder="data/images/coco2014",
+    questions="config/questions/vqa_reason.json",
+)
 POPE_RANDOM = dict(
     type="POPE",
-    filename="data/annotations/coco_pope_random.jsonl",
+    filename="data/annotations/coco_pope_random.json",
     image_folder="data/images/coco2014/val2014",
     questions="config/questions/yes_no.json",
 )
 POPE_POPULAR = dict(
     type="POPE",
-    filename="data/annotations/coco_pope_popular.jsonl",
+    filename="data/annotations/coco_pope_popular.json",
     image_folder="data/images/coco2014/val2014",
     questions="config/questions/yes_no.json",
 )
 POPE_ADVERSARIAL = dict(
     type="POPE",
-    filename="data/annotations/coco_pope_adversarial.jsonl",
+    filename="data/annotations/coco_pope_adversarial.json",
     image_folder="data/images/coco2014/val2014",
     questions="config/questions/yes_no.json",
 )

@@ -17,9 +17,10 @@ A dataset of your own is one method:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar, overload, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, overload, runtime_checkable
 
 from mllm.dataset.lines import Lines
 from mllm.errors import DataError
@@ -27,7 +28,7 @@ from mllm.types import Item
 
 T = TypeVar("T")
 
-_KINDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object", int: "a whole number"}
+_KINDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object", int: "a whole number", object: "a value"}
 
 
 @runtime_checkable
@@ -101,24 +102,39 @@ def seeded(seed: int, epoch: int | None, index: int) -> random.Random:
 
 
 @overload
-def field(line: Mapping[str, Any], name: str, kind: type[list[Any]]) -> list[Any]: ...
+def field(line: object, name: str, kind: type[list[Any]], at: str = "") -> list[Any]: ...
 @overload
-def field(line: Mapping[str, Any], name: str, kind: type[dict[Any, Any]]) -> dict[str, Any]: ...
+def field(line: object, name: str, kind: type[dict[Any, Any]], at: str = "") -> dict[str, Any]: ...
 @overload
-def field(line: Mapping[str, Any], name: str, kind: type[T]) -> T: ...
-def field(line: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
-    """`line[name]`, which must be a `kind`.
+def field(line: object, name: str, kind: type[T], at: str = "") -> T: ...
+def field(line: object, name: str, kind: type[Any], at: str = "") -> Any:
+    """`line[name]`, which must be a `kind`. `at`: where `line` stands, if it is itself a part of a record.
 
     Raises:
-        DataError: names the field, what was expected and what was found.
+        DataError: names the field, what was expected and what was found; also where a part is no object.
     """
-    if name not in line:
-        raise DataError(f"{name}: expected {_KINDS.get(kind, kind.__name__)}, {_nothing(line)}")
-    value = line[name]
-    if not isinstance(value, kind):
-        found = f"{type(value).__name__} {str(value)[:60]!r}"
-        raise DataError(f"{name}: expected {_KINDS.get(kind, kind.__name__)}, found {found}")
+    where = f"{at}.{name}" if at else name
+    if not isinstance(line, Mapping):
+        raise DataError(f"{at}: expected an object, {_something(line)}")
+    record = cast(Mapping[str, Any], line)
+    if name not in record:
+        raise DataError(f"{where}: expected {_KINDS.get(kind, kind.__name__)}, {_nothing(record)}")
+    value = record[name]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise DataError(f"{where}: expected {_KINDS.get(kind, kind.__name__)}, {_something(value)}")
     return value
+
+
+def number(line: object, name: str, at: str = "") -> float:
+    """`line[name]`, which must be a finite number; see `field`."""
+    value = field(line, name, object, at)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise DataError(f"{f'{at}.' if at else ''}{name}: expected a finite number, {_something(value)}")
+    return value
+
+
+def _something(value: object) -> str:
+    return f"found {type(value).__name__} {str(value)[:60]!r}"
 
 
 def _nothing(line: Mapping[str, Any]) -> str:

@@ -194,7 +194,9 @@ def _split(path: str | None, split: str | None) -> set[str]:
         raise DataError(f"{path}: expected a JSON object of lists of ids: {error}") from error
     if not isinstance(found, dict):
         raise DataError(f"{path}: expected a JSON object of lists of ids, found {type(found).__name__}")
-    known = cast(dict[str, list[object]], found)
+    known = cast(dict[str, object], found)
     if split not in known:
         raise ConfigError(f"ScienceQA: split {split!r} is not in {path}; {nearest(split, known)}")
-    return {str(key) for key in known[split]}
+    if not isinstance(known[split], list):
+        raise DataError(f"{path}: {split}: expected a list of ids, found {known[split]!s:.60}")
+    return {str(key) for key in cast(list[object], known[split])}

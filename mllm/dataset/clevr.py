@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from mllm.dataset.base import LineDataset, field
+from mllm.dataset.base import LineDataset, field, number
 from mllm.dataset.lines import Lines
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill
 from mllm.dataset.vqa import answer_text
@@ -16,9 +17,17 @@ from mllm.types import IMAGE, POINTS
 
 Version = Literal["q-a", "q-s", "q-bs"]
 VERSIONS = ("q-a", "q-s", "q-bs")
-Scene = Mapping[str, Any]
 Found = list[int]
 """Numbers of objects of a scene."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A scene of the file, checked."""
+
+    objects: Sequence[Mapping[str, Any]]
+    relations: Mapping[str, Sequence[Found]]
+    """Of each object the numbers of those that lie left of it, right, in front, behind."""
 
 
 @DATASETS.register_module()
@@ -83,34 +92,67 @@ class CLEVR(LineDataset):
         found = [None] * len(program) if scene is None else run(program, scene)
         steps: list[str] = []
         groups: list[Found] = []
-        for number, (step, objects) in enumerate(zip(program, found, strict=True)):
-            values, inputs = _listed(step, "value_inputs"), _listed(step, "inputs")
-            words = f"{field(step, 'function', str)}{f':{values[0]}' if values else ''}"
+        for place, (step, objects) in enumerate(zip(program, found, strict=True)):
+            at = f"program[{place}]"
+            function = field(step, "function", str, at)
+            values, inputs = _listed(step, "value_inputs", at), _listed(step, "inputs", at)
+            words = f"{function}{f':{values[0]}' if values else ''}"
             words += f"[{','.join(map(str, inputs))}]" if inputs else ""
-            if objects is not None and _shows(program, number):
+            if objects is not None and _shows(program, place):
                 words += POINTS if objects else " (none)"
                 groups += [objects] if objects else []
             steps.append(words)
         known = sorted({thing for group in groups for thing in group})
-        places = [] if scene is None else [scene["objects"][thing]["pixel_coords"][:2] for thing in known]
+        places = [] if scene is None else [scene.objects[thing]["pixel_coords"][:2] for thing in known]
         return steps, [[known.index(thing) for thing in group] for group in groups], places
 
     def _scene(self, line: dict[str, Any]) -> Scene:
         assert self.scenes is not None
-        number = field(line, "image_index", int)
-        if not 0 <= number < len(self.scenes):
-            raise DataError(f"image_index: {number}, but {self.scenes.path} holds {len(self.scenes)} scenes")
-        scene = self.scenes[number]
-        if scene.get("image_index") != number:
-            raise DataError(f"{self.scenes.where(number)}: expected image_index {number}, found another scene")
-        return scene
+        index = field(line, "image_index", int)
+        if not 0 <= index < len(self.scenes):
+            raise DataError(f"image_index: {index}, but {self.scenes.path} holds {len(self.scenes)} scenes")
+        scene, where = self.scenes[index], self.scenes.where(index)
+        if scene.get("image_index") != index:
+            raise DataError(f"{where}: expected image_index {index}, found another scene")
+        return checked(scene, where)
 
 
-def _shows(program: Sequence[Mapping[str, Any]], number: int) -> bool:
+def checked(scene: Mapping[str, Any], where: str) -> Scene:
+    """The scene of the file at `where`.
+
+    Raises:
+        DataError: an object without its attributes or its place; relations to what is no object.
+    """
+    objects = field(scene, "objects", list, where)
+    for place, thing in enumerate(objects):
+        at = f"{where}.objects[{place}]"
+        for attribute in ATTRIBUTES:
+            field(thing, attribute, str, at)
+        pixels = field(thing, "pixel_coords", list, at)
+        if len(pixels) < 2:
+            raise DataError(f"{at}.pixel_coords: expected x and y, found {pixels}")
+        for axis, value in zip("xy", pixels, strict=False):
+            number({axis: value}, axis, f"{at}.pixel_coords")
+    relations = field(scene, "relationships", dict, where)
+    for name in relations:
+        groups = field(relations, name, list, f"{where}.relationships")
+        if len(groups) != len(objects) or not all(_are_indices(group, len(objects)) for group in groups):
+            raise DataError(
+                f"{where}.relationships.{name}: expected a list of indices of objects for each of {len(objects)}, "
+                f"found {groups!s:.60}"
+            )
+    return Scene(objects, relations)
+
+
+def _are_indices(group: object, count: int) -> bool:
+    return isinstance(group, list) and all(n in range(count) for n in cast(list[object], group))
+
+
+def _shows(program: Sequence[Mapping[str, Any]], place: int) -> bool:
     """Whether a step is pointed at: where objects are settled, not after each filter on the way there."""
-    name: str = program[number]["function"]
+    name: str = program[place]["function"]
     if name == "scene" or name.startswith("filter_"):
-        return number + 1 < len(program) and program[number + 1]["function"] in ("exist", "count")
+        return place + 1 < len(program) and program[place + 1]["function"] in ("exist", "count")
     return True
 
 
@@ -118,37 +160,49 @@ def run(program: Sequence[Any], scene: Scene) -> list[Found | None]:
     """The objects that each step of a program finds; None for a step that finds none but a value.
 
     Raises:
-        DataError: an unknown function, or inputs that do not come before their step.
+        DataError: an unknown function, or inputs that it does not take or that do not come before it.
     """
     found: list[Found | None] = []
-    for number, step in enumerate(program):
-        name = field(cast(dict[str, Any], step), "function", str)
-        inputs: list[Found] = []
-        for given in _listed(step, "inputs"):
-            objects = found[given] if isinstance(given, int) and 0 <= given < number else None
-            inputs.append(objects or [])
-        values = _listed(step, "value_inputs")
+    for place, step in enumerate(program):
+        at = f"program[{place}]"
+        name = field(step, "function", str, at)
+        given, values = _listed(step, "inputs", at), _listed(step, "value_inputs", at)
+        if not all(isinstance(earlier, int) and 0 <= earlier < place for earlier in given):
+            raise DataError(f"{at}.inputs: expected indices of earlier steps, found {given!s:.60}")
+        inputs: list[Found] = [found[earlier] or [] for earlier in given]
         function = FUNCTIONS.get(name)
         if function is not None:
+            takes = TAKES.get(name.partition("_")[0], (1, 0))
+            if (len(inputs), len(values)) != takes:
+                raise DataError(
+                    f"{at}: {name} takes {takes[0]} inputs and {takes[1]} value_inputs, "
+                    f"found {len(inputs)} and {len(values)}"
+                )
             found.append(function(scene, inputs, values))
         elif name in VALUES or name.startswith(("query_", "equal_")):
             found.append(None)
         else:
-            raise DataError(f"program[{number}]: unknown function {name!r}; {nearest(name, FUNCTIONS)}")
+            raise DataError(f"{at}: unknown function {name!r}; {nearest(name, FUNCTIONS)}")
     return found
 
 
-def _listed(step: Mapping[str, Any], name: str) -> list[Any]:
-    return field(step, name, list) if name in step else []
+def _related(scene: Scene, things: Found, name: str) -> Found:
+    if name not in scene.relations:
+        raise DataError(f"relate: unknown relation {name!r}; {nearest(str(name), scene.relations)}")
+    return sorted({n for thing in things for n in scene.relations[name][thing]})
+
+
+def _listed(step: Mapping[str, Any], name: str, at: str) -> list[Any]:
+    return field(step, name, list, at) if name in step else []
 
 
 def _filter(attribute: str) -> Callable[[Scene, list[Found], list[str]], Found]:
-    return lambda scene, inputs, values: [n for n in inputs[0] if scene["objects"][n][attribute] == values[0]]
+    return lambda scene, inputs, values: [n for n in inputs[0] if scene.objects[n][attribute] == values[0]]
 
 
 def _same(attribute: str) -> Callable[[Scene, list[Found], list[str]], Found]:
     def others(scene: Scene, inputs: list[Found], values: list[str]) -> Found:
-        things = scene["objects"]
+        things = scene.objects
         return [
             n
             for n, thing in enumerate(things)
@@ -161,14 +215,14 @@ def _same(attribute: str) -> Callable[[Scene, list[Found], list[str]], Found]:
 ATTRIBUTES = ("size", "color", "material", "shape")
 VALUES = ("count", "exist", "greater_than", "less_than")
 FUNCTIONS: dict[str, Callable[[Scene, list[Found], list[str]], Found]] = {
-    "scene": lambda scene, inputs, values: list(range(len(scene["objects"]))),
+    "scene": lambda scene, inputs, values: list(range(len(scene.objects))),
     "unique": lambda scene, inputs, values: inputs[0],
     "union": lambda scene, inputs, values: sorted({*inputs[0], *inputs[1]}),
     "intersect": lambda scene, inputs, values: sorted({*inputs[0]} & {*inputs[1]}),
-    "relate": lambda scene, inputs, values: sorted(
-        {n for thing in inputs[0] for n in scene["relationships"][values[0]][thing]}
-    ),
+    "relate": lambda scene, inputs, values: _related(scene, inputs[0], values[0]),
     **{f"filter_{attribute}": _filter(attribute) for attribute in ATTRIBUTES},
     **{f"same_{attribute}": _same(attribute) for attribute in ATTRIBUTES},
 }
 """Function -> the objects it finds."""
+TAKES = {"scene": (0, 0), "union": (2, 0), "intersect": (2, 0), "relate": (1, 1), "filter": (1, 1)}
+"""First word of a function -> how many steps and how many words it is given; of the others one step."""

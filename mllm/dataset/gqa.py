@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
-from mllm.dataset.base import LineDataset, field
+from mllm.dataset.base import LineDataset, field, number
 from mllm.dataset.keys import by_id
 from mllm.dataset.lines import Lines
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain
@@ -68,7 +69,7 @@ class GQA(LineDataset):
         template = self.questions.draw(rng)
         with_boxes = self.asked == "qb" or (self.asked == "qbp" and rng is not None and rng.random() < 0.5)
         boxes: list[list[float]] = []
-        objects: Mapping[str, Any] = {}
+        objects = Objects("", {})
         if with_boxes or self.answered.startswith("b"):
             objects = self._objects(line)
         question, asked_boxes = plain(field(line, "question", str)), list[list[int]]()
@@ -85,9 +86,7 @@ class GQA(LineDataset):
             "truth": {"texts": [line["answer"]]},
         }
 
-    def _said(
-        self, line: dict[str, Any], objects: Mapping[str, Any], boxes: list[list[float]]
-    ) -> tuple[str, list[list[int]]]:
+    def _said(self, line: dict[str, Any], objects: Objects, boxes: list[list[float]]) -> tuple[str, list[list[int]]]:
         last = fill(self.answer, {ANSWER: field(line, "answer", str)})
         groups: list[list[int]] = []
         if self.answered == "a":
@@ -101,57 +100,57 @@ class GQA(LineDataset):
             if self.answered == "bs":
                 for found in _REFERENCE.findall(program):
                     if found != "-":
-                        groups.append(_add(objects, found, boxes))
+                        groups.append(objects.add(found, boxes))
                 words = _REFERENCE.sub(lambda match: "" if match[1] == "-" else BOXES, program)
             else:
                 words = _REFERENCE.sub("", program)
         return f"{sentence(words)} {last}", groups
 
-    def _objects(self, line: dict[str, Any]) -> Mapping[str, Any]:
+    def _objects(self, line: dict[str, Any]) -> Objects:
         assert self.scenes is not None
         assert self._scene_ids is not None
         picture = field(line, "imageId", str)
         found = self._scene_ids.find(picture)
         if found is None:
             raise DataError(f"imageId: picture '{picture}' is not in {self.scenes.path}")
-        return field(self.scenes[found[0]], "objects", dict)
+        where = f"{self.scenes.path}: {picture}"
+        return Objects(f"{where}.objects", field(self.scenes[found[0]], "objects", dict, where))
 
     def _marked(
-        self, line: dict[str, Any], name: str, objects: Mapping[str, Any], boxes: list[list[float]]
+        self, line: dict[str, Any], name: str, objects: Objects, boxes: list[list[float]]
     ) -> tuple[str, list[list[int]]]:
         """The words of `line[name]` with `<boxes>` after each span that names objects; spans count words, `2:4` two."""
         words = plain(field(line, name, str)).split()
         marks: dict[int, list[int]] = {}
-        for span, found in field(field(line, "annotations", dict), name, dict).items():
+        for span, found in field(field(line, "annotations", dict), name, dict, "annotations").items():
             start, _, end = str(span).partition(":")
             last = int(end) - 1 if end.isdecimal() else int(start) if start.isdecimal() and not end else -1
             if not 0 <= last < len(words):
                 raise DataError(f"annotations.{name}: expected a span of {len(words)} words such as 2:4, found {span}")
-            marks[last] = marks.get(last, []) + _add(objects, str(found), boxes)
-        for number in marks:
-            end = _END.search(words[number])
-            cut = end.start() if end else len(words[number])
-            words[number] = f"{words[number][:cut]}{BOXES}{words[number][cut:]}"
-        return " ".join(words), [marks[number] for number in sorted(marks)]
+            marks[last] = marks.get(last, []) + objects.add(str(found), boxes)
+        for place in marks:
+            end = _END.search(words[place])
+            cut = end.start() if end else len(words[place])
+            words[place] = f"{words[place][:cut]}{BOXES}{words[place][cut:]}"
+        return " ".join(words), [marks[place] for place in sorted(marks)]
 
 
-def _add(objects: Mapping[str, Any], found: str, boxes: list[list[float]]) -> list[int]:
-    """The places in `boxes` of these objects, `12,34`; those that are not there yet are put there."""
-    group: list[int] = []
-    for key in found.split(","):
-        if key not in objects:
-            raise DataError(f"object '{key}' is not in the scene graph of the picture")
-        thing = cast(Mapping[str, Any], objects[key])
-        x, y, width, height = (_number(thing, name) for name in ("x", "y", "w", "h"))
-        box = [x, y, x + width, y + height]
-        if box not in boxes:
-            boxes.append(box)
-        group.append(boxes.index(box))
-    return group
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """The objects of a scene graph, and where they stand, as messages call it."""
 
+    where: str
+    known: Mapping[str, Any]
 
-def _number(thing: Mapping[str, Any], name: str) -> float:
-    value = field(thing, name, object)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise DataError(f"scene graph: {name}: expected a number, found {value!r:.60}")
-    return value
+    def add(self, found: str, boxes: list[list[float]]) -> list[int]:
+        """The places in `boxes` of these objects, `12,34`; those that are not there yet are put there."""
+        group: list[int] = []
+        for key in found.split(","):
+            if key not in self.known:
+                raise DataError(f"object '{key}' is not in the scene graph of the picture")
+            x, y, width, height = (number(self.known[key], name, f"{self.where}.{key}") for name in "xywh")
+            box = [x, y, x + width, y + height]
+            if box not in boxes:
+                boxes.append(box)
+            group.append(boxes.index(box))
+        return group

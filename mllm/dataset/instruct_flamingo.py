@@ -9,7 +9,7 @@ import random
 import re
 from typing import Any
 
-from mllm.dataset.base import LineDataset, field
+from mllm.dataset.base import LineDataset, field, number
 from mllm.dataset.lines import Lines
 from mllm.dataset.questions import plain
 from mllm.dataset.sampling import Mixture, Sampling
@@ -72,11 +72,12 @@ def mixture(
         return Mixture(datasets=[alone], train_num_samples=train_num_samples, seed=seed)
     datasets: list[InstructFlamingo] = []
     ratios: list[float] = []
-    for number in range(len(entries)):
+    for place in range(len(entries)):
+        entry = entries[place]
         try:
-            path, folder, ratio = _entry(entries[number])
+            path, folder, ratio = _entry(entry)
         except DataError as error:
-            raise DataError(f"{entries.where(number)}: {error}") from error
+            raise DataError(f"{entries.where(place)}: {error}") from error
         datasets.append(InstructFlamingo(filename=path, image_folder=folder, seed=seed))
         ratios.append(ratio)
     return Mixture(
@@ -92,7 +93,7 @@ def _entry(entry: dict[str, Any]) -> tuple[str, str | None, float]:
     for name in entry:
         if name not in CONFIG_KEYS:
             raise DataError(f"unknown field {name!r}; {nearest(name, CONFIG_KEYS)}")
-    ratio = field(entry, "ratio", object)
-    if not isinstance(ratio, (int, float)) or isinstance(ratio, bool) or ratio <= 0:
+    ratio = number(entry, "ratio")
+    if ratio <= 0:
         raise DataError(f"ratio: expected a positive number, found {ratio!r}")
     return field(entry, "json_path", str), field(entry, "img_dir", str) or None, ratio

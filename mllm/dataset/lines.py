@@ -27,7 +27,8 @@ class Lines:
     """The records (JSON objects) of an annotation file, read one at a time.
 
     A `.json` file holds one array of objects, and is written out as lines in the cache at its first use. Any other
-    file holds one object per line: UTF-8, with or without a byte order mark, LF or CRLF, blank lines only at its end.
+    file holds one object per line: UTF-8, with or without a byte order mark, LF or CRLF, blank lines only at its end;
+    so does a `.json` file that begins with two such lines, as those of POPE.
     With `entries`, the records of a `.json` file are what it holds under these names (none of them: the whole file), an
     array or an object of records by id; then a record is given with its key as `id`, and a value that is no object as
     `value`.
@@ -42,8 +43,10 @@ class Lines:
     def __init__(self, path: str, entries: Sequence[str] | None = None) -> None:
         self.path = path
         self.entries = entries
-        self._is_array = entries is not None or Path(path).suffix.lower() == ".json"
         try:
+            self._is_array = entries is not None or (
+                Path(path).suffix.lower() == ".json" and not _begins_with_lines(path)
+            )
             lines_path = _lines_of(path, entries) if self._is_array else Path(path)
             self._starts = _line_starts(lines_path)
             self._file = lines_path.open("rb", buffering=0)
@@ -89,6 +92,18 @@ def cached(source: Path, suffix: str) -> Path:
     state = source.stat()
     key = f"{source.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
     return cache_folder() / f"{source.stem}.{hashlib.sha256(key.encode()).hexdigest()[:24]}{suffix}"
+
+
+def _begins_with_lines(path: str) -> bool:
+    with open(path, "rb") as source:
+        first, second = source.readline().removeprefix(_BOM), source.read(64)
+    if not (first.startswith(b"{") and second.lstrip().startswith(b"{")):
+        return False
+    try:
+        json.loads(first)
+    except ValueError:
+        return False
+    return True
 
 
 def _line_starts(path: Path) -> NDArray[np.int64]:

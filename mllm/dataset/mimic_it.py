@@ -5,7 +5,8 @@ Source: Li et al. 2023, MIMIC-IT, arXiv 2306.05425, and the files of its release
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from mllm.dataset.base import field
@@ -72,48 +73,63 @@ class MimicIt:
             where, line = self.relations.where(index), self.relations[index]
         try:
             if self.relations is None:
-                query, related = line, field(line, "rel_ins_ids", list)
+                query, related = index, field(line, "rel_ins_ids", list)
             else:
-                query, related = self._instruction(line["id"]), field(line, "value", list)
+                query, related = self._number(line["id"]), field(line, "value", list)
             if self.related is not None:
                 related = related[len(related) - min(self.related, len(related)) :]
-            return self._item(where, [*map(self._instruction, related), query])
+            numbers = [*map(self._number, related), query]
         except DataError as error:
-            raise error if str(error).startswith(where) else DataError(f"{where}: {error}") from error
+            raise DataError(f"{where}: {error}") from error
+        return self._item(where, numbers)
 
     def set_epoch(self, epoch: int | None) -> None:
         """Nothing is drawn."""
 
-    def _item(self, where: str, lines: Sequence[dict[str, Any]]) -> Item:
+    def _item(self, where: str, numbers: Sequence[int]) -> Item:
         pictures: list[ImageRef] = []
         turns: list[dict[str, Any]] = []
-        for number, line in enumerate(lines):
+        for place, number in enumerate(numbers):
             shown: list[ImageRef] = []
             if not self.shared_pictures:
-                shown = self._pictures(line)
-            elif number == 0:
-                shown = self._pictures(lines[-1])
+                shown = self._pictures(number)
+            elif place == 0:
+                shown = self._pictures(numbers[-1])
             pictures += shown
-            question = plain(field(line, "instruction", str))
+            with self._named(number) as line:
+                question, answer = plain(field(line, "instruction", str)), plain(field(line, "answer", str))
             turns += [
                 {"from": "human", "value": f"{IMAGE * len(shown)}\n{question}" if shown else question},
-                {"from": "gpt", "value": plain(field(line, "answer", str))},
+                {"from": "gpt", "value": answer},
             ]
         return Item.from_dict({"images": pictures, "conversations": turns}, key=where)
 
-    def _pictures(self, line: dict[str, Any]) -> list[ImageRef]:
-        ids = field(line, "image_ids", list)
-        if ids and self.pictures is None:
-            raise DataError(f"image_ids: {len(ids)} picture(s), but the dataset has no `images` file")
-        if self.frames is not None and len(ids) > self.frames:
-            last = len(ids) - 1
-            steps = max(self.frames - 1, 1)
-            ids = [ids[round(step * last / steps)] for step in range(self.frames)]
-        found: list[ImageRef] = [] if self.pictures is None else [self.pictures[key] for key in ids]
+    def _pictures(self, number: int) -> list[ImageRef]:
+        with self._named(number) as line:
+            ids = field(line, "image_ids", list)
+            if not all(isinstance(key, str) for key in ids):
+                raise DataError(f"image_ids: expected a list of texts, found {ids!s:.60}")
+            if ids and self.pictures is None:
+                raise DataError(f"image_ids: {len(ids)} picture(s), but the dataset has no `images` file")
+            if self.frames is not None and len(ids) > self.frames:
+                last = len(ids) - 1
+                steps = max(self.frames - 1, 1)
+                ids = [ids[round(step * last / steps)] for step in range(self.frames)]
+            found: list[ImageRef] = [] if self.pictures is None else [self.pictures[key] for key in ids]
         return [Video(tuple(found))] if self.video and found else found
 
-    def _instruction(self, key: Any) -> dict[str, Any]:
+    @contextmanager
+    def _named(self, number: int) -> Generator[dict[str, Any], None, None]:
+        """An instruction; what is found wrong with it is named by its place in the file of instructions."""
+        line = self.lines[number]
+        try:
+            yield line
+        except DataError as error:
+            raise DataError(f"{self.lines.where(number)}: {error}") from error
+
+    def _number(self, key: Any) -> int:
+        """Which record an instruction is."""
         found = self._ids.find(str(key))
         if found is None:
             raise DataError(f"instruction '{key}' is not in {self.lines.path}")
-        return self.lines[found[0]]
+        return found[0]

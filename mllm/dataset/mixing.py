@@ -6,7 +6,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,9 +147,17 @@ def generator(seed: int, epoch: int | None, number: int = 0) -> np.random.Genera
     return np.random.default_rng(seeded(seed, epoch, number).getrandbits(128))
 
 
-def built(dataset: Mapping[str, Any] | Dataset) -> Dataset:
-    """The dataset of a config; one that is already built stays as it is."""
-    return DATASETS.make(dataset) if isinstance(dataset, Mapping) else dataset
+def built(dataset: object) -> Dataset:
+    """The dataset of a config; one that is already built stays as it is.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(dataset, Mapping):
+        return DATASETS.make(cast(Mapping[str, Any], dataset))
+    if not isinstance(dataset, Dataset):
+        raise ConfigError(f"expected a dataset's config, dict(type=...), found {dataset!r:.60}")
+    return dataset
 
 
 def check_index(dataset: Dataset, index: int) -> None:

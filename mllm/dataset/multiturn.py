@@ -23,11 +23,12 @@ from mllm.types import Box, Groups, Item, Point, Turn
 class SamePicture:
     """The lines of one picture, wherever they stand in the file, as conversations of up to `max_turns` questions.
 
-    For training. `dataset` is a line dataset; lines belong together where their field `picture` is the same. The order
-    of a picture's questions is drawn anew in every epoch; evaluation (epoch None) keeps that of the file.
+    For training. `dataset` is a line dataset; lines belong together where their field `picture`, a name or a number, is
+    the same. The order of a picture's questions is drawn anew in every epoch; evaluation (epoch None) keeps that of the
+    file.
 
     Raises:
-        ConfigError: `dataset` does not read lines.
+        ConfigError: `dataset` does not read lines, or only some of its file.
         DataError: a line without the field `picture`; on access: lines whose pictures differ, or without an answer.
     """
 
@@ -42,6 +43,11 @@ class SamePicture:
         inner = built(dataset)
         if not isinstance(inner, LineDataset):
             raise ConfigError(f"SamePicture: dataset: expected one that reads lines, found {type(inner).__name__}")
+        if len(inner) != len(inner.lines):
+            raise ConfigError(
+                f"SamePicture: dataset: expected one that reads all {len(inner.lines)} lines of its file, "
+                f"found {type(inner).__name__} with {len(inner)}"
+            )
         if max_turns < 1:
             raise ConfigError(f"SamePicture: max_turns: expected at least 1, found {max_turns}")
         self.dataset = inner
@@ -184,12 +190,12 @@ def _shifted(groups: Groups, by: int) -> Groups:
 
 def _numbered_pictures(dataset: LineDataset, name: str) -> array[int]:
     """The picture of each line as a number, counted in the order of first appearance."""
-    numbers: dict[str, int] = {}
+    numbers: dict[str | int, int] = {}
     pictures = array("q")
     for index in range(len(dataset.lines)):
         line = dataset.lines[index]
         try:
-            picture = field(line, name, str)
+            picture = field(line, name, int if isinstance(line.get(name), int) else str)
         except DataError as error:
             raise DataError(f"{dataset.lines.where(index)}: {error}") from error
         pictures.append(numbers.setdefault(picture, len(numbers)))

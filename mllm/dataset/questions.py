@@ -52,10 +52,11 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     """Put each value in place of its placeholder. Values are never read again, whatever signs they hold.
 
     Raises:
-        DataError: a value holds a reserved placeholder.
+        DataError: a value is blank, or holds a reserved placeholder.
     """
-    for value in values.values():
-        plain(value)
+    for placeholder, value in values.items():
+        if not plain(value).strip() and placeholder in template:
+            raise DataError(f"expected words for {placeholder}, found a blank text")
     if not values:
         return template
     return re.sub("|".join(map(re.escape, values)), lambda match: values[match[0]], template)

@@ -90,6 +90,8 @@ class Shards:
         if "conversations" in line:
             return as_written(line, picture)
         caption = texts["txt"].strip() if "caption" not in line and "txt" in texts else field(line, "caption", str)
+        if not caption.strip():
+            raise DataError("caption: expected an answer, found a blank text")
         rng = None if self.epoch is None else seeded(self.seed, self.epoch, index)
         turns = [
             {"from": "human", "value": self.questions.draw(rng)},
@@ -119,6 +121,15 @@ def _samples(path: str) -> NDArray[np.int64]:
     return np.asarray(np.load(index, mmap_mode="r"))
 
 
+def _check_end(path: str, end: int) -> None:
+    """A tar file ends with blocks of zeros; tarfile is silent where it does not, and leaves out what is missing."""
+    with open(path, "rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            size = os.path.getsize(path)
+            raise DataError(f"{path}: expected an empty block as the end, found none at byte {end} of {size}: cut off?")
+
+
 def _scan(path: str) -> NDArray[np.int64]:
     rows: list[list[int]] = []
     keys: list[str] = []
@@ -136,8 +147,10 @@ def _scan(path: str) -> NDArray[np.int64]:
                 slot = 0 if kind.lower() in PICTURES else 2 + 2 * TEXTS.index(kind) if kind in TEXTS else None
                 if slot is not None:
                     rows[-1][slot : slot + 2] = [member.offset_data, member.offset_data + member.size]
+            end = tar.offset
     except (OSError, tarfile.TarError) as error:
         raise DataError(f"{path}: not a tar file, or a compressed one: {error}") from error
+    _check_end(path, end)
     for key, row in zip(keys, rows, strict=True):
         if not row[1] or not (row[3] or row[5]):
             kinds = f"a picture ({', '.join(PICTURES)}) and a text ({', '.join(TEXTS)})"

@@ -41,8 +41,11 @@ class VQAv2(LineDataset):
         if "annotation" not in line:
             return {"image": field(line, "image_path", str), "conversations": [asked]}
         annotation = field(line, "annotation", dict)
-        said = field(annotation, "multiple_choice_answer", str)
-        answers = [field(answer, "answer", str) for answer in field(annotation, "answers", list)]
+        said = field(annotation, "multiple_choice_answer", str, "annotation")
+        answers = [
+            field(answer, "answer", str, f"annotation.answers[{number}]")
+            for number, answer in enumerate(field(annotation, "answers", list, "annotation"))
+        ]
         return {
             "image": field(line, "image_path", str),
             "conversations": [asked, {"from": "gpt", "value": fill(self.answer, {ANSWER: said})}],

@@ -102,7 +102,10 @@ def _convert(args: argparse.Namespace) -> None:
 
 def _convention(name: str, placement: str | None, args: argparse.Namespace) -> Convention:
     if args.image_size < 1 or not 0 < args.min_pixels <= args.max_pixels:
-        raise ConfigError("expected --image-size > 0 and 0 < --min-pixels <= --max-pixels")
+        raise ConfigError(
+            "expected --image-size > 0 and 0 < --min-pixels <= --max-pixels, "
+            f"found {args.image_size}, {args.min_pixels}, {args.max_pixels}"
+        )
     return Convention(
         name=name,
         codec=REGIONS.make(name),

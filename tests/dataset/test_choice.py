@@ -100,7 +100,9 @@ PROBLEMS = {
 def science(tmp_path: Path, pool: Callable[[Sequence[Any]], str]) -> Callable[..., ScienceQA]:
     """The two public files, in their layout."""
     (tmp_path / "problems.json").write_text(json.dumps(PROBLEMS))
-    (tmp_path / "pid_splits.json").write_text(json.dumps({"train": ["3", "7"], "test": ["9"], "minitest": ["9"]}))
+    (tmp_path / "pid_splits.json").write_text(
+        json.dumps({"train": ["3", "7"], "test": ["9"], "minitest": ["9"], "broken": 3})
+    )
 
     def make(split: str | None = "train", **arguments: Any) -> ScienceQA:
         return ScienceQA(
@@ -136,7 +138,7 @@ def test_scienceqa_explained(science: Callable[..., ScienceQA]) -> None:
 def test_scienceqa_parts(science: Callable[..., ScienceQA]) -> None:
     assert [len(science(pictures=which)) for which in ("all", "with", "without")] == [2, 1, 1]
     assert science("minitest")[0].key.endswith("problems.json[2]")
-    with pytest.raises(ConfigError, match=r"split 'minival' is not in .*; known: minitest, test, train"):
+    with pytest.raises(ConfigError, match=r"split 'minival' is not in .*; known: broken, minitest, test, train"):
         science("minival")
     with pytest.raises(ConfigError, match=r"holds no problem of split 'test' \(pictures: without\)"):
         science("test", pictures="without")
@@ -145,3 +147,5 @@ def test_scienceqa_parts(science: Callable[..., ScienceQA]) -> None:
     assert len(science(None, splits=None)) == len(PROBLEMS)
     with pytest.raises(ConfigError, match="ScienceQA: expected splits and split, or neither"):
         science(None)
+    with pytest.raises(DataError, match=r"pid_splits\.json: broken: expected a list of ids, found 3"):
+        science("broken")

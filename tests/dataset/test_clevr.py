@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mllm.dataset.clevr import CLEVR, run
+from mllm.dataset.clevr import CLEVR, checked, run
 from mllm.errors import ConfigError, DataError
 
 
@@ -93,7 +93,53 @@ def test_programs_run() -> None:
         step("equal_color", 8, 8),
     ]
     found = [[0, 1, 2], [0, 2], [0, 1], [0, 1, 2], [0], [0], [1], [1], None, None, None]
-    assert run(program, SCENE) == found
+    assert run(program, checked(SCENE, "")) == found
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objects": 3}, ".objects: expected a list, found int '3'"),
+        ({"objects": [None]}, ".objects[0]: expected an object, found NoneType 'None'"),
+        ({"objects": [{**SCENE["objects"][0], "color": None}]}, ".objects[0].color: expected a text, found NoneType"),
+        (
+            {"objects": [{**SCENE["objects"][0], "pixel_coords": [1]}]},
+            ".objects[0].pixel_coords: expected x and y, found [1]",
+        ),
+        (
+            {"objects": [{**SCENE["objects"][0], "pixel_coords": [1, "2"]}]},
+            ".objects[0].pixel_coords.y: expected a finite number, found str '2'",
+        ),
+        ({"relationships": None}, ".relationships: expected an object, found NoneType"),
+        (
+            {"relationships": {"left": [[], [], [3]]}},
+            ".relationships.left: expected a list of indices of objects for each of 3, found [[], [], [3]]",
+        ),
+    ],
+)
+def test_bad_scenes(clevr: Callable[..., CLEVR], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        clevr("q-bs", scene={**SCENE, **change})[0]
+    assert "questions.json[0]: " in str(caught.value)
+    assert f"scenes.json[0]{message}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (7, "program[1]: expected an object, found int '7'"),
+        ({"function": None}, "program[1].function: expected a text, found NoneType"),
+        ({"inputs": [1]}, "program[1].inputs: expected indices of earlier steps, found [1]"),
+        ({"inputs": []}, "program[1]: filter_shape takes 1 inputs and 1 value_inputs, found 0 and 1"),
+        ({"value_inputs": []}, "program[1]: filter_shape takes 1 inputs and 1 value_inputs, found 1 and 0"),
+        ({"function": "relate"}, "relate: unknown relation 'sphere'; known: front, left, right"),
+    ],
+)
+def test_bad_programs(clevr: Callable[..., CLEVR], change: Any, message: str) -> None:
+    step_ = {**LEFT_OF_SPHERE[1], **change} if isinstance(change, dict) else change
+    with pytest.raises(DataError) as caught:
+        clevr("q-bs", {**QUESTION, "program": [LEFT_OF_SPHERE[0], step_, *LEFT_OF_SPHERE[2:]]})[0]
+    assert f"questions.json[0]: {message}" in str(caught.value)
 
 
 def test_bad_records(clevr: Callable[..., CLEVR]) -> None:

@@ -20,7 +20,7 @@ QUESTION = {
     "semanticStr": "select: man (11)->relate: sky,above,s (12) [0]->select: dog (-) [1]->verify color: dark [1]",
     "annotations": {"answer": {}, "question": {"2": "12", "4:6": "11,13"}, "fullAnswer": {"2": "12"}},
 }
-SCENE = {
+SCENE: dict[str, Any] = {
     "width": 640,
     "height": 480,
     "objects": {
@@ -35,9 +35,11 @@ SCENE = {
 def gqa(tmp_path: Path, pool: Callable[[Sequence[Any]], str]) -> Callable[..., GQA]:
     """The two public files, in their layout."""
     scenes = tmp_path / "train_sceneGraphs.json"
-    scenes.write_text(json.dumps({"1": {"objects": {}}, "2370799": SCENE}))
 
-    def make(version: str, question: Any = QUESTION, name: str = "train_balanced_questions.json") -> GQA:
+    def make(
+        version: str, question: Any = QUESTION, name: str = "train_balanced_questions.json", scene: Any = SCENE
+    ) -> GQA:
+        scenes.write_text(json.dumps({"1": {"objects": {}}, "2370799": scene}))
         path = tmp_path / name
         path.write_text(json.dumps(question if name.endswith("l") else {"02930152": question}))
         return GQA(
@@ -105,6 +107,22 @@ def test_bad_records(gqa: Callable[..., GQA], change: dict[str, Any], message: s
     with pytest.raises(DataError) as caught:
         gqa("qb-a", {**QUESTION, **change})[0]
     assert f"train_balanced_questions.json[0]: {message}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        (None, "objects.12: expected an object, found NoneType 'None'"),
+        ({"x": 0, "y": 0, "w": "640"}, "objects.12.w: expected a finite number, found str '640'"),
+        ({"x": 0, "y": float("nan")}, "objects.12.y: expected a finite number, found float 'nan'"),
+        ({"x": 0}, "objects.12.y: expected a value, found nothing (the record has x)"),
+    ],
+)
+def test_bad_scene_graphs(gqa: Callable[..., GQA], thing: Any, message: str) -> None:
+    dataset = gqa("q-bc", scene={**SCENE, "objects": {**SCENE["objects"], "12": thing}})
+    with pytest.raises(DataError) as caught:
+        dataset[0]
+    assert str(caught.value).partition("[0]: ")[2].endswith(f"train_sceneGraphs.json: 2370799.{message}")
 
 
 def test_a_version_with_boxes_needs_scene_graphs(tmp_path: Path, gqa: Callable[..., GQA]) -> None:

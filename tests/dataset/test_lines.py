@@ -100,7 +100,8 @@ def test_an_array_is_read_like_lines(tmp_path: Path, cache: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a": 1}\n{"a": 2}\n', ":2: expected one JSON array (a file of lines is named .jsonl): Extra data"),
+        (b'{"a": 1}\n[2]\n', ":2: expected one JSON array (a file of lines is named .jsonl): Extra data"),
+        (b'{"a": 1\n}\n{"a": 2}\n', ":3: expected one JSON array (a file of lines is named .jsonl): Extra data"),
         (b'{"a": 1}', ": expected a JSON array, found dict"),
         (b"[]", ": expected at least one record, found none"),
     ],
@@ -110,6 +111,16 @@ def test_a_bad_array(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(DataError) as caught:
         Lines(path)
     assert str(caught.value) == path + message
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+def test_lines_in_a_file_that_is_named_json(tmp_path: Path, cache: Path, start: bytes) -> None:
+    path = write(tmp_path, start + b'{"a": 1}\r\n{"a": 2}\n{"a": \n', "coco_pope_random.json")
+    lines = Lines(path)
+    assert [lines[0], lines[1]] == [{"a": 1}, {"a": 2}]
+    with pytest.raises(DataError, match=r"coco_pope_random\.json:3: expected a JSON object"):
+        lines[2]
+    assert [p.suffix for p in cache.iterdir()] == [".npy"]
 
 
 def test_an_entry_that_is_no_object(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def test_text_alone_needs_no_pictures(release: Callable[..., MimicIt]) -> None:
     ("change", "message"),
     [
         ({"image_ids": ["DC_IMG_9"]}, "DC_instructions.json[0]: picture 'DC_IMG_9' is not in"),
+        ({"image_ids": [7]}, "DC_instructions.json[0]: image_ids: expected a list of texts, found [7]"),
         ({"rel_ins_ids": ["DC_INS_9"]}, "DC_instructions.json[0]: instruction 'DC_INS_9' is not in"),
         ({"answer": None}, "DC_instructions.json[0]: answer: expected a text, found NoneType 'None'"),
     ],
@@ -151,6 +152,20 @@ def test_bad_records(release: Callable[..., MimicIt], change: dict[str, Any], me
     with pytest.raises(DataError) as caught:
         release({"DC_INS_0": {**INSTRUCTIONS["DC_INS_0"], **change}})[0]
     assert message in str(caught.value)
+
+
+def test_a_fault_is_named_in_the_file_that_has_it(release: Callable[..., MimicIt]) -> None:
+    faulty = {**INSTRUCTIONS, "DC_INS_0": {**INSTRUCTIONS["DC_INS_0"], "answer": 3}}
+    for shared in (False, True):
+        dataset = release(
+            faulty, relations={"DC_INS_1": ["DC_INS_0"], "DC_INS_2": ["DC_INS_9"]}, shared_pictures=shared
+        )
+        with pytest.raises(DataError, match=r"^\S*DC_instructions\.json\[0\]: answer: expected a text, found int '3'$"):
+            dataset[0]
+        with pytest.raises(
+            DataError, match=r"DC_train\.json\[1\]: instruction 'DC_INS_9' is not in .*instructions.json"
+        ):
+            dataset[1]
 
 
 def test_pictures_that_no_file_holds(release: Callable[..., MimicIt]) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +51,46 @@ def test_lines_of_one_picture_become_one_conversation(rec: Callable[..., dict[st
         dataset[3]
 
 
+def test_a_picture_may_be_called_by_a_number(jsonl: Callable[..., str], pool: Callable[[Sequence[Any]], str]) -> None:
+    lines = [
+        {
+            "image_id": picture,
+            "question": f"q{k}",
+            "choices": ["a", "b"],
+            "direct_answers": [f"a{k}"],
+            "correct_choice_idx": 0,
+        }
+        for k, picture in enumerate([9, 7, 9])
+    ]
+    questions = {
+        "type": "AOKVQA",
+        "task": "direct",
+        "filename": jsonl(*lines),
+        "questions": pool(["<image>\n<question>"]),
+    }
+    dataset = SamePicture(dataset=questions, picture="image_id")
+    assert [[turn.text for turn in dataset[n].turns[::2]] for n in range(2)] == [["<image>\nq0", "q2"], ["<image>\nq1"]]
+
+
+def test_a_dataset_that_leaves_lines_out_cannot_be_grouped(
+    tmp_path: Path, pool: Callable[[Sequence[Any]], str]
+) -> None:
+    problem = {
+        "question": "Q?",
+        "choices": ["a"],
+        "answer": 0,
+        "hint": "",
+        "lecture": "",
+        "solution": "",
+        "image": None,
+    }
+    (tmp_path / "problems.json").write_text(json.dumps({"1": problem, "2": problem}))
+    (tmp_path / "splits.json").write_text('{"train": ["2"]}')
+    files = {"filename": str(tmp_path / "problems.json"), "splits": str(tmp_path / "splits.json"), "split": "train"}
+    with pytest.raises(ConfigError, match="expected one that reads all 2 lines of its file, found ScienceQA with 1"):
+        SamePicture(dataset={"type": "ScienceQA", **files, "questions": pool(["<question>"])}, picture="image")
+
+
 def test_each_epoch_asks_every_question_once_in_another_order(rec: Callable[..., dict[str, Any]]) -> None:
     dataset = SamePicture(dataset=rec(*"aaaaaaabb"), max_turns=3)
     orders: set[tuple[float, ...]] = set()
@@ -72,8 +114,8 @@ def test_what_it_cannot_group(rec: Callable[..., dict[str, Any]]) -> None:
         SamePicture(dataset={"type": "Scenes", "count": 2})
     with pytest.raises(ConfigError, match="max_turns: expected at least 1, found 0"):
         SamePicture(dataset=rec("a"), max_turns=0)
-    with pytest.raises(DataError, match=r"lines\.jsonl:2: img_path: expected a text, found int '7'"):
-        SamePicture(dataset=rec("a", 7))
+    with pytest.raises(DataError, match=r"lines\.jsonl:2: img_path: expected a text, found list"):
+        SamePicture(dataset=rec("a", [7]))
     with pytest.raises(DataError, match=r"lines\.jsonl:1: image: expected a text, found nothing"):
         SamePicture(dataset=rec("a"), picture="image")
 

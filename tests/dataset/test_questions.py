@@ -89,7 +89,7 @@ def test_a_pool_that_cannot_be_read(tmp_path: Path) -> None:
         Questions(str(broken))
 
 
-@given(st.text().filter(lambda text: not any(p in text for p in ("<image>", "<boxes>", "<points>"))))
+@given(st.text().filter(lambda text: text.strip() and not any(p in text for p in ("<image>", "<boxes>", "<points>"))))
 def test_any_text_fills_a_template_untouched(text: str) -> None:
     assert fill("<image>\nWhere is <expr>?", {EXPR: text}) == "<image>\nWhere is " + text + "?"
 
@@ -97,6 +97,12 @@ def test_any_text_fills_a_template_untouched(text: str) -> None:
 @pytest.mark.parametrize("text", ["{}", "{0}", "{expr}", r"\1 \g<0>", "<expr>", "<objs> [x] (y", "%s"])
 def test_values_are_never_read_again(text: str) -> None:
     assert fill("<expr> and <question>", {EXPR: text, "<question>": "<expr>?"}) == f"{text} and <expr>?"
+
+
+def test_blank_words() -> None:
+    with pytest.raises(DataError, match="expected words for <expr>, found a blank text"):
+        fill("Where is <expr>?", {EXPR: " "})
+    assert fill("What is <objs>?", {EXPR: ""}) == "What is <objs>?"
 
 
 def test_fill_without_values() -> None:

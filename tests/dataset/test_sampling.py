@@ -169,6 +169,14 @@ def test_all_datasets_know_the_epoch() -> None:
         ({"type": "Mixture", "datasets": []}, "Mixture: datasets: expected at least one, found none"),
         ({"type": "Mixture", "ratios": [1]}, "Mixture: ratios: expected 2 positive number(s), one for each dataset"),
         ({"type": "Mixture", "ratios": [1, 0]}, "one for each dataset, found [1, 0]"),
+        ({"type": "Mixture", "ratios": ["3", "1"]}, "one for each dataset, found ['3', '1']"),
+        ({"type": "Interleave", "probabilities": "12"}, "Interleave"),
+        (
+            {"type": "ConcatDataset", "datasets": ["REC_TRAIN"]},
+            "expected a dataset's config, dict(type=...), found 'REC_",
+        ),
+        ({"type": "Mixture", "datasets": {"type": "Scenes", "count": 2}}, "config, dict(type=...), found 'type'"),
+        ({"type": "Mixture", "ratios": [1, float("inf")]}, "one for each dataset, found [1, inf]"),
         ({"type": "Mixture", "sampling": "sqrt", "ratios": [1, 1]}, "sampling 'sqrt' has none, sizes are its weights"),
         (
             {"type": "Mixture", "ratios": [9, 1]},
@@ -234,6 +242,7 @@ def test_a_data_file_in_place_of_the_config(flamingo: Callable[..., str], tmp_pa
     ("changes", "message"),
     [
         ({"ratio": 0}, "datasets.json[0]: ratio: expected a positive number, found 0"),
+        ({"ratio": float("nan")}, "datasets.json[0]: ratio: expected a finite number, found float 'nan'"),
         ({"img_folder": "x"}, "datasets.json[0]: unknown field 'img_folder'; did you mean 'img_dir'?"),
         ({"json_path": 3}, "datasets.json[0]: json_path: expected a text, found int '3'"),
         ({"json_path": "/no/such.json"}, "/no/such.json: cannot be read: No such file or directory"),

@@ -81,6 +81,10 @@ def test_questions_are_drawn(shards: Callable[..., Shards]) -> None:
         ({"0.jpg": b"x", "0.json": b"{"}, "broken.tar[0]: json: not JSON: "),
         ({"0.jpg": b"x", "0.json": b"[]"}, "broken.tar[0]: json: expected an object, found list"),
         ({"0.jpg": b"x", "0.json": b"{}"}, "broken.tar[0]: caption: expected a text, found nothing"),
+        (
+            {"0.jpg": b"x", "0.json": b'{"caption": " "}'},
+            "broken.tar[0]: caption: expected an answer, found a blank text",
+        ),
         ({"0.jpg": b"x", "0.txt": b"\xff"}, "broken.tar[0]: txt: expected UTF-8: "),
         ({"0.jpg": b"x", "0.txt": b"<image>"}, "broken.tar[0]: expected a text without the reserved <image>"),
     ],
@@ -90,6 +94,19 @@ def test_broken_shards(shards: Callable[..., Shards], tmp_path: Path, members: d
     with pytest.raises(DataError) as caught:
         shards("broken.tar")[0]
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [512, 1024, 1024 + 100, 2048, 2048 + 512, 3072 + 512])
+def test_a_shard_that_was_cut_off(shards: Callable[..., Shards], tmp_path: Path, length: int) -> None:
+    """Between members, between samples, inside a header, inside of data: each member takes 1024 bytes."""
+    path = tmp_path / "cut.tar"
+    shard(path, {"0.jpg": b"x", "0.txt": b"a", "1.jpg": b"y", "1.txt": b"b"})
+    assert len(shards("cut.tar")) == 2
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(
+        DataError, match=r"cut\.tar: (expected an empty block as the end|not a tar file, or .* of data)"
+    ):
+        shards("cut.tar")
 
 
 def test_files_that_are_no_shards(shards: Callable[..., Shards], tmp_path: Path) -> None:

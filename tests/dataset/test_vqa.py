@@ -11,7 +11,7 @@ from mllm.registry import DATASETS
 from mllm.types import Item
 
 # a question of VQAv2's train split, with its annotation as published (CC BY 4.0)
-NET = {
+NET: dict[str, Any] = {
     "image_path": "COCO_train2014_000000458752.jpg",
     "question": "What is this {photo} taken looking through?",
     "annotation": {
@@ -101,7 +101,21 @@ def test_pope(read: Callable[..., Item]) -> None:
 @pytest.mark.parametrize(
     ("kind", "line", "message"),
     [
-        ("VQAv2", {**NET, "annotation": {"answers": []}}, "multiple_choice_answer: expected a text, found nothing"),
+        (
+            "VQAv2",
+            {**NET, "annotation": {"answers": []}},
+            "annotation.multiple_choice_answer: expected a text, found no",
+        ),
+        (
+            "VQAv2",
+            {**NET, "annotation": {**NET["annotation"], "answers": [{"answer": "net"}, "net"]}},
+            "annotation.answers[1]: expected an object, found str 'net'",
+        ),
+        (
+            "VQAv2",
+            {**NET, "annotation": {**NET["annotation"], "answers": [{"answer": 3}]}},
+            "annotation.answers[0].answer: expected a text, found int '3'",
+        ),
         ("VQAv2", {**NET, "question": "<image>?"}, "expected a text without the reserved <image>, found '<image>?'"),
         ("POPE", {**POPE, "label": "Yes"}, "label: expected yes or no, found 'Yes'"),
     ],

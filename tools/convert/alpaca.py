@@ -1,6 +1,6 @@
 """Alpaca's layout -> {name of the file}.jsonl, for the dataset TextOnly.
 
-    python -m tools.convert.alpaca data/originals/alpaca_data.json
+    python tools/convert/alpaca.py data/originals/alpaca_data.json
 
 `[{instruction, input, output}]`; `input` may be empty or absent. TextOnly reads such a file as it is, up to the first
 record that cannot be trained on; here these are counted and left out.
@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mllm.convert.conversion import Outputs, main, need, read_records
 from mllm.types import BOXES, IMAGE, POINTS
-from tools.convert.conversion import Outputs, main, need, read_records
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

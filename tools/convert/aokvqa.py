@@ -1,6 +1,6 @@
 """A-OKVQA -> {name of the file}.jsonl, for the dataset AOKVQA.
 
-    python -m tools.convert.aokvqa data/originals/aokvqa_v1p0_train.json
+    python tools/convert/aokvqa.py data/originals/aokvqa_v1p0_train.json
 
 `[{image_id, question_id, question, choices, correct_choice_idx, direct_answers, rationales}]`; the test split has no
 answers and no rationales. AOKVQA reads this file as well; the lines hold what it needs, checked.
@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mllm.convert.conversion import Outputs, main, need, read_records, texts
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, main, need, read_records, texts
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

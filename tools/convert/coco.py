@@ -1,7 +1,7 @@
 """COCO -> captions for the dataset Caption, or "the only <category>" expressions for REC and REG.
 
-    python -m tools.convert.coco captions data/originals/captions_train2014.json
-    python -m tools.convert.coco instances data/originals/instances_val2017.json --boxes masks
+    python tools/convert/coco.py captions data/originals/captions_train2014.json
+    python tools/convert/coco.py instances data/originals/instances_val2017.json --boxes masks
 
 `captions` writes CAP_coco2014_train.jsonl, all captions of a picture in one line. `instances` writes
 REC_coco2017_val.jsonl: where a picture holds exactly one object of a category, `the only dog` means its box.
@@ -16,8 +16,20 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from mllm.convert.conversion import (
+    Id,
+    Outputs,
+    Placed,
+    by_id,
+    corners,
+    entries,
+    main,
+    need,
+    need_id,
+    read_json,
+    size_of,
+)
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, Placed, by_id, corners, entries, main, need, read_json, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +43,12 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     path: Path = given.annotations
     found = read_json(path, dict)
     pictures = by_id(found, "images", path)
-    by_picture: dict[int, list[Placed]] = defaultdict(list)
+    by_picture: dict[Id, list[Placed]] = defaultdict(list)
     for where, annotation in entries(need(found, "annotations", path, list), f"{path}: annotations"):
-        by_picture[need(annotation, "image_id", where)].append((where, annotation))
+        by_picture[need_id(annotation, "image_id", where)].append((where, annotation))
     split = re.fullmatch(r"[a-z]+_(train|val|test)(\d{4})", path.stem)
     name = f"coco{split[2]}_{split[1]}" if split else f"coco_{path.stem}"
-    names: dict[int, str] = {}
+    names: dict[Id, str] = {}
     if given.kind == "instances":
         names = {n: need(one, "name", where, str) for n, (where, one) in by_id(found, "categories", path).items()}
     for number, own in out.progress(list(by_picture.items()), "pictures"):
@@ -58,7 +70,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
 def only(
     picture: Placed,
     objects: list[Placed],
-    names: dict[int, str],
+    names: dict[Id, str],
     given: argparse.Namespace,
     out: Outputs,
 ) -> list[dict[str, Any]]:
@@ -75,7 +87,7 @@ def only(
         if name is None:
             raise DataError(f"{where}: category_id: expected one of the list of categories, found {category}")
         xywh = need(thing, "bbox", where, list) if given.boxes == "given" else around(thing, size, where)
-        box = corners(xywh, size, where)
+        box = corners(xywh, size, f"{where}: {'bbox' if given.boxes == 'given' else 'segmentation'}")
         if box is None or min(box[2] - box[0], box[3] - box[1]) < given.min_side:
             out.skip("objects too small")
             continue

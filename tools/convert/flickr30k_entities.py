@@ -1,6 +1,6 @@
 """Flickr30k Entities -> CWB_flickr30k_{split}.jsonl, for the datasets GroundedCaption and GroundedPhrase.
 
-    python -m tools.convert.flickr30k_entities data/originals/flickr30k_entities --split train val test
+    python tools/convert/flickr30k_entities.py data/originals/flickr30k_entities --split train val test
 
 The folder holds Annotations/*.xml, Sentences/*.txt and, for each split, the ids of its pictures in SPLIT.txt, as the
 public repository does. Phrases without a box stay in the sentence unmarked. Shikra calls the split val `eval`.
@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+from mllm.convert.conversion import Outputs, main, read_text
+from mllm.convert.visual_genome import read_ids
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, main
-from tools.convert.visual_genome import read_ids
 
 PHRASE = re.compile(r"\[/EN#(\d+)/(\S+) ([^\]]*)\]")
 """`[/EN#137644/people A group of friends]`"""
@@ -32,12 +32,8 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
         name = f"CWB_flickr30k_{'eval' if split == 'val' else split}.jsonl"
         for picture in out.progress(sorted(read_ids(given.folder / f"{split}.txt")), split):
             sentences = given.folder / "Sentences" / f"{picture}.txt"
-            boxes = read_boxes(given.folder / "Annotations" / f"{picture}.xml")
-            try:
-                lines = sentences.read_text(encoding="utf-8").splitlines()
-            except OSError as error:
-                raise DataError(f"{sentences}: cannot be read: {error.strerror}") from error
-            for line in lines:
+            boxes = read_boxes(given.folder / "Annotations" / f"{picture}.xml", out)
+            for line in read_text(sentences).splitlines():
                 sentence, found, groups = grounded(line, boxes)
                 if groups:
                     out.write(name, {"image_id": picture, "sentence": sentence, "boxes": found, "boxes_seq": groups})
@@ -63,7 +59,7 @@ def grounded(line: str, boxes: dict[str, list[list[int]]]) -> tuple[str, list[li
     return PHRASE.sub(mark, line).strip(), found, groups
 
 
-def read_boxes(path: Path) -> dict[str, list[list[int]]]:
+def read_boxes(path: Path, out: Outputs) -> dict[str, list[list[int]]]:
     """Boxes by entity, xyxy with 0 as the left edge: the files count pixels from 1 and include the last.
 
     Raises:
@@ -74,14 +70,25 @@ def read_boxes(path: Path) -> dict[str, list[list[int]]]:
         for thing in ElementTree.parse(path).getroot().iter("object"):
             frame = thing.find("bndbox")
             if frame is not None:
-                left, top, right, bottom = (int(frame.findtext(n, "")) for n in ("xmin", "ymin", "xmax", "ymax"))
+                left, top, right, bottom = (edge(frame, n, path) for n in ("xmin", "ymin", "xmax", "ymax"))
+                if left > right or top > bottom:
+                    out.skip("boxes with edges the wrong way round")
+                    continue
                 for name in thing.findall("name"):
                     boxes.setdefault(name.text or "", []).append([max(left - 1, 0), max(top - 1, 0), right, bottom])
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ElementTree.ParseError, ValueError) as error:
+    except ElementTree.ParseError as error:
         raise DataError(f"{path}: not an annotation of boxes: {error}") from error
     return boxes
+
+
+def edge(frame: ElementTree.Element, name: str, path: Path) -> int:
+    """The number that an element of a box holds."""
+    text = frame.findtext(name, "").strip()
+    if not re.fullmatch(r"-?\d+", text):
+        raise DataError(f"{path}: bndbox: {name}: expected a whole number, found {text!r:.60}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """GQA -> gqa_{name}.jsonl, for the dataset GQA.
 
-    python -m tools.convert.gqa data/originals/train_balanced_questions.json
-    python -m tools.convert.gqa data/originals/train_all_questions/*.json
+    python tools/convert/gqa.py data/originals/train_balanced_questions.json
+    python tools/convert/gqa.py data/originals/train_all_questions/*.json
 
 `{id: {imageId, question, answer, fullAnswer, semanticStr, annotations, ...}}`. GQA reads such a file as it is; here the
 parts train_all_questions_0.json to _9.json become one gqa_train_all.jsonl, with the fields that GQA reads. The boxes of
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tools.convert.conversion import Outputs, entry, main, need, read_json
+from mllm.convert.conversion import Outputs, entry, main, need, read_json
 
 NEEDED = ("imageId", "question", "answer")
 READ = {"fullAnswer": str, "semanticStr": str, "annotations": dict}

@@ -1,6 +1,6 @@
 """A folder of pictures for each class -> {name}.jsonl, for the dataset Instruct: which class is it?
 
-    python -m tools.convert.image_folder data/images/weather/train --question "What is the weather in this picture?" \\
+    python tools/convert/image_folder.py data/images/weather/train --question "What is the weather in this picture?" \\
         --name weather_train
 
 ImageFolder reads such a folder as it is, words every question anew and draws the order of the options; here every line
@@ -13,11 +13,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from mllm.convert.conversion import Outputs, main
 from mllm.dataset.folder import class_files
 from mllm.errors import ImageError
 from mllm.images import image_ref
 from mllm.types import IMAGE
-from tools.convert.conversion import Outputs, main
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """LLaVA's layout -> {name of the file}.jsonl, for the dataset Instruct.
 
-    python -m tools.convert.llava data/originals/llava_instruct_150k.json
-    python -m tools.convert.llava data/originals/llava_instruct_150k_llavar_20k.json
+    python tools/convert/llava.py data/originals/llava_instruct_150k.json
+    python tools/convert/llava.py data/originals/llava_instruct_150k_llavar_20k.json
 
 `[{id, image?, conversations: [{from: human|gpt, value}]}]`: LLaVA-Instruct, the mix of LLaVA-1.5, LLaVAR, ShareGPT4V,
 and SVIT in its folder format/llava-v1.5. Instruct reads such a file as it is, up to the first record that cannot be
@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tools.convert.conversations import turns_of
-from tools.convert.conversion import Outputs, main, need, read_records
+from mllm.convert.conversations import turns_of
+from mllm.convert.conversion import Outputs, main, need, read_records
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """LRV-Instruction -> lrv_{name of the file}.jsonl, for the dataset Instruct.
 
-    python -m tools.convert.lrv data/originals/filter_cap1.json --images data/originals/image_data.json
-    python -m tools.convert.lrv data/originals/chart_release_update.json
+    python tools/convert/lrv.py data/originals/filter_cap1.json --images data/originals/image_data.json
+    python tools/convert/lrv.py data/originals/chart_release_update.json
 
 `[{image_id, question, answer, task}]`. An `image_id` is a number of Visual Genome: with its image_data.json the picture
 is named as Visual Genome's archives unpack, VG_100K/2.jpg; without it 2.jpg, as LRV's own archive does. That of a chart
@@ -17,9 +17,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools.convert.conversations import turns_of
-from tools.convert.conversion import Outputs, main, need, read_records
-from tools.convert.visual_genome import vg_pictures
+from mllm.convert.conversations import turns_of
+from mllm.convert.conversion import Outputs, main, need, read_records
+from mllm.convert.visual_genome import vg_pictures
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,8 @@
 """MIMIC-IT -> mimic_it_{name}.jsonl and pictures as files, for the dataset Instruct.
 
-    python -m tools.convert.mimic_it data/originals/LA/LACR_T2T_instructions.json --images data/originals/LA/LA.json \\
+    python tools/convert/mimic_it.py data/originals/LA/LACR_T2T_instructions.json --images data/originals/LA/LA.json \\
         --relations data/originals/LA/LACR_T2T_train.json --pictures data/images/mimic_it/LA
-    python -m tools.convert.mimic_it data/originals/DC/DC_instructions.json --images data/originals/DC/DC.parquet \\
+    python tools/convert/mimic_it.py data/originals/DC/DC_instructions.json --images data/originals/DC/DC.parquet \\
         --relations data/originals/DC/DC_train.json --pictures data/images/mimic_it/DC \\
         --video --frames 8 --shared-pictures
 
@@ -20,11 +20,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mllm.convert.conversion import Outputs, main
 from mllm.dataset.mimic_it import MimicIt
 from mllm.errors import ConfigError, DataError
 from mllm.images import ImageRef, Video
 from mllm.images.embedded import Base64Image
-from tools.convert.conversion import Outputs, main
 
 SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PN": ".png"}
 """By the first bytes of a file."""

@@ -1,8 +1,8 @@
 """RefCOCO, RefCOCO+, RefCOCOg -> REC_{name}_{by}_{split}.jsonl, for the datasets REC and REG.
 
-    python -m tools.convert.refcoco data/originals/refcoco --by unc
-    python -m tools.convert.refcoco data/originals/refcoco+ --by unc
-    python -m tools.convert.refcoco data/originals/refcocog --by umd
+    python tools/convert/refcoco.py data/originals/refcoco --by unc
+    python tools/convert/refcoco.py data/originals/refcoco+ --by unc
+    python tools/convert/refcoco.py data/originals/refcocog --by umd
 
 The folder is that of the public archive: `refs(unc).p` and `instances.json`. Its name is the name of the set. The
 pickle is read without running anything that it may hold.
@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mllm.convert.conversion import Outputs, by_id, corners, entries, main, need, need_id, read_json, size_of
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, by_id, corners, entries, main, need, read_json, size_of
 
 
 class PlainUnpickler(pickle.Unpickler):
@@ -40,12 +40,12 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     boxes = by_id(instances, "annotations", source)
     path = folder / f"refs({given.by}).p"
     for where, ref in entries(out.progress(read_refs(path), folder.name), path):
-        found, picture = boxes.get(need(ref, "ann_id", where)), pictures.get(need(ref, "image_id", where))
+        found, picture = boxes.get(need_id(ref, "ann_id", where)), pictures.get(need_id(ref, "image_id", where))
         if found is None or picture is None:
             out.skip("expressions whose box or picture is not in instances.json")
             continue
         size = size_of(picture[1], picture[0])
-        box = corners(need(found[1], "bbox", found[0], list), size, found[0])
+        box = corners(need(found[1], "bbox", found[0], list), size, f"{found[0]}: bbox")
         for place, sentence in entries(need(ref, "sentences", where, list), f"{where}: sentences"):
             expression = need(sentence, "sent", place, str).strip()
             if box is None:

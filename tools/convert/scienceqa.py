@@ -1,6 +1,6 @@
 """ScienceQA -> scienceqa_{split}.jsonl, for the dataset ScienceQA.
 
-    python -m tools.convert.scienceqa data/originals/problems.json data/originals/pid_splits.json --split train val test
+    python tools/convert/scienceqa.py data/originals/problems.json data/originals/pid_splits.json --split train val test
 
 problems.json: `{id: {question, choices, answer, hint, image, lecture, solution, split, ...}}`, pid_splits.json:
 `{split: [ids]}`. ScienceQA reads these two as well; here is a file for each split. Pictures are named as the public
@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mllm.convert.conversion import Outputs, entry, main, need, read_json, texts
 from mllm.errors import DataError, nearest
-from tools.convert.conversion import Outputs, entry, main, need, read_json, texts
 
 TEXTS = ("question", "hint", "lecture", "solution", "split")
 

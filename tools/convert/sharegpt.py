@@ -1,6 +1,6 @@
 """ShareGPT's layout -> sharegpt_{name of the file}.jsonl, for the dataset Instruct: text alone.
 
-    python -m tools.convert.sharegpt data/originals/ShareGPT_V3_unfiltered_cleaned_split.json
+    python tools/convert/sharegpt.py data/originals/ShareGPT_V3_unfiltered_cleaned_split.json
 
 `[{id?, conversations: [{from: human|gpt|system|..., value}]}]`; user, chatgpt and assistant are understood as well.
 """
@@ -11,8 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools.convert.conversations import turns_of
-from tools.convert.conversion import Outputs, main, need, read_records
+from mllm.convert.conversations import turns_of
+from mllm.convert.conversion import Outputs, main, need, read_records
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

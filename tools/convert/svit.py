@@ -1,7 +1,7 @@
 """SVIT -> svit_{name of the file}.jsonl, for the dataset Instruct.
 
-    python -m tools.convert.svit data/originals/conversation.json --images data/originals/image_data.json
-    python -m tools.convert.svit data/originals/referring_qa.json --images data/originals/image_data.json
+    python tools/convert/svit.py data/originals/conversation.json --images data/originals/image_data.json
+    python tools/convert/svit.py data/originals/referring_qa.json --images data/originals/image_data.json
 
 conversation.json, complex_reasoning.json, detail_description.json, referring_qa.json:
 `[{image_id, conversations: [{content: [{from: user|gpt, value}]}]}]`, each conversation a line. Pictures are those of
@@ -21,10 +21,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mllm.convert.conversations import turns_of
+from mllm.convert.conversion import Outputs, entries, main, need, read_records
+from mllm.convert.visual_genome import vg_pictures
 from mllm.types import BOXES
-from tools.convert.conversations import turns_of
-from tools.convert.conversion import Outputs, entries, main, need, read_records
-from tools.convert.visual_genome import vg_pictures
 
 REFERENCE = re.compile(r"<st>(.*?)<ed>((?:[\s,]*\[[^\[\]]*\])+)")
 """`<st>men<ed> [0.1, 0.2, 0.3, 0.4], [0.5, 0.2, 0.7, 0.4]`"""

@@ -1,6 +1,6 @@
 """TextCaps -> CAP_textcaps_{split}.jsonl, for the dataset Caption: all captions of a picture in one line.
 
-    python -m tools.convert.textcaps data/originals/TextCaps_0.1_train.json
+    python tools/convert/textcaps.py data/originals/TextCaps_0.1_train.json
 
 The file is `{data: [{image_id, caption_str, ...}]}`, a record for each caption; those of the test split have none.
 Pictures are `{image_id}.jpg` in train_images, of the archive train_val_images.zip, for both train and val.
@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools.convert.conversion import Outputs, entries, main, need, read_json
+from mllm.convert.conversion import Outputs, entries, main, need, read_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """Visual Genome -> GC_genome_{all,train,val}.jsonl, for the datasets REC (phrase to box) and REG (box to phrase).
 
-    python -m tools.convert.visual_genome data/originals/region_descriptions.json data/originals/image_data.json
+    python tools/convert/visual_genome.py data/originals/region_descriptions.json data/originals/image_data.json
 
 Pictures are named as the two public archives unpack: VG_100K/2.jpg, VG_100K_2/1.jpg. Boxes are cut at the edges of
 their picture. `--val FILE` names the ids of the pictures to hold out, one a line.
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mllm.errors import DataError
-from tools.convert.conversion import Outputs, corners, entries, main, need, read_json, read_records, size_of
+from mllm.convert.conversion import Outputs, corners, entries, main, need, need_id, read_json, read_records, size_of
+from mllm.convert.visual_genome import read_ids, vg_name
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,17 +23,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
-    pictures = {need(one, "image_id", where): (where, one) for where, one in read_records(given.images)}
+    pictures = {need_id(one, "image_id", where): (where, one) for where, one in read_records(given.images)}
     held_out = read_ids(given.val) if given.val else None
     for where, record in entries(out.progress(read_json(given.regions, list), "pictures"), given.regions):
         for place, region in entries(need(record, "regions", where, list), f"{where}: regions"):
-            number = need(region, "image_id", place)
+            number = need_id(region, "image_id", place)
             picture = pictures.get(number)
             if picture is None:
                 out.skip("regions of a picture that is not in image_data.json")
                 continue
             size = size_of(picture[1], picture[0])
-            box = corners([need(region, name, place) for name in ("x", "y", "width", "height")], size, place)
+            xywh = [need(region, name, place) for name in ("x", "y", "width", "height")]
+            box = corners(xywh, size, f"{place}: x, y, width, height")
             phrase = need(region, "phrase", place, str).strip()
             if box is None:
                 out.skip("boxes without area in the picture")
@@ -51,34 +50,6 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
                     "height": size[1],
                 }
                 out.write(f"GC_genome_{part}.jsonl", line)
-
-
-def vg_name(picture: dict[str, Any], where: str) -> str:
-    """Where the public archives put a picture of image_data.json."""
-    return "/".join(need(picture, "url", where, str).split("/")[-2:])
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    name: str
-    size: tuple[int, int]
-    """Width, height."""
-
-
-def vg_pictures(path: Path) -> dict[str, Picture]:
-    """The pictures of an image_data.json by their ids."""
-    return {
-        str(need(one, "image_id", where)): Picture(vg_name(one, where), size_of(one, where))
-        for where, one in read_records(path)
-    }
-
-
-def read_ids(path: Path) -> set[str]:
-    """Ids, one a line."""
-    try:
-        return set(path.read_text(encoding="utf-8").split())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 if __name__ == "__main__":

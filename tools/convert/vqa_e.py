@@ -1,6 +1,6 @@
 """VQA-E -> vqa_E_{train,val}.jsonl, for the dataset VQAReason.
 
-    python -m tools.convert.vqa_e data/originals/VQA-E_train_set.json
+    python tools/convert/vqa_e.py data/originals/VQA-E_train_set.json
 
 `[{img_id, question, multiple_choice_answer, explanation: [text, how sure], ...}]`, on the pictures of COCO 2014, of the
 split that is in the name of the file. The lines have the fields of Shikra's: `file_path`, `multiple_answers`.
@@ -15,8 +15,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mllm.convert.conversion import Outputs, main, need, read_records
 from mllm.errors import DataError
-from tools.convert.conversion import Outputs, main, need, read_records
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -34,6 +34,7 @@ KINDS = (
     ("missing-field", r"found nothing"),
     ("missing-record", r"(instruction|picture) '.*' is not in "),
     ("empty-answer", r"expected an answer, found a blank"),
+    ("blank-text", r"found a blank text"),
     ("not-finite", r"finite numbers"),
     ("inverted-box", r"expected x1 <= x2"),
     ("coordinates", r"expected [24] numbers"),

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mllm.conversation.region import RegionCodec
+from mllm.conversation.region import RegionCodec, clamped, framed
 from mllm.errors import ConfigError
-from mllm.geometry import PlacementKind, place
+from mllm.geometry import Placement, PlacementKind, place
 from mllm.registry import REGIONS
+from mllm.types import Box
 
 SIZE = (640, 480)
 OWN = [name for name in REGIONS.names() if REGIONS.find(name).__module__.startswith("mllm.")]
@@ -69,6 +70,44 @@ def test_points_are_read_back_within_the_bound(
     assert reading.failure is None
     for point, read in zip(group, reading.points, strict=True):
         assert read == pytest.approx(point, abs=codec.error(frame))
+
+
+@st.composite
+def placements(draw: st.DrawFn) -> Placement:
+    """Any, mirrored ones too, that leave some of the picture on the canvas."""
+    source, canvas = draw(sizes), draw(sizes)
+    scale = [draw(st.floats(0.05, 20)) * draw(st.sampled_from([1, -1])) for _ in range(2)]
+    # where the first edge of the picture comes to lie, so that at least a tenth of what is smaller is seen
+    extents = [side * factor for side, factor in zip(source, scale, strict=True)]
+    offset: list[float] = []
+    for extent, side in zip(extents, canvas, strict=True):
+        seen = min(abs(extent), side) / 10
+        left = draw(st.floats(seen - abs(extent), side - seen))
+        offset.append(left if extent > 0 else left - extent)
+    return Placement(source=source, canvas=canvas, scale=(scale[0], scale[1]), offset=(offset[0], offset[1]))
+
+
+@codec_of_boxes
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), placement=placements())
+def test_boxes_in_pixels_of_the_picture_come_back_within_the_bound(
+    codec: RegionCodec, data: st.DataObject, placement: Placement
+) -> None:
+    """Original pixels -> the frame -> text -> the frame -> original pixels, for what the model sees of the picture."""
+    frame = framed(placement, codec.frame)
+    sides: list[list[float]] = []
+    for side, edges in zip(
+        frame.source, zip(frame.inverse(0, 0), frame.inverse(*frame.canvas), strict=True), strict=True
+    ):
+        seen = st.floats(max(0.0, min(edges)), min(float(side), max(edges)))
+        sides.append(sorted([data.draw(seen), data.draw(seen)]))
+    box = Box(x1=sides[0][0], y1=sides[1][0], x2=sides[0][1], y2=sides[1][1])
+    x1, y1, x2, y2 = (value / frame.canvas[place % 2] for place, value in enumerate(frame.move_box(box).xyxy))
+    (reading,) = codec.read(codec.write_boxes([clamped((x1, y1, x2, y2))], frame.canvas), frame.canvas)
+    corners = [frame.from_unit(*corner) for corner in (reading.boxes[0][:2], reading.boxes[0][2:])]
+    for axis, read in enumerate(zip(*corners, strict=True)):
+        bound = codec.error(frame.canvas) * frame.canvas[axis] / abs(frame.scale[axis])
+        assert sorted(read) == pytest.approx(sides[axis], abs=bound + 1e-6)
 
 
 @codec_of_boxes

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from mllm.convert import conversion
 from mllm.registry import DATASETS
 from mllm.types import Item
 from tests.tools.convert import layouts
-from tools.convert import conversion
 
 POOLS = Path(__file__).parents[3] / "config" / "questions"
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +13,15 @@ import pytest
 
 from tests.tools.convert.layouts import LAYOUTS, Run, Save, write
 
-SOURCES = sorted(
-    path.stem
-    for path in (Path(__file__).parents[3] / "tools" / "convert").glob("*.py")
-    if path.stem not in ("conversion", "conversations")
-)
+ROOT = Path(__file__).parents[3]
+SOURCES = sorted(path.stem for path in (ROOT / "tools" / "convert").glob("*.py"))
 
 BAD = [
     (
         "refcoco",
         ("refcoco+/instances.json", "annotations", 0, "bbox"),
         [1, 2, 3],
-        "instances.json: annotations[0]: box: expected 4 numbers, found [1, 2, 3]",
+        "instances.json: annotations[0]: bbox: expected 4 numbers, found [1, 2, 3]",
     ),
     (
         "visual_genome",
@@ -103,7 +103,93 @@ BAD = [
         "mimic_it",
         ("DC_instructions.json", "data", "DC_INS_1", "image_ids", 0),
         "DC_IMG_9",
-        "DC_train.json[0]: picture 'DC_IMG_9' is not in",
+        "DC_instructions.json[1]: picture 'DC_IMG_9' is not in",
+    ),
+]
+
+
+# what else a converter must not write down, nor stumble over
+WORSE = [
+    (
+        "refcoco",
+        ("refcoco+/instances.json", "images", 0, "id"),
+        [1],
+        "images[0]: id: expected a number or a text, found",
+    ),
+    (
+        "refcoco",
+        ("refcoco+/instances.json", "annotations", 0, "bbox", 0),
+        float("nan"),
+        "bbox: expected 4 numbers, found",
+    ),
+    (
+        "visual_genome",
+        ("region_descriptions.json", 0, "regions", 0, "x"),
+        True,
+        "regions[0]: x, y, width, height: expected 4 numbers, found [True, 57,",
+    ),
+    ("visual_genome", ("image_data.json", 0, "image_id"), None, "image_data.json[0]: image_id: expected a number or a"),
+    (
+        "coco",
+        ("instances_val2014.json", "images", 0, "width"),
+        0,
+        "images[0]: width, height: expected at least one pixel, found 0 x 480",
+    ),
+    (
+        "coco",
+        ("instances_val2014.json", "annotations", 0, "image_id"),
+        {},
+        "annotations[0]: image_id: expected a number",
+    ),
+    (
+        "vqav2",
+        ("v2_q.json", "questions", 0, "question_id"),
+        [],
+        "questions[0]: question_id: expected a number or a text",
+    ),
+    (
+        "vqav2",
+        ("v2_a.json", "annotations", 0, "answers", 1),
+        "net",
+        "v2_a.json: annotations[0]: answers[1]: expected an",
+    ),
+    (
+        "vqav2",
+        ("v2_a.json", "annotations", 0, "multiple_choice_answer"),
+        None,
+        "annotations[0]: multiple_choice_answer: expected str, found None",
+    ),
+    (
+        "vcr",
+        ("vcr1images/lsmdc_1/a.json", "boxes", 1),
+        [1, 1, 2],
+        "a.json: boxes[1]: expected 4 numbers, found [1, 1, 2]",
+    ),
+    (
+        "vcr",
+        ("val.jsonl", 0, "question", 2),
+        [2],
+        "val.jsonl:1: question: expected words and lists of indices of 2 boxes, found [2]",
+    ),
+    (
+        "vcr",
+        ("val.jsonl", 0, "answer_choices", 0),
+        [],
+        "answer_choices[0]: expected a list of words and lists of indices",
+    ),
+    ("vcr", ("val.jsonl", 0, "rationale_label"), 2, "rationale_label: expected an index of 2 choices, found 2"),
+    (
+        "nlvr2",
+        ("train.json", 0, "identifier"),
+        "train-3",
+        "train.json:1: identifier: expected one such as train-10171-0-0",
+    ),
+    ("nlvr2", ("train.json", 0, "directory"), None, "train.json:1: directory: expected int, found None"),
+    (
+        "aokvqa",
+        ("aokvqa_v1p0_train.json", 0, "correct_choice_idx"),
+        True,
+        "correct_choice_idx: expected int, found True",
     ),
 ]
 
@@ -117,7 +203,28 @@ def test_every_converter_is_here() -> None:
     assert sorted({source for source, *_ in BAD} | {"image_folder"}) == SOURCES
 
 
-@pytest.mark.parametrize(("source", "place", "value", "message"), BAD, ids=[source for source, *_ in BAD])
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_converter_is_a_script_of_its_own(tmp_path: Path, source: str) -> None:
+    """From any folder, with nothing on the path but the package."""
+    (tmp_path / "mllm").symlink_to(ROOT / "mllm")
+    words = [*LAYOUTS[source].words, "--out", "out"]
+    write(tmp_path, LAYOUTS[source].files)
+    script = ROOT / "tools" / "convert" / f"{source}.py"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "MLLM_CACHE": str(tmp_path / "cache")}
+    shown = subprocess.run(
+        [sys.executable, str(script), *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "1  out/" in shown.stdout or "2  out/" in shown.stdout
+    assert f"python tools/convert/{source}.py" in script.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("source", "place", "value", "message"), [*BAD, *WORSE])
 def test_a_converter_runs_again_and_names_a_bad_record(
     run: Run, tmp_path: Path, source: str, place: tuple[Any, ...], value: Any, message: str
 ) -> None:
@@ -163,6 +270,15 @@ def test_files_of_another_layout(run: Run, save: Save, content: str, message: st
 )
 def test_files_of_lines(run: Run, save: Save, content: str, message: str) -> None:
     assert message in run("alpaca", save("alpaca.jsonl", content), status=1)
+
+
+def test_files_that_cannot_be_read(run: Run, save: Save, tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.jsonl")
+    assert run("alpaca", missing, status=1) == f"error: {missing}: cannot be read: No such file or directory\n"
+    (tmp_path / "latin.jsonl").write_bytes(b'{"instruction": "\xe9"}\n')
+    assert "latin.jsonl: expected UTF-8: 'utf-8' codec can't decode byte 0xe9" in run(
+        "alpaca", str(tmp_path / "latin.jsonl"), status=1
+    )
 
 
 def test_an_input_is_not_written_over(run: Run, save: Save, tmp_path: Path) -> None:

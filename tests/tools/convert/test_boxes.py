@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.tools.convert.layouts import IMAGE_DATA, INSTANCES, REF, REFS, REGION, Items, Run, Save
+from tests.tools.convert.layouts import IMAGE_DATA, INSTANCES, REF, REFS, REGION, XML, Items, Run, Save
 
 
 @pytest.mark.parametrize("protocol", [0, 2])  # as Python 2 wrote them
@@ -74,6 +74,22 @@ def test_flickr30k_entities(run: Run, save: Save, items: Items, tmp_path: Path) 
     assert "1  left out: sentences without a phrase that has a box" in shown
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("<xmax>10<", "<xmax>ten<", "36979.xml: bndbox: xmax: expected a whole number, found 'ten'"),
+        ("<ymin>5</ymin>", "", "36979.xml: bndbox: ymin: expected a whole number, found ''"),
+    ],
+)
+def test_faults_of_flickr30k_entities(run: Run, save: Save, tmp_path: Path, old: str, new: str, message: str) -> None:
+    run("flickr30k_entities")
+    save("flickr/Annotations/36979.xml", XML.replace(old, new))
+    assert message in run("flickr30k_entities", str(tmp_path / "flickr"), "--split", "val", status=1)
+    save("flickr/Annotations/36979.xml", XML.replace("<xmax>9<", "<xmax>4<"))
+    shown = run("flickr30k_entities", str(tmp_path / "flickr"), "--split", "val")
+    assert "1  left out: boxes with edges the wrong way round" in shown
+
+
 def test_coco_captions(run: Run, save: Save, items: Items) -> None:
     found = {
         "images": [{"id": 9, "file_name": "000000000009.jpg"}],
@@ -106,5 +122,9 @@ def test_the_only_object_of_a_category(run: Run, save: Save, items: Items) -> No
     assert dog.boxes[0].xyxy == pytest.approx((10, 5, 30, 25))
     assert pole.boxes[0].xyxy == (10, 0, 11, 30)
     assert "2  left out: categories with several objects in a picture" in shown
-    run("coco", "instances", path)
+    annotations[0]["bbox"] = [1.1, 0, 12.2, 20]
+    run("coco", "instances", save("instances_val2017.json", found))
+    assert items("REC_coco2017_val.jsonl", "REC", "rec")[0].boxes[0].x2 == 13.3  # 1.1 + 12.2 is 13.299999999999999
+    annotations[0]["bbox"] = box["bbox"]
+    run("coco", "instances", save("instances_val2017.json", found))
     assert items("REC_coco2017_val.jsonl", "REC", "rec")[0].boxes[0].xyxy == (0, 0, 40, 30)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mllm.convert.conversion import Outputs, entries, need
 from mllm.types import BOXES, IMAGE, POINTS
-from tools.convert.conversion import Outputs, entries, need
 
 ROLES = {"human": "human", "user": "human", "gpt": "gpt", "chatgpt": "gpt", "assistant": "gpt"}
 

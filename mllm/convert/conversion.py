@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from mllm.errors import ConfigError, DataError, MllmError
 T = TypeVar("T")
 Placed = tuple[str, dict[str, Any]]
 """A record after its place, as messages call it: `a.jsonl:12` counts lines from 1, `a.json[11]` entries from 0."""
+Id = int | str
 
 
 class Outputs:
@@ -121,16 +123,29 @@ def inputs_of(given: argparse.Namespace) -> set[Path]:
     return {path.resolve() for paths in named for path in paths if isinstance(path, Path)}
 
 
+def read_text(path: Path) -> str:
+    """The content of a file.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8: {error}") from error
+
+
 def read_json(path: Path, kind: type[T]) -> T:
     """The content of a JSON file, which must be a `kind`.
 
     Raises:
         DataError: it cannot be read, or holds something else.
     """
+    text = read_text(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        found = json.loads(text)
     except ValueError as error:
         raise DataError(f"{path}: not JSON: {error}") from error
     if not isinstance(found, kind):
@@ -144,10 +159,7 @@ def read_records(path: Path) -> list[Placed]:
     Raises:
         DataError: it cannot be read; names the line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    text = read_text(path)
     if text.lstrip().startswith("["):
         return list(entries(read_json(path, list), path))
     found: list[Placed] = []
@@ -171,10 +183,10 @@ def entries(found: Iterable[Any], where: object) -> Iterator[Placed]:
         yield f"{where}[{number}]", entry(record, f"{where}[{number}]")
 
 
-def by_id(found: Mapping[str, Any], name: str, path: Path, key: str = "id") -> dict[Any, Placed]:
+def by_id(found: Mapping[str, Any], name: str, path: Path, key: str = "id") -> dict[Id, Placed]:
     """The objects of the array `found[name]` of a file, by their ids."""
     placed = entries(need(found, name, path, list), f"{path}: {name}")
-    return {need(record, key, where): (where, record) for where, record in placed}
+    return {need_id(record, key, where): (where, record) for where, record in placed}
 
 
 def entry(record: Any, where: object) -> dict[str, Any]:
@@ -193,14 +205,27 @@ def need(record: Mapping[str, Any], name: str, where: object, kind: type[T] | No
     if name not in record:
         raise DataError(f"{where}: expected a field '{name}', found {', '.join(map(str, record)) or 'none'}")
     value = record[name]
-    if kind is not None and not isinstance(value, kind):
+    if kind is None:
+        return value
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise DataError(f"{where}: {name}: expected {kind.__name__}, found {value!r:.60}")
+    return value
+
+
+def need_id(record: Mapping[str, Any], name: str, where: object) -> Id:
+    """`record[name]`, by which other records call this one."""
+    value = need(record, name, where)
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise DataError(f"{where}: {name}: expected a number or a text, found {value!r:.60}")
     return value
 
 
 def size_of(picture: Mapping[str, Any], where: object) -> tuple[int, int]:
     """(width, height) of a picture that is so described."""
-    return need(picture, "width", where, int), need(picture, "height", where, int)
+    size = need(picture, "width", where, int), need(picture, "height", where, int)
+    if min(size) < 1:
+        raise DataError(f"{where}: width, height: expected at least one pixel, found {size[0]} x {size[1]}")
+    return size
 
 
 def texts(record: Mapping[str, Any], name: str, where: object) -> list[str]:
@@ -214,11 +239,19 @@ def texts(record: Mapping[str, Any], name: str, where: object) -> list[str]:
 def corners(xywh: Sequence[float], size: tuple[int, int], where: object) -> list[float] | None:
     """[x, y, width, height] -> [x1, y1, x2, y2], cut at the edges of a picture; None where nothing is left.
 
+    Sums of decimals are rounded where floating point would add digits: 165.12 + 41.1 is 206.22.
+
     Raises:
-        DataError: these are not four numbers.
+        DataError: these are not four numbers; `where` names the field.
     """
-    if len(xywh) != 4 or not all(isinstance(value, (int, float)) for value in xywh):
-        raise DataError(f"{where}: box: expected 4 numbers, found {xywh!r:.60}")
+    if len(xywh) != 4 or not all(map(is_number, xywh)):
+        raise DataError(f"{where}: expected 4 numbers, found {xywh!r:.60}")
     x, y, width, height = xywh
-    box = [min(max(value, 0), size[n % 2]) for n, value in enumerate((x, y, x + width, y + height))]
+    sides = (x, y, round(x + width, 6), round(y + height, 6))
+    box = [min(max(value, 0), size[n % 2]) for n, value in enumerate(sides)]
     return box if box[0] < box[2] and box[1] < box[3] else None
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

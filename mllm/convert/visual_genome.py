@@ -1,0 +1,34 @@
+"""The pictures of Visual Genome, which SVIT and LRV speak of too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mllm.convert.conversion import need, need_id, read_records, read_text, size_of
+
+
+def vg_name(picture: dict[str, Any], where: str) -> str:
+    """Where the public archives put a picture of image_data.json."""
+    return "/".join(need(picture, "url", where, str).split("/")[-2:])
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    name: str
+    size: tuple[int, int]
+    """Width, height."""
+
+
+def vg_pictures(path: Path) -> dict[str, Picture]:
+    """The pictures of an image_data.json by their ids."""
+    return {
+        str(need_id(one, "image_id", where)): Picture(vg_name(one, where), size_of(one, where))
+        for where, one in read_records(path)
+    }
+
+
+def read_ids(path: Path) -> set[str]:
+    """Ids, one a line."""
+    return set(read_text(path).split())
