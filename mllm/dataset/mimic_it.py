@@ -94,10 +94,10 @@ class MimicIt:
             elif number == 0:
                 shown = self._pictures(lines[-1])
             pictures += shown
-            question = plain(field(line, "instruction", str))
+            question = plain(field(line, "instruction", str), "instruction")
             turns += [
                 {"from": "human", "value": f"{IMAGE * len(shown)}\n{question}" if shown else question},
-                {"from": "gpt", "value": plain(field(line, "answer", str))},
+                {"from": "gpt", "value": plain(field(line, "answer", str), "answer")},
             ]
         return Item.from_dict({"images": pictures, "conversations": turns}, key=where)
 

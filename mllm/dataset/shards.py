@@ -93,7 +93,7 @@ class Shards:
         rng = None if self.epoch is None else seeded(self.seed, self.epoch, index)
         turns = [
             {"from": "human", "value": self.questions.draw(rng)},
-            {"from": "gpt", "value": plain(caption)},
+            {"from": "gpt", "value": plain(caption, "caption")},
         ]
         return {"image": picture, "conversations": turns}
 

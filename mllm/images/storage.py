@@ -160,7 +160,8 @@ def _described(error: Exception, current: ImageSettings) -> str:
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return f"the server answered {status} {getattr(error, 'message', '')}".rstrip()
-    return f"{type(error).__name__}: {shown(str(error))}" if str(error) else type(error).__name__
+    said = " ".join(str(error).split())  # botocore's take several lines
+    return f"{type(error).__name__}: {shown(said)}" if said else type(error).__name__
 
 
 def _read(url: str, current: ImageSettings) -> bytes:

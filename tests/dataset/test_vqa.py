@@ -102,7 +102,12 @@ def test_pope(read: Callable[..., Item]) -> None:
     ("kind", "line", "message"),
     [
         ("VQAv2", {**NET, "annotation": {"answers": []}}, "multiple_choice_answer: expected a text, found nothing"),
-        ("VQAv2", {**NET, "question": "<image>?"}, "expected a text without the reserved <image>, found '<image>?'"),
+        ("VQAv2", {**NET, "question": ""}, "question: expected words, found ''"),
+        (
+            "VQAv2",
+            {**NET, "question": "<image>?"},
+            "question: expected a text without the reserved <image>, found '<image>?'",
+        ),
         ("POPE", {**POPE, "label": "Yes"}, "label: expected yes or no, found 'Yes'"),
     ],
 )
