@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,20 @@ def _processor(args: argparse.Namespace, cfg: dict[str, Any]) -> Processor:
     return make_processor(model, data, train)
 
 
+@contextmanager
+def _written(path: Path) -> Generator[None, None, None]:
+    """Its folder is made.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise ConfigError(f"--out {path}: cannot be written: {error.strerror}") from error
+
+
 def _show(args: argparse.Namespace) -> int:
     from mllm.pipeline.inspection.show import cards, terminal, write_page
 
@@ -128,8 +143,8 @@ def _show(args: argparse.Namespace) -> int:
         print(terminal(sections, colour=sys.stdout.isatty()))
         return 0
     path: Path = args.out or Path(cfg["training_args"]["output_dir"]) / "data.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_page(path, title=args.config, sections=sections, processor=processor, stand_in=args.stand_in)
+    with _written(path):
+        write_page(path, title=args.config, sections=sections, processor=processor, stand_in=args.stand_in)
     print(f"page: {path}")
     return 0
 
@@ -162,6 +177,7 @@ def _dedup(args: argparse.Namespace) -> int:
         print(f"{name} is training data by the config: not compared with it")
     print(found.text())
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with _written(args.out):
+            text = json.dumps(found.as_dict(), indent=2, ensure_ascii=False)
+            args.out.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     return 1 if found.leaked else 0

@@ -86,9 +86,9 @@ class Looked:
     name: bytes | None = None
 
 
-def printable(text: str) -> str:
-    """On one line, without what a terminal would obey: the words and names in it are anybody's."""
-    return CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
+def printable(text: str, *, keep: str = "") -> str:
+    """Without line breaks and what else a terminal obeys, but for `keep`: the words and names in it are anybody's."""
+    return CONTROL.sub(lambda match: match[0] if match[0] in keep else repr(match[0])[1:-1], text)
 
 
 def fault_of(error: MllmError, where: str) -> Fault:
@@ -117,11 +117,12 @@ def look(dataset: Any, index: int, *, decode: bool = False) -> Looked:
         return Looked(where=where, faults=(Fault(where=where, reason=reason, kind="crash"),))
     found = line_of(dataset, index)
     line = found[0] if found else {}
+    where = where if found else item.key  # of a mixture only the item knows its line
     sizes: dict[int, tuple[int, int]] = {}
     reasons = [*_picture_reasons(item, decode, sizes), *_reasons(item, line, sizes)]
     faults = [Fault(where=where, reason=reason, kind=kind) for kind, reason in reasons]
     return Looked(
-        where=where if found else item.key,
+        where=where,
         item=item,
         sized=len(sizes) == len(item.images),
         faults=tuple(faults),
