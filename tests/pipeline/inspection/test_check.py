@@ -165,6 +165,13 @@ def test_what_a_user_can_mend_is_one_line(
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("given", ["-1", "x"])
+def test_a_number_of_processes_that_is_none(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["data", "check", "config.py", "--workers", given])
+    assert f"argument --workers: expected a number from 0 on, found {given}" in capsys.readouterr().err
+
+
 def test_equal_datasets_are_one_split_and_mixtures_have_parts() -> None:
     a, b = dict(type="REC", filename="a"), dict(type="REC", filename="b")
     part = dict(type="Subset", dataset=a, first=1)

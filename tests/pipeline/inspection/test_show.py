@@ -83,6 +83,7 @@ def test_the_whole_broken_copy_is_shown_with_what_check_says_of_it(
 ) -> None:
     broken, _ = break_photos(tmp_path)
     page = unescape(show(broken, "--count", "100"))
+    assert f"test: {tmp_path}/gone.jsonl: cannot be read: No such file or directory\n" in capsys.readouterr().err
     assert page.count("<article") == 84 + 1 + 1
     assert "empty.jsonl: expected at least one record, found none" in page
     assert "gone.jsonl: cannot be read: No such file or directory" in page
@@ -93,6 +94,13 @@ def test_the_whole_broken_copy_is_shown_with_what_check_says_of_it(
     assert "wrong: target.boxes[0]: expected an area, found [20, 30, 20, 90]\n" in out
     assert r"images/\x1b[2J\n.jpg: no such picture" in out
     assert "\x1b" not in out
+
+
+def test_where_nothing_can_be_read_the_status_says_so(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gone = ["--split", "train", "--stand-in", "--cfg-options", "data_args.train.filename=gone.jsonl"]
+    assert main(["data", "show", str(config), "--text", *gone]) == 1
+    assert main(["data", "show", str(config), "--out", str(config.parent / "page.html"), *gone]) == 1
+    assert "train: gone.jsonl: cannot be read: No such file" in capsys.readouterr().err
 
 
 def test_text_holds_nothing_that_a_terminal_obeys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
