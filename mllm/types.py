@@ -312,11 +312,9 @@ def _turn(where: str, turn: object) -> Turn:
     fields = _mapping(where, turn, ("from", "value", "boxes_seq", "points_seq"))
     if fields.get("from") not in ("human", "gpt"):
         raise DataError(f"{where}.from: expected 'human' or 'gpt', found {_kind(fields.get('from'))}")
-    if not isinstance(fields.get("value"), str):
-        raise DataError(f"{where}.value: expected a text, found {_kind(fields.get('value'))}")
     return Turn(
         role=fields["from"],
-        text=fields["value"],
+        text=_text(f"{where}.value", fields.get("value")),
         boxes_seq=_groups(f"{where}.boxes_seq", fields.get("boxes_seq")),
         points_seq=_groups(f"{where}.points_seq", fields.get("points_seq")),
     )
@@ -347,11 +345,20 @@ def _truth(item: Item, truth: object) -> Truth:
 
 
 def _texts(where: str, value: object) -> tuple[str, ...]:
-    texts = _list(where, value)
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise DataError(f"{where}[{number}]: expected a text, found {_kind(text)}")
-    return tuple(texts)
+    return tuple(_text(f"{where}[{number}]", text) for number, text in enumerate(_list(where, value)))
+
+
+def _text(where: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{where}: expected a text, found {_kind(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON may hold one, a text that was cut between two \u escapes
+        half = f"\\u{ord(value[error.start]):04x}"
+        raise DataError(
+            f"{where}: expected a text, found half a character, {half}, behind {error.start} others"
+        ) from error
+    return value
 
 
 def _picked(where: str, indices: object, regions: tuple[Region, ...]) -> tuple[Region, ...]:

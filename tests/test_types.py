@@ -105,6 +105,15 @@ def top(**changes: Any) -> Callable[[dict[str, Any]], None]:
 
 NAN = math.nan
 VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
+    # texts
+    (
+        turn(0, value="<image>\ud83d"),
+        r"a:1: conversations[0].value: expected a text, found half a character, \ud83d, behind 7 others",
+    ),
+    (
+        top(truth={"texts": ["yes", "\udc00"]}),
+        r"a:1: truth.texts[1]: expected a text, found half a character, \udc00, behind 0 others",
+    ),
     # the record
     (top(imgs=[]), "a:1: unknown field 'imgs', expected image, images, target, conversations, truth"),
     (top(images=["b.jpg"]), "a:1: expected 'image' or 'images', found both"),

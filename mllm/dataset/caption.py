@@ -8,7 +8,7 @@ from typing import Any
 
 from mllm.dataset.base import LineDataset, field
 from mllm.dataset.picture_names import PictureName
-from mllm.dataset.questions import OBJS, Questions, plain
+from mllm.dataset.questions import OBJS, Questions, plain, words_of
 from mllm.errors import DataError
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
@@ -122,7 +122,7 @@ def grounded(line: dict[str, Any], name: str, groups: str) -> str:
     Raises:
         DataError: there are more or fewer.
     """
-    sentence = plain(field(line, name, str))
+    sentence = words_of(line, name)
     starts, ends, known = sentence.count(PHRASE_START), sentence.count(PHRASE_END), len(field(line, groups, list))
     if not starts == ends == known:
         raise DataError(f"{name}: {starts} {PHRASE_START}, {ends} {PHRASE_END}, {known} group(s) in {groups}")
@@ -131,8 +131,8 @@ def grounded(line: dict[str, Any], name: str, groups: str) -> str:
 
 def _captions(line: dict[str, Any]) -> list[str]:
     if not isinstance(line.get("caption"), list):
-        return [plain(field(line, "caption", str))]
+        return [words_of(line, "caption")]
     captions = field(line, "caption", list)
     if not captions or not all(isinstance(caption, str) for caption in captions):
         raise DataError(f"caption: expected a text or a list of texts, found {str(captions)[:60]}")
-    return [plain(caption) for caption in captions]
+    return [plain(caption, f"caption[{number}]") for number, caption in enumerate(captions)]

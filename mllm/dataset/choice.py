@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from mllm.dataset.base import LineDataset, field
 from mllm.dataset.picture_names import PictureName
-from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
 from mllm.dataset.vqa import answer_text, sentence, texts
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.registry import DATASETS
@@ -61,7 +61,7 @@ class AOKVQA(LineDataset):
         self.picture = PictureName(image_name, "AOKVQA: image_name")
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        question = field(line, "question", str)
+        question = words_of(line, "question")
         choices = texts(line, "choices")
         if self.task == "choice":
             question = f"{question}\n{listed(choices)}"
@@ -143,7 +143,7 @@ class ScienceQA(LineDataset):
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         choices = texts(line, "choices")
-        parts = (field(line, "hint", str).strip(), field(line, "question", str), listed(choices))
+        parts = (field(line, "hint", str).strip(), words_of(line, "question"), listed(choices))
         asked = "\n".join(part for part in parts if part)
         question = fill(self.questions.draw(rng), {QUESTION: asked})
         picture = None
@@ -153,7 +153,7 @@ class ScienceQA(LineDataset):
         letter, truth = chosen(line, "answer", choices)
         said = fill(self.answer, {ANSWER: letter})
         explanation = " ".join(
-            part for name in ("lecture", "solution") if (part := plain(field(line, name, str)).strip())
+            part for name in ("lecture", "solution") if (part := plain(field(line, name, str), name).strip())
         )
         if explanation and self.explained == "before":
             said = f"{sentence(explanation)} {said}"

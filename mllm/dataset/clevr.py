@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from mllm.dataset.base import LineDataset, field, number
 from mllm.dataset.lines import Lines
-from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.vqa import answer_text
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.registry import DATASETS
@@ -68,8 +68,8 @@ class CLEVR(LineDataset):
         self.scenes = None if scenes is None else Lines(scenes, lines)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        question = fill(self.questions.draw(rng), {QUESTION: field(line, "question", str)})
-        said = fill(self.answer, {ANSWER: field(line, "answer", str)})
+        question = fill(self.questions.draw(rng), {QUESTION: words_of(line, "question")})
+        said = fill(self.answer, {ANSWER: words_of(line, "answer")})
         points: list[list[float]] = []
         groups: list[Found] = []
         if self.version != "q-a":

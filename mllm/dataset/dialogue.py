@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mllm.dataset.base import LineDataset, field
 from mllm.dataset.caption import PHRASE_END, PHRASE_START, grounded
-from mllm.dataset.questions import QUESTION, Questions, plain
+from mllm.dataset.questions import QUESTION, Questions, words_of
 from mllm.errors import ConfigError, nearest
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
@@ -51,9 +51,9 @@ class ReferentialDialogue(LineDataset):
 
     def _answer(self, line: dict[str, Any]) -> dict[str, Any]:
         if self.version == "a":
-            return {"value": plain(field(line, "answer", str))}
+            return {"value": words_of(line, "answer")}
         if self.version == "c":
-            words = plain(field(line, "cot_with_ans", str))
+            words = words_of(line, "cot_with_ans")
             return {"value": words.replace(PHRASE_START, "").replace(PHRASE_END, "")}
         return {
             "value": grounded(line, "cot_with_ans", "answer_boxes_seq"),

@@ -11,7 +11,7 @@ from typing import Any
 from mllm.dataset.base import LineDataset, field, number
 from mllm.dataset.keys import by_id
 from mllm.dataset.lines import Lines
-from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.vqa import answer_text, sentence
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.registry import DATASETS
@@ -72,7 +72,7 @@ class GQA(LineDataset):
         objects = Objects("", {})
         if with_boxes or self.answered.startswith("b"):
             objects = self._objects(line)
-        question, asked_boxes = plain(field(line, "question", str)), list[list[int]]()
+        question, asked_boxes = words_of(line, "question"), list[list[int]]()
         if with_boxes:
             question, asked_boxes = self._marked(line, "question", objects, boxes)
         said, said_boxes = self._said(line, objects, boxes)
@@ -87,16 +87,16 @@ class GQA(LineDataset):
         }
 
     def _said(self, line: dict[str, Any], objects: Objects, boxes: list[list[float]]) -> tuple[str, list[list[int]]]:
-        last = fill(self.answer, {ANSWER: field(line, "answer", str)})
+        last = fill(self.answer, {ANSWER: words_of(line, "answer")})
         groups: list[list[int]] = []
         if self.answered == "a":
             return last, groups
         if self.answered == "bc":
             words, groups = self._marked(line, "fullAnswer", objects, boxes)
         elif self.answered == "c":
-            words = plain(field(line, "fullAnswer", str))
+            words = words_of(line, "fullAnswer")
         else:
-            program = plain(field(line, "semanticStr", str))
+            program = words_of(line, "semanticStr")
             if self.answered == "bs":
                 for found in _REFERENCE.findall(program):
                     if found != "-":
@@ -120,7 +120,7 @@ class GQA(LineDataset):
         self, line: dict[str, Any], name: str, objects: Objects, boxes: list[list[float]]
     ) -> tuple[str, list[list[int]]]:
         """The words of `line[name]` with `<boxes>` after each span that names objects; spans count words, `2:4` two."""
-        words = plain(field(line, name, str)).split()
+        words = words_of(line, name).split()
         marks: dict[int, list[int]] = {}
         for span, found in field(field(line, "annotations", dict), name, dict, "annotations").items():
             start, _, end = str(span).partition(":")

@@ -6,7 +6,7 @@ import random
 from typing import Any, cast
 
 from mllm.dataset.base import LineDataset, field
-from mllm.dataset.questions import plain
+from mllm.dataset.questions import plain, words_of
 from mllm.errors import DataError
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
@@ -42,13 +42,13 @@ class TextOnly(LineDataset):
         super().__init__(filename=filename, seed=seed)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        question = field(line, "instruction", str)
+        question = words_of(line, "instruction")
         if line.get("input"):
-            question = f"{question}\n{field(line, 'input', str)}"
+            question = f"{question}\n{plain(field(line, 'input', str), 'input')}"
         return {
             "conversations": [
-                {"from": "human", "value": plain(question)},
-                {"from": "gpt", "value": plain(field(line, "output", str))},
+                {"from": "human", "value": question},
+                {"from": "gpt", "value": words_of(line, "output")},
             ]
         }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mllm.dataset.base import LineDataset, field, number
 from mllm.dataset.lines import Lines
-from mllm.dataset.questions import plain
+from mllm.dataset.questions import plain, words_of
 from mllm.dataset.sampling import Mixture, Sampling
 from mllm.errors import DataError, nearest
 from mllm.registry import DATASETS
@@ -37,12 +37,10 @@ class InstructFlamingo(LineDataset):
             words = field(line, "instruction", str) + words
         # an odd number of parts: words, a path, words, ...
         parts = PICTURE.split(words)
-        answer = plain(field(line, "output", str))
-        if not answer.strip():
-            raise DataError("output: expected an answer, found a blank text")
+        answer = words_of(line, "output")
         if "<img_path>" in answer or any("<img_path>" in part for part in parts[::2]):
             raise DataError("input: expected <img_path> before and after each path, and none in the output")
-        question = IMAGE.join(plain(part) for part in parts[::2])
+        question = IMAGE.join(plain(part, "input") for part in parts[::2])
         return {
             "images": parts[1::2],
             "conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}],

@@ -73,11 +73,10 @@ class Lines:
                 f"{self.where(index)}: expected UTF-8, found byte 0x{line[error.start]:02x} in column {error.start + 1}"
             ) from error
         except json.JSONDecodeError as error:
-            before = max(0, error.pos - 40)  # the fault may stand far behind the beginning
-            found = repr("..."[: 3 * (before > 0)] + line.decode()[before : before + 60]) if line else "a blank line"
-            raise DataError(
-                f"{self.where(index)}: expected a JSON object, found {found}: {error.msg} in column {error.colno}"
-            ) from error
+            found = _around(error) if line else f"a blank line: {error.msg} in column {error.colno}"
+            raise DataError(f"{self.where(index)}: expected a JSON object, found {found}") from error
+        except RecursionError as error:
+            raise DataError(f"{self.where(index)}: expected a JSON object, found one nested too deep") from error
         if not isinstance(record, dict):
             raise DataError(f"{self.where(index)}: expected a JSON object, found {type(record).__name__}")
         return cast(dict[str, Any], record)
@@ -135,6 +134,14 @@ def _scan(source: BinaryIO) -> NDArray[np.int64]:
     return starts[: lines + 1]
 
 
+def _around(error: json.JSONDecodeError) -> str:
+    """What stands where a line of JSON breaks off, which may be far behind its beginning."""
+    before = max(error.doc.rfind("\n", 0, error.pos) + 1, error.pos - 40)
+    after = error.doc[before : before + 60].partition("\n")[0]
+    cut = "..." if before > error.pos - error.colno + 1 else ""
+    return f"{cut + after!r}: {error.msg} in column {error.colno}"
+
+
 def _between(source: BinaryIO, start: int, end: int) -> bytes:
     return os.pread(source.fileno(), end - start, start)
 
@@ -151,8 +158,11 @@ def _lines_of(path: str, entries: Sequence[str] | None) -> Path:
             raise DataError(f"{path}: expected UTF-8: {error}") from error
         except json.JSONDecodeError as error:
             raise DataError(
-                f"{path}:{error.lineno}: expected one JSON array (a file of lines is named .jsonl): {error.msg}"
+                f"{path}:{error.lineno}: expected one JSON array (a file of lines is named .jsonl), "
+                f"found {_around(error)}"
             ) from error
+        except RecursionError as error:
+            raise DataError(f"{path}: expected a JSON array, found one nested too deep") from error
     if entries is None:
         if not isinstance(found, list):
             raise DataError(f"{path}: expected a JSON array, found {type(found).__name__}")

@@ -97,7 +97,8 @@ class MimicIt:
                 shown = self._pictures(numbers[-1])
             pictures += shown
             with self._named(number) as line:
-                question, answer = plain(field(line, "instruction", str)), plain(field(line, "answer", str))
+                question = plain(field(line, "instruction", str), "instruction")
+                answer = plain(field(line, "answer", str), "answer")
             turns += [
                 {"from": "human", "value": f"{IMAGE * len(shown)}\n{question}" if shown else question},
                 {"from": "gpt", "value": answer},

@@ -31,9 +31,14 @@ class ConcatDataset:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Item:
+        dataset, own = self.part(index)
+        return dataset[own]
+
+    def part(self, index: int) -> tuple[Dataset, int]:
+        """The dataset that an item is of, and its index there."""
         check_index(self, index)
         number = bisect_right(self._ends, index)
-        return self.datasets[number][index - (self._ends[number - 1] if number else 0)]
+        return self.datasets[number], index - (self._ends[number - 1] if number else 0)
 
     def set_epoch(self, epoch: int | None) -> None:
         for dataset in self.datasets:

@@ -6,7 +6,7 @@ import random
 from typing import Any, Literal
 
 from mllm.dataset.base import LineDataset, field
-from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.vqa import answer_text
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.registry import DATASETS
@@ -115,14 +115,14 @@ class V7WPointing(LineDataset):
         candidates, right = field(line, "candidates", list), field(line, "answer", list)
         if right not in candidates:
             raise DataError(f"answer: expected one of the candidates, found {right!s:.60}")
-        question = field(line, "question", str)
+        question = words_of(line, "question")
         right_one = candidates.index(right)
         order = list(range(len(candidates)))
         # where the answer stands must not give it away
         (random.Random(f"{question} {right}") if rng is None else rng).shuffle(order)
         form = "a point" if self.version == "p" else "its box"
         offered = " ".join([BOXES] * len(order))
-        asked = f"{plain(question)} Answer with {form}. Candidates: {offered}"
+        asked = f"{question} Answer with {form}. Candidates: {offered}"
         target: dict[str, Any] = {"boxes": candidates}
         said: dict[str, Any] = {"value": f"The answer is {BOXES}.", "boxes_seq": [[right_one]]}
         truth: dict[str, Any] = {"boxes": [right_one], "candidates": sorted(order, key=lambda n: n != right_one)}
@@ -151,8 +151,8 @@ def _asked(
     if form == "bp":
         form = "p" if rng is None else rng.choice("bp")
     region, seq = (POINTS, "points_seq") if form == "p" else (BOXES, "boxes_seq")
-    words = plain(field(line, name, str))
-    said = fill(answer, {ANSWER: field(line, "answer", str)})
+    words = words_of(line, name)
+    said = fill(answer, {ANSWER: words_of(line, "answer")})
     target = {"points": [field(line, "point", list)]} if form == "p" else {"boxes": [field(line, "bbox", list)]}
     return {
         "image": field(line, "file_path", str),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from mllm.dataset.base import field
 from mllm.errors import ConfigError, DataError
 from mllm.types import BOXES, IMAGE, POINTS
 
@@ -52,26 +53,38 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     """Put each value in place of its placeholder. Values are never read again, whatever signs they hold.
 
     Raises:
-        DataError: a value is blank, or holds a reserved placeholder.
+        DataError: a value holds a reserved placeholder.
     """
     for placeholder, value in values.items():
-        if not plain(value).strip() and placeholder in template:
-            raise DataError(f"expected words for {placeholder}, found a blank text")
+        plain(value, placeholder)
     if not values:
         return template
     return re.sub("|".join(map(re.escape, values)), lambda match: values[match[0]], template)
 
 
-def plain(text: str) -> str:
-    """`text` as it is.
+def plain(text: str, name: str) -> str:
+    """`text`, the field `name` of a line, as it is.
 
     Raises:
         DataError: it holds `<image>`, `<boxes>` or `<points>`, which would be taken for a picture or a region.
     """
     for placeholder in _RESERVED:
         if placeholder in text:
-            raise DataError(f"expected a text without the reserved {placeholder}, found {text[:60]!r}")
+            raise DataError(f"{name}: expected a text without the reserved {placeholder}, found {text[:60]!r}")
     return text
+
+
+def words_of(line: Mapping[str, Any], name: str, at: str = "") -> str:
+    """The text `line[name]`, as it is; see `field`.
+
+    Raises:
+        DataError: there is none, it is blank, which a template around it would hide, or as `plain`.
+    """
+    where = f"{at}.{name}" if at else name
+    text = field(line, name, str, at)
+    if not text.strip():
+        raise DataError(f"{where}: expected words, found {text!r}")
+    return plain(text, where)
 
 
 def without_image(text: str) -> str:

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from mllm.dataset.base import LineDataset, field
-from mllm.dataset.questions import EXPR, OBJS, Questions, fill, plain
+from mllm.dataset.questions import EXPR, OBJS, Questions, fill, words_of
 from mllm.errors import ConfigError
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
@@ -36,7 +36,7 @@ class REC(LineDataset):
         self.answer = answer
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        question = fill(self.questions.draw(rng), {EXPR: field(line, "expression", str)})
+        question = fill(self.questions.draw(rng), {EXPR: words_of(line, "expression")})
         return {
             "image": field(line, "img_path", str),
             "target": {"boxes": [field(line, "bbox", list)]},
@@ -65,6 +65,6 @@ class REG(LineDataset):
             "target": {"boxes": [field(line, "bbox", list)]},
             "conversations": [
                 {"from": "human", "value": question, "boxes_seq": [[0]]},
-                {"from": "gpt", "value": plain(field(line, "expression", str))},
+                {"from": "gpt", "value": words_of(line, "expression")},
             ],
         }

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.cache import complete
-from mllm.dataset.base import field, seeded
+from mllm.dataset.base import seeded
 from mllm.dataset.instruct import as_written
 from mllm.dataset.lines import cached
-from mllm.dataset.questions import Questions, plain
+from mllm.dataset.questions import Questions, words_of
 from mllm.errors import DataError
 from mllm.images.embedded import MemberImage
 from mllm.registry import DATASETS
@@ -89,13 +89,13 @@ class Shards:
             line = cast(dict[str, Any], found)
         if "conversations" in line:
             return as_written(line, picture)
-        caption = texts["txt"].strip() if "caption" not in line and "txt" in texts else field(line, "caption", str)
-        if not caption.strip():
-            raise DataError("caption: expected an answer, found a blank text")
+        if "caption" not in line and "txt" in texts:
+            line = {"caption": texts["txt"].strip()}
+        caption = words_of(line, "caption")
         rng = None if self.epoch is None else seeded(self.seed, self.epoch, index)
         turns = [
             {"from": "human", "value": self.questions.draw(rng)},
-            {"from": "gpt", "value": plain(caption)},
+            {"from": "gpt", "value": caption},
         ]
         return {"image": picture, "conversations": turns}
 

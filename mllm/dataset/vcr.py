@@ -116,7 +116,7 @@ def _words(line: dict[str, Any], name: str, tokens: Any) -> Words:
             groups.append(cast(list[int], token))
             said.append(BOXES)
         elif isinstance(token, str):
-            said.append(plain(token))
+            said.append(plain(token, name))
         else:
             raise DataError(f"{name}: expected words and lists of indices, found {token!r:.60}")
     return " ".join(said), groups

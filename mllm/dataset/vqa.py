@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 from mllm.dataset.base import LineDataset, field
-from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
@@ -36,12 +36,12 @@ class VQAv2(LineDataset):
         self.answer = answer_text(answer, "VQAv2")
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        question = fill(self.questions.draw(rng), {QUESTION: field(line, "question", str)})
+        question = fill(self.questions.draw(rng), {QUESTION: words_of(line, "question")})
         asked = {"from": "human", "value": question}
         if "annotation" not in line:
             return {"image": field(line, "image_path", str), "conversations": [asked]}
         annotation = field(line, "annotation", dict)
-        said = field(annotation, "multiple_choice_answer", str, "annotation")
+        said = words_of(annotation, "multiple_choice_answer", "annotation")
         answers = [
             field(answer, "answer", str, f"annotation.answers[{number}]")
             for number, answer in enumerate(field(annotation, "answers", list, "annotation"))
@@ -86,16 +86,16 @@ class VQAReason(LineDataset):
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         if self.kind == "vqa_e":
             reasons = texts(line, "explanation", first=True)
-            said = field(line, "multiple_answers", str)
+            said = words_of(line, "multiple_answers")
         else:
             reasons = texts(line, "justification")
-            said = field(line, "multiple_choice_answer", str)
+            said = words_of(line, "multiple_choice_answer")
         reason = reasons[0] if rng is None else rng.choice(reasons)
         answer = fill(self.answer, {ANSWER: said})
         return {
             "image": field(line, "file_path", str),
             "conversations": [
-                {"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: field(line, "question", str)})},
+                {"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: words_of(line, "question")})},
                 {"from": "gpt", "value": f"{sentence(reason)} {answer}"},
             ],
             "truth": {"texts": [said]},
@@ -129,7 +129,7 @@ class POPE(LineDataset):
         return {
             "image": field(line, "image", str),
             "conversations": [
-                {"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: field(line, "text", str)})},
+                {"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: words_of(line, "text")})},
                 {"from": "gpt", "value": fill(self.answer, {ANSWER: label})},
             ],
             "truth": {"texts": [label], "options": ["yes", "no"]},
@@ -158,7 +158,7 @@ def texts(line: dict[str, Any], name: str, *, first: bool = False) -> Sequence[s
         found = found[:1]
     if not found or not all(isinstance(text, str) for text in found):
         raise DataError(f"{name}: expected a list of texts, found {found!s:.60}")
-    return [plain(text) for text in cast(list[str], found)]
+    return [plain(text, name) for text in cast(list[str], found)]
 
 
 def sentence(text: str) -> str:

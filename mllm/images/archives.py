@@ -64,7 +64,10 @@ class Archive:
         return data
 
     def _zipped(self, member: str, limit: int) -> bytes:
-        with self._zip.open(self._zip.getinfo(member)) as file:
+        bare = _plain(member)
+        # a table of bare names, as a tar has, would double the memory of a large directory
+        stored = next((name for name in (member, bare, f"./{bare}") if name in self._zip.NameToInfo), member)
+        with self._zip.open(self._zip.getinfo(stored)) as file:
             return file.read(limit)
 
     def _tarred(self, member: str, limit: int) -> bytes:

@@ -41,6 +41,8 @@ _OWN_ERRORS = {
     "abfss": ("azure.core.exceptions", "AzureError"),
 }
 """Protocol -> the base class of its library's errors, where that is no OSError."""
+_FINAL = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError")
+"""Names of botocore's errors of that base that come before anything is asked."""
 
 
 def is_url(source: str) -> bool:
@@ -151,7 +153,9 @@ def _is_final(error: Exception) -> bool:
     status = getattr(error, "status", None)
     refused = isinstance(status, int) and 400 <= status < 500 and status not in _RETRIED_STATUS
     # a ValueError: no such URL can be, or the server cannot read a part of a file, as archives need
-    return refused or isinstance(error, (PermissionError, IsADirectoryError, ValueError))
+    return (
+        refused or type(error).__name__ in _FINAL or isinstance(error, (PermissionError, IsADirectoryError, ValueError))
+    )
 
 
 def _described(error: Exception, current: ImageSettings) -> str:
@@ -160,7 +164,8 @@ def _described(error: Exception, current: ImageSettings) -> str:
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return f"the server answered {status} {getattr(error, 'message', '')}".rstrip()
-    return f"{type(error).__name__}: {shown(str(error))}" if str(error) else type(error).__name__
+    said = " ".join(str(error).split())  # botocore's take several lines
+    return f"{type(error).__name__}: {shown(said)}" if said else type(error).__name__
 
 
 def _read(url: str, current: ImageSettings) -> bytes:

@@ -47,7 +47,7 @@ def test_several_captions(jsonl: Callable[..., str], questions: str) -> None:
         ([], "caption: expected a text or a list of texts, found []"),
         (["a", 1], "caption: expected a text or a list of texts, found ['a', 1]"),
         (5, "caption: expected a text, found int '5'"),
-        ("<image> of a cat", "expected a text without the reserved <image>, found '<image> of a cat'"),
+        ("<image> of a cat", "caption: expected a text without the reserved <image>, found '<image> of a cat'"),
     ],
 )
 def test_bad_captions(jsonl: Callable[..., str], questions: str, caption: Any, message: str) -> None:

@@ -35,11 +35,14 @@ def test_text_alone_and_a_legacy_instruction(read: Callable[..., Item]) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"input": "?", "output": " \n"}, "output: expected an answer, found a blank text"),
+        ({"input": "?", "output": " \n"}, "output: expected words, found ' \\n'"),
         ({"input": "?"}, "output: expected a text, found nothing (the record has input)"),
         ({"input": "<img_path>a.png", "output": "b"}, "input: expected <img_path> before and after each path"),
         ({"input": "?", "output": "<img_path>a<img_path>"}, "and none in the output"),
-        ({"input": "an <image>", "output": "b"}, "expected a text without the reserved <image>, found 'an <image>'"),
+        (
+            {"input": "an <image>", "output": "b"},
+            "input: expected a text without the reserved <image>, found 'an <image>'",
+        ),
     ],
 )
 def test_bad_lines(read: Callable[..., Item], line: dict[str, Any], message: str) -> None:

@@ -63,6 +63,7 @@ def test_a_file_without_records(tmp_path: Path, content: bytes) -> None:
         (b"[1]", "expected a JSON object, found list"),
         (b'{"a": 1} {"a": 2}', 'expected a JSON object, found \'{"a": 1} {"a": 2}\': Extra data in column 10'),
         (b'{"a": "\xe9"}', "expected UTF-8, found byte 0xe9 in column 8"),
+        (b"[" * 100_000, "expected a JSON object, found one nested too deep"),
     ],
 )
 def test_a_bad_line_says_where(tmp_path: Path, line: bytes, message: str) -> None:
@@ -100,8 +101,20 @@ def test_an_array_is_read_like_lines(tmp_path: Path, cache: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a": 1}\n[2]\n', ":2: expected one JSON array (a file of lines is named .jsonl): Extra data"),
-        (b'{"a": 1\n}\n{"a": 2}\n', ":3: expected one JSON array (a file of lines is named .jsonl): Extra data"),
+        (
+            b'{"a": 1}\n[2]\n',
+            ":2: expected one JSON array (a file of lines is named .jsonl), found '[2]': Extra data in column 1",
+        ),
+        (
+            b'{"a": 1\n}\n{"a": 2}\n',
+            ":3: expected one JSON array (a file of lines is named .jsonl), found '{\"a\": 2}': Extra data in column 1",
+        ),
+        (
+            b"[" + b'{"a": 1}, ' * 9 + b'{"a": }]',
+            ":1: expected one JSON array (a file of lines is named .jsonl), "
+            'found \'...1}, {"a": 1}, {"a": 1}, {"a": 1}, {"a": }]\': Expecting value in column 98',
+        ),
+        (b"[" * 100_000, ": expected a JSON array, found one nested too deep"),
         (b'{"a": 1}', ": expected a JSON array, found dict"),
         (b"[]", ": expected at least one record, found none"),
     ],

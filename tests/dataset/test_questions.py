@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mllm.dataset.questions import EXPR, OBJS, QUESTION, Questions, fill, plain, without_image
+from mllm.dataset.questions import EXPR, OBJS, QUESTION, Questions, fill, plain, without_image, words_of
 from mllm.errors import ConfigError, DataError
 from mllm.types import IMAGE
 
@@ -99,22 +99,27 @@ def test_values_are_never_read_again(text: str) -> None:
     assert fill("<expr> and <question>", {EXPR: text, "<question>": "<expr>?"}) == f"{text} and <expr>?"
 
 
-def test_blank_words() -> None:
-    with pytest.raises(DataError, match="expected words for <expr>, found a blank text"):
-        fill("Where is <expr>?", {EXPR: " "})
-    assert fill("What is <objs>?", {EXPR: ""}) == "What is <objs>?"
-
-
 def test_fill_without_values() -> None:
     assert fill("<image>\nwhat?", {}) == "<image>\nwhat?"
 
 
 @pytest.mark.parametrize("reserved", ["<image>", "<boxes>", "<points>"])
 def test_reserved_placeholders_in_user_text(reserved: str) -> None:
-    for refuse in (lambda: plain(f"a {reserved}"), lambda: fill("<expr>", {EXPR: f"a {reserved}"})):
+    for name, refuse in (
+        ("said", lambda: plain(f"a {reserved}", "said")),
+        (EXPR, lambda: fill("<expr>", {EXPR: f"a {reserved}"})),
+        ("said", lambda: words_of({"said": f"a {reserved}"}, "said")),
+    ):
         with pytest.raises(DataError) as caught:
             refuse()
-        assert str(caught.value) == f"expected a text without the reserved {reserved}, found 'a {reserved}'"
+        assert str(caught.value) == f"{name}: expected a text without the reserved {reserved}, found 'a {reserved}'"
+
+
+@pytest.mark.parametrize("blank", ["", " \n"])
+def test_blank_words(blank: str) -> None:
+    with pytest.raises(DataError) as caught:
+        words_of({"said": blank}, "said")
+    assert str(caught.value) == f"said: expected words, found {blank!r}"
 
 
 def test_without_image() -> None:

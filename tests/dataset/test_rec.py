@@ -67,7 +67,8 @@ def test_reg(rec: Callable[..., Item]) -> None:
         ({"bbox": [1, 2, "3", 4]}, "target.boxes[0]: expected 4 numbers, found list \"[1, 2, '3', 4]\""),
         ({"bbox": [100, 50, 20, 60]}, "target.boxes[0]: expected x1 <= x2 and y1 <= y2"),
         ({"expression": 5}, "expression: expected a text, found int '5'"),
-        ({"expression": "<boxes>"}, "expected a text without the reserved <boxes>, found '<boxes>'"),
+        ({"expression": "<boxes>"}, "expression: expected a text without the reserved <boxes>, found '<boxes>'"),
+        ({"expression": " "}, "expression: expected words, found ' '"),
         ({"img_path": "file:///b.jpg"}, "image: file:///b.jpg: file:// is not opened"),
     ],
 )

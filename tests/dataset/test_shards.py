@@ -83,10 +83,10 @@ def test_questions_are_drawn(shards: Callable[..., Shards]) -> None:
         ({"0.jpg": b"x", "0.json": b"{}"}, "broken.tar[0]: caption: expected a text, found nothing"),
         (
             {"0.jpg": b"x", "0.json": b'{"caption": " "}'},
-            "broken.tar[0]: caption: expected an answer, found a blank text",
+            "broken.tar[0]: caption: expected words, found ' '",
         ),
         ({"0.jpg": b"x", "0.txt": b"\xff"}, "broken.tar[0]: txt: expected UTF-8: "),
-        ({"0.jpg": b"x", "0.txt": b"<image>"}, "broken.tar[0]: expected a text without the reserved <image>"),
+        ({"0.jpg": b"x", "0.txt": b"<image>"}, "broken.tar[0]: caption: expected a text without the reserved <image>"),
     ],
 )
 def test_broken_shards(shards: Callable[..., Shards], tmp_path: Path, members: dict[str, bytes], message: str) -> None:

@@ -116,7 +116,12 @@ def test_pope(read: Callable[..., Item]) -> None:
             {**NET, "annotation": {**NET["annotation"], "answers": [{"answer": 3}]}},
             "annotation.answers[0].answer: expected a text, found int '3'",
         ),
-        ("VQAv2", {**NET, "question": "<image>?"}, "expected a text without the reserved <image>, found '<image>?'"),
+        ("VQAv2", {**NET, "question": ""}, "question: expected words, found ''"),
+        (
+            "VQAv2",
+            {**NET, "question": "<image>?"},
+            "question: expected a text without the reserved <image>, found '<image>?'",
+        ),
         ("POPE", {**POPE, "label": "Yes"}, "label: expected yes or no, found 'Yes'"),
     ],
 )

@@ -40,6 +40,18 @@ class TestMembers:
         assert ref.open().tobytes() == noise.tobytes()
         assert not cache.exists(), "it is on this disk already"
 
+    @pytest.mark.parametrize("member", ["/a/b.png", "./a/b.png", "c.png", "/c.png"])
+    def test_names_with_and_without_their_beginning(
+        self, kind: str, member: str, folder: Path, png: bytes, noise: Image.Image
+    ) -> None:
+        with zipfile.ZipFile(folder / "photos.zip", "a") as archive:
+            archive.writestr("./c.png", png)
+        with tarfile.open(folder / "photos.tar", "a") as archive:
+            info = tarfile.TarInfo("./c.png")
+            info.size = len(png)
+            archive.addfile(info, io.BytesIO(png))
+        assert image_ref(f"{kind}://{member}::photos.{kind}", str(folder)).open().tobytes() == noise.tobytes()
+
     def test_the_directory_is_read_once(self, kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         reads: list[str] = []
         opened = archives.Archive.__init__

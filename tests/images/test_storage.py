@@ -274,6 +274,19 @@ class TestS3:
         with pytest.raises(ImageError, match="no such file"):
             UrlImage(url).open()
 
+    def test_without_credentials(self, s3: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        fsspec.filesystem("s3").clear_instance_cache()
+        with pytest.raises(ImageError, match=r"s3://photos/a\.png: cannot be fetched: NoCredentialsError: Unable to"):
+            UrlImage("s3://photos/a.png").open()
+        fsspec.filesystem("s3").clear_instance_cache()
+
+    def test_an_impossible_bucket_is_named_on_one_line(self, s3: fsspec.AbstractFileSystem) -> None:
+        with pytest.raises(ImageError, match="s3://: cannot be fetched: ParamValidationError: ") as caught:
+            UrlImage("s3://").open()
+        assert "\n" not in str(caught.value)
+
     def test_too_large(self, s3: fsspec.AbstractFileSystem) -> None:
         s3.pipe_file("photos/large.png", bytes(200_000))
         configure(ImageSettings(max_mb=0.1))

@@ -17,7 +17,7 @@ from mllm.conversation.processor import Processor
 from mllm.dataset.augmented import Augmented
 from mllm.dataset.instruct import Instruct
 from mllm.dataset.multiturn import MultiTurn
-from mllm.errors import DataError, ImageError
+from mllm.errors import ConfigError, DataError, ImageError
 from mllm.images.settings import ImageSettings, configure, current_settings
 from mllm.pipeline.encoded import REPLACEMENTS, Encoded, Grouped
 from mllm.pipeline.finetune import main
@@ -77,6 +77,13 @@ def test_by_default_a_failed_picture_is_raised_by_name(lines: Path) -> None:
         encoded(lines)[BROKEN]
     with pytest.raises(ImageError, match=r"^.*lines\.jsonl:8: .*7\.png: no such picture$"):
         encoded(lines)[MISSING]
+
+
+def test_what_is_not_installed_is_named_with_the_record_and_never_skipped(lines: Path) -> None:
+    record = json.loads(lines.read_text().splitlines()[0])
+    lines.write_text(json.dumps({**record, "image": "petrel://photos/a.jpg"}))
+    with pytest.raises(ConfigError, match=r"^.*lines\.jsonl:1: pictures in ceph need the package petrel_client"):
+        encoded(lines, on_error="skip")[0]
 
 
 def test_another_item_takes_its_place(lines: Path) -> None:

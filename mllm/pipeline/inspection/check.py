@@ -199,7 +199,7 @@ class _Reader:
         faults = list(looked.faults) if self.look_too else []
         row = None
         # what a fault of its pictures makes of an item is not known, and a mixture repeats what was said of its parts
-        if self.count and looked.item is not None and all(map(_has_size, looked.item.images)):
+        if self.count and looked.item is not None and looked.sized:
             row, more = self._row(looked.item, index, looked.where)
             faults += more
         elif self.count and looked.item is None and not self.look_too:
@@ -266,13 +266,6 @@ def histogram(lengths: Sequence[int], max_length: int | None = None) -> list[str
         mark = "  <- max_length" if max_length is not None and first <= max_length <= last else ""
         lines.append(f"  {name}  {bar} {counts[number]:,}{mark}")
     return lines
-
-
-def _has_size(ref: ImageRef) -> bool:
-    try:
-        return min(ref.size) > 0
-    except DataError:
-        return False
 
 
 def _repeated(

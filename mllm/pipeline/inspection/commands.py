@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError, reported
 from mllm.images.settings import configure, read_settings
 from mllm.pipeline.inspection.check import Check
+from mllm.pipeline.inspection.faults import printable
 from mllm.pipeline.inspection.reader import make_processor, make_stand_in
 from mllm.pipeline.inspection.splits import splits
 from mllm.registry import DATASETS
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     show = _command(commands, "show", _show, "write a page of samples as the model reads them")
     _reading(show)
-    show.add_argument("--count", type=_natural, default=6, help="samples of each split, evenly spaced (%(default)s)")
+    show.add_argument("--count", type=_from(1), default=6, help="samples of each split, evenly spaced (%(default)s)")
     show.add_argument("--index", type=int, nargs="+", default=[], metavar="N", help="these samples instead")
     show.add_argument("--text", action="store_true", help="print to the terminal instead of writing a page")
     show.add_argument("--out", type=Path, metavar="FILE", help="the page (data.html in the config's output_dir)")
@@ -89,13 +91,15 @@ def _reading(parser: argparse.ArgumentParser) -> None:
 
 
 def _workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, help="processes (one for each core)")
+    parser.add_argument("--workers", type=_from(0), help="further processes (one for each core)")
 
 
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text}")
+def _from(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a number from {least} on, found {text}")
+        return int(text)
+
     return number
 
 
@@ -117,6 +121,20 @@ def _processor(args: argparse.Namespace, cfg: dict[str, Any]) -> Processor:
     return make_processor(model, data, train)
 
 
+@contextmanager
+def _written(path: Path) -> Generator[None, None, None]:
+    """Its folder is made.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise ConfigError(f"--out {path}: cannot be written: {error.strerror}") from error
+
+
 def _show(args: argparse.Namespace) -> int:
     from mllm.pipeline.inspection.show import cards, terminal, write_page
 
@@ -124,14 +142,19 @@ def _show(args: argparse.Namespace) -> int:
     chosen = splits(cfg["data_args"], args.split)
     processor = _processor(args, cfg)
     sections = [(split, cards(split, processor, count=args.count, indices=args.index)) for split in chosen]
+    read = any(card.item for _, found in sections for card in found)
     if args.text:
         print(terminal(sections, colour=sys.stdout.isatty()))
-        return 0
+        return 0 if read else 1
     path: Path = args.out or Path(cfg["training_args"]["output_dir"]) / "data.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_page(path, title=args.config, sections=sections, processor=processor, stand_in=args.stand_in)
+    with _written(path):
+        write_page(path, title=args.config, sections=sections, processor=processor, stand_in=args.stand_in)
+    for split, found in sections:
+        for card in found:
+            if card.index is None:
+                print(printable(f"{split}: {card.key}: {card.error}"), file=sys.stderr)
     print(f"page: {path}")
-    return 0
+    return 0 if read else 1
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -162,6 +185,7 @@ def _dedup(args: argparse.Namespace) -> int:
         print(f"{name} is training data by the config: not compared with it")
     print(found.text())
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with _written(args.out):
+            text = json.dumps(found.as_dict(), indent=2, ensure_ascii=False)
+            args.out.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     return 1 if found.leaked else 0

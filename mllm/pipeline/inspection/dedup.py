@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from mllm.conversation.processor import PLACEHOLDER
 from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
-from mllm.errors import DataError
+from mllm.errors import ConfigError, DataError
 from mllm.images import ImageRef
+from mllm.pipeline.inspection.faults import printable
 from mllm.pipeline.inspection.splits import Config, Split, name_of, parts, place_of, read_all
 from mllm.types import Item
 
@@ -115,10 +116,10 @@ class Duplicates:
             if name == "texts" and self.counts["short texts"]:
                 lines[-1] += f", {self.counts['short texts']:,} are too short for it"
             for title, group in (("of test sets in training", leaks), ("others alike", rest)):
-                lines += [f"  {title}: {len(group):,}", *(f"    {alike}" for alike in group)]
+                lines += [f"  {title}: {len(group):,}", *(printable(f"    {alike}") for alike in group)]
         if self.unread:
             lines.append(f"could not be read, see mllm data check: {len(self.unread)}")
-            lines += [f"  {reason}" for reason in self.unread]
+            lines += [printable(f"  {reason}") for reason in self.unread]
         return "\n".join(lines)
 
 
@@ -292,7 +293,7 @@ def _hashed(pictures: Sequence[Picture], unread: list[str], workers: int | None)
 def _hash(pictures: Sequence[Picture], number: int) -> tuple[int, bytes] | str:
     try:
         image = pictures[number].ref.open()
-    except DataError as error:
+    except (DataError, ConfigError) as error:
         return str(error)
     pixels = hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).digest()
     return int(str(imagehash.phash(image)), 16), pixels

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from mllm.errors import DataError, MllmError
+from mllm.errors import ConfigError, DataError, MllmError
 from mllm.images import ImageRef
 from mllm.pipeline.inspection.splits import KEY, line_of, place_of
 from mllm.types import Box, Item, Point
@@ -20,6 +20,8 @@ EDGE = 1.0
 """Pixels by which a box may stand out of its picture: some tools count the last pixel in, some do not."""
 SMALLEST = 8
 """Pixels: on a picture with a longer side than this, coordinates that are all at most 1 are fractions."""
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 WARNINGS = {"cut-answer", "duplicate-line", "duplicate-id"}
 """Kinds that may be meant so: they are named and counted, and are no faults."""
@@ -30,11 +32,12 @@ KINDS = (
     ("json", r"expected (a JSON object|one JSON array|a JSON array)"),
     ("empty-file", r"expected at least one record"),
     ("missing-file", r"cannot be read: No such file"),
-    ("picture-path", r"leaves its image_folder|image: expected a path|relative to image_folder|protocol"),
+    ("unreadable-file", r"^cannot be read: "),
+    ("picture-path", r"leaves its image_folder|image: expected a path|relative to image_folder|protocol|archives in"),
     ("missing-field", r"found nothing"),
     ("missing-record", r"(instruction|picture) '.*' is not in "),
-    ("empty-answer", r"expected an answer, found a blank"),
-    ("blank-text", r"found a blank text"),
+    ("blank-text", r"expected words, found"),
+    ("reserved-word", r"without the reserved"),
     ("not-finite", r"finite numbers"),
     ("inverted-box", r"expected x1 <= x2"),
     ("coordinates", r"expected [24] numbers"),
@@ -48,6 +51,7 @@ KINDS = (
     ("unknown-field", r"unknown field"),
     ("unseen-region", r"in what the model sees"),
     ("cut-picture", r"so that no picture is cut"),
+    ("half-character", r"found half a character"),
     ("wrong-type", r"expected an? "),
 )
 """The kind of an error by its message; the first that fits."""
@@ -66,7 +70,7 @@ class Fault:
         return self.kind in WARNINGS
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.reason} [{self.kind}]"
+        return printable(f"{self.where}: {self.reason} [{self.kind}]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +79,16 @@ class Looked:
 
     where: str
     item: Item | None = None
+    sized: bool = False
+    """Whether the sizes of all its pictures could be read."""
     faults: tuple[Fault, ...] = ()
     line: bytes | None = None
     name: bytes | None = None
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Without line breaks and what else a terminal obeys, but for `keep`: the words and names in it are anybody's."""
+    return CONTROL.sub(lambda match: match[0] if match[0] in keep else repr(match[0])[1:-1], text)
 
 
 def fault_of(error: MllmError, where: str) -> Fault:
@@ -106,18 +117,22 @@ def look(dataset: Any, index: int, *, decode: bool = False) -> Looked:
         return Looked(where=where, faults=(Fault(where=where, reason=reason, kind="crash"),))
     found = line_of(dataset, index)
     line = found[0] if found else {}
-    faults = [Fault(where=where, reason=reason, kind=kind) for kind, reason in _reasons(item, line, decode)]
+    where = where if found else item.key  # of a mixture only the item knows its line
+    sizes: dict[int, tuple[int, int]] = {}
+    reasons = [*_picture_reasons(item, decode, sizes), *_reasons(item, line, sizes)]
+    faults = [Fault(where=where, reason=reason, kind=kind) for kind, reason in reasons]
     return Looked(
-        where=where if found else item.key,
+        where=where,
         item=item,
+        sized=len(sizes) == len(item.images),
         faults=tuple(faults),
         line=_digest(line) if found else None,
         name=_digest(line["id"]) if "id" in line else None,
     )
 
 
-def _reasons(item: Item, line: Mapping[str, Any], decode: bool) -> Iterator[tuple[str, str]]:
-    sizes: dict[int, tuple[int, int]] = {}
+def _picture_reasons(item: Item, decode: bool, sizes: dict[int, tuple[int, int]]) -> Iterator[tuple[str, str]]:
+    """Of its pictures, whose sizes are noted."""
     for number, ref in enumerate(item.images):
         field = "image" if len(item.images) == 1 else f"images[{number}]"
         try:
@@ -126,6 +141,12 @@ def _reasons(item: Item, line: Mapping[str, Any], decode: bool) -> Iterator[tupl
                 yield _picture_kind(broken), f"{field}: {broken}"
         except DataError as error:
             yield _picture_kind(str(error)), f"{field}: {error}"
+        except ConfigError as error:
+            yield "setup", f"{field}: {error}"
+
+
+def _reasons(item: Item, line: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> Iterator[tuple[str, str]]:
+    """Of all else, as far as the sizes of its pictures are known."""
     if len(item.images) == 1 and sizes:
         yield from _size_reasons(line, sizes[0])
     for number, box in enumerate(item.boxes):
@@ -149,7 +170,7 @@ def _size_reasons(line: Mapping[str, Any], size: tuple[int, int]) -> Iterator[tu
     said = line.get("width"), line.get("height")
     if None in said or said == size:
         return
-    found = f"width, height: expected {size[0]} x {size[1]}, the picture's, found {said[0]} x {said[1]}"
+    found = f"width, height: expected {size[0]} x {size[1]}, the picture's, found {said[0]!r} x {said[1]!r}"
     if said == size[::-1]:
         yield "turned-picture", f"{found}: measured before its EXIF orientation was applied, as its boxes may be"
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -14,8 +15,8 @@ from mllm.errors import ConfigError, DataError
 from mllm.geometry import iou
 from mllm.images import ImageRef
 from mllm.pipeline import page
-from mllm.pipeline.inspection.faults import fault_of
-from mllm.pipeline.inspection.splits import Split, name_of, place_of
+from mllm.pipeline.inspection.faults import fault_of, look, printable
+from mllm.pipeline.inspection.splits import Split, name_of
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Box, Example, Item, Point, Truth
 
@@ -51,9 +52,13 @@ class Drawn:
         return COLOURS[(self.number - 1) % len(COLOURS)]
 
     @property
-    def overlap(self) -> float | None:
-        """IoU of the box and what its text reads back as."""
-        return iou(self.region, self.read) if isinstance(self.region, Box) and isinstance(self.read, Box) else None
+    def back(self) -> str | None:
+        """How near what its text reads back as comes to it."""
+        if isinstance(self.region, Box) and isinstance(self.read, Box):
+            return f"text reads back with IoU {iou(self.region, self.read):.2f}"
+        if isinstance(self.region, Point) and isinstance(self.read, Point):
+            return f"text reads back {math.dist(self.region.xy, self.read.xy):.1f} px away"
+        return None
 
     @property
     def coordinates(self) -> str:
@@ -63,15 +68,17 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A sample; one that cannot be read is its `error`."""
+    """A sample; one that cannot be read is its `error`. A file that cannot be opened has no `index`."""
 
     key: str
-    index: int
+    index: int | None = None
     error: str | None = None
     item: Item | None = None
     segments: tuple[Segment, ...] = ()
     regions: tuple[Drawn, ...] = ()
     cut: int = 0
+    faults: tuple[str, ...] = ()
+    """What `mllm data check` says of it."""
 
     def tokens(self, *, kind: Kind | None = None, learned: bool | None = None) -> int:
         return sum(
@@ -86,9 +93,12 @@ def cards(split: Split, processor: Processor, *, count: int, indices: Sequence[i
 
     Raises:
         ConfigError: an index that the split does not have.
-        DataError: the annotation file cannot be read.
     """
-    dataset = DATASETS.make(split.cfg)
+    try:
+        dataset = DATASETS.make(split.cfg)
+    except DataError as error:
+        fault = fault_of(error, str(split))
+        return [Card(key=fault.where, error=fault.reason)]
     dataset.set_epoch(split.epoch)
     total = len(dataset)
     for index in indices:
@@ -99,11 +109,13 @@ def cards(split: Split, processor: Processor, *, count: int, indices: Sequence[i
 
 
 def _card(dataset: Any, index: int, processor: Processor) -> Card:
-    where = place_of(dataset, index)
+    looked = look(dataset, index)
+    where = looked.where
+    if looked.item is None or not looked.sized:
+        (fault, *_) = looked.faults
+        return Card(key=fault.where, index=index, error=fault.reason)
     try:
-        item = dataset[index]
-        where = item.key  # of a mixture only the item knows its line
-        item = processor.fitted(item)
+        item = processor.fitted(looked.item)
         example = processor.encode(item, index)
         return Card(
             key=item.key,
@@ -112,6 +124,7 @@ def _card(dataset: Any, index: int, processor: Processor) -> Card:
             segments=tuple(segments(example, processor)),
             regions=tuple(_drawn(item, example, processor)),
             cut=example.cut_tokens,
+            faults=tuple(fault.reason for fault in looked.faults),
         )
     except (DataError, ConfigError) as error:
         fault = fault_of(error, where)
@@ -239,28 +252,30 @@ def terminal(sections: Sequence[Section], *, colour: bool) -> str:
     lines = ["what is learned is " + (_green("green", colour=True) if colour else "in ⟦ ⟧"), ""]
     for split, found in sections:
         for card in found:
-            lines += [f"── {split}, item {card.index} ── {card.key}", *_card_lines(card, colour), ""]
+            item = "" if card.index is None else f", item {card.index}"
+            lines += [f"── {split}{item} ── {printable(card.key)}", *_card_lines(card, colour), ""]
     return "\n".join(lines)
 
 
 def _card_lines(card: Card, colour: bool) -> Iterator[str]:
     if card.error is not None or card.item is None:
-        yield f"cannot be read: {card.error}"
+        yield printable(f"cannot be read: {card.error}")
         return
     for ref in card.item.images:
-        yield f"{name_of(ref)}, {ref.size[0]} x {ref.size[1]} pixels"
+        yield printable(f"{name_of(ref)}, {ref.size[0]} x {ref.size[1]} pixels")
     for drawn in card.regions:
         what = "box" if isinstance(drawn.region, Box) else "point"
-        back = "" if drawn.overlap is None else f", its text reads back with IoU {drawn.overlap:.2f}"
+        back = f", its {drawn.back}" if drawn.back else ""
         yield f"{what} {drawn.number} {drawn.coordinates}, {drawn.role}{back}"
     cut = f", {card.cut} of the answer cut off" if card.cut else ""
     yield (f"{card.tokens()} tokens: {card.tokens(kind='image')} of pictures, {card.tokens(learned=True)} learned{cut}")
+    yield from (printable(f"wrong: {fault}") for fault in card.faults)
     yield "".join(_joined(card.segments, colour))
 
 
 def _joined(segments: Sequence[Segment], colour: bool) -> Iterator[str]:
     for number, segment in enumerate(segments):
-        text = f"{IMAGE} x {segment.count}" if segment.kind == "image" else segment.text
+        text = f"{IMAGE} x {segment.count}" if segment.kind == "image" else printable(segment.text, keep="\n\t")
         if colour:
             yield _green(text, colour=True) if segment.learned else text
         else:

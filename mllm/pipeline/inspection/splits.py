@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from mllm.dataset.base import Dataset as MllmDataset
 from mllm.dataset.base import LineDataset
-from mllm.dataset.mixing import Subset
+from mllm.dataset.mixing import ConcatDataset, Subset
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.images import FileImage, ImageRef, UrlImage, Video, storage
 from mllm.images.embedded import Base64Image, MemberImage
@@ -98,6 +98,8 @@ def line_of(dataset: Any, index: int) -> tuple[Mapping[str, Any], str] | None:
         return dataset.lines[index], dataset.lines.where(index)
     if isinstance(dataset, Subset):
         return line_of(dataset.dataset, dataset.indices[index])
+    if isinstance(dataset, ConcatDataset):
+        return line_of(*dataset.part(index))
     return None
 
 
@@ -107,6 +109,8 @@ def place_of(dataset: Any, index: int) -> str:
         return dataset.lines.where(index)
     if isinstance(dataset, Subset):
         return place_of(dataset.dataset, dataset.indices[index])
+    if isinstance(dataset, ConcatDataset):
+        return place_of(*dataset.part(index))
     return f"{type(dataset).__name__}[{index}]"
 
 

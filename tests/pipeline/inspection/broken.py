@@ -66,6 +66,14 @@ LINES: list[tuple[Edit, str]] = [
      "was applied, as its boxes may be [turned-picture]"),
     (lambda line: line, ""),
     (lambda line: line, "the same line as <lines>:19 [duplicate-line]"),
+    (field(expression=" "), "expression: expected words, found ' ' [blank-text]"),
+    (field(expression="the <boxes>"),
+     "expression: expected a text without the reserved <boxes>, found 'the <boxes>' [reserved-word]"),
+    (field(img_path="petrel://photos/a.jpg"),
+     "image: pictures in ceph need the package petrel_client, which its cluster hands out, not PyPI [setup]"),
+    (field(img_path="\x1b[2J\n.jpg"), "image: <images>/\\x1b[2J\\n.jpg: no such picture [missing-picture]"),
+    (field(width="640", height="422"),
+     "width, height: expected 640 x 422, the picture's, found '640' x '422' [picture-size]"),
 ]  # fmt: skip
 """Of a referring expressions file, line by line: what is done to a sound line, and what is to be said of it."""
 
@@ -108,6 +116,8 @@ TALKS: list[tuple[dict[str, Any], str]] = [
     (turns(ASK, "There.", id="a"), ""),
     (turns(ASK, "Here.", id="a"), "id: the same as <talks>:15 [duplicate-id]"),
     (turns(ASK, "There.", image="../a.jpg"), "image: ../a.jpg: leaves its image_folder <images> [picture-path]"),
+    (turns(ASK, "A smile: \ud83d"),
+     "conversations[1].value: expected a text, found half a character, \\ud83d, behind 9 others [half-character]"),
     (turns(ASK, "There.", image=7), "image: expected a path, a URL or a PIL image, found int '7' [picture-path]"),
 ]  # fmt: skip
 """Of an instruction file, likewise."""

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from mllm.cli import main
+from mllm.errors import ImageError
+from mllm.images import decoding
 from mllm.pipeline.inspection.check import histogram
 from mllm.pipeline.inspection.splits import parts, read_all, splits
 from tests.pipeline.inspection.broken import PHOTOS, break_photos, rec, write
@@ -81,9 +83,9 @@ def test_all_lines_are_read_of_a_mixture_that_a_file_describes(
     config = write(tmp_path, dict(train=drawn))
     assert main(["data", "check", str(config), "--stand-in"]) == 1
     out = capsys.readouterr().out
-    assert f"{tmp_path}/a.jsonl:9: output: expected an answer, found a blank text [empty-answer]" in out
+    assert f"{tmp_path}/a.jsonl:9: output: expected words, found ' ' [blank-text]" in out
     assert "train: 3 items" in out
-    assert "1 fault: 1 empty-answer" in out
+    assert "1 fault: 1 blank-text" in out
 
 
 def test_what_a_dataset_of_ones_own_raises_is_a_fault_of_its_line(tmp_path: Path) -> None:
@@ -97,6 +99,24 @@ def test_what_a_dataset_of_ones_own_raises_is_a_fault_of_its_line(tmp_path: Path
     (tmp_path / "own.jsonl").write_text('{"turns": []}\n')
     (fault,) = look(Own(filename=str(tmp_path / "own.jsonl")), 0).faults
     assert str(fault) == f"{tmp_path}/own.jsonl:1: reading it raises IndexError: list index out of range [crash]"
+
+
+def test_a_picture_that_fails_is_asked_for_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that stalls takes minutes each time."""
+    asked: list[str] = []
+
+    def size_of(source: str, *_: object) -> tuple[int, int]:
+        asked.append(source)
+        raise ImageError(f"{source}: not fetched in 4 tries")
+
+    monkeypatch.setattr(decoding, "size_of", size_of)
+    (tmp_path / "a.jsonl").write_text('{"img_path": "a.jpg", "expression": "it", "bbox": [1, 1, 50, 60]}\n')
+    config = write(tmp_path, dict(train=rec(tmp_path / "a.jsonl")))
+    assert main(["data", "check", str(config), "--stand-in", "--decode"]) == 1
+    assert "a.jpg: not fetched in 4 tries [unreadable-picture]" in capsys.readouterr().out
+    assert len(asked) == 1
 
 
 def test_a_box_that_the_model_does_not_see_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,6 +163,13 @@ def test_what_a_user_can_mend_is_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("given", ["-1", "x"])
+def test_a_number_of_processes_that_is_none(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["data", "check", "config.py", "--workers", given])
+    assert f"argument --workers: expected a number from 0 on, found {given}" in capsys.readouterr().err
 
 
 def test_equal_datasets_are_one_split_and_mixtures_have_parts() -> None:

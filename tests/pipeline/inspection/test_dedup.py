@@ -100,13 +100,18 @@ def test_a_test_set_that_is_training_data_is_said_to_be(tmp_path: Path, capsys: 
 
 
 def test_what_cannot_be_read_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "a.jsonl").write_text('{"img_path": "gone.jpg", "expression": "it", "bbox": [1, 2, 3, 4]}\n{}\n')
+    lines = [{"img_path": name, "expression": "it", "bbox": [1, 2, 3, 4]} for name in ("gone.jpg", "petrel://a/b.jpg")]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, [*lines, {}])))
     report = found(tmp_path, dict(train=rec(tmp_path / "a.jsonl", tmp_path)), status=0)
     assert [reason.split(": ")[:2] for reason in report["unread"]] == [
-        [f"{tmp_path}/a.jsonl:2", "expression"],
+        [f"{tmp_path}/a.jsonl:3", "expression"],
         [f"{tmp_path}/a.jsonl:1", f"{tmp_path}/gone.jpg"],
+        [
+            f"{tmp_path}/a.jsonl:2",
+            "pictures in ceph need the package petrel_client, which its cluster hands out, not PyPI",
+        ],
     ]
-    assert "could not be read, see mllm data check: 2" in capsys.readouterr().out
+    assert "could not be read, see mllm data check: 3" in capsys.readouterr().out
 
 
 @given(st.integers(0, 12), st.integers(0, 2**32))

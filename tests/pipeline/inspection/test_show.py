@@ -78,6 +78,48 @@ def test_items_that_cannot_be_read_say_why(tmp_path: Path) -> None:
     assert unescape(page).count("USER: ") == 1
 
 
+def test_the_whole_broken_copy_is_shown_with_what_check_says_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, _ = break_photos(tmp_path)
+    page = unescape(show(broken, "--count", "100"))
+    assert f"test: {tmp_path}/gone.jsonl: cannot be read: No such file or directory\n" in capsys.readouterr().err
+    assert page.count("<article") == 84 + 1 + 1
+    assert "empty.jsonl: expected at least one record, found none" in page
+    assert "gone.jsonl: cannot be read: No such file or directory" in page
+    assert "expected a box inside the 640 x 422 picture, found [20, 30, 700, 90]" in page
+    assert "width, height: expected 640 x 422, the picture's, found 320 x 211" in page
+    assert main(["data", "show", str(broken), "--text", "--split", "train", "--index", "11", "23"]) == 0
+    out = capsys.readouterr().out
+    assert "wrong: target.boxes[0]: expected an area, found [20, 30, 20, 90]\n" in out
+    assert r"images/\x1b[2J\n.jpg: no such picture" in out
+    assert "\x1b" not in out
+
+
+def test_where_nothing_can_be_read_the_status_says_so(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gone = ["--split", "train", "--stand-in", "--cfg-options", "data_args.train.filename=gone.jsonl"]
+    assert main(["data", "show", str(config), "--text", *gone]) == 1
+    assert main(["data", "show", str(config), "--out", str(config.parent / "page.html"), *gone]) == 1
+    assert "train: gone.jsonl: cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_text_holds_nothing_that_a_terminal_obeys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = [{"from": "human", "value": "a\x1b[31m\tb\nc"}, {"from": "gpt", "value": "d\x07"}]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"conversations": said}) + "\n")
+    config = write(tmp_path, dict(train=dict(type="Instruct", filename=str(tmp_path / "a.jsonl"))))
+    assert main(["data", "show", str(config), "--text", "--stand-in"]) == 0
+    assert "USER: a\\x1b[31m\tb\nc ASSISTANT:⟦ d\\x07</s>⟧" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("out", ["page.html/page.html", "."])
+def test_a_page_that_cannot_be_written(
+    out: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "page.html").write_text("")
+    assert main(["data", "show", str(config), "--out", str(tmp_path / out), "--count", "1"]) == 1
+    assert f"ConfigError: --out {tmp_path / out}: cannot be written: " in capsys.readouterr().err
+
+
 def test_text_marks_the_answer(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "show", str(config), "--text", "--split", "test", "--index", "0"]) == 0
     out = capsys.readouterr().out
@@ -101,10 +143,11 @@ def test_every_answer_is_read_back(tmp_path: Path) -> None:
     page = show(write(tmp_path, data), "--stand-in")
     listed = re.findall(r'<span class="number" .*?>(\d)</span><span>(.*?)</span>', page)
     assert [(number, "answer" in text, "reads back" in text) for number, text in listed] == [
-        ("1", True, True), ("2", False, False), ("3", True, True), ("4", True, False)
+        ("1", True, True), ("2", False, False), ("3", True, True), ("4", True, True)
     ]  # fmt: skip
+    assert re.search(r"reads back 0\.\d px away", listed[3][1])
     assert page.count('<g class="read">') == 3
-    assert page.count('class="number tag file"') == 4
+    assert page.count('class="number tag file') == 4
 
 
 def test_the_page_lies_beside_the_outputs(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
