@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import settings
 from PIL import Image
 from torch.nn.attention import flex_attention as flex
@@ -37,6 +38,12 @@ def picture_settings() -> Iterator[None]:
     yield
     configure(ImageSettings())
     Image.MAX_IMAGE_PIXELS = bound
+
+
+@pytest.fixture(autouse=True)
+def no_autocast_is_left_on() -> Iterator[None]:
+    yield
+    assert not torch.is_autocast_enabled("cpu")
 
 
 @pytest.fixture

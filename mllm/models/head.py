@@ -37,8 +37,9 @@ class Body:
             given = {"encoder_outputs": BaseModelOutput(states_1ND), "decoder_inputs_embeds": states_1ND}  # pyright: ignore
         output = self.kind(last_hidden_state=states_1ND)
         with _answering(self.module, lambda *inputs, **named: output):
-            # not called as a module: it may be one that is sharded, and in the middle of its own forward pass
-            return self.whole.forward(**given, use_cache=False).logits[0]
+            # not called as a module, nor as what was put in its place: it may be one that is sharded, or cast by
+            # accelerate, and in the middle of its own forward pass
+            return type(self.whole).forward(self.whole, **given, use_cache=False).logits[0]
 
 
 def run_body(language_model: nn.Module, run: Callable[[], Any]) -> Body:
