@@ -91,6 +91,19 @@ def test_a_dataset_that_leaves_lines_out_cannot_be_grouped(
         SamePicture(dataset={"type": "ScienceQA", **files, "questions": pool(["<question>"])}, picture="image")
 
 
+def test_pictures_are_numbered_once_for_a_file(
+    rec: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = rec("a", "b", "a")
+    first = SamePicture(dataset=config)
+    lines = first.dataset.lines
+    with monkeypatch.context() as patch:
+        patch.setattr(type(lines), "__getitem__", None)
+        assert len(SamePicture(dataset=config)) == 2
+    Path(lines.path).write_text(Path(lines.path).read_text().replace('"a"', '"other"', 1))
+    assert len(SamePicture(dataset=config)) == 3
+
+
 def test_each_epoch_asks_every_question_once_in_another_order(rec: Callable[..., dict[str, Any]]) -> None:
     dataset = SamePicture(dataset=rec(*"aaaaaaabb"), max_turns=3)
     orders: set[tuple[float, ...]] = set()
