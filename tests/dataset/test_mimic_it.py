@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from mllm.dataset.mimic_it import MimicIt
 from mllm.dataset.picture_table import PictureTable
@@ -230,8 +232,6 @@ def test_pictures_are_checked_when_they_are_opened(tmp_path: Path) -> None:
 
 
 def test_parquet(tmp_path: Path, release: Callable[..., MimicIt]) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
     names = list(PICTURES)
     meta = {"pandas": json.dumps({"index_columns": ["__index_level_0__"], "columns": []})}
     columns = {"base64": list(PICTURES.values()), "__index_level_0__": names}
