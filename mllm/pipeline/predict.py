@@ -29,6 +29,8 @@ SORTED = 16
 """Batches in which prompts are sorted by length."""
 PORTIONS = 4
 """A batch begins in so many, the next ones where rows have finished."""
+NOT_REFILLED = ("cpu",)
+"""Devices on which a step costs what its rows cost, so that filling it wins nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +55,8 @@ class Plan:
 def plan(items: ItemDataset, size: int, *, may_share: Callable[[Item], bool] | None, portions: int = 1) -> Plan:
     """At most `size` items in a batch, or in so many `portions` of one; a larger group of items is a batch by itself.
 
-    Where every item `may_share`, those about a picture are in one group. The groups of `SORTED` batches are sorted by
-    the length of their prompts, the longest first, so that little of a batch is padding.
+    Those about a picture are together, and in one group where every item `may_share`. What `SORTED` batches hold is
+    sorted by the length of the prompts, the longest first, so that little of a batch is padding.
     """
     items.set_epoch(None)
     lengths: list[int] = []
@@ -69,8 +71,6 @@ def plan(items: ItemDataset, size: int, *, may_share: Callable[[Item], bool] | N
             yield item
 
     found = groups(look(), size)
-    if not shares:
-        found = [[index] for index in range(len(items))]
     filled: list[list[list[int]]] = []
     for window in _windows(found, size * SORTED):
         room = 0
@@ -78,7 +78,7 @@ def plan(items: ItemDataset, size: int, *, may_share: Callable[[Item], bool] | N
             if len(group) > room:
                 filled.append([])
                 room = max(size // portions, 1)
-            filled[-1].append(group)
+            filled[-1] += [group] if shares else [[index] for index in group]
             room -= len(group)
     return Plan(batches=filled, sharing=shares)
 
@@ -133,6 +133,7 @@ def predict(
     arguments = {**stopping(processor), **generation}
     in_step = _in_step(accelerator)
     refilling = branches and not in_step and beams(model, arguments) == 1
+    refilling = refilling and accelerator.device.type not in NOT_REFILLED
     portions = PORTIONS if refilling else 1
     found = plan(items, loader.batch_size, may_share=may_share if branches else None, portions=portions)
     generate = model.generate_branches if found.sharing else model.generate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import questions
 from mllm.models.native import Native
+from mllm.pipeline import predict as evaluation
 from mllm.pipeline.predict import Loader, plan, predict
 from mllm.registry import DATASETS
 from mllm.types import Item
@@ -29,6 +31,12 @@ def crowd() -> Any:
     scenes = DATASETS.make(dict(SCENES, count=4, objects=[3, 4], questions_per_scene=6, seed=5))
     found = [question for n in range(4) for question in questions(scenes[n])]
     return Items([found[n] for n in torch.randperm(len(found), generator=torch.Generator().manual_seed(0))])
+
+
+@pytest.fixture(params=["refilled", "in turn"])
+def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, and as on a CPU."""
+    monkeypatch.setattr(evaluation, "NOT_REFILLED", () if request.param == "refilled" else ("cpu",))
 
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -54,6 +62,7 @@ def answers(model: Any, processor: Any, items: Any, size: int, *, seed: int = 0,
     return [tokenizer(prediction.text, add_special_tokens=False)["input_ids"] for prediction in found]
 
 
+@pytest.mark.usefixtures("order")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gpt_neox", "phi"])
 def test_answers_are_those_of_the_questions_one_by_one(name: str, way: str, crowd: Any) -> None:
@@ -68,6 +77,7 @@ def test_answers_are_those_of_the_questions_one_by_one(name: str, way: str, crow
         assert answers(model, processor, crowd, 5, **WAYS[way]) == shared
 
 
+@pytest.mark.usefixtures("order")
 def test_an_item_draws_the_same_among_any_others(crowd: Any) -> None:
     torch.manual_seed(0)
     _, processor, model = build(language_model=LANGUAGE_MODELS["llama"])
@@ -97,6 +107,8 @@ def test_a_batch_reads_each_picture_once(crowd: Any) -> None:
     for alone in (plan(crowd, 8, may_share=None), plan(crowd, 8, may_share=lambda item: item is not last)):
         assert not alone.sharing
         assert sorted(group for batch in alone.batches for group in batch) == [[n] for n in range(len(crowd))]
+        pictures = [crowd[index].images for batch in alone.batches for group in batch for index in group]
+        assert sum(a != b for a, b in pairwise(pictures)) == sum(map(len, found.batches)) - 1
 
 
 def test_prompts_of_like_length_are_together() -> None:
@@ -148,8 +160,11 @@ def test_a_model_that_counts_positions_or_forgets_reads_each_prompt_whole(langua
 @pytest.mark.parametrize(
     ("family", "way"), [*((family, "greedy") for family in FAMILIES), ("qwen2_5_vl", "beams"), ("internvl", "sampled")]
 )
-def test_transformers_own_models_answer_as_one_by_one(family: str, way: str, tmp_path: Path) -> None:
+def test_transformers_own_models_answer_as_one_by_one(
+    family: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All but those whose question changes how the picture is read, or that number positions by what they hold."""
+    monkeypatch.setattr(evaluation, "NOT_REFILLED", ())
     model, processor = build_hf(str(save_tiny(family, tmp_path)))
     model.eval()
     pictures = [ask(size, seed=seed) for seed, size in enumerate([(40, 20), (17, 50), (30, 30)])]

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 CONTENDERS = ("transformers generate", "ours, one by one", "ours, sharing")
-UNEQUAL = {"ours, sharing, none refilled": {"most": None}, "ours, sharing, rows stay": {"most": None, "leaving": False}}
+REFILLED, STAYING = "ours, sharing, refilled", "ours, sharing, rows stay"
 """More contenders for answers of different lengths."""
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=28)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ends", type=int, help="every so many tokens of the vocabulary one that ends an answer")
-    parser.add_argument("--only", choices=(*CONTENDERS, *UNEQUAL), help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=(*CONTENDERS, REFILLED, STAYING), help=argparse.SUPPRESS)
     given = parser.parse_args()
     generation: dict[str, Any] = {"max_new_tokens": given.new_tokens, "do_sample": False}
     if given.ends:
@@ -43,7 +43,7 @@ def main() -> None:
         answer = answer_transformers if given.only == CONTENDERS[0] else answer_ours
         print(json.dumps(answer(given.fixture, given.batch, generation, given.only)))
         return
-    contenders = (*CONTENDERS, *UNEQUAL) if given.ends else CONTENDERS
+    contenders = (*CONTENDERS, REFILLED, STAYING) if given.ends else CONTENDERS
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     flags = ["--batch", str(given.batch), "--new-tokens", str(given.new_tokens)]
     flags += ["--ends", str(given.ends)] if given.ends else []
@@ -133,9 +133,10 @@ def answer_ours(fixture: str, batch: int, generation: dict[str, Any], name: str)
     )
     if name == CONTENDERS[1]:
         Llava.branches = False  # pyright: ignore[reportAttributeAccessIssue]
-    if name in UNEQUAL:
-        evaluation.PORTIONS = 1
-        evaluation.Decoding = lambda **given: Decoding(**{**given, **UNEQUAL[name]})  # pyright: ignore
+    if name == REFILLED:
+        evaluation.NOT_REFILLED = ()
+    if name == STAYING:
+        evaluation.Decoding = lambda **given: Decoding(**{**given, "leaving": False})  # pyright: ignore
     items = DATASETS.make({"type": "Instruct", "filename": f"{fixture}/llava.json", "image_folder": fixture})
     tokenizer = session.processor.tokenizer
     pad: Any = tokenizer.pad_token_id
