@@ -35,7 +35,7 @@ DEFAULTS: dict[str, Any] = {
 RENAMED = {
     "warmup_ratio": "warmup_steps, where a value below 1 is a share of all steps",
     "evaluation_strategy": "eval_strategy",
-    "group_by_length": "train_sampling_strategy='group_by_length'",
+    "group_by_length": "data_args.collator_kwargs, with whose packing='rows' nothing is padded",
     "no_cuda": "use_cpu",
     "overwrite_output_dir": "resume_from_checkpoint='auto' to go on, or another output_dir",
     "logging_dir": "the environment variable TENSORBOARD_LOGGING_DIR",

@@ -159,17 +159,23 @@ class Grouped(Dataset[list[Example]]):
 
 
 class EpochShuffle(Sampler[int]):
-    """A permutation of the dataset that follows from (seed, epoch) alone: equal on every rank, different each epoch."""
+    """A permutation of the dataset that follows from (seed, epoch) alone: equal on every rank, different each epoch.
 
-    def __init__(self, dataset: Encoded, *, seed: int) -> None:
+    `shuffle=False` keeps the order of the dataset.
+    """
+
+    def __init__(self, dataset: Encoded, *, seed: int, shuffle: bool = True) -> None:
         self.dataset = dataset
         self.seed = seed
+        self.shuffle = shuffle
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[int]:
-        yield from np.random.default_rng([self.seed, self.dataset.epoch]).permutation(len(self.dataset)).tolist()
+        if not self.shuffle:
+            return iter(range(len(self.dataset)))
+        return iter(np.random.default_rng([self.seed, self.dataset.epoch]).permutation(len(self.dataset)).tolist())
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -78,6 +78,11 @@ class Trainer(Seq2SeqTrainer):
     ) -> None:
         if args.label_smoothing_factor:
             raise ConfigError("label_smoothing_factor: not supported, the loss is taken on labelled positions only")
+        if args.train_sampling_strategy not in ("random", "sequential"):
+            raise ConfigError(
+                "train_sampling_strategy: expected 'random' or 'sequential' (packing plans batches by length: "
+                f"data_args.collator_kwargs), found {args.train_sampling_strategy!r}"
+            )
         super().__init__(
             model=model,
             args=args,
@@ -249,7 +254,7 @@ class Trainer(Seq2SeqTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochShuffle:
         assert isinstance(self.train_dataset, Encoded)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return EpochShuffle(self.train_dataset, seed=seed)
+        return EpochShuffle(self.train_dataset, seed=seed, shuffle=self.args.train_sampling_strategy == "random")
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """A folder that loads as one whole model, also from sharded training, where transformers would write none.

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mllm.cli import main
+from mllm.config.config import load
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import Length, together
+from mllm.pipeline import builder
 from mllm.pipeline.encoded import Encoded, EpochShuffle
 from mllm.pipeline.planning import Cost, Measured, PlannedBatches, cost_of, deal, row_tokens
 from mllm.pipeline.trainer import Trainer
@@ -361,3 +364,11 @@ def test_the_order_follows_from_the_seed_and_the_epoch(dataset: Encoded) -> None
     assert len({tuple(order(seed, epoch)) for seed in (1, 7) for epoch in (0, 5)}) == 4
     assert sorted(order(7, 5)) == list(range(len(dataset)))
     dataset.set_epoch(0)
+
+
+def test_a_sequential_run_keeps_the_order_of_the_dataset(tmp_path: Path) -> None:
+    config = write_config(tmp_path, training_args={"train_sampling_strategy": "sequential"})
+    cfg, args = load([str(config), "--output_dir", str(tmp_path / "out"), "--do_train"])
+    trainer = builder.build(cfg.to_dict(), args).trainer
+    batches = [batch["index"].tolist() for batch in trainer.get_train_dataloader()]
+    assert list(chain(*batches)) == list(range(40))
