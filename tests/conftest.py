@@ -59,6 +59,7 @@ def uncompiled_flex(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(WrappedFlexAttention, "__call__", lambda self: flex.flex_attention)
     monkeypatch.setattr(flex, "_validate_device", lambda *tensors: None)
+    torch.compiler.reset()  # it is traced all the same: what another test scaled by would become a variable
 
 
 @pytest.fixture
