@@ -119,8 +119,8 @@ def predict(
     """Generate and read back the answer of every item, in dataset order; on every rank the same predictions.
 
     Where the model can, prompts about the same pictures share one reading of them, and on a GPU others take the places
-    of rows that have finished. `generation` goes to transformers' `generate`; a sampled answer follows from `seed` and the
-    item's index.
+    of rows that have finished. `generation` goes to transformers' `generate`; a sampled answer follows from `seed` and
+    the item's index.
 
     Raises:
         ConfigError: `generation` asks for another way to decode than `Decoding` knows.
