@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeGuard, TypeVar, cast
 
 from mllm.errors import DataError
 from mllm.images import ImageRef, image_ref
@@ -304,7 +304,12 @@ def _regions(key: str, target: Mapping[str, Any], field: str, size: int) -> list
     return found
 
 
-def _is_number(value: object) -> bool:
+def is_finite(value: object) -> TypeGuard[float]:
+    """Whether it is a finite number; True and False are none."""
+    return _is_number(value) and math.isfinite(value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

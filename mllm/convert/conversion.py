@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from typing import Any, TextIO, TypeVar
 from tqdm import tqdm
 
 from mllm.errors import ConfigError, DataError, MllmError
+from mllm.types import is_finite
 
 T = TypeVar("T")
 Placed = tuple[str, dict[str, Any]]
@@ -244,14 +244,9 @@ def corners(xywh: Sequence[float], size: tuple[int, int], where: object) -> list
     Raises:
         DataError: these are not four numbers; `where` names the field.
     """
-    if len(xywh) != 4 or not all(map(is_number, xywh)):
+    if len(xywh) != 4 or not all(map(is_finite, xywh)):
         raise DataError(f"{where}: expected 4 numbers, found {xywh!r:.60}")
     x, y, width, height = xywh
     sides = (x, y, round(x + width, 6), round(y + height, 6))
     box = [min(max(value, 0), size[n % 2]) for n, value in enumerate(sides)]
     return box if box[0] < box[2] and box[1] < box[3] else None
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

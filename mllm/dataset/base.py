@@ -17,14 +17,13 @@ A dataset of your own is one method:
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast, overload, runtime_checkable
 
 from mllm.dataset.lines import Lines
 from mllm.errors import DataError
-from mllm.types import Item
+from mllm.types import Item, is_finite
 
 T = TypeVar("T")
 
@@ -113,7 +112,7 @@ def field(line: object, name: str, kind: type[Any], at: str = "") -> Any:
     Raises:
         DataError: names the field, what was expected and what was found; also where a part is no object.
     """
-    where = f"{at}.{name}" if at else name
+    where = named(name, at)
     if not isinstance(line, Mapping):
         raise DataError(f"{at}: expected an object, {_something(line)}")
     record = cast(Mapping[str, Any], line)
@@ -128,9 +127,14 @@ def field(line: object, name: str, kind: type[Any], at: str = "") -> Any:
 def number(line: object, name: str, at: str = "") -> float:
     """`line[name]`, which must be a finite number; see `field`."""
     value = field(line, name, object, at)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise DataError(f"{f'{at}.' if at else ''}{name}: expected a finite number, {_something(value)}")
+    if not is_finite(value):
+        raise DataError(f"{named(name, at)}: expected a finite number, {_something(value)}")
     return value
+
+
+def named(name: str, at: str) -> str:
+    """A field as messages call it; `at` as `field` takes it."""
+    return f"{at}.{name}" if at else name
 
 
 def _something(value: object) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -93,10 +93,23 @@ def cached(source: Path, suffix: str) -> Path:
     return cache_folder() / f"{source.stem}.{hashlib.sha256(key.encode()).hexdigest()[:24]}{suffix}"
 
 
+def cached_array(source: Path, suffix: str, what: str, make: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
+    """What `make` gives of `source` as it is now; made once, and on disk, not in memory. Messages call it `what`."""
+    table = cached(source, suffix)
+    if not table.exists():
+        found = make()
+        with complete(table, what) as target:
+            np.save(target, found)
+    return np.asarray(np.load(table, mmap_mode="r"))
+
+
 def _begins_with_lines(path: str) -> bool:
     with open(path, "rb") as source:
+        if not source.read(len(_BOM) + 1).removeprefix(_BOM).startswith(b"{"):
+            return False  # an array may be one line of hundreds of megabytes
+        source.seek(0)
         first, second = source.readline().removeprefix(_BOM), source.read(64)
-    if not (first.startswith(b"{") and second.lstrip().startswith(b"{")):
+    if not second.lstrip().startswith(b"{"):
         return False
     try:
         json.loads(first)
@@ -107,31 +120,26 @@ def _begins_with_lines(path: str) -> bool:
 
 def _line_starts(path: Path) -> NDArray[np.int64]:
     """int64 [lines + 1]: the byte at which each line starts, then the end of the last; on disk, not in memory."""
-    index = cached(path, ".lines.npy")
-    if not index.exists():
-        with path.open("rb") as source:
-            starts = _scan(source)
-        with complete(index, "line positions") as target:
-            np.save(target, starts)
-    return np.asarray(np.load(index, mmap_mode="r"))
+    return cached_array(path, ".lines.npy", "line positions", lambda: _scan(path))
 
 
-def _scan(source: BinaryIO) -> NDArray[np.int64]:
-    size = os.fstat(source.fileno()).st_size
-    start = len(_BOM) if source.read(len(_BOM)) == _BOM else 0
-    source.seek(0)
-    parts = [np.array([start], np.int64)]
-    offset = 0
-    while chunk := source.read(_CHUNK_BYTES):
-        parts.append(np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")) + (offset + 1))
-        offset += len(chunk)
-    starts = np.concatenate(parts)
-    if starts[-1] < size:  # the last line has no newline
-        starts = np.append(starts, size)
-    lines = len(starts) - 1
-    while lines and not _between(source, int(starts[lines - 1]), int(starts[lines])).strip():
-        lines -= 1  # blank lines at the end
-    return starts[: lines + 1]
+def _scan(path: Path) -> NDArray[np.int64]:
+    with path.open("rb") as source:
+        size = os.fstat(source.fileno()).st_size
+        start = len(_BOM) if source.read(len(_BOM)) == _BOM else 0
+        source.seek(0)
+        parts = [np.array([start], np.int64)]
+        offset = 0
+        while chunk := source.read(_CHUNK_BYTES):
+            parts.append(np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")) + (offset + 1))
+            offset += len(chunk)
+        starts = np.concatenate(parts)
+        if starts[-1] < size:  # the last line has no newline
+            starts = np.append(starts, size)
+        lines = len(starts) - 1
+        while lines and not _between(source, int(starts[lines - 1]), int(starts[lines])).strip():
+            lines -= 1  # blank lines at the end
+        return starts[: lines + 1]
 
 
 def _around(error: json.JSONDecodeError) -> str:

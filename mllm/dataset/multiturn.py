@@ -12,9 +12,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.cache import complete
 from mllm.dataset.base import Dataset, LineDataset, field, seeded
-from mllm.dataset.lines import Lines, cached
+from mllm.dataset.lines import Lines, cached_array
 from mllm.dataset.mixing import built
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
@@ -58,7 +57,7 @@ class SamePicture:
         self.max_turns = max_turns
         self.seed = seed
         self.epoch: int | None = None
-        pictures = _numbered_pictures(inner.lines, picture)
+        pictures = _pictures_of(inner.lines, picture)
         self._lines = np.argsort(pictures, kind="stable")
         sizes = np.bincount(pictures)
         self._line_starts = np.concatenate([[0], np.cumsum(sizes)])  # [pictures + 1], positions in _lines
@@ -192,20 +191,20 @@ def _shifted(groups: Groups, by: int) -> Groups:
     return tuple(tuple(index + by for index in group) for group in groups)
 
 
-def _numbered_pictures(lines: Lines, name: str) -> NDArray[np.int64]:
+def _pictures_of(lines: Lines, name: str) -> NDArray[np.int64]:
     """int64 [lines]: the picture of each as a number, in the order of first appearance; on disk, not in memory."""
-    named = ".".join((quote(name, safe=""), *(lines.entries or ())))
-    table = cached(Path(lines.path), f".{named}.pictures.npy")
-    if not table.exists():
-        numbers: dict[str | int, int] = {}
-        pictures = np.empty(len(lines), np.int64)
-        for index in range(len(lines)):
-            line = lines[index]
-            try:
-                picture = field(line, name, int if isinstance(line.get(name), int) else str)
-            except DataError as error:
-                raise DataError(f"{lines.where(index)}: {error}") from error
-            pictures[index] = numbers.setdefault(picture, len(numbers))
-        with complete(table, "pictures of lines") as target:
-            np.save(target, pictures)
-    return np.asarray(np.load(table, mmap_mode="r"))
+    suffix = ".".join(("", quote(name, safe=""), *(lines.entries or ()), "pictures.npy"))
+    return cached_array(Path(lines.path), suffix, "pictures of lines", lambda: _numbered(lines, name))
+
+
+def _numbered(lines: Lines, name: str) -> NDArray[np.int64]:
+    numbers: dict[str | int, int] = {}
+    pictures = np.empty(len(lines), np.int64)
+    for index in range(len(lines)):
+        line = lines[index]
+        try:
+            picture = field(line, name, int if isinstance(line.get(name), int) else str)
+        except DataError as error:
+            raise DataError(f"{lines.where(index)}: {error}") from error
+        pictures[index] = numbers.setdefault(picture, len(numbers))
+    return pictures

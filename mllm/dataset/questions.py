@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from mllm.dataset.base import field
+from mllm.dataset.base import field, named
 from mllm.errors import ConfigError, DataError
 from mllm.types import BOXES, IMAGE, POINTS
 
@@ -80,7 +80,7 @@ def words_of(line: Mapping[str, Any], name: str, at: str = "") -> str:
     Raises:
         DataError: there is none, it is blank, which a template around it would hide, or as `plain`.
     """
-    where = f"{at}.{name}" if at else name
+    where = named(name, at)
     text = field(line, name, str, at)
     if not text.strip():
         raise DataError(f"{where}: expected words, found {text!r}")

@@ -17,7 +17,7 @@ from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built, check_index, generator, order
 from mllm.errors import ConfigError, nearest
 from mllm.registry import DATASETS
-from mllm.types import Item
+from mllm.types import Item, is_finite
 
 Sampling = Literal["ratio", "sqrt"]
 Stopping = Literal["first", "all"]
@@ -161,14 +161,10 @@ def _several(name: str, datasets: Sequence[Mapping[str, Any] | Dataset]) -> list
 def _shares(where: str, weights: Sequence[float] | None, count: int) -> list[float]:
     """Parts of 1."""
     weights = [1.0] * count if weights is None else weights
-    if len(weights) != count or not all(map(_is_share, weights)):
+    if len(weights) != count or not all(is_finite(weight) and weight > 0 for weight in weights):
         raise ConfigError(f"{where}: expected {count} positive number(s), one for each dataset, found {weights}")
     total = sum(weights)
     return [weight / total for weight in weights]
-
-
-def _is_share(weight: object) -> bool:
-    return isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 < weight < math.inf
 
 
 def _pairs(drawn: Sequence[NDArray[np.int64]]) -> NDArray[np.int32]:

@@ -15,10 +15,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.cache import complete
 from mllm.dataset.base import seeded
 from mllm.dataset.instruct import as_written
-from mllm.dataset.lines import cached
+from mllm.dataset.lines import cached_array
 from mllm.dataset.questions import Questions, words_of
 from mllm.errors import DataError
 from mllm.images.embedded import MemberImage
@@ -113,12 +112,7 @@ class Shards:
 
 def _samples(path: str) -> NDArray[np.int64]:
     """int64 [samples, 6]: first byte and end of the picture, the json and the txt, 0 where there is none."""
-    index = cached(Path(path), ".samples.npy")
-    if not index.exists():
-        rows = _scan(path)
-        with complete(index, "shards") as target:
-            np.save(target, rows)
-    return np.asarray(np.load(index, mmap_mode="r"))
+    return cached_array(Path(path), ".samples.npy", "shards", lambda: _scan(path))
 
 
 def _check_end(path: str, end: int) -> None:

@@ -124,7 +124,7 @@ class Decoding:
         )
         self.model = model
         self._join(batch, batch.note(model, outputs))
-        self._advance([batch], outputs.logits)
+        self._advance([batch], outputs.logits, first=batch.places[0])
         if self.most is None or not batch.leaves:
             self.finish()
         return input_ids
@@ -176,9 +176,8 @@ class Decoding:
         }
         return {**inputs[0], **joined}
 
-    def _advance(self, batches: Sequence[_Batch], logits: Tensor) -> None:
-        """Give each row of these batches its token, by the logits of their rows; let those leave that have finished."""
-        first = batches[0].places[0] if len(batches) == 1 else 0
+    def _advance(self, batches: Sequence[_Batch], logits: Tensor, *, first: int = 0) -> None:
+        """Give each row of these batches its token, by the logits of the rows from `first` on; finished ones leave."""
         for batch in batches:
             if any(batch.running):  # else other processes are at work
                 rows = torch.tensor(batch.places, device=logits.device) - first
@@ -187,7 +186,7 @@ class Decoding:
 
     def _leave(self) -> None:
         running = dict(pair for batch in self._batches for pair in zip(batch.places, batch.running, strict=True))
-        if not self._unfinished(any(running.values())):
+        if not self.model._has_unfinished_sequences(not any(running.values()), self.in_step, self.model.device):
             if self.most is not None and all(batch.leaves for batch in self._batches):
                 self.cache.batch_select_indices(torch.tensor([], dtype=torch.long))  # its memory serves again
             else:
@@ -207,9 +206,6 @@ class Decoding:
         if unseen >= ROOM:
             for layer in self.cache.layers:
                 layer.crop_left(unseen)
-
-    def _unfinished(self, here: bool) -> bool:
-        return self.model._has_unfinished_sequences(not here, self.in_step, self.model.device)
 
 
 class _Batch:

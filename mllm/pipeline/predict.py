@@ -60,17 +60,17 @@ def plan(items: ItemDataset, size: int, *, may_share: Callable[[Item], bool] | N
     """
     items.set_epoch(None)
     lengths: list[int] = []
-    shares = may_share is not None
+    sharing: list[bool] = []
 
     def look() -> Iterator[Item]:
-        nonlocal shares
         for index in range(len(items)):
             item = items[index]
             lengths.append(sum(len(turn.text) for turn in item.prompt))
-            shares = shares and may_share is not None and may_share(item)
+            sharing.append(may_share is not None and may_share(item))
             yield item
 
     found = groups(look(), size)
+    shares = may_share is not None and all(sharing)
     filled: list[list[list[int]]] = []
     for window in _windows(found, size * SORTED):
         room = 0

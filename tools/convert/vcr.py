@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import Outputs, is_number, main, need, read_json, read_records
+from mllm.convert.conversion import Outputs, main, need, read_json, read_records
 from mllm.errors import DataError
+from mllm.types import is_finite
 
 FIELDS = (
     "img_fn",
@@ -46,7 +47,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
             continue
         boxes = need(read_json(path, dict), "boxes", path, list)
         for number, box in enumerate(boxes):
-            if not isinstance(box, list) or len(box) < 4 or not all(map(is_number, box)):
+            if not isinstance(box, list) or len(box) < 4 or not all(map(is_finite, box)):
                 raise DataError(f"{path}: boxes[{number}]: expected 4 numbers, found {box!r:.60}")
         check(record, where, len(boxes))
         line = {**{name: record[name] for name in FIELDS if name in record}, "boxes": boxes}

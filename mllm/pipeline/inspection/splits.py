@@ -94,24 +94,23 @@ def parts(cfg: Config) -> list[Config | MllmDataset]:
 
 def line_of(dataset: Any, index: int) -> tuple[Mapping[str, Any], str] | None:
     """The annotation line behind an item and where it stands; None where there is no single one."""
-    if isinstance(dataset, LineDataset):
-        return dataset.lines[index], dataset.lines.where(index)
-    if isinstance(dataset, Subset):
-        return line_of(dataset.dataset, dataset.indices[index])
-    if isinstance(dataset, ConcatDataset):
-        return line_of(*dataset.part(index))
-    return None
+    source, own = _source(dataset, index)
+    return (source.lines[own], source.lines.where(own)) if isinstance(source, LineDataset) else None
 
 
 def place_of(dataset: Any, index: int) -> str:
     """Where an item comes from, without reading it."""
-    if isinstance(dataset, LineDataset):
-        return dataset.lines.where(index)
+    source, own = _source(dataset, index)
+    return source.lines.where(own) if isinstance(source, LineDataset) else f"{type(source).__name__}[{own}]"
+
+
+def _source(dataset: Any, index: int) -> tuple[Any, int]:
+    """The dataset that an item of a part or a sum of datasets is of, and its index there."""
     if isinstance(dataset, Subset):
-        return place_of(dataset.dataset, dataset.indices[index])
+        return _source(dataset.dataset, dataset.indices[index])
     if isinstance(dataset, ConcatDataset):
-        return place_of(*dataset.part(index))
-    return f"{type(dataset).__name__}[{index}]"
+        return _source(*dataset.part(index))
+    return dataset, index
 
 
 def file_of(key: str) -> str:
