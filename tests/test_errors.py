@@ -1,0 +1,48 @@
+import pickle
+
+import pytest
+
+from mllm.errors import ConfigError, DataError, ImageError, MllmError
+from mllm.fields import show
+
+
+def test_message_is_made_of_where_field_expected_and_found():
+    error = DataError(where="train.jsonl:12", field="bbox", expected="4 numbers", found=show("x"), kind="coordinates")
+    assert str(error) == "train.jsonl:12: bbox: expected 4 numbers, found str 'x'"
+    assert error.kind == "coordinates"
+
+
+def test_plain_message_stands_alone_or_behind_what_was_found():
+    assert str(ConfigError("no such file")) == "no such file"
+    assert str(ConfigError("choose one", field="a", expected="b", found="c")) == "a: expected b, found c; choose one"
+
+
+def test_at_and_inside_name_the_place_without_changing_the_error():
+    inner = DataError(field="boxes[0]", expected="x", found="y")
+    outer = inner.inside("target").at("a.jsonl:3")
+    assert (outer.where, outer.field) == ("a.jsonl:3", "target.boxes[0]")
+    assert outer.at("train").where == "train: a.jsonl:3"
+    assert (inner.where, inner.field) == ("", "boxes[0]")
+    assert DataError(field="[2]").inside("boxes").field == "boxes[2]"
+
+
+@pytest.mark.parametrize("kind", [MllmError, ConfigError, ImageError])
+def test_errors_cross_processes_whole(kind: type[MllmError]):
+    error = kind("m", kind="k", where="w", field="f", expected="e", found="o")
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301, our own bytes
+    assert type(again) is kind
+    assert again.__dict__ == error.__dict__
+    assert str(again) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "nothing"),
+        (3, "int '3'"),
+        ("a" * 100, f"str {'a' * 60!r}"),
+        pytest.param(10**5000, "int of 16610 bits", id="huge"),
+    ],
+)
+def test_show(value: object, shown: str):
+    assert show(value) == shown
