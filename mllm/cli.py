@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from mllm.boundary import reported
+
 USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
 
   train       train as the config says, then evaluate and predict where it sets do_eval / do_predict
@@ -34,19 +36,22 @@ MODULES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0; 1 for what a user can mend in config, data or model; 2 for a wrong command line."""
+    """Exit status 0; 1 for an error; 2 for a wrong command line; 128 + n where signal n ended the run."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if arguments else 2
-    command, *rest = arguments
+    return reported(lambda: _run(*arguments))
+
+
+def _run(command: str, *rest: str) -> int:
     asks = command == "predict" and any(word.partition("=")[0] == "--model" for word in rest)
     if asks or command in MODULES:
         # imported when asked for: PyTorch and transformers take seconds to load
         return import_module("mllm.pipeline.session" if asks else MODULES[command]).main(rest)
     if command in FLAGS:
         return import_module("mllm.pipeline.finetune").main([*rest, *FLAGS[command]])
-    print(f"mllm: unknown command: {' '.join(arguments)}\n\n{USAGE}", file=sys.stderr)
+    print(f"mllm: unknown command: {' '.join((command, *rest))}\n\n{USAGE}", file=sys.stderr)
     return 2
 
 

@@ -4,7 +4,8 @@ MllmError
 ├── ConfigError   a config file, a flag or a name in it
 ├── DataError     an annotation record or an image
 │   └── ImageError    an image that cannot be read, the only fault that training may skip
-└── ModelError    a checkpoint, or a model and a processor that do not fit
+├── ModelError    a checkpoint, or a model and a processor that do not fit
+└── RunError      a run that cannot go on: diverged training, an output folder in use
 
 An error carries what its message is made of, so that programs need not read English:
 
@@ -14,8 +15,7 @@ An error carries what its message is made of, so that programs need not read Eng
 from __future__ import annotations
 
 import copy
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -97,16 +97,8 @@ class ModelError(MllmError):
     """A checkpoint that does not fit, or a model and a processor that disagree."""
 
 
-def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
-    """The exit status of the work (None is 0), or `failed` with its MllmError on one line."""
-    try:
-        return work() or 0
-    except MllmError as error:
-        message = str(error)
-        if message.startswith("Caught "):  # from a DataLoader's worker, whose whole traceback it is
-            message = message.splitlines()[-1].partition(": ")[2]
-        print(f"{type(error).__name__}: {message}", file=sys.stderr)
-        return failed
+class RunError(MllmError):
+    """A run that cannot go on, for what happened in it or to its output folder."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

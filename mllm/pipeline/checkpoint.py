@@ -12,7 +12,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.errors import ModelError, reported
+from mllm.boundary import reported
+from mllm.errors import ModelError
 from mllm.models.adaptation import base_of
 from mllm.models.adapter_export import export_adapter
 from mllm.models.checkpoints import export_transformers_llava, load_llava

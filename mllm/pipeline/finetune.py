@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from transformers import Seq2SeqTrainingArguments, set_seed
 
+from mllm.boundary import reported
 from mllm.config.config import Config, dump, load
-from mllm.errors import ConfigError, reported
+from mllm.errors import ConfigError
 from mllm.pipeline.builder import build
 from mllm.pipeline.trainer import resume_point
 

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from transformers.utils import is_flash_attn_2_available
 
+from mllm.boundary import reported
 from mllm.config.config import load
-from mllm.errors import ConfigError, reported
+from mllm.errors import ConfigError
 from mllm.models.attention import FLEX
 from mllm.pipeline.finetune import part, run
 

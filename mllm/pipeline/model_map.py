@@ -16,11 +16,12 @@ from PIL import Image
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 from transformers.training_args import OptimizerNames
 
+from mllm.boundary import reported
 from mllm.config.config import read
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.conversation.scratch import blank_tokenizer
-from mllm.errors import ConfigError, reported
+from mllm.errors import ConfigError
 from mllm.models.parts import has_tokenizer
 from mllm.pipeline import memory
 from mllm.pipeline.builder import build_model

@@ -16,9 +16,10 @@ from typing import Any, TextIO, cast, get_args
 from tqdm.auto import tqdm
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+from mllm.boundary import reported
 from mllm.conversation.conversion import Convention, ConversionError, rewrite
 from mllm.dataset.lines import Lines
-from mllm.errors import ConfigError, DataError, reported
+from mllm.errors import ConfigError, DataError
 from mllm.geometry import Placement, PlacementKind, place, resize
 from mllm.images import image_ref
 from mllm.registry import REGIONS

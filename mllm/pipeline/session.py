@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from PIL import Image
 
+from mllm.boundary import reported
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
-from mllm.errors import ConfigError, DataError, reported
+from mllm.errors import ConfigError, DataError
 from mllm.models.adaptation import base_of
 from mllm.models.speech import kind_of
 from mllm.pipeline.builder import build_model

@@ -13,9 +13,10 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from mllm.boundary import reported
 from mllm.config.config import read
 from mllm.conversation.processor import Processor
-from mllm.errors import ConfigError, DataError, reported
+from mllm.errors import ConfigError, DataError
 from mllm.images.settings import configure, read_settings
 from mllm.pipeline.inspection.check import Check
 from mllm.pipeline.inspection.faults import printable

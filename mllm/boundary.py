@@ -1,0 +1,124 @@
+"""The boundary of every command: an exit status, and one line on stderr for whatever went wrong.
+
+Errors that a user can fix name the place. Of anything unforeseen the traceback is kept in a file that the line names:
+the run's log where it has one.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from mllm.errors import MllmError
+
+LINE = 400
+"""Characters of a library's message that are shown."""
+SMALLER = (
+    "use fewer samples at a time (per_device_train_batch_size, per_device_eval_batch_size), shorter ones "
+    "(data_args.max_length), or activation_checkpointing in training"
+)
+PACKAGE = Path(__file__).parent
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to end, and it ends in good order.
+
+    Attributes:
+        signum: the signal, which decides the exit status.
+        message: what is kept, and how to go on.
+    """
+
+    def __init__(self, signum: int, message: str = "") -> None:
+        super().__init__(message)
+        self.signum = signum
+        self.message = message
+
+
+def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
+    """The exit status of the work (None is 0), or `failed` with one line that says what went wrong.
+
+    A signal gives 128 plus its number, as shells count; so does a reader that closes the pipe early.
+    """
+    try:
+        status = work() or 0
+        sys.stdout.flush()
+        return status
+    except MllmError as error:
+        _say(f"{type(error).__name__}: {_message(error)}")
+    except Interrupted as error:
+        _say(error.message or f"ended by {signal.Signals(error.signum).name}")
+        return 128 + error.signum
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 128 + signal.SIGINT
+    except Exception as error:  # noqa: BLE001, this is the outermost frame: what passes here ends in a traceback
+        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
+            return 128 + signal.SIGPIPE
+        _say(f"{_known(error) or _unforeseen(error)}; details in {_keep(error)}")
+    return failed
+
+
+def _stdout_is_closed() -> bool:
+    """Whether nobody reads the pipe that stdout writes to, as with `| head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _say(line: str) -> None:
+    """Print a line, after the rank where there are several."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    print(f"rank {os.environ.get('RANK', '0')}: {line}" if several else line, file=sys.stderr, flush=True)
+
+
+def _message(error: BaseException) -> str:
+    """A message without the traceback that a DataLoader's worker puts around it."""
+    message = str(error)
+    return message.strip().splitlines()[-1].partition(": ")[2] if message.startswith("Caught ") else message
+
+
+def _known(error: Exception) -> str | None:
+    """The line for what a machine lacks rather than the program."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if {"MemoryError", "OutOfMemoryError"} & kinds:  # the latter is torch's, which is not imported here
+        found = _message(error).partition("\n")[0][:LINE]
+        return f"out of memory{f': {found}' if found else ''}: {SMALLER}"
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f"{error.filename}: "
+        advice = "; free some, or choose another output_dir" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return f"{place}{error.strerror}{advice}"
+    return None
+
+
+def _unforeseen(error: Exception) -> str:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parents]
+    place = f"{Path(frames[-1].filename).relative_to(PACKAGE.parent)}:{frames[-1].lineno}"  # at least in this file
+    message = next(iter(_message(error).strip().splitlines()), "")[:LINE]
+    return f"unexpected error in {place}: {type(error).__name__}: {message}"
+
+
+def _keep(error: Exception) -> str:
+    """Append the traceback to the run's log, or write a new file; where it is."""
+    text = "".join(traceback.format_exception(error))
+    for handler in logging.getLogger("mllm").handlers:
+        if isinstance(handler, logging.FileHandler):
+            with suppress(OSError), open(handler.baseFilename, "a", encoding="utf-8") as file:
+                file.write(text)
+                return handler.baseFilename
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="mllm-", suffix=".log", delete=False, encoding="utf-8") as file:
+            file.write(text)
+    except OSError:  # no disk takes it
+        sys.stderr.write(text)
+        return "the traceback above"
+    return file.name
