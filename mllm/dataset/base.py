@@ -18,7 +18,7 @@ A dataset of your own is one method:
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast, overload, runtime_checkable
 
 from mllm.dataset.lines import Lines
@@ -60,9 +60,27 @@ class LineDataset:
         self.image_folder = image_folder
         self.seed = seed
         self.epoch: int | None = None
+        self.kept: list[int] | None = None
+        """The numbers of the lines that are items, where `keep` left some out."""
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self.lines) if self.kept is None else len(self.kept)
+
+    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Leave out the lines that are not wanted; all are read once. One that cannot be read is named on access."""
+
+        def is_kept(number: int) -> bool:
+            try:
+                line = self.lines[number]
+            except DataError:
+                return True
+            return wanted(line)
+
+        self.kept = [number for number in range(len(self.lines)) if is_kept(number)]
+
+    def line_number(self, index: int) -> int:
+        """The number of the line in `lines` behind an item."""
+        return index if self.kept is None else self.kept[index]
 
     def __getitem__(self, index: int) -> Item:
         """The Item of a record; its key says where the record is, `file.jsonl:12`.
@@ -70,9 +88,10 @@ class LineDataset:
         Raises:
             DataError: names file, line and field.
         """
-        line = self.lines[index]
-        where = self.lines.where(index)
-        rng = None if self.epoch is None else seeded(self.seed, self.epoch, index)
+        number = self.line_number(index)
+        line = self.lines[number]
+        where = self.lines.where(number)
+        rng = None if self.epoch is None else seeded(self.seed, self.epoch, number)
         try:
             record = self.record(line, rng)
         except DataError as error:

@@ -15,7 +15,7 @@ from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, wor
 from mllm.dataset.vqa import answer_text, sentence, texts
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.registry import DATASETS
-from mllm.types import IMAGE, Item
+from mllm.types import IMAGE
 
 Task = Literal["choice", "direct"]
 Explained = Literal["no", "before", "after"]
@@ -25,13 +25,16 @@ Explained = Literal["no", "before", "after"]
 class AOKVQA(LineDataset):
     """A-OKVQA: questions that need knowledge of the world.
 
-    Lines: `{image_id, question, choices, correct_choice_idx, direct_answers, rationales}`, the records of the public
-    `aokvqa_v1p0_*.json`. In the test split, which has no `correct_choice_idx`, they are questions without an answer.
+    Lines: `{image_id, question, choices, correct_choice_idx, direct_answers, difficult_direct_answer, rationales}`, the
+    records of the public `aokvqa_v1p0_*.json`. In the test split, which has no `correct_choice_idx`, they are questions
+    without an answer.
 
     Args:
         questions: a pool with `<image>` and `<question>`.
         task: "choice": the options are listed and the answer is a letter; "direct": free words, of which training draws
-            one person's and evaluation takes the first.
+            one person's and evaluation takes the first. For `VQAAccuracy(rule="aokvqa")`.
+        difficult: with "direct", also ask the questions marked `difficult_direct_answer`, which the public evaluation
+            of direct answers leaves out.
         reason: begin the answer with a rationale, drawn as the direct answers are.
         answer: the text of every answer; holds `<answer>` once.
         image_name: makes the file name from the `image_id`, see `PictureName`.
@@ -45,6 +48,7 @@ class AOKVQA(LineDataset):
         filename: str,
         questions: str,
         task: Task = "choice",
+        difficult: bool = False,
         reason: bool = False,
         answer: str = "The answer is <answer>.",
         image_folder: str | None = None,
@@ -59,6 +63,8 @@ class AOKVQA(LineDataset):
         self.task = task
         self.reason = reason
         self.picture = PictureName(image_name, "AOKVQA: image_name")
+        if task == "direct" and not difficult:
+            self.keep(lambda line: line.get("difficult_direct_answer") is not True)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         question = words_of(line, "question")
@@ -126,20 +132,14 @@ class ScienceQA(LineDataset):
         self.explained = explained
         self.answer = answer_text(answer, "ScienceQA")
         wanted = None if splits is None and split is None else _split(splits, split)
-        self._rows: list[int] = []
-        for row in range(len(self.lines)):
-            line = self.lines[row]
+
+        def is_asked(line: dict[str, Any]) -> bool:
             asked = wanted is None or str(line.get("id")) in wanted
-            if asked and (pictures == "all" or bool(line.get("image")) == (pictures == "with")):
-                self._rows.append(row)
-        if not self._rows:
+            return asked and (pictures == "all" or bool(line.get("image")) == (pictures == "with"))
+
+        self.keep(is_asked)
+        if not len(self):
             raise ConfigError(f"ScienceQA: {filename} holds no problem of split {split!r} (pictures: {pictures})")
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> Item:
-        return super().__getitem__(self._rows[index])
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         choices = texts(line, "choices")

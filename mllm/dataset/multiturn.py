@@ -31,7 +31,7 @@ class SamePicture:
     file.
 
     Raises:
-        ConfigError: `dataset` does not read lines, or only some of its file.
+        ConfigError: `dataset` does not read lines.
         DataError: a line without the field `picture`; on access: lines whose pictures differ, or without an answer.
     """
 
@@ -46,11 +46,6 @@ class SamePicture:
         inner = built(dataset)
         if not isinstance(inner, LineDataset):
             raise ConfigError(f"SamePicture: dataset: expected one that reads lines, found {type(inner).__name__}")
-        if len(inner) != len(inner.lines):
-            raise ConfigError(
-                f"SamePicture: dataset: expected one that reads all {len(inner.lines)} lines of its file, "
-                f"found {type(inner).__name__} with {len(inner)}"
-            )
         if max_turns < 1:
             raise ConfigError(f"SamePicture: max_turns: expected at least 1, found {max_turns}")
         self.dataset = inner
@@ -58,9 +53,11 @@ class SamePicture:
         self.seed = seed
         self.epoch: int | None = None
         pictures = _pictures_of(inner.lines, picture)
-        self._lines = np.argsort(pictures, kind="stable")
+        if inner.kept is not None:
+            pictures = np.unique(pictures[inner.kept], return_inverse=True)[1]
+        self._items = np.argsort(pictures, kind="stable")  # indices of the dataset
         sizes = np.bincount(pictures)
-        self._line_starts = np.concatenate([[0], np.cumsum(sizes)])  # [pictures + 1], positions in _lines
+        self._line_starts = np.concatenate([[0], np.cumsum(sizes)])  # [pictures + 1], positions in _items
         self._item_starts = np.concatenate([[0], np.cumsum(-(-sizes // max_turns))])  # [pictures + 1], our own indices
 
     def __len__(self) -> int:
@@ -70,11 +67,11 @@ class SamePicture:
         if not 0 <= index < len(self):
             raise IndexError(f"SamePicture: item {index} of {len(self)}")
         picture = int(np.searchsorted(self._item_starts, index, side="right")) - 1
-        lines = self._lines[self._line_starts[picture] : self._line_starts[picture + 1]].tolist()
+        items = self._items[self._line_starts[picture] : self._line_starts[picture + 1]].tolist()
         if self.epoch is not None:
-            seeded(self.seed, self.epoch, picture).shuffle(lines)
+            seeded(self.seed, self.epoch, picture).shuffle(items)
         start = (index - int(self._item_starts[picture])) * self.max_turns
-        return merged([self.dataset[line] for line in lines[start : start + self.max_turns]])
+        return merged([self.dataset[item] for item in items[start : start + self.max_turns]])
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch

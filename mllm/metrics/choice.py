@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from string import ascii_uppercase
 
+from mllm.answers import answers, whole_answer
 from mllm.errors import DataError
-from mllm.metrics.answers import short_answer
+from mllm.fields import show
 from mllm.metrics.base import by_index
 from mllm.metrics.vqa import normalised
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
-_LETTER = re.compile(r"(?:option |choice )?\(?([A-Z])\)?(?=[.:,;)]|$)", re.IGNORECASE)
-_BRACKETED = re.compile(r"\(([A-Z])\)")
+_LETTER = re.compile(r"(?:(?:option|choice) )?[(\[{]?([A-Z])(?=[)\]}]|[.:,;\n]|\s+[-\u2013\u2014]\s|$)", re.IGNORECASE)
+_BRACKETED = re.compile(r"(?<!not )(?<!n't )\(([A-Z])\)")
+_SAMENESS: tuple[Callable[[str], str], ...] = (
+    lambda text: " ".join(text.split()),
+    lambda text: " ".join(text.casefold().split()),
+    normalised,
+)
+"""What texts are compared by, the strictest first: `Aa` and `aa` may both be options."""
 
 
 @METRICS.register_module()
@@ -23,15 +30,15 @@ class ChoiceAccuracy:
     """Share of questions answered with the right option.
 
     An answer may be a letter (`B`, `(B)`, `B. a fork`, `option B`) or the words of an option, apart from case, articles
-    and punctuation; behind `the answer is` or `Answer:`, or alone. The words come first: where `a` is an option, the
-    answer `a` means it.
+    and punctuation. The words come first: where `a` is an option, the answer `a` means it. It is read from the text by
+    `mllm.answers`; of several answers the first that names an option counts. Options with the same text are one.
 
     Scores:
         accuracy: over ALL predictions, readable or not.
         count: predictions scored.
         failure_none: answers with neither a letter nor the words of an option.
         failure_out_of_range: a letter behind which there is no option.
-        chance: the accuracy of guessing, mean of 1 / options.
+        chance: the accuracy of guessing, mean of right options / options.
     """
 
     headline = "accuracy"
@@ -51,37 +58,65 @@ class ChoiceAccuracy:
         predictions = by_index(predictions)
         right = 0
         failures: Counter[str] = Counter()
+        chances: list[float] = []
         for prediction in predictions:
-            letters = ascii_uppercase[: len(prediction.truth.options)]
-            if not letters or len(prediction.truth.texts) != 1 or prediction.truth.texts[0] not in tuple(letters):
-                raise DataError(
-                    f"{prediction.key}: expected options and the letter of one of them as the truth, found "
-                    f"{list(prediction.truth.options)} and {list(prediction.truth.texts)}"
-                )
-            letter = chosen_letter(prediction.text, prediction.truth.options)
+            options = prediction.truth.options
+            correct = _correct_letters(prediction)
+            chances.append(len(correct) / len(options))
+            letter = chosen_letter(prediction.text, options)
             if letter is None:
                 failures["none"] += 1
-            elif letter not in letters:
+            elif letter not in ascii_uppercase[: len(options)]:
                 failures["out_of_range"] += 1
-            right += letter == prediction.truth.texts[0]
+            right += letter in correct
         return {
             "accuracy": right / len(predictions),
             "count": len(predictions),
             "failure_none": failures["none"],
             "failure_out_of_range": failures["out_of_range"],
-            "chance": sum(1 / len(prediction.truth.options) for prediction in predictions) / len(predictions),
+            "chance": sum(chances) / len(chances),
         }
 
 
 def chosen_letter(text: str, options: Sequence[str]) -> str | None:
-    """The letter that an answer means; None where it means none, or two."""
-    answer = short_answer(text)
-    words = normalised(answer)
-    meant = [letter for letter, option in zip(ascii_uppercase, options, strict=False) if normalised(option) == words]
-    if words and len(meant) == 1:
-        return meant[0]
+    """The letter of the option that a text chooses, which may be one that no option has; None where it names none."""
+    given = answers(text)
+    found = [_named(answer, options) for answer in given]
+    whole = _LETTER.match(whole_answer(text))  # `B. The answer is obvious.`
+    found.append(whole[1].upper() if whole else None)
+    letters = [letter for letter in found if letter is not None]
+    known = (letter for letter in letters if letter in ascii_uppercase[: len(options)])
+    return next(known, letters[0] if letters else None)
+
+
+def _named(answer: str, options: Sequence[str]) -> str | None:
+    """The letter of the option that one answer names, by its words or by itself."""
+    for same in _SAMENESS:
+        words = same(answer)
+        meant = [number for number, option in enumerate(options) if words and same(option) == words]
+        if meant:
+            alike = {_SAMENESS[0](options[number]) for number in meant}
+            if len(alike) == 1:
+                return ascii_uppercase[meant[0]]
+            break
     start = _LETTER.match(answer)
     if start is not None:
         return start[1].upper()
     bracketed = set(_BRACKETED.findall(answer))
     return bracketed.pop() if len(bracketed) == 1 else None
+
+
+def _correct_letters(prediction: Prediction) -> set[str]:
+    """The letters of all options whose text is that of the right one."""
+    options, texts = prediction.truth.options, prediction.truth.texts
+    letters = ascii_uppercase[: len(options)]
+    if not letters or len(texts) != 1 or texts[0] not in tuple(letters):
+        raise DataError(
+            where=prediction.key,
+            field="truth",
+            expected="options and the letter of one of them",
+            found=f"{show(list(options))} and {show(list(texts))}",
+        )
+    same = _SAMENESS[0]
+    right = same(options[letters.index(texts[0])])
+    return {letter for letter, option in zip(letters, options, strict=True) if same(option) == right}

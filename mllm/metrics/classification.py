@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from mllm.answers import short_answer
 from mllm.errors import DataError
-from mllm.metrics.answers import short_answer
 from mllm.metrics.base import by_index
 from mllm.metrics.vqa import normalised
 from mllm.registry import METRICS

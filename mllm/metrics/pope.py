@@ -4,28 +4,58 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
-from mllm.errors import DataError
+from mllm.answers import short_answer
+from mllm.errors import ConfigError, DataError, nearest
+from mllm.fields import show
 from mllm.metrics.base import by_index
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
-NO = ("no", "not")
+Reading = Literal["public", "words"]
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019]t\b)?")
+
+
+def public_words(text: str) -> set[str]:
+    """The words by which the public script decides: split at spaces up to the first full stop, commas removed.
+
+    It knows `No`, `no` and `not`, and neither `NO`, `no!`, `**No**`, `Not` nor a `no` before a line break.
+
+    Source: RUCAIBox/POPE, evaluate.py.
+    """
+    return set(text.split(".")[0].replace(",", "").split(" "))
+
+
+def says_no_publicly(text: str) -> bool:
+    """Whether the public script takes an answer as no; all else is yes, an empty answer too."""
+    return not public_words(text).isdisjoint(("No", "no", "not"))
+
+
+def says_no(text: str) -> bool:
+    """Whether no, not, or a verb with n't is in the answer's first sentence, in any case and mark-up."""
+    words = _words(text)
+    return not words.isdisjoint(("no", "not")) or any(word.endswith(("n't", "n\u2019t")) for word in words)
+
+
+READINGS: Mapping[str, Callable[[str], bool]] = {"public": says_no_publicly, "words": says_no}
 
 
 @METRICS.register_module()
 class POPE:
     """Accuracy, precision, recall and F1 of the answer yes, and how often it is given.
 
-    An answer is read as the public script does: its first sentence, up to the first full stop; `no` or `not` among its
-    words means no, all else yes.
+    Args:
+        reading: "public" reads an answer to the letter as the public script does, whose numbers papers publish: see
+            `public_words`. "words" reads it by `mllm.answers`, after thinking and inside mark-up, in any case: a no
+            in the first sentence means no. Under both, all that is not no is yes.
 
     Scores:
         accuracy, precision, recall, f1: in [0, 1], yes being positive; 0 where nothing is divided by nothing.
         yes_ratio: share of answers that say yes; half of the questions of POPE ask for it.
         count: predictions scored.
-        failure_none: answers with neither yes nor no in their first sentence, which count as yes.
+        failure_none: answers that count as yes without saying so.
 
     Source: Li et al. 2023, Evaluating Object Hallucination, arXiv 2305.10355; RUCAIBox/POPE, evaluate.py.
     """
@@ -37,8 +67,13 @@ class POPE:
         "recall": "of the things that are there, those that were seen",
         "f1": "harmonic mean of precision and recall",
         "yes_ratio": "share of answers that say yes",
-        "failure_none": "answers with neither yes nor no, which count as yes",
+        "failure_none": "answers that count as yes without saying so",
     }
+
+    def __init__(self, *, reading: Reading = "public") -> None:
+        if reading not in READINGS:
+            raise ConfigError(f"POPE: reading {reading!r}; {nearest(str(reading), READINGS)}")
+        self.says_no = READINGS[reading]
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.
@@ -51,10 +86,15 @@ class POPE:
         unclear = 0
         for prediction in predictions:
             if prediction.truth.texts not in (("yes",), ("no",)):
-                raise DataError(f"{prediction.key}: expected yes or no as the truth, found {prediction.truth.texts}")
-            words = first_words(prediction.text)
-            unclear += not {"yes", *NO} & words
-            pairs[not words.intersection(NO), prediction.truth.texts == ("yes",)] += 1
+                raise DataError(
+                    where=prediction.key,
+                    field="truth.texts",
+                    expected="yes or no",
+                    found=show(list(prediction.truth.texts)),
+                )
+            no = self.says_no(prediction.text)
+            unclear += not (no or "yes" in _words(prediction.text))
+            pairs[not no, prediction.truth.texts == ("yes",)] += 1
         hits, false_alarms, misses = pairs[True, True], pairs[True, False], pairs[False, True]
         count = len(predictions)
         return {
@@ -68,9 +108,8 @@ class POPE:
         }
 
 
-def first_words(text: str) -> set[str]:
-    """The words of the first sentence in lower case, without signs."""
-    return set(re.findall(r"[^\W\d_]+", text.strip().split(".")[0].lower()))
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(short_answer(text).split(".")[0].lower()))
 
 
 def _share(part: int, whole: int) -> float:

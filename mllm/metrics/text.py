@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mllm.answers import whole_answer
 from mllm.errors import DataError
 from mllm.metrics.base import by_index
 from mllm.registry import METRICS
@@ -13,6 +14,8 @@ from mllm.types import Prediction
 @METRICS.register_module()
 class ExactMatch:
     """Share of answers that equal one of their references, apart from case, outer spaces and one final full stop.
+
+    Thinking and what is wrapped around the whole text are left out, see `mllm.answers`.
 
     Strict and cheap: right for short closed answers (a number, yes or no, a class name). It knows no synonyms,
     articles, number words or inner spacing, and gives nothing for a good paraphrase, so on captions and region
@@ -35,14 +38,17 @@ class ExactMatch:
         predictions = by_index(predictions)
         for prediction in predictions:
             if not prediction.truth.texts:
-                raise DataError(f"{prediction.key}: expected at least one text as the truth, found none")
+                raise DataError(
+                    where=prediction.key, field="truth.texts", expected="at least one text", found="nothing"
+                )
         matches = sum(is_exact_match(prediction) for prediction in predictions)
         return {"exact_match": matches / len(predictions), "count": len(predictions)}
 
 
 def is_exact_match(prediction: Prediction) -> bool:
-    """Whether the answer equals one of its references after normalisation."""
-    return normalised(prediction.text) in map(normalised, prediction.truth.texts)
+    """Whether the text, as it stands or as `mllm.answers` unwraps it, equals a reference."""
+    said = {normalised(prediction.text), whole_answer(prediction.text).casefold()}
+    return any(normalised(reference) in said for reference in prediction.truth.texts)
 
 
 def normalised(text: str) -> str:

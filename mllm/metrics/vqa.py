@@ -1,14 +1,15 @@
-"""Short answers in words: the consensus accuracy of VQA, and equality with one reference after its normalisation."""
+"""Short answers in words: agreement with annotators by the public rules, and equality after VQA's normalisation."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import fsum
+from typing import Literal
 
-from mllm.errors import DataError
-from mllm.metrics.answers import short_answer
+from mllm.answers import short_answer
+from mllm.errors import ConfigError, DataError, nearest
 from mllm.metrics.base import by_index
 from mllm.metrics.contractions import CONTRACTIONS
 from mllm.registry import METRICS
@@ -18,26 +19,73 @@ ARTICLES = ("a", "an", "the")
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBERS = {"none": "0", **{word: str(number) for number, word in enumerate(_WORDS)}}
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+MAX_PERIODS = 32
+"""The public code passes `re.UNICODE`, which is 32, where `re.sub` takes the number of replacements."""
 
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
 
+Rule = Literal["vqa", "textvqa", "aokvqa"]
+Reading = Literal["answer", "text"]
+
+
+def consensus(answer: str, references: Sequence[str]) -> float:
+    """VQA's accuracy of an answer, in [0, 1]: VQAv2, OK-VQA, VizWiz.
+
+    For each annotator min(1, others with this answer / 3), then the mean over the annotators, usually ten. Where they
+    differ, all texts are normalised first; where all agree, the texts are compared as they stand, case and signs too.
+
+    Source: Antol et al. 2015; vqaEvaluation/vqaEval.py of GT-Vision-Lab/VQA, at its last commit.
+    """
+    answer = _spaced(answer)
+    given = [_spaced(reference) for reference in references]
+    if len(set(given)) > 1:
+        answer = normalised(answer)
+        given = [normalised(reference) for reference in given]
+    return _leave_one_out(answer, given)
+
+
+def textvqa_consensus(answer: str, references: Sequence[str]) -> float:
+    """The same for TextVQA, whose code always normalises, and first lower-cases and drops commas and question marks.
+
+    Source: Singh et al. 2019; EvalAIAnswerProcessor of facebookresearch/mmf, m4c_evaluator.py of haotian-liu/LLaVA.
+    """
+
+    def processed(text: str) -> str:
+        words = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+        return normalised(words)
+
+    return _leave_one_out(processed(answer), [processed(reference) for reference in references])
+
+
+def exact_consensus(answer: str, references: Sequence[str]) -> float:
+    """A-OKVQA's accuracy of a direct answer: min(1, annotators with exactly this text / 3).
+
+    Source: Schwenk et al. 2022; evaluation/eval_predictions.py of allenai/aokvqa.
+    """
+    return min(1.0, sum(reference == answer for reference in references) / 3)
+
+
+RULES: Mapping[str, Callable[[str, Sequence[str]], float]] = {
+    "vqa": consensus,
+    "textvqa": textvqa_consensus,
+    "aokvqa": exact_consensus,
+}
+
 
 @METRICS.register_module()
 class VQAAccuracy:
-    """The public VQA evaluation: an answer is right when three of the other annotators gave it.
+    """Accuracy by the agreement of annotators: the scores of the public evaluation codes.
 
-    For each annotator, min(1, annotators among the others with this answer / 3); the mean of these over the
-    annotators, usually ten, is the score of an answer. Where annotators disagree, answers are normalised first
-    (articles, number words, punctuation, contractions); where all agree, case and signs count, as in the public code.
-    What is scored is the answer behind `the answer is` or `Answer:`, or the whole text.
+    Args:
+        rule: "vqa" (VQAv2, OK-VQA, VizWiz), "textvqa", or "aokvqa" (its direct answers): see the functions of `RULES`.
+        reading: "answer" scores the answer read from the text (`mllm.answers`), or the text as it stands where the
+            annotators support that more; "text" scores the text as it stands, as a submission to a server is.
 
     Scores:
         vqa_accuracy: mean over ALL predictions, in [0, 1].
         count: predictions scored.
         failure_none: answers without a word.
-
-    Source: Antol et al. 2015, VQA; vqaEvaluation/vqaEval.py of GT-Vision-Lab/VQA.
     """
 
     headline = "vqa_accuracy"
@@ -45,6 +93,14 @@ class VQAAccuracy:
         "vqa_accuracy": "mean share of the annotators' answers that support the given one, three being enough",
         "failure_none": "answers without a word",
     }
+
+    def __init__(self, *, rule: Rule = "vqa", reading: Reading = "answer") -> None:
+        if rule not in RULES:
+            raise ConfigError(f"VQAAccuracy: rule {rule!r}; {nearest(str(rule), RULES)}")
+        if reading not in ("answer", "text"):
+            raise ConfigError(f"VQAAccuracy: reading {reading!r}; {nearest(str(reading), ('answer', 'text'))}")
+        self.rule = RULES[rule]
+        self.reading: Reading = reading
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.
@@ -56,22 +112,31 @@ class VQAAccuracy:
         for prediction in predictions:
             if len(prediction.truth.texts) < 2:
                 raise DataError(
-                    f"{prediction.key}: expected the answers of at least two people as the truth, found "
-                    f"{len(prediction.truth.texts)} (AnswerAccuracy compares with one)"
+                    where=prediction.key,
+                    field="truth.texts",
+                    expected="the answers of at least two people",
+                    found=str(len(prediction.truth.texts)),
+                    message="AnswerAccuracy compares with one",
                 )
-        scores = [consensus(short_answer(one.text), one.truth.texts) for one in predictions]
         return {
-            "vqa_accuracy": fsum(scores) / len(predictions),
+            "vqa_accuracy": fsum(map(self._score, predictions)) / len(predictions),
             "count": len(predictions),
-            "failure_none": sum(not short_answer(one.text) for one in predictions),
+            "failure_none": sum(not short_answer(prediction.text) for prediction in predictions),
         }
+
+    def _score(self, prediction: Prediction) -> float:
+        references = prediction.truth.texts
+        as_it_stands = self.rule(prediction.text, references)
+        if self.reading == "text":
+            return as_it_stands
+        return max(as_it_stands, self.rule(short_answer(prediction.text), references))
 
 
 @METRICS.register_module()
 class AnswerAccuracy:
-    """Share of short answers that equal a reference, both normalised as VQA does: for GQA, CLEVR, PointQA.
+    """Share of answers equal to a reference after the normalisation of VQA: GQA, CLEVR, PointQA, VQA-E and VQA-X.
 
-    What is compared is the answer behind `the answer is` or `Answer:`, or the whole text.
+    The answer is read from the text, see `mllm.answers`.
 
     Scores: accuracy in [0, 1] over ALL predictions, count, failure_none (answers without a word).
     """
@@ -92,42 +157,44 @@ class AnswerAccuracy:
         right = 0
         for prediction in predictions:
             if not prediction.truth.texts:
-                raise DataError(f"{prediction.key}: expected at least one text as the truth, found none")
-            right += normalised(short_answer(prediction.text)) in map(normalised, prediction.truth.texts)
+                raise DataError(
+                    where=prediction.key, field="truth.texts", expected="at least one text", found="nothing"
+                )
+            answer = short_answer(prediction.text)
+            right += any(same_answer(answer, reference) for reference in prediction.truth.texts)
         failures = sum(not short_answer(prediction.text) for prediction in predictions)
         return {"accuracy": right / len(predictions), "count": len(predictions), "failure_none": failures}
 
 
-def consensus(answer: str, others: Sequence[str]) -> float:
-    """The score of one answer among those of the annotators, in [0, 1]."""
-    answer = _spaced(answer)
-    given = [_spaced(other) for other in others]
-    if len(set(given)) > 1:
-        given = [without_punctuation(other) for other in given]
-        answer = normalised(answer)
-    matches = Counter(given)[answer]
-    # an annotator who gave this answer does not count himself
-    scores = [min(1.0, (matches - (other == answer)) / 3) for other in given]
-    return fsum(scores) / len(scores)
+def same_answer(answer: str, reference: str) -> bool:
+    """Whether two texts are equal after normalisation; of signs alone, such as `+` and `-`, nothing is dropped."""
+    words = normalised(answer), normalised(reference)
+    return words[0] == words[1] if any(words) else _spaced(answer).lower() == _spaced(reference).lower()
 
 
 def normalised(text: str) -> str:
-    """Lower case, without articles and most punctuation, number words as digits, contractions with their apostrophe."""
+    """A text without punctuation, articles and number words, with the apostrophes of contractions."""
     words = [NUMBERS.get(word, word) for word in without_punctuation(_spaced(text)).lower().split()]
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
 def without_punctuation(text: str) -> str:
-    """A sign next to a space anywhere, or in a text with a number such as 1,000, goes; elsewhere it becomes a space.
+    """A text whose signs are dropped where one stands beside a space anywhere in it, else are spaces.
 
-    Periods go unless a digit follows.
+    All are dropped where the text has a number with a comma. Of the periods that no digit follows the first 32 go.
     """
     kept = text
     in_number = _COMMA_IN_NUMBER.search(text) is not None
     for sign in PUNCTUATION:
-        goes = in_number or f"{sign} " in text or f" {sign}" in text
-        kept = kept.replace(sign, "" if goes else " ")
-    return _PERIOD.sub("", kept)
+        dropped = in_number or f"{sign} " in text or f" {sign}" in text
+        kept = kept.replace(sign, "" if dropped else " ")
+    return _PERIOD.sub("", kept, count=MAX_PERIODS)
+
+
+def _leave_one_out(answer: str, given: Sequence[str]) -> float:
+    matches = Counter(given)[answer]
+    scores = [min(1.0, (matches - (other == answer)) / 3) for other in given]
+    return fsum(scores) / len(scores)
 
 
 def _spaced(text: str) -> str:

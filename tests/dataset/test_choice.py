@@ -10,6 +10,7 @@ import pytest
 from mllm.dataset.choice import AOKVQA, ScienceQA
 from mllm.errors import ConfigError, DataError
 from mllm.images import FileImage
+from mllm.pipeline.inspection.splits import line_of, place_of
 
 # a record of aokvqa_v1p0_val.json (Apache-2.0)
 CANDLE = {
@@ -63,6 +64,24 @@ def test_aokvqa_test_split(candle: Callable[..., AOKVQA]) -> None:
     hidden = ("correct_choice_idx", "direct_answers", "rationales")
     item = candle({name: value for name, value in CANDLE.items() if name not in hidden})[0]
     assert len(item.turns) == 1
+
+
+def test_aokvqa_direct_leaves_out_the_questions_marked_difficult(
+    jsonl: Callable[..., str], pool: Callable[[Sequence[Any]], str]
+) -> None:
+    """As the public evaluation of direct answers does; the choice asks them all."""
+    marks = [True, False, True, False]
+    path = jsonl(*({**CANDLE, "question": f"q{n}", "difficult_direct_answer": mark} for n, mark in enumerate(marks)))
+    arguments = {"filename": path, "questions": pool(["<image>\n<question>"])}
+    direct = AOKVQA(task="direct", **arguments)
+    assert [direct[n].turns[0].text for n in range(len(direct))] == ["<image>\nq1", "<image>\nq3"]
+    assert [direct[n].key for n in range(len(direct))] == [f"{path}:2", f"{path}:4"]
+    assert len(AOKVQA(task="direct", difficult=True, **arguments)) == 4
+    assert len(AOKVQA(task="choice", **arguments)) == 4
+    assert place_of(direct, 1) == f"{path}:4"
+    found = line_of(direct, 1)
+    assert found is not None
+    assert (found[0]["question"], found[1]) == ("q3", f"{path}:4")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -72,23 +71,29 @@ def test_a_picture_may_be_called_by_a_number(jsonl: Callable[..., str], pool: Ca
     assert [[turn.text for turn in dataset[n].turns[::2]] for n in range(2)] == [["<image>\nq0", "q2"], ["<image>\nq1"]]
 
 
-def test_a_dataset_that_leaves_lines_out_cannot_be_grouped(
-    tmp_path: Path, pool: Callable[[Sequence[Any]], str]
+def test_lines_that_a_dataset_leaves_out_are_not_grouped(
+    jsonl: Callable[..., str], pool: Callable[[Sequence[Any]], str]
 ) -> None:
-    problem = {
-        "question": "Q?",
-        "choices": ["a"],
-        "answer": 0,
-        "hint": "",
-        "lecture": "",
-        "solution": "",
-        "image": None,
+    lines = [
+        {
+            "image_id": picture,
+            "question": f"q{k}",
+            "choices": ["a", "b"],
+            "direct_answers": ["a"],
+            "correct_choice_idx": 0,
+            "difficult_direct_answer": k in (0, 3),
+        }
+        for k, picture in enumerate([9, 7, 9, 8, 7, 9])
+    ]
+    questions = {
+        "type": "AOKVQA",
+        "task": "direct",
+        "filename": jsonl(*lines),
+        "questions": pool(["<image>\n<question>"]),
     }
-    (tmp_path / "problems.json").write_text(json.dumps({"1": problem, "2": problem}))
-    (tmp_path / "splits.json").write_text('{"train": ["2"]}')
-    files = {"filename": str(tmp_path / "problems.json"), "splits": str(tmp_path / "splits.json"), "split": "train"}
-    with pytest.raises(ConfigError, match="expected one that reads all 2 lines of its file, found ScienceQA with 1"):
-        SamePicture(dataset={"type": "ScienceQA", **files, "questions": pool(["<question>"])}, picture="image")
+    dataset = SamePicture(dataset=questions, picture="image_id")
+    asked = [[turn.text for turn in dataset[n].turns[::2]] for n in range(len(dataset))]
+    assert asked == [["<image>\nq2", "q5"], ["<image>\nq1", "q4"]]
 
 
 def test_pictures_are_numbered_once_for_a_file(

@@ -37,6 +37,41 @@ def answer(index: int, text: str, letter: str = "B", options: tuple[str, ...] = 
         ("I see a fork there", None),
         ("", None),
         ("Z", "Z"),
+        ("The answer is not clear. It may be a cup. The answer is B.", "B"),
+        ("The answer is not (A). The answer is (B).", "B"),
+        ("It isn't (A), it is (C)", "C"),
+        ("B. The answer is obvious.", "B"),
+        ("The answer is Z. The answer is B.", "B"),
+        ("**B**", "B"),
+        ("The answer is **B**.", "B"),
+        ("**Answer:** B", "B"),
+        ("**The answer is (B)**", "B"),
+        ("Answer: *B*", "B"),
+        ("`B`", "B"),
+        ("'B'", "B"),
+        ('"B."', "B"),
+        ("\u201cB\u201d", "B"),
+        ("[B]", "B"),
+        ("B - a fork", "B"),
+        ("B\nbecause it has tines", "B"),
+        ("$B$", "B"),
+        ("$\\boxed{B}$", "B"),
+        ("So $\\boxed{\\text{B}}$.", "B"),
+        ("\\boxed{\\text{(B) a fork}}", "B"),
+        ("First \\boxed{A}, no: \\boxed{B}", "B"),
+        ("<answer>B</answer>", "B"),
+        ("<answer>\n(B) a fork\n</answer>", "B"),
+        ("I use <answer></answer>: <answer>B</answer>", "B"),
+        ("B</answer>", "B"),
+        ("<think>A? The answer is A.</think>B", "B"),
+        ("<think>A? The answer is A.</think>\n\nThe answer is **B**.", "B"),
+        ("The answer is A.</think>B", "B"),
+        ("<think>The answer is A.", None),
+        ("<think>The answer is A.</think>", None),
+        ("\u25c1think\u25b7A\u25c1/think\u25b7B", "B"),
+        ("The final answer is: ``` B ```", None),
+        ("```\nB\n```", "B"),
+        ("Answer: The answer is B", "B"),
     ],
 )
 def test_which_letter_is_meant(text: str, letter: str | None) -> None:
@@ -45,6 +80,36 @@ def test_which_letter_is_meant(text: str, letter: str | None) -> None:
 
 def test_words_come_before_letters() -> None:
     assert chosen_letter("C", ("B", "C")) == "B"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "letter"),
+    [
+        ("aa", ("Aa", "aa"), "B"),
+        ("the answer is Aa", ("aa", "Aa"), "B"),
+        ("-5", ("5", "-5"), "B"),
+        ("+", ("-", "+"), "B"),
+        ("dog", ("cat", "dog", "dog"), "B"),
+        ("Dog.", ("a dog", "the dog"), None),  # normalised they are one, as texts they are not
+        ("B", ("dog", "dog"), "B"),
+    ],
+)
+def test_the_strictest_likeness_of_words_decides(text: str, options: tuple[str, ...], letter: str | None) -> None:
+    assert chosen_letter(text, options) == letter
+
+
+@pytest.mark.parametrize("text", ["B", "D", "dog", "The answer is (B).", "the dog"])
+def test_options_with_equal_texts_count_as_equal(text: str) -> None:
+    options = ("cat", "dog", "cow", " dog")
+    for letter in ("B", "D"):
+        scores = ChoiceAccuracy()([answer(0, text, letter, options), answer(1, "A", letter, options)])
+        assert scores == {
+            "accuracy": 0.5,
+            "count": 2,
+            "failure_none": 0,
+            "failure_out_of_range": 0,
+            "chance": 0.5,
+        }
 
 
 def test_scores() -> None:
@@ -59,7 +124,7 @@ def test_scores() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(DataError, match="a:0: expected options and the letter of one of them as the truth"):
+    with pytest.raises(DataError, match="a:0: truth: expected options and the letter of one of them, found"):
         ChoiceAccuracy()([answer(0, "B", "E")])
     with pytest.raises(DataError, match="two predictions for item 0"):
         ChoiceAccuracy()([answer(0, "B"), answer(0, "B")])

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mllm.errors import DataError
-from mllm.metrics.pope import POPE, first_words
+from mllm.errors import ConfigError, DataError
+from mllm.metrics.pope import POPE, says_no, says_no_publicly
 from mllm.types import Prediction, Truth
 
 
@@ -15,20 +15,51 @@ def answers(*pairs: tuple[str, str]) -> list[Prediction]:
 
 
 @pytest.mark.parametrize(
-    ("text", "no"),
+    ("text", "public", "words"),
     [
-        ("no", True),
-        ("No, there is none", True),
-        ("The answer is no .", True),
-        ("There is not a dog", True),
-        ("Yes. There is no doubt", False),
-        ("yes", False),
-        ("nothing", False),
-        ("", False),
+        ("no", True, True),
+        ("No, there is none", True, True),
+        ("The answer is no .", True, True),
+        ("There is not a dog", True, True),
+        ("no, not really", True, True),
+        ("Yes. There is no doubt", False, False),
+        ("yes", False, False),
+        ("nothing", False, False),
+        ("", False, False),
+        ("No.", True, True),
+        # what the public script takes as yes
+        ("NO", False, True),
+        ("no!", False, True),
+        ("**No**", False, True),
+        ("Not really", False, True),
+        ("no\nThere is none", False, True),
+        ("(no)", False, True),
+        ("There isn't a dog", False, True),
+        ("There isn\u2019t one", False, True),
+        ("\\boxed{no}", False, True),
+        ("<answer>No</answer>", False, True),
+        ("<think>No cat. Yes</think> The answer is **no**", False, True),
+        # what it takes as no
+        ("<think>There is no cat here</think>Yes", True, False),
+        ("3.5 not", False, False),
     ],
 )
-def test_the_first_sentence_decides(text: str, no: bool) -> None:
-    assert bool(first_words(text) & {"no", "not"}) is no
+def test_an_answer_is_read_to_the_letter_of_the_public_script_or_by_its_words(
+    text: str, public: bool, words: bool
+) -> None:
+    """The first column was checked against RUCAIBox/POPE's evaluate.py."""
+    assert says_no_publicly(text) is public
+    assert says_no(text) is words
+
+
+def test_pope_publishes_the_public_reading_by_default() -> None:
+    given = answers(("NO", "no"), ("no", "no"), ("yes", "yes"))
+    assert POPE()(given)["accuracy"] == pytest.approx(2 / 3)
+    assert POPE()(given)["failure_none"] == 1
+    assert POPE(reading="words")(given)["accuracy"] == 1
+    assert POPE(reading="words")(given)["failure_none"] == 0
+    with pytest.raises(ConfigError, match=r"POPE: reading 'word'; did you mean 'words'\?"):
+        POPE(reading="word")  # type: ignore[arg-type]
 
 
 def test_scores() -> None:
@@ -52,5 +83,5 @@ def test_no_true_positives() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(DataError, match="a:0: expected yes or no as the truth"):
+    with pytest.raises(DataError, match=r"a:0: truth.texts: expected yes or no, found list \"\['maybe'\]\""):
         POPE()(answers(("yes", "maybe")))

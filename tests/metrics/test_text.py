@@ -19,6 +19,10 @@ def answer(index: int, text: str, *references: str) -> Prediction:
         ("The answer is yes .", "the answer is yes"),
         ("two", "Two."),
         ("STRASSE", "Straße"),
+        ("**two**", "two"),
+        ("<think>one</think>Two.", "two"),
+        ("\\boxed{two}", "two"),
+        ("'two'", "'two'"),
     ],
 )
 def test_case_outer_spaces_and_one_full_stop_do_not_matter(text: str, reference: str) -> None:
@@ -41,7 +45,7 @@ def test_any_reference_counts() -> None:
 def test_errors() -> None:
     with pytest.raises(DataError, match="no predictions to score"):
         ExactMatch()([])
-    with pytest.raises(DataError, match="a:0: expected at least one text as the truth, found none"):
+    with pytest.raises(DataError, match=r"a:0: truth\.texts: expected at least one text, found nothing"):
         ExactMatch()([answer(0, "yes")])
     with pytest.raises(DataError, match="a:3: two predictions for item 3, expected one"):
         ExactMatch()([answer(3, "yes", "yes"), answer(3, "no", "yes")])

@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from mllm.errors import DataError
-from mllm.metrics.vqa import AnswerAccuracy, VQAAccuracy, consensus, normalised
+from mllm.errors import ConfigError, DataError
+from mllm.metrics.vqa import (
+    AnswerAccuracy,
+    VQAAccuracy,
+    consensus,
+    exact_consensus,
+    normalised,
+    same_answer,
+    textvqa_consensus,
+)
 from mllm.types import Prediction, Truth
 
 OFFICIAL = json.loads((Path(__file__).parent / "vqav2_official.json").read_text())["questions"]
@@ -37,10 +45,101 @@ def test_three_others_are_enough(matches: int, score: float) -> None:
     assert consensus("dog", others) == pytest.approx(score)
 
 
-def test_signs_count_where_all_agree() -> None:
-    assert consensus("a dog", ["dog", "a dog", "a dog", "a dog"]) < 1  # the references keep their articles
-    assert consensus("Dog", ["dog"] * 10) == 0
-    assert consensus("Dog.", ["dog"] * 9 + ["cat"]) == 1
+@pytest.mark.parametrize(
+    ("text", "people", "score"),
+    [
+        # annotators differ: both sides are normalised
+        ("four", ["four"] * 6 + ["one"] * 4, 1),
+        ("4", ["four"] * 6 + ["4"] * 4, 1),
+        ("Four.", ["4"] * 2 + ["four"] + ["none"] * 7, 0.9),
+        ("dont", ["don't"] * 5 + ["do not"] * 5, 1),
+        ("a dog", ["dog", "a dog", "a dog", "a dog"], 1),
+        ("Dog.", ["dog"] * 9 + ["cat"], 1),
+        ("t shirt", ["T-shirt"] * 5 + ["shirt"] * 5, 1),
+        ("1000", ["1,000"] * 2 + ["lots"] * 8, 0.6),
+        ("the", ["a"] * 4 + ["an"] * 6, 1),
+        # all agree, line breaks apart: the texts are compared as they stand
+        ("Dog", ["dog"] * 10, 0),
+        ("four", ["4"] * 10, 0),
+        ("a\tdog\n", ["a dog"] * 10, 1),
+        ("two", ["two\n", "two", " two"], 2 / 3),
+        # of the periods that no digit follows the first 32 are dropped
+        ("." * 33 + "5", [".5"] * 5 + ["6"] * 5, 1),
+        ("." * 40 + "x", ["x"] * 5 + ["6"] * 5, 0),
+    ],
+)
+def test_consensus_normalises_both_sides_where_annotators_differ(text: str, people: list[str], score: float) -> None:
+    """Each score as the code at GT-Vision-Lab/VQA's last commit gives it."""
+    assert consensus(text, people) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("text", "people", "score"),
+    [
+        ("Dog", ["dog"] * 10, 1),
+        ("the bus's", ["bus 's"] * 10, 1),
+        ("what, now?", ["what now"] * 10, 1),
+        ("1,000", ["1000"] * 3 + ["x"] * 7, 0.9),
+        ("two", ["2"] * 10, 1),
+        ("coca cola", ["coca-cola"] * 10, 1),
+        ("pepsi", ["coca cola"] * 10, 0),
+    ],
+)
+def test_textvqa_consensus_always_normalises(text: str, people: list[str], score: float) -> None:
+    assert textvqa_consensus(text, people) == pytest.approx(score)
+    assert VQAAccuracy(rule="textvqa")([answer(0, text, *people)])["vqa_accuracy"] == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("text", "people", "score"),
+    [
+        ("dog", ["dog"] * 2 + ["cat"] * 8, 2 / 3),  # VQA's rule, which leaves one annotator out, gives 0.6
+        ("dog", ["dog"] * 3 + ["cat"] * 7, 1),
+        ("dog", ["dog"] * 10, 1),
+        ("Dog", ["dog"] * 10, 0),
+        ("a dog", ["dog"] * 10, 0),
+        ("two", ["2"] * 10, 0),
+        ("x", ["dog"] * 10, 0),
+    ],
+)
+def test_exact_consensus_of_aokvqa(text: str, people: list[str], score: float) -> None:
+    assert exact_consensus(text, people) == pytest.approx(score)
+    assert VQAAccuracy(rule="aokvqa")([answer(0, text, *people)])["vqa_accuracy"] == pytest.approx(score)
+
+
+def test_vqa_accuracy_scores_the_text_as_it_stands_where_asked() -> None:
+    """The answer is read by default; a text that annotators gave counts as they gave it."""
+    people = ["u.s."] * 10
+    texts = ["u.s.", "The answer is u.s.", "**u.s.**", "U.S."]
+    by_answer = [VQAAccuracy()([answer(0, text, *people)])["vqa_accuracy"] for text in texts]
+    as_it_stands = [VQAAccuracy(reading="text")([answer(0, text, *people)])["vqa_accuracy"] for text in texts]
+    assert by_answer == [1, 0, 0, 0]  # the final stop of an answer that is read is dropped
+    assert as_it_stands == [1, 0, 0, 0]
+    spoken = [answer(0, "<think>no</think>The answer is **yes**.", *["yes"] * 10)]
+    assert VQAAccuracy()(spoken)["vqa_accuracy"] == 1
+    assert VQAAccuracy(reading="text")(spoken)["vqa_accuracy"] == 0
+
+
+@pytest.mark.parametrize("reading", ["answer", "text"])
+def test_vqa_accuracy_of_bare_answers_is_the_official_one(reading: str) -> None:
+    questions = list(OFFICIAL.values())
+    for number in range(max(len(entry["predictions"]) for entry in questions)):
+        entries = [entry for entry in questions if len(entry["predictions"]) > number]
+        given = [answer(n, entry["predictions"][number][0], *entry["answers"]) for n, entry in enumerate(entries)]
+        expected = sum(entry["predictions"][number][1] for entry in entries) / 100 / len(entries)
+        assert VQAAccuracy(reading=reading)(given)["vqa_accuracy"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rule": "vqa2"}, "VQAAccuracy: rule 'vqa2'; did you mean 'vqa'"),
+        ({"reading": "txt"}, "VQAAccuracy: reading 'txt'; did you mean 'text'?"),
+    ],
+)
+def test_vqa_accuracy_names_a_wrong_argument(arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        VQAAccuracy(**arguments)  # type: ignore[arg-type]
 
 
 def test_vqa_accuracy_of_a_set() -> None:
@@ -53,8 +152,19 @@ def test_vqa_accuracy_of_a_set() -> None:
         ]
     )
     assert scores == {"vqa_accuracy": pytest.approx(1 / 3), "count": 3, "failure_none": 1}
-    with pytest.raises(DataError, match=r"a:0: expected the answers of at least two people as the truth, found 1"):
+    with pytest.raises(
+        DataError, match=r"a:0: truth.texts: expected the answers of at least two people, found 1; Answer"
+    ):
         VQAAccuracy()([answer(0, "yes", "yes")])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["**two**", "'two'", "\\boxed{2}", "<answer>two</answer>", "<think>3? no.</think>two", "Answer: *Two*."],
+)
+def test_wrapped_answers_are_read(text: str) -> None:
+    assert AnswerAccuracy()([answer(0, text, "2")])["accuracy"] == 1
+    assert VQAAccuracy()([answer(0, text, *["two"] * 5, *["2"] * 5)])["vqa_accuracy"] == 1
 
 
 def test_answer_accuracy() -> None:
@@ -67,5 +177,13 @@ def test_answer_accuracy() -> None:
         ]
     )
     assert scores == {"accuracy": 0.5, "count": 4, "failure_none": 1}
-    with pytest.raises(DataError, match="a:0: expected at least one text as the truth, found none"):
+    with pytest.raises(DataError, match=r"a:0: truth\.texts: expected at least one text, found nothing"):
         AnswerAccuracy()([answer(0, "yes")])
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "same"),
+    [("+", "-", False), ("-", "-", True), ("", "the", False), ("A", "a", True), ("the dog", "Dog!", True)],
+)
+def test_same_answer_keeps_texts_of_signs_apart(text: str, reference: str, same: bool) -> None:
+    assert same_answer(text, reference) is same

@@ -2,8 +2,8 @@
 
     python tools/convert/aokvqa.py data/originals/aokvqa_v1p0_train.json
 
-`[{image_id, question_id, question, choices, correct_choice_idx, direct_answers, rationales}]`; the test split has no
-answers and no rationales. AOKVQA reads this file as well; the lines hold what it needs, checked.
+`[{image_id, question_id, question, choices, difficult_direct_answer, correct_choice_idx, direct_answers, rationales}]`;
+the test split has no answers and no rationales. AOKVQA reads this file as well; the lines hold what it needs, checked.
 
 Source: the files of allenai/aokvqa.
 """
@@ -31,6 +31,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
             "question_id": need(record, "question_id", where, str),
             "question": need(record, "question", where, str),
             "choices": choices,
+            "difficult_direct_answer": need(record, "difficult_direct_answer", where, bool),
         }
         if "correct_choice_idx" in record:
             index = need(record, "correct_choice_idx", where, int)

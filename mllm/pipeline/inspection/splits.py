@@ -95,13 +95,18 @@ def parts(cfg: Config) -> list[Config | MllmDataset]:
 def line_of(dataset: Any, index: int) -> tuple[Mapping[str, Any], str] | None:
     """The annotation line behind an item and where it stands; None where there is no single one."""
     source, own = _source(dataset, index)
-    return (source.lines[own], source.lines.where(own)) if isinstance(source, LineDataset) else None
+    if not isinstance(source, LineDataset):
+        return None
+    number = source.line_number(own)
+    return source.lines[number], source.lines.where(number)
 
 
 def place_of(dataset: Any, index: int) -> str:
     """Where an item comes from, without reading it."""
     source, own = _source(dataset, index)
-    return source.lines.where(own) if isinstance(source, LineDataset) else f"{type(source).__name__}[{own}]"
+    if not isinstance(source, LineDataset):
+        return f"{type(source).__name__}[{own}]"
+    return source.lines.where(source.line_number(own))
 
 
 def _source(dataset: Any, index: int) -> tuple[Any, int]:

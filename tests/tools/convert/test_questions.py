@@ -72,9 +72,9 @@ def test_nlvr2(run: Run, save: Save, items: Items) -> None:
 
 
 def test_aokvqa(run: Run, save: Save, items: Items) -> None:
-    questions = [AOKVQA, {**AOKVQA, "question": " "}]
+    questions = [AOKVQA, {**AOKVQA, "question": " "}, {**AOKVQA, "difficult_direct_answer": True}]
     shown = run("aokvqa", save("aokvqa_v1p0_train.json", questions))
-    (choice,) = items("aokvqa_v1p0_train.jsonl", "AOKVQA", "choice", image_folder="coco2017")
+    choice, _ = items("aokvqa_v1p0_train.jsonl", "AOKVQA", "choice", image_folder="coco2017")
     assert choice.truth.texts == ("B",)
     assert str(choice.images[0]) == "FileImage(path='coco2017/000000299207.jpg')"
     (direct,) = items("aokvqa_v1p0_train.jsonl", "AOKVQA", "vqa", task="direct", reason=True)

@@ -1,0 +1,109 @@
+r"""Reading the answer out of what a model wrote: the one step that every metric takes, and the reader of boxes.
+
+    <think>Two dogs ...</think> **The answer is "two".**  ->  two
+
+1. Thinking is left out: all up to the last closing tag, and from an opening tag that is never closed.
+2. Inside `<answer>...</answer>` (the first that is not blank) or `\boxed{...}` (the last) only that is read.
+3. Emphasis marks (`**`, `__`, `*`, `_`, backticks) are removed.
+4. What follows `the answer is` or `answer:` is an answer, to the end of its sentence; without either, the whole text.
+5. Quotes, code fences, dollar signs, `\text{...}` and a final full stop around an answer are removed.
+"""
+
+from __future__ import annotations
+
+import re
+
+_FLAGS = re.IGNORECASE | re.DOTALL
+_TAGS = "think|thinking|thought|reasoning"
+_THINKING_ENDS = re.compile(rf"</(?:{_TAGS})>|\[/THINK\]|◁/think▷", _FLAGS)
+_THINKING_STARTS = re.compile(rf"<(?:{_TAGS})>|\[THINK\]|◁think▷", _FLAGS)
+_TAGGED = re.compile(r"<(answer|conclusion)>(.*?)(?:</\1>|\Z)", _FLAGS)
+_TAG_ENDS = re.compile(r"</(?:answer|conclusion)>", _FLAGS)
+_BOXED = re.compile(r"\\boxed\s*\{")
+_EMPHASIS = (
+    re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*", re.DOTALL),
+    re.compile(r"(?<!\w)__(?=\S)(.+?)(?<=\S)__(?!\w)", re.DOTALL),
+    re.compile(r"(?<![\w*])\*(?=[^\s*])([^*\n]+?)(?<=[^\s*])\*(?![\w*])"),
+    re.compile(r"(?<!\w)_(?=[^\s_])([^_\n]+?)(?<=[^\s_])_(?!\w)"),
+    re.compile(r"(?<!`)`([^`\n]+)`(?!`)"),
+)
+_MARK = re.compile(r"(?:,?\s*\b(?:so )?the )?\banswer(?:\s+is\b\s*:?|\s*:)\s*", re.IGNORECASE)
+"""As in `So the answer is ...` and `Answer: ...`."""
+
+_END = re.compile(r"(?<![.\s][A-Za-z])(?<!\bmr)(?<!\bmrs)(?<!\bms)(?<!\bdr)(?<!\bst)[.!?](?=\s|$)", re.IGNORECASE)
+"""The end of a sentence, not of a letter or a title: `U.S. flag`, `Dr. Pepper`."""
+
+_WRAPPERS = (
+    re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL),
+    re.compile(r"\\\[(.*)\\\]|\\\((.*)\\\)|\$\$?([^$]*)\$\$?", re.DOTALL),
+    re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"),
+    re.compile(r"\"([^\"]*)\"|'([^']*)'|\u201c([^\u201c\u201d]*)\u201d|\u2018([^\u2018\u2019]*)\u2019"),
+    re.compile(r"\u00ab([^\u00ab\u00bb]*)\u00bb|\u201e([^\u201e\u201c]*)\u201c"),
+)
+
+
+def without_thinking(text: str) -> str:
+    """What a model says after its thinking; nothing where it was cut off while it thought."""
+    ends = list(_THINKING_ENDS.finditer(text))
+    said = text[ends[-1].end() :] if ends else text
+    start = _THINKING_STARTS.search(said)
+    return (said if start is None else said[: start.start()]).strip()
+
+
+def whole_answer(text: str) -> str:
+    """All that a text says after thinking, or inside its answer tag or box, without what is wrapped around it."""
+    return _unwrapped(_stated(text))
+
+
+def answers(text: str) -> list[str]:
+    """The answers that a text gives, in its order: after each `the answer is` or `answer:`, else the whole text."""
+    said = _stated(text)
+    marks = list(_MARK.finditer(said))
+    if not marks:
+        return [_unwrapped(said)]
+    ends = [*(mark.start() for mark in marks[1:]), len(said)]
+    found = [_unwrapped(_sentence(said[mark.end() : end])) for mark, end in zip(marks, ends, strict=True)]
+    return [answer for answer in found if answer] or [""]
+
+
+def short_answer(text: str) -> str:
+    """The first answer of a text: `red` of `The answer is red. The answer is blue.`; "" where there is none."""
+    return answers(text)[0]
+
+
+def _stated(text: str) -> str:
+    said = without_thinking(text)
+    tagged = [match[2] for match in _TAGGED.finditer(said) if match[2].strip()]
+    # the tag may have been opened in the prompt
+    said = tagged[0] if tagged else _TAG_ENDS.split(said)[0]
+    boxes = list(_BOXED.finditer(said))
+    if boxes:
+        said = _braced(said, boxes[-1].end())
+    for emphasis in _EMPHASIS:
+        said = emphasis.sub(r"\1", said)
+    return said
+
+
+def _braced(text: str, start: int) -> str:
+    """What stands between the brace before `start` and its partner; all that follows where there is none."""
+    depth = 1
+    for place in range(start, len(text)):
+        depth += (text[place] == "{") - (text[place] == "}")
+        if depth == 0:
+            return text[start:place]
+    return text[start:]
+
+
+def _sentence(text: str) -> str:
+    line = text.split("\n")[0]
+    end = _END.search(line)
+    return line if end is None else line[: end.start()]
+
+
+def _unwrapped(text: str) -> str:
+    while True:
+        text = text.strip().removesuffix(".").rstrip()
+        inner = next((match for wrapper in _WRAPPERS if (match := wrapper.fullmatch(text))), None)
+        if inner is None:
+            return text
+        text = next(group for group in inner.groups() if group is not None)

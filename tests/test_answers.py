@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+
+from mllm.answers import answers, short_answer, whole_answer, without_thinking
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("yes", "yes"),
+        ("Yes.", "Yes"),
+        ("a dog on the U.S. flag", "a dog on the U.S. flag"),
+        ("The answer is yes.", "yes"),
+        ("the answer is yes", "yes"),
+        ("The answer is yes .", "yes"),
+        ("It has rained. So the answer is wet.", "wet"),
+        ("Answer: 2 dogs", "2 dogs"),
+        ("The answer is: left", "left"),
+        ("The answer is no. It does not rain.", "no"),
+        ("The answer is yes. The answer is no.", "yes"),
+        ("The answer is yes, so the answer is no", "yes"),
+        ("The answer is yes\nThe answer is no", "yes"),
+        ("The answer is 3.5 metres.", "3.5 metres"),
+        ("The answer is Dr. Pepper.", "Dr. Pepper"),
+        ("The answer is St. Louis.", "St. Louis"),
+        ("The answer is the U.S. flag. It waves.", "the U.S. flag"),
+        ("The answer is", ""),
+        ("The answer is .", ""),
+        ("", ""),
+        ("  ", ""),
+        ("red..", "red."),
+        ("'red.'.", "red"),
+        ("Answer: The answer is red", "red"),
+        ("**red**", "red"),
+        ("The answer is **red**.", "red"),
+        ("**Answer:** red", "red"),
+        ("**Final Answer**: red", "red"),
+        ("The answer is __red__", "red"),
+        ("*red*.", "red"),
+        ("_red_", "red"),
+        ("'red'", "red"),
+        ('"red."', "red"),
+        ("\u201cred\u201d", "red"),
+        ("\u00abred\u00bb", "red"),
+        ('The answer is "red".', "red"),
+        ("`red`", "red"),
+        ("```\nred\n```", "red"),
+        ("$\\boxed{red}$", "red"),
+        ("\\[ \\boxed{\\text{red}} \\]", "red"),
+        ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("\\boxed{red", "red"),
+        ("It is \\boxed{blue}; no, \\boxed{red}.", "red"),
+        ("<answer>red</answer>", "red"),
+        ("<answer> The answer is red. </answer> Bye.", "red"),
+        ("<ANSWER>red", "red"),
+        ("<conclusion>red</conclusion>", "red"),
+        ("<think>blue? The answer is blue.</think>red", "red"),
+        ("<think>blue</think>\n<answer>**red**</answer>", "red"),
+        ("<thinking>blue</thinking> red", "red"),
+        ("[THINK]blue[/THINK]red", "red"),
+        ("blue\n</think>\n\nred", "red"),
+        ("<think>a</think> b <think>c</think> red", "red"),
+        ("<think>The answer is blue", ""),
+        # no mark-up
+        ("2 * 3 * 4", "2 * 3 * 4"),
+        ("5*6*7", "5*6*7"),
+        ("snake_case_name", "snake_case_name"),
+        ("don't", "don't"),
+        ("'tis the dog's", "'tis the dog's"),
+        ("$5", "$5"),
+        ("a < b", "a < b"),
+    ],
+)
+def test_short_answer(text: str, answer: str) -> None:
+    assert short_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("red", ["red"]),
+        ("The answer is not clear. The answer is **A**.", ["not clear", "A"]),
+        ("The answer is. Answer: B", ["B"]),
+        ("", [""]),
+    ],
+)
+def test_answers_come_in_the_order_of_the_text(text: str, expected: list[str]) -> None:
+    assert answers(text) == expected
+
+
+def test_whole_answer_keeps_all_that_was_said() -> None:
+    assert whole_answer("<think>hm</think> **The answer is red. It shines.**") == "The answer is red. It shines"
+
+
+def test_without_thinking_keeps_the_text_of_a_model_that_does_not_think() -> None:
+    text = "a <thin> line </thinker> [0.1,0.2,0.3,0.4]"
+    assert without_thinking(text) == text
