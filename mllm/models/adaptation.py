@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mllm.errors import ModelError
 from mllm.models.adapters import Adapters, read_adapters
+from mllm.models.finite import require_finite
 from mllm.models.parts import local_folder
 from mllm.models.selection import is_adapter, is_quantized, linear_layers, parameters, part_of, plain
 
@@ -172,7 +173,10 @@ def merge(model: Any) -> Any:
     for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             merging: Any = module
-            merging.merge(safe_merge=True)
+            try:
+                merging.merge(safe_merge=True)
+            except ValueError as error:  # the sum is not finite
+                raise ModelError(f"adapter of {name}: {error}; a wider dtype may hold the sum") from error
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, merging.get_base_layer())
     model.requires_grad_(True)
@@ -267,13 +271,13 @@ def _written(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected adapters with their base elsewhere")
-    return load_file(path)
+    return dict(require_finite(load_file(path), str(path)))
 
 
 def _read_peft(folder: Path) -> dict[str, Tensor]:
     old = folder / "adapter_model.bin"
     if not (folder / LOW_RANK).is_file() and old.is_file():
-        return torch.load(old, map_location="cpu", weights_only=True)
+        return dict(require_finite(torch.load(old, map_location="cpu", weights_only=True), str(old)))
     return _read(folder / LOW_RANK)
 
 

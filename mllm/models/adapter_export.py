@@ -11,6 +11,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from mllm.errors import ModelError
 from mllm.models.adaptation import IN_FULL, LOW_RANK, PREFIX, base_of
+from mllm.models.finite import finite
 from mllm.models.lazy import open_file
 from mllm.models.llava import MllmLlavaConfig
 from mllm.models.low_rank import ADAPTER_CONFIG
@@ -60,7 +61,9 @@ def export_adapter(folder: str, out: Path) -> None:
     settings["modules_to_save"] = [PROJECTOR.rpartition(".")[2]] if in_full else None
     tensors = {**low_rank, **{PREFIX + name: lazy for name, lazy in in_full.items()}}
     save_file(
-        {name: lazy.read().contiguous().clone() for name, lazy in tensors.items()}, out / LOW_RANK, {"format": "pt"}
+        {name: lazy.read().contiguous().clone() for name, lazy in finite(tensors).items()},
+        out / LOW_RANK,
+        {"format": "pt"},
     )
     (out / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mllm.errors import ModelError
+from mllm.models.finite import finite
 from mllm.models.flamingo import Flamingo
 from mllm.models.lazy import Lazy, open_file, thirds
 from mllm.models.low_rank import matrices, plain_names
@@ -64,7 +65,7 @@ def read_reference(path: str) -> State:
     """
     state: State = {}
     for file in chain_of(path):
-        state |= to_our_names({name: lazy.read() for name, lazy in open_file(file).items()})
+        state |= to_our_names({name: lazy.read() for name, lazy in finite(open_file(file)).items()})
     if found := matrices(state):
         raise ModelError(
             f"{path} holds {len(found)} matrices of adapters: first mllm checkpoint convert {path} OUT_DIR"

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, Generation
 from transformers.initialization import no_init_weights
 
 from mllm.errors import ConfigError, ModelError
+from mllm.models.finite import finite
 from mllm.models.flamingo import Flamingo, MllmFlamingoConfig
 from mllm.models.flamingo_builder import compose, from_parts, load_flamingo, refuse_parts, settle_tokens
 from mllm.models.flamingo_checkpoints import load_reference, reference_state, to_our_names
@@ -136,7 +137,7 @@ def load_otter(folder: str, *, dtype: Any = None, attn_implementation: str | Non
             image_std=std,
         )
     if not without_storage():
-        state = {name: lazy.read() for name, lazy in to_our_names(open_folder(Path(folder))).items()}
+        state = {name: lazy.read() for name, lazy in to_our_names(finite(open_folder(Path(folder)))).items()}
         load_reference(model, state, folder, whole=True)
     if (Path(folder) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)

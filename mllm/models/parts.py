@@ -31,6 +31,8 @@ from transformers.image_utils import (
 )
 
 from mllm.errors import ConfigError, ModelError, nearest
+from mllm.models.finite import require_finite_files, require_finite_model
+from mllm.models.lazy import open_folder
 from mllm.models.quantization import quantized_loading, settle_quantization
 from mllm.models.skeleton import unfilled, without_storage
 
@@ -210,7 +212,8 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
     `whole`: no weight of the folder may be left unread either.
 
     Raises:
-        ModelError: lists all tensors that are missing, of another shape, and with `whole` unexpected.
+        ModelError: lists all tensors that are missing, of another shape, and with `whole` unexpected; or some are nan
+            or infinite.
     """
     if without_storage():
         arguments.pop("quantization_config", None)  # settle_quantization puts stand-ins
@@ -227,6 +230,10 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
         wrong += [f"unexpected {name}" for name in sorted(info["unexpected_keys"])]
     if wrong:
         raise ModelError(f"{folder} does not hold a {type(model).__name__}:\n  " + "\n  ".join(wrong))
+    if "quantization_config" in arguments:  # few bits have no nan: what was read decides
+        require_finite_files(open_folder(Path(folder)))
+    else:
+        require_finite_model(model, folder)
     return model
 
 

@@ -15,6 +15,7 @@ from huggingface_hub import split_state_dict_into_shards_factory
 from tqdm.auto import tqdm
 
 from mllm.errors import ModelError
+from mllm.models.finite import finite, non_finite
 from mllm.models.lazy import DTYPES, Lazy
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -34,7 +35,8 @@ def write_shards(
         dtype: of all floating-point tensors; None: each keeps its own.
 
     Raises:
-        ModelError: not a size, or a tensor that reads as another shape than its file announced.
+        ModelError: not a size, or a tensor that reads as another shape than its file announced, nan or infinite, or too
+            large for the dtype.
     """
 
     def stored(lazy: Lazy) -> torch.dtype:
@@ -49,6 +51,7 @@ def write_shards(
         )
     except ValueError as error:
         raise ModelError(f"max_shard_size: {error}") from error
+    weights = finite(dict(weights))
     total = sum(lazy.numel * stored(lazy).itemsize for lazy in weights.values())
     with tqdm(total=total, desc="writing", unit="B", unit_scale=True) as bar:
         for name, members in split.filename_to_tensors.items():
@@ -76,5 +79,8 @@ def _write(members: Mapping[str, tuple[Lazy, torch.dtype]], path: Path, bar: tqd
             tensor = lazy.read().detach()
             if tuple(tensor.shape) != lazy.shape:
                 raise ModelError(f"{lazy.origin}: {list(tensor.shape)} instead of {list(lazy.shape)}")
-            file.write(tensor.to(dtype).contiguous().flatten().view(torch.uint8).numpy().data)
+            stored = tensor.to(dtype)
+            if stored.dtype != tensor.dtype and non_finite([(name, stored)]):
+                raise ModelError(f"{lazy.origin}: its weights do not fit into {NAMES[dtype]}, choose another dtype")
+            file.write(stored.contiguous().flatten().view(torch.uint8).numpy().data)
             bar.update(lazy.numel * dtype.itemsize)
