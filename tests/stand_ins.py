@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerFast
 from mllm.conversation.scratch import train_tokenizer
 from mllm.models.flamingo_checkpoints import save_reference
 from mllm.models.parts import causal_lm, vision_encoder
-from mllm.pipeline.builder import load_tokenizer
 from mllm.registry import MODELS
+from mllm.tokenizer_files import load_tokenizer
 from tests.conftest import CORPUS
 from tests.models.tiny_hf import save_tiny
 from tests.pipeline.tiny import save_stand_in

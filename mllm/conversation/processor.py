@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from mllm.conversation.packing import Length
 from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint, clamped, framed, outside
 from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
-from mllm.errors import DataError, ModelError
+from mllm.errors import ConfigError, DataError, ModelError
 from mllm.geometry import Placement
 from mllm.images import ImageRef, Reducible, Video, is_remote
 from mllm.images.settings import Pixels
@@ -163,6 +163,26 @@ class Processor:
         if _shareable(pieces, self.view.token):
             shared = min(tokens, self._pictures_end(ids) - len(sizes) + pictures)
         return Length(tokens=tokens, pictures=min(tokens, pictures), shared=shared)
+
+    def probes(self) -> list[str]:
+        """Conversations as they are rendered, with a box and with a point: what a saved tokenizer must read alike."""
+        image = IMAGE if self.view.token else ""
+        canvas = self._framed(self.view.placement(USUAL_SIZE)).canvas if self.view.token else USUAL_SIZE
+        texts: list[str] = []
+        for answer in (
+            Turn(role="gpt", text=f"There: {BOXES}.", boxes_seq=((0,),)),
+            Turn(role="gpt", text=f"There: {POINTS}.", points_seq=((0,),)),
+        ):
+            try:
+                pieces = self._rendered(
+                    (Turn(role="human", text=f"{image}\nWhere is it?"), answer),
+                    lambda group: self.codec.write_boxes([(0.123, 0.345, 0.456, 0.678)] * len(group), canvas),
+                    lambda group: self.codec.write_points([(0.123, 0.345)] * len(group), canvas),
+                )
+            except ConfigError:
+                continue  # the codec has no form for one of them
+            texts.append("".join(piece.text for piece in pieces))
+        return texts
 
     def _pictures_end(self, ids: Sequence[int]) -> int:
         """How many tokens there are up to the last of a picture."""

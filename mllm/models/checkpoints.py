@@ -32,6 +32,7 @@ from mllm.models.quantization import quantized_loading, settle_quantization
 from mllm.models.skeleton import without_storage
 from mllm.models.vision import VisionTower
 from mllm.tiling import AnyResolution
+from mllm.tokenizer_files import save_tokenizer
 from mllm.types import IMAGE
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -165,7 +166,7 @@ def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, 
     target.lm_head = copy.deepcopy(head) if same and not tied else head
     target.generation_config = model.generation_config
     target.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     _write_processor(model, tower, config, folder)
 
 

@@ -15,10 +15,11 @@ from mllm.models.flamingo_builder import NAMED_TOKENS
 from mllm.models.layout import Opened, Plan, Sources, detect
 from mllm.models.lazy import Weights, grown
 from mllm.models.outline import Skeleton
-from mllm.models.parts import load_tokenizer_at, settle_generation
+from mllm.models.parts import settle_generation
 from mllm.models.shards import write_shards
 from mllm.models.speech import note_speech
 from mllm.models.vocabulary import give_back, note_tokens
+from mllm.tokenizer_files import find_tokenizer, save_tokenizer
 from mllm.types import IMAGE
 
 GENERATION = "generation_config.json"
@@ -62,7 +63,7 @@ def convert(
     write_shards(weights, folder, max_shard_size=max_shard_size, dtype=dtype)
     plan.config.save_pretrained(folder)
     if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
     note_speech(folder, plan.kind, plan.speech)
     _write_generation(plan, folder, tokenizer)
     return tokenizer
@@ -70,11 +71,11 @@ def convert(
 
 def _tokenizer(plan: Plan, sources: Sources, opened: Opened) -> PreTrainedTokenizerBase | None:
     if sources.tokenizer is not None:
-        tokenizer = load_tokenizer_at(sources.tokenizer)
+        tokenizer = find_tokenizer(sources.tokenizer)
         if tokenizer is None:
             raise ModelError(f"--tokenizer {sources.tokenizer}: holds no tokenizer")
         return tokenizer
-    found = (load_tokenizer_at(folder) for folder in (str(opened.folder), *plan.folders))
+    found = (find_tokenizer(folder) for folder in (str(opened.folder), *plan.folders))
     return next((tokenizer for tokenizer in found if tokenizer is not None), None)
 
 
@@ -83,7 +84,8 @@ def _with_vocabulary(
 ) -> Weights:
     """Add the tokens that the checkpoint has beyond its tokenizer's folder, and `<image>`; new rows are means."""
     config: Any = plan.config
-    tokens = [token for token in (*plan.tokens, *taken) if token not in tokenizer.get_vocab()]
+    known = tokenizer.get_vocab()
+    tokens = [token for token in (*plan.tokens, *taken) if token not in known]
     tokenizer.add_tokens(tokens, special_tokens=True)
     moved = [token for token, number in taken.items() if tokenizer.convert_tokens_to_ids(token) != number]
     if moved:

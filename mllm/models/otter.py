@@ -28,6 +28,7 @@ from mllm.models.parts import Spec, image_statistics, local_folder, torch_dtype
 from mllm.models.skeleton import without_storage
 from mllm.models.speech import Speech, speaks
 from mllm.registry import MODELS
+from mllm.tokenizer_files import save_tokenizer
 
 MODEL_TYPES = ("otter", "flamingo")
 TOKENS = ("<|endofchunk|>", "<answer>")
@@ -74,7 +75,8 @@ def otter(
         ConfigError: arguments that contradict one another, or unknown names.
         ModelError: folders or files that do not hold what they should, or a tokenizer without these tokens.
     """
-    missing = [token for token in TOKENS if token not in tokenizer.get_vocab()]
+    known = tokenizer.get_vocab()
+    missing = [token for token in TOKENS if token not in known]
     if missing:
         raise ModelError(f"the tokenizer has no token {', '.join(missing)}")
     parts = {
@@ -173,7 +175,7 @@ def save_otter(model: Flamingo, tokenizer: PreTrainedTokenizerBase, folder: str)
     state = {_otters_name(name): tensor for name, tensor in reference_state(model, whole=True).items()}
     state = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     save_file(state, target / "model.safetensors", {"format": "pt"})
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     statistics = {"image_mean": list(config.image_mean), "image_std": list(config.image_std)}
     (target / "preprocessor_config.json").write_text(json.dumps(statistics, indent=2) + "\n", encoding="utf-8")
 

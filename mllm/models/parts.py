@@ -15,7 +15,6 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -50,8 +49,6 @@ FAMILIES: dict[str, Statistics] = {
 """Mean and standard deviation of the pixels that a family of vision encoders was trained on."""
 OLD_NAMES = ("rope_theta", "rope_scaling")
 """Settings that transformers still takes under these names."""
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "spiece.model", "vocab.json")
-"""Files of which a folder with a tokenizer has one at least."""
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
@@ -195,15 +192,6 @@ def local_folder(argument: str, path: str) -> str:
     if not (Path(path) / "config.json").is_file():
         raise ModelError(f"{argument}: {path} holds no config.json")
     return path
-
-
-def load_tokenizer_at(folder: str) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a folder, None where it holds none."""
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer(folder) else None
-
-
-def has_tokenizer(folder: str) -> bool:
-    return any(Path(folder, name).is_file() for name in TOKENIZERS)
 
 
 def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **arguments: Any) -> Any:

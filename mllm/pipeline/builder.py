@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Seq2SeqTrainingArguments
+from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
@@ -30,6 +28,7 @@ from mllm.pipeline.planning import WINDOW
 from mllm.pipeline.rates import Rates
 from mllm.pipeline.trainer import TestSet, Trainer
 from mllm.registry import DATASETS, METRICS, MODELS, REGIONS, TEMPLATES
+from mllm.tokenizer_files import load_tokenizer
 from mllm.types import IMAGE
 
 logger = logging.getLogger(__name__)
@@ -142,7 +141,8 @@ def build_model(
     else:
         named = args.pop("tokenizer", None)
         tokenizer = tokenizer or _tokenizer(named, args, template, train)
-    new = [token for token in (*template.tokens, *speech.tokens, *codec.tokens) if token not in tokenizer.get_vocab()]
+    known = tokenizer.get_vocab()
+    new = [token for token in (*template.tokens, *speech.tokens, *codec.tokens) if token not in known]
     tokenizer.add_tokens(new, special_tokens=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -223,21 +223,6 @@ def merged(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
     adapt(model, adapters, args)
     load_adapted(model, folder)
     return merge(model), tokenizer
-
-
-def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a local folder.
-
-    Raises:
-        ModelError: no such folder; nothing is looked up on a hub.
-    """
-    if not Path(folder).is_dir():
-        raise ModelError(f"{folder}: no such folder; expected a local checkpoint with its tokenizer")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    processors = Path(folder) / "chat_template.json"  # where processors of older models keep theirs
-    if processors.is_file() and not (Path(folder) / "chat_template.jinja").is_file():
-        tokenizer.chat_template = json.loads(processors.read_text(encoding="utf-8"))["chat_template"]
-    return tokenizer
 
 
 def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDataset | None) -> PreTrainedTokenizerBase:

@@ -26,8 +26,9 @@ from mllm.models.otter import TOKENS, save_otter
 from mllm.models.parts import torch_dtype
 from mllm.models.speech import note_speech, stored_speech
 from mllm.models.vocabulary import take_away
-from mllm.pipeline.builder import load_tokenizer, merged
+from mllm.pipeline.builder import merged
 from mllm.pipeline.inventory import Inventory, compare
+from mllm.tokenizer_files import load_tokenizer, save_tokenizer
 from mllm.types import IMAGE
 
 FORMATS = ("transformers-llava", "openflamingo", "otter", "adapter")
@@ -113,7 +114,7 @@ def _export_whole(args: argparse.Namespace, folder: Path) -> None:
     else:
         model.freeze(("vision_tower", "language_model"), "input")
         save_reference(model, str(folder / CHECKPOINT), whole=args.whole)
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
 
 
 def _load(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -130,7 +131,7 @@ def _merge(args: argparse.Namespace) -> None:
         if args.dtype:
             model.to(torch_dtype(args.dtype))
         model.save_pretrained(folder, max_shard_size=args.max_shard_size)
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
         if said := stored_speech(args.adapters):
             note_speech(folder, said.pop("type"), said)
     print(f"{args.out}: the whole model")

@@ -11,10 +11,10 @@ from tqdm.auto import tqdm
 
 from mllm.models.layout import Opened, detect, fitting
 from mllm.models.lazy import Lazy, Weights
-from mllm.models.parts import load_tokenizer_at
 from mllm.models.pieces import COMPUTED
 from mllm.models.selection import is_adapter, part_of
 from mllm.models.vocabulary import FOLDER, tokens_of
+from mllm.tokenizer_files import find_tokenizer
 
 TABLES = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 """Endings of the names of input embeddings."""
@@ -130,7 +130,7 @@ def _part(name: str) -> str:
 def _vocabulary(opened: Opened, named: Weights) -> str:
     rows = sorted({lazy.shape[0] for name, lazy in named.items() if name.endswith(TABLES)})
     words = [f"{', '.join(map(str, rows))} embeddings" if rows else "no embeddings here"]
-    tokenizer = load_tokenizer_at(str(opened.folder))
+    tokenizer = find_tokenizer(str(opened.folder))
     words.append("no tokenizer" if tokenizer is None else f"a tokenizer of {len(tokenizer)} tokens")
     if added := tokens_of(str(opened.folder)):
         more = f" and {len(added) - TOKENS_SHOWN} more" if len(added) > TOKENS_SHOWN else ""

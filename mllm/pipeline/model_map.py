@@ -22,10 +22,10 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.conversation.scratch import blank_tokenizer
 from mllm.errors import ConfigError
-from mllm.models.parts import has_tokenizer
 from mllm.pipeline import memory
 from mllm.pipeline.builder import build_model
 from mllm.pipeline.module_tree import as_text, module_tree
+from mllm.tokenizer_files import has_tokenizer
 from mllm.types import IMAGE, Example, Item
 
 PICTURE = (640, 480)

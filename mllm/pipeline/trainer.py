@@ -40,6 +40,7 @@ from mllm.pipeline.plots import plot_losses
 from mllm.pipeline.predict import Loader, mean_loss, predict
 from mllm.pipeline.rates import Rates, regroup
 from mllm.pipeline.results import summary, write_predictions, write_results
+from mllm.tokenizer_files import save_tokenizer
 from mllm.types import Prediction
 
 logger = logging.getLogger(__name__)
@@ -298,10 +299,11 @@ class Trainer(Seq2SeqTrainer):
         elif self.args.should_save:
             folder = str(output_dir or self.args.output_dir)
             save_adapted(self.model, folder, state_dict)
-            self.processor.tokenizer.save_pretrained(folder)
             torch.save(self.args, Path(folder) / "training_args.bin")
         if self.args.should_save:
-            save_speech(str(output_dir or self.args.output_dir), self.kind, self.speech)
+            folder = str(output_dir or self.args.output_dir)
+            save_tokenizer(self.processor.tokenizer, folder, probes=self.processor.probes())
+            save_speech(folder, self.kind, self.speech)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if adaptation_of(self.model) is None:

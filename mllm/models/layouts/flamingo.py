@@ -18,10 +18,11 @@ from mllm.models.layout import Opened, Plan, Sources
 from mllm.models.lazy import Weights, grown, over
 from mllm.models.low_rank import MATRIX, Scaling, matrices, merge_matrices
 from mllm.models.outline import Skeleton
-from mllm.models.parts import image_statistics, load_tokenizer_at
+from mllm.models.parts import image_statistics
 from mllm.models.perceiver import PerceiverResampler
 from mllm.models.pieces import language_config, language_names, language_weights, vision_config, vision_weights
 from mllm.registry import LAYOUTS
+from mllm.tokenizer_files import find_tokenizer
 
 TOKENS = ("<|endofchunk|>", "<image>")
 PAD = "<PAD>"
@@ -130,7 +131,7 @@ def _rows(weights: Weights, path: str) -> int:
 
 def _padding(*folders: str | None) -> tuple[str, ...]:
     """The token that OpenFlamingo adds to a tokenizer without one for padding."""
-    found = (load_tokenizer_at(folder) for folder in folders if folder is not None)
+    found = (find_tokenizer(folder) for folder in folders if folder is not None)
     tokenizer = next((tokenizer for tokenizer in found if tokenizer is not None), None)
     return (PAD,) if tokenizer is not None and tokenizer.pad_token_id is None else ()
 

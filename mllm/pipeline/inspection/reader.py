@@ -16,9 +16,10 @@ from mllm.dataset.mixing import Subset
 from mllm.errors import DataError, ModelError
 from mllm.models.adaptation import base_of
 from mllm.models.speech import Speech
-from mllm.pipeline.builder import SPEECH, TOKENIZER_SAMPLE, build_model, chosen_speech, load_tokenizer, over_base
+from mllm.pipeline.builder import SPEECH, TOKENIZER_SAMPLE, build_model, chosen_speech, over_base
 from mllm.pipeline.encoded import ItemDataset
 from mllm.registry import REGIONS, TEMPLATES
+from mllm.tokenizer_files import load_tokenizer
 from mllm.types import IMAGE
 from mllm.views import SquareView
 

@@ -1,0 +1,196 @@
+"""Tokenizers on disk: a folder is read as the software that wrote it meant it, and what is written is read back first.
+
+transformers 5 builds a `LlamaTokenizer` from its vocabulary and the setting `legacy` alone, takes a folder without the
+setting for a new one, and does not write it. Here:
+
+- `tokenizer.json` is followed as it stands: it says itself where a space is put before a word;
+- `tokenizer.model` alone is read as the sentencepiece library reads it; without `legacy` the folder is from before
+  July 2023, when the setting came, and the text after a special token begins with a space.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers import models, normalizers
+from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import generate_merges
+
+from mllm.errors import ModelError
+from mllm.fields import show
+
+logger = logging.getLogger(__name__)
+
+FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "spiece.model", "vocab.json")
+"""A folder with a tokenizer has at least one of these."""
+CONFIG = "tokenizer_config.json"
+GENERIC = "PreTrainedTokenizerFast"
+"""The class that reads `tokenizer.json` as it stands, by the name that transformers 4 and 5 both know."""
+SPACE = "▁"
+"""How sentencepiece writes a space."""
+UNIGRAM = 1
+"""`model_type` in a sentencepiece model; Llama's is 2, byte-pair encoding."""
+PROBES = (
+    "Hello world, where is the red circle? It's 12.5% of {this} [0.123,0.456] <1/2>\n",
+    " leading and trailing spaces  and   runs ",
+    "\n\nlines\n \tand tabs\r\n",
+    "naïve façade, 中文 текст ελ עברית العربية हिन्दी 한국어 ﬁ e\u0301 \u200d",
+    "🐶👩‍👩‍👧 “quotes” … ½ €",
+)
+"""Texts whose ids a written folder must give back, beside each added token with and without spaces around it."""
+
+
+def has_tokenizer(folder: str | Path) -> bool:
+    return any(Path(folder, name).is_file() for name in FILES)
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a local folder.
+
+    Raises:
+        ModelError: no such folder; nothing is looked up on a hub.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise ModelError(f"{folder}: no such folder; expected a local checkpoint with its tokenizer")
+    settings = _read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
+    if str(settings.get("tokenizer_class")).lower().removesuffix("fast") != "llamatokenizer":
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    elif (path / "tokenizer.json").is_file():
+        tokenizer = _llama_from_json(path, settings)
+    else:
+        tokenizer = _llama_from_sentencepiece(path, settings)
+    processors = path / "chat_template.json"  # where processors of older models keep theirs
+    if processors.is_file() and not (path / "chat_template.jinja").is_file():
+        tokenizer.chat_template = _read_json(processors)["chat_template"]
+    return tokenizer
+
+
+def find_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a folder, None where it holds none."""
+    return load_tokenizer(folder) if has_tokenizer(folder) else None
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, probes: Iterable[str] = ()) -> None:
+    """Write the tokenizer, read it back, and compare the ids of `PROBES`, all added tokens, and the caller's `probes`.
+
+    Raises:
+        ModelError: the folder reads other ids; names the first differing text.
+    """
+    tokenizer.save_pretrained(folder)
+    if type(tokenizer) is PreTrainedTokenizerFast:
+        _name_generic_class(folder)
+    texts = [*PROBES, _added_tokens_in_text(tokenizer), *probes]
+    difference = _difference(tokenizer, _read_back(folder), texts)
+    if difference is not None:
+        # the class rebuilds itself from parts of what is written: the generic one does not
+        _name_generic_class(folder)
+        difference = _difference(tokenizer, _read_back(folder), texts)
+    if difference is not None:
+        raise ModelError(
+            f"the {type(tokenizer).__name__} does not survive being saved: {difference}", where=str(folder)
+        )
+
+
+def _llama_from_json(path: Path, settings: dict[str, Any]) -> PreTrainedTokenizerFast:
+    side = settings.get("padding_side", LlamaTokenizer.padding_side)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True, padding_side=side)
+    legacy = _is_legacy(tokenizer)
+    if settings.get("legacy", legacy) != legacy:
+        logger.warning(
+            "%s: legacy is %s, but tokenizer.json puts a space %s; tokenizer.json is followed",
+            path / CONFIG,
+            settings["legacy"],
+            "after special tokens" if legacy else "before the first word only",
+        )
+    tokenizer.init_kwargs["legacy"] = legacy
+    return tokenizer
+
+
+def _llama_from_sentencepiece(path: Path, settings: dict[str, Any]) -> LlamaTokenizer:
+    legacy = settings.get("legacy")
+    if legacy is None:
+        legacy = True
+        logger.warning(
+            '%s: no "legacy", so this is taken for a folder from before July 2023: legacy is true, '
+            "and the text after a special token begins with a space",
+            path / CONFIG,
+        )
+    tokenizer = LlamaTokenizer.from_pretrained(path, local_files_only=True, legacy=legacy)
+    tokenizer.init_kwargs["legacy"] = legacy
+    proto: Any = sentencepiece_model_pb2.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
+    proto.ParseFromString((path / "tokenizer.model").read_bytes())
+    backend = tokenizer.backend_tokenizer
+    backend.model = _sentencepiece_model(proto)
+    if legacy:
+        prefix = settings.get("add_prefix_space") is not False and proto.normalizer_spec.add_dummy_prefix
+        spaces = normalizers.Replace(" ", SPACE)
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), spaces] if prefix else [spaces])
+        backend.pre_tokenizer = None  # pyright: ignore[reportAttributeAccessIssue]
+    return tokenizer
+
+
+def _sentencepiece_model(proto: Any) -> models.Model:
+    """With merges in the order of their scores; transformers 5 takes the order of the vocabulary, often the same."""
+    pieces = [piece.piece for piece in proto.pieces]
+    scores = [piece.score for piece in proto.pieces]
+    unknown, bytewise = proto.trainer_spec.unk_id, proto.trainer_spec.byte_fallback
+    if proto.trainer_spec.model_type == UNIGRAM:
+        return models.Unigram(list(zip(pieces, scores, strict=True)), unknown, bytewise)
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    merges = generate_merges(vocabulary, dict(zip(pieces, scores, strict=True)))
+    return models.BPE(vocab=vocabulary, merges=merges, unk_token=pieces[unknown], fuse_unk=True, byte_fallback=bytewise)
+
+
+def _is_legacy(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether the text after a special token begins with a space of the tokenizer's own."""
+    mark = next(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    first = tokenizer.backend_tokenizer.encode(f"{mark}a", add_special_tokens=False).tokens[1]
+    return first.startswith(SPACE)
+
+
+def _read_back(folder: str | Path) -> PreTrainedTokenizerBase:
+    """As any reader of transformers does."""
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _name_generic_class(folder: str | Path) -> None:
+    path = Path(folder) / CONFIG
+    settings = {**_read_json(path), "tokenizer_class": GENERIC}
+    path.write_text(json.dumps(settings, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _added_tokens_in_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    return "".join(f"a{token}b {token} {token}\n" for token in map(str, tokenizer.added_tokens_decoder.values()))
+
+
+def _difference(tokenizer: PreTrainedTokenizerBase, again: PreTrainedTokenizerBase, texts: Iterable[str]) -> str | None:
+    """The first thing that the tokenizer read back does otherwise, in words."""
+    if len(again) != len(tokenizer):
+        return f"expected {len(tokenizer)} tokens, found {len(again)}"
+    if again.special_tokens_map != tokenizer.special_tokens_map:
+        return f"expected the special tokens {tokenizer.special_tokens_map}, found {again.special_tokens_map}"
+    if again.chat_template != tokenizer.chat_template:
+        return "the chat template is another one"
+    for text in texts:
+        ids: Any = tokenizer(text, verbose=False)["input_ids"]
+        found: Any = again(text, verbose=False)["input_ids"]
+        if ids != found:
+            pairs = enumerate(zip(ids, found, strict=False))
+            place = next((number for number, (a, b) in pairs if a != b), min(len(ids), len(found)))
+            said = tokenizer.convert_ids_to_tokens(ids[place : place + 5])
+            read = again.convert_ids_to_tokens(found[place : place + 5])
+            return f"expected the tokens {said} in {show(text)}, found {read}"
+        said, read = (one.decode(ids, clean_up_tokenization_spaces=False) for one in (tokenizer, again))
+        if said != read:
+            return f"expected {show(said)} for the ids of {show(text)}, found {show(read)}"
+    return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

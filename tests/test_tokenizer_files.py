@@ -1,0 +1,209 @@
+"""Folders read as the software that wrote them meant them; folders written read back to the same ids."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from mllm.errors import ModelError
+from mllm.tokenizer_files import find_tokenizer, load_tokenizer, save_tokenizer
+from tests.sentencepieces import processor_of, save_llama, save_t5
+
+REAL = Path(__file__).parents[2] / "shared" / "tokenizers"
+TEXTS = ["Where is it?", "  two  spaces", "\nWhere", "{unknown} 中文 🐶", " At", "</s>", "a   b  c ", "12.5% [0.1,0.2]"]
+
+
+def sections(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_llama(tmp_path_factory.mktemp("llama"), settings={"legacy": True})
+
+
+@pytest.fixture(scope="module")
+def both(llama: Path) -> tuple[Any, Any]:
+    """Our reading, and the sentencepiece library's."""
+    return load_tokenizer(llama), processor_of(llama)
+
+
+@pytest.fixture(scope="module")
+def real() -> Path:
+    if not REAL.is_dir():
+        pytest.skip("needs the shared tokenizers")
+    return REAL
+
+
+def without_key(folder: Path, out: Path) -> Path:
+    shutil.copytree(folder, out, copy_function=shutil.copyfile)
+    out.chmod(0o755)
+    config = json.loads((out / "tokenizer_config.json").read_text())
+    del config["legacy"]
+    (out / "tokenizer_config.json").write_text(json.dumps(config))
+    return out
+
+
+@pytest.mark.parametrize("bytewise", [True, False])
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_a_legacy_folder_reads_every_section_as_sentencepiece(tmp_path: Path, bytewise: bool, kind: str) -> None:
+    vocab = {} if kind == "bpe" else {"vocab_size": 400 if bytewise else 150}
+    folder = save_llama(tmp_path, settings={"legacy": True}, byte_fallback=bytewise, model_type=kind, **vocab)
+    tokenizer, truth = load_tokenizer(folder), processor_of(folder)
+    for text in TEXTS:
+        plain = text.replace("</s>", "x")
+        assert sections(tokenizer, plain) == truth.encode(plain), text
+        end = tokenizer.eos_token_id
+        assert sections(tokenizer, f"At</s>{plain}") == [*truth.encode("At"), end, *truth.encode(plain)]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.sampled_from("abcdefgh INST[]<>/.,:0123456789 \n\té中🐶"), max_size=40))
+def test_a_legacy_folder_reads_any_text_as_sentencepiece(both: tuple[Any, Any], text: str) -> None:
+    tokenizer, truth = both
+    assert sections(tokenizer, text) == truth.encode(text)
+
+
+def test_a_new_folder_puts_a_space_before_the_first_word_only(tmp_path: Path) -> None:
+    folder = save_llama(tmp_path, settings={"legacy": False})
+    tokenizer, truth = load_tokenizer(folder), processor_of(folder)
+    assert sections(tokenizer, "Where is it?") == truth.encode("Where is it?")
+    tokens = tokenizer.convert_ids_to_tokens(sections(tokenizer, "At</s>At"))
+    assert tokens[0] == "▁At"
+    assert not any(token.startswith("▁") for token in tokens[1:])
+
+
+def test_a_folder_of_2023_without_the_key_is_legacy_and_says_so(
+    llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = without_key(llama, tmp_path / "old")
+    tokenizer, expected = load_tokenizer(folder), load_tokenizer(llama)
+    assert all(sections(tokenizer, f"At</s>{text}") == sections(expected, f"At</s>{text}") for text in TEXTS)
+    assert f'{folder / "tokenizer_config.json"}: no "legacy"' in caplog.text
+    assert "legacy is true" in caplog.text
+    save_tokenizer(tokenizer, tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "tokenizer_config.json").read_text())["legacy"] is True
+
+
+def test_a_folder_that_transformers_5_saved_without_the_key_reads_the_ids_it_was_trained_with(tmp_path: Path) -> None:
+    for legacy in (True, False):
+        folder = save_llama(tmp_path / f"{legacy}", settings={"legacy": legacy})
+        trained = AutoTokenizer.from_pretrained(folder)
+        trained.save_pretrained(tmp_path / f"saved {legacy}")  # as earlier versions of this toolkit did
+        assert "legacy" not in json.loads((tmp_path / f"saved {legacy}" / "tokenizer_config.json").read_text())
+        read = load_tokenizer(tmp_path / f"saved {legacy}")
+        assert sections(read, "At</s>At\nIt</s> is") == sections(trained, "At</s>At\nIt</s> is")
+
+
+def test_tokenizer_json_is_followed_where_the_key_says_otherwise(
+    llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Llama 2's public folder: `legacy: false` beside a tokenizer.json that prepends a space to every section."""
+    save_tokenizer(load_tokenizer(llama), tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    config = {**json.loads(path.read_text()), "legacy": False, "tokenizer_class": "LlamaTokenizerFast"}
+    path.write_text(json.dumps(config))
+    with caplog.at_level(logging.WARNING):
+        tokenizer = load_tokenizer(tmp_path)
+    stored = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert sections(tokenizer, "At</s>At  x") == stored.encode("At</s>At  x", add_special_tokens=False).ids
+    assert "tokenizer.json is followed" in caplog.text
+
+
+@pytest.mark.parametrize("legacy", [True, False, None])
+def test_what_is_saved_reads_back(tmp_path: Path, legacy: bool | None) -> None:
+    folder = save_llama(tmp_path / "a", settings={} if legacy is None else {"legacy": legacy})
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_tokens(["<image>", "<loc_1>"], special_tokens=True)
+    save_tokenizer(tokenizer, tmp_path / "b")
+    save_tokenizer(load_tokenizer(tmp_path / "b"), tmp_path / "c")
+    for text in (*TEXTS, "<s>At<image>\nIt</s> is  <loc_1>it</s>"):
+        expected = tokenizer(text)["input_ids"]
+        for out in ("b", "c"):
+            assert load_tokenizer(tmp_path / out)(text)["input_ids"] == expected
+            assert AutoTokenizer.from_pretrained(tmp_path / out)(text)["input_ids"] == expected
+
+
+def test_a_t5_folder_reads_as_sentencepiece_and_saves(tmp_path: Path) -> None:
+    folder = save_t5(tmp_path / "a")
+    tokenizer = load_tokenizer(folder)
+    (folder / "tokenizer.model").write_bytes((folder / "spiece.model").read_bytes())
+    truth = processor_of(folder)
+    for text in ("Where is it?", "two  spaces ", "{unknown} 中文"):
+        assert tokenizer(text)["input_ids"] == [*truth.encode(text), tokenizer.eos_token_id]
+    save_tokenizer(tokenizer, tmp_path / "b")
+    assert load_tokenizer(tmp_path / "b")("It {is} </s> it")["input_ids"] == tokenizer("It {is} </s> it")["input_ids"]
+
+
+def test_a_class_that_rebuilds_itself_is_saved_as_the_generic_one(tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text(json.dumps({"a": 0, "b": 1, "Ġ": 2, "A": 3, "<|endoftext|>": 4}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
+    tokenizer: Any = load_tokenizer(tmp_path)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    save_tokenizer(tokenizer, tmp_path / "out", probes=["AaB"])  # of this vocabulary, no other probe has a letter
+    assert load_tokenizer(tmp_path / "out")("AaB")["input_ids"] == tokenizer("AaB")["input_ids"] == [0, 0, 1]
+
+
+class Forgetful(PreTrainedTokenizerFast):
+    """Writes another pre-tokenizer than it uses."""
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **options: Any) -> Any:
+        kept, self.backend_tokenizer.pre_tokenizer = self.backend_tokenizer.pre_tokenizer, pre_tokenizers.Whitespace()
+        super().save_pretrained(save_directory, *args, **options)
+        self.backend_tokenizer.pre_tokenizer = kept
+
+
+def test_what_does_not_read_back_is_an_error_that_names_the_text(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    forgetful = Forgetful(tokenizer_object=tokenizer.backend_tokenizer, eos_token="</s>")
+    with pytest.raises(ModelError) as caught:
+        save_tokenizer(forgetful, tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: the Forgetful does not survive being saved: expected the tokens")
+    assert "Hello world" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    assert find_tokenizer(tmp_path) is None
+    with pytest.raises(ModelError, match="no such folder"):
+        load_tokenizer(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["llama2_spm_legacy", "vicuna_spm_nonlegacy", "mistral_v3_spm"])
+def test_real_sentencepiece_folders_read_as_sentencepiece(real: Path, tmp_path: Path, name: str) -> None:
+    tokenizer, truth = load_tokenizer(real / name), processor_of(real / name)
+    for text in TEXTS:
+        plain = text.replace("</s>", "x")
+        if name == "llama2_spm_legacy" or not plain.startswith(" "):
+            assert sections(tokenizer, plain) == truth.encode(plain), text
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    save_tokenizer(tokenizer, tmp_path)
+    again = load_tokenizer(tmp_path)
+    for text in (*TEXTS, "<s>A<image>\nIt</s> is</s>USER: {} 中文"):
+        assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("llama3", marks=pytest.mark.slow), pytest.param("qwen3", marks=pytest.mark.slow), "neox", "gpt2"],
+)
+def test_real_byte_level_folders_survive(real: Path, tmp_path: Path, name: str) -> None:
+    tokenizer = load_tokenizer(real / name)
+    tokenizer.add_tokens(["<image>", *(f"<loc_{number}>" for number in range(1000))], special_tokens=True)
+    save_tokenizer(tokenizer, tmp_path, probes=["USER: <image>\n<loc_7>"])
+    again = load_tokenizer(tmp_path)
+    assert (
+        again("USER: <image>\n<loc_7> {} 中文")["input_ids"] == tokenizer("USER: <image>\n<loc_7> {} 中文")["input_ids"]
+    )
+    assert again.chat_template == tokenizer.chat_template
