@@ -28,10 +28,10 @@ FLAGS = {
     "predict": ["--do_train", "False", "--do_eval", "False", "--do_predict", "True"],
 }
 MODULES = {
-    "data": "mllm.pipeline.inspection.commands",
-    "checkpoint": "mllm.pipeline.checkpoint",
-    "model": "mllm.pipeline.model_map",
-    "regions": "mllm.pipeline.regions",
+    "data": "mllm.commands.data",
+    "checkpoint": "mllm.commands.checkpoint",
+    "model": "mllm.commands.model",
+    "regions": "mllm.commands.regions",
 }
 
 
@@ -48,7 +48,7 @@ def _run(command: str, *rest: str) -> int:
     asks = command == "predict" and any(word.partition("=")[0] == "--model" for word in rest)
     if asks or command in MODULES:
         # imported when asked for: PyTorch and transformers take seconds to load
-        return import_module("mllm.pipeline.session" if asks else MODULES[command]).main(rest)
+        return import_module("mllm.commands.ask" if asks else MODULES[command]).main(rest)
     if command in FLAGS:
         return import_module("mllm.pipeline.finetune").main([*rest, *FLAGS[command]])
     print(f"mllm: unknown command: {' '.join((command, *rest))}\n\n{USAGE}", file=sys.stderr)

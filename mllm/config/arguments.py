@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
-from argparse import SUPPRESS, Action, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from enum import Enum
-from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_origin
 
-from accelerate.parallelism_config import ParallelismConfig
-from transformers import HfArgumentParser, Seq2SeqTrainingArguments
-from transformers.hf_argparser import string_to_bool
-
+from mllm.config.training_fields import COMPUTED, TrainingField, training_fields
 from mllm.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from transformers import Seq2SeqTrainingArguments
 
 DEFAULTS: dict[str, Any] = {
     # the collator takes whole Items; transformers would drop every field that no model's forward names
@@ -42,25 +41,17 @@ RENAMED = {
 }
 """Arguments that transformers 5 dropped and that older commands still give."""
 
-_HINTS: dict[str, Any] = get_type_hints(Seq2SeqTrainingArguments)
-_FIELDS = {field.name: field for field in fields(Seq2SeqTrainingArguments) if field.init}
-SECRETS = tuple(name for name in _FIELDS if name.endswith("_token"))
-"""Never written to a file."""
 
+class FlagParser(ArgumentParser):
+    """One flag for each field of `Seq2SeqTrainingArguments`; flags that are not given leave no trace in the result.
 
-class FlagParser(HfArgumentParser):
-    """One flag for each field of `Seq2SeqTrainingArguments`; flags that are not given leave no trace in the result."""
+    Names and meaning are those of transformers' `HfArgumentParser`, which cannot be had without importing PyTorch.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(
-            Seq2SeqTrainingArguments,  # type: ignore[arg-type]  # annotated as a NewType, takes any dataclass
-            allow_abbrev=False,
-            formatter_class=RawDescriptionHelpFormatter,
-            **kwargs,
-        )
-        for action in self._actions:
-            if action.dest in _FIELDS:
-                _loosen(action)
+        super().__init__(allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+        for field in training_fields().values():
+            _add_flag(self, field)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"command line: {message}")
@@ -68,7 +59,8 @@ class FlagParser(HfArgumentParser):
 
 def given(parsed: Mapping[str, Any]) -> dict[str, Any]:
     """The training arguments among the parsed flags, as plain values that a config could hold."""
-    return {name: _plain(name, parsed[name]) for name in parsed if name in _FIELDS}
+    fields = training_fields()
+    return {name: _plain(fields[name], parsed[name]) for name in parsed if name in fields}
 
 
 def check(training_args: Mapping[str, Any]) -> None:
@@ -76,19 +68,30 @@ def check(training_args: Mapping[str, Any]) -> None:
     ConfigError: an unknown name, or a value whose type its field does not take.
     """
     for name, value in training_args.items():
-        if name not in _FIELDS:
+        field = training_fields().get(name)
+        if field is None:
             raise ConfigError(f"training_args: unknown argument {name!r}; {hint(name)}")
-        about = _FIELDS[name].metadata
-        if not _fits(value, _HINTS[name]) and not ("const" in about and value is about["const"]):
-            expected = " or ".join(_name(member) for member in _members(_HINTS[name]))
+        about = field.metadata
+        if not _fits(value, field.type) and not ("const" in about and value is about["const"]):
+            expected = " or ".join(_name(member) for member in _members(field.type))
             raise ConfigError(f"training_args.{name}: expected {expected}, found {value!r}")
-        if "choices" in about and value is not None and value not in about["choices"]:
-            raise ConfigError(f"training_args.{name}: expected one of {', '.join(about['choices'])}, found {value!r}")
+        _check_choice(name, value, about)
+
+
+def _check_choice(name: str, value: object, metadata: Mapping[str, Any]) -> None:
+    choices = metadata.get("choices")
+    if choices is not None and value is not None and value not in choices:
+        raise ConfigError(f"training_args.{name}: expected one of {', '.join(choices)}, found {value!r}")
 
 
 def hint(name: str) -> str:
     """What the writer of an unknown argument may have meant."""
-    return f"in transformers 5 it is {RENAMED[name]}" if name in RENAMED else nearest(name, _FIELDS)
+    return f"in transformers 5 it is {RENAMED[name]}" if name in RENAMED else nearest(name, training_fields())
+
+
+def secrets() -> list[str]:
+    """The arguments that are never written to a file."""
+    return [name for name in training_fields() if name.endswith("_token")]
 
 
 def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
@@ -100,7 +103,12 @@ def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
     Raises:
         ConfigError: transformers refuses a value or a combination.
     """
+    from accelerate.parallelism_config import ParallelismConfig  # seconds, which `--help` and a typo need not wait for
+    from transformers import Seq2SeqTrainingArguments
+
     values = copy.deepcopy(dict(training_args))  # transformers changes the dicts it is given
+    for name, field in Seq2SeqTrainingArguments.__dataclass_fields__.items():
+        _check_choice(name, values.get(name), field.metadata)  # also those that `training_fields` does not know
     if isinstance(values.get("parallelism_config"), dict):
         values["parallelism_config"] = ParallelismConfig(**values["parallelism_config"])
     try:
@@ -112,25 +120,46 @@ def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
     return args
 
 
-def _loosen(action: Action) -> None:
-    """Mend what keeps a flag from saying all that its field can hold, and drop the default."""
-    members = _members(_HINTS[action.dest])
-    default = {**DEFAULTS, "output_dir": "outputs/NAME of NAME.py"}.get(action.dest, action.default)
-    action.default = SUPPRESS
-    action.required = False
-    if action.nargs == 0:  # --no_x
-        return
-    choices = f" One of {', '.join(map(str, action.choices))}." if action.choices else ""
-    action.help = f"{action.help or ''}{choices} (default: {str(default).replace('%', '%%')})".lstrip()
-    action.metavar = "VALUE"
-    if str in members and any(member is bool or member == Literal[False] for member in members):
-        action.type = _bool_or_text
-    elif get_origin(action.type) is dict or is_dataclass(action.type):
-        action.type = _json  # one text cannot be turned into these
-    if action.type in (string_to_bool, _bool_or_text):
-        action.nargs, action.const = "?", True
-    if any(get_origin(member) is list for member in members):
-        action.nargs = "+"
+def _add_flag(parser: ArgumentParser, field: TrainingField) -> None:
+    """A flag by both spellings of its name, and `--no_x` where a switch is on by default."""
+    about = field.metadata
+    default = {**DEFAULTS, "output_dir": "outputs/NAME of NAME.py"}.get(field.name, field.default)
+    members = [member for member in _members(field.type) if member is not type(None)]
+    options: dict[str, Any] = {name: about[name] for name in ("choices", "nargs", "const") if name in about}
+    for kind in filter(_is_enum, members):
+        options["choices"] = _values(kind)
+    if bool in members or Literal[False] in members:
+        options |= {"type": _bool_or_text if str in members else _bool, "nargs": "?", "const": True}
+    elif any(get_origin(member) is list for member in members):
+        options["nargs"] = "+"
+    elif str not in members and any(get_origin(member) is dict or is_dataclass(member) for member in members):
+        options["type"] = _json
+    elif len(members) == 1 and members[0] in (int, float):
+        options["type"] = members[0]
+    choices = f" One of {', '.join(options['choices'])}." if "choices" in options else ""
+    shown = "transformers' choice" if default is COMPUTED else str(default).replace("%", "%%")
+    text = f"{about.get('help', '')}{choices} (default: {shown})".lstrip()
+    parser.add_argument(*_spellings(field.name), default=SUPPRESS, metavar="VALUE", help=text, **options)
+    if field.default is True and members == [bool]:
+        parser.add_argument(
+            *_spellings(f"no_{field.name}"),
+            dest=field.name,
+            action="store_false",
+            default=SUPPRESS,
+            help=about.get("help"),
+        )
+
+
+def _spellings(name: str) -> list[str]:
+    return list(dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")))
+
+
+def _bool(text: str) -> bool:
+    words = {"yes": True, "true": True, "t": True, "y": True, "1": True}
+    words |= {"no": False, "false": False, "f": False, "n": False, "0": False}
+    if text.lower() not in words:
+        raise ArgumentTypeError(f"expected true or false, found {text!r}")
+    return words[text.lower()]
 
 
 def _bool_or_text(text: str) -> bool | str:
@@ -147,14 +176,11 @@ def _json(text: str) -> dict[str, Any]:
     return value
 
 
-def _plain(name: str, value: Any) -> Any:
-    if isinstance(value, list):
-        members = [_plain(name, member) for member in value]
-        # --report_to tensorboard means the text, not a list of one
-        return members[0] if len(members) == 1 and str in _members(_HINTS[name]) else members
-    if isinstance(value, Enum):
-        return value.value
-    return str(value) if isinstance(value, Path) else value
+def _plain(field: TrainingField, value: Any) -> Any:
+    # --report_to tensorboard means the text, not a list of one
+    if isinstance(value, list) and len(value) == 1 and str in _members(field.type):
+        return value[0]
+    return value
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
@@ -188,7 +214,7 @@ def _fits_one(value: object, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _values(kind: type[Enum]) -> list[object]:
+def _values(kind: type[Enum]) -> list[Any]:
     return [member.value for member in kind]
 
 

@@ -12,15 +12,16 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from mmengine.config import Config as Config
-from transformers import Seq2SeqTrainingArguments
+from typing import TYPE_CHECKING, Any
 
 from mllm.config import arguments
 from mllm.config.files import plain, read_file, write_file
 from mllm.config.options import assign
 from mllm.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from mmengine.config import Config as Config
+    from transformers import Seq2SeqTrainingArguments
 
 SECTIONS = {
     "training_args": "any argument of transformers' Seq2SeqTrainingArguments",
@@ -99,6 +100,8 @@ def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, A
     cfg["training_args"] = {**plain(defaults, "DEFAULTS"), **cfg["training_args"], **(flags or {})}
     arguments.check(cfg["training_args"])
     _import(cfg.get("custom_imports", {}))
+    from mmengine.config import Config
+
     return Config(cfg, filename=str(path), format_python_code=False)
 
 
@@ -110,7 +113,7 @@ def dump(cfg: Config, training_args: Seq2SeqTrainingArguments, folder: str | Pat
     if not training_args.should_save:
         return None
     names = plain(cfg.to_dict(), "config")
-    for secret in arguments.SECRETS:
+    for secret in arguments.secrets():
         names["training_args"].pop(secret, None)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

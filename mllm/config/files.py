@@ -17,10 +17,10 @@ from pathlib import Path, PurePath
 from types import BuiltinFunctionType
 from typing import Any
 
-from mmengine.config import Config
-from mmengine.config.config import DELETE_KEY
-
 from mllm.errors import ConfigError
+
+DELETE_KEY = "_delete_"
+"""mmengine's: what was inherited is dropped, not merged."""
 
 # What running a config file may raise: its own mistakes, and those that mmengine finds when it merges.
 _MISTAKES = (
@@ -37,6 +37,8 @@ def read_file(path: str | Path) -> dict[str, Any]:
             runs, or defines something that is not plain data.
     """
     files = {str(file.resolve()): file for file in chain(path)}
+    from mmengine.config import Config  # it takes a third of a second
+
     try:
         # lazy_import=False: with None, a leaf with an import would be read by other rules than its bases
         read = Config.fromfile(str(path), lazy_import=False, import_custom_modules=False, format_python_code=False)

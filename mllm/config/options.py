@@ -6,8 +6,6 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.config import ConfigDict, DictAction
-
 from mllm.errors import ConfigError
 
 
@@ -34,6 +32,8 @@ def value(text: str) -> Any:
     Raises:
         ConfigError: brackets that do not match.
     """
+    from mmengine.config import DictAction  # it takes a third of a second
+
     if text.lstrip().startswith(("'", '"', "[", "(", "{")):
         try:
             return ast.literal_eval(text.strip())
@@ -51,6 +51,8 @@ def _assign(node: Any, keys: list[str], new: Any, path: str, done: tuple[str, ..
     if not keys:
         if not isinstance(node, Mapping) or not isinstance(new, Mapping):
             return new
+        from mmengine.config import ConfigDict
+
         merged = ConfigDict(node)
         merged.merge(dict(new))
         return merged.to_dict()

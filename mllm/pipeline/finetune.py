@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-
-import torch
-from transformers import Seq2SeqTrainingArguments, set_seed
+from typing import TYPE_CHECKING
 
 from mllm.boundary import reported
-from mllm.config.config import Config, dump, load
+from mllm.config.config import dump, load
 from mllm.errors import ConfigError
-from mllm.pipeline.builder import build
-from mllm.pipeline.trainer import resume_point
+
+if TYPE_CHECKING:
+    from transformers import Seq2SeqTrainingArguments
+
+    from mllm.config.config import Config
+
+# PyTorch and transformers take seconds to import, which `--help` and a misspelt config need not wait for: see `run`.
 
 logger = logging.getLogger("mllm")
 
@@ -29,12 +32,18 @@ def _run(argv: list[str]) -> None:
 
 def part() -> None:
     """The end of a process among several: one whose communication still runs at its exit may abort."""
-    if torch.distributed.is_initialized():
+    torch = sys.modules.get("torch")  # absent where the run ended before it was needed
+    if torch and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def run(cfg: Config, args: Seq2SeqTrainingArguments) -> dict[str, float]:
     """Do what `do_train`, `do_eval`, `do_predict` ask for; all scores, keyed by the prefix of their files."""
+    from transformers import set_seed
+
+    from mllm.pipeline.builder import build
+    from mllm.pipeline.trainer import resume_point
+
     if not (args.do_train or args.do_eval or args.do_predict):
         raise ConfigError("nothing to do: set do_train, do_eval or do_predict (or use mllm train|eval|predict)")
     assert args.output_dir is not None, "load gives every run an output_dir"

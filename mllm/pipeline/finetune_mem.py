@@ -12,13 +12,9 @@ import importlib.util
 import sys
 from typing import Any
 
-import torch
-from transformers.utils import is_flash_attn_2_available
-
 from mllm.boundary import reported
 from mllm.config.config import load
 from mllm.errors import ConfigError
-from mllm.models.attention import FLEX
 from mllm.pipeline.finetune import part, run
 
 OLDEST = (8, 0)
@@ -43,6 +39,8 @@ def check_hardware() -> None:
     Raises:
         ConfigError: flex attention cannot be compiled for what is here; says what is missing.
     """
+    import torch
+
     if not torch.cuda.is_available():
         raise ConfigError(f"finetune_mem needs an NVIDIA GPU for flex attention, and none is visible; {INSTEAD}")
     found = torch.cuda.get_device_capability()
@@ -61,6 +59,10 @@ def choose_attention(cfg: Any) -> None:
     Raises:
         ConfigError: the config wants padded rows, and the package for them is missing.
     """
+    from transformers.utils import is_flash_attn_2_available
+
+    from mllm.models.attention import FLEX
+
     layout = cfg["data_args"].setdefault("collator_kwargs", {})
     if layout.setdefault("packing", "rows") != "none":
         cfg["model_args"]["attn_implementation"] = FLEX

@@ -6,7 +6,7 @@ The model is built without its weights: of folders only config.json, and the tok
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from PIL import Image
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 from transformers.training_args import OptimizerNames
 
-from mllm.boundary import reported
 from mllm.config.config import read
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
@@ -56,22 +55,7 @@ class Estimate:
         return fixed + (self.checkpointed if checkpointed else self.activations)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Exit status 0; 1 for what a user can mend; argparse's own 2 for a wrong command line."""
-    parser = argparse.ArgumentParser(prog="mllm model", description=__doc__)
-    show = parser.add_subparsers(required=True, metavar="show").add_parser("show", description=__doc__)
-    show.add_argument("config", metavar="CONFIG.py")
-    show.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
-    show.add_argument("--devices", type=_count, default=4, help="over which FSDP shards everything (default 4)")
-    show.add_argument("--batch-size", type=_count, help="rows a device (default: per_device_train_batch_size)")
-    show.add_argument(
-        "--length", type=_count, help="tokens of a row (default: data_args.max_length, else a picture's + 256)"
-    )
-    given = parser.parse_args(argv)
-    return reported(lambda: _show(given))
-
-
-def _show(given: argparse.Namespace) -> None:
+def show(given: argparse.Namespace) -> None:
     cfg = read(given.config, options=given.cfg_options).to_dict()
     print(show_model(cfg, devices=given.devices, rows=given.batch_size, length=given.length))
 
@@ -197,10 +181,3 @@ def _table(alone: Estimate, sharded: Estimate, devices: int, chosen: bool) -> st
     lines = [f"{unit:36}{'one device':>12}{f'each of {devices}':>14}"]
     lines += [f"{name:36}{one / size:>12.2f}{each / size:>14.2f}" for name, (one, each) in rows.items()]
     return "\n".join(lines)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text}")
-    return number

@@ -6,17 +6,16 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TextIO, cast, get_args
+from typing import Any, TextIO, cast
 
 from tqdm.auto import tqdm
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from mllm.boundary import reported
 from mllm.conversation.conversion import Convention, ConversionError, rewrite
 from mllm.dataset.lines import Lines
 from mllm.errors import ConfigError, DataError
@@ -24,7 +23,6 @@ from mllm.geometry import Placement, PlacementKind, place, resize
 from mllm.images import image_ref
 from mllm.registry import REGIONS
 
-PLACEMENTS = (*get_args(PlacementKind), "aspect")
 OWN_PLACEMENT = {"paligemma": "squash", "qwen25_vl": "aspect"}
 """How a family's own preprocessing lays a picture out; of the others with a canvas: `pad`."""
 PATCHES = 28
@@ -32,59 +30,8 @@ PATCHES = 28
 PICTURE_FIELDS = ("image", "img_path", "image_path", "file_path", "img_fn")
 KEY = re.compile(r"(?P<file>.+?)(?::(?P<line>\d+)|\[(?P<entry>\d+)\])")
 
-EPILOG = """\
-IN is a .jsonl (or .json array) of conversations, {"image": ..., "conversations": [{"from": ..., "value": ...}]}, or the
-predictions that an evaluation wrote, eval_extra_prediction.jsonl. Sizes of pictures come from "width" and "height" of a
-line, else from the picture itself; a prediction's picture is found through its key, which names the annotation line.
 
-  mllm regions convert --from shikra --to qwen25_vl --image-folder coco train.jsonl train_qwen.jsonl
-"""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0; 1 for what a user can mend; argparse's own 2 for a wrong command line."""
-    args = _parser().parse_args(argv)
-    return reported(lambda: _convert(args))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mllm regions", description="Boxes and points in texts.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    convert = commands.add_parser(
-        "convert",
-        help="rewrite the regions of a file from one coordinate convention to another",
-        description="Rewrite the regions in the texts of a file from one coordinate convention to another.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    known = ", ".join(REGIONS.names())
-    convert.add_argument("--from", dest="source", required=True, metavar="CODEC", help=f"convention of IN: {known}")
-    convert.add_argument("--to", dest="target", required=True, metavar="CODEC", help="convention of OUT")
-    placement = "where pictures lie on the canvas of {}; default: as the family's own preprocessing lays them out"
-    convert.add_argument("--placement", choices=PLACEMENTS, help=placement.format("both codecs"))
-    convert.add_argument("--from-placement", choices=PLACEMENTS, help=placement.format("the codec of IN"))
-    convert.add_argument("--to-placement", choices=PLACEMENTS, help=placement.format("the codec of OUT"))
-    convert.add_argument(
-        "--image-size",
-        type=int,
-        default=336,
-        help="side of the square of pad, crop and squash, in pixels (%(default)s)",
-    )
-    convert.add_argument("--min-pixels", type=int, default=56 * 56, help="of aspect: smallest picture (%(default)s)")
-    convert.add_argument("--max-pixels", type=int, default=12845056, help="of aspect: largest picture (%(default)s)")
-    convert.add_argument("--image-folder", help="folder of the pictures that IN names")
-    convert.add_argument(
-        "--unreadable",
-        choices=("error", "keep"),
-        default="error",
-        help="a text whose regions cannot be read: stop there, or leave it as it is and count it (%(default)s)",
-    )
-    convert.add_argument("input", metavar="IN", help="a dataset's .jsonl or .json, or a predictions file")
-    convert.add_argument("output", metavar="OUT", help="replaced once all of it is converted")
-    return parser
-
-
-def _convert(args: argparse.Namespace) -> None:
+def convert(args: argparse.Namespace) -> None:
     conversion = Conversion(
         source=_convention(args.source, args.from_placement or args.placement, args),
         target=_convention(args.target, args.to_placement or args.placement, args),

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from PIL import Image
 
-from mllm.boundary import reported
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError
@@ -89,13 +88,8 @@ class Session:
         return self.processor.decode(ids[0].tolist(), item, 0)
 
 
-def main(argv: Sequence[str]) -> int:
-    """`mllm predict --model DIR --image FILE --prompt TEXT`: exit status as of every command."""
-    given = _parser().parse_args(argv)
-    return reported(lambda: _answer(given))
-
-
-def _answer(given: argparse.Namespace) -> None:
+def answer(given: argparse.Namespace) -> None:
+    """Print what the model answers; `given`: the flags of `mllm predict --model`."""
     if given.draw and not given.image:
         raise ConfigError("--draw needs an --image to draw on")
     session = Session.load(
@@ -108,42 +102,13 @@ def _answer(given: argparse.Namespace) -> None:
         dtype=given.dtype,
     )
     generation = {"max_new_tokens": given.max_new_tokens, "num_beams": given.num_beams}
-    answer = session.ask(given.prompt, given.image, boxes=given.box, generation=generation)
-    print(answer.text)
-    for box in answer.boxes:
+    said = session.ask(given.prompt, given.image, boxes=given.box, generation=generation)
+    print(said.text)
+    for box in said.boxes:
         print("box  ", *(f"{value:.1f}" for value in box.xyxy))
-    for point in answer.points:
+    for point in said.points:
         print("point", *(f"{value:.1f}" for value in point.xy))
     if given.draw:
         with Image.open(given.image[0]) as picture:
-            draw(picture, (*answer.boxes, *answer.points)).save(given.draw)
+            draw(picture, (*said.boxes, *said.points)).save(given.draw)
         print(given.draw)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="mllm predict --model", description="Ask a model one question, with or without pictures."
-    )
-    parser.add_argument("--model", required=True, metavar="DIR", help="folder of a trained model")
-    parser.add_argument("--prompt", required=True, help="the question; <image> marks the pictures, <boxes> the boxes")
-    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated")
-    parser.add_argument(
-        "--box", action="append", default=[], type=_box, metavar="X1,Y1,X2,Y2", help="in pixels, for the next <boxes>"
-    )
-    parser.add_argument("--draw", metavar="FILE", help="write the picture with the answer's boxes and points here")
-    parser.add_argument("--max_new_tokens", type=int, default=64)
-    parser.add_argument("--num_beams", type=int, default=1)
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "auto"))
-    parser.add_argument("--type", help="type of the model, where its folder does not say it")
-    parser.add_argument("--codec", help="how it writes boxes; default: as it was trained")
-    parser.add_argument("--template", help="default: as it was trained; completion: the prompt as it is")
-    parser.add_argument("--placement", choices=("pad", "crop", "squash"), help="default: as it was trained")
-    return parser
-
-
-def _box(text: str) -> list[float]:
-    values = [float(value) for value in text.split(",")]
-    if len(values) != 4:
-        raise ValueError(text)
-    return values

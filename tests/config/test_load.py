@@ -102,6 +102,7 @@ def test_one_catalogue_entry_used_twice_is_changed_once(write: Write) -> None:
         (["--cfg-options", "data_args.trian.type=x"], "data_args: unknown name 'trian'; did you mean 'train'?"),
         (["--cfg-options", "model_args=1"], "model_args: expected a dict, found 1"),
         (["--cfg-options", "seed"], "--cfg-options seed: expected key=value"),
+        (["--log_level", "loud"], "training_args.log_level: expected one of detail, debug, .*, found 'loud'"),
         (["--fp16", "--bf16"], "At most one of fp16 and bf16"),
     ],
 )

@@ -184,7 +184,7 @@ def test_finetune_mem_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureF
 def test_finetune_mem_packs_rows_for_flex_attention(
     data: dict[str, Any], packing: str, attention: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finetune_mem, "is_flash_attn_2_available", lambda: True)
+    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: True)
     cfg: dict[str, Any] = {"data_args": data, "model_args": {"type": "llava"}}
     finetune_mem.choose_attention(cfg)
     assert cfg["data_args"]["collator_kwargs"]["packing"] == packing
@@ -192,7 +192,7 @@ def test_finetune_mem_packs_rows_for_flex_attention(
 
 
 def test_finetune_mem_says_what_padded_rows_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetune_mem, "is_flash_attn_2_available", lambda: False)
+    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: False)
     cfg = {"data_args": {"collator_kwargs": {"packing": "none"}}, "model_args": {"type": "llava"}}
     with pytest.raises(ConfigError, match="padded rows need the package flash-attn; leave packing out"):
         finetune_mem.choose_attention(cfg)

@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 from mllm.convert.conversion import Outputs, main
-from mllm.dataset.folder import class_files
 from mllm.errors import ImageError
 from mllm.images import image_ref
 from mllm.types import IMAGE
@@ -27,6 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
+    from mllm.dataset.folder import class_files  # imports the registry, which `--help` need not wait for
+
     files, folders = class_files(str(given.folder))
     classes = [name.replace("_", " ") for name in folders]
     question = f"{IMAGE}\n{given.question} Options: {', '.join(classes)}."

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from mllm.convert.conversion import Outputs, main
-from mllm.dataset.mimic_it import MimicIt
 from mllm.errors import ConfigError, DataError
 from mllm.images import ImageRef, Video
 from mllm.images.embedded import Base64Image
@@ -44,6 +43,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     if (given.images is None) != (given.pictures is None):
         raise ConfigError("expected --images and --pictures, or neither")
+    from mllm.dataset.mimic_it import MimicIt  # imports the registry, which `--help` need not wait for
+
     dataset = MimicIt(
         filename=str(given.instructions),
         images=given.images and str(given.images),

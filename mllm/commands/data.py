@@ -9,20 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from tqdm.auto import tqdm
+from typing import TYPE_CHECKING, Any
 
 from mllm.boundary import reported
-from mllm.config.config import read
-from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError
-from mllm.images.settings import configure, read_settings
-from mllm.pipeline.inspection.check import Check
-from mllm.pipeline.inspection.faults import printable
-from mllm.pipeline.inspection.reader import make_processor, make_stand_in
-from mllm.pipeline.inspection.splits import splits
-from mllm.registry import DATASETS
+
+if TYPE_CHECKING:
+    from mllm.conversation.processor import Processor
 
 WARNINGS_SHOWN = 20
 """Of each kind; all are counted."""
@@ -37,7 +30,7 @@ EPILOG = """\
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0; 1 for faults, leaks, and what a user can mend; argparse's own 2 for a wrong command line."""
     args = _parser().parse_args(argv)
-    return reported(lambda: args.run(args))
+    return reported(lambda: args.run(args, _config(args)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,12 +98,18 @@ def _from(least: int) -> Callable[[str], int]:
 
 
 def _config(args: argparse.Namespace) -> dict[str, Any]:
+    from mllm.config.config import read
+    from mllm.images.settings import configure, read_settings
+
     cfg = read(args.config, options=args.cfg_options).to_dict()
     configure(read_settings(cfg["data_args"].get("images")))
     return cfg
 
 
 def _processor(args: argparse.Namespace, cfg: dict[str, Any]) -> Processor:
+    from mllm.pipeline.inspection.reader import make_processor, make_stand_in
+    from mllm.registry import DATASETS
+
     model, data = cfg["model_args"], cfg["data_args"]
     if args.stand_in:
         return make_stand_in(model, data)
@@ -136,10 +135,11 @@ def _written(path: Path) -> Generator[None, None, None]:
         raise ConfigError(f"--out {path}: cannot be written: {error.strerror}") from error
 
 
-def _show(args: argparse.Namespace) -> int:
+def _show(args: argparse.Namespace, cfg: dict[str, Any]) -> int:
+    from mllm.pipeline.inspection.faults import printable
     from mllm.pipeline.inspection.show import cards, terminal, write_page
+    from mllm.pipeline.inspection.splits import splits
 
-    cfg = _config(args)
     chosen = splits(cfg["data_args"], args.split)
     processor = _processor(args, cfg)
     sections = [(split, cards(split, processor, count=args.count, indices=args.index)) for split in chosen]
@@ -158,8 +158,12 @@ def _show(args: argparse.Namespace) -> int:
     return 0 if read else 1
 
 
-def _check(args: argparse.Namespace) -> int:
-    cfg = _config(args)
+def _check(args: argparse.Namespace, cfg: dict[str, Any]) -> int:
+    from tqdm.auto import tqdm
+
+    from mllm.pipeline.inspection.check import Check
+    from mllm.pipeline.inspection.splits import splits
+
     chosen = splits(cfg["data_args"], args.split)
     check = Check(splits=chosen, processor=_processor(args, cfg), decode=args.decode, workers=args.workers)
     shown: Counter[str] = Counter()
@@ -173,14 +177,15 @@ def _check(args: argparse.Namespace) -> int:
     return 1 if check.failed else 0
 
 
-def _dedup(args: argparse.Namespace) -> int:
+def _dedup(args: argparse.Namespace, cfg: dict[str, Any]) -> int:
     if not 0 <= args.bits <= 16 or not 0 < args.similarity <= 1:
         raise ConfigError("expected --bits from 0 to 16 and --similarity above 0, at most 1")
     try:
         from mllm.pipeline.inspection import dedup
+        from mllm.pipeline.inspection.splits import splits
     except ModuleNotFoundError as error:
         raise ConfigError(f"mllm data dedup needs pip install 'mllm[dedup]': {error}") from error
-    chosen = splits(_config(args)["data_args"], args.split)
+    chosen = splits(cfg["data_args"], args.split)
     found = dedup.find(chosen, bits=args.bits, similarity=args.similarity, workers=args.workers)
     for name in dedup.shared(chosen):
         print(f"{name} is training data by the config: not compared with it")

@@ -1,0 +1,49 @@
+"""`mllm predict --model DIR --image FILE --prompt TEXT`: one question, no config."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from mllm.boundary import reported
+
+
+def main(argv: Sequence[str]) -> int:
+    """`mllm predict --model DIR --image FILE --prompt TEXT`: exit status as of every command."""
+    given = _parser().parse_args(argv)
+    return reported(lambda: _answer(given))
+
+
+def _answer(given: argparse.Namespace) -> None:
+    from mllm.pipeline.session import answer
+
+    answer(given)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mllm predict --model", description="Ask a model one question, with or without pictures."
+    )
+    parser.add_argument("--model", required=True, metavar="DIR", help="folder of a trained model")
+    parser.add_argument("--prompt", required=True, help="the question; <image> marks the pictures, <boxes> the boxes")
+    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated")
+    parser.add_argument(
+        "--box", action="append", default=[], type=_box, metavar="X1,Y1,X2,Y2", help="in pixels, for the next <boxes>"
+    )
+    parser.add_argument("--draw", metavar="FILE", help="write the picture with the answer's boxes and points here")
+    parser.add_argument("--max_new_tokens", type=int, default=64)
+    parser.add_argument("--num_beams", type=int, default=1)
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "auto"))
+    parser.add_argument("--type", help="type of the model, where its folder does not say it")
+    parser.add_argument("--codec", help="how it writes boxes; default: as it was trained")
+    parser.add_argument("--template", help="default: as it was trained; completion: the prompt as it is")
+    parser.add_argument("--placement", choices=("pad", "crop", "squash"), help="default: as it was trained")
+    return parser
+
+
+def _box(text: str) -> list[float]:
+    values = [float(value) for value in text.split(",")]
+    if len(values) != 4:
+        raise ValueError(text)
+    return values

@@ -1,0 +1,148 @@
+"""The fields of transformers' `Seq2SeqTrainingArguments`, read from its source.
+
+Importing transformers takes seconds, which `--help` and a misspelt argument need not wait for. What is read is the
+source of the installed version, so it cannot go stale; `tests/config/test_training_fields.py` compares it with the
+class itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass, make_dataclass
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+ROOT = ("transformers.training_args_seq2seq", "Seq2SeqTrainingArguments")
+_TYPES: dict[str, Any] = {
+    **{kind.__name__: kind for kind in (bool, int, float, str, list, dict, Path)},
+    **{"Any": Any, "Literal": Literal},
+}
+
+
+class Computed:
+    """What the source computes when it is imported, so that it is not known here."""
+
+
+COMPUTED = Computed()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingField:
+    """A field that the constructor takes.
+
+    Attributes:
+        type: its annotation; an Enum has the members of the real one, a dataclass only the name.
+        default: `COMPUTED` where it is no literal.
+        metadata: what `HfArgumentParser` reads: help, choices, nargs, const; without those that are no literals.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    metadata: dict[str, Any]
+
+
+@cache
+def training_fields() -> dict[str, TrainingField]:
+    """All fields by name, in the order of the dataclass."""
+    return {field.name: field for field in _fields_of(*ROOT)}
+
+
+def _fields_of(module: str, name: str) -> Iterator[TrainingField]:
+    """The fields of a dataclass, those of its bases first."""
+    place, node = _class(module, name)
+    for base in node.bases:
+        yield from _fields_of(place, ast.unparse(base))
+    for statement in node.body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            given = _arguments(statement.value)
+            if given.get("init", True):
+                yield TrainingField(
+                    name=statement.target.id,
+                    type=_type(statement.annotation, place),
+                    default=given["default"],
+                    metadata=given.get("metadata", {}),
+                )
+
+
+def _arguments(value: ast.expr | None) -> dict[str, Any]:
+    """What the right side of a field says: `default` always, `init` and `metadata` where they are given."""
+    if not (isinstance(value, ast.Call) and ast.unparse(value.func) == "field"):
+        return {"default": COMPUTED if value is None else _literal(value)}
+    given = {keyword.arg: keyword.value for keyword in value.keywords}
+    found: dict[str, Any] = {"default": _literal(given["default"]) if "default" in given else COMPUTED}
+    if "default_factory" in given:
+        found["default"] = {"list": [], "dict": {}}.get(ast.unparse(given["default_factory"]), COMPUTED)
+    if "init" in given:
+        found["init"] = _literal(given["init"])
+    metadata = given.get("metadata")
+    if isinstance(metadata, ast.Dict):
+        pairs = {
+            _literal(key): _literal(entry) for key, entry in zip(metadata.keys, metadata.values, strict=True) if key
+        }
+        found["metadata"] = {key: entry for key, entry in pairs.items() if entry is not COMPUTED}
+    return found
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return COMPUTED
+
+
+def _type(node: ast.expr, module: str) -> Any:
+    """An annotation as `typing.get_type_hints` would give it."""
+    if isinstance(node, ast.Constant):
+        return type(None) if node.value is None else _type(ast.parse(str(node.value), mode="eval").body, module)
+    if isinstance(node, ast.BinOp):
+        return _type(node.left, module) | _type(node.right, module)
+    if isinstance(node, ast.Subscript):
+        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        outer = _type(node.value, module)
+        return outer[tuple(_literal(each) if outer is Literal else _type(each, module) for each in inner)]
+    name = ast.unparse(node)
+    return _TYPES[name] if name in _TYPES else _named(module, name)
+
+
+@cache
+def _named(module: str, name: str) -> Any:
+    """A stand-in for a class: an Enum of its values, a dataclass without fields, or a bare class."""
+    _, node = _class(module, name)
+    if any(ast.unparse(base).endswith("Enum") for base in node.bases):
+        members = [
+            (statement.targets[0].id, _literal(statement.value))
+            for statement in node.body
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+        ]
+        return Enum(name, members)
+    if any(ast.unparse(decorator).startswith("dataclass") for decorator in node.decorator_list):
+        return make_dataclass(name, [])
+    return type(name, (), {})
+
+
+def _class(module: str, name: str) -> tuple[str, ast.ClassDef]:
+    """The module where a class is defined that `module` names, and its definition."""
+    for node in ast.walk(_source(module)):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return module, node
+        if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == name for alias in node.names):
+            package = module.split(".")[: -node.level] if node.level else []
+            return _class(".".join((*package, node.module or "")), name)
+    raise AssertionError(f"{module} neither defines nor imports {name}")
+
+
+@cache
+def _source(module: str) -> ast.Module:
+    """The parsed source of a module, none of which is imported."""
+    package, *parts = module.split(".")
+    spec = importlib.util.find_spec(package)
+    folders = spec and spec.submodule_search_locations
+    assert folders, f"{package} is installed as a package"
+    path = Path(folders[0], *parts)
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.parse(path.read_text(encoding="utf-8"))

@@ -1,0 +1,86 @@
+"""What commands import: `--help` and mistakes in a config answer at once, since they wait for no large library."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LARGE = ("torch", "transformers", "accelerate", "peft", "mmengine", "matplotlib", "datasketch", "scipy")
+WALK = """
+import contextlib, io, runpy, sys
+from importlib import import_module
+
+from mllm import cli
+
+LARGE = {large!r}
+
+
+def check(words, run):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        run()
+    assert "usage:" in out.getvalue(), words
+    found = [name for name in LARGE if name in sys.modules]
+    assert not found, f"{{words}} --help imports {{found}}"
+
+
+def commands(parser):
+    yield []
+    for action in parser._actions:
+        for name, inner in (action.choices or {{}}).items() if action.nargs == "A..." else ():
+            yield from ([name, *more] for more in commands(inner))
+
+
+lines = [[], *([name] for name in cli.FLAGS), ["predict", "--model", "x"]]
+lines += [[name, *more] for name, module in cli.MODULES.items() for more in commands(import_module(module)._parser())]
+for words in lines:
+    check(words, lambda: cli.main([*words, "--help"]))
+for script in {scripts!r}:
+    sys.argv = [script, "--help"]
+    check(script, lambda: runpy.run_path(script, run_name="__main__"))
+print(len(lines))
+"""
+
+
+def run(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_no_help_imports_a_large_library() -> None:
+    scripts = ["mllm/pipeline/finetune.py", "mllm/pipeline/finetune_mem.py"]
+    scripts += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tools" / "convert").glob("*.py"))]
+    assert len(scripts) > 15
+    done = run(WALK.format(large=LARGE, scripts=scripts))
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1]) >= 16  # 5 of training and asking, 4 of data, 6 of checkpoints, ...
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "CONFIG", "--lerning_rate", "1"], "unknown flag --lerning_rate; did you mean 'learning_rate'"),
+        (["eval", "CONFIG", "--max_steps", "many"], "invalid int value: 'many'"),
+        (["train", "CONFIG", "--cfg-options", "training_args.max_steps=ten"], "expected int, found 'ten'"),
+        (["predict", "CONFIG", "--cfg-options", "data_arg.train=1"], "unknown name 'data_arg'"),
+        (["train", "gone.py"], "gone.py: no such file"),
+        (["data", "check", "CONFIG", "--cfg-options", "training_args.sed=1"], "unknown argument 'sed'"),
+    ],
+)
+def test_a_mistake_in_a_config_is_found_before_torch_is_imported(
+    words: list[str], message: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "run.py"
+    config.write_text("training_args = dict(use_cpu=True)\n")
+    code = (
+        "import sys; from mllm.cli import main; status = main(sys.argv[1:]); "
+        "print(status, [name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = run(code, *(str(config) if word == "CONFIG" else word for word in words))
+    assert done.stdout == "1 []\n", done.stdout + done.stderr
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
