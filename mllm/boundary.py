@@ -83,8 +83,8 @@ def _say(line: str) -> None:
 
 def _message(error: BaseException) -> str:
     """A message without the traceback that a DataLoader's worker puts around it."""
-    message = str(error)
-    return message.strip().splitlines()[-1].partition(": ")[2] if message.startswith("Caught ") else message
+    message = error.message if isinstance(error, MllmError) else str(error)
+    return message.strip().splitlines()[-1].partition(": ")[2] if message.startswith("Caught ") else str(error)
 
 
 def _known(error: Exception) -> str | None:

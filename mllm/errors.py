@@ -15,18 +15,57 @@ An error carries what its message is made of, so that programs need not read Eng
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound="MllmError")
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+KINDS = {
+    "missing-file": "the file is not there",
+    "unreadable-file": "the file cannot be read",
+    "empty-file": "the file holds no record",
+    "encoding": "the file is not UTF-8",
+    "json": "the line, or the file, is not the JSON that is expected",
+    "blank-line": "a line without a record between others",
+    "missing-field": "a field that the dataset reads is not there",
+    "unknown-field": "a field that nothing reads",
+    "wrong-type": "a value of another type, or none of the values that the field may have",
+    "blank-text": "a text without a word",
+    "reserved-word": "`<image>`, `<boxes>` or `<points>` in a text that stands inside a template",
+    "half-character": "a text that was cut between two `\\u` escapes",
+    "missing-record": "what the record refers to is not in the other file",
+    "duplicate-key": "an id that stands twice in a file of ids",
+    "coordinates": "not as many numbers as a box or a point has",
+    "not-finite": "a number that is infinite or not a number",
+    "inverted-box": "x1 > x2 or y1 > y2",
+    "unseen-region": "a box or a point where the model sees nothing of the image",
+    "region-index": "an index of a box or a point that is not there, or of an image",
+    "placeholder-count": "not one group for each `<boxes>` or `<points>`",
+    "picture-count": "not one `<image>` for each image",
+    "picture-in-answer": "`<image>` in an answer",
+    "turn-order": "human and gpt do not alternate",
+    "role": "a turn of somebody else",
+    "no-turns": "a conversation without a turn",
+    "no-answer": "a conversation that must end with an answer, and does not",
+    "picture-path": "a path that leaves `image_folder`, or a URL of a protocol that is not opened",
+    "missing-picture": "no such image",
+    "truncated-picture": "an image whose file is cut off",
+    "unreadable-picture": "an image that cannot be opened or decoded",
+    "cut-picture": "`max_length` would cut an image",
+    "unsupported": "an image, a video or a region that this model, template or codec has no form for",
+}
+"""The kinds of faults in data, by which `mllm data check` counts them, and what each means."""
+
 
 class MllmError(Exception):
     """Anything wrong that a user can fix; one line that says where, what was expected and what was found.
 
     Attributes:
-        kind: a short stable name, such as "missing-field", by which faults are counted; "" where nobody counts them.
+        kind: one of `KINDS`, by which faults are counted; "" where nobody counts them.
         where: `file:line`, a path, a config key or a command-line flag.
         field: the field at that place, such as `target.boxes[3]`.
         expected: what should stand there.
@@ -56,22 +95,29 @@ class MllmError(Exception):
         found = f", found {self.found}" if self.found else ""
         said = f"expected {self.expected}{found}" if self.expected else ""
         body = "; ".join(part for part in (said, self.message) if part)
-        return ": ".join(part for part in (self.where, self.field, body) if part)
+        return printable(": ".join(part for part in (self.where, self.field, body) if part))
 
     def __reduce__(self) -> Any:
         return _rebuilt, (type(self), self.__dict__)
 
     def at(self: E, where: str) -> E:
-        """This error, which happened at `where`; a place that it names already stands behind that."""
-        error = copy.copy(self)
-        error.where = ": ".join(part for part in (where, self.where) if part)
+        """This error, which happened at `where`. A place that it names already becomes a part of the message."""
+        error = copy.copy(self) if self.where in ("", where) else self._as_message()
+        error.where = where
         return error
 
     def inside(self: E, field: str) -> E:
         """This error, of what is itself a `field` of a record: `boxes[0]` inside `target` is `target.boxes[0]`."""
+        error = self._as_message() if self.where else copy.copy(self)
+        dot = "" if not error.field or error.field.startswith("[") else "."
+        error.field = f"{field}{dot}{error.field}"
+        return error
+
+    def _as_message(self: E) -> E:
+        """An error without a place, whose message is all that this one says."""
         error = copy.copy(self)
-        dot = "" if not self.field or self.field.startswith("[") else "."
-        error.field = f"{field}{dot}{self.field}"
+        error.message = str(self)
+        error.where = error.field = error.expected = error.found = ""
         return error
 
 
@@ -99,6 +145,11 @@ class ModelError(MllmError):
 
 class RunError(MllmError):
     """A run that cannot go on, for what happened in it or to its output folder."""
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """The text with line breaks, and what else a terminal obeys, spelled out; but for the characters in `keep`."""
+    return CONTROL.sub(lambda match: match[0] if match[0] in keep else repr(match[0])[1:-1], text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

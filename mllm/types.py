@@ -8,11 +8,12 @@ All are frozen; a stage returns a new one instead of changing its input.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeGuard, TypeVar, cast
 
 from mllm.errors import DataError
+from mllm.fields import is_finite, show, text, within
 from mllm.images import ImageRef, image_ref
 
 if TYPE_CHECKING:
@@ -39,9 +40,10 @@ class Box:
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.xyxy)):
-            raise DataError(f"expected four finite numbers, found {_numbers(self.xyxy)}")
+            raise DataError(expected="four finite numbers", found=_numbers(self.xyxy), kind="not-finite")
         if self.x1 > self.x2 or self.y1 > self.y2:
-            raise DataError(f"expected x1 <= x2 and y1 <= y2 (xyxy, not xywh), found {_numbers(self.xyxy)}")
+            expected = "x1 <= x2 and y1 <= y2 (xyxy, not xywh)"
+            raise DataError(expected=expected, found=_numbers(self.xyxy), kind="inverted-box")
 
     @property
     def xyxy(self) -> tuple[float, float, float, float]:
@@ -58,7 +60,7 @@ class Point:
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.xy)):
-            raise DataError(f"expected two finite numbers, found {_numbers(self.xy)}")
+            raise DataError(expected="two finite numbers", found=_numbers(self.xy), kind="not-finite")
 
     @property
     def xy(self) -> tuple[float, float]:
@@ -105,29 +107,32 @@ class Item:
     """How many rounds at the end only fill the row: those that `max_length` has no room for are left out."""
 
     def __post_init__(self) -> None:
+        try:
+            self._check()
+        except DataError as error:
+            raise error.at(self.key) from None
+
+    def _check(self) -> None:
         if not self.turns:
-            raise DataError(f"{self.key}: conversations: expected at least one turn, found none")
+            raise DataError(field="conversations", expected="at least one turn", found="none", kind="no-turns")
         slots = 0
         for number, turn in enumerate(self.turns):
-            where = f"{self.key}: conversations[{number}]"
-            expected = "human" if number % 2 == 0 else "gpt"
-            if turn.role != expected:
-                raise DataError(f"{where}.from: expected '{expected}' (turns alternate), found '{turn.role}'")
-            _check_groups(where, turn.text, BOXES, "boxes_seq", turn.boxes_seq, len(self.boxes))
-            _check_groups(where, turn.text, POINTS, "points_seq", turn.points_seq, len(self.points))
-            if turn.role == "gpt" and IMAGE in turn.text:
-                raise DataError(f"{where}.value: expected {IMAGE} in human turns only, found it in an answer")
+            try:
+                _check_turn(turn, "human" if number % 2 == 0 else "gpt", len(self.boxes), len(self.points))
+            except DataError as error:
+                raise error.inside(f"conversations[{number}]") from None
             slots += turn.text.count(IMAGE)
         if slots != len(self.images):
-            raise DataError(
-                f"{self.key}: conversations: expected {len(self.images)} {IMAGE}, one for each picture, found {slots}"
-            )
+            expected = f"{len(self.images)} {IMAGE}, one for each picture"
+            raise DataError(field="conversations", expected=expected, found=str(slots), kind="picture-count")
         for field, regions in (("boxes", self.boxes), ("points", self.points)):
             for number, region in enumerate(regions):
                 if not 0 <= region.image < len(self.images):
                     raise DataError(
-                        f"{self.key}: target.{field}[{number}]: expected it on a picture of the record, which has "
-                        f"{len(self.images)}, found it on picture {region.image}"
+                        field=f"target.{field}[{number}]",
+                        expected=f"it on a picture of the record, which has {len(self.images)}",
+                        found=f"it on picture {region.image}",
+                        kind="region-index",
                     )
 
     @property
@@ -161,12 +166,16 @@ class Item:
         Raises:
             DataError: names `key` and the field.
         """
-        record = _mapping(key, record, ("image", "images", "target", "conversations", "truth"))
-        boxes, points = _target(key, record.get("target"))
-        raw_turns = _list(f"{key}: conversations", record.get("conversations"))
-        turns = tuple(_turn(f"{key}: conversations[{n}]", turn) for n, turn in enumerate(raw_turns))
-        item = cls(key=key, images=_images(key, record, folder), turns=turns, boxes=boxes, points=points)
-        return replace(item, truth=_truth(item, record.get("truth")))
+        try:
+            fields = _mapping(record, ("image", "images", "target", "conversations", "truth"))
+            images = _images(fields, folder)
+            boxes, points = within("target", _target, fields.get("target"))
+            turns = within("conversations", _turns, fields.get("conversations"))
+            item = cls(key=key, images=images, turns=turns, boxes=boxes, points=points)
+            truth = within("truth", _truth, fields.get("truth"), item)
+        except DataError as error:
+            raise error.at(key) from error.__cause__
+        return replace(item, truth=truth)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,108 +237,114 @@ class Prediction:
     truth: Truth = Truth()
 
 
-def _kind(value: object) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:60]!r}"
-
-
 def _numbers(values: Sequence[float]) -> str:
     return f"[{', '.join(f'{value:.10g}' for value in values)}]"
 
 
-def _no_region(index: int, known: int) -> str:
+def _no_region(index: int, known: int) -> DataError:
     expected = f"an index from 0 to {known - 1}" if known else "no index"
-    return f"expected {expected} (the target holds {known}), found {index}"
+    return DataError(expected=f"{expected} (the target holds {known})", found=str(index), kind="region-index")
 
 
-def _check_groups(where: str, text: str, placeholder: str, field: str, groups: Groups, known: int) -> None:
+def _check_turn(turn: Turn, role: Role, boxes: int, points: int) -> None:
+    if turn.role != role:
+        raise DataError(field="from", expected=f"'{role}' (turns alternate)", found=f"'{turn.role}'", kind="turn-order")
+    _check_groups(turn.text, BOXES, "boxes_seq", turn.boxes_seq, boxes)
+    _check_groups(turn.text, POINTS, "points_seq", turn.points_seq, points)
+    if turn.role == "gpt" and IMAGE in turn.text:
+        expected, found = f"{IMAGE} in human turns only", "it in an answer"
+        raise DataError(field="value", expected=expected, found=found, kind="picture-in-answer")
+
+
+def _check_groups(text: str, placeholder: str, field: str, groups: Groups, known: int) -> None:
     if text.count(placeholder) != len(groups):
         raise DataError(
-            f"{where}.{field}: expected {text.count(placeholder)} group(s), one for each {placeholder} in the text, "
-            f"found {len(groups)}"
+            field=field,
+            expected=f"{text.count(placeholder)} group(s), one for each {placeholder} in the text",
+            found=str(len(groups)),
+            kind="placeholder-count",
         )
     for number, group in enumerate(groups):
         if not group:
-            raise DataError(f"{where}.{field}[{number}]: expected at least one index, found none")
+            expected = "at least one index"
+            raise DataError(field=f"{field}[{number}]", expected=expected, found="none", kind="region-index")
         for index in group:
             if not 0 <= index < known:
-                raise DataError(f"{where}.{field}[{number}]: {_no_region(index, known)}")
+                raise _no_region(index, known).inside(f"{field}[{number}]")
 
 
-def _images(key: str, record: Mapping[str, Any], folder: str | None) -> tuple[ImageRef, ...]:
+def _images(record: Mapping[str, Any], folder: str | None) -> tuple[ImageRef, ...]:
     if record.get("image") is not None and record.get("images") is not None:
-        raise DataError(f"{key}: expected 'image' or 'images', found both")
+        raise DataError(expected="'image' or 'images'", found="both", kind="unknown-field")
     if record.get("image") is not None:
-        sources: Sequence[object] = [record["image"]]
-    else:
-        sources = _list(f"{key}: images", record.get("images"))
-    try:
-        return tuple(image_ref(source, folder) for source in sources)
-    except DataError as error:
-        raise DataError(f"{key}: image: {error}") from error
+        return (within("image", image_ref, record["image"], folder),)
+    sources = within("images", _list, record.get("images"))
+    return tuple(within(f"images[{number}]", image_ref, source, folder) for number, source in enumerate(sources))
 
 
-def _target(key: str, target: object) -> tuple[tuple[Box, ...], tuple[Point, ...]]:
-    fields = _mapping(f"{key}: target", target, ("boxes", "points", "boxes_image", "points_image"))
-    boxes: list[Box] = []
-    points: list[Point] = []
-    for values, image in _regions(key, fields, "boxes", 4):
-        try:
-            x1, y1, x2, y2 = values
-            boxes.append(Box(x1=x1, y1=y1, x2=x2, y2=y2, image=image))
-        except DataError as error:
-            raise DataError(f"{key}: target.boxes[{len(boxes)}]: {error}") from error
-    for values, image in _regions(key, fields, "points", 2):
-        try:
-            points.append(Point(x=values[0], y=values[1], image=image))
-        except DataError as error:
-            raise DataError(f"{key}: target.points[{len(points)}]: {error}") from error
-    return tuple(boxes), tuple(points)
-
-
-def _regions(key: str, target: Mapping[str, Any], field: str, size: int) -> list[tuple[list[float], int]]:
-    regions = _list(f"{key}: target.{field}", target.get(field))
-    if target.get(f"{field}_image") is None:
-        images: Sequence[Any] = [0] * len(regions)
-    else:
-        images = _indices(f"{key}: target.{field}_image", target[f"{field}_image"])
-    if len(images) != len(regions):
-        raise DataError(f"{key}: target.{field}_image: expected {len(regions)} entries, found {len(images)}")
-    found: list[tuple[list[float], int]] = []
-    for number, (values, image) in enumerate(zip(regions, images, strict=True)):
-        where = f"{key}: target.{field}[{number}]"
-        numbers = _list(where, values)
-        if len(numbers) != size or not all(map(_is_number, numbers)):
-            raise DataError(f"{where}: expected {size} numbers, found {_kind(values)}")
-        found.append(([float(value) for value in numbers], image))
-    return found
-
-
-def is_finite(value: object) -> TypeGuard[float]:
-    """Whether it is a finite number; True and False are none."""
-    return _is_number(value) and math.isfinite(value)
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _turn(where: str, turn: object) -> Turn:
-    fields = _mapping(where, turn, ("from", "value", "boxes_seq", "points_seq"))
-    if fields.get("from") not in ("human", "gpt"):
-        raise DataError(f"{where}.from: expected 'human' or 'gpt', found {_kind(fields.get('from'))}")
-    return Turn(
-        role=fields["from"],
-        text=_text(f"{where}.value", fields.get("value")),
-        boxes_seq=_groups(f"{where}.boxes_seq", fields.get("boxes_seq")),
-        points_seq=_groups(f"{where}.points_seq", fields.get("points_seq")),
+def _target(target: object) -> tuple[tuple[Box, ...], tuple[Point, ...]]:
+    fields = _mapping(target, ("boxes", "points", "boxes_image", "points_image"))
+    return (
+        tuple(within(f"boxes[{n}]", _box, *region) for n, region in enumerate(_regions(fields, "boxes"))),
+        tuple(within(f"points[{n}]", _point, *region) for n, region in enumerate(_regions(fields, "points"))),
     )
 
 
-def _groups(where: str, groups: object) -> Groups:
-    return tuple(tuple(_indices(f"{where}[{n}]", group)) for n, group in enumerate(_list(where, groups)))
+def _regions(target: Mapping[str, Any], field: str) -> Iterable[tuple[object, int]]:
+    """What each region holds, and the number of its picture."""
+    regions = within(field, _list, target.get(field))
+    if target.get(f"{field}_image") is None:
+        return zip(regions, [0] * len(regions), strict=True)
+    images = within(f"{field}_image", _indices, target[f"{field}_image"])
+    if len(images) != len(regions):
+        found = str(len(images))
+        raise DataError(field=f"{field}_image", expected=f"{len(regions)} entries", found=found, kind="region-index")
+    return zip(regions, images, strict=True)
 
 
-def _truth(item: Item, truth: object) -> Truth:
+def _box(values: object, image: int) -> Box:
+    x1, y1, x2, y2 = _coordinates(values, 4)
+    return Box(x1=x1, y1=y1, x2=x2, y2=y2, image=image)
+
+
+def _point(values: object, image: int) -> Point:
+    x, y = _coordinates(values, 2)
+    return Point(x=x, y=y, image=image)
+
+
+def _coordinates(values: object, size: int) -> list[float]:
+    numbers = _list(values)
+    if len(numbers) != size or not all(map(_is_number, numbers)):
+        raise DataError(expected=f"{size} numbers", found=show(values), kind="coordinates")
+    return [float(value) for value in numbers]
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether a float can be made of it; one that is not finite is a number too."""
+    return is_finite(value) or isinstance(value, float)
+
+
+def _turns(turns: object) -> tuple[Turn, ...]:
+    return tuple(within(f"[{number}]", _turn, turn) for number, turn in enumerate(_list(turns)))
+
+
+def _turn(turn: object) -> Turn:
+    fields = _mapping(turn, ("from", "value", "boxes_seq", "points_seq"))
+    if fields.get("from") not in ("human", "gpt"):
+        raise DataError(field="from", expected="'human' or 'gpt'", found=show(fields.get("from")), kind="role")
+    return Turn(
+        role=fields["from"],
+        text=within("value", text, fields.get("value")),
+        boxes_seq=within("boxes_seq", _groups, fields.get("boxes_seq")),
+        points_seq=within("points_seq", _groups, fields.get("points_seq")),
+    )
+
+
+def _groups(groups: object) -> Groups:
+    return tuple(tuple(within(f"[{number}]", _indices, group)) for number, group in enumerate(_list(groups)))
+
+
+def _truth(truth: object, item: Item) -> Truth:
     if truth is None:
         last = item.turns[-1]
         if last.role != "gpt":
@@ -339,63 +354,50 @@ def _truth(item: Item, truth: object) -> Truth:
             points=tuple(item.points[i] for group in last.points_seq for i in group),
             texts=(last.text,),
         )
-    fields = _mapping(f"{item.key}: truth", truth, ("boxes", "points", "texts", "options", "candidates"))
+    fields = _mapping(truth, ("boxes", "points", "texts", "options", "candidates"))
     return Truth(
-        boxes=_picked(f"{item.key}: truth.boxes", fields.get("boxes"), item.boxes),
-        points=_picked(f"{item.key}: truth.points", fields.get("points"), item.points),
-        texts=_texts(f"{item.key}: truth.texts", fields.get("texts")),
-        options=_texts(f"{item.key}: truth.options", fields.get("options")),
-        candidates=_picked(f"{item.key}: truth.candidates", fields.get("candidates"), item.boxes),
+        boxes=within("boxes", _picked, fields.get("boxes"), item.boxes),
+        points=within("points", _picked, fields.get("points"), item.points),
+        texts=within("texts", _texts, fields.get("texts")),
+        options=within("options", _texts, fields.get("options")),
+        candidates=within("candidates", _picked, fields.get("candidates"), item.boxes),
     )
 
 
-def _texts(where: str, value: object) -> tuple[str, ...]:
-    return tuple(_text(f"{where}[{number}]", text) for number, text in enumerate(_list(where, value)))
+def _texts(values: object) -> tuple[str, ...]:
+    return tuple(within(f"[{number}]", text, value) for number, value in enumerate(_list(values)))
 
 
-def _text(where: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise DataError(f"{where}: expected a text, found {_kind(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:  # JSON may hold one, a text that was cut between two \u escapes
-        half = f"\\u{ord(value[error.start]):04x}"
-        raise DataError(
-            f"{where}: expected a text, found half a character, {half}, behind {error.start} others"
-        ) from error
-    return value
-
-
-def _picked(where: str, indices: object, regions: tuple[Region, ...]) -> tuple[Region, ...]:
-    picked = _indices(where, indices)
+def _picked(indices: object, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+    picked = _indices(indices)
     for index in picked:
         if not 0 <= index < len(regions):
-            raise DataError(f"{where}: {_no_region(index, len(regions))}")
+            raise _no_region(index, len(regions))
     return tuple(regions[index] for index in picked)
 
 
-def _indices(where: str, value: object) -> Sequence[int]:
-    indices = _list(where, value)
+def _indices(value: object) -> Sequence[int]:
+    indices = _list(value)
     if not all(type(index) is int for index in indices):
-        raise DataError(f"{where}: expected a list of indices, found {_kind(value)}")
+        raise DataError(expected="a list of indices", found=show(value), kind="wrong-type")
     return indices
 
 
-def _list(where: str, value: object) -> Sequence[Any]:
+def _list(value: object) -> Sequence[Any]:
     if value is None:
         return ()
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise DataError(f"{where}: expected a list, found {_kind(value)}")
+        raise DataError(expected="a list", found=show(value), kind="wrong-type")
     return cast("Sequence[Any]", value)
 
 
-def _mapping(where: str, value: object, known: Sequence[str]) -> Mapping[str, Any]:
+def _mapping(value: object, known: Sequence[str]) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise DataError(f"{where}: expected a dict, found {_kind(value)}")
+        raise DataError(expected="a dict", found=show(value), kind="wrong-type")
     fields = cast("Mapping[str, Any]", value)
     for name in fields:
         if name not in known:
-            raise DataError(f"{where}: unknown field '{name}', expected {', '.join(known)}")
+            raise DataError(f"unknown field '{name}', expected {', '.join(known)}", kind="unknown-field")
     return fields

@@ -21,9 +21,20 @@ def test_at_and_inside_name_the_place_without_changing_the_error():
     inner = DataError(field="boxes[0]", expected="x", found="y")
     outer = inner.inside("target").at("a.jsonl:3")
     assert (outer.where, outer.field) == ("a.jsonl:3", "target.boxes[0]")
-    assert outer.at("train").where == "train: a.jsonl:3"
+    assert outer.at("a.jsonl:3").where == "a.jsonl:3"
     assert (inner.where, inner.field) == ("", "boxes[0]")
     assert DataError(field="[2]").inside("boxes").field == "boxes[2]"
+
+
+def test_at_and_inside_put_a_place_of_its_own_into_the_message():
+    inner = ImageError("no such picture", where="b.jpg", kind="missing-picture")
+    outer = inner.inside("image").at("a.jsonl:3")
+    assert (outer.where, outer.field, outer.kind) == ("a.jsonl:3", "image", "missing-picture")
+    assert str(outer) == "a.jsonl:3: image: b.jpg: no such picture"
+
+
+def test_a_message_is_one_line():
+    assert str(DataError("a\nb", where="c\x1b[2J.jpg")) == "c\\x1b[2J.jpg: a\\nb"
 
 
 @pytest.mark.parametrize("kind", [MllmError, ConfigError, ImageError])

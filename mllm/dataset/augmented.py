@@ -95,7 +95,7 @@ class Augmented:
                 item = scaled_item(item, factor, place, colour)
             return padded_item(item, colour) if padded else item
         except ImageError as error:
-            raise ImageError(f"{item.key}: {error}") from error
+            raise error.at(item.key) from error
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch

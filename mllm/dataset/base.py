@@ -18,16 +18,13 @@ A dataset of your own is one method:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, cast, overload, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from mllm.dataset.lines import Lines
 from mllm.errors import DataError
-from mllm.types import Item, is_finite
-
-T = TypeVar("T")
-
-_KINDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object", int: "a whole number", object: "a value"}
+from mllm.fields import absent
+from mllm.types import Item
 
 
 @runtime_checkable
@@ -95,12 +92,13 @@ class LineDataset:
         try:
             record = self.record(line, rng)
         except DataError as error:
-            raise DataError(f"{where}: {error}") from error
+            raise error.at(where) from error
         except KeyError as error:
             missing = error.args[0] if error.args else None
             if not isinstance(missing, str) or missing in line:
                 raise
-            raise DataError(f"{where}: {missing}: {_nothing(line)}") from error
+            missing_field = DataError(field=missing, expected="a value", found=absent(line), kind="missing-field")
+            raise missing_field.at(where) from error
         return Item.from_dict(record, key=where, folder=self.image_folder)
 
     def set_epoch(self, epoch: int | None) -> None:
@@ -117,48 +115,3 @@ class LineDataset:
 def seeded(seed: int, epoch: int | None, index: int) -> random.Random:
     """A generator that is the same in every process: seeding with a text does not depend on Python's own hashing."""
     return random.Random(f"{seed} {epoch} {index}")
-
-
-@overload
-def field(line: object, name: str, kind: type[list[Any]], at: str = "") -> list[Any]: ...
-@overload
-def field(line: object, name: str, kind: type[dict[Any, Any]], at: str = "") -> dict[str, Any]: ...
-@overload
-def field(line: object, name: str, kind: type[T], at: str = "") -> T: ...
-def field(line: object, name: str, kind: type[Any], at: str = "") -> Any:
-    """`line[name]`, which must be a `kind`. `at`: where `line` stands, if it is itself a part of a record.
-
-    Raises:
-        DataError: names the field, what was expected and what was found; also where a part is no object.
-    """
-    where = named(name, at)
-    if not isinstance(line, Mapping):
-        raise DataError(f"{at}: expected an object, {_something(line)}")
-    record = cast(Mapping[str, Any], line)
-    if name not in record:
-        raise DataError(f"{where}: expected {_KINDS.get(kind, kind.__name__)}, {_nothing(record)}")
-    value = record[name]
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise DataError(f"{where}: expected {_KINDS.get(kind, kind.__name__)}, {_something(value)}")
-    return value
-
-
-def number(line: object, name: str, at: str = "") -> float:
-    """`line[name]`, which must be a finite number; see `field`."""
-    value = field(line, name, object, at)
-    if not is_finite(value):
-        raise DataError(f"{named(name, at)}: expected a finite number, {_something(value)}")
-    return value
-
-
-def named(name: str, at: str) -> str:
-    """A field as messages call it; `at` as `field` takes it."""
-    return f"{at}.{name}" if at else name
-
-
-def _something(value: object) -> str:
-    return f"found {type(value).__name__} {str(value)[:60]!r}"
-
-
-def _nothing(line: Mapping[str, Any]) -> str:
-    return f"found nothing (the record has {', '.join(map(str, line)) or 'no fields'})"

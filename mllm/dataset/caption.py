@@ -6,10 +6,11 @@ import random
 import re
 from typing import Any
 
-from mllm.dataset.base import LineDataset, field
+from mllm.dataset.base import LineDataset
 from mllm.dataset.picture_names import PictureName
 from mllm.dataset.questions import OBJS, Questions, plain, words_of
 from mllm.errors import DataError
+from mllm.fields import field
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 
@@ -100,7 +101,8 @@ class GroundedPhrase(LineDataset):
         grounded(line, "sentence", "boxes_seq")  # as many groups as phrases
         phrases = _PHRASE.findall(line["sentence"])
         if not phrases:
-            raise DataError(f"sentence: expected a phrase between {PHRASE_START} and {PHRASE_END}, found none")
+            expected = f"a phrase between {PHRASE_START} and {PHRASE_END}"
+            raise DataError(field="sentence", expected=expected, found="none", kind="placeholder-count")
         number = 0 if rng is None else rng.randrange(len(phrases))
         return {
             "image": self.picture.of(line, "image_id"),
@@ -125,14 +127,15 @@ def grounded(line: dict[str, Any], name: str, groups: str) -> str:
     sentence = words_of(line, name)
     starts, ends, known = sentence.count(PHRASE_START), sentence.count(PHRASE_END), len(field(line, groups, list))
     if not starts == ends == known:
-        raise DataError(f"{name}: {starts} {PHRASE_START}, {ends} {PHRASE_END}, {known} group(s) in {groups}")
+        found = f"{starts} {PHRASE_START}, {ends} {PHRASE_END}, {known} group(s) in {groups}"
+        raise DataError(field=name, expected="as many of each", found=found, kind="placeholder-count")
     return sentence.replace(PHRASE_START, "").replace(PHRASE_END, BOXES)
 
 
 def _captions(line: dict[str, Any]) -> list[str]:
     if not isinstance(line.get("caption"), list):
         return [words_of(line, "caption")]
-    captions = field(line, "caption", list)
-    if not captions or not all(isinstance(caption, str) for caption in captions):
-        raise DataError(f"caption: expected a text or a list of texts, found {str(captions)[:60]}")
+    captions = field(line, "caption", list[str])
+    if not captions:
+        raise DataError(field="caption", expected="a text or a list of texts", found="none", kind="blank-text")
     return [plain(caption, f"caption[{number}]") for number, caption in enumerate(captions)]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from string import ascii_uppercase
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from mllm.dataset.base import LineDataset, field
+from mllm.dataset.base import LineDataset
 from mllm.dataset.picture_names import PictureName
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
 from mllm.dataset.vqa import answer_text, sentence, texts
 from mllm.errors import ConfigError, DataError, nearest
+from mllm.fields import field
+from mllm.files import read_json
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
@@ -166,7 +166,8 @@ class ScienceQA(LineDataset):
 def listed(choices: Sequence[str]) -> str:
     """`(A) table (B) fork`."""
     if len(choices) > len(ascii_uppercase):
-        raise DataError(f"choices: expected at most {len(ascii_uppercase)}, found {len(choices)}")
+        expected, found = f"at most {len(ascii_uppercase)}", str(len(choices))
+        raise DataError(field="choices", expected=expected, found=found, kind="wrong-type")
     return " ".join(f"({letter}) {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False))
 
 
@@ -178,7 +179,7 @@ def chosen(line: dict[str, Any], name: str, choices: Sequence[str]) -> tuple[str
     """
     index = field(line, name, int)
     if not 0 <= index < len(choices):
-        raise DataError(f"{name}: expected an index of {len(choices)} choices, found {index}")
+        raise DataError(field=name, expected=f"an index of {len(choices)} choices", found=str(index), kind="wrong-type")
     letter = ascii_uppercase[index]
     return letter, {"texts": [letter], "options": list(choices)}
 
@@ -186,17 +187,10 @@ def chosen(line: dict[str, Any], name: str, choices: Sequence[str]) -> tuple[str
 def _split(path: str | None, split: str | None) -> set[str]:
     if path is None or split is None:
         raise ConfigError("ScienceQA: expected splits and split, or neither")
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{path}: expected a JSON object of lists of ids: {error}") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: expected a JSON object of lists of ids, found {type(found).__name__}")
-    known = cast(dict[str, object], found)
+    known = read_json(path, dict)
     if split not in known:
-        raise ConfigError(f"ScienceQA: split {split!r} is not in {path}; {nearest(split, known)}")
-    if not isinstance(known[split], list):
-        raise DataError(f"{path}: {split}: expected a list of ids, found {known[split]!s:.60}")
-    return {str(key) for key in cast(list[object], known[split])}
+        raise ConfigError(f"{split!r} is not in {path}; {nearest(split, known)}", field="split")
+    try:
+        return {str(key) for key in field(known, split, list)}
+    except DataError as error:
+        raise error.at(path) from error

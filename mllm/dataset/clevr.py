@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from mllm.dataset.base import LineDataset, field, number
+from mllm.dataset.base import LineDataset
 from mllm.dataset.lines import Lines
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.vqa import answer_text
 from mllm.errors import ConfigError, DataError, nearest
+from mllm.fields import field, number, show
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, POINTS
 
@@ -110,37 +111,39 @@ class CLEVR(LineDataset):
         assert self.scenes is not None
         index = field(line, "image_index", int)
         if not 0 <= index < len(self.scenes):
-            raise DataError(f"image_index: {index}, but {self.scenes.path} holds {len(self.scenes)} scenes")
-        scene, where = self.scenes[index], self.scenes.where(index)
-        if scene.get("image_index") != index:
-            raise DataError(f"{where}: expected image_index {index}, found another scene")
-        return checked(scene, where)
+            expected, found = f"one of the {len(self.scenes)} scenes of {self.scenes.path}", str(index)
+            raise DataError(field="image_index", expected=expected, found=found, kind="missing-record")
+        scene = self.scenes[index]
+        try:
+            if scene.get("image_index") != index:
+                raise DataError(expected=f"image_index {index}", found="another scene", kind="missing-record")
+            return checked(scene)
+        except DataError as error:
+            raise error.at(self.scenes.where(index)) from error
 
 
-def checked(scene: Mapping[str, Any], where: str) -> Scene:
-    """The scene of the file at `where`.
+def checked(scene: Mapping[str, Any]) -> Scene:
+    """A scene of the file.
 
     Raises:
         DataError: an object without its attributes or its place; relations to what is no object.
     """
-    objects = field(scene, "objects", list, where)
+    objects = field(scene, "objects", list)
     for place, thing in enumerate(objects):
-        at = f"{where}.objects[{place}]"
+        at = f"objects[{place}]"
         for attribute in ATTRIBUTES:
             field(thing, attribute, str, at)
         pixels = field(thing, "pixel_coords", list, at)
         if len(pixels) < 2:
-            raise DataError(f"{at}.pixel_coords: expected x and y, found {pixels}")
+            raise DataError(field=f"{at}.pixel_coords", expected="x and y", found=show(pixels), kind="coordinates")
         for axis, value in zip("xy", pixels, strict=False):
             number({axis: value}, axis, f"{at}.pixel_coords")
-    relations = field(scene, "relationships", dict, where)
+    relations = field(scene, "relationships", dict)
     for name in relations:
-        groups = field(relations, name, list, f"{where}.relationships")
+        groups = field(relations, name, list, "relationships")
         if len(groups) != len(objects) or not all(_are_indices(group, len(objects)) for group in groups):
-            raise DataError(
-                f"{where}.relationships.{name}: expected a list of indices of objects for each of {len(objects)}, "
-                f"found {groups!s:.60}"
-            )
+            expected = f"a list of indices of objects for each of {len(objects)}"
+            raise DataError(field=f"relationships.{name}", expected=expected, found=show(groups), kind="missing-record")
     return Scene(objects, relations)
 
 
@@ -168,27 +171,28 @@ def run(program: Sequence[Any], scene: Scene) -> list[Found | None]:
         name = field(step, "function", str, at)
         given, values = _listed(step, "inputs", at), _listed(step, "value_inputs", at)
         if not all(isinstance(earlier, int) and 0 <= earlier < place for earlier in given):
-            raise DataError(f"{at}.inputs: expected indices of earlier steps, found {given!s:.60}")
+            expected = "indices of earlier steps"
+            raise DataError(field=f"{at}.inputs", expected=expected, found=show(given), kind="missing-record")
         inputs: list[Found] = [found[earlier] or [] for earlier in given]
         function = FUNCTIONS.get(name)
         if function is not None:
             takes = TAKES.get(name.partition("_")[0], (1, 0))
             if (len(inputs), len(values)) != takes:
-                raise DataError(
-                    f"{at}: {name} takes {takes[0]} inputs and {takes[1]} value_inputs, "
-                    f"found {len(inputs)} and {len(values)}"
-                )
+                expected = f"{takes[0]} inputs and {takes[1]} value_inputs for {name}"
+                found_ones = f"{len(inputs)} and {len(values)}"
+                raise DataError(field=at, expected=expected, found=found_ones, kind="wrong-type")
             found.append(function(scene, inputs, values))
         elif name in VALUES or name.startswith(("query_", "equal_")):
             found.append(None)
         else:
-            raise DataError(f"{at}: unknown function {name!r}; {nearest(name, FUNCTIONS)}")
+            raise DataError(f"unknown function {name!r}; {nearest(name, FUNCTIONS)}", field=at, kind="missing-record")
     return found
 
 
 def _related(scene: Scene, things: Found, name: str) -> Found:
     if name not in scene.relations:
-        raise DataError(f"relate: unknown relation {name!r}; {nearest(str(name), scene.relations)}")
+        reason = f"unknown relation {name!r}; {nearest(str(name), scene.relations)}"
+        raise DataError(reason, field="relate", kind="missing-record")
     return sorted({n for thing in things for n in scene.relations[name][thing]})
 
 

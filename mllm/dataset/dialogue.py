@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any, Literal
 
-from mllm.dataset.base import LineDataset, field
+from mllm.dataset.base import LineDataset
 from mllm.dataset.caption import PHRASE_END, PHRASE_START, grounded
 from mllm.dataset.questions import QUESTION, Questions, words_of
 from mllm.errors import ConfigError, nearest
+from mllm.fields import field
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 

@@ -95,15 +95,17 @@ def class_files(folder: str) -> tuple[list[tuple[str, int]], list[str]]:
         DataError: no such folder, fewer than two classes, or a class without pictures.
     """
     if not Path(folder).is_dir():
-        raise DataError(f"{folder}: no such folder")
+        raise DataError("no such folder", where=folder, kind="missing-file")
     classes = sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(classes) < 2:
-        raise DataError(f"{folder}: expected a folder for each of at least two classes, found {len(classes)}")
+        expected, found = "a folder for each of at least two classes", str(len(classes))
+        raise DataError(where=folder, expected=expected, found=found, kind="empty-file")
     files: list[tuple[str, int]] = []
     for number, name in enumerate(classes):
         inside = sorted(Path(folder, name).rglob("*"))
         pictures = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
         if not pictures:
-            raise DataError(f"{folder}/{name}: expected pictures ({', '.join(SUFFIXES)}), found none")
+            expected = f"pictures ({', '.join(SUFFIXES)})"
+            raise DataError(where=f"{folder}/{name}", expected=expected, found="none", kind="empty-file")
         files += [(str(path), number) for path in pictures]
     return files, classes

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mllm.dataset.base import LineDataset, field, number
+from mllm.dataset.base import LineDataset
 from mllm.dataset.keys import by_id
 from mllm.dataset.lines import Lines
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.vqa import answer_text, sentence
 from mllm.errors import ConfigError, DataError, nearest
+from mllm.fields import field, number, show
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 
@@ -21,6 +22,7 @@ VERSIONS = [f"{asked}-{answered}" for asked in ("q", "qb", "qbp") for answered i
 
 _REFERENCE = re.compile(r"\s*\((\d+(?:,\d+)*|-)\)")
 """In a program: the objects that a step found, or none."""
+_SPAN = re.compile(r"(\d{1,6})(?::(\d{1,6}))?")
 _END = re.compile(r"[.,;:?!]*$")
 
 
@@ -69,7 +71,7 @@ class GQA(LineDataset):
         template = self.questions.draw(rng)
         with_boxes = self.asked == "qb" or (self.asked == "qbp" and rng is not None and rng.random() < 0.5)
         boxes: list[list[float]] = []
-        objects = Objects("", {})
+        objects = Objects("", "", {})
         if with_boxes or self.answered.startswith("b"):
             objects = self._objects(line)
         question, asked_boxes = words_of(line, "question"), list[list[int]]()
@@ -112,9 +114,12 @@ class GQA(LineDataset):
         picture = field(line, "imageId", str)
         found = self._scene_ids.find(picture)
         if found is None:
-            raise DataError(f"imageId: picture '{picture}' is not in {self.scenes.path}")
-        where = f"{self.scenes.path}: {picture}"
-        return Objects(f"{where}.objects", field(self.scenes[found[0]], "objects", dict, where))
+            raise DataError(f"picture '{picture}' is not in {self.scenes.path}", field="imageId", kind="missing-record")
+        try:
+            known = field(self.scenes[found[0]], "objects", dict, picture)
+        except DataError as error:
+            raise error.at(self.scenes.path) from error
+        return Objects(self.scenes.path, f"{picture}.objects", known)
 
     def _marked(
         self, line: dict[str, Any], name: str, objects: Objects, boxes: list[list[float]]
@@ -122,12 +127,13 @@ class GQA(LineDataset):
         """The words of `line[name]` with `<boxes>` after each span that names objects; spans count words, `2:4` two."""
         words = words_of(line, name).split()
         marks: dict[int, list[int]] = {}
-        for span, found in field(field(line, "annotations", dict), name, dict, "annotations").items():
-            start, _, end = str(span).partition(":")
-            last = int(end) - 1 if end.isdecimal() else int(start) if start.isdecimal() and not end else -1
+        for span, named in field(field(line, "annotations", dict), name, dict, "annotations").items():
+            found = _SPAN.fullmatch(span)
+            last = -1 if found is None else int(found[2]) - 1 if found[2] else int(found[1])
             if not 0 <= last < len(words):
-                raise DataError(f"annotations.{name}: expected a span of {len(words)} words such as 2:4, found {span}")
-            marks[last] = marks.get(last, []) + objects.add(str(found), boxes)
+                expected = f"a span of {len(words)} words such as 2:4"
+                raise DataError(field=f"annotations.{name}", expected=expected, found=show(span), kind="wrong-type")
+            marks[last] = marks.get(last, []) + objects.add(str(named), boxes)
         for place in marks:
             end = _END.search(words[place])
             cut = end.start() if end else len(words[place])
@@ -137,9 +143,10 @@ class GQA(LineDataset):
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """The objects of a scene graph, and where they stand, as messages call it."""
+    """The objects of a scene graph, the file that holds it, and where they stand in it."""
 
-    where: str
+    path: str
+    at: str
     known: Mapping[str, Any]
 
     def add(self, found: str, boxes: list[list[float]]) -> list[int]:
@@ -147,8 +154,11 @@ class Objects:
         group: list[int] = []
         for key in found.split(","):
             if key not in self.known:
-                raise DataError(f"object '{key}' is not in the scene graph of the picture")
-            x, y, width, height = (number(self.known[key], name, f"{self.where}.{key}") for name in "xywh")
+                raise DataError(f"object '{key}' is not in the scene graph of the picture", kind="missing-record")
+            try:
+                x, y, width, height = (number(self.known[key], name, f"{self.at}.{key}") for name in "xywh")
+            except DataError as error:
+                raise error.at(self.path) from error
             box = [x, y, x + width, y + height]
             if box not in boxes:
                 boxes.append(box)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any, cast
 
-from mllm.dataset.base import LineDataset, field
+from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import plain, words_of
 from mllm.errors import DataError
+from mllm.fields import field, show
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
@@ -66,6 +67,5 @@ def as_written(line: dict[str, Any], image: Any) -> dict[str, Any]:
 def _turn(number: int, turn: Any) -> dict[str, Any]:
     if isinstance(turn, dict) and all(isinstance(cast(Any, turn).get(name), str) for name in ("from", "value")):
         return cast(dict[str, Any], turn)
-    raise DataError(
-        f"conversations[{number}]: expected an object with the texts 'from' and 'value', found {turn!s:.60}"
-    )
+    expected, found = "an object with the texts 'from' and 'value'", show(cast("object", turn))
+    raise DataError(field=f"conversations[{number}]", expected=expected, found=found, kind="wrong-type")

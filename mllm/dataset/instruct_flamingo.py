@@ -9,11 +9,12 @@ import random
 import re
 from typing import Any
 
-from mllm.dataset.base import LineDataset, field, number
+from mllm.dataset.base import LineDataset
 from mllm.dataset.lines import Lines
 from mllm.dataset.questions import plain, words_of
 from mllm.dataset.sampling import Mixture, Sampling
-from mllm.errors import DataError, nearest
+from mllm.errors import DataError
+from mllm.fields import Positive, check, check_names, field, number, within
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
@@ -39,7 +40,8 @@ class InstructFlamingo(LineDataset):
         parts = PICTURE.split(words)
         answer = words_of(line, "output")
         if "<img_path>" in answer or any("<img_path>" in part for part in parts[::2]):
-            raise DataError("input: expected <img_path> before and after each path, and none in the output")
+            expected = "<img_path> before and after each path, and none in the output"
+            raise DataError(field="input", expected=expected, kind="picture-count")
         question = IMAGE.join(plain(part, "input") for part in parts[::2])
         return {
             "images": parts[1::2],
@@ -75,7 +77,7 @@ def mixture(
         try:
             path, folder, ratio = _entry(entry)
         except DataError as error:
-            raise DataError(f"{entries.where(place)}: {error}") from error
+            raise error.at(entries.where(place)) from error
         datasets.append(InstructFlamingo(filename=path, image_folder=folder, seed=seed))
         ratios.append(ratio)
     return Mixture(
@@ -88,10 +90,7 @@ def mixture(
 
 
 def _entry(entry: dict[str, Any]) -> tuple[str, str | None, float]:
-    for name in entry:
-        if name not in CONFIG_KEYS:
-            raise DataError(f"unknown field {name!r}; {nearest(name, CONFIG_KEYS)}")
+    check_names(entry, CONFIG_KEYS, DataError)
     ratio = number(entry, "ratio")
-    if ratio <= 0:
-        raise DataError(f"ratio: expected a positive number, found {ratio!r}")
+    within("ratio", check, ratio, Positive, DataError)
     return field(entry, "json_path", str), field(entry, "img_dir", str) or None, ratio

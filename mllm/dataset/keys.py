@@ -44,13 +44,14 @@ def write_keys(table: Path, rows: Iterable[tuple[str, tuple[int, ...]]], *, sour
         keys.append(key)
         numbers.append((_hash(key), *values))
     if not keys:
-        raise DataError(f"{source}: expected at least one entry, found none")
+        raise DataError(where=source, expected="at least one entry", found="none", kind="empty-file")
     array = np.array(numbers, np.int64)
     order = np.argsort(array[:, 0], kind="stable")
     array = array[order]
     twice = np.flatnonzero(array[1:, 0] == array[:-1, 0])
     if len(twice):
-        raise DataError(f"{source}: '{keys[int(order[int(twice[0])])]}' stands there twice")
+        twin = keys[int(order[int(twice[0])])]
+        raise DataError(f"duplicate key {twin[:60]!r}", where=source, kind="duplicate-key")
     with complete(table, "record keys") as target:
         np.save(target, array)
 

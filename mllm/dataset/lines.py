@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from mllm.cache import cache_folder, complete
 from mllm.errors import DataError
+from mllm.fields import field
+from mllm.files import check_file, decoded, parse_json, read_json, read_text, unreadable
 
 _CHUNK_BYTES = 4 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -43,6 +45,7 @@ class Lines:
     def __init__(self, path: str, entries: Sequence[str] | None = None) -> None:
         self.path = path
         self.entries = entries
+        check_file(path)
         try:
             self._is_array = entries is not None or (
                 Path(path).suffix.lower() == ".json" and not _begins_with_lines(path)
@@ -51,9 +54,9 @@ class Lines:
             self._starts = _line_starts(lines_path)
             self._file = lines_path.open("rb", buffering=0)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+            raise unreadable(path, error) from error
         if len(self) == 0:
-            raise DataError(f"{path}: expected at least one record, found none")
+            raise DataError(where=path, expected="at least one record", found="none", kind="empty-file")
 
     def __reduce__(self) -> tuple[type[Lines], tuple[str, Sequence[str] | None]]:
         return Lines, (self.path, self.entries)
@@ -66,20 +69,10 @@ class Lines:
             raise IndexError(f"{self.path}: record {index} of {len(self)}")
         start, end = int(self._starts[index]), int(self._starts[index + 1])
         line = os.pread(self._file.fileno(), end - start, start).rstrip()
-        try:
-            record = json.loads(line.decode())
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{self.where(index)}: expected UTF-8, found byte 0x{line[error.start]:02x} in column {error.start + 1}"
-            ) from error
-        except json.JSONDecodeError as error:
-            found = _around(error) if line else f"a blank line: {error.msg} in column {error.colno}"
-            raise DataError(f"{self.where(index)}: expected a JSON object, found {found}") from error
-        except RecursionError as error:
-            raise DataError(f"{self.where(index)}: expected a JSON object, found one nested too deep") from error
-        if not isinstance(record, dict):
-            raise DataError(f"{self.where(index)}: expected a JSON object, found {type(record).__name__}")
-        return cast(dict[str, Any], record)
+        where = self.where(index)
+        if not line:
+            raise DataError(where=where, expected="a JSON object", found="a blank line", kind="blank-line")
+        return parse_json(decoded(line, where), dict, where)
 
     def where(self, index: int) -> str:
         """How to find a record: `file.jsonl:12` counts lines from 1, `file.json[11]` entries of the file from 0."""
@@ -142,14 +135,6 @@ def _scan(path: Path) -> NDArray[np.int64]:
         return starts[: lines + 1]
 
 
-def _around(error: json.JSONDecodeError) -> str:
-    """What stands where a line of JSON breaks off, which may be far behind its beginning."""
-    before = max(error.doc.rfind("\n", 0, error.pos) + 1, error.pos - 40)
-    after = error.doc[before : before + 60].partition("\n")[0]
-    cut = "..." if before > error.pos - error.colno + 1 else ""
-    return f"{cut + after!r}: {error.msg} in column {error.colno}"
-
-
 def _between(source: BinaryIO, start: int, end: int) -> bytes:
     return os.pread(source.fileno(), end - start, start)
 
@@ -159,40 +144,28 @@ def _lines_of(path: str, entries: Sequence[str] | None) -> Path:
     lines = cached(Path(path), ".jsonl" if entries is None else f".{'.'.join(('', *entries))}.jsonl")
     if lines.exists():
         return lines
-    with open(path, encoding="utf-8-sig") as source:
-        try:
-            found: Any = json.load(source)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: expected UTF-8: {error}") from error
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{path}:{error.lineno}: expected one JSON array (a file of lines is named .jsonl), "
-                f"found {_around(error)}"
-            ) from error
-        except RecursionError as error:
-            raise DataError(f"{path}: expected a JSON array, found one nested too deep") from error
     if entries is None:
-        if not isinstance(found, list):
-            raise DataError(f"{path}: expected a JSON array, found {type(found).__name__}")
-        records: Iterable[Any] = cast(list[Any], found)
+        several = "one JSON array (a file of lines is named .jsonl)"
+        records: Iterable[Any] = parse_json(read_text(path), list, path, expected=several)
     else:
-        records = _entries_of(path, found, entries)
+        records = _entries_of(path, read_json(path, object), entries)
     with complete(lines, "lines") as target:
         for record in records:
             target.write(json.dumps(record).encode() + b"\n")
     return lines
 
 
-def _entries_of(path: str, found: Any, entries: Sequence[str]) -> Iterator[Any]:
-    for name in entries:
-        if not isinstance(found, dict) or name not in found:
-            raise DataError(f"{path}: expected an object with '{name}', found {found!s:.60}")
-        found = cast(dict[str, Any], found)[name]
+def _entries_of(path: str, found: object, entries: Sequence[str]) -> Iterator[Any]:
+    try:
+        for name in entries:
+            found = field(found, name, object)
+    except DataError as error:
+        raise error.at(path) from error
     if entries and isinstance(found, list):
-        yield from cast(list[Any], found)
+        yield from cast("list[Any]", found)
         return
     if not isinstance(found, dict):
-        kind = type(cast(object, found)).__name__
-        raise DataError(f"{path}: expected an object of records by id, found {kind}")
-    for key, value in cast(dict[str, Any], found).items():
-        yield {**cast(dict[str, Any], value), "id": key} if isinstance(value, dict) else {"id": key, "value": value}
+        expected = "an object of records by id"
+        raise DataError(where=path, expected=expected, found=type(found).__name__, kind="json")
+    for key, value in cast("dict[str, Any]", found).items():
+        yield {**cast("dict[str, Any]", value), "id": key} if isinstance(value, dict) else {"id": key, "value": value}

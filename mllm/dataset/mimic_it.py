@@ -9,12 +9,12 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mllm.dataset.base import field
 from mllm.dataset.keys import by_id
 from mllm.dataset.lines import Lines
 from mllm.dataset.picture_table import PictureTable
 from mllm.dataset.questions import plain
 from mllm.errors import ConfigError, DataError
+from mllm.fields import field
 from mllm.images import ImageRef, Video
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Item
@@ -80,7 +80,7 @@ class MimicIt:
                 related = related[len(related) - min(self.related, len(related)) :]
             numbers = [*map(self._number, related), query]
         except DataError as error:
-            raise DataError(f"{where}: {error}") from error
+            raise error.at(where) from error
         return self._item(where, numbers)
 
     def set_epoch(self, epoch: int | None) -> None:
@@ -107,11 +107,10 @@ class MimicIt:
 
     def _pictures(self, number: int) -> list[ImageRef]:
         with self._named(number) as line:
-            ids = field(line, "image_ids", list)
-            if not all(isinstance(key, str) for key in ids):
-                raise DataError(f"image_ids: expected a list of texts, found {ids!s:.60}")
+            ids = field(line, "image_ids", list[str])
             if ids and self.pictures is None:
-                raise DataError(f"image_ids: {len(ids)} picture(s), but the dataset has no `images` file")
+                reason = f"{len(ids)} picture(s), but the dataset has no `images` file"
+                raise DataError(reason, field="image_ids", kind="missing-record")
             if self.frames is not None and len(ids) > self.frames:
                 last = len(ids) - 1
                 steps = max(self.frames - 1, 1)
@@ -126,11 +125,11 @@ class MimicIt:
         try:
             yield line
         except DataError as error:
-            raise DataError(f"{self.lines.where(number)}: {error}") from error
+            raise error.at(self.lines.where(number)) from error
 
     def _number(self, key: Any) -> int:
         """Which record an instruction is."""
         found = self._ids.find(str(key))
         if found is None:
-            raise DataError(f"instruction '{key}' is not in {self.lines.path}")
+            raise DataError(f"instruction {str(key)[:60]!r} is not in {self.lines.path}", kind="missing-record")
         return found[0]

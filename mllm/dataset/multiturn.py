@@ -12,11 +12,12 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.dataset.base import Dataset, LineDataset, field, seeded
+from mllm.dataset.base import Dataset, LineDataset, seeded
 from mllm.dataset.lines import Lines, cached_array
 from mllm.dataset.mixing import built
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
+from mllm.fields import ID, field
 from mllm.images import ImageRef
 from mllm.registry import DATASETS
 from mllm.types import Box, Groups, Item, Point, Turn
@@ -139,7 +140,8 @@ def merged(items: Sequence[Item]) -> Item:
     first = items[0]
     for item in items:
         if item.images != first.images:
-            raise DataError(f"{item.key}: expected the picture of {first.key}, found another")
+            expected = f"the picture of {first.key}"
+            raise DataError(where=item.key, expected=expected, found="another", kind="missing-record")
     texts = [[turn.text if item is first else without_image(turn.text) for turn in item.turns] for item in items]
     return replace(_chained(items, texts, first.images, [0] * len(items)), truth=items[-1].truth)
 
@@ -165,7 +167,8 @@ def _chained(
     points: list[Point] = []
     for item, words, shift in zip(items, texts, starts, strict=True):
         if item.turns[-1].role != "gpt":
-            raise DataError(f"{item.key}: expected an answer as the last turn, found a question")
+            expected = "an answer as the last turn"
+            raise DataError(where=item.key, expected=expected, found="a question", kind="no-answer")
         for turn, text in zip(item.turns, words, strict=True):
             groups = {
                 "boxes_seq": _shifted(turn.boxes_seq, len(boxes)),
@@ -200,8 +203,8 @@ def _numbered(lines: Lines, name: str) -> NDArray[np.int64]:
     for index in range(len(lines)):
         line = lines[index]
         try:
-            picture = field(line, name, int if isinstance(line.get(name), int) else str)
+            picture: str | int = field(line, name, ID)
         except DataError as error:
-            raise DataError(f"{lines.where(index)}: {error}") from error
+            raise error.at(lines.where(index)) from error
         pictures[index] = numbers.setdefault(picture, len(numbers))
     return pictures

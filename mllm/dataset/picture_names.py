@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mllm.dataset.base import field
-from mllm.errors import ConfigError, DataError
+from mllm.errors import ConfigError
+from mllm.fields import ID, field
 
 _PLACE = re.compile(r"\{(?::0(\d+))?\}")
 
@@ -21,13 +21,11 @@ class PictureName:
     def __init__(self, template: str, where: str) -> None:
         found = _PLACE.findall(template)
         if len(found) != 1:
-            raise ConfigError(f"{where}: expected {{}} once, found {template!r}")
+            raise ConfigError(field=where, expected="{} once", found=repr(template))
         self._before, _, self._after = _PLACE.split(template)
         self._digits = int(found[0] or 0)
 
     def of(self, line: dict[str, Any], name: str) -> str:
         """The file of the picture whose id is `line[name]`."""
-        given = field(line, name, object)
-        if not isinstance(given, (int, str)) or isinstance(given, bool):
-            raise DataError(f"{name}: expected a number or a text, found {given!r:.60}")
+        given: object = field(line, name, ID)
         return f"{self._before}{str(given).zfill(self._digits)}{self._after}"

@@ -15,6 +15,7 @@ from mllm.cache import complete
 from mllm.dataset.keys import Keys, write_keys
 from mllm.dataset.lines import cached
 from mllm.errors import ConfigError, DataError
+from mllm.files import unreadable
 from mllm.images.embedded import Base64Image
 
 ENTRY = re.compile(rb'\s*("(?:[^"\\]|\\.)*")\s*:\s*"([^"\\]*)"\s*([,}])')
@@ -39,7 +40,7 @@ class PictureTable:
             if not spans.exists():
                 write_keys(spans, _spans(self._file, path), source=path)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+            raise unreadable(path, error) from error
         self._keys = Keys(spans)
 
     def __len__(self) -> int:
@@ -48,7 +49,7 @@ class PictureTable:
     def __getitem__(self, key: str) -> Base64Image:
         span = self._keys.find(key)
         if span is None:
-            raise DataError(f"picture '{key}' is not in {self.path}")
+            raise DataError(f"picture {key[:60]!r} is not in {self.path}", kind="missing-record")
         return Base64Image(path=str(self._file), start=span[0], end=span[1], name=key)
 
     def __reduce__(self) -> tuple[type[PictureTable], tuple[str]]:
@@ -58,21 +59,23 @@ class PictureTable:
 def _spans(file: Path, name: str) -> Iterator[tuple[str, tuple[int, int]]]:
     """Each key with the first byte of its text, and the one after its last."""
     if not file.stat().st_size:
-        raise DataError(f"{name}: expected a JSON object, found an empty file")
+        raise DataError(where=name, expected="a JSON object", found="an empty file", kind="empty-file")
     with file.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as text:
         start = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{").match(text)
         if start is None:
-            raise DataError(f"{name}: expected a JSON object, found {text[:40]!r}")
+            raise DataError(where=name, expected="a JSON object", found=repr(text[:40]), kind="json")
         position, closed = start.end(), False
         while not closed:
             entry = ENTRY.match(text, position)
             if entry is None:
                 found = text[position : position + 40]
-                raise DataError(f'{name}: byte {position}: expected "id": "base64", found {found!r}')
+                place, expected = f"{name}: byte {position}", '"id": "base64"'
+                raise DataError(where=place, expected=expected, found=repr(found), kind="json")
             yield json.loads(entry[1]), entry.span(2)
             position, closed = entry.end(), entry[3] == b"}"
         if rest := text[position:].strip():
-            raise DataError(f"{name}: byte {position}: expected the end, found {rest[:40]!r}")
+            place = f"{name}: byte {position}"
+            raise DataError(where=place, expected="the end", found=repr(rest[:40]), kind="json")
 
 
 def _json_of_table(path: str) -> Path:
@@ -80,18 +83,19 @@ def _json_of_table(path: str) -> Path:
     if copy.exists():
         return copy
     if importlib.util.find_spec("pyarrow") is None:
-        raise ConfigError(f"{path}: parquet needs a package that is missing: pip install pyarrow")
+        raise ConfigError("parquet needs a package that is missing: pip install pyarrow", where=path)
     pyarrow: Any = importlib.import_module("pyarrow")  # an extra
     parquet: Any = importlib.import_module("pyarrow.parquet")
     try:
         table = parquet.ParquetFile(path)
     except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{path}: not a parquet table: {error}") from error
+        raise DataError(f"not a parquet table: {error}", where=path, kind="unreadable-file") from error
     names: list[str] = table.schema_arrow.names
     pandas: Any = table.schema_arrow.pandas_metadata or {}
     index: str = (pandas.get("index_columns") or ["id"])[0]
     if index not in names or "base64" not in names:
-        raise DataError(f"{path}: expected the ids as index, or a column 'id', and a column 'base64', found {names}")
+        expected = "the ids as index, or a column 'id', and a column 'base64'"
+        raise DataError(where=path, expected=expected, found=str(names), kind="missing-field")
     with complete(copy, "pictures") as target:
         separator = b"{"
         for batch in table.iter_batches(batch_size=256, columns=[index, "base64"]):

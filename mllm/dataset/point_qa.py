@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any, Literal
 
-from mllm.dataset.base import LineDataset, field
+from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.vqa import answer_text
 from mllm.errors import ConfigError, DataError, nearest
+from mllm.fields import field, show
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE, POINTS
 
@@ -114,7 +115,8 @@ class V7WPointing(LineDataset):
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         candidates, right = field(line, "candidates", list), field(line, "answer", list)
         if right not in candidates:
-            raise DataError(f"answer: expected one of the candidates, found {right!s:.60}")
+            expected = "one of the candidates"
+            raise DataError(field="answer", expected=expected, found=show(right), kind="missing-record")
         question = words_of(line, "question")
         right_one = candidates.index(right)
         order = list(range(len(candidates)))

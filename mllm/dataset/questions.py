@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any
 
-from mllm.dataset.base import field, named
 from mllm.errors import ConfigError, DataError
+from mllm.fields import FULL, check, field, named
+from mllm.files import read_json
 from mllm.types import BOXES, IMAGE, POINTS
 
 EXPR, OBJS, QUESTION = "<expr>", "<objs>", "<question>"
@@ -38,7 +37,10 @@ class Questions:
                 expected, found = int(placeholder in placeholders), template.count(placeholder)
                 if found != expected:
                     raise ConfigError(
-                        f"{path}: entry {number}: expected {placeholder} {_times(expected)}, found {_times(found)}"
+                        where=path,
+                        field=f"entry {number}",
+                        expected=f"{placeholder} {_times(expected)}",
+                        found=_times(found),
                     )
 
     def __len__(self) -> int:
@@ -70,7 +72,8 @@ def plain(text: str, name: str) -> str:
     """
     for placeholder in _RESERVED:
         if placeholder in text:
-            raise DataError(f"{name}: expected a text without the reserved {placeholder}, found {text[:60]!r}")
+            expected = f"a text without the reserved {placeholder}"
+            raise DataError(field=name, expected=expected, found=repr(text[:60]), kind="reserved-word")
     return text
 
 
@@ -83,7 +86,7 @@ def words_of(line: Mapping[str, Any], name: str, at: str = "") -> str:
     where = named(name, at)
     text = field(line, name, str, at)
     if not text.strip():
-        raise DataError(f"{where}: expected words, found {text!r}")
+        raise DataError(field=where, expected="words", found=repr(text[:60]), kind="blank-text")
     return plain(text, where)
 
 
@@ -98,18 +101,9 @@ def _times(count: int) -> str:
 
 
 def _read(path: str) -> list[str]:
+    templates = read_json(path, list, ConfigError)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        templates = json.loads(text)
-    except OSError as error:
-        raise ConfigError(f"{path}: question pool cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8: {error}") from error
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}:{error.lineno}: expected a JSON list of texts: {error.msg}") from error
-    if not isinstance(templates, list) or not templates:
-        raise ConfigError(f"{path}: expected a list of at least one text, found {text.strip()[:60]!r}")
-    for number, template in enumerate(cast(list[Any], templates)):
-        if not isinstance(template, str):
-            raise ConfigError(f"{path}: entry {number}: expected a text, found {type(template).__name__}")
-    return cast(list[str], templates)
+        check(templates, Annotated[list[str], FULL], ConfigError)
+    except ConfigError as error:
+        raise error.at(path) from error
+    return templates

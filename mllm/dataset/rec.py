@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from mllm.dataset.base import LineDataset, field
+from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import EXPR, OBJS, Questions, fill, words_of
 from mllm.errors import ConfigError
+from mllm.fields import field
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 

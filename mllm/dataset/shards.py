@@ -6,11 +6,10 @@ Where the members of a shard lie is kept in the cache; a sample is then read wit
 from __future__ import annotations
 
 import glob
-import json
 import os
 import tarfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from mllm.dataset.instruct import as_written
 from mllm.dataset.lines import cached_array
 from mllm.dataset.questions import Questions, words_of
 from mllm.errors import DataError
+from mllm.files import decoded, parse_json
 from mllm.images.embedded import MemberImage
 from mllm.registry import DATASETS
 from mllm.types import Item
@@ -49,7 +49,7 @@ class Shards:
     def __init__(self, *, filename: str, questions: str, seed: int = 0) -> None:
         self.paths = sorted(glob.glob(filename))
         if not self.paths:
-            raise DataError(f"{filename}: no such file")
+            raise DataError("no such file", where=filename, kind="missing-file")
         self.questions = Questions(questions)
         self.seed = seed
         self.epoch: int | None = None
@@ -70,7 +70,7 @@ class Shards:
         try:
             record = self._record(self._texts(self.paths[shard], spans[2:]), picture, index)
         except DataError as error:
-            raise DataError(f"{where}: {error}") from error
+            raise error.at(where) from error
         return Item.from_dict(record, key=where)
 
     def set_epoch(self, epoch: int | None) -> None:
@@ -79,13 +79,7 @@ class Shards:
     def _record(self, texts: dict[str, str], picture: MemberImage, index: int) -> dict[str, Any]:
         line: dict[str, Any] = {}
         if "json" in texts:
-            try:
-                found = json.loads(texts["json"])
-            except json.JSONDecodeError as error:
-                raise DataError(f"json: not JSON: {error}") from error
-            if not isinstance(found, dict):
-                raise DataError(f"json: expected an object, found {type(cast(object, found)).__name__}")
-            line = cast(dict[str, Any], found)
+            line = parse_json(texts["json"], dict, "json")
         if "conversations" in line:
             return as_written(line, picture)
         if "caption" not in line and "txt" in texts:
@@ -103,10 +97,7 @@ class Shards:
         with open(path, "rb", buffering=0) as file:
             for name, start, end in zip(TEXTS, spans[::2], spans[1::2], strict=True):
                 if end > 0:
-                    try:
-                        found[name] = os.pread(file.fileno(), end - start, start).decode()
-                    except UnicodeDecodeError as error:
-                        raise DataError(f"{name}: expected UTF-8: {error}") from error
+                    found[name] = decoded(os.pread(file.fileno(), end - start, start), name)
         return found
 
 
@@ -121,7 +112,8 @@ def _check_end(path: str, end: int) -> None:
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             size = os.path.getsize(path)
-            raise DataError(f"{path}: expected an empty block as the end, found none at byte {end} of {size}: cut off?")
+            expected, found = "an empty block as the end", f"none at byte {end} of {size}: cut off?"
+            raise DataError(where=path, expected=expected, found=found, kind="unreadable-file")
 
 
 def _scan(path: str) -> NDArray[np.int64]:
@@ -143,12 +135,13 @@ def _scan(path: str) -> NDArray[np.int64]:
                     rows[-1][slot : slot + 2] = [member.offset_data, member.offset_data + member.size]
             end = tar.offset
     except (OSError, tarfile.TarError) as error:
-        raise DataError(f"{path}: not a tar file, or a compressed one: {error}") from error
+        reason = f"not a tar file, or a compressed one: {error}"
+        raise DataError(reason, where=path, kind="unreadable-file") from error
     _check_end(path, end)
     for key, row in zip(keys, rows, strict=True):
         if not row[1] or not (row[3] or row[5]):
             kinds = f"a picture ({', '.join(PICTURES)}) and a text ({', '.join(TEXTS)})"
-            raise DataError(f"{path}: {key.removeprefix('/')}: expected {kinds}")
+            raise DataError(where=path, field=key.removeprefix("/"), expected=kinds, kind="missing-field")
     if not rows:
-        raise DataError(f"{path}: expected at least one sample, found none")
+        raise DataError(where=path, expected="at least one sample", found="none", kind="empty-file")
     return np.array(rows, np.int64)

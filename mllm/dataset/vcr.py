@@ -6,11 +6,12 @@ import random
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
-from mllm.dataset.base import LineDataset, field
+from mllm.dataset.base import LineDataset
 from mllm.dataset.choice import chosen
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, plain
 from mllm.dataset.vqa import answer_text
 from mllm.errors import ConfigError, DataError, nearest
+from mllm.fields import field, show
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 
@@ -108,7 +109,8 @@ class VCR(LineDataset):
 
 def _words(line: dict[str, Any], name: str, tokens: Any) -> Words:
     if not isinstance(tokens, list) or not tokens:
-        raise DataError(f"{name}: expected a list of words and lists of indices, found {tokens!s:.60}")
+        expected = "a list of words and lists of indices"
+        raise DataError(field=name, expected=expected, found=show(cast("object", tokens)), kind="wrong-type")
     said: list[str] = []
     groups: list[list[int]] = []
     for token in cast(list[Any], tokens):
@@ -118,7 +120,8 @@ def _words(line: dict[str, Any], name: str, tokens: Any) -> Words:
         elif isinstance(token, str):
             said.append(plain(token, name))
         else:
-            raise DataError(f"{name}: expected words and lists of indices, found {token!r:.60}")
+            expected = "words and lists of indices"
+            raise DataError(field=name, expected=expected, found=show(token), kind="wrong-type")
     return " ".join(said), groups
 
 

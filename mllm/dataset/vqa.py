@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from mllm.dataset.base import LineDataset, field
+from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
 from mllm.errors import ConfigError, DataError, nearest
+from mllm.fields import check, field, show, within
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
@@ -125,7 +126,7 @@ class POPE(LineDataset):
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         label = field(line, "label", str)
         if label not in ("yes", "no"):
-            raise DataError(f"label: expected yes or no, found {label!r}")
+            raise DataError(field="label", expected="yes or no", found=show(label), kind="wrong-type")
         return {
             "image": field(line, "image", str),
             "conversations": [
@@ -156,9 +157,10 @@ def texts(line: dict[str, Any], name: str, *, first: bool = False) -> Sequence[s
     found = field(line, name, list)
     if first:
         found = found[:1]
-    if not found or not all(isinstance(text, str) for text in found):
-        raise DataError(f"{name}: expected a list of texts, found {found!s:.60}")
-    return [plain(text, name) for text in cast(list[str], found)]
+    if not found:
+        raise DataError(field=name, expected="a list of texts", found="[]", kind="blank-text")
+    within(name, check, found, list[str], DataError)
+    return [plain(text, name) for text in found]
 
 
 def sentence(text: str) -> str:

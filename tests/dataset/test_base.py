@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from mllm.dataset.base import Dataset, LineDataset, field, seeded
+from mllm.dataset.base import Dataset, LineDataset, seeded
 from mllm.errors import DataError
+from mllm.fields import field
 from mllm.types import Box
 
 
@@ -76,8 +77,8 @@ def test_chance_is_the_same_in_every_process() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"file": "a.jpg"}, "box: found nothing (the record has file)"),
-        ({}, "file: found nothing (the record has no fields)"),
+        ({"file": "a.jpg"}, "box: expected a value, found nothing (the record has file)"),
+        ({}, "file: expected a value, found nothing (the record has no fields)"),
         ({**LINE, "box": [3, 2, 1, 4]}, "target.boxes[0]: expected x1 <= x2 and y1 <= y2"),
         ({**LINE, "box": [1, 2, 3]}, "target.boxes[0]: expected 4 numbers, found list '[1, 2, 3]'"),
     ],

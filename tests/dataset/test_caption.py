@@ -44,8 +44,8 @@ def test_several_captions(jsonl: Callable[..., str], questions: str) -> None:
 @pytest.mark.parametrize(
     ("caption", "message"),
     [
-        ([], "caption: expected a text or a list of texts, found []"),
-        (["a", 1], "caption: expected a text or a list of texts, found ['a', 1]"),
+        ([], "caption: expected a text or a list of texts, found none"),
+        (["a", 1], "caption[1]: expected a text, found int '1'"),
         (5, "caption: expected a text, found int '5'"),
         ("<image> of a cat", "caption: expected a text without the reserved <image>, found '<image> of a cat'"),
     ],
@@ -77,13 +77,19 @@ def test_the_name_of_the_picture(jsonl: Callable[..., str], questions: str) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"boxes_seq": [[0]]}, "sentence: 2 <ph_st>, 2 <ph_ed>, 1 group(s) in boxes_seq"),
-        ({"sentence": "a<ph_ed> <ph_st>b<ph_ed> <ph_ed>"}, "sentence: 1 <ph_st>, 3 <ph_ed>, 2 group(s) in boxes_seq"),
+        (
+            {"boxes_seq": [[0]]},
+            "sentence: expected as many of each, found 2 <ph_st>, 2 <ph_ed>, 1 group(s) in boxes_seq",
+        ),
+        (
+            {"sentence": "a<ph_ed> <ph_st>b<ph_ed> <ph_ed>"},
+            "sentence: expected as many of each, found 1 <ph_st>, 3 <ph_ed>, 2 group(s) in boxes_seq",
+        ),
         (
             {"boxes_seq": [[0], [3]]},
             "conversations[1].boxes_seq[1]: expected an index from 0 to 2 (the target holds 3), found 3",
         ),
-        ({"sentence": None}, "sentence: expected a text, found NoneType 'None'"),
+        ({"sentence": None}, "sentence: expected a text, found nothing"),
     ],
 )
 def test_bad_grounded_captions(jsonl: Callable[..., str], questions: str, change: dict[str, Any], message: str) -> None:

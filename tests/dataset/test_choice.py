@@ -88,8 +88,8 @@ def test_aokvqa_direct_leaves_out_the_questions_marked_difficult(
     ("change", "message"),
     [
         ({"correct_choice_idx": 4}, "correct_choice_idx: expected an index of 4 choices, found 4"),
-        ({"choices": ["a", 5]}, "choices: expected a list of texts, found ['a', 5]"),
-        ({"image_id": [1]}, "image_id: expected a number or a text, found [1]"),
+        ({"choices": ["a", 5]}, "choices[1]: expected a text, found int '5'"),
+        ({"image_id": [1]}, "image_id: expected a whole number or a text, found list '[1]'"),
     ],
 )
 def test_bad_records(candle: Callable[..., AOKVQA], change: dict[str, Any], message: str) -> None:
@@ -157,7 +157,7 @@ def test_scienceqa_explained(science: Callable[..., ScienceQA]) -> None:
 def test_scienceqa_parts(science: Callable[..., ScienceQA]) -> None:
     assert [len(science(pictures=which)) for which in ("all", "with", "without")] == [2, 1, 1]
     assert science("minitest")[0].key.endswith("problems.json[2]")
-    with pytest.raises(ConfigError, match=r"split 'minival' is not in .*; known: broken, minitest, test, train"):
+    with pytest.raises(ConfigError, match=r"split: 'minival' is not in .*; known: broken, minitest, test, train"):
         science("minival")
     with pytest.raises(ConfigError, match=r"holds no problem of split 'test' \(pictures: without\)"):
         science("test", pictures="without")

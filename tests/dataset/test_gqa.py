@@ -112,7 +112,7 @@ def test_bad_records(gqa: Callable[..., GQA], change: dict[str, Any], message: s
 @pytest.mark.parametrize(
     ("thing", "message"),
     [
-        (None, "objects.12: expected an object, found NoneType 'None'"),
+        (None, "objects.12: expected an object, found nothing"),
         ({"x": 0, "y": 0, "w": "640"}, "objects.12.w: expected a finite number, found str '640'"),
         ({"x": 0, "y": float("nan")}, "objects.12.y: expected a finite number, found float 'nan'"),
         ({"x": 0}, "objects.12.y: expected a value, found nothing (the record has x)"),

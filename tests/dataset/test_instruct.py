@@ -77,9 +77,9 @@ def test_conversations_that_point(instruct: Callable[..., Item]) -> None:
         (
             [human("a"), {"from": "gpt"}],
             {},
-            "conversations[1]: expected an object with the texts 'from' and 'value', found {'from': 'gpt'}",
+            "conversations[1]: expected an object with the texts 'from' and 'value', found dict \"{'from': 'gpt'}\"",
         ),
-        (["hello"], {}, "conversations[0]: expected an object with the texts 'from' and 'value', found hello"),
+        (["hello"], {}, "conversations[0]: expected an object with the texts 'from' and 'value', found str 'hello'"),
         ([human("a"), human("b")], {}, "conversations[1].from: expected 'gpt' (turns alternate), found 'human'"),
         ([], {}, "conversations: expected at least one turn, found none"),
         ([human("<image>"), gpt("b")], {}, "conversations: expected 0 <image>, one for each picture, found 1"),

@@ -59,7 +59,7 @@ def test_a_file_without_records(tmp_path: Path, content: bytes) -> None:
     ("line", "message"),
     [
         (b'{"a": ', "expected a JSON object, found '{\"a\":': Expecting value in column 6"),
-        (b"", "expected a JSON object, found a blank line: Expecting value in column 1"),
+        (b"", "expected a JSON object, found a blank line"),
         (b"[1]", "expected a JSON object, found list"),
         (b'{"a": 1} {"a": 2}', 'expected a JSON object, found \'{"a": 1} {"a": 2}\': Extra data in column 10'),
         (b'{"a": "\xe9"}', "expected UTF-8, found byte 0xe9 in column 8"),
@@ -111,11 +111,11 @@ def test_an_array_is_read_like_lines(tmp_path: Path, cache: Path) -> None:
         ),
         (
             b"[" + b'{"a": 1}, ' * 9 + b'{"a": }]',
-            ":1: expected one JSON array (a file of lines is named .jsonl), "
+            ": expected one JSON array (a file of lines is named .jsonl), "
             'found \'...1}, {"a": 1}, {"a": 1}, {"a": 1}, {"a": }]\': Expecting value in column 98',
         ),
-        (b"[" * 100_000, ": expected a JSON array, found one nested too deep"),
-        (b'{"a": 1}', ": expected a JSON array, found dict"),
+        (b"[" * 100_000, ": expected one JSON array (a file of lines is named .jsonl), found one nested too deep"),
+        (b'{"a": 1}', ": expected one JSON array (a file of lines is named .jsonl), found dict"),
         (b"[]", ": expected at least one record, found none"),
     ],
 )
@@ -196,7 +196,7 @@ def test_records_by_id(tmp_path: Path) -> None:
     assert lines.where(1) == f"{path}[1]"
     assert pickle.loads(pickle.dumps(lines))[1] == lines[1]  # noqa: S301
     assert Lines(str(path), entries=())[0] == {"id": "meta", "value": 1}
-    with pytest.raises(DataError, match="expected an object with 'rows', found"):
+    with pytest.raises(DataError, match="rows: expected a value, found nothing"):
         Lines(str(path), entries=("rows",))
     with pytest.raises(DataError, match="expected an object of records by id, found int"):
         Lines(str(path), entries=("meta",))

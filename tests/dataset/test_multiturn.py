@@ -132,9 +132,9 @@ def test_what_it_cannot_group(rec: Callable[..., dict[str, Any]]) -> None:
         SamePicture(dataset={"type": "Scenes", "count": 2})
     with pytest.raises(ConfigError, match="max_turns: expected at least 1, found 0"):
         SamePicture(dataset=rec("a"), max_turns=0)
-    with pytest.raises(DataError, match=r"lines\.jsonl:2: img_path: expected a text, found list"):
+    with pytest.raises(DataError, match=r"lines\.jsonl:2: img_path: expected a whole number or a text, found list"):
         SamePicture(dataset=rec("a", [7]))
-    with pytest.raises(DataError, match=r"lines\.jsonl:1: image: expected a text, found nothing"):
+    with pytest.raises(DataError, match=r"lines\.jsonl:1: image: expected a whole number or a text, found nothing"):
         SamePicture(dataset=rec("a"), picture="image")
 
 

@@ -63,7 +63,7 @@ def test_reg(rec: Callable[..., Item]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bbox": None}, "bbox: expected a list, found NoneType 'None'"),
+        ({"bbox": None}, "bbox: expected a list, found nothing"),
         ({"bbox": [1, 2, "3", 4]}, "target.boxes[0]: expected 4 numbers, found list \"[1, 2, '3', 4]\""),
         ({"bbox": [100, 50, 20, 60]}, "target.boxes[0]: expected x1 <= x2 and y1 <= y2"),
         ({"expression": 5}, "expression: expected a text, found int '5'"),

@@ -241,9 +241,9 @@ def test_a_data_file_in_place_of_the_config(flamingo: Callable[..., str], tmp_pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ratio": 0}, "datasets.json[0]: ratio: expected a positive number, found 0"),
+        ({"ratio": 0}, "datasets.json[0]: ratio: expected a number above 0, found int '0'"),
         ({"ratio": float("nan")}, "datasets.json[0]: ratio: expected a finite number, found float 'nan'"),
-        ({"img_folder": "x"}, "datasets.json[0]: unknown field 'img_folder'; did you mean 'img_dir'?"),
+        ({"img_folder": "x"}, "datasets.json[0]: img_folder: unknown name; did you mean 'img_dir'?"),
         ({"json_path": 3}, "datasets.json[0]: json_path: expected a text, found int '3'"),
         ({"json_path": "/no/such.json"}, "/no/such.json: cannot be read: No such file or directory"),
     ],

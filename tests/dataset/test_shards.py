@@ -78,14 +78,14 @@ def test_questions_are_drawn(shards: Callable[..., Shards]) -> None:
         ({"0.txt": b"A dog."}, "broken.tar: 0: expected a picture (jpg, jpeg, png, webp) and a text (json, txt)"),
         ({"0.jpg": b"x"}, "broken.tar: 0: expected a picture (jpg, jpeg, png, webp) and a text (json, txt)"),
         ({}, "broken.tar: expected at least one sample, found none"),
-        ({"0.jpg": b"x", "0.json": b"{"}, "broken.tar[0]: json: not JSON: "),
-        ({"0.jpg": b"x", "0.json": b"[]"}, "broken.tar[0]: json: expected an object, found list"),
+        ({"0.jpg": b"x", "0.json": b"{"}, "broken.tar[0]: json: expected a JSON object, found "),
+        ({"0.jpg": b"x", "0.json": b"[]"}, "broken.tar[0]: json: expected a JSON object, found list"),
         ({"0.jpg": b"x", "0.json": b"{}"}, "broken.tar[0]: caption: expected a text, found nothing"),
         (
             {"0.jpg": b"x", "0.json": b'{"caption": " "}'},
             "broken.tar[0]: caption: expected words, found ' '",
         ),
-        ({"0.jpg": b"x", "0.txt": b"\xff"}, "broken.tar[0]: txt: expected UTF-8: "),
+        ({"0.jpg": b"x", "0.txt": b"\xff"}, "broken.tar[0]: txt: expected UTF-8, found byte 0xff in column 1"),
         ({"0.jpg": b"x", "0.txt": b"<image>"}, "broken.tar[0]: caption: expected a text without the reserved <image>"),
     ],
 )

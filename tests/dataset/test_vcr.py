@@ -59,8 +59,8 @@ def test_what_each_version_answers(vcr: Callable[..., VCR]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"question": []}, "question: expected a list of words and lists of indices, found []"),
-        ({"question": ["a", 1]}, "question: expected words and lists of indices, found 1"),
+        ({"question": []}, "question: expected a list of words and lists of indices, found list '[]'"),
+        ({"question": ["a", 1]}, "question: expected words and lists of indices, found int '1'"),
         (
             {"question": ["a", [2]]},
             "conversations[0].boxes_seq[0]: expected an index from 0 to 1 (the target holds 2), found 2",

@@ -122,7 +122,7 @@ def test_pope(read: Callable[..., Item]) -> None:
             {**NET, "question": "<image>?"},
             "question: expected a text without the reserved <image>, found '<image>?'",
         ),
-        ("POPE", {**POPE, "label": "Yes"}, "label: expected yes or no, found 'Yes'"),
+        ("POPE", {**POPE, "label": "Yes"}, "label: expected yes or no, found str 'Yes'"),
     ],
 )
 def test_bad_lines(read: Callable[..., Item], kind: str, line: Any, message: str) -> None:
