@@ -32,9 +32,8 @@ def complete(target: Path, what: str) -> Generator[BinaryIO, None, None]:
             yield file
         os.replace(name, target)
     except OSError as error:
-        raise ConfigError(
-            f"{target.parent}: the cache of {what} cannot be written (MLLM_CACHE names another): {error}"
-        ) from error
+        reason = f"the cache of {what} cannot be written (MLLM_CACHE names another): {error.strerror or error}"
+        raise ConfigError(reason, where=str(target.parent)) from error
     finally:
         if name is not None:
             Path(name).unlink(missing_ok=True)

@@ -73,6 +73,8 @@ class MllmError(Exception):
         message: what is wrong where `expected` and `found` do not say it, or what to do about it where they do.
     """
 
+    usual_kind = ""
+
     def __init__(
         self,
         message: str = "",
@@ -85,17 +87,26 @@ class MllmError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.kind = kind
+        self.kind = kind or self.usual_kind
         self.where = where
         self.field = field
         self.expected = expected
         self.found = found
 
     def __str__(self) -> str:
+        return printable(f"{self.where}: {self._said}" if self.where and self._said else self.where or self._said)
+
+    @property
+    def reason(self) -> str:
+        """What the message says behind `where`."""
+        return printable(self._said)
+
+    @property
+    def _said(self) -> str:
         found = f", found {self.found}" if self.found else ""
         said = f"expected {self.expected}{found}" if self.expected else ""
         body = "; ".join(part for part in (said, self.message) if part)
-        return printable(": ".join(part for part in (self.where, self.field, body) if part))
+        return ": ".join(part for part in (self.field, body) if part)
 
     def __reduce__(self) -> Any:
         return _rebuilt, (type(self), self.__dict__)
@@ -137,6 +148,8 @@ class DataError(MllmError):
 
 class ImageError(DataError):
     """An image that cannot be fetched or decoded; `data_args.images.on_error` says what training does then."""
+
+    usual_kind = "unreadable-picture"
 
 
 class ModelError(MllmError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllm.boundary import reported
-from mllm.errors import ConfigError, DataError
+from mllm.errors import ConfigError, DataError, printable
 
 if TYPE_CHECKING:
     from mllm.conversation.processor import Processor
@@ -136,7 +136,6 @@ def _written(path: Path) -> Generator[None, None, None]:
 
 
 def _show(args: argparse.Namespace, cfg: dict[str, Any]) -> int:
-    from mllm.pipeline.inspection.faults import printable
     from mllm.pipeline.inspection.show import cards, terminal, write_page
     from mllm.pipeline.inspection.splits import splits
 

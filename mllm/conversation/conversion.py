@@ -58,7 +58,9 @@ def rewrite(
         first, last = reading.span
         found = text[first:last]
         if reading.failure:
-            raise ConversionError(f"{found[:80]!r}: {source.name} cannot read it: {reading.failure}")
+            raise ConversionError(
+                f"{found[:80]!r}: {source.name} cannot read it: {reading.failure}", kind="unsupported"
+            )
         pieces += [
             text[done:first],
             reading.label + " " if reading.label else "",
@@ -79,7 +81,8 @@ def _moved(box: UnitBox, *, start: Placement, end: Placement, slack: tuple[float
     unit = (*end.to_unit(*start.from_unit(box[0], box[1])), *end.to_unit(*start.from_unit(box[2], box[3])))
     if outside(unit, slack):
         kind, values = ("point", box[:2]) if box[:2] == box[2:] else ("box", box)
-        raise ConversionError(f"{kind} {_shown(values)} lies outside the frame of {name}")
+        reason = f"{kind} {_shown(values)} lies outside the frame of {name}"
+        raise ConversionError(reason, kind="unseen-region")
     return clamped(unit)
 
 

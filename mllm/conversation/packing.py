@@ -62,8 +62,11 @@ def questions(item: Item) -> list[Item]:
     found = item.turns[0].text.count(IMAGE)
     if found != len(item.images):
         raise DataError(
-            f"{item.key}: packing 'shared' takes the rounds of a conversation apart: expected all {len(item.images)} "
-            f"{IMAGE} in the first question, found {found}"
+            "packing 'shared' takes the rounds of a conversation apart",
+            where=item.key,
+            expected=f"all {len(item.images)} {IMAGE} in the first question",
+            found=str(found),
+            kind="unsupported",
         )
     leading = _leading(item)
     if leading is None:

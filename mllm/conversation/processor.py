@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import takewhile
@@ -21,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from mllm.conversation.packing import Length
 from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint, clamped, framed, outside
 from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
-from mllm.errors import ConfigError, DataError, ModelError
+from mllm.errors import ConfigError, DataError, MllmError, ModelError
 from mllm.geometry import Placement
 from mllm.images import ImageRef, Reducible, Video, is_remote
 from mllm.images.settings import Pixels
@@ -74,16 +75,18 @@ class Processor:
         Raises:
             DataError: the model takes none.
         """
-        self._check_sight(item)
-        known = opened or {}
-        refs = dict.fromkeys(item.images)
-        return {ref: known[ref] if ref in known else self._seen(item, ref, pixels) for ref in refs}
+        with _about(item):
+            self._check_sight(item)
+            known = opened or {}
+            refs = dict.fromkeys(item.images)
+            return {ref: known[ref] if ref in known else self._seen(ref, pixels) for ref in refs}
 
-    def _seen(self, item: Item, ref: ImageRef, pixels: Pixels) -> Mapping[str, Tensor]:
+    def _seen(self, ref: ImageRef, pixels: Pixels) -> Mapping[str, Tensor]:
         if isinstance(ref, Video):
             if not isinstance(self.view, FrameView):
-                raise DataError(f"{item.key}: a video of {len(ref.frames)} frames, but this model takes pictures only")
-            return self.view.video([self._seen(item, frame, pixels) for frame in ref.frames])
+                reason = f"a video of {len(ref.frames)} frames, but this model takes pictures only"
+                raise DataError(reason, kind="unsupported")
+            return self.view.video([self._seen(frame, pixels) for frame in ref.frames])
         if pixels == "exact" or not isinstance(self.view, SquareView):
             return self.view(ref.open())
         if pixels == "reduced" and isinstance(ref, Reducible):
@@ -94,9 +97,10 @@ class Processor:
         """The item with as many rounds of its filling as `max_length` has room for."""
         if not item.filling or self.max_length is None:
             return item
-        rounds = bisect_right(
-            range(1, item.filling + 1), self.max_length, key=lambda count: self._length(item.filled(count))
-        )
+        with _about(item):
+            rounds = bisect_right(
+                range(1, item.filling + 1), self.max_length, key=lambda count: self._length(item.filled(count))
+            )
         return item.filled(rounds)
 
     def encode(
@@ -116,6 +120,10 @@ class Processor:
             DataError: a box lies wholly outside what the model sees, `max_length` would cut a picture, or there is one
                 and the model takes none.
         """
+        with _about(item):
+            return self._encode(item, index, answer=answer, pictures=pictures)
+
+    def _encode(self, item: Item, index: int, *, answer: bool, pictures: Pictures | None) -> Example:
         ids, labels = self._tokens(item, item.turns if answer else item.prompt)
         labels[0] = IGNORE  # nothing comes before it that could predict it
         cut = 0
@@ -123,8 +131,10 @@ class Processor:
             if self.image_token_id in ids[self.max_length :]:
                 needed = len(ids) - ids[::-1].index(self.image_token_id)
                 raise DataError(
-                    f"{item.key}: max_length: expected at least {needed}, so that no picture is cut, "
-                    f"found {self.max_length}"
+                    field="max_length",
+                    expected=f"at least {needed}, so that no picture is cut",
+                    found=str(self.max_length),
+                    kind="cut-picture",
                 )
             cut = sum(label != IGNORE for label in labels[self.max_length :])
             ids, labels = ids[: self.max_length], labels[: self.max_length]
@@ -146,6 +156,10 @@ class Processor:
         A few tokens off where pictures are elsewhere, whose sizes are not fetched, where boxes have other digits, and
         where a user's words hold special tokens.
         """
+        with _about(item):
+            return self._estimated(item)
+
+    def _estimated(self, item: Item) -> Length:
         self._check_sight(item)
         asked = not self.view.fixed and not any(map(is_remote, item.images))
         sizes = [ref.size if asked else USUAL_SIZE for ref in item.images]
@@ -217,9 +231,8 @@ class Processor:
 
     def _check_sight(self, item: Item) -> None:
         if item.images and self.image_token_id is None:
-            raise DataError(
-                f"{item.key}: expected text alone, found {len(item.images)} picture(s): the model takes none"
-            )
+            found = f"{len(item.images)} picture(s): the model takes none"
+            raise DataError(expected="text alone", found=found, kind="unsupported")
 
     def _length(self, item: Item) -> int:
         return len(self._tokens(item, item.turns)[0])
@@ -240,26 +253,24 @@ class Processor:
 
     def _boxes(self, item: Item, placements: Sequence[Placement], group: Sequence[int]) -> str:
         boxes = [item.boxes[index] for index in group]
-        units = [self._unit_box(item, box, placements[box.image]) for box in boxes]
+        units = [self._unit_box(box, placements[box.image]) for box in boxes]
         return self.codec.write_boxes(units, placements[boxes[0].image].canvas)
 
     def _points(self, item: Item, placements: Sequence[Placement], group: Sequence[int]) -> str:
         points = [item.points[index] for index in group]
-        spots = [self._unit_point(item, point, placements[point.image]) for point in points]
+        spots = [self._unit_point(point, placements[point.image]) for point in points]
         return self.codec.write_points(spots, placements[points[0].image].canvas)
 
-    def _unit_box(self, item: Item, box: Box, placement: Placement) -> UnitBox:
+    def _unit_box(self, box: Box, placement: Placement) -> UnitBox:
         unit = (*placement.to_unit(box.x1, box.y1), *placement.to_unit(box.x2, box.y2))
         if outside(unit):
-            raise DataError(f"{item.key}: expected a box in what the model sees of its picture, found {list(box.xyxy)}")
+            raise _unseen("box", box.xyxy)
         return clamped(unit)
 
-    def _unit_point(self, item: Item, point: Point, placement: Placement) -> UnitPoint:
+    def _unit_point(self, point: Point, placement: Placement) -> UnitPoint:
         x, y = placement.to_unit(point.x, point.y)
         if not (0 <= x <= 1 and 0 <= y <= 1):
-            raise DataError(
-                f"{item.key}: expected a point in what the model sees of its picture, found {list(point.xy)}"
-            )
+            raise _unseen("point", point.xy)
         return x, y
 
     def _framed(self, placement: Placement) -> Placement:
@@ -284,7 +295,7 @@ class Processor:
             filled_ids += slot
             filled_labels += [IGNORE] * len(slot)
         if slots != len(item.images):
-            raise ModelError(f"{item.key}: the template renders {slots} {IMAGE} for {len(item.images)} picture(s)")
+            raise ModelError(f"the template renders {slots} {IMAGE} for {len(item.images)} picture(s)")
         return filled_ids, filled_labels
 
     def _marked(self, piece: Piece) -> Piece:
@@ -311,6 +322,20 @@ class Processor:
         if number is None:
             raise ModelError(f"the tokenizer has no token {token!r}")
         return number
+
+
+@contextmanager
+def _about(item: Item) -> Generator[None, None, None]:
+    """Errors inside name the item's record."""
+    try:
+        yield
+    except MllmError as error:
+        raise error.at(item.key) from error
+
+
+def _unseen(what: str, values: Sequence[float]) -> DataError:
+    expected = f"a {what} in what the model sees of its picture"
+    return DataError(expected=expected, found=str(list(values)), kind="unseen-region")
 
 
 def _row(numbers: list[int]) -> Tensor:

@@ -85,7 +85,7 @@ def outside(box: UnitBox, slack: tuple[float, float] = (1e-9, 1e-9)) -> bool:
 
 def no_form(codec: str, kind: str) -> ConfigError:
     """What a codec raises that is asked to write points, or boxes, which its family never writes."""
-    return ConfigError(f"codec '{codec}' cannot write {kind}: the convention has no form for them")
+    return ConfigError(f"codec '{codec}' cannot write {kind}: the convention has no form for them", kind="unsupported")
 
 
 def reading(rows: Sequence[Sequence[float]], *, points: bool = True) -> Reading:

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar, cast, runtime_checkable
 from PIL import Image
 
 from mllm.errors import DataError, ImageError
+from mllm.fields import show
 from mllm.images import decoding, storage
 from mllm.images.cache import DiskCache
 from mllm.images.settings import ImageSettings, current_settings
@@ -148,9 +149,9 @@ def image_ref(source: object, folder: str | None = None) -> ImageRef:
         return source
     if isinstance(source, (list, tuple)):
         if not source:
-            raise DataError("expected the frames of a video, found an empty list")
+            raise DataError(expected="the frames of a video", found="an empty list", kind="missing-picture")
         return Video(tuple(image_ref(frame, folder) for frame in cast("Sequence[object]", source)))
-    raise DataError(f"expected a path, a URL or a PIL image, found {type(source).__name__} {str(source)[:60]!r}")
+    raise DataError(expected="a path, a URL or a PIL image", found=show(source), kind="picture-path")
 
 
 def is_remote(ref: ImageRef) -> bool:
@@ -166,7 +167,7 @@ def _located(source: str, folder: str) -> ImageRef:
         kind, inner, archive = member
         if storage.is_url(folder):
             if storage.member_of(folder):
-                raise DataError(f"{source}: an archive in the archive {folder}; unpack it")
+                raise DataError(f"an archive in the archive {folder}; unpack it", where=source, kind="picture-path")
             archive = _under_url(archive, folder)
         else:
             archive = _under(archive, folder)
@@ -183,13 +184,14 @@ def _located(source: str, folder: str) -> ImageRef:
 def _under(path: str, folder: str) -> str:
     """A local path under a folder, or an absolute one as it stands."""
     if folder and not path.startswith("/") and _leaves(path):
-        raise DataError(f"{path}: leaves its image_folder {folder}")
+        raise DataError(f"leaves its image_folder {folder}", where=path, kind="picture-path")
     return str(Path(folder) / path)
 
 
 def _under_url(path: str, folder: str) -> str:
     if path.startswith("/") or _leaves(path):
-        raise DataError(f"{path}: expected a path relative to image_folder {storage.shown(folder) or '(the archive)'}")
+        expected = f"a path relative to image_folder {storage.shown(folder) or '(the archive)'}"
+        raise DataError(where=path, expected=expected, kind="picture-path")
     return f"{folder.rstrip('/')}/{posixpath.normpath(path)}" if folder else posixpath.normpath(path)
 
 

@@ -42,7 +42,8 @@ class Archive:
                     self._plain = {_plain(info.name): (info.offset_data, info.size) for info in tar if info.isreg()}
         except _BROKEN as error:
             plain = "" if kind == "zip" else " (which must not be compressed)"
-            raise ImageError(f"{name}: not a readable {kind} file{plain}: {error}") from error
+            reason = f"not a readable {kind} file{plain}: {error}"
+            raise ImageError(reason, where=name, kind="unreadable-picture") from error
 
     def read(self, member: str, max_bytes: int) -> bytes:
         """The bytes of a member.
@@ -56,11 +57,12 @@ class Archive:
                 read = self._zipped if self.kind == "zip" else self._tarred
                 data = read(member, max_bytes + 1)
             except KeyError as error:
-                raise ImageError(f"{where}: the archive has no such file") from error
+                raise ImageError("the archive has no such file", where=where, kind="missing-picture") from error
             except _BROKEN as error:
-                raise ImageError(f"{where}: cannot be unpacked: {error}") from error
+                raise ImageError(f"cannot be unpacked: {error}", where=where, kind="unreadable-picture") from error
         if len(data) > max_bytes:
-            raise ImageError(f"{where}: more than {max_bytes / 1e6:g} MB (images.max_mb)")
+            reason = f"more than {max_bytes / 1e6:g} MB (images.max_mb)"
+            raise ImageError(reason, where=where, kind="unreadable-picture")
         return data
 
     def _zipped(self, member: str, limit: int) -> bytes:

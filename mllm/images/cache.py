@@ -40,7 +40,8 @@ class DiskCache:
         except FileNotFoundError:  # also when another process removes it now
             return None
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be read (images.cache names another): {error}") from error
+            reason = f"cannot be read (images.cache names another): {error.strerror}"
+            raise ConfigError(reason, where=str(path)) from error
         return data
 
     def put(self, name: str, data: bytes) -> None:

@@ -84,7 +84,7 @@ def upright_rgb(image: Image.Image, name: str, settings: ImageSettings) -> Image
         image.load()
         flat = _rgb(image, settings.background)
     except (*_BROKEN, Image.DecompressionBombError) as error:  # a frame may be larger than the header says
-        raise ImageError(f"{name}: cannot be decoded: {error}") from error
+        raise ImageError(f"cannot be decoded: {error}", where=name, kind=_kind(error)) from error
     upright = flat if turn is None else flat.transpose(turn)
     upright.info = {}  # Pillow copies the EXIF tag, by which it would be turned again
     return upright
@@ -94,20 +94,28 @@ def _opened(source: Source, name: str, settings: ImageSettings) -> Image.Image:
     try:
         image = Image.open(source, formats=_formats())
     except FileNotFoundError as error:
-        raise ImageError(f"{name}: no such picture") from error
+        raise ImageError("no such picture", where=name, kind="missing-picture") from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{name}: not a readable picture: expected one of {', '.join(_formats())}, found {_beginning(source)}"
+            f"not a readable picture: expected one of {', '.join(_formats())}, found {_beginning(source)}",
+            where=name,
+            kind="unreadable-picture",
         ) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: more than {settings.max_pixels:,} pixels (images.max_pixels)") from error
+        reason = f"more than {settings.max_pixels:,} pixels (images.max_pixels)"
+        raise ImageError(reason, where=name, kind="unreadable-picture") from error
     except _BROKEN as error:
-        raise ImageError(f"{name}: not a readable picture: {error}") from error
+        raise ImageError(f"not a readable picture: {error}", where=name, kind=_kind(error)) from error
     width, height = image.size
     if width * height > settings.max_pixels:
         image.close()
-        raise ImageError(f"{name}: {width} x {height} is more than {settings.max_pixels:,} pixels (images.max_pixels)")
+        reason = f"{width} x {height} is more than {settings.max_pixels:,} pixels (images.max_pixels)"
+        raise ImageError(reason, where=name, kind="unreadable-picture")
     return image
+
+
+def _kind(error: Exception) -> str:
+    return "truncated-picture" if "truncated" in str(error) else "unreadable-picture"  # Pillow's own word
 
 
 @lru_cache(maxsize=1)

@@ -57,7 +57,8 @@ class Base64Image(_Span):
         try:
             return BytesIO(base64.b64decode(text.translate(_FROM_URL_SAFE), validate=True))
         except binascii.Error as error:
-            raise ImageError(f"{self.where}: expected base64, found {text[:40]!r}: {error}") from error
+            found = f"{text[:40]!r}: {error}"
+            raise ImageError(where=self.where, expected="base64", found=found, kind="unreadable-picture") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def _between(path: str, start: int, end: int) -> bytes:
         with open(path, "rb", buffering=0) as file:
             return os.pread(file.fileno(), end - start, start)
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ImageError(f"cannot be read: {error.strerror}", where=path, kind="unreadable-picture") from error
 
 
 @lru_cache(maxsize=65536)

@@ -64,15 +64,18 @@ def check_url(url: str) -> None:
     member = member_of(url)
     if member:
         if _CEPH.fullmatch(member[2]):
-            raise DataError(f"{shown(url)}: archives in ceph are not read; unpack it, or copy it to a disk")
+            reason = "archives in ceph are not read; unpack it, or copy it to a disk"
+            raise DataError(reason, where=shown(url), kind="picture-path")
         if is_url(member[2]):
             check_url(member[2])
         return
     protocol = "petrel" if _CEPH.fullmatch(url) else _protocol(url)
     if protocol not in current_settings().protocols:
         raise DataError(
-            f"{shown(url)}: {protocol}:// is not opened; data_args.images.protocols lists what is: "
-            f"{', '.join(current_settings().protocols)} (zip:// and tar:// as zip://member::archive)"
+            f"{protocol}:// is not opened; data_args.images.protocols lists what is: "
+            f"{', '.join(current_settings().protocols)} (zip:// and tar:// as zip://member::archive)",
+            where=shown(url),
+            kind="picture-path",
         )
 
 
@@ -125,14 +128,18 @@ def _persistently(url: str, protocol: str, current: ImageSettings, read: Callabl
             while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, faults):
                 error = error.__cause__  # fsspec says so of anything that keeps it from asking for the size
             if _is_missing(error):
-                raise ImageError(f"{shown(url)}: no such file") from error
+                raise ImageError("no such file", where=shown(url), kind="missing-picture") from error
             if _is_final(error):
-                raise ImageError(f"{shown(url)}: cannot be fetched: {_described(error, current)}") from error
+                raise _unfetched(url, f"cannot be fetched: {_described(error, current)}") from error
             if attempt + 1 == tries:
                 times = "1 try" if tries == 1 else f"{tries} tries"
-                raise ImageError(f"{shown(url)}: not fetched in {times}: {_described(error, current)}") from error
+                raise _unfetched(url, f"not fetched in {times}: {_described(error, current)}") from error
         time.sleep(_PAUSE_SECONDS * 2**attempt)
     raise AssertionError("the last try returns or raises")
+
+
+def _unfetched(url: str, reason: str) -> ImageError:
+    return ImageError(reason, where=shown(url), kind="unreadable-picture")
 
 
 def _own_errors(protocol: str) -> tuple[type[Exception], ...]:
@@ -185,7 +192,7 @@ def _read(url: str, current: ImageSettings) -> bytes:
             read = _read_http if _protocol(url) in ("http", "https") else _read_range
             data = cast("bytes", sync(system.loop, read, system, path, limit + 1, timeout=current.timeout))
     if len(data) > limit:
-        raise ImageError(f"{shown(url)}: more than {current.max_mb:g} MB (images.max_mb)")
+        raise _unfetched(url, f"more than {current.max_mb:g} MB (images.max_mb)")
     return data
 
 
@@ -224,7 +231,7 @@ def _file_system(protocol: str, current: ImageSettings) -> Any:
         hint = "pip install 'mllm[remote]'" if protocol in ("http", "https", "s3", "s3a") else str(error)
         raise ConfigError(f"{protocol}:// pictures need a library that is not installed: {hint}") from error
     except ValueError as error:
-        raise ConfigError(f"data_args.images.protocols: {error}") from error
+        raise ConfigError(str(error), field="data_args.images.protocols") from error
 
 
 def _open_remote(target: str) -> BinaryIO:

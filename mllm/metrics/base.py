@@ -32,5 +32,5 @@ def by_index(predictions: Sequence[Prediction]) -> list[Prediction]:
     ordered = sorted(predictions, key=lambda prediction: prediction.index)
     for before, after in pairwise(ordered):
         if before.index == after.index:
-            raise DataError(f"{after.key}: two predictions for item {after.index}, expected one")
+            raise DataError(f"two predictions for item {after.index}, expected one", where=after.key)
     return ordered

@@ -53,8 +53,8 @@ class PointingAccuracy:
         failures: Counter[str] = Counter()
         for prediction in predictions:
             if len(prediction.truth.candidates) < 2:
-                found = len(prediction.truth.candidates)
-                raise DataError(f"{prediction.key}: expected at least two candidates in the truth, found {found}")
+                found = str(len(prediction.truth.candidates))
+                raise DataError(where=prediction.key, expected="at least two candidates in the truth", found=found)
             region = answered_region(prediction)
             if not isinstance(region, (Box, Point)):
                 failures[region] += 1

@@ -89,7 +89,7 @@ def truth_of(prediction: Prediction) -> Box:
     """
     boxes = prediction.truth.boxes
     if len(boxes) != 1:
-        raise DataError(f"{prediction.key}: expected exactly one box as the truth, found {len(boxes)}")
+        raise DataError(where=prediction.key, expected="exactly one box as the truth", found=str(len(boxes)))
     return boxes[0]
 
 

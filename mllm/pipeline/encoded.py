@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from mllm.conversation.packing import Length, questions
 from mllm.conversation.processor import Pictures, Processor
-from mllm.errors import ConfigError, ImageError
+from mllm.errors import ImageError
 from mllm.images import ImageRef
 from mllm.images.settings import configure, current_settings
 from mllm.types import Example, Item
@@ -51,10 +51,7 @@ class Opener:
             ImageError: one cannot be read; names the record too.
             ConfigError: what would read it is not installed, or not set up; likewise.
         """
-        try:
-            return self.processor.pictures(item, pixels=self.settings.pixels if training else "exact", opened=opened)
-        except (ImageError, ConfigError) as error:
-            raise type(error)(f"{item.key}: {error}") from error
+        return self.processor.pictures(item, pixels=self.settings.pixels if training else "exact", opened=opened)
 
 
 class Encoded(Dataset[list[Example]]):

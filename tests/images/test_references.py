@@ -214,7 +214,7 @@ def test_image_ref_refuses_an_archive_within_an_archive() -> None:
         image_ref("zip://a.jpg::b.zip", "zip://::photos.zip")
 
 
-@pytest.mark.parametrize(("source", "kind"), [(None, "NoneType"), (3, "int"), (b"a.jpg", "bytes")])
+@pytest.mark.parametrize(("source", "kind"), [(None, "nothing"), (3, "int"), (b"a.jpg", "bytes")])
 def test_image_ref_refuses_other_types(source: object, kind: str) -> None:
     with pytest.raises(DataError, match=f"expected a path, a URL or a PIL image, found {kind}"):
         image_ref(source)

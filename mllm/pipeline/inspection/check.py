@@ -18,7 +18,7 @@ from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
 from mllm.errors import DataError, MllmError
 from mllm.images import ImageRef, MemoryImage
-from mllm.pipeline.inspection.faults import Fault, Looked, fault_of, kind_of, look
+from mllm.pipeline.inspection.faults import Fault, Looked, fault_of, look
 from mllm.pipeline.inspection.splits import Config, Split, file_of, parts, place_of, read_all
 from mllm.types import Item
 
@@ -164,8 +164,7 @@ class Check:
         try:
             dataset = built(cfg)
         except DataError as error:
-            where, _, reason = str(error).partition(": ")
-            yield Fault(where=where, reason=reason, kind=kind_of(reason))
+            yield fault_of(error, str(split))
             return
         dataset.set_epoch(split.epoch)
         read = _Reader(dataset, self.processor, look_too=look_too, decode=self.decode, count=summary is not None)

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from mllm.conversation.processor import PLACEHOLDER
 from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
-from mllm.errors import ConfigError, DataError
+from mllm.errors import ConfigError, DataError, printable
 from mllm.images import ImageRef
-from mllm.pipeline.inspection.faults import printable
 from mllm.pipeline.inspection.splits import Config, Split, name_of, parts, place_of, read_all
 from mllm.types import Item
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from mllm.errors import ConfigError, DataError, MllmError
+from mllm.errors import ConfigError, DataError, MllmError, printable
 from mllm.images import ImageRef
-from mllm.pipeline.inspection.splits import KEY, line_of, place_of
+from mllm.pipeline.inspection.splits import line_of, place_of
 from mllm.types import Box, Item, Point
 
 EDGE = 1.0
@@ -21,40 +20,26 @@ EDGE = 1.0
 SMALLEST = 8
 """Pixels: on a picture with a longer side than this, coordinates that are all at most 1 are fractions."""
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-WARNINGS = {"cut-answer", "duplicate-line", "duplicate-id"}
+SEEN = {
+    "crash": "a `record` of your own dataset raised something else than a `DataError`",
+    "setup": "what reads the image is not installed or set up, or the cache cannot be used",
+    "contract": "anything else that a dataset of your own refuses",
+    "empty-answer": "an answer without a word",
+    "unlearned": "no token is learned, since there is no answer or `max_length` cuts all of it off",
+    "empty-box": "a box without area",
+    "fractions": "coordinates from 0 to 1, where pixels are expected",
+    "box-outside": "a box more than one pixel outside its image",
+    "point-outside": "a point more than one pixel outside its image",
+    "picture-size": "`width` and `height` of the line are not those of the image",
+    "turned-picture": "they are, of the image before its EXIF orientation is applied: so may its boxes be",
+}
+"""Kinds of faults beside `errors.KINDS`, which only this look at an item and its images shows."""
+WARNINGS = {
+    "cut-answer": "`max_length` cuts a part of the answer off",
+    "duplicate-line": "the same line stands in the file before",
+    "duplicate-id": "the same `id` stands in the file before",
+}
 """Kinds that may be meant so: they are named and counted, and are no faults."""
-
-KINDS = (
-    ("encoding", r"expected UTF-8"),
-    ("blank-line", r"found a blank line"),
-    ("json", r"expected (a JSON object|one JSON array|a JSON array)"),
-    ("empty-file", r"expected at least one record"),
-    ("missing-file", r"cannot be read: No such file"),
-    ("unreadable-file", r"^cannot be read: "),
-    ("picture-path", r"leaves its image_folder|image: expected a path|relative to image_folder|protocol|archives in"),
-    ("missing-field", r"found nothing"),
-    ("missing-record", r"(instruction|picture) '.*' is not in "),
-    ("blank-text", r"expected words, found"),
-    ("reserved-word", r"without the reserved"),
-    ("not-finite", r"finite numbers"),
-    ("inverted-box", r"expected x1 <= x2"),
-    ("coordinates", r"expected [24] numbers"),
-    ("placeholder-count", r"one for each <(boxes|points)>|<ph_st>"),
-    ("picture-count", r"one for each picture"),
-    ("region-index", r"(expected an|expected no|at least one) index|expected it on a picture"),
-    ("turn-order", r"turns alternate"),
-    ("role", r"expected 'human' or 'gpt'"),
-    ("no-turns", r"expected at least one turn"),
-    ("picture-in-answer", r"in human turns only"),
-    ("unknown-field", r"unknown field"),
-    ("unseen-region", r"in what the model sees"),
-    ("cut-picture", r"so that no picture is cut"),
-    ("half-character", r"found half a character"),
-    ("wrong-type", r"expected an? "),
-)
-"""The kind of an error by its message; the first that fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,22 +71,10 @@ class Looked:
     name: bytes | None = None
 
 
-def printable(text: str, *, keep: str = "") -> str:
-    """Without line breaks and what else a terminal obeys, but for `keep`: the words and names in it are anybody's."""
-    return CONTROL.sub(lambda match: match[0] if match[0] in keep else repr(match[0])[1:-1], text)
-
-
 def fault_of(error: MllmError, where: str) -> Fault:
-    """An error of ours as a fault; where the message itself begins with an annotation line, that is where."""
-    message = str(error)
-    own = re.match(rf"({re.escape(where)}|{KEY.pattern}): ", message)
-    if own:
-        where, message = own[1], message[own.end() :]
-    return Fault(where=where, reason=message, kind=kind_of(message))
-
-
-def kind_of(message: str) -> str:
-    return next((kind for kind, pattern in KINDS if re.search(pattern, message)), "contract")
+    """An error of ours as a fault, `where` unless it names a place itself."""
+    kind = error.kind or ("setup" if isinstance(error, ConfigError) else "contract")
+    return Fault(where=error.where or where, reason=error.reason, kind=kind)
 
 
 def look(dataset: Any, index: int, *, decode: bool = False) -> Looked:
@@ -137,12 +110,12 @@ def _picture_reasons(item: Item, decode: bool, sizes: dict[int, tuple[int, int]]
         field = "image" if len(item.images) == 1 else f"images[{number}]"
         try:
             sizes[number] = ref.size
-            if decode and (broken := _broken(ref)):
-                yield _picture_kind(broken), f"{field}: {broken}"
-        except DataError as error:
-            yield _picture_kind(str(error)), f"{field}: {error}"
-        except ConfigError as error:
-            yield "setup", f"{field}: {error}"
+            broken = _broken(ref) if decode else None
+        except (DataError, ConfigError) as error:
+            broken = error
+        if broken is not None:
+            fault = fault_of(broken.inside(field), "")
+            yield fault.kind, fault.reason
 
 
 def _reasons(item: Item, line: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> Iterator[tuple[str, str]]:
@@ -158,12 +131,6 @@ def _reasons(item: Item, line: Mapping[str, Any], sizes: Mapping[int, tuple[int,
     for number, turn in enumerate(item.turns):
         if turn.role == "gpt" and not turn.text.strip():
             yield "empty-answer", f"conversations[{number}].value: expected an answer, found {turn.text!r}"
-
-
-def _picture_kind(message: str) -> str:
-    if "no such picture" in message or "no such file" in message:
-        return "missing-picture"
-    return "truncated-picture" if "truncated" in message else "unreadable-picture"
 
 
 def _size_reasons(line: Mapping[str, Any], size: tuple[int, int]) -> Iterator[tuple[str, str]]:
@@ -200,12 +167,12 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _broken(ref: ImageRef) -> str | None:
+def _broken(ref: ImageRef) -> DataError | None:
     """Why the pixels cannot be decoded; a picture with many lines is decoded once by each process."""
     try:
         ref.open()
     except DataError as error:
-        return str(error)
+        return error
     return None
 
 

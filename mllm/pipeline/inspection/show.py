@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
-from mllm.errors import ConfigError, DataError
+from mllm.errors import ConfigError, DataError, printable
 from mllm.geometry import iou
 from mllm.images import ImageRef
 from mllm.pipeline import page
-from mllm.pipeline.inspection.faults import fault_of, look, printable
+from mllm.pipeline.inspection.faults import fault_of, look
 from mllm.pipeline.inspection.splits import Split, name_of
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Box, Example, Item, Point, Truth
@@ -259,7 +259,7 @@ def terminal(sections: Sequence[Section], *, colour: bool) -> str:
 
 def _card_lines(card: Card, colour: bool) -> Iterator[str]:
     if card.error is not None or card.item is None:
-        yield printable(f"cannot be read: {card.error}")
+        yield printable(f"not read: {card.error}")
         return
     for ref in card.item.images:
         yield printable(f"{name_of(ref)}, {ref.size[0]} x {ref.size[1]} pixels")

@@ -37,7 +37,7 @@ LINES: list[tuple[Edit, str]] = [
     (lambda line: [line], "expected a JSON object, found list [json]"),
     (lambda line: '{"img_path": "café.jpg"}'.encode("latin-1"),
      "expected UTF-8, found byte 0xe9 in column 18 [encoding]"),
-    (lambda line: b"", "expected a JSON object, found a blank line: Expecting value in column 1 [blank-line]"),
+    (lambda line: b"", "expected a JSON object, found a blank line [blank-line]"),
     (without("expression"),
      "expression: expected a text, found nothing (the record has img_path, bbox, width, height) [missing-field]"),
     (field(expression=7), "expression: expected a text, found int '7' [wrong-type]"),
