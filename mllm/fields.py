@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from inspect import Parameter
+from os import PathLike
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -145,28 +146,42 @@ ID = int | str
 """By which records refer to one another."""
 
 
+Where = str | PathLike[str]
+
+
 @overload
-def field(record: object, name: str, kind: type[dict[Any, Any]], at: str = "") -> dict[str, Any]: ...
+def field(
+    record: object, name: str, kind: type[dict[Any, Any]], at: str = "", *, where: Where = ""
+) -> dict[str, Any]: ...
 @overload
-def field(record: object, name: str, kind: type[list[Any]], at: str = "") -> list[Any]: ...
+def field(record: object, name: str, kind: type[list[Any]], at: str = "", *, where: Where = "") -> list[Any]: ...
 @overload
-def field(record: object, name: str, kind: type[T], at: str = "") -> T: ...
+def field(record: object, name: str, kind: type[T], at: str = "", *, where: Where = "") -> T: ...
 @overload
-def field(record: object, name: str, kind: UnionType, at: str = "") -> Any: ...
-def field(record: object, name: str, kind: Any, at: str = "") -> Any:
-    """`record[name]`, which must be a `kind`, see `check`. `at`: where `record` stands, if it is a part of a record.
+def field(record: object, name: str, kind: object, at: str = "", *, where: Where = "") -> Any: ...
+def field(record: object, name: str, kind: Any, at: str = "", *, where: Where = "") -> Any:
+    """`record[name]`, which must be a `kind`, see `check`.
+
+    Args:
+        at: where `record` stands, if it is a part of a record.
+        where: the file and the line, where nobody adds them later.
 
     Raises:
         DataError: names the field, what was expected and what was found; also where a part is no object.
     """
-    if not isinstance(record, Mapping):
-        raise DataError(field=at, expected="an object", found=show(record), kind="wrong-type")
-    known = cast(Mapping[str, Any], record)
-    if name not in known:
-        raise DataError(field=named(name, at), expected=describe(kind), found=absent(known), kind="missing-field")
-    value = known[name]
-    if type(value) is not kind:
-        within(named(name, at), check, value, kind, DataError)
+    try:
+        if not isinstance(record, Mapping):
+            raise DataError(field=at, expected="an object", found=show(record), kind="wrong-type")
+        known = cast(Mapping[str, Any], record)
+        if name not in known:
+            raise DataError(field=named(name, at), expected=describe(kind), found=absent(known), kind="missing-field")
+        value = known[name]
+        if type(value) is not kind:
+            within(named(name, at), check, value, kind, DataError)
+    except DataError as error:
+        if where:
+            raise error.at(str(where)) from None
+        raise
     return value
 
 

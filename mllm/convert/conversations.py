@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mllm.convert.conversion import Outputs, entries, need
+from mllm.convert.conversion import Outputs, entries
+from mllm.fields import field
 from mllm.types import BOXES, IMAGE, POINTS
 
 ROLES = {"human": "human", "user": "human", "gpt": "gpt", "chatgpt": "gpt", "assistant": "gpt"}
@@ -19,7 +20,9 @@ def turns_of(found: list[Any], where: str, out: Outputs, *, pictures: int = 0) -
     Raises:
         DataError: a turn is not an object with the texts `from` and `value`.
     """
-    said = [(need(turn, "from", at, str), need(turn, "value", at, str)) for at, turn in entries(found, where)]
+    said = [
+        (field(turn, "from", str, where=at), field(turn, "value", str, where=at)) for at, turn in entries(found, where)
+    ]
     system = "\n".join(words for role, words in said if role == "system")
     said = [(role, words) for role, words in said if role != "system"]
     opens_with_answer = len(said) > 1 and ROLES.get(said[0][0]) == "gpt"

@@ -20,17 +20,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Annotated, Any, TextIO, TypeVar, cast
 
 from tqdm import tqdm
 
 from mllm.errors import ConfigError, DataError, MllmError
-from mllm.types import is_finite
+from mllm.fields import ID, Range, field, is_finite, show
+from mllm.files import parse_json, read_text
 
 T = TypeVar("T")
 Placed = tuple[str, dict[str, Any]]
 """A record after its place, as messages call it: `a.jsonl:12` counts lines from 1, `a.json[11]` entries from 0."""
-Id = int | str
+Side = Annotated[int, Range(least=1, most=1_000_000)]
+"""Width or height of a picture in pixels."""
 
 
 class Outputs:
@@ -53,7 +55,7 @@ class Outputs:
         """
         if name not in self._files:
             if (self.folder / name).resolve() in self._inputs:
-                raise ConfigError(f"{self.folder / name}: is an input; name another folder with --out")
+                raise ConfigError("is an input; name another folder with --out", where=str(self.folder / name))
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor, part = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.", suffix=".part")
             self._stack.callback(Path(part).unlink, missing_ok=True)
@@ -77,7 +79,8 @@ class Outputs:
         """
         if not self._files:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
-            raise DataError(f"{self.folder}: nothing to write ({reasons or 'the input holds no record'})")
+            reason = f"nothing to write ({reasons or 'the input holds no record'})"
+            raise DataError(reason, where=str(self.folder))
         for name, (file, part) in self._files.items():
             file.close()
             part.chmod(0o644)
@@ -123,36 +126,6 @@ def inputs_of(given: argparse.Namespace) -> set[Path]:
     return {path.resolve() for paths in named for path in paths if isinstance(path, Path)}
 
 
-def read_text(path: Path) -> str:
-    """The content of a file.
-
-    Raises:
-        DataError: it cannot be read, or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected UTF-8: {error}") from error
-
-
-def read_json(path: Path, kind: type[T]) -> T:
-    """The content of a JSON file, which must be a `kind`.
-
-    Raises:
-        DataError: it cannot be read, or holds something else.
-    """
-    text = read_text(path)
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
-    if not isinstance(found, kind):
-        raise DataError(f"{path}: expected a {kind.__name__}, found {type(found).__name__}")
-    return found
-
-
 def read_records(path: Path) -> list[Placed]:
     """The objects of a file of JSON lines or of one JSON array.
 
@@ -161,16 +134,9 @@ def read_records(path: Path) -> list[Placed]:
     """
     text = read_text(path)
     if text.lstrip().startswith("["):
-        return list(entries(read_json(path, list), path))
-    found: list[Placed] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}:{number}: not JSON: {error}") from error
-            found.append((f"{path}:{number}", entry(record, f"{path}:{number}")))
-    return found
+        return list(entries(parse_json(text, list, str(path)), path))
+    lines = [(f"{path}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    return [(where, parse_json(line, dict, where)) for where, line in lines]
 
 
 def entries(found: Iterable[Any], where: object) -> Iterator[Placed]:
@@ -180,72 +146,33 @@ def entries(found: Iterable[Any], where: object) -> Iterator[Placed]:
         DataError: one is not an object.
     """
     for number, record in enumerate(found):
-        yield f"{where}[{number}]", entry(record, f"{where}[{number}]")
+        if not isinstance(record, dict):
+            shown = show(record)
+            raise DataError(where=f"{where}[{number}]", expected="an object", found=shown, kind="wrong-type")
+        yield f"{where}[{number}]", cast("dict[str, Any]", record)
 
 
-def by_id(found: Mapping[str, Any], name: str, path: Path, key: str = "id") -> dict[Id, Placed]:
+def by_id(found: Mapping[str, Any], name: str, path: Path, key: str = "id") -> dict[int | str, Placed]:
     """The objects of the array `found[name]` of a file, by their ids."""
-    placed = entries(need(found, name, path, list), f"{path}: {name}")
-    return {need_id(record, key, where): (where, record) for where, record in placed}
+    placed = entries(field(found, name, list, where=path), f"{path}: {name}")
+    return {field(record, key, ID, where=where): (where, record) for where, record in placed}
 
 
-def entry(record: Any, where: object) -> dict[str, Any]:
-    """The record, which must be an object."""
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: expected an object, found {type(record).__name__}")
-    return record
-
-
-def need(record: Mapping[str, Any], name: str, where: object, kind: type[T] | None = None) -> T:
-    """`record[name]`, which must be a `kind` if one is given.
-
-    Raises:
-        DataError: names the place, the field, what was expected and what was found.
-    """
-    if name not in record:
-        raise DataError(f"{where}: expected a field '{name}', found {', '.join(map(str, record)) or 'none'}")
-    value = record[name]
-    if kind is None:
-        return value
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise DataError(f"{where}: {name}: expected {kind.__name__}, found {value!r:.60}")
-    return value
-
-
-def need_id(record: Mapping[str, Any], name: str, where: object) -> Id:
-    """`record[name]`, by which other records call this one."""
-    value = need(record, name, where)
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise DataError(f"{where}: {name}: expected a number or a text, found {value!r:.60}")
-    return value
-
-
-def size_of(picture: Mapping[str, Any], where: object) -> tuple[int, int]:
+def size_of(picture: Mapping[str, Any], where: str) -> tuple[int, int]:
     """(width, height) of a picture that is so described."""
-    size = need(picture, "width", where, int), need(picture, "height", where, int)
-    if min(size) < 1:
-        raise DataError(f"{where}: width, height: expected at least one pixel, found {size[0]} x {size[1]}")
-    return size
+    return field(picture, "width", Side, where=where), field(picture, "height", Side, where=where)
 
 
-def texts(record: Mapping[str, Any], name: str, where: object) -> list[str]:
-    """`record[name]`, which must be a list of texts."""
-    found = need(record, name, where, list)
-    if not all(isinstance(text, str) for text in found):
-        raise DataError(f"{where}: {name}: expected a list of texts, found {found!r:.60}")
-    return found
-
-
-def corners(xywh: Sequence[float], size: tuple[int, int], where: object) -> list[float] | None:
+def corners(xywh: Sequence[float], size: tuple[int, int], where: str, at: str) -> list[float] | None:
     """[x, y, width, height] -> [x1, y1, x2, y2], cut at the edges of a picture; None where nothing is left.
 
     Sums of decimals are rounded where floating point would add digits: 165.12 + 41.1 is 206.22.
 
     Raises:
-        DataError: these are not four numbers; `where` names the field.
+        DataError: these are not four numbers; `at` names the field.
     """
     if len(xywh) != 4 or not all(map(is_finite, xywh)):
-        raise DataError(f"{where}: expected 4 numbers, found {xywh!r:.60}")
+        raise DataError(where=where, field=at, expected="4 numbers", found=show(xywh), kind="coordinates")
     x, y, width, height = xywh
     sides = (x, y, round(x + width, 6), round(y + height, 6))
     box = [min(max(value, 0), size[n % 2]) for n, value in enumerate(sides)]

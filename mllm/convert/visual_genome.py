@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import need, need_id, read_records, read_text, size_of
+from mllm.convert.conversion import read_records, size_of
+from mllm.fields import ID, field
+from mllm.files import read_text
 
 
 def vg_name(picture: dict[str, Any], where: str) -> str:
     """Where the public archives put a picture of image_data.json."""
-    return "/".join(need(picture, "url", where, str).split("/")[-2:])
+    return "/".join(field(picture, "url", str, where=where).split("/")[-2:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Picture:
 def vg_pictures(path: Path) -> dict[str, Picture]:
     """The pictures of an image_data.json by their ids."""
     return {
-        str(need_id(one, "image_id", where)): Picture(vg_name(one, where), size_of(one, where))
+        str(field(one, "image_id", ID, where=where)): Picture(vg_name(one, where), size_of(one, where))
         for where, one in read_records(path)
     }
 

@@ -12,7 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from mllm.convert.conversion import Outputs, main, need, read_records
+from mllm.convert.conversion import Outputs, main, read_records
+from mllm.fields import field
 from mllm.types import BOXES, IMAGE, POINTS
 
 
@@ -22,9 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     for where, record in out.progress(read_records(given.file), given.file.stem):
-        line = {name: need(record, name, where, str) for name in ("instruction", "output")}
+        line = {name: field(record, name, str, where=where) for name in ("instruction", "output")}
         if record.get("input"):
-            line["input"] = need(record, "input", where, str)
+            line["input"] = field(record, "input", str, where=where)
         if not line["instruction"].strip():
             out.skip("records without an instruction")
         elif not line["output"].strip():

@@ -15,8 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import Outputs, main, need, read_records, texts
+from mllm.convert.conversion import Outputs, main, read_records
 from mllm.errors import DataError
+from mllm.fields import field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,22 +26,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     for where, record in out.progress(read_records(given.questions), given.questions.stem):
-        choices = texts(record, "choices", where)
+        choices = field(record, "choices", list[str], where=where)
         line: dict[str, Any] = {
-            "image_id": need(record, "image_id", where, int),
-            "question_id": need(record, "question_id", where, str),
-            "question": need(record, "question", where, str),
+            "image_id": field(record, "image_id", int, where=where),
+            "question_id": field(record, "question_id", str, where=where),
+            "question": field(record, "question", str, where=where),
             "choices": choices,
             "difficult_direct_answer": need(record, "difficult_direct_answer", where, bool),
         }
         if "correct_choice_idx" in record:
-            index = need(record, "correct_choice_idx", where, int)
+            index = field(record, "correct_choice_idx", int, where=where)
             if not 0 <= index < len(choices):
-                raise DataError(
-                    f"{where}: correct_choice_idx: expected an index of {len(choices)} choices, found {index}"
-                )
+                expected = f"an index of {len(choices)} choices"
+                raise DataError(where=where, field="correct_choice_idx", expected=expected, found=str(index))
             line["correct_choice_idx"] = index
-            line |= {name: texts(record, name, where) for name in ("direct_answers", "rationales")}
+            line |= {name: field(record, name, list[str], where=where) for name in ("direct_answers", "rationales")}
         if line["question"].strip():
             out.write(f"{given.questions.stem}.jsonl", line)
         else:

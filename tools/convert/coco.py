@@ -16,20 +16,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import (
-    Id,
-    Outputs,
-    Placed,
-    by_id,
-    corners,
-    entries,
-    main,
-    need,
-    need_id,
-    read_json,
-    size_of,
-)
+from mllm.convert.conversion import Outputs, Placed, by_id, corners, entries, main, size_of
 from mllm.errors import DataError
+from mllm.fields import ID, field
+from mllm.files import read_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,22 +33,24 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     path: Path = given.annotations
     found = read_json(path, dict)
     pictures = by_id(found, "images", path)
-    by_picture: dict[Id, list[Placed]] = defaultdict(list)
-    for where, annotation in entries(need(found, "annotations", path, list), f"{path}: annotations"):
-        by_picture[need_id(annotation, "image_id", where)].append((where, annotation))
+    by_picture: dict[int | str, list[Placed]] = defaultdict(list)
+    for where, annotation in entries(field(found, "annotations", list, where=path), f"{path}: annotations"):
+        by_picture[field(annotation, "image_id", ID, where=where)].append((where, annotation))
     split = re.fullmatch(r"[a-z]+_(train|val|test)(\d{4})", path.stem)
     name = f"coco{split[2]}_{split[1]}" if split else f"coco_{path.stem}"
-    names: dict[Id, str] = {}
+    names: dict[int | str, str] = {}
     if given.kind == "instances":
-        names = {n: need(one, "name", where, str) for n, (where, one) in by_id(found, "categories", path).items()}
+        names = {
+            n: field(one, "name", str, where=where) for n, (where, one) in by_id(found, "categories", path).items()
+        }
     for number, own in out.progress(list(by_picture.items()), "pictures"):
         picture = pictures.get(number)
         if picture is None:
             out.skip("pictures that are not in the list of images")
         elif given.kind == "captions":
-            captions = [text for where, one in own if (text := need(one, "caption", where, str).strip())]
+            captions = [text for where, one in own if (text := field(one, "caption", str, where=where).strip())]
             if captions:
-                img_path = need(picture[1], "file_name", picture[0], str)
+                img_path = field(picture[1], "file_name", str, where=picture[0])
                 out.write(f"CAP_{name}.jsonl", {"img_path": img_path, "caption": captions})
             else:
                 out.skip("pictures without a caption")
@@ -70,14 +62,14 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
 def only(
     picture: Placed,
     objects: list[Placed],
-    names: dict[Id, str],
+    names: dict[int | str, str],
     given: argparse.Namespace,
     out: Outputs,
 ) -> list[dict[str, Any]]:
     """An expression for each category of which the picture holds one object, and no crowd."""
     size = size_of(picture[1], picture[0])
     lines: list[dict[str, Any]] = []
-    for category in sorted({need(one, "category_id", where, int) for where, one in objects}):
+    for category in sorted({field(one, "category_id", int, where=where) for where, one in objects}):
         own = [placed for placed in objects if placed[1]["category_id"] == category]
         where, thing = own[0]
         if len(own) > 1 or thing.get("iscrowd"):
@@ -85,14 +77,15 @@ def only(
             continue
         name = names.get(category)
         if name is None:
-            raise DataError(f"{where}: category_id: expected one of the list of categories, found {category}")
-        xywh = need(thing, "bbox", where, list) if given.boxes == "given" else around(thing, size, where)
-        box = corners(xywh, size, f"{where}: {'bbox' if given.boxes == 'given' else 'segmentation'}")
+            expected, found = "one of the list of categories", str(category)
+            raise DataError(where=where, field="category_id", expected=expected, found=found)
+        xywh = field(thing, "bbox", list, where=where) if given.boxes == "given" else around(thing, size, where)
+        box = corners(xywh, size, where, "bbox" if given.boxes == "given" else "segmentation")
         if box is None or min(box[2] - box[0], box[3] - box[1]) < given.min_side:
             out.skip("objects too small")
             continue
         line = {
-            "img_path": need(picture[1], "file_name", picture[0], str),
+            "img_path": field(picture[1], "file_name", str, where=picture[0]),
             "expression": f"the only {name}",
             "bbox": box,
         }
@@ -104,7 +97,7 @@ def around(annotation: dict[str, Any], size: tuple[int, int], where: str) -> lis
     """[x, y, width, height] around a mask: polygons, or run lengths, compressed or not."""
     from pycocotools import mask
 
-    outline: Any = need(annotation, "segmentation", where)
+    outline: Any = field(annotation, "segmentation", object, where=where)
     width, height = size
     try:
         if isinstance(outline, list) or isinstance(outline["counts"], list):
@@ -113,7 +106,7 @@ def around(annotation: dict[str, Any], size: tuple[int, int], where: str) -> lis
             runs = outline
         return [float(value) for value in mask.toBbox(mask.merge(runs) if isinstance(runs, list) else runs)]
     except (TypeError, KeyError, ValueError) as error:
-        raise DataError(f"{where}: segmentation: not a mask: {error}") from error
+        raise DataError(f"not a mask: {error}", where=where, field="segmentation") from error
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-from mllm.convert.conversion import Outputs, main, read_text
+from mllm.convert.conversion import Outputs, main
 from mllm.convert.visual_genome import read_ids
 from mllm.errors import DataError
+from mllm.fields import show
+from mllm.files import read_text, unreadable
 
 PHRASE = re.compile(r"\[/EN#(\d+)/(\S+) ([^\]]*)\]")
 """`[/EN#137644/people A group of friends]`"""
@@ -77,17 +79,17 @@ def read_boxes(path: Path, out: Outputs) -> dict[str, list[list[int]]]:
                 for name in thing.findall("name"):
                     boxes.setdefault(name.text or "", []).append([max(left - 1, 0), max(top - 1, 0), right, bottom])
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except ElementTree.ParseError as error:
-        raise DataError(f"{path}: not an annotation of boxes: {error}") from error
+        raise DataError(f"not an annotation of boxes: {error}", where=str(path)) from error
     return boxes
 
 
 def edge(frame: ElementTree.Element, name: str, path: Path) -> int:
     """The number that an element of a box holds."""
     text = frame.findtext(name, "").strip()
-    if not re.fullmatch(r"-?\d+", text):
-        raise DataError(f"{path}: bndbox: {name}: expected a whole number, found {text!r:.60}")
+    if not re.fullmatch(r"-?\d{1,9}", text):
+        raise DataError(where=str(path), field=f"bndbox.{name}", expected="a whole number", found=show(text))
     return int(text)
 
 

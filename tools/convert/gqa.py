@@ -18,7 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import Outputs, entry, main, need, read_json
+from mllm.convert.conversion import Outputs, main
+from mllm.fields import field
+from mllm.files import read_json
 
 NEEDED = ("imageId", "question", "answer")
 READ = {"fullAnswer": str, "semanticStr": str, "annotations": dict}
@@ -32,16 +34,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     for path in given.questions:
-        name = f"gqa_{PART.sub('', path.stem)}.jsonl"
-        for key, question in out.progress(list(read_json(path, dict).items()), path.stem):
-            where = f"{path}: {key}"
-            record = entry(question, where)
+        file = f"gqa_{PART.sub('', path.stem)}.jsonl"
+        records = read_json(path, dict)
+        for key in out.progress(list(records), path.stem):
+            where, record = f"{path}: {key}", field(records, key, dict, where=path)
             if "answer" not in record:
                 out.skip("questions without answer (a test split)")
                 continue
-            line: dict[str, Any] = {"id": key, **{field: need(record, field, where, str) for field in NEEDED}}
-            line |= {field: need(record, field, where, kind) for field, kind in READ.items() if field in record}
-            out.write(name, line)
+            line: dict[str, Any] = {"id": key, **{name: field(record, name, str, where=where) for name in NEEDED}}
+            line |= {name: field(record, name, kind, where=where) for name, kind in READ.items() if name in record}
+            out.write(file, line)
 
 
 if __name__ == "__main__":

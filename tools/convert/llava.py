@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mllm.convert.conversations import turns_of
-from mllm.convert.conversion import Outputs, main, need, read_records
+from mllm.convert.conversion import Outputs, main, read_records
+from mllm.fields import field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +28,8 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     for where, record in out.progress(read_records(given.file), given.file.stem):
         line: dict[str, Any] = {name: record[name] for name in ("id",) if name in record}
         if record.get("image") is not None:
-            line["image"] = need(record, "image", where, str)
-        said = need(record, "conversations", where, list)
+            line["image"] = field(record, "image", str, where=where)
+        said = field(record, "conversations", list, where=where)
         turns = turns_of(said, f"{where}: conversations", out, pictures=int("image" in line))
         if turns is not None:
             out.write(f"{given.file.stem}.jsonl", {**line, "conversations": turns})

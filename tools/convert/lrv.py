@@ -18,8 +18,9 @@ import sys
 from pathlib import Path
 
 from mllm.convert.conversations import turns_of
-from mllm.convert.conversion import Outputs, main, need, read_records
+from mllm.convert.conversion import Outputs, main, read_records
 from mllm.convert.visual_genome import vg_pictures
+from mllm.fields import field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,13 +31,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     known = vg_pictures(given.images) if given.images else None
     for where, record in out.progress(read_records(given.file), given.file.stem):
-        picture = str(need(record, "image_id", where))
+        picture = str(field(record, "image_id", object, where=where))
         if not Path(picture).suffix:
             if known is not None and picture not in known:
                 out.skip("records of a picture that is not in image_data.json")
                 continue
             picture = known[picture].name if known else f"{picture}.jpg"
-        said = [("human", need(record, "question", where, str)), ("gpt", need(record, "answer", where, str))]
+        said = [
+            ("human", field(record, "question", str, where=where)),
+            ("gpt", field(record, "answer", str, where=where)),
+        ]
         turns = turns_of([{"from": role, "value": words} for role, words in said], where, out)
         if turns is not None:
             out.write(f"lrv_{given.file.stem}.jsonl", {"image": picture, "conversations": turns})

@@ -22,6 +22,7 @@ from typing import Any
 
 from mllm.convert.conversion import Outputs, main
 from mllm.errors import ConfigError, DataError
+from mllm.fields import show
 from mllm.images import ImageRef, Video
 from mllm.images.embedded import Base64Image
 
@@ -69,10 +70,10 @@ def file_of(ref: ImageRef, folder: Path) -> Any:
     code = ref.read().getvalue()
     suffix = SUFFIXES.get(code[:3])
     if suffix is None:
-        raise DataError(f"{ref.where}: expected a JPEG or a PNG, found {code[:8]!r}")
+        raise DataError(where=ref.where, expected="a JPEG or a PNG", found=repr(code[:8]))
     path = (folder / f"{ref.name}{suffix}").resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise DataError(f"{ref.path}: expected ids that are names of files, found {ref.name!r}")
+        raise DataError(where=ref.path, expected="ids that are names of files", found=show(ref.name))
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")

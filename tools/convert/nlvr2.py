@@ -15,8 +15,9 @@ import re
 import sys
 from pathlib import Path
 
-from mllm.convert.conversion import Outputs, main, need, read_records
+from mllm.convert.conversion import Outputs, main, read_records
 from mllm.errors import DataError
+from mllm.fields import field, show
 
 IDENTIFIER = re.compile(r"\w+-\d+-\d+-\d+")
 
@@ -28,17 +29,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     path: Path = given.sentences
     for where, record in out.progress(read_records(path), path.stem):
-        identifier = need(record, "identifier", where, str)
+        identifier = field(record, "identifier", str, where=where)
         if not IDENTIFIER.fullmatch(identifier):
-            raise DataError(f"{where}: identifier: expected one such as train-10171-0-0, found {identifier!r:.60}")
+            expected, found = "one such as train-10171-0-0", show(identifier)
+            raise DataError(where=where, field="identifier", expected=expected, found=found)
         name = identifier.rpartition("-")[0]
-        label = need(record, "label", where, str)
+        label = field(record, "label", str, where=where)
         if label not in ("True", "False"):
-            raise DataError(f"{where}: label: expected True or False, found {label!r}")
+            raise DataError(where=where, field="label", expected="True or False", found=show(label))
         split = name.partition("-")[0]
-        folder = f"images/train/{need(record, 'directory', where, int)}" if split == "train" else split
+        folder = f"images/train/{field(record, 'directory', int, where=where)}" if split == "train" else split
         pictures = "".join(f"<img_path>{folder}/{name}-img{side}.png<img_path>" for side in (0, 1))
-        asked = f"{pictures}\nTrue or false of the left and the right picture: {need(record, 'sentence', where, str)}"
+        said = field(record, "sentence", str, where=where)
+        asked = f"{pictures}\nTrue or false of the left and the right picture: {said}"
         out.write(f"nlvr2_{path.stem}.jsonl", {"input": asked, "output": label.lower()})
 
 

@@ -16,8 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import Outputs, by_id, corners, entries, main, need, need_id, read_json, size_of
+from mllm.convert.conversion import Outputs, by_id, corners, entries, main, size_of
 from mllm.errors import DataError
+from mllm.fields import ID, field
+from mllm.files import read_json, unreadable
 
 
 class PlainUnpickler(pickle.Unpickler):
@@ -40,23 +42,26 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     boxes = by_id(instances, "annotations", source)
     path = folder / f"refs({given.by}).p"
     for where, ref in entries(out.progress(read_refs(path), folder.name), path):
-        found, picture = boxes.get(need_id(ref, "ann_id", where)), pictures.get(need_id(ref, "image_id", where))
+        found, picture = (
+            boxes.get(field(ref, "ann_id", ID, where=where)),
+            pictures.get(field(ref, "image_id", ID, where=where)),
+        )
         if found is None or picture is None:
             out.skip("expressions whose box or picture is not in instances.json")
             continue
         size = size_of(picture[1], picture[0])
-        box = corners(need(found[1], "bbox", found[0], list), size, f"{found[0]}: bbox")
-        for place, sentence in entries(need(ref, "sentences", where, list), f"{where}: sentences"):
-            expression = need(sentence, "sent", place, str).strip()
+        box = corners(field(found[1], "bbox", list, where=found[0]), size, found[0], "bbox")
+        for place, sentence in entries(field(ref, "sentences", list, where=where), f"{where}: sentences"):
+            expression = field(sentence, "sent", str, where=place).strip()
             if box is None:
                 out.skip("boxes without area")
             elif not expression:
                 out.skip("expressions without a word")
             else:
-                name = need(picture[1], "file_name", picture[0], str)
+                name = field(picture[1], "file_name", str, where=picture[0])
                 record = {"img_path": name, "expression": expression, "bbox": box}
                 record |= {"width": size[0], "height": size[1]}
-                out.write(f"REC_{folder.name}_{given.by}_{need(ref, 'split', where, str)}.jsonl", record)
+                out.write(f"REC_{folder.name}_{given.by}_{field(ref, 'split', str, where=where)}.jsonl", record)
 
 
 def read_refs(path: Path) -> list[Any]:
@@ -69,11 +74,11 @@ def read_refs(path: Path) -> list[Any]:
         with path.open("rb") as file:
             refs = PlainUnpickler(file, encoding="latin1").load()  # it was written by Python 2
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError) as error:
-        raise DataError(f"{path}: not a pickle of plain values: {error}") from error
+        raise DataError(f"not a pickle of plain values: {error}", where=str(path)) from error
     if not isinstance(refs, list):
-        raise DataError(f"{path}: expected a list of references, found {type(refs).__name__}")
+        raise DataError(where=str(path), expected="a list of references", found=type(refs).__name__)
     return refs
 
 

@@ -16,8 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import Outputs, entry, main, need, read_json, texts
+from mllm.convert.conversion import Outputs, main
 from mllm.errors import DataError, nearest
+from mllm.fields import field
+from mllm.files import read_json
 
 TEXTS = ("question", "hint", "lecture", "solution", "split")
 
@@ -32,22 +34,23 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     problems, splits = read_json(given.problems, dict), read_json(given.splits, dict)
     for split in given.split:
         if split not in splits:
-            raise DataError(f"{given.splits}: {split!r} is not among its splits; {nearest(split, splits)}")
-        for number in out.progress(need(splits, split, given.splits, list), split):
+            raise DataError(f"{split!r} is not among its splits; {nearest(split, splits)}", where=str(given.splits))
+        for number in out.progress(field(splits, split, list, where=given.splits), split):
             key, where = str(number), f"{given.problems}: {number}"
             if key not in problems:
                 out.skip("ids that are not in problems.json")
                 continue
-            problem = entry(problems[key], where)
+            problem = field(problems, key, dict, where=given.problems)
             out.write(f"scienceqa_{split}.jsonl", {"id": key, **checked(problem, where)})
 
 
 def checked(problem: dict[str, Any], where: str) -> dict[str, Any]:
-    choices, answer = texts(problem, "choices", where), need(problem, "answer", where, int)
+    choices, answer = field(problem, "choices", list[str], where=where), field(problem, "answer", int, where=where)
     if not 0 <= answer < len(choices):
-        raise DataError(f"{where}: answer: expected an index of {len(choices)} choices, found {answer}")
-    line = {name: need(problem, name, where, str) for name in TEXTS}
-    image = need(problem, "image", where, str) if problem.get("image") else None
+        expected = f"an index of {len(choices)} choices"
+        raise DataError(where=where, field="answer", expected=expected, found=str(answer))
+    line = {name: field(problem, name, str, where=where) for name in TEXTS}
+    image = field(problem, "image", str, where=where) if problem.get("image") else None
     return {**line, "choices": choices, "answer": answer, "image": image}
 
 

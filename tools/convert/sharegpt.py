@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from mllm.convert.conversations import turns_of
-from mllm.convert.conversion import Outputs, main, need, read_records
+from mllm.convert.conversion import Outputs, main, read_records
+from mllm.fields import field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     for where, record in out.progress(read_records(given.file), given.file.stem):
-        turns = turns_of(need(record, "conversations", where, list), f"{where}: conversations", out)
+        turns = turns_of(field(record, "conversations", list, where=where), f"{where}: conversations", out)
         if turns is not None:
             out.write(f"sharegpt_{given.file.stem}.jsonl", {"conversations": turns})
 

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from mllm.convert.conversations import turns_of
-from mllm.convert.conversion import Outputs, entries, main, need, read_records
+from mllm.convert.conversion import Outputs, entries, main, read_records
 from mllm.convert.visual_genome import vg_pictures
+from mllm.fields import field
 from mllm.types import BOXES
 
 REFERENCE = re.compile(r"<st>(.*?)<ed>((?:[\s,]*\[[^\[\]]*\])+)")
@@ -40,13 +41,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     known = vg_pictures(given.images)
     for where, record in out.progress(read_records(given.file), given.file.stem):
-        picture = known.get(str(need(record, "image_id", where)))
+        picture = known.get(str(field(record, "image_id", object, where=where)))
         if picture is None:
             out.skip("records of a picture that is not in image_data.json")
             continue
-        told = entries(need(record, "conversations", where, list), f"{where}: conversations")
+        told = entries(field(record, "conversations", list, where=where), f"{where}: conversations")
         for place, conversation in told:
-            turns = turns_of(need(conversation, "content", place, list), f"{place}: content", out)
+            turns = turns_of(field(conversation, "content", list, where=place), f"{place}: content", out)
             if turns is None:
                 continue
             boxes: list[list[float]] = []

@@ -14,7 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from mllm.convert.conversion import Outputs, entries, main, need, read_json
+from mllm.convert.conversion import Outputs, entries, main
+from mllm.fields import field
+from mllm.files import read_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +26,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     by_picture: dict[str, list[str]] = {}
     path: Path = given.captions
-    found = need(read_json(path, dict), "data", path, list)
+    found = field(read_json(path, dict), "data", list, where=path)
     for where, record in entries(out.progress(found, "captions"), f"{path}: data"):
-        caption = need(record, "caption_str", where, str).strip() if "caption_str" in record else ""
+        caption = field(record, "caption_str", str, where=where).strip() if "caption_str" in record else ""
         if caption:
-            by_picture.setdefault(need(record, "image_id", where, str), []).append(caption)
+            by_picture.setdefault(field(record, "image_id", str, where=where), []).append(caption)
         else:
             out.skip("records without a caption")
     name = f"CAP_textcaps_{path.stem.rpartition('_')[2]}.jsonl"

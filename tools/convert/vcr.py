@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import Outputs, main, need, read_json, read_records
+from mllm.convert.conversion import Outputs, main, read_records
 from mllm.errors import DataError
-from mllm.types import is_finite
+from mllm.fields import field, is_finite, show
+from mllm.files import read_json
 
 FIELDS = (
     "img_fn",
@@ -39,16 +40,17 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
         if "answer_label" not in record:
             out.skip("questions without answer (a test split)")
             continue
-        path = (root / need(record, "metadata_fn", where, str)).resolve()
+        path = (root / field(record, "metadata_fn", str, where=where)).resolve()
         if not path.is_relative_to(root):
-            raise DataError(f"{where}: metadata_fn: expected a file under {root}, found {path}")
+            raise DataError(where=where, field="metadata_fn", expected=f"a file under {root}", found=str(path))
         if not path.exists():
             out.skip("questions whose file of boxes is missing")
             continue
-        boxes = need(read_json(path, dict), "boxes", path, list)
+        boxes = field(read_json(path, dict), "boxes", list, where=path)
         for number, box in enumerate(boxes):
             if not isinstance(box, list) or len(box) < 4 or not all(map(is_finite, box)):
-                raise DataError(f"{path}: boxes[{number}]: expected 4 numbers, found {box!r:.60}")
+                found = show(box)
+                raise DataError(where=str(path), field=f"boxes[{number}]", expected="4 numbers", found=found)
         check(record, where, len(boxes))
         line = {**{name: record[name] for name in FIELDS if name in record}, "boxes": boxes}
         out.write(f"vcr_{given.annotations.stem}.jsonl", line)
@@ -60,25 +62,28 @@ def check(record: dict[str, Any], where: str, boxes: int) -> None:
     Raises:
         DataError: there is something else; names the field.
     """
-    need(record, "img_fn", where, str)
-    check_words(need(record, "question", where, list), f"{where}: question", boxes)
+    field(record, "img_fn", str, where=where)
+    check_words(field(record, "question", list, where=where), where, "question", boxes)
     for kind in ("answer", "rationale"):
-        choices = need(record, f"{kind}_choices", where, list)
+        choices = field(record, f"{kind}_choices", list, where=where)
         for number, choice in enumerate(choices):
-            check_words(choice, f"{where}: {kind}_choices[{number}]", boxes)
-        label = need(record, f"{kind}_label", where, int)
+            check_words(choice, where, f"{kind}_choices[{number}]", boxes)
+        label = field(record, f"{kind}_label", int, where=where)
         if not 0 <= label < len(choices):
-            raise DataError(f"{where}: {kind}_label: expected an index of {len(choices)} choices, found {label}")
+            expected = f"an index of {len(choices)} choices"
+            raise DataError(where=where, field=f"{kind}_label", expected=expected, found=str(label))
 
 
-def check_words(words: object, where: str, boxes: int) -> None:
+def check_words(words: object, where: str, at: str, boxes: int) -> None:
     if not isinstance(words, list) or not words:
-        raise DataError(f"{where}: expected a list of words and lists of indices, found {words!r:.60}")
+        expected = "a list of words and lists of indices"
+        raise DataError(where=where, field=at, expected=expected, found=show(words))
     for word in words:
         if isinstance(word, str):
             continue
         if not isinstance(word, list) or not word or not all(n in range(boxes) for n in word):
-            raise DataError(f"{where}: expected words and lists of indices of {boxes} boxes, found {word!r:.60}")
+            expected = f"words and lists of indices of {boxes} boxes"
+            raise DataError(where=where, field=at, expected=expected, found=show(word))
 
 
 if __name__ == "__main__":

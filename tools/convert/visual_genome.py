@@ -12,8 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from mllm.convert.conversion import Outputs, corners, entries, main, need, need_id, read_json, read_records, size_of
+from mllm.convert.conversion import Outputs, corners, entries, main, read_records, size_of
 from mllm.convert.visual_genome import read_ids, vg_name
+from mllm.fields import ID, field
+from mllm.files import read_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,19 +25,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
-    pictures = {need_id(one, "image_id", where): (where, one) for where, one in read_records(given.images)}
+    pictures = {field(one, "image_id", ID, where=where): (where, one) for where, one in read_records(given.images)}
     held_out = read_ids(given.val) if given.val else None
     for where, record in entries(out.progress(read_json(given.regions, list), "pictures"), given.regions):
-        for place, region in entries(need(record, "regions", where, list), f"{where}: regions"):
-            number = need_id(region, "image_id", place)
+        for place, region in entries(field(record, "regions", list, where=where), f"{where}: regions"):
+            number = field(region, "image_id", ID, where=place)
             picture = pictures.get(number)
             if picture is None:
                 out.skip("regions of a picture that is not in image_data.json")
                 continue
             size = size_of(picture[1], picture[0])
-            xywh = [need(region, name, place) for name in ("x", "y", "width", "height")]
-            box = corners(xywh, size, f"{place}: x, y, width, height")
-            phrase = need(region, "phrase", place, str).strip()
+            xywh = [field(region, name, float, where=place) for name in ("x", "y", "width", "height")]
+            box = corners(xywh, size, place, "x, y, width, height")
+            phrase = field(region, "phrase", str, where=place).strip()
             if box is None:
                 out.skip("boxes without area in the picture")
             elif not phrase:

@@ -15,8 +15,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from mllm.convert.conversion import Outputs, main, need, read_records
+from mllm.convert.conversion import Outputs, main, read_records
 from mllm.errors import DataError
+from mllm.fields import field, show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,17 +28,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     split = given.split or ("val" if "val" in given.file.stem else "train")
     for where, record in out.progress(read_records(given.file), given.file.stem):
-        explanation = need(record, "explanation", where, list)
+        explanation = field(record, "explanation", list, where=where)
         if not explanation or not isinstance(explanation[0], str):
-            raise DataError(f"{where}: explanation: expected a text and how sure it is, found {explanation!r:.60}")
+            expected, found = "a text and how sure it is", show(explanation)
+            raise DataError(where=where, field="explanation", expected=expected, found=found)
         if not explanation[0].strip():
             out.skip("explanations without a word")
             continue
         line = {
-            "file_path": f"{split}2014/COCO_{split}2014_{need(record, 'img_id', where, int):012}.jpg",
-            "question": need(record, "question", where, str),
+            "file_path": f"{split}2014/COCO_{split}2014_{field(record, 'img_id', int, where=where):012}.jpg",
+            "question": field(record, "question", str, where=where),
             "explanation": explanation,
-            "multiple_answers": need(record, "multiple_choice_answer", where, str),
+            "multiple_answers": field(record, "multiple_choice_answer", str, where=where),
         }
         out.write(f"vqa_E_{split}.jsonl", line)
 

@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import Id, Outputs, Placed, by_id, entries, main, need, need_id, read_json
+from mllm.convert.conversion import Outputs, Placed, by_id, entries, main
+from mllm.fields import ID, field
+from mllm.files import read_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,16 +26,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     questions = read_json(given.questions, dict)
     # test-dev2015 is a part of the pictures of test2015
-    pictures = need(questions, "data_subtype", given.questions, str).replace("test-dev", "test")
-    answers: dict[Id, Placed] | None = None
+    pictures = field(questions, "data_subtype", str, where=given.questions).replace("test-dev", "test")
+    answers: dict[int | str, Placed] | None = None
     if given.annotations:
         answers = by_id(read_json(given.annotations, dict), "annotations", given.annotations, "question_id")
-    found = need(questions, "questions", given.questions, list)
+    found = field(questions, "questions", list, where=given.questions)
     for where, asked in entries(out.progress(found, "questions"), f"{given.questions}: questions"):
-        number = need_id(asked, "question_id", where)
+        number = field(asked, "question_id", ID, where=where)
         line: dict[str, Any] = {
-            "image_path": f"COCO_{pictures}_{need(asked, 'image_id', where, int):012}.jpg",
-            "question": need(asked, "question", where, str),
+            "image_path": f"COCO_{pictures}_{field(asked, 'image_id', int, where=where):012}.jpg",
+            "question": field(asked, "question", str, where=where),
             "question_id": number,
         }
         if answers is not None:
@@ -46,9 +48,9 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
 
 def checked(where: str, annotation: dict[str, Any]) -> dict[str, Any]:
     """An annotation with the texts that the dataset reads."""
-    need(annotation, "multiple_choice_answer", where, str)
-    for place, answer in entries(need(annotation, "answers", where, list), f"{where}: answers"):
-        need(answer, "answer", place, str)
+    field(annotation, "multiple_choice_answer", str, where=where)
+    for place, answer in entries(field(annotation, "answers", list, where=where), f"{where}: answers"):
+        field(answer, "answer", str, where=place)
     return annotation
 
 

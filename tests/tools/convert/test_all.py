@@ -21,35 +21,35 @@ BAD = [
         "refcoco",
         ("refcoco+/instances.json", "annotations", 0, "bbox"),
         [1, 2, 3],
-        "instances.json: annotations[0]: bbox: expected 4 numbers, found [1, 2, 3]",
+        "instances.json: annotations[0]: bbox: expected 4 numbers, found list '[1, 2, 3]'",
     ),
     (
         "visual_genome",
         ("region_descriptions.json", 0, "regions", 0, "phrase"),
         7,
-        "region_descriptions.json[0]: regions[0]: phrase: expected str, found 7",
+        "region_descriptions.json[0]: regions[0]: phrase: expected a text, found int '7'",
     ),
     ("flickr30k_entities", ("flickr/Annotations/36979.xml",), "<a>", "36979.xml: not an annotation of boxes: "),
     (
         "coco",
         ("instances_val2014.json", "images", 0, "height"),
         "480",
-        "instances_val2014.json: images[0]: height: expected int, found '480'",
+        "instances_val2014.json: images[0]: height: expected a whole number, found str '480'",
     ),
     (
         "vqav2",
         ("v2_q.json", "questions", 0),
         {"image_id": 1, "question": "?"},
-        "v2_q.json: questions[0]: expected a field 'question_id', found image_id, question",
+        "v2_q.json: questions[0]: question_id: expected a whole number or a text, found nothing",
     ),
-    ("vcr", ("val.jsonl", 0, "metadata_fn"), None, "val.jsonl:1: metadata_fn: expected str, found None"),
+    ("vcr", ("val.jsonl", 0, "metadata_fn"), None, "val.jsonl:1: metadata_fn: expected a text, found nothing"),
     (
         "textcaps",
         ("TextCaps_0.1_val.json", "data", 0, "image_id"),
         54,
-        "TextCaps_0.1_val.json: data[0]: image_id: expected str, found 54",
+        "TextCaps_0.1_val.json: data[0]: image_id: expected a text, found int '54'",
     ),
-    ("nlvr2", ("train.json", 0, "label"), "true", "train.json:1: label: expected True or False, found 'true'"),
+    ("nlvr2", ("train.json", 0, "label"), "true", "train.json:1: label: expected True or False, found str 'true'"),
     (
         "aokvqa",
         ("aokvqa_v1p0_train.json", 0, "correct_choice_idx"),
@@ -60,25 +60,25 @@ BAD = [
         "scienceqa",
         ("problems.json", "2", "choices"),
         ["a", 1],
-        "problems.json: 2: choices: expected a list of texts, found ['a', 1]",
+        "problems.json: 2: choices[1]: expected a text, found int '1'",
     ),
     (
         "gqa",
         ("val_balanced_questions.json", "05451384", "imageId"),
         2354786,
-        "val_balanced_questions.json: 05451384: imageId: expected str, found 2354786",
+        "val_balanced_questions.json: 05451384: imageId: expected a text, found int '2354786'",
     ),
     (
         "vqa_e",
         ("VQA-E_val_set.json", 0, "explanation"),
         [0.8],
-        "VQA-E_val_set.json[0]: explanation: expected a text and how sure it is, found [0.8]",
+        "VQA-E_val_set.json[0]: explanation: expected a text and how sure it is, found list '[0.8]'",
     ),
     (
         "llava",
         ("llava_instruct_150k.json", 0, "conversations", 1, "value"),
         None,
-        "llava_instruct_150k.json[0]: conversations[1]: value: expected str, found None",
+        "llava_instruct_150k.json[0]: conversations[1]: value: expected a text, found nothing",
     ),
     (
         "sharegpt",
@@ -90,14 +90,14 @@ BAD = [
         "alpaca",
         ("alpaca_data.json", 0),
         {"instruction": "Add."},
-        "alpaca_data.json[0]: expected a field 'output', found instruction",
+        "alpaca_data.json[0]: output: expected a text, found nothing (the record has instruction)",
     ),
-    ("lrv", ("filter_cap1.json", 0, "answer"), ["Yes."], "filter_cap1.json[0]: answer: expected str, found ['Yes.']"),
+    ("lrv", ("filter_cap1.json", 0, "answer"), ["Yes."], "filter_cap1.json[0]: answer: expected a text, found list"),
     (
         "svit",
         ("conversation.json", 0, "conversations", 0, "content", 1, "value"),
         3,
-        "conversation.json[0]: conversations[0]: content[1]: value: expected str, found 3",
+        "conversation.json[0]: conversations[0]: content[1]: value: expected a text, found int '3'",
     ),
     (
         "mimic_it",
@@ -114,7 +114,7 @@ WORSE = [
         "refcoco",
         ("refcoco+/instances.json", "images", 0, "id"),
         [1],
-        "images[0]: id: expected a number or a text, found",
+        "images[0]: id: expected a whole number or a text, found",
     ),
     (
         "refcoco",
@@ -126,26 +126,31 @@ WORSE = [
         "visual_genome",
         ("region_descriptions.json", 0, "regions", 0, "x"),
         True,
-        "regions[0]: x, y, width, height: expected 4 numbers, found [True, 57,",
+        "regions[0]: x: expected a number, found bool 'True'",
     ),
-    ("visual_genome", ("image_data.json", 0, "image_id"), None, "image_data.json[0]: image_id: expected a number or a"),
+    (
+        "visual_genome",
+        ("image_data.json", 0, "image_id"),
+        None,
+        "image_data.json[0]: image_id: expected a whole number or a",
+    ),
     (
         "coco",
         ("instances_val2014.json", "images", 0, "width"),
         0,
-        "images[0]: width, height: expected at least one pixel, found 0 x 480",
+        "images[0]: width: expected a whole number from 1 to 1,000,000, found int '0'",
     ),
     (
         "coco",
         ("instances_val2014.json", "annotations", 0, "image_id"),
         {},
-        "annotations[0]: image_id: expected a number",
+        "annotations[0]: image_id: expected a whole number",
     ),
     (
         "vqav2",
         ("v2_q.json", "questions", 0, "question_id"),
         [],
-        "questions[0]: question_id: expected a number or a text",
+        "questions[0]: question_id: expected a whole number or a text",
     ),
     (
         "vqav2",
@@ -157,19 +162,19 @@ WORSE = [
         "vqav2",
         ("v2_a.json", "annotations", 0, "multiple_choice_answer"),
         None,
-        "annotations[0]: multiple_choice_answer: expected str, found None",
+        "annotations[0]: multiple_choice_answer: expected a text, found nothing",
     ),
     (
         "vcr",
         ("vcr1images/lsmdc_1/a.json", "boxes", 1),
         [1, 1, 2],
-        "a.json: boxes[1]: expected 4 numbers, found [1, 1, 2]",
+        "a.json: boxes[1]: expected 4 numbers, found list '[1, 1, 2]'",
     ),
     (
         "vcr",
         ("val.jsonl", 0, "question", 2),
         [2],
-        "val.jsonl:1: question: expected words and lists of indices of 2 boxes, found [2]",
+        "val.jsonl:1: question: expected words and lists of indices of 2 boxes, found list '[2]'",
     ),
     (
         "vcr",
@@ -184,12 +189,12 @@ WORSE = [
         "train-3",
         "train.json:1: identifier: expected one such as train-10171-0-0",
     ),
-    ("nlvr2", ("train.json", 0, "directory"), None, "train.json:1: directory: expected int, found None"),
+    ("nlvr2", ("train.json", 0, "directory"), None, "train.json:1: directory: expected a whole number, found nothing"),
     (
         "aokvqa",
         ("aokvqa_v1p0_train.json", 0, "correct_choice_idx"),
         True,
-        "correct_choice_idx: expected int, found True",
+        "correct_choice_idx: expected a whole number, found bool 'True'",
     ),
 ]
 
@@ -248,9 +253,9 @@ def test_a_converter_runs_again_and_names_a_bad_record(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "TextCaps_0.1_val.json: not JSON: "),
-        ("[]", "TextCaps_0.1_val.json: expected a dict, found list"),
-        ("{}", "TextCaps_0.1_val.json: expected a field 'data', found none"),
+        ("{", "TextCaps_0.1_val.json: expected a JSON object, found "),
+        ("[]", "TextCaps_0.1_val.json: expected a JSON object, found list"),
+        ("{}", "TextCaps_0.1_val.json: data: expected a list, found nothing"),
         ('{"data": [5]}', "TextCaps_0.1_val.json: data[0]: expected an object, found int"),
         ('{"data": []}', "nothing to write (the input holds no record)"),
         ('{"data": [{"image_id": "a"}]}', "nothing to write (1 records without a caption)"),
@@ -263,8 +268,8 @@ def test_files_of_another_layout(run: Run, save: Save, content: str, message: st
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"a": 1}\n\n{"a": \n', "alpaca.jsonl:3: not JSON: "),
-        ('{"instruction": "a", "output": "b"}\n7\n', "alpaca.jsonl:2: expected an object, found int"),
+        ('{"a": 1}\n\n{"a": \n', "alpaca.jsonl:3: expected a JSON object, found "),
+        ('{"instruction": "a", "output": "b"}\n7\n', "alpaca.jsonl:2: expected a JSON object, found int"),
         ('[{"instruction": "a", "output": "b"}, 7]', "alpaca.jsonl[1]: expected an object, found int"),
     ],
 )
@@ -276,9 +281,7 @@ def test_files_that_cannot_be_read(run: Run, save: Save, tmp_path: Path) -> None
     missing = str(tmp_path / "none.jsonl")
     assert run("alpaca", missing, status=1) == f"error: {missing}: cannot be read: No such file or directory\n"
     (tmp_path / "latin.jsonl").write_bytes(b'{"instruction": "\xe9"}\n')
-    assert "latin.jsonl: expected UTF-8: 'utf-8' codec can't decode byte 0xe9" in run(
-        "alpaca", str(tmp_path / "latin.jsonl"), status=1
-    )
+    assert "latin.jsonl: expected UTF-8, found byte 0xe9" in run("alpaca", str(tmp_path / "latin.jsonl"), status=1)
 
 
 def test_an_input_is_not_written_over(run: Run, save: Save, tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ def test_flickr30k_entities(run: Run, save: Save, items: Items, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("<xmax>10<", "<xmax>ten<", "36979.xml: bndbox: xmax: expected a whole number, found 'ten'"),
-        ("<ymin>5</ymin>", "", "36979.xml: bndbox: ymin: expected a whole number, found ''"),
+        ("<xmax>10<", "<xmax>ten<", "36979.xml: bndbox.xmax: expected a whole number, found str 'ten'"),
+        ("<ymin>5</ymin>", "", "36979.xml: bndbox.ymin: expected a whole number, found str ''"),
     ],
 )
 def test_faults_of_flickr30k_entities(run: Run, save: Save, tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -65,7 +65,7 @@ def test_mimic_it_without_pictures(run: Run, save: Save, items: Items) -> None:
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [
-        ("../DC_IMG_0", MIMIC_IT_PICTURES["DC_IMG_0"], "expected ids that are names of files, found '../DC_IMG_0'"),
+        ("../DC_IMG_0", MIMIC_IT_PICTURES["DC_IMG_0"], "expected ids that are names of files, found str '../DC_IMG_0'"),
         ("DC_IMG_0", GIF, "DC_IMG_0: expected a JPEG or a PNG, found b'GIF87a"),
         ("DC_IMG_0", "a.png", "DC_IMG_0: expected base64, found b'a.png'"),
     ],
