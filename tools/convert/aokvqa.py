@@ -32,7 +32,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
             "question_id": field(record, "question_id", str, where=where),
             "question": field(record, "question", str, where=where),
             "choices": choices,
-            "difficult_direct_answer": need(record, "difficult_direct_answer", where, bool),
+            "difficult_direct_answer": field(record, "difficult_direct_answer", bool, where=where),
         }
         if "correct_choice_idx" in record:
             index = field(record, "correct_choice_idx", int, where=where)
