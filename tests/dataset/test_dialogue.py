@@ -47,7 +47,7 @@ def test_versions(read: Callable[..., Item], version: str, answer: str, groups: 
 def test_faults(read: Callable[..., Item]) -> None:
     with pytest.raises(
         DataError,
-        match=r"lines.jsonl:1: question: expected as many of each, found 1 <ph_st>, 1 <ph_ed>, 0 group\(s\) in question_box",
+        match=r"lines.jsonl:1: question: expected as many of each, found 1 <ph_st>, 1 <ph_ed>, 0 group",
     ):
         read(question_boxes_seq=[])
     with pytest.raises(
