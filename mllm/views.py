@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from mllm.errors import DataError
 from mllm.geometry import Placement, PlacementKind, place, resize_short_side
 from mllm.types import IMAGE
+
+if TYPE_CHECKING:  # where pictures lie is known without PyTorch, whose import takes seconds
+    from torch import Tensor
 
 
 class View(Protocol):
@@ -105,6 +105,9 @@ class SquareView:
         # torch scales across, then down; Pillow 13 the other way round where the height loses twice what the width does
         if image.height - height > max(0, 2 * (image.width - width)):
             return SquareView.__call__(self, image)
+        import torch
+        from torch.nn.functional import interpolate
+
         picture_1CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         picture_1CHW = interpolate(picture_1CHW, size=(height, width), mode="bicubic", antialias=True)
         seen_CHW = picture_1CHW[0, :, top : top + self.size, left : left + self.size]
@@ -158,6 +161,8 @@ class SquareView:
 
     def _normalised(self, picture_CHW: Any) -> Tensor:
         """[1, 3, size, size] of colours 0 to 255."""
+        import torch
+
         numbers = np.empty((1, *picture_CHW.shape), dtype=np.float32)
         np.multiply(picture_CHW, self._scale, out=numbers[0])
         numbers -= self._shift
@@ -175,6 +180,8 @@ class FrameView(SquareView):
 
     def video(self, frames: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """One of frames that were seen alone."""
+        import torch
+
         pixels = torch.cat([frame["pixels"] for frame in frames])
         return {"pixels": pixels, "frames": torch.tensor([len(frames)])}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PHOTOS = "config/rec_llava_tiny_coco.py"
 LARGE = ("torch", "transformers", "accelerate", "peft", "mmengine", "matplotlib", "datasketch", "scipy")
 WALK = """
 import contextlib, io, runpy, sys
@@ -84,3 +85,23 @@ def test_a_mistake_in_a_config_is_found_before_torch_is_imported(
     assert done.stdout == "1 []\n", done.stdout + done.stderr
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "unneeded"),
+    [
+        (["check", PHOTOS, "--stand-in"], ["torch"]),
+        (["check", PHOTOS, "--stand-in", "--decode", "--cfg-options", "model_args.type=otter"], ["torch"]),
+        (["check", "config/flan_t5_small_fp32.py", "--stand-in"], ["torch"]),
+        (["show", "config/rec_smolvlm.py", "--stand-in", "--text"], ["torch"]),
+        (["dedup", PHOTOS], ["torch", "transformers"]),
+    ],
+)
+def test_data_are_read_without_torch_where_no_model_is_asked(words: list[str], unneeded: list[str]) -> None:
+    code = (
+        "import sys; from mllm.cli import main; main(['data', *sys.argv[2:]]); "
+        "print([name for name in sys.argv[1].split() if name in sys.modules])"
+    )
+    done = run(code, " ".join(unneeded), *words)
+    assert done.stdout.endswith("\n[]\n"), done.stdout + done.stderr
+    assert "Error" not in done.stderr or "no such file" in done.stderr  # some configs name data that are not here

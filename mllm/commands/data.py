@@ -107,12 +107,14 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _processor(args: argparse.Namespace, cfg: dict[str, Any]) -> Processor:
-    from mllm.pipeline.inspection.reader import make_processor, make_stand_in
-    from mllm.registry import DATASETS
-
     model, data = cfg["model_args"], cfg["data_args"]
     if args.stand_in:
+        from mllm.pipeline.inspection.stand_in import make_stand_in
+
         return make_stand_in(model, data)
+    from mllm.pipeline.inspection.reader import make_processor
+    from mllm.registry import DATASETS
+
     trains = isinstance(model.get("tokenizer"), dict) and not model.get("model_name_or_path") and data.get("train")
     try:
         train = DATASETS.make(data["train"]) if trains else None

@@ -10,14 +10,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import DataError
 from mllm.images import ImageRef
 from mllm.types import IMAGE, Example, Item
+
+if TYPE_CHECKING:  # `data check` reads lengths without PyTorch, whose import takes seconds
+    from torch import Tensor
 
 PADDING = NO_PREFIX = -1
 LEADING_PICTURES = re.compile(rf"(?:\s*{IMAGE})+\n?")
@@ -132,6 +133,8 @@ def share(examples: Sequence[Example]) -> Row:
 
     The prefix ends before the last token that no example supervises: what a branch learns is predicted from within.
     """
+    import torch
+
     shared = len(_beginning([_prompt(example) for example in examples])) if len(examples) > 1 else 0
     first = examples[0].input_ids
     branches = [len(example.input_ids) - shared for example in examples]
@@ -149,6 +152,8 @@ def share(examples: Sequence[Example]) -> Row:
 
 def join(rows: Sequence[Row]) -> Row:
     """Rows one after the other in one; none sees another."""
+    import torch
+
     counts = [int(row.segment_ids.max()) + 1 for row in rows]
     offsets = [0, *accumulate(counts)]
     return Row(

@@ -9,15 +9,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from mllm.conversation.packing import Length
 from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint, clamped, framed, outside
@@ -29,13 +26,32 @@ from mllm.images.settings import Pixels
 from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Failure, Item, Point, Prediction, Turn
 from mllm.views import FrameView, SquareView, View
 
-Pictures = Mapping[ImageRef, Mapping[str, Tensor]]
+if TYPE_CHECKING:  # `data check` reads items without PyTorch, whose import takes seconds
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+Pictures = Mapping[ImageRef, Mapping[str, "Tensor"]]
 """The model's arguments for pictures."""
 PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS})")
 Write = Callable[[Sequence[int]], str]
 """The text of a group of regions, which are given by number."""
 USUAL_SIZE = (640, 480)
 """Width and height that lengths are taken for where the real ones are not at hand, in pixels: COCO's most frequent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """An item as token ids and their labels, as many of each, cut at `max_length`.
+
+    Attributes:
+        total: tokens before the cut.
+        cut: tokens of answers that are cut off.
+    """
+
+    ids: list[int]
+    labels: list[int]
+    total: int
+    cut: int
 
 
 class Processor:
@@ -124,31 +140,40 @@ class Processor:
             return self._encode(item, index, answer=answer, pictures=pictures)
 
     def _encode(self, item: Item, index: int, *, answer: bool, pictures: Pictures | None) -> Example:
+        tokens = self._cut(item, answer=answer)
+        pixels = self.pictures(item) if pictures is None else pictures
+        return Example(
+            key=item.key,
+            index=index,
+            input_ids=_row(tokens.ids),
+            labels=_row(tokens.labels) if answer else None,
+            images=item.images,
+            pixels=tuple(pixels[ref] for ref in item.images),
+            pictures_end=self._pictures_end(tokens.ids),
+            cut_tokens=tokens.cut,
+        )
+
+    def tokens(self, item: Item, *, answer: bool = True) -> Tokens:
+        """The ids and labels that `encode` gives, without opening images; raises as it does."""
+        with _about(item):
+            return self._cut(item, answer=answer)
+
+    def _cut(self, item: Item, *, answer: bool) -> Tokens:
         ids, labels = self._tokens(item, item.turns if answer else item.prompt)
         labels[0] = IGNORE  # nothing comes before it that could predict it
-        cut = 0
-        if answer and self.max_length is not None and len(ids) > self.max_length:
+        total, cut = len(ids), 0
+        if answer and self.max_length is not None and total > self.max_length:
             if self.image_token_id in ids[self.max_length :]:
-                needed = len(ids) - ids[::-1].index(self.image_token_id)
+                needed = total - ids[::-1].index(self.image_token_id)
                 raise DataError(
                     field="max_length",
                     expected=f"at least {needed}, so that no picture is cut",
                     found=str(self.max_length),
                     kind="cut-picture",
                 )
-            cut = sum(label != IGNORE for label in labels[self.max_length :])
+            cut = learned(labels[self.max_length :])
             ids, labels = ids[: self.max_length], labels[: self.max_length]
-        pixels = self.pictures(item) if pictures is None else pictures
-        return Example(
-            key=item.key,
-            index=index,
-            input_ids=_row(ids),
-            labels=_row(labels) if answer else None,
-            images=item.images,
-            pixels=tuple(pixels[ref] for ref in item.images),
-            pictures_end=self._pictures_end(ids),
-            cut_tokens=cut,
-        )
+        return Tokens(ids=ids, labels=labels, total=total, cut=cut)
 
     def length(self, item: Item) -> Length:
         """Of the row that `encode` makes, for plans: no pixel is read, nor a size that the view does not ask for.
@@ -338,7 +363,14 @@ def _unseen(what: str, values: Sequence[float]) -> DataError:
     return DataError(expected=expected, found=str(list(values)), kind="unseen-region")
 
 
+def learned(labels: Sequence[int]) -> int:
+    """How many tokens have a label."""
+    return len(labels) - labels.count(IGNORE)
+
+
 def _row(numbers: list[int]) -> Tensor:
+    import torch
+
     return torch.from_numpy(np.array(numbers, dtype=np.int64))  # torch reads lists at a tenth of this speed
 
 

@@ -29,7 +29,6 @@ from mllm.models.parts import (
 from mllm.models.perceiver import PerceiverResampler
 from mllm.models.quantization import quantized_loading, settle_quantization
 from mllm.models.skeleton import without_storage
-from mllm.models.speech import Speech, speaks
 from mllm.models.vocabulary import note_rows
 from mllm.registry import MODELS
 from mllm.types import IMAGE
@@ -39,7 +38,6 @@ NAMED_TOKENS = (IMAGE, "<|endofchunk|>", "<answer>")
 
 
 @MODELS.register_module("openflamingo")
-@speaks(lambda model_args: Speech(template="completion"))
 def openflamingo(
     *,
     tokenizer: PreTrainedTokenizerBase,

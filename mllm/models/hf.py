@@ -19,24 +19,14 @@ from mllm.models.adaptation import whole_model
 from mllm.models.attention import FLEX, PACKED
 from mllm.models.family import family_of
 from mllm.models.native import native_class, with_settings
-from mllm.models.parts import grow_vocabulary, load_strictly, local_folder, settle_generation, torch_dtype
+from mllm.models.parts import grow_vocabulary, load_strictly, settle_generation, torch_dtype
 from mllm.models.quantization import quantized_loading, settle_quantization
-from mllm.models.speech import Speech, speaks
 from mllm.registry import MODELS
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
 
-def _speech(model_args: Mapping[str, Any]) -> Speech:
-    folder = model_args.get("model_name_or_path")
-    if not folder:
-        raise ConfigError("hf needs model_name_or_path, the folder of a transformers model")
-    family = family_of(local_folder("model_name_or_path", folder))
-    return Speech(codec=family.codec, template=family.template, tokens=())
-
-
 @MODELS.register_module("hf")
-@speaks(_speech)
 def hf(
     *,
     tokenizer: PreTrainedTokenizerBase,

@@ -26,7 +26,6 @@ from mllm.models.lazy import open_folder
 from mllm.models.new_rows import TrainEmbeddings
 from mllm.models.parts import Spec, image_statistics, local_folder, torch_dtype
 from mllm.models.skeleton import without_storage
-from mllm.models.speech import Speech, speaks
 from mllm.registry import MODELS
 from mllm.tokenizer_files import save_tokenizer
 
@@ -39,7 +38,6 @@ THEIR_NAMES = (
 
 
 @MODELS.register_module("otter")
-@speaks(lambda model_args: Speech(template="otter"))
 def otter(
     *,
     tokenizer: PreTrainedTokenizerBase,

@@ -21,7 +21,6 @@ from mllm.geometry import PlacementKind
 from mllm.models.composite import CompositeOutput, TextModel
 from mllm.models.loss import IGNORE, mean_cross_entropy
 from mllm.models.parts import Spec, grow_vocabulary, local_folder, settle_generation, text_model, torch_dtype
-from mllm.models.speech import Speech, speaks
 from mllm.registry import MODELS
 from mllm.views import NoView, View
 
@@ -117,7 +116,6 @@ def compact(values_BT: Tensor, kept_BT: Tensor, fill: int) -> tuple[Tensor, Tens
 
 
 @MODELS.register_module("seq2seq")
-@speaks(lambda model_args: Speech(template="seq2seq", tokens=()))
 def seq2seq(
     *,
     tokenizer: PreTrainedTokenizerBase,

@@ -10,17 +10,18 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from mllm.errors import ModelError
+from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
 from mllm.registry import MODELS
 from mllm.types import IMAGE
 
 FILE = "mllm_speech.json"
 """In the folder of a trained model."""
+SPEECH = ("codec", "template", "placement")
+"""Keys of model_args that say how the model is spoken to."""
 Component = str | Mapping[str, Any]
-Build = TypeVar("Build", bound=Callable[..., Any])
 Rule = Callable[[Mapping[str, Any]], "Speech"]
 """model_args, without `type`, -> Speech."""
 
@@ -35,15 +36,33 @@ class Speech:
     tokens: tuple[str, ...] = (IMAGE,)
 
 
-def speaks(rule: Rule) -> Callable[[Build], Build]:
-    """Decorator of a registered model with a Speech of its own."""
+def _family_speech(model_args: Mapping[str, Any]) -> Speech:
+    folder = model_args.get("model_name_or_path")
+    if not folder:
+        raise ConfigError("hf needs model_name_or_path, the folder of a transformers model")
+    if not Path(folder).is_dir():
+        raise ModelError(f"model_name_or_path: {folder} is not a local folder, and nothing is downloaded")
+    from mllm.models.family import family_of  # families are made of what PyTorch and transformers hold
+    from mllm.models.parts import local_folder
 
-    def mark(build: Build) -> Build:
-        marked: Any = build
-        marked.speech = rule
-        return build
+    family = family_of(local_folder("model_name_or_path", folder))
+    return Speech(codec=family.codec, template=family.template, tokens=())
 
-    return mark
+
+RULES: dict[str, Rule] = {
+    "llava": lambda model_args: Speech(),
+    "openflamingo": lambda model_args: Speech(template="completion"),
+    "otter": lambda model_args: Speech(template="otter"),
+    "seq2seq": lambda model_args: Speech(template="seq2seq", tokens=()),
+    "hf": _family_speech,
+}
+"""By type of model; of others the plain `Speech()`. Here, so that data are read without importing the models."""
+
+
+def chosen_speech(model_args: Mapping[str, Any]) -> Speech:
+    """What the config says, over what the model's folder says, over what its type says."""
+    asked = {name: model_args[name] for name in SPEECH if model_args.get(name) is not None}
+    return replace(speech_of(model_args), **asked)
 
 
 def speech_of(model_args: Mapping[str, Any]) -> Speech:
@@ -53,11 +72,13 @@ def speech_of(model_args: Mapping[str, Any]) -> Speech:
         ConfigError: an unknown `type` of model.
         ModelError: the folder's file cannot be read.
     """
-    build = MODELS.find(model_args.get("type"))
-    rule: Rule | None = getattr(build, "speech", None)
-    speech = rule({name: value for name, value in model_args.items() if name != "type"}) if rule else Speech()
+    kind = model_args.get("type")
+    rule = RULES.get(kind) if isinstance(kind, str) else None
+    if rule is None:
+        MODELS.find(kind)
+    speech = rule(model_args) if rule else Speech()
     stored = stored_speech(model_args.get("model_name_or_path"))
-    return replace(speech, **{name: stored[name] for name in ("codec", "template", "placement") if name in stored})
+    return replace(speech, **{name: stored[name] for name in SPEECH if name in stored})
 
 
 def save_speech(folder: str | Path, kind: str, speech: Speech) -> None:

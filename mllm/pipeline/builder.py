@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 
+from mllm.config.multitest import multitest_entries
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.conversation.region import RegionCodec
@@ -20,7 +21,7 @@ from mllm.images.settings import configure, read_settings
 from mllm.models.adaptation import adapt, as_base, base_of, load_adapted, merge, table
 from mllm.models.adapters import Adapters, read_adapters
 from mllm.models.selection import embeddings, part_of
-from mllm.models.speech import Speech, speech_of, stored_speech
+from mllm.models.speech import SPEECH, chosen_speech, stored_speech
 from mllm.models.vocabulary import note_tokens, tokens_of
 from mllm.pipeline.allocation import keep_freed_memory
 from mllm.pipeline.encoded import Encoded, ItemDataset
@@ -40,8 +41,6 @@ PARTS = (
     *("cross_attn_every_n_layers", "perceiver", "max_num_frames", "vision_ln_post", "attend"),
 )
 """Keys of model_args that a checkpoint folder (`model_name_or_path`) answers itself."""
-SPEECH = ("codec", "template", "placement")
-"""Keys of model_args that say how the model is spoken to."""
 RATES = tuple(Rates.__dataclass_fields__)
 """Keys of model_args that the optimizer takes."""
 TOKENIZER_SAMPLE = 4096
@@ -159,12 +158,6 @@ def build_model(
     return processor, model
 
 
-def chosen_speech(model_args: Section) -> Speech:
-    """What the config says, over what the model's folder says, over what its type says."""
-    asked = {name: model_args[name] for name in SPEECH if model_args.get(name) is not None}
-    return replace(speech_of(model_args), **asked)
-
-
 def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_tokens: list[str]) -> Any:
     """The model with its adapters, new ones or those that its folder holds."""
     folder = args.get("model_name_or_path")
@@ -265,19 +258,6 @@ def _test_set(data: Section, name: str) -> TestSet:
     if not data.get(name):
         raise ConfigError(f"data_args.{name} is missing, but this run evaluates it")
     return _make_test(data, data[name], data.get("compute_metric"))
-
-
-def multitest_entries(data: Section) -> dict[str, Section]:
-    """The entries of `data_args.multitest` by name; one that is None, as an override may say, is left out.
-
-    Raises:
-        ConfigError: an entry without `cfg`, or with more than `cfg` and `compute_metric`.
-    """
-    several = {name: entry for name, entry in (data.get("multitest") or {}).items() if entry is not None}
-    for name, entry in several.items():
-        if not isinstance(entry, Mapping) or "cfg" not in entry or set(entry) - {"cfg", "compute_metric"}:
-            raise ConfigError(f"data_args.multitest.{name}: expected dict(cfg=..., compute_metric=...), found {entry}")
-    return several
 
 
 def _tests(data: Section) -> dict[str, TestSet]:

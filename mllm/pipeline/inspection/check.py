@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from mllm.conversation.processor import Processor
-from mllm.conversation.rendering import IGNORE
+from mllm.conversation.processor import Processor, learned
 from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
 from mllm.errors import DataError, MllmError
-from mllm.images import ImageRef, MemoryImage
+from mllm.images import MemoryImage
 from mllm.pipeline.inspection.faults import Fault, Looked, fault_of, look
-from mllm.pipeline.inspection.splits import Config, Split, file_of, parts, place_of, read_all
+from mllm.pipeline.inspection.splits import Config, Split, file_of, parts, place_of
+from mllm.pipeline.inspection.workers import in_order
 from mllm.types import Item
 
 BINS = 12
@@ -170,7 +169,7 @@ class Check:
         read = _Reader(dataset, self.processor, look_too=look_too, decode=self.decode, count=summary is not None)
         lines: dict[bytes, int] = {}
         names: dict[bytes, int] = {}
-        every = read_all(len(dataset), read, workers=self.workers, title=str(split))
+        every = in_order(range(len(dataset)), read, workers=self.workers, title=str(split))
         for index, found in enumerate(every):
             yield from found.faults
             if found.looked is not None:
@@ -187,8 +186,6 @@ class _Reader:
     def __init__(self, dataset: Any, processor: Processor, *, look_too: bool, decode: bool, count: bool) -> None:
         self.dataset = dataset
         self.processor = processor
-        self.whole = copy.copy(processor)
-        self.whole.max_length = None
         self.look_too = look_too
         self.decode = decode
         self.count = count
@@ -199,41 +196,35 @@ class _Reader:
         row = None
         # what a fault of its pictures makes of an item is not known, and a mixture repeats what was said of its parts
         if self.count and looked.item is not None and looked.sized:
-            row, more = self._row(looked.item, index, looked.where)
+            row, more = self._row(looked.item, looked.where)
             faults += more
         elif self.count and looked.item is None and not self.look_too:
             faults += looked.faults
         light = None if not self.look_too else Looked(where=looked.where, line=looked.line, name=looked.name)
         return Found(looked=light, row=row, faults=tuple(faults))
 
-    def _row(self, item: Item, index: int, where: str) -> tuple[Row | None, list[Fault]]:
+    def _row(self, item: Item, where: str) -> tuple[Row | None, list[Fault]]:
         item = self.processor.fitted(item)
-        closed: dict[ImageRef, Mapping[str, Any]] = {ref: {} for ref in item.images}
         try:
-            example = self.whole.encode(item, index, pictures=closed)
-            cut = 0
-            limit = self.processor.max_length
-            if limit is not None and len(example.input_ids) > limit:
-                cut = self.processor.encode(item, index, pictures=closed).cut_tokens
+            found = self.processor.tokens(item)
         except MllmError as error:
             return None, [fault_of(error, where)]
-        assert example.labels is not None, "an example with its answer"
-        learned = int((example.labels != IGNORE).sum())
+        cut, kept, picture = found.cut, learned(found.labels), self.processor.image_token_id
         faults: list[Fault] = []
-        if cut and cut == learned:
-            reason = f"max_length: expected room for an answer, found all {learned} tokens of it cut off"
+        if cut and not kept:
+            reason = f"max_length: expected room for an answer, found all {cut} tokens of it cut off"
             faults.append(Fault(where=where, reason=reason, kind="unlearned"))
         elif cut:
-            reason = f"max_length: {cut} of {learned} tokens of the answer are cut off"
+            reason = f"max_length: {cut} of {kept + cut} tokens of the answer are cut off"
             faults.append(Fault(where=where, reason=reason, kind="cut-answer"))
-        elif not learned:
+        elif not kept:
             reason = "conversations: expected an answer to learn from, found none"
             faults.append(Fault(where=where, reason=reason, kind="unlearned"))
         row = Row(
             key=item.key,
-            tokens=len(example.input_ids),
-            of_pictures=int((example.input_ids == self.whole.image_token_id).sum()) if item.images else 0,
-            learned=learned,
+            tokens=found.total,
+            of_pictures=0 if picture is None else found.ids.count(picture),
+            learned=kept + cut,
             cut=cut,
             boxes=len(item.boxes),
             points=len(item.points),

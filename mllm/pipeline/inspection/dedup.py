@@ -25,7 +25,8 @@ from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
 from mllm.errors import ConfigError, DataError, printable
 from mllm.images import ImageRef
-from mllm.pipeline.inspection.splits import Config, Split, name_of, parts, place_of, read_all
+from mllm.pipeline.inspection.splits import Config, Split, name_of, parts, place_of
+from mllm.pipeline.inspection.workers import in_order
 from mllm.types import Item
 
 Role = Literal["training", "test"]
@@ -133,7 +134,7 @@ def find(splits: Sequence[Split], *, bits: int, similarity: float, workers: int 
         dataset = built(cfg)
         dataset.set_epoch(None)
         common = _common(dataset)
-        every = read_all(len(dataset), partial(_read, dataset, common), workers=workers, title="items")
+        every = in_order(range(len(dataset)), partial(_read, dataset, common), workers=workers, title="items")
         for item, error, minhash in every:
             if item is None:
                 unread.append(error)
@@ -279,8 +280,8 @@ def _common(dataset: Any) -> frozenset[str]:
 
 def _hashed(pictures: Sequence[Picture], unread: list[str], workers: int | None) -> list[Picture]:
     seen: list[Picture] = []
-    read = partial(_hash, pictures)
-    for picture, found in zip(pictures, read_all(len(pictures), read, workers=workers, title="pictures"), strict=True):
+    every = in_order(range(len(pictures)), partial(_hash, pictures), workers=workers, title="pictures", unit="picture")
+    for picture, found in zip(pictures, every, strict=True):
         if isinstance(found, str):
             unread.append(f"{next(iter(picture.places.values()))}: {found}")
         else:

@@ -1,4 +1,4 @@
-"""The processor of a config, or one that stands in for it where its model is not at hand."""
+"""The processor of a config: what training would read its items by."""
 
 from __future__ import annotations
 
@@ -8,27 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from mllm.conversation.processor import Processor
-from mllm.conversation.scratch import blank_tokenizer
 from mllm.dataset.mixing import Subset
 from mllm.errors import DataError, ModelError
 from mllm.models.adaptation import base_of
-from mllm.models.speech import Speech
-from mllm.pipeline.builder import SPEECH, TOKENIZER_SAMPLE, build_model, chosen_speech, over_base
+from mllm.models.speech import SPEECH, chosen_speech
+from mllm.pipeline.builder import TOKENIZER_SAMPLE, build_model, over_base
 from mllm.pipeline.encoded import ItemDataset
-from mllm.registry import REGIONS, TEMPLATES
+from mllm.pipeline.inspection.stand_in import SIDE
 from mllm.tokenizer_files import load_tokenizer
-from mllm.types import IMAGE
-from mllm.views import SquareView
 
 FOLDERS = ("model_name_or_path", "vision_tower", "language_model", "tokenizer", "checkpoint")
 """Keys of model_args that may name a folder."""
 TRAINED = ("adapters", "quantization", "freeze", "checkpoint")
 """Keys of model_args that say nothing of how data are read."""
-STAND_IN_SIDE, STAND_IN_TOKENS = 336, 576
-"""Of CLIP ViT-L/14 at 336 pixels, the encoder of LLaVA-1.5: Liu et al. 2023."""
 
 
 def make_processor(model_args: Mapping[str, Any], data: Mapping[str, Any], train: ItemDataset | None) -> Processor:
@@ -43,7 +37,7 @@ def make_processor(model_args: Mapping[str, Any], data: Mapping[str, Any], train
         if not Path(folder).exists():
             raise ModelError(
                 f"model_args.{key}: {folder}: no such folder; --stand-in reads the data without it: "
-                f"bytes for tokens, pictures of {STAND_IN_SIDE} x {STAND_IN_SIDE} pixels"
+                f"bytes for tokens, pictures of {SIDE} x {SIDE} pixels"
             )
     read = {name: value for name, value in _base(model_args).items() if name not in TRAINED}
     folder = model_args.get("model_name_or_path")
@@ -80,34 +74,6 @@ def _folders(model_args: Mapping[str, Any]) -> list[tuple[str, str]]:
         several = named if isinstance(named, Sequence) and not isinstance(named, str) else [named]
         found += [(key, folder) for folder in several if isinstance(folder, str)]
     return found
-
-
-def make_stand_in(model_args: Mapping[str, Any], data: Mapping[str, Any]) -> Processor:
-    """The config's codec and template, with a token for each byte and a square view of pictures."""
-    speech = _asked(model_args)
-    codec, template = REGIONS.make(speech.codec), TEMPLATES.make(speech.template)
-    tokenizer = blank_tokenizer()
-    tokenizer.add_tokens(
-        [*dict.fromkeys((IMAGE, *template.tokens, *speech.tokens, *codec.tokens))], special_tokens=True
-    )
-    view = SquareView(
-        size=STAND_IN_SIDE,
-        mean=tuple(OPENAI_CLIP_MEAN),
-        std=tuple(OPENAI_CLIP_STD),
-        tokens=STAND_IN_TOKENS,
-        placement=speech.placement or "pad",
-    )
-    return Processor(tokenizer=tokenizer, template=template, codec=codec, view=view, max_length=data.get("max_length"))
-
-
-def _asked(model_args: Mapping[str, Any]) -> Speech:
-    """How the model is spoken to, as far as it is known without its folder."""
-    try:
-        if "type" in model_args:
-            return chosen_speech(model_args)
-    except ModelError:
-        pass  # the type asks its folder, which is not there
-    return Speech(**{name: model_args[name] for name in SPEECH if model_args.get(name) is not None})
 
 
 def _readable(train: ItemDataset) -> ItemDataset:

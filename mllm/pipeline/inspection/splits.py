@@ -1,16 +1,13 @@
-"""What a config reads: its splits, the datasets that these are made of, and items read by several processes."""
+"""What a config reads: its splits, and the datasets that these are made of."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
-from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
-
+from mllm.config.multitest import multitest_entries
 from mllm.dataset.base import Dataset as MllmDataset
 from mllm.dataset.base import LineDataset
 from mllm.dataset.mixing import ConcatDataset, Subset
@@ -18,15 +15,10 @@ from mllm.errors import ConfigError, DataError, nearest
 from mllm.images import FileImage, ImageRef, UrlImage, Video, storage
 from mllm.images.embedded import Base64Image, MemberImage
 from mllm.images.placed import FlippedImage, PlacedImage
-from mllm.images.settings import configure, current_settings
-from mllm.pipeline.builder import multitest_entries
 from mllm.registry import DATASETS
 
-T = TypeVar("T")
 Config = Mapping[str, Any]
 
-PER_WORKER = 256
-"""A further process is started for as many items: it takes longer to start than to read these."""
 KEY = re.compile(r"(?P<file>.+?)(?::\d+|\[\d+\])(?: and \d+ more)?")
 
 
@@ -140,37 +132,3 @@ def name_of(ref: ImageRef) -> str:
     if isinstance(ref, Video):
         return f"a video from {name_of(ref.frames[0])}"
     return "a picture in memory"
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class _Each(Dataset[T], Generic[T]):
-    def __init__(self, count: int, read: Callable[[int], T]) -> None:
-        self.count = count
-        self.read = read
-        self.settings = current_settings()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        configure(self.settings)  # a worker that was spawned, not forked, knows nothing of them
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> T:
-        return self.read(index)
-
-
-def read_all(count: int, read: Callable[[int], T], *, workers: int | None, title: str) -> Iterator[T]:
-    """`read` of 0 to count - 1, in this order, by as many processes as there are cores, under a progress bar.
-
-    `read` is picklable where processes are spawned (macOS).
-    """
-    enough = min(cores() if workers is None else workers, count // PER_WORKER)
-    loader: DataLoader[Any] = DataLoader(_Each(count, read), batch_size=32, num_workers=enough, collate_fn=list)
-    with tqdm(total=count, desc=title, unit="item", disable=None, leave=False) as bar:
-        for results in loader:
-            yield from cast(list[T], results)
-            bar.update(len(results))

@@ -11,7 +11,7 @@ from mllm.cli import main
 from mllm.errors import ImageError
 from mllm.images import decoding
 from mllm.pipeline.inspection.check import histogram
-from mllm.pipeline.inspection.splits import parts, read_all, splits
+from mllm.pipeline.inspection.splits import parts, splits
 from tests.pipeline.inspection.broken import PHOTOS, break_photos, rec, write
 
 
@@ -180,10 +180,6 @@ def test_equal_datasets_are_one_split_and_mixtures_have_parts() -> None:
     assert [split.names for split in found] == [("train",), ("test", "multitest.x")]
     assert [split.epoch for split in found] == [0, None]
     assert parts(mix) == [a, b, part]
-
-
-def test_several_processes_read_in_order() -> None:
-    assert list(read_all(600, lambda index: index * 2, workers=2, title="x")) == [2 * n for n in range(600)]
 
 
 def test_bars_hold_every_length_once() -> None:

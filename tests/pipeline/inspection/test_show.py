@@ -15,8 +15,9 @@ from mllm.conversation.processor import Processor
 from mllm.models.adaptation import adapt, as_base, save_adapted
 from mllm.models.adapters import Adapters
 from mllm.models.speech import Speech, save_speech
-from mllm.pipeline.inspection.reader import make_processor, make_stand_in
+from mllm.pipeline.inspection.reader import make_processor
 from mllm.pipeline.inspection.show import segments
+from mllm.pipeline.inspection.stand_in import make_stand_in
 from mllm.registry import MODELS, REGIONS, TEMPLATES
 from mllm.types import Item
 from mllm.views import SquareView
