@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
+from mllm.errors import ImageError
 from mllm.types import Box, Point
 
 PlacementKind = Literal["pad", "crop", "squash"]
+LARGEST_CANVAS = 400_000_000
+"""Pixels of the largest canvas that an image is laid on: a bound on memory, which long thin ones would break."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +124,19 @@ def place(kind: PlacementKind, size: tuple[int, int], side: int) -> Placement:
         resized = resize_short_side(size, side)
         return resized.then(centre_crop(resized.canvas, (side, side)))
     return resize(size, (side, side))
+
+
+def check_canvas(size: tuple[int, int], canvas: tuple[int, int]) -> None:
+    """
+    Raises:
+        ImageError: an image of `size` would be laid on a canvas of more than `LARGEST_CANVAS`.
+    """
+    if canvas[0] * canvas[1] > LARGEST_CANVAS:
+        raise ImageError(
+            f"{size[0]} x {size[1]} pixels are too long and thin: they would be laid on {canvas[0]:,} x {canvas[1]:,}, "
+            f"more than {LARGEST_CANVAS:,} pixels",
+            kind="refused-picture",
+        )
 
 
 def flip(size: tuple[int, int]) -> Placement:

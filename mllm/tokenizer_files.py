@@ -20,9 +20,11 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import models, normalizers
 from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import generate_merges
+from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
 from mllm.errors import ModelError
 from mllm.fields import show
+from mllm.model_files import check_folder
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +60,9 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     path = Path(folder)
     if not path.is_dir():
         raise ModelError(f"{folder}: no such folder; expected a local checkpoint with its tokenizer")
+    check_folder(path)
     settings = _read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
+    _check_class(path, settings)
     if str(settings.get("tokenizer_class")).lower().removesuffix("fast") != "llamatokenizer":
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     elif (path / "tokenizer.json").is_file():
@@ -69,6 +73,22 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     if processors.is_file() and not (path / "chat_template.jinja").is_file():
         tokenizer.chat_template = _read_json(processors)["chat_template"]
     return tokenizer
+
+
+def _check_class(path: Path, settings: dict[str, Any]) -> None:
+    """
+    Raises:
+        ModelError: the folder's tokenizer is code of its own.
+    """
+    named = settings.get("tokenizer_class")
+    if "auto_map" in settings and (not isinstance(named, str) or tokenizer_class_from_name(named) is None):
+        raise ModelError(
+            "its own code (auto_map) is never run",
+            where=str(path / CONFIG),
+            field="tokenizer_class",
+            expected="one that transformers knows",
+            found=show(named),
+        )
 
 
 def find_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase | None:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mllm.errors import DataError
-from mllm.geometry import Placement, PlacementKind, place, resize_short_side
+from mllm.geometry import Placement, PlacementKind, check_canvas, pad_to_square, place, resize_short_side
 from mllm.types import IMAGE
 
 if TYPE_CHECKING:  # where pictures lie is known without PyTorch, whose import takes seconds
@@ -34,7 +34,11 @@ class View(Protocol):
         ...
 
     def placement(self, size: tuple[int, int]) -> Placement:
-        """Where a picture of `size` lies on what the model sees."""
+        """Where a picture of `size` lies on what the model sees.
+
+        Raises:
+            ImageError: the model takes no picture of this size; so do `slot`, `arrange` and the call itself.
+        """
         ...
 
     def slot(self, size: tuple[int, int]) -> str:
@@ -80,6 +84,10 @@ class SquareView:
         self._shift = (np.asarray(mean, dtype=np.float32) / np.asarray(std, dtype=np.float32))[:, None, None]
 
     def placement(self, size: tuple[int, int]) -> Placement:
+        if self.kind == "pad":
+            check_canvas(size, pad_to_square(size).canvas)
+        elif self.kind == "crop":
+            check_canvas(size, resize_short_side(size, self.size).canvas)
         return place(self.kind, size, self.size)
 
     def slot(self, size: tuple[int, int]) -> str:
@@ -119,6 +127,7 @@ class SquareView:
         return max(1, round(size[0] * across)), max(1, round(size[1] * down))
 
     def arrange(self, image: Image.Image) -> Image.Image:
+        self.placement(image.size)  # refuses what would need too large a canvas
         if self.kind == "crop":
             canvas, (left, top) = self._cut(image.size)
             image = image.resize(canvas, Image.Resampling.BICUBIC)

@@ -19,9 +19,10 @@ import numpy as np
 from mllm.conversation.packing import Length
 from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint, clamped, framed, outside
 from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
-from mllm.errors import ConfigError, DataError, MllmError, ModelError
+from mllm.errors import ConfigError, DataError, ImageError, MllmError, ModelError
 from mllm.geometry import Placement
-from mllm.images import ImageRef, Reducible, Video, is_remote
+from mllm.images import ImageRef, Video, is_reducible, is_remote
+from mllm.images.names import name_of
 from mllm.images.settings import Pixels
 from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Failure, Item, Point, Prediction, Turn
 from mllm.views import FrameView, SquareView, View
@@ -90,6 +91,8 @@ class Processor:
 
         Raises:
             DataError: the model takes none.
+            ImageError: one cannot be read, or the model refuses it; names the item.
+            ConfigError: what would read it is not installed, or not set up; likewise.
         """
         with _about(item):
             self._check_sight(item)
@@ -103,11 +106,17 @@ class Processor:
                 reason = f"a video of {len(ref.frames)} frames, but this model takes pictures only"
                 raise DataError(reason, kind="unsupported")
             return self.view.video([self._seen(frame, pixels) for frame in ref.frames])
-        if pixels == "exact" or not isinstance(self.view, SquareView):
-            return self.view(ref.open())
-        if pixels == "reduced" and isinstance(ref, Reducible):
-            return self.view.quick(ref.open_reduced(self.view.extent(ref.size)), ref.size)
-        return self.view.quick(ref.open(), ref.size)
+        view = self.view
+        if pixels == "exact" or not isinstance(view, SquareView):
+            image = ref.open()
+            with _named(ref):
+                return view(image)
+        size = ref.size
+        with _named(ref):
+            extent = view.extent(size)
+        image = ref.open_reduced(extent) if pixels == "reduced" and is_reducible(ref) else ref.open()
+        with _named(ref):
+            return view.quick(image, size)
 
     def fitted(self, item: Item) -> Item:
         """The item with as many rounds of its filling as `max_length` has room for."""
@@ -135,6 +144,7 @@ class Processor:
         Raises:
             DataError: a box lies wholly outside what the model sees, `max_length` would cut a picture, or there is one
                 and the model takes none.
+            ImageError: a size cannot be read, or the model refuses it; names the item.
         """
         with _about(item):
             return self._encode(item, index, answer=answer, pictures=pictures)
@@ -188,6 +198,7 @@ class Processor:
         self._check_sight(item)
         asked = not self.view.fixed and not any(map(is_remote, item.images))
         sizes = [ref.size if asked else USUAL_SIZE for ref in item.images]
+        slots = [self._slot(ref, size) for ref, size in zip(item.images, sizes, strict=True)]
         canvas = self._framed(self.view.placement(sizes[0])).canvas if sizes else USUAL_SIZE
         pieces = self._rendered(
             item.turns,
@@ -195,7 +206,7 @@ class Processor:
             lambda group: self.codec.write_points([(0.345, 0.345)] * len(group), canvas),
         )
         ids = self.tokenizer("".join(piece.text for piece in pieces), add_special_tokens=False)["input_ids"]
-        pictures = sum(len(self._slot(size)) for size in sizes)
+        pictures = sum(map(len, slots))
         total = len(ids) - len(sizes) + pictures
         tokens = total if self.max_length is None else min(total, self.max_length)
         shared = 0
@@ -229,7 +240,8 @@ class Processor:
 
     def ends_in_picture(self, item: Item) -> bool:
         """Whether no word follows the last picture of the prompt, as in captions without a question."""
-        written = [piece for piece in self._pieces(item, item.prompt) if piece.text]
+        with _about(item):
+            written = [piece for piece in self._pieces(item, item.prompt) if piece.text]
         return written[-1].text == self.view.token and not written[-1].literal
 
     def decode(self, ids: Sequence[int], item: Item, index: int) -> Prediction:
@@ -245,7 +257,8 @@ class Processor:
         image = regions[0].image if regions else 0
         if not item.images:
             return Prediction(key=item.key, index=index, text=text, truth=truth)
-        placement = self._framed(self.view.placement(item.images[image].size))
+        with _about(item):
+            placement = self._placement(item.images[image])
         readings = self.codec.read(text, placement.canvas)
         boxes = tuple(_box(box, placement, image) for reading in readings for box in reading.boxes)
         points = tuple(_point(point, placement, image) for reading in readings for point in reading.points)
@@ -269,8 +282,14 @@ class Processor:
     def _pieces(self, item: Item, turns: Sequence[Turn]) -> list[Piece]:
         """The rendered turns, where the view's token marks the pictures."""
         self._check_sight(item)
-        placements = [self._framed(self.view.placement(ref.size)) for ref in item.images]
+        placements = [self._placement(ref) for ref in item.images]
         return self._rendered(turns, partial(self._boxes, item, placements), partial(self._points, item, placements))
+
+    def _placement(self, ref: ImageRef) -> Placement:
+        """Where a picture lies in the frame of coordinates."""
+        size = ref.size
+        with _named(ref):
+            return self._framed(self.view.placement(size))
 
     def _rendered(self, turns: Sequence[Turn], boxes: Write, points: Write) -> list[Piece]:
         said = [Said(turn.role, tuple(_written(turn, boxes, points))) for turn in turns]
@@ -316,7 +335,7 @@ class Processor:
             ref = next(refs, None)
             if ref is None:
                 break
-            slot = self._slot(ref.size)
+            slot = self._slot(ref, ref.size)
             filled_ids += slot
             filled_labels += [IGNORE] * len(slot)
         if slots != len(item.images):
@@ -326,8 +345,10 @@ class Processor:
     def _marked(self, piece: Piece) -> Piece:
         return replace(piece, text=self.view.token) if piece.text == IMAGE and not piece.literal else piece
 
-    def _slot(self, size: tuple[int, int]) -> list[int]:
-        text = self.view.slot(size)
+    def _slot(self, ref: ImageRef, size: tuple[int, int]) -> list[int]:
+        """The tokens that hold the place of a picture of `size`."""
+        with _named(ref):
+            text = self.view.slot(size)
         if text not in self._slots:
             self._slots[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._slots[text]
@@ -347,6 +368,15 @@ class Processor:
         if number is None:
             raise ModelError(f"the tokenizer has no token {token!r}")
         return number
+
+
+@contextmanager
+def _named(ref: ImageRef) -> Generator[None, None, None]:
+    """What a view refuses names the image."""
+    try:
+        yield
+    except ImageError as error:
+        raise error.at(name_of(ref)) from error
 
 
 @contextmanager

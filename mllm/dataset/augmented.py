@@ -12,7 +12,7 @@ from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
 from mllm.dataset.sides import mirrored, names_sides, writes_coordinates
 from mllm.errors import ConfigError, ImageError, nearest
-from mllm.geometry import Placement, flip, pad_to_square
+from mllm.geometry import Placement, check_canvas, flip, pad_to_square
 from mllm.images import ImageRef, Video
 from mllm.images.placed import FlippedImage, PlacedImage
 from mllm.registry import DATASETS
@@ -145,7 +145,13 @@ def scaled_item(item: Item, factor: float, place: tuple[float, float], colour: C
 
 def padded_item(item: Item, colour: Colour) -> Item:
     """The item with its pictures in the middle of squares of this colour."""
-    return _moved(item, lambda picture, _: _placed(picture, pad_to_square(picture.size), colour))
+
+    def move(picture: ImageRef, medium: ImageRef) -> Move:
+        square = pad_to_square(picture.size)
+        check_canvas(picture.size, square.canvas)
+        return _placed(picture, square, colour)
+
+    return _moved(item, move)
 
 
 def _moved(item: Item, move: Callable[[ImageRef, ImageRef], Move]) -> Item:

@@ -36,7 +36,8 @@ class MimicIt:
             first (Otter's IMAGE_TEXT); else each brings its own (IMAGE_TEXT_IN_CONTEXT).
 
     Raises:
-        DataError: files that do not hold this; on access: an id that is not in them.
+        DataError: files that do not hold this; on access: an instruction's id that is not in them.
+        ImageError: on access: an image's id that is not in `images`.
     """
 
     def __init__(

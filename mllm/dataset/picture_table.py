@@ -14,7 +14,7 @@ from typing import Any
 from mllm.cache import complete
 from mllm.dataset.keys import Keys, write_keys
 from mllm.dataset.lines import cached
-from mllm.errors import ConfigError, DataError
+from mllm.errors import ConfigError, DataError, ImageError
 from mllm.files import unreadable
 from mllm.images.embedded import Base64Image
 
@@ -28,7 +28,8 @@ class PictureTable:
     Where the pictures of a JSON file lie is kept in the cache; a parquet table is copied into the cache as JSON.
 
     Raises:
-        DataError: no such file, or not such a one; on access: an unknown id.
+        DataError: no such file, or not such a one.
+        ImageError: on access: an unknown id.
         ConfigError: a parquet table, but no package to read it.
     """
 
@@ -49,7 +50,7 @@ class PictureTable:
     def __getitem__(self, key: str) -> Base64Image:
         span = self._keys.find(key)
         if span is None:
-            raise DataError(f"picture {key[:60]!r} is not in {self.path}", kind="missing-record")
+            raise ImageError(f"picture {key[:60]!r} is not in {self.path}", kind="missing-picture")
         return Base64Image(path=str(self._file), start=span[0], end=span[1], name=key)
 
     def __reduce__(self) -> tuple[type[PictureTable], tuple[str]]:

@@ -10,9 +10,10 @@ import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import getattr_static
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from typing import Protocol, TypeGuard, TypeVar, cast
 
 from PIL import Image
 
@@ -26,9 +27,10 @@ T = TypeVar("T")
 
 KNOWN_SIZES = 65536
 """As many sizes are remembered in a process."""
+IN_MEMORY = "an image in memory"
+"""How messages call what has no name."""
 
 
-@runtime_checkable
 class ImageRef(Protocol):
     """A picture that can be opened. Hashable; equal references are one picture."""
 
@@ -42,7 +44,6 @@ class ImageRef(Protocol):
         ...
 
 
-@runtime_checkable
 class Reducible(ImageRef, Protocol):
     """A picture that may be decoded at a part of its size."""
 
@@ -109,10 +110,12 @@ class MemoryImage:
 
     @property
     def size(self) -> tuple[int, int]:
+        decoding.check_size(self.image.size, IN_MEMORY, current_settings())
         return decoding.upright_size(self.image, current_settings())
 
     def open(self) -> Image.Image:
-        return decoding.upright_rgb(self.image, "a picture in memory", current_settings())
+        decoding.check_size(self.image.size, IN_MEMORY, current_settings())
+        return decoding.upright_rgb(self.image, IN_MEMORY, current_settings())
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,15 @@ class Video:
         return self.frames[0].open()
 
 
+def is_ref(value: object) -> TypeGuard[ImageRef]:
+    """Whether a value is a reference. Its size, which may have to be read from a file, is not asked for."""
+    return all(getattr_static(value, name, None) is not None for name in ("size", "open"))
+
+
+def is_reducible(ref: ImageRef) -> TypeGuard[Reducible]:
+    return hasattr(ref, "open_reduced")
+
+
 def image_ref(source: object, folder: str | None = None) -> ImageRef:
     """The reference for what a dataset wrote: a path (under `folder`), a URL, a PIL image or a reference.
 
@@ -145,7 +157,7 @@ def image_ref(source: object, folder: str | None = None) -> ImageRef:
         return MemoryImage(source)
     if isinstance(source, (str, Path)):
         return _located(str(source), folder or "")
-    if isinstance(source, ImageRef):
+    if is_ref(source):
         return source
     if isinstance(source, (list, tuple)):
         if not source:

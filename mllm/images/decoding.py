@@ -102,20 +102,38 @@ def _opened(source: Source, name: str, settings: ImageSettings) -> Image.Image:
             kind="unreadable-picture",
         ) from error
     except Image.DecompressionBombError as error:
-        reason = f"more than {settings.max_pixels:,} pixels (images.max_pixels)"
-        raise ImageError(reason, where=name, kind="unreadable-picture") from error
+        raise ImageError(
+            f"more than {settings.max_pixels:,} pixels (images.max_pixels)", where=name, kind="unreadable-picture"
+        ) from error
     except _BROKEN as error:
         raise ImageError(f"not a readable picture: {error}", where=name, kind=_kind(error)) from error
-    width, height = image.size
-    if width * height > settings.max_pixels:
+    try:
+        check_size(image.size, name, settings)
+    except ImageError:
         image.close()
-        reason = f"{width} x {height} is more than {settings.max_pixels:,} pixels (images.max_pixels)"
-        raise ImageError(reason, where=name, kind="unreadable-picture")
+        raise
     return image
 
 
+def check_size(size: tuple[int, int], name: str, settings: ImageSettings) -> None:
+    """
+    Raises:
+        ImageError: no pixels, or more than the settings allow.
+    """
+    width, height = size
+    if width < 1 or height < 1:
+        raise ImageError(expected="pixels", found=f"{width} x {height}", where=name, kind="unreadable-picture")
+    if width * height > settings.max_pixels:
+        raise ImageError(
+            f"{width} x {height} is more than {settings.max_pixels:,} pixels (images.max_pixels)",
+            where=name,
+            kind="unreadable-picture",
+        )
+
+
 def _kind(error: Exception) -> str:
-    return "truncated-picture" if "truncated" in str(error) else "unreadable-picture"  # Pillow's own word
+    """Of what Pillow says; files without their end are worth telling apart, as downloads break off."""
+    return "truncated-picture" if "truncated" in str(error) else "unreadable-picture"
 
 
 @lru_cache(maxsize=1)

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mllm.errors import ModelError
 from mllm.models.adapters import Adapters, read_adapters
 from mllm.models.finite import require_finite
+from mllm.models.lazy import open_file
 from mllm.models.parts import local_folder
 from mllm.models.selection import is_adapter, is_quantized, linear_layers, parameters, part_of, plain
 
@@ -63,6 +64,8 @@ def adapt(model: Any, adapters: Adapters, base: Mapping[str, Any]) -> None:
     saved = in_full | {name for name in model.state_dict() if not _in_folder(name, base)}
     model.requires_grad_(False)
     if layers:
+        if adapters.from_pretrained:
+            _check_rank(_peft_file(Path(adapters.from_pretrained)), adapters)
         _inject(model, adapters, layers)
         if adapters.from_pretrained:
             _load_low_rank(model, adapters.from_pretrained)
@@ -88,7 +91,10 @@ def base_of(folder: str) -> tuple[dict[str, Any], Adapters] | None:
     for name in _paths(found["base"]):
         if not (value := Path(found["base"][name])).exists():
             raise ModelError(f"{path}: its base is gone: {name} {value}; if it was moved, correct the path there")
-    return found["base"], read_adapters({**found["adapters"], "from_pretrained": None})
+    adapters = read_adapters({**found["adapters"], "from_pretrained": None})
+    if adapters.low_rank:
+        _check_rank(Path(folder) / LOW_RANK, adapters)
+    return found["base"], adapters
 
 
 def whole_model(folder: str) -> str:
@@ -226,9 +232,21 @@ def _inject(model: Any, adapters: Adapters, layers: list[str]) -> None:
         delattr(model, name)
 
 
+def _check_rank(path: Path, adapters: Adapters) -> None:
+    """Matrices take memory before they are compared with the file's, and a file of settings may say anything.
+
+    Raises:
+        ModelError: the file's matrices are of another rank, or there is no such file.
+    """
+    ranks = {lazy.shape[0] for name, lazy in open_file(path).items() if name.endswith(".lora_A.weight")}
+    if ranks != {adapters.r}:
+        found = ", ".join(map(str, sorted(ranks))) or "no matrices"
+        raise ModelError(where=str(path), expected=f"matrices of rank {adapters.r}, as its settings say", found=found)
+
+
 def _load_low_rank(model: Any, folder: str) -> None:
     adapted = {name for name in model.state_dict() if is_adapter(name)}
-    _load(model, _named(_read_peft(Path(folder)), adapted), needed=adapted, folder=folder)
+    _load(model, _named(_read(_peft_file(Path(folder))), adapted), needed=adapted, folder=folder)
 
 
 def _named(tensors: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
@@ -271,14 +289,13 @@ def _written(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected adapters with their base elsewhere")
-    return dict(require_finite(load_file(path), str(path)))
+    tensors = {name: lazy.read() for name, lazy in open_file(path).items()}
+    return dict(require_finite(tensors, str(path)))
 
 
-def _read_peft(folder: Path) -> dict[str, Tensor]:
+def _peft_file(folder: Path) -> Path:
     old = folder / "adapter_model.bin"
-    if not (folder / LOW_RANK).is_file() and old.is_file():
-        return dict(require_finite(torch.load(old, map_location="cpu", weights_only=True), str(old)))
-    return _read(folder / LOW_RANK)
+    return old if old.is_file() and not (folder / LOW_RANK).is_file() else folder / LOW_RANK
 
 
 def _write(tensors: Mapping[str, Tensor], path: Path) -> None:

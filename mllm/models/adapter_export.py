@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from mllm.errors import ModelError
+from mllm.model_files import ADAPTER_CONFIG
 from mllm.models.adaptation import IN_FULL, LOW_RANK, PREFIX, base_of
 from mllm.models.finite import finite
 from mllm.models.lazy import open_file
 from mllm.models.llava import MllmLlavaConfig
-from mllm.models.low_rank import ADAPTER_CONFIG
 from mllm.models.vocabulary import tokens_of
 
 PROJECTOR = "model.multi_modal_projector"

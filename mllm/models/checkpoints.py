@@ -12,8 +12,6 @@ import torch
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    GenerationConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaNextConfig,
@@ -25,6 +23,7 @@ from transformers import (
 
 from mllm.errors import ModelError
 from mllm.models.adaptation import whole_model
+from mllm.models.auto import read_config, read_generation_config
 from mllm.models.connectors.mlp import Mlp
 from mllm.models.llava import Llava, MllmLlavaConfig
 from mllm.models.parts import image_statistics, load_strictly
@@ -87,7 +86,7 @@ def load_transformers_llava(
     Raises:
         ModelError: tensors that do not fit, or a variant of LLaVA that is not supported.
     """
-    settings: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+    settings: Any = read_config(folder)
     check_variant(folder, settings)
     model_class = THEIRS[settings.model_type]
     loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
@@ -184,12 +183,11 @@ def compose(encoders: Sequence[PreTrainedModel], language_model: PreTrainedModel
 
 def _load_own(folder: str, *, quantization: Mapping[str, Any] | None, **loading: Any) -> Llava:
     if quantization:
-        config = MllmLlavaConfig.from_pretrained(folder, local_files_only=True)
+        config = read_config(folder)
         loading |= quantized_loading(quantization, lambda: Llava(config))
     model: Llava = load_strictly(Llava, folder, whole=True, **loading)
     settle_quantization(model, model.language_model, quantization)
-    if (Path(folder) / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    model.generation_config = read_generation_config(folder) or model.generation_config
     return model
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from mllm.errors import ModelError
+from mllm.models.auto import read_generation_config
 from mllm.models.flamingo import MllmFlamingoConfig
 from mllm.models.flamingo_builder import NAMED_TOKENS
 from mllm.models.layout import Opened, Plan, Sources, detect
@@ -120,6 +121,7 @@ def _write_generation(plan: Plan, folder: Path, tokenizer: PreTrainedTokenizerBa
     if tokenizer is None:
         shutil.copyfile(source, folder / GENERATION)
         return
-    config = GenerationConfig.from_pretrained(source.parent, local_files_only=True)
+    config = read_generation_config(source.parent)
+    assert config is not None, "the file is there"
     settle_generation(config, tokenizer)
     config.save_pretrained(folder)

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from mllm.errors import ConfigError
-from mllm.geometry import Placement, centre_crop, resize, resize_short_side
+from mllm.geometry import Placement, centre_crop, check_canvas, resize, resize_short_side
 from mllm.models.attention import Spans, reading
 from mllm.registry import FAMILIES
 
@@ -131,6 +131,7 @@ def as_set(processor: Any, size: Size) -> Placement:
         placed = resize_short_side(size, target.shortest_edge)
     else:
         placed = resize(size, (target.width, target.height))
+    check_canvas(size, placed.canvas)
     if not getattr(processor, "do_center_crop", False):
         return placed
     crop = processor.crop_size

@@ -28,6 +28,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.geometry import PlacementKind
 from mllm.models.attention import Spans, read_spans
+from mllm.models.auto import build
 from mllm.models.cache import roomy_cache, takes_positions
 from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
 from mllm.models.cross_attention import (
@@ -95,13 +96,13 @@ class Flamingo(Composite):
         if config.attend not in ATTEND:
             raise ConfigError(f"attend {config.attend!r}; {nearest(config.attend, ATTEND)}")
         self.vision_tower = VisionTower(
-            vision_encoder or AutoModel.from_config(config.vision_config), feature_layer=-1, keep_cls=False
+            vision_encoder or build(AutoModel, config.vision_config), feature_layer=-1, keep_cls=False
         )
         if config.vision_ln_post and not hasattr(self.vision_tower.encoder, "post_layernorm"):
             raise ConfigError(f"vision_ln_post: {type(self.vision_tower.encoder).__name__} has no final norm")
         self.perceiver = PerceiverResampler(width=self.vision_tower.width, **config.perceiver)
         keep_values(self.perceiver)
-        self.language_model: Any = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        self.language_model: Any = language_model or build(AutoModelForCausalLM, config.text_config)
         self.state = insert_cross_attention(
             self.language_model, every=config.cross_attn_every_n_layers, media_width=self.vision_tower.width
         )

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.models.adaptation import whole_model
+from mllm.models.auto import read_config, read_generation_config
 from mllm.models.cross_attention import Attend, cross_attention_blocks
 from mllm.models.flamingo import Flamingo, MllmFlamingoConfig
 from mllm.models.flamingo_checkpoints import load_reference, read_reference
@@ -142,12 +143,11 @@ def load_flamingo(
         raise ModelError(f"{path}: model_type '{model_type}', expected '{MllmFlamingoConfig.model_type}'")
     loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
     if quantization:
-        config = MllmFlamingoConfig.from_pretrained(folder, local_files_only=True)
+        config = read_config(folder)
         loading |= quantized_loading(quantization, lambda: Flamingo(config))
     model: Flamingo = load_strictly(Flamingo, folder, whole=True, **loading)
     settle_quantization(model, model.language_model, quantization)
-    if (Path(folder) / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    model.generation_config = read_generation_config(folder) or model.generation_config
     return model
 
 

@@ -9,14 +9,13 @@ from typing import Any
 
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-    AutoConfig,
-    AutoImageProcessor,
     PreTrainedTokenizerBase,
 )
 
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.models.adaptation import whole_model
 from mllm.models.attention import FLEX, PACKED
+from mllm.models.auto import read_config, read_image_processor
 from mllm.models.family import family_of
 from mllm.models.native import native_class, with_settings
 from mllm.models.parts import grow_vocabulary, load_strictly, settle_generation, torch_dtype
@@ -57,7 +56,7 @@ def hf(
     """
     folder = whole_model(model_name_or_path)
     family = family_of(folder)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = read_config(folder)
     own: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
     packed = attn_implementation in (PACKED, FLEX)
     loading: dict[str, Any] = {
@@ -91,9 +90,10 @@ def _image_processor(folder: str, texts: Mapping[str, str]) -> Any:
         for name, text in texts.items():
             (Path(copy) / name).write_text(text, encoding="utf-8")
         try:
-            return AutoImageProcessor.from_pretrained(copy, backend="pil", local_files_only=True)
+            return read_image_processor(copy)
         except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{folder}: its image processor, of {sorted(texts) or 'no file'}: {error}") from error
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"its image processor, of {sorted(texts) or 'no file'}: {reason}", where=folder) from error
 
 
 def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:

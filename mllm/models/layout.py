@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mllm.errors import ModelError
+from mllm.model_files import check_folder
 from mllm.models.flamingo_checkpoints import chain_of
 from mllm.models.lazy import Weights, open_file, open_folder
 from mllm.registry import LAYOUTS
@@ -138,6 +139,7 @@ def open_path(path: str) -> Opened:
     folder = Path(path)
     if not folder.is_dir():
         return Opened(path=path, config={}, files=tuple(open_file(file) for file in chain_of(path)))
+    check_folder(folder)
     names = frozenset(file.name for file in folder.iterdir())
     return Opened(path=path, config=read_config(folder), files=(open_folder(folder),), names=names)
 

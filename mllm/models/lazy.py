@@ -5,7 +5,8 @@ A file is mapped into memory, so that a tensor takes room only while somebody ho
 
 from __future__ import annotations
 
-import json
+import re
+import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mllm.errors import ModelError
+from mllm.model_files import INDEXES, indexed_files
 
 DTYPES = {
     "F64": torch.float64,
@@ -36,9 +38,13 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 """By the names in safetensors' headers."""
+UNREADABLE = (
+    *(SafetensorError, UnpicklingError, EOFError, RuntimeError, OSError),
+    *(ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error),  # of pickles that are cut off
+)
+"""What the readers of safetensors and PyTorch raise for a file that is damaged, or holds code."""
 WRAPPED_IN = ("model_state_dict", "state_dict", "model")
 """Where training checkpoints keep the weights."""
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 PATTERNS = ("model*.safetensors", "pytorch_model*.bin")
 """Weights of a whole model, in one file or in shards."""
 BESIDE = (
@@ -91,14 +97,24 @@ def open_file(path: Path) -> Weights:
         if path.suffix == ".safetensors":
             return _safetensors(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (SafetensorError, UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        raise ModelError(f"{path}: {error}") from error
+    except UNREADABLE as error:
+        raise ModelError(why_unreadable(error), where=str(path)) from error
     for key in WRAPPED_IN:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ModelError(f"{path}: expected weights by name, found {type(content).__name__}")
     return {name: held(tensor, f"{name} in {path}") for name, tensor in content.items()}
+
+
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with a file of weights, on one line, of a message that may advise to trust it."""
+    said = " ".join(str(error).split()).partition(" Check the documentation")[0]
+    if isinstance(error, UnpicklingError) and (named := re.search(r"GLOBAL (\S+)|[Ff]unction (\S+)", said)):
+        return f"holds more than weights: it names {named[1] or named[2]}, and code is never run"
+    if isinstance(error, UnpicklingError):
+        return f"not a readable file of weights: {said.partition('WeightsUnpickler error: ')[2][:200] or said[:200]}"
+    return f"not a readable file of weights: {said[:200] or type(error).__name__}"
 
 
 def open_folder(folder: Path) -> Weights:
@@ -209,18 +225,8 @@ def _joined(files: Iterable[Path]) -> Weights:
 
 
 def _by_index(index: Path) -> Weights:
-    try:
-        placed: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{index}: expected a JSON object with weight_map: {error}") from error
-    files = sorted(set(placed.values()))
-    for name in files:
-        if Path(name).name != name:
-            raise ModelError(f"{index}: {name!r} is not the name of a file beside it")
-    missing = [name for name in files if not (index.parent / name).is_file()]
-    if missing:
-        raise ModelError(f"{index}: {len(missing)} of {len(files)} shards are missing: {', '.join(missing)}")
-    found = _joined(index.parent / name for name in files)
+    placed = indexed_files(index)
+    found = _joined(index.parent / name for name in sorted(set(placed.values())))
     wrong = [f"missing {name}, which should be in {placed[name]}" for name in sorted(placed.keys() - found.keys())]
     wrong += [f"unexpected {found[name].origin}" for name in sorted(found.keys() - placed.keys())]
     if wrong:

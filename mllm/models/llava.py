@@ -28,6 +28,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
 from mllm.models.attention import Spans, positions, read_spans
+from mllm.models.auto import build
 from mllm.models.cache import roomy_cache, takes_positions
 from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
 from mllm.models.decoding import beams
@@ -95,7 +96,7 @@ class Llava(Composite):
         super().__init__(config)
         encoders = [part for part in (config.vision_config, config.second_vision_config) if part is not None]
         self.vision_tower = vision_towers(
-            vision_encoders or [AutoModel.from_config(encoder) for encoder in encoders],
+            vision_encoders or [build(AutoModel, encoder) for encoder in encoders],
             feature_layer=config.feature_layer,
             keep_cls=config.keep_cls,
             image_size=config.image_size,
@@ -104,7 +105,7 @@ class Llava(Composite):
                 (config.second_image_mean, config.second_image_std),
             ],
         )
-        self.language_model: Any = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        self.language_model: Any = language_model or build(AutoModelForCausalLM, config.text_config)
         self.connector: Any = CONNECTORS.make(
             config.connector,
             vision_width=self.vision_tower.width,

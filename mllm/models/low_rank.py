@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mllm.errors import ModelError
+from mllm.model_files import ADAPTER_CONFIG
 from mllm.models.lazy import Lazy, Weights, merged
 
 T = TypeVar("T")
 
-ADAPTER_CONFIG = "adapter_config.json"
 MATRIX = re.compile(r"\.lora_(A|B)\.weight$")
 _RENAMED = (
     (re.compile(r"(^|\.)base_model\.model\."), r"\1"),

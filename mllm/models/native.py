@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from mllm.errors import ConfigError, ModelError
+from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.geometry import Placement
 from mllm.models.attention import check_read, read_spans
 from mllm.models.cache import roomy_cache
@@ -47,13 +48,17 @@ class ProcessorView:
         self.token = family.token
 
     def placement(self, size: Size) -> Placement:
-        return self.family.place(self.processor, size)
+        with _refusals(size):
+            return self.family.place(self.processor, size)
 
     def slot(self, size: Size) -> str:
-        return self.family.slot(self.config, self.processor, size)
+        with _refusals(size):
+            return self.family.slot(self.config, self.processor, size)
 
     def __call__(self, image: Image.Image) -> dict[str, Tensor]:
-        made = self.processor(image, return_tensors="pt", **self.family.settings)
+        self.placement(image.size)  # knows what is too long or too large before a pixel is moved
+        with _refusals(image.size):
+            made = self.processor(image, return_tensors="pt", **self.family.settings)
         rows = self.family.rows(made)
         return {**rows, ROWS: torch.tensor([len(rows["pixel_values"])])}
 
@@ -61,6 +66,17 @@ class ProcessorView:
         placed = self.placement(image.size)
         seen = (*placed.inverse(0, 0), *placed.inverse(*placed.canvas))
         return image.resize(placed.canvas, Image.Resampling.BICUBIC, box=seen)
+
+
+@contextmanager
+def _refusals(size: Size) -> Generator[None, None, None]:
+    """What an image processor raises for a size that it does not take (Qwen-VL: an aspect ratio of 200 and more)."""
+    try:
+        yield
+    except (ValueError, ArithmeticError, IndexError) as error:
+        raise ImageError(
+            f"the model's image processor refuses {size[0]} x {size[1]} pixels: {error}", kind="refused-picture"
+        ) from error
 
 
 class Native(PreTrainedModel):

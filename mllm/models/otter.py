@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
 from mllm.errors import ConfigError, ModelError
+from mllm.models.auto import build, read_generation_config
 from mllm.models.finite import finite
 from mllm.models.flamingo import Flamingo, MllmFlamingoConfig
 from mllm.models.flamingo_builder import compose, from_parts, load_flamingo, refuse_parts, settle_tokens
@@ -25,7 +26,7 @@ from mllm.models.flamingo_checkpoints import load_reference, reference_state, to
 from mllm.models.lazy import open_folder
 from mllm.models.new_rows import TrainEmbeddings
 from mllm.models.parts import Spec, image_statistics, local_folder, torch_dtype
-from mllm.models.skeleton import without_storage
+from mllm.models.skeleton import check_described, without_storage
 from mllm.registry import MODELS
 from mllm.tokenizer_files import save_tokenizer
 
@@ -114,6 +115,8 @@ def load_otter(folder: str, *, dtype: Any = None, attn_implementation: str | Non
         ModelError: another kind of folder, or weights that do not fit, which are all listed.
     """
     path = Path(local_folder("model_name_or_path", folder)) / "config.json"
+    if not without_storage():
+        check_described(folder, lambda: load_otter(folder))
     settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if settings.get("model_type") not in MODEL_TYPES:
         raise ModelError(f"{path}: model_type '{settings.get('model_type')}', expected one of {', '.join(MODEL_TYPES)}")
@@ -124,8 +127,8 @@ def load_otter(folder: str, *, dtype: Any = None, attn_implementation: str | Non
         dtype = text.dtype
     chosen["dtype"] = dtype or torch.float32
     with no_init_weights():  # all are read from the files
-        encoder = AutoModel.from_config(vision, **chosen)
-        language_model = AutoModelForCausalLM.from_config(text, **chosen)
+        encoder = build(AutoModel, vision, **chosen)
+        language_model = build(AutoModelForCausalLM, text, **chosen)
         language_model.tie_weights()
         mean, std = image_statistics(folder, encoder.config)
         model = compose(
@@ -139,8 +142,7 @@ def load_otter(folder: str, *, dtype: Any = None, attn_implementation: str | Non
     if not without_storage():
         state = {name: lazy.read() for name, lazy in to_our_names(finite(open_folder(Path(folder)))).items()}
         load_reference(model, state, folder, whole=True)
-    if (Path(folder) / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    model.generation_config = read_generation_config(folder) or model.generation_config
     return model
 
 

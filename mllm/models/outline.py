@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModel
 
 from mllm.errors import ConfigError, ModelError
+from mllm.models.auto import build
 from mllm.models.lazy import Weights, same
 
 
@@ -26,7 +27,7 @@ class Skeleton:
     def __init__(self, config: Any) -> None:
         try:
             with torch.device("meta"):
-                model: Any = AutoModel.from_config(config)
+                model: Any = build(AutoModel, config)
         except (ConfigError, ValueError) as error:
             raise ModelError(f"no model of this config: {error}") from error
         model.tie_weights()

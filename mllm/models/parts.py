@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -30,10 +30,12 @@ from transformers.image_utils import (
 )
 
 from mllm.errors import ConfigError, ModelError, nearest
+from mllm.model_files import ADAPTER_CONFIG, check_folder
+from mllm.models.auto import LOCAL, build, read_config
 from mllm.models.finite import require_finite_files, require_finite_model
-from mllm.models.lazy import open_folder
+from mllm.models.lazy import UNREADABLE, open_folder, why_unreadable
 from mllm.models.quantization import quantized_loading, settle_quantization
-from mllm.models.skeleton import unfilled, without_storage
+from mllm.models.skeleton import check_described, unfilled, without_storage
 
 Spec = str | Mapping[str, Any]
 """A local checkpoint folder, or the arguments of a transformers config, `model_type` among them: random weights."""
@@ -61,10 +63,10 @@ def vision_encoder(spec: Spec, *, dtype: Any, attn_implementation: str | None) -
     """
     if isinstance(spec, str):
         folder = local_folder("vision_tower", spec)
-        config = vision_half(AutoConfig.from_pretrained(folder, local_files_only=True))
+        config = vision_half(read_config(folder))
         return load_strictly(AutoModel, folder, config=config, dtype=dtype, attn_implementation=attn_implementation)
     config = vision_half(_config("vision_tower", spec))
-    return AutoModel.from_config(config, **_from_config(dtype, attn_implementation))
+    return build(AutoModel, config, **_from_config(dtype, attn_implementation))
 
 
 def causal_lm(
@@ -107,8 +109,8 @@ def text_model(
         folder = local_folder("language_model", spec)
         loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
         if quantization:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            loading |= quantized_loading(quantization, lambda: model_class.from_config(config))
+            config = read_config(folder)
+            loading |= quantized_loading(quantization, lambda: build(model_class, config))
         model = load_strictly(model_class, folder, **loading)
         settle_quantization(model, model, quantization)
         return model
@@ -122,7 +124,7 @@ def text_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return model_class.from_config(config, **_from_config(dtype, attn_implementation))
+    return build(model_class, config, **_from_config(dtype, attn_implementation))
 
 
 def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None) -> None:
@@ -191,6 +193,7 @@ def local_folder(argument: str, path: str) -> str:
         raise ModelError(f"{argument}: {path} is not a local folder, and nothing is downloaded")
     if not (Path(path) / "config.json").is_file():
         raise ModelError(f"{argument}: {path} holds no config.json")
+    check_folder(path)
     return path
 
 
@@ -206,12 +209,19 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
     if without_storage():
         arguments.pop("quantization_config", None)  # settle_quantization puts stand-ins
         return unfilled(model_class, folder, **arguments)
+    if Path(folder, ADAPTER_CONFIG).is_file():
+        raise ModelError(
+            f"holds {ADAPTER_CONFIG} beside a whole model, which transformers would put into it: merge it, or move it "
+            "elsewhere and name it as model_args.adapters.from_pretrained",
+            where=folder,
+        )
+    check_described(folder, lambda: unfilled(model_class, folder, config=copy.deepcopy(arguments.get("config"))))
     try:
         model, info = model_class.from_pretrained(
-            folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True, **arguments
+            folder, ignore_mismatched_sizes=True, output_loading_info=True, **LOCAL, **arguments
         )
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder}: {error}") from error
+    except UNREADABLE as error:
+        raise ModelError(why_unreadable(error), where=folder) from error
     wrong = [f"missing {name}" for name in sorted(info["missing_keys"])]
     wrong += [f"{name}: {list(a)} instead of {list(b)}" for name, a, b in sorted(info["mismatched_keys"])]
     if whole:

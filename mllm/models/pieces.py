@@ -11,6 +11,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from mllm.errors import ModelError
+from mllm.models.auto import build, read_config
 from mllm.models.lazy import Weights, open_folder
 from mllm.models.parts import OLD_NAMES, local_folder, vision_half
 
@@ -37,7 +38,7 @@ def rename(weights: Weights, rules: Iterable[tuple[str, str]]) -> Weights:
 
 
 def vision_config(folder: str) -> Any:
-    return vision_half(AutoConfig.from_pretrained(local_folder("vision_tower", folder), local_files_only=True))
+    return vision_half(read_config(local_folder("vision_tower", folder)))
 
 
 def vision_weights(folder: str) -> Weights:
@@ -47,7 +48,7 @@ def vision_weights(folder: str) -> Weights:
 
 
 def language_config(folder: str) -> Any:
-    return AutoConfig.from_pretrained(local_folder("base", folder), local_files_only=True)
+    return read_config(local_folder("base", folder))
 
 
 def language_weights(folder: str, names: Collection[str]) -> Weights:
@@ -66,7 +67,7 @@ def with_prefix(weights: Weights, names: Collection[str]) -> Weights:
 def language_names(config: Any) -> tuple[str, ...]:
     """The names of the weights of a causal language model."""
     with torch.device("meta"):
-        return tuple(AutoModelForCausalLM.from_config(config).state_dict())
+        return tuple(build(AutoModelForCausalLM, config).state_dict())
 
 
 def config_of(model_type: str, settings: Mapping[str, Any], path: str) -> Any:

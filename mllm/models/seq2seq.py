@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
+from mllm.models.auto import read_config
 from mllm.models.composite import CompositeOutput, TextModel
 from mllm.models.loss import IGNORE, mean_cross_entropy
 from mllm.models.parts import Spec, grow_vocabulary, local_folder, settle_generation, text_model, torch_dtype
@@ -162,7 +163,7 @@ def seq2seq(
 
 def _inner(spec: Any, tokenizer: PreTrainedTokenizerBase, **loading: Any) -> Any:
     if isinstance(spec, str):
-        found = AutoConfig.from_pretrained(local_folder("model_name_or_path", spec), local_files_only=True)
+        found = read_config(local_folder("model_name_or_path", spec))
         if not found.is_encoder_decoder:
             raise ModelError(f"{spec}: {found.model_type} has no encoder and decoder; seq2seq takes T5 and its like")
     return text_model(AutoModelForSeq2SeqLM, spec, tokenizer, **loading)

@@ -6,13 +6,26 @@ Inside `with torch.device("meta")` the loading functions read config.json of a f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import AutoConfig
 
-from mllm.errors import ConfigError, nearest
+from mllm.errors import ConfigError, ModelError, nearest
+from mllm.model_files import CONFIG, bytes_of_weights
+from mllm.models.auto import build, read_config
+
+MOST_PER_BYTE = 4
+"""Numbers of a model for a byte of its files: two bits for each are the fewest that anybody stores."""
+SMALL = 1 << 26
+"""Numbers that no folder needs to hold: tables that a model computes itself."""
+_NO_MODEL = (
+    *(RuntimeError, ValueError, ArithmeticError, TypeError, LookupError, AttributeError, AssertionError),
+    *(NotImplementedError, MemoryError, StrictDataclassError),
+)
+"""What transformers' classes raise for settings that fit no model."""
 
 
 def without_storage() -> bool:
@@ -26,10 +39,36 @@ def unfilled(model_class: Any, folder: str, *, config: Any = None, dtype: Any = 
     `model_class`: one of transformers' models, or of its auto classes.
     """
     if config is None:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = read_config(folder)
     given = {name: value for name, value in {"dtype": dtype, **chosen}.items() if value not in (None, "auto")}
-    build = model_class.from_config if hasattr(model_class, "from_config") else model_class._from_config
-    return build(config, **given).eval()
+    if hasattr(model_class, "from_config"):
+        return build(model_class, config, **given).eval()
+    return model_class._from_config(config, **given).eval()
+
+
+def check_described(folder: str, describe: Callable[[], Any]) -> None:
+    """Refuse a config that describes a far larger model than its folder holds, before memory is taken for it.
+
+    `describe` builds the model; it is called where tensors have no storage.
+
+    Raises:
+        ModelError: that, or no model can be made of the config.
+    """
+    path = Path(folder, CONFIG)
+    try:
+        with torch.device("meta"):
+            model = describe()
+    except _NO_MODEL as error:
+        reason = " ".join(str(error).split())[:400]
+        raise ModelError(f"no model can be made of it: {type(error).__name__}: {reason}", where=str(path)) from error
+    numbers = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    held = bytes_of_weights(folder)
+    if numbers > MOST_PER_BYTE * held + SMALL:
+        raise ModelError(
+            where=str(path),
+            expected=f"a model of at most {MOST_PER_BYTE * held + SMALL:,} numbers, as the folder holds {held:,} bytes",
+            found=f"one of {numbers:,}",
+        )
 
 
 class FewBits(nn.Linear):

@@ -45,11 +45,7 @@ class Opener:
     def __call__(self, item: Item, *, training: bool = False, opened: Pictures | None = None) -> Pictures:
         """The model's arguments for each picture, in `training` with `pixels` as the settings say.
 
-        Those in `opened` are taken from there.
-
-        Raises:
-            ImageError: one cannot be read; names the record too.
-            ConfigError: what would read it is not installed, or not set up; likewise.
+        Those in `opened` are taken from there. Errors are those of `Processor.pictures`.
         """
         return self.processor.pictures(item, pixels=self.settings.pixels if training else "exact", opened=opened)
 
@@ -95,11 +91,28 @@ class Encoded(Dataset[list[Example]]):
         return [self._examples(index, opened) for index in indices]
 
     def _examples(self, index: int, opened: dict[ImageRef, Mapping[str, Tensor]]) -> list[Example]:
-        index, item, pictures, skipped = self._readable(index, opened)
+        """Of the item due, or the first of its replacements that can be read; and why those before it cannot."""
+        rng = random.Random(f"replacement {self.seed} {self.epoch} {index}")
+        skipped: list[str] = []
+        while True:
+            try:
+                first, *rest = self._encoded(index, opened)
+                return [replace(first, skipped=tuple(skipped)), *rest]
+            except ImageError as error:
+                skipped.append(str(error))
+                if self.open.settings.on_error == "raise":
+                    raise
+                if len(skipped) > REPLACEMENTS:
+                    reason = f"{skipped[0]}; nor could its {REPLACEMENTS} replacements be read"
+                    raise ImageError(reason, kind=error.kind) from error
+            index = rng.randrange(len(self.items))
+
+    def _encoded(self, index: int, opened: dict[ImageRef, Mapping[str, Tensor]]) -> list[Example]:
+        item = self.processor.fitted(self.items[index])
+        pictures = self.open(item, training=True, opened=opened)
         opened |= pictures
         items = questions(item) if self.split else [item]
-        first, *rest = [self.processor.encode(each, index, pictures=pictures) for each in items]
-        return [replace(first, skipped=skipped), *rest]
+        return [self.processor.encode(each, index, pictures=pictures) for each in items]
 
     def lengths(self, index: int) -> tuple[tuple[ImageRef, ...], tuple[Length, ...]]:
         """The pictures of an item, unopened, and how long its examples will be; of one that cannot be read, none."""
@@ -110,22 +123,6 @@ class Encoded(Dataset[list[Example]]):
             return item.images, tuple(self.processor.length(each) for each in examples)
         except ImageError:  # who opens it says so, or takes another in its place
             return (), ()
-
-    def _readable(self, index: int, opened: Pictures) -> tuple[int, Item, Pictures, tuple[str, ...]]:
-        """The item due, or the first of its replacements whose pictures can be read, and why those before it cannot."""
-        rng = random.Random(f"replacement {self.seed} {self.epoch} {index}")
-        skipped: list[str] = []
-        while True:
-            try:
-                item = self.processor.fitted(self.items[index])  # either may ask for the sizes of pictures
-                return index, item, self.open(item, training=True, opened=opened), tuple(skipped)
-            except ImageError as error:
-                skipped.append(str(error))
-                if self.open.settings.on_error == "raise":
-                    raise
-                if len(skipped) > REPLACEMENTS:
-                    raise ImageError(f"{skipped[0]}; nor could its {REPLACEMENTS} replacements be read") from error
-            index = rng.randrange(len(self.items))
 
 
 class Grouped(Dataset[list[Example]]):

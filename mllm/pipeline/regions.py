@@ -124,7 +124,7 @@ class Conversion:
             written, groups = rewrite(text, size, source=self.source, target=self.target)
         except ConversionError as error:
             if not self.keep:
-                raise DataError(f"{where}: {error}") from error
+                raise error.at(where) from error
             self.kept.append(f"{where}: {error}")
             return text
         except ConfigError as error:
@@ -152,7 +152,7 @@ def picture_size(line: dict[str, Any], where: str, folder: str | None) -> tuple[
     try:
         return image_ref(named[0], folder).size
     except DataError as error:
-        raise DataError(f"{where}: {error}") from error
+        raise error.at(where) from error
 
 
 def _size_by_key(prediction: dict[str, Any], where: str, folder: str | None) -> tuple[int, int]:

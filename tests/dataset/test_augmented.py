@@ -304,3 +304,12 @@ def test_a_missing_picture_is_named_with_its_record(rec: dict[str, Any], tmp_pat
     Path(tmp_path / "photo.png").unlink()
     with pytest.raises(ImageError, match=r"lines\.jsonl:4: .*photo\.png: no such picture"):
         dataset[3]
+
+
+def test_padding_to_a_square_that_is_too_large_is_an_error_of_the_picture() -> None:
+    record = {
+        "image": Image.new("RGB", (1, 30_000)),
+        "conversations": [{"from": "human", "value": "<image> What?"}, {"from": "gpt", "value": "A line."}],
+    }
+    with pytest.raises(ImageError, match="1 x 30000 pixels are too long and thin"):
+        padded_item(Item.from_dict(record, key="a.jsonl:1"), (0, 0, 0))

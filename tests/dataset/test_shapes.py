@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mllm.dataset.shapes import COLOURS, KINDS, MOST_SHAPES, SIZES, SMALLEST_PICTURE, SceneImage, scene
-from mllm.images import ImageRef
+from mllm.images import is_ref
 
 SIDES = (SMALLEST_PICTURE, 48, 64, 100, 224)
 
@@ -67,7 +67,7 @@ def test_sizes_can_be_told_apart() -> None:
 def test_a_reference_is_all_there_is_to_a_picture() -> None:
     image = SceneImage(5, 6, 48, (2, 5))
     copy = pickle.loads(pickle.dumps(image))  # noqa: S301
-    assert isinstance(image, ImageRef)
+    assert is_ref(image)
     assert image.size == (48, 48)
     assert (copy, hash(copy)) == (image, hash(image))
     assert copy.open().tobytes() == image.open().tobytes()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllm.images import FileImage, ImageRef, MemoryImage
+from mllm.images import FileImage, ImageRef, MemoryImage, is_ref
 from mllm.images.placed import FlippedImage, PlacedImage
 
 
@@ -39,6 +39,6 @@ def test_a_placed_picture_may_be_scaled() -> None:
 @pytest.mark.parametrize("make", [placed, lambda photo: FlippedImage(placed(photo))])
 def test_equal_references_are_one_picture(make: object, photo: str) -> None:
     ref: ImageRef = make(photo)  # pyright: ignore[reportCallIssue]
-    assert isinstance(ref, ImageRef)
+    assert is_ref(ref)
     assert len({ref, make(photo), pickle.loads(pickle.dumps(ref))}) == 1  # noqa: S301  # pyright: ignore[reportCallIssue]
     assert placed(photo) != placed(photo, 6) != FileImage(photo)

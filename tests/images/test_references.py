@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mllm.errors import DataError, ImageError
-from mllm.images import FileImage, ImageRef, MemoryImage, Reducible, UrlImage, Video, image_ref
+from mllm.images import FileImage, ImageRef, MemoryImage, UrlImage, Video, image_ref, is_reducible, is_ref
 from mllm.images.embedded import Base64Image, MemberImage
 from mllm.images.placed import FlippedImage
 from mllm.images.settings import ImageSettings, configure
@@ -48,13 +48,13 @@ def test_a_picture_file_opens_at_a_part_of_its_size(kind: str, tmp_path: Path) -
         "base64": Base64Image(str(tmp_path / "text"), 0, len(base64.b64encode(data)), "photo"),
     }
     ref = refs[kind]
-    assert isinstance(ref, Reducible)
+    assert is_reducible(ref)
     assert ref.open_reduced((50, 30)).size == (51, 30)
     assert ref.size == ref.open().size == (101, 60)
 
 
 def test_what_is_made_of_others_is_opened_whole(photo: str) -> None:
-    assert not isinstance(FlippedImage(FileImage(photo)), Reducible)
+    assert not is_reducible(FlippedImage(FileImage(photo)))
 
 
 def test_size_of_a_picture_in_memory() -> None:
@@ -161,7 +161,7 @@ def test_image_ref_takes_any_reference() -> None:
             return Image.new("RGB", self.size)
 
     black = Black()
-    assert isinstance(black, ImageRef)
+    assert is_ref(black)
     assert image_ref(black) is black
 
 

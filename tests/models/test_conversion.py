@@ -687,10 +687,10 @@ def test_an_index_does_not_lead_out_of_its_folder(tmp_path):
     path, sources, _ = a_good_folder(tmp_path)
     index = Path(path) / "pytorch_model.bin.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "../clip/model.safetensors"}}))
-    with pytest.raises(ModelError, match="is not the name of a file beside it"):
+    with pytest.raises(ModelError, match="expected the name of a file beside it"):
         converted(path, tmp_path / "out", **sources)
     index.write_text("[")
-    with pytest.raises(ModelError, match="expected a JSON object with weight_map"):
+    with pytest.raises(ModelError, match="expected a JSON object"):
         converted(path, tmp_path / "out2", **sources)
 
 
@@ -702,7 +702,7 @@ class Code:
 def test_a_pickle_with_code_is_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"model.layers.0.x": Code()}, tmp_path / "x.pt")
-    with pytest.raises(ModelError, match="Weights only load failed"):
+    with pytest.raises(ModelError, match="holds more than weights: it names getattr, and code is never run"):
         open_path(str(tmp_path / "x.pt"))
     assert not (tmp_path / "ran").exists()
 

@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.models.smolvlm import processing_smolvlm
 
-from mllm.errors import DataError
+from mllm.errors import ImageError
 from mllm.models.family import family_of
 from mllm.models.speech import speech_of
 from mllm.registry import FAMILIES as REGISTRY
@@ -220,7 +220,7 @@ def test_answers_are_those_of_the_model_itself(family: str, folder: str, monkeyp
 
 def test_a_picture_too_narrow_for_patches(folders: dict[str, Path]) -> None:
     view = cached(str(folders["qwen2_vl"]))[1].view
-    with pytest.raises(DataError, match="a picture of 3 x 900 pixels"):
+    with pytest.raises(ImageError, match="refuses 3 x 900 pixels: absolute aspect ratio"):
         view.placement((3, 900))
 
 

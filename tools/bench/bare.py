@@ -62,7 +62,7 @@ class Loop:
         self.model.model.vision_tower.requires_grad_(False)
         self.model.train()
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         side = self.model.config.vision_config.image_size
         self.pictures: Any = CLIPImageProcessorPil(
             size={"shortest_edge": side}, crop_size={"height": side, "width": side}

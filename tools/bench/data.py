@@ -126,7 +126,7 @@ def theirs(placement: str, questions: int, folder: Path, pictures: int) -> Itera
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False)
     size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
     # of a square nothing is cropped
     crops: Any = CLIPImageProcessorPil(**size)
@@ -173,7 +173,7 @@ def ours(placement: str, questions: int, folder: Path, pictures: int, *, pixels:
     kind: Any = placement
     tokens = (SIDE // PATCH) ** 2
     processor = Processor(
-        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False),
         template=TEMPLATES.make("chat"),
         codec=REGIONS.make("shikra"),
         view=SquareView(size=SIDE, mean=OPENAI_CLIP_MEAN, std=OPENAI_CLIP_STD, tokens=tokens, placement=kind),

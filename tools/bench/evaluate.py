@@ -107,7 +107,7 @@ def processor_of(fixture: str, model: Any, *, padding_side: str) -> Any:
 
     processor: Any = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}),
-        tokenizer=AutoTokenizer.from_pretrained(f"{fixture}/model", padding_side=padding_side),
+        tokenizer=AutoTokenizer.from_pretrained(f"{fixture}/model", padding_side=padding_side, trust_remote_code=False),
         patch_size=model.config.vision_config.patch_size,
         vision_feature_select_strategy="default",
         image_token="<image>",

@@ -94,7 +94,7 @@ def random_weights(folder: Path) -> None:
     tokenizer = train_tokenizer([TEXT] * 2, vocab_size=500)
     torch.manual_seed(0)
     ends: dict[str, Any] = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    model: Any = AutoModelForSeq2SeqLM.from_config(T5Config(**FLAN_T5_SMALL, **ends))
+    model: Any = AutoModelForSeq2SeqLM.from_config(T5Config(**FLAN_T5_SMALL, **ends), trust_remote_code=False)
     model.lm_head.weight = torch.nn.Parameter(0.02 * torch.randn_like(model.lm_head.weight))  # Flan's head is its own
     for config in (model.config, model.generation_config):
         config.decoder_start_token_id = tokenizer.pad_token_id

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from mllm.errors import DataError
 from mllm.geometry import Placement, resize
 from mllm.models.attention import reading
 from mllm.models.family import Family, PackedRows, Size, Tensors
@@ -42,16 +41,13 @@ def _family(codec: str) -> Family:
 
 def _place(processor: Any, size: Size) -> Placement:
     width, height = size
-    try:
-        new_height, new_width = smart_resize(
-            height,
-            width,
-            factor=processor.patch_size * processor.merge_size,
-            min_pixels=processor.size.shortest_edge,
-            max_pixels=processor.size.longest_edge,
-        )
-    except ValueError as error:
-        raise DataError(f"a picture of {width} x {height} pixels: {error}") from error
+    new_height, new_width = smart_resize(
+        height,
+        width,
+        factor=processor.patch_size * processor.merge_size,
+        min_pixels=processor.size.shortest_edge,
+        max_pixels=processor.size.longest_edge,
+    )
     return resize(size, (new_width, new_height))
 
 

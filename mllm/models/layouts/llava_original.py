@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mllm.errors import ModelError
+from mllm.model_files import ADAPTER_CONFIG
 from mllm.models.layout import Opened, Plan, Sources, read_config
 from mllm.models.lazy import Weights, open_folder, summed
 from mllm.models.llava import MllmLlavaConfig
-from mllm.models.low_rank import ADAPTER_CONFIG, matrices, merge_matrices, plain_names, read_scaling
+from mllm.models.low_rank import matrices, merge_matrices, plain_names, read_scaling
 from mllm.models.parts import image_statistics
 from mllm.models.pieces import (
     LANGUAGE_MODEL,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from transformers import AutoConfig
-
 from mllm.errors import ModelError
 from mllm.models.adaptation import SETTINGS, base_of
+from mllm.models.auto import read_config
 from mllm.models.flamingo import MllmFlamingoConfig
 from mllm.models.layout import Opened, Plan, Sources
 from mllm.models.lazy import Weights
@@ -32,7 +31,7 @@ class Own:
 
     def plan(self, opened: Opened, sources: Sources) -> Plan:
         sources.refuse(opened, "base", "vision_tower", "tuning_config")
-        config = AutoConfig.from_pretrained(opened.path, local_files_only=True)
+        config = read_config(opened.path)
         said = stored_speech(opened.path)
         kind = said.pop("type", "llava" if opened.model_type == MllmLlavaConfig.model_type else "openflamingo")
         return Plan(config=config, weights=opened.weights, kind=kind, speech=said, folders=(opened.path,))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from mllm.errors import ModelError
+from mllm.models.auto import read_config
 from mllm.models.checkpoints import THEIRS, check_variant, of_transformers
 from mllm.models.layout import Opened, Plan, Sources
 from mllm.models.lazy import Weights
@@ -51,7 +52,7 @@ class TransformersLlava:
 
     def plan(self, opened: Opened, sources: Sources) -> Plan:
         sources.refuse(opened, "base", "vision_tower", "tuning_config")
-        settings: Any = AutoConfig.from_pretrained(opened.path, local_files_only=True)
+        settings: Any = read_config(opened.path)
         check_variant(opened.path, settings)
         config = MllmLlavaConfig(
             vision_config=settings.vision_config,

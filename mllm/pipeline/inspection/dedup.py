@@ -25,7 +25,8 @@ from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
 from mllm.errors import ConfigError, DataError, printable
 from mllm.images import ImageRef
-from mllm.pipeline.inspection.splits import Config, Split, name_of, parts, place_of
+from mllm.images.names import name_of
+from mllm.pipeline.inspection.splits import Config, Split, parts, place_of
 from mllm.pipeline.inspection.workers import in_order
 from mllm.types import Item
 

@@ -14,9 +14,10 @@ from mllm.conversation.rendering import IGNORE
 from mllm.errors import ConfigError, DataError, printable
 from mllm.geometry import iou
 from mllm.images import ImageRef
+from mllm.images.names import name_of
 from mllm.pipeline import page
 from mllm.pipeline.inspection.faults import fault_of, look
-from mllm.pipeline.inspection.splits import Split, name_of
+from mllm.pipeline.inspection.splits import Split
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Box, Example, Item, Point, Truth
 

@@ -12,9 +12,6 @@ from mllm.dataset.base import Dataset as MllmDataset
 from mllm.dataset.base import LineDataset
 from mllm.dataset.mixing import ConcatDataset, Subset
 from mllm.errors import ConfigError, DataError, nearest
-from mllm.images import FileImage, ImageRef, UrlImage, Video, storage
-from mllm.images.embedded import Base64Image, MemberImage
-from mllm.images.placed import FlippedImage, PlacedImage
 from mllm.registry import DATASETS
 
 Config = Mapping[str, Any]
@@ -114,21 +111,3 @@ def file_of(key: str) -> str:
     """The annotation file in an item's key."""
     match = KEY.fullmatch(key)
     return match["file"] if match else key
-
-
-def name_of(ref: ImageRef) -> str:
-    """What people call a picture; of a URL without its query, where signatures are."""
-    if isinstance(ref, FileImage):
-        return ref.path
-    if isinstance(ref, UrlImage):
-        return storage.shown(ref.url)
-    if isinstance(ref, (Base64Image, MemberImage)):
-        return f"{ref.path}: {ref.name}"
-    if isinstance(ref, FlippedImage):
-        return f"{name_of(ref.ref)}, flipped"
-    if isinstance(ref, PlacedImage):
-        (width, height), (left, top) = ref.extent, ref.offset
-        return f"{name_of(ref.ref)}, {width} x {height} at ({left}, {top})"
-    if isinstance(ref, Video):
-        return f"a video from {name_of(ref.frames[0])}"
-    return "a picture in memory"

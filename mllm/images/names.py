@@ -1,0 +1,25 @@
+"""What people call an image."""
+
+from __future__ import annotations
+
+from mllm.images import IN_MEMORY, FileImage, ImageRef, UrlImage, Video, storage
+from mllm.images.embedded import Base64Image, MemberImage
+from mllm.images.placed import FlippedImage, PlacedImage
+
+
+def name_of(ref: ImageRef) -> str:
+    """The name of an image in messages and tables; of a URL without its query, where signatures are."""
+    if isinstance(ref, FileImage):
+        return ref.path
+    if isinstance(ref, UrlImage):
+        return storage.shown(ref.url)
+    if isinstance(ref, (Base64Image, MemberImage)):
+        return ref.where
+    if isinstance(ref, FlippedImage):
+        return f"{name_of(ref.ref)}, flipped"
+    if isinstance(ref, PlacedImage):
+        (width, height), (left, top) = ref.extent, ref.offset
+        return f"{name_of(ref.ref)}, {width} x {height} at ({left}, {top})"
+    if isinstance(ref, Video):
+        return f"a video from {name_of(ref.frames[0])}"
+    return IN_MEMORY

@@ -1,0 +1,139 @@
+"""Folders of models, which may come from strangers: what is looked at before any library reads them.
+
+- Every file is a regular one, or a link to one, as the cache of Hugging Face links its files: no pipe, no device.
+- An index of weights names files beside it, and all of them are there.
+- Numbers of the settings are in bounds: of a billion layers no library says so before memory is gone.
+- No setting names code: kernels that transformers would fetch from a hub, or adapters put in beside the weights.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from mllm.errors import ModelError
+from mllm.fields import show
+from mllm.files import read_json
+
+CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+SETTINGS = (
+    *(CONFIG, "generation_config.json", "tokenizer_config.json", ADAPTER_CONFIG),
+    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
+)
+"""JSON files of settings, whose numbers are checked."""
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+LARGEST_SETTINGS = 64 << 20
+"""Bytes of a JSON file of settings, or of an index."""
+BOUNDS = (
+    (re.compile(r"(^|_)(layers?|depths?|blocks|stages|repeats)$"), 1_024),
+    (re.compile(r"(^|_)(experts|heads?)$"), 4_096),
+    (re.compile(r"position|(^|_)(n_ctx|seq_len)"), 1 << 24),
+    (re.compile(r"(^|_)(labels|extra_ids)$"), 1_000_000),
+    (re.compile(r"beams?(_groups)?$|return_sequences$"), 1_024),
+    (re.compile(r"^(min_|max_)?(patches|num_frames)$|^(rows|columns)$"), 1_024),
+    (re.compile(r"^image_size$"), 16_384),
+    (re.compile(r"^((min|max)_pixels|(shortest|longest)_edge|height|width|size|crop_size)$"), 400_000_000),
+    (re.compile(r"^model_max_length$"), 1 << 110),  # transformers writes 10**30 for "not known"
+    (re.compile(""), 1 << 53),
+)
+"""The name of a setting -> its largest value: the first pattern that is found. Sizes of tensors are bounded by what the
+files of weights hold, when a model is built."""
+
+
+def check_folder(folder: str | Path) -> None:
+    """Look at the files of a model's folder.
+
+    Raises:
+        ModelError: names the file, and the key, that is not as the module says.
+    """
+    names: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            names.append(entry.name)
+            _check_entry(entry)
+    for name in INDEXES:
+        if name in names:
+            indexed_files(Path(folder, name))
+    for name in SETTINGS:
+        if name in names:
+            check_settings(_read(Path(folder, name)), Path(folder, name))
+
+
+def indexed_files(index: Path) -> dict[str, str]:
+    """What an index says: the file beside it in which each tensor is.
+
+    Raises:
+        ModelError: it holds something else, names a file elsewhere, or one that is not there.
+    """
+    placed: Any = _read(index).get("weight_map")
+    if not isinstance(placed, dict) or not placed:
+        raise ModelError(where=str(index), field="weight_map", expected="an object of tensors", found=show(placed))
+    files = cast("dict[str, Any]", placed)
+    for name in files.values():
+        if not isinstance(name, str) or name in ("", ".", "..") or {*name} & {"/", "\0"}:
+            raise ModelError(
+                where=str(index), field="weight_map", expected="the name of a file beside it", found=show(name)
+            )
+    wanted = sorted(set(files.values()))
+    missing = [name for name in wanted if not (index.parent / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"{len(missing)} of {len(wanted)} shards are missing: {', '.join(missing[:8])}", where=str(index)
+        )
+    return files
+
+
+def check_settings(settings: Any, path: Path) -> None:
+    """Look at every number and text of a file of settings.
+
+    Raises:
+        ModelError: names the key.
+    """
+    for place, name, value in _walk(settings, "", ""):
+        if isinstance(value, int) and not isinstance(value, bool):
+            most = next(most for pattern, most in BOUNDS if pattern.search(name))
+            if abs(value) > most:
+                raise ModelError(where=str(path), field=place, expected=f"at most {most:,}", found=show(value))
+        elif isinstance(value, str) and name.endswith("_implementation") and "/" in value:
+            raise ModelError(
+                "code is never fetched from a hub", where=str(path), field=place, expected="a name", found=show(value)
+            )
+
+
+def bytes_of_weights(folder: str | Path) -> int:
+    """How large the files of weights in a folder are together."""
+    return sum(path.stat().st_size for path in Path(folder).iterdir() if path.suffix in WEIGHTS)
+
+
+def _check_entry(entry: os.DirEntry[str]) -> None:
+    try:
+        found = entry.stat()
+    except OSError:  # a link to nothing: whoever needs the file says that it is missing
+        return
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise ModelError(where=entry.path, expected="a file", found="a pipe, a socket or a device")
+    if entry.name in (*SETTINGS, *INDEXES) and found.st_size > LARGEST_SETTINGS:
+        megabytes = f"{found.st_size / 1e6:,.0f} MB"
+        raise ModelError(where=entry.path, expected=f"at most {LARGEST_SETTINGS >> 20} MB", found=megabytes)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    return read_json(path, dict, ModelError)
+
+
+def _walk(value: Any, place: str, name: str) -> Iterator[tuple[str, str, Any]]:
+    """Each value that holds no others: where it is, the nearest key above it, and itself."""
+    if isinstance(value, dict):
+        for key, inner in cast("dict[str, Any]", value).items():
+            yield from _walk(inner, f"{place}.{key}" if place else key, key)
+    elif isinstance(value, list):
+        for number, inner in enumerate(cast("list[Any]", value)):
+            yield from _walk(inner, f"{place}[{number}]", name)
+    else:
+        yield place, name, value

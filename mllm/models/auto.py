@@ -1,0 +1,56 @@
+"""transformers' auto classes behind one door: a folder's files are looked at first, and no code in it is ever run.
+
+A folder may name Python files of its own (`auto_map`), which transformers would offer to run. Models that transformers
+knows are read by its own classes; others are refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, GenerationConfig
+
+from mllm.errors import ModelError
+from mllm.files import read_json
+from mllm.model_files import CONFIG, check_folder
+
+GENERATION = "generation_config.json"
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""For every `from_pretrained`: nothing is looked up on a hub, no code of a folder is run."""
+
+
+def read_config(folder: str | Path) -> Any:
+    """The config of a model's folder.
+
+    Raises:
+        ModelError: it is not there, asks for something out of bounds, or is of a model that transformers does not know.
+    """
+    check_folder(folder)
+    path = Path(folder) / CONFIG
+    found = read_json(path, dict, ModelError)
+    model_type = found.get("model_type")
+    if model_type not in CONFIG_MAPPING:
+        why = "its own code (auto_map) is never run" if "auto_map" in found else ""
+        raise ModelError(
+            why, where=str(path), field="model_type", expected="one that transformers knows", found=repr(model_type)
+        )
+    return AutoConfig.from_pretrained(folder, **LOCAL)
+
+
+def build(auto_class: Any, config: Any, **chosen: Any) -> Any:
+    """A model of one of the auto classes with random weights."""
+    return auto_class.from_config(config, trust_remote_code=False, **chosen)
+
+
+def read_generation_config(folder: str | Path) -> GenerationConfig | None:
+    """The settings of generation that a folder holds; None where it holds none."""
+    if not (Path(folder) / GENERATION).is_file():
+        return None
+    check_folder(folder)
+    return GenerationConfig.from_pretrained(folder, local_files_only=True)
+
+
+def read_image_processor(folder: str | Path, **chosen: Any) -> Any:
+    """The image processor of a folder, in the version that needs no torchvision."""
+    return AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL, **chosen)
