@@ -35,6 +35,8 @@ GENERIC = "PreTrainedTokenizerFast"
 """The class that reads `tokenizer.json` as it stands, by the name that transformers 4 and 5 both know."""
 SPACE = "▁"
 """How sentencepiece writes a space."""
+SPACES = (SPACE, "Ġ")
+"""How tokens begin that begin with a space, of sentencepiece and of byte-level vocabularies."""
 UNIGRAM = 1
 """`model_type` in a sentencepiece model; Llama's is 2, byte-pair encoding."""
 PROBES = (
@@ -96,6 +98,16 @@ def find_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase | None:
     return load_tokenizer(folder) if has_tokenizer(folder) else None
 
 
+def spaces_after_special_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the text behind a special token begins with a space of the tokenizer's own, as in legacy folders."""
+    untyped: Any = tokenizer
+    special = next((token.content for token in tokenizer.added_tokens_decoder.values() if token.special), None)
+    if special is None:
+        return False
+    tokens = untyped.backend_tokenizer.encode(f"{special}a", add_special_tokens=False).tokens
+    return len(tokens) > 1 and tokens[1].startswith(SPACES)
+
+
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, probes: Iterable[str] = ()) -> None:
     """Write the tokenizer, read it back, and compare the ids of `PROBES`, all added tokens, and the caller's `probes`.
 
@@ -120,7 +132,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, pr
 def _llama_from_json(path: Path, settings: dict[str, Any]) -> PreTrainedTokenizerFast:
     side = settings.get("padding_side", LlamaTokenizer.padding_side)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True, padding_side=side)
-    legacy = _is_legacy(tokenizer)
+    legacy = spaces_after_special_tokens(tokenizer)
     if settings.get("legacy", legacy) != legacy:
         logger.warning(
             "%s: legacy is %s, but tokenizer.json puts a space %s; tokenizer.json is followed",
@@ -165,13 +177,6 @@ def _sentencepiece_model(proto: Any) -> models.Model:
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
     merges = generate_merges(vocabulary, dict(zip(pieces, scores, strict=True)))
     return models.BPE(vocab=vocabulary, merges=merges, unk_token=pieces[unknown], fuse_unk=True, byte_fallback=bytewise)
-
-
-def _is_legacy(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether the text after a special token begins with a space of the tokenizer's own."""
-    mark = next(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-    first = tokenizer.backend_tokenizer.encode(f"{mark}a", add_special_tokens=False).tokens[1]
-    return first.startswith(SPACE)
 
 
 def _read_back(folder: str | Path) -> PreTrainedTokenizerBase:

@@ -19,6 +19,7 @@ import numpy as np
 from mllm.conversation.packing import Length
 from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint, clamped, framed, outside
 from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
+from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ConfigError, DataError, ImageError, MllmError, ModelError
 from mllm.geometry import Placement
 from mllm.images import ImageRef, Video, is_reducible, is_remote
@@ -81,6 +82,8 @@ class Processor:
         self._slots: dict[str, list[int]] = {}
         self.stop = template.end(tokenizer)
         """The text that ends an answer."""
+        self.end_token_id = encoder_of(tokenizer).token_at_end(self.stop)
+        """The token that ends an answer; None where the template ends it by ordinary words, such as a line break."""
 
     def pictures(
         self, item: Item, *, pixels: Pixels = "exact", opened: Pictures | None = None
@@ -188,8 +191,7 @@ class Processor:
     def length(self, item: Item) -> Length:
         """Of the row that `encode` makes, for plans: no pixel is read, nor a size that the view does not ask for.
 
-        A few tokens off where pictures are elsewhere, whose sizes are not fetched, where boxes have other digits, and
-        where a user's words hold special tokens.
+        A few tokens off where pictures are elsewhere, whose sizes are not fetched, and where boxes have other digits.
         """
         with _about(item):
             return self._estimated(item)
@@ -199,13 +201,8 @@ class Processor:
         asked = not self.view.fixed and not any(map(is_remote, item.images))
         sizes = [ref.size if asked else USUAL_SIZE for ref in item.images]
         slots = [self._slot(ref, size) for ref, size in zip(item.images, sizes, strict=True)]
-        canvas = self._framed(self.view.placement(sizes[0])).canvas if sizes else USUAL_SIZE
-        pieces = self._rendered(
-            item.turns,
-            lambda group: self.codec.write_boxes([(0.345, 0.345, 0.678, 0.678)] * len(group), canvas),
-            lambda group: self.codec.write_points([(0.345, 0.345)] * len(group), canvas),
-        )
-        ids = self.tokenizer("".join(piece.text for piece in pieces), add_special_tokens=False)["input_ids"]
+        pieces = self._rendered_alike(item.turns, sizes[0] if sizes else None)
+        ids, _ = tokenize(pieces, self.tokenizer, image=self.image_token_id)
         pictures = sum(map(len, slots))
         total = len(ids) - len(sizes) + pictures
         tokens = total if self.max_length is None else min(total, self.max_length)
@@ -216,19 +213,14 @@ class Processor:
 
     def probes(self) -> list[str]:
         """Conversations as they are rendered, with a box and with a point: what a saved tokenizer must read alike."""
-        image = IMAGE if self.view.token else ""
-        canvas = self._framed(self.view.placement(USUAL_SIZE)).canvas if self.view.token else USUAL_SIZE
+        asked = Turn(role="human", text=f"{IMAGE if self.view.token else ''}\nWhere is it?")
         texts: list[str] = []
         for answer in (
             Turn(role="gpt", text=f"There: {BOXES}.", boxes_seq=((0,),)),
             Turn(role="gpt", text=f"There: {POINTS}.", points_seq=((0,),)),
         ):
             try:
-                pieces = self._rendered(
-                    (Turn(role="human", text=f"{image}\nWhere is it?"), answer),
-                    lambda group: self.codec.write_boxes([(0.123, 0.345, 0.456, 0.678)] * len(group), canvas),
-                    lambda group: self.codec.write_points([(0.123, 0.345)] * len(group), canvas),
-                )
+                pieces = self._rendered_alike((asked, answer), USUAL_SIZE if self.view.token else None)
             except ConfigError:
                 continue  # the codec has no form for one of them
             texts.append("".join(piece.text for piece in pieces))
@@ -249,9 +241,7 @@ class Processor:
 
         An answer about several pictures is read on the picture that the truth lies on, else on the first.
         """
-        text = self.tokenizer.decode(self._until_end(ids), skip_special_tokens=False)
-        assert isinstance(text, str)
-        text = text.split(self.stop)[0].strip()
+        text = self._text(ids)
         truth = item.truth
         regions = (*truth.boxes, *truth.points)
         image = regions[0].image if regions else 0
@@ -277,7 +267,8 @@ class Processor:
 
     def _tokens(self, item: Item, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
         """Ids and labels of these turns, with the tokens of their pictures."""
-        return self._fill_slots(item, *tokenize(self._pieces(item, turns), self.tokenizer))
+        pieces = self._pieces(item, turns)
+        return self._fill_slots(item, *tokenize(pieces, self.tokenizer, image=self.image_token_id))
 
     def _pieces(self, item: Item, turns: Sequence[Turn]) -> list[Piece]:
         """The rendered turns, where the view's token marks the pictures."""
@@ -294,6 +285,15 @@ class Processor:
     def _rendered(self, turns: Sequence[Turn], boxes: Write, points: Write) -> list[Piece]:
         said = [Said(turn.role, tuple(_written(turn, boxes, points))) for turn in turns]
         return [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
+
+    def _rendered_alike(self, turns: Sequence[Turn], size: tuple[int, int] | None) -> list[Piece]:
+        """The turns with sample boxes and points in place of theirs; `size` is that of an image, in pixels."""
+        canvas = self._framed(self.view.placement(size)).canvas if size else USUAL_SIZE
+        return self._rendered(
+            turns,
+            lambda group: self.codec.write_boxes([(0.345, 0.345, 0.678, 0.678)] * len(group), canvas),
+            lambda group: self.codec.write_points([(0.345, 0.345)] * len(group), canvas),
+        )
 
     def _boxes(self, item: Item, placements: Sequence[Placement], group: Sequence[int]) -> str:
         boxes = [item.boxes[index] for index in group]
@@ -350,12 +350,21 @@ class Processor:
         with _named(ref):
             text = self.view.slot(size)
         if text not in self._slots:
-            self._slots[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            self._slots[text] = tokenize([Piece(text)], self.tokenizer)[0]
         return self._slots[text]
+
+    def _text(self, ids: Sequence[int]) -> str:
+        """The answer's words. An end that is a token ends them there; other ends where the words first spell them."""
+        text: Any = self.tokenizer.decode(
+            self._until_end(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        if self.end_token_id is None:
+            text = text.split(self.stop)[0]
+        return text.strip()
 
     def _until_end(self, ids: Sequence[int]) -> list[int]:
         tokenizer: Any = self.tokenizer
-        ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+        ends = {tokenizer.eos_token_id, tokenizer.pad_token_id, self.end_token_id}
         kept: list[int] = []
         for token in ids:
             if int(token) in ends:

@@ -1,17 +1,16 @@
 """Turns -> pieces of text -> token ids and labels, in one act: labels cannot drift from the text.
 
-A template arranges pieces; `tokenize` reads their joined text once and labels every token by the piece it lies in.
+A template arranges pieces; `tokenize` reads their text and labels every token by the piece it lies in.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
+from mllm.conversation.text_encoder import Start, encoder_of
+from mllm.errors import ConfigError
 from mllm.types import IMAGE, Role
 
 if TYPE_CHECKING:
@@ -58,7 +57,32 @@ class Template(Protocol):
 
 def opening(tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
     """The beginning-of-sequence token, where the tokenizer itself would put one."""
-    return [Piece(str(tokenizer.bos_token))] if _adds_bos(tokenizer) else []
+    return [Piece(str(tokenizer.bos_token))] if encoder_of(tokenizer).adds_bos else []
+
+
+def beginning_of_sequence(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The token that begins a text, for formats that cannot do without.
+
+    Raises:
+        ConfigError: the tokenizer has none.
+    """
+    return _named(tokenizer, "bos_token")
+
+
+def end_of_sequence(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The token that ends a text.
+
+    Raises:
+        ConfigError: the tokenizer has none.
+    """
+    return _named(tokenizer, "eos_token")
+
+
+def _named(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
+    token = getattr(tokenizer, name)
+    if token is None:
+        raise ConfigError(f"the tokenizer has no {name}, which the template writes: set it in tokenizer_config.json")
+    return str(token)
 
 
 def answer(turn: Said, *, before: str = "", end: str) -> list[Piece]:
@@ -76,45 +100,41 @@ def pictures_first(turn: Said) -> tuple[list[Piece], list[Piece]]:
     return pictures, words
 
 
-def tokenize(pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+def tokenize(
+    pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerBase, *, image: int | None = None
+) -> tuple[list[int], list[int]]:
     """Token ids and labels of the joined pieces; label = id where supervised, else IGNORE.
 
-    The text is read as a whole, as the model met it in pretraining. Only where a token would reach over the border of
-    a supervised stretch is the text cut there: a prompt then has the same ids alone and before its answer.
+    The text is read as `tokenizer(text)` reads it, with four provisos. It is cut where supervision begins and ends: a
+    prompt then has the same ids alone and before its answer. A special token in a user's words is spelled out. The
+    token at the beginning of the sequence is none of the text, whose first word follows. And the text behind an `image`
+    token, which is given by its id, is a text of its own, as the first word is: LLaVA's code reads the parts between
+    images one by one.
     """
-    pieces = [piece for piece in pieces if piece.text]
-    if not pieces:
-        return [], []
-    text = "".join(piece.text for piece in pieces)
-    starts = [0, *accumulate(len(piece.text) for piece in pieces)][:-1]
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    special = _special_ids(tokenizer, len(tokenizer))
+    encoder = encoder_of(tokenizer)
     ids: list[int] = []
     labels: list[int] = []
-    for token, (start, stop) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        first = bisect_right(starts, start) - 1
-        last = bisect_right(starts, max(start, stop - 1)) - 1
-        for number in range(first, last):
-            if pieces[number].supervised != pieces[number + 1].supervised:
-                head, tail = tokenize(pieces[: number + 1], tokenizer), tokenize(pieces[number + 1 :], tokenizer)
-                return head[0] + tail[0], head[1] + tail[1]
-        piece = pieces[first]
-        if piece.literal and token in special:
-            new = tokenizer(text[start:stop], add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        else:
-            new = [token]
-        ids += new
-        labels += new if piece.supervised else [IGNORE] * len(new)
+    start: Start = "text"
+    text, supervised = "", False
+
+    def emit(new: list[int]) -> None:
+        ids.extend(new)
+        labels.extend(new if supervised else [IGNORE] * len(new))
+
+    for piece in pieces:
+        if text and piece.supervised != supervised:
+            emit(encoder(text, start))
+            text, start = "", "middle"
+        supervised = piece.supervised if piece.text else supervised
+        for words, token in [(piece.text, None)] if piece.literal else encoder.split(piece.text):
+            text += words
+            if token is None:
+                continue
+            if text:
+                emit(encoder(text, start))
+            begins = token == image or (not ids and token == encoder.bos)
+            emit([token])
+            text, start = "", "text" if begins else "special"
+    if text:
+        emit(encoder(text, start))
     return ids, labels
-
-
-@lru_cache(maxsize=8)
-def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    return tokenizer.bos_token is not None and tokenizer("a").input_ids[0] == tokenizer.bos_token_id
-
-
-@lru_cache(maxsize=8)
-def _special_ids(tokenizer: PreTrainedTokenizerBase, size: int) -> frozenset[int]:
-    """`size` is that of the vocabulary: it changes when tokens are added."""
-    added = tokenizer.added_tokens_decoder
-    return frozenset(number for number, token in added.items() if token.special)

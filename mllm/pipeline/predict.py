@@ -225,12 +225,11 @@ class _Work:
 
 
 def stopping(processor: Processor) -> dict[str, Any]:
-    """Generation arguments that end an answer where the template does."""
+    """Generation arguments that end an answer where the template does: at its token, or else at its words."""
     tokenizer: Any = processor.tokenizer
     ends = [tokenizer.eos_token_id]
-    stop = tokenizer(processor.stop, add_special_tokens=False)["input_ids"]
-    if len(stop) == 1:
-        return {"eos_token_id": sorted({*ends, *stop}), "pad_token_id": tokenizer.pad_token_id}
+    if processor.end_token_id is not None:
+        return {"eos_token_id": sorted({*ends, processor.end_token_id}), "pad_token_id": tokenizer.pad_token_id}
     criteria = StoppingCriteriaList([StopStringCriteria(tokenizer, [processor.stop])])
     return {"eos_token_id": ends, "pad_token_id": tokenizer.pad_token_id, "stopping_criteria": criteria}
 

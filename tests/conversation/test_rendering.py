@@ -191,14 +191,6 @@ def test_bos_comes_first_where_the_tokenizer_adds_one() -> None:
     assert ids.count(tokenizer.bos_token_id) == 1
 
 
-def test_chat_refuses_a_template_that_opens_answers_differently_in_generation(
-    tokenizer: PreTrainedTokenizerFast,
-) -> None:
-    chat_tokenizer(tokenizer).chat_template = CHATML.replace("assistant\n{% endif", "assistant\n<think>{% endif")
-    with pytest.raises(ConfigError, match="opens an answer with"):
-        TEMPLATES.make("chat").render(TURNS, tokenizer)
-
-
 def test_chat_needs_a_chat_template(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.chat_template = None
     with pytest.raises(ConfigError, match="no chat template"):

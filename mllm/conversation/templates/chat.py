@@ -1,73 +1,163 @@
-"""The tokenizer's own chat template (ChatML, Llama 3, ...), whatever it is."""
+"""The tokenizer's own chat template (ChatML, Llama 3, Qwen3, Gemma, ...), whatever it is."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import count
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said
+from mllm.conversation.rendering import Piece, Said, end_of_sequence
+from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
 from mllm.types import IMAGE
 
 MARK = re.compile("\ue000(\\d+)\ue001")
+TAG_AT_END = re.compile(r"(<[^<>\s]+>)\s*$")
 ROLES = {"human": "user", "gpt": "assistant"}
 PICTURE = (Piece(IMAGE),)
+WORD = (Piece("a", literal=True),)
+QUESTION, ANSWER = Said("human", WORD), Said("gpt", WORD)
+DATE = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
+TODAY = datetime(2024, 7, 26)
+"""The date of templates that write today's: Llama 3.1's default."""
+BLANKS = "\n\n\n \n\n\n"
+"""White space put around contents to see what a template strips from them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a template writes around the words of a conversation that ends in an answer."""
+
+    controls: tuple[str, ...]
+    """The text before each stretch of words, and behind the last, the answer."""
+    roles: tuple[str, ...]
+    """Who says each stretch."""
+    opening: str
+    """What opens the answer in its prompt, in place of `controls[-2]`."""
+    space: str
+    """What the model says before the answer's words."""
+    end: str
+    """What ends the answer, through its end token."""
+    rest: str
+    """What the template writes behind that."""
 
 
 @TEMPLATES.register_module("chat")
 class Chat:
-    """Renders once with a mark in place of words, then puts the words back: supervised spans are exact.
+    """Renders with marks in place of words, then puts the words back: supervised spans are exact.
 
-    Supervised: an answer and the text up to and including the first special token after it. `system` adds a system
-    message; `variables` are handed to the template (for instance `dict(enable_thinking=False)`).
+    Supervised: an answer through the first special token after it, or where the template writes none, the tokenizer's
+    end of sequence. In every round an answer is opened in training as in its prompt.
 
-    `parts`: contents are lists of pictures and texts, and the template writes what stands for a picture, as those of
-    multimodal models do; a line break after `<image>` is then left to it. Default: where the template speaks of images.
+    Args:
+        system: adds a system message.
+        variables: are handed to the template.
+        parts: contents are lists of images and texts, and the template writes what stands for an image, as those of
+            multimodal models do; a line break after `<image>` is then left to it. Default: where the template writes
+            the placeholder that the model reads.
+        thinking: answers hold their thoughts, and are opened as the template opens a generation. Default: they are
+            opened as the template opens an answer without thoughts, which for Qwen3 is an empty `<think>` block.
     """
 
     tokens: tuple[str, ...] = ()
 
     def __init__(
-        self, *, system: str | None = None, variables: dict[str, Any] | None = None, parts: bool | None = None
+        self,
+        *,
+        system: str | None = None,
+        variables: dict[str, Any] | None = None,
+        parts: bool | None = None,
+        thinking: bool = False,
     ) -> None:
         self.system = system
-        self.variables = dict(variables or {})
+        self.thinking = thinking
+        self.variables: dict[str, Any] = {"enable_thinking": thinking, "thinking": thinking, **(variables or {})}
         self.parts = parts
-        self._known: dict[tuple[str, str], str] = {}
+        self._known: dict[tuple[Any, ...], Any] = {}
 
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
-        text = self._text([Said("human", (Piece(""),)), Said("gpt", (Piece(""),))], tokenizer)
-        return self._split_end(MARK.split(text)[-1], tokenizer)[0]
+        self.render([QUESTION, ANSWER, QUESTION, ANSWER], tokenizer)  # what cannot be rendered is refused at once
+        return self._layout([QUESTION, ANSWER], tokenizer).end
 
     def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
-        # an odd number of parts: control text, number of a stretch of words, control text, ...
+        pieces: list[Piece] = []
+        last: Layout | None = None
+        for start in range(0, len(turns), 2):
+            question, answers = turns[start], turns[start + 1 : start + 2]
+            layout = self._layout([*turns[: start + 1], *(answers or [ANSWER])], tokenizer)
+            first = 0
+            if last:
+                self._check_history(last, layout)
+                first = len(last.roles)
+            controls = [*layout.controls[first:-2], layout.opening]
+            pieces.append(Piece(controls[0].removeprefix(last.end if last else "")))
+            for stretch, control in zip(self._stretches(question, tokenizer), controls[1:], strict=True):
+                pieces += [*self._stripped(stretch, question, tokenizer), Piece(control)]
+            for answer in answers:
+                words = self._stripped(answer.pieces, answer, tokenizer)
+                if self.thinking:
+                    words = _without_tag(words, layout.opening)
+                said = [Piece(layout.space), *words, Piece(layout.end)]
+                pieces += [replace(piece, supervised=True) for piece in said]
+            last = layout
+        return [*pieces, Piece(last.rest)] if last and turns[-1].role == "gpt" else pieces
+
+    def _check_history(self, last: Layout, layout: Layout) -> None:
+        """What stood around earlier turns must stand there still.
+
+        Raises:
+            ConfigError: it does not, so that a later prompt is not what was trained.
+        """
+        self._check_same(last.controls[:-1], layout.controls, last.roles)
+        behind = layout.controls[len(last.roles)]
+        if last.controls[-1].startswith(last.end) and not behind.startswith(last.end):
+            self._check_same([last.end], [behind], ["user"])
+
+    def _check_same(self, before: Sequence[str], after: Sequence[str], roles: Sequence[str]) -> None:
+        """Control texts must be the same, but for those that open answers, which are written from one place."""
+        for was, now, role in zip(before, after, roles, strict=False):
+            if was != now and role != "assistant":
+                advice = "leave `system` out, or " if self.system is not None else ""
+                raise ConfigError(
+                    f"template 'chat': the chat template of the tokenizer writes {was[-60:]!r}, but {now[-60:]!r} once "
+                    f"other turns follow, so that prompts are not what was trained; {advice}name another template"
+                )
+
+    def _layout(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> Layout:
+        """Of a conversation that ends in an answer."""
+        roles = [ROLES[turn.role] for turn in turns for _ in self._stretches(turn, tokenizer)]
+        controls = self._controls(turns, tokenizer)
+        asked = self._controls(turns[:-1], tokenizer)
+        self._check_same(asked[:-1], controls, roles)
+        prompt, written = asked[-1], controls[-2]
+        if self.thinking or (written.startswith(prompt) and not written[len(prompt) :].strip()):
+            opening, space = prompt, "" if self.thinking else written[len(prompt) :]
+        else:
+            opening = written.rstrip(" ")
+            space = written[len(opening) :]
+        end, rest = self._split_end(controls[-1], tokenizer)
+        if not end:  # it may be the token that opens the next question
+            end, _ = self._split_end(self._controls([*turns, QUESTION], tokenizer)[len(roles)], tokenizer)
+        return Layout(tuple(controls), tuple(roles), opening, space, end or end_of_sequence(tokenizer), rest)
+
+    def _controls(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """The text before, between and behind the stretches of words; after a question, what opens an answer too."""
         parts = MARK.split(self._text(turns, tokenizer))
-        stretches = [
-            (turn.role, stretch)
-            for turn in turns
-            for stretch in self._contents(turn, tokenizer)
-            if stretch is not PICTURE
-        ]
-        if [int(number) for number in parts[1::2]] != list(range(len(stretches))):
-            raise ConfigError(f"the tokenizer's chat template drops or reorders turns: {parts}")
-        space = self._space(turns, "".join(parts[:-2]), tokenizer) if turns[-1].role == "gpt" else ""
-        pieces = [Piece(parts[0])]
-        for (role, stretch), control in zip(stretches, parts[2::2], strict=True):
-            if role == "human":
-                pieces += [*stretch, Piece(control)]
-            else:
-                if space and pieces[-1].text.endswith(space):
-                    pieces[-1] = replace(pieces[-1], text=pieces[-1].text.removesuffix(space))
-                    pieces.append(Piece(space, True))
-                end, rest = self._split_end(control, tokenizer)
-                pieces += [*(replace(piece, supervised=True) for piece in stretch), Piece(end, True), Piece(rest)]
-        return pieces
+        stretches = sum(len(self._stretches(turn, tokenizer)) for turn in turns)
+        if [int(number) for number in parts[1::2]] != list(range(stretches)):
+            written = MARK.sub("...", "...".join(parts[::2]))
+            raise ConfigError(f"template 'chat': the tokenizer's chat template drops or reorders turns: {written!r}")
+        return parts[::2]
+
+    def _stretches(self, turn: Said, tokenizer: PreTrainedTokenizerBase) -> list[tuple[Piece, ...]]:
+        return [content for content in self._contents(turn, tokenizer) if content is not PICTURE]
 
     def _contents(self, turn: Said, tokenizer: PreTrainedTokenizerBase) -> list[tuple[Piece, ...]]:
         """A turn as stretches of words, and where the template takes parts, PICTURE between them."""
@@ -88,18 +178,30 @@ class Chat:
 
     def _takes_parts(self, tokenizer: PreTrainedTokenizerBase) -> bool:
         untyped: Any = tokenizer
-        return "image" in str(untyped.chat_template) if self.parts is None else self.parts
+        template = str(untyped.chat_template)
+        if self.parts is not None or "image" not in template:
+            return bool(self.parts)
+        key = template, len(tokenizer)
+        if key not in self._known:
+            asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\ue000"}]}]
+            try:
+                written = self._apply(asked, tokenizer, asks=True)
+            except (TemplateError, TypeError):
+                written = ""
+            own = IMAGE in tokenizer.get_vocab()  # else the model's placeholder is one that its template knows
+            self._known[key] = "\ue000" in written and (IMAGE in written or not own)
+        return self._known[key]
 
-    def _text(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> str:
-        untyped: Any = tokenizer
-        if not untyped.chat_template:
-            raise ConfigError("template 'chat': this tokenizer has no chat template; name another template")
+    def _text(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase, around: str = "") -> str:
+        """The rendered conversation with marks in place of words, and `around` each of them."""
         numbers = count()
         messages: list[dict[str, Any]] = []
         for turn in turns:
             parts = [
-                {"type": "image"} if stretch is PICTURE else {"type": "text", "text": f"\ue000{next(numbers)}\ue001"}
-                for stretch in self._contents(turn, tokenizer)
+                {"type": "image"}
+                if content is PICTURE
+                else {"type": "text", "text": f"{around}\ue000{next(numbers)}\ue001{around}"}
+                for content in self._contents(turn, tokenizer)
             ]
             content = parts if self._takes_parts(tokenizer) else parts[0]["text"]
             messages.append({"role": ROLES[turn.role], "content": content})
@@ -107,31 +209,69 @@ class Chat:
             system = [{"type": "text", "text": self.system}] if self._takes_parts(tokenizer) else self.system
             messages.insert(0, {"role": "system", "content": system})
         # words are marks here: conversations of one shape render alike
-        key = untyped.chat_template, repr(messages)
+        untyped: Any = tokenizer
+        key = str(untyped.chat_template), repr(messages)
         if key not in self._known:
-            self._known[key] = untyped.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=turns[-1].role == "human", **self.variables
-            )
+            try:
+                self._known[key] = self._apply(messages, tokenizer, asks=turns[-1].role == "human")
+            except (TemplateError, TypeError) as error:
+                system = "; leave `system` out" if self.system is not None else ""
+                raise ConfigError(
+                    f"template 'chat': the tokenizer's chat template refuses these {len(messages)} turns: "
+                    f"{' '.join(str(error).split())}{system}"
+                ) from error
         return self._known[key]
 
-    def _space(self, turns: Sequence[Said], trained: str, tokenizer: PreTrainedTokenizerBase) -> str:
-        """The words before an answer must be the same in training and in generation, but for a space that it says."""
-        asked = "".join(MARK.split(self._text(turns[:-1], tokenizer)))
-        space = trained.removeprefix(asked)
-        if not trained.startswith(asked) or space.strip():
-            raise ConfigError(
-                f"the tokenizer's chat template opens an answer with {trained[-80:]!r} in training but with "
-                f"{asked[-80:]!r} in generation; set the template's `variables` so that both agree"
-            )
-        return space
+    def _apply(self, messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, *, asks: bool) -> str:
+        untyped: Any = tokenizer
+        if not untyped.chat_template:
+            raise ConfigError("template 'chat': this tokenizer has no chat template; name another template")
+        # or prompts would be other ones tomorrow
+        template = DATE.sub(lambda call: repr(TODAY.strftime(call[2])), untyped.get_chat_template())
+        return untyped.apply_chat_template(
+            messages, chat_template=template, tokenize=False, add_generation_prompt=asks, **self.variables
+        )
+
+    def _stripped(self, words: Sequence[Piece], turn: Said, tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+        """A stretch of words as the template leaves it, which may strip white space from contents."""
+        untyped: Any = tokenizer
+        key = str(untyped.chat_template), turn.role
+        if key not in self._known:
+            text = self._text([QUESTION, ANSWER], tokenizer, around=BLANKS)
+            before, after = text.split(f"\ue000{int(turn.role == 'gpt')}\ue001")
+            self._known[key] = _missing(before[::-1]), _missing(after)
+        left, right = self._known[key]
+        pieces = _strip(list(words), left, str.lstrip)
+        return _strip(pieces[::-1], right, str.rstrip)[::-1]
 
     def _split_end(self, control: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-        """The end token of an answer, and the control text after it."""
-        stops = [control.index(token) + len(token) for token in _special(tokenizer) if token in control]
-        if not stops:
-            raise ConfigError(f"no special token ends an answer in the tokenizer's chat template: {control!r}")
-        return control[: min(stops)], control[min(stops) :]
+        """The end token of an answer with what stands before it, and the control text after it; or '' and all."""
+        encoder = encoder_of(tokenizer)
+        stops = (stop for _, stop, token in encoder.marks(control) if token != encoder.bos)
+        stop = next(stops, 0)
+        return control[:stop], control[stop:]
 
 
-def _special(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    return [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+def _missing(text: str) -> str | None:
+    """What was stripped from `BLANKS` that stood there, as `str.strip` takes it: nothing, line breaks, white space."""
+    if text.startswith(BLANKS):
+        return ""
+    return "\n" if text.startswith(BLANKS.rstrip("\n")) else None
+
+
+def _strip(pieces: list[Piece], characters: str | None, strip: Any) -> list[Piece]:
+    """Without these characters at one end, which is the list's beginning; an image is none of them."""
+    for number, piece in enumerate(pieces):
+        if piece.text == IMAGE and not piece.literal:
+            return pieces[number:]
+        if text := strip(piece.text, characters):
+            return [replace(piece, text=text), *pieces[number + 1 :]]
+    return []
+
+
+def _without_tag(pieces: list[Piece], opening: str) -> list[Piece]:
+    """An answer without the tag that its opening ends in, such as `<think>`."""
+    tag = TAG_AT_END.search(opening)
+    if tag and pieces and pieces[0].text.startswith(tag[1]):
+        return [replace(pieces[0], text=pieces[0].text.removeprefix(tag[1]).lstrip("\n")), *pieces[1:]]
+    return pieces

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, opening
+from mllm.conversation.rendering import Piece, Said, answer, end_of_sequence, opening
 from mllm.registry import TEMPLATES
 
 
@@ -17,7 +17,7 @@ class Completion:
     tokens: tuple[str, ...] = ()
 
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
-        return str(tokenizer.eos_token)
+        return end_of_sequence(tokenizer)
 
     def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
         pieces = opening(tokenizer)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, opening
+from mllm.conversation.rendering import Piece, Said, answer, end_of_sequence, opening
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
 
@@ -44,7 +44,7 @@ class Instruction:
         self.ending = end
 
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
-        return self.ending or str(tokenizer.eos_token)
+        return self.ending or end_of_sequence(tokenizer)
 
     def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
         pieces = [*opening(tokenizer), Piece(self.system)]

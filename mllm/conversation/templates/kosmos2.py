@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, pictures_first
+from mllm.conversation.rendering import Piece, Said, answer, beginning_of_sequence, end_of_sequence, pictures_first
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
 
@@ -34,12 +34,19 @@ class Kosmos2:
         self.before, self.after = FORMS[form]
 
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
-        return str(tokenizer.eos_token)
+        return end_of_sequence(tokenizer)
 
     def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
         if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
             raise ConfigError(f"template 'kosmos2': expected one question and its answer, found {len(turns)} turns")
         pictures, words = pictures_first(turns[0])
         space = [Piece(" ")] if pictures else []
-        pieces = [Piece(str(tokenizer.bos_token)), *pictures, *space, Piece(self.before), *words, Piece(self.after)]
+        pieces = [
+            Piece(beginning_of_sequence(tokenizer)),
+            *pictures,
+            *space,
+            Piece(self.before),
+            *words,
+            Piece(self.after),
+        ]
         return pieces + (answer(turns[1], end=self.end(tokenizer)) if len(turns) == 2 else [])

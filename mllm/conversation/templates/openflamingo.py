@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, opening, pictures_first
+from mllm.conversation.rendering import Piece, Said, answer, end_of_sequence, opening, pictures_first
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
 
@@ -45,5 +45,5 @@ class OpenFlamingo:
             else:
                 pieces += answer(turn, end=END)
         if turns[-1].role == "gpt":
-            pieces.append(Piece(str(tokenizer.eos_token), supervised=True))
+            pieces.append(Piece(end_of_sequence(tokenizer), supervised=True))
         return pieces

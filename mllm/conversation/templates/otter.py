@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, opening, pictures_first
+from mllm.conversation.rendering import Piece, Said, answer, end_of_sequence, opening, pictures_first
 from mllm.registry import TEMPLATES
 
 END, ANSWER = "<|endofchunk|>", "<answer>"
@@ -33,5 +33,5 @@ class Otter:
             else:
                 pieces += answer(turn, end=END)
         if turns[-1].role == "gpt":
-            pieces.append(Piece(str(tokenizer.eos_token), supervised=True))
+            pieces.append(Piece(end_of_sequence(tokenizer), supervised=True))
         return pieces

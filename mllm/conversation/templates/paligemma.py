@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, pictures_first
+from mllm.conversation.rendering import Piece, Said, answer, beginning_of_sequence, end_of_sequence, pictures_first
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
 
@@ -22,11 +22,11 @@ class PaliGemma:
     tokens: tuple[str, ...] = ()
 
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
-        return str(tokenizer.eos_token)
+        return end_of_sequence(tokenizer)
 
     def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
         if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
             raise ConfigError(f"template 'paligemma': expected one question and its answer, found {len(turns)} turns")
         pictures, words = pictures_first(turns[0])
-        pieces = [*pictures, Piece(str(tokenizer.bos_token)), *words, Piece("\n")]
+        pieces = [*pictures, Piece(beginning_of_sequence(tokenizer)), *words, Piece("\n")]
         return pieces + (answer(turns[1], end=self.end(tokenizer)) if len(turns) == 2 else [])

@@ -1,0 +1,185 @@
+"""Ids as the published recipes give them, on every kind of tokenizer; what users write survives letter by letter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from mllm.conversation.rendering import IGNORE, Piece, Said, tokenize
+from mllm.errors import ConfigError
+from mllm.registry import TEMPLATES
+from mllm.tokenizer_files import load_tokenizer
+from mllm.types import IMAGE
+from tests.conftest import make_tokenizer
+from tests.sentencepieces import save_llama, save_t5
+
+REAL = Path(__file__).parents[3] / "shared" / "tokenizers"
+LLAMA2 = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}{{ bos_token + '[INST] ' + m['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+MISTRAL = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+TURNS = [
+    Said("human", (Piece(IMAGE), Piece("\nWhere is it?", literal=True))),
+    Said("gpt", (Piece("At [0.123,0.456]."),)),
+    Said("human", (Piece("And {now} in ", literal=True), Piece(IMAGE), Piece(" or", literal=True), Piece(IMAGE))),
+    Said("gpt", (Piece("Gone é中🐶", literal=True),)),
+]
+KINDS = {
+    "legacy": {"legacy": True},
+    "new": {"legacy": False},
+    "silent": {},
+    "no prefix": {"legacy": False, "add_prefix_space": False},
+}
+
+
+def recipe(text: str, tokenizer: Any, image: int) -> list[int]:
+    """LLaVA's: the parts between images are tokenized one by one, with the BOS of the first alone kept."""
+    ids: list[int] = []
+    for number, part in enumerate(text.split(IMAGE)):
+        new = tokenizer(part)["input_ids"]
+        begins = tokenizer.bos_token_id is not None and new[:1] == [tokenizer.bos_token_id]
+        ids += [image, *new[begins:]] if number else new
+    return ids
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("llama")
+    made = {kind: save_llama(folder / kind, settings=said) for kind, said in KINDS.items()}
+    make_tokenizer().save_pretrained(folder / "bytes")
+    return {**made, "bytes": folder / "bytes"}
+
+
+def check_recipe(folder: Path, template: str) -> None:
+    tokenizer = plain = cached(folder)  # the recipe never shows it an image
+    image: Any = tokenizer.convert_tokens_to_ids(IMAGE)
+    if template in ("llama2", "mistral"):
+        tokenizer.chat_template = LLAMA2 if template == "llama2" else MISTRAL
+    arrange = TEMPLATES.make("chat" if template in ("llama2", "mistral") else template)
+    for count in range(1, len(TURNS) + 1):
+        pieces = arrange.render(TURNS[:count], tokenizer)
+        text = "".join(piece.text for piece in pieces)
+        begun = tokenizer.bos_token is not None and text.startswith(str(tokenizer.bos_token))
+        adds = plain("a")["input_ids"][0] == plain.bos_token_id
+        text = text.removeprefix(str(plain.bos_token)) if begun and adds else text
+        assert tokenize(pieces, tokenizer, image=image)[0] == recipe(text, plain, image), text
+
+
+@pytest.mark.parametrize("template", ["vicuna_v1", "llava_v0", "llama2", "mistral"])
+@pytest.mark.parametrize("kind", [*KINDS, "bytes"])
+def test_ids_are_those_of_the_published_recipe(folders: dict[str, Path], kind: str, template: str) -> None:
+    check_recipe(folders[kind], template)
+
+
+@pytest.mark.parametrize("template", ["vicuna_v1", "llava_v0", "llama2", "mistral"])
+@pytest.mark.parametrize(
+    "name", ["llama2_spm_legacy", "vicuna_spm_nonlegacy", "mistral_v3_spm", "gpt2", "neox", "llama3", "qwen3"]
+)
+def test_ids_are_those_of_the_published_recipe_with_real_tokenizers(name: str, template: str) -> None:
+    if not (REAL / name).is_dir():
+        pytest.skip("needs the shared tokenizers")
+    if name == "qwen3" and template in ("llama2", "mistral"):
+        pytest.skip("has no BOS to write")
+    check_recipe(REAL / name, template)
+
+
+def test_the_first_word_behind_bos_keeps_its_space(folders: dict[str, Path]) -> None:
+    tokenizer = load_tokenizer(folders["new"])
+    ids, _ = tokenize([Piece("<s>"), Piece("At USER")], tokenizer)
+    assert tokenizer.convert_ids_to_tokens(ids)[:2] == ["<s>", "▁At"]
+    assert ids == tokenizer("At USER")["input_ids"]
+
+
+def test_a_later_bos_is_read_as_the_tokenizer_reads_it(folders: dict[str, Path]) -> None:
+    for kind in ("legacy", "new"):
+        tokenizer = load_tokenizer(folders[kind])
+        ids, _ = tokenize([Piece("At</s><s>At")], tokenizer)
+        assert ids == tokenizer("At</s><s>At", add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "bytes"])
+@pytest.mark.parametrize("words", ["</s>", "say </s> now", "<s>", "[INST] <image> </s></s>", "a<unk>b", "<image>\n"])
+def test_special_tokens_in_words_are_spelled_out(folders: dict[str, Path], kind: str, words: str) -> None:
+    tokenizer = load_tokenizer(folders[kind])
+    tokenizer.add_tokens([IMAGE], special_tokens=True)
+    pieces = [Piece("USER: "), Piece(words, literal=True), Piece(" ASSISTANT:"), Piece(f" {words}", True, literal=True)]
+    ids, labels = tokenize(pieces, tokenizer)
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    assert not special & set(ids)
+    assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == f"USER: {words} ASSISTANT: {words}"
+    said = [label for label in labels if label != IGNORE]
+    assert tokenizer.decode(said, clean_up_tokenization_spaces=False).strip() == words.strip()
+
+
+LETTERS = st.sampled_from(
+    [*list("abcdeAt US:[]<>/\\{}012.,'\"\n\t éß中🐶|_#"), "</s>", "<s>", "<image>", "<unk>", " the"]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(words=st.lists(LETTERS, min_size=1, max_size=12).map("".join), before=st.sampled_from(["USER: ", "</s>", ":"]))
+@example(words="</s>", before="</s>")
+def test_words_survive_letter_by_letter(folders: dict[str, Path], words: str, before: str) -> None:
+    for kind in ("new", "no prefix", "legacy", "bytes"):
+        tokenizer = cached(folders[kind])
+        ids, _ = tokenize([Piece(f"x{before}"), Piece(words, literal=True), Piece("|", True)], tokenizer)
+        text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        # a legacy folder says a space behind every special token, as it always did
+        gained = " " if kind == "legacy" and before == "</s>" else ""
+        assert text == f"x{before}{gained}{words}|"
+
+
+READ: dict[Path, Any] = {}
+
+
+def cached(folder: Path) -> Any:
+    if folder not in READ:
+        READ[folder] = load_tokenizer(folder)
+        READ[folder].add_tokens([IMAGE], special_tokens=True)
+    return READ[folder]
+
+
+def test_an_unknown_character_is_one_token(tmp_path: Path) -> None:
+    t5 = load_tokenizer(save_t5(tmp_path / "t5"))
+    llama = load_tokenizer(save_llama(tmp_path / "llama", settings={"legacy": True}, byte_fallback=False))
+    for tokenizer in (t5, llama):
+        text = "Where {is} 中 it?"
+        ids, _ = tokenize([Piece(text, literal=True)], tokenizer)
+        assert ids == tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.unk_token_id in ids
+
+
+@pytest.mark.parametrize("response", ["### Response:\n", "A: ", "A:\n\n", "A:  ", "A", "A:\t"])
+@pytest.mark.parametrize("answer", ["Gone", " Gone", "\nGone", "  Gone", "12", "\n\n"])
+def test_a_prompt_is_the_beginning_of_its_row(folders: dict[str, Path], response: str, answer: str) -> None:
+    template = TEMPLATES.make({"type": "instruction", "instruction": "Q: ", "response": response, "separator": "\n\n"})
+    said = Said("gpt", (Piece(answer, literal=True),))
+    turns = [TURNS[0], said, TURNS[2], said]
+    for folder in folders.values():
+        tokenizer = cached(folder)
+        image = tokenizer.convert_tokens_to_ids(IMAGE)
+        whole, labels = tokenize(template.render(turns, tokenizer), tokenizer, image=image)
+        for asked in (1, 3):
+            prompt, _ = tokenize(template.render(turns[:asked], tokenizer), tokenizer, image=image)
+            assert whole[: len(prompt)] == prompt
+            assert labels[len(prompt)] != IGNORE
+        said_ids = [label for label in labels if label != IGNORE]
+        text = tokenizer.decode(whole, clean_up_tokenization_spaces=False)
+        assert f"{response}{answer}</s>" in text
+        assert said_ids.count(tokenizer.eos_token_id) == 2
+
+
+def test_a_tokenizer_without_an_end_of_sequence_is_refused(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.eos_token = None
+    for name in ("vicuna_v1", "completion", "seq2seq", "guanaco"):
+        with pytest.raises(ConfigError, match="the tokenizer has no eos_token"):
+            TEMPLATES.make(name).end(tokenizer)
