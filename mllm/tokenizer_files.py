@@ -14,17 +14,15 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-from sentencepiece import sentencepiece_model_pb2
-from tokenizers import models, normalizers
-from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
-from transformers.convert_slow_tokenizer import generate_merges
-from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+from typing import TYPE_CHECKING, Any
 
 from mllm.errors import ModelError
 from mllm.fields import show
 from mllm.model_files import check_folder
+
+if TYPE_CHECKING:  # `data dedup` and `data check` read text without these, whose imports take seconds
+    from tokenizers import models
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +64,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     settings = _read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
     _check_class(path, settings)
     if str(settings.get("tokenizer_class")).lower().removesuffix("fast") != "llamatokenizer":
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        tokenizer = _auto(path)
     elif (path / "tokenizer.json").is_file():
         tokenizer = _llama_from_json(path, settings)
     else:
@@ -82,6 +80,8 @@ def _check_class(path: Path, settings: dict[str, Any]) -> None:
     Raises:
         ModelError: the folder's tokenizer is code of its own.
     """
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
     named = settings.get("tokenizer_class")
     if "auto_map" in settings and (not isinstance(named, str) or tokenizer_class_from_name(named) is None):
         raise ModelError(
@@ -114,15 +114,17 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, pr
     Raises:
         ModelError: the folder reads other ids; names the first differing text.
     """
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer.save_pretrained(folder)
     if type(tokenizer) is PreTrainedTokenizerFast:
         _name_generic_class(folder)
     texts = [*PROBES, _added_tokens_in_text(tokenizer), *probes]
-    difference = _difference(tokenizer, _read_back(folder), texts)
+    difference = _difference(tokenizer, _auto(folder), texts)
     if difference is not None:
         # the class rebuilds itself from parts of what is written: the generic one does not
         _name_generic_class(folder)
-        difference = _difference(tokenizer, _read_back(folder), texts)
+        difference = _difference(tokenizer, _auto(folder), texts)
     if difference is not None:
         raise ModelError(
             f"the {type(tokenizer).__name__} does not survive being saved: {difference}", where=str(folder)
@@ -130,7 +132,9 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, pr
 
 
 def _llama_from_json(path: Path, settings: dict[str, Any]) -> PreTrainedTokenizerFast:
-    side = settings.get("padding_side", LlamaTokenizer.padding_side)
+    from transformers import PreTrainedTokenizerFast
+
+    side = settings.get("padding_side", "left")  # as LlamaTokenizer's
     tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True, padding_side=side)
     legacy = spaces_after_special_tokens(tokenizer)
     if settings.get("legacy", legacy) != legacy:
@@ -144,7 +148,11 @@ def _llama_from_json(path: Path, settings: dict[str, Any]) -> PreTrainedTokenize
     return tokenizer
 
 
-def _llama_from_sentencepiece(path: Path, settings: dict[str, Any]) -> LlamaTokenizer:
+def _llama_from_sentencepiece(path: Path, settings: dict[str, Any]) -> PreTrainedTokenizerFast:
+    from sentencepiece import sentencepiece_model_pb2
+    from tokenizers import normalizers
+    from transformers import LlamaTokenizer
+
     legacy = settings.get("legacy")
     if legacy is None:
         legacy = True
@@ -169,6 +177,9 @@ def _llama_from_sentencepiece(path: Path, settings: dict[str, Any]) -> LlamaToke
 
 def _sentencepiece_model(proto: Any) -> models.Model:
     """With merges in the order of their scores; transformers 5 takes the order of the vocabulary, often the same."""
+    from tokenizers import models
+    from transformers.convert_slow_tokenizer import generate_merges
+
     pieces = [piece.piece for piece in proto.pieces]
     scores = [piece.score for piece in proto.pieces]
     unknown, bytewise = proto.trainer_spec.unk_id, proto.trainer_spec.byte_fallback
@@ -179,8 +190,10 @@ def _sentencepiece_model(proto: Any) -> models.Model:
     return models.BPE(vocab=vocabulary, merges=merges, unk_token=pieces[unknown], fuse_unk=True, byte_fallback=bytewise)
 
 
-def _read_back(folder: str | Path) -> PreTrainedTokenizerBase:
+def _auto(folder: str | Path) -> PreTrainedTokenizerBase:
     """As any reader of transformers does."""
+    from transformers import AutoTokenizer
+
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 

@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Literal
-
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, Literal
 
 from mllm.tokenizer_files import SPACES, spaces_after_special_tokens
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
 
 Start = Literal["text", "special", "middle"]
 """Where a fragment begins: a text of its own, behind a special token, or in the middle of a text."""
@@ -101,6 +102,8 @@ def _without_prefix(backend: Tokenizer) -> Tokenizer:
 
     One that drops the white space between words (T5's) cannot say that a word goes on: there it is the same tokenizer.
     """
+    from tokenizers import Tokenizer
+
     said = json.loads(backend.to_str())
     if '"WhitespaceSplit"' in json.dumps(said["pre_tokenizer"]):
         return backend
