@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,19 +21,20 @@ def cache_folder() -> Path:
 def complete(target: Path, what: str) -> Generator[BinaryIO, None, None]:
     """A file that takes its name once it is complete, so that several processes may make the same one at once.
 
+    Others may read it, as far as the umask lets them: a team may share a cache that one of them made.
+
     Raises:
         ConfigError: it cannot be written; the message calls it `what`.
     """
-    name = None
+    part = target.parent / f"{target.name}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.")
-        with os.fdopen(descriptor, "wb") as file:
+        with part.open("xb") as file:  # readable by others as far as the umask says, unlike a mkstemp
             yield file
-        os.replace(name, target)
+        os.replace(part, target)
     except OSError as error:
         reason = f"the cache of {what} cannot be written (MLLM_CACHE names another): {error.strerror or error}"
         raise ConfigError(reason, where=str(target.parent)) from error
     finally:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
+        with suppress(OSError):  # of the folder that could not be made
+            part.unlink()

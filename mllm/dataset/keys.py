@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.cache import complete
-from mllm.dataset.lines import Lines, cached
+from mllm.dataset.derived import cached_array, probes
+from mllm.dataset.lines import Lines
 from mllm.errors import DataError
 
 
 class Keys:
-    """A table made by `write_keys`. Keys are held as hashes of 64 bits; two equal ones are refused when it is made."""
+    """A `key_table`. Keys are held as hashes of 64 bits; two equal ones are refused when it is made."""
 
-    def __init__(self, table: Path) -> None:
-        self._table: NDArray[np.int64] = np.load(table, mmap_mode="r")
+    def __init__(self, table: NDArray[np.int64]) -> None:
+        self._table = table
 
     def __len__(self) -> int:
         return len(self._table)
@@ -32,8 +33,8 @@ class Keys:
         return tuple(self._table[row, 1:].tolist())
 
 
-def write_keys(table: Path, rows: Iterable[tuple[str, tuple[int, ...]]], *, source: str) -> None:
-    """Write the table of (key, numbers), as many numbers for each; `source` names the file in messages.
+def key_table(rows: Iterable[tuple[str, tuple[int, ...]]], *, source: str) -> NDArray[np.int64]:
+    """int64 [keys, 1 + numbers]: keys as hashes, in order, and what belongs to each; `source` is what messages name.
 
     Raises:
         DataError: no row, or a key twice.
@@ -52,17 +53,31 @@ def write_keys(table: Path, rows: Iterable[tuple[str, tuple[int, ...]]], *, sour
     if len(twice):
         twin = keys[int(order[int(twice[0])])]
         raise DataError(f"duplicate key {twin[:60]!r}", where=source, kind="duplicate-key")
-    with complete(table, "record keys") as target:
-        np.save(target, array)
+    return array
+
+
+def may_be_keys(table: NDArray[np.int64], numbers: int) -> bool:
+    """Whether an array can be a table with as many numbers for each key, as far as its shape and some rows show."""
+    if table.ndim != 2 or table.shape[1] != 1 + numbers or not len(table):
+        return False
+    keys: list[int] = table[probes(len(table)), 0].tolist()
+    return all(before < after for before, after in pairwise(keys))
 
 
 def by_id(lines: Lines) -> Keys:
     """Which record of a file that was read by `entries` holds an id."""
-    table = cached(Path(lines.path), f"{'.'.join(('', *(lines.entries or ())))}.ids.npy")
-    if not table.exists():
-        numbered = ((lines[number]["id"], (number,)) for number in range(len(lines)))
-        write_keys(table, numbered, source=lines.path)
-    return Keys(table)
+    suffix = f"{'.'.join(('', *(lines.entries or ())))}.ids.npy"
+
+    def make() -> NDArray[np.int64]:
+        return key_table(((lines[number]["id"], (number,)) for number in range(len(lines))), source=lines.path)
+
+    def fits(found: NDArray[np.int64]) -> bool:
+        if len(found) != len(lines) or not may_be_keys(found, 1):
+            return False
+        rows = found[probes(len(found))].tolist()
+        return all(0 <= number < len(lines) and _hash(lines[number]["id"]) == key for key, number in rows)
+
+    return Keys(cached_array(Path(lines.path), suffix, "record keys", make, fits))
 
 
 def _hash(key: str) -> int:

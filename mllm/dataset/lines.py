@@ -6,23 +6,25 @@ deleted at any time; an entry belongs to one path, size and modification time.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.cache import cache_folder, complete
+from mllm.cache import complete
+from mllm.dataset.derived import cached, cached_array, ends_with, probes
 from mllm.errors import DataError
 from mllm.fields import field
 from mllm.files import check_file, decoded, parse_json, read_json, read_text, unreadable
 
 _CHUNK_BYTES = 4 << 20
 _BOM = b"\xef\xbb\xbf"
+_END = b"\n\n"
 
 
 class Lines:
@@ -79,23 +81,6 @@ class Lines:
         return f"{self.path}[{index}]" if self._is_array else f"{self.path}:{index + 1}"
 
 
-def cached(source: Path, suffix: str) -> Path:
-    """The name in the cache of what is derived from `source` as it is now."""
-    state = source.stat()
-    key = f"{source.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
-    return cache_folder() / f"{source.stem}.{hashlib.sha256(key.encode()).hexdigest()[:24]}{suffix}"
-
-
-def cached_array(source: Path, suffix: str, what: str, make: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
-    """What `make` gives of `source` as it is now; made once, and on disk, not in memory. Messages call it `what`."""
-    table = cached(source, suffix)
-    if not table.exists():
-        found = make()
-        with complete(table, what) as target:
-            np.save(target, found)
-    return np.asarray(np.load(table, mmap_mode="r"))
-
-
 def _begins_with_lines(path: str) -> bool:
     with open(path, "rb") as source:
         if not source.read(len(_BOM) + 1).removeprefix(_BOM).startswith(b"{"):
@@ -113,7 +98,19 @@ def _begins_with_lines(path: str) -> bool:
 
 def _line_starts(path: Path) -> NDArray[np.int64]:
     """int64 [lines + 1]: the byte at which each line starts, then the end of the last; on disk, not in memory."""
-    return cached_array(path, ".lines.npy", "line positions", lambda: _scan(path))
+    return cached_array(path, ".lines.npy", "line positions", partial(_scan, path), partial(_are_starts, path))
+
+
+def _are_starts(path: Path, found: NDArray[np.int64]) -> bool:
+    """Whether lines of a file begin there, as far as some of them show, and nothing follows the last."""
+    size = path.stat().st_size
+    if found.ndim != 1 or not len(found) or not 0 <= found[0] <= len(_BOM) or found[-1] > size:
+        return False
+    starts = found[probes(len(found))]
+    with path.open("rb") as source:
+        breaks = all(_between(source, start - 1, start) == b"\n" for start in starts[1:-1].tolist())
+        rest = _between(source, int(starts[-1]), min(size, int(starts[-1]) + _CHUNK_BYTES))
+    return breaks and not rest.strip() and bool((np.diff(starts) > 0).all())
 
 
 def _scan(path: Path) -> NDArray[np.int64]:
@@ -142,7 +139,7 @@ def _between(source: BinaryIO, start: int, end: int) -> bytes:
 def _lines_of(path: str, entries: Sequence[str] | None) -> Path:
     """The cached file that holds each record of a JSON file on a line of its own."""
     lines = cached(Path(path), ".jsonl" if entries is None else f".{'.'.join(('', *entries))}.jsonl")
-    if lines.exists():
+    if ends_with(lines, _END):
         return lines
     if entries is None:
         several = "one JSON array (a file of lines is named .jsonl)"
@@ -152,6 +149,7 @@ def _lines_of(path: str, entries: Sequence[str] | None) -> Path:
     with complete(lines, "lines") as target:
         for record in records:
             target.write(json.dumps(record).encode() + b"\n")
+        target.write(b"\n")  # a copy that was cut does not end so
     return lines
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.dataset.base import Dataset, LineDataset, seeded
-from mllm.dataset.lines import Lines, cached_array
+from mllm.dataset.derived import cached_array
+from mllm.dataset.lines import Lines
 from mllm.dataset.mixing import built
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
@@ -194,7 +195,11 @@ def _shifted(groups: Groups, by: int) -> Groups:
 def _pictures_of(lines: Lines, name: str) -> NDArray[np.int64]:
     """int64 [lines]: the picture of each as a number, in the order of first appearance; on disk, not in memory."""
     suffix = ".".join(("", quote(name, safe=""), *(lines.entries or ()), "pictures.npy"))
-    return cached_array(Path(lines.path), suffix, "pictures of lines", lambda: _numbered(lines, name))
+
+    def fits(found: NDArray[np.int64]) -> bool:
+        return found.shape == (len(lines),) and found[0] == found.min() == 0 and found.max() < len(lines)
+
+    return cached_array(Path(lines.path), suffix, "pictures of lines", lambda: _numbered(lines, name), fits)
 
 
 def _numbered(lines: Lines, name: str) -> NDArray[np.int64]:

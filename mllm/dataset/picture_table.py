@@ -6,14 +6,18 @@ import importlib
 import importlib.util
 import json
 import mmap
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mllm.cache import complete
-from mllm.dataset.keys import Keys, write_keys
-from mllm.dataset.lines import cached
+from mllm.dataset.derived import cached, cached_array, ends_with, probes
+from mllm.dataset.keys import Keys, key_table, may_be_keys
 from mllm.errors import ConfigError, DataError, ImageError
 from mllm.files import unreadable
 from mllm.images.embedded import Base64Image
@@ -37,9 +41,13 @@ class PictureTable:
         self.path = path
         try:
             self._file = _json_of_table(path) if Path(path).suffix == ".parquet" else Path(path)
-            spans = cached(self._file, ".spans.npy")
-            if not spans.exists():
-                write_keys(spans, _spans(self._file, path), source=path)
+            spans = cached_array(
+                self._file,
+                ".spans.npy",
+                "places of pictures",
+                lambda: key_table(_spans(self._file, path), source=path),
+                self._are_spans,
+            )
         except OSError as error:
             raise unreadable(path, error) from error
         self._keys = Keys(spans)
@@ -55,6 +63,14 @@ class PictureTable:
 
     def __reduce__(self) -> tuple[type[PictureTable], tuple[str]]:
         return PictureTable, (self.path,)
+
+    def _are_spans(self, found: NDArray[np.int64]) -> bool:
+        """Whether texts of the file lie there, between quotes, as far as some of them show."""
+        if not may_be_keys(found, 2):
+            return False
+        with self._file.open("rb") as source:
+            ends = [place for _, start, end in found[probes(len(found))].tolist() for place in (start - 1, end)]
+            return min(ends) >= 0 and all(os.pread(source.fileno(), 1, place) == b'"' for place in ends)
 
 
 def _spans(file: Path, name: str) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -81,7 +97,7 @@ def _spans(file: Path, name: str) -> Iterator[tuple[str, tuple[int, int]]]:
 
 def _json_of_table(path: str) -> Path:
     copy = cached(Path(path), ".json")
-    if copy.exists():
+    if ends_with(copy, b"}"):
         return copy
     if importlib.util.find_spec("pyarrow") is None:
         raise ConfigError("parquet needs a package that is missing: pip install pyarrow", where=path)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.dataset.base import seeded
+from mllm.dataset.derived import cached_array, probes
 from mllm.dataset.instruct import as_written
-from mllm.dataset.lines import cached_array
 from mllm.dataset.questions import Questions, words_of
 from mllm.errors import DataError
 from mllm.files import decoded, parse_json
@@ -103,7 +103,15 @@ class Shards:
 
 def _samples(path: str) -> NDArray[np.int64]:
     """int64 [samples, 6]: first byte and end of the picture, the json and the txt, 0 where there is none."""
-    return cached_array(Path(path), ".samples.npy", "shards", lambda: _scan(path))
+
+    def fits(found: NDArray[np.int64]) -> bool:
+        if found.ndim != 2 or found.shape[1] != 6 or not len(found):
+            return False
+        size = os.path.getsize(path)
+        pictures = found[probes(len(found)), :2].tolist()
+        return all(0 < start <= end <= size and start % tarfile.BLOCKSIZE == 0 for start, end in pictures)
+
+    return cached_array(Path(path), ".samples.npy", "shards", lambda: _scan(path), fits)
 
 
 def _check_end(path: str, end: int) -> None:

@@ -36,7 +36,8 @@ class DiskCache:
         path = self._path(name)
         try:
             data = path.read_bytes()
-            os.utime(path)
+            with suppress(PermissionError):  # somebody else's, who shares it
+                os.utime(path)
         except FileNotFoundError:  # also when another process removes it now
             return None
         except OSError as error:
