@@ -44,6 +44,8 @@ KINDS = {
     "inverted-box": "x1 > x2 or y1 > y2",
     "unseen-region": "a box or a point where the model sees nothing of the image",
     "region-index": "an index of a box or a point that is not there, or of an image",
+    "image-number": "regions on several images, or on another one than the question is about",
+    "words-region": "a box or a point in words that cannot be read by the convention that the dataset names",
     "placeholder-count": "not one group for each `<boxes>` or `<points>`",
     "picture-count": "not one `<image>` for each image",
     "picture-in-answer": "`<image>` in an answer",

@@ -69,12 +69,17 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One utterance. The k-th `<boxes>` of `text` stands for the boxes with indices `boxes_seq[k]`; likewise points."""
+    """One utterance. The k-th `<boxes>` of `text` stands for the boxes with indices `boxes_seq[k]`; likewise points.
+
+    A group lies on one image. In an answer it may be empty: there is no such region.
+    """
 
     role: Role
     text: str
     boxes_seq: Groups = ()
     points_seq: Groups = ()
+    image: int | None = None
+    """Of a question: the number of the image that its answer is about, where the words and regions do not say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +93,16 @@ class Truth:
     """The answers that were offered, in the order of the question; empty where the answer was free."""
     candidates: tuple[Box, ...] = ()
     """The regions that were offered, the right one first."""
+    no_target: bool = False
+    """Whether a region was asked for and there is none: the right answer has no box and no point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """One annotated conversation about zero or more pictures, which are not opened yet.
 
-    Turns alternate, human first. Where the last one is `gpt`, it is the answer that evaluation asks for.
+    Turns alternate, human first. Where the last one is `gpt`, it is the answer that evaluation asks for. Its regions
+    lie on the image `answer_image`.
     """
 
     key: str
@@ -115,13 +123,9 @@ class Item:
     def _check(self) -> None:
         if not self.turns:
             raise DataError(field="conversations", expected="at least one turn", found="none", kind="no-turns")
-        slots = 0
         for number, turn in enumerate(self.turns):
-            try:
-                _check_turn(turn, "human" if number % 2 == 0 else "gpt", len(self.boxes), len(self.points))
-            except DataError as error:
-                raise error.inside(f"conversations[{number}]") from None
-            slots += turn.text.count(IMAGE)
+            within(f"conversations[{number}]", _check_words, turn, "human" if number % 2 == 0 else "gpt")
+        slots = sum(turn.text.count(IMAGE) for turn in self.turns)
         if slots != len(self.images):
             expected = f"{len(self.images)} {IMAGE}, one for each picture"
             raise DataError(field="conversations", expected=expected, found=str(slots), kind="picture-count")
@@ -134,6 +138,51 @@ class Item:
                         found=f"it on picture {region.image}",
                         kind="region-index",
                     )
+        for number in range(len(self.turns)):
+            within(f"conversations[{number}]", self._check_regions, number)
+
+    def _check_regions(self, number: int) -> None:
+        """Check which regions a turn names, and that those of an answer keep to the image of its question."""
+        turn = self.turns[number]
+        if turn.image is not None and (turn.role == "gpt" or not 0 <= turn.image < len(self.images)):
+            expected = f"the number of one of {len(self.images)} images, in a human turn"
+            raise DataError(field="image", expected=expected, found=str(turn.image), kind="image-number")
+        asked = self.turns[number - 1].image if turn.role == "gpt" else None
+        for field, placeholder, groups, regions in (
+            ("boxes_seq", BOXES, turn.boxes_seq, self.boxes),
+            ("points_seq", POINTS, turn.points_seq, self.points),
+        ):
+            count = turn.text.count(placeholder)
+            if count != len(groups):
+                expected = f"{count} group(s), one for each {placeholder} in the text"
+                raise DataError(field=field, expected=expected, found=str(len(groups)), kind="placeholder-count")
+            for place, group in enumerate(groups):
+                within(f"{field}[{place}]", _check_group, turn.role, group, regions, asked)
+
+    def image_of(self, number: int) -> int | None:
+        """The image that the answer to the question `turns[number]` is about; None where the question does not say it.
+
+        It is said by the question's `image`; else by its regions, which lie on one; else by the one image it shows;
+        else, where it shows none, by the question before. Where there is one image nothing needs to be said.
+        """
+        turn = self.turns[number]
+        if turn.image is not None:
+            return turn.image
+        if len(self.images) == 1:
+            return 0
+        named = {self.boxes[index].image for group in turn.boxes_seq for index in group}
+        named |= {self.points[index].image for group in turn.points_seq for index in group}
+        if not named:
+            before = sum(earlier.text.count(IMAGE) for earlier in self.turns[:number])
+            named = set(range(before, before + turn.text.count(IMAGE)))
+        if named:
+            return named.pop() if len(named) == 1 else None
+        return self.image_of(number - 2) if number >= 2 else None
+
+    @property
+    def answer_image(self) -> int:
+        """The image that the last question asks about, whatever the answer is; the first where it does not say."""
+        return self.image_of(len(self.prompt) - 1) or 0
 
     @property
     def prompt(self) -> tuple[Turn, ...]:
@@ -159,9 +208,10 @@ class Item:
 
         `image` (a path under `folder`, a URL, a PIL image, or None) or `images` (a list of them); `target` with `boxes`
         [[x1, y1, x2, y2]] and `points` [[x, y]] in pixels of the original picture, and `boxes_image` / `points_image`
-        (the picture of each, default the first); `conversations` of `{from, value, boxes_seq, points_seq}`; `truth`
-        with `boxes` / `points` (indices into the target) and `texts`, by default what the last answer holds; where a
-        choice was asked for, `options` (texts) or `candidates` (indices into the boxes) say among what.
+        (the picture of each, default the first); `conversations` of `{from, value, boxes_seq, points_seq, image}`, see
+        `Turn`; `truth` with `boxes` / `points` (indices into the target; an empty list: there is none) and `texts`, by
+        default what the last answer holds; where a choice was asked for, `options` (texts) or `candidates` (indices
+        into the boxes) say among what.
 
         Raises:
             DataError: names `key` and the field.
@@ -233,7 +283,9 @@ class Prediction:
     """Every readable box of the answer, in original pixels."""
     points: tuple[Point, ...] = ()
     failure: Failure | None = None
-    """Why the boxes asked for could not be read; None when they could, or when none were asked for."""
+    """Why a region of the answer could not be read, whatever was asked for; see `mllm.metrics.failures`."""
+    clipped: int = 0
+    """How many of the boxes reached out of the image and were cut off at its edge."""
     truth: Truth = Truth()
 
 
@@ -246,31 +298,32 @@ def _no_region(index: int, known: int) -> DataError:
     return DataError(expected=f"{expected} (the target holds {known})", found=str(index), kind="region-index")
 
 
-def _check_turn(turn: Turn, role: Role, boxes: int, points: int) -> None:
+def _check_words(turn: Turn, role: Role) -> None:
     if turn.role != role:
         raise DataError(field="from", expected=f"'{role}' (turns alternate)", found=f"'{turn.role}'", kind="turn-order")
-    _check_groups(turn.text, BOXES, "boxes_seq", turn.boxes_seq, boxes)
-    _check_groups(turn.text, POINTS, "points_seq", turn.points_seq, points)
     if turn.role == "gpt" and IMAGE in turn.text:
         expected, found = f"{IMAGE} in human turns only", "it in an answer"
         raise DataError(field="value", expected=expected, found=found, kind="picture-in-answer")
 
 
-def _check_groups(text: str, placeholder: str, field: str, groups: Groups, known: int) -> None:
-    if text.count(placeholder) != len(groups):
+def _check_group(role: Role, group: Sequence[int], regions: Sequence[Box | Point], asked: int | None) -> None:
+    """Check one group of a turn; `asked`: the image that its regions must lie on, None where that is not said."""
+    if not group and role == "human":
+        raise DataError(expected="at least one index in a question", found="none", kind="region-index")
+    for index in group:
+        if not 0 <= index < len(regions):
+            raise _no_region(index, len(regions))
+    images = sorted({regions[index].image for index in group})
+    if len(images) > 1:
         raise DataError(
-            field=field,
-            expected=f"{text.count(placeholder)} group(s), one for each {placeholder} in the text",
-            found=str(len(groups)),
-            kind="placeholder-count",
+            expected="regions on one image",
+            found=f"some on each of the images {', '.join(map(str, images))}",
+            message="give each image a group of its own",
+            kind="image-number",
         )
-    for number, group in enumerate(groups):
-        if not group:
-            expected = "at least one index"
-            raise DataError(field=f"{field}[{number}]", expected=expected, found="none", kind="region-index")
-        for index in group:
-            if not 0 <= index < known:
-                raise _no_region(index, known).inside(f"{field}[{number}]")
+    if images and asked not in (None, images[0]):
+        expected = f"regions on image {asked}, which the question is about"
+        raise DataError(expected=expected, found=f"some on image {images[0]}", kind="image-number")
 
 
 def _images(record: Mapping[str, Any], folder: str | None) -> tuple[ImageRef, ...]:
@@ -329,7 +382,7 @@ def _turns(turns: object) -> tuple[Turn, ...]:
 
 
 def _turn(turn: object) -> Turn:
-    fields = _mapping(turn, ("from", "value", "boxes_seq", "points_seq"))
+    fields = _mapping(turn, ("from", "value", "boxes_seq", "points_seq", "image"))
     if fields.get("from") not in ("human", "gpt"):
         raise DataError(field="from", expected="'human' or 'gpt'", found=show(fields.get("from")), kind="role")
     return Turn(
@@ -337,27 +390,42 @@ def _turn(turn: object) -> Turn:
         text=within("value", text, fields.get("value")),
         boxes_seq=within("boxes_seq", _groups, fields.get("boxes_seq")),
         points_seq=within("points_seq", _groups, fields.get("points_seq")),
+        image=within("image", _image_number, fields.get("image")),
     )
+
+
+def _image_number(value: object) -> int | None:
+    if value is not None and type(value) is not int:
+        raise DataError(expected="the number of an image", found=show(value), kind="wrong-type")
+    return value
 
 
 def _groups(groups: object) -> Groups:
     return tuple(tuple(within(f"[{number}]", _indices, group)) for number, group in enumerate(_list(groups)))
 
 
+def answer_truth(item: Item) -> Truth:
+    """What the last answer of an item holds: its regions, or that there is none, and its text."""
+    last = item.turns[-1]
+    if last.role != "gpt":
+        return Truth()
+    boxes = tuple(item.boxes[index] for group in last.boxes_seq for index in group)
+    points = tuple(item.points[index] for group in last.points_seq for index in group)
+    asked = bool(last.boxes_seq or last.points_seq)
+    return Truth(boxes=boxes, points=points, no_target=asked and not (boxes or points), texts=(last.text,))
+
+
 def _truth(truth: object, item: Item) -> Truth:
     if truth is None:
-        last = item.turns[-1]
-        if last.role != "gpt":
-            return Truth()
-        return Truth(
-            boxes=tuple(item.boxes[i] for group in last.boxes_seq for i in group),
-            points=tuple(item.points[i] for group in last.points_seq for i in group),
-            texts=(last.text,),
-        )
+        return answer_truth(item)
     fields = _mapping(truth, ("boxes", "points", "texts", "options", "candidates"))
+    boxes = within("boxes", _picked, fields.get("boxes"), item.boxes)
+    points = within("points", _picked, fields.get("points"), item.points)
+    asked = fields.get("boxes") is not None or fields.get("points") is not None
     return Truth(
-        boxes=within("boxes", _picked, fields.get("boxes"), item.boxes),
-        points=within("points", _picked, fields.get("points"), item.points),
+        boxes=boxes,
+        points=points,
+        no_target=asked and not (boxes or points),
         texts=within("texts", _texts, fields.get("texts")),
         options=within("options", _texts, fields.get("options")),
         candidates=within("candidates", _picked, fields.get("candidates"), item.boxes),

@@ -4,7 +4,7 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -75,7 +75,7 @@ def test_several_pictures_name_their_boxes() -> None:
             "images": pictures,
             "target": {"boxes": [[0, 0, 1, 1], [0, 0, 2, 2]], "boxes_image": [1, 0]},
             "conversations": [
-                {"from": "human", "value": "<image><image> <boxes>", "boxes_seq": [[0, 1]]},
+                {"from": "human", "value": "<image><image> <boxes> <boxes>", "boxes_seq": [[0], [1]]},
                 {"from": "gpt", "value": "Yes."},
             ],
         },
@@ -83,6 +83,103 @@ def test_several_pictures_name_their_boxes() -> None:
     )
     assert [box.image for box in item.boxes] == [1, 0]
     assert [image.size for image in item.images] == [(8, 8), (9, 9)]
+
+
+def pair(question: str, answer: str, *, image: int | None = None, **groups: Any) -> list[dict[str, Any]]:
+    """A round about two images; `asked` and `said` are its groups of boxes, of which 0 and 1 lie on image 0, 2 on 1."""
+    turn = {"from": "human", "value": question, "boxes_seq": groups.get("asked", []), "image": image}
+    return [turn, {"from": "gpt", "value": answer, "boxes_seq": groups.get("said", [])}]
+
+
+def about_two(*turns: dict[str, Any]) -> Item:
+    record = {
+        "images": [Image.new("RGB", (8, 8)), Image.new("RGB", (9, 9))],
+        "target": {"boxes": [[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]], "boxes_image": [0, 0, 1]},
+        "conversations": list(turns),
+    }
+    return Item.from_dict(record, key="a:1")
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        # nothing says it: the first
+        (pair("<image><image> Where?", "<boxes>", said=[[0]]), 0),
+        (pair("<image><image> Where?", "<boxes>", said=[[2]]), 0),
+        # its field says it, whatever else does
+        (pair("<image><image> Where?", "<boxes>", said=[[2]], image=1), 1),
+        (pair("<image><image> And <boxes>?", "<boxes>", asked=[[0]], said=[[2]], image=1), 1),
+        # its regions say it, if they lie on one
+        (pair("<image><image> What is <boxes>?", "A dog.", asked=[[2]]), 1),
+        (pair("<image><image> Is <boxes> there?", "<boxes>", asked=[[2]], said=[[0]]), 1),
+        (pair("<image><image> <boxes>, <boxes>?", "<boxes>", asked=[[2], [0]], said=[[0]]), 0),
+        # the one image that it shows says it
+        ([*pair("<image> What?", "A dog."), *pair("<image> Where?", "<boxes>", said=[[2]])], 1),
+        ([*pair("<image> What?", "A dog."), *pair("<image> Like <boxes>?", "<boxes>", asked=[[0]], said=[[0]])], 0),
+        # the question before says it
+        ([*pair("<image><image> The <boxes>?", "Yes.", asked=[[2]]), *pair("Where?", "<boxes>", said=[[2]])], 1),
+        ([*pair("<image><image> Where?", "There.", image=1), *pair("How many?", "2"), *pair("Where?", "Here")], 1),
+        ([*pair("<image> a?", "b"), *pair("<image> c?", "d"), *pair("Where?", "<boxes>", said=[[0]])], 1),
+    ],
+)
+def test_the_question_says_which_image_an_answer_is_about(turns: list[dict[str, Any]], expected: int) -> None:
+    item = about_two(*turns)
+    assert item.answer_image == expected
+    assert replace(item, truth=Truth()).answer_image == expected
+    assert replace(item, turns=item.prompt).answer_image == expected
+
+
+def test_text_alone_has_no_image_to_be_about() -> None:
+    item = Item.from_dict({"conversations": [{"from": "human", "value": "Hi"}]}, key="a:1")
+    assert (item.answer_image, item.image_of(0)) == (0, None)
+
+
+def test_a_group_lies_on_one_image() -> None:
+    message = (
+        r"a:1: conversations\[1\].boxes_seq\[0\]: expected regions on one image, found some on each of the images "
+        "0, 1; give each image a group of its own"
+    )
+    with pytest.raises(DataError, match=message) as caught:
+        about_two(*pair("<image><image> Where?", "<boxes>", said=[[0, 2]]))
+    assert caught.value.kind == "image-number"
+    about_two(*pair("<image><image> Where?", "<boxes> <boxes>", said=[[0, 1], [2]]))
+
+
+def test_an_answer_keeps_to_the_image_that_its_question_names() -> None:
+    message = (
+        r"a:1: conversations\[3\].boxes_seq\[1\]: expected regions on image 1, which the question is about, "
+        "found some on image 0"
+    )
+    rounds = pair("<image><image> Where?", "<boxes>", said=[[0]], image=0)
+    with pytest.raises(DataError, match=message):
+        about_two(*rounds, *pair("And there?", "<boxes> <boxes>", said=[[2], [1]], image=1))
+    about_two(*rounds, *pair("And there?", "<boxes>", said=[[2]], image=1))
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "no_target"),
+    [
+        ({"value": "<boxes>", "boxes_seq": [[]]}, None, True),
+        ({"value": "<points>", "points_seq": [[]]}, None, True),
+        ({"value": "<boxes> and <boxes>", "boxes_seq": [[], [0]]}, None, False),
+        ({"value": "<boxes> or <points>", "boxes_seq": [[]], "points_seq": [[0]]}, None, False),
+        ({"value": "Nowhere."}, None, False),
+        ({"value": "Nowhere."}, {"boxes": []}, True),
+        ({"value": "Nowhere."}, {"points": []}, True),
+        ({"value": "Nowhere."}, {"texts": ["Nowhere."]}, False),
+        ({"value": "Nowhere."}, {"boxes": [0]}, False),
+    ],
+)
+def test_a_truth_says_that_there_is_no_region(
+    answer: dict[str, Any], truth: dict[str, Any] | None, no_target: bool
+) -> None:
+    record = {
+        "image": Image.new("RGB", (8, 8)),
+        "target": {"boxes": [[0, 0, 1, 1]], "points": [[0, 0]]},
+        "conversations": [{"from": "human", "value": "<image> Where?"}, {"from": "gpt", **answer}],
+        "truth": truth,
+    }
+    assert Item.from_dict(record, key="a:1").truth.no_target is no_target
 
 
 def test_text_alone_is_an_item() -> None:
@@ -161,7 +258,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (top(conversations=["hello"]), "a:1: conversations[0]: expected a dict, found str 'hello'"),
     (
         turn(1, text="x"),
-        "a:1: conversations[1]: unknown field 'text', expected from, value, boxes_seq, points_seq",
+        "a:1: conversations[1]: unknown field 'text', expected from, value, boxes_seq, points_seq, image",
     ),
     (turn(0, **{"from": "user"}), "a:1: conversations[0].from: expected 'human' or 'gpt', found str 'user'"),
     (turn(0, **{"from": "gpt"}), "a:1: conversations[0].from: expected 'human' (turns alternate), found 'gpt'"),
@@ -185,7 +282,18 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
         turn(1, points_seq=[[0]]),
         "a:1: conversations[1].points_seq: expected 0 group(s), one for each <points> in the text, found 1",
     ),
-    (turn(0, boxes_seq=[[0], []]), "a:1: conversations[0].boxes_seq[1]: expected at least one index, found none"),
+    (
+        turn(0, boxes_seq=[[0], []]),
+        "a:1: conversations[0].boxes_seq[1]: expected at least one index in a question, found none",
+    ),
+    (turn(0, image="a"), "a:1: conversations[0].image: expected the number of an image, found str 'a'"),
+    (turn(0, image=True), "a:1: conversations[0].image: expected the number of an image, found bool 'True'"),
+    (turn(0, image=1), "a:1: conversations[0].image: expected the number of one of 1 images, in a human turn, found 1"),
+    (
+        turn(0, image=-1),
+        "a:1: conversations[0].image: expected the number of one of 1 images, in a human turn, found -1",
+    ),
+    (turn(1, image=0), "a:1: conversations[1].image: expected the number of one of 1 images, in a human turn, found 0"),
     (
         turn(1, boxes_seq=[[3]]),
         "a:1: conversations[1].boxes_seq[0]: expected an index from 0 to 2 (the target holds 3), found 3",
@@ -254,7 +362,7 @@ def test_whatever_the_target_holds_is_an_item_or_a_data_error(field: str, value:
     item_or_data_error({**RECORD, "target": {**RECORD["target"], field: value}})
 
 
-@given(st.sampled_from(["from", "value", "boxes_seq", "points_seq"]), JSON)
+@given(st.sampled_from(["from", "value", "boxes_seq", "points_seq", "image"]), JSON)
 def test_whatever_a_turn_holds_is_an_item_or_a_data_error(field: str, value: Any) -> None:
     question, answer = RECORD["conversations"]
     item_or_data_error({**RECORD, "conversations": [question, {**answer, field: value}]})

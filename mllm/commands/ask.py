@@ -30,6 +30,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--box", action="append", default=[], type=_box, metavar="X1,Y1,X2,Y2", help="in pixels, for the next <boxes>"
     )
+    parser.add_argument(
+        "--answer-image",
+        type=int,
+        metavar="N",
+        help="of several pictures the one, from 0, that the answer is about; default: that of the box, else the first",
+    )
     parser.add_argument("--draw", metavar="FILE", help="write the picture with the answer's boxes and points here")
     parser.add_argument("--max_new_tokens", type=int, default=64)
     parser.add_argument("--num_beams", type=int, default=1)

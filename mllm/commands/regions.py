@@ -51,7 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     known = ", ".join(codecs())
     convert.add_argument("--from", dest="source", required=True, metavar="CODEC", help=f"convention of IN: {known}")
-    convert.add_argument("--to", dest="target", required=True, metavar="CODEC", help="convention of OUT")
+    convert.add_argument(
+        "--to",
+        dest="target",
+        required=True,
+        metavar="CODEC",
+        help="convention of OUT; typed: <boxes> in the texts, pixels beside them, as the dataset Instruct reads it",
+    )
     placement = "where pictures lie on the canvas of {}; default: as the family's own preprocessing lays them out"
     convert.add_argument("--placement", choices=PLACEMENTS, help=placement.format("both codecs"))
     convert.add_argument("--from-placement", choices=PLACEMENTS, help=placement.format("the codec of IN"))

@@ -1,90 +1,173 @@
-"""Regions in a text, from one coordinate convention to another: each in its own frame of the same picture."""
+"""Regions in words: found as one convention writes them, and rewritten as another does, or lifted into typed ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
-from mllm.conversation.region import Reading, RegionCodec, UnitBox, clamped, framed, outside
+from mllm.conversation.convention import Convention, ConversionError
+from mllm.conversation.region import phrase_marks, read_answer
 from mllm.errors import ConfigError, DataError
-from mllm.geometry import Placement
+from mllm.types import BOXES, POINTS, Box, Item, Point, Truth, Turn, answer_truth
 
-
-class ConversionError(DataError):
-    """A text whose regions have no equal in the other convention."""
+Size = Callable[[], tuple[int, int]]
+"""An image's (width, height) in pixels, asked for only where a text holds regions."""
+PLACEHOLDER = re.compile(f"{BOXES}|{POINTS}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Convention:
-    """A codec, and where a picture of (width, height) pixels lies on the canvas that its models see."""
+class Group:
+    """A group of regions in a text, in pixels of the original image."""
 
-    name: str
-    codec: RegionCodec
-    placement: Callable[[tuple[int, int]], Placement]
-
-    def frame(self, size: tuple[int, int]) -> Placement:
-        """Original pixels of a picture of `size` -> the codec's frame."""
-        return framed(self.placement(size), self.codec.frame)
+    span: tuple[int, int]
+    label: str | None
+    boxes: tuple[Box, ...]
+    points: tuple[Point, ...]
 
 
-def rewrite(
-    text: str, size: Callable[[], tuple[int, int]], *, source: Convention, target: Convention
-) -> tuple[str, int]:
-    """The text with every group of regions in the target's form, and how many groups there were.
+def find(text: str, size: Size, source: Convention, *, image: int = 0, answer: bool = False) -> Iterator[Group]:
+    """The groups of regions in a text, in its order.
 
-    `size` is called for the picture's (width, height), only where the text holds regions. A phrase that the source's
-    form holds itself comes to stand before the target's, as plain text.
+    `answer`: the text is a model's, which may leave out the marks of its family, and whose boxes are cut off at the
+    edge of the image. Numbers of a dataset must lie in the convention's frame.
 
     Raises:
-        ConversionError: a group cannot be read, or lies where the target's frame does not reach.
-        ConfigError: the target has no form for boxes, or for points; the source does not say where its regions stand.
+        ConversionError: a group that cannot be read, or lies where the image is not.
+        ConfigError: the codec does not say where its regions stand.
     """
-    if not source.codec.read(text, (1, 1)):  # what counts as a region does not depend on the size
-        return text, 0
-    start, end = source.frame(size()), target.frame(size())
-    readings = source.codec.read(text, start.canvas)
-    bound = source.codec.error(start.canvas)
-    # rounding in the source may have moved a region on the border out of the target's frame
-    slack_x, slack_y = (
-        bound * start.canvas[axis] / start.scale[axis] * end.scale[axis] / end.canvas[axis] + 1e-9 for axis in (0, 1)
-    )
-    moved = partial(_moved, start=start, end=end, slack=(slack_x, slack_y), name=target.name)
-    pieces: list[str] = []
-    done = 0
-    for reading in readings:
+    read = partial(read_answer, source.codec) if answer else source.codec.read
+    if not read(text, (1, 1)):  # what counts as a region does not depend on the size
+        return
+    codec = source.on(size(), image=image)
+    for reading in read(text, codec.frame.canvas):
         if reading.span is None:
             raise ConfigError(f"codec '{source.name}' does not say where its regions stand: its readings have no span")
-        first, last = reading.span
-        found = text[first:last]
-        if reading.failure:
-            raise ConversionError(
-                f"{found[:80]!r}: {source.name} cannot read it: {reading.failure}", kind="unsupported"
-            )
-        pieces += [
-            text[done:first],
-            reading.label + " " if reading.label else "",
-            _written(reading, moved, end, target),
-        ]
-        done = last
-    return "".join(pieces) + text[done:], len(readings)
+        regions = codec.read_group(reading, cut=answer)
+        failure = regions.failure or (None if answer else codec.out_of_frame(reading))
+        if failure is not None:
+            written = text[slice(*reading.span)]
+            raise ConversionError(f"{written[:80]!r}: {source.name} cannot read it: {failure}", kind="words-region")
+        yield Group(span=reading.span, label=reading.label, boxes=regions.boxes, points=regions.points)
 
 
-def _written(reading: Reading, moved: Callable[[UnitBox], UnitBox], end: Placement, target: Convention) -> str:
-    if reading.boxes:
-        return target.codec.write_boxes([moved(box) for box in reading.boxes], end.canvas)
-    return target.codec.write_points([moved((*point, *point))[:2] for point in reading.points], end.canvas)
+def rewrite(text: str, size: Size, *, source: Convention, target: Convention, answer: bool = False) -> tuple[str, int]:
+    """The text with every group of regions in the target's form, and how many groups there were.
+
+    A phrase that the source's form holds itself comes to stand before the target's, as plain text, and the source's
+    marks around other phrases are dropped.
+
+    Raises:
+        ConversionError: as `find`, or a group lies where the target's frame does not reach.
+        ConfigError: the target has no form for boxes, or for points; as `find`.
+    """
+    groups = list(find(text, size, source, answer=answer))
+
+    def write(group: Group) -> str:
+        codec = target.on(size())
+        try:
+            return codec.write_boxes(group.boxes) if group.boxes else codec.write_points(group.points)
+        except DataError as error:
+            kind, region = ("box", group.boxes) if group.boxes else ("point", group.points)
+            reason = f"{kind} {_pixels(region)} lies outside the frame of {target.name}"
+            raise ConversionError(reason, kind="unseen-region") from error
+
+    return _replaced(text, groups, write, source), len(groups)
 
 
-def _moved(box: UnitBox, *, start: Placement, end: Placement, slack: tuple[float, float], name: str) -> UnitBox:
-    """The box in the other frame; a point is a box without extent."""
-    unit = (*end.to_unit(*start.from_unit(box[0], box[1])), *end.to_unit(*start.from_unit(box[2], box[3])))
-    if outside(unit, slack):
-        kind, values = ("point", box[:2]) if box[:2] == box[2:] else ("box", box)
-        reason = f"{kind} {_shown(values)} lies outside the frame of {name}"
-        raise ConversionError(reason, kind="unseen-region")
-    return clamped(unit)
+class Lifting:
+    """Lifts the regions in the words of a conversation into typed ones, which it collects in `boxes` and `points`."""
+
+    def __init__(self, source: Convention, boxes: Iterable[Box] = (), points: Iterable[Point] = ()) -> None:
+        self.source = source
+        self.boxes = list(boxes)
+        self.points = list(points)
+
+    def turn(self, turn: Turn, size: Size, *, image: int = 0) -> Turn:
+        """The turn with a placeholder for each group of regions in its words, beside those that it has.
+
+        Phrases and their marks become plain words, as in `rewrite`.
+
+        Raises:
+            ConversionError, ConfigError: as `find`.
+        """
+        groups = list(find(turn.text, size, self.source, image=image))
+        given = {BOXES: iter(turn.boxes_seq), POINTS: iter(turn.points_seq)}
+        seqs: dict[str, list[tuple[int, ...]]] = {BOXES: [], POINTS: []}
+
+        def take_given(start: int, end: int) -> None:
+            for match in PLACEHOLDER.finditer(turn.text, start, end):
+                seqs[match[0]].append(next(given[match[0]]))
+
+        done = 0
+        for group in groups:
+            take_given(done, group.span[0])
+            known, regions = (self.boxes, group.boxes) if group.boxes else (self.points, group.points)
+            seqs[_placeholder(group)].append(tuple(range(len(known), len(known) + len(regions))))
+            self.boxes += group.boxes
+            self.points += group.points
+            done = group.span[1]
+        take_given(done, len(turn.text))
+        text = _replaced(turn.text, groups, _placeholder, self.source)
+        return replace(turn, text=text, boxes_seq=tuple(seqs[BOXES]), points_seq=tuple(seqs[POINTS]))
 
 
-def _shown(region: tuple[float, ...]) -> str:
-    return "(" + ", ".join(f"{value:.3f}" for value in region) + ")"
+def lift_item(item: Item, source: Convention) -> Item:
+    """The item with the regions in its words as boxes and points; one without images stays as it is.
+
+    Raises:
+        DataError: names the turn: a region that cannot be read, or is not on the image; several images, of which the
+            question does not say one.
+        ConfigError: as `find`.
+    """
+    if not item.images:
+        return item
+    lifting = Lifting(source, item.boxes, item.points)
+    turns: list[Turn] = []
+    for number, turn in enumerate(item.turns):
+        image = item.image_of(number if turn.role == "human" else number - 1)
+        try:
+            turns.append(lifting.turn(turn, partial(_size, item, image), image=image or 0))
+        except DataError as error:
+            raise error.inside(f"conversations[{number}].value").at(item.key) from error
+    lifted = replace(item, turns=tuple(turns), boxes=tuple(lifting.boxes), points=tuple(lifting.points), truth=Truth())
+    return replace(lifted, truth=answer_truth(lifted) if item.truth == answer_truth(item) else item.truth)
+
+
+def _size(item: Item, image: int | None) -> tuple[int, int]:
+    if image is None:
+        raise ConversionError(
+            expected="regions in words on one image",
+            found=f"some in a record of {len(item.images)}",
+            message="say which image they lie on with 'image' in the question's turn",
+            kind="image-number",
+        )
+    return item.images[image].size
+
+
+def _placeholder(group: Group) -> str:
+    return BOXES if group.boxes else POINTS
+
+
+def _replaced(text: str, groups: Sequence[Group], write: Callable[[Group], str], source: Convention) -> str:
+    """The text with each group as `write` gives it behind its phrase, and without the source's marks of phrases."""
+    marks = phrase_marks(source.codec)
+    pattern = None if marks is None else re.compile("|".join(map(re.escape, marks)), re.IGNORECASE)
+
+    def plain(words: str) -> str:
+        return words if pattern is None else pattern.sub("", words)
+
+    pieces: list[str] = []
+    done = 0
+    for group in groups:
+        phrase = f"{group.label} " if group.label else ""
+        pieces += [plain(text[done : group.span[0]]), phrase, write(group)]
+        done = group.span[1]
+    return "".join(pieces) + plain(text[done:])
+
+
+def _pixels(regions: Sequence[Box | Point]) -> str:
+    """The numbers of the regions, to a tenth of a pixel."""
+    numbers = (region.xyxy if isinstance(region, Box) else region.xy for region in regions)
+    return ", ".join(f"[{', '.join(f'{value:.1f}' for value in values)}]" for values in numbers)

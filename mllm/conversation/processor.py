@@ -10,22 +10,24 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mllm.answers import without_thinking
 from mllm.conversation.packing import Length
-from mllm.conversation.region import Reading, RegionCodec, UnitBox, UnitPoint, clamped, framed, outside
+from mllm.conversation.pixels import PixelCodec
+from mllm.conversation.region import RegionCodec, framed, none_text
 from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
 from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ConfigError, DataError, ImageError, MllmError, ModelError
-from mllm.geometry import Placement
+from mllm.fields import within
 from mllm.images import ImageRef, Video, is_reducible, is_remote
 from mllm.images.names import name_of
 from mllm.images.settings import Pixels
-from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Failure, Item, Point, Prediction, Turn
+from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Item, Point, Prediction, Turn
 from mllm.views import FrameView, SquareView, View
 
 if TYPE_CHECKING:  # `data check` reads items without PyTorch, whose import takes seconds
@@ -146,7 +148,7 @@ class Processor:
 
         Raises:
             DataError: a box lies wholly outside what the model sees, `max_length` would cut a picture, or there is one
-                and the model takes none.
+                and the model takes none; of a prompt also as `check_truth`.
             ImageError: a size cannot be read, or the model refuses it; names the item.
         """
         with _about(item):
@@ -172,6 +174,8 @@ class Processor:
             return self._cut(item, answer=answer)
 
     def _cut(self, item: Item, *, answer: bool) -> Tokens:
+        if not answer:
+            self._check_truth(item)
         ids, labels = self._tokens(item, item.turns if answer else item.prompt)
         labels[0] = IGNORE  # nothing comes before it that could predict it
         total, cut = len(ids), 0
@@ -236,26 +240,46 @@ class Processor:
             written = [piece for piece in self._pieces(item, item.prompt) if piece.text]
         return written[-1].text == self.view.token and not written[-1].literal
 
-    def decode(self, ids: Sequence[int], item: Item, index: int) -> Prediction:
-        """The answer's text up to its end, with every box and point in pixels of the item's original picture.
+    def decode(self, ids: Sequence[int], item: Item, index: int, *, question: int | None = None) -> Prediction:
+        """The answer's text up to its end, with every box and point in pixels of the item's original image.
 
-        An answer about several pictures is read on the picture that the truth lies on, else on the first.
+        Regions are read after the model's thinking, on the image that the last question is about (`question`: the
+        number of the turn that asks it). The truth is handed on and not looked at.
         """
         text = self._text(ids)
-        truth = item.truth
-        regions = (*truth.boxes, *truth.points)
-        image = regions[0].image if regions else 0
+        answer = Prediction(key=item.key, index=index, text=text, truth=item.truth)
         if not item.images:
-            return Prediction(key=item.key, index=index, text=text, truth=truth)
+            return answer
+        image = item.answer_image if question is None else item.image_of(question) or 0
         with _about(item):
-            placement = self._placement(item.images[image])
-        readings = self.codec.read(text, placement.canvas)
-        boxes = tuple(_box(box, placement, image) for reading in readings for box in reading.boxes)
-        points = tuple(_point(point, placement, image) for reading in readings for point in reading.points)
-        failure = _failure(readings, len(truth.boxes), len(boxes)) or _failure(readings, len(truth.points), len(points))
-        return Prediction(
-            key=item.key, index=index, text=text, boxes=boxes, points=points, failure=failure, truth=truth
-        )
+            codec = self._codec_on(item, image)
+        read = codec.read_answer(without_thinking(text))
+        return replace(answer, boxes=read.boxes, points=read.points, failure=read.failure, clipped=read.clipped)
+
+    def check_truth(self, item: Item) -> None:
+        """Check that the last question can be answered: its truth lies on the image it asks about, where it is seen.
+
+        Raises:
+            DataError: names the region.
+        """
+        with _about(item):
+            self._check_truth(item)
+
+    def _check_truth(self, item: Item) -> None:
+        for kind, regions in (("boxes", item.truth.boxes), ("points", item.truth.points)):
+            for number, region in enumerate(regions):
+                within(f"truth.{kind}[{number}]", self._check_answerable, item, region)
+
+    def _check_answerable(self, item: Item, region: Box | Point) -> None:
+        asked = item.answer_image
+        if region.image != asked:
+            raise DataError(
+                expected=f"a region on image {asked}, which the question is about",
+                found=f"one on image {region.image}",
+                message="say which image it is about with 'image' in its turn",
+                kind="image-number",
+            )
+        self._codec_on(item, asked).check(region)
 
     def _check_sight(self, item: Item) -> None:
         if item.images and self.image_token_id is None:
@@ -273,52 +297,37 @@ class Processor:
     def _pieces(self, item: Item, turns: Sequence[Turn]) -> list[Piece]:
         """The rendered turns, where the view's token marks the pictures."""
         self._check_sight(item)
-        placements = [self._placement(ref) for ref in item.images]
-        return self._rendered(turns, partial(self._boxes, item, placements), partial(self._points, item, placements))
+        codec_on = cache(partial(self._codec_on, item))
 
-    def _placement(self, ref: ImageRef) -> Placement:
-        """Where a picture lies in the frame of coordinates."""
-        size = ref.size
-        with _named(ref):
-            return self._framed(self.view.placement(size))
+        def boxes(group: Sequence[int]) -> str:
+            regions = [item.boxes[index] for index in group]
+            return codec_on(regions[0].image).write_boxes(regions)
+
+        def points(group: Sequence[int]) -> str:
+            regions = [item.points[index] for index in group]
+            return codec_on(regions[0].image).write_points(regions)
+
+        return self._rendered(turns, boxes, points)
 
     def _rendered(self, turns: Sequence[Turn], boxes: Write, points: Write) -> list[Piece]:
-        said = [Said(turn.role, tuple(_written(turn, boxes, points))) for turn in turns]
+        none = none_text(self.codec)
+        said = [Said(turn.role, tuple(_written(turn, boxes, points, none))) for turn in turns]
         return [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
 
     def _rendered_alike(self, turns: Sequence[Turn], size: tuple[int, int] | None) -> list[Piece]:
         """The turns with sample boxes and points in place of theirs; `size` is that of an image, in pixels."""
-        canvas = self._framed(self.view.placement(size)).canvas if size else USUAL_SIZE
+        canvas = framed(self.view.placement(size), self.codec.frame).canvas if size else USUAL_SIZE
         return self._rendered(
             turns,
             lambda group: self.codec.write_boxes([(0.345, 0.345, 0.678, 0.678)] * len(group), canvas),
             lambda group: self.codec.write_points([(0.345, 0.345)] * len(group), canvas),
         )
 
-    def _boxes(self, item: Item, placements: Sequence[Placement], group: Sequence[int]) -> str:
-        boxes = [item.boxes[index] for index in group]
-        units = [self._unit_box(box, placements[box.image]) for box in boxes]
-        return self.codec.write_boxes(units, placements[boxes[0].image].canvas)
-
-    def _points(self, item: Item, placements: Sequence[Placement], group: Sequence[int]) -> str:
-        points = [item.points[index] for index in group]
-        spots = [self._unit_point(point, placements[point.image]) for point in points]
-        return self.codec.write_points(spots, placements[points[0].image].canvas)
-
-    def _unit_box(self, box: Box, placement: Placement) -> UnitBox:
-        unit = (*placement.to_unit(box.x1, box.y1), *placement.to_unit(box.x2, box.y2))
-        if outside(unit):
-            raise _unseen("box", box.xyxy)
-        return clamped(unit)
-
-    def _unit_point(self, point: Point, placement: Placement) -> UnitPoint:
-        x, y = placement.to_unit(point.x, point.y)
-        if not (0 <= x <= 1 and 0 <= y <= 1):
-            raise _unseen("point", point.xy)
-        return x, y
-
-    def _framed(self, placement: Placement) -> Placement:
-        return framed(placement, self.codec.frame)
+    def _codec_on(self, item: Item, image: int) -> PixelCodec:
+        ref = item.images[image]
+        size = ref.size
+        with _named(ref):
+            return PixelCodec(self.codec, self.view.placement(size), image=image)
 
     def _fill_slots(self, item: Item, ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
         """Put each picture's slot where its mark is."""
@@ -397,11 +406,6 @@ def _about(item: Item) -> Generator[None, None, None]:
         raise error.at(item.key) from error
 
 
-def _unseen(what: str, values: Sequence[float]) -> DataError:
-    expected = f"a {what} in what the model sees of its picture"
-    return DataError(expected=expected, found=str(list(values)), kind="unseen-region")
-
-
 def learned(labels: Sequence[int]) -> int:
     """How many tokens have a label."""
     return len(labels) - labels.count(IGNORE)
@@ -413,15 +417,15 @@ def _row(numbers: list[int]) -> Tensor:
     return torch.from_numpy(np.array(numbers, dtype=np.int64))  # torch reads lists at a tenth of this speed
 
 
-def _written(turn: Turn, boxes: Write, points: Write) -> list[Piece]:
-    """The pieces of a turn: words, picture slots, and regions as the codec's text."""
+def _written(turn: Turn, boxes: Write, points: Write, none: str) -> list[Piece]:
+    """The pieces of a turn: words, picture slots, and regions as the codec's text; `none` is that of an empty group."""
     box_groups, point_groups = iter(turn.boxes_seq), iter(turn.points_seq)
     pieces: list[Piece] = []
     for part in PLACEHOLDER.split(turn.text):
-        if part == BOXES:
-            pieces.append(Piece(boxes(next(box_groups))))
-        elif part == POINTS:
-            pieces.append(Piece(points(next(point_groups))))
+        if part in (BOXES, POINTS):
+            write, groups = (boxes, box_groups) if part == BOXES else (points, point_groups)
+            group = next(groups)
+            pieces.append(Piece(write(group) if group else none))
         elif part == IMAGE:
             pieces.append(Piece(IMAGE))
         elif part:
@@ -436,25 +440,3 @@ def _shareable(pieces: Sequence[Piece], token: str) -> bool:
     if not pictures or pictures[-1] == len(prompt) - 1:
         return False
     return not any(piece.literal and piece.text.strip() for piece in prompt[: pictures[-1]])
-
-
-def _box(box: UnitBox, placement: Placement, image: int) -> Box:
-    x1, y1 = placement.from_unit(box[0], box[1])
-    x2, y2 = placement.from_unit(box[2], box[3])
-    return Box(x1=x1, y1=y1, x2=x2, y2=y2, image=image)
-
-
-def _point(point: UnitPoint, placement: Placement, image: int) -> Point:
-    x, y = placement.from_unit(*point)
-    return Point(x=x, y=y, image=image)
-
-
-def _failure(readings: Sequence[Reading], expected: int, found: int) -> Failure | None:
-    if expected == 0:
-        return None
-    for reading in readings:
-        if reading.failure:
-            return reading.failure
-    if not readings:
-        return "none"
-    return None if found == expected else "wrong_count"

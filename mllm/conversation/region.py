@@ -5,6 +5,7 @@ Codecs live in `regions/`, one file each. They see unit coordinates (fractions o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -22,7 +23,10 @@ Frame = Literal["canvas", "image"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One group of regions found in a text, or why it could not be read."""
+    """One group of regions found in a text, or why it could not be read.
+
+    A box overlaps the frame, but may reach out of it: what is seen of it is for the reader to clip, see `clipped`.
+    """
 
     boxes: tuple[UnitBox, ...] = ()
     points: tuple[UnitPoint, ...] = ()
@@ -33,8 +37,21 @@ class Reading:
     """Where the form stands in the text, label included; a codec that leaves it out cannot rewrite texts."""
 
 
+class BareForm(Protocol):
+    """Reads regions that a model wrote without the marks of its family."""
+
+    def read(self, text: str, size: tuple[int, int]) -> list[Reading]: ...
+
+
 class RegionCodec(Protocol):
-    """Writes groups of regions as text and reads them from free text; `read(write(x))` is x within `error`."""
+    """Writes groups of regions as text and reads them from free text; `read(write(x))` is x within `error`.
+
+    A codec may also have
+
+    - `none: str`, the text of a group without regions, by default `none`; it must read as no region;
+    - `bare: BareForm`, which reads an answer in which `read` finds nothing;
+    - `phrase: tuple[str, str]`, the marks around the phrases that its family points at, as in `<ref>the dog</ref>`.
+    """
 
     @property
     def frame(self) -> Frame: ...
@@ -71,16 +88,49 @@ def framed(placement: Placement, frame: Frame) -> Placement:
     return placement if frame == "canvas" else Placement(source=placement.source, canvas=placement.source)
 
 
-def clamped(box: UnitBox) -> UnitBox:
-    """The part of the box that lies in the frame."""
-    x1, y1, x2, y2 = (min(1.0, max(0.0, value)) for value in box)
+def visible(frame: Placement) -> UnitBox:
+    """The part of a frame that shows its image, in fractions of the frame: all of it, but for padding."""
+    corners = frame.to_unit(0, 0), frame.to_unit(*frame.source)
+    (x1, x2), (y1, y2) = (sorted(min(1.0, max(0.0, corner[axis])) for corner in corners) for axis in (0, 1))
     return x1, y1, x2, y2
 
 
-def outside(box: UnitBox, slack: tuple[float, float] = (1e-9, 1e-9)) -> bool:
-    """Whether no part of the box lies in the frame, nor within `slack` (x, y), which rounding may have moved it by."""
-    x1, y1, x2, y2 = box
-    return x2 < -slack[0] or y2 < -slack[1] or x1 > 1 + slack[0] or y1 > 1 + slack[1]
+def clipped(
+    box: UnitBox, to: UnitBox = (0.0, 0.0, 1.0, 1.0), slack: tuple[float, float] = (1e-9, 1e-9)
+) -> UnitBox | None:
+    """The part of a box that lies in `to`; None where no part does, nor within `slack` (x, y) of it.
+
+    The one rule of training and evaluation: what reaches out of the image is cut off, what lies outside is an error.
+    """
+    for axis in (0, 1):
+        if box[axis + 2] < to[axis] - slack[axis] or box[axis] > to[axis + 2] + slack[axis]:
+            return None
+    x1, y1, x2, y2 = (min(to[place % 2 + 2], max(to[place % 2], value)) for place, value in enumerate(box))
+    return x1, y1, x2, y2
+
+
+def none_text(codec: RegionCodec) -> str:
+    """How a codec writes that there is no region."""
+    return getattr(codec, "none", "none")
+
+
+def phrase_marks(codec: RegionCodec) -> tuple[str, str] | None:
+    """What stands around the phrases that a codec's family points at; None where nothing does."""
+    return getattr(codec, "phrase", None)
+
+
+def read_answer(codec: RegionCodec, text: str, size: tuple[int, int]) -> list[Reading]:
+    """The groups of regions in a model's answer, which may leave out the marks of its family."""
+    marked = codec.read(text, size)
+    bare: BareForm | None = getattr(codec, "bare", None)
+    if bare is None or any(reading.failure != "malformed" for reading in marked):
+        return marked
+    unmarked = bare.read(text, size)
+    if not marked:
+        return unmarked
+    # marks that are not closed, or of another family around the numbers
+    whole = unmarked and all(reading.boxes for reading in unmarked)
+    return unmarked if whole else marked
 
 
 def no_form(codec: str, kind: str) -> ConfigError:
@@ -93,11 +143,13 @@ def reading(rows: Sequence[Sequence[float]], *, points: bool = True) -> Reading:
     widths = {len(row) for row in rows}
     if widths != {4} and not (points and widths == {2}):
         return Reading(failure="wrong_count")
-    if not all(0.0 <= value <= 1.0 for row in rows for value in row):
+    if not all(math.isfinite(value) for row in rows for value in row):
         return Reading(failure="out_of_range")
-    if widths == {2}:
-        return Reading(points=tuple((row[0], row[1]) for row in rows))
-    boxes = tuple((row[0], row[1], row[2], row[3]) for row in rows)
+    boxes = [(row[0], row[1], row[-2], row[-1]) for row in rows]  # a point is a box without extent
+    if any(clipped((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))) is None for x1, y1, x2, y2 in boxes):
+        return Reading(failure="out_of_range")
     if any(x1 > x2 or y1 > y2 for x1, y1, x2, y2 in boxes):
         return Reading(failure="inverted")
-    return Reading(boxes=boxes)
+    if widths == {2}:
+        return Reading(points=tuple(box[:2] for box in boxes))
+    return Reading(boxes=tuple(boxes))

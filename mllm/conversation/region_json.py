@@ -1,4 +1,4 @@
-"""Regions as JSON objects in free text: alone, in an array, in a code fence, or as the bare list of numbers."""
+"""Regions as JSON objects in free text: alone, in an array, or in a code fence."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ _LABEL = re.compile(r'"label"\s*:\s*("(?:[^"\\]|\\.)*")', FLAGS)
 _BEFORE = re.compile(r"(?:```(?:json)?\s*)?(\[)?\s*\Z", FLAGS)
 _AFTER = re.compile(r"\s*\](?:\s*```)?", FLAGS)
 _FENCE = re.compile(r"\s*```", FLAGS)
-_PAIR = r"\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*,\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*"
-_BARE = re.compile(rf"\[({_PAIR}(?:,{_PAIR})?)\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +35,7 @@ class JsonForm:
 
     def read(self, text: str, scale: tuple[float, float]) -> list[Reading]:
         """Every group in order; `scale` is the 1.0 of x and of y."""
-        found: list[Reading] = []
-        rest = text
-        for objects, span in self._groups(text):
-            found.append(self._group(objects, span, scale))
-            rest = rest[: span[0]] + " " * (span[1] - span[0]) + rest[span[1] :]
-        for bare in _BARE.finditer(rest):
-            group = Found(parts=(bare[1],), closed=True, label=None, span=bare.span())
-            found.append(group.read([numbers(bare[1])], scale=scale, y_first=self.y_first))
-        return sorted(found, key=lambda reading: reading.span or (0, 0))
+        return [self._group(objects, span, scale) for objects, span in self._groups(text)]
 
     def _groups(self, text: str) -> Iterator[tuple[list[re.Match[str]], tuple[int, int]]]:
         """Objects that hold a region, those of one array together, and where they stand."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mllm.conversation.region import Reading, reading
 
 FLAGS = re.IGNORECASE | re.DOTALL
-NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)\s*")
+NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)\s*")
 BRACKET = r"\[(?=[^\[\]]*\d)"
 """Opens a list of numbers; `[sic]` does not."""
 ROUNDING = 1e-9
@@ -45,15 +45,16 @@ class Found:
 class Marks:
     """A form with marks around each region: `opening ... closing`, repeated with `joint` between them in a group.
 
-    All are regular expressions without groups of their own, in any case. `label`: the pair of marks around a phrase
-    that may stand right before the group. An unclosed region ends where the next one opens, or with the text.
+    The marks are regular expressions without groups of their own, in any case. `label`: the pair of marks, as they
+    stand, around a phrase that may stand right before the group. An unclosed region ends where the next one opens, or
+    with the text.
     """
 
     def __init__(self, opening: str, closing: str, *, joint: str | None = None, label: tuple[str, str] | None = None):
         region = rf"(?:{opening})(?:.*?)(?:{closing}|(?={opening})|\Z)"
         between = rf"\s*(?:{joint}\s*)" if joint else r"\s*"
         several = "" if joint is None else rf"(?:{between}{region})*"
-        phrase = "()" if label is None else rf"(?:{label[0]}([^<>]*){label[1]}\s*)?"
+        phrase = "()" if label is None else rf"(?:{re.escape(label[0])}([^<>]*){re.escape(label[1])}\s*)?"
         self._group = re.compile(f"{phrase}({region}{several})", FLAGS)
         self._region = re.compile(rf"(?:{opening})(.*?)({closing}|(?={opening})|\Z)", FLAGS)
 
@@ -72,6 +73,28 @@ def numbers(text: str) -> list[float] | None:
     """The numbers between commas; None where anything else stands there."""
     parts = text.split(",")
     return [float(part) for part in parts] if all(map(NUMBER.fullmatch, parts)) else None
+
+
+def with_rows(
+    text: str, found: Sequence[Reading], token: re.Pattern[str], read: Callable[[list[float]], Reading]
+) -> list[Reading]:
+    """What was found by its marks, and the rows of at least two tokens that stand without, in the order of the text.
+
+    `read` makes a group of the numbers of a row; `token` has one group, its number.
+    """
+    spans = [reading_.span for reading_ in found if reading_.span is not None]
+    row = re.compile(rf"(?:{token.pattern})(?:\s*(?:{token.pattern}))+", token.flags)
+    rows = [
+        replace(read([float(number) for number in token.findall(match[0])]), span=match.span())
+        for match in row.finditer(text)
+        if not any(start < match.end() and match.start() < end for start, end in spans)
+    ]
+    return sorted([*found, *rows], key=lambda reading_: reading_.span or (0, 0))
+
+
+def by_four(row: Sequence[float]) -> list[Sequence[float]]:
+    """Rows of four numbers from one; what is left over is a row too."""
+    return [row[start : start + 4] for start in range(0, len(row), 4)]
 
 
 def token_numbers(text: str, token: re.Pattern[str]) -> list[float] | None:

@@ -18,12 +18,14 @@ A dataset of your own is one method:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from mllm.conversation.convention import read_convention
+from mllm.conversation.conversion import lift_item
 from mllm.dataset.lines import Lines
 from mllm.errors import DataError
-from mllm.fields import absent
+from mllm.fields import absent, within
 from mllm.types import Item
 
 
@@ -43,6 +45,8 @@ class LineDataset:
 
     `image_folder` stands before the relative picture paths of the lines. What is drawn follows from `seed`, the epoch
     and the index. `entries` says where a `.json` file holds its records, see `Lines`; it is not asked of a `.jsonl`.
+    `regions` names the convention of boxes and points that stand in the words, which become typed ones, see
+    `read_convention`.
     """
 
     def __init__(
@@ -52,10 +56,12 @@ class LineDataset:
         image_folder: str | None = None,
         seed: int = 0,
         entries: Sequence[str] | None = None,
+        regions: str | Mapping[str, Any] | None = None,
     ) -> None:
         self.lines = Lines(filename, None if filename.endswith(".jsonl") else entries)
         self.image_folder = image_folder
         self.seed = seed
+        self.convention = None if regions is None else within("regions", read_convention, regions)
         self.epoch: int | None = None
         self.kept: list[int] | None = None
         """The numbers of the lines that are items, where `keep` left some out."""
@@ -99,7 +105,8 @@ class LineDataset:
                 raise
             missing_field = DataError(field=missing, expected="a value", found=absent(line), kind="missing-field")
             raise missing_field.at(where) from error
-        return Item.from_dict(record, key=where, folder=self.image_folder)
+        item = Item.from_dict(record, key=where, folder=self.image_folder)
+        return item if self.convention is None else lift_item(item, self.convention)
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch

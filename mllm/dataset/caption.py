@@ -47,7 +47,8 @@ class GroundedCaption(LineDataset):
     """Captions whose phrases have boxes, as in Flickr30k Entities.
 
     Lines: `{image_id, sentence, boxes, boxes_seq}`; in the sentence `<ph_st>a phrase<ph_ed>`, in boxes_seq the indices
-    into boxes of each phrase. The answer is the sentence with `<boxes>` in place of each `<ph_ed>`.
+    into boxes of each phrase. The answer is the sentence with `<boxes>` in place of each `<ph_ed>`, and nothing where
+    the phrase has no box.
     `image_name` makes the file name from the `image_id`, see `PictureName`; `questions` is a pool with `<image>`.
     """
 
@@ -65,13 +66,12 @@ class GroundedCaption(LineDataset):
         self.picture = PictureName(image_name, "GroundedCaption: image_name")
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        groups = field(line, "boxes_seq", list)
         return {
             "image": self.picture.of(line, "image_id"),
             "target": {"boxes": field(line, "boxes", list)},
             "conversations": [
                 {"from": "human", "value": self.questions.draw(rng)},
-                {"from": "gpt", "value": grounded(line, "sentence", "boxes_seq"), "boxes_seq": groups},
+                {"from": "gpt", **grounded(line, "sentence", "boxes_seq")},
             ],
         }
 
@@ -80,8 +80,8 @@ class GroundedCaption(LineDataset):
 class GroundedPhrase(LineDataset):
     """The reverse of GroundedCaption: the boxes of a phrase -> the phrase. Lines as there.
 
-    Of the phrases of a sentence training draws one; evaluation asks for the first. `questions` is a pool with `<image>`
-    and `<objs>`.
+    Of the phrases of a sentence that have boxes training draws one; evaluation asks for the first. `questions` is a
+    pool with `<image>` and `<objs>`.
     """
 
     def __init__(
@@ -100,10 +100,15 @@ class GroundedPhrase(LineDataset):
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         grounded(line, "sentence", "boxes_seq")  # as many groups as phrases
         phrases = _PHRASE.findall(line["sentence"])
-        if not phrases:
-            expected = f"a phrase between {PHRASE_START} and {PHRASE_END}"
-            raise DataError(field="sentence", expected=expected, found="none", kind="placeholder-count")
-        number = 0 if rng is None else rng.randrange(len(phrases))
+        shown = [(phrase, group) for phrase, group in zip(phrases, line["boxes_seq"], strict=True) if group]
+        if not shown:
+            raise DataError(
+                field="sentence",
+                expected=f"a phrase with a box between {PHRASE_START} and {PHRASE_END}",
+                found="none",
+                kind="placeholder-count",
+            )
+        phrase, group = shown[0] if rng is None else rng.choice(shown)
         return {
             "image": self.picture.of(line, "image_id"),
             "target": {"boxes": field(line, "boxes", list)},
@@ -111,25 +116,30 @@ class GroundedPhrase(LineDataset):
                 {
                     "from": "human",
                     "value": self.questions.draw(rng).replace(OBJS, BOXES),
-                    "boxes_seq": [line["boxes_seq"][number]],
+                    "boxes_seq": [group],
                 },
-                {"from": "gpt", "value": phrases[number]},
+                {"from": "gpt", "value": phrase},
             ],
         }
 
 
-def grounded(line: dict[str, Any], name: str, groups: str) -> str:
-    """The sentence `line[name]` with `<boxes>` after each phrase, of which `line[groups]` holds as many groups.
+def grounded(line: dict[str, Any], name: str, groups: str) -> dict[str, Any]:
+    """A turn's words and groups: the sentence `line[name]` with `<boxes>` after each phrase that has boxes.
+
+    `line[groups]` holds a group for each phrase; a phrase whose group is empty stays as words.
 
     Raises:
-        DataError: there are more or fewer.
+        DataError: there are more or fewer groups than phrases.
     """
-    sentence = words_of(line, name)
-    starts, ends, known = sentence.count(PHRASE_START), sentence.count(PHRASE_END), len(field(line, groups, list))
-    if not starts == ends == known:
-        found = f"{starts} {PHRASE_START}, {ends} {PHRASE_END}, {known} group(s) in {groups}"
+    sentence, all_groups = words_of(line, name), field(line, groups, list)
+    starts, ends = sentence.count(PHRASE_START), sentence.count(PHRASE_END)
+    if not starts == ends == len(all_groups):
+        found = f"{starts} {PHRASE_START}, {ends} {PHRASE_END}, {len(all_groups)} group(s) in {groups}"
         raise DataError(field=name, expected="as many of each", found=found, kind="placeholder-count")
-    return sentence.replace(PHRASE_START, "").replace(PHRASE_END, BOXES)
+    parts = sentence.replace(PHRASE_START, "").split(PHRASE_END)
+    ends_of_phrases = [BOXES if group != [] else "" for group in all_groups]
+    value = "".join(part + end for part, end in zip(parts, [*ends_of_phrases, ""], strict=True))
+    return {"value": value, "boxes_seq": [group for group in all_groups if group != []]}
 
 
 def _captions(line: dict[str, Any]) -> list[str]:

@@ -40,12 +40,13 @@ class ReferentialDialogue(LineDataset):
         self.questions = Questions(questions, (IMAGE, QUESTION))
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        question = self.questions.draw(rng).replace(QUESTION, grounded(line, "question", "question_boxes_seq"))
+        asked = grounded(line, "question", "question_boxes_seq")
+        question = self.questions.draw(rng).replace(QUESTION, asked["value"])
         return {
             "image": field(line, "img_path", str),
             "target": {"boxes": field(line, "boxes", list)},
             "conversations": [
-                {"from": "human", "value": question, "boxes_seq": line["question_boxes_seq"]},
+                {"from": "human", "value": question, "boxes_seq": asked["boxes_seq"]},
                 {"from": "gpt", **self._answer(line)},
             ],
         }
@@ -56,7 +57,4 @@ class ReferentialDialogue(LineDataset):
         if self.version == "c":
             words = words_of(line, "cot_with_ans")
             return {"value": words.replace(PHRASE_START, "").replace(PHRASE_END, "")}
-        return {
-            "value": grounded(line, "cot_with_ans", "answer_boxes_seq"),
-            "boxes_seq": line["answer_boxes_seq"],
-        }
+        return grounded(line, "cot_with_ans", "answer_boxes_seq")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any, cast
 
 from mllm.dataset.base import LineDataset
@@ -21,10 +22,21 @@ class Instruct(LineDataset):
     image and no `<image>`, the picture goes before the first question. Instead of `image` a line may have `images`, a
     list with one for each `<image>`, or in its place the list of a video's frames. An answer before the first question
     is dropped, as LLaVA does. Lines with a `target`, and `boxes_seq` / `points_seq` in their turns, may point.
+
+    Args:
+        regions: the convention in which boxes and points stand in the words, such as "internvl" where they are
+            `<box>[[..]]</box>`: they become typed ones, see `read_convention`. None: words are words.
     """
 
-    def __init__(self, *, filename: str, image_folder: str | None = None, seed: int = 0) -> None:
-        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+    def __init__(
+        self,
+        *,
+        filename: str,
+        image_folder: str | None = None,
+        regions: str | Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed, regions=regions)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         if "images" in line:

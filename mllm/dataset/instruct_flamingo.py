@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from mllm.dataset.base import LineDataset
@@ -26,11 +27,18 @@ PICTURE = re.compile(r"<img_path>(.*?)<img_path>")
 class InstructFlamingo(LineDataset):
     """Lines: `{input, output}`, with `<img_path>a.png<img_path>` in the input for each picture, or for none.
 
-    A legacy `instruction` goes before the input, as it is.
+    A legacy `instruction` goes before the input, as it is. `regions` as for Instruct.
     """
 
-    def __init__(self, *, filename: str, image_folder: str | None = None, seed: int = 0) -> None:
-        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
+    def __init__(
+        self,
+        *,
+        filename: str,
+        image_folder: str | None = None,
+        regions: str | Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(filename=filename, image_folder=image_folder, seed=seed, regions=regions)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         words = field(line, "input", str)
@@ -54,6 +62,7 @@ def mixture(
     *,
     filename: str,
     image_folder: str | None = None,
+    regions: str | Mapping[str, Any] | None = None,
     sampling: Sampling = "ratio",
     train_num_samples: int | None = None,
     seed: int = 0,
@@ -61,14 +70,14 @@ def mixture(
     """The datasets of a config of Instruct-Flamingo: `[{dataset_name, json_path, img_dir, ratio}]`; see `Mixture`.
 
     Without `train_num_samples` an epoch holds every item once, whatever the ratios, as theirs does at -1. `filename`
-    may be a data file instead, whose pictures then are in `image_folder`.
+    may be a data file instead, whose pictures then are in `image_folder`. `regions` as for Instruct, of all files.
 
     Raises:
         DataError: names the entry and the field.
     """
     entries = Lines(filename)
     if "json_path" not in entries[0] and "input" in entries[0]:
-        alone = InstructFlamingo(filename=filename, image_folder=image_folder, seed=seed)
+        alone = InstructFlamingo(filename=filename, image_folder=image_folder, regions=regions, seed=seed)
         return Mixture(datasets=[alone], train_num_samples=train_num_samples, seed=seed)
     datasets: list[InstructFlamingo] = []
     ratios: list[float] = []
@@ -78,7 +87,7 @@ def mixture(
             path, folder, ratio = _entry(entry)
         except DataError as error:
             raise error.at(entries.where(place)) from error
-        datasets.append(InstructFlamingo(filename=path, image_folder=folder, seed=seed))
+        datasets.append(InstructFlamingo(filename=path, image_folder=folder, regions=regions, seed=seed))
         ratios.append(ratio)
     return Mixture(
         datasets=datasets,

@@ -5,16 +5,18 @@ Source: Li et al. 2023, MIMIC-IT, arXiv 2306.05425, and the files of its release
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from mllm.conversation.convention import read_convention
+from mllm.conversation.conversion import lift_item
 from mllm.dataset.keys import by_id
 from mllm.dataset.lines import Lines
 from mllm.dataset.picture_table import PictureTable
 from mllm.dataset.questions import plain
 from mllm.errors import ConfigError, DataError
-from mllm.fields import field
+from mllm.fields import field, within
 from mllm.images import ImageRef, Video
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Item
@@ -34,6 +36,7 @@ class MimicIt:
         video: the pictures of an instruction are the frames of a video, behind one `<image>`; the model must take some.
         shared_pictures: the related instructions are earlier rounds about the same pictures, which stand before the
             first (Otter's IMAGE_TEXT); else each brings its own (IMAGE_TEXT_IN_CONTEXT).
+        regions: as for Instruct.
 
     Raises:
         DataError: files that do not hold this; on access: an instruction's id that is not in them.
@@ -50,6 +53,7 @@ class MimicIt:
         frames: int | None = None,
         video: bool = False,
         shared_pictures: bool = False,
+        regions: str | Mapping[str, Any] | None = None,
     ) -> None:
         if frames is not None and frames < 1:
             raise ConfigError(f"MimicIt: frames: expected at least 1, found {frames}")
@@ -62,6 +66,7 @@ class MimicIt:
         self.frames = frames
         self.video = video
         self.shared_pictures = shared_pictures
+        self.convention = None if regions is None else within("regions", read_convention, regions)
         self._ids = by_id(self.lines)
 
     def __len__(self) -> int:
@@ -104,7 +109,8 @@ class MimicIt:
                 {"from": "human", "value": f"{IMAGE * len(shown)}\n{question}" if shown else question},
                 {"from": "gpt", "value": answer},
             ]
-        return Item.from_dict({"images": pictures, "conversations": turns}, key=where)
+        item = Item.from_dict({"images": pictures, "conversations": turns}, key=where)
+        return item if self.convention is None else lift_item(item, self.convention)
 
     def _pictures(self, number: int) -> list[ImageRef]:
         with self._named(number) as line:

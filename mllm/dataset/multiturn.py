@@ -175,7 +175,8 @@ def _chained(
                 "boxes_seq": _shifted(turn.boxes_seq, len(boxes)),
                 "points_seq": _shifted(turn.points_seq, len(points)),
             }
-            turns.append(replace(turn, text=text, **groups))
+            image = None if turn.image is None else turn.image + shift
+            turns.append(replace(turn, text=text, image=image, **groups))
         boxes += [replace(box, image=box.image + shift) for box in item.boxes]
         points += [replace(point, image=point.image + shift) for point in item.points]
     return Item(

@@ -17,7 +17,8 @@ from mllm.types import BOXES, IMAGE
 class REC(LineDataset):
     """Referring expression comprehension: which box does an expression mean?
 
-    Lines: `{img_path, expression, bbox}`, bbox [x1, y1, x2, y2] in pixels. `questions` is a pool with `<image>` and
+    Lines: `{img_path, expression, bbox}`, bbox [x1, y1, x2, y2] in pixels, or [] where there is no such object: the
+    codec then writes in place of `<boxes>` that there is none. `questions` is a pool with `<image>` and
     `<expr>`; `answer` is the text of every answer and holds `<boxes>` once.
     """
 
@@ -38,12 +39,13 @@ class REC(LineDataset):
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         question = fill(self.questions.draw(rng), {EXPR: words_of(line, "expression")})
+        bbox = field(line, "bbox", list)
         return {
             "image": field(line, "img_path", str),
-            "target": {"boxes": [field(line, "bbox", list)]},
+            "target": {"boxes": [bbox] if bbox else []},
             "conversations": [
                 {"from": "human", "value": question},
-                {"from": "gpt", "value": self.answer, "boxes_seq": [[0]]},
+                {"from": "gpt", "value": self.answer, "boxes_seq": [[0] if bbox else []]},
             ],
         }
 

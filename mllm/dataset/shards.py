@@ -8,17 +8,21 @@ from __future__ import annotations
 import glob
 import os
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mllm.conversation.convention import read_convention
+from mllm.conversation.conversion import lift_item
 from mllm.dataset.base import seeded
 from mllm.dataset.derived import cached_array, probes
 from mllm.dataset.instruct import as_written
 from mllm.dataset.questions import Questions, words_of
 from mllm.errors import DataError
+from mllm.fields import within
 from mllm.files import decoded, parse_json
 from mllm.images.embedded import MemberImage
 from mllm.registry import DATASETS
@@ -39,6 +43,7 @@ class Shards:
     Args:
         filename: one tar file, or a pattern such as `data/cc3m/*.tar`; shards are taken in the order of their names.
         questions: a pool with `<image>`, asked where the answer is a caption.
+        regions: as for Instruct.
 
     Raises:
         DataError: no such file; one that is no tar file, or a compressed one; a sample without picture or text.
@@ -46,11 +51,14 @@ class Shards:
     Source: the webdataset format, github.com/webdataset/webdataset.
     """
 
-    def __init__(self, *, filename: str, questions: str, seed: int = 0) -> None:
+    def __init__(
+        self, *, filename: str, questions: str, regions: str | Mapping[str, Any] | None = None, seed: int = 0
+    ) -> None:
         self.paths = sorted(glob.glob(filename))
         if not self.paths:
             raise DataError("no such file", where=filename, kind="missing-file")
         self.questions = Questions(questions)
+        self.convention = None if regions is None else within("regions", read_convention, regions)
         self.seed = seed
         self.epoch: int | None = None
         self._samples = [_samples(path) for path in self.paths]
@@ -71,7 +79,8 @@ class Shards:
             record = self._record(self._texts(self.paths[shard], spans[2:]), picture, index)
         except DataError as error:
             raise error.at(where) from error
-        return Item.from_dict(record, key=where)
+        item = Item.from_dict(record, key=where)
+        return item if self.convention is None else lift_item(item, self.convention)
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch

@@ -69,7 +69,7 @@ _CAPITALS = re.compile(r"[\"'\u201c\u2018][A-Z0-9][A-Z0-9 ]+[\"'\u201d\u2019]")
 _COORDINATES = re.compile(
     r"[\[({<][ ]*-?\d+(?:\.\d*)?(?:[ ]*,[ ]*-?\d+(?:\.\d*)?)+"  # [12, 34, ...
     r"|\d*\.\d+[ ]*[, ][ ]*\d*\.\d+"  # .25, 0.5
-    r"|<[a-z]*_?\d+>|\b[xy]\d?=\"",  # <loc0012>, <x_3>, <25>, x="61.5"
+    r"|<[a-z_]*\d+>|\b[xy]\d?=\"",  # <loc0012>, <patch_index_0044>, <25>, x="61.5"
     re.IGNORECASE,
 )
 _CONTRARY = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from mllm.errors import DataError
 from mllm.geometry import iou
 from mllm.metrics.base import by_index
-from mllm.metrics.rec import FAILURES
+from mllm.metrics.failures import FAILURES, MEANINGS, failure_of
 from mllm.registry import METRICS
 from mllm.types import Box, Failure, Point, Prediction
 
@@ -22,6 +22,7 @@ class PointingAccuracy:
     Scores:
         accuracy: over ALL predictions, readable or not.
         count: predictions scored.
+        clipped: answers with a box that reached out of the image, and was cut off at its edge.
         failure_none, failure_malformed, ...: answers without exactly one readable region, by class
             (`mllm.types.Failure`); always all five.
         failure_no_candidate: answers that touch no candidate.
@@ -33,11 +34,7 @@ class PointingAccuracy:
     headline = "accuracy"
     meanings: Mapping[str, str] = {
         "accuracy": "share of all answers that mean the right candidate",
-        "failure_none": "no region in the answer",
-        "failure_malformed": "numbers that cannot be read",
-        "failure_out_of_range": "numbers outside the frame",
-        "failure_wrong_count": "several regions where one was asked for",
-        "failure_inverted": "corners swapped: x1 > x2 or y1 > y2",
+        **MEANINGS,
         "failure_no_candidate": "a region that touches no candidate",
         "chance": "accuracy of guessing",
     }
@@ -64,6 +61,7 @@ class PointingAccuracy:
             right += chosen == 0
         count = len(predictions)
         scores: dict[str, float] = {"accuracy": right / count, "count": count}
+        scores["clipped"] = sum(prediction.clipped > 0 for prediction in predictions)
         for failure in (*FAILURES, "no_candidate"):
             scores[f"failure_{failure}"] = failures[failure]
         scores["chance"] = sum(1 / len(prediction.truth.candidates) for prediction in predictions) / count
@@ -72,8 +70,9 @@ class PointingAccuracy:
 
 def answered_region(prediction: Prediction) -> Box | Point | Failure:
     """The one region of an answer, of the kind that was asked for, or why there is none."""
-    if prediction.failure is not None:
-        return prediction.failure
+    failure = failure_of(prediction)
+    if failure is not None:
+        return failure
     regions: Sequence[Box | Point] = prediction.points if prediction.truth.points else prediction.boxes
     if len(regions) == 1:
         return regions[0]

@@ -1,11 +1,10 @@
-"""Referring expression comprehension: one phrase, one box."""
+"""Referring expression comprehension: one phrase, one box, or none."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import fsum
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,32 +12,40 @@ from numpy.typing import NDArray
 from mllm.errors import DataError
 from mllm.geometry import iou
 from mllm.metrics.base import by_index
+from mllm.metrics.failures import FAILURES, MEANINGS, failure_of
 from mllm.registry import METRICS
-from mllm.types import Box, Failure, Prediction
+from mllm.types import Box, Prediction
 
 THRESHOLDS = (0.25, 0.5, 0.75)
-FAILURES: tuple[Failure, ...] = get_args(Failure)
 MAX_CANDIDATES = 512
 """Truth boxes tried as the constant box, evenly spaced over the dataset: a bound on time for large sets."""
 
 
 @METRICS.register_module()
 class REC:
-    """Accuracy of one predicted box against one true box, in pixels of the original picture.
+    """Accuracy of one predicted box against one true box, in pixels of the original image.
+
+    An item whose truth says that there is no such object is answered right by an answer without a region, in whatever
+    words; its IoU is then 1, else 0.
 
     Scores:
         acc@0.25, acc@0.5, acc@0.75: share of ALL predictions, readable or not, whose IoU is strictly greater than the
             threshold. `>` as in most released scorers; some papers count `>=`, which differs only on exact ties.
         mean_iou: over all predictions, 0 for a failure.
         count: predictions scored.
+        clipped: answers with a box that reached out of the image, and was cut off at its edge.
         failure_none, failure_malformed, ...: predictions without exactly one readable box, by class
-            (`mllm.types.Failure`); always all five. Of several boxes none is credited: that is `wrong_count`.
+            (`mllm.types.Failure`); always all five. Of several boxes none is credited: that is `wrong_count`, as is a
+            box where there is nothing.
+        no_target_acc, no_target_count: where some items have no object, the share of these answered without a region
+            (gRefCOCO's N-acc), and how many there are.
         constant_box_acc@0.5: with `constant_box=True`, the acc@0.5 of the best box that ignores picture and phrase. It
             is the floor: a model near it has learnt where objects tend to be, not to look. Candidates are the truth
             boxes (at most 512, evenly spaced), in pixels, since sizes of pictures are not known here; a box that
             lies between them, or one relative to the picture's size, may do slightly better.
 
-    Source: Yu et al. 2016 (RefCOCO); IoU > 0.5 counts as correct.
+    Source: Yu et al. 2016 (RefCOCO); IoU > 0.5 counts as correct. Liu et al. 2023 (arXiv 2306.00968): items without a
+    target.
     """
 
     headline = "acc@0.5"
@@ -47,11 +54,11 @@ class REC:
         "acc@0.5": "share of all answers with IoU > 0.5",
         "acc@0.75": "share of all answers with IoU > 0.75",
         "mean_iou": "mean IoU over all answers, 0 where unreadable",
+        "no_target_acc": "share of the items without an object that were answered without a box",
+        "no_target_count": "items without an object",
+        **MEANINGS,
         "failure_none": "no box in the answer",
-        "failure_malformed": "numbers that cannot be read",
-        "failure_out_of_range": "numbers outside the frame",
-        "failure_wrong_count": "several boxes where one was asked for",
-        "failure_inverted": "corners swapped: x1 > x2 or y1 > y2",
+        "failure_wrong_count": "several boxes where one was asked for, or a box where there is nothing",
         "constant_box_acc@0.5": "what the best single box would score, whatever the picture and the phrase",
     }
 
@@ -62,9 +69,10 @@ class REC:
         """Score the predictions; their order does not matter.
 
         Raises:
-            DataError: no predictions, two for one item, or a truth that is not exactly one box.
+            DataError: no predictions, two for one item, or a truth that is neither exactly one box nor none.
         """
         predictions = by_index(predictions)
+        truths = [truth_of(prediction) for prediction in predictions]
         ious = [iou_of(prediction) for prediction in predictions]
         failures = Counter(failure_of(prediction) for prediction in predictions)
         count = len(predictions)
@@ -73,44 +81,49 @@ class REC:
         }
         scores["mean_iou"] = fsum(ious) / count
         scores["count"] = count
+        scores["clipped"] = sum(prediction.clipped > 0 for prediction in predictions)
+        absent = [value for value, truth in zip(ious, truths, strict=True) if truth is None]
+        if absent:
+            scores["no_target_acc"] = sum(absent) / len(absent)
+            scores["no_target_count"] = len(absent)
         for failure in FAILURES:
             scores[f"failure_{failure}"] = failures[failure]
         if self.constant_box:
-            truths = [truth_of(prediction) for prediction in predictions]
-            scores["constant_box_acc@0.5"] = constant_box_accuracy(truths, threshold=0.5)
+            boxes = [truth for truth in truths if truth is not None]
+            hits = constant_box_accuracy(boxes, threshold=0.5) * len(boxes) if boxes else 0.0
+            scores["constant_box_acc@0.5"] = hits / count
         return scores
 
 
-def truth_of(prediction: Prediction) -> Box:
-    """The one box that was asked for.
+def truth_of(prediction: Prediction) -> Box | None:
+    """The one box that was asked for; None where the truth says that there is none.
 
     Raises:
-        DataError: the truth holds no box, or several.
+        DataError: the truth holds several boxes, or says nothing of any.
     """
-    boxes = prediction.truth.boxes
-    if len(boxes) != 1:
-        raise DataError(where=prediction.key, expected="exactly one box as the truth", found=str(len(boxes)))
-    return boxes[0]
-
-
-def failure_of(prediction: Prediction) -> Failure | None:
-    """Why the answer does not give exactly one box; None when it does."""
-    if prediction.failure is not None:
-        return prediction.failure
-    if not prediction.boxes:
-        return "none"
-    return None if len(prediction.boxes) == 1 else "wrong_count"
+    truth = prediction.truth
+    if truth.no_target:
+        return None
+    if len(truth.boxes) != 1:
+        raise DataError(
+            where=prediction.key, field="truth.boxes", expected="exactly one box", found=str(len(truth.boxes))
+        )
+    return truth.boxes[0]
 
 
 def iou_of(prediction: Prediction) -> float:
-    """IoU of the answer's box and the true one in original pixels; 0 on any failure, and on different pictures.
+    """IoU of the answer's box and the true one in original pixels; 0 on any failure, and on different images.
+
+    Where there is no object: 1 for an answer without a region, else 0.
 
     Raises:
-        DataError: the truth is not exactly one box.
+        DataError: the truth is neither exactly one box nor none.
     """
     truth = truth_of(prediction)
     if failure_of(prediction) is not None:
         return 0.0
+    if truth is None:
+        return 1.0
     answer = prediction.boxes[0]
     return iou(answer, truth) if answer.image == truth.image else 0.0
 

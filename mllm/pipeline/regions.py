@@ -6,27 +6,29 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 from tqdm.auto import tqdm
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from mllm.conversation.conversion import Convention, ConversionError, rewrite
+from mllm.conversation.convention import (
+    Convention,
+    ConversionError,
+    read_convention,
+)
+from mllm.conversation.conversion import PLACEHOLDER, Lifting, rewrite
 from mllm.dataset.lines import Lines
 from mllm.errors import ConfigError, DataError
-from mllm.geometry import Placement, PlacementKind, place, resize
 from mllm.images import image_ref
-from mllm.registry import REGIONS
+from mllm.types import Turn
 
-OWN_PLACEMENT = {"paligemma": "squash", "qwen25_vl": "aspect"}
-"""How a family's own preprocessing lays a picture out; of the others with a canvas: `pad`."""
-PATCHES = 28
-"""Qwen2.5-VL's pictures have sides that are multiples of it: two patches of 14 pixels."""
+TYPED = "typed"
+"""The target of a conversion that is no codec: the item contract."""
+Size = Callable[[], tuple[int, int]]
 PICTURE_FIELDS = ("image", "img_path", "image_path", "file_path", "img_fn")
 KEY = re.compile(r"(?P<file>.+?)(?::(?P<line>\d+)|\[(?P<entry>\d+)\])")
 
@@ -34,14 +36,18 @@ KEY = re.compile(r"(?P<file>.+?)(?::(?P<line>\d+)|\[(?P<entry>\d+)\])")
 def convert(args: argparse.Namespace) -> None:
     conversion = Conversion(
         source=_convention(args.source, args.from_placement or args.placement, args),
-        target=_convention(args.target, args.to_placement or args.placement, args),
+        target=None if args.target == TYPED else _convention(args.target, args.to_placement or args.placement, args),
         image_folder=args.image_folder,
         keep=args.unreadable == "keep",
     )
     lines = Lines(args.input)
     numbers = tqdm(range(len(lines)), desc=Path(args.input).name, unit="line", disable=None)
     write_records(Path(args.output), (conversion.record(lines[n], lines.where(n)) for n in numbers))
-    print(f"{args.output}: {conversion.groups} groups of regions in {conversion.texts} texts now read as {args.target}")
+    done = f"{conversion.groups} groups of regions in {conversion.texts} texts now"
+    if conversion.target is None:
+        print(f"{args.output}: {done} are typed: <boxes> and <points>, with pixels in 'target'")
+    else:
+        print(f"{args.output}: {done} read as {args.target}; for training with mllm convert --to {TYPED}")
     if conversion.kept:
         print(f"{len(conversion.kept)} texts left as they were, the first: {conversion.kept[0]}")
     if not conversion.groups:
@@ -49,34 +55,8 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def _convention(name: str, placement: str | None, args: argparse.Namespace) -> Convention:
-    if args.image_size < 1 or not 0 < args.min_pixels <= args.max_pixels:
-        raise ConfigError(
-            "expected --image-size > 0 and 0 < --min-pixels <= --max-pixels, "
-            f"found {args.image_size}, {args.min_pixels}, {args.max_pixels}"
-        )
-    return Convention(
-        name=name,
-        codec=REGIONS.make(name),
-        placement=layout(
-            placement or OWN_PLACEMENT.get(name, "pad"), args.image_size, args.min_pixels, args.max_pixels
-        ),
-    )
-
-
-def layout(kind: str, side: int, min_pixels: int, max_pixels: int) -> Callable[[tuple[int, int]], Placement]:
-    """`pad`, `crop`, `squash` to a square of `side`, or `aspect`: Qwen2.5-VL's multiples of 28 pixels."""
-
-    def aspect(size: tuple[int, int]) -> Placement:
-        try:
-            height, width = smart_resize(size[1], size[0], PATCHES, min_pixels, max_pixels)
-        except ValueError as error:
-            raise ConversionError(f"a picture of {size[0]} x {size[1]} has no {kind} placement: {error}") from error
-        return resize(size, (width, height))
-
-    def square(size: tuple[int, int]) -> Placement:
-        return place(cast(PlacementKind, kind), size, side)
-
-    return aspect if kind == "aspect" else square
+    sizes = {"image_size": args.image_size, "min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+    return read_convention({"codec": name, "placement": placement, **sizes})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,7 +64,8 @@ class Conversion:
     """Records of a file with their texts rewritten, and a count of what was done."""
 
     source: Convention
-    target: Convention
+    target: Convention | None
+    """None: typed regions."""
     image_folder: str | None = None
     keep: bool = False
     """Leave a text whose regions cannot be read as it is."""
@@ -101,37 +82,90 @@ class Conversion:
         """
         turns = record.get("conversations")
         if isinstance(turns, list):
-            size = partial(picture_size, record, where, self.image_folder)
-            places = (f"{where}: conversations[{number}]" for number in range(len(turns)))
-            return {**record, "conversations": [self._turn(*of, size) for of in zip(turns, places, strict=True)]}
+            size = cache(partial(picture_size, record, where, self.image_folder))
+            checked = [_turn(turn, f"{where}: conversations[{number}]") for number, turn in enumerate(turns)]
+            return {**record, **(self._typed if self.target is None else self._rewritten)(checked, record, where, size)}
         if "text" in record and "key" in record:
+            if self.target is None:
+                raise ConfigError(
+                    where=where,
+                    message=f"--to {TYPED} is for datasets; a prediction has its boxes in pixels, in 'pred'",
+                )
             size = partial(_size_by_key, record, where, self.image_folder)
-            return {**record, "text": self._text(record["text"], f"{where}: text", size)}
+            text = _text(record["text"], f"{where}: text")
+            return {**record, "text": self._words(text, f"{where}: text", size, self.target, answer=True)}
         raise DataError(
             f"{where}: expected a list 'conversations', or 'key' and 'text' of a prediction, "
             f"found {', '.join(record) or 'no fields'}"
         )
 
-    def _turn(self, turn: Any, where: str, size: Callable[[], tuple[int, int]]) -> dict[str, Any]:
-        if not isinstance(turn, dict) or "value" not in turn:
-            raise DataError(f"{where}: expected an object with 'value', found {str(turn)[:60]}")
-        return {**turn, "value": self._text(turn["value"], f"{where}.value", size)}
+    def _rewritten(self, turns: list[dict[str, Any]], record: dict[str, Any], where: str, size: Size) -> dict[str, Any]:
+        assert self.target is not None
+        places = (f"{where}: conversations[{number}].value" for number in range(len(turns)))
+        values = [
+            self._words(turn["value"], place, size, self.target) for turn, place in zip(turns, places, strict=True)
+        ]
+        return {"conversations": [{**turn, "value": value} for turn, value in zip(turns, values, strict=True)]}
 
-    def _text(self, text: Any, where: str, size: Callable[[], tuple[int, int]]) -> str:
-        if not isinstance(text, str):
-            raise DataError(f"{where}: expected a text, found {str(text)[:60]}")
+    def _words(self, text: str, where: str, size: Size, target: Convention, *, answer: bool = False) -> str:
+        with self._located(where):
+            text, groups = rewrite(text, size, source=self.source, target=target, answer=answer)
+            self._count(groups)
+        return text
+
+    def _typed(self, turns: list[dict[str, Any]], record: dict[str, Any], where: str, size: Size) -> dict[str, Any]:
+        """The conversation and the target of the item contract."""
+        if record.get("target") or any(PLACEHOLDER.search(turn["value"]) for turn in turns):
+            raise DataError(where=where, expected="regions in words", found="typed ones, 'target' or placeholders")
+        lifting = Lifting(self.source)
+        typed: list[dict[str, Any]] = []
+        for number, turn in enumerate(turns):
+            lifted = Turn(role="human", text=turn["value"])
+            with self._located(f"{where}: conversations[{number}].value"):
+                lifted = lifting.turn(lifted, size)
+            self._count(len(lifted.boxes_seq) + len(lifted.points_seq))
+            seqs = {"boxes_seq": lifted.boxes_seq, "points_seq": lifted.points_seq}
+            typed.append({**turn, "value": lifted.text, **{name: seq for name, seq in seqs.items() if seq}})
+        regions = {
+            "boxes": [_rounded(box.xyxy) for box in lifting.boxes],
+            "points": [_rounded(point.xy) for point in lifting.points],
+        }
+        target = {name: values for name, values in regions.items() if values}
+        return {"conversations": typed, **({"target": target} if target else {})}
+
+    def _count(self, groups: int) -> None:
+        self.texts += bool(groups)
+        self.groups += groups
+
+    @contextmanager
+    def _located(self, where: str) -> Generator[None, None, None]:
+        """Name the place of what cannot be converted, or remember it where such texts are kept as they are."""
         try:
-            written, groups = rewrite(text, size, source=self.source, target=self.target)
+            yield
         except ConversionError as error:
             if not self.keep:
                 raise error.at(where) from error
-            self.kept.append(f"{where}: {error}")
-            return text
+            self.kept.append(str(error.at(where)))
         except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from error
-        self.texts += bool(groups)
-        self.groups += groups
-        return written
+            raise error.at(where) from error
+
+
+def _turn(turn: Any, where: str) -> dict[str, Any]:
+    if not isinstance(turn, dict) or "value" not in turn:
+        raise DataError(f"{where}: expected an object with 'value', found {str(turn)[:60]}")
+    fields = cast("dict[str, Any]", turn)
+    return {**fields, "value": _text(fields["value"], f"{where}.value")}
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{where}: expected a text, found {str(value)[:60]}")
+    return value
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    """To a hundredth of a pixel, far below what any text holds."""
+    return [round(value, 2) for value in values]
 
 
 def picture_size(line: dict[str, Any], where: str, folder: str | None) -> tuple[int, int]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mllm.images import ImageRef
-from mllm.metrics.rec import THRESHOLDS, failure_of
+from mllm.metrics.failures import failure_of
+from mllm.metrics.rec import THRESHOLDS
 from mllm.pipeline import page
 from mllm.types import BOXES, IMAGE, POINTS, Box, Point, Prediction
 

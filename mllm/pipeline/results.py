@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm.metrics.base import Metric
+from mllm.metrics.failures import failure_of
 from mllm.metrics.rec import iou_of
 from mllm.pipeline.encoded import ItemDataset
 from mllm.pipeline.report import Row, write_report
@@ -32,8 +33,10 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
         "text": prediction.text,
         "pred": [box.xyxy for box in prediction.boxes],
         "target": [box.xyxy for box in truth.boxes] or list(truth.texts),
-        "failure": prediction.failure,
+        "failure": failure_of(prediction),
     }
+    if prediction.clipped:
+        record["clipped"] = prediction.clipped
     if prediction.points or truth.points:
         record["pred_points"] = [point.xy for point in prediction.points]
         record["target_points"] = [point.xy for point in truth.points]
@@ -68,12 +71,11 @@ def write_results(
 
 
 def rows(predictions: Iterable[Prediction], items: ItemDataset) -> Iterator[Row]:
-    """Each answer beside its question and the picture that its truth lies on (the first where there is none)."""
+    """Each answer beside its question and the image that the question is about, which its truth lies on."""
     for prediction in predictions:
         item = items[prediction.index]
         turn = item.prompt[-1]
-        regions = (*prediction.truth.boxes, *prediction.truth.points)
-        number = regions[0].image if regions else 0
+        number = item.answer_image
         yield Row(
             prediction=prediction,
             question=turn.text,

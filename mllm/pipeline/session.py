@@ -60,6 +60,7 @@ class Session:
         images: Sequence[Picture] = (),
         *,
         boxes: Sequence[Sequence[float]] = (),
+        answer_image: int | None = None,
         generation: Mapping[str, Any] | None = None,
     ) -> Prediction:
         """The answer to one question, with every box and point of it in pixels of the original picture.
@@ -67,6 +68,8 @@ class Session:
         Args:
             question: `<image>` stands for the next picture (they come first where it has none), `<boxes>` for the next
                 box, x1, y1, x2, y2 in pixels of the first picture.
+            answer_image: the number of the image, from 0, on which boxes and points of the answer lie; None: that of
+                the question's boxes, else the first.
             generation: arguments of `generate`; by default greedy, at most 64 new tokens.
 
         Raises:
@@ -74,7 +77,12 @@ class Session:
         """
         if images and IMAGE not in question:
             question = IMAGE * len(images) + "\n" + question
-        turn = {"from": "human", "value": question, "boxes_seq": [[n] for n in range(question.count(BOXES))]}
+        turn = {
+            "from": "human",
+            "value": question,
+            "boxes_seq": [[n] for n in range(question.count(BOXES))],
+            "image": answer_image,
+        }
         if len(turn["boxes_seq"]) != len(boxes):
             raise DataError(f"question: {len(turn['boxes_seq'])} {BOXES} in the text, {len(boxes)} box(es) given")
         record = {"images": list(images), "target": {"boxes": [list(box) for box in boxes]}, "conversations": [turn]}
@@ -102,13 +110,18 @@ def answer(given: argparse.Namespace) -> None:
         dtype=given.dtype,
     )
     generation = {"max_new_tokens": given.max_new_tokens, "num_beams": given.num_beams}
-    said = session.ask(given.prompt, given.image, boxes=given.box, generation=generation)
+    said = session.ask(
+        given.prompt, given.image, boxes=given.box, answer_image=given.answer_image, generation=generation
+    )
     print(said.text)
     for box in said.boxes:
         print("box  ", *(f"{value:.1f}" for value in box.xyxy))
     for point in said.points:
         print("point", *(f"{value:.1f}" for value in point.xy))
+    if said.failure:
+        print(f"a region of the answer could not be read: {said.failure}")
     if given.draw:
-        with Image.open(given.image[0]) as picture:
-            draw(picture, (*said.boxes, *said.points)).save(given.draw)
+        regions = (*said.boxes, *said.points)
+        with Image.open(given.image[regions[0].image if regions else given.answer_image or 0]) as picture:
+            draw(picture, regions).save(given.draw)
         print(given.draw)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,14 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from mllm.conversation.collator import Collator
+from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import DataError, ModelError
+from mllm.geometry import Placement
+from mllm.metrics.failures import failure_of
 from mllm.registry import REGIONS, TEMPLATES
-from mllm.types import Item
+from mllm.types import Box, Item, Prediction, Truth
 from mllm.views import SquareView
 from tests.conftest import make_tokenizer
 
@@ -134,21 +138,212 @@ CACHED: dict[tuple[str, str], Processor] = {}
 
 
 @pytest.mark.parametrize(
-    ("text", "failure"),
+    ("text", "read", "judged"),
     [
-        ("Answer: [0.500,0.250,1.000,0.750] .", None),
-        ("it is the right half", "none"),
-        ("Answer: [0.5,0.25,1.0 .", "malformed"),
-        ("Answer: [0.5,0.25,1.7,0.75] .", "out_of_range"),
-        ("Answer: [0.5,0.25,0.75] .", "wrong_count"),
-        ("[0.1,0.1,0.2,0.2] or [0.3,0.3,0.4,0.4]", "wrong_count"),
-        ("Answer: [0.9,0.25,0.5,0.75] .", "inverted"),
+        ("Answer: [0.500,0.250,1.000,0.750] .", None, None),
+        ("it is the right half", None, "none"),
+        ("Answer: [0.5,0.25,1.0 .", "malformed", "malformed"),
+        ("Answer: [0.5,1.25,1.0,1.75] .", "out_of_range", "out_of_range"),
+        ("Answer: [0.5,0.25,0.75] .", "wrong_count", "wrong_count"),
+        ("[0.1,0.3,0.2,0.4] or [0.3,0.3,0.4,0.4]", None, "wrong_count"),
+        ("Answer: [0.9,0.25,0.5,0.75] .", "inverted", "inverted"),
     ],
 )
-def test_an_unreadable_answer_is_classed(processor: Processor, item: Item, text: str, failure: str | None) -> None:
+def test_an_unreadable_answer_is_classed(
+    processor: Processor, item: Item, text: str, read: str | None, judged: str | None
+) -> None:
+    """Reading says what cannot be read; how many there should be is for the metrics to say."""
     ids = processor.tokenizer(text + "</s> and more", add_special_tokens=False)["input_ids"]
     prediction = processor.decode(ids, item, 7)
-    assert (prediction.text, prediction.failure, prediction.index) == (text, failure, 7)
+    assert (prediction.text, prediction.failure, prediction.index) == (text, read, 7)
+    assert failure_of(prediction) == judged
+
+
+def said(processor: Processor, text: str, item: Item, **of: Any) -> Prediction:
+    return processor.decode(processor.tokenizer(text, add_special_tokens=False)["input_ids"], item, 0, **of)
+
+
+def test_regions_are_read_after_the_thinking(processor: Processor, item: Item) -> None:
+    thinking = "<think>[0.1,0.3,0.2,0.4]? No: [0.2,0.3,0.4,0.5</think>"
+    prediction = said(processor, f"{thinking}It is [0.5,0.25,1.0,0.75].", item)
+    assert prediction.text.startswith("<think>")
+    assert [box.xyxy for box in prediction.boxes] == [(20, 0, 40, 20)]
+    assert (prediction.failure, failure_of(prediction)) == (None, None)
+    assert failure_of(said(processor, "<think>It is [0.5,0.25,1.0,0.75]", item)) == "none"
+
+
+def test_a_box_that_reaches_out_of_its_image_is_cut_off_and_counted(processor: Processor, item: Item) -> None:
+    """40 x 20 pixels in the middle of a square of 40: a box from the padding to beyond the canvas."""
+    prediction = said(processor, "[0.5,0.2,1.02,0.75]", item)
+    assert [box.xyxy for box in prediction.boxes] == [(20, 0, 40, 20)]
+    assert (prediction.clipped, prediction.failure) == (1, None)
+    assert said(processor, "[0.5,0.25,1.0,0.75]", item).clipped == 0
+
+
+def test_bare_forms_are_read(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
+    processor = make_processor(tokenizer, codec="internvl")
+    assert [box.xyxy for box in said(processor, "[[500, 0, 1000, 1000]]", item).boxes] == [(20, 0, 40, 20)]
+
+
+SIZES = [(40, 20), (30, 60), (90, 30)]
+ASKED: list[tuple[list[dict[str, Any]], int]] = [
+    ([{"value": "<image><image><image>\nWhere?"}], 0),
+    ([{"value": "<image><image><image>\nWhere in the second?", "image": 1}], 1),
+    ([{"value": "<image><image><image>\nWhat is <boxes>?", "boxes_seq": [[2]]}], 2),
+    ([{"value": "<image><image>\nHm?"}, {"value": "<image>\nWhere?"}], 2),
+]
+"""Human turns about images of these sizes, with a box on each, and the image that the last is about."""
+
+
+def about(asked: list[dict[str, Any]], truth: dict[str, Any]) -> Item:
+    turns = [turn for one in asked for turn in ({"from": "human", **one}, {"from": "gpt", "value": "Well."})]
+    record = {
+        "images": [Image.new("RGB", size) for size in SIZES],
+        "target": {
+            "boxes": [[0, 0, 9, 9]] * 3,
+            "boxes_image": [0, 1, 2],
+            "points": [[1, 1]] * 3,
+            "points_image": [0, 1, 2],
+        },
+        "conversations": turns,
+        "truth": truth,
+    }
+    return Item.from_dict(record, key="a.jsonl:1")
+
+
+@pytest.mark.parametrize("codec", ["shikra", "ferret", "qwen25_vl", "bins"])
+@pytest.mark.parametrize(("asked", "image"), ASKED)
+def test_decode_reads_regions_on_the_image_that_the_question_is_about(
+    codec: str, asked: list[dict[str, Any]], image: int
+) -> None:
+    """A mutant that reads them on the first image, or on that of the truth, fails here."""
+    processor = make_processor(make_tokenizer(), codec=codec)
+    width, height = SIZES[image]
+    box = Box(x1=1, y1=2, x2=width - 3, y2=height - 4, image=image)
+    other = (image + 1) % 3
+    text = PixelCodec(processor.codec, processor.view.placement((width, height)), image=image).write_boxes([box])
+    for truth in ({"boxes": [image]}, {"boxes": [other]}, {"points": [other]}, {"boxes": []}, {"texts": ["no"]}):
+        (read,) = said(processor, text, about(asked, truth)).boxes
+        assert read.image == image
+        assert read.xyxy == pytest.approx(box.xyxy, abs=5)
+
+
+WORDS = st.sampled_from(
+    [
+        *(
+            "[0.1,0.3,0.5,0.6]",
+            "[0.5,0.5]",
+            "[0.1,0.3,0.5",
+            "[0.9,0.3,0.5,0.6]",
+            "[0.4,0.3,0.5,1.6]",
+            "[0.4,1.3,0.5,1.6]",
+        ),
+        *(" and ", "none", "</s>", "<think>", "</think>", "(0.1,0.3),(0.5,0.6)", "0.1, 0.3, 0.5, 0.6"),
+    ]
+)
+TRUTHS = st.fixed_dictionaries(
+    {},
+    optional={
+        "boxes": st.lists(st.integers(0, 2), max_size=3),
+        "points": st.lists(st.integers(0, 2), max_size=3),
+        "texts": st.lists(st.text(max_size=3), max_size=2),
+        "options": st.lists(st.text(max_size=3), max_size=2),
+        "candidates": st.lists(st.integers(0, 2), max_size=3),
+    },
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(words=st.lists(WORDS, max_size=4), truths=st.tuples(TRUTHS, TRUTHS), asked=st.sampled_from(ASKED))
+def test_decode_does_not_depend_on_the_truth(
+    words: list[str], truths: tuple[dict[str, Any], dict[str, Any]], asked: tuple[list[dict[str, Any]], int]
+) -> None:
+    """The same ids give the same answer, whatever the truth is, moved or gone: only `truth` itself differs."""
+    processor = CACHED.setdefault(("shikra", "pad"), make_processor(make_tokenizer()))
+    first, second = (about(asked[0], truth) for truth in truths)
+    predictions = [said(processor, " ".join(words), item) for item in (first, second, replace(first, truth=Truth()))]
+    assert len({replace(prediction, truth=Truth()) for prediction in predictions}) == 1
+
+
+def test_decode_reads_an_earlier_answer_on_the_image_of_its_question(processor: Processor) -> None:
+    item = about([{"value": "<image>\nWhere?"}, {"value": "<image><image>\nAnd there?", "image": 2}], {})
+    text = "[0.5,0.5,1,1]"
+    assert [box.image for box in said(processor, text, item).boxes] == [2]
+    assert [box.image for box in said(processor, text, item, question=0).boxes] == [0]
+
+
+def test_an_answer_without_a_region_is_written_learned_and_read(tokenizer: PreTrainedTokenizerFast) -> None:
+    record = {
+        "image": Image.new("RGB", (40, 20)),
+        "target": {"boxes": [[0, 0, 9, 9]]},
+        "conversations": [
+            {"from": "human", "value": "<image>\nWhere is the unicorn?"},
+            {"from": "gpt", "value": "Answer: <boxes> .", "boxes_seq": [[]]},
+        ],
+    }
+    for codec, none in (("shikra", "none"), ("bins", "none"), ("qwen3_vl", "[]"), ("molmo", "There are none.")):
+        item = Item.from_dict(record, key="a.jsonl:1")
+        processor = make_processor(make_tokenizer(), codec=codec)
+        ids = answer_ids(processor, item)
+        prediction = processor.decode(ids, item, 0)
+        assert prediction.text == f"Answer: {none} ."
+        assert (prediction.boxes, prediction.failure, failure_of(prediction)) == ((), None, None)
+        assert processor.length(item).tokens == len(processor.encode(item, 0).input_ids)
+    text_alone = {"conversations": [{"from": "human", "value": "Hi"}, record["conversations"][1]]}
+    prediction = processor.encode(Item.from_dict(text_alone, key="a:1"), 0)
+    assert "There are none." in processor.tokenizer.decode(prediction.input_ids)
+
+
+class AsItIs(SquareView):
+    def placement(self, size: tuple[int, int]) -> Placement:
+        return Placement(source=size, canvas=size)
+
+
+def test_each_region_is_written_at_the_size_of_its_own_image(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Boxes of all of three images that the model sees in their own size, in pixels of it."""
+    view = AsItIs(size=SIDE, mean=(0.5,) * 3, std=(0.5,) * 3, tokens=TOKENS)
+    processor = make_processor(tokenizer, codec="qwen25_vl", view=view)
+    record = {
+        "images": [Image.new("RGB", size) for size in SIZES],
+        "target": {"boxes": [[0, 0, *size] for size in SIZES], "boxes_image": [0, 1, 2]},
+        "conversations": [
+            {"from": "human", "value": "<image><image><image>\nWhere?"},
+            {"from": "gpt", "value": "<boxes> <boxes> <boxes>", "boxes_seq": [[2], [0], [1]]},
+        ],
+    }
+    text = processor.tokenizer.decode(answer_ids(processor, Item.from_dict(record, key="a.jsonl:1")))
+    assert re.findall(r"\d+, \d+, \d+, \d+", text) == ["0, 0, 89, 29", "0, 0, 39, 19", "0, 0, 29, 59"]
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        (
+            {"boxes": [0, 1]},
+            r"a.jsonl:1: truth.boxes\[1\]: expected a region on image 0, which the question is about, found one on "
+            "image 1; say which image it is about with 'image' in its turn",
+        ),
+        ({"points": [2]}, r"a.jsonl:1: truth.points\[0\]: expected a region on image 0"),
+    ],
+)
+def test_a_prompt_whose_truth_lies_on_another_image_is_refused(
+    processor: Processor, truth: dict[str, Any], message: str
+) -> None:
+    item = about(ASKED[0][0], truth)
+    processor.encode(item, 0)  # training does not read the truth
+    with pytest.raises(DataError, match=message) as caught:
+        processor.encode(item, 0, answer=False)
+    assert caught.value.kind == "image-number"
+    processor.encode(about([{**ASKED[0][0][0], "image": 1}], {"boxes": [1]}), 0, answer=False)
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_truth_wholly_outside_the_image_is_refused_in_training_and_evaluation(
+    processor: Processor, answer: bool
+) -> None:
+    with pytest.raises(DataError, match=r"a.jsonl:1: .*expected a box in what the model sees of its image"):
+        processor.encode(rec((40, 20), [41, 0, 50, 20]), 0, answer=answer)
+    processor.encode(rec((40, 20), [39, 0, 50, 20]), 0, answer=answer)
 
 
 def test_a_multi_token_end_is_cut_off(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
@@ -174,7 +369,7 @@ def test_a_box_that_leaves_the_crop_is_clamped_and_one_outside_is_an_error(
     processor = make_processor(tokenizer, placement="crop")
     partly = processor.tokenizer.decode(answer_ids(processor, rec((40, 20), [0, 0, 20, 20])))
     assert "[0.000,0.000,0.500,1.000]" in partly
-    with pytest.raises(DataError, match=r"a.jsonl:1: expected a box in what the model sees of its picture, found"):
+    with pytest.raises(DataError, match=r"a.jsonl:1: expected a box in what the model sees of its image, found"):
         processor.encode(rec((40, 20), [0, 0, 5, 20]), 0)
 
 

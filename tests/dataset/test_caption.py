@@ -65,6 +65,22 @@ def test_grounded_caption(jsonl: Callable[..., str], questions: str) -> None:
     assert [box.x1 for box in item.truth.boxes] == [0, 3, 1]
 
 
+def test_a_phrase_without_a_box_stays_as_words(
+    jsonl: Callable[..., str], questions: str, pool: Callable[[Sequence[Any]], str]
+) -> None:
+    path = jsonl({**GROUNDED, "boxes_seq": [[], [1]]})
+    item = GroundedCaption(filename=path, questions=questions)[0]
+    assert (item.turns[1].text, item.turns[1].boxes_seq) == ("Two {men} hold a cup<boxes> .", ((1,),))
+    assert [box.x1 for box in item.truth.boxes] == [1]
+    phrases = DATASETS.make({"type": "GroundedPhrase"}, filename=path, questions=pool(["<image>\n<objs>?"]))
+    for epoch in (None, 0, 1, 2):
+        phrases.set_epoch(epoch)
+        assert [(turn.text, turn.boxes_seq) for turn in phrases[0].turns] == [
+            ("<image>\n<boxes>?", ((1,),)),
+            ("a cup", ()),
+        ]
+
+
 def test_the_name_of_the_picture(jsonl: Callable[..., str], questions: str) -> None:
     path = jsonl({**GROUNDED, "image_id": "{0}"})
     item = GroundedCaption(filename=path, questions=questions, image_name="COCO_{}.png")[0]
@@ -109,5 +125,7 @@ def test_grounded_phrase(jsonl: Callable[..., str], pool: Callable[[Sequence[Any
         said.add(dataset[0].turns[1].text)
     assert said == {"Two {men}", "a cup"}
     plain = {**GROUNDED, "sentence": "Two men.", "boxes": [], "boxes_seq": []}
-    with pytest.raises(DataError, match="sentence: expected a phrase between <ph_st> and <ph_ed>, found none"):
+    with pytest.raises(
+        DataError, match="sentence: expected a phrase with a box between <ph_st> and <ph_ed>, found none"
+    ):
         DATASETS.make({"type": "GroundedPhrase"}, filename=jsonl(plain), questions=pool(["<image>\n<objs>?"]))[0]

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mllm.dataset.instruct import Instruct, TextOnly
-from mllm.errors import DataError
+from mllm.errors import ConfigError, DataError
 from mllm.images import FileImage, Video
 from mllm.types import Box, Item
 
@@ -108,3 +110,49 @@ def test_text_only(jsonl: Callable[..., str]) -> None:
     with pytest.raises(DataError) as caught:
         dataset[2]
     assert str(caught.value) == f"{path}:3: output: expected a text, found int '1'"
+
+
+SAID = (
+    human("<image>\nWhere is <ref>the dog</ref>?"),
+    gpt("<ref>the dog</ref><box>[[100, 200, 500, 1000]]</box> runs. [1, 2, 3, 4]"),
+    human("And <box>[[0, 0, 10, 10]]</box>?"),
+    gpt("A cat."),
+)
+"""InternVL's public format."""
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """Of 1000 x 500 pixels."""
+    Image.new("RGB", (1000, 500)).save(tmp_path / "a.png")
+    return tmp_path
+
+
+def test_regions_in_the_words_become_typed(jsonl: Callable[..., str], photo: Path) -> None:
+    filename = jsonl({"image": "a.png", "conversations": list(SAID)})
+    item = Instruct(filename=filename, image_folder=str(photo), regions="internvl")[0]
+    assert [(turn.text, turn.boxes_seq) for turn in item.turns] == [
+        ("<image>\nWhere is the dog?", ()),
+        ("the dog <boxes> runs. [1, 2, 3, 4]", ((0,),)),
+        ("And <boxes>?", ((1,),)),
+        ("A cat.", ()),
+    ]
+    assert [box.xyxy for box in item.boxes] == [(100, 100, 500, 500), (0, 0, 10, 5)]
+    as_words = Instruct(filename=filename, image_folder=str(photo))[0]
+    assert [turn.text for turn in as_words.turns] == [turn["value"] for turn in SAID]
+
+
+def test_a_region_that_cannot_be_read_is_named(jsonl: Callable[..., str], photo: Path) -> None:
+    filename = jsonl(
+        *({"image": "a.png", "conversations": [human("?"), gpt(f"<box>[[0, 0, {x}, 9]]</box>")]} for x in (9, 1009))
+    )
+    dataset = Instruct(filename=filename, image_folder=str(photo), regions="internvl")
+    assert dataset[0].boxes[0].x2 == 9
+    with pytest.raises(DataError) as caught:
+        dataset[1]
+    assert str(caught.value) == (
+        f"{filename}:2: conversations[1].value: '<box>[[0, 0, 1009, 9]]</box>': internvl cannot read it: out_of_range"
+    )
+    assert caught.value.kind == "words-region"
+    with pytest.raises(ConfigError, match="regions: unknown region codec type 'intern'"):
+        Instruct(filename=filename, regions="intern")

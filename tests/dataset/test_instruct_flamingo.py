@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mllm.errors import DataError
 from mllm.images import FileImage
@@ -50,3 +52,19 @@ def test_bad_lines(read: Callable[..., Item], line: dict[str, Any], message: str
         read(**line)
     assert "lines.jsonl:1: " in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_regions_in_the_words_become_typed(jsonl: Callable[..., str], tmp_path: Path) -> None:
+    for name, width in (("a.png", 10), ("b.png", 1000)):
+        Image.new("RGB", (width, 500)).save(tmp_path / name)
+    box = "<|box_start|>(0,0),(500,1000)<|box_end|>"
+    line = {"input": f"<img_path>b.png<img_path> What is {box}?", "output": f"A dog, {box}."}
+    filename = jsonl(line, {"input": "<img_path>a.png<img_path><img_path>b.png<img_path>?", "output": box})
+    for kind in ("InstructFlamingo", "InstructFlamingoMixture"):
+        dataset = DATASETS.make(
+            {"type": kind, "filename": filename, "image_folder": str(tmp_path), "regions": "qwen2_vl"}
+        )
+        assert [turn.text for turn in dataset[0].turns] == ["<image> What is <boxes>?", "A dog, <boxes>."]
+        assert [box.xyxy for box in dataset[0].boxes] == [(0, 0, 500, 500)] * 2
+        with pytest.raises(DataError, match="expected regions in words on one image, found some in a record of 2"):
+            dataset[1]

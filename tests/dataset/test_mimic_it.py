@@ -241,3 +241,14 @@ def test_parquet(tmp_path: Path, release: Callable[..., MimicIt]) -> None:
     parquet.write_table(pyarrow.table({"picture": ["a"]}), tmp_path / "X.parquet")
     with pytest.raises(DataError, match="expected the ids as index, or a column 'id', and a column 'base64'"):
         PictureTable(str(tmp_path / "X.parquet"))
+
+
+def test_regions_in_the_words_lie_on_the_picture_of_their_round(release: Callable[..., MimicIt]) -> None:
+    box = "<box>[[0, 0, 500, 1000]]</box>"
+    rounds = {
+        f"DC_INS_{n}": {"instruction": "Where?", "answer": box, "image_ids": [f"DC_IMG_{n}"], "rel_ins_ids": related}
+        for n, related in enumerate([[], ["DC_INS_0"]])
+    }
+    item = release(rounds, regions="internvl")[1]
+    assert [turn.text for turn in item.turns[1::2]] == ["<boxes>", "<boxes>"]
+    assert [(box.image, box.xyxy) for box in item.boxes] == [(0, (0, 0, 3, 4)), (1, (0, 0, 3, 4))]

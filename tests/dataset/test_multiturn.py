@@ -50,6 +50,17 @@ def test_lines_of_one_picture_become_one_conversation(rec: Callable[..., dict[st
         dataset[3]
 
 
+def test_a_question_keeps_the_image_that_it_names_in_a_longer_row() -> None:
+    """Each item has two images; of the second its question says which one it is about."""
+    turns = [{"from": "human", "value": "<image><image> Where?", "image": 1}, {"from": "gpt", "value": "There."}]
+    record = {"images": ["a.jpg", "b.jpg"], "conversations": turns}
+    items = [Item.from_dict(record, key=key) for key in ("a", "b")]
+    whole = joined(items)
+    assert [turn.image for turn in whole.turns] == [1, None, 3, None]
+    assert whole.image_of(2) == 3
+    assert whole.filled(0).turns == items[0].turns
+
+
 def test_a_picture_may_be_called_by_a_number(jsonl: Callable[..., str], pool: Callable[[Sequence[Any]], str]) -> None:
     lines = [
         {

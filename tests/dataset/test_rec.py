@@ -38,6 +38,16 @@ def test_rec(rec: Callable[..., Item]) -> None:
     assert item.truth == Truth(boxes=(BOX,), texts=("Answer: <boxes> .",))
 
 
+def test_rec_of_something_that_is_not_there(rec: Callable[..., Item]) -> None:
+    item = rec({**LINE, "bbox": []})
+    assert (item.boxes, item.turns[1].boxes_seq) == ((), ((),))
+    assert item.truth == Truth(no_target=True, texts=("Answer: <boxes> .",))
+    with pytest.raises(DataError, match="bbox: expected a list, found nothing"):
+        rec({**LINE, "bbox": None})
+    with pytest.raises(DataError, match=r"target.boxes\[0\]: expected 4 numbers"):
+        rec({**LINE, "bbox": []}, kind="REG")
+
+
 def test_rec_draws_its_question_in_training(rec: Callable[..., Item]) -> None:
     assert len({rec(LINE, epoch=epoch).turns[0].text for epoch in range(20)}) == 2
 

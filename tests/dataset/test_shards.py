@@ -118,3 +118,20 @@ def test_files_that_are_no_shards(shards: Callable[..., Shards], tmp_path: Path)
     shard(tmp_path / "odd.tar", {"0.jpg": b"no picture", "0.txt": b"x"})
     with pytest.raises(DataError, match=r"odd\.tar: sample 0: "):
         shards("odd.tar")[0].images[0].size  # noqa: B018
+
+
+def test_regions_in_the_words_become_typed(tmp_path: Path, pool: Callable[[Sequence[Any]], str]) -> None:
+    talk = {"conversations": [*TALK["conversations"][:1], {"from": "gpt", "value": "<box>[[0, 0, 1000, 1000]]</box>"}]}
+    members = {
+        "0.jpg": picture(8),
+        "0.json": json.dumps(talk).encode(),
+        "1.jpg": picture(8),
+        "1.txt": b"<box>[[1]]</box>",
+    }
+    shard(tmp_path / "0.tar", members)
+    dataset = Shards(filename=str(tmp_path / "0.tar"), questions=pool(["<image>"]), regions="internvl")
+    assert (dataset[0].turns[1].text, dataset[0].boxes[0].xyxy) == ("<boxes>", (0, 0, 8, 4))
+    with pytest.raises(
+        DataError, match=r"0.tar\[1\]: conversations\[1\].value: .* internvl cannot read it: wrong_count"
+    ):
+        dataset[1]

@@ -33,6 +33,7 @@ def test_a_box_means_the_candidate_it_covers_best() -> None:
     assert scores == {
         "accuracy": 1 / 6,
         "count": 6,
+        "clipped": 0,
         "failure_none": 1,
         "failure_malformed": 1,
         "failure_out_of_range": 0,

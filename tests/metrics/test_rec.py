@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from mllm.errors import DataError
 from mllm.geometry import iou
-from mllm.metrics.rec import FAILURES, REC, constant_box_accuracy, failure_of, iou_of
-from mllm.types import Box, Failure, Prediction, Truth
+from mllm.metrics.failures import FAILURES, failure_of
+from mllm.metrics.rec import REC, constant_box_accuracy, iou_of
+from mllm.types import Box, Failure, Point, Prediction, Truth
 
 TRUTH = Box(x1=0, y1=0, x2=100, y2=10)
 
@@ -33,6 +35,7 @@ def test_by_hand() -> None:
         "acc@0.75": 1 / 4,
         "mean_iou": pytest.approx(0.5),
         "count": 4,
+        "clipped": 0,
         "failure_none": 0,
         "failure_malformed": 0,
         "failure_out_of_range": 0,
@@ -75,10 +78,48 @@ def test_a_box_on_another_picture_is_wrong_but_readable() -> None:
     assert (iou_of(prediction), failure_of(prediction)) == (0, None)
 
 
+def nothing_there(index: int, *boxes: Box, **found: Any) -> Prediction:
+    """An answer to a question about something that is not in the image."""
+    return Prediction(key=f"a:{index}", index=index, text="", boxes=boxes, truth=Truth(no_target=True), **found)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "failure"),
+    [
+        (nothing_there(0), None),
+        (nothing_there(0, strip(50)), "wrong_count"),
+        (nothing_there(0, strip(50), strip(60)), "wrong_count"),
+        (nothing_there(0, points=(Point(x=1, y=1),)), "wrong_count"),
+        (nothing_there(0, failure="malformed"), "malformed"),
+    ],
+)
+def test_where_nothing_is_an_answer_without_a_region_is_right(prediction: Prediction, failure: Failure | None) -> None:
+    assert failure_of(prediction) == failure
+    assert iou_of(prediction) == (failure is None)
+    scores = REC(constant_box=True)([prediction])
+    assert scores["acc@0.5"] == scores["acc@0.75"] == scores["no_target_acc"] == (failure is None)
+    assert (scores["no_target_count"], scores["constant_box_acc@0.5"]) == (1, 0)
+
+
+def test_items_with_and_without_a_target_are_scored_together() -> None:
+    given = [answer(0, strip(100)), answer(1), nothing_there(2), nothing_there(3, strip(100)), nothing_there(4)]
+    scores = REC(constant_box=True)(given)
+    assert scores["acc@0.5"] == scores["mean_iou"] == pytest.approx(3 / 5)
+    assert scores["no_target_acc"] == pytest.approx(2 / 3)
+    assert (scores["no_target_count"], scores["failure_none"], scores["failure_wrong_count"]) == (3, 1, 1)
+    assert scores["constant_box_acc@0.5"] == pytest.approx(2 / 5)  # no single box is right where there is nothing
+
+
+def test_clipped_answers_are_counted_and_scored() -> None:
+    given = [replace(answer(0, strip(100)), clipped=2), replace(answer(1, strip(100)), clipped=1), answer(2, strip(9))]
+    scores = REC()(given)
+    assert (scores["clipped"], scores["acc@0.5"]) == (2, pytest.approx(2 / 3))
+
+
 @pytest.mark.parametrize("boxes", [(), (TRUTH, TRUTH)])
 def test_the_truth_is_one_box(boxes: tuple[Box, ...]) -> None:
     prediction = Prediction(key="a:0", index=0, text="", truth=Truth(boxes=boxes))
-    with pytest.raises(DataError, match=f"a:0: expected exactly one box as the truth, found {len(boxes)}"):
+    with pytest.raises(DataError, match=f"a:0: truth.boxes: expected exactly one box, found {len(boxes)}"):
         REC()([prediction])
 
 
@@ -149,6 +190,6 @@ def test_constant_box_is_left_out_unless_asked_for() -> None:
 
 
 def test_every_score_but_the_count_has_a_meaning() -> None:
-    scores: dict[str, Any] = REC(constant_box=True)([answer(0, TRUTH)])
+    scores: dict[str, Any] = REC(constant_box=True)([answer(0, TRUTH), nothing_there(1)])
     assert set(scores) - {"count"} == set(REC.meanings)
     assert REC.headline in scores

@@ -11,14 +11,17 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor, LogitsProcessorList
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import questions
 from mllm.models.native import Native
 from mllm.pipeline import predict as evaluation
-from mllm.pipeline.predict import Loader, plan, predict
+from mllm.pipeline.predict import Loader, plan, predict, stopping
 from mllm.registry import DATASETS
-from mllm.types import Item
+from mllm.types import Item, Turn
+from tests.conftest import make_tokenizer
+from tests.conversation.test_processor import make_processor
 from tests.models.tiny_hf import FAMILIES, ask, save_tiny
 from tests.models.tiny_hf import build as build_hf
 from tests.pipeline.test_sharing import LANGUAGE_MODELS, SIZES, build
@@ -180,3 +183,38 @@ def test_transformers_own_models_answer_as_one_by_one(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Native, "branches", False)
         assert answers(model, processor, items, 1, **WAYS[way]) == shared
+
+
+class Spelling(LogitsProcessor):
+    """Makes a model say these tokens one after another, whatever it would say."""
+
+    def __init__(self, prompt: int, tokens: list[int]) -> None:
+        self.prompt, self.tokens = prompt, tokens
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, self.tokens[input_ids.shape[1] - self.prompt]] = 0
+        return forced
+
+
+@pytest.mark.parametrize("template", ["vicuna_v1", "otter", "llava_v0"])
+@pytest.mark.parametrize("end", ["the template's", "the tokenizer's"])
+def test_an_answer_ends_where_the_template_or_the_tokenizer_ends_it(template: str, end: str) -> None:
+    """One token of its own, another than the tokenizer's, several: the tokenizer's end of sequence ends each."""
+    processor = make_processor(make_tokenizer(), template=template)
+    tokenizer = processor.tokenizer
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+        )
+    )
+    said, prompt = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the red", "Where? USER:"))
+    last = tokenizer(processor.stop, add_special_tokens=False)["input_ids"]
+    last = [tokenizer.eos_token_id] if end == "the tokenizer's" else last
+    spelling = LogitsProcessorList([Spelling(len(prompt), [*said, *last, *said, *said])])
+    ids = model.generate(
+        torch.tensor([prompt]), max_new_tokens=20, do_sample=False, logits_processor=spelling, **stopping(processor)
+    )
+    assert ids[0, len(prompt) :].tolist() == [*said, *last]
+    question = Item(key="a", turns=(Turn(role="human", text="?"),))
+    assert processor.decode(ids[0, len(prompt) :].tolist(), question, 0).text == "the red"

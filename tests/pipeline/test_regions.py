@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mllm.cli import main
+from mllm.dataset.instruct import Instruct
 
 BOX = "[0.100,0.300,0.500,0.700]"
 
@@ -88,7 +89,7 @@ def test_an_array_stays_an_array(folder: Path) -> None:
     ("record", "message"),
     [
         (line("[0.1,0.2,0.3]"), "in.jsonl:2: conversations[1].value: '[0.1,0.2,0.3]': shikra cannot read it: wrong"),
-        (line("[0.1,0.0,0.3,0.1]"), "conversations[1].value: box (0.100, 0.000, 0.300, 0.100) lies outside"),
+        (line("[0.1,0.0,0.3,0.1]"), "[1].value: '[0.1,0.0,0.3,0.1]': shikra cannot read it: out_of_range"),
         (line(BOX, image="gone.png"), "gone.png: no such picture"),
         (line(BOX, image=None), "in.jsonl:2: expected 'width' and 'height', or one picture in image"),
         (line(BOX, image=None, images=["a.png", "b.png"]), "found 2"),
@@ -133,7 +134,7 @@ def test_a_file_without_regions_is_pointed_out(folder: Path, capsys: pytest.Capt
     ("options", "message"),
     [
         (["--to", "qwen"], "unknown region codec type 'qwen'; did you mean"),
-        (["--image-size", "0"], "expected --image-size > 0"),
+        (["--image-size", "0"], "image_size: expected a whole number at least 1, found int '0'"),
     ],
 )
 def test_a_wrong_option_is_named(
@@ -146,3 +147,75 @@ def test_a_wrong_option_is_named(
 def test_a_place_that_cannot_be_written_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert(folder, write(folder / "in.jsonl", line(BOX)), out="no/such/out.jsonl") == 1
     assert "out.jsonl: cannot be written: No such file or directory" in capsys.readouterr().err
+
+
+TALK = [
+    {"from": "human", "value": "<image>\nWhere is <ref>the dog</ref>?"},
+    {"from": "gpt", "value": "<ref>the dog</ref><box>[[100, 200, 500, 1000]]</box> and <box>[[0, 0, 333, 7]]</box>"},
+]
+
+
+def typed(folder: Path, source: str, *options: str) -> int:
+    fixed = ["--from", "internvl", "--to", "typed", "--image-folder", str(folder)]
+    return main(["regions", "convert", *fixed, *options, source, str(folder / "out.jsonl")])
+
+
+def test_typed_lines_are_read_by_the_dataset(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text_only = {"conversations": [{"from": "human", "value": "1 + 1?"}, {"from": "gpt", "value": "[2]"}]}
+    source = write(folder / "in.jsonl", {"image": "a.png", "conversations": TALK, "id": "ü"}, text_only)
+    assert typed(folder, source) == 0
+    assert read(folder) == [
+        {
+            "image": "a.png",
+            "conversations": [
+                {"from": "human", "value": "<image>\nWhere is the dog?"},
+                {"from": "gpt", "value": "the dog <boxes> and <boxes>", "boxes_seq": [[0], [1]]},
+            ],
+            "id": "ü",
+            "target": {"boxes": [[100, 100, 500, 500], [0, 0, 333, 3.5]]},
+        },
+        text_only,
+    ]
+    assert "2 groups of regions in 1 texts now are typed" in capsys.readouterr().out
+    lifted = Instruct(filename=source, image_folder=str(folder), regions="internvl")
+    written = Instruct(filename=str(folder / "out.jsonl"), image_folder=str(folder))
+    for before, after in zip((lifted[0], lifted[1]), (written[0], written[1]), strict=True):
+        assert (before.turns, before.boxes, before.truth) == (after.turns, after.boxes, after.truth)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (
+            line("<box>[[1, 2, 3, 1200]]</box>"),
+            "in.jsonl:1: conversations[1].value: '<box>[[1, 2, 3, 1200]]</box>': internvl cannot read it: out_of_range",
+        ),
+        (line("x", target={"boxes": [[0, 0, 1, 1]]}), "in.jsonl:1: expected regions in words, found typed ones"),
+        (line("<boxes>"), "in.jsonl:1: expected regions in words, found typed ones"),
+        (
+            {"key": "a:1", "text": "[1, 2, 3, 4]"},
+            "in.jsonl:1: --to typed is for datasets; a prediction has its boxes in pixels, in 'pred'",
+        ),
+    ],
+)
+def test_what_cannot_be_typed_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], record: dict[str, Any], message: str
+) -> None:
+    assert typed(folder, write(folder / "in.jsonl", record)) == 1
+    assert message in capsys.readouterr().err
+    assert not (folder / "out.jsonl").exists()
+
+
+def test_unreadable_words_may_be_kept_as_they_are_among_typed_ones(folder: Path) -> None:
+    broken = {"from": "gpt", "value": "<box>[[1, 2, 3]]</box>"}
+    source = write(folder / "in.jsonl", {"image": "a.png", "conversations": [*TALK, TALK[0], broken]})
+    assert typed(folder, source, "--unreadable", "keep") == 0
+    assert read(folder)[0]["conversations"][3] == broken
+
+
+def test_a_prediction_is_rewritten_from_its_bare_form(folder: Path) -> None:
+    prediction = {"key": "demo", "text": "[[100, 200, 500, 1003]]", "image": "a.png"}
+    source = write(folder / "in.jsonl", prediction)
+    fixed = ["--from", "internvl", "--to", "qwen2_vl", "--image-folder", str(folder)]
+    assert main(["regions", "convert", *fixed, source, str(folder / "out.jsonl")]) == 0
+    assert read(folder)[0]["text"] == "[<|box_start|>(100,200),(500,1000)<|box_end|>]"

@@ -96,7 +96,8 @@ def test_it_holds_scores_their_meaning_and_the_floor(tmp_path: Path) -> None:
         *("REC", "llava · config/rec.py", "2025-01-02", "4 items"),
     ):
         assert expected in page.text
-    assert re.findall(r"<dt>([^<]*)</dt>\n<dd class=\"value\"", html) == ["acc@0.5", "acc@0.25", "acc@0.75", "mean_iou"]
+    tiles = re.findall(r"<dt>([^<]*)</dt>\n<dd class=\"value\"", html)
+    assert tiles == ["acc@0.5", "acc@0.25", "acc@0.75", "mean_iou", "clipped"]
 
 
 def test_it_is_one_self_contained_file(tmp_path: Path) -> None:

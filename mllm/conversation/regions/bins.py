@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint
-from mllm.conversation.region_text import FLAGS, ROUNDING, read_rows, stepped, token_numbers
+from mllm.conversation.region_text import FLAGS, ROUNDING, by_four, read_rows, stepped, token_numbers, with_rows
 from mllm.registry import REGIONS
 
 GROUP = re.compile(r"<(b|p)_st>(.*?)(<\1_ed>|\Z|(?=<[bp]_st>))", FLAGS)
@@ -17,6 +17,8 @@ BIN = re.compile(r"<bin_(-?\d+)>", FLAGS)
 @REGIONS.register_module("bins")
 class Bins:
     """Fractions of the padded square in `bins` equal steps, each a token; `<b_sep>` / `<p_sep>` between regions.
+
+    Four tokens without marks are read as a box, two as a point.
 
     Source: the location-token variant compared in Chen et al. 2023 (arXiv 2306.15195); 1001 bins there.
     """
@@ -38,7 +40,11 @@ class Bins:
         return self._write("p", points)
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
-        return [replace(self._group(match), span=match.span()) for match in GROUP.finditer(text)]
+        marked = [replace(self._group(match), span=match.span()) for match in GROUP.finditer(text)]
+        return with_rows(text, marked, BIN, self._bare)
+
+    def _bare(self, row: list[float]) -> Reading:
+        return read_rows(by_four(row), scale=(self.bins - 1, self.bins - 1))
 
     def _group(self, match: re.Match[str]) -> Reading:
         mark, inside, closed = match[1].lower(), match[2], match[3]

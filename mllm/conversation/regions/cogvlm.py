@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint, no_form
+from mllm.conversation.region_bare import BareNumbers
 from mllm.conversation.region_text import ROUNDING, Marks, numbers, stepped
 from mllm.registry import REGIONS
 
@@ -23,6 +24,7 @@ class CogVLM:
 
     frame: Frame = "image"
     tokens: tuple[str, ...] = ()
+    bare = BareNumbers(scale=STEPS, points=False)
 
     def error(self, size: tuple[int, int]) -> float:
         return 1 / STEPS + ROUNDING

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint
+from mllm.conversation.region_bare import BareNumbers
 from mllm.conversation.region_text import BRACKET, ROUNDING, Marks, numbers, stepped
 from mllm.registry import REGIONS
 
@@ -22,6 +23,7 @@ class Ferret:
 
     frame: Frame = "image"
     tokens: tuple[str, ...] = ()
+    bare = BareNumbers(scale=STEPS)
 
     def error(self, size: tuple[int, int]) -> float:
         return 0.5 / STEPS + ROUNDING

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.region_text import FLAGS, ROUNDING, Found, token_numbers
+from mllm.conversation.region_text import FLAGS, ROUNDING, Found, by_four, token_numbers
 from mllm.registry import REGIONS
 
 _TOKEN = r"<loc_\s*[+-]?\d[^<>]*(?:>|(?=<)|\Z)"
@@ -43,6 +43,6 @@ class Florence2:
     def _group(self, match: re.Match[str]) -> Reading:
         bins = token_numbers(match[0], LOC)
         middles = None if bins is None else [number + 0.5 for number in bins]
-        rows = [None] if middles is None else [middles[start : start + 4] for start in range(0, len(middles), 4)]
+        rows = [None] if middles is None else by_four(middles)
         found = Found(parts=(match[0],), closed=True, label=None, span=match.span())
         return found.read(rows, scale=(BINS, BINS), points=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint
+from mllm.conversation.region_bare import BareNumbers
 from mllm.conversation.region_json import JsonForm
 from mllm.conversation.region_text import ROUNDING, stepped, swapped
 from mllm.registry import REGIONS
@@ -23,6 +24,8 @@ class Gemini:
 
     frame: Frame = "image"
     tokens: tuple[str, ...] = ()
+    none = "[]"
+    bare = BareNumbers(scale=STEPS, y_first=True)
 
     def error(self, size: tuple[int, int]) -> float:
         return 0.5 / STEPS + ROUNDING

@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint, no_form
+from mllm.conversation.region_bare import BareNumbers
 from mllm.conversation.region_text import ROUNDING, Marks, numbers, stepped
 from mllm.registry import REGIONS
 
-GROUPS = Marks("<box>", "</box>", label=("<ref>", "</ref>"))
+PHRASE = ("<ref>", "</ref>")
+GROUPS = Marks("<box>", "</box>", label=PHRASE)
 ROW = re.compile(r"\[([^\[\]]*)\]")
 STEPS = 1000
 
@@ -26,6 +28,8 @@ class InternVL:
 
     frame: Frame = "image"
     tokens: tuple[str, ...] = ("<ref>", "</ref>", "<box>", "</box>")
+    bare = BareNumbers(scale=STEPS, points=False)
+    phrase = PHRASE
 
     def error(self, size: tuple[int, int]) -> float:
         return 0.5 / STEPS + ROUNDING

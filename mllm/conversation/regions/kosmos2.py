@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint, no_form, reading
-from mllm.conversation.region_text import FLAGS, ROUNDING, Found, Marks, token_numbers
+from mllm.conversation.region_text import FLAGS, ROUNDING, Found, Marks, token_numbers, with_rows
 from mllm.registry import REGIONS
 
 DELIMITER = "</delimiter_of_multi_objects/>"
-GROUPS = Marks("<object>", "</object>", label=("<phrase>", "</phrase>"))
+PHRASE = ("<phrase>", "</phrase>")
+GROUPS = Marks("<object>", "</object>", label=PHRASE)
 PATCH = re.compile(r"<patch_index_(-?\d+)>", FLAGS)
 CELLS = 32
 """Cells along each side."""
@@ -25,7 +26,7 @@ class Kosmos2:
     `<phrase>phrase</phrase>` may stand before. As in the original, a box is read from centre to centre of its cells, so
     that it never touches the border of the picture (0.016 to 0.984): half a cell off at most. Where both corners share
     a row or a column of cells, it is read from edge to edge: a cell off at most, which is the bound. A corner on the
-    line between two cells belongs to the inner one.
+    line between two cells belongs to the inner one. Two cells without marks are read too.
     Source: Peng et al. 2023 (arXiv 2306.14824); github.com/microsoft/unilm, kosmos-2/demo/decode_string.py;
     transformers' Kosmos2Processor.
     """
@@ -35,6 +36,7 @@ class Kosmos2:
         *("<phrase>", "</phrase>", "<object>", "</object>", DELIMITER, "<grounding>"),
         *(f"<patch_index_{number:04d}>" for number in range(CELLS**2)),
     )
+    phrase = PHRASE
 
     def error(self, size: tuple[int, int]) -> float:
         return 1 / CELLS + ROUNDING
@@ -46,7 +48,8 @@ class Kosmos2:
         raise no_form("kosmos2", "points")
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
-        return [replace(_read(found), label=found.label, span=found.span) for found in GROUPS.find(text)]
+        marked = [replace(_read(found), label=found.label, span=found.span) for found in GROUPS.find(text)]
+        return with_rows(text, marked, PATCH, lambda row: _boxes([row]))
 
 
 def _patches(box: UnitBox) -> str:
@@ -57,9 +60,14 @@ def _patches(box: UnitBox) -> str:
 
 def _read(found: Found) -> Reading:
     rows = [token_numbers(row, PATCH) for row in re.split(re.escape(DELIMITER), found.parts[0], flags=FLAGS)]
+    return _boxes(rows if found.closed else [None])
+
+
+def _boxes(rows: Sequence[Sequence[float] | None]) -> Reading:
+    """One group from the two cells of each of its boxes; None is malformed."""
     boxes: list[tuple[float, ...]] = []
     for row in rows:
-        if row is None or not found.closed:
+        if row is None:
             return Reading(failure="malformed")
         if len(row) != 2:
             return Reading(failure="wrong_count")

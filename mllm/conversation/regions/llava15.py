@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint, no_form
+from mllm.conversation.region_bare import BareNumbers
 from mllm.conversation.region_text import BRACKET, ROUNDING, Marks, numbers
 from mllm.registry import REGIONS
 
@@ -21,6 +22,7 @@ class Llava15:
 
     frame: Frame = "canvas"
     tokens: tuple[str, ...] = ()
+    bare = BareNumbers(points=False)
 
     def __init__(self, *, digits: int = 2) -> None:
         self.digits = digits

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint, no_form
+from mllm.conversation.region_bare import BareNumbers
 from mllm.conversation.region_text import FLAGS, NUMBER, ROUNDING, read_rows
 from mllm.registry import REGIONS
 
@@ -28,6 +29,8 @@ class Molmo:
 
     frame: Frame = "image"
     tokens: tuple[str, ...] = ()
+    none = "There are none."
+    bare = BareNumbers(scale=100, boxes=False)
 
     def error(self, size: tuple[int, int]) -> float:
         return 0.0005 + ROUNDING

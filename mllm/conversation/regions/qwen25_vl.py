@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint
+from mllm.conversation.region_bare import BareNumbers
 from mllm.conversation.region_json import JsonForm
 from mllm.conversation.region_text import ROUNDING
 from mllm.registry import REGIONS
@@ -24,6 +25,8 @@ class Qwen25VL:
 
     frame: Frame = "canvas"
     tokens: tuple[str, ...] = ()
+    none = "[]"
+    bare = BareNumbers(scale=None)
 
     def error(self, size: tuple[int, int]) -> float:
         return 1 / min(size) + ROUNDING

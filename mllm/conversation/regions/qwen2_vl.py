@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint
+from mllm.conversation.region_bare import BareNumbers
 from mllm.conversation.region_text import ROUNDING, Marks, stepped
 from mllm.conversation.regions.qwen_vl import corner_numbers, corners
 from mllm.registry import REGIONS
 
-GROUPS = Marks(
-    r"<\|box_start\|>", r"<\|box_end\|>", joint="", label=(r"<\|object_ref_start\|>", r"<\|object_ref_end\|>")
-)
+PHRASE = ("<|object_ref_start|>", "<|object_ref_end|>")
+GROUPS = Marks(r"<\|box_start\|>", r"<\|box_end\|>", joint="", label=PHRASE)
 STEPS = 1000
 
 
@@ -26,6 +26,8 @@ class Qwen2VL:
 
     frame: Frame = "image"
     tokens: tuple[str, ...] = ("<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>", "<|box_end|>")
+    bare = BareNumbers(scale=STEPS)
+    phrase = PHRASE
 
     def error(self, size: tuple[int, int]) -> float:
         return 0.5 / STEPS + ROUNDING

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint
+from mllm.conversation.region_bare import BareNumbers
 from mllm.conversation.region_json import JsonForm
 from mllm.conversation.region_text import ROUNDING, stepped
 from mllm.registry import REGIONS
@@ -24,6 +25,8 @@ class Qwen3VL:
 
     frame: Frame = "image"
     tokens: tuple[str, ...] = ()
+    none = "[]"
+    bare = BareNumbers(scale=STEPS)
 
     def error(self, size: tuple[int, int]) -> float:
         return 0.5 / STEPS + ROUNDING

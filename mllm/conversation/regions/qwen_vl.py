@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint
+from mllm.conversation.region_bare import BareNumbers
 from mllm.conversation.region_text import ROUNDING, Marks, numbers, stepped
 from mllm.registry import REGIONS
 
-GROUPS = Marks("<box>", "</box>", joint="", label=("<ref>", "</ref>"))
+PHRASE = ("<ref>", "</ref>")
+GROUPS = Marks("<box>", "</box>", joint="", label=PHRASE)
 STEPS = 999
 
 
@@ -23,6 +25,8 @@ class QwenVL:
 
     frame: Frame = "image"
     tokens: tuple[str, ...] = ("<ref>", "</ref>", "<box>", "</box>")
+    bare = BareNumbers(scale=STEPS)
+    phrase = PHRASE
 
     def error(self, size: tuple[int, int]) -> float:
         return 0.5 / STEPS + ROUNDING

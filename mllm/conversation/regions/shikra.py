@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint
+from mllm.conversation.region_bare import BareNumbers
 from mllm.conversation.region_text import BRACKET, ROUNDING, Marks, numbers
 from mllm.registry import REGIONS
 
@@ -20,6 +21,7 @@ class Shikra:
 
     frame: Frame = "canvas"
     tokens: tuple[str, ...] = ()
+    bare = BareNumbers()
 
     def __init__(self, *, digits: int = 3) -> None:
         self.digits = digits

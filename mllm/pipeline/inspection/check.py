@@ -18,6 +18,7 @@ from mllm.errors import DataError, MllmError
 from mllm.images import MemoryImage
 from mllm.pipeline.inspection.faults import Fault, Looked, fault_of, look
 from mllm.pipeline.inspection.splits import Config, Split, file_of, parts, place_of
+from mllm.pipeline.inspection.words import words_faults
 from mllm.pipeline.inspection.workers import in_order
 from mllm.types import Item
 
@@ -166,7 +167,14 @@ class Check:
             yield fault_of(error, str(split))
             return
         dataset.set_epoch(split.epoch)
-        read = _Reader(dataset, self.processor, look_too=look_too, decode=self.decode, count=summary is not None)
+        read = _Reader(
+            dataset,
+            self.processor,
+            look_too=look_too,
+            decode=self.decode,
+            count=summary is not None,
+            evaluated=not split.training,
+        )
         lines: dict[bytes, int] = {}
         names: dict[bytes, int] = {}
         every = in_order(range(len(dataset)), read, workers=self.workers, title=str(split))
@@ -183,21 +191,28 @@ class Check:
 class _Reader:
     """Reads an index of a dataset in a worker."""
 
-    def __init__(self, dataset: Any, processor: Processor, *, look_too: bool, decode: bool, count: bool) -> None:
+    def __init__(
+        self, dataset: Any, processor: Processor, *, look_too: bool, decode: bool, count: bool, evaluated: bool
+    ) -> None:
         self.dataset = dataset
         self.processor = processor
         self.look_too = look_too
         self.decode = decode
         self.count = count
+        self.evaluated = evaluated
 
     def __call__(self, index: int) -> Found:
         looked = look(self.dataset, index, decode=self.decode)
         faults = list(looked.faults) if self.look_too else []
+        if self.look_too and looked.item is not None:
+            faults += words_faults(looked.item, self.processor.codec, looked.where)
         row = None
         # what a fault of its pictures makes of an item is not known, and a mixture repeats what was said of its parts
         if self.count and looked.item is not None and looked.sized:
             row, more = self._row(looked.item, looked.where)
-            faults += more
+            outside = any(fault.kind.endswith("-outside") for fault in looked.faults)
+            # what lies outside its image is not seen either: said once
+            faults += [fault for fault in more if not (outside and fault.kind == "unseen-region")]
         elif self.count and looked.item is None and not self.look_too:
             faults += looked.faults
         light = None if not self.look_too else Looked(where=looked.where, line=looked.line, name=looked.name)
@@ -206,6 +221,8 @@ class _Reader:
     def _row(self, item: Item, where: str) -> tuple[Row | None, list[Fault]]:
         item = self.processor.fitted(item)
         try:
+            if self.evaluated:
+                self.processor.check_truth(item)
             found = self.processor.tokens(item)
         except MllmError as error:
             return None, [fault_of(error, where)]

@@ -38,6 +38,7 @@ WARNINGS = {
     "cut-answer": "`max_length` cuts a part of the answer off",
     "duplicate-line": "the same line stands in the file before",
     "duplicate-id": "the same `id` stands in the file before",
+    "region-words": "boxes or points in words, which the model learns letter by letter",
 }
 """Kinds that may be meant so: they are named and counted, and are no faults."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +18,9 @@ from mllm.images.names import name_of
 from mllm.pipeline import page
 from mllm.pipeline.inspection.faults import fault_of, look
 from mllm.pipeline.inspection.splits import Split
+from mllm.pipeline.inspection.words import words_faults
 from mllm.registry import DATASETS
-from mllm.types import IMAGE, Box, Example, Item, Point, Truth
+from mllm.types import IMAGE, Box, Example, Item, Point
 
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2", "#999999")
 """Okabe and Ito's, told apart by colour-blind readers; every region has its number too."""
@@ -125,7 +126,7 @@ def _card(dataset: Any, index: int, processor: Processor) -> Card:
             segments=tuple(segments(example, processor)),
             regions=tuple(_drawn(item, example, processor)),
             cut=example.cut_tokens,
-            faults=tuple(fault.reason for fault in looked.faults),
+            faults=tuple(fault.reason for fault in (*looked.faults, *words_faults(item, processor.codec, where))),
         )
     except (DataError, ConfigError) as error:
         fault = fault_of(error, where)
@@ -181,14 +182,13 @@ def _read_back(item: Item, example: Example, processor: Processor) -> dict[tuple
     ids: list[int] = example.input_ids.tolist()
     learned: list[bool] = (example.labels != IGNORE).tolist()
     places = [list(run) for is_learned, run in groupby(range(len(ids)), key=learned.__getitem__) if is_learned]
-    answers = [turn for turn in item.turns if turn.role == "gpt"]
+    answers = [(number, turn) for number, turn in enumerate(item.turns) if turn.role == "gpt"]
     found: dict[tuple[type, int], Box | Point] = {}
     if len(places) != len(answers):  # one is cut off, or a template joins them
         return found
-    for turn, run in zip(answers, places, strict=True):
+    for (number, turn), run in zip(answers, places, strict=True):
         boxes, points = ([index for group in groups for index in group] for groups in (turn.boxes_seq, turn.points_seq))
-        truth = Truth(boxes=tuple(item.boxes[n] for n in boxes), points=tuple(item.points[n] for n in points))
-        prediction = processor.decode([ids[place] for place in run], replace(item, truth=truth), example.index)
+        prediction = processor.decode([ids[place] for place in run], item, example.index, question=number - 1)
         for kind, named, regions in ((Box, boxes, prediction.boxes), (Point, points, prediction.points)):
             if len(named) == len(regions):
                 found |= {(kind, index): region for index, region in zip(named, regions, strict=True)}

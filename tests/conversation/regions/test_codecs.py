@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, get_args
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mllm.conversation.region import RegionCodec, clamped, framed
+from mllm.conversation.region import RegionCodec, clipped, framed, none_text, read_answer
 from mllm.errors import ConfigError
 from mllm.geometry import Placement, PlacementKind, place
 from mllm.registry import REGIONS
@@ -103,7 +104,9 @@ def test_boxes_in_pixels_of_the_picture_come_back_within_the_bound(
         sides.append(sorted([data.draw(seen), data.draw(seen)]))
     box = Box(x1=sides[0][0], y1=sides[1][0], x2=sides[0][1], y2=sides[1][1])
     x1, y1, x2, y2 = (value / frame.canvas[place % 2] for place, value in enumerate(frame.move_box(box).xyxy))
-    (reading,) = codec.read(codec.write_boxes([clamped((x1, y1, x2, y2))], frame.canvas), frame.canvas)
+    inside = clipped((x1, y1, x2, y2))
+    assert inside is not None
+    (reading,) = codec.read(codec.write_boxes([inside], frame.canvas), frame.canvas)
     corners = [frame.from_unit(*corner) for corner in (reading.boxes[0][:2], reading.boxes[0][2:])]
     for axis, read in enumerate(zip(*corners, strict=True)):
         bound = codec.error(frame.canvas) * frame.canvas[axis] / abs(frame.scale[axis])
@@ -191,6 +194,34 @@ def test_no_answer_makes_a_codec_fail(codec: RegionCodec, data: st.DataObject) -
         assert reading.span is not None
         start, end = reading.span
         assert 0 <= start < end <= len(text)
+
+
+@every_codec
+def test_there_is_no_region_in_the_text_of_no_region(codec: RegionCodec) -> None:
+    for text in (none_text(codec), f"Answer: {none_text(codec)} .", none_text(codec).upper()):
+        assert codec.read(text, SIZE) == read_answer(codec, text, SIZE) == []
+
+
+@every_codec
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_answer_makes_the_reader_of_bare_numbers_fail(codec: RegionCodec, data: st.DataObject) -> None:
+    text = data.draw(st.text(alphabet=st.sampled_from("[](),;.-+ \n`0123456789eNa"), max_size=80))
+    for reading in read_answer(codec, text, SIZE):
+        assert bool(reading.boxes or reading.points) != bool(reading.failure)
+        assert reading.span is not None
+        start, end = reading.span
+        assert 0 <= start < end <= len(text)
+
+
+@every_codec
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "inf", "9" * 400, "-" + "9" * 400, "0." + "1" * 400, "٣"])
+def test_odd_numbers_are_read_or_classed(codec: RegionCodec, number: str) -> None:
+    """In place of the last number of a form; nothing overflows, and no box has a side that is not finite."""
+    text = written(codec, 0.25)
+    last = list(re.finditer(r"\d+(\.\d+)?", text))[-1]
+    for reading in read_answer(codec, f"{text[: last.start()]}{number}{text[last.end() :]}", SIZE):
+        assert all(map(math.isfinite, [value for region in (*reading.boxes, *reading.points) for value in region]))
 
 
 @every_codec

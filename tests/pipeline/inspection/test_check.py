@@ -126,7 +126,7 @@ def test_a_box_that_the_model_does_not_see_is_a_fault(tmp_path: Path, capsys: py
     config = write(tmp_path, dict(train=rec(tmp_path / "a.jsonl")), placement="crop")
     assert main(["data", "check", str(config), "--stand-in"]) == 1
     assert (
-        "a.jsonl:1: expected a box in what the model sees of its picture, found [1.0, 1.0, 50.0, 400.0]"
+        "a.jsonl:1: expected a box in what the model sees of its image, found [1, 1, 50, 400]"
         in capsys.readouterr().out
     )
 
@@ -188,3 +188,25 @@ def test_bars_hold_every_length_once() -> None:
     assert lines[0].startswith("       0 to    199  █ 1")
     assert lines[1].startswith("     200 to    399   0")
     assert sum(int(line.split()[-1]) for line in lines) == 52
+
+
+def test_a_test_item_whose_truth_lies_on_another_picture_is_a_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [
+        {"from": "human", "value": "<image><image>\nWhere?"},
+        {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]},
+    ]
+    line = {
+        "images": ["000000000790.jpg"] * 2,
+        "conversations": said,
+        "target": {"boxes": [[1, 2, 30, 40]], "boxes_image": [1]},
+    }
+    about = {**line, "conversations": [{**said[0], "image": 1}, said[1]]}
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(about)}\n")
+    dataset = dict(type="Instruct", filename=str(tmp_path / "a.jsonl"), image_folder=str(PHOTOS / "images"))
+    assert main(["data", "check", str(write(tmp_path, dict(test=dataset))), "--stand-in"]) == 1
+    out = capsys.readouterr().out
+    assert "a.jsonl:1: truth.boxes[0]: expected a region on image 0, which the question is about, found one on" in out
+    assert "1 fault: 1 image-number" in out
+    assert main(["data", "check", str(write(tmp_path, dict(train=dataset))), "--stand-in"]) == 0

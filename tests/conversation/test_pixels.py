@@ -1,0 +1,129 @@
+"""One rule for what reaches out of an image, in both directions and for every layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mllm.conversation.pixels import PixelCodec
+from mllm.errors import DataError
+from mllm.geometry import PlacementKind, place
+from mllm.registry import REGIONS
+from mllm.types import Box, Point
+
+SIZE = (400, 200)
+
+
+def codec_on(name: str, kind: PlacementKind = "pad", size: tuple[int, int] = SIZE) -> PixelCodec:
+    return PixelCodec(REGIONS.make(name), place(kind, size, 100), image=3)
+
+
+@pytest.mark.parametrize("name", ["shikra", "ferret"])
+@pytest.mark.parametrize(
+    ("box", "kept"),
+    [
+        ((-1, 20, 100, 80), (0, 20, 100, 80)),
+        ((100, 20, 401, 80), (100, 20, 400, 80)),
+        ((100, -30, 200, 230), (100, 0, 200, 200)),
+        ((-9, -9, 999, 999), (0, 0, 400, 200)),
+        ((0, 0, 400, 200), (0, 0, 400, 200)),
+        ((100, 210, 200, 230), None),
+        ((-30, 20, -1, 80), None),
+        ((500, 20, 600, 80), None),
+    ],
+)
+def test_a_box_is_cut_off_at_the_edge_of_its_image_or_refused(name: str, box: Any, kept: Any) -> None:
+    """The padding of a square canvas is no part of the image."""
+    codec = codec_on(name)
+    x1, y1, x2, y2 = box
+    region = Box(x1=x1, y1=y1, x2=x2, y2=y2)
+    if kept is None:
+        for work in (lambda: codec.write_boxes([region]), lambda: codec.check(region)):
+            with pytest.raises(DataError, match="expected a box in what the model sees of its image, found") as caught:
+                work()
+            assert caught.value.kind == "unseen-region"
+        return
+    codec.check(region)
+    read = codec.read_answer(codec.write_boxes([region]))
+    assert (read.failure, read.clipped, read.boxes[0].image) == (None, 0, 3)
+    assert read.boxes[0].xyxy == pytest.approx(kept, abs=0.5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    name=st.sampled_from(["shikra", "llava15", "ferret", "qwen3_vl", "internvl", "cogvlm"]),
+    kind=st.sampled_from(["pad", "squash", "crop"]),
+    xs=st.tuples(st.floats(-900, 900), st.floats(-900, 900)),
+    ys=st.tuples(st.floats(-900, 900), st.floats(-900, 900)),
+)
+def test_what_training_refuses_evaluation_fails_and_the_rest_both_cut(
+    name: str, kind: PlacementKind, xs: tuple[float, float], ys: tuple[float, float]
+) -> None:
+    """A model that writes the numbers of a box as they are, unclipped, is read as the box that training would write."""
+    codec = codec_on(name, kind)
+    box = Box(x1=min(xs), y1=min(ys), x2=max(xs), y2=max(ys))
+    numbers = [*codec.frame.to_unit(box.x1, box.y1), *codec.frame.to_unit(box.x2, box.y2)]
+    scale = 1 if name in ("shikra", "llava15") else 1000
+    read = codec.read_answer(f"[{', '.join(f'{value * scale:.9f}' for value in numbers)}]")
+    try:
+        written = codec.read_answer(codec.write_boxes([box]))
+    except DataError:
+        # a coarse codec may have meant what lies just inside
+        error = codec.codec.error(codec.frame.canvas)
+        assert read.failure == "out_of_range" or _margin(codec, numbers) <= error + 1e-6
+        return
+    assert read.failure is None
+    assert read.boxes[0].xyxy == pytest.approx(written.boxes[0].xyxy, abs=5)
+
+
+def _margin(codec: PixelCodec, numbers: list[float]) -> float:
+    """How far the box lies outside of what is seen, in fractions of the frame."""
+    corners = codec.frame.to_unit(0, 0), codec.frame.to_unit(*codec.frame.source)
+    low = [max(0.0, corners[0][axis]) for axis in (0, 1)]
+    high = [min(1.0, corners[1][axis]) for axis in (0, 1)]
+    return max(max(low[axis] - numbers[axis + 2], numbers[axis] - high[axis]) for axis in (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "boxes", "failure", "clipped"),
+    [
+        ("ferret", "[-3, 100, 500, 400]", [(0, 20, 200, 80)], None, 1),
+        ("ferret", "[0, 100, 500, 1001], [0, 0, 1300, 9], [1, 1, 2, 2]", 3, None, 2),
+        ("ferret", "[0, 0, 1000, 1000]", [(0, 0, 400, 200)], None, 0),
+        ("ferret", "[0, 0, 1000.4, 1000]", [(0, 0, 400, 200)], None, 0),  # within the codec's own error
+        ("ferret", "[0, 1100, 500, 1400]", [], "out_of_range", 0),
+        ("ferret", "[1, 2, 300, 400], [0, 1100, 500, 1400]", [(0.4, 0.4, 120, 80)], None, None),
+        ("shikra", "[0.1,0.2,0.3,0.5]", [(40, 0, 120, 100)], None, 1),  # from the padding
+        ("shikra", "[0.1,0.01,0.3,0.1]", [], "out_of_range", 0),  # in the padding
+        ("shikra", "[0.1,0.2495,0.3,0.5]", [(40, 0, 120, 100)], None, 0),
+        ("shikra", "[0.0,0.0,1e30,1]", [], "malformed", 0),
+        ("shikra", f"[0.0,0.0,{'9' * 300},1]", [(0, 0, 400, 200)], None, 1),
+        ("shikra", f"[0.0,0.0,{'9' * 400},1]", [], "out_of_range", 0),
+        ("internvl", "none", [], None, 0),
+    ],
+)
+def test_read_answer_counts_what_it_cut(
+    name: str, text: str, boxes: Any, failure: str | None, clipped: int | None
+) -> None:
+    read = codec_on(name).read_answer(text)
+    if clipped is None:  # a group of which one box lies outside
+        assert (len(read.boxes), read.failure) == (0, "out_of_range")
+        return
+    assert (read.failure, read.clipped) == (failure, clipped)
+    if isinstance(boxes, int):
+        assert len(read.boxes) == boxes
+    else:
+        assert [box.xyxy for box in read.boxes] == [pytest.approx(box, abs=0.01) for box in boxes]
+
+
+def test_a_point_is_seen_or_refused() -> None:
+    codec = codec_on("ferret")
+    assert codec.read_answer(codec.write_points([Point(x=400, y=0)])).points == (Point(x=400, y=0, image=3),)
+    with pytest.raises(DataError, match=r"expected a point in what the model sees of its image, found \[400.5, 0\]"):
+        codec.write_points([Point(x=400.5, y=0)])
+    assert codec.read_answer("[1002, 0]").failure == "out_of_range"
+    with pytest.raises(DataError, match="a point"):
+        codec_on("shikra").write_points([Point(x=10, y=-1)])  # in the padding
