@@ -74,7 +74,7 @@ class Processor:
         max_length: int | None = None,
     ) -> None:
         if not tokenizer.is_fast:
-            raise ModelError("the tokenizer must be a fast one: labels follow from the offsets of its tokens")
+            raise ModelError("the tokenizer must be a fast one, of the tokenizers library")
         self.tokenizer = tokenizer
         self.template = template
         self.codec = codec
@@ -86,6 +86,21 @@ class Processor:
         """The text that ends an answer."""
         self.end_token_id = encoder_of(tokenizer).token_at_end(self.stop)
         """The token that ends an answer; None where the template ends it by ordinary words, such as a line break."""
+        self._check_template()
+
+    def _check_template(self) -> None:
+        """
+        Raises:
+            ConfigError: the template does not write one placeholder for an image.
+        """
+        if self.view.token:
+            pieces = self._rendered_alike((Turn(role="human", text=f"{IMAGE}\nWhat is it?"),), None)
+            written = tokenize(pieces, self.tokenizer)[0].count(self._token_id(self.view.token))
+            if written != 1:
+                raise ConfigError(
+                    f"template: expected it to write {self.view.token} once for an image, found {written}; "
+                    "dict(type='chat', parts=True) leaves that to the tokenizer's chat template, parts=False does not"
+                )
 
     def pictures(
         self, item: Item, *, pixels: Pixels = "exact", opened: Pictures | None = None

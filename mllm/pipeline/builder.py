@@ -145,6 +145,7 @@ def build_model(
     tokenizer.add_tokens(new, special_tokens=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    template.end(tokenizer)  # what it cannot render is refused before weights are read
     model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token not in speech.tokens])
     if hasattr(model.config, "added_tokens"):
         note_tokens(model.config, [*tokens_of(folder), *new])

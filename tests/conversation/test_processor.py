@@ -15,13 +15,14 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
-from mllm.errors import DataError, ModelError
+from mllm.errors import ConfigError, DataError, ModelError
 from mllm.geometry import Placement
 from mllm.metrics.failures import failure_of
 from mllm.registry import REGIONS, TEMPLATES
 from mllm.types import Box, Item, Prediction, Truth
 from mllm.views import SquareView
 from tests.conftest import make_tokenizer
+from tests.conversation.chat_templates import FAMILIES
 
 SIDE, TOKENS = 28, 4
 
@@ -350,6 +351,63 @@ def test_a_multi_token_end_is_cut_off(tokenizer: PreTrainedTokenizerFast, item: 
     processor = make_processor(tokenizer, template="llava_v0")
     ids = tokenizer(" [0.5,0.25,1,0.75]\n### Human: more", add_special_tokens=False)["input_ids"]
     assert processor.decode(ids, item, 0).text == "[0.5,0.25,1,0.75]"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("vicuna_v1", "It says </s> and [0.5]"),
+        ("otter", "</s> <|endofchunk|>"),
+        ({"type": "instruction", "instruction": "Q", "response": "A:", "end": "<|endofchunk|>"}, "a<|endofchunk|>b"),
+        ("chat", "<|im_end|> is written so"),
+    ],
+)
+def test_an_answer_that_spells_out_its_end_is_not_cut(
+    tokenizer: PreTrainedTokenizerFast, template: Any, said: str
+) -> None:
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>", "<|endofchunk|>"], special_tokens=True)
+    tokenizer.chat_template = FAMILIES["chatml"]
+    processor = make_processor(tokenizer, template=template)
+    turns = [{"from": "human", "value": "<image>\nRead it."}, {"from": "gpt", "value": said}]
+    item = Item.from_dict({"image": Image.new("RGB", (8, 8)), "conversations": turns}, key="a.jsonl:1")
+    ids = answer_ids(processor, item)
+    assert processor.end_token_id in ids
+    assert processor.decode([*ids, *ids], item, 0).text == said
+
+
+def test_an_end_of_ordinary_words_is_where_an_answer_first_spells_it(
+    tokenizer: PreTrainedTokenizerFast, item: Item
+) -> None:
+    processor = make_processor(tokenizer, template="llava_v0")
+    assert processor.end_token_id is None
+    ids = tokenizer(" one ### two\n### three\n###", add_special_tokens=False)["input_ids"]
+    assert processor.decode(ids, item, 0).text == "one ### two"
+
+
+def test_a_template_that_writes_no_placeholder_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.add_tokens(["<start_of_image>", "<end_of_turn>"], special_tokens=True)
+    tokenizer.chat_template = FAMILIES["gemma3"]
+    make_processor(tokenizer, template="chat")
+    with pytest.raises(ConfigError, match=r"expected it to write <image> once for an image, found 0; .* parts=False"):
+        make_processor(tokenizer, template={"type": "chat", "parts": True})
+
+
+def test_long_texts_are_read_without_a_warning(
+    tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer.model_max_length = 5
+    processor = make_processor(tokenizer)
+    processor.length(rec((8, 8), [0, 0, 8, 8]))
+    assert len(processor.encode(rec((8, 8), [0, 0, 8, 8]), 0).input_ids) > 5
+    assert not caplog.text
+    assert not capfd.readouterr().err
+
+
+def test_lengths_are_those_of_the_rows(tokenizer: PreTrainedTokenizerFast) -> None:
+    processor = make_processor(tokenizer)
+    for question in ("<image>\nWhere is it?", "say </s> <image> <s>", "<image> é {} <image_>"):
+        item = rec((8, 8), [1, 1, 7, 7], question=question)
+        assert processor.length(item).tokens == len(processor.encode(item, 0).input_ids)
 
 
 def test_truncation_cuts_and_counts_answers_but_never_pictures(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:

@@ -11,15 +11,17 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
-from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor, LogitsProcessorList
+from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import questions
+from mllm.conversation.processor import Processor
 from mllm.models.native import Native
 from mllm.pipeline import predict as evaluation
 from mllm.pipeline.predict import Loader, plan, predict, stopping
-from mllm.registry import DATASETS
+from mllm.registry import DATASETS, REGIONS, TEMPLATES
 from mllm.types import Item, Turn
+from mllm.views import NoView
 from tests.conftest import make_tokenizer
 from tests.conversation.test_processor import make_processor
 from tests.models.tiny_hf import FAMILIES, ask, save_tiny
@@ -218,3 +220,25 @@ def test_an_answer_ends_where_the_template_or_the_tokenizer_ends_it(template: st
     assert ids[0, len(prompt) :].tolist() == [*said, *last]
     question = Item(key="a", turns=(Turn(role="human", text="?"),))
     assert processor.decode(ids[0, len(prompt) :].tolist(), question, 0).text == "the red"
+
+
+def test_generation_stops_at_the_token_that_ends_an_answer(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.add_tokens(["<|im_end|>"], special_tokens=True)
+    eos, end = tokenizer.convert_tokens_to_ids(["</s>", "<|im_end|>"])
+    view = NoView()
+    for name, ends in (("<|im_end|>", {eos, end}), (" <|im_end|>", {eos, end}), ("</s>", {eos})):
+        template = TEMPLATES.make({"type": "instruction", "instruction": "", "response": "A:", "end": name})
+        processor = Processor(tokenizer=tokenizer, template=template, codec=REGIONS.make("shikra"), view=view)
+        said = stopping(processor)
+        assert set(said["eos_token_id"]) == ends
+        assert "stopping_criteria" not in said  # which would stop where an answer spells the token out
+
+
+def test_generation_stops_at_words_that_end_an_answer(tokenizer: PreTrainedTokenizerFast) -> None:
+    template = TEMPLATES.make("llava_v0")
+    processor = Processor(tokenizer=tokenizer, template=template, codec=REGIONS.make("shikra"), view=NoView())
+    said = stopping(processor)
+    assert said["eos_token_id"] == [tokenizer.eos_token_id]
+    for text, done in ((" a\n###", True), (" a ###", False), (" a\n##", False)):
+        ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+        assert said["stopping_criteria"](ids, None).tolist() == [done], text
