@@ -27,6 +27,9 @@ SMALLER = (
     "(data_args.max_length), or activation_checkpointing in training"
 )
 PACKAGE = Path(__file__).parent
+NOISE = ("bitsandbytes.backends.cpu.ops",)
+"""Loggers that warn, as they are imported, of what only makes something slower that a run may never use: on CPUs with
+bfloat16, bitsandbytes looks for a package of kernels for weights of 4 bits."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -48,6 +51,8 @@ def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
 
     A signal gives 128 plus its number, as shells count; so does a reader that closes the pipe early.
     """
+    for name in NOISE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         status = work() or 0
         sys.stdout.flush()

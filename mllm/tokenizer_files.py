@@ -192,9 +192,13 @@ def _sentencepiece_model(proto: Any) -> models.Model:
 
 def _auto(folder: str | Path) -> PreTrainedTokenizerBase:
     """As any reader of transformers does."""
-    from transformers import AutoTokenizer
+    from transformers import CONFIG_MAPPING, AutoTokenizer, PreTrainedConfig
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    model = Path(folder) / "config.json"
+    named = _read_json(model).get("model_type") if model.is_file() else None
+    # of a model that transformers does not know, it would only warn
+    given = {} if named in CONFIG_MAPPING else {"config": PreTrainedConfig()}
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **given)
 
 
 def _name_generic_class(folder: str | Path) -> None:

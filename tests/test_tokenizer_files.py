@@ -207,3 +207,16 @@ def test_real_byte_level_folders_survive(real: Path, tmp_path: Path, name: str) 
         again("USER: <image>\n<loc_7> {} 中文")["input_ids"] == tokenizer("USER: <image>\n<loc_7> {} 中文")["input_ids"]
     )
     assert again.chat_template == tokenizer.chat_template
+
+
+def test_a_folder_of_a_model_of_ours_is_read_without_a_warning(
+    llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_tokenizer(load_tokenizer(llama), tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "no_such_model"}))
+    logging.getLogger("transformers").propagate = True
+    try:
+        load_tokenizer(tmp_path)
+    finally:
+        logging.getLogger("transformers").propagate = False
+    assert not caplog.text
