@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -27,6 +28,7 @@ QUESTION, ANSWER = Said("human", WORD), Said("gpt", WORD)
 DATE = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 TODAY = datetime(2024, 7, 26)
 """The date of templates that write today's: Llama 3.1's default."""
+Result = TypeVar("Result")
 BLANKS = "\n\n\n \n\n\n"
 """White space put around contents to see what a template strips from them."""
 
@@ -89,9 +91,12 @@ class Chat:
     def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
         pieces: list[Piece] = []
         last: Layout | None = None
+        shapes = tuple(self._shape(turn, tokenizer) for turn in [*turns, ANSWER])
         for start in range(0, len(turns), 2):
             question, answers = turns[start], turns[start + 1 : start + 2]
-            layout = self._layout([*turns[: start + 1], *(answers or [ANSWER])], tokenizer)
+            asked = [*turns[: start + 1], *(answers or [ANSWER])]
+            # conversations of one shape are laid out alike
+            layout = self._once(tokenizer, shapes[: start + 2], partial(self._layout, asked, tokenizer))
             first = 0
             if last:
                 self._check_history(last, layout)
@@ -156,6 +161,9 @@ class Chat:
             raise ConfigError(f"template 'chat': the tokenizer's chat template drops or reorders turns: {written!r}")
         return parts[::2]
 
+    def _shape(self, turn: Said, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, ...]:
+        return turn.role, *(content is PICTURE for content in self._contents(turn, tokenizer))
+
     def _stretches(self, turn: Said, tokenizer: PreTrainedTokenizerBase) -> list[tuple[Piece, ...]]:
         return [content for content in self._contents(turn, tokenizer) if content is not PICTURE]
 
@@ -177,20 +185,19 @@ class Chat:
         return contents or [turn.pieces]
 
     def _takes_parts(self, tokenizer: PreTrainedTokenizerBase) -> bool:
-        untyped: Any = tokenizer
-        template = str(untyped.chat_template)
-        if self.parts is not None or "image" not in template:
+        if self.parts is not None or "image" not in _chat_template(tokenizer):
             return bool(self.parts)
-        key = template, len(tokenizer)
-        if key not in self._known:
-            asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\ue000"}]}]
-            try:
-                written = self._apply(asked, tokenizer, asks=True)
-            except (TemplateError, TypeError):
-                written = ""
-            own = IMAGE in tokenizer.get_vocab()  # else the model's placeholder is one that its template knows
-            self._known[key] = "\ue000" in written and (IMAGE in written or not own)
-        return self._known[key]
+        return self._once(tokenizer, "parts", partial(self._writes_images, tokenizer))
+
+    def _writes_images(self, tokenizer: PreTrainedTokenizerBase) -> bool:
+        """Whether the template takes parts and writes the placeholder that the model reads."""
+        asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\ue000"}]}]
+        try:
+            written = self._apply(asked, tokenizer, asks=True)
+        except (TemplateError, TypeError):
+            return False
+        own = IMAGE in tokenizer.get_vocab()  # else the model's placeholder is one that its template knows
+        return "\ue000" in written and (IMAGE in written or not own)
 
     def _text(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase, around: str = "") -> str:
         """The rendered conversation with marks in place of words, and `around` each of them."""
@@ -208,19 +215,14 @@ class Chat:
         if self.system is not None:
             system = [{"type": "text", "text": self.system}] if self._takes_parts(tokenizer) else self.system
             messages.insert(0, {"role": "system", "content": system})
-        # words are marks here: conversations of one shape render alike
-        untyped: Any = tokenizer
-        key = str(untyped.chat_template), repr(messages)
-        if key not in self._known:
-            try:
-                self._known[key] = self._apply(messages, tokenizer, asks=turns[-1].role == "human")
-            except (TemplateError, TypeError) as error:
-                system = "; leave `system` out" if self.system is not None else ""
-                raise ConfigError(
-                    f"template 'chat': the tokenizer's chat template refuses these {len(messages)} turns: "
-                    f"{' '.join(str(error).split())}{system}"
-                ) from error
-        return self._known[key]
+        try:
+            return self._apply(messages, tokenizer, asks=turns[-1].role == "human")
+        except (TemplateError, TypeError) as error:
+            system = "; leave `system` out" if self.system is not None else ""
+            raise ConfigError(
+                f"template 'chat': the tokenizer's chat template refuses these {len(messages)} turns: "
+                f"{' '.join(str(error).split())}{system}"
+            ) from error
 
     def _apply(self, messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, *, asks: bool) -> str:
         untyped: Any = tokenizer
@@ -234,15 +236,23 @@ class Chat:
 
     def _stripped(self, words: Sequence[Piece], turn: Said, tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
         """A stretch of words as the template leaves it, which may strip white space from contents."""
-        untyped: Any = tokenizer
-        key = str(untyped.chat_template), turn.role
-        if key not in self._known:
-            text = self._text([QUESTION, ANSWER], tokenizer, around=BLANKS)
-            before, after = text.split(f"\ue000{int(turn.role == 'gpt')}\ue001")
-            self._known[key] = _missing(before[::-1]), _missing(after)
-        left, right = self._known[key]
+        left, right = self._once(tokenizer, turn.role, partial(self._what_is_stripped, turn.role, tokenizer))
         pieces = _strip(list(words), left, str.lstrip)
         return _strip(pieces[::-1], right, str.rstrip)[::-1]
+
+    def _what_is_stripped(self, role: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str | None, str | None]:
+        """From the beginning and the end of contents, as `_missing` says it."""
+        text = self._text([QUESTION, ANSWER], tokenizer, around=BLANKS)
+        before, after = text.split(f"\ue000{int(role == 'gpt')}\ue001")
+        return _missing(before[::-1]), _missing(after)
+
+    def _once(self, tokenizer: PreTrainedTokenizerBase, what: Hashable, work: Callable[[], Result]) -> Result:
+        """The result of work that depends on the tokenizer and `what` alone, done once."""
+        untyped: Any = tokenizer
+        key = _chat_template(tokenizer), untyped.bos_token, untyped.eos_token, len(tokenizer), what
+        if key not in self._known:
+            self._known[key] = work()
+        return self._known[key]
 
     def _split_end(self, control: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
         """The end token of an answer with what stands before it, and the control text after it; or '' and all."""
@@ -250,6 +260,11 @@ class Chat:
         stops = (stop for _, stop, token in encoder.marks(control) if token != encoder.bos)
         stop = next(stops, 0)
         return control[:stop], control[stop:]
+
+
+def _chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    untyped: Any = tokenizer
+    return str(untyped.chat_template)
 
 
 def _missing(text: str) -> str | None:
