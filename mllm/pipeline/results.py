@@ -25,14 +25,14 @@ def write_predictions(predictions: Iterable[Prediction], path: Path) -> Iterator
 
 
 def as_record(prediction: Prediction) -> dict[str, Any]:
-    """A line of the predictions file. Boxes are xyxy in pixels of the original picture."""
+    """A line of the predictions file. Boxes are xyxy in pixels of the original picture; no target is an empty list."""
     truth = prediction.truth
     record: dict[str, Any] = {
         "key": prediction.key,
         "index": prediction.index,
         "text": prediction.text,
         "pred": [box.xyxy for box in prediction.boxes],
-        "target": [box.xyxy for box in truth.boxes] or list(truth.texts),
+        "target": [] if truth.no_target else [box.xyxy for box in truth.boxes] or list(truth.texts),
         "failure": failure_of(prediction),
     }
     if prediction.clipped:
@@ -40,7 +40,7 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
     if prediction.points or truth.points:
         record["pred_points"] = [point.xy for point in prediction.points]
         record["target_points"] = [point.xy for point in truth.points]
-    if len(truth.boxes) == 1:
+    if len(truth.boxes) == 1 or truth.no_target:
         record["iou"] = iou_of(prediction)
     return record
 

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.images import FileImage
+from mllm.images.names import name_of
 from mllm.images.placed import FlippedImage, PlacedImage
 from mllm.pipeline.encoded import Encoded
-from mllm.pipeline.inspection.splits import name_of
 from mllm.registry import DATASETS, REGIONS, TEMPLATES
 from mllm.types import Batch
 from mllm.views import SquareView

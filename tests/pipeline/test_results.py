@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mllm.pipeline.results import as_record, rows
+from mllm.types import Box, Item, Prediction, Truth
+from tests.pipeline.tiny import Items
+
+BOX = Box(x1=0, y1=0, x2=10, y2=10)
+
+
+def answer(*boxes: Box, truth: Truth, **found: Any) -> Prediction:
+    return Prediction(key="a:1", index=0, text="hm", boxes=boxes, truth=truth, **found)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "fields"),
+    [
+        (answer(BOX, truth=Truth(boxes=(BOX,))), {"pred": [BOX.xyxy], "target": [BOX.xyxy], "failure": None, "iou": 1}),
+        (answer(truth=Truth(boxes=(BOX,))), {"pred": [], "failure": "none", "iou": 0}),
+        (answer(BOX, BOX, truth=Truth(boxes=(BOX,))), {"failure": "wrong_count", "iou": 0}),
+        (answer(failure="malformed", truth=Truth(boxes=(BOX,))), {"failure": "malformed", "iou": 0}),
+        (answer(BOX, clipped=1, truth=Truth(boxes=(BOX,))), {"clipped": 1, "iou": 1}),
+        # nothing to point at
+        (answer(truth=Truth(no_target=True, texts=("x",))), {"pred": [], "target": [], "failure": None, "iou": 1}),
+        (answer(BOX, truth=Truth(no_target=True)), {"target": [], "failure": "wrong_count", "iou": 0}),
+        # nothing was asked for: what looks like a region in words is no failure
+        (answer(failure="malformed", truth=Truth(texts=("x",))), {"target": ["x"], "failure": None}),
+    ],
+)
+def test_as_record_judges_an_answer_by_its_truth(prediction: Prediction, fields: dict[str, Any]) -> None:
+    record = as_record(prediction)
+    assert {name: record[name] for name in fields} == fields
+    assert ("clipped" in record) == bool(prediction.clipped)
+    assert ("iou" in record) == ("iou" in fields)
+
+
+def test_rows_show_the_image_that_the_question_is_about() -> None:
+    record = {
+        "images": [Image.new("RGB", (8, 8)), Image.new("RGB", (9, 9))],
+        "target": {"boxes": [[0, 0, 1, 1]], "boxes_image": [1]},
+        "conversations": [
+            {"from": "human", "value": "<image><image>\nWhere?", "image": 1},
+            {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]},
+        ],
+    }
+    item = Item.from_dict(record, key="a:1")
+    for truth in (item.truth, Truth()):
+        (row,) = rows([answer(truth=truth)], Items([replace(item, truth=truth)]))
+        assert (row.image_number, row.image) == (1, item.images[1])
