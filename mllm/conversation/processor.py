@@ -255,17 +255,17 @@ class Processor:
             written = [piece for piece in self._pieces(item, item.prompt) if piece.text]
         return written[-1].text == self.view.token and not written[-1].literal
 
-    def decode(self, ids: Sequence[int], item: Item, index: int, *, question: int | None = None) -> Prediction:
+    def decode(self, ids: Sequence[int], item: Item, index: int, *, image: int | None = None) -> Prediction:
         """The answer's text up to its end, with every box and point in pixels of the item's original image.
 
-        Regions are read after the model's thinking, on the image that the last question is about (`question`: the
-        number of the turn that asks it). The truth is handed on and not looked at.
+        Regions are read after the model's thinking, on the image that the last question is about, or on this `image`.
+        The truth is handed on and not looked at.
         """
         text = self._text(ids)
         answer = Prediction(key=item.key, index=index, text=text, truth=item.truth)
         if not item.images:
             return answer
-        image = item.answer_image if question is None else item.image_of(question) or 0
+        image = item.answer_image if image is None else image
         with _about(item):
             codec = self._codec_on(item, image)
         read = codec.read_answer(without_thinking(text))

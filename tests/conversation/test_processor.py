@@ -266,11 +266,11 @@ def test_decode_does_not_depend_on_the_truth(
     assert len({replace(prediction, truth=Truth()) for prediction in predictions}) == 1
 
 
-def test_decode_reads_an_earlier_answer_on_the_image_of_its_question(processor: Processor) -> None:
+def test_decode_reads_an_answer_on_another_image_where_it_is_told_so(processor: Processor) -> None:
     item = about([{"value": "<image>\nWhere?"}, {"value": "<image><image>\nAnd there?", "image": 2}], {})
     text = "[0.5,0.5,1,1]"
     assert [box.image for box in said(processor, text, item).boxes] == [2]
-    assert [box.image for box in said(processor, text, item, question=0).boxes] == [0]
+    assert [box.image for box in said(processor, text, item, image=0).boxes] == [0]
 
 
 def test_an_answer_without_a_region_is_written_learned_and_read(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -230,12 +230,15 @@ def photo(size: tuple[int, int], seed: int = 0) -> Image.Image:
 def ask(*sizes: tuple[int, int], key: str = "a", question: str = QUESTION, seed: int = 0) -> Item:
     """An item with a picture of each size, and the box of its second quarter in the last one."""
     images = [photo(size, seed + number) for number, size in enumerate(sizes)]
-    turns = [{"from": "human", "value": "<image>" * len(sizes) + ("\n" if sizes else "") + question}]
+    turns: list[dict[str, Any]] = [
+        {"from": "human", "value": "<image>" * len(sizes) + ("\n" if sizes else "") + question}
+    ]
     if not sizes:
         turns.append({"from": "gpt", "value": "A dog."})
         return Item.from_dict({"conversations": turns}, key=key)
     width, height = sizes[-1]
     box = [width / 4, height / 4, width / 2, height / 2]
+    turns[0]["image"] = len(sizes) - 1
     turns.append({"from": "gpt", "value": ANSWER, "boxes_seq": [[0]]})
     target = {"boxes": [box], "boxes_image": [len(sizes) - 1]} if len(sizes) > 1 else {"boxes": [box]}
     source = {"images": images} if len(sizes) > 1 else {"image": images[0]}

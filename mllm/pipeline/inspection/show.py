@@ -177,21 +177,26 @@ def _drawn(item: Item, example: Example, processor: Processor) -> Iterator[Drawn
 
 
 def _read_back(item: Item, example: Example, processor: Processor) -> dict[tuple[type, int], Box | Point]:
-    """What the answers' regions are for one who reads their tokens; of an answer of which all can be read."""
+    """What the answers' regions are for one who reads their tokens, each on its own image; where all can be read."""
     assert example.labels is not None, "an example with its answer"
     ids: list[int] = example.input_ids.tolist()
     learned: list[bool] = (example.labels != IGNORE).tolist()
     places = [list(run) for is_learned, run in groupby(range(len(ids)), key=learned.__getitem__) if is_learned]
-    answers = [(number, turn) for number, turn in enumerate(item.turns) if turn.role == "gpt"]
+    answers = [turn for turn in item.turns if turn.role == "gpt"]
     found: dict[tuple[type, int], Box | Point] = {}
     if len(places) != len(answers):  # one is cut off, or a template joins them
         return found
-    for (number, turn), run in zip(answers, places, strict=True):
+    for turn, run in zip(answers, places, strict=True):
         boxes, points = ([index for group in groups for index in group] for groups in (turn.boxes_seq, turn.points_seq))
-        prediction = processor.decode([ids[place] for place in run], item, example.index, question=number - 1)
-        for kind, named, regions in ((Box, boxes, prediction.boxes), (Point, points, prediction.points)):
-            if len(named) == len(regions):
-                found |= {(kind, index): region for index, region in zip(named, regions, strict=True)}
+        for image in {item.boxes[index].image for index in boxes} | {item.points[index].image for index in points}:
+            answer = processor.decode([ids[place] for place in run], item, example.index, image=image)
+            for kind, named, known, read in (
+                (Box, boxes, item.boxes, answer.boxes),
+                (Point, points, item.points, answer.points),
+            ):
+                if len(named) == len(read):
+                    pairs = zip(named, read, strict=True)
+                    found |= {(kind, index): region for index, region in pairs if known[index].image == image}
     return found
 
 

@@ -152,6 +152,25 @@ def test_every_answer_is_read_back(tmp_path: Path) -> None:
     assert page.count('class="number tag file') == 4
 
 
+def test_regions_of_several_images_are_read_back_on_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, size in (("a.png", (640, 480)), ("b.png", (300, 200))):
+        Image.new("RGB", size).save(tmp_path / name)
+    record = {
+        "images": ["a.png", "b.png"],
+        "target": {"boxes": [[1, 2, 300, 400], [10, 10, 200, 150]], "boxes_image": [0, 1]},
+        "conversations": [
+            {"from": "human", "value": "<image><image>\nFind dogs."},
+            {"from": "gpt", "value": "Here <boxes>, there <boxes>.", "boxes_seq": [[0], [1]]},
+        ],
+    }
+    (tmp_path / "a.jsonl").write_text(json.dumps(record))
+    dataset = dict(type="Instruct", filename=str(tmp_path / "a.jsonl"), image_folder=str(tmp_path))
+    assert main(["data", "show", str(write(tmp_path, dict(train=dataset))), "--stand-in", "--text"]) == 0
+    assert len(re.findall(r"text reads back with IoU (?:1\.00|0\.99)", capsys.readouterr().out)) == 2
+
+
 def test_the_page_lies_beside_the_outputs(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(config.parent)
     assert main(["data", "show", str(config), "--count", "1"]) == 0
