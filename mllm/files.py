@@ -21,9 +21,13 @@ def check_file(path: str | Path, error: type[MllmError] = DataError) -> None:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as reason:
         raise unreadable(path, reason, error) from reason
-    if not stat.S_ISREG(mode):
-        found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+    if found := other_than_file(mode):
         raise error(where=str(path), expected="a file", found=found, kind="unreadable-file")
+
+
+def other_than_file(mode: int) -> str:
+    """What a `st_mode` is of, where it is of no regular file; '' where it is."""
+    return "" if stat.S_ISREG(mode) else "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
 
 
 def unreadable(path: str | Path, reason: OSError | ValueError, error: type[MllmError] = DataError) -> MllmError:

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from mllm.errors import ModelError
 from mllm.fields import show
-from mllm.files import read_json
+from mllm.files import other_than_file, read_json
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -116,8 +116,8 @@ def _check_entry(entry: os.DirEntry[str]) -> None:
         found = entry.stat()
     except OSError:  # a link to nothing: whoever needs the file says that it is missing
         return
-    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-        raise ModelError(where=entry.path, expected="a file", found="a pipe, a socket or a device")
+    if not stat.S_ISDIR(found.st_mode) and (other := other_than_file(found.st_mode)):
+        raise ModelError(where=entry.path, expected="a file", found=other)
     if entry.name in (*SETTINGS, *INDEXES) and found.st_size > LARGEST_SETTINGS:
         megabytes = f"{found.st_size / 1e6:,.0f} MB"
         raise ModelError(where=entry.path, expected=f"at most {LARGEST_SETTINGS >> 20} MB", found=megabytes)

@@ -74,7 +74,7 @@ class ImageFolder:
             question = f"{question} Options: {', '.join(order)}."
         said = self.classes[number]
         record = {
-            "image": path,
+            "image": str(Path(path).relative_to(self.folder)),
             "conversations": [
                 {"from": "human", "value": fill(template, {QUESTION: question})},
                 {"from": "gpt", "value": fill(self.answer, {ANSWER: said})},
@@ -82,7 +82,7 @@ class ImageFolder:
             "truth": {"texts": [said], "options": self.classes},
         }
         key = f"{Path(self.folder, self._folders[number])}[{index - self._first[number]}]"
-        return Item.from_dict(record, key=key)
+        return Item.from_dict(record, key=key, folder=self.folder)
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch

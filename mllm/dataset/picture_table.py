@@ -19,7 +19,7 @@ from mllm.cache import complete
 from mllm.dataset.derived import cached, cached_array, ends_with, probes
 from mllm.dataset.keys import Keys, key_table, may_be_keys
 from mllm.errors import ConfigError, DataError, ImageError
-from mllm.files import unreadable
+from mllm.files import check_file, unreadable
 from mllm.images.embedded import Base64Image
 
 ENTRY = re.compile(rb'\s*("(?:[^"\\]|\\.)*")\s*:\s*"([^"\\]*)"\s*([,}])')
@@ -39,6 +39,7 @@ class PictureTable:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        check_file(path)
         try:
             self._file = _json_of_table(path) if Path(path).suffix == ".parquet" else Path(path)
             spans = cached_array(

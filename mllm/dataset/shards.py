@@ -23,7 +23,7 @@ from mllm.dataset.instruct import as_written
 from mllm.dataset.questions import Questions, words_of
 from mllm.errors import DataError
 from mllm.fields import within
-from mllm.files import decoded, parse_json
+from mllm.files import check_file, decoded, parse_json
 from mllm.images.embedded import MemberImage
 from mllm.registry import DATASETS
 from mllm.types import Item
@@ -134,6 +134,7 @@ def _check_end(path: str, end: int) -> None:
 
 
 def _scan(path: str) -> NDArray[np.int64]:
+    check_file(path)
     rows: list[list[int]] = []
     keys: list[str] = []
     try:
@@ -141,7 +142,7 @@ def _scan(path: str) -> NDArray[np.int64]:
             for member in tar:
                 folder, _, name = member.name.rpartition("/")
                 stem, _, kind = name.partition(".")
-                if not member.isreg() or not stem:
+                if not member.isreg() or member.issparse() or not stem:
                     continue
                 key = f"{folder}/{stem}"
                 if not keys or keys[-1] != key:
@@ -151,7 +152,7 @@ def _scan(path: str) -> NDArray[np.int64]:
                 if slot is not None:
                     rows[-1][slot : slot + 2] = [member.offset_data, member.offset_data + member.size]
             end = tar.offset
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, tarfile.TarError, ArithmeticError, ValueError) as error:  # sizes may be any numbers
         reason = f"not a tar file, or a compressed one: {error}"
         raise DataError(reason, where=path, kind="unreadable-file") from error
     _check_end(path, end)

@@ -6,10 +6,11 @@ it upright and RGB, and `size` is the size of that (see `decoding`); where it li
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from inspect import getattr_static
 from io import BytesIO
 from pathlib import Path
@@ -54,24 +55,28 @@ class Reducible(ImageRef, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileImage:
-    """A picture file on a local disk."""
+    """A picture file on a local disk. No link may lead out of its `folder`, where it has one, see `follow_links`."""
 
     path: str
+    folder: str = field(default="", compare=False, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
         key = self.path, current_settings()
         if key not in _sizes:
+            _check_links(self.path, self.folder)
             _remember(key, decoding.size_of(self.path, *key))
         return _sizes[key]
 
     def open(self) -> Image.Image:
         key = self.path, current_settings()
+        _check_links(self.path, self.folder)
         image = decoding.decode(self.path, *key)
         _remember(key, image.size)
         return image
 
     def open_reduced(self, at_least: tuple[int, int]) -> Image.Image:
+        _check_links(self.path, self.folder)
         return decoding.decode(self.path, self.path, current_settings(), at_least=at_least)
 
 
@@ -79,27 +84,48 @@ class FileImage:
 class UrlImage:
     """A picture at a URL (http, https, s3, ...), or in an archive (`zip://member::archive`, `tar://...`).
 
-    What was fetched is kept on disk once it proved to be a whole picture.
+    What was fetched is kept on disk once it proved to be a whole picture. `folder` is that of a local archive.
     """
 
     url: str
+    folder: str = field(default="", compare=False, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
         key = self.url, current_settings()
         if key not in _sizes:
-            _remember(key, _read(*key, decoding.size_of, lambda image: image.size))
+            _remember(key, self._read(decoding.size_of, lambda image: image.size))
         return _sizes[key]
 
     def open(self) -> Image.Image:
-        key = self.url, current_settings()
-        image = _read(*key, decoding.decode, lambda image: image)
-        _remember(key, image.size)
+        image = self._read(decoding.decode, lambda image: image)
+        _remember((self.url, current_settings()), image.size)
         return image
 
     def open_reduced(self, at_least: tuple[int, int]) -> Image.Image:
         """Whole when it is fetched, as only that shows that it is."""
-        return _read(self.url, current_settings(), partial(decoding.decode, at_least=at_least), lambda image: image)
+        return self._read(partial(decoding.decode, at_least=at_least), lambda image: image)
+
+    def _read(self, kept: Callable[[BytesIO, str, ImageSettings], T], fetched: Callable[[Image.Image], T]) -> T:
+        """`kept` of the bytes on this disk; else `fetched` of the whole picture, which is kept from now on."""
+        url, current = self.url, current_settings()
+        name = storage.shown(url)
+        if archive := storage.local_archive(url):
+            _check_links(archive, self.folder)
+            return kept(BytesIO(storage.fetch(url)), name, current)
+        folder = current.cache_path
+        cache = DiskCache(folder, int(current.cache_gb * 1e9)) if folder else None
+        data = cache.get(url) if cache else None
+        if data is not None and cache is not None:
+            try:
+                return kept(BytesIO(data), name, current)
+            except ImageError:  # a disk that failed: what was kept had been decoded before
+                cache.drop(url)
+        data = storage.fetch(url)
+        image = decoding.decode(BytesIO(data), name, current)
+        if cache is not None:
+            cache.put(url, data)
+        return fetched(image)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +196,7 @@ def is_remote(ref: ImageRef) -> bool:
     """Whether its size may have to come from elsewhere; the same in every process, whatever its cache holds."""
     if isinstance(ref, Video):
         return is_remote(ref.frames[0])
-    return isinstance(ref, UrlImage) and not storage.is_local(ref.url)
+    return isinstance(ref, UrlImage) and not storage.local_archive(ref.url)
 
 
 def _located(source: str, folder: str) -> ImageRef:
@@ -182,11 +208,11 @@ def _located(source: str, folder: str) -> ImageRef:
                 raise DataError(f"an archive in the archive {folder}; unpack it", where=source, kind="picture-path")
             archive = _under_url(archive, folder)
         else:
-            archive = _under(archive, folder)
+            return UrlImage(f"{kind}://{inner}::{_under(archive, folder)}", _folder_of(archive, folder))
         source = f"{kind}://{inner}::{archive}"
     elif not storage.is_url(source):
         if not storage.is_url(folder):
-            return FileImage(_under(source, folder))
+            return FileImage(_under(source, folder), _folder_of(source, folder))
         outer = storage.member_of(folder)
         source = f"{outer[0]}://{_under_url(source, outer[1])}::{outer[2]}" if outer else _under_url(source, folder)
     storage.check_url(source)
@@ -198,6 +224,35 @@ def _under(path: str, folder: str) -> str:
     if folder and not path.startswith("/") and _leaves(path):
         raise DataError(f"leaves its image_folder {folder}", where=path, kind="picture-path")
     return str(Path(folder) / path)
+
+
+def _folder_of(path: str, folder: str) -> str:
+    """The folder that a path must not leave; none for one that does not begin there."""
+    return "" if path.startswith("/") else folder
+
+
+def _check_links(path: str, folder: str) -> None:
+    """
+    Raises:
+        DataError: a link leads out of the folder.
+    """
+    if not folder or current_settings().follow_links:
+        return
+    try:
+        real, root = os.path.realpath(path), _real_folder(folder)
+    except ValueError:  # no file has such a name: who opens it says so
+        return
+    if os.path.commonpath((real, root)) != root:
+        raise DataError(
+            f"a link leads out of its image_folder {folder}; data_args.images.follow_links=True follows it",
+            where=path,
+            kind="picture-path",
+        )
+
+
+@lru_cache(maxsize=64)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def _under_url(path: str, folder: str) -> str:
@@ -219,28 +274,3 @@ def _remember(key: tuple[str, ImageSettings], size: tuple[int, int]) -> None:
     if len(_sizes) >= KNOWN_SIZES:
         _sizes.clear()
     _sizes[key] = size
-
-
-def _read(
-    url: str,
-    current: ImageSettings,
-    kept: Callable[[BytesIO, str, ImageSettings], T],
-    fetched: Callable[[Image.Image], T],
-) -> T:
-    """`kept` of the bytes on this disk; else `fetched` of the whole picture, which is kept from now on."""
-    name = storage.shown(url)
-    if storage.is_local(url):
-        return kept(BytesIO(storage.fetch(url)), name, current)
-    folder = current.cache_path
-    cache = DiskCache(folder, int(current.cache_gb * 1e9)) if folder else None
-    data = cache.get(url) if cache else None
-    if data is not None and cache is not None:
-        try:
-            return kept(BytesIO(data), name, current)
-        except ImageError:  # a disk that failed: what was kept had been decoded before
-            cache.drop(url)
-    data = storage.fetch(url)
-    image = decoding.decode(BytesIO(data), name, current)
-    if cache is not None:
-        cache.put(url, data)
-    return fetched(image)

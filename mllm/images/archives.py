@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import struct
 import tarfile
 import threading
 import zipfile
@@ -17,7 +19,10 @@ Kind = Literal["zip", "tar"]
 OPEN_ARCHIVES = 16
 """As many are kept open in a process, with their directories in memory."""
 
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError),
+    *(ArithmeticError, struct.error, lzma.LZMAError),
+)
 """Broken, encrypted (RuntimeError) or packed in an unknown way (NotImplementedError)."""
 
 
@@ -39,7 +44,11 @@ class Archive:
             else:
                 # "r:": plain tar only, as a compressed one would be unpacked from its start for each member
                 with tarfile.open(fileobj=file, mode="r:") as tar:
-                    self._plain = {_plain(info.name): (info.offset_data, info.size) for info in tar if info.isreg()}
+                    self._plain = {
+                        _plain(info.name): (info.offset_data, info.size)
+                        for info in tar
+                        if info.isreg() and not info.issparse()
+                    }
         except _BROKEN as error:
             plain = "" if kind == "zip" else " (which must not be compressed)"
             reason = f"not a readable {kind} file{plain}: {error}"

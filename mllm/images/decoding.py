@@ -5,6 +5,7 @@ Whatever is wrong with a file is an `ImageError` that names it: half a picture i
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from contextlib import closing
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from mllm.errors import ImageError
+from mllm.files import other_than_file
 from mllm.images.settings import ImageSettings
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
@@ -32,7 +34,10 @@ _TURNS = {
 }
 """EXIF orientation -> what makes the stored pixels upright. Source: CIPA DC-008 (Exif), tag 0x0112."""
 
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(AssertionError, RuntimeError, MemoryError, struct.error, zlib.error),
+)
 """What Pillow's decoders raise for broken files."""
 
 Source = str | BinaryIO
@@ -92,6 +97,8 @@ def upright_rgb(image: Image.Image, name: str, settings: ImageSettings) -> Image
 
 def _opened(source: Source, name: str, settings: ImageSettings) -> Image.Image:
     try:
+        if isinstance(source, str):
+            check_kind(source, name)
         image = Image.open(source, formats=_formats())
     except FileNotFoundError as error:
         raise ImageError("no such picture", where=name, kind="missing-picture") from error
@@ -113,6 +120,16 @@ def _opened(source: Source, name: str, settings: ImageSettings) -> Image.Image:
         image.close()
         raise
     return image
+
+
+def check_kind(path: str, name: str) -> None:
+    """
+    Raises:
+        ImageError: a folder, or a pipe or a device, which would be waited for without end.
+        OSError: nothing there.
+    """
+    if found := other_than_file(os.stat(path).st_mode):
+        raise ImageError(where=name, expected="a file", found=found, kind="unreadable-picture")
 
 
 def check_size(size: tuple[int, int], name: str, settings: ImageSettings) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from mllm.errors import ImageError
 from mllm.images import decoding
+from mllm.images.decoding import check_kind
 from mllm.images.settings import ImageSettings, current_settings
 
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -47,13 +48,29 @@ class _Span(ABC):
     def read(self) -> BytesIO:
         """The encoded picture."""
 
+    def _bytes(self, most: int) -> bytes:
+        """What the span holds.
+
+        Raises:
+            ImageError: more bytes than `most`, or the file cannot be read.
+        """
+        if self.end - self.start > most:
+            reason = f"more than {current_settings().max_mb:g} MB (images.max_mb)"
+            raise ImageError(reason, where=self.where, kind="unreadable-picture")
+        try:
+            check_kind(self.path, self.where)
+            with open(self.path, "rb", buffering=0) as file:
+                return os.pread(file.fileno(), self.end - self.start, self.start)
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror}", where=self.path, kind="unreadable-picture") from error
+
 
 @dataclass(frozen=True, slots=True)
 class Base64Image(_Span):
     """A picture in base64, plain or URL-safe: bytes `start` to `end` of a local file."""
 
     def read(self) -> BytesIO:
-        text = _between(self.path, self.start, self.end)
+        text = self._bytes(4 * -(-current_settings().max_bytes // 3))
         try:
             return BytesIO(base64.b64decode(text.translate(_FROM_URL_SAFE), validate=True))
         except binascii.Error as error:
@@ -66,15 +83,7 @@ class MemberImage(_Span):
     """A picture file that is bytes `start` to `end` of a local file, such as a member of a tar file."""
 
     def read(self) -> BytesIO:
-        return BytesIO(_between(self.path, self.start, self.end))
-
-
-def _between(path: str, start: int, end: int) -> bytes:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return os.pread(file.fileno(), end - start, start)
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}", where=path, kind="unreadable-picture") from error
+        return BytesIO(self._bytes(current_settings().max_bytes))
 
 
 @lru_cache(maxsize=65536)

@@ -49,8 +49,12 @@ class ImageSettings:
     """RGB, 0 to 255, behind transparent pixels."""
     exif: bool = True
     """Turn pictures upright as their EXIF orientation says; False takes the pixels as they are stored."""
+    allow_private: bool = False
+    """Fetch by http from private addresses too (this machine, its network, a cloud's metadata service)."""
+    follow_links: bool = False
+    """Follow links in an `image_folder` that lead out of it."""
     protocols: tuple[str, ...] = (
-        *("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "oss", "hdfs", "webhdfs"),
+        *("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "oss", "hdfs"),
         "petrel",
     )
     """URLs that annotations may name. Each reads over a network: `file` would open the local disk to any list."""
@@ -67,6 +71,8 @@ class ImageSettings:
             ("max_pixels", "a whole number above 0", type(self.max_pixels) is int and self.max_pixels > 0),
             ("background", "three whole numbers, 0 to 255", _is_colour(self.background)),
             ("exif", "True or False", _is(self.exif, bool)),
+            ("allow_private", "True or False", _is(self.allow_private, bool)),
+            ("follow_links", "True or False", _is(self.follow_links, bool)),
             ("protocols", "a list of names", all(_is(name, str) for name in self.protocols)),
         ):
             if not fits:

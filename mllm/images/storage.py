@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from mllm.errors import ConfigError, DataError, ImageError
+from mllm.images import web
 from mllm.images.archives import Kind, archive
+from mllm.images.decoding import check_kind
 from mllm.images.settings import ImageSettings, current_settings
 
 T = TypeVar("T")
@@ -79,10 +81,10 @@ def check_url(url: str) -> None:
         )
 
 
-def is_local(url: str) -> bool:
-    """Whether nothing is fetched: a member of an archive on this disk."""
+def local_archive(url: str) -> str | None:
+    """The path of the archive on this disk that it is a member of: then nothing is fetched."""
     member = member_of(url)
-    return member is not None and not is_url(member[2])
+    return member[2] if member is not None and not is_url(member[2]) else None
 
 
 def shown(url: str) -> str:
@@ -103,12 +105,18 @@ def fetch(url: str) -> bytes:
     if member is None:
         return _persistently(url, _protocol(url), current, lambda: _read(url, current))
     kind, inner, target = member
-    opened = _open_remote if is_url(target) else _open_local
 
-    def read() -> bytes:
+    def read(opened: Callable[[str], BinaryIO]) -> bytes:
         return archive(kind, target, shown(target), opened).read(inner, current.max_bytes)
 
-    return _persistently(target, _protocol(target), current, read)
+    if is_url(target):
+        return _persistently(target, _protocol(target), current, lambda: read(_open_remote))
+    try:
+        return read(_open_local)
+    except FileNotFoundError as error:
+        raise ImageError("no such file", where=target, kind="missing-picture") from error
+    except (OSError, ValueError) as error:  # also of what a broken archive says of places in itself
+        raise _unfetched(target, f"cannot be read: {error}") from error
 
 
 def _protocol(url: str) -> str:
@@ -125,6 +133,9 @@ def _persistently(url: str, protocol: str, current: ImageSettings, read: Callabl
             return read()
         except faults as raised:
             error = raised
+            if private := web.not_public(error):
+                reason = f"{private}; data_args.images.allow_private=True fetches from it all the same"
+                raise ImageError(reason, where=shown(url), kind="private-address") from error
             while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, faults):
                 error = error.__cause__  # fsspec says so of anything that keeps it from asking for the size
             if _is_missing(error):
@@ -226,6 +237,8 @@ def _file_system(protocol: str, current: ImageSettings) -> Any:
         if protocol in ("http", "https"):
             timeout = importlib.import_module("aiohttp").ClientTimeout(total=current.timeout)
             options["client_kwargs"] = {"timeout": timeout, "trust_env": True}  # proxies of the environment
+            if not current.allow_private:
+                options["get_client"] = web.public_session
         return fsspec.filesystem(protocol, **options)
     except ImportError as error:
         hint = "pip install 'mllm[remote]'" if protocol in ("http", "https", "s3", "s3a") else str(error)
@@ -241,4 +254,5 @@ def _open_remote(target: str) -> BinaryIO:
 
 
 def _open_local(target: str) -> BinaryIO:
+    check_kind(target, target)
     return Path(target).open("rb")

@@ -78,10 +78,6 @@ class TestUnreadable:
         with pytest.raises(ImageError, match=expected):
             read(FileImage(str(path)))  # pyright: ignore[reportCallIssue]
 
-    def test_a_folder(self, read: object, tmp_path: Path) -> None:
-        with pytest.raises(ImageError, match="not a readable picture: "):
-            read(FileImage(str(tmp_path)))  # pyright: ignore[reportCallIssue]
-
     def test_an_impossible_name(self, read: object) -> None:
         with pytest.raises(ImageError, match="not a readable picture: embedded null byte"):
             read(FileImage("a\0b.jpg"))  # pyright: ignore[reportCallIssue]

@@ -122,6 +122,7 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(png: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    configure(ImageSettings(allow_private=True))
     with Server(png) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
@@ -141,7 +142,7 @@ class TestHttp:
         assert len(list(cache.glob("??/*"))) == 1
 
     def test_nothing_is_kept_where_not_asked(self, server: Server, cache: Path) -> None:
-        configure(ImageSettings(cache=False))
+        configure(ImageSettings(allow_private=True, cache=False))
         for _ in range(2):
             ref = UrlImage(f"{server.url}/whole")
             assert ref.open().size == ref.size == (60, 40)
@@ -180,14 +181,14 @@ class TestHttp:
     def test_what_is_wrong_is_named_and_not_kept(
         self, name: str, tries: int, message: str, server: Server, cache: Path
     ) -> None:
-        configure(ImageSettings(timeout=0.2, retries=2))
+        configure(ImageSettings(allow_private=True, timeout=0.2, retries=2))
         with pytest.raises(ImageError, match=f"^{server.url}/{name}: {message}"):
             UrlImage(f"{server.url}/{name}").open()
         assert server.requests[name] == tries
         assert not cache.exists()
 
     def test_a_file_without_an_end(self, server: Server) -> None:
-        configure(ImageSettings(max_mb=2))
+        configure(ImageSettings(allow_private=True, max_mb=2))
         with pytest.raises(ImageError, match=r"endless: more than 2 MB \(images\.max_mb\)"):
             UrlImage(f"{server.url}/endless").open()
         assert server.over.wait(30), "the connection is closed"
@@ -201,12 +202,12 @@ class TestHttp:
         ],
     )
     def test_an_archive_behind_it(self, name: str, message: str, server: Server) -> None:
-        configure(ImageSettings(timeout=0.2, retries=0))
+        configure(ImageSettings(allow_private=True, timeout=0.2, retries=0))
         with pytest.raises(ImageError, match=f"^{server.url}/{name}: {message}"):
             UrlImage(f"zip://a.png::{server.url}/{name}").open()
 
     def test_no_server(self) -> None:
-        configure(ImageSettings(retries=0))
+        configure(ImageSettings(allow_private=True, retries=0))
         with pytest.raises(ImageError, match=r"http://127\.0\.0\.1:1/a\.jpg: not fetched in 1 try: Client"):
             UrlImage("http://127.0.0.1:1/a.jpg").open()
 
@@ -218,7 +219,7 @@ class TestHttp:
 
     def test_a_forked_worker_fetches_too(self, server: Server) -> None:
         """The threads and connections that this process fetched by do not come along."""
-        configure(ImageSettings(cache=False))
+        configure(ImageSettings(allow_private=True, cache=False))
         UrlImage(f"{server.url}/whole").open()
         worker = multiprocessing.get_context("fork").Process(target=UrlImage(f"{server.url}/whole").open)
         worker.start()
