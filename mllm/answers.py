@@ -1,4 +1,4 @@
-r"""Reading the answer out of what a model wrote: the one step that every metric takes, and the reader of boxes.
+r"""Reading the answer out of what a model wrote: the one step that every metric takes, and the reader of regions.
 
     <think>Two dogs ...</think> **The answer is "two".**  ->  two
 
@@ -6,7 +6,10 @@ r"""Reading the answer out of what a model wrote: the one step that every metric
 2. Inside `<answer>...</answer>` (the first that is not blank) or `\boxed{...}` (the last) only that is read.
 3. Emphasis marks (`**`, `__`, `*`, `_`, backticks) are removed.
 4. What follows `the answer is` or `answer:` is an answer, to the end of its sentence; without either, the whole text.
+   So does `would be`, `should be`, `must be`, and `the correct option is` (or `choice`, or `right`).
 5. Quotes, code fences, dollar signs, `\text{...}` and a final full stop around an answer are removed.
+
+Regions are read from what the first two steps leave.
 """
 
 from __future__ import annotations
@@ -27,8 +30,12 @@ _EMPHASIS = (
     re.compile(r"(?<!\w)_(?=[^\s_])([^_\n]+?)(?<=[^\s_])_(?!\w)"),
     re.compile(r"(?<!`)`([^`\n]+)`(?!`)"),
 )
-_MARK = re.compile(r"(?:,?\s*\b(?:so )?the )?\banswer(?:\s+is\b\s*:?|\s*:)\s*", re.IGNORECASE)
-"""As in `So the answer is ...` and `Answer: ...`."""
+_MARK = re.compile(
+    r"(?:,?\s*\b(?:so )?the )?\b(?:answer|(?:correct|right) (?:option|choice))"
+    r"(?:\s+(?:is|(?:would|should|must) be)\b\s*:?|\s*:)\s*",
+    re.IGNORECASE,
+)
+"""As in `So the answer is ...`, `The correct option would be ...` and `Answer: ...`."""
 
 _END = re.compile(r"(?<![.\s][A-Za-z])(?<!\bmr)(?<!\bmrs)(?<!\bms)(?<!\bdr)(?<!\bst)[.!?](?=\s|$)", re.IGNORECASE)
 """The end of a sentence, not of a letter or a title: `U.S. flag`, `Dr. Pepper`."""
@@ -42,22 +49,24 @@ _WRAPPERS = (
 )
 
 
-def without_thinking(text: str) -> str:
-    """What a model says after its thinking; nothing where it was cut off while it thought."""
-    ends = list(_THINKING_ENDS.finditer(text))
-    said = text[ends[-1].end() :] if ends else text
-    start = _THINKING_STARTS.search(said)
-    return (said if start is None else said[: start.start()]).strip()
+def stated(text: str) -> str:
+    """What a model says after its thinking, or inside its answer tag or box; nothing where it was cut off thinking."""
+    said = _without_thinking(text)
+    tagged = [match[2] for match in _TAGGED.finditer(said) if match[2].strip()]
+    # the tag may have been opened in the prompt
+    said = tagged[0] if tagged else _TAG_ENDS.split(said)[0]
+    boxes = list(_BOXED.finditer(said))
+    return _braced(said, boxes[-1].end()) if boxes else said
 
 
 def whole_answer(text: str) -> str:
     """All that a text says after thinking, or inside its answer tag or box, without what is wrapped around it."""
-    return _unwrapped(_stated(text))
+    return _unwrapped(_without_emphasis(stated(text)))
 
 
 def answers(text: str) -> list[str]:
     """The answers that a text gives, in its order: after each `the answer is` or `answer:`, else the whole text."""
-    said = _stated(text)
+    said = _without_emphasis(stated(text))
     marks = list(_MARK.finditer(said))
     if not marks:
         return [_unwrapped(said)]
@@ -71,17 +80,17 @@ def short_answer(text: str) -> str:
     return answers(text)[0]
 
 
-def _stated(text: str) -> str:
-    said = without_thinking(text)
-    tagged = [match[2] for match in _TAGGED.finditer(said) if match[2].strip()]
-    # the tag may have been opened in the prompt
-    said = tagged[0] if tagged else _TAG_ENDS.split(said)[0]
-    boxes = list(_BOXED.finditer(said))
-    if boxes:
-        said = _braced(said, boxes[-1].end())
+def _without_thinking(text: str) -> str:
+    ends = list(_THINKING_ENDS.finditer(text))
+    said = text[ends[-1].end() :] if ends else text
+    start = _THINKING_STARTS.search(said)
+    return (said if start is None else said[: start.start()]).strip()
+
+
+def _without_emphasis(text: str) -> str:
     for emphasis in _EMPHASIS:
-        said = emphasis.sub(r"\1", said)
-    return said
+        text = emphasis.sub(r"\1", text)
+    return text
 
 
 def _braced(text: str, start: int) -> str:

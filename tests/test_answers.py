@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mllm.answers import answers, short_answer, whole_answer, without_thinking
+from mllm.answers import answers, short_answer, stated, whole_answer
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,10 @@ from mllm.answers import answers, short_answer, whole_answer, without_thinking
         ("red..", "red."),
         ("'red.'.", "red"),
         ("Answer: The answer is red", "red"),
+        ("The answer would be red.", "red"),
+        ("The correct option is B.", "B"),
+        ("So the right choice must be: B", "B"),
+        ("It is the right choice.", "It is the right choice"),
         ("**red**", "red"),
         ("The answer is **red**.", "red"),
         ("**Answer:** red", "red"),
@@ -93,6 +97,17 @@ def test_whole_answer_keeps_all_that_was_said() -> None:
     assert whole_answer("<think>hm</think> **The answer is red. It shines.**") == "The answer is red. It shines"
 
 
-def test_without_thinking_keeps_the_text_of_a_model_that_does_not_think() -> None:
-    text = "a <thin> line </thinker> [0.1,0.2,0.3,0.4]"
-    assert without_thinking(text) == text
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a <thin> line </thinker> [0.1,0.2,0.3,0.4]", None),
+        ("**[0.1,0.2,0.3,0.4]** or <patch_index_0001> `x`", None),
+        ("<think>[1]</think> **[2]**", "**[2]**"),
+        ("[1] then <answer>[2]</answer> [3]", "[2]"),
+        ("<think>[1]</think>[2] <answer>\\boxed{[3]}</answer>", "[3]"),
+        ('\\boxed{{"bbox_2d": [1, 2, 3, 4]}}', '{"bbox_2d": [1, 2, 3, 4]}'),
+        ("<think>[1]", ""),
+    ],
+)
+def test_stated_leaves_the_answer_as_it_is_written(text: str, expected: str | None) -> None:
+    assert stated(text) == (text if expected is None else expected)

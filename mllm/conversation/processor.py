@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mllm.answers import without_thinking
+from mllm.answers import stated
 from mllm.conversation.packing import Length
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.region import RegionCodec, framed, none_text
@@ -258,8 +258,8 @@ class Processor:
     def decode(self, ids: Sequence[int], item: Item, index: int, *, image: int | None = None) -> Prediction:
         """The answer's text up to its end, with every box and point in pixels of the item's original image.
 
-        Regions are read after the model's thinking, on the image that the last question is about, or on this `image`.
-        The truth is handed on and not looked at.
+        Regions are read where the text states its answer (`mllm.answers.stated`), on the image that the last question
+        is about, or on this `image`. The truth is handed on and not looked at.
         """
         text = self._text(ids)
         answer = Prediction(key=item.key, index=index, text=text, truth=item.truth)
@@ -268,7 +268,7 @@ class Processor:
         image = item.answer_image if image is None else image
         with _about(item):
             codec = self._codec_on(item, image)
-        read = codec.read_answer(without_thinking(text))
+        read = codec.read_answer(stated(text))
         return replace(answer, boxes=read.boxes, points=read.points, failure=read.failure, clipped=read.clipped)
 
     def check_truth(self, item: Item) -> None:

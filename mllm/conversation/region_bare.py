@@ -15,7 +15,7 @@ _ROW = rf"{_N}(?:,{_N}){{3}}"
 _BOXES = re.compile(
     rf"[\[(](?P<rows>{_ROW}(?:;{_ROW})*)[\])]"  # [12, 34, 56, 78], also in a list of lists; (12, 34, 56, 78)
     rf"|\((?P<first>{_N},{_N})\)\s*,?\s*\((?P<last>{_N},{_N})\)"  # (12, 34), (56, 78)
-    rf"|\[\s*\[(?P<start>{_N},{_N})\]\s*,\s*\[(?P<end>{_N},{_N})\]\s*\]"  # [[12, 34], [56, 78]]
+    rf"|\[(?P<start>{_N},{_N})\]\s*,\s*\[(?P<end>{_N},{_N})\]"  # [12, 34], [56, 78], also in a list
 )
 _POINTS = re.compile(rf"[\[(]({_N},{_N}(?:;{_N},{_N})*)[\])]")
 _ALONE = re.compile(_ROW)
@@ -26,7 +26,7 @@ class BareNumbers:
     """Numbers in brackets or parentheses, and four numbers that are the whole answer.
 
     Boxes are read first, points only where a text has no box. Each pair of brackets is a group. What may mean several
-    things is not read: corners in parentheses where y stands first, two pairs in brackets where they may be points.
+    things is not read: corners in parentheses where y stands first, two pairs in brackets where points are written.
 
     Attributes:
         scale: the number that stands for the whole side; None: numbers are pixels of the frame.

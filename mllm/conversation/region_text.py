@@ -10,8 +10,8 @@ from mllm.conversation.region import Reading, reading
 
 FLAGS = re.IGNORECASE | re.DOTALL
 NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)\s*")
-BRACKET = r"\[(?=[^\[\]]*\d)"
-"""Opens a list of numbers; `[sic]` does not."""
+BRACKET = r"\[(?=[^\[\]{]*\d)"
+"""Opens a list of numbers; `[sic]` does not, nor does that of a list of JSON objects."""
 ROUNDING = 1e-9
 """Added to every bound: the arithmetic's own error."""
 

@@ -79,8 +79,8 @@ class VQAAccuracy:
 
     Args:
         rule: "vqa" (VQAv2, OK-VQA, VizWiz), "textvqa", or "aokvqa" (its direct answers): see the functions of `RULES`.
-        reading: "answer" scores the answer read from the text (`mllm.answers`), or the text as it stands where the
-            annotators support that more; "text" scores the text as it stands, as a submission to a server is.
+        reading: "answer" scores the answer read from the text (`mllm.answers`); a bare answer, with nothing around it
+            but a final full stop, is scored as it stands. "text" scores every text as it stands, as a server would.
 
     Scores:
         vqa_accuracy: mean over ALL predictions, in [0, 1].
@@ -125,11 +125,13 @@ class VQAAccuracy:
         }
 
     def _score(self, prediction: Prediction) -> float:
-        references = prediction.truth.texts
-        as_it_stands = self.rule(prediction.text, references)
-        if self.reading == "text":
-            return as_it_stands
-        return max(as_it_stands, self.rule(short_answer(prediction.text), references))
+        return self.rule(self._read(prediction.text), prediction.truth.texts)
+
+    def _read(self, text: str) -> str:
+        answer = short_answer(text)
+        is_bare = answer == text.strip().removesuffix(".").rstrip()
+        # the public rules decide what a full stop is worth
+        return text if is_bare or self.reading == "text" else answer
 
 
 @METRICS.register_module()

@@ -19,7 +19,7 @@ from mllm.errors import ConfigError, DataError, ModelError
 from mllm.geometry import Placement
 from mllm.metrics.failures import failure_of
 from mllm.registry import REGIONS, TEMPLATES
-from mllm.types import Box, Item, Prediction, Truth
+from mllm.types import Box, Item, Prediction, Truth, Turn
 from mllm.views import SquareView
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES
@@ -173,6 +173,15 @@ def test_regions_are_read_after_the_thinking(processor: Processor, item: Item) -
     assert failure_of(said(processor, "<think>It is [0.5,0.25,1.0,0.75]", item)) == "none"
 
 
+@pytest.mark.parametrize(
+    "answer", ["<answer>{}</answer>", "<answer>**{}**", "\\boxed{{{}}} [0.1,0.3", "<answer>\\boxed{{{}}}"]
+)
+def test_regions_are_read_where_the_answer_is_marked(processor: Processor, item: Item, answer: str) -> None:
+    text = "<think>Hm.</think>Not [0.1,0.3,0.2,0.4]: " + answer.format("[0.5,0.25,1.0,0.75]")
+    prediction = said(processor, text, item)
+    assert ([box.xyxy for box in prediction.boxes], prediction.failure) == ([(20, 0, 40, 20)], None)
+
+
 def test_a_box_that_reaches_out_of_its_image_is_cut_off_and_counted(processor: Processor, item: Item) -> None:
     """40 x 20 pixels in the middle of a square of 40: a box from the padding to beyond the canvas."""
     prediction = said(processor, "[0.5,0.2,1.02,0.75]", item)
@@ -227,6 +236,16 @@ def test_decode_reads_regions_on_the_image_that_the_question_is_about(
         (read,) = said(processor, text, about(asked, truth)).boxes
         assert read.image == image
         assert read.xyxy == pytest.approx(box.xyxy, abs=5)
+
+
+def test_decode_does_not_look_at_the_answer(processor: Processor) -> None:
+    """Of three images none is named by the question, so it is the first: the answer's own regions do not say which."""
+    item = about([{"value": "<image><image><image>\nWhere?"}], {})
+    answered = replace(
+        item, turns=(item.turns[0], Turn(role="gpt", text="<boxes> <points>", boxes_seq=((2,),), points_seq=((1,),)))
+    )
+    for one in (item, answered, replace(item, turns=item.turns[:1])):
+        assert [box.image for box in said(processor, "[0.5,0.5,1,1]", one).boxes] == [0]
 
 
 WORDS = st.sampled_from(

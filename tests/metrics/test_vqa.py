@@ -108,13 +108,15 @@ def test_exact_consensus_of_aokvqa(text: str, people: list[str], score: float) -
 
 
 def test_vqa_accuracy_scores_the_text_as_it_stands_where_asked() -> None:
-    """The answer is read by default; a text that annotators gave counts as they gave it."""
+    """The answer is read by default, never by what annotators gave; a bare answer is scored as it stands."""
     people = ["u.s."] * 10
     texts = ["u.s.", "The answer is u.s.", "**u.s.**", "U.S."]
     by_answer = [VQAAccuracy()([answer(0, text, *people)])["vqa_accuracy"] for text in texts]
     as_it_stands = [VQAAccuracy(reading="text")([answer(0, text, *people)])["vqa_accuracy"] for text in texts]
     assert by_answer == [1, 0, 0, 0]  # the final stop of an answer that is read is dropped
     assert as_it_stands == [1, 0, 0, 0]
+    for bare in ("yes.", "yes ."):  # all agree: the public rule compares the texts as they stand
+        assert VQAAccuracy()([answer(0, bare, *["yes"] * 10)])["vqa_accuracy"] == consensus(bare, ["yes"] * 10) == 0
     spoken = [answer(0, "<think>no</think>The answer is **yes**.", *["yes"] * 10)]
     assert VQAAccuracy()(spoken)["vqa_accuracy"] == 1
     assert VQAAccuracy(reading="text")(spoken)["vqa_accuracy"] == 0

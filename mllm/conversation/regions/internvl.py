@@ -45,5 +45,7 @@ class InternVL:
 
 
 def _rows(inside: str) -> list[list[float] | None]:
+    if "[" not in inside:
+        return [numbers(inside)]
     around = re.sub(r"[\s,]", "", ROW.sub("", inside))
     return [numbers(row) for row in ROW.findall(inside)] if around in ("", "[]") else [None]

@@ -204,8 +204,8 @@ class _Reader:
     def __call__(self, index: int) -> Found:
         looked = look(self.dataset, index, decode=self.decode)
         faults = list(looked.faults) if self.look_too else []
-        if self.look_too and looked.item is not None:
-            faults += words_faults(looked.item, self.processor.codec, looked.where)
+        if self.look_too and looked.item is not None and looked.sized:
+            faults += words_faults(looked.item, self.processor, looked.where)
         row = None
         # what a fault of its pictures makes of an item is not known, and a mixture repeats what was said of its parts
         if self.count and looked.item is not None and looked.sized:

@@ -126,7 +126,7 @@ def _card(dataset: Any, index: int, processor: Processor) -> Card:
             segments=tuple(segments(example, processor)),
             regions=tuple(_drawn(item, example, processor)),
             cut=example.cut_tokens,
-            faults=tuple(fault.reason for fault in (*looked.faults, *words_faults(item, processor.codec, where))),
+            faults=tuple(fault.reason for fault in (*looked.faults, *words_faults(item, processor, where))),
         )
     except (DataError, ConfigError) as error:
         fault = fault_of(error, where)

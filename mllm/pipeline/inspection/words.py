@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 
+from mllm.conversation.convention import Convention, ConversionError
+from mllm.conversation.conversion import find
+from mllm.conversation.processor import Processor
 from mllm.conversation.region import Reading, RegionCodec, phrase_marks
 from mllm.dataset.sides import writes_coordinates
 from mllm.pipeline.inspection.faults import Fault
@@ -21,25 +24,44 @@ SHOWN = 60
 """Characters of a text that a warning shows."""
 
 
-def words_faults(item: Item, codec: RegionCodec, where: str) -> Iterator[Fault]:
-    """A warning for each turn whose words are not what a model with this codec should learn.
+def words_faults(item: Item, processor: Processor, where: str) -> Iterator[Fault]:
+    """A warning for each turn whose words are not what this processor's model should learn; sizes must be known.
 
-    An item without images is about none; words that the codec itself would write, without tokens of its own, are right
-    as they stand.
+    An item without images is about none. Words that its codec itself would write, without tokens of its own, are right
+    as they stand where they lie on the image.
     """
     for number, turn in enumerate(item.turns if item.images else ()):
         found = region_words(turn.text)
         if not found:
             continue
         names, words = found
-        if any(type(_codecs()[name]) is type(codec) for name in names) and not codec.tokens:
-            continue
-        reason = (
-            f"conversations[{number}].value: expected <boxes> or plain words, found {words[:SHOWN]!r}, as "
-            f"{' or '.join(names)} writes regions: they are learned as words, unless the dataset reads them by "
-            f"regions={names[0]!r}, or mllm regions convert --from {names[0]} --to typed"
-        )
-        yield Fault(where=where, reason=reason, kind=KIND)
+        own = next((name for name in names if type(_codecs()[name]) is type(processor.codec)), None)
+        if own is None or processor.codec.tokens:
+            reason: str | None = (
+                f"expected <boxes> or plain words, found {words[:SHOWN]!r}, as {' or '.join(names)} writes regions: "
+                f"they are learned as words, unless the dataset reads them by regions={names[0]!r}, or mllm regions "
+                f"convert --from {names[0]} --to typed"
+            )
+        else:
+            reason = _off_image(
+                item, number, Convention(name=own, codec=processor.codec, placement=processor.view.placement)
+            )
+        if reason:
+            yield Fault(where=where, reason=f"conversations[{number}].value: {reason}", kind=KIND)
+
+
+def _off_image(item: Item, number: int, convention: Convention) -> str | None:
+    """Why words of the model's own convention are none on the image of their turn; None also where that is not said."""
+    turn = item.turns[number]
+    image = item.image_of(number if turn.role == "human" else number - 1)
+    if image is None:
+        return None
+    size = item.images[image].size
+    try:
+        list(find(turn.text, lambda: size, convention, image=image))
+    except ConversionError as error:
+        return f"words that are learned as they stand, but {error}"
+    return None
 
 
 def region_words(text: str) -> tuple[list[str], str] | None:

@@ -9,8 +9,9 @@ from PIL import Image
 
 from mllm.cli import main
 from mllm.pipeline.inspection.words import region_words, words_faults
-from mllm.registry import REGIONS
 from mllm.types import Item
+from tests.conftest import make_tokenizer
+from tests.conversation.test_processor import make_processor
 from tests.pipeline.inspection.broken import turns, write
 
 
@@ -56,10 +57,10 @@ def test_region_words_leaves_other_numbers_alone(text: str) -> None:
     assert region_words(text) is None
 
 
-def item(*texts: str, image: bool = True) -> Item:
+def item(*texts: str, image: bool = True, size: tuple[int, int] = (8, 8)) -> Item:
     said = [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(texts)]
     said[0]["value"] = ("<image>" if image else "") + said[0]["value"]
-    record: dict[str, Any] = {"image": Image.new("RGB", (8, 8)) if image else None, "conversations": said}
+    record: dict[str, Any] = {"image": Image.new("RGB", size) if image else None, "conversations": said}
     return Item.from_dict(record, key="a:1")
 
 
@@ -75,10 +76,33 @@ def item(*texts: str, image: bool = True) -> Item:
     ],
 )
 def test_words_faults_warns_of_what_the_model_would_not_write(codec: str, text: str, warned: bool) -> None:
-    faults = list(words_faults(item("?", text), REGIONS.make(codec), "a:1"))
+    processor = make_processor(make_tokenizer(), codec=codec)
+    faults = list(words_faults(item("?", text), processor, "a:1"))
     assert len(faults) == warned
     assert all(fault.warning and fault.kind == "region-words" for fault in faults)
-    assert not list(words_faults(item("?", text, image=False), REGIONS.make(codec), "a:1"))
+    assert not list(words_faults(item("?", text, image=False), processor, "a:1"))
+
+
+@pytest.mark.parametrize(
+    ("codec", "text", "reason"),
+    [
+        ("shikra", "[0.12, 0.34, 0.56, 0.78]", None),  # the image lies in the middle half of its square
+        ("shikra", "[0.12, 0.04, 0.56, 0.2]", "'[0.12, 0.04, 0.56, 0.2]': shikra cannot read it: out_of_range"),
+        ("qwen25_vl", '{"bbox_2d": [2, 8, 25, 19]}', None),
+        ("qwen25_vl", '{"bbox_2d": [2, 8, 250, 19]}', "qwen25_vl cannot read it: out_of_range"),
+        ("qwen25_vl", '{"point_2d": [250, 8]}', "qwen25_vl cannot read it: out_of_range"),
+    ],
+)
+def test_words_faults_warns_of_numbers_that_lie_off_the_image(codec: str, text: str, reason: str | None) -> None:
+    """In the model's own convention: pixels of the original image, say, where the model sees 28 x 28."""
+    processor = make_processor(make_tokenizer(), codec=codec)
+    asked = item("?", text, "And?", text, size=(400, 200))
+    faults = [fault.reason for fault in words_faults(asked, processor, "a:1")]
+    assert len(faults) == (2 if reason else 0)
+    for number, fault in zip((1, 3), faults, strict=False):
+        assert fault.startswith(f"conversations[{number}].value: words that are learned as they stand, but ")
+        assert reason is not None
+        assert fault.endswith(reason)
 
 
 def test_data_check_warns_of_regions_in_words_and_reads_them(
