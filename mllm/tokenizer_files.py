@@ -55,7 +55,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder.
 
     Raises:
-        ModelError: no such folder; nothing is looked up on a hub.
+        ModelError: no such folder (nothing is looked up on a hub), or its tokenizer is written in Python, as ByT5's.
     """
     path = Path(folder)
     if not path.is_dir():
@@ -69,6 +69,13 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         tokenizer = _llama_from_json(path, settings)
     else:
         tokenizer = _llama_from_sentencepiece(path, settings)
+    if not tokenizer.is_fast:
+        raise ModelError(
+            where=str(path),
+            field="tokenizer_class",
+            expected="one of the tokenizers library, with a tokenizer.json or what it is made from",
+            found=type(tokenizer).__name__,
+        )
     processors = path / "chat_template.json"  # where processors of older models keep theirs
     if processors.is_file() and not (path / "chat_template.jinja").is_file():
         tokenizer.chat_template = _read_json(processors)["chat_template"]
@@ -96,6 +103,12 @@ def _check_class(path: Path, settings: dict[str, Any]) -> None:
 def find_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase | None:
     """The tokenizer of a folder, None where it holds none."""
     return load_tokenizer(folder) if has_tokenizer(folder) else None
+
+
+def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int | None:
+    """The id of a token of the vocabulary; unlike `get_vocab()[token]`, it does not copy the vocabulary."""
+    untyped: Any = tokenizer
+    return untyped.backend_tokenizer.token_to_id(token)
 
 
 def spaces_after_special_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:

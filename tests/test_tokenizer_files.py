@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mllm.errors import ModelError
-from mllm.tokenizer_files import find_tokenizer, load_tokenizer, save_tokenizer
+from mllm.tokenizer_files import find_tokenizer, load_tokenizer, save_tokenizer, token_id
 from tests.sentencepieces import processor_of, save_llama, save_t5
 
 REAL = Path(__file__).parents[2] / "shared" / "tokenizers"
@@ -172,6 +172,21 @@ def test_what_does_not_read_back_is_an_error_that_names_the_text(
     assert str(caught.value).startswith(f"{tmp_path}: the Forgetful does not survive being saved: expected the tokens")
     assert "Hello world" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_load_tokenizer_refuses_a_tokenizer_written_in_python(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer"}))
+    with pytest.raises(ModelError) as caught:
+        load_tokenizer(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: tokenizer_class: expected one of the tokenizers library")
+    assert str(caught.value).endswith("found ByT5Tokenizer")
+
+
+def test_token_id_knows_words_and_added_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert token_id(tokenizer, "</s>") == tokenizer.eos_token_id
+    assert token_id(tokenizer, "<no such token>") is None
+    tokenizer.add_tokens(["<new>"])
+    assert token_id(tokenizer, "<new>") == len(tokenizer) - 1
 
 
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:

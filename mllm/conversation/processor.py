@@ -27,6 +27,7 @@ from mllm.fields import within
 from mllm.images import ImageRef, Video, is_reducible, is_remote
 from mllm.images.names import name_of
 from mllm.images.settings import Pixels
+from mllm.tokenizer_files import token_id
 from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Item, Point, Prediction, Turn
 from mllm.views import FrameView, SquareView, View
 
@@ -73,8 +74,6 @@ class Processor:
         view: View,
         max_length: int | None = None,
     ) -> None:
-        if not tokenizer.is_fast:
-            raise ModelError("the tokenizer must be a fast one, of the tokenizers library")
         self.tokenizer = tokenizer
         self.template = template
         self.codec = codec
@@ -397,7 +396,7 @@ class Processor:
         return kept
 
     def _token_id(self, token: str) -> int:
-        number = self.tokenizer.get_vocab().get(token)
+        number = token_id(self.tokenizer, token)
         if number is None:
             raise ModelError(f"the tokenizer has no token {token!r}")
         return number

@@ -20,7 +20,7 @@ from mllm.models.parts import settle_generation
 from mllm.models.shards import write_shards
 from mllm.models.speech import note_speech
 from mllm.models.vocabulary import give_back, note_tokens
-from mllm.tokenizer_files import find_tokenizer, save_tokenizer
+from mllm.tokenizer_files import find_tokenizer, save_tokenizer, token_id
 from mllm.types import IMAGE
 
 GENERATION = "generation_config.json"
@@ -85,8 +85,7 @@ def _with_vocabulary(
 ) -> Weights:
     """Add the tokens that the checkpoint has beyond its tokenizer's folder, and `<image>`; new rows are means."""
     config: Any = plan.config
-    known = tokenizer.get_vocab()
-    tokens = [token for token in (*plan.tokens, *taken) if token not in known]
+    tokens = [token for token in (*plan.tokens, *taken) if token_id(tokenizer, token) is None]
     tokenizer.add_tokens(tokens, special_tokens=True)
     moved = [token for token, number in taken.items() if tokenizer.convert_tokens_to_ids(token) != number]
     if moved:
@@ -98,15 +97,13 @@ def _with_vocabulary(
             f"the checkpoint has embeddings of {plan.vocabulary} tokens, but its tokenizer with {tokens} has "
             f"{len(tokenizer)}: give the folder that it was trained with as --tokenizer"
         )
-    image = [] if IMAGE in tokenizer.get_vocab() else [IMAGE]
+    image = [IMAGE] if token_id(tokenizer, IMAGE) is None else []
     tokenizer.add_tokens(image, special_tokens=True)
     note_tokens(config, [*tokens, *image])
     config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE)
     if config.model_type == MllmFlamingoConfig.model_type:
-        vocabulary = tokenizer.get_vocab()
-        config.new_token_ids = sorted(
-            {*config.new_token_ids, *(vocabulary[t] for t in NAMED_TOKENS if t in vocabulary)}
-        )
+        named = {number for token in NAMED_TOKENS if (number := token_id(tokenizer, token)) is not None}
+        config.new_token_ids = sorted({*config.new_token_ids, *named})
     if len(tokenizer) <= config.text_config.vocab_size:
         return weights
     config.text_config.vocab_size = len(tokenizer)

@@ -32,6 +32,7 @@ from mllm.models.quantization import quantized_loading, settle_quantization
 from mllm.models.skeleton import without_storage
 from mllm.models.vocabulary import note_rows
 from mllm.registry import MODELS
+from mllm.tokenizer_files import token_id
 from mllm.types import IMAGE
 
 NAMED_TOKENS = (IMAGE, "<|endofchunk|>", "<answer>")
@@ -212,7 +213,7 @@ def new_token_ids(language_model: Any, tokenizer: PreTrainedTokenizerBase) -> li
     rows = language_model.get_input_embeddings().num_embeddings
     words: Any = tokenizer
     usual = {words.bos_token_id, words.eos_token_id, words.pad_token_id, words.unk_token_id}
-    named = {number for token, number in tokenizer.get_vocab().items() if token in NAMED_TOKENS}
+    named = {number for token in NAMED_TOKENS if (number := token_id(tokenizer, token)) is not None}
     # a matrix may have spare rows: special tokens behind the words are new there too
     special = {
         number
@@ -228,7 +229,7 @@ def settle_tokens(model: Flamingo, tokenizer: PreTrainedTokenizerBase, pad_to_mu
     Raises:
         ModelError: the tokenizer has no `<image>`.
     """
-    image_token_id = tokenizer.get_vocab().get(IMAGE)
+    image_token_id = token_id(tokenizer, IMAGE)
     if image_token_id is None:
         raise ModelError(f"the tokenizer has no token {IMAGE}")
     embeddings: Any = model.get_input_embeddings()

@@ -21,6 +21,7 @@ from mllm.models.native import native_class, with_settings
 from mllm.models.parts import grow_vocabulary, load_strictly, settle_generation, torch_dtype
 from mllm.models.quantization import quantized_loading, settle_quantization
 from mllm.registry import MODELS
+from mllm.tokenizer_files import token_id
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
@@ -104,7 +105,7 @@ def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
 
 
 def _token_id(tokenizer: PreTrainedTokenizerBase, token: str, folder: str) -> int:
-    number = tokenizer.get_vocab().get(token)
+    number = token_id(tokenizer, token)
     if number is None:
         raise ModelError(f"{folder}: its tokenizer has no token {token!r}, by which pictures enter the text")
     return number

@@ -23,6 +23,7 @@ from mllm.models.parts import (
 from mllm.models.towers import FeatureLayer
 from mllm.models.vocabulary import note_rows
 from mllm.registry import MODELS
+from mllm.tokenizer_files import token_id
 from mllm.types import IMAGE
 
 PerTower = Sequence[float] | Sequence[Sequence[float]]
@@ -89,7 +90,7 @@ def llava(
         "image_mean": image_mean,
         "image_std": image_std,
     }
-    image_token_id = tokenizer.get_vocab().get(IMAGE)
+    image_token_id = token_id(tokenizer, IMAGE)
     if image_token_id is None:
         raise ModelError(f"the tokenizer has no token {IMAGE}")
     loading: dict[str, Any] = {

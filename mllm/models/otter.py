@@ -28,7 +28,7 @@ from mllm.models.new_rows import TrainEmbeddings
 from mllm.models.parts import Spec, image_statistics, local_folder, torch_dtype
 from mllm.models.skeleton import check_described, without_storage
 from mllm.registry import MODELS
-from mllm.tokenizer_files import save_tokenizer
+from mllm.tokenizer_files import save_tokenizer, token_id
 
 MODEL_TYPES = ("otter", "flamingo")
 TOKENS = ("<|endofchunk|>", "<answer>")
@@ -74,8 +74,7 @@ def otter(
         ConfigError: arguments that contradict one another, or unknown names.
         ModelError: folders or files that do not hold what they should, or a tokenizer without these tokens.
     """
-    known = tokenizer.get_vocab()
-    missing = [token for token in TOKENS if token not in known]
+    missing = [token for token in TOKENS if token_id(tokenizer, token) is None]
     if missing:
         raise ModelError(f"the tokenizer has no token {', '.join(missing)}")
     parts = {

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from mllm.errors import ModelError
 from mllm.models.lazy import Weights, open_file, stacked
 from mllm.models.outline import Skeleton
-from mllm.tokenizer_files import load_tokenizer
+from mllm.tokenizer_files import load_tokenizer, token_id
 
 FOLDER, RECORD, ROWS = "vocabulary", "vocabulary.json", "rows.safetensors"
 """In a subfolder: readers of the export would take every file of weights beside the model's for one of its shards."""
@@ -111,8 +111,7 @@ def _without(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], ids: Seq
         settings.get("added_tokens_decoder", {}).pop(str(number), None)
     path.write_text(json.dumps(settings, ensure_ascii=False, indent=2), encoding="utf-8")
     smaller = load_tokenizer(folder)
-    known = smaller.get_vocab()
-    left = [token for token in tokens if token in known]
+    left = [token for token in tokens if token_id(smaller, token) is not None]
     if left or len(smaller) != len(tokenizer) - len(tokens):
         raise ModelError(f"{type(tokenizer).__name__}: {left or tokens} could not be taken out of the tokenizer")
     for file in folder.iterdir():

@@ -29,7 +29,7 @@ from mllm.pipeline.planning import WINDOW
 from mllm.pipeline.rates import Rates
 from mllm.pipeline.trainer import TestSet, Trainer
 from mllm.registry import DATASETS, METRICS, MODELS, REGIONS, TEMPLATES
-from mllm.tokenizer_files import load_tokenizer
+from mllm.tokenizer_files import load_tokenizer, token_id
 from mllm.types import IMAGE
 
 logger = logging.getLogger(__name__)
@@ -140,8 +140,8 @@ def build_model(
     else:
         named = args.pop("tokenizer", None)
         tokenizer = tokenizer or _tokenizer(named, args, template, train)
-    known = tokenizer.get_vocab()
-    new = [token for token in (*template.tokens, *speech.tokens, *codec.tokens) if token not in known]
+    wanted = (*template.tokens, *speech.tokens, *codec.tokens)
+    new = [token for token in wanted if token_id(tokenizer, token) is None]
     tokenizer.add_tokens(new, special_tokens=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 # Okabe and Ito's colours: told apart by colour-blind readers
 TRAIN, EVAL, RATE = "#0072B2", ("#D55E00", "#009E73", "#CC79A7", "#E69F00"), "#999999"
 
@@ -28,6 +25,9 @@ def plot_losses(log_history: Sequence[Mapping[str, Any]], path: str | Path) -> b
     keys = sorted({key for entry in log_history for key in entry if _is_eval_loss(key)})
     if not train and not keys:
         return False
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: it takes a second, at the end of a run
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display, and leaves pyplot's global backend alone
     axes: Any = figure.subplots()

@@ -17,6 +17,7 @@ from mllm.conversation.rendering import Piece, Said, end_of_sequence
 from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
+from mllm.tokenizer_files import token_id
 from mllm.types import IMAGE
 
 MARK = re.compile("\ue000(\\d+)\ue001")
@@ -196,7 +197,7 @@ class Chat:
             written = self._apply(asked, tokenizer, asks=True)
         except (TemplateError, TypeError):
             return False
-        own = IMAGE in tokenizer.get_vocab()  # else the model's placeholder is one that its template knows
+        own = token_id(tokenizer, IMAGE) is not None  # else the model's placeholder is one that its template knows
         return "\ue000" in written and (IMAGE in written or not own)
 
     def _text(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase, around: str = "") -> str:
@@ -218,10 +219,10 @@ class Chat:
         try:
             return self._apply(messages, tokenizer, asks=turns[-1].role == "human")
         except (TemplateError, TypeError) as error:
-            system = "; leave `system` out" if self.system is not None else ""
+            advice = "name another template" if self.system is None else "leave `system` out"
             raise ConfigError(
                 f"template 'chat': the tokenizer's chat template refuses these {len(messages)} turns: "
-                f"{' '.join(str(error).split())}{system}"
+                f"{' '.join(str(error).split())}; {advice}"
             ) from error
 
     def _apply(self, messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, *, asks: bool) -> str:
