@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -217,9 +219,10 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
         )
     check_described(folder, lambda: unfilled(model_class, folder, config=copy.deepcopy(arguments.get("config"))))
     try:
-        model, info = model_class.from_pretrained(
-            folder, ignore_mismatched_sizes=True, output_loading_info=True, **LOCAL, **arguments
-        )
+        with _without_report():
+            model, info = model_class.from_pretrained(
+                folder, ignore_mismatched_sizes=True, output_loading_info=True, **LOCAL, **arguments
+            )
     except UNREADABLE as error:
         raise ModelError(why_unreadable(error), where=folder) from error
     wrong = [f"missing {name}" for name in sorted(info["missing_keys"])]
@@ -233,6 +236,21 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
     else:
         require_finite_model(model, folder)
     return model
+
+
+@contextmanager
+def _without_report() -> Generator[None, None, None]:
+    """Without transformers' table of tensors that do not fit, on stderr: what is wrong, `load_strictly` raises."""
+    library = logging.getLogger("transformers.modeling_utils")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    library.addFilter(keep)
+    try:
+        yield
+    finally:
+        library.removeFilter(keep)
 
 
 def _config(argument: str, spec: Mapping[str, Any], **defaults: Any) -> PreTrainedConfig:

@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, CLIPConfig, CLIPModel, CLIPVisionModel
@@ -130,12 +132,16 @@ def test_only_square_encoders():
         VisionTower(encoder("dinov2", image_size=[8, 12]), feature_layer=-1, keep_cls=False).tokens  # noqa: B018
 
 
-def test_of_two_towers_the_vision_half_is_taken(tmp_path):
+def test_of_two_towers_the_vision_half_is_taken(tmp_path, caplog):
     text = {**SIZES, "num_hidden_layers": 1, "vocab_size": 50}
     vision = {name: value for name, value in VISION["clip"].items() if name != "model_type"}
     whole = CLIPModel(CLIPConfig(text_config=text, vision_config=vision))
     whole.save_pretrained(tmp_path)
+    library = logging.getLogger("transformers.modeling_utils")
+    library.addHandler(caplog.handler)
     half = vision_encoder(str(tmp_path), dtype=torch.float32, attn_implementation=None)
+    library.removeHandler(caplog.handler)
+    assert "UNEXPECTED" not in caplog.text  # nothing about the other half
     expected = whole.vision_model.state_dict()
     assert half.state_dict().keys() == expected.keys()
     for name, tensor in half.state_dict().items():
