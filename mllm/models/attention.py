@@ -31,6 +31,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from mllm.errors import ModelError
+from mllm.models.language_models import packing_obstacle
 
 PACKED = "mllm_packed"
 FLEX = "mllm_flex"
@@ -62,6 +63,8 @@ class Spans:
         self.segment_ids_BT = segment_ids_BT
         self.prefix_ids_BT = prefix_ids_BT
         self.both_ways_BT = torch.zeros_like(segment_ids_BT, dtype=torch.bool) if both_ways_BT is None else both_ways_BT
+        self.over_masks = False
+        """Whether a mask that a layer brings beside these says nothing more, and need not be read."""
         self.read = False
         """Whether an attention has looked: a language model that drops it would mix samples."""
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
@@ -148,24 +151,39 @@ def read_spans(language_model: PreTrainedModel) -> None:
     """Have the language model attend by `Spans` where it is given some: by default the way that suits its device.
 
     Raises:
-        ModelError: it was built with an attention that reads no spans, or with one that cannot train here.
+        ModelError: see `check_packing`; or it was built with an attention that cannot train here.
     """
+    check_packing(language_model)
     if getattr(language_model, "attends_by_spans", False):
         return  # in its own way
     used = language_model.config._attn_implementation
     on_gpu = language_model.device.type == "cuda"
-    # Gemma 2 for one is "eager", since "sdpa" does not cap scores
-    unable = used == "eager" and not language_model._supports_sdpa and language_model._supports_attention_backend
-    if used == "sdpa" or unable:
+    if used not in (PACKED, FLEX):
         language_model.set_attn_implementation(FLEX if on_gpu else PACKED)
-    elif used not in (PACKED, FLEX):
-        raise ModelError(
-            f"packing needs attn_implementation 'sdpa' (the default), {PACKED!r} or {FLEX!r}, found {used!r}"
-        )
     elif used == FLEX and not on_gpu and language_model.training:
         raise ModelError(
             f"attn_implementation {FLEX!r} trains on NVIDIA GPUs only; leave it out, or set it to {PACKED!r}"
         )
+
+
+def check_packing(language_model: PreTrainedModel) -> None:
+    """
+    Raises:
+        ModelError: samples packed into one row would see each other, or it was built with an attention that reads no
+            spans.
+    """
+    if getattr(language_model, "can_be_packed", False) or getattr(language_model, "attends_by_spans", False):
+        return
+    if obstacle := packing_obstacle(language_model):
+        raise ModelError(f"packing: {obstacle}; set data_args.collator_kwargs.packing to 'none'")
+    used = language_model.config._attn_implementation
+    # Gemma 2 for one is "eager", since "sdpa" does not cap scores
+    unable = used == "eager" and not language_model._supports_sdpa and language_model._supports_attention_backend
+    if used not in ("sdpa", PACKED, FLEX) and not unable:
+        raise ModelError(
+            f"packing needs attn_implementation 'sdpa' (the default), {PACKED!r} or {FLEX!r}, found {used!r}"
+        )
+    setattr(language_model, "can_be_packed", True)  # noqa: B010, not a declared attribute; looked at once
 
 
 def reading(spans: Spans | None) -> dict[str, Any]:
@@ -205,9 +223,9 @@ def packed_attention(
     Raises:
         ModelError: the language model asks for what this attention cannot do.
     """
-    _refuse_sinks(module, arguments)
     if spans is None:
         return _padded_attention(module, query, key, value, attention_mask, dropout, scaling, softcap, arguments)
+    _refuse_own(module, spans, attention_mask, arguments)
     spans.read = True
     key, value = _for_each_head(query, key), _for_each_head(query, value)
     rows: list[Tensor] = []
@@ -229,8 +247,9 @@ def packed_attention(
             if mask is not None and bias:
                 mask = bias[0][:, :, None].masked_fill(~mask, float("-inf"))
             outputs.append(_attend(q[number], k, v, mask, causal, dropout, scaling, softcap))
-        rows.append(torch.cat([*outputs, torch.zeros_like(q[-1])], dim=2))
-    return torch.cat(rows).transpose(1, 2), None
+        nothing = value.new_zeros(1, query.shape[1], padding, value.shape[3])
+        rows.append(torch.cat([*outputs, nothing], dim=2))
+    return torch.cat(rows).transpose(1, 2).contiguous(), None
 
 
 def flex_packed_attention(
@@ -251,9 +270,9 @@ def flex_packed_attention(
     Raises:
         ModelError: the language model asks for what this attention cannot do.
     """
-    _refuse_sinks(module, arguments)
     if spans is None:
         return _padded_attention(module, query, key, value, attention_mask, dropout, scaling, softcap, arguments)
+    _refuse_own(module, spans, attention_mask, arguments)
     if dropout:
         raise ModelError(f"attn_implementation {FLEX!r} has no dropout, found {dropout}: set it to {PACKED!r}")
     spans.read = True
@@ -273,6 +292,7 @@ def _padded_attention(
     arguments: dict[str, Any],
 ) -> tuple[Tensor, None]:
     """Of rows that are not packed. `attention_mask` is that of "sdpa", bool [B, 1, T, T]; None: all that is before."""
+    _refuse_sinks(module, arguments)
     if softcap is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **arguments
@@ -309,6 +329,15 @@ def _attend(
 def _for_each_head(query: Tensor, keys: Tensor) -> Tensor:
     repeats = query.shape[1] // keys.shape[1]
     return keys.repeat_interleave(repeats, dim=1) if repeats > 1 else keys
+
+
+def _refuse_own(
+    module: torch.nn.Module, spans: Spans, attention_mask: Tensor | None, arguments: dict[str, Any]
+) -> None:
+    """Raises ModelError where a layer wants more of its attention than spans say: a mask that it made itself, sinks."""
+    _refuse_sinks(module, arguments)
+    if attention_mask is not None and attention_mask.numel() != 1 and not spans.over_masks:  # not that of `reading`
+        raise ModelError(f"packing: {type(module).__name__} makes masks of its own, which packed rows would lose")
 
 
 def _refuse_sinks(module: torch.nn.Module, arguments: dict[str, Any]) -> None:

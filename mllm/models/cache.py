@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
+
+from mllm.models.language_models import sharing_obstacle
 
 ROOM = 64
 """Tokens that the cache grows by."""
@@ -104,13 +105,8 @@ def roomy_cache(language_model: PreTrainedModel, generation_args: Mapping[str, A
     """The argument of `generate` for it; none where the model keeps another kind of memory, or the caller chose one."""
     chosen = {"past_key_values", "cache_implementation", "use_cache"} & generation_args.keys()
     cache = DynamicCache(config=language_model.config)
-    usual = all(type(layer) is DynamicLayer for layer in cache.layers) and takes_positions(language_model)
+    usual = all(type(layer) is DynamicLayer for layer in cache.layers) and not sharing_obstacle(language_model)
     if chosen or not usual:
         return {}
     cache.layers[:] = [RoomyLayer() for _ in cache.layers]
     return {"past_key_values": cache}
-
-
-def takes_positions(language_model: PreTrainedModel) -> bool:
-    """Whether positions are given; MPT and others like it count them by what their own cache holds."""
-    return "position_ids" in inspect.signature(type(language_model).forward).parameters

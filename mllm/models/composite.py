@@ -16,8 +16,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 import mllm.models.mpt  # noqa: F401, makes MPTs that pack
-from mllm.errors import ConfigError, nearest
-from mllm.models.attention import Spans, check_read, reading
+from mllm.errors import ConfigError, ModelError, nearest
+from mllm.models.attention import Spans, check_packing, check_read, reading
+from mllm.models.language_models import padding_obstacle, sharing_obstacle
 from mllm.models.loss import given, next_token_loss
 from mllm.models.selection import is_quantized
 
@@ -92,6 +93,53 @@ class Composite(TextModel):
     vision_tower: Any
 
     input_modalities = ["image", "text"]  # noqa: RUF012, a class attribute of transformers
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """No, so that transformers fills in what no file holds: it skips modules of custom code without own weights,
+        though some of them compute buffers of the layers inside (Falcon H1)."""
+        return False
+
+    def _initialize_missing_keys(self, is_quantized: bool) -> None:
+        """As in transformers, but modules that were read whole stay as they are (one of Youtu's would lose a row)."""
+        for module in self.modules():
+            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+            if own and all(getattr(tensor, "_is_hf_initialized", False) for tensor in own):
+                setattr(module, "_is_hf_initialized", True)  # noqa: B010, not a declared attribute
+        super()._initialize_missing_keys(is_quantized)
+
+    @property
+    def sharing_obstacle(self) -> str | None:
+        """Why answers to prompts that begin alike cannot share one reading of the beginning; None: they can."""
+        return sharing_obstacle(self.language_model)
+
+    @property
+    def padding_obstacle(self) -> str | None:
+        """Why prompts of different lengths cannot be answered in one batch; None: they can."""
+        return padding_obstacle(self.language_model)
+
+    def check_sharing(self) -> None:
+        """
+        Raises:
+            ModelError: prompts cannot share their beginning exactly.
+        """
+        if self.sharing_obstacle is not None:
+            raise ModelError(f"{self.sharing_obstacle}: prompts cannot share one reading of their beginning")
+
+    def check_padding(self, attention_mask: Tensor | None) -> None:
+        """
+        Raises:
+            ModelError: prompts are padded, and that would change their answers.
+        """
+        if self.padding_obstacle is not None and attention_mask is not None and not attention_mask.all():
+            raise ModelError(f"{self.padding_obstacle}: prompts of one batch must be equally long")
+
+    def check_packing(self) -> None:
+        """
+        Raises:
+            ModelError: samples packed into one row would see each other.
+        """
+        check_packing(self.language_model)
 
     def continue_text(
         self,

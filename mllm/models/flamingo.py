@@ -29,7 +29,7 @@ from mllm.errors import ConfigError, ModelError, nearest
 from mllm.geometry import PlacementKind
 from mllm.models.attention import Spans, read_spans
 from mllm.models.auto import build
-from mllm.models.cache import roomy_cache, takes_positions
+from mllm.models.cache import roomy_cache
 from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
 from mllm.models.cross_attention import (
     ATTEND,
@@ -42,6 +42,8 @@ from mllm.models.cross_attention import (
     media_so_far,
     text_time,
 )
+from mllm.models.encoders import new_encoder
+from mllm.models.language_models import takes_positions
 from mllm.models.new_rows import TrainEmbeddings, settle_embeddings
 from mllm.models.perceiver import PerceiverResampler, flat_frames
 from mllm.models.vision import VisionTower
@@ -96,7 +98,7 @@ class Flamingo(Composite):
         if config.attend not in ATTEND:
             raise ConfigError(f"attend {config.attend!r}; {nearest(config.attend, ATTEND)}")
         self.vision_tower = VisionTower(
-            vision_encoder or build(AutoModel, config.vision_config), feature_layer=-1, keep_cls=False
+            vision_encoder or new_encoder(config.vision_config), feature_layer=-1, keep_cls=False
         )
         if config.vision_ln_post and not hasattr(self.vision_tower.encoder, "post_layernorm"):
             raise ConfigError(f"vision_ln_post: {type(self.vision_tower.encoder).__name__} has no final norm")
@@ -182,6 +184,7 @@ class Flamingo(Composite):
 
         New tokens read the media that the last token of the prompt reads, also after an `<image>` among them.
         """
+        self.check_padding(attention_mask)
         hook = None
         if self.config.generated_image_resets:
             hook = self.language_model.register_forward_pre_hook(self._reset_media, with_kwargs=True)

@@ -18,7 +18,6 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    DynamicCache,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -29,10 +28,12 @@ from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
 from mllm.models.attention import Spans, positions, read_spans
 from mllm.models.auto import build
-from mllm.models.cache import roomy_cache, takes_positions
+from mllm.models.cache import roomy_cache
 from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
 from mllm.models.decoding import beams
+from mllm.models.encoders import new_encoder
 from mllm.models.grid import grid_side
+from mllm.models.language_models import taking_embeddings
 from mllm.models.mosaic import Mosaic
 from mllm.models.towers import vision_towers
 from mllm.registry import CONNECTORS
@@ -96,7 +97,7 @@ class Llava(Composite):
         super().__init__(config)
         encoders = [part for part in (config.vision_config, config.second_vision_config) if part is not None]
         self.vision_tower = vision_towers(
-            vision_encoders or [build(AutoModel, encoder) for encoder in encoders],
+            vision_encoders or [new_encoder(encoder) for encoder in encoders],
             feature_layer=config.feature_layer,
             keep_cls=config.keep_cls,
             image_size=config.image_size,
@@ -184,19 +185,19 @@ class Llava(Composite):
         **generation_args: Any,
     ) -> Tensor:
         """The ids that continue left-padded prompts, int64 [B, new tokens]; arguments as in transformers' generate."""
-        return self.language_model.generate(
-            inputs_embeds=self.embed(input_ids, pixels, image_index, image_sizes),
-            attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
-            **roomy_cache(self.language_model, generation_args),
-            **generation_args,
-        )
+        self.check_padding(attention_mask)
+        with taking_embeddings(self.language_model):
+            return self.language_model.generate(
+                inputs_embeds=self.embed(input_ids, pixels, image_index, image_sizes),
+                attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+                **roomy_cache(self.language_model, generation_args),
+                **generation_args,
+            )
 
     @property
     def branches(self) -> bool:
-        """Whether `generate_branches` is exact: positions are given, not counted, and no layer forgets the prefix."""
-        return takes_positions(self.language_model) and not any(
-            DynamicCache(config=self.language_model.config).is_sliding
-        )
+        """Whether `generate_branches` is exact, see `sharing_obstacle`."""
+        return self.sharing_obstacle is None
 
     @torch.no_grad()
     def generate_branches(
@@ -217,7 +218,11 @@ class Llava(Composite):
             input_ids: int64 [G, P], left-padded beginnings, which hold all picture slots; attention_mask likewise.
             branch_ids: int64 [B, S], left-padded rests of the prompts; branch_mask likewise.
             branch_prefix: int64 [B], the beginning of each.
+
+        Raises:
+            ModelError: the language model cannot do it exactly, see `branches`.
         """
+        self.check_sharing()
         prefix = self.language_model(
             inputs_embeds=self.embed(input_ids, pixels, image_index, image_sizes),
             attention_mask=attention_mask,

@@ -20,11 +20,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.geometry import Placement
-from mllm.models.attention import check_read, read_spans
+from mllm.models.attention import check_packing, check_read, read_spans
 from mllm.models.cache import roomy_cache
 from mllm.models.composite import CompositeOutput, check_parts
 from mllm.models.decoding import beams
 from mllm.models.family import Family, PackedRows, Size
+from mllm.models.language_models import padding_obstacle, sharing_obstacle
 from mllm.models.loss import labelled_loss
 from mllm.models.selection import is_quantized, part_of
 
@@ -149,6 +150,8 @@ class Native(PreTrainedModel):
         if blank:
             self.family.features(self, blank)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if self.padding_obstacle is not None and not mask.all():
+            raise ModelError(f"{self.padding_obstacle}: prompts of one batch must be equally long")
         if self.branches:
             arguments |= roomy_cache(self.text_model, arguments)
         ids: Any = super().generate(input_ids=input_ids, attention_mask=mask, **arguments)  # pyright: ignore
@@ -156,8 +159,32 @@ class Native(PreTrainedModel):
 
     @property
     def branches(self) -> bool:
-        """Whether `generate_branches` is exact: see `Family.branch`; and no layer forgets the beginning."""
-        return self.family.branch is not None and bool(roomy_cache(self.text_model, {}))
+        """Whether `generate_branches` is exact."""
+        return self.sharing_obstacle is None
+
+    @property
+    def sharing_obstacle(self) -> str | None:
+        """Why answers to prompts that begin alike cannot share one reading of the beginning; None: they can."""
+        if self.family.branch is None:
+            return f"{self.config.model_type} reads a beginning otherwise by what follows it"
+        return sharing_obstacle(self.text_model)
+
+    @property
+    def padding_obstacle(self) -> str | None:
+        """Why prompts of different lengths cannot be answered in one batch; None: they can."""
+        return padding_obstacle(self.text_model)
+
+    def check_packing(self) -> None:
+        """
+        Raises:
+            ModelError: samples packed into one row would see each other.
+        """
+        if self.family.pack is None:
+            raise ModelError(
+                f"{self.config.model_type} computes positions or masks of its own, which packed rows would mix: "
+                "set data_args.collator_kwargs.packing to 'none'"
+            )
+        check_packing(self.text_model)
 
     @torch.no_grad()
     def generate_branches(
@@ -176,8 +203,12 @@ class Native(PreTrainedModel):
             branch_ids: int64 [B, S], left-padded rests of the prompts; branch_mask likewise.
             branch_prefix: int64 [B], the beginning of each.
             arguments: of the pictures, and as in transformers' generate.
+
+        Raises:
+            ModelError: the model cannot do it exactly, see `branches`.
         """
-        assert self.family.branch is not None
+        if self.family.branch is None or self.sharing_obstacle is not None:
+            raise ModelError(f"{self.sharing_obstacle}: prompts cannot share one reading of their beginning")
         seen = {name: arguments.pop(name) for name in (*self._view_names, ROWS, "image_index") if name in arguments}
         own, blank = self._own_arguments(input_ids, None, seen)
         if blank:
@@ -251,11 +282,8 @@ class Native(PreTrainedModel):
             pictures = self.family.pictures(spread(found, rows_M, index_S))
         blank = {} if pictures or "pixel_values" in rest else self._no_picture(ids_BT.device)
         if segments:
-            if self.family.pack is None:
-                raise ModelError(
-                    f"{self.config.model_type} computes positions or masks of its own, which packed rows would mix: "
-                    "set data_args.collator_kwargs.packing to 'none'"
-                )
+            self.check_packing()
+            assert self.family.pack is not None, "checked"
             read_spans(self.text_model)
             rows = PackedRows(
                 ids_BT=ids_BT,

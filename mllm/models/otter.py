@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
 from mllm.errors import ConfigError, ModelError
 from mllm.models.auto import build, read_generation_config
+from mllm.models.encoders import new_encoder
 from mllm.models.finite import finite
 from mllm.models.flamingo import Flamingo, MllmFlamingoConfig
 from mllm.models.flamingo_builder import compose, from_parts, load_flamingo, refuse_parts, settle_tokens
@@ -126,7 +127,7 @@ def load_otter(folder: str, *, dtype: Any = None, attn_implementation: str | Non
         dtype = text.dtype
     chosen["dtype"] = dtype or torch.float32
     with no_init_weights():  # all are read from the files
-        encoder = build(AutoModel, vision, **chosen)
+        encoder = new_encoder(vision, **chosen)
         language_model = build(AutoModelForCausalLM, text, **chosen)
         language_model.tie_weights()
         mean, std = image_statistics(folder, encoder.config)

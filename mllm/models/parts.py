@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
-    AutoModel,
     AutoModelForCausalLM,
     GenerationConfig,
     PreTrainedConfig,
@@ -34,7 +33,17 @@ from transformers.image_utils import (
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.model_files import ADAPTER_CONFIG, check_folder
 from mllm.models.auto import LOCAL, build, read_config
+from mllm.models.encoders import (
+    REFUSALS,
+    VISION_PREFIX,
+    encoder_class,
+    missing_library,
+    new_encoder,
+    one_line,
+    vision_half,
+)
 from mllm.models.finite import require_finite_files, require_finite_model
+from mllm.models.language_models import language_half, language_names
 from mllm.models.lazy import UNREADABLE, open_folder, why_unreadable
 from mllm.models.quantization import quantized_loading, settle_quantization
 from mllm.models.skeleton import check_described, unfilled, without_storage
@@ -46,7 +55,12 @@ Statistics = tuple[Sequence[float], Sequence[float]]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
 FAMILIES: dict[str, Statistics] = {
     "clip_vision_model": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    **dict.fromkeys(
+        ("altclip_vision_model", "blip_vision_model", "chinese_clip_vision_model", "metaclip_2_vision_model"),
+        (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    ),
     "siglip_vision_model": (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
+    "siglip2_vision_model": (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
     "dinov2": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
     "dinov2_with_registers": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
 }
@@ -57,7 +71,7 @@ SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cuto
 
 
 def vision_encoder(spec: Spec, *, dtype: Any, attn_implementation: str | None) -> PreTrainedModel:
-    """A vision encoder; of a two-tower model (CLIP, SigLIP) the vision half.
+    """A vision encoder; of a text-image model (CLIP, SigLIP, BLIP) the vision half.
 
     Raises:
         ConfigError: unknown `model_type`.
@@ -65,10 +79,13 @@ def vision_encoder(spec: Spec, *, dtype: Any, attn_implementation: str | None) -
     """
     if isinstance(spec, str):
         folder = local_folder("vision_tower", spec)
-        config = vision_half(read_config(folder))
-        return load_strictly(AutoModel, folder, config=config, dtype=dtype, attn_implementation=attn_implementation)
+        whole = read_config(folder)
+        config = vision_half(whole)
+        names: dict[str, Any] = {} if config is whole else {"key_mapping": {VISION_PREFIX: ""}}
+        chosen = {"dtype": dtype, "attn_implementation": attn_implementation}
+        return load_strictly(encoder_class(config), folder, config=config, **chosen, **names)
     config = vision_half(_config("vision_tower", spec))
-    return build(AutoModel, config, **_from_config(dtype, attn_implementation))
+    return new_encoder(config, **_from_config(dtype, attn_implementation))
 
 
 def causal_lm(
@@ -79,7 +96,11 @@ def causal_lm(
     attn_implementation: str | None,
     quantization: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """A causal language model, see `text_model`."""
+    """A causal language model, see `text_model`; of a folder of a larger model its language model.
+
+    Raises:
+        ConfigError: none that images can be put before, see `language_half`.
+    """
     return text_model(
         AutoModelForCausalLM,
         spec,
@@ -87,6 +108,7 @@ def causal_lm(
         dtype=dtype,
         attn_implementation=attn_implementation,
         quantization=quantization,
+        half=language_half,
     )
 
 
@@ -98,10 +120,12 @@ def text_model(
     dtype: Any,
     attn_implementation: str | None,
     quantization: Mapping[str, Any] | None = None,
+    half: Callable[[PreTrainedConfig], PreTrainedConfig] = lambda config: config,
 ) -> PreTrainedModel:
     """A language model of one of transformers' auto classes.
 
-    A new one takes vocabulary size and special tokens from the tokenizer.
+    A new one takes vocabulary size and special tokens from the tokenizer. `half`: the config of a language model ->
+    itself, or the part of it to build; it raises ConfigError for one that does not fit.
 
     Raises:
         ConfigError: unknown `model_type`, or quantisation of random weights.
@@ -109,9 +133,12 @@ def text_model(
     """
     if isinstance(spec, str):
         folder = local_folder("language_model", spec)
-        loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
+        whole = read_config(folder)
+        config = half(whole)
+        loading: dict[str, Any] = {"config": config, "dtype": dtype, "attn_implementation": attn_implementation}
+        if config is not whole:
+            loading["key_mapping"] = language_names(config)
         if quantization:
-            config = read_config(folder)
             loading |= quantized_loading(quantization, lambda: build(model_class, config))
         model = load_strictly(model_class, folder, **loading)
         settle_quantization(model, model, quantization)
@@ -126,7 +153,15 @@ def text_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return build(model_class, config, **_from_config(dtype, attn_implementation))
+    if half(config) is not config:
+        raise ConfigError(
+            f"language_model: {config.model_type} holds more than a language model; "
+            f"give its language model alone, model_type {half(config).model_type!r}"
+        )
+    try:
+        return build(model_class, config, **_from_config(dtype, attn_implementation))
+    except REFUSALS as error:
+        raise ConfigError(f"language_model: {config.model_type} refuses its config: {one_line(error)}") from error
 
 
 def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None) -> None:
@@ -209,7 +244,8 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
             or infinite.
     """
     if without_storage():
-        arguments.pop("quantization_config", None)  # settle_quantization puts stand-ins
+        for name in ("quantization_config", "key_mapping"):  # settle_quantization puts stand-ins; no weights are read
+            arguments.pop(name, None)
         return unfilled(model_class, folder, **arguments)
     if Path(folder, ADAPTER_CONFIG).is_file():
         raise ModelError(
@@ -260,19 +296,22 @@ def _config(argument: str, spec: Mapping[str, Any], **defaults: Any) -> PreTrain
     model_type = rest.pop("model_type")
     if model_type not in CONFIG_MAPPING:
         raise ConfigError(f"{argument}: unknown model_type {model_type!r}; {nearest(str(model_type), CONFIG_MAPPING)}")
-    default = AutoConfig.for_model(model_type)
+    try:
+        default = AutoConfig.for_model(model_type)
+    except ImportError as error:
+        raise missing_library(argument, model_type, error) from error
+    except (ValueError, StrictDataclassError) as error:
+        raise ConfigError(f"{argument}: {model_type} has no defaults: {one_line(error)}") from error
     known = {*default.to_dict(), *default.attribute_map, *OLD_NAMES}
     for name in rest:  # transformers would take a misspelt size without a word, and use its own
         if name not in known:
             raise ConfigError(f"{argument}: {model_type} has no setting {name!r}; {nearest(name, known)}")
     try:
         return AutoConfig.for_model(model_type, **{**defaults, **rest})
+    except ImportError as error:
+        raise missing_library(argument, model_type, error) from error
     except (ValueError, StrictDataclassError) as error:
-        raise ConfigError(f"{argument}: {error}") from error
-
-
-def vision_half(config: PreTrainedConfig) -> PreTrainedConfig:
-    return getattr(config, "vision_config", config)
+        raise ConfigError(f"{argument}: {model_type}: {one_line(error)}") from error
 
 
 def _from_config(dtype: Any, attn_implementation: str | None) -> dict[str, Any]:

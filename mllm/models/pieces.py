@@ -12,8 +12,9 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from mllm.errors import ModelError
 from mllm.models.auto import build, read_config
+from mllm.models.encoders import vision_half
 from mllm.models.lazy import Weights, open_folder
-from mllm.models.parts import OLD_NAMES, local_folder, vision_half
+from mllm.models.parts import OLD_NAMES, local_folder
 
 COMPUTED = re.compile(r"(rotary_emb\.inv_freq|\.masked_bias|\.attn\.bias|\.attention\.bias|\.position_ids)$")
 """Buffers that older versions of the libraries saved and newer ones compute."""

@@ -40,6 +40,10 @@ class Seq2Seq(TextModel):
         self._no_split_modules = {type(m).__name__ for m in self.modules() if isinstance(m, GradientCheckpointingLayer)}
         self.register_load_state_dict_pre_hook(_as_ours)
 
+    def check_packing(self) -> None:
+        """Raises ModelError: no two samples fit into a row."""
+        raise ModelError("packing is not for an encoder-decoder model: each of its rows has one answer")
+
     def forward(
         self,
         input_ids: Tensor,
@@ -65,7 +69,7 @@ class Seq2Seq(TextModel):
             ModelError: no labels, labels elsewhere than at the end of a row, or rows of several answers.
         """
         if not (position_ids is None and segment_ids is None and prefix_ids is None):
-            raise ModelError("packing is not for an encoder-decoder model: each of its rows has one answer")
+            self.check_packing()
         if labels is None:
             raise ModelError("an encoder-decoder model is trained with labels; without them it generates")
         real_BT = torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()

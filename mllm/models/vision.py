@@ -1,6 +1,6 @@
-"""Pictures -> features: any transformers vision encoder, read at one or more of its hidden states.
+"""Images -> features: any transformers vision encoder, read at one or more of its hidden states.
 
-Shape suffixes: M pictures, C channels, H height, W width, P tokens of a picture, D width of the encoder.
+Shape suffixes: M images, C channels, H height, W width, P tokens of an image, D width of a hidden state.
 """
 
 from __future__ import annotations
@@ -8,24 +8,56 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mllm.errors import ConfigError, ModelError
+from mllm.models.encoders import REFUSALS, check_inputs, encoder_inputs, native_size, one_line, square
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What an encoder makes of square images of one size.
+
+    Attributes:
+        selects: it can be asked for some of its hidden states, and keeps no others.
+        side: patches along a side of the grid that its features make.
+        prefix: tokens before the patches (CLS, registers).
+        width: of the features, those of all layers together.
+        maps: the hidden states are maps, [M, C, H, W] or [M, H, W, C].
+        uniform: all hidden states are as many tokens of one width.
+        channels_first: of maps, which of the two.
+        unused: names of the parameters that no feature depends on.
+    """
+
+    selects: bool
+    side: int
+    prefix: int
+    width: int
+    maps: bool
+    uniform: bool
+    channels_first: bool
+    unused: frozenset[str]
 
 
 class VisionTower(nn.Module):
-    """A vision encoder (CLIP, SigLIP, DINOv2, ...) whose features are its hidden states `feature_layer`, side by side.
+    """A vision encoder whose features are its hidden states `feature_layer`, side by side.
 
-    Hidden state 0 is the encoder's input, -1 the output of its last layer, before any final norm. Without `keep_cls`
-    the tokens before the patches (CLS, registers) are left out. Pictures of another `image_size` than the encoder was
-    made for get interpolated position embeddings.
+    Hidden state 0 is the encoder's input to its first layer or stage, -1 the output of the last one, before any final
+    norm. Hidden states that are maps (ConvNeXt, Swin, SAM, ...) are read row by row. Without `keep_cls` the tokens
+    before the patches (CLS, registers) are left out. Images of another `image_size` than the encoder was made for get
+    interpolated position embeddings.
 
     Raises:
-        ConfigError: the encoder has no such hidden state, or takes no other size.
+        ConfigError: no such hidden state, hidden states that do not go together, no size or another one than the
+            encoder takes, or an encoder that cannot be a vision tower.
     """
 
     def __init__(
@@ -40,38 +72,28 @@ class VisionTower(nn.Module):
         self.encoder = encoder
         self.feature_layer = feature_layer
         self.layers = (feature_layer,) if isinstance(feature_layer, int) else tuple(feature_layer)
-        count = encoder.config.num_hidden_layers
         if not self.layers:
             raise ConfigError("feature_layer: expected a layer or a list of layers, found none")
-        for layer in self.layers:
-            if not isinstance(layer, int) or not -count - 1 <= layer <= count:
-                raise ConfigError(f"feature_layer {layer}: the vision encoder has {count} layers")
         self.keep_cls = keep_cls
+        check_inputs(encoder)
         self._asks_to_interpolate = "interpolate_pos_encoding" in inspect.signature(encoder.forward).parameters
+        self._native_size = native_size(encoder.config)
         self._size: int | None = None
-        if image_size is not None:
-            self.resize(image_size)
+        if image_size is None and self._native_size is None:
+            raise ConfigError(
+                f"image_size: {self._kind} has none of its own; give the side of the images in pixels, such as 224"
+            )
+        self._resize(image_size)
 
     def resize(self, image_size: int | Sequence[int]) -> None:
-        """Take pictures of so many pixels a side from now on.
+        """Take images of so many pixels a side from now on.
 
         Raises:
             ConfigError: not one number, or the encoder takes no other size than its own.
         """
         if not isinstance(image_size, int):
             raise ConfigError(f"image_size: expected a number of pixels for one vision tower, found {image_size!r}")
-        self._size = image_size
-        self.__dict__.pop("_trace", None)
-        if not self.resized:
-            return
-        try:
-            found = self._trace[0]
-        except (ValueError, RuntimeError) as error:
-            raise ConfigError(
-                f"image_size {image_size}: {self.encoder.config.model_type} refuses it: {error}"
-            ) from error
-        if found < self.patches or not self.patches:
-            raise ConfigError(f"image_size {image_size}: {found} tokens come out, expected {self.patches} patches")
+        self._resize(image_size)
 
     @property
     def encoders(self) -> tuple[PreTrainedModel, ...]:
@@ -79,77 +101,170 @@ class VisionTower(nn.Module):
 
     @property
     def width(self) -> int:
-        return self.encoder.config.hidden_size * len(self.layers)
+        return self._shape.width
 
     @property
     def size(self) -> int:
-        """Side of the square pixels that the tower takes."""
-        return self._native_size if self._size is None else self._size
+        """Side of the square images that the tower takes, in pixels."""
+        size = self._native_size if self._size is None else self._size
+        assert size is not None, "checked when the tower was made"
+        return size
 
     @property
     def resized(self) -> bool:
         """Whether that is not what the encoder was made for."""
-        return self.size != self._native_size
+        return self._native_size is not None and self.size != self._native_size
 
     @property
     def channels(self) -> int:
-        return self.encoder.config.num_channels
+        return getattr(self.encoder.config, "num_channels", 3)
+
+    @property
+    def maps(self) -> bool:
+        """Whether the encoder's hidden states are maps, not tokens."""
+        return self._shape.maps
+
+    @property
+    def uniform(self) -> bool:
+        """Whether every layer has the same tokens, as in a ViT; not in stages that become smaller and wider."""
+        return self._shape.uniform
 
     @property
     def patches(self) -> int:
-        return (self.size // _side(self.encoder.config.patch_size)) ** 2
+        return self._shape.side**2
 
     @property
     def tokens(self) -> int:
-        """Features of one picture."""
-        return self._trace[0] if self.keep_cls else self.patches
+        """Features of one image."""
+        return self.patches + (self.prefix if self.keep_cls else 0)
 
     @property
     def prefix(self) -> int:
         """Tokens before the patches: CLS, registers."""
-        return self._trace[0] - self.patches
+        return self._shape.prefix
 
     def forward(self, pixels_MCHW: Tensor) -> Tensor:
         height, width = pixels_MCHW.shape[-2:]
         if (height, width) != (self.size, self.size):
             raise ModelError(f"pixels of {width} x {height} for a vision encoder of {self.size} x {self.size}")
-        hidden_MPD = self._read(self.encoder, pixels_MCHW.to(self.encoder.dtype))
-        return hidden_MPD if self.keep_cls else hidden_MPD[:, hidden_MPD.shape[1] - self.patches :]
+        # a list selects, where hidden states are counted as layers: the others are not kept
+        wanted = list(self.layers) if self._shape.selects else True
+        states = self._states(self.encoder, pixels_MCHW.to(self.encoder.dtype), wanted)
+        hidden_MPD = torch.cat([self._tokens(states[layer]) for layer in self.layers], dim=-1)
+        return hidden_MPD if self.keep_cls else hidden_MPD[:, self.prefix :]
+
+    def train(self, mode: bool = True) -> VisionTower:
+        """As in PyTorch, but batch norms keep their statistics: no image may change the features of another."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.eval()
+        return self
 
     def freeze_unused(self) -> None:
         """Freeze what no feature depends on (later layers, pooling): a gradient would be waited for in vain."""
         for name, parameter in self.encoder.named_parameters():
-            if name in self._trace[1]:
+            if name in self._shape.unused:
                 parameter.requires_grad_(False)
 
     @property
-    def _native_size(self) -> int:
-        return _side(self.encoder.config.image_size)
+    def _kind(self) -> str:
+        return self.encoder.config.model_type
 
-    def _read(self, encoder: PreTrainedModel, pixels_MCHW: Tensor) -> Tensor:
+    def _resize(self, image_size: int | None) -> None:
+        self._size = image_size
+        self._shape = self._trace()
+
+    def _states(self, encoder: PreTrainedModel, pixels_MCHW: Tensor, wanted: bool | list[int]) -> Sequence[Tensor]:
         # some interpolate when told to, others whenever the size differs
         interpolation = {"interpolate_pos_encoding": True} if self.resized and self._asks_to_interpolate else {}
-        # a list selects: the other hidden states are not kept
-        states = encoder(pixels_MCHW, output_hidden_states=list(self.layers), **interpolation).hidden_states
-        return torch.cat([states[layer] for layer in self.layers], dim=-1)
+        inputs = encoder_inputs(encoder.config, pixels_MCHW)
+        output: Any = encoder(**inputs, output_hidden_states=wanted, **interpolation)
+        # of those that have both, only the maps are in the order of the image's rows (Hiera)
+        states = getattr(output, "reshaped_hidden_states", None) or getattr(output, "hidden_states", None)
+        if states is None:
+            raise ConfigError(f"vision_tower: {self._kind} gives no hidden states")
+        return states
 
-    @cached_property
-    def _trace(self) -> tuple[int, frozenset[str]]:
-        """(tokens of one picture, names of the parameters its features do not depend on), by a run without storage."""
+    def _tokens(self, state: Tensor) -> Tensor:
+        """[M, P, D] of a hidden state."""
+        if state.dim() == 3:
+            return state
+        return state.flatten(2).mT if self._shape.channels_first else state.flatten(1, 2)
+
+    def _trace(self) -> Shape:
+        """Run the encoder without storage, forward and backward.
+
+        Raises:
+            ConfigError: it takes no such images, lacks a layer, or its layers do not go together.
+        """
         config = copy.deepcopy(self.encoder.config)
         config._attn_implementation = "eager"  # the fast kernels need a device
+        asked = f"image_size {self.size}: {self._kind} refuses it" if self.resized else ""
         with torch.device("meta"), torch.enable_grad():
             encoder = type(self.encoder)(config).eval()
-            hidden_MPD = self._read(encoder, torch.zeros(1, config.num_channels, self.size, self.size))
-            hidden_MPD.sum().backward()
-        unused = (name for name, parameter in encoder.named_parameters() if parameter.grad is None)
-        return hidden_MPD.shape[1], frozenset(unused)
+            # with a gradient of their own: hidden state 0 may be the pixels themselves (DINOv3 ConvNeXt)
+            pixels_MCHW = torch.zeros(1, self.channels, self.size, self.size, requires_grad=True)
+            try:
+                states = self._states(encoder, pixels_MCHW, True)
+            except REFUSALS as error:
+                said = asked or f"vision_tower: {self._kind} takes no square images alone"
+                raise ConfigError(f"{said}: {one_line(error)}") from error
+            count = len(states)
+            for layer in self.layers:
+                if not isinstance(layer, int) or not -count <= layer < count:
+                    raise ConfigError(f"feature_layer {layer}: the vision encoder has {count - 1} layers")
+            chosen = [states[layer] for layer in self.layers]
+            if not all(isinstance(state, Tensor) and state.dim() in (3, 4) for state in chosen):
+                raise ConfigError(f"vision_tower: {self._kind} gives hidden states that are neither tokens nor maps")
+            sum(state.sum() for state in chosen).backward()  # pyright: ignore[reportAttributeAccessIssue]
+        unused = frozenset(name for name, parameter in encoder.named_parameters() if parameter.grad is None)
+        maps = any(state.dim() == 4 for state in chosen)
+        channels_first = maps and _channels_first(states, self._kind)
+        grids = [self._grid(state, states, channels_first) for state in chosen]
+        if len(set(grids)) > 1:
+            each = ", ".join(f"{side} x {side} at {layer}" for layer, (side, _) in zip(self.layers, grids, strict=True))
+            raise ConfigError(f"feature_layer: the layers of {self._kind} give grids of different sizes: {each}")
+        width = sum(state.shape[1] if channels_first and state.dim() == 4 else state.shape[-1] for state in chosen)
+        side, prefix = grids[0]
+        return Shape(
+            selects=getattr(config, "num_hidden_layers", None) == count - 1,
+            side=side,
+            prefix=prefix,
+            width=width,
+            maps=maps,
+            uniform=not maps and len({state.shape for state in states}) == 1,
+            channels_first=channels_first,
+            unused=unused,
+        )
+
+    def _grid(self, state: Tensor, states: Sequence[Tensor], channels_first: bool) -> tuple[int, int]:
+        """Patches along a side, and tokens before them."""
+        if state.dim() == 4:
+            return state.shape[2 if channels_first else 1], 0
+        tokens = state.shape[1]
+        patch = getattr(self.encoder.config, "patch_size", None)
+        if patch is None or any(other.shape[1] != tokens for other in states):
+            # stages: a square, with or without one token before it
+            side = isqrt(tokens)
+            if tokens - side**2 > 1:
+                raise ConfigError(f"feature_layer: {tokens} tokens of {self._kind} are no square of patches")
+            return side, tokens - side**2
+        side = self.size // square(patch)
+        if tokens < side**2 or not side:
+            raise ConfigError(f"image_size {self.size}: {tokens} tokens come out, expected {side**2} patches")
+        return side, tokens - side**2
 
 
-def _side(size: int | list[int] | tuple[int, int]) -> int:
-    if isinstance(size, int):
-        return size
-    height, width = size
-    if height != width:
-        raise ModelError(f"vision encoder of {width} x {height} pixels: only squares are supported")
-    return width
+def _channels_first(states: Sequence[Tensor], kind: str) -> bool:
+    """Whether maps are [M, C, H, W]: their last two dimensions are those of a square image, or the two before.
+
+    Raises:
+        ConfigError: they are neither, or it cannot be told.
+    """
+    maps = [state.shape[1:] for state in states if state.dim() == 4]
+    first = all(height == width for _, height, width in maps)
+    last = all(height == width for height, width, _ in maps)
+    if first == last:
+        raise ConfigError(f"vision_tower: {kind} gives maps that are not square: {[tuple(size) for size in maps]}")
+    return first

@@ -69,6 +69,8 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
     rates = Rates(**{name: model_args.pop(name) for name in RATES if model_args.get(name) is not None})
     processor, model = build_model(model_args, data, train)
     collator = _collator(processor, data)
+    if collator.packing != "none" and (args.do_train or args.do_eval) and hasattr(model, "check_packing"):
+        model.check_packing()  # now, not at the first step
     shared = collator.packing == "shared"
     trainer = Trainer(
         model=model,

@@ -5,8 +5,9 @@ trained, and 2 more where the gradient goes on to what it read. So a row costs 6
 in a frozen one that gradients pass through (the base of LoRA), 2 in a frozen one that none reach (a vision tower).
 Attention takes 4 a layer and unit of width for each pair of tokens, 12 where gradients pass through; all pairs of a
 stretch of text count, those that causality hides too (Chowdhery et al. 2022, PaLM, appendix B). Padding, what runs
-again under activation checkpointing, norms, and attention inside connectors do not count, nor are sliding windows of
-the text subtracted.
+again under activation checkpointing, norms, the scans of state spaces, and attention inside connectors do not count,
+nor are sliding windows of the text subtracted. Of experts those count that a token is sent to. In a vision tower whose
+stages become smaller (Swin, ConvNeXt) all products count that it makes.
 
 The matrices are found by watching one batch on its way through the model; of all others only tokens, labels, pixels and
 pairs are counted, on the CPU.
@@ -17,18 +18,24 @@ Shape suffixes: M pictures, P patches, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
+from mllm.models.language_models import attending_layers
 from mllm.models.selection import part_of
+from mllm.models.vision import VisionTower
 
+PRODUCTS = (torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 WRAPPERS = ("_checkpoint_wrapped_module.", "_orig_mod.")
 """What activation checkpointing and compilation put into the names of modules."""
@@ -104,6 +111,9 @@ class ModelFlops:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.text: Any = model.config.get_text_config()
+        self._widths = _widths(self.text)
+        self._staged = [tower for tower in model.modules() if isinstance(tower, VisionTower) and not tower.uniform]
+        self._staged_modules = {module for tower in self._staged for module in tower.modules()}
         self.done: bool = model.config.is_encoder_decoder or self.text.is_encoder_decoder
         self._flops: dict[str, float] = {}
         self._batch = Work()
@@ -120,11 +130,12 @@ class ModelFlops:
         self._flops, self._batch = {}, replace(batch, tokens=rows)  # its matrices read padding as well
         hooks = [(module, self._hook(_plain(name), module)) for name, module in self.model.named_modules()]
         handles = [module.register_forward_hook(hook, with_kwargs=True) for module, hook in hooks if hook]
-        try:
-            yield
-        finally:
+        with ExitStack() as stack:
             for handle in handles:  # what runs again in the backward pass does not count
-                handle.remove()
+                stack.callback(handle.remove)
+            for tower in self._staged:
+                stack.enter_context(_products(tower, partial(self._add, "pixels")))
+            yield
         sees = any(part_of(name) == "vision_tower" for name, _ in self.model.named_modules())
         self.done = batch.pixels > 0 or not sees
 
@@ -133,6 +144,7 @@ class ModelFlops:
 
         def matrix(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor) -> None:
             read: Tensor = args[0] if args else next(iter(kwargs.values()))
+            output = _first(output)  # a router gives more than its product
             forward, rows = _product(module, read, output)
             if part in ("vision_tower", "connector") or (part == "cross_attention" and rows != self._batch.tokens):
                 kind = "pixels"
@@ -140,18 +152,33 @@ class ModelFlops:
                 kind = "tokens" if rows == self._batch.tokens else "labels"
             self._add(kind, forward, forward * (_is_trained(module) + read.requires_grad), output)
 
+        def experts(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+            read, *rest = (each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
+            chosen = next((each for each in rest if not each.is_floating_point()), None)
+            rows = read.numel() // read.shape[-1] if chosen is None else chosen.numel()
+            forward = 2.0 * rows * sum(weight.numel() // len(weight) for weight in _expert_weights(module))
+            trained = any(weight.requires_grad for weight in _expert_weights(module))
+            self._add("tokens", forward, forward * (trained + read.requires_grad), _first(output))
+
         def attention(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            hidden: Tensor = output if isinstance(output, Tensor) else output[0]
+            hidden = _first(output)
             if part == "language_model":
-                kind, forward = "pairs", 4.0 * _width(self.text) * self._batch.pairs
+                kind, forward = "pairs", 4.0 * self._width(name) * self._batch.pairs
             else:
                 kind, forward = self._patches(name, hidden)
             self._add(kind, forward, 2 * forward, hidden)
 
         if isinstance(module, (nn.Linear, Conv1D, *CONVOLUTIONS)) or type(module).__name__ == "HQQLinear":
             return matrix
+        if part == "language_model" and _expert_weights(module):
+            return experts
         layer = isinstance(module, GradientCheckpointingLayer) and part in ("language_model", "vision_tower")
-        return attention if layer else None
+        return attention if layer and module not in self._staged_modules else None
+
+    def _width(self, name: str) -> int:
+        """Of all heads of a layer together; 0 where it has no attention."""
+        number = next(int(part) for part in reversed(name.split(".")) if part.isdecimal())
+        return self._widths[number % len(self._widths)]
 
     def _patches(self, name: str, hidden: Tensor) -> tuple[str, float]:
         """Attention over [M, P, D], pictures of one size; over [P, D], any sizes, or windows of them (Qwen2.5-VL)."""
@@ -193,7 +220,66 @@ def _is_trained(module: Any) -> bool:
     return isinstance(weight, Tensor) and weight.requires_grad
 
 
+@contextmanager
+def _products(tower: nn.Module, add: Callable[[float, float, Tensor], None]) -> Iterator[None]:
+    """Count the products of activations in a vision tower that attends in its own way in each stage, or not at all."""
+    modes: list[_Products] = []
+
+    def enter(*_: Any) -> None:
+        modes.append(_Products(add))
+        modes[-1].__enter__()
+
+    def leave(*_: Any) -> None:
+        modes.pop().__exit__(None, None, None)
+
+    with ExitStack() as stack:
+        stack.callback(tower.register_forward_pre_hook(enter).remove)
+        stack.callback(tower.register_forward_hook(leave, always_call=True).remove)
+        yield
+
+
+class _Products(TorchFunctionMode):
+    def __init__(self, add: Callable[[float, float, Tensor], None]) -> None:
+        super().__init__()
+        self.add = add
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func is scaled_dot_product_attention:
+            query, key = args[:2]
+            forward = 2.0 * key.shape[-2] * (query.numel() + output.numel())
+        elif func in PRODUCTS:
+            forward = 2.0 * output.numel() * args[0].shape[-1]
+        else:
+            return output
+        self.add(forward, 2 * forward, output)
+        return output
+
+
+def _first(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else _first(output[0])
+
+
+def _expert_weights(module: nn.Module) -> list[nn.Parameter]:
+    """The matrices of experts that lie in one tensor."""
+    if "Experts" not in type(module).__name__:
+        return []
+    return [weight for weight in module.parameters(recurse=False) if weight.dim() == 3]
+
+
+def _widths(config: Any) -> list[int]:
+    """Of each layer of a language model: the width of its attention, 0 where it has none (state spaces)."""
+    return [
+        _width(layer) if attends else 0
+        for layer, attends in zip(config.per_layer_config, attending_layers(config), strict=False)
+    ]
+
+
 def _width(config: Any) -> int:
-    """Of all heads together."""
-    heads = config.num_attention_heads
+    """Of all heads together; where keys and values differ (multi-head latent attention), of their mean."""
+    heads = getattr(config, "num_attention_heads", 0)
+    if not heads:
+        return 0
+    if getattr(config, "qk_head_dim", None) and getattr(config, "v_head_dim", None):
+        return heads * (config.qk_head_dim + config.v_head_dim) // 2
     return heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)

@@ -5,6 +5,7 @@ Processes take turns; answers are joined to their items by index and come in dat
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
@@ -24,6 +25,8 @@ from mllm.conversation.processor import Processor
 from mllm.models.decoding import Decoding, beams
 from mllm.pipeline.encoded import Grouped, ItemDataset, to_device
 from mllm.types import Item, Prediction
+
+logger = logging.getLogger(__name__)
 
 SORTED = 16
 """Batches in which prompts are sorted by length."""
@@ -126,6 +129,7 @@ def predict(
         ConfigError: `generation` asks for another way to decode than `Decoding` knows.
     """
     branches = getattr(model, "branches", False)
+    size = loader.batch_size if _pads(model) else 1
 
     def may_share(item: Item) -> bool:
         return not processor.ends_in_picture(item)  # a branch needs a token of its own that is not a picture's
@@ -135,9 +139,9 @@ def predict(
     refilling = branches and not in_step and beams(model, arguments) == 1
     refilling = refilling and accelerator.device.type not in NOT_REFILLED
     portions = PORTIONS if refilling else 1
-    found = plan(items, loader.batch_size, may_share=may_share if branches else None, portions=portions)
+    found = plan(items, size, may_share=may_share if branches else None, portions=portions)
     generate = model.generate_branches if found.sharing else model.generate
-    most = loader.batch_size if refilling else None
+    most = size if refilling else None
     decoding = Decoding(seed=seed, leaving=branches, most=most, in_step=in_step)
 
     def answered() -> list[Prediction]:
@@ -169,6 +173,16 @@ def predict(
                 done += 1
             bar.update(len(predictions))
     assert done == len(items), f"{done} predictions for {len(items)} items"
+
+
+def _pads(model: Any) -> bool:
+    """Whether prompts of different lengths go into one batch; what a language model cannot do exactly is said."""
+    if obstacle := getattr(model, "sharing_obstacle", None):
+        logger.info("questions about one image do not share its tokens: %s", obstacle)
+    if obstacle := getattr(model, "padding_obstacle", None):
+        logger.info("prompts are answered one at a time, for padding would change the answers: %s", obstacle)
+        return False
+    return True
 
 
 def mean_loss(

@@ -169,6 +169,7 @@ def test_the_mask_is_made_once_for_all_layers_of_a_kind(monkeypatch: pytest.Monk
 def test_the_device_chooses(device: str, chosen: str) -> None:
     asked: list[str] = []
     stand_in: Any = SimpleNamespace(
+        can_be_packed=True,
         config=SimpleNamespace(_attn_implementation="sdpa"),
         _supports_sdpa=True,
         device=torch.device(device),

@@ -8,7 +8,7 @@ import torch
 from mllm.errors import ConfigError
 from mllm.models.checkpoints import load_llava
 from mllm.registry import CONNECTORS
-from tests.models.tiny import PINPOINTS, VISION, gradients, make, make_batch, prompts
+from tests.models.tiny import PINPOINTS, TEXT, VISION, gradients, make, make_batch, prompts
 
 SPECS: list[dict[str, Any]] = [
     {"type": "linear"},
@@ -33,15 +33,35 @@ def test_no_connector_is_left_out():
     assert own == {spec["type"] for spec in SPECS}
 
 
-@pytest.mark.parametrize("text", ["llama", "qwen2", "gpt_neox", "gemma2"])
-@pytest.mark.parametrize("vision", ["clip", "siglip", "dinov2"])
+PLAIN = [(vision, text) for vision in ("clip", "siglip", "dinov2") for text in ("llama", "qwen2", "gpt_neox", "gemma2")]
+EDGES = [
+    *((vision, "llama") for vision in ("convnext", "swin", "siglip2")),
+    *(("resnet", "qwen3_next"), ("clip", "qwen3_next"), ("siglip", "mamba2")),
+]
+"""Towers of maps and of patches, language models with a state."""
+
+
+@pytest.mark.parametrize(("vision", "text"), PLAIN)
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
 def test_every_mix(tmp_path, vision, text, spec):
     learns_is_saved_and_answers(tmp_path, make(vision, text, connector=spec))
 
 
-@pytest.mark.parametrize("text", ["llama", "qwen2", "gpt_neox", "gemma2"])
-@pytest.mark.parametrize("vision", ["clip", "siglip", "dinov2"])
+@pytest.mark.parametrize(("vision", "text"), EDGES)
+@pytest.mark.parametrize("spec", SPECS[::3], ids=lambda spec: "-".join(map(str, spec.values())))
+def test_some_mixes_at_the_edges(tmp_path, vision, text, spec):
+    learns_is_saved_and_answers(tmp_path, make(vision, text, connector=spec))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [text for text in TEXT if text not in ("qwen2", "gpt_neox", "gemma2")])
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+def test_every_mix_at_the_edges(tmp_path, vision, text, spec):
+    learns_is_saved_and_answers(tmp_path, make(vision, text, connector=spec))
+
+
+@pytest.mark.parametrize(("vision", "text"), [*PLAIN, ("convnext", "mamba2"), ("siglip2", "qwen3_next")])
 @pytest.mark.parametrize("tiling", TILINGS, ids=lambda tiling: "-".join(map(str, tiling.values())))
 def test_every_mix_in_tiles(tmp_path, vision, text, tiling):
     learns_is_saved_and_answers(tmp_path, make(vision, text, tiling=tiling, connector="linear"))

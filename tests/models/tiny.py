@@ -28,12 +28,33 @@ del _DINO["intermediate_size"]
 _TEXT = {**SIZES, "num_hidden_layers": 2, "max_position_embeddings": 64, "initializer_range": 0.2}
 _OPT = {**_TEXT, "ffn_dim": 24, "init_std": 0.2, "dropout": 0.0}
 del _OPT["intermediate_size"], _OPT["initializer_range"]
+_STAGES = {"hidden_sizes": [16, 24], "depths": [1, 1]}
+_WINDOWS = {"depths": [1, 1], "num_heads": [2, 2], "window_size": 2}
+_SIGLIP2 = {name: value for name, value in _VISION.items() if name != "image_size"}
+_STATISTICS = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+ASKED: dict[str, dict[str, Any]] = {
+    "convnext": _STATISTICS,
+    "resnet": {"image_size": SIDE, **_STATISTICS},
+    "swin": _STATISTICS,
+}
+"""What has to be said beside such a vision tower."""
 VISION: dict[str, dict[str, Any]] = {
     "clip": {"model_type": "clip_vision_model", **_VISION},
     "siglip": {"model_type": "siglip_vision_model", **_VISION},
     "dinov2": {"model_type": "dinov2", **_DINO},
     "dinov2_with_registers": {"model_type": "dinov2_with_registers", "num_register_tokens": 4, **_DINO},
+    # whose last hidden state but one is a map of 2 x 2 places, 16 wide
+    "convnext": {"model_type": "convnext", "image_size": SIDE, "num_stages": 2, "patch_size": 4, **_STAGES},
+    "resnet": {"model_type": "resnet", "embedding_size": 8, "layer_type": "basic", **_STAGES},
+    "swin": {"model_type": "swin", "image_size": SIDE, "patch_size": 2, "embed_dim": 8, **_WINDOWS},
+    "siglip2": {"model_type": "siglip2_vision_model", "num_patches": (SIDE // PATCH) ** 2, **_SIGLIP2},
 }
+_LINEAR = {
+    **{"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 4, "linear_value_head_dim": 4},
+    **{"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "shared_expert_intermediate_size": 8},
+    "layer_types": ["linear_attention", "full_attention"],
+}
+_STATES = {"hidden_size": 16, "num_hidden_layers": 2, "chunk_size": 8, "initializer_range": 0.2}
 TEXT: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama", "num_key_value_heads": 2, **_TEXT},
     "qwen2": {"model_type": "qwen2", "num_key_value_heads": 2, "tie_word_embeddings": True, **_TEXT},
@@ -43,6 +64,9 @@ TEXT: dict[str, dict[str, Any]] = {
     "granite": {"model_type": "granite", "num_key_value_heads": 2, "logits_scaling": 4.0, **_TEXT},
     "mpt": {"model_type": "mpt", "d_model": 16, "n_heads": 4, "n_layers": 2, "max_seq_len": 64},
     "opt": {"model_type": "opt", **_OPT},
+    # layers that keep a state, with and without attention between them
+    "qwen3_next": {"model_type": "qwen3_next", "num_key_value_heads": 2, "head_dim": 4, **_TEXT, **_LINEAR},
+    "mamba2": {"model_type": "mamba2", "num_heads": 4, "head_dim": 8, "state_size": 4, "n_groups": 1, **_STATES},
 }
 
 
@@ -60,7 +84,8 @@ def make_tokenizer(extra: int = 0) -> PreTrainedTokenizerFast:
 def make(vision: str = "clip", text: str = "llama", seed: int = 0, **arguments: Any) -> Llava:
     torch.manual_seed(seed)
     parts = {"vision_tower": dict(VISION[vision]), "language_model": dict(TEXT[text])}
-    model = MODELS.make({"type": "llava", **parts, **arguments}, tokenizer=make_tokenizer())
+    asked = {} if "vision_tower" in arguments else ASKED.get(vision, {})
+    model = MODELS.make({"type": "llava", **parts, **asked, **arguments}, tokenizer=make_tokenizer())
     with torch.no_grad():  # zeros and ones would hide a norm or a bias that is left out
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

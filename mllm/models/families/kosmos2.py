@@ -67,4 +67,6 @@ def _number_positions(text: Any, args: Any, arguments: dict[str, Any]) -> tuple[
 
 def _pack(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:
     position_BT = rows.position_BT + model.text_model.config.pad_token_id + 1
-    return {"position_ids": position_BT, "spans": rows.spans}  # it makes a mask of its own, which nothing reads
+    spans = rows.spans
+    spans.over_masks = True  # it makes a causal mask, which nothing reads
+    return {"position_ids": position_BT, "spans": spans}

@@ -1,0 +1,189 @@
+"""Which of transformers' causal language models can stand behind an image, and what each of them can do exactly.
+
+Three things save work: prompts of different lengths in one batch (padded on the left), prompts that share one reading
+of their beginning, and training samples packed into one row. Each is exact for plain attention. Linear layers, state
+spaces and masks of a model's own may mix in what does not belong there. `tests/models/test_every_language_model.py`
+compares all types of transformers with the same prompts alone; `docs/mix_and_match.md` has its table.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import DummyLayer, DynamicIndexedLayer, DynamicLayer, DynamicSlidingWindowLayer
+
+from mllm.errors import ConfigError
+
+_ENCODER = "is an encoder: its tokens see those behind them"
+_DECODER = "is the decoder of a model with an encoder; type='seq2seq' trains such a model on text"
+_READS_IDS = "reads the ids of its tokens beside their embeddings, and the features of an image have no ids"
+_NO_GENERATION = "cannot generate from embeddings, which is what an image gives"
+_DRAFT = "drafts tokens for a larger model, and is none by itself"
+UNFIT = {
+    **dict.fromkeys(
+        (
+            *("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert"),
+            *("rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm", "xlm-roberta"),
+            *("xlm-roberta-xl", "xlnet", "xmod"),
+        ),
+        _ENCODER,
+    ),
+    **dict.fromkeys(
+        (
+            *("bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "marian", "mbart", "musicgen"),
+            *("musicgen_melody", "mvp", "pegasus", "plbart", "prophetnet", "trocr", "whisper"),
+        ),
+        _DECODER,
+    ),
+    **dict.fromkeys(("blt", "cpmant", "deepseek_v4", "gemma3n_text", "git"), _READS_IDS),
+    **dict.fromkeys(("ctrl", "openai-gpt", "reformer"), _NO_GENERATION),
+    "moshi": "answers otherwise with a cache than without one, beyond its window (transformers 5.23)",
+    **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), _DRAFT),
+}
+"""Types that `AutoModelForCausalLM` makes and that are no language model here, with the reason."""
+OWN_MASKS = {"doge": "leaves keys out by a mask of its own", "gpt_neo": "counts its window by columns of the cache"}
+"""Types whose attention looks plain and is not, with the reason."""
+DROPS_ARGUMENTS = ("falcon", "nemotron", "stablelm")
+"""Types whose layers hand nothing on to their attention, so that it does not learn of packed rows."""
+PADS = (
+    *("bailing_hybrid", "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "inkling2_text", "inkling_text"),
+    *("jamba", "kimi_linear", "lfm2", "lfm2_moe", "lfm3", "mamba", "mamba2", "minimax", "nemotron_h", "olmo_hybrid"),
+    *("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "qwen4_exp_text", "zamba", "zamba2", "zaya"),
+)
+"""Types with a state that tokens masked out leave as it is."""
+HANDS_ON = ("bamba", "falcon_h1", "nemotron_h", "zamba", "zamba2")
+"""Types whose `prepare_inputs_for_generation` takes embeddings, though its signature does not say so."""
+ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer, DynamicIndexedLayer, DummyLayer)
+"""What keeps keys and values and nothing else, or nothing at all."""
+
+
+def language_half(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The config that `AutoModelForCausalLM` makes a language model of: of a larger model that of its language model.
+
+    Raises:
+        ConfigError: no causal language model, or none that images can be put before.
+    """
+    text = config.get_text_config(decoder=True)
+    for each in (config, text):
+        if each.model_type in UNFIT:
+            raise ConfigError(f"language_model: {each.model_type} {UNFIT[each.model_type]}")
+    if getattr(text, "hidden_size_per_layer_input", 0):  # the small ones of Gemma 4
+        raise ConfigError(f"language_model: {text.model_type} {_READS_IDS}")
+    if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ConfigError(f"language_model: {text.model_type} is no causal language model of transformers")
+    made: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(text)]
+    if not any(attending_layers(text)) and "position_ids" in inspect.signature(made.forward).parameters:
+        raise ConfigError(f"language_model: {text.model_type} cannot generate without a layer of attention")
+    if text is config:
+        return config
+    made = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if getattr(made, "config_class", None) is type(text):
+        return config  # of which the auto class takes the language model by itself
+    text.tie_word_embeddings = config.tie_word_embeddings  # what the larger model says counts
+    return text
+
+
+def language_names(text: PreTrainedConfig) -> dict[str, str]:
+    """Patterns of the names that a larger model has for the weights of its language model, with those it has alone."""
+    made: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(text)]
+    prefix = made.base_model_prefix
+    return {
+        r"^(model\.)?language_model\.lm_head\.": "lm_head.",
+        rf"^(model\.)?language_model\.({prefix}\.)?": f"{prefix}.",
+    }
+
+
+def sharing_obstacle(language_model: PreTrainedModel) -> str | None:
+    """Why prompts that begin alike cannot share one reading of their beginning; None: they can, exactly."""
+    if state := _state(language_model):
+        return state
+    if not takes_positions(language_model):
+        return f"{_kind(language_model)} counts positions by what its cache holds"
+    if any(type(layer) is DynamicSlidingWindowLayer for layer in cache_layers(language_model)):
+        return f"{_kind(language_model)} has layers with a window, whose cache forgets the beginning"
+    return _own_mask(language_model)
+
+
+def packing_obstacle(language_model: PreTrainedModel) -> str | None:
+    """Why samples packed into one row would see each other; None: they do not, or the attention refuses by itself."""
+    if state := _state(language_model):
+        return state
+    kinds = {type(layer) for layer in cache_layers(language_model)}
+    if DynamicIndexedLayer in kinds:
+        return f"{_kind(language_model)} chooses the keys of a row by an index of its own"
+    if _kind(language_model) in DROPS_ARGUMENTS:
+        return f"{_kind(language_model)} does not hand its arguments on to its attention"
+    if any(getattr(module, "sinks", None) is not None for module in language_model.modules()):
+        return f"{_kind(language_model)} has attention sinks, which PyTorch's own attention lacks"
+    if "chunked_attention" in (getattr(_text_config(language_model), "layer_types", None) or ()):
+        return f"{_kind(language_model)} has layers whose attention is cut into chunks"
+    return _own_mask(language_model)
+
+
+def padding_obstacle(language_model: PreTrainedModel) -> str | None:
+    """Why padding before a prompt would change its answer; None: it does not."""
+    state = _state(language_model)
+    return None if _kind(language_model) in PADS else state
+
+
+def attending_layers(config: PreTrainedConfig) -> list[bool]:
+    """Of each layer of a language model: whether it attends to keys, its own or those of another layer."""
+    layers = DynamicCache(config=config).layers
+    shared = getattr(config, "kv_sharing_modes", None) or ["own"] * len(layers)
+    return [
+        isinstance(layer, DynamicLayer) or (isinstance(layer, DummyLayer) and mode == "reuse")
+        for layer, mode in zip(layers, shared, strict=True)
+    ]
+
+
+def takes_positions(language_model: PreTrainedModel) -> bool:
+    """Whether positions are given; MPT and others like it count them by what their own cache holds."""
+    return "position_ids" in inspect.signature(type(language_model).forward).parameters
+
+
+def cache_layers(language_model: PreTrainedModel) -> list[Any]:
+    """What transformers' own cache keeps of each layer."""
+    return DynamicCache(config=language_model.config).layers
+
+
+@contextmanager
+def taking_embeddings(language_model: Any) -> Iterator[None]:
+    """While `generate` runs: let it see that the model takes embeddings, where only its signature hides it."""
+    own = language_model.prepare_inputs_for_generation
+    if _kind(language_model) not in HANDS_ON or "inputs_embeds" in inspect.signature(own).parameters:
+        yield
+        return
+
+    def prepare_inputs_for_generation(input_ids: Any, inputs_embeds: Any = None, **kwargs: Any) -> Any:
+        return own(input_ids, inputs_embeds=inputs_embeds, **kwargs)
+
+    language_model.prepare_inputs_for_generation = prepare_inputs_for_generation
+    try:
+        yield
+    finally:
+        del language_model.prepare_inputs_for_generation
+
+
+def _state(language_model: Any) -> str | None:
+    """What the model remembers beside keys and values."""
+    other = [layer for layer in cache_layers(language_model) if type(layer) not in ATTENTION]
+    if language_model._is_stateful or other:
+        return f"{_kind(language_model)} has layers that keep a state (linear attention, convolution, state space)"
+    return None
+
+
+def _own_mask(language_model: Any) -> str | None:
+    kind = _kind(language_model)
+    return f"{kind} {OWN_MASKS[kind]}" if kind in OWN_MASKS else None
+
+
+def _kind(language_model: Any) -> str:
+    return _text_config(language_model).model_type
+
+
+def _text_config(language_model: Any) -> Any:
+    return language_model.config.get_text_config()
