@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, GenerationConfig
 
 from mllm.errors import ModelError
@@ -35,7 +36,11 @@ def read_config(folder: str | Path) -> Any:
         raise ModelError(
             why, where=str(path), field="model_type", expected="one that transformers knows", found=repr(model_type)
         )
-    return AutoConfig.from_pretrained(folder, **LOCAL)
+    try:
+        return AutoConfig.from_pretrained(folder, **LOCAL)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())[:400]
+        raise ModelError(f"no model can be made of it: {type(error).__name__}: {reason}", where=str(path)) from error
 
 
 def build(auto_class: Any, config: Any, **chosen: Any) -> Any:
