@@ -194,6 +194,11 @@ class Composite(TextModel):
         return torch.zeros(1, tower.channels, tower.size, tower.size, device=device)
 
 
+def sharding_units(model: nn.Module) -> set[str]:
+    """Names of the classes that FSDP shards one by one: the repeated layers of the parts that the model has."""
+    return {type(module).__name__ for module in model.modules() if isinstance(module, GradientCheckpointingLayer)}
+
+
 def set_trainable(module: nn.Module, trainable: bool) -> None:
     """All of its parameters, but those in few bits, which never are."""
     for parameter in module.parameters():

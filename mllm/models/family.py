@@ -85,6 +85,7 @@ class Family:
         pictures: the joined tensors -> the model's arguments.
         more: (model, ids, labels or None, pictures) -> further arguments that follow from the text.
         features: (model, pictures) -> features, for pictures that only keep ranks in step.
+        sees_first: whether the model reads pictures before it embeds the text.
         prepare: changes a model that was just loaded.
         branch: (model, index of rows) -> keeps these rows of what the model remembers beside its cache; None: prompts
             cannot share a beginning, since what follows changes how it is read.
@@ -102,6 +103,7 @@ class Family:
     pictures: Callable[[Tensors], dict[str, Tensor]] = as_it_is
     more: Callable[[Any, Tensor, Tensor | None, Tensors], dict[str, Tensor]] = nothing_more
     features: Callable[[Any, Tensors], list[Tensor]] = image_features
+    sees_first: bool = False
     prepare: Callable[[Any], None] = as_loaded
     branch: Callable[[Any, Tensor], None] | None = None
     pack: Callable[[Any, PackedRows, Tensors], dict[str, Any]] | None = None

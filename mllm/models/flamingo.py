@@ -23,14 +23,13 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.configuration_utils import SubConfigSpec
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.geometry import PlacementKind
 from mllm.models.attention import Spans, read_spans
 from mllm.models.auto import build
 from mllm.models.cache import roomy_cache
-from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
+from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable, sharding_units
 from mllm.models.cross_attention import (
     ATTEND,
     Media,
@@ -112,8 +111,7 @@ class Flamingo(Composite):
         self.train_embeddings: TrainEmbeddings = "none"
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
-        # the units of sharding: the repeated layers of whichever parts these are
-        self._no_split_modules = {type(m).__name__ for m in self.modules() if isinstance(m, GradientCheckpointingLayer)}
+        self._no_split_modules = sharding_units(self)
 
     def forward(
         self,

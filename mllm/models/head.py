@@ -1,87 +1,111 @@
-"""A language model in two halves: its body, which runs once, and its head, which runs on pieces of what that gave.
+"""The language model's head on chosen positions only, inside one ordinary forward pass of the whole model.
 
-Both are the model's own forward with the other half standing still, so that whatever it does around its head is done
-(a soft cap in Gemma 2, a scale in Cohere, Granite and T5).
+A hook on the head picks the states that it reads. Every module is called once, in its usual order and by its usual way,
+so whatever wraps modules (FSDP units, DDP, ZeRO, adapters, device maps) sees a plain forward pass, and whatever the
+model does around its head is done (a soft cap in Gemma 2, a scale in Cohere, Granite and T5).
 
-Shape suffixes: B rows, T tokens, D width, N positions, V vocabulary.
+Shape suffixes: B rows, T tokens, D width, N chosen positions, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutput
 
 from mllm.errors import ModelError
 
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """The half of `whole` below its head, and what it gave."""
-
-    whole: Any
-    module: nn.Module
-    kind: type
-    """Of its output."""
-    states_BTD: Tensor
-
-    def logits(self, states_ND: Tensor) -> Tensor:
-        """[N, V] of any of its states."""
-        states_1ND = states_ND[None]
-        given: dict[str, Any] = {"inputs_embeds": states_1ND}
-        if self.whole.config.is_encoder_decoder:
-            given = {"encoder_outputs": BaseModelOutput(states_1ND), "decoder_inputs_embeds": states_1ND}  # pyright: ignore
-        output = self.kind(last_hidden_state=states_1ND)
-        with _answering(self.module, lambda *inputs, **named: output):
-            # not called as a module, nor as what was put in its place: it may be one that is sharded, or cast by
-            # accelerate, and in the middle of its own forward pass
-            return type(self.whole).forward(self.whole, **given, use_cache=False).logits[0]
+Total = Callable[[Tensor, slice], Tensor]
+"""(logits [n, V], which of the chosen positions these are) -> a scalar."""
 
 
-def run_body(language_model: nn.Module, run: Callable[[], Any]) -> Body:
-    """Run the model without its head.
+def total_over_logits(
+    language_model: Any, run: Callable[[], Any], chosen_BT: Tensor, total: Total, *, at_once: int | None
+) -> Tensor:
+    """Sum `total` over the logits of the chosen positions, in row-major order; no other logits are made.
 
     Args:
         language_model: holds the head.
-        run: a forward pass of it, or of a model around it.
+        run: a forward pass of it, or of a model around it, that gives `logits`.
+        chosen_BT: bool, the positions whose logits are wanted.
+        at_once: positions whose logits may be held at a time, None for any number. More are split into chunks that are
+            recomputed in the backward pass.
 
     Raises:
-        ModelError: no head, or none that is run behind a body.
+        ModelError: there is no head, or the forward pass does not run it once on the states of all positions.
     """
-    head: Any = language_model.get_output_embeddings()  # pyright: ignore[reportCallIssue]
-    whole: Any = next((m for m in language_model.modules() if any(child is head for child in m.children())), None)
+    head: Any = language_model.get_output_embeddings()
+    whole = next((m for m in language_model.modules() if any(child is head for child in m.children())), None)
     if head is None or whole is None:
         raise ModelError(f"{type(language_model).__name__} has no head that gives logits")
-    found: list[Body] = []
+    places_N = chosen_BT.flatten().nonzero()[:, 0]
+    chunked = at_once is not None and len(places_N) > at_once
+    # the head's own call takes what is left of the chunks: one position, so that few logits wait for the backward pass
+    beside = len(places_N) - 1 if chunked else 0
+    totals: list[Tensor] = []
+    bodies: list[tuple[nn.Module, Any]] = []
 
-    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+    def note_body(module: nn.Module, inputs: Any, output: Any) -> None:
         if hasattr(output, "last_hidden_state"):
-            found.append(Body(whole, module, type(output), output.last_hidden_state))
+            bodies.append((module, output))
 
-    with ExitStack() as stack:
-        # some heads stand beside the body, others beside what holds it; an encoder runs before, and does not count
-        for module in {*whole.children(), whole.get_decoder()} - {head, whole}:
-            stack.callback(module.register_forward_hook(note).remove)
-        stack.enter_context(_answering(head, lambda states: states[..., :1]))
-        run()
-    if not found:
-        raise ModelError(f"{type(whole).__name__} runs its head on no states of a module of its own")
-    return found[-1]
+    def before_head(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        (states_BTD,) = inputs
+        if totals or states_BTD.shape[:2] != chosen_BT.shape:
+            raise ModelError(f"{type(whole).__name__} does not run its head once, on the states of all its positions")
+        states_ND = states_BTD.flatten(0, 1)[places_N.to(states_BTD.device)]
+        totals.append(states_ND.new_zeros((), dtype=torch.float32))
+        for start in range(0, beside, at_once or 1):
+            some = slice(start, min(start + (at_once or 1), beside))
+
+            def total_of_chunk(states_nD: Tensor, some: slice = some) -> Tensor:
+                # not called as a module: the hooks around the head belong to its own call, which comes next
+                logits = head.forward(states_nD[None])
+                return total(_after_head(whole, head, bodies[-1], logits)[0], some)
+
+            # the head drops nothing out: no random numbers are to be kept
+            totals.append(checkpoint(total_of_chunk, states_ND[some], use_reentrant=False, preserve_rng_state=False))
+        return (states_ND[None, beside:],)
+
+    with ExitStack() as hooks:
+        if chunked:
+            # some heads stand beside the body, others beside what holds it; an encoder runs before, and does not count
+            for module in {*whole.children(), whole.get_decoder()} - {head, whole}:
+                hooks.callback(module.register_forward_hook(note_body).remove)
+        hooks.callback(head.register_forward_pre_hook(before_head).remove)
+        logits_1nV = run().logits
+    if not totals:
+        raise ModelError(f"{type(whole).__name__} does not run its head once, on the states of all its positions")
+    return torch.stack([*totals, total(logits_1nV[0], slice(beside, None))]).sum()
 
 
-@contextmanager
-def _answering(module: nn.Module, answer: Callable[..., Any]) -> Iterator[None]:
-    """The module gives this answer instead of running; what is hooked to it runs."""
-    before = vars(module).get("forward")  # that of accelerate's, where weights are spread over devices
-    module.forward = answer
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before
+def _after_head(whole: Any, head: nn.Module, body: tuple[nn.Module, Any], logits: Tensor) -> Tensor:
+    """What the model makes of the logits that its head gave: itself, or capped or scaled."""
+    module, output = body
+    states = logits.new_zeros(1, 1, 1)
+    given: dict[str, Any] = {"inputs_embeds": states}
+    if whole.config.is_encoder_decoder:
+        given = {"encoder_outputs": BaseModelOutput(states), "decoder_inputs_embeds": states}  # pyright: ignore
+    copy = _with_answers(whole, {module: type(output)(last_hidden_state=states), head: logits})
+    # the class's forward: that of the instance may have been replaced by accelerate's, which casts
+    return type(whole).forward(copy, **given, use_cache=False).logits
+
+
+def _with_answers(module: nn.Module, answers: Mapping[nn.Module, Any]) -> Any:
+    """A copy that shares everything with the module, but in which these modules answer instead of running."""
+    if not any(each in answers for each in module.modules()):
+        return module
+    copy: Any = object.__new__(type(module))
+    vars(copy).update(vars(module))
+    if module in answers:
+        hooks = {name: {} for name in vars(module) if name.endswith("_hooks")}
+        vars(copy).update(hooks, forward=lambda *inputs, **named: answers[module])
+    else:
+        children = module._modules.items()
+        vars(copy)["_modules"] = {name: child and _with_answers(child, answers) for name, child in children}
+    return copy

@@ -22,14 +22,13 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.configuration_utils import SubConfigSpec
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
 from mllm.models.attention import Spans, positions, read_spans
 from mllm.models.auto import build
 from mllm.models.cache import roomy_cache
-from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable
+from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable, sharding_units
 from mllm.models.decoding import beams
 from mllm.models.encoders import new_encoder
 from mllm.models.grid import grid_side
@@ -118,8 +117,7 @@ class Llava(Composite):
         self.frozen = ()
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
-        # the units of sharding: the repeated layers of whichever parts these are
-        self._no_split_modules = {type(m).__name__ for m in self.modules() if isinstance(m, GradientCheckpointingLayer)}
+        self._no_split_modules = sharding_units(self)
 
     def forward(
         self,

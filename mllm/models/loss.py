@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from mllm.models.attention import Spans, check_read, reading
-from mllm.models.head import run_body
+from mllm.models.head import total_over_logits
 
 IGNORE = -100
 LOGITS_AT_ONCE = 2**25
@@ -87,21 +85,18 @@ def mean_cross_entropy(
         run: a forward pass of it, or of a model around it; its logits are not made.
         target_BT: the token that each position should give, -100 for any.
     """
-    body = run_body(language_model, run)
     labelled_BT = target_BT != IGNORE
-    states_ND = body.states_BTD[labelled_BT]
     target_N = target_BT[labelled_BT]
 
-    def total(states_ND: Tensor, target_N: Tensor) -> Tensor:
-        return _total(body.logits(states_ND), target_N)
+    def total(logits_nV: Tensor, some: slice) -> Tensor:
+        return _total(logits_nV, target_N[some])
 
-    size = max(LOGITS_AT_ONCE // language_model.config.get_text_config().vocab_size, 1)
-    if len(target_N) <= size or is_deepspeed_zero3_enabled():  # under ZeRO-3 all ranks run the head equally often
-        return _mean(total(states_ND, target_N), target_BT, num_items_in_batch)
-    pieces = zip(states_ND.split(size), target_N.split(size), strict=True)
-    # the head drops nothing out: no random numbers are to be kept
-    totals = [checkpoint(total, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
-    return _mean(torch.stack(totals).sum(), target_BT, num_items_in_batch)
+    # under ZeRO-3 the weights of the head are there during its own call only
+    at_once = max(LOGITS_AT_ONCE // language_model.config.get_text_config().vocab_size, 1)
+    found = total_over_logits(
+        language_model, run, labelled_BT, total, at_once=None if is_deepspeed_zero3_enabled() else at_once
+    )
+    return _mean(found, target_BT, num_items_in_batch)
 
 
 def _total(logits_NV: Tensor, target_N: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.geometry import Placement
 from mllm.models.attention import check_packing, check_read, read_spans
 from mllm.models.cache import roomy_cache
-from mllm.models.composite import CompositeOutput, check_parts
+from mllm.models.composite import CompositeOutput, check_parts, sharding_units
 from mllm.models.decoding import beams
 from mllm.models.family import Family, PackedRows, Size
 from mllm.models.language_models import padding_obstacle, sharing_obstacle
@@ -106,6 +106,7 @@ class Native(PreTrainedModel):
         self.processor_files = dict(files)
         self.picture_token_id = picture_token_id
         family.prepare(self)
+        self._no_split_modules = sharding_units(self)  # transformers lists layers that some of its models lack
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
 
     def run(
@@ -129,18 +130,14 @@ class Native(PreTrainedModel):
         if labels is None:
             return forward(input_ids=input_ids, **arguments)
 
-        # before the language model, as in a batch with pictures: sharded parts are gathered in one order on all ranks
-        features = self.family.features(self, blank) if blank else []
-
         def whole() -> Any:
             return forward(input_ids=input_ids, use_cache=False, **arguments)
 
-        loss, all_logits = labelled_loss(
-            self, whole, labels, num_items_in_batch=num_items_in_batch, return_logits=return_logits
-        )
+        with self._seeing(blank):
+            loss, all_logits = labelled_loss(
+                self, whole, labels, num_items_in_batch=num_items_in_batch, return_logits=return_logits
+            )
         check_read(arguments.get("spans"), self.text_model)
-        for feature in features:
-            loss = loss + 0 * feature.sum().to(loss)
         return CompositeOutput(loss=loss, logits=all_logits)
 
     @torch.no_grad()
@@ -148,7 +145,7 @@ class Native(PreTrainedModel):
         """The ids that continue left-padded prompts, int64 [B, new tokens]; arguments as in transformers' generate."""
         arguments, blank = self._own_arguments(input_ids, None, arguments)
         if blank:
-            self.family.features(self, blank)
+            self.family.features(self, blank)  # generate reads pictures first, whatever `forward` does
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         if self.padding_obstacle is not None and not mask.all():
             raise ModelError(f"{self.padding_obstacle}: prompts of one batch must be equally long")
@@ -211,12 +208,11 @@ class Native(PreTrainedModel):
             raise ModelError(f"{self.sharing_obstacle}: prompts cannot share one reading of their beginning")
         seen = {name: arguments.pop(name) for name in (*self._view_names, ROWS, "image_index") if name in arguments}
         own, blank = self._own_arguments(input_ids, None, seen)
-        if blank:
-            self.family.features(self, blank)
         own["attention_mask"] = attention_mask
         own["position_ids"] = self._prepare_position_ids_for_generation(input_ids, own)  # pyright: ignore
         own |= roomy_cache(self.text_model, {})
-        cache = self(input_ids=input_ids, logits_to_keep=1, use_cache=True, **own).past_key_values
+        with self._seeing(blank):
+            cache = self(input_ids=input_ids, logits_to_keep=1, use_cache=True, **own).past_key_values
         cache.batch_select_indices(branch_prefix.repeat_interleave(beams(self, arguments)))
         self.family.branch(self, branch_prefix)
         ids_BT = torch.cat([input_ids[branch_prefix], branch_ids], dim=1)
@@ -296,6 +292,28 @@ class Native(PreTrainedModel):
         for name, value in self.family.more(self, ids_BT, labels_BT, pictures).items():
             rest.setdefault(name, value)
         return {**rest, **pictures}, blank
+
+    @contextmanager
+    def _seeing(self, blank: Mapping[str, Tensor]) -> Iterator[None]:
+        """Run a picture without weight beside the next text, in the place where a batch with pictures runs its own:
+        ranks gather the units of a sharded model in the same order.
+        """
+        if not blank:
+            yield
+            return
+        features = self.family.features(self, blank) if self.family.sees_first else []
+
+        def add(module: Any, inputs: Any, embeddings_BTD: Tensor) -> Tensor:
+            hook.remove()
+            for feature in features or self.family.features(self, blank):
+                embeddings_BTD = embeddings_BTD + 0 * feature.sum().to(embeddings_BTD)
+            return embeddings_BTD
+
+        hook = self.get_input_embeddings().register_forward_hook(add)  # pyright: ignore[reportCallIssue]
+        try:
+            yield
+        finally:
+            hook.remove()
 
     @property
     def text_model(self) -> Any:

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
 from mllm.models.auto import read_config
-from mllm.models.composite import CompositeOutput, TextModel
+from mllm.models.composite import CompositeOutput, TextModel, sharding_units
 from mllm.models.loss import IGNORE, mean_cross_entropy
 from mllm.models.parts import Spec, grow_vocabulary, local_folder, settle_generation, text_model, torch_dtype
 from mllm.registry import MODELS
@@ -33,11 +32,11 @@ class Seq2Seq(TextModel):
 
     def __init__(self, inner: Any) -> None:
         super().__init__(inner.config)
+        _share_embedding(inner)
         self.language_model = inner
         self.post_init()
         self.loss_type = "ForCausalLM"  # labels are counted from the second token of a row on, as of other models
-        # the units of sharding: the repeated layers
-        self._no_split_modules = {type(m).__name__ for m in self.modules() if isinstance(m, GradientCheckpointingLayer)}
+        self._no_split_modules = sharding_units(self)
         self.register_load_state_dict_pre_hook(_as_ours)
 
     def check_packing(self) -> None:
@@ -110,6 +109,15 @@ class Seq2Seq(TextModel):
         """What the decoder reads: its start token, then the answer but for the last token."""
         inputs_BD = pad(labels_BD[:, :-1], (1, 0), value=self.generation_config.decoder_start_token_id)
         return inputs_BD.masked_fill(inputs_BD == IGNORE, self.language_model.config.pad_token_id)
+
+
+def _share_embedding(inner: Any) -> None:
+    """Have encoder and decoder embed by one module, where each has its own for one weight, which FSDP cannot shard."""
+    shared = inner.get_input_embeddings()
+    for stack in (inner.get_encoder(), inner.get_decoder()):
+        own = stack.get_input_embeddings()
+        if type(own) is type(shared) and own.weight is shared.weight:
+            stack.set_input_embeddings(shared)
 
 
 def compact(values_BT: Tensor, kept_BT: Tensor, fill: int) -> tuple[Tensor, Tensor]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
-from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType
-from accelerate.utils.launch import prepare_multi_gpu_env
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "accelerate_config"
+from tests.launch.settings import FOLDER, launch_arguments, launch_environment
+
 KINDS = {
     "default_config": DistributedType.FSDP,
     "ddp": DistributedType.MULTI_GPU,
@@ -22,11 +19,6 @@ KINDS = {
     "deepspeed_zero2": DistributedType.DEEPSPEED,
     "deepspeed_zero3": DistributedType.DEEPSPEED,
 }
-
-
-def launch_arguments(name: str, *flags: str) -> argparse.Namespace:
-    words = ["--config_file", str(FOLDER / f"{name}.yaml"), *flags, "script.py", "config/x.py", "--bf16"]
-    return _validate_launch_command(launch_command_parser().parse_args(words))[0]
 
 
 def test_every_file_is_checked() -> None:
@@ -50,7 +42,7 @@ def test_accelerate_takes_the_file(name: str) -> None:
 def test_the_default_shards_with_fsdp2_and_leaves_the_layers_to_the_model() -> None:
     args = launch_arguments("default_config", "--num_processes", "4", "--main_process_port", "23786")
     assert (args.num_processes, args.main_process_port) == (4, 23786)
-    env = prepare_multi_gpu_env(args)
+    env = launch_environment("default_config")
     expected = {
         "ACCELERATE_USE_FSDP": "true",
         "ACCELERATE_MIXED_PRECISION": "bf16",

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from mllm.errors import ModelError
 from mllm.models import loss
-from mllm.models.head import run_body
+from mllm.models.head import total_over_logits
 from mllm.models.loss import next_token_loss
 from tests.models.tiny import SIZES, TEXT, gradients, make, make_batch
 
@@ -65,7 +65,7 @@ def test_only_labelled_positions_reach_the_head(at_once, expected, monkeypatch):
     head.forward = lambda states: rows.append(states.shape[-2]) or own(states)
     model(**make_batch(model)).loss.backward()
     assert rows[: len(expected)] == expected
-    assert len(rows) == (1 if len(expected) == 1 else 2 * len(expected))  # again for the gradients
+    assert len(rows) == 2 * len(expected) - 1  # again for the gradients, but for the head's own call
     del rows[:]
     with torch.no_grad():
         model(**make_batch(model))
@@ -117,7 +117,7 @@ def test_the_logits_of_all_positions_are_never_held(monkeypatch):
 def test_a_model_without_a_head_is_refused():
     body = make().language_model.model
     with pytest.raises(ModelError, match="LlamaModel has no head that gives logits"):
-        run_body(body, lambda: None)
+        total_over_logits(body, lambda: None, torch.ones(1, 1).bool(), lambda *_: torch.ones(()), at_once=None)
 
 
 def test_divides_by_the_items_of_the_whole_step():

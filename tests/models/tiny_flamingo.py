@@ -58,9 +58,9 @@ def disturb(model: torch.nn.Module) -> None:
                 parameter.add_(0.1 * torch.randn_like(parameter))
 
 
-def make_batch(model: Flamingo, frames: int | None = None) -> dict[str, Tensor]:
+def make_batch(model: Flamingo, frames: int | None = None, seed: int = 1) -> dict[str, Tensor]:
     """Two rows, right-padded: two slots in the first and one in the second, of two distinct media."""
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     image, end = model.config.image_token_id, 40
     words = torch.randint(4, WORDS - 1, (12,)).tolist()
     rows = [

@@ -126,8 +126,8 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def make_config(family: str, tokenizer: PreTrainedTokenizerFast, **more: Any) -> Any:
-    """`more`: settings of the language model that differ."""
+def make_config(family: str, tokenizer: PreTrainedTokenizerFast, *, tied: bool | None = None, **more: Any) -> Any:
+    """`tied`: whether the head is tied to the embeddings; `more`: settings of the language model that differ."""
     number = tokenizer.convert_tokens_to_ids
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     ends["pad_token_id"] = tokenizer.pad_token_id
@@ -170,6 +170,8 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast, **more: Any) ->
         }
         vision = {**_SIGLIP}
         rest = {"latent_query_num": 4}
+    if tied is not None:
+        text["tie_word_embeddings"] = rest["tie_word_embeddings"] = tied
     text |= more
     return AutoConfig.for_model(family, text_config=text, vision_config=vision, **rest)
 
@@ -193,11 +195,11 @@ def make_image_processor(family: str, scale: int = 1) -> Any:
     return CLIPImageProcessorPil(size=square, crop_size=square, do_center_crop=True)
 
 
-def save_tiny(family: str, folder: Path, seed: int = 0, **text: Any) -> Path:
+def save_tiny(family: str, folder: Path, seed: int = 0, *, tied: bool | None = None, **text: Any) -> Path:
     """A folder as it would be downloaded."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer(family)
-    model = AutoModelForImageTextToText.from_config(make_config(family, tokenizer, **text))
+    model = AutoModelForImageTextToText.from_config(make_config(family, tokenizer, tied=tied, **text))
     with torch.no_grad():  # zeros and ones would hide a norm or a bias that is left out
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

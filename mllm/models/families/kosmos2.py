@@ -26,6 +26,7 @@ def kosmos2() -> Family:
         slot=_slot,
         more=_more,
         features=_features,
+        sees_first=True,
         prepare=_prepare,
         pack=_pack,
     )
