@@ -115,6 +115,9 @@ def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
         args: Any = Seq2SeqTrainingArguments(**values)
     except (TypeError, ValueError, NotImplementedError, FileNotFoundError) as error:
         raise ConfigError(f"training_args: {error}") from error
+    args.do_eval = bool(values.get("do_eval"))  # transformers sets it where eval_strategy evaluates during training
+    if not args.do_train:
+        args.eval_strategy = type(args.eval_strategy).NO  # transformers asks for what it would evaluate all the same
     if args.dataloader_pin_memory and values.get("accelerator_config") is None:
         args.accelerator_config.non_blocking = True
     return args

@@ -27,11 +27,12 @@ SECTIONS = {
     "training_args": "any argument of transformers' Seq2SeqTrainingArguments",
     "model_args": "the model: type, and the arguments of that type",
     "data_args": "the data, the collator, generation and the metrics",
+    "early_stopping": "dict(patience=3, threshold=0.0): end training when evaluations get no better",
     "custom_imports": "dict(imports=[...]): modules to import, so that what they register is found",
 }
 DATA_ARGS = {
     "train": "the dataset to train on",
-    "validation": "the dataset of do_eval",
+    "validation": "the dataset of do_eval and of eval_strategy",
     "test": "the dataset of do_predict",
     "multitest": "{name: dict(cfg=dataset, compute_metric=metric)}: datasets that do_predict takes in turn",
     "compute_metric": "the metric of validation and test",

@@ -17,6 +17,7 @@ from mllm.conversation.region import RegionCodec
 from mllm.conversation.rendering import Piece, Said, Template
 from mllm.conversation.scratch import blank_tokenizer, train_tokenizer
 from mllm.errors import ConfigError, ModelError
+from mllm.fields import read_section, within
 from mllm.images.settings import configure, read_settings
 from mllm.models.adaptation import adapt, as_base, base_of, load_adapted, merge, table
 from mllm.models.adapters import Adapters, read_adapters
@@ -24,6 +25,7 @@ from mllm.models.selection import embeddings, part_of
 from mllm.models.speech import SPEECH, chosen_speech, stored_speech
 from mllm.models.vocabulary import note_tokens, tokens_of
 from mllm.pipeline.allocation import keep_freed_memory
+from mllm.pipeline.best_model import StoppingRule, evaluates_in_training
 from mllm.pipeline.encoded import Encoded, ItemDataset
 from mllm.pipeline.planning import WINDOW
 from mllm.pipeline.rates import Rates
@@ -63,7 +65,7 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
     data = dict(cfg.get("data_args") or {})
     configure(read_settings(data.get("images")))
     train = _train_items(data) if args.do_train else None
-    validation = _test_set(data, "validation") if args.do_eval else None
+    validation = _validation(data, args)
     tests = _tests(data) if args.do_predict else {}
     model_args = dict(cfg["model_args"])
     rates = Rates(**{name: model_args.pop(name) for name in RATES if model_args.get(name) is not None})
@@ -80,12 +82,18 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
         train_dataset=None if train is None else Encoded(train, processor, split=shared, seed=args.seed),
         validation=validation,
         about=_about(cfg),
+        early_stopping=_early_stopping(cfg),
         rates=rates,
         kind=model_args["type"],
         speech=chosen_speech(model_args),
         window=_window(data),
     )
     return Run(trainer=trainer, tests=tests)
+
+
+def _early_stopping(cfg: Section) -> StoppingRule | None:
+    section = cfg.get("early_stopping")
+    return None if section is None else within("early_stopping", read_section, section, StoppingRule)
 
 
 def _about(cfg: Section) -> str:
@@ -255,6 +263,12 @@ def _train_items(data: Section) -> ItemDataset:
         raise ConfigError("do_train needs data_args.train")
     items: ItemDataset = DATASETS.make(data["train"])
     return items
+
+
+def _validation(data: Section, args: Seq2SeqTrainingArguments) -> TestSet | None:
+    if evaluates_in_training(args) and not data.get("validation"):
+        raise ConfigError("evaluation during training (eval_strategy, eval_on_start) needs data_args.validation")
+    return _test_set(data, "validation") if args.do_eval or evaluates_in_training(args) else None
 
 
 def _test_set(data: Section, name: str) -> TestSet:

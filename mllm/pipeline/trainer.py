@@ -33,6 +33,7 @@ from mllm.metrics.base import Metric
 from mllm.models.adaptation import adaptation_of, gather_adapted, load_adapted, save_adapted
 from mllm.models.quantization import check_shardable, keep_quantized_apart
 from mllm.models.speech import Speech, save_speech
+from mllm.pipeline.best_model import EarlyStopping, StoppingRule, check_score, choose_score, random_state_kept
 from mllm.pipeline.encoded import Encoded, EpochShuffle, ItemDataset
 from mllm.pipeline.meters import Bar, Counting, Meters
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
@@ -72,6 +73,7 @@ class Trainer(Seq2SeqTrainer):
         train_dataset: Encoded | None,
         validation: TestSet | None,
         about: str = "",
+        early_stopping: StoppingRule | None = None,
         rates: Rates | None = None,
         kind: str,
         speech: Speech,
@@ -84,10 +86,12 @@ class Trainer(Seq2SeqTrainer):
                 "train_sampling_strategy: expected 'random' or 'sequential' (packing plans batches by length: "
                 f"data_args.collator_kwargs), found {args.train_sampling_strategy!r}"
             )
+        choose_score(args, validation.metric if validation else None, early_stopping)
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
+            eval_dataset=cast("Any", validation and validation.items),  # that there is one: `evaluate` reads it itself
             data_collator=cast("Any", Counting(collator)),
             processing_class=processor.tokenizer,
         )
@@ -119,6 +123,8 @@ class Trainer(Seq2SeqTrainer):
             self.add_callback(Bar())
         self.add_callback(self.meters)
         self.add_callback(_Follow(self))
+        if early_stopping is not None and args.do_train:
+            self.add_callback(EarlyStopping(early_stopping.patience, early_stopping.threshold))
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         inputs = dict(inputs)
@@ -152,13 +158,28 @@ class Trainer(Seq2SeqTrainer):
         return skipped
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
-        """Loss and generated scores on the validation set; called by the training loop and by `do_eval`."""
-        assert self.validation is not None, "evaluation was asked for without a validation set"
-        return self.score(self.validation, metric_key_prefix, loss=True)
+        """Loss and generated scores on the validation set: for `do_eval`, and during training, where the files go to
+        `eval-STEP`.
 
-    def score(self, test: TestSet, prefix: str, *, loss: bool = False) -> dict[str, float]:
-        """Answer a test set, write predictions, results and report beside the outputs; the scores, keyed by prefix."""
+        Raises:
+            ConfigError: there is no score `metric_for_best_model`.
+        """
+        assert self.validation is not None, "evaluation was asked for without a validation set"
+        if not self.is_in_train:
+            return self.score(self.validation, metric_key_prefix, loss=True)
+        with random_state_kept(self.args.device):
+            folder = self.folder / f"eval-{self.state.global_step}"
+            scores = self.score(self.validation, metric_key_prefix, loss=True, folder=folder)
+        if self.args.metric_for_best_model is not None:
+            check_score(self.args, [name.removeprefix("eval_") for name in scores])
+        return scores
+
+    def score(self, test: TestSet, prefix: str, *, loss: bool = False, folder: Path | None = None) -> dict[str, float]:
+        """Answer a test set, write predictions, results and report into `folder`, by default beside the outputs; the
+        scores, keyed by prefix.
+        """
         start = time.time()
+        folder = folder or self.folder
         model = self._ready_for_evaluation()
         model.eval()
         loader = Loader(
@@ -169,13 +190,14 @@ class Trainer(Seq2SeqTrainer):
         scores: dict[str, float] = {}
         predictions: list[Prediction] = []
         if self.generates:
-            predictions = self._answer(model, test, prefix, loader)
+            predictions = self._answer(model, test, prefix, loader, folder)
             scores |= test.metric(predictions) if test.metric else {"count": float(len(predictions))}
         if loss:
             scores["loss"] = mean_loss(model, test.items, self.processor, loader, self.accelerator)
         if self.is_world_process_zero():
-            write_results(self.folder, prefix, scores, predictions, test.items, test.metric, about=self.about)
-            print(summary(prefix, scores, test.metric, self.folder / f"{prefix}_report.html"))
+            folder.mkdir(parents=True, exist_ok=True)
+            write_results(folder, prefix, scores, predictions, test.items, test.metric, about=self.about)
+            print(summary(prefix, scores, test.metric, folder / f"{prefix}_report.html"))
         scores["runtime"] = time.time() - start
         scores["samples_per_second"] = len(test.items) / scores["runtime"]
         named = {f"{prefix}_{name}": value for name, value in scores.items()}
@@ -183,7 +205,7 @@ class Trainer(Seq2SeqTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
 
-    def _answer(self, model: Any, test: TestSet, prefix: str, loader: Loader) -> list[Prediction]:
+    def _answer(self, model: Any, test: TestSet, prefix: str, loader: Loader, folder: Path) -> list[Prediction]:
         """All predictions, on every rank; the main process writes them as they come."""
         found = predict(
             model,
@@ -196,8 +218,8 @@ class Trainer(Seq2SeqTrainer):
             seed=self.args.seed,
         )
         if self.is_world_process_zero():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            found = write_predictions(found, self.folder / f"{prefix}_extra_prediction.jsonl")
+            folder.mkdir(parents=True, exist_ok=True)
+            found = write_predictions(found, folder / f"{prefix}_extra_prediction.jsonl")
         return list(found)
 
     def _ready_for_evaluation(self) -> Any:

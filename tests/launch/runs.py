@@ -18,8 +18,7 @@ if __name__ == "__main__":
         if isinstance(step, dict):
             if torch.distributed.get_rank() == 0:
                 shutil.rmtree(step["remove"])
-            torch.distributed.barrier()
         elif main(step) != 0:
             sys.exit(1)
-    torch.distributed.barrier()
+        torch.distributed.barrier()  # the next run reads what the first process may still write
     torch.distributed.destroy_process_group()

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.utils import merge_fsdp_weights
 from PIL import Image
+from safetensors.torch import load_file
 
 from mllm.config.config import read
 from mllm.pipeline.encoded import Encoded, EpochShuffle
 from mllm.pipeline.finetune import main
 from mllm.registry import DATASETS
-from tests.pipeline.tiny import SCENES, losses, save_stand_in, write_config
+from tests.pipeline.tiny import CONFIG, SCENES, losses, save_stand_in, write_config
 from tests.stand_ins import RECORDS
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +31,9 @@ LAUNCH = {
     ],
 }
 TEXTS = [f'{{"instruction": "Count to {n}.", "output": "{list(range(1, n + 1))}"}}' for n in range(2, 22)]
+EVALUATED = ["--do_train", "--eval_strategy", "steps", "--eval_steps", "3"]
+EVALUATED += ["--load_best_model_at_end", "--greater_is_better", "True"]
+"""The best model is the one of the highest loss, which the first of two evaluations has."""
 
 
 LORA = dict(
@@ -38,7 +43,7 @@ LORA = dict(
 # the storage that FSDP shards as it does the other weights
 FOUR_BITS = dict(quantization=dict(type="bitsandbytes", storage_dtype="float32"))
 RECIPES: dict[str, dict[str, Any]] = {
-    "everything": {},
+    "everything": dict(language_model=dict(CONFIG["model_args"]["language_model"], tie_word_embeddings=True)),
     "connector": dict(adapters=dict(type="full", targets=["connector"])),
     "lora": {**LORA, **(FOUR_BITS if find_spec("bitsandbytes") else {})},
 }
@@ -55,9 +60,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_stand_in(folder / "base")
     for recipe, model_args in RECIPES.items():
         (folder / recipe).mkdir()
+        base = {} if recipe == "everything" else {"model_name_or_path": str(folder / "base")}
         write_config(
             folder / recipe,
-            model_args=dict(model_args, model_name_or_path=str(folder / "base")) if model_args else {},
+            model_args={**model_args, **base},
             data_args=dict(
                 train=train_set(folder),
                 gen_kwargs=dict(max_new_tokens=4, min_new_tokens=1, do_sample=recipe == "everything", top_k=20),
@@ -105,16 +111,18 @@ def launched(request: pytest.FixtureRequest, folder: Path) -> str:
     that only evaluates the saved model.
     """
     steps: list[Any] = []
-    for recipe, model_args in RECIPES.items():
+    for recipe in RECIPES:
         config, out = str(folder / recipe / "tiny.py"), folder / recipe / request.param
         # a checkpoint of an adapted model is a folder like the one that is saved at the end
-        loaded = ["--cfg-options", f"model_args.model_name_or_path={out / 'checkpoint-6' if model_args else out}"]
+        saved = out if recipe == "everything" else out / "checkpoint-6"
+        loaded = ["--cfg-options", f"model_args.model_name_or_path={saved}"]
         flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]
         steps += [
             [config, *flags],
             {"remove": str(out / "checkpoint-6")},
             [config, "--do_train", "True", "--resume_from_checkpoint", "auto", "--output_dir", str(out)],
             [config, "--do_eval", "True", *loaded, "--output_dir", f"{out}_loaded"],
+            [config, *EVALUATED, "--output_dir", f"{out}_evaluated"],
         ]
     launch(*LAUNCH[request.param], "tests/launch/runs.py", json.dumps(steps))
     return request.param
@@ -148,6 +156,38 @@ def test_ranks_meet_batches_with_and_without_pictures(folder: Path) -> None:
 def test_two_processes_train_with_the_losses_of_one(one: Path, two: Path) -> None:
     """Also across a resumption: the log of the second run holds the steps of the first one before its checkpoint."""
     assert losses(two) == pytest.approx(losses(one), abs=1e-4)
+
+
+def test_two_processes_have_the_gradient_norms_of_one(one: Path, two: Path) -> None:
+    found = [losses(folder, "grad_norm") for folder in (one, two)]
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
+
+
+def test_evaluation_during_training_leaves_training_alone_and_scores_as_one_process(
+    one: Path, two: Path, recipe: str
+) -> None:
+    evaluated = two.parent / f"{two.name}_evaluated"
+    assert losses(evaluated) == losses(two)
+    results = json.loads((evaluated / "eval-6" / "eval_results.json").read_text())
+    assert results["eval_loss"] == pytest.approx(
+        json.loads((one / "eval_results.json").read_text())["eval_loss"], abs=1e-4
+    )
+    answers = "eval_extra_prediction.jsonl"
+    assert (evaluated / "eval-6" / answers).read_text() == (one / answers).read_text()
+
+
+def test_the_best_model_is_saved_whole(two: Path, recipe: str) -> None:
+    evaluated = two.parent / f"{two.name}_evaluated"
+    losses_by_step = losses(evaluated, "eval_loss")
+    assert losses_by_step[3] > losses_by_step[6]
+    name = {"everything": "model.safetensors", "connector": "trained_in_full.safetensors"}.get(
+        recipe, "adapter_model.safetensors"
+    )
+    for shards in evaluated.glob("checkpoint-*/pytorch_model_fsdp_0"):
+        merge_fsdp_weights(str(shards), str(shards.parent))
+    best, last, saved = (load_file(evaluated / folder / name) for folder in ("checkpoint-3", "checkpoint-6", "."))
+    assert all(saved[name].equal(best[name]) for name in saved)
+    assert not all(saved[name].equal(last[name]) for name in saved)
 
 
 def test_two_processes_count_the_work_of_one(one: Path, two: Path) -> None:

@@ -97,10 +97,10 @@ def save_stand_in(folder: Path, model_type: str = "llava") -> None:
     tokenizer.save_pretrained(folder)
 
 
-def losses(folder: Path) -> dict[int, float]:
-    """Training loss by step, from the log that a run leaves."""
+def losses(folder: Path, name: str = "loss") -> dict[int, float]:
+    """Training loss by step, or what else the log that a run leaves says of a step."""
     history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    return {entry["step"]: entry["loss"] for entry in history if "loss" in entry}
+    return {entry["step"]: entry[name] for entry in history if name in entry}
 
 
 class Items:
