@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from mllm.errors import ModelError
 from mllm.models.adapters import Adapters, read_adapters
 from mllm.models.finite import require_finite
-from mllm.models.lazy import open_file
+from mllm.models.lazy import chain_of, open_file
 from mllm.models.parts import local_folder
 from mllm.models.selection import is_adapter, is_quantized, linear_layers, parameters, part_of, plain
 
@@ -88,9 +88,10 @@ def base_of(folder: str) -> tuple[dict[str, Any], Adapters] | None:
     if not path.is_file():
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
-    for name in _paths(found["base"]):
-        if not (value := Path(found["base"][name])).exists():
-            raise ModelError(f"{path}: its base is gone: {name} {value}; if it was moved, correct the path there")
+    for name, places in _places(found["base"]).items():
+        for place in places:
+            if not place.exists():
+                raise ModelError(f"{path}: its base is gone: {name} {place}; if it was moved, correct the path there")
     adapters = read_adapters({**found["adapters"], "from_pretrained": None})
     if adapters.low_rank:
         _check_rank(Path(folder) / LOW_RANK, adapters)
@@ -112,7 +113,10 @@ def whole_model(folder: str) -> str:
 def as_base(model_args: Mapping[str, Any]) -> dict[str, Any]:
     """The `model_args` that build the same base again from any working directory."""
     base = {name: value for name, value in model_args.items() if name not in NOT_BASE and value is not None}
-    return {**base, **{name: str(Path(base[name]).resolve()) for name in _paths(base)}}
+    for name, places in _places(base).items():
+        resolved = [str(place.resolve()) for place in places]
+        base[name] = resolved if len(resolved) > 1 else resolved[0]
+    return base
 
 
 def gather_adapted(model: Any, *, keep: bool = True) -> dict[str, Tensor]:
@@ -303,15 +307,23 @@ def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def _paths(base: Mapping[str, Any]) -> list[str]:
-    """Arguments that name weights on disk."""
-    names = ("model_name_or_path", "vision_tower", "language_model", "checkpoint")
-    return [name for name in names if isinstance(base.get(name), str)]
+def _places(base: Mapping[str, Any]) -> dict[str, list[Path]]:
+    """Arguments that name weights on disk, and where: a folder, two of them, or a file or chain of files."""
+    found: dict[str, list[Path]] = {}
+    for name in ("model_name_or_path", "vision_tower", "language_model", "checkpoint"):
+        value = base.get(name)
+        if name == "checkpoint" and value:
+            found[name] = chain_of(value)
+        elif isinstance(value, str):
+            found[name] = [Path(value)]
+        elif isinstance(value, Sequence) and value and all(isinstance(each, str) for each in value):
+            found[name] = [Path(each) for each in value]
+    return found
 
 
 def _in_folder(name: str, base: Mapping[str, Any]) -> bool:
-    paths = _paths(base)
-    return "model_name_or_path" in paths or part_of(name) in paths
+    places = _places(base)
+    return "model_name_or_path" in places or part_of(name) in places
 
 
 def _size(parameter: Tensor) -> int:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -13,11 +14,12 @@ from mllm.errors import ModelError
 from mllm.model_files import ADAPTER_CONFIG
 from mllm.models.adaptation import IN_FULL, LOW_RANK, PREFIX, base_of
 from mllm.models.finite import finite
-from mllm.models.lazy import open_file
+from mllm.models.lazy import held, open_file
 from mllm.models.llava import MllmLlavaConfig
 from mllm.models.vocabulary import tokens_of
 
 PROJECTOR = "model.multi_modal_projector"
+SECOND = f"{PROJECTOR}.linear_2"
 
 
 def export_adapter(folder: str, out: Path) -> None:
@@ -59,6 +61,10 @@ def export_adapter(folder: str, out: Path) -> None:
     settings["target_modules"] = sorted(their_name(name, prefix) for name in settings["target_modules"])
     settings["base_model_name_or_path"] = base
     settings["modules_to_save"] = [PROJECTOR.rpartition(".")[2]] if in_full else None
+    if in_full and f"{SECOND}.weight" not in in_full:  # one linear layer, and an identity behind it
+        width = in_full[f"{PROJECTOR}.linear_1.weight"].shape[0]
+        in_full[f"{SECOND}.weight"] = held(torch.eye(width), "an identity")
+        in_full[f"{SECOND}.bias"] = held(torch.zeros(width), "an identity")
     tensors = {**low_rank, **{PREFIX + name: lazy for name, lazy in in_full.items()}}
     save_file(
         {name: lazy.read().contiguous().clone() for name, lazy in finite(tensors).items()},
@@ -74,6 +80,7 @@ def their_name(name: str, prefix: str) -> str:
         (f"language_model.{prefix}.", "model.language_model."),
         ("language_model.", ""),
         ("vision_tower.encoder.", "model.vision_tower."),
+        ("connector.layer.", f"{PROJECTOR}.linear_1."),
         ("connector.layers.0.", f"{PROJECTOR}.linear_1."),
         ("connector.layers.2.", f"{PROJECTOR}.linear_2."),
     ):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_MAPPING,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaNextConfig,
@@ -22,9 +23,13 @@ from transformers import (
 )
 
 from mllm.errors import ModelError
+from mllm.fields import show
 from mllm.models.adaptation import whole_model
 from mllm.models.auto import read_config, read_generation_config
+from mllm.models.connectors.identity import Identity
+from mllm.models.connectors.linear import Linear
 from mllm.models.connectors.mlp import Mlp
+from mllm.models.encoders import reads_pixels
 from mllm.models.llava import Llava, MllmLlavaConfig
 from mllm.models.parts import image_statistics, load_strictly
 from mllm.models.quantization import quantized_loading, settle_quantization
@@ -42,6 +47,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "lm_head_multiplier": (None, 1.0),
 }
 """What some language models do to the logits and transformers' LLaVA leaves out, with the values that do nothing."""
+LINEAR = "linear"
+"""The activation of transformers that changes nothing."""
 THEIRS: dict[str, Any] = {
     LlavaConfig.model_type: LlavaForConditionalGeneration,
     LlavaNextConfig.model_type: LlavaNextForConditionalGeneration,
@@ -110,7 +117,11 @@ def load_transformers_llava(
             raise ModelError(f"{folder}: vision_feature_select_strategy 'full' leaves CLS among the patches of a grid")
         model.mosaic.newline = source.model.image_newline
     projector = source.model.multi_modal_projector
-    model.connector.layers[0], model.connector.layers[2] = projector.linear_1, projector.linear_2
+    if settings.projector_hidden_act == LINEAR:
+        check_identity(folder, projector.linear_2.weight, projector.linear_2.bias)
+        model.connector.layer = projector.linear_1
+    else:
+        model.connector.layers[0], model.connector.layers[2] = projector.linear_1, projector.linear_2
     return model.eval()
 
 
@@ -119,6 +130,7 @@ def of_transformers(folder: str, settings: Any) -> dict[str, Any]:
     pinpoints = getattr(settings, "image_grid_pinpoints", None)
     mean, std = image_statistics(folder, settings.vision_config)
     return {
+        "connector": {"type": "linear" if settings.projector_hidden_act == LINEAR else "mlp2x_gelu"},
         "feature_layer": settings.vision_feature_layer,
         "keep_cls": settings.vision_feature_select_strategy == "full" and not pinpoints,
         "tiling": {"type": "any_resolution", "pinpoints": pinpoints} if pinpoints else None,
@@ -134,10 +146,23 @@ def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, 
     Raises:
         ModelError: the model is one that this layout cannot hold.
     """
+    theirs = as_transformers(model)
+    theirs.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    _write_processor(model, _exportable_tower(model), theirs.config, folder)
+
+
+def as_transformers(model: Llava) -> Any:
+    """The model as transformers' LLaVA or LLaVA-NeXT, whose modules are those of `model`.
+
+    Raises:
+        ModelError: the model is one that their class cannot hold.
+    """
     language_model = model.language_model
     head: nn.Linear = language_model.get_output_embeddings()
     tower = _exportable_tower(model)
-    _check_exportable(model, head)
+    _check_language_model(language_model, head)
+    first, activation, second = _projector(model)
     same = head.weight is language_model.get_input_embeddings().weight
     tied = same and hasattr(language_model.base_model, "embed_tokens")  # the name by which transformers' LLaVA ties
     text_config = copy.deepcopy(language_model.config)
@@ -147,6 +172,7 @@ def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, 
     config = config_class(
         vision_config=copy.deepcopy(tower.encoder.config),
         text_config=text_config,
+        projector_hidden_act=activation,
         image_token_index=model.config.image_token_id,
         image_seq_length=tower.tokens,
         vision_feature_layer=tower.layers[0] if len(tower.layers) == 1 else list(tower.layers),
@@ -159,14 +185,24 @@ def export_transformers_llava(model: Llava, tokenizer: PreTrainedTokenizerBase, 
     if model.mosaic is not None:
         target.model.image_newline = model.mosaic.newline
     target.model.vision_tower = tower.encoder
-    target.model.multi_modal_projector.linear_1 = model.connector.layers[0]
-    target.model.multi_modal_projector.linear_2 = model.connector.layers[2]
+    target.model.multi_modal_projector.linear_1 = first
+    target.model.multi_modal_projector.linear_2 = second
     target.model.language_model = language_model.base_model
     target.lm_head = copy.deepcopy(head) if same and not tied else head
     target.generation_config = model.generation_config
-    target.save_pretrained(folder)
-    save_tokenizer(tokenizer, folder)
-    _write_processor(model, tower, config, folder)
+    return target.eval()
+
+
+def export_obstacle(model: Llava) -> str | None:
+    """Why transformers' LLaVA cannot hold this model; None: it can."""
+    try:
+        _exportable_tower(model)
+        _projector(model)
+        _exportable_pinpoints(model)
+        _check_language_model(model.language_model, model.language_model.get_output_embeddings())
+    except ModelError as error:
+        return error.reason
+    return None
 
 
 def compose(encoders: Sequence[PreTrainedModel], language_model: PreTrainedModel, **rest: Any) -> MllmLlavaConfig:
@@ -207,17 +243,37 @@ def _with_head(base: PreTrainedModel, head: nn.Module) -> Any:
 
 
 def check_variant(folder: str, config: Any) -> None:
-    expected = {"projector_hidden_act": "gelu", "multimodal_projector_bias": True}
-    for name, value in expected.items():
-        if getattr(config, name) != value:
-            raise ModelError(f"{folder}: {name} {getattr(config, name)!r} is not supported, only {value!r}")
+    expected = {"projector_hidden_act": ("gelu", LINEAR), "multimodal_projector_bias": (True,)}
+    for name, values in expected.items():
+        if (found := getattr(config, name)) not in values:
+            known = " or ".join(map(repr, values))
+            raise ModelError(where=str(Path(folder, "config.json")), field=name, expected=known, found=show(found))
     _check_logits(config.get_text_config())
+
+
+def check_identity(folder: str, weight: Tensor, bias: Tensor) -> None:
+    """The second layer of a projector without an activation, which changes nothing in what is written here.
+
+    Raises:
+        ModelError: it changes something: the two layers are not one of ours.
+    """
+    if not weight.is_meta and (bias.any() or not torch.equal(weight, torch.eye(len(weight)).to(weight))):
+        raise ModelError(
+            "its projector has two linear layers and no activation between them; only an identity is supported as the "
+            "second",
+            where=folder,
+        )
 
 
 def _exportable_tower(model: Llava) -> VisionTower:
     tower = model.vision_tower
     if not isinstance(tower, VisionTower):
         raise ModelError("transformers' LLaVA holds one vision tower, not several side by side")
+    encoder: Any = tower.encoder.config
+    if not tower.uniform or not reads_pixels(encoder):
+        raise ModelError(f"transformers' LLaVA reads vision towers of one grid of tokens, not {encoder.model_type}")
+    if type(encoder) not in MODEL_MAPPING:
+        raise ModelError(f"transformers' LLaVA takes vision towers that AutoModel knows, not {encoder.model_type}")
     if tower.resized:
         raise ModelError(
             f"transformers' LLaVA does not interpolate position embeddings: it cannot hold image_size {tower.size}"
@@ -240,12 +296,44 @@ def _exportable_pinpoints(model: Llava) -> list[list[int]]:
     return [list(point) for point in tiling.pinpoints]
 
 
-def _check_exportable(model: Llava, head: nn.Linear) -> None:
-    if not isinstance(model.connector, Mlp) or len(model.connector.layers) != 3:
-        raise ModelError(f"transformers' LLaVA holds the connector 'mlp2x_gelu' only, not {model.config.connector}")
+def _projector(model: Llava) -> tuple[nn.Linear, str, nn.Linear]:
+    """The connector as transformers' LLaVA has it: linear layer, activation, linear layer.
+
+    Of one linear layer, or none, the rest is an identity, through which numbers pass unchanged.
+    """
+    connector: Any = model.connector
+    like: Any = model.get_input_embeddings().weight
+    layers: Callable[[], list[Any]] | None = {
+        Identity: lambda: [],
+        Linear: lambda: [connector.layer],
+        Mlp: lambda: list(connector.layers[::2]),
+    }.get(type(connector))
+    found = None if layers is None else layers()
+    if found is None or len(found) > 2:
+        raise ModelError(
+            "transformers' LLaVA holds the connectors 'mlp2x_gelu', 'linear' and 'identity' only, "
+            f"not {model.config.connector}"
+        )
+    if len(found) == 2:
+        return found[0], "gelu", found[1]
+    first, second = [*found, *(_identity(like) for _ in range(2 - len(found)))]
+    return first, LINEAR, second
+
+
+def _identity(like: Tensor) -> nn.Linear:
+    """A layer that changes nothing, of the width, device and dtype of these embeddings."""
+    width = like.shape[1]
+    layer = nn.Linear(width, width, device=like.device, dtype=like.dtype)
+    with torch.no_grad():
+        nn.init.eye_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _check_language_model(language_model: Any, head: nn.Linear) -> None:
     if head.bias is not None:
         raise ModelError("transformers' LLaVA has no bias in its language modelling head")
-    _check_logits(model.language_model.config)
+    _check_logits(language_model.config)
 
 
 def _check_logits(config: PreTrainedConfig) -> None:

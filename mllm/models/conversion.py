@@ -10,13 +10,14 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from mllm.errors import ModelError
-from mllm.models.auto import read_generation_config
+from mllm.models.auto import read_config, read_generation_config
 from mllm.models.flamingo import MllmFlamingoConfig
 from mllm.models.flamingo_builder import NAMED_TOKENS
 from mllm.models.layout import Opened, Plan, Sources, detect
-from mllm.models.lazy import Weights, grown
+from mllm.models.lazy import Weights, grown, open_folder
 from mllm.models.outline import Skeleton
 from mllm.models.parts import settle_generation
+from mllm.models.readback import hashed
 from mllm.models.shards import write_shards
 from mllm.models.speech import note_speech
 from mllm.models.vocabulary import give_back, note_tokens
@@ -63,11 +64,27 @@ def convert(
     plan.config.architectures = [skeleton.kind]
     write_shards(weights, folder, max_shard_size=max_shard_size, dtype=dtype)
     plan.config.save_pretrained(folder)
+    _read_back(weights, folder, dtype)
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder)
     note_speech(folder, plan.kind, plan.speech)
     _write_generation(plan, folder, tokenizer)
     return tokenizer
+
+
+def _read_back(weights: Weights, folder: Path, dtype: torch.dtype | None) -> None:
+    """Compare what was written with what was to be written, one tensor at a time, and both with the config's model.
+
+    Raises:
+        ModelError: they differ.
+    """
+    found = open_folder(folder)
+    Skeleton(read_config(folder)).check(found, str(folder))
+    for name, lazy in weights.items():
+        tensor = lazy.read()
+        expected = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+        if hashed(found[name].read()) != hashed(expected):
+            raise ModelError(f"read back, {name} differs; nothing is kept of it")
 
 
 def _tokenizer(plan: Plan, sources: Sources, opened: Opened) -> PreTrainedTokenizerBase | None:

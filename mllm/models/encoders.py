@@ -123,12 +123,17 @@ def encoder_inputs(config: PreTrainedConfig, pixels_MCHW: Tensor) -> dict[str, T
     return {"pixel_values": pixels_MCHW} if make is None else make(config, pixels_MCHW)
 
 
+def reads_pixels(config: PreTrainedConfig) -> bool:
+    """Whether an encoder reads images as they are, and nothing beside them."""
+    return config.model_type not in _INPUTS
+
+
 def check_inputs(encoder: PreTrainedModel) -> None:
     """
     Raises:
         ConfigError: the encoder needs more than the pixels of images.
     """
-    if encoder.config.model_type in _INPUTS:
+    if not reads_pixels(encoder.config):
         return
     for name, parameter in inspect.signature(encoder.forward).parameters.items():
         needed = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD

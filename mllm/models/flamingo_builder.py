@@ -46,7 +46,7 @@ def openflamingo(
     model_name_or_path: str | None = None,
     vision_tower: Spec | None = None,
     language_model: Spec | None = None,
-    checkpoint: str | None = None,
+    checkpoint: str | Sequence[str] | None = None,
     cross_attn_every_n_layers: int | None = None,
     perceiver: Mapping[str, Any] | None = None,
     vision_ln_post: bool | None = None,
@@ -68,8 +68,9 @@ def openflamingo(
         model_name_or_path: local folder of a whole model, our layout. It answers for all parts.
         vision_tower: local folder, or a dict of a transformers config for random weights.
         language_model: the same; a random one takes vocabulary size and special tokens from the tokenizer.
-        checkpoint: a file of OpenFlamingo over these parts, released or from training, or several as "a.pt,b.pt". The
-            ids of its tokens are those of the tokenizer it was trained with, which `tokenizer` must be.
+        checkpoint: a file of OpenFlamingo over these parts, released or from training, or several: a list, or
+            "a.pt,b.pt". The ids of its tokens are those of the tokenizer that it was trained with, which must be
+            `tokenizer`.
         cross_attn_every_n_layers: of parts 4.
         perceiver: of parts `depth` 6, `latents` 64, `heads` 8, `head_width` 64, `max_frames` and `max_media` None.
         vision_ln_post: pass patches through CLIP's last norm, as open_clip from 2.23 on does; of parts False.
@@ -190,7 +191,7 @@ def from_parts(
             raise ConfigError(f"perceiver: no setting {key!r}; {nearest(key, known)}")
     model = compose(encoder, language_model, perceiver=chosen, **settings)
     if parts["checkpoint"] is not None and not without_storage():
-        load_reference(model, read_reference(parts["checkpoint"]), parts["checkpoint"])
+        load_reference(model, read_reference(parts["checkpoint"]), str(parts["checkpoint"]))
     return model
 
 

@@ -7,8 +7,7 @@ come from elsewhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from mllm.errors import ModelError
 from mllm.models.finite import finite
 from mllm.models.flamingo import Flamingo
-from mllm.models.lazy import Lazy, open_file, thirds
+from mllm.models.lazy import Lazy, chain_of, open_file, thirds
 from mllm.models.low_rank import matrices, plain_names
 from mllm.models.pieces import COMPUTED
 from mllm.models.selection import is_quantized
@@ -57,7 +56,7 @@ OPEN_CLIP = (
 )
 
 
-def read_reference(path: str) -> State:
+def read_reference(path: str | Sequence[str]) -> State:
     """The weights of a `.pt`, `.bin` or `.safetensors` file under our names; of "a.pt,b.pt" the later ones count.
 
     Raises:
@@ -71,11 +70,6 @@ def read_reference(path: str) -> State:
             f"{path} holds {len(found)} matrices of adapters: first mllm checkpoint convert {path} OUT_DIR"
         )
     return state
-
-
-def chain_of(path: str) -> list[Path]:
-    """The files of "a.pt,b.pt", Instruct-Flamingo's way to name several; a path that exists is one."""
-    return [Path(path)] if Path(path).exists() else [Path(part.strip()) for part in path.split(",")]
 
 
 def to_our_names(state: Mapping[str, Held]) -> dict[str, Held]:

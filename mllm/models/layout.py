@@ -13,8 +13,7 @@ from typing import Any, Protocol
 
 from mllm.errors import ModelError
 from mllm.model_files import check_folder
-from mllm.models.flamingo_checkpoints import chain_of
-from mllm.models.lazy import Weights, open_file, open_folder
+from mllm.models.lazy import Weights, chain_of, open_file, open_folder
 from mllm.registry import LAYOUTS
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -105,6 +105,13 @@ def open_file(path: Path) -> Weights:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ModelError(f"{path}: expected weights by name, found {type(content).__name__}")
     return {name: held(tensor, f"{name} in {path}") for name, tensor in content.items()}
+
+
+def chain_of(path: str | Sequence[str]) -> list[Path]:
+    """The files of a list, or of "a.pt,b.pt", Instruct-Flamingo's way to name several; a path that exists is one."""
+    if not isinstance(path, str):
+        return [Path(part) for part in path]
+    return [Path(path)] if Path(path).exists() else [Path(part.strip()) for part in path.split(",")]
 
 
 def why_unreadable(error: Exception) -> str:

@@ -46,7 +46,7 @@ def otter(
     model_name_or_path: str | None = None,
     vision_tower: Spec | None = None,
     language_model: Spec | None = None,
-    checkpoint: str | None = None,
+    checkpoint: str | Sequence[str] | None = None,
     cross_attn_every_n_layers: int | None = None,
     perceiver: Mapping[str, Any] | None = None,
     max_num_frames: int | None = None,

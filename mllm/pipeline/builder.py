@@ -21,6 +21,8 @@ from mllm.fields import read_section, within
 from mllm.images.settings import configure, read_settings
 from mllm.models.adaptation import adapt, as_base, base_of, load_adapted, merge, table
 from mllm.models.adapters import Adapters, read_adapters
+from mllm.models.checkpoints import export_obstacle
+from mllm.models.llava import Llava
 from mllm.models.selection import embeddings, part_of
 from mllm.models.speech import SPEECH, chosen_speech, stored_speech
 from mllm.models.vocabulary import note_tokens, tokens_of
@@ -73,6 +75,8 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
     collator = _collator(processor, data)
     if collator.packing != "none" and (args.do_train or args.do_eval) and hasattr(model, "check_packing"):
         model.check_packing()  # now, not at the first step
+    if args.do_train and isinstance(model, Llava) and (why := export_obstacle(model)):
+        logger.info("once trained, it cannot be exported to transformers: %s", why)
     shared = collator.packing == "shared"
     trainer = Trainer(
         model=model,
@@ -211,8 +215,25 @@ def _check_new_tokens(model: Any, new_tokens: list[str]) -> None:
         )
 
 
-def merged(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
+def merged(folder: str, *, dtype: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
     """The plain model that the adapters in a folder make of their base, which is not quantised, and its tokenizer.
+
+    `dtype`: of the base; default: as it was trained.
+
+    Raises:
+        ModelError: no adapters there, or their base is gone.
+    """
+    args, stored = base_args(folder), base_of(folder)
+    assert stored is not None, "base_args has found it"
+    tokenizer = load_tokenizer(folder)
+    model = MODELS.make(args if dtype is None else {**args, "dtype": dtype}, tokenizer=tokenizer)
+    adapt(model, stored[1], args)
+    load_adapted(model, folder)
+    return merge(model), tokenizer
+
+
+def base_args(folder: str) -> dict[str, Any]:
+    """The `model_args` of the base of a folder of adapters, without quantisation.
 
     Raises:
         ModelError: no adapters there, or their base is gone.
@@ -220,13 +241,7 @@ def merged(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
     stored = base_of(folder)
     if stored is None:
         raise ModelError(f"{folder} holds no adapters, nothing is to be merged")
-    base, adapters = stored
-    tokenizer = load_tokenizer(folder)
-    args = {name: value for name, value in base.items() if name != "quantization"}
-    model = MODELS.make(args, tokenizer=tokenizer)
-    adapt(model, adapters, args)
-    load_adapted(model, folder)
-    return merge(model), tokenizer
+    return {name: value for name, value in stored[0].items() if name != "quantization"}
 
 
 def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDataset | None) -> PreTrainedTokenizerBase:

@@ -4,35 +4,42 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from mllm.errors import ModelError
 from mllm.models import conversion
-from mllm.models.adaptation import base_of
+from mllm.models.adaptation import PREFIX, base_of
 from mllm.models.adapter_export import export_adapter
-from mllm.models.checkpoints import export_transformers_llava, load_llava
+from mllm.models.auto import read_config as read_library_config
+from mllm.models.checkpoints import THEIRS, as_transformers, export_transformers_llava, load_llava
 from mllm.models.flamingo import MllmFlamingoConfig
 from mllm.models.flamingo_builder import load_flamingo
-from mllm.models.flamingo_checkpoints import save_reference
-from mllm.models.layout import Sources, open_path, read_config
+from mllm.models.flamingo_checkpoints import reference_state, save_reference, to_our_names
+from mllm.models.layout import Sources, detect, open_path, read_config
+from mllm.models.lazy import open_folder
 from mllm.models.otter import TOKENS, save_otter
-from mllm.models.parts import torch_dtype
+from mllm.models.parts import load_strictly, torch_dtype
+from mllm.models.readback import Written, own_logits, transformers_logits
 from mllm.models.speech import note_speech, stored_speech
 from mllm.models.vocabulary import take_away
-from mllm.pipeline.builder import merged
+from mllm.pipeline.builder import base_args, merged
 from mllm.pipeline.inventory import Inventory, compare
+from mllm.registry import MODELS
 from mllm.tokenizer_files import load_tokenizer, save_tokenizer
 from mllm.types import IMAGE
 
 NEEDED = {"transformers-llava": (IMAGE,), "openflamingo": (IMAGE, TOKENS[0]), "otter": (IMAGE, *TOKENS)}
 """Tokens without which a layout cannot say where a picture is, or where an answer begins and ends."""
 CHECKPOINT = "checkpoint.pt"
+LOW_RANK_OF_LAYER = re.compile(r"\.lora_(A\.weight|B\.weight|magnitude_vector)$")
 
 
 @contextmanager
@@ -82,6 +89,7 @@ def export(args: argparse.Namespace) -> None:
             if args.original_vocabulary or args.whole or args.dtype:
                 raise ModelError("--format adapter takes neither --original-vocabulary nor --whole nor --dtype")
             export_adapter(args.model, folder)
+            _check_adapter(args.model, folder)
         else:
             _export_whole(args, folder)
     print(f"{args.out}: {args.format}")
@@ -98,14 +106,58 @@ def _export_whole(args: argparse.Namespace, folder: Path) -> None:
         model.to(torch_dtype(args.dtype))
     if args.original_vocabulary:
         tokenizer = take_away(model, tokenizer, folder, needed=NEEDED[args.format])
+    written, names, place = Written.of(model), None, folder
     if args.format == "transformers-llava":
         export_transformers_llava(model, tokenizer, str(folder))
     elif args.format == "otter":
         save_otter(model, tokenizer, str(folder))
     else:
         model.freeze(("vision_tower", "language_model"), "input")
-        save_reference(model, str(folder / CHECKPOINT), whole=args.whole)
+        names = to_our_names(reference_state(model, whole=args.whole)).keys()
+        _check_left_out(args.model, names)
+        place = folder / CHECKPOINT
+        save_reference(model, str(place), whole=args.whole)
         save_tokenizer(tokenizer, folder)
+    del model
+    opened = open_path(str(place))
+    written.check_tensors(detect(opened)[1].named(opened), names)
+    if args.format == "transformers-llava":
+        _check_theirs(folder, written)
+    elif args.format == "otter":
+        again = {"type": "otter", "model_name_or_path": str(folder), "dtype": "auto"}
+        written.check_logits(lambda probe: own_logits(MODELS.make(again, tokenizer=tokenizer), probe))
+
+
+def _check_theirs(folder: Path, written: Written) -> None:
+    config = read_library_config(folder)
+    theirs = load_strictly(THEIRS[config.model_type], str(folder), whole=True, dtype="auto")
+    written.check_logits(lambda probe: transformers_logits(theirs, probe))
+
+
+def _check_adapter(model: str, folder: Path) -> None:
+    """PEFT, over transformers' LLaVA, must answer as the merged model; both in 32 bits, where a sum is not rounded."""
+    whole, tokenizer = merged(model, dtype="float32")
+    written = Written.of(whole)
+    del whole
+    base = MODELS.make({**base_args(model), "dtype": "float32"}, tokenizer=tokenizer)
+    theirs = as_transformers(base)
+    written.check_logits(lambda probe: transformers_logits(PeftModel.from_pretrained(theirs, str(folder)), probe))
+
+
+def _check_left_out(folder: str, names: Collection[str]) -> None:
+    """
+    Raises:
+        ModelError: the folder holds adapters, or trained tensors, of something else than what is exported (`names`).
+    """
+    if not base_of(folder):
+        return
+    changed = {LOW_RANK_OF_LAYER.sub(".weight", name.removeprefix(PREFIX)) for name in open_folder(Path(folder))}
+    if left_out := sorted(changed - set(names)):
+        raise ModelError(
+            f"trained {left_out[0]} ({len(left_out)} tensors), which a file of OpenFlamingo leaves out: "
+            "export it with --whole",
+            where=folder,
+        )
 
 
 def _load(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -121,10 +173,13 @@ def merge(args: argparse.Namespace) -> None:
         model, tokenizer = merged(args.adapters)
         if args.dtype:
             model.to(torch_dtype(args.dtype))
+        written, whole = Written.of(model), {"type": base_args(args.adapters)["type"], "dtype": "auto"}
         model.save_pretrained(folder, max_shard_size=args.max_shard_size)
         save_tokenizer(tokenizer, folder)
         if said := stored_speech(args.adapters):
             note_speech(folder, said.pop("type"), said)
+        del model
+        written.check_model(lambda: MODELS.make({**whole, "model_name_or_path": str(folder)}, tokenizer=tokenizer))
     print(f"{args.out}: the whole model")
 
 

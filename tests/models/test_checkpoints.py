@@ -1,6 +1,7 @@
 """Our folders and transformers' LLaVA folders: equal numbers, or an error that lists what does not fit."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
 from mllm.errors import ModelError
-from mllm.models.checkpoints import export_transformers_llava, load_llava, load_transformers_llava
+from mllm.models.checkpoints import export_obstacle, export_transformers_llava, load_llava, load_transformers_llava
+from mllm.models.connectors.mlp import Mlp
 from mllm.models.llava import Llava
 from mllm.registry import MODELS
 from tests.models.tiny import SIDE, TEXT, VISION, gradients, make, make_batch, make_tokenizer, prompts
 
 PARITY = Path(__file__).parents[3] / "shared" / "parity" / "llava15.pt"
+BLIP = {**VISION["clip"], "model_type": "blip_vision_model"}
 FAMILIES = [
     (vision, text) for vision in ("clip", "siglip", "dinov2") for text in ("llama", "qwen2", "gpt_neox", "gemma2")
 ]
@@ -240,9 +243,12 @@ def test_exported_processor(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"connector": "linear"}, "connector 'mlp2x_gelu' only"),
-        ({"connector": "mlp3x_gelu"}, "connector 'mlp2x_gelu' only"),
-        ({"connector": "perceiver"}, "connector 'mlp2x_gelu' only"),
+        ({"connector": "mlp3x_gelu"}, "connectors 'mlp2x_gelu', 'linear' and 'identity' only"),
+        ({"connector": "perceiver"}, "connectors 'mlp2x_gelu', 'linear' and 'identity' only"),
+        ({"connector": "concat"}, "connectors 'mlp2x_gelu', 'linear' and 'identity' only"),
+        ({"vision": "convnext"}, "vision towers of one grid of tokens, not convnext"),
+        ({"vision": "siglip2"}, "vision towers of one grid of tokens, not siglip2_vision_model"),
+        ({"vision_tower": BLIP}, "vision towers that AutoModel knows, not blip_vision_model"),
         ({"vision_tower": [VISION["clip"], VISION["dinov2"]]}, "one vision tower, not several side by side"),
         ({"image_size": 12}, "does not interpolate position embeddings: it cannot hold image_size 12"),
         ({"vision": "dinov2_with_registers"}, "leaves out one token before the patches, not 5"),
@@ -252,16 +258,50 @@ def test_exported_processor(tmp_path):
     ],
 )
 def test_what_the_layout_cannot_hold_is_not_exported(tmp_path, arguments, message):
+    model = make(**arguments)
+    assert re.search(message, export_obstacle(model))
     with pytest.raises(ModelError, match=message):
-        export_transformers_llava(make(**arguments), make_tokenizer(), str(tmp_path / "out"))
+        export_transformers_llava(model, make_tokenizer(), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_connector_of_ones_own_is_not_taken_for_the_one_it_derives_from():
+    """Its norm would be dropped without a word."""
+    model = make()
+    assert export_obstacle(model) is None
+    model.connector.__class__ = type("WithNorm", (Mlp,), {})
+    assert "'linear' and 'identity' only" in export_obstacle(model)
+
+
+@pytest.mark.parametrize("connector", ["linear", "mlp1x_gelu", "identity"])
+@pytest.mark.parametrize("layers", [-2, [-2, -1]])
+def test_export_of_one_linear_layer_or_none_is_exact(tmp_path, connector, layers):
+    if connector == "identity" and layers != -2:
+        layers = [-1]
+    close = {"rtol": 0, "atol": 0 if layers == -2 else 1e-6}  # of several layers, theirs computes in another order
+    model = make(connector=connector, feature_layer=layers)
+    export_transformers_llava(model, make_tokenizer(), str(tmp_path))
+    theirs, info = LlavaForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    batch = make_batch(model)
+    logits = model(**batch, return_logits=True).logits
+    torch.testing.assert_close(theirs.eval()(**of_reference(batch)).logits, logits, **close)
+    again = load_llava(str(tmp_path))
+    assert again.config.connector == {"type": "linear"}
+    torch.testing.assert_close(again(**batch, return_logits=True).logits, logits, **close)
+
+
+def test_two_linear_layers_without_an_activation_are_no_linear_connector(tmp_path):
+    reference("clip", "llama", projector_hidden_act="linear").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="only an identity is supported as the second"):
+        load_llava(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"projector_hidden_act": "relu"}, "projector_hidden_act 'relu' is not supported, only 'gelu'"),
-        ({"multimodal_projector_bias": False}, "multimodal_projector_bias False is not supported, only True"),
+        ({"projector_hidden_act": "relu"}, "projector_hidden_act: expected 'gelu' or 'linear', found str 'relu'"),
+        ({"multimodal_projector_bias": False}, "multimodal_projector_bias: expected True, found"),
     ],
 )
 def test_variants_of_llava_that_are_not_supported(tmp_path, changes, message):

@@ -13,11 +13,16 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
 from mllm.cli import main
+from mllm.models.adaptation import adapt, as_base, save_adapted
+from mllm.models.adapters import read_adapters
 from mllm.models.checkpoints import export_transformers_llava, load_llava
 from mllm.models.flamingo_builder import load_flamingo
 from mllm.models.flamingo_checkpoints import reference_state
-from mllm.models.speech import stored_speech
+from mllm.models.llava import MllmLlavaConfig
+from mllm.models.readback import make_probe, own_logits
+from mllm.models.speech import note_speech, stored_speech
 from mllm.pipeline import checkpoint
+from mllm.registry import MODELS
 from tests.models.foreign import original_config, original_names, plain_tokenizer, save_clip, write
 from tests.models.tiny import WORDS, make, make_batch, make_tokenizer
 from tests.models.tiny_flamingo import make as make_flamingo
@@ -359,6 +364,147 @@ def test_adapters_with_new_tokens_are_not_exported_alone(grown, tmp_path, capsys
     # but merged, and then without these tokens
     assert run("export", tmp_path / "lora", tmp_path / "out", "--original-vocabulary") == 0
     assert load_llava(str(tmp_path / "out")).get_input_embeddings().num_embeddings == WORDS
+
+
+def test_adapters_of_a_linear_connector_answer_as_the_merged_model(tmp_path):
+    """Its exported form has an identity behind it, which PEFT's file holds too."""
+    export_transformers_llava(make(connector="linear"), make_tokenizer(), str(tmp_path / "base"))
+    base = {"type": "llava", "model_name_or_path": str(tmp_path / "base")}
+    save_adapters(tmp_path / "lora", base, make_tokenizer(), ["language_model", "connector"])
+    save_adapters(tmp_path / "full", base, make_tokenizer(), ["language_model"], ["connector"])
+    for name in ("lora", "full"):
+        assert run("export", tmp_path / name, tmp_path / f"{name}-peft", "--format", "adapter") == 0
+        names = load_file(tmp_path / f"{name}-peft" / "adapter_model.safetensors")
+        assert any(".multi_modal_projector.linear_1." in tensor for tensor in names)
+        assert run("export", tmp_path / name, tmp_path / f"{name}-whole") == 0
+
+
+def save_adapters(folder: Path, base: dict[str, Any], tokenizer: Any, targets: list[str], unfrozen: Any = ()) -> Any:
+    """LoRA on a base, as a run leaves it; the model."""
+    model = MODELS.make(base, tokenizer=tokenizer)
+    adapt(model, read_adapters({"type": "lora", "targets": targets, "r": 2, "unfrozen": unfrozen}), as_base(base))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    save_adapted(model, str(folder))
+    tokenizer.save_pretrained(folder)
+    note_speech(folder, base["type"], {})
+    return model
+
+
+@pytest.fixture(scope="module")
+def chained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """LoRA on an OpenFlamingo of parts and a chain of files, named from its own folder; and the model."""
+    folder, words = tmp_path_factory.mktemp("chained"), flamingo_tokenizer()
+    source = make_flamingo(seed=3)
+    save_clip(source, folder / "clip")
+    plain = type(source.language_model)(source.language_model.config)  # has cross-attention, which its folder has not
+    plain.save_pretrained(folder / "lm")
+    first, second = reference_state(make_flamingo(seed=4)), reference_state(source)
+    torch.save(first, folder / "a.pt")
+    torch.save({name: second[name] for name in second if name.startswith("perceiver.")}, folder / "b.pt")
+    base = {
+        **{"type": "openflamingo", "vision_tower": "clip", "language_model": "lm", "checkpoint": "a.pt,b.pt"},
+        **{"cross_attn_every_n_layers": 1, "perceiver": source.config.perceiver},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        model = save_adapters(folder / "lora", base, words, ["language_model", "cross_attention"], ["perceiver"])
+    return folder, model
+
+
+def test_adapters_on_a_chain_of_files_are_loaded_merged_and_exported(chained, tmp_path, capsys):
+    folder, model = chained
+    chain = [str(folder / "a.pt"), str(folder / "b.pt")]
+    assert json.loads((folder / "lora" / "adapters.json").read_text())["base"]["checkpoint"] == chain
+    assert run("merge", folder / "lora", tmp_path / "merged") == 0
+    batch = make_probe(model)
+    expected = own_logits(model, batch)
+    torch.testing.assert_close(own_logits(load_flamingo(str(tmp_path / "merged")), batch), expected)
+    assert run("inspect", folder / "lora") == 0
+    assert f"checkpoint {','.join(chain)}" in capsys.readouterr().out
+    assert run("export", folder / "lora", tmp_path / "no", "--format", "openflamingo") == 1
+    assert "which a file of OpenFlamingo leaves out: export it with --whole" in capsys.readouterr().err
+    assert run("export", folder / "lora", tmp_path / "whole", "--format", "openflamingo", "--whole") == 0
+    state = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)
+    wanted = reference_state(load_flamingo(str(tmp_path / "merged")), whole=True)
+    assert all(state[name].equal(tensor) for name, tensor in wanted.items())
+    moved = folder / "elsewhere.pt"
+    (folder / "b.pt").rename(moved)
+    try:
+        assert run("merge", folder / "lora", tmp_path / "again") == 1
+        assert f"its base is gone: checkpoint {folder / 'b.pt'}" in capsys.readouterr().err
+    finally:
+        moved.rename(folder / "b.pt")
+
+
+@pytest.mark.parametrize("format", ["transformers-llava", "openflamingo", "otter", "adapter"])
+@pytest.mark.parametrize("fault", ["tensor", "setting"])
+def test_an_export_that_reads_back_otherwise_leaves_nothing(format, fault, adapted, tmp_path, monkeypatch, capsys):
+    """As of a format that has no place for a part of the model: a tensor is changed, or a setting of the config."""
+    name = {"transformers-llava": "export_transformers_llava", "adapter": "export_adapter"}.get(format)
+    name = name or {"openflamingo": "save_reference", "otter": "save_otter"}[format]
+    if fault == "setting" and format == "openflamingo":
+        pytest.skip("its file holds tensors alone")
+    source = adapted[1] if format == "adapter" else tmp_path / "a"
+    if format == "transformers-llava":
+        save_own(source)
+    elif format != "adapter":
+        save_own(source, make_flamingo(kind="otter", perceiver=None), flamingo_tokenizer())
+    write = getattr(checkpoint, name)
+
+    def spoilt(*args: Any, **options: Any) -> None:
+        write(*args, **options)
+        place = Path(args[-1])
+        if fault == "setting":
+            spoil_setting(place)
+        else:
+            spoil_tensor(place)
+
+    monkeypatch.setattr(checkpoint, name, spoilt)
+    assert run("export", source, tmp_path / "out", "--format", format) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "nothing is kept of it" in error
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
+def spoil_setting(folder: Path) -> None:
+    """Of the language model's norms, or of the low-rank matrices."""
+    path = next(path for name in ("adapter_config.json", "config.json") if (path := folder / name).is_file())
+    found = json.loads(path.read_text())
+    if "lora_alpha" in found:
+        found["lora_alpha"] *= 2
+    else:
+        found["text_config"]["rms_norm_eps"] = 0.5
+    path.write_text(json.dumps(found))
+
+
+def spoil_tensor(place: Path) -> None:
+    if place.suffix == ".pt":
+        state = torch.load(place, weights_only=True)
+        torch.save({name: tensor + 0.5 for name, tensor in state.items()}, place)
+        return
+    path = next(place.glob("*.safetensors"))
+    state = load_file(path)
+    save_file({name: tensor + 0.5 for name, tensor in state.items()}, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize("command", ["merge", "convert"])
+def test_a_folder_that_reads_back_otherwise_leaves_nothing(command, adapted, tmp_path, monkeypatch, capsys):
+    """The settings are written last: those of another model, then."""
+    source = adapted[1] if command == "merge" else save_own(tmp_path / "a")
+    write = MllmLlavaConfig.save_pretrained
+
+    def spoilt(config: Any, folder: Any, **options: Any) -> None:
+        write(config, folder, **options)
+        spoil_setting(Path(folder)) if command == "merge" else spoil_tensor(Path(folder))
+
+    monkeypatch.setattr(MllmLlavaConfig, "save_pretrained", spoilt)
+    assert run(command, source, tmp_path / "out") == 1
+    assert "nothing is kept of it" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_work_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):

@@ -51,9 +51,15 @@ class OwnAdapters:
     def absent(self, opened: Opened) -> dict[str, str]:
         found = base_of(opened.path)
         assert found is not None, "fits has seen its settings"
-        return {"the rest": ", ".join(f"{name} {value}" for name, value in found[0].items() if isinstance(value, str))}
+        return {"the rest": ", ".join(f"{name} {_named(value)}" for name, value in found[0].items() if _named(value))}
 
     def plan(self, opened: Opened, sources: Sources) -> Plan:
         raise ModelError(
             f"{opened.path} holds adapters and names its base: mllm checkpoint merge {opened.path} OUT_DIR"
         )
+
+
+def _named(value: object) -> str:
+    """Names and paths among the arguments of a model."""
+    several = [str(each) for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
+    return ",".join(several)

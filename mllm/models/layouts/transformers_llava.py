@@ -8,7 +8,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from mllm.errors import ModelError
 from mllm.models.auto import read_config
-from mllm.models.checkpoints import THEIRS, check_variant, of_transformers
+from mllm.models.checkpoints import LINEAR, THEIRS, check_identity, check_variant, of_transformers
 from mllm.models.layout import Opened, Plan, Sources
 from mllm.models.lazy import Weights
 from mllm.models.llava import MllmLlavaConfig
@@ -22,6 +22,8 @@ RULES = (
     (r"^(model\.)?image_newline$", "mosaic.newline"),
     (r"^lm_head\.", "language_model.lm_head."),
 )
+SECOND = ("connector.layers.2.weight", "connector.layers.2.bias")
+"""Of a projector without an activation: an identity."""
 SOURCE = "transformers 5.23, models/llava, models/llava_next, conversion_mapping.py"
 
 
@@ -33,7 +35,13 @@ def named(opened: Opened) -> Weights:
     if model_class is None:
         raise ModelError(f"{opened.path}: text_config: {config.model_type} is no causal language model")
     inside = f"language_model.{model_class.base_model_prefix}."
-    return rename(opened.weights, (*RULES, (r"^(model\.language_model|language_model\.model)\.", inside)))
+    found = rename(opened.weights, (*RULES, (r"^(model\.language_model|language_model\.model)\.", inside)))
+    if opened.config.get("projector_hidden_act") != LINEAR:
+        return found
+    second = {name: found.pop(name) for name in SECOND if name in found}
+    if len(second) == len(SECOND):
+        check_identity(opened.path, *(lazy.read() for lazy in second.values()))
+    return {name.replace("connector.layers.0.", "connector.layer."): lazy for name, lazy in found.items()}
 
 
 @LAYOUTS.register_module("transformers-llava")
