@@ -11,6 +11,7 @@ from enum import Enum
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_origin
 
+from mllm.config.honoured import refuse
 from mllm.config.training_fields import COMPUTED, TrainingField, training_fields
 from mllm.errors import ConfigError, nearest
 
@@ -65,7 +66,7 @@ def given(parsed: Mapping[str, Any]) -> dict[str, Any]:
 
 def check(training_args: Mapping[str, Any]) -> None:
     """Raises:
-    ConfigError: an unknown name, or a value whose type its field does not take.
+    ConfigError: an unknown name, a value whose type its field does not take, or one that a run would not honour.
     """
     for name, value in training_args.items():
         field = training_fields().get(name)
@@ -76,6 +77,7 @@ def check(training_args: Mapping[str, Any]) -> None:
             expected = " or ".join(_name(member) for member in _members(field.type))
             raise ConfigError(f"training_args.{name}: expected {expected}, found {value!r}")
         _check_choice(name, value, about)
+    refuse(training_args, DEFAULTS)
 
 
 def _check_choice(name: str, value: object, metadata: Mapping[str, Any]) -> None:
@@ -89,11 +91,6 @@ def hint(name: str) -> str:
     return f"in transformers 5 it is {RENAMED[name]}" if name in RENAMED else nearest(name, training_fields())
 
 
-def secrets() -> list[str]:
-    """The arguments that are never written to a file."""
-    return [name for name in training_fields() if name.endswith("_token")]
-
-
 def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
     """The arguments themselves. Choosing the device, and joining the process group of a launch, happens here.
 
@@ -103,14 +100,11 @@ def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
     Raises:
         ConfigError: transformers refuses a value or a combination.
     """
-    from accelerate.parallelism_config import ParallelismConfig  # seconds, which `--help` and a typo need not wait for
-    from transformers import Seq2SeqTrainingArguments
+    from transformers import Seq2SeqTrainingArguments  # seconds, which `--help` and a typo need not wait for
 
     values = copy.deepcopy(dict(training_args))  # transformers changes the dicts it is given
     for name, field in Seq2SeqTrainingArguments.__dataclass_fields__.items():
         _check_choice(name, values.get(name), field.metadata)  # also those that `training_fields` does not know
-    if isinstance(values.get("parallelism_config"), dict):
-        values["parallelism_config"] = ParallelismConfig(**values["parallelism_config"])
     try:
         args: Any = Seq2SeqTrainingArguments(**values)
     except (TypeError, ValueError, NotImplementedError, FileNotFoundError) as error:

@@ -109,13 +109,11 @@ def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, A
 def dump(cfg: Config, training_args: Seq2SeqTrainingArguments, folder: str | Path) -> Path | None:
     """Write the config as `folder/config.py`, a config file that gives an equal config when it is read.
 
-    Of all processes of a run only the one that saves writes; the others return None. Tokens are left out.
+    Of all processes of a run only the one that saves writes; the others return None.
     """
     if not training_args.should_save:
         return None
     names = plain(cfg.to_dict(), "config")
-    for secret in arguments.secrets():
-        names["training_args"].pop(secret, None)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.py"

@@ -57,6 +57,11 @@ class EarlyStopping(EarlyStoppingCallback):
             super().on_evaluate(args, state, control, metrics, **kwargs)
 
 
+def generates(args: Seq2SeqTrainingArguments) -> bool:
+    """Whether an evaluation answers the items, not only takes the loss."""
+    return args.predict_with_generate and not args.prediction_loss_only
+
+
 def evaluates_in_training(args: TrainingArguments) -> bool:
     return args.do_train and (args.eval_strategy != "no" or args.eval_on_start)
 
@@ -80,7 +85,7 @@ def choose_score(args: Seq2SeqTrainingArguments, metric: Metric | None, rule: St
     if rule is not None and args.metric_for_best_model is None:
         args.metric_for_best_model, args.greater_is_better = "loss", False
     if args.metric_for_best_model is not None and evaluates_in_training(args):
-        check_score(args, [*ALWAYS, *(metric.meanings if metric and args.predict_with_generate else ())])
+        check_score(args, [*ALWAYS, *(metric.meanings if metric and generates(args) else ())])
 
 
 def check_score(args: TrainingArguments, known: Iterable[str]) -> None:

@@ -29,6 +29,7 @@ from mllm.models.vocabulary import note_tokens, tokens_of
 from mllm.pipeline.allocation import keep_freed_memory
 from mllm.pipeline.best_model import StoppingRule, evaluates_in_training
 from mllm.pipeline.encoded import Encoded, ItemDataset
+from mllm.pipeline.optimization import check_reporting, check_training
 from mllm.pipeline.planning import WINDOW
 from mllm.pipeline.rates import Rates
 from mllm.pipeline.trainer import TestSet, Trainer
@@ -62,6 +63,9 @@ class Run:
 
 def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
     """Build what `args.do_train`, `do_eval` and `do_predict` need, and nothing else."""
+    check_reporting(args)
+    if args.do_train:
+        check_training(args)
     if args.device.type == "cpu":
         keep_freed_memory()
     data = dict(cfg.get("data_args") or {})

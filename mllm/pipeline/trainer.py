@@ -33,7 +33,14 @@ from mllm.metrics.base import Metric
 from mllm.models.adaptation import adaptation_of, gather_adapted, load_adapted, save_adapted
 from mllm.models.quantization import check_shardable, keep_quantized_apart
 from mllm.models.speech import Speech, save_speech
-from mllm.pipeline.best_model import EarlyStopping, StoppingRule, check_score, choose_score, random_state_kept
+from mllm.pipeline.best_model import (
+    EarlyStopping,
+    StoppingRule,
+    check_score,
+    choose_score,
+    generates,
+    random_state_kept,
+)
 from mllm.pipeline.encoded import Encoded, EpochShuffle, ItemDataset
 from mllm.pipeline.meters import Bar, Counting, Meters
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
@@ -79,13 +86,6 @@ class Trainer(Seq2SeqTrainer):
         speech: Speech,
         window: int = WINDOW,
     ) -> None:
-        if args.label_smoothing_factor:
-            raise ConfigError("label_smoothing_factor: not supported, the loss is taken on labelled positions only")
-        if args.train_sampling_strategy not in ("random", "sequential"):
-            raise ConfigError(
-                "train_sampling_strategy: expected 'random' or 'sequential' (packing plans batches by length: "
-                f"data_args.collator_kwargs), found {args.train_sampling_strategy!r}"
-            )
         choose_score(args, validation.metric if validation else None, early_stopping)
         super().__init__(
             model=model,
@@ -101,7 +101,7 @@ class Trainer(Seq2SeqTrainer):
         self.rates = rates or Rates()
         self.kind = kind
         self.speech = speech
-        self.generates = args.predict_with_generate
+        self.generates = generates(args)
         self.processor = processor
         self.collator = collator
         self.window = window
@@ -247,8 +247,6 @@ class Trainer(Seq2SeqTrainer):
             return super().get_train_dataloader()
         assert isinstance(self.train_dataset, Encoded)
         args, accelerator = self.args, self.accelerator
-        if accelerator.split_batches or accelerator.dispatch_batches:
-            raise ConfigError("accelerator_config: packing plans each rank's batches: they are not split or dispatched")
         self.plan = PlannedBatches(
             self.train_dataset,
             self._get_train_sampler(),

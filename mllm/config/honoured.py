@@ -1,0 +1,162 @@
+"""What a run makes of each field of transformers' `Seq2SeqTrainingArguments`: what transformers says, or a refusal.
+
+A field that would change nothing here is refused too, since whoever sets it expects something of it. A field that a new
+version of transformers adds is in no table until somebody decides (`tests/config/test_honoured.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mllm.config.training_fields import training_fields
+from mllm.errors import ConfigError
+from mllm.fields import show
+
+HONOURED = frozenset({
+    # what is run, and where
+    "output_dir", "do_train", "do_eval", "do_predict", "resume_from_checkpoint", "use_cpu", "seed", "data_seed",
+    "full_determinism", "accelerator_config", "debug", "skip_memory_metrics",
+    # steps
+    "per_device_train_batch_size", "num_train_epochs", "max_steps", "gradient_accumulation_steps",
+    "auto_find_batch_size", "average_tokens_across_devices", "torch_empty_cache_steps", "neftune_noise_alpha",
+    "activation_checkpointing", "activation_checkpointing_kwargs", "gradient_checkpointing",
+    "gradient_checkpointing_kwargs", "torch_compile", "torch_compile_backend", "torch_compile_mode", "bf16",
+    "fp16", "tf32",
+    # the optimizer
+    "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args",
+    "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
+    # reading
+    "train_sampling_strategy", "ignore_data_skip", "dataloader_drop_last", "dataloader_num_workers",
+    "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+    "dataloader_multiprocessing_context", "dataloader_in_order",
+    # logs
+    "logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter", "log_on_each_node",
+    "log_level", "log_level_replica", "disable_tqdm", "include_num_input_tokens_seen", "report_to", "run_name",
+    "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id",
+    # evaluation and checkpoints
+    "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size",
+    "prediction_loss_only", "predict_with_generate", "save_strategy", "save_steps", "save_total_limit",
+    "save_only_model", "load_best_model_at_end", "metric_for_best_model", "greater_is_better",
+    "restore_callback_states_from_checkpoint",
+    # processes
+    "ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend",
+    "ddp_timeout",
+})  # fmt: skip
+
+_CONFIG_FILE = "launch with a file of accelerate_config/: accelerate launch --config_file FILE"
+_GENERATION = "say it in data_args.gen_kwargs"
+_EVALUATION = "evaluation keeps what each item was answered and nothing else of a batch"
+_HUB = "nothing is uploaded; `hf upload` takes the saved folder"
+REFUSED = {
+    "label_smoothing_factor": "the loss is taken on labelled positions only",
+    "use_liger_kernel": "the head runs on labelled positions only, which bounds the memory of logits as well",
+    "liger_kernel_config": "the head runs on labelled positions only, which bounds the memory of logits as well",
+    "use_cache": "training keeps no keys and values; generation does by itself",
+    "optim_target_modules": "to train less than all weights, see model_args.adapters",
+    "bf16_full_eval": "evaluation computes in the precision that training does",
+    "fp16_full_eval": "evaluation computes in the precision that training does",
+    "eval_do_concat_batches": _EVALUATION,
+    "eval_use_gather_object": _EVALUATION,
+    "eval_accumulation_steps": _EVALUATION,
+    "include_for_metrics": _EVALUATION,
+    "batch_eval_metrics": _EVALUATION,
+    "generation_max_length": f"{_GENERATION}: dict(max_new_tokens=N)",
+    "generation_num_beams": f"{_GENERATION}: dict(num_beams=N)",
+    "generation_config": _GENERATION,
+    "sortish_sampler": "data_args.collator_kwargs=dict(packing='rows') leaves no padding to save",
+    "length_column_name": "lengths are measured, not read from a column",
+    "remove_unused_columns": "items have no columns",
+    "label_names": "labels are called 'labels'",
+    "save_on_each_node": "output_dir must be a folder that all nodes see",
+    "enable_jit_checkpoint": "set save_strategy and save_steps",
+    "push_to_hub": _HUB,
+    "hub_token": _HUB,
+    "hub_private_repo": _HUB,
+    "hub_model_id": _HUB,
+    "hub_strategy": _HUB,
+    "hub_always_push": _HUB,
+    "hub_revision": _HUB,
+    "fsdp": _CONFIG_FILE,
+    "fsdp_config": _CONFIG_FILE,
+    "deepspeed": _CONFIG_FILE,
+    "parallelism_config": _CONFIG_FILE,
+    "local_rank": "the variables that a launcher sets say it",
+}
+"""Fields that may have no value but their default, and why, or what to do instead."""
+
+_UNTRIED = ("galore", "apollo", "lomo", "adalomo", "schedule_free")
+_ACCELERATOR = {"non_blocking", "gradient_accumulation_kwargs"}
+_CHECKPOINTING = {"every_n_layers", "offload", "use_reentrant", "preserve_rng_state"}
+
+
+def _optimizer(value: Any) -> str:
+    steps_itself = str(value).startswith(_UNTRIED)
+    return "not tried here: it makes its steps in a way of its own" if steps_itself else ""
+
+
+def _sampling(value: Any) -> str:
+    if value in ("random", "sequential"):
+        return ""
+    return "expected 'random' or 'sequential'; packing plans batches by length: data_args.collator_kwargs"
+
+
+def _accelerator(value: Any) -> str:
+    if not isinstance(value := _object(value), Mapping):
+        return "expected a dict"
+    accumulation = value.get("gradient_accumulation_kwargs") or {}
+    if not isinstance(accumulation, Mapping):
+        return "gradient_accumulation_kwargs: expected a dict"
+    if "num_steps" in accumulation:
+        return "gradient_accumulation_kwargs.num_steps: not supported; say gradient_accumulation_steps"
+    if other := sorted({*value} - _ACCELERATOR) or sorted({*accumulation} - {"sync_each_batch"}):
+        return f"{other[0]}: not supported; only non_blocking and gradient_accumulation_kwargs.sync_each_batch are"
+    return ""
+
+
+def _checkpointing(value: Any) -> str:
+    if not isinstance(value := _object(value), Mapping):
+        return "expected a dict"
+    other = sorted({*value} - _CHECKPOINTING)
+    return f"{other[0]}: not supported; only {', '.join(sorted(_CHECKPOINTING))} are" if other else ""
+
+
+def _object(value: Any) -> Any:
+    """Of JSON, as flags give it."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        return None
+
+
+IN_PART: dict[str, Callable[[Any], str]] = {
+    "optim": _optimizer,
+    "train_sampling_strategy": _sampling,
+    "accelerator_config": _accelerator,
+    "activation_checkpointing_kwargs": _checkpointing,
+    "gradient_checkpointing_kwargs": _checkpointing,
+}
+"""Honoured fields of which some values are not: why not, "" for the others."""
+
+
+def refuse(training_args: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """Refuse what a run would not do. `usual` holds our defaults where they are not those of transformers.
+
+    Raises:
+        ConfigError: names the field, and says what to do instead.
+    """
+    for name, value in training_args.items():
+        if name in REFUSED and not _is_usual(value, usual.get(name, training_fields()[name].default)):
+            raise ConfigError(f"not supported: {REFUSED[name]}", field=f"training_args.{name}")
+        if value is not None and (why := IN_PART.get(name, _allowed)(value)):
+            raise ConfigError(f"found {show(value)}: {why}", field=f"training_args.{name}")
+
+
+def _allowed(_: Any) -> str:
+    return ""
+
+
+def _is_usual(value: Any, usual: Any) -> bool:
+    value = list(value) if isinstance(value, tuple) else value
+    return value == usual if usual else not value or value == usual

@@ -1,0 +1,111 @@
+"""What training arguments ask of optimizer, schedule and machine, tried before anything is loaded."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, get_scheduler
+from transformers.integrations import get_reporting_integration_callbacks
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
+
+from mllm.errors import ConfigError
+
+WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
+WITHOUT_ARGUMENTS = ("constant", "constant_with_warmup")
+STEPS = 100
+"""Of the schedule that is tried."""
+
+
+def check_training(args: Seq2SeqTrainingArguments) -> None:
+    """Check `optim`, `lr_scheduler_type` and what goes with them, and that the machine can do what is asked for.
+
+    Raises:
+        ConfigError: a library is missing, or an argument is one that nothing reads.
+    """
+    if args.n_gpu > 1:
+        raise ConfigError(
+            f"one process would split each batch over {args.n_gpu} GPUs, which tears images from their text: "
+            "use accelerate launch, or set CUDA_VISIBLE_DEVICES to one GPU"
+        )
+    if args.fp16 and args.device.type == "cpu":
+        raise ConfigError("needs a GPU; on a CPU there is bf16", field="training_args.fp16")
+    checkpointing: Any = args.activation_checkpointing_kwargs or {}
+    if checkpointing.get("offload") and args.device.type == "cpu":
+        raise ConfigError("offload needs a GPU", field="training_args.activation_checkpointing_kwargs")
+    _check_optimizer(args)
+    _check_schedule(args)
+
+
+def check_reporting(args: Seq2SeqTrainingArguments) -> None:
+    """
+    Raises:
+        ConfigError: `report_to` names what nobody knows, or what is not installed.
+    """
+    with _named("report_to"):
+        for kind in get_reporting_integration_callbacks(args.report_to):
+            kind()
+
+
+def _check_optimizer(args: Seq2SeqTrainingArguments) -> None:
+    with _named("optim"):
+        _settings(args, "")
+    with _named("optim_args"):
+        _settings(args, args.optim_args)
+    for name in _names(args.optim_args):
+        if not _reads(args, name):
+            raise ConfigError(f"{OptimizerNames(args.optim).value} reads no {name!r}", field="training_args.optim_args")
+
+
+def _check_schedule(args: Seq2SeqTrainingArguments) -> None:
+    kind = SchedulerType(args.lr_scheduler_type).value
+    if args.warmup_steps and kind in WITHOUT_WARMUP:
+        raise ConfigError(f"a {kind} schedule has none; see lr_scheduler_type", field="training_args.warmup_steps")
+    if args.lr_scheduler_kwargs and kind in WITHOUT_ARGUMENTS:
+        raise ConfigError(f"a {kind} schedule takes none", field="training_args.lr_scheduler_kwargs")
+    idle = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=args.learning_rate)
+    with _named("lr_scheduler_kwargs"):
+        get_scheduler(
+            args.lr_scheduler_type,
+            optimizer=idle,
+            num_warmup_steps=args.get_warmup_steps(STEPS),
+            num_training_steps=STEPS,
+            scheduler_specific_kwargs=args.lr_scheduler_kwargs,  # pyright: ignore[reportArgumentType]
+        )
+
+
+def _settings(args: Seq2SeqTrainingArguments, optim_args: str | None) -> str:
+    """The optimizer's class and arguments in words."""
+    asked = copy.copy(args)
+    asked.optim_args = optim_args
+    return repr(Seq2SeqTrainer.get_optimizer_cls_and_kwargs(asked))
+
+
+def _names(optim_args: str | None) -> list[str]:
+    return [pair.partition("=")[0].strip() for pair in optim_args.split(",")] if optim_args else []
+
+
+def _reads(args: Seq2SeqTrainingArguments, name: str) -> bool:
+    """Whether the optimizer becomes another one, or none, by values of this argument."""
+    found: set[str] = set()
+    for optim_args in ("", f"{name}=0.123", f"{name}=true"):
+        try:
+            found.add(_settings(args, optim_args))
+        except (TypeError, ValueError, AttributeError):
+            return True
+    return len(found) > 1
+
+
+@contextmanager
+def _named(field: str) -> Generator[None, None, None]:
+    """Raises:
+    ConfigError: for what transformers says of this field.
+    """
+    try:
+        yield
+    except (ImportError, RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
+        raise ConfigError(" ".join(str(error).split()), field=f"training_args.{field}") from error
