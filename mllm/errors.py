@@ -22,6 +22,10 @@ from typing import Any, TypeVar
 
 E = TypeVar("E", bound="MllmError")
 
+FAULTS_LISTED = 20
+"""Faults of one kind that a message lists at most."""
+LISTED = 40
+"""Names that a message lists at most."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 KINDS = {
@@ -167,10 +171,18 @@ def printable(text: str, *, keep: str = "") -> str:
     return CONTROL.sub(lambda match: match[0] if match[0] in keep else repr(match[0])[1:-1], text)
 
 
+def listing(faults: Iterable[str]) -> str:
+    """What is wrong in several places, on one line; of many the first."""
+    every = list(faults)
+    more = f"; and {len(every) - FAULTS_LISTED} more" if len(every) > FAULTS_LISTED else ""
+    return "; ".join(every[:FAULTS_LISTED]) + more
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"did you mean 'a', 'b'?"`, or the whole list of `known` names where none is near."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.6)
     if near:
         return f"did you mean {', '.join(map(repr, near))}?"
-    return f"known: {', '.join(names) or 'none'}"
+    more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
+    return f"known: {', '.join(names[:LISTED]) or 'none'}{more}"

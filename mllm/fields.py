@@ -10,9 +10,10 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
+from enum import Enum
 from inspect import Parameter
 from os import PathLike
-from types import NoneType, UnionType
+from types import NoneType, SimpleNamespace, UnionType
 from typing import (
     Annotated,
     Any,
@@ -24,6 +25,7 @@ from typing import (
     cast,
     get_args,
     get_origin,
+    get_type_hints,
     overload,
 )
 
@@ -42,7 +44,7 @@ NAMES: dict[Any, tuple[str, str]] = {
     bool: ("True or False", "True or False"),
     list: ("a list", "lists"),
     tuple: ("a list", "lists"),
-    dict: ("an object", "objects"),
+    dict: ("a dict", "dicts"),
     Mapping: ("a dict", "dicts"),
     Sequence: ("a list", "lists"),
     NoneType: ("None", "None"),
@@ -84,7 +86,7 @@ class Range:
     def describe(self, kind: str) -> str:
         if self.least is not None and self.most is not None:
             return f"{kind} from {self.least:,} to {self.most:,}"
-        low = f"at least {self.least:,}" if self.least is not None else ""
+        low = f"of at least {self.least:,}" if self.least is not None else ""
         low = f"above {self.above:,}" if self.above is not None else low
         high = f"at most {self.most:,}" if self.most is not None else ""
         high = f"below {self.below:,}" if self.below is not None else high
@@ -100,6 +102,37 @@ class Fits:
 
     def check(self, value: Any, error: type[MllmError]) -> bool:
         return self.test(value)
+
+    def describe(self, kind: str) -> str:
+        return self.expected
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of several values; messages name the nearest."""
+
+    values: tuple[object, ...]
+
+    def check(self, value: Any, error: type[MllmError]) -> bool:
+        if value not in self.values:
+            hint = _near(value, self.values)
+            raise error(hint, expected=self.describe(""), found=show(value), kind="wrong-type")
+        return True
+
+    def describe(self, kind: str) -> str:
+        return f"one of {', '.join(map(repr, self.values))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """Anything that `read` takes, which raises an error of ours for anything else."""
+
+    expected: str
+    read: Callable[[Any], object]
+
+    def check(self, value: Any, error: type[MllmError]) -> bool:
+        self.read(value)
+        return True
 
     def describe(self, kind: str) -> str:
         return self.expected
@@ -151,15 +184,35 @@ Where = str | PathLike[str]
 
 @overload
 def field(
-    record: object, name: str, kind: type[dict[Any, Any]], at: str = "", *, where: Where = ""
+    record: object,
+    name: str,
+    kind: type[dict[Any, Any]],
+    at: str = "",
+    *,
+    where: Where = "",
+    error: type[MllmError] = ...,
 ) -> dict[str, Any]: ...
 @overload
-def field(record: object, name: str, kind: type[list[Any]], at: str = "", *, where: Where = "") -> list[Any]: ...
+def field(
+    record: object, name: str, kind: type[list[Any]], at: str = "", *, where: Where = "", error: type[MllmError] = ...
+) -> list[Any]: ...
 @overload
-def field(record: object, name: str, kind: type[T], at: str = "", *, where: Where = "") -> T: ...
+def field(
+    record: object, name: str, kind: type[T], at: str = "", *, where: Where = "", error: type[MllmError] = ...
+) -> T: ...
 @overload
-def field(record: object, name: str, kind: object, at: str = "", *, where: Where = "") -> Any: ...
-def field(record: object, name: str, kind: Any, at: str = "", *, where: Where = "") -> Any:
+def field(
+    record: object, name: str, kind: object, at: str = "", *, where: Where = "", error: type[MllmError] = ...
+) -> Any: ...
+def field(
+    record: object,
+    name: str,
+    kind: Any,
+    at: str = "",
+    *,
+    where: Where = "",
+    error: type[MllmError] = DataError,
+) -> Any:
     """`record[name]`, which must be a `kind`, see `check`.
 
     Args:
@@ -167,20 +220,23 @@ def field(record: object, name: str, kind: Any, at: str = "", *, where: Where = 
         where: the file and the line, where nobody adds them later.
 
     Raises:
-        DataError: names the field, what was expected and what was found; also where a part is no object.
+        error: names the field, what was expected and what was found; also where a part is no object.
     """
     try:
         if not isinstance(record, Mapping):
-            raise DataError(field=at, expected="an object", found=show(record), kind="wrong-type")
+            raise error(field=at, expected="an object", found=show(record), kind="wrong-type")
         known = cast(Mapping[str, Any], record)
         if name not in known:
-            raise DataError(field=named(name, at), expected=describe(kind), found=absent(known), kind="missing-field")
+            expected = "an object" if kind is dict else describe(kind)
+            raise error(field=named(name, at), expected=expected, found=absent(known), kind="missing-field")
         value = known[name]
         if type(value) is not kind:
-            within(named(name, at), check, value, kind, DataError)
-    except DataError as error:
+            if kind is dict:
+                raise error(field=named(name, at), expected="an object", found=show(value), kind="wrong-type")
+            within(named(name, at), check, value, kind, error)
+    except error as broken:
         if where:
-            raise error.at(str(where)) from None
+            raise broken.at(str(where)) from None
         raise
     return value
 
@@ -232,7 +288,11 @@ def check(value: object, kind: Any, error: type[MllmError] = ConfigError) -> Non
     """
     origin, members = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        check(value, members[0], error)
+        try:
+            check(value, members[0], error)
+        except error as broken:
+            broken.expected = broken.expected if broken.field else describe(kind)
+            raise
         for rule in members[1:]:
             if hasattr(rule, "check") and not rule.check(value, error):
                 raise error(expected=describe(kind), found=show(value), kind="wrong-type")
@@ -241,6 +301,9 @@ def check(value: object, kind: Any, error: type[MllmError] = ConfigError) -> Non
     elif origin is Literal:
         if not any(type(value) is type(member) and value == member for member in members):
             raise error(_near(value, members), expected=describe(kind), found=show(value), kind="wrong-type")
+    elif _is_enum(kind):
+        if not isinstance(value, kind):
+            check(value, Annotated[object, _members_of(kind)], error)
     elif is_dataclass(kind) and isinstance(value, Mapping):
         check_arguments(cast("Mapping[str, Any]", value), cast("Callable[..., Any]", kind), error)
     elif not _is_a(value, origin or kind):
@@ -266,17 +329,12 @@ def check_arguments(
     `also`: names that are given elsewhere.
     """
     known = parameters(built)
-    check_names(given, known, error)
-    missing = [
-        name
-        for name, parameter in known.items()
-        if parameter.default is Parameter.empty and name not in given and name not in also
-    ]
-    if missing:
-        raise error(f"missing: {', '.join(missing)}", kind="missing-field")
-    for name, value in given.items():
-        if known[name].annotation is not Parameter.empty:
-            within(name, check, value, known[name].annotation, error)
+    check_names(given, [name for name in known if name not in also], error)
+    for name, parameter in known.items():
+        if name in given:
+            within(name, check, given[name], parameter.annotation, error)
+        elif parameter.default is Parameter.empty and name not in also:
+            raise error(field=name, expected=describe(parameter.annotation), found="nothing", kind="missing-field")
 
 
 def check_names(section: Mapping[Any, Any], known: Iterable[str], error: type[MllmError] = ConfigError) -> None:
@@ -300,14 +358,28 @@ def read_section(section: Mapping[str, Any], kind: type[T], error: type[MllmErro
 def parameters(built: Callable[..., Any]) -> dict[str, Parameter]:
     """The named parameters of a dataclass, a class or a function, with their annotations evaluated.
 
-    The annotations stay texts, which `check` takes for anything, where they name what a module imports for its type
-    checker only.
+    One that cannot be, as it names what its module imports for the type checker only, says nothing of its values.
     """
+    made_by: Any = inspect.unwrap(built.__init__ if isinstance(built, type) else built)
+    names = getattr(made_by, "__globals__", {})
+    found = inspect.signature(built).parameters.values()
+    return {
+        parameter.name: parameter.replace(annotation=_evaluated(parameter.annotation, names))
+        for parameter in found
+        if parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    }
+
+
+def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
+    if annotation is Parameter.empty:
+        return Any
+    if not isinstance(annotation, str):
+        return annotation
+    alone = SimpleNamespace(__annotations__={"value": annotation})
     try:
-        found = inspect.signature(built, eval_str=True).parameters
+        return get_type_hints(alone, names, include_extras=True)["value"]
     except NameError:
-        found = inspect.signature(built).parameters
-    return {name: p for name, p in found.items() if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)}
+        return Any
 
 
 def describe(kind: Any, *, several: bool = False) -> str:
@@ -323,18 +395,35 @@ def describe(kind: Any, *, several: bool = False) -> str:
     if origin is Literal:
         return ("one of " if len(members) > 1 else "") + ", ".join(map(repr, members))
     base = origin or kind
+    if _is_enum(base):
+        return _members_of(base).describe("")
     if is_dataclass(base):
         base = Mapping
     name = NAMES[base][several] if base in NAMES else getattr(base, "__name__", str(base))
     if base is tuple and members and members[-1] is not Ellipsis:
         return f"{'lists' if several else 'a list'} of {len(members)} {describe(members[0], several=True)}"
     if base in (list, tuple, Sequence) and members and members[0] not in (Any, object):
-        return f"{name} of {describe(members[0], several=True)}"
+        one, many = (describe(members[0], several=plural) for plural in (False, True))
+        return f"{name} of {many}" if one != many else f"{name}, each {one}"
     return name
 
 
+def _is_code(kind: Any) -> bool:
+    """Whether only code can give a value of the type, not a config or a record."""
+    return isinstance(kind, type) and kind not in NAMES and not is_dataclass(kind) and not _is_enum(kind)
+
+
+def _is_enum(kind: Any) -> TypeGuard[type[Enum]]:
+    return isinstance(kind, type) and issubclass(kind, Enum)
+
+
+def _members_of(kind: type[Enum]) -> OneOf:
+    return OneOf(tuple(cast("object", member.value) for member in kind))
+
+
 def _either(members: Sequence[Any], *, several: bool = False) -> str:
-    names = [describe(member, several=several) for member in members]
+    plain = [member for member in members if not _is_code(member)]
+    names = [describe(member, several=several) for member in plain or members]
     return " or ".join(dict.fromkeys(sorted(names, key=lambda name: name == "None")))
 
 
@@ -345,9 +434,9 @@ def _check_union(value: object, members: Sequence[Any], error: type[MllmError]) 
             return check(value, member, error)
         except error as found:
             broken.append(found)
-    inside = [found for found in broken if found.field]
-    if inside:  # it is of that kind, and something in it is wrong
-        raise inside[0]
+    alike = [found for member, found in zip(members, broken, strict=True) if _is_a(value, _bare(member))]
+    if len(alike) == 1 and alike[0].field:  # it is of that kind, and something in it is wrong
+        raise alike[0]
     hint = next((found.message for found in broken if found.message), "")
     raise error(hint, expected=_either(members), found=show(value), kind="wrong-type")
 
@@ -363,7 +452,20 @@ def _check_entries(values: Sequence[object], kind: Any, error: type[MllmError]) 
         within(f"[{number}]" if issubclass(error, DataError) else str(number), check, value, member, error)
 
 
+def _bare(kind: Any) -> Any:
+    """The type of an annotation, without what is inside and what bounds it."""
+    if get_origin(kind) is Annotated:
+        return _bare(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return get_args(kind)
+    if get_origin(kind) is Literal:
+        return tuple({type(member): None for member in cast("tuple[object, ...]", get_args(kind))})
+    return Mapping if is_dataclass(kind) else get_origin(kind) or kind
+
+
 def _is_a(value: object, kind: Any) -> bool:
+    if isinstance(kind, tuple):
+        return any(_is_a(value, _bare(member)) for member in cast("tuple[Any, ...]", kind))
     if kind is None or kind is NoneType:
         return value is None
     if kind is Any or kind is object or isinstance(kind, TypeVar):

@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from mllm.errors import ModelError
+from mllm.errors import MllmError, ModelError
 from mllm.fields import show
 from mllm.files import other_than_file, read_json
 
@@ -27,6 +28,8 @@ SETTINGS = (
     *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
 )
 """JSON files of settings, whose numbers are checked."""
+SAID = 240
+"""Characters of a library's message that are shown."""
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 LARGEST_SETTINGS = 64 << 20
 """Bytes of a JSON file of settings, or of an index."""
@@ -104,6 +107,37 @@ def check_settings(settings: Any, path: Path) -> None:
             raise ModelError(
                 "code is never fetched from a hub", where=str(path), field=place, expected="a name", found=show(value)
             )
+
+
+@contextmanager
+def reading(
+    where: str | Path, what: str = "", names: Sequence[str] = (), error: type[MllmError] = ModelError
+) -> Generator[None, None, None]:
+    """The door to libraries that read a model's files: whatever they raise becomes one line that names the file.
+
+    Args:
+        where: the file or the folder, or whatever else the message is about.
+        what: what of it is read, such as "its tokenizer".
+        names: JSON files of the folder that are looked at to say where they break off.
+
+    Raises:
+        error: as above; errors of ours pass.
+    """
+    try:
+        yield
+    except (MllmError, MemoryError):
+        raise
+    except Exception as reason:  # tokenizers raises nothing narrower, and others what their parsers stumble over
+        for path in (Path(where, name) for name in names):
+            if path.exists():
+                read_json(path, dict, error)
+        raise error(f"{what} cannot be read: {in_a_line(reason)}".lstrip(), where=str(where)) from reason
+
+
+def in_a_line(reason: BaseException) -> str:
+    """What a library's exception says, on one line and not too long."""
+    said = " ".join(str(reason).split())
+    return f"{type(reason).__name__}: {said[:SAID]}{'...' if len(said) > SAID else ''}"
 
 
 def bytes_of_weights(folder: str | Path) -> int:

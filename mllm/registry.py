@@ -11,26 +11,18 @@ A component outside this package is found once its module is listed in the confi
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
 from mmengine.registry import Registry as _Registry
 
-from mllm.errors import ConfigError, nearest
+from mllm.errors import ConfigError, MllmError, nearest
+from mllm.fields import check_arguments, show, within
 
 T = TypeVar("T", bound=Callable[..., Any])
-
-SCALARS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "bool": ("True or False", (bool,)),
-    "int": ("a whole number", (int,)),
-    "float": ("a number", (int, float)),
-    "str": ("a text", (str,)),
-    "None": ("None", (type(None),)),
-}
-"""What is checked of a component's annotations, and the types that a config may give for each."""
 
 
 class Registry(_Registry):
@@ -97,50 +89,58 @@ class Registry(_Registry):
             for pattern, family in self._families.values():
                 if match := re.fullmatch(pattern, name):
                     return family(*match.groups())
-        raise ConfigError(f"unknown {self.name} type {name!r}; {nearest(str(name), names)}")
+        raise ConfigError(f"unknown {self.name} type {str(name)!r:.80}; {nearest(str(name), names)}")
 
-    def make(self, cfg: Mapping[str, Any] | str, **given: Any) -> Any:
-        """Build `{"type": name, **arguments}` (or just the name); `given` arguments come from the caller's code.
+    def check(self, cfg: object, *, also: Iterable[str] = ()) -> None:
+        """Check `{"type": name, **arguments}`, or just the name, against the signature of the class, to any depth.
+
+        Nothing is built. `also`: arguments that the caller's code gives.
 
         Raises:
-            ConfigError: no or unknown `type`, an argument that the class does not take or misses, or a value that is
-                not the number or text that the class asks for.
+            ConfigError: no or unknown `type`, an argument that the class does not take or misses, or a value that its
+                annotation does not allow; names the argument.
         """
-        if not isinstance(cfg, (str, Mapping)):
-            raise ConfigError(f"{self.name}: expected a name or a dict with 'type', found {cfg!r}")
-        cfg = {"type": cfg} if isinstance(cfg, str) else dict(cfg)
-        if "type" not in cfg:
-            raise ConfigError(f"{self.name}: expected a dict with 'type', found {cfg}")
-        name = cfg.pop("type")
-        built = self.find(name)
-        known = inspect.signature(built).parameters
-        for argument, value in cfg.items():
-            if argument not in known:
-                raise ConfigError(f"{self.name} '{name}' has no argument {argument!r}; {nearest(argument, known)}")
-            if expected := _mismatch(value, known[argument].annotation):
-                raise ConfigError(f"{self.name} '{name}': {argument}: expected {expected}, found {value!r}")
-        missing = [
-            parameter.name
-            for parameter in known.values()
-            if parameter.default is parameter.empty
-            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-            and parameter.name not in {*cfg, *given}
-        ]
-        if missing:
-            raise ConfigError(f"{self.name} '{name}' misses {', '.join(missing)}")
-        return built(**{**given, **cfg})
+        built, _, arguments = self._parts(cfg)
+        check_arguments(arguments, built, also=also)
+
+    def make(self, cfg: Mapping[str, Any] | str, **given: Any) -> Any:
+        """Build what `check` checks; `given` arguments come from the caller's code.
+
+        Raises:
+            ConfigError: as `check`, or arguments that do not go together.
+        """
+        built, name, arguments = self._parts(cfg)
+        try:
+            check_arguments(arguments, built, also=given)
+            return built(**{**given, **arguments})
+        except ConfigError as error:
+            if error.where:
+                raise
+            raise error.at(f"{self.name} {name!r}") from error.__cause__
+
+    def _parts(self, cfg: object) -> tuple[Any, str, dict[str, Any]]:
+        """The class, its name, and its arguments."""
+        if isinstance(cfg, str):
+            return self.find(cfg), cfg, {}
+        if not isinstance(cfg, Mapping) or "type" not in cfg:
+            raise ConfigError(expected=f"the name of a {self.name}, or a dict with its 'type'", found=show(cfg))
+        name, arguments = cfg["type"], {key: value for key, value in cfg.items() if key != "type"}
+        return within("type", self.find, name), name, arguments
 
 
-def _mismatch(value: object, annotation: Any) -> str | None:
-    """What an annotation of scalars asks for, where the value is none of it; other annotations say nothing."""
-    # read as text: evaluating it would fail for what a module imports for its type checker only
-    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    names = [name.strip() for name in text.split("|")]
-    if not SCALARS.keys() >= set(names):
-        return None
-    if any(isinstance(value, SCALARS[name][1]) and (name == "bool") == isinstance(value, bool) for name in names):
-        return None
-    return " or ".join(SCALARS[name][0] for name in names)
+@dataclass(frozen=True, slots=True)
+class Component:
+    """In `Annotated`: the config of a registered component, checked with all that it holds."""
+
+    registry: Registry
+    also: tuple[str, ...] = ()
+
+    def check(self, value: Any, error: type[MllmError]) -> bool:
+        self.registry.check(value, also=self.also)
+        return True
+
+    def describe(self, kind: str) -> str:
+        return f"a {self.registry.name}, dict(type=...)"
 
 
 DATASETS = Registry("dataset", folder="mllm.dataset")
@@ -151,3 +151,9 @@ CONNECTORS = Registry("connector", folder="mllm.models.connectors")
 LAYOUTS = Registry("checkpoint layout", folder="mllm.models.layouts")
 FAMILIES = Registry("family", folder="mllm.models.families")
 METRICS = Registry("metric", folder="mllm.metrics")
+
+DatasetConfig = Annotated[Mapping[str, Any], Component(DATASETS)]
+MetricConfig = Annotated[str | Mapping[str, Any], Component(METRICS)]
+RegionCodecConfig = Annotated[str | Mapping[str, Any], Component(REGIONS)]
+TemplateConfig = Annotated[str | Mapping[str, Any], Component(TEMPLATES)]
+ConnectorConfig = Annotated[str | Mapping[str, Any], Component(CONNECTORS, ("vision_width", "text_width"))]

@@ -7,14 +7,15 @@ them, so that text, pixels and model agree without decoding. Sizes are (width, h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from mllm.errors import ConfigError, nearest
+from mllm.errors import ConfigError
+from mllm.fields import FULL, OneOf, PositiveInt, Range, Reads, check, read_section, within
 from mllm.geometry import Placement, PlacementKind, fit, place, resize
 from mllm.types import IMAGE
 from mllm.views import SquareView
@@ -53,6 +54,9 @@ class Layout:
         return self.whole * tile + (bottom - top) * (right - left + self.newline)
 
 
+TileCount = Annotated[int, Range(least=1, most=64)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnyResolution:
     """LLaVA-NeXT's: the canvas that fits the picture best, and the whole picture squashed to one tile before it.
@@ -75,18 +79,14 @@ class AnyResolution:
     joins: ClassVar[bool] = True
     """Whether the tiles' features make one grid, where those of each tile make one."""
 
-    pinpoints: Sequence[tuple[int, int]]
+    pinpoints: Annotated[Sequence[tuple[PositiveInt, PositiveInt]], FULL]
     unpad: bool = True
     newline: bool = True
     aspect: Literal["pad", "squash"] = "pad"
 
     def __post_init__(self) -> None:
-        if not self.pinpoints or not all(_pair(point) for point in self.pinpoints):
-            raise ConfigError(f"tiling.pinpoints: expected pairs of height and width, found {self.pinpoints!r}")
-        if self.aspect not in ("pad", "squash"):
-            raise ConfigError(f"tiling.aspect: expected 'pad' or 'squash', found {self.aspect!r}")
         if self.unpad and self.aspect == "squash":
-            raise ConfigError("tiling: aspect 'squash' pads nothing, so it wants unpad=False")
+            raise ConfigError("has no effect with aspect='squash'; set unpad=False", field="unpad")
 
     @property
     def by_rows(self) -> bool:
@@ -165,13 +165,9 @@ class Crops:
     newline: ClassVar[bool] = False
     # the members of AnyResolution, where they are documented
 
-    rows: int
-    columns: int
+    rows: TileCount
+    columns: TileCount
     thumbnail: bool = True
-
-    def __post_init__(self) -> None:
-        if not all(isinstance(count, int) and count > 0 for count in (self.rows, self.columns)):
-            raise ConfigError(f"tiling: expected rows and columns from 1 on, found {self.rows!r} and {self.columns!r}")
 
     @property
     def whole(self) -> Literal["picture", "canvas"] | None:
@@ -195,6 +191,7 @@ class Crops:
 
 Tiling = AnyResolution | Crops
 TILINGS: dict[str, type[Tiling]] = {"any_resolution": AnyResolution, "crops": Crops}
+TilingConfig = Annotated[Mapping[str, Any], Reads("a tiling, dict(type=...)", lambda section: read_tiling(section))]
 
 
 def read_tiling(section: Mapping[str, Any]) -> Tiling:
@@ -203,19 +200,11 @@ def read_tiling(section: Mapping[str, Any]) -> Tiling:
     Raises:
         ConfigError: an unknown type or setting, one that is missing, or a value out of range.
     """
-    if not isinstance(section, Mapping):
-        raise ConfigError(f"tiling: expected a dict with 'type', found {section!r}")
+    check(section, Mapping)
     given = dict(section)
     kind = given.pop("type", None)
-    if kind not in TILINGS:
-        raise ConfigError(f"tiling.type {kind!r}; {nearest(str(kind), TILINGS)}")
-    known = {field.name: field for field in fields(TILINGS[kind])}
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"tiling '{kind}' has no setting {name!r}; {nearest(str(name), known)}")
-    if missing := [name for name, field in known.items() if field.default is MISSING and name not in given]:
-        raise ConfigError(f"tiling '{kind}' misses {', '.join(missing)}")
-    return TILINGS[kind](**given)
+    within("type", check, kind, Annotated[str, OneOf(tuple(TILINGS))])
+    return read_section(given, TILINGS[kind])
 
 
 class TiledView:
@@ -293,11 +282,3 @@ def _unpadded(size: tuple[int, int], rows: int, columns: int) -> Window:
     covered = int(round(width * (rows / height), 7))
     bar = (columns - covered) // 2
     return 0, rows, bar, columns - bar
-
-
-def _pair(point: object) -> bool:
-    return (
-        isinstance(point, Sequence)
-        and len(point) == 2
-        and all(isinstance(length, int) and length > 0 for length in point)
-    )

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllm.errors import ModelError
-from mllm.fields import show
-from mllm.model_files import check_folder
+from mllm.fields import field, show
+from mllm.files import read_json
+from mllm.model_files import check_folder, reading
 
 if TYPE_CHECKING:  # `data dedup` and `data check` read text without these, whose imports take seconds
     from tokenizers import models
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "spiece.model", "vocab.json")
 """A folder with a tokenizer has at least one of these."""
 CONFIG = "tokenizer_config.json"
+JSON_FILES = ("tokenizer.json", CONFIG, "special_tokens_map.json", "added_tokens.json", "vocab.json")
 GENERIC = "PreTrainedTokenizerFast"
 """The class that reads `tokenizer.json` as it stands, by the name that transformers 4 and 5 both know."""
 SPACE = "▁"
@@ -59,16 +61,17 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """
     path = Path(folder)
     if not path.is_dir():
-        raise ModelError(f"{folder}: no such folder; expected a local checkpoint with its tokenizer")
+        raise ModelError("no such folder; expected a local checkpoint with its tokenizer", where=str(folder))
     check_folder(path)
     settings = _read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
     _check_class(path, settings)
-    if str(settings.get("tokenizer_class")).lower().removesuffix("fast") != "llamatokenizer":
-        tokenizer = _auto(path)
-    elif (path / "tokenizer.json").is_file():
-        tokenizer = _llama_from_json(path, settings)
-    else:
-        tokenizer = _llama_from_sentencepiece(path, settings)
+    with reading(path, "its tokenizer", JSON_FILES):
+        if str(settings.get("tokenizer_class")).lower().removesuffix("fast") != "llamatokenizer":
+            tokenizer = _auto(path)
+        elif (path / "tokenizer.json").is_file():
+            tokenizer = _llama_from_json(path, settings)
+        else:
+            tokenizer = _llama_from_sentencepiece(path, settings)
     if not tokenizer.is_fast:
         raise ModelError(
             where=str(path),
@@ -78,7 +81,8 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         )
     processors = path / "chat_template.json"  # where processors of older models keep theirs
     if processors.is_file() and not (path / "chat_template.jinja").is_file():
-        tokenizer.chat_template = _read_json(processors)["chat_template"]
+        found = _read_json(processors)
+        tokenizer.chat_template = field(found, "chat_template", str, where=processors, error=ModelError)
     return tokenizer
 
 
@@ -248,4 +252,4 @@ def _difference(tokenizer: PreTrainedTokenizerBase, again: PreTrainedTokenizerBa
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path, dict, ModelError)

@@ -85,12 +85,12 @@ class Star:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"points": 5.0}, "points: expected a whole number, found 5.0"),
-        ({"points": True}, "points: expected a whole number, found True"),
-        ({"points": None}, "points: expected a whole number, found None"),
-        ({"size": "big"}, "size: expected a number or None, found 'big'"),
-        ({"name": 7}, "name: expected a text, found 7"),
-        ({"bold": 1}, "bold: expected True or False, found 1"),
+        ({"points": 5.0}, "points: expected a whole number, found float '5.0'"),
+        ({"points": True}, "points: expected a whole number, found bool 'True'"),
+        ({"points": None}, "points: expected a whole number, found nothing"),
+        ({"size": "big"}, "size: expected a number or None, found str 'big'"),
+        ({"name": 7}, "name: expected a text, found int '7'"),
+        ({"bold": 1}, "bold: expected True or False, found int '1'"),
     ],
 )
 def test_numbers_and_texts_are_what_the_class_asks_for(
@@ -144,19 +144,19 @@ def test_make_leaves_the_config_alone(package: Callable[..., Registry]) -> None:
     [
         (
             {"type": "Circle", "radius": 1, "color": "red"},
-            "shape 'Circle' has no argument 'color'; did you mean 'colour'?",
+            "shape 'Circle': color: unknown name; did you mean 'colour'?",
         ),
         (
             {"type": "Circle", "radius": 1, "zzz": 1},
-            "shape 'Circle' has no argument 'zzz'; known: colour, layers, radius",
+            "shape 'Circle': zzz: unknown name; known: colour, layers, radius",
         ),
-        ({"type": "Square", "side": 1}, "shape 'Square' has no argument 'side'; known: none"),
-        ({"type": "Circle"}, "shape 'Circle' misses radius"),
-        ("Circle", "shape 'Circle' misses radius"),
-        ({"radius": 1}, "shape: expected a dict with 'type', found {'radius': 1}"),
-        (None, "shape: expected a name or a dict with 'type', found None"),
-        (["Circle"], "shape: expected a name or a dict with 'type', found ['Circle']"),
-        ({"type": "Squares"}, "unknown shape type 'Squares'; did you mean 'Square'?"),
+        ({"type": "Square", "side": 1}, "shape 'Square': side: unknown name; known: none"),
+        ({"type": "Circle"}, "shape 'Circle': radius: expected a value, found nothing"),
+        ("Circle", "shape 'Circle': radius: expected a value, found nothing"),
+        ({"radius": 1}, "expected the name of a shape, or a dict with its 'type', found dict \"{'radius': 1}\""),
+        (None, "expected the name of a shape, or a dict with its 'type', found nothing"),
+        (["Circle"], "expected the name of a shape, or a dict with its 'type', found list \"['Circle']\""),
+        ({"type": "Squares"}, "type: unknown shape type 'Squares'; did you mean 'Square'?"),
     ],
 )
 def test_make_names_what_is_wrong(package: Callable[..., Registry], cfg: Any, message: str) -> None:
@@ -185,7 +185,7 @@ def test_a_family_answers_to_every_name_of_its_pattern(package: Callable[..., Re
     registry = package(shapes=SHAPES, polygons=FAMILY)
     assert registry.names() == ["5gon", "Circle", "Square"]
     assert registry.make("7gon", size=2) == (7, 2)
-    with pytest.raises(ConfigError, match="'7gon' has no argument 'sise'; did you mean 'size'"):
+    with pytest.raises(ConfigError, match="shape '7gon': sise: unknown name; did you mean 'size'"):
         registry.make({"type": "7gon", "sise": 2})
     for name in ("2gon", "7gons"):
         with pytest.raises(ConfigError, match=f"unknown shape type '{name}'; did you mean '5gon'"):

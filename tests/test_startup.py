@@ -66,10 +66,19 @@ def test_no_help_imports_a_large_library() -> None:
     [
         (["train", "CONFIG", "--lerning_rate", "1"], "unknown flag --lerning_rate; did you mean 'learning_rate'"),
         (["eval", "CONFIG", "--max_steps", "many"], "invalid int value: 'many'"),
-        (["train", "CONFIG", "--cfg-options", "training_args.max_steps=ten"], "expected int, found 'ten'"),
-        (["predict", "CONFIG", "--cfg-options", "data_arg.train=1"], "unknown name 'data_arg'"),
+        (
+            ["train", "CONFIG", "--cfg-options", "training_args.max_steps=ten"],
+            "max_steps: expected a whole number of at least -1, found str 'ten'",
+        ),
+        (
+            ["predict", "CONFIG", "--cfg-options", "data_arg.train=1"],
+            "data_arg: unknown name; did you mean 'data_args'",
+        ),
         (["train", "gone.py"], "gone.py: no such file"),
-        (["data", "check", "CONFIG", "--cfg-options", "training_args.sed=1"], "unknown argument 'sed'"),
+        (
+            ["data", "check", "CONFIG", "--cfg-options", "training_args.sed=1"],
+            "training_args.sed: unknown argument; did you mean 'seed'",
+        ),
     ],
 )
 def test_a_mistake_in_a_config_is_found_before_torch_is_imported(

@@ -143,15 +143,21 @@ def test_a_worker_gets_the_same_view() -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("any_resolution", "tiling: expected a dict with 'type', found 'any_resolution'"),
-        ({"type": "any_resolutions"}, "tiling.type 'any_resolutions'; did you mean 'any_resolution'?"),
-        ({"type": "any_resolution"}, "tiling 'any_resolution' misses pinpoints"),
-        ({**NEXT, "unpadded": True}, "has no setting 'unpadded'; did you mean 'unpad'?"),
-        ({**NEXT, "pinpoints": []}, r"tiling.pinpoints: expected pairs of height and width, found \[\]"),
-        ({**NEXT, "pinpoints": [[336]]}, r"tiling.pinpoints: expected pairs of height and width, found \[\[336\]\]"),
-        ({**NEXT, "aspect": "crop"}, "tiling.aspect: expected 'pad' or 'squash', found 'crop'"),
-        ({**NEXT, "aspect": "squash"}, "aspect 'squash' pads nothing, so it wants unpad=False"),
-        ({"type": "crops", "rows": 0, "columns": 2}, "expected rows and columns from 1 on, found 0 and 2"),
+        ("any_resolution", "expected a dict, found str 'any_resolution'"),
+        (
+            {"type": "any_resolutions"},
+            "type: expected one of .*, found str 'any_resolutions'; did you mean 'any_resolution'?",
+        ),
+        ({"type": "any_resolution"}, "pinpoints: expected a list of at least one entry, found nothing"),
+        ({**NEXT, "unpadded": True}, "unpadded: unknown name; did you mean 'unpad'?"),
+        ({**NEXT, "pinpoints": []}, r"pinpoints: expected a list of at least one entry, found list '\[\]'"),
+        (
+            {**NEXT, "pinpoints": [[336]]},
+            r"pinpoints\.0: expected a list of 2 whole numbers of at least 1, found list '\[336\]'",
+        ),
+        ({**NEXT, "aspect": "crop"}, "aspect: expected one of 'pad', 'squash', found str 'crop'"),
+        ({**NEXT, "aspect": "squash"}, "unpad: has no effect with aspect='squash'; set unpad=False"),
+        ({"type": "crops", "rows": 0, "columns": 2}, "rows: expected a whole number from 1 to 64, found int '0'"),
     ],
 )
 def test_wrong_settings(section: Any, message: str) -> None:

@@ -8,12 +8,16 @@ from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescription
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from enum import Enum
+from functools import reduce
+from operator import or_
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 from mllm.config.honoured import refuse
 from mllm.config.training_fields import COMPUTED, TrainingField, training_fields
 from mllm.errors import ConfigError, nearest
+from mllm.fields import OneOf, Range, within
+from mllm.fields import check as check_value
 
 if TYPE_CHECKING:
     from transformers import Seq2SeqTrainingArguments
@@ -41,6 +45,25 @@ RENAMED = {
     "logging_dir": "the environment variable TENSORBOARD_LOGGING_DIR",
 }
 """Arguments that transformers 5 dropped and that older commands still give."""
+
+
+BOUNDS: dict[Range, tuple[str, ...]] = {
+    Range(least=1): (
+        *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+        *("eval_accumulation_steps", "save_total_limit", "dataloader_prefetch_factor", "torch_empty_cache_steps"),
+        *("generation_max_length", "generation_num_beams", "ddp_timeout", "ddp_bucket_cap_mb"),
+    ),
+    Range(least=0): (
+        *("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon", "warmup_steps", "eval_delay"),
+        *("dataloader_num_workers", "neftune_noise_alpha"),
+    ),
+    Range(least=0, below=1): ("adam_beta1", "adam_beta2"),
+    Range(least=0, most=1): ("label_smoothing_factor", "warmup_ratio"),
+    Range(least=0, most=2**32 - 1): ("seed", "data_seed"),
+    Range(above=0): ("num_train_epochs", "logging_steps", "save_steps", "eval_steps"),
+    Range(least=-1): ("max_steps",),
+}
+"""What transformers takes and cannot work with is refused: the bounds of numbers, and the fields they bind."""
 
 
 class FlagParser(ArgumentParser):
@@ -71,19 +94,32 @@ def check(training_args: Mapping[str, Any]) -> None:
     for name, value in training_args.items():
         field = training_fields().get(name)
         if field is None:
-            raise ConfigError(f"training_args: unknown argument {name!r}; {hint(name)}")
+            raise ConfigError(f"unknown argument; {hint(name)}", field=f"training_args.{name}")
         about = field.metadata
-        if not _fits(value, field.type) and not ("const" in about and value is about["const"]):
-            expected = " or ".join(_name(member) for member in _members(field.type))
-            raise ConfigError(f"training_args.{name}: expected {expected}, found {value!r}")
+        if "const" not in about or value is not about["const"]:
+            within(f"training_args.{name}", check_value, value, _bounded(name, field.type))
         _check_choice(name, value, about)
     refuse(training_args, DEFAULTS)
 
 
+def _bounded(name: str, annotation: Any) -> Any:
+    """The annotation of a field with the bounds of its numbers; a dataclass is told what it is made of."""
+    bounds = next((bounds for bounds, names in BOUNDS.items() if name in names), None)
+    kinds = [
+        Annotated[member, bounds]
+        if bounds and member in (int, float)
+        else Mapping[str, Any]
+        if is_dataclass(member) or get_origin(member) is dict
+        else member
+        for member in _members(annotation)
+    ]
+    return reduce(or_, kinds)
+
+
 def _check_choice(name: str, value: object, metadata: Mapping[str, Any]) -> None:
     choices = metadata.get("choices")
-    if choices is not None and value is not None and value not in choices:
-        raise ConfigError(f"training_args.{name}: expected one of {', '.join(choices)}, found {value!r}")
+    if choices is not None and value is not None:
+        within(f"training_args.{name}", check_value, value, Annotated[str, OneOf(tuple(choices))])
 
 
 def hint(name: str) -> str:
@@ -108,7 +144,7 @@ def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
     try:
         args: Any = Seq2SeqTrainingArguments(**values)
     except (TypeError, ValueError, NotImplementedError, FileNotFoundError) as error:
-        raise ConfigError(f"training_args: {error}") from error
+        raise ConfigError(str(error), field="training_args") from error
     args.do_eval = bool(values.get("do_eval"))  # transformers sets it where eval_strategy evaluates during training
     if not args.do_train:
         args.eval_strategy = type(args.eval_strategy).NO  # transformers asks for what it would evaluate all the same
@@ -190,34 +226,5 @@ def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)
 
 
-def _fits(value: object, annotation: Any) -> bool:
-    return any(_fits_one(value, member) for member in _members(annotation))
-
-
-def _fits_one(value: object, kind: Any) -> bool:
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if get_origin(kind) is list:
-        (member,) = get_args(kind)
-        return isinstance(value, (list, tuple)) and all(_fits(entry, member) for entry in value)
-    if get_origin(kind) is dict or is_dataclass(kind):
-        return isinstance(value, Mapping)
-    if _is_enum(kind):
-        return value in _values(kind)
-    return isinstance(value, kind)
-
-
 def _values(kind: type[Enum]) -> list[Any]:
     return [member.value for member in kind]
-
-
-def _name(kind: Any) -> str:
-    if _is_enum(kind):
-        return f"one of {', '.join(map(str, _values(kind)))}"
-    if kind is type(None):
-        return "None"
-    return str(kind) if get_args(kind) else kind.__name__

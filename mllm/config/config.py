@@ -9,38 +9,21 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllm.config import arguments
-from mllm.config.files import plain, read_file, write_file
+from mllm.config.files import MISTAKES, message_of, plain, read_file, write_file
 from mllm.config.options import assign
-from mllm.errors import ConfigError, nearest
+from mllm.config.sections import DATA_ARGS, SECTIONS, check_names_of_sections
+from mllm.errors import ConfigError
 
 if TYPE_CHECKING:
     from mmengine.config import Config as Config
     from transformers import Seq2SeqTrainingArguments
-
-SECTIONS = {
-    "training_args": "any argument of transformers' Seq2SeqTrainingArguments",
-    "model_args": "the model: type, and the arguments of that type",
-    "data_args": "the data, the collator, generation and the metrics",
-    "early_stopping": "dict(patience=3, threshold=0.0): end training when evaluations get no better",
-    "custom_imports": "dict(imports=[...]): modules to import, so that what they register is found",
-}
-DATA_ARGS = {
-    "train": "the dataset to train on",
-    "validation": "the dataset of do_eval and of eval_strategy",
-    "test": "the dataset of do_predict",
-    "multitest": "{name: dict(cfg=dataset, compute_metric=metric)}: datasets that do_predict takes in turn",
-    "compute_metric": "the metric of validation and test",
-    "collator_kwargs": "arguments of the collator",
-    "gen_kwargs": "arguments of generate()",
-    "max_length": "tokens that a training sample has at most",
-    "images": "how pictures are fetched, kept and decoded, and what becomes of those that fail",
-}
 
 _USAGE = "%(prog)s CONFIG.py [--cfg-options KEY=VALUE ...] [--FLAG [VALUE] ...]"
 _ABOUT = f"""\
@@ -96,11 +79,18 @@ def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, A
     for option in options:
         cfg = assign(cfg, option)
     cfg = plain(cfg, str(path))
-    _check(cfg, path)
+    from mllm.config.data_args import check_custom_imports, check_data_args
+
+    try:
+        check_names_of_sections(cfg)
+        check_custom_imports(cfg.get("custom_imports") or {})
+        _import(cfg.get("custom_imports", {}))
+        check_data_args(cfg["data_args"])
+    except ConfigError as error:
+        raise error.at(str(path)) from error.__cause__
     defaults = {**arguments.DEFAULTS, "output_dir": f"outputs/{Path(path).stem}"}
     cfg["training_args"] = {**plain(defaults, "DEFAULTS"), **cfg["training_args"], **(flags or {})}
     arguments.check(cfg["training_args"])
-    _import(cfg.get("custom_imports", {}))
     from mmengine.config import Config
 
     return Config(cfg, filename=str(path), format_python_code=False)
@@ -121,29 +111,30 @@ def dump(cfg: Config, training_args: Seq2SeqTrainingArguments, folder: str | Pat
     return path
 
 
-def _check(cfg: Mapping[str, Any], path: str | Path) -> None:
-    for name, section in cfg.items():
-        if name not in SECTIONS:
-            raise ConfigError(f"{path}: unknown name {name!r}; {nearest(name, SECTIONS)} A constant is UPPERCASE.")
-        if not isinstance(section, dict):
-            raise ConfigError(f"{path}: {name}: expected a dict, found {section!r}")
-    for name in cfg["data_args"]:
-        if name not in DATA_ARGS:
-            raise ConfigError(f"{path}: data_args: unknown name {name!r}; {nearest(str(name), DATA_ARGS)}")
-    for name in cfg.get("custom_imports", {}):
-        if name not in ("imports", "allow_failed_imports"):
-            raise ConfigError(f"{path}: custom_imports: unknown name {name!r}; known: imports, allow_failed_imports")
-
-
 def _import(custom_imports: Mapping[str, Any]) -> None:
-    """Import the modules; those of the working directory are found too, as with `python -m`."""
+    """Import the modules; those of the working directory are found too, as with `python -m`.
+
+    Raises:
+        ConfigError: one is not there, or fails while it is imported; names the file and the line.
+    """
     imports = custom_imports.get("imports") or []
     for name in [imports] if isinstance(imports, str) else imports:
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            if not custom_imports.get("allow_failed_imports", False):
-                raise ConfigError(f"custom_imports: cannot import '{name}': {error}") from error
-            warnings.warn(f"custom_imports: '{name}' was not imported: {error}", stacklevel=2)
+        except (*MISTAKES, SystemExit) as error:
+            if isinstance(error, ImportError) and custom_imports.get("allow_failed_imports", False):
+                warnings.warn(f"custom_imports: '{name}' was not imported: {error}", stacklevel=2)
+                continue
+            reason = f"cannot import {name!r}: {_import_place(error)}{type(error).__name__}: {message_of(error)}"
+            raise ConfigError(reason, field="custom_imports") from error
+
+
+def _import_place(error: BaseException) -> str:
+    """`file:line: ` in the code that was imported; nothing where none ran."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: "
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    last = frames[-1]
+    return "" if last.filename == __file__ else f"{last.filename}:{last.lineno}: "

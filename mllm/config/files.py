@@ -23,7 +23,7 @@ DELETE_KEY = "_delete_"
 """mmengine's: what was inherited is dropped, not merged."""
 
 # What running a config file may raise: its own mistakes, and those that mmengine finds when it merges.
-_MISTAKES = (
+MISTAKES = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError,
     SyntaxError, TypeError, ValueError,
 )  # fmt: skip
@@ -42,8 +42,8 @@ def read_file(path: str | Path) -> dict[str, Any]:
     try:
         # lazy_import=False: with None, a leaf with an import would be read by other rules than its bases
         read = Config.fromfile(str(path), lazy_import=False, import_custom_modules=False, format_python_code=False)
-    except _MISTAKES as error:
-        raise ConfigError(f"{_place(error, files, Path(path))}: {type(error).__name__}: {_message(error)}") from error
+    except MISTAKES as error:
+        raise ConfigError(f"{_place(error, files, Path(path))}: {type(error).__name__}: {message_of(error)}") from error
     names = {name: read[name] for name in read}
     return {
         name: plain(value, f"{path}: {name}")
@@ -96,7 +96,7 @@ def _parse(path: Path) -> ast.Module:
         raise ConfigError(f"{path}: expected UTF-8 text: {error}") from error
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ConfigError(f"{path}{line}: {type(error).__name__}: {_message(error)}") from error
+        raise ConfigError(f"{path}{line}: {type(error).__name__}: {message_of(error)}") from error
 
 
 def _refuse_imports(path: Path) -> None:
@@ -121,7 +121,8 @@ def _place(error: BaseException, files: Mapping[str, Path], path: Path) -> str:
     return f"{files[frames[-1].filename]}:{frames[-1].lineno}" if frames else str(path)
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
+    """What an error says, without the quotes and places that its text may have."""
     if isinstance(error, SyntaxError):
         return error.msg
     # str(KeyError("a b")) is quoted

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.region import RegionCodec
 from mllm.errors import ConfigError, DataError
-from mllm.fields import PositiveInt, check_arguments
+from mllm.fields import PositiveInt, Reads, check_arguments
 from mllm.geometry import Placement, PlacementKind, place, resize
-from mllm.registry import REGIONS
+from mllm.registry import REGIONS, RegionCodecConfig
 
 OWN_PLACEMENT = {"paligemma": "squash", "qwen25_vl": "aspect"}
 """How a family's own preprocessing lays an image out; of the others with a canvas: `pad`."""
@@ -41,7 +41,7 @@ class Convention:
 
 
 def make_convention(
-    codec: str | Mapping[str, Any],
+    codec: RegionCodecConfig,
     *,
     placement: Literal["pad", "crop", "squash", "aspect"] | None = None,
     image_size: PositiveInt = SIDE,
@@ -77,9 +77,13 @@ def read_convention(config: str | Mapping[str, Any]) -> Convention:
     Raises:
         ConfigError: names the key.
     """
-    given: Mapping[str, Any] = {"codec": config} if isinstance(config, str) else config
-    check_arguments(given, make_convention)
-    return make_convention(**given)
+    if isinstance(config, str):
+        return make_convention(config)
+    check_arguments(config, make_convention)
+    return make_convention(**config)
+
+
+ConventionConfig = Annotated[str | Mapping[str, Any], Reads("a codec's name, or a dict with 'codec'", read_convention)]
 
 
 def _aspect(size: tuple[int, int], min_pixels: int, max_pixels: int) -> Placement:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from mllm.conversation.region import Reading, reading
+from mllm.fields import Range
 
+Digits = Annotated[int, Range(least=1, most=9)]
+"""Decimals of a fraction."""
 FLAGS = re.IGNORECASE | re.DOTALL
 NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)\s*")
 BRACKET = r"\[(?=[^\[\]{]*\d)"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Annotated, Literal
 
-from mllm.dataset.base import Dataset
-from mllm.dataset.mixing import built
+from mllm.dataset.mixing import Source, built
 from mllm.dataset.sides import mirrored, names_sides, writes_coordinates
-from mllm.errors import ConfigError, ImageError, nearest
+from mllm.errors import ConfigError, ImageError
+from mllm.fields import Positive, Probability, Range
 from mllm.geometry import Placement, check_canvas, flip, pad_to_square
 from mllm.images import ImageRef, Video
 from mllm.images.placed import FlippedImage, PlacedImage
@@ -19,12 +19,16 @@ from mllm.registry import DATASETS
 from mllm.types import Box, Item, Point, Truth
 
 Words = Literal["swap", "refuse"]
+Level = Annotated[int, Range(least=0, most=255)]
 Colour = tuple[int, int, int]
 Move = tuple[ImageRef, Placement]
 """What a picture becomes, and where its pixels are then."""
 
 COLOURS: dict[str, Colour] = {"white": (255, 255, 255), "black": (0, 0, 0), "mean": (122, 116, 104)}
 """Names of backgrounds -> RGB. `mean` is CLIP's (0.4815, 0.4578, 0.4082), with which its towers' views pad."""
+
+
+Background = Literal["mean", "white", "black", "random"] | tuple[Level, Level, Level]
 
 
 @DATASETS.register_module()
@@ -54,19 +58,14 @@ class Augmented:
     def __init__(
         self,
         *,
-        dataset: Mapping[str, Any] | Dataset,
-        flip: float = 0.0,
+        dataset: Source,
+        flip: Probability = 0.0,
         words: Words = "swap",
-        scale: Sequence[float] = (1.0, 1.0),
-        pad: float = 0.0,
-        background: str | Sequence[int] = "mean",
+        scale: tuple[Positive, Positive] = (1.0, 1.0),
+        pad: Probability = 0.0,
+        background: Background = "mean",
         seed: int = 0,
     ) -> None:
-        for name, chance in (("flip", flip), ("pad", pad)):
-            if not 0 <= chance <= 1:
-                raise ConfigError(f"Augmented: {name}: expected a probability from 0 to 1, found {chance}")
-        if words not in ("swap", "refuse"):
-            raise ConfigError(f"Augmented: words {words!r}; {nearest(str(words), ('swap', 'refuse'))}")
         self.dataset = built(dataset)
         self.flip = flip
         self.words: Words = words
@@ -206,26 +205,16 @@ def _texts(item: Item) -> list[str]:
     return [*(turn.text for turn in item.turns), *item.truth.texts]
 
 
-def _factors(value: object) -> tuple[float, float]:
-    factors = _listed(value)
-    if len(factors) != 2 or not 0 < factors[0] <= factors[1] < math.inf:
-        raise ConfigError(f"Augmented: scale: expected [least, most] factor, more than 0, found {value}")
-    return factors[0], factors[1]
+def _factors(scale: Sequence[float]) -> tuple[float, float]:
+    least, most = scale
+    if least > most:
+        raise ConfigError(field="scale", expected="[least, most] factor", found=str(list(scale)))
+    return least, most
 
 
-def _background(value: str | Sequence[int]) -> Colour | None:
+def _background(background: str | Sequence[int]) -> Colour | None:
     """RGB; None where it is to be drawn."""
-    if isinstance(value, str):
-        if value not in (*COLOURS, "random"):
-            raise ConfigError(f"Augmented: background {value!r}; {nearest(value, (*COLOURS, 'random'))}")
-        return COLOURS.get(value)
-    parts = _listed(value)
-    if len(parts) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in parts):
-        raise ConfigError(f"Augmented: background: expected a name or three whole numbers to 255, found {value}")
-    red, green, blue = parts
+    if isinstance(background, str):
+        return COLOURS.get(background)
+    red, green, blue = background
     return red, green, blue
-
-
-def _listed(value: object) -> Sequence[Any]:
-    """The parts of a list in a config; of anything else none."""
-    return cast("Sequence[Any]", value) if isinstance(value, (list, tuple)) else ()

@@ -18,10 +18,10 @@ A dataset of your own is one method:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from mllm.conversation.convention import read_convention
+from mllm.conversation.convention import ConventionConfig, read_convention
 from mllm.conversation.conversion import lift_item
 from mllm.dataset.lines import Lines
 from mllm.errors import DataError
@@ -56,7 +56,7 @@ class LineDataset:
         image_folder: str | None = None,
         seed: int = 0,
         entries: Sequence[str] | None = None,
-        regions: str | Mapping[str, Any] | None = None,
+        regions: ConventionConfig | None = None,
     ) -> None:
         self.lines = Lines(filename, None if filename.endswith(".jsonl") else entries)
         self.image_folder = image_folder

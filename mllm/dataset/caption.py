@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.picture_names import PictureName
+from mllm.dataset.picture_names import NameTemplate, PictureName
 from mllm.dataset.questions import OBJS, Questions, plain, words_of
 from mllm.errors import DataError
 from mllm.fields import field
@@ -58,12 +58,12 @@ class GroundedCaption(LineDataset):
         filename: str,
         questions: str,
         image_folder: str | None = None,
-        image_name: str = "{}.jpg",
+        image_name: NameTemplate = "{}.jpg",
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
         self.questions = Questions(questions)
-        self.picture = PictureName(image_name, "GroundedCaption: image_name")
+        self.picture = PictureName(image_name)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         return {
@@ -90,12 +90,12 @@ class GroundedPhrase(LineDataset):
         filename: str,
         questions: str,
         image_folder: str | None = None,
-        image_name: str = "{}.jpg",
+        image_name: NameTemplate = "{}.jpg",
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
         self.questions = Questions(questions, (IMAGE, OBJS))
-        self.picture = PictureName(image_name, "GroundedPhrase: image_name")
+        self.picture = PictureName(image_name)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         grounded(line, "sentence", "boxes_seq")  # as many groups as phrases

@@ -8,9 +8,9 @@ from string import ascii_uppercase
 from typing import Any, Literal
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.picture_names import PictureName
+from mllm.dataset.picture_names import NameTemplate, PictureName
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
-from mllm.dataset.vqa import answer_text, sentence, texts
+from mllm.dataset.vqa import AnswerText, sentence, texts
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.fields import field
 from mllm.files import read_json
@@ -50,19 +50,17 @@ class AOKVQA(LineDataset):
         task: Task = "choice",
         difficult: bool = False,
         reason: bool = False,
-        answer: str = "The answer is <answer>.",
+        answer: AnswerText = "The answer is <answer>.",
         image_folder: str | None = None,
-        image_name: str = "{:012}.jpg",
+        image_name: NameTemplate = "{:012}.jpg",
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
-        if task not in ("choice", "direct"):
-            raise ConfigError(f"AOKVQA: task {task!r}; {nearest(str(task), ('choice', 'direct'))}")
         self.questions = Questions(questions, (IMAGE, QUESTION))
-        self.answer = answer_text(answer, "AOKVQA")
+        self.answer = answer
         self.task = task
         self.reason = reason
-        self.picture = PictureName(image_name, "AOKVQA: image_name")
+        self.picture = PictureName(image_name)
         if task == "direct" and not difficult:
             self.keep(lambda line: line.get("difficult_direct_answer") is not True)
 
@@ -117,20 +115,14 @@ class ScienceQA(LineDataset):
         split: str | None = None,
         pictures: Literal["all", "with", "without"] = "all",
         explained: Explained = "no",
-        answer: str = "The answer is <answer>.",
+        answer: AnswerText = "The answer is <answer>.",
         image_folder: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed, entries=())
-        for name, given, known in (
-            ("pictures", pictures, ("all", "with", "without")),
-            ("explained", explained, ("no", "before", "after")),
-        ):
-            if given not in known:
-                raise ConfigError(f"ScienceQA: {name} {given!r}; {nearest(str(given), known)}")
         self.questions = Questions(questions, (QUESTION,))
         self.explained = explained
-        self.answer = answer_text(answer, "ScienceQA")
+        self.answer = answer
         wanted = None if splits is None and split is None else _split(splits, split)
 
         def is_asked(line: dict[str, Any]) -> bool:
@@ -139,7 +131,8 @@ class ScienceQA(LineDataset):
 
         self.keep(is_asked)
         if not len(self):
-            raise ConfigError(f"ScienceQA: {filename} holds no problem of split {split!r} (pictures: {pictures})")
+            reason = f"holds no problem of split {split!r} (pictures: {pictures})"
+            raise ConfigError(reason, where=filename)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         choices = texts(line, "choices")
@@ -186,7 +179,7 @@ def chosen(line: dict[str, Any], name: str, choices: Sequence[str]) -> tuple[str
 
 def _split(path: str | None, split: str | None) -> set[str]:
     if path is None or split is None:
-        raise ConfigError("ScienceQA: expected splits and split, or neither")
+        raise ConfigError(field="splits, split", expected="both or neither", found="one of them")
     known = read_json(path, dict)
     if split not in known:
         raise ConfigError(f"{split!r} is not in {path}; {nearest(split, known)}", field="split")

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from mllm.dataset.base import LineDataset
 from mllm.dataset.lines import Lines
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
-from mllm.dataset.vqa import answer_text
+from mllm.dataset.vqa import AnswerText
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.fields import field, number, show
 from mllm.registry import DATASETS
@@ -54,17 +54,16 @@ class CLEVR(LineDataset):
         version: Version = "q-a",
         scenes: str | None = None,
         image_folder: str | None = None,
-        answer: str = "The answer is <answer>.",
+        answer: AnswerText = "The answer is <answer>.",
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed, entries=("questions",))
-        if version not in VERSIONS:
-            raise ConfigError(f"CLEVR: version {version!r}; {nearest(str(version), VERSIONS)}")
         if version == "q-bs" and scenes is None:
-            raise ConfigError("CLEVR: version 'q-bs' needs scenes, the file with the objects' places")
+            expected = "the file with the objects' places, which version 'q-bs' needs"
+            raise ConfigError(field="scenes", expected=expected, found="nothing")
         self.version = version
         self.questions = Questions(questions, (IMAGE, QUESTION))
-        self.answer = answer_text(answer, "CLEVR")
+        self.answer = answer
         lines = None if scenes is None or scenes.endswith(".jsonl") else ("scenes",)
         self.scenes = None if scenes is None else Lines(scenes, lines)
 

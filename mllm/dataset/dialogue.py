@@ -8,7 +8,6 @@ from typing import Any, Literal
 from mllm.dataset.base import LineDataset
 from mllm.dataset.caption import PHRASE_END, PHRASE_START, grounded
 from mllm.dataset.questions import QUESTION, Questions, words_of
-from mllm.errors import ConfigError, nearest
 from mllm.fields import field
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
@@ -34,8 +33,6 @@ class ReferentialDialogue(LineDataset):
         self, *, filename: str, questions: str, version: Version = "bc", image_folder: str | None = None, seed: int = 0
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
-        if version not in VERSIONS:
-            raise ConfigError(f"ReferentialDialogue: version {version!r}; {nearest(str(version), VERSIONS)}")
         self.version = version
         self.questions = Questions(questions, (IMAGE, QUESTION))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mllm.dataset.base import seeded
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill
-from mllm.dataset.vqa import answer_text
+from mllm.dataset.vqa import AnswerText
 from mllm.errors import ConfigError, DataError
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Item
@@ -39,13 +39,13 @@ class ImageFolder:
         questions: str,
         options: bool = True,
         names: dict[str, str] | None = None,
-        answer: str = "<answer>",
+        answer: AnswerText = "<answer>",
         seed: int = 0,
     ) -> None:
         self.questions = Questions(questions, (IMAGE, QUESTION))
         self.question = question
         self.options = options
-        self.answer = answer_text(answer, "ImageFolder")
+        self.answer = answer
         self.seed = seed
         self.epoch: int | None = None
         self.folder = folder
@@ -55,10 +55,10 @@ class ImageFolder:
         self._first = [numbers.index(number) for number in range(len(found))]
         for name in names or {}:
             if name not in found:
-                raise ConfigError(f"ImageFolder: names: no folder {name!r} in {folder}; it holds {', '.join(found)}")
+                raise ConfigError(f"no folder {name!r} in {folder}; it holds {', '.join(found)}", field="names")
         called = {name: (names or {}).get(name, name.replace("_", " ")) for name in found}
         if len(set(called.values())) < len(called):
-            raise ConfigError(f"ImageFolder: two folders of {folder} have the same name: {called}")
+            raise ConfigError(f"two folders of {folder} have the same name: {called}", field="names")
         self.classes = list(called.values())
 
     def __len__(self) -> int:

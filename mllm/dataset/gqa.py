@@ -6,19 +6,19 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from mllm.dataset.base import LineDataset
 from mllm.dataset.keys import by_id
 from mllm.dataset.lines import Lines
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
-from mllm.dataset.vqa import answer_text, sentence
-from mllm.errors import ConfigError, DataError, nearest
-from mllm.fields import field, number, show
+from mllm.dataset.vqa import AnswerText, sentence
+from mllm.errors import ConfigError, DataError
+from mllm.fields import OneOf, field, number, show
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 
-VERSIONS = [f"{asked}-{answered}" for asked in ("q", "qb", "qbp") for answered in ("a", "c", "bc", "s", "bs")]
+VERSIONS = tuple(f"{asked}-{answered}" for asked in ("q", "qb", "qbp") for answered in ("a", "c", "bc", "s", "bs"))
 
 _REFERENCE = re.compile(r"\s*\((\d+(?:,\d+)*|-)\)")
 """In a program: the objects that a step found, or none."""
@@ -50,20 +50,19 @@ class GQA(LineDataset):
         *,
         filename: str,
         questions: str,
-        version: str = "q-a",
+        version: Annotated[str, OneOf(VERSIONS)] = "q-a",
         scene_graphs: str | None = None,
         image_folder: str | None = None,
-        answer: str = "The answer is <answer>.",
+        answer: AnswerText = "The answer is <answer>.",
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed, entries=())
-        if version not in VERSIONS:
-            raise ConfigError(f"GQA: version {version!r}; {nearest(str(version), VERSIONS)}")
         self.asked, self.answered = version.split("-")
         if "b" in version and scene_graphs is None:
-            raise ConfigError(f"GQA: version {version!r} needs scene_graphs, the file with the boxes of the objects")
+            expected = f"the file with the boxes of the objects, which version {version!r} needs"
+            raise ConfigError(field="scene_graphs", expected=expected, found="nothing")
         self.questions = Questions(questions, (IMAGE, QUESTION))
-        self.answer = answer_text(answer, "GQA")
+        self.answer = answer
         self.scenes = None if scene_graphs is None else Lines(scene_graphs, entries=())
         self._scene_ids = None if self.scenes is None else by_id(self.scenes)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from typing import Any, cast
 
+from mllm.conversation.convention import ConventionConfig
 from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import plain, words_of
 from mllm.errors import DataError
@@ -33,7 +33,7 @@ class Instruct(LineDataset):
         *,
         filename: str,
         image_folder: str | None = None,
-        regions: str | Mapping[str, Any] | None = None,
+        regions: ConventionConfig | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed, regions=regions)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
 from typing import Any
 
+from mllm.conversation.convention import ConventionConfig
 from mllm.dataset.base import LineDataset
 from mllm.dataset.lines import Lines
 from mllm.dataset.questions import plain, words_of
 from mllm.dataset.sampling import Mixture, Sampling
 from mllm.errors import DataError
-from mllm.fields import Positive, check, check_names, field, number, within
+from mllm.fields import Positive, PositiveInt, check, check_names, field, number, within
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
@@ -35,7 +35,7 @@ class InstructFlamingo(LineDataset):
         *,
         filename: str,
         image_folder: str | None = None,
-        regions: str | Mapping[str, Any] | None = None,
+        regions: ConventionConfig | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed, regions=regions)
@@ -62,9 +62,9 @@ def mixture(
     *,
     filename: str,
     image_folder: str | None = None,
-    regions: str | Mapping[str, Any] | None = None,
+    regions: ConventionConfig | None = None,
     sampling: Sampling = "ratio",
-    train_num_samples: int | None = None,
+    train_num_samples: PositiveInt | None = None,
     seed: int = 0,
 ) -> Mixture:
     """The datasets of a config of Instruct-Flamingo: `[{dataset_name, json_path, img_dir, ratio}]`; see `Mixture`.

@@ -5,18 +5,18 @@ Source: Li et al. 2023, MIMIC-IT, arXiv 2306.05425, and the files of its release
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mllm.conversation.convention import read_convention
+from mllm.conversation.convention import ConventionConfig, read_convention
 from mllm.conversation.conversion import lift_item
 from mllm.dataset.keys import by_id
 from mllm.dataset.lines import Lines
 from mllm.dataset.picture_table import PictureTable
 from mllm.dataset.questions import plain
-from mllm.errors import ConfigError, DataError
-from mllm.fields import field, within
+from mllm.errors import DataError
+from mllm.fields import Count, PositiveInt, field, within
 from mllm.images import ImageRef, Video
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Item
@@ -49,16 +49,12 @@ class MimicIt:
         filename: str,
         images: str | None = None,
         relations: str | None = None,
-        related: int | None = None,
-        frames: int | None = None,
+        related: Count | None = None,
+        frames: PositiveInt | None = None,
         video: bool = False,
         shared_pictures: bool = False,
-        regions: str | Mapping[str, Any] | None = None,
+        regions: ConventionConfig | None = None,
     ) -> None:
-        if frames is not None and frames < 1:
-            raise ConfigError(f"MimicIt: frames: expected at least 1, found {frames}")
-        if related is not None and related < 0:
-            raise ConfigError(f"MimicIt: related: expected at least 0, found {related}")
         self.lines = Lines(filename, entries=("data",))
         self.relations = None if relations is None else Lines(relations, entries=())
         self.pictures = None if images is None else PictureTable(images)

@@ -6,24 +6,27 @@ import random
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mllm.dataset.base import Dataset, seeded
 from mllm.errors import ConfigError
-from mllm.registry import DATASETS
+from mllm.fields import FULL, Count, PositiveInt, Range, show
+from mllm.registry import DATASETS, DatasetConfig
 from mllm.types import Item
+
+Source = DatasetConfig | Dataset
+"""A config, or a dataset already built."""
+Sources = Annotated[Sequence[Source], FULL]
 
 
 @DATASETS.register_module()
 class ConcatDataset:
     """Datasets one after another. `datasets` are configs, or datasets already built."""
 
-    def __init__(self, *, datasets: Sequence[Mapping[str, Any] | Dataset]) -> None:
-        if not datasets:
-            raise ConfigError("ConcatDataset: datasets: expected at least one, found none")
+    def __init__(self, *, datasets: Sources) -> None:
         self.datasets = [built(dataset) for dataset in datasets]
         self._ends = list(accumulate(map(len, self.datasets)))
 
@@ -58,27 +61,25 @@ class Subset:
     def __init__(
         self,
         *,
-        dataset: Mapping[str, Any] | Dataset,
-        first: int | None = None,
-        indices: Sequence[int] | None = None,
-        fraction: float | None = None,
+        dataset: Source,
+        first: PositiveInt | None = None,
+        indices: Annotated[Sequence[Count], FULL] | None = None,
+        fraction: Annotated[float, Range(above=0, most=1)] | None = None,
         seed: int = 0,
     ) -> None:
         self.dataset = built(dataset)
         total = len(self.dataset)
         if (first is not None) + (indices is not None) + (fraction is not None) != 1:
-            raise ConfigError("Subset: expected exactly one of first, indices, fraction")
+            raise ConfigError("expected exactly one of first, indices, fraction")
         if first is not None:
-            if not 1 <= first <= total:
-                raise ConfigError(f"Subset: first: expected 1 to {total}, found {first}")
+            if first > total:
+                raise ConfigError(field="first", expected=f"1 to {total}, the items of the dataset", found=str(first))
             self.indices: Sequence[int] = range(first)
         elif indices is not None:
-            if not indices or not all(0 <= index < total for index in indices):
-                raise ConfigError(f"Subset: indices: expected some from 0 to {total - 1}, found {list(indices)[:8]}")
+            if max(indices) >= total:
+                raise ConfigError(field="indices", expected=f"some from 0 to {total - 1}", found=str(max(indices)))
             self.indices = tuple(indices)
         elif fraction is not None:
-            if not 0 < fraction <= 1:
-                raise ConfigError(f"Subset: fraction: expected more than 0 and at most 1, found {fraction}")
             self.indices = sorted(random.Random(seed).sample(range(total), max(1, round(fraction * total))))
 
     def __len__(self) -> int:
@@ -96,7 +97,7 @@ class Subset:
 class Shuffle:
     """A dataset in an order that is drawn anew in every epoch; evaluation keeps its own."""
 
-    def __init__(self, *, dataset: Mapping[str, Any] | Dataset, seed: int = 0) -> None:
+    def __init__(self, *, dataset: Source, seed: int = 0) -> None:
         self.dataset = built(dataset)
         self.seed = seed
         self.epoch: int | None = None
@@ -120,9 +121,7 @@ class Shuffle:
 class Repeat:
     """A dataset `times` times in each epoch; what is drawn for an item, such as its question, differs each time."""
 
-    def __init__(self, *, dataset: Mapping[str, Any] | Dataset, times: int) -> None:
-        if times < 1:
-            raise ConfigError(f"Repeat: times: expected at least 1, found {times}")
+    def __init__(self, *, dataset: Source, times: PositiveInt) -> None:
         self.dataset = built(dataset)
         self.times = times
         self.epoch: int | None = None
@@ -161,7 +160,7 @@ def built(dataset: object) -> Dataset:
     if isinstance(dataset, Mapping):
         return DATASETS.make(cast(Mapping[str, Any], dataset))
     if not isinstance(dataset, Dataset):
-        raise ConfigError(f"expected a dataset's config, dict(type=...), found {dataset!r:.60}")
+        raise ConfigError(expected="a dataset's config, dict(type=...)", found=show(dataset))
     return dataset
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.dataset.base import Dataset, LineDataset, seeded
+from mllm.dataset.base import LineDataset, seeded
 from mllm.dataset.derived import cached_array
 from mllm.dataset.lines import Lines
-from mllm.dataset.mixing import built
+from mllm.dataset.mixing import Source, built
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
-from mllm.fields import ID, field
+from mllm.fields import ID, PositiveInt, field
 from mllm.images import ImageRef
 from mllm.registry import DATASETS
 from mllm.types import Box, Groups, Item, Point, Turn
@@ -40,16 +39,14 @@ class SamePicture:
     def __init__(
         self,
         *,
-        dataset: Mapping[str, Any] | Dataset,
-        max_turns: int = 8,
+        dataset: Source,
+        max_turns: PositiveInt = 8,
         picture: str = "img_path",
         seed: int = 0,
     ) -> None:
         inner = built(dataset)
         if not isinstance(inner, LineDataset):
-            raise ConfigError(f"SamePicture: dataset: expected one that reads lines, found {type(inner).__name__}")
-        if max_turns < 1:
-            raise ConfigError(f"SamePicture: max_turns: expected at least 1, found {max_turns}")
+            raise ConfigError(field="dataset", expected="one that reads lines", found=type(inner).__name__)
         self.dataset = inner
         self.max_turns = max_turns
         self.seed = seed
@@ -98,12 +95,8 @@ class MultiTurn:
     """
 
     def __init__(
-        self, *, dataset: Mapping[str, Any] | Dataset, draws: int, max_images: int | None = None, seed: int = 0
+        self, *, dataset: Source, draws: PositiveInt, max_images: PositiveInt | None = None, seed: int = 0
     ) -> None:
-        if draws < 1:
-            raise ConfigError(f"MultiTurn: draws: expected at least 1, found {draws}")
-        if max_images is not None and max_images < 1:
-            raise ConfigError(f"MultiTurn: max_images: expected at least 1, found {max_images}")
         self.dataset = built(dataset)
         self.draws = draws
         self.max_images = max_images

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from mllm.errors import ConfigError
-from mllm.fields import ID, field
+from mllm.fields import ID, Fits, field
 
-_PLACE = re.compile(r"\{(?::0(\d+))?\}")
+_PLACE = re.compile(r"\{(?::0(\d{1,3}))?\}")
+NameTemplate = Annotated[str, Fits("a text with {} or {:012} in it once", lambda text: len(_PLACE.findall(text)) == 1)]
 
 
 class PictureName:
-    """A file name with `{}` where the id goes, or `{:012}` where it goes with zeros in front up to 12 digits.
+    """A file name with `{}` where the id goes, or `{:012}` where it goes with zeros in front up to 12 digits."""
 
-    Raises:
-        ConfigError: neither, or several; `where` names the argument.
-    """
-
-    def __init__(self, template: str, where: str) -> None:
-        found = _PLACE.findall(template)
-        if len(found) != 1:
-            raise ConfigError(field=where, expected="{} once", found=repr(template))
-        self._before, _, self._after = _PLACE.split(template)
-        self._digits = int(found[0] or 0)
+    def __init__(self, template: NameTemplate) -> None:
+        self._before, digits, self._after = _PLACE.split(template)
+        self._digits = int(digits or 0)
 
     def of(self, line: dict[str, Any], name: str) -> str:
         """The file of the picture whose id is `line[name]`."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
-from mllm.dataset.vqa import answer_text
-from mllm.errors import ConfigError, DataError, nearest
-from mllm.fields import field, show
+from mllm.dataset.vqa import AnswerText
+from mllm.errors import DataError
+from mllm.fields import OneOf, field, show
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE, POINTS
 
@@ -17,6 +17,7 @@ Form = Literal["p", "b", "bp"]
 FORMS = ("p", "b", "bp")
 ASKED = {"oq": "obj_question", "sq": "super_question", "gq": "general_question"}
 """How LookTwice asks: with the name of the object, with that of a class above it, with neither."""
+TWICE = tuple(f"{asked}-{form}" for asked in ASKED for form in FORMS)
 
 
 @DATASETS.register_module()
@@ -39,15 +40,13 @@ class PointQALocal(LineDataset):
         questions: str,
         version: Form = "p",
         image_folder: str | None = None,
-        answer: str = "The answer is <answer>.",
+        answer: AnswerText = "The answer is <answer>.",
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
-        if version not in FORMS:
-            raise ConfigError(f"PointQALocal: version {version!r}; {nearest(str(version), FORMS)}")
         self.questions = Questions(questions, (IMAGE, QUESTION))
         self.form: Form = version
-        self.answer = answer_text(answer, "PointQALocal")
+        self.answer = answer
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         return _asked(line, "question", self.form, self.questions, self.answer, rng)
@@ -66,18 +65,16 @@ class PointQATwice(LineDataset):
         *,
         filename: str,
         questions: str,
-        version: str = "gq-p",
+        version: Annotated[str, OneOf(TWICE)] = "gq-p",
         image_folder: str | None = None,
-        answer: str = "The answer is <answer>.",
+        answer: AnswerText = "The answer is <answer>.",
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
-        known = {f"{asked}-{form}": (name, form) for asked, name in ASKED.items() for form in FORMS}
-        if version not in known:
-            raise ConfigError(f"PointQATwice: version {version!r}; {nearest(str(version), known)}")
         self.questions = Questions(questions, (IMAGE, QUESTION))
-        self.name, self.form = known[version]
-        self.answer = answer_text(answer, "PointQATwice")
+        asked, self.form = version.split("-")
+        self.name = ASKED[asked]
+        self.answer = answer
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         return _asked(line, self.name, self.form, self.questions, self.answer, rng)
@@ -107,8 +104,6 @@ class V7WPointing(LineDataset):
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
-        if version not in ("p", "b"):
-            raise ConfigError(f"V7WPointing: version {version!r}; {nearest(str(version), ('p', 'b'))}")
         self.questions = Questions(questions, (IMAGE, QUESTION))
         self.version = version
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from mllm.errors import ConfigError, DataError
-from mllm.fields import FULL, check, field, named
+from mllm.fields import FULL, Fits, check, field, named
 from mllm.files import read_json
 from mllm.types import BOXES, IMAGE, POINTS
 
@@ -17,6 +17,9 @@ EXPR, OBJS, QUESTION = "<expr>", "<objs>", "<question>"
 
 ANSWER = "<answer>"
 """In the text of an answer: the answer alone."""
+
+BoxAnswer = Annotated[str, Fits(f"a text with {BOXES} in it once", lambda text: text.count(BOXES) == 1)]
+"""The text of every answer that is a box."""
 
 _IN_TEMPLATES = (IMAGE, EXPR, OBJS, QUESTION)
 _RESERVED = (IMAGE, BOXES, POINTS)

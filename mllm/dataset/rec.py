@@ -6,8 +6,7 @@ import random
 from typing import Any
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.questions import EXPR, OBJS, Questions, fill, words_of
-from mllm.errors import ConfigError
+from mllm.dataset.questions import EXPR, OBJS, BoxAnswer, Questions, fill, words_of
 from mllm.fields import field
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
@@ -28,12 +27,10 @@ class REC(LineDataset):
         filename: str,
         questions: str,
         image_folder: str | None = None,
-        answer: str = "Answer: <boxes> .",
+        answer: BoxAnswer = "Answer: <boxes> .",
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
-        if answer.count(BOXES) != 1:
-            raise ConfigError(f"REC: answer: expected {BOXES} once, found {answer!r}")
         self.questions = Questions(questions, (IMAGE, EXPR))
         self.answer = answer
 

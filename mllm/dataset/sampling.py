@@ -7,17 +7,17 @@ that was cut. The number of items is the same in every epoch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.dataset.base import Dataset
-from mllm.dataset.mixing import built, check_index, generator, order
-from mllm.errors import ConfigError, nearest
+from mllm.dataset.mixing import Sources, built, check_index, generator, order
+from mllm.errors import ConfigError
+from mllm.fields import Positive, PositiveInt
 from mllm.registry import DATASETS
-from mllm.types import Item, is_finite
+from mllm.types import Item
 
 Sampling = Literal["ratio", "sqrt"]
 Stopping = Literal["first", "all"]
@@ -42,28 +42,25 @@ class Mixture:
     def __init__(
         self,
         *,
-        datasets: Sequence[Mapping[str, Any] | Dataset],
+        datasets: Sources,
         sampling: Sampling = "ratio",
-        ratios: Sequence[float] | None = None,
-        train_num_samples: int | None = None,
+        ratios: Sequence[Positive] | None = None,
+        train_num_samples: PositiveInt | None = None,
         seed: int = 0,
     ) -> None:
-        self.datasets = _several("Mixture", datasets)
+        self.datasets = [built(dataset) for dataset in datasets]
         sizes = [len(dataset) for dataset in self.datasets]
-        if sampling not in ("ratio", "sqrt"):
-            raise ConfigError(f"Mixture: sampling {sampling!r}; {nearest(str(sampling), ('ratio', 'sqrt'))}")
         if sampling == "sqrt":
             if ratios is not None:
-                raise ConfigError("Mixture: ratios: sampling 'sqrt' has none, sizes are its weights")
+                raise ConfigError("sampling 'sqrt' has none, sizes are its weights", field="ratios")
             ratios = [math.sqrt(size) for size in sizes]
-        self.shares = _shares("Mixture: ratios", ratios, len(sizes))
+        self.shares = _shares("ratios", ratios, len(sizes))
         if train_num_samples is None and ratios is not None:
             raise ConfigError(
-                "Mixture: train_num_samples: expected the items of an epoch, which these shares divide; without it an "
-                "epoch holds every item of every dataset once"
+                "expected the items of an epoch, which these shares divide; without it an "
+                "epoch holds every item of every dataset once",
+                field="train_num_samples",
             )
-        if train_num_samples is not None and train_num_samples < 1:
-            raise ConfigError(f"Mixture: train_num_samples: expected at least 1, or None, found {train_num_samples}")
         self.count = train_num_samples
         self.seed = seed
         self.epoch: int | None = None
@@ -112,15 +109,13 @@ class Interleave:
     def __init__(
         self,
         *,
-        datasets: Sequence[Mapping[str, Any] | Dataset],
-        probabilities: Sequence[float] | None = None,
+        datasets: Sources,
+        probabilities: Sequence[Positive] | None = None,
         stopping: Stopping = "first",
         seed: int = 0,
     ) -> None:
-        self.datasets = _several("Interleave", datasets)
-        if stopping not in ("first", "all"):
-            raise ConfigError(f"Interleave: stopping {stopping!r}; {nearest(str(stopping), ('first', 'all'))}")
-        shares = _shares("Interleave: probabilities", probabilities, len(self.datasets))
+        self.datasets = [built(dataset) for dataset in datasets]
+        shares = _shares("probabilities", probabilities, len(self.datasets))
         self.seed = seed
         self.epoch: int | None = None
         sizes = [len(dataset) for dataset in self.datasets]
@@ -152,17 +147,11 @@ class Interleave:
         return self._orders[number, time]
 
 
-def _several(name: str, datasets: Sequence[Mapping[str, Any] | Dataset]) -> list[Dataset]:
-    if not datasets:
-        raise ConfigError(f"{name}: datasets: expected at least one, found none")
-    return [built(dataset) for dataset in datasets]
-
-
-def _shares(where: str, weights: Sequence[float] | None, count: int) -> list[float]:
+def _shares(field: str, weights: Sequence[float] | None, count: int) -> list[float]:
     """Parts of 1."""
     weights = [1.0] * count if weights is None else weights
-    if len(weights) != count or not all(is_finite(weight) and weight > 0 for weight in weights):
-        raise ConfigError(f"{where}: expected {count} positive number(s), one for each dataset, found {weights}")
+    if len(weights) != count:
+        raise ConfigError(field=field, expected=f"{count} number(s), one for each dataset", found=str(len(weights)))
     total = sum(weights)
     return [weight / total for weight in weights]
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from mllm.dataset.base import seeded
 from mllm.dataset.expressions import count_phrase, expression, full_name
-from mllm.dataset.questions import EXPR, OBJS, Questions, fill, without_image
+from mllm.dataset.questions import EXPR, OBJS, BoxAnswer, Questions, fill, without_image
 from mllm.dataset.shapes import MOST_SHAPES, SMALLEST_PICTURE, SceneImage, Shape, scene
-from mllm.errors import ConfigError, nearest
+from mllm.errors import ConfigError
+from mllm.fields import FULL, PositiveInt, Range, show
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE, Groups, Item
+
+Task = Literal["rec", "reg", "count"]
+ShapeCount = Annotated[int, Range(least=1, most=MOST_SHAPES)]
+LARGEST_PICTURE = 4096
+"""Pixels along a side: a drawing is made for each item."""
 
 _TERSE = {"rec": f"{IMAGE}\n{EXPR}", "reg": f"{IMAGE}\n{OBJS}", "count": f"{IMAGE}\nhow many {EXPR}"}
 _PLACEHOLDERS = {"rec": (IMAGE, EXPR), "reg": (IMAGE, OBJS), "count": (IMAGE, EXPR)}
@@ -42,28 +48,22 @@ class Scenes:
     def __init__(
         self,
         *,
-        count: int,
+        count: PositiveInt,
         seed: int = 0,
-        size: int = 64,
-        objects: Sequence[int] = (2, 5),
-        tasks: Sequence[str] = ("rec",),
-        questions_per_scene: int = 1,
+        size: Annotated[int, Range(least=SMALLEST_PICTURE, most=LARGEST_PICTURE)] = 64,
+        objects: tuple[ShapeCount, ShapeCount] = (2, 5),
+        tasks: Annotated[Sequence[Task], FULL] = ("rec",),
+        questions_per_scene: PositiveInt = 1,
         questions: str | Mapping[str, str] | None = None,
-        answer: str = BOXES,
+        answer: BoxAnswer = BOXES,
     ) -> None:
-        if count < 1 or questions_per_scene < 1:
-            raise ConfigError("Scenes: count, questions_per_scene: expected at least 1")
-        if size < SMALLEST_PICTURE:
-            raise ConfigError(f"Scenes: size: expected at least {SMALLEST_PICTURE} pixels, found {size}")
-        if len(objects) != 2 or not 1 <= objects[0] <= objects[1] <= MOST_SHAPES:
-            raise ConfigError(f"Scenes: objects: expected 1 <= fewest <= most <= {MOST_SHAPES}, found {objects}")
-        if answer.count(BOXES) != 1:
-            raise ConfigError(f"Scenes: answer: expected {BOXES} once, found {answer!r}")
+        if objects[0] > objects[1]:
+            raise ConfigError(field="objects", expected="(fewest, most)", found=str(tuple(objects)))
         self.count = count
         self.seed = seed
         self.size = size
         self.objects = (objects[0], objects[1])
-        self.tasks = _known(tasks)
+        self.tasks: tuple[str, ...] = tuple(tasks)
         self.questions_per_scene = questions_per_scene
         self.pools = _pools(questions, self.tasks)
         self.answer = answer
@@ -123,21 +123,13 @@ class _Exchange:
     answer_boxes: Groups = ()
 
 
-def _known(tasks: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(tasks, str) or not tasks:
-        raise ConfigError(f"Scenes: tasks: expected a list of at least one task, found {tasks!r}")
-    for task in tasks:
-        if task not in _TERSE:
-            raise ConfigError(f"Scenes: tasks: unknown task {task!r}; {nearest(task, _TERSE)}")
-    return tuple(tasks)
-
-
 def _pools(questions: str | Mapping[str, str] | None, tasks: Sequence[str]) -> dict[str, Questions]:
     if isinstance(questions, str):
         if len(tasks) != 1:
-            raise ConfigError(f"Scenes: questions: expected {{task: pool}} for {len(tasks)} tasks, found {questions!r}")
+            expected = f"{{task: pool}} for {len(tasks)} tasks"
+            raise ConfigError(field="questions", expected=expected, found=show(questions))
         questions = {tasks[0]: questions}
     for task in questions or {}:
         if task not in tasks:
-            raise ConfigError(f"Scenes: questions: {task!r} is not one of the tasks {', '.join(tasks)}")
+            raise ConfigError(f"{task!r} is not one of the tasks {', '.join(tasks)}", field="questions")
     return {task: Questions(path, _PLACEHOLDERS[task]) for task, path in (questions or {}).items()}

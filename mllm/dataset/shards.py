@@ -8,14 +8,13 @@ from __future__ import annotations
 import glob
 import os
 import tarfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.conversation.convention import read_convention
+from mllm.conversation.convention import ConventionConfig, read_convention
 from mllm.conversation.conversion import lift_item
 from mllm.dataset.base import seeded
 from mllm.dataset.derived import cached_array, probes
@@ -52,7 +51,7 @@ class Shards:
     """
 
     def __init__(
-        self, *, filename: str, questions: str, regions: str | Mapping[str, Any] | None = None, seed: int = 0
+        self, *, filename: str, questions: str, regions: ConventionConfig | None = None, seed: int = 0
     ) -> None:
         self.paths = sorted(glob.glob(filename))
         if not self.paths:

@@ -9,8 +9,8 @@ from typing import Any, Literal, cast
 from mllm.dataset.base import LineDataset
 from mllm.dataset.choice import chosen
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, plain
-from mllm.dataset.vqa import answer_text
-from mllm.errors import ConfigError, DataError, nearest
+from mllm.dataset.vqa import AnswerText
+from mllm.errors import DataError
 from mllm.fields import field, show
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
@@ -44,16 +44,14 @@ class VCR(LineDataset):
         filename: str,
         questions: str,
         version: Version = "qc-a",
-        answer: str = "The answer is (<answer>).",
+        answer: AnswerText = "The answer is (<answer>).",
         image_folder: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
-        if version not in VERSIONS:
-            raise ConfigError(f"VCR: version {version!r}; {nearest(str(version), VERSIONS)}")
         self.version = version
         self.questions = Questions(questions, (IMAGE, QUESTION))
-        self.answer = answer_text(answer, "VCR")
+        self.answer = answer
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         rounds, truth = self._rounds(line)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
-from mllm.errors import ConfigError, DataError, nearest
-from mllm.fields import check, field, show, within
+from mllm.errors import DataError
+from mllm.fields import Fits, check, field, show, within
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
+
+AnswerText = Annotated[str, Fits(f"a text with {ANSWER} in it once", lambda text: text.count(ANSWER) == 1)]
+"""The text of every answer, with a place for the answer alone."""
 
 
 @DATASETS.register_module()
@@ -29,12 +32,12 @@ class VQAv2(LineDataset):
         filename: str,
         questions: str,
         image_folder: str | None = None,
-        answer: str = "The answer is <answer>.",
+        answer: AnswerText = "The answer is <answer>.",
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
         self.questions = Questions(questions, (IMAGE, QUESTION))
-        self.answer = answer_text(answer, "VQAv2")
+        self.answer = answer
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         question = fill(self.questions.draw(rng), {QUESTION: words_of(line, "question")})
@@ -74,14 +77,12 @@ class VQAReason(LineDataset):
         questions: str,
         kind: Literal["vqa_e", "vqa_x"],
         image_folder: str | None = None,
-        answer: str = "So the answer is <answer>.",
+        answer: AnswerText = "So the answer is <answer>.",
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
-        if kind not in ("vqa_e", "vqa_x"):
-            raise ConfigError(f"VQAReason: kind {kind!r}; {nearest(str(kind), ('vqa_e', 'vqa_x'))}")
         self.questions = Questions(questions, (IMAGE, QUESTION))
-        self.answer = answer_text(answer, "VQAReason")
+        self.answer = answer
         self.kind = kind
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
@@ -116,12 +117,12 @@ class POPE(LineDataset):
         filename: str,
         questions: str,
         image_folder: str | None = None,
-        answer: str = "The answer is <answer>.",
+        answer: AnswerText = "The answer is <answer>.",
         seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
         self.questions = Questions(questions, (IMAGE, QUESTION))
-        self.answer = answer_text(answer, "POPE")
+        self.answer = answer
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         label = field(line, "label", str)
@@ -135,17 +136,6 @@ class POPE(LineDataset):
             ],
             "truth": {"texts": [label], "options": ["yes", "no"]},
         }
-
-
-def answer_text(text: str, owner: str) -> str:
-    """`text` as it is.
-
-    Raises:
-        ConfigError: it does not hold `<answer>` once.
-    """
-    if text.count(ANSWER) != 1:
-        raise ConfigError(f"{owner}: answer: expected {ANSWER} once, found {text!r}")
-    return text
 
 
 def texts(line: dict[str, Any], name: str, *, first: bool = False) -> Sequence[str]:

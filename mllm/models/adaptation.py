@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from mllm.errors import ModelError
+from mllm.errors import ConfigError, ModelError, listing
+from mllm.fields import field
+from mllm.files import read_json
 from mllm.models.adapters import Adapters, read_adapters
 from mllm.models.finite import require_finite
 from mllm.models.lazy import chain_of, open_file
@@ -87,15 +89,21 @@ def base_of(folder: str) -> tuple[dict[str, Any], Adapters] | None:
     path = Path(folder) / SETTINGS
     if not path.is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    for name, places in _places(found["base"]).items():
+    found = read_json(path, dict, ModelError)
+    base = field(found, "base", dict, where=path, error=ModelError)
+    settings = field(found, "adapters", dict, where=path, error=ModelError)
+    for name, places in _places(base).items():
         for place in places:
             if not place.exists():
-                raise ModelError(f"{path}: its base is gone: {name} {place}; if it was moved, correct the path there")
-    adapters = read_adapters({**found["adapters"], "from_pretrained": None})
+                reason = f"its base is gone: {name} {place}; if it was moved, correct the path there"
+                raise ModelError(reason, where=str(path))
+    try:
+        adapters = read_adapters({**settings, "from_pretrained": None})
+    except ConfigError as error:
+        raise ModelError(str(error.inside("adapters")), where=str(path)) from error
     if adapters.low_rank:
         _check_rank(Path(folder) / LOW_RANK, adapters)
-    return found["base"], adapters
+    return base, adapters
 
 
 def whole_model(folder: str) -> str:
@@ -268,7 +276,7 @@ def _load(model: Any, found: Mapping[str, Tensor], *, needed: set[str], folder: 
         if found[name].shape != own[name].shape:
             wrong.append(f"{name}: {list(found[name].shape)} instead of {list(own[name].shape)}")
     if wrong:
-        raise ModelError(f"{folder} does not hold the adapters of this model:\n  " + "\n  ".join(wrong))
+        raise ModelError(listing(wrong), where=folder, expected="the adapters of this model", found="others")
     model.load_state_dict({name: _sharded_as(own[name], tensor) for name, tensor in found.items()}, strict=False)
 
 

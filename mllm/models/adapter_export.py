@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import save_file
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from mllm.errors import ModelError
+from mllm.errors import ModelError, listing
+from mllm.files import read_json
 from mllm.model_files import ADAPTER_CONFIG
 from mllm.models.adaptation import IN_FULL, LOW_RANK, PREFIX, base_of
+from mllm.models.auto import read_config
 from mllm.models.finite import finite
 from mllm.models.lazy import held, open_file
 from mllm.models.llava import MllmLlavaConfig
@@ -33,7 +35,7 @@ def export_adapter(folder: str, out: Path) -> None:
     stored = base_of(folder)
     if stored is None or not (Path(folder) / LOW_RANK).is_file():
         raise ModelError(f"{folder} holds no low-rank adapters; a whole model has another --format")
-    config = MllmLlavaConfig.from_pretrained(folder, local_files_only=True)
+    config = read_config(folder)
     if config.model_type != MllmLlavaConfig.model_type:
         raise ModelError(f"{folder}: only adapters of a LLaVA have a place in transformers, found {config.model_type}")
     text: Any = config.text_config
@@ -50,14 +52,13 @@ def export_adapter(folder: str, out: Path) -> None:
         )
     if other:
         raise ModelError(
-            f"{folder}: trained in full, which an adapter cannot hold; export it merged instead:\n  "
-            + "\n  ".join(other)
+            f"trained in full, which an adapter cannot hold; export it merged instead: {listing(other)}", where=folder
         )
     low_rank = {
         PREFIX + their_name(name.removeprefix(PREFIX), prefix): lazy
         for name, lazy in open_file(Path(folder) / LOW_RANK).items()
     }
-    settings = json.loads((Path(folder) / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    settings = read_json(Path(folder) / ADAPTER_CONFIG, dict, ModelError)
     settings["target_modules"] = sorted(their_name(name, prefix) for name in settings["target_modules"])
     settings["base_model_name_or_path"] = base
     settings["modules_to_save"] = [PROJECTOR.rpartition(".")[2]] if in_full else None

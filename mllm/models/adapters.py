@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from mllm.errors import ConfigError, nearest
+from mllm.errors import ConfigError
+from mllm.fields import OneOf, Positive, PositiveInt, Range, Reads, check, check_arguments, field, show
+from mllm.files import read_json
 
 TYPES = {
     "lora": "low-rank matrices beside the layers (Hu et al. 2021)",
@@ -17,9 +18,30 @@ TYPES = {
     "rslora": "as lora, scaled by alpha / sqrt(r) (Kalajdzievski 2023)",
     "full": "the targets themselves are trained",
 }
-TUNING_CONFIG = {"lora", "from_pretrained", "lora_target_modules", "lora_r", "lora_alpha", "lora_dropout", "unfrozen"}
-"""Keys of Instruct-Flamingo's tuning-config files."""
 LANGUAGE_MODEL = r"^(language_model|lang_encoder)\.(.*\.)?"
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{pattern[:60]!r} is not a regular expression: {error}") from error
+
+
+Pattern = Annotated[str, Reads("a part, or a regular expression", _compiled)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningConfig:
+    """A tuning-config file of Instruct-Flamingo."""
+
+    lora: bool
+    from_pretrained: str | None = None
+    lora_target_modules: Sequence[str] | None = None
+    lora_r: PositiveInt | None = None
+    lora_alpha: Positive | None = None
+    lora_dropout: float | None = None
+    unfrozen: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +56,12 @@ class Adapters:
         from_pretrained: folder in PEFT's layout whose matrices training starts from.
     """
 
-    type: str
-    targets: tuple[str, ...] = ()
-    r: int = 16
-    alpha: float = 32
-    dropout: float = 0.0
-    unfrozen: tuple[str, ...] = ()
+    type: Annotated[str, OneOf(tuple(TYPES))]
+    targets: tuple[Pattern, ...] = ()
+    r: PositiveInt = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Range(least=0, below=1)] = 0.0
+    unfrozen: tuple[Pattern, ...] = ()
     from_pretrained: str | None = None
 
     @property
@@ -62,79 +84,56 @@ def read_adapters(section: Mapping[str, Any] | str) -> Adapters:
     """
     if isinstance(section, str):
         return _tuning_config(Path(section))
-    if not isinstance(section, Mapping):
-        raise ConfigError(f"adapters: expected a dict with 'type', or a json file, found {section!r}")
-    known = [field.name for field in fields(Adapters)]
-    for name in section:
-        if name not in known:
-            raise ConfigError(f"adapters: unknown setting {name!r}; {nearest(str(name), known)}")
-    kind = section.get("type")
-    if kind not in TYPES:
-        raise ConfigError(f"adapters.type {kind!r}; {nearest(str(kind), TYPES)}")
+    check(section, Mapping)
     given = {name: value for name, value in section.items() if value is not None}
-    if kind == "full" and (useless := sorted(set(given) & {"r", "alpha", "dropout", "from_pretrained"})):
-        raise ConfigError(f"adapters: type 'full' trains the targets themselves, it has no {', '.join(useless)}")
-    for name in ("targets", "unfrozen"):
-        given[name] = _patterns(name, given.get(name, ()))
+    check_arguments(given, Adapters)
+    given = {**given, "targets": tuple(given.get("targets", ())), "unfrozen": tuple(given.get("unfrozen", ()))}
+    if given["type"] == "full" and (useless := sorted(set(given) & {"r", "alpha", "dropout", "from_pretrained"})):
+        raise ConfigError(f"type 'full' trains the targets themselves, it has no {', '.join(useless)}", field="type")
     if start := given.get("from_pretrained"):
         if useless := sorted(set(given) & {"r", "alpha"} | ({"targets"} if given["targets"] else set())):
-            raise ConfigError(f"adapters: from_pretrained {start} says what {', '.join(useless)} is: drop one")
+            raise ConfigError(f"{start} defines {', '.join(useless)} already; remove one", field="from_pretrained")
         given = {**_of_folder(start), **given, "targets": _of_folder(start)["targets"]}
     if "alpha" not in given and "r" in given:
         given["alpha"] = 2 * given["r"]
     adapters = Adapters(**given)
-    _check(adapters)
-    return adapters
-
-
-def _check(adapters: Adapters) -> None:
-    if not isinstance(adapters.r, int) or adapters.r < 1:
-        raise ConfigError(f"adapters.r: expected a whole number from 1 on, found {adapters.r!r}")
-    if not isinstance(adapters.alpha, (int, float)) or adapters.alpha <= 0:
-        raise ConfigError(f"adapters.alpha: expected a positive number, found {adapters.alpha!r}")
-    if not isinstance(adapters.dropout, (int, float)) or not 0 <= adapters.dropout < 1:
-        raise ConfigError(f"adapters.dropout: expected a number in [0, 1), found {adapters.dropout!r}")
     if not adapters.targets and (adapters.low_rank or not adapters.unfrozen):
-        raise ConfigError("adapters.targets: expected at least one part or pattern, for example ['language_model']")
-
-
-def _patterns(name: str, value: object) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(entry, str) for entry in value):
-        raise ConfigError(f"adapters.{name}: expected a list of parts or patterns, found {value!r}")
-    for pattern in value:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ConfigError(f"adapters.{name}: {pattern!r} is not a regular expression: {error}") from error
-    return tuple(value)
+        expected = "at least one part or pattern, for example ['language_model']"
+        raise ConfigError(field="targets", expected=expected, found="none")
+    return adapters
 
 
 def _tuning_config(path: Path) -> Adapters:
     """LoRA on the language model and what lies inside it; parameters whose names hold an `unfrozen` text train too."""
-    found = _read_json(path)
-    unknown = sorted(set(found) - TUNING_CONFIG)
-    if unknown or "lora" not in found:
-        raise ConfigError(f"{path}: no tuning config, expected {sorted(TUNING_CONFIG)}, found {sorted(found)}")
-    unfrozen = [re.escape(text) for text in found.get("unfrozen") or ()]
-    if not found["lora"]:
-        return read_adapters({"type": "full", "unfrozen": unfrozen})
-    section: dict[str, Any] = {"type": "lora", "unfrozen": unfrozen, "dropout": found.get("lora_dropout")}
-    if found.get("from_pretrained"):
-        return read_adapters({**section, "from_pretrained": found["from_pretrained"]})
-    names = found.get("lora_target_modules") or ()
-    targets = [_ending(names)] if names else ["language_model"]
-    return read_adapters({**section, "targets": targets, "r": found.get("lora_r"), "alpha": found.get("lora_alpha")})
+    found = read_json(path, dict, ConfigError)
+    try:
+        check_arguments(found, TuningConfig)
+        unfrozen = [re.escape(text) for text in found.get("unfrozen") or ()]
+        if not found["lora"]:
+            return read_adapters({"type": "full", "unfrozen": unfrozen})
+        section: dict[str, Any] = {"type": "lora", "unfrozen": unfrozen, "dropout": found.get("lora_dropout")}
+        if found.get("from_pretrained"):
+            return read_adapters({**section, "from_pretrained": found["from_pretrained"]})
+        names = found.get("lora_target_modules") or ()
+        targets = [_ending(names)] if names else ["language_model"]
+        r, alpha = found.get("lora_r"), found.get("lora_alpha")
+        return read_adapters({**section, "targets": targets, "r": r, "alpha": alpha})
+    except ConfigError as error:
+        raise error.at(str(path)) from error
 
 
 def _of_folder(folder: str) -> dict[str, Any]:
     """The settings that a folder of PEFT was written with."""
-    found = _read_json(Path(folder) / "adapter_config.json")
+    path = Path(folder) / "adapter_config.json"
+    found = read_json(path, dict, ConfigError)
     if found.get("peft_type") != "LORA":
-        raise ConfigError(f"{folder}: adapters of type {found.get('peft_type')}, expected LORA")
-    names = found["target_modules"]
+        raise ConfigError(where=str(path), field="peft_type", expected="'LORA'", found=show(found.get("peft_type")))
+    names = field(found, "target_modules", str | list[str], where=path, error=ConfigError)
     kind = "dora" if found.get("use_dora") else "rslora" if found.get("use_rslora") else "lora"
     targets = (names,) if isinstance(names, str) else (_ending(sorted(names)),)
-    return {"type": kind, "targets": targets, "r": found["r"], "alpha": found["lora_alpha"]}
+    r = field(found, "r", PositiveInt, where=path, error=ConfigError)
+    alpha = field(found, "lora_alpha", Positive, where=path, error=ConfigError)
+    return {"type": kind, "targets": targets, "r": r, "alpha": alpha}
 
 
 def _ending(names: Sequence[str]) -> str:
@@ -142,11 +141,4 @@ def _ending(names: Sequence[str]) -> str:
     return f"{LANGUAGE_MODEL}({'|'.join(map(re.escape, names))})$"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"adapters: {path}: {error}") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"adapters: {path}: expected a JSON object")
-    return found
+AdaptersConfig = Annotated[str | Mapping[str, Any], Reads("a dict with 'type', or a json file", read_adapters)]

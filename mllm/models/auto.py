@@ -6,17 +6,18 @@ knows are read by its own classes; others are refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, GenerationConfig
 
-from mllm.errors import ModelError
+from mllm.errors import MllmError, ModelError
 from mllm.files import read_json
-from mllm.model_files import CONFIG, check_folder
+from mllm.model_files import CONFIG, check_folder, reading
 
 GENERATION = "generation_config.json"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """For every `from_pretrained`: nothing is looked up on a hub, no code of a folder is run."""
 
@@ -36,11 +37,14 @@ def read_config(folder: str | Path) -> Any:
         raise ModelError(
             why, where=str(path), field="model_type", expected="one that transformers knows", found=repr(model_type)
         )
-    try:
+    with reading(path):
         return AutoConfig.from_pretrained(folder, **LOCAL)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())[:400]
-        raise ModelError(f"no model can be made of it: {type(error).__name__}: {reason}", where=str(path)) from error
+
+
+def config_for(model_type: str, settings: Mapping[str, Any], where: str | Path, error: type[MllmError]) -> Any:
+    """The config of these settings, which stand at `where`."""
+    with reading(where, f"a config of {model_type}", error=error):
+        return AutoConfig.for_model(model_type, **settings)
 
 
 def build(auto_class: Any, config: Any, **chosen: Any) -> Any:
@@ -53,9 +57,15 @@ def read_generation_config(folder: str | Path) -> GenerationConfig | None:
     if not (Path(folder) / GENERATION).is_file():
         return None
     check_folder(folder)
-    return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    with reading(Path(folder) / GENERATION):
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
 
 
 def read_image_processor(folder: str | Path, **chosen: Any) -> Any:
-    """The image processor of a folder, in the version that needs no torchvision."""
-    return AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL, **chosen)
+    """The image processor of a folder, in the version that needs no torchvision.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+    with reading(folder, "its image processor", PROCESSORS):
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL, **chosen)

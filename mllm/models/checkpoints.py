@@ -24,6 +24,7 @@ from transformers import (
 
 from mllm.errors import ModelError
 from mllm.fields import show
+from mllm.files import read_json
 from mllm.models.adaptation import whole_model
 from mllm.models.auto import read_config, read_generation_config
 from mllm.models.connectors.identity import Identity
@@ -68,7 +69,7 @@ def load_llava(
         ModelError: no such folder, another kind of model, or tensors that do not fit it, which are all listed.
     """
     path = Path(whole_model(folder)) / "config.json"
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = read_json(path, dict, ModelError)
     model_type = settings.get("model_type")
     if "mm_vision_tower" in settings:
         raise ModelError(f"{folder} is of the original LLaVA code: first mllm checkpoint convert {folder} OUT_DIR")

@@ -91,7 +91,7 @@ def new_encoder(config: Any, **chosen: Any) -> PreTrainedModel:
     try:
         return build(kind, config, **chosen) if kind is AutoModel else kind._from_config(config, **chosen)
     except ImportError as error:
-        raise missing_library("vision_tower", config.model_type, error) from error
+        raise missing_library(config.model_type, error, "vision_tower") from error
     except REFUSALS as error:
         raise ConfigError(f"vision_tower: {config.model_type} refuses its config: {one_line(error)}") from error
 
@@ -141,10 +141,10 @@ def check_inputs(encoder: PreTrainedModel) -> None:
             raise ConfigError(f"vision_tower: {encoder.config.model_type} {_OWN_PROCESSOR}")
 
 
-def missing_library(argument: str, model_type: str, error: ImportError) -> ConfigError:
+def missing_library(model_type: str, error: ImportError, argument: str = "") -> ConfigError:
     """What to raise where transformers lacks a library that a model needs."""
     needed = one_line(error).partition(". ")[0]
-    return ConfigError(f"{argument}: {model_type} needs a library that is missing: {needed}")
+    return ConfigError(f"{model_type} needs a library that is missing: {needed}", field=argument)
 
 
 def one_line(error: BaseException) -> str:

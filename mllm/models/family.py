@@ -7,7 +7,6 @@ Shape suffixes: B rows, T tokens.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mllm.errors import ConfigError
+from mllm.errors import ConfigError, ModelError
+from mllm.files import read_json
 from mllm.geometry import Placement, centre_crop, check_canvas, resize, resize_short_side
 from mllm.models.attention import Spans, reading
 from mllm.registry import FAMILIES
@@ -116,7 +116,7 @@ def family_of(folder: str) -> Family:
         ConfigError: an unknown one; it says which file to write.
     """
     path = Path(folder) / "config.json"
-    model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    model_type = read_json(path, dict, ModelError).get("model_type")
     known = FAMILIES.names()
     if model_type not in known:
         raise ConfigError(

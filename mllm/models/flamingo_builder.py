@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mllm.errors import ConfigError, ModelError, nearest
+from mllm.errors import ConfigError, ModelError
+from mllm.fields import PositiveInt
+from mllm.files import read_json
 from mllm.models.adaptation import whole_model
+from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, Spec
 from mllm.models.auto import read_config, read_generation_config
 from mllm.models.cross_attention import Attend, cross_attention_blocks
-from mllm.models.flamingo import Flamingo, MllmFlamingoConfig
+from mllm.models.flamingo import Flamingo, MllmFlamingoConfig, Part
 from mllm.models.flamingo_checkpoints import load_reference, read_reference
 from mllm.models.new_rows import TrainEmbeddings
 from mllm.models.parts import (
-    Spec,
     causal_lm,
     grow_vocabulary,
     image_statistics,
@@ -27,8 +27,8 @@ from mllm.models.parts import (
     torch_dtype,
     vision_encoder,
 )
-from mllm.models.perceiver import PerceiverResampler
-from mllm.models.quantization import quantized_loading, settle_quantization
+from mllm.models.perceiver import PerceiverConfig
+from mllm.models.quantization import QuantizationConfig, quantized_loading, settle_quantization
 from mllm.models.skeleton import without_storage
 from mllm.models.vocabulary import note_rows
 from mllm.registry import MODELS
@@ -46,20 +46,20 @@ def openflamingo(
     model_name_or_path: str | None = None,
     vision_tower: Spec | None = None,
     language_model: Spec | None = None,
-    checkpoint: str | Sequence[str] | None = None,
-    cross_attn_every_n_layers: int | None = None,
-    perceiver: Mapping[str, Any] | None = None,
+    checkpoint: Checkpoint | None = None,
+    cross_attn_every_n_layers: PositiveInt | None = None,
+    perceiver: PerceiverConfig | None = None,
     vision_ln_post: bool | None = None,
     attend: Attend | None = None,
     generated_image_resets: bool | None = None,
-    image_mean: Sequence[float] | None = None,
-    image_std: Sequence[float] | None = None,
-    freeze: Sequence[str] = ("vision_tower", "language_model"),
+    image_mean: Mean | None = None,
+    image_std: Deviation | None = None,
+    freeze: Sequence[Part] = ("vision_tower", "language_model"),
     train_embeddings: TrainEmbeddings | None = None,
-    dtype: str | None = None,
-    attn_implementation: str | None = None,
-    quantization: Mapping[str, Any] | None = None,
-    pad_to_multiple_of: int | None = None,
+    dtype: Dtype | None = None,
+    attn_implementation: Attention | None = None,
+    quantization: QuantizationConfig | None = None,
+    pad_to_multiple_of: PositiveInt | None = None,
 ) -> Flamingo:
     """A Flamingo in evaluation mode, either from a folder or from a vision tower and a language model.
 
@@ -69,8 +69,7 @@ def openflamingo(
         vision_tower: local folder, or a dict of a transformers config for random weights.
         language_model: the same; a random one takes vocabulary size and special tokens from the tokenizer.
         checkpoint: a file of OpenFlamingo over these parts, released or from training, or several: a list, or
-            "a.pt,b.pt". The ids of its tokens are those of the tokenizer that it was trained with, which must be
-            `tokenizer`.
+            "a.pt,b.pt". Its token ids are those of the tokenizer that it was trained with, which must be `tokenizer`.
         cross_attn_every_n_layers: of parts 4.
         perceiver: of parts `depth` 6, `latents` 64, `heads` 8, `head_width` 64, `max_frames` and `max_media` None.
         vision_ln_post: pass patches through CLIP's last norm, as open_clip from 2.23 on does; of parts False.
@@ -140,7 +139,7 @@ def load_flamingo(
         ModelError: no such folder, another kind of model, or tensors that do not fit it, which are all listed.
     """
     path = Path(whole_model(folder)) / "config.json"
-    model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    model_type = read_json(path, dict, ModelError).get("model_type")
     if model_type != MllmFlamingoConfig.model_type:
         raise ModelError(f"{path}: model_type '{model_type}', expected '{MllmFlamingoConfig.model_type}'")
     loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
@@ -184,12 +183,7 @@ def from_parts(
     for key in ("cross_attn_every_n_layers", "vision_ln_post", "attend"):
         if parts[key] is not None:
             settings[key] = parts[key]
-    chosen = dict(parts["perceiver"] or {})
-    known = [key for key in inspect.signature(PerceiverResampler).parameters if key != "width"]
-    for key in chosen:
-        if key not in known:
-            raise ConfigError(f"perceiver: no setting {key!r}; {nearest(key, known)}")
-    model = compose(encoder, language_model, perceiver=chosen, **settings)
+    model = compose(encoder, language_model, perceiver=dict(parts["perceiver"] or {}), **settings)
     if parts["checkpoint"] is not None and not without_storage():
         load_reference(model, read_reference(parts["checkpoint"]), str(parts["checkpoint"]))
     return model

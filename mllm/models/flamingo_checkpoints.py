@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mllm.errors import ModelError
+from mllm.errors import ModelError, listing
 from mllm.models.finite import finite
 from mllm.models.flamingo import Flamingo
 from mllm.models.lazy import Lazy, chain_of, open_file, thirds
@@ -116,7 +116,7 @@ def load_reference(model: Flamingo, state: Mapping[str, Tensor], where: str, *, 
             wrong.append(f"{name}: {list(new.shape)} instead of {list(old.shape)}")
         filled[name] = new
     if wrong:
-        raise ModelError(f"{where} does not fit this Flamingo:\n  " + "\n  ".join(sorted(wrong)))
+        raise ModelError(f"does not fit this Flamingo: {listing(sorted(wrong))}", where=where)
     model.load_state_dict(filled, strict=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -13,17 +13,18 @@ from transformers import (
 )
 
 from mllm.errors import ConfigError, ModelError, nearest
+from mllm.fields import PositiveInt
+from mllm.files import read_text
 from mllm.models.adaptation import whole_model
+from mllm.models.arguments import Attention, Dtype
 from mllm.models.attention import FLEX, PACKED
-from mllm.models.auto import read_config, read_image_processor
+from mllm.models.auto import PROCESSORS, read_config, read_image_processor
 from mllm.models.family import family_of
 from mllm.models.native import native_class, with_settings
 from mllm.models.parts import grow_vocabulary, load_strictly, settle_generation, torch_dtype
-from mllm.models.quantization import quantized_loading, settle_quantization
+from mllm.models.quantization import QuantizationConfig, quantized_loading, settle_quantization
 from mllm.registry import MODELS
 from mllm.tokenizer_files import token_id
-
-PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
 
 @MODELS.register_module("hf")
@@ -32,11 +33,11 @@ def hf(
     tokenizer: PreTrainedTokenizerBase,
     model_name_or_path: str,
     image_processor: Mapping[str, Any] | None = None,
-    freeze: Sequence[str] = (),
-    dtype: str | None = None,
-    attn_implementation: str | None = None,
-    quantization: Mapping[str, Any] | None = None,
-    pad_to_multiple_of: int | None = None,
+    freeze: Sequence[Literal["vision_tower", "connector", "language_model"]] = (),
+    dtype: Dtype | None = None,
+    attn_implementation: Attention | None = None,
+    quantization: QuantizationConfig | None = None,
+    pad_to_multiple_of: PositiveInt | None = None,
 ) -> Any:
     """A transformers vision language model in evaluation mode, of a family in `mllm/models/families`.
 
@@ -70,8 +71,8 @@ def hf(
     settle_quantization(model, model.text_model, quantization)
     if packed:  # the vision tower's patches lie in no rows
         model.text_model.set_attn_implementation(attn_implementation)
-    files = {name: Path(folder) / name for name in PROCESSOR_FILES if (Path(folder) / name).is_file()}
-    texts = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
+    files = {name: Path(folder) / name for name in PROCESSORS if (Path(folder) / name).is_file()}
+    texts = {name: read_text(path, ModelError) for name, path in files.items()}
     processor = _image_processor(folder, texts)
     if image_processor:
         _check_settings(image_processor, processor)
@@ -92,9 +93,10 @@ def _image_processor(folder: str, texts: Mapping[str, str]) -> Any:
             (Path(copy) / name).write_text(text, encoding="utf-8")
         try:
             return read_image_processor(copy)
-        except (OSError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"its image processor, of {sorted(texts) or 'no file'}: {reason}", where=folder) from error
+        except ModelError as error:  # of the copy
+            raise ModelError(
+                f"its image processor, of {sorted(texts) or 'no file'}: {error.reason}", where=folder
+            ) from error
 
 
 def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:

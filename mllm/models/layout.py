@@ -5,13 +5,13 @@ To add a layout, put one file into `mllm/models/layouts` and decorate its class 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from mllm.errors import ModelError
+from mllm.files import read_json
 from mllm.model_files import check_folder
 from mllm.models.lazy import Weights, chain_of, open_file, open_folder
 from mllm.registry import LAYOUTS
@@ -150,15 +150,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         ModelError: the file holds no JSON object.
     """
     path = folder / "config.json"
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: {error}") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path}: expected a JSON object, found {type(found).__name__}")
-    return found
+    return read_json(path, dict, ModelError) if path.is_file() else {}
 
 
 def fitting(opened: Opened) -> dict[str, Layout]:
@@ -174,10 +166,11 @@ def detect(opened: Opened) -> tuple[str, Layout]:
     """
     found = fitting(opened)
     if len(found) != 1:
-        known = "\n".join(f"  {name}: {LAYOUTS.find(name).about}" for name in LAYOUTS.names())
+        known = "; ".join(f"{name} ({LAYOUTS.find(name).about})" for name in LAYOUTS.names())
         first = ", ".join(sorted(opened.weights)[:3])
         raise ModelError(
-            f"{opened.path}: {'no' if not found else 'more than one'} known layout {list(found) or ''}, model_type "
-            f"{opened.model_type!r}, {len(opened.weights)} tensors: {first} ...; known are\n{known}"
+            f"{'no' if not found else 'more than one'} known layout {list(found) or ''}, model_type "
+            f"{opened.model_type!r}, {len(opened.weights)} tensors: {first} ...; known are {known}",
+            where=opened.path,
         )
     return next(iter(found.items()))

@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mllm.errors import ModelError
+from mllm.errors import ModelError, listing
 from mllm.model_files import INDEXES, indexed_files
 
 DTYPES = {
@@ -237,5 +237,5 @@ def _by_index(index: Path) -> Weights:
     wrong = [f"missing {name}, which should be in {placed[name]}" for name in sorted(placed.keys() - found.keys())]
     wrong += [f"unexpected {found[name].origin}" for name in sorted(found.keys() - placed.keys())]
     if wrong:
-        raise ModelError(f"{index} and its shards do not agree:\n  " + "\n  ".join(wrong))
+        raise ModelError(f"does not agree with its shards: {listing(wrong)}", where=str(index))
     return found

@@ -8,10 +8,11 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.errors import ConfigError, ModelError
+from mllm.fields import PositiveInt
+from mllm.models.arguments import Attention, Deviation, Dtype, Mean, Spec
 from mllm.models.checkpoints import compose, load_llava
-from mllm.models.llava import Llava
+from mllm.models.llava import Llava, Part
 from mllm.models.parts import (
-    Spec,
     Statistics,
     causal_lm,
     grow_vocabulary,
@@ -20,9 +21,11 @@ from mllm.models.parts import (
     torch_dtype,
     vision_encoder,
 )
+from mllm.models.quantization import QuantizationConfig
 from mllm.models.towers import FeatureLayer
 from mllm.models.vocabulary import note_rows
-from mllm.registry import MODELS
+from mllm.registry import MODELS, ConnectorConfig
+from mllm.tiling import TilingConfig
 from mllm.tokenizer_files import token_id
 from mllm.types import IMAGE
 
@@ -37,18 +40,18 @@ def llava(
     model_name_or_path: str | None = None,
     vision_tower: Spec | Sequence[Spec] | None = None,
     language_model: Spec | None = None,
-    connector: str | Mapping[str, Any] | None = None,
+    connector: ConnectorConfig | None = None,
     feature_layer: FeatureLayer | None = None,
     keep_cls: bool | None = None,
-    image_size: int | Sequence[int] | None = None,
-    image_mean: PerTower | None = None,
-    image_std: PerTower | None = None,
-    tiling: Mapping[str, Any] | None = None,
-    freeze: Sequence[str] = (),
-    dtype: str | None = None,
-    attn_implementation: str | None = None,
-    quantization: Mapping[str, Any] | None = None,
-    pad_to_multiple_of: int | None = None,
+    image_size: PositiveInt | Sequence[PositiveInt] | None = None,
+    image_mean: Mean | tuple[Mean, Mean] | None = None,
+    image_std: Deviation | tuple[Deviation, Deviation] | None = None,
+    tiling: TilingConfig | None = None,
+    freeze: Sequence[Part] = (),
+    dtype: Dtype | None = None,
+    attn_implementation: Attention | None = None,
+    quantization: QuantizationConfig | None = None,
+    pad_to_multiple_of: PositiveInt | None = None,
 ) -> Llava:
     """A LLaVA in evaluation mode, either from a checkpoint or from a vision tower and a language model.
 

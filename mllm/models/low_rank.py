@@ -5,15 +5,16 @@ Hu et al. 2021, LoRA. Names and scaling: github.com/huggingface/peft, src/peft/t
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from mllm.errors import ModelError
+from mllm.errors import ModelError, listing
+from mllm.fields import Positive, field, show
+from mllm.files import read_json
 from mllm.model_files import ADAPTER_CONFIG
 from mllm.models.lazy import Lazy, Weights, merged
 
@@ -56,17 +57,14 @@ def read_scaling(folder: Path) -> Scaling:
         ModelError: no such file, adapters of another kind, or settings that this cannot merge.
     """
     path = folder / ADAPTER_CONFIG
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: {error}") from error
+    found = read_json(path, dict, ModelError)
     if found.get("peft_type") != "LORA":
-        raise ModelError(f"{path}: adapters of type {found.get('peft_type')}, expected LORA")
+        raise ModelError(where=str(path), field="peft_type", expected="'LORA'", found=show(found.get("peft_type")))
     for name, values in _PLAIN.items():
         if found.get(name) not in values:
-            raise ModelError(f"{path}: {name} {found[name]!r} is not supported, only {values[0]!r}")
+            raise ModelError(where=str(path), field=name, expected=repr(values[0]), found=show(found[name]))
     return Scaling(
-        alpha=found["lora_alpha"],
+        alpha=field(found, "lora_alpha", Positive, where=path, error=ModelError),
         rank_stabilised=bool(found.get("use_rslora")),
         transposed=bool(found.get("fan_in_fan_out")),
     )
@@ -114,5 +112,5 @@ def merge_matrices(weights: Weights, scaling: Scaling) -> Weights:
         scale = scaling.of(a.shape[0])
         found[f"{layer}.weight"] = merged(base, a, b, scale=scale, transposed=scaling.transposed)
     if wrong:
-        raise ModelError(f"{len(wrong)} adapters do not fit their base:\n  " + "\n  ".join(wrong))
+        raise ModelError(f"{len(wrong)} adapters do not fit their base: {listing(wrong)}")
     return found

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ImageError, ModelError
+from mllm.files import parse_json
 from mllm.geometry import Placement
 from mllm.models.attention import check_packing, check_read, read_spans
 from mllm.models.cache import roomy_cache
@@ -363,7 +364,7 @@ def spread(pictures: Mapping[str, Tensor], rows_M: Tensor, index_S: Tensor | Non
 
 def with_settings(text: str, settings: Mapping[str, Any]) -> str:
     """A processor's JSON file with these settings of its image processor; as it is where it holds none."""
-    content = json.loads(text)
+    content = parse_json(text, dict, "the image processor's settings", ModelError)
     holder = content if "image_processor_type" in content else content.get("image_processor")
     if holder is None:
         return text

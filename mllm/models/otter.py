@@ -14,19 +14,24 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
 from mllm.errors import ConfigError, ModelError
-from mllm.models.auto import build, read_generation_config
+from mllm.fields import PositiveInt, field
+from mllm.files import read_json
+from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, Spec
+from mllm.models.auto import build, config_for, read_generation_config
 from mllm.models.encoders import new_encoder
 from mllm.models.finite import finite
-from mllm.models.flamingo import Flamingo, MllmFlamingoConfig
+from mllm.models.flamingo import Flamingo, MllmFlamingoConfig, Part
 from mllm.models.flamingo_builder import compose, from_parts, load_flamingo, refuse_parts, settle_tokens
 from mllm.models.flamingo_checkpoints import load_reference, reference_state, to_our_names
 from mllm.models.lazy import open_folder
 from mllm.models.new_rows import TrainEmbeddings
-from mllm.models.parts import Spec, image_statistics, local_folder, torch_dtype
+from mllm.models.parts import image_statistics, local_folder, torch_dtype
+from mllm.models.perceiver import PerceiverConfig
+from mllm.models.quantization import QuantizationConfig
 from mllm.models.skeleton import check_described, without_storage
 from mllm.registry import MODELS
 from mllm.tokenizer_files import save_tokenizer, token_id
@@ -46,19 +51,19 @@ def otter(
     model_name_or_path: str | None = None,
     vision_tower: Spec | None = None,
     language_model: Spec | None = None,
-    checkpoint: str | Sequence[str] | None = None,
-    cross_attn_every_n_layers: int | None = None,
-    perceiver: Mapping[str, Any] | None = None,
-    max_num_frames: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    cross_attn_every_n_layers: PositiveInt | None = None,
+    perceiver: PerceiverConfig | None = None,
+    max_num_frames: PositiveInt | None = None,
     image_blind_decoding: bool | None = None,
-    image_mean: Sequence[float] | None = None,
-    image_std: Sequence[float] | None = None,
-    freeze: Sequence[str] = ("vision_tower", "language_model"),
+    image_mean: Mean | None = None,
+    image_std: Deviation | None = None,
+    freeze: Sequence[Part] = ("vision_tower", "language_model"),
     train_embeddings: TrainEmbeddings | None = None,
-    dtype: str | None = None,
-    attn_implementation: str | None = None,
-    quantization: Mapping[str, Any] | None = None,
-    pad_to_multiple_of: int | None = None,
+    dtype: Dtype | None = None,
+    attn_implementation: Attention | None = None,
+    quantization: QuantizationConfig | None = None,
+    pad_to_multiple_of: PositiveInt | None = None,
 ) -> Flamingo:
     """An Otter in evaluation mode; arguments as of `openflamingo`, and:
 
@@ -117,7 +122,7 @@ def load_otter(folder: str, *, dtype: Any = None, attn_implementation: str | Non
     path = Path(local_folder("model_name_or_path", folder)) / "config.json"
     if not without_storage():
         check_described(folder, lambda: load_otter(folder))
-    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    settings = read_json(path, dict, ModelError)
     if settings.get("model_type") not in MODEL_TYPES:
         raise ModelError(f"{path}: model_type '{settings.get('model_type')}', expected one of {', '.join(MODEL_TYPES)}")
     frames = settings.get("max_num_frames")
@@ -182,16 +187,15 @@ def save_otter(model: Flamingo, tokenizer: PreTrainedTokenizerBase, folder: str)
 
 def _is_otters(folder: str) -> bool:
     path = Path(local_folder("model_name_or_path", folder)) / "config.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("model_type") in MODEL_TYPES
+    return read_json(path, dict, ModelError).get("model_type") in MODEL_TYPES
 
 
 def part_config(path: Path, settings: Mapping[str, Any], key: str) -> Any:
     """The config of one of the two models that an Otter is made of; `path` is for the message."""
-    given = dict(settings.get(key) or {})
-    model_type = given.pop("model_type", None)
-    if model_type is None:
-        raise ModelError(f"{path}: {key} names no model_type")
-    return AutoConfig.for_model(model_type, **given)
+    given = dict(field(settings, key, dict, where=path, error=ModelError))
+    model_type = field(given, "model_type", str, key, where=path, error=ModelError)
+    del given["model_type"]
+    return config_for(model_type, given, f"{path}: {key}", ModelError)
 
 
 def _otters_name(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoModel
 
-from mllm.errors import ConfigError, ModelError
+from mllm.errors import ConfigError, ModelError, listing
 from mllm.models.auto import build
 from mllm.models.lazy import Weights, same
 
@@ -59,7 +59,7 @@ class Skeleton:
         if missing or unexpected or shapes:
             counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(shapes)} of another shape"
             lines = [*sorted(missing), *sorted(shapes), *sorted(unexpected)]
-            raise ModelError(f"{path} does not make a {self.kind}: {counts}\n  " + "\n  ".join(lines))
+            raise ModelError(f"does not make a {self.kind}: {counts}: {listing(lines)}", where=str(path))
 
     def differing(self, weights: Weights) -> list[str]:
         """Names that the model ties to others, but whose weights are not the same as theirs."""

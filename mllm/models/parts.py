@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
-    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     GenerationConfig,
@@ -30,8 +29,10 @@ from transformers.image_utils import (
     OPENAI_CLIP_STD,
 )
 
-from mllm.errors import ConfigError, ModelError, nearest
+from mllm.errors import ConfigError, ModelError, listing
+from mllm.fields import within
 from mllm.model_files import ADAPTER_CONFIG, check_folder
+from mllm.models.arguments import Dtype, Spec, check_spec
 from mllm.models.auto import LOCAL, build, read_config
 from mllm.models.encoders import (
     REFUSALS,
@@ -48,10 +49,7 @@ from mllm.models.lazy import UNREADABLE, open_folder, why_unreadable
 from mllm.models.quantization import quantized_loading, settle_quantization
 from mllm.models.skeleton import check_described, unfilled, without_storage
 
-Spec = str | Mapping[str, Any]
-"""A local checkpoint folder, or the arguments of a transformers config, `model_type` among them: random weights."""
 Statistics = tuple[Sequence[float], Sequence[float]]
-
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
 FAMILIES: dict[str, Statistics] = {
     "clip_vision_model": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
@@ -65,8 +63,6 @@ FAMILIES: dict[str, Statistics] = {
     "dinov2_with_registers": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
 }
 """Mean and standard deviation of the pixels that a family of vision encoders was trained on."""
-OLD_NAMES = ("rope_theta", "rope_scaling")
-"""Settings that transformers still takes under these names."""
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
@@ -209,14 +205,8 @@ def image_statistics(folder: str | None, config: PreTrainedConfig) -> Statistics
     return FAMILIES[config.model_type]
 
 
-def torch_dtype(name: str | None) -> Any:
-    """What transformers takes for `dtype`; None is float32, in which an optimizer wants its weights.
-
-    Raises:
-        ConfigError: an unknown name.
-    """
-    if name is not None and name not in DTYPES:
-        raise ConfigError(f"dtype {name!r}; {nearest(str(name), DTYPES)}")
+def torch_dtype(name: Dtype | None) -> Any:
+    """What transformers takes for `dtype`; None is float32, in which an optimizer wants its weights."""
     return DTYPES[name or "float32"]
 
 
@@ -266,7 +256,7 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
     if whole:
         wrong += [f"unexpected {name}" for name in sorted(info["unexpected_keys"])]
     if wrong:
-        raise ModelError(f"{folder} does not hold a {type(model).__name__}:\n  " + "\n  ".join(wrong))
+        raise ModelError(f"does not hold a {type(model).__name__}: {listing(wrong)}", where=folder)
     if "quantization_config" in arguments:  # few bits have no nan: what was read decides
         require_finite_files(open_folder(Path(folder)))
     else:
@@ -290,28 +280,15 @@ def _without_report() -> Generator[None, None, None]:
 
 
 def _config(argument: str, spec: Mapping[str, Any], **defaults: Any) -> PreTrainedConfig:
+    within(argument, check_spec, spec)
     rest = dict(spec)
-    if "model_type" not in rest:
-        raise ConfigError(f"{argument}: expected a folder or a dict with 'model_type', found {dict(spec)}")
     model_type = rest.pop("model_type")
-    if model_type not in CONFIG_MAPPING:
-        raise ConfigError(f"{argument}: unknown model_type {model_type!r}; {nearest(str(model_type), CONFIG_MAPPING)}")
-    try:
-        default = AutoConfig.for_model(model_type)
-    except ImportError as error:
-        raise missing_library(argument, model_type, error) from error
-    except (ValueError, StrictDataclassError) as error:
-        raise ConfigError(f"{argument}: {model_type} has no defaults: {one_line(error)}") from error
-    known = {*default.to_dict(), *default.attribute_map, *OLD_NAMES}
-    for name in rest:  # transformers would take a misspelt size without a word, and use its own
-        if name not in known:
-            raise ConfigError(f"{argument}: {model_type} has no setting {name!r}; {nearest(name, known)}")
     try:
         return AutoConfig.for_model(model_type, **{**defaults, **rest})
     except ImportError as error:
-        raise missing_library(argument, model_type, error) from error
-    except (ValueError, StrictDataclassError) as error:
-        raise ConfigError(f"{argument}: {model_type}: {one_line(error)}") from error
+        raise missing_library(model_type, error, argument) from error
+    except (ArithmeticError, TypeError, ValueError, StrictDataclassError) as error:
+        raise ConfigError(f"{model_type}: {one_line(error)}", field=argument) from error
 
 
 def _from_config(dtype: Any, attn_implementation: str | None) -> dict[str, Any]:

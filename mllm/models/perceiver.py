@@ -7,11 +7,19 @@ Shape suffixes: M media, F frames, P patches of a frame, L latents, K keys, H he
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated, Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from mllm.errors import ModelError
+from mllm.fields import Range, Reads, check_arguments
+
+Depth = Annotated[int, Range(least=1, most=256)]
+Heads = Annotated[int, Range(least=1, most=1024)]
+Width = Annotated[int, Range(least=1, most=65_536)]
 
 
 class PerceiverResampler(nn.Module):
@@ -25,12 +33,12 @@ class PerceiverResampler(nn.Module):
         self,
         *,
         width: int,
-        depth: int = 6,
-        latents: int = 64,
-        heads: int = 8,
-        head_width: int = 64,
-        max_frames: int | None = None,
-        max_media: int | None = None,
+        depth: Depth = 6,
+        latents: Width = 64,
+        heads: Heads = 8,
+        head_width: Width = 64,
+        max_frames: Width | None = None,
+        max_media: Width | None = None,
     ) -> None:
         super().__init__()
         self.latents = nn.Parameter(torch.randn(latents, width))
@@ -117,3 +125,9 @@ def join_heads(rows_BHTE: Tensor) -> Tensor:
 def _check_count(what: str, found: int, known: int) -> None:
     if found > known:
         raise ModelError(f"{found} {what}, but the perceiver has embeddings for {known}")
+
+
+PerceiverConfig = Annotated[
+    Mapping[str, Any],
+    Reads("a dict of settings", lambda settings: check_arguments(settings, PerceiverResampler, also=("width",))),
+]

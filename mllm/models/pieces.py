@@ -11,10 +11,11 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from mllm.errors import ModelError
+from mllm.models.arguments import OLD_NAMES
 from mllm.models.auto import build, read_config
 from mllm.models.encoders import vision_half
 from mllm.models.lazy import Weights, open_folder
-from mllm.models.parts import OLD_NAMES, local_folder
+from mllm.models.parts import local_folder
 
 COMPUTED = re.compile(r"(rotary_emb\.inv_freq|\.masked_bias|\.attn\.bias|\.attention\.bias|\.position_ids)$")
 """Buffers that older versions of the libraries saved and newer ones compute."""

@@ -7,9 +7,8 @@ loads them, so those layers are replaced afterwards.
 from __future__ import annotations
 
 import importlib.util
-import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
@@ -17,9 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import BitsAndBytesConfig, PreTrainedConfig, TorchAoConfig
 
 from mllm.errors import ConfigError, nearest
+from mllm.fields import OneOf, PositiveInt, Reads, check, check_arguments, within
 from mllm.models.selection import is_quantized, part_of
 from mllm.models.skeleton import quantize_skeleton, without_storage
 
+HqqBits = Literal[1, 2, 3, 4, 8]
+DtypeName = Literal["float32", "float16", "bfloat16", "uint8", "int8"]
 STATE = ("hf_quantizer", "quantization_method", "is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit")
 """What transformers leaves on a model that it quantised."""
 
@@ -35,17 +37,8 @@ def quantized_loading(quantization: Mapping[str, Any], skeleton: Callable[[], nn
     Raises:
         ConfigError: an unknown name, or a package that is not installed.
     """
-    rest = dict(quantization)
-    kind = rest.pop("type", None)
-    if kind not in _MAKERS:
-        raise ConfigError(f"quantization.type {kind!r}; {nearest(str(kind), _MAKERS)}")
-    if importlib.util.find_spec(kind) is None:
-        raise ConfigError(f"quantization of type '{kind}' needs a package that is missing: pip install {kind}")
+    kind, rest = check_quantization(quantization)
     make = _MAKERS[kind]
-    known = [name for name in inspect.signature(make).parameters if name not in ("skip", "options", "language_model")]
-    for name in rest:
-        if name not in known and kind != "torchao":
-            raise ConfigError(f"quantization: '{kind}' has no setting {name!r}; {nearest(name, known)}")
     if kind == "hqq":
         return {}
     with torch.device("meta"):
@@ -53,7 +46,26 @@ def quantized_loading(quantization: Mapping[str, Any], skeleton: Callable[[], nn
     try:
         return {"quantization_config": make(skip=skip, **rest)}
     except (TypeError, ValueError, AssertionError, ImportError) as error:
-        raise ConfigError(f"quantization: {error}") from error
+        raise ConfigError(str(error), field="model_args.quantization") from error
+
+
+def check_quantization(quantization: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The type, and its checked settings.
+
+    Raises:
+        ConfigError: an unknown name, a value that is not among those, or a package that is not installed.
+    """
+    check(quantization, Mapping)
+    rest = dict(quantization)
+    kind = rest.pop("type", None)
+    within("type", check, kind, Annotated[str, OneOf(tuple(_MAKERS))])
+    if importlib.util.find_spec(kind) is None:
+        raise ConfigError(f"{kind!r} needs a package that is missing: pip install {kind}", field="type")
+    if kind == "torchao":  # whose settings are those of the scheme
+        within("scheme", check, rest.get("scheme", ""), str)
+    else:
+        check_arguments(rest, _MAKERS[kind], also=("skip", "language_model"))
+    return kind, rest
 
 
 def settle_quantization(outer: Any, language_model: Any, quantization: Mapping[str, Any] | None) -> None:
@@ -118,7 +130,9 @@ def _kept_layers(model: nn.Module) -> list[str]:
     ]
 
 
-def _replace_layers(language_model: Any, *, bits: int = 4, group_size: int = 64, axis: int = 1) -> None:
+def _replace_layers(
+    language_model: Any, *, bits: HqqBits = 4, group_size: PositiveInt = 64, axis: Literal[0, 1] = 1
+) -> None:
     from hqq.core.quantize import BaseQuantizeConfig, HQQLinear  # pyright: ignore[reportMissingImports]
 
     try:
@@ -139,16 +153,14 @@ def _replace_layers(language_model: Any, *, bits: int = 4, group_size: int = 64,
 def _bitsandbytes(
     *,
     skip: list[str],
-    bits: int = 4,
-    quant_type: str = "nf4",
+    bits: Literal[4, 8] = 4,
+    quant_type: Literal["nf4", "fp4"] = "nf4",
     double_quant: bool = True,
-    storage_dtype: str | None = None,
-    compute_dtype: str | None = None,
+    storage_dtype: DtypeName | None = None,
+    compute_dtype: DtypeName | None = None,
 ) -> BitsAndBytesConfig:
     if bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
-    if bits != 4 or quant_type not in ("nf4", "fp4"):
-        raise ConfigError(f"quantization: bitsandbytes has 8 bits, or 4 as nf4 or fp4, not {bits} {quant_type}")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=quant_type,
@@ -169,3 +181,4 @@ def _torchao(*, skip: list[str], scheme: str = "Int8WeightOnlyConfig", **options
 
 
 _MAKERS: dict[str, Callable[..., Any]] = {"bitsandbytes": _bitsandbytes, "hqq": _replace_layers, "torchao": _torchao}
+QuantizationConfig = Annotated[Mapping[str, Any], Reads("a quantization, dict(type=...)", check_quantization)]

@@ -16,11 +16,14 @@ from torch.nn.functional import pad
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
 from mllm.errors import ConfigError, ModelError
+from mllm.fields import PositiveInt
 from mllm.geometry import PlacementKind
+from mllm.models.arguments import Attention, Dtype, Spec
 from mllm.models.auto import read_config
 from mllm.models.composite import CompositeOutput, TextModel, sharding_units
 from mllm.models.loss import IGNORE, mean_cross_entropy
-from mllm.models.parts import Spec, grow_vocabulary, local_folder, settle_generation, text_model, torch_dtype
+from mllm.models.parts import grow_vocabulary, local_folder, settle_generation, text_model, torch_dtype
+from mllm.models.quantization import QuantizationConfig
 from mllm.registry import MODELS
 from mllm.views import NoView, View
 
@@ -134,10 +137,10 @@ def seq2seq(
     tokenizer: PreTrainedTokenizerBase,
     model_name_or_path: str | None = None,
     language_model: Spec | None = None,
-    dtype: str | None = None,
-    attn_implementation: str | None = None,
-    quantization: Mapping[str, Any] | None = None,
-    pad_to_multiple_of: int | None = None,
+    dtype: Dtype | None = None,
+    attn_implementation: Attention | None = None,
+    quantization: QuantizationConfig | None = None,
+    pad_to_multiple_of: PositiveInt | None = None,
 ) -> Seq2Seq:
     """An encoder-decoder model in evaluation mode.
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mllm.errors import ConfigError, ModelError
+from mllm.fields import check, check_names, parameters, within
+from mllm.files import read_json
 from mllm.geometry import PlacementKind
-from mllm.registry import MODELS
+from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
 from mllm.types import IMAGE
 
 FILE = "mllm_speech.json"
@@ -34,6 +36,16 @@ class Speech:
     template: Component = "vicuna_v1"
     placement: PlacementKind | None = None
     tokens: tuple[str, ...] = (IMAGE,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSpeech:
+    """What the file in a model's folder says."""
+
+    type: str | None = None
+    codec: RegionCodecConfig | None = None
+    template: TemplateConfig | None = None
+    placement: PlacementKind | None = None
 
 
 def _family_speech(model_args: Mapping[str, Any]) -> Speech:
@@ -113,11 +125,11 @@ def stored_speech(folder: str | Path | None) -> dict[str, Any]:
     path = Path(folder or "") / FILE
     if not folder or not path.is_file():
         return {}
+    said = read_json(path, dict, ModelError)
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: expected JSON: {error}") from error
-    known = {"type", "codec", "template", "placement"}
-    if not isinstance(said, dict) or set(said) - known:
-        raise ModelError(f"{path}: expected an object with {', '.join(sorted(known))}, found {said}")
+        check_names(said, StoredSpeech.__dataclass_fields__, ModelError)
+        for name, value in said.items():
+            within(name, check, value, parameters(StoredSpeech)[name].annotation, ModelError)
+    except (ModelError, ConfigError) as error:
+        raise ModelError(error.reason, where=str(path)) from error
     return said

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
-from mllm.errors import ModelError
+from mllm.errors import ModelError, listing
+from mllm.fields import Count, check_arguments, field
+from mllm.files import read_json
 from mllm.models.lazy import Weights, open_file, stacked
 from mllm.models.outline import Skeleton
 from mllm.tokenizer_files import load_tokenizer, token_id
@@ -35,7 +38,8 @@ def tokens_of(folder: str | None) -> list[str]:
     path = Path(folder or "") / "config.json"
     if not folder or not path.is_file():
         return []
-    return list(json.loads(path.read_text(encoding="utf-8")).get("added_tokens") or ())
+    found = read_json(path, dict, ModelError)
+    return field(found, "added_tokens", list[str], where=path, error=ModelError) if found.get("added_tokens") else []
 
 
 def take_away(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, *, needed: Sequence[str]) -> Any:
@@ -76,16 +80,34 @@ def give_back(weights: Weights, config: Any, folder: Path) -> tuple[Weights, dic
     record = folder / FOLDER / RECORD
     if not record.is_file():
         return weights, {}, []
-    found: Mapping[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    found = read_json(record, dict, ModelError)
+    check_record(found, record)
     cut = open_file(folder / FOLDER / ROWS)
     wrong = [f"{name}, {list(rows.shape)}" for name, rows in cut.items() if not _fits(weights, name, rows.shape)]
     if wrong:
-        raise ModelError(f"{folder / FOLDER}: rows for other embeddings than these:\n  " + "\n  ".join(wrong))
+        raise ModelError(f"rows for other embeddings than these: {listing(wrong)}", where=str(folder / FOLDER))
     config.text_config.vocab_size += max((rows.shape[0] for rows in cut.values()), default=0)
     config.base_rows = found["base_rows"]
     whole = {**weights, **{name: stacked(weights[name], rows) for name, rows in cut.items() if name in weights}}
     again = dict(zip(found["added"], found["ids"], strict=True))
     return whole, again, [*found["kept"], *found["added"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What was cut off: tokens with their ids, those that stayed, and how many embeddings there were before any."""
+
+    base_rows: Count
+    kept: Sequence[str]
+    added: Sequence[str]
+    ids: Sequence[Count]
+
+
+def check_record(found: Mapping[str, Any], path: Path) -> None:
+    try:
+        check_arguments(found, Record, ModelError)
+    except ModelError as error:
+        raise error.at(str(path)) from error
 
 
 def _fits(weights: Weights, name: str, shape: tuple[int, ...]) -> bool:

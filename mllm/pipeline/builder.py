@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 
-from mllm.config.multitest import multitest_entries
+from mllm.config.data_args import CollatorOptions
+from mllm.config.sections import multitest_entries
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.conversation.region import RegionCodec
@@ -32,6 +33,7 @@ from mllm.pipeline.encoded import Encoded, ItemDataset
 from mllm.pipeline.optimization import check_reporting, check_training
 from mllm.pipeline.planning import WINDOW
 from mllm.pipeline.rates import Rates
+from mllm.pipeline.run_checks import PARTS, check_generation, check_model_args
 from mllm.pipeline.trainer import TestSet, Trainer
 from mllm.registry import DATASETS, METRICS, MODELS, REGIONS, TEMPLATES
 from mllm.tokenizer_files import load_tokenizer, token_id
@@ -40,12 +42,6 @@ from mllm.types import IMAGE
 logger = logging.getLogger(__name__)
 
 Section = Mapping[str, Any]
-PARTS = (
-    *("vision_tower", "language_model", "connector", "feature_layer", "keep_cls", "image_mean", "image_std"),
-    *("tokenizer", "checkpoint"),
-    *("cross_attn_every_n_layers", "perceiver", "max_num_frames", "vision_ln_post", "attend"),
-)
-"""Keys of model_args that a checkpoint folder (`model_name_or_path`) answers itself."""
 RATES = tuple(Rates.__dataclass_fields__)
 """Keys of model_args that the optimizer takes."""
 TOKENIZER_SAMPLE = 4096
@@ -69,6 +65,9 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
     if args.device.type == "cpu":
         keep_freed_memory()
     data = dict(cfg.get("data_args") or {})
+    check_model_args(cfg["model_args"])
+    check_generation(data.get("gen_kwargs"))
+    options = within("data_args.collator_kwargs", read_section, data.get("collator_kwargs") or {}, CollatorOptions)
     configure(read_settings(data.get("images")))
     train = _train_items(data) if args.do_train else None
     validation = _validation(data, args)
@@ -76,7 +75,12 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
     model_args = dict(cfg["model_args"])
     rates = Rates(**{name: model_args.pop(name) for name in RATES if model_args.get(name) is not None})
     processor, model = build_model(model_args, data, train)
-    collator = _collator(processor, data)
+    collator = Collator(
+        pad_token_id=cast("int", processor.tokenizer.pad_token_id),
+        packing=options.packing,
+        max_tokens=options.max_tokens,
+        pad_to_multiple_of=options.pad_to_multiple_of,
+    )
     if collator.packing != "none" and (args.do_train or args.do_eval) and hasattr(model, "check_packing"):
         model.check_packing()  # now, not at the first step
     if args.do_train and isinstance(model, Llava) and (why := export_obstacle(model)):
@@ -94,7 +98,7 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
         rates=rates,
         kind=model_args["type"],
         speech=chosen_speech(model_args),
-        window=_window(data),
+        window=WINDOW if options.window is None else options.window,
     )
     return Run(trainer=trainer, tests=tests)
 
@@ -109,24 +113,6 @@ def _about(cfg: Section) -> str:
     return f"{model.get('type')}: {model.get('model_name_or_path') or 'trained from its parts'}"
 
 
-def _collator(processor: Processor, data: Section) -> Collator:
-    pad: Any = processor.tokenizer.pad_token_id
-    options = data.get("collator_kwargs") or {}
-    known = ("packing", "max_tokens", "window", "pad_to_multiple_of")
-    if set(options) - {*known}:
-        raise ConfigError(f"data_args.collator_kwargs: expected {', '.join(known)}, found {dict(options)}")
-    return Collator(pad_token_id=pad, **{name: value for name, value in options.items() if name != "window"})
-
-
-def _window(data: Section) -> int:
-    window = (data.get("collator_kwargs") or {}).get("window", WINDOW)
-    if not isinstance(window, int) or window < 0:
-        raise ConfigError(
-            f"data_args.collator_kwargs.window: expected a number of steps, or 0 for no plans, found {window!r}"
-        )
-    return window
-
-
 def build_model(
     model_args: Section,
     data: Section,
@@ -138,6 +124,7 @@ def build_model(
 
     `tokenizer`: stands in for the one that the config names.
     """
+    check_model_args(model_args)
     args = {name: value for name, value in model_args.items() if name not in RATES}
     speech = chosen_speech(args)
     trained = stored_speech(args.get("model_name_or_path"))
@@ -253,15 +240,14 @@ def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDat
         cfg = model_args.get("language_model")
     if isinstance(cfg, str):
         return load_tokenizer(cfg)
-    if not isinstance(cfg, Mapping) or set(cfg) != {"vocab_size"}:
-        raise ConfigError(
-            "model_args.tokenizer: expected a folder, or dict(vocab_size=...) to train one on data_args.train, "
-            f"found {cfg}"
-        )
+    if cfg is None or "vocab_size" not in cfg:
+        expected = "a folder, or dict(vocab_size=...) to train one on data_args.train"
+        raise ConfigError(field="model_args.tokenizer", expected=expected, found="nothing")
     if train is None:
         raise ConfigError(
-            "model_args.tokenizer is to be trained, but this run does not train: "
-            "give the trained model's folder, --cfg-options model_args.model_name_or_path=DIR"
+            "is to be trained, but this run does not train: "
+            "give the trained model's folder, --cfg-options model_args.model_name_or_path=DIR",
+            field="model_args.tokenizer",
         )
     return train_tokenizer(_corpus(train, template, blank_tokenizer()), vocab_size=cfg["vocab_size"])
 
@@ -279,9 +265,13 @@ def _corpus(items: ItemDataset, template: Template, tokenizer: PreTrainedTokeniz
 
 def _train_items(data: Section) -> ItemDataset:
     if not data.get("train"):
-        raise ConfigError("do_train needs data_args.train")
-    items: ItemDataset = DATASETS.make(data["train"])
-    return items
+        raise ConfigError(field="data_args.train", expected="the dataset of do_train", found="nothing")
+    return _items("train", data["train"])
+
+
+def _items(name: str, cfg: Section) -> ItemDataset:
+    """The dataset of `data_args.{name}`."""
+    return within(f"data_args.{name}", DATASETS.make, cfg)
 
 
 def _validation(data: Section, args: Seq2SeqTrainingArguments) -> TestSet | None:
@@ -292,15 +282,17 @@ def _validation(data: Section, args: Seq2SeqTrainingArguments) -> TestSet | None
 
 def _test_set(data: Section, name: str) -> TestSet:
     if not data.get(name):
-        raise ConfigError(f"data_args.{name} is missing, but this run evaluates it")
-    return _make_test(data, data[name], data.get("compute_metric"))
+        raise ConfigError(field=f"data_args.{name}", expected="the dataset that this run evaluates", found="nothing")
+    return _make_test(data, name, data[name], data.get("compute_metric"))
 
 
 def _tests(data: Section) -> dict[str, TestSet]:
     """`test` under its own name, every entry of `multitest` as `multitest_{name}`."""
     single = {"test": _test_set(data, "test")} if data.get("test") else {}
     multitest = {
-        f"multitest_{name}": _make_test(data, entry["cfg"], entry.get("compute_metric", data.get("compute_metric")))
+        f"multitest_{name}": _make_test(
+            data, f"multitest.{name}.cfg", entry["cfg"], entry.get("compute_metric", data.get("compute_metric"))
+        )
         for name, entry in multitest_entries(data).items()
     }
     tests = dict(chain(single.items(), multitest.items()))
@@ -309,9 +301,9 @@ def _tests(data: Section) -> dict[str, TestSet]:
     return tests
 
 
-def _make_test(data: Section, cfg: Section, metric: Any) -> TestSet:
+def _make_test(data: Section, name: str, cfg: Section, metric: Any) -> TestSet:
     return TestSet(
-        items=DATASETS.make(cfg),
+        items=_items(name, cfg),
         metric=METRICS.make(metric) if metric else None,
         generation=dict(data.get("gen_kwargs") or {}),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from mllm.errors import ConfigError, nearest
+from mllm.fields import NonNegative
 from mllm.models.selection import GROUPS, PARTS, embeddings, is_adapter, means, part_of
 
 PRETRAINED = "pretrained"
@@ -25,19 +26,9 @@ class Rates:
         weight_decay_groups: as the first; biases and norms never decay.
     """
 
-    learning_rate_groups: Mapping[str, float] = field(default_factory=dict)
-    learning_rate_pretraining_components: float | None = None
-    weight_decay_groups: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for argument in ("learning_rate_groups", "weight_decay_groups"):
-            groups = getattr(self, argument)
-            if not isinstance(groups, Mapping):
-                raise ConfigError(f"model_args.{argument}: expected a dict of parts and numbers, found {groups!r}")
-            for name, value in groups.items():
-                _check(f"{argument}.{name}", value)
-        if self.learning_rate_pretraining_components is not None:
-            _check("learning_rate_pretraining_components", self.learning_rate_pretraining_components)
+    learning_rate_groups: Mapping[str, NonNegative] = field(default_factory=dict)
+    learning_rate_pretraining_components: NonNegative | None = None
+    weight_decay_groups: Mapping[str, NonNegative] = field(default_factory=dict)
 
 
 def regroup(optimizer: Any, model: nn.Module, rates: Rates) -> str:
@@ -53,7 +44,8 @@ def regroup(optimizer: Any, model: nn.Module, rates: Rates) -> str:
     if rates.learning_rate_pretraining_components is not None:
         brought = [name for name in names.values() if _is_pretrained(name)]
         if not brought:
-            raise ConfigError("model_args.learning_rate_pretraining_components: no pretrained parameter is trained")
+            field = "model_args.learning_rate_pretraining_components"
+            raise ConfigError("no pretrained parameter is trained", field=field)
         for name in brought:
             rate.setdefault(name, (PRETRAINED, rates.learning_rate_pretraining_components))
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -82,7 +74,7 @@ def _choices(
         meant = [name for name in names if means(selector, name, embedding_names)]
         if not meant:
             near = nearest(selector, {*PARTS, *GROUPS})
-            raise ConfigError(f"model_args.{argument}: {selector!r} means no trained parameter; {near}")
+            raise ConfigError(f"{selector!r} matches no trained parameter; {near}", field=f"model_args.{argument}")
         for name in meant:
             found.setdefault(name, (selector, value))
     return found
@@ -90,11 +82,6 @@ def _choices(
 
 def _is_pretrained(name: str) -> bool:
     return part_of(name) in ("vision_tower", "language_model") and not is_adapter(name)
-
-
-def _check(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
-        raise ConfigError(f"model_args.{name}: expected a number from 0 on, found {value!r}")
 
 
 def _table(groups: Iterable[tuple[str, Mapping[str, Any]]]) -> str:

@@ -20,6 +20,7 @@ from mllm.pipeline.builder import build_model
 from mllm.pipeline.drawing import draw
 from mllm.pipeline.encoded import to_device
 from mllm.pipeline.predict import stopping
+from mllm.pipeline.run_checks import check_generation
 from mllm.types import BOXES, IMAGE, Item, Prediction
 
 Picture = str | Path | Image.Image
@@ -44,14 +45,15 @@ class Session:
 
         Raises:
             ModelError: no such folder, or it does not say of which type the model is.
+            ConfigError: no such device.
         """
         folder = str(folder)
+        where = usable_device(device)
         given = {name: value for name, value in model_args.items() if value is not None}
         if "type" not in given:
             stored = base_of(folder)
             given["type"] = stored[0]["type"] if stored else kind_of(folder)
         processor, model = build_model({**given, "model_name_or_path": folder}, {}, None)
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model=model.to(where).eval(), processor=processor, device=where)
 
     def ask(
@@ -90,10 +92,26 @@ class Session:
         pad: Any = self.processor.tokenizer.pad_token_id
         batch = to_device(dict(Collator(pad_token_id=pad)([self.processor.encode(item, 0, answer=False)])), self.device)
         del batch["index"]
+        check_generation(generation, "generation")
         arguments = {"max_new_tokens": 64, "do_sample": False, **stopping(self.processor), **(generation or {})}
         with torch.no_grad():
             ids = self.model.generate(**batch, **arguments)
         return self.processor.decode(ids[0].tolist(), item, 0)
+
+
+def usable_device(name: str | None) -> torch.device:
+    """The device of a name as in torch; None: a GPU where there is one.
+
+    Raises:
+        ConfigError: no such name, or nothing can be put there.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device).item()
+    except (AssertionError, ImportError, NotImplementedError, RuntimeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"cannot be used: {reason[:200]}", field=f"device {name!r:.40}") from error
+    return device
 
 
 def answer(given: argparse.Namespace) -> None:

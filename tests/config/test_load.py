@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from mllm.config.arguments import DEFAULTS
 from mllm.config.config import dump, load, read
+from mllm.config.data_args import DataArgs
+from mllm.config.sections import DATA_ARGS
 from mllm.errors import ConfigError
 
 Write = Callable[..., str]
@@ -59,27 +62,27 @@ def test_flags_may_come_before_the_options(write: Write) -> None:
 
 
 def test_bases_constants_and_sections(write: Write, tmp_path: Path) -> None:
-    write("REC = dict(val=dict(type='REC', filename='val.jsonl'))\nSIZE = 336\n", "catalogue.py")
+    write("REC = dict(val=dict(type='REC', filename='val.jsonl', questions='q.json'))\nSIZE = 336\n", "catalogue.py")
     write("training_args = dict(use_cpu=True, seed=1, max_steps=5)\n", "train.py")
     path = write(
         '_base_ = ["catalogue.py", "train.py"]\n'
         "training_args = dict(seed=2)\n"
         "model_args = dict(type='llava', size=_base_.SIZE)\n"
         "LOCAL = _base_.REC['val']\n"
-        "data_args = dict(validation=_base_.REC['val'], test=dict(LOCAL, template='x'))\n"
+        "data_args = dict(validation=_base_.REC['val'], test=dict(LOCAL, image_folder='x'))\n"
     )
     cfg = read(path)
     assert set(cfg) == {"training_args", "model_args", "data_args"}
     assert (cfg.training_args.seed, cfg.training_args.max_steps) == (2, 5)
     assert cfg.model_args == {"type": "llava", "size": 336}
-    assert cfg.data_args.validation == {"type": "REC", "filename": "val.jsonl"}
-    assert cfg.data_args.test == {"type": "REC", "filename": "val.jsonl", "template": "x"}
+    assert cfg.data_args.validation == {"type": "REC", "filename": "val.jsonl", "questions": "q.json"}
+    assert cfg.data_args.test == {**cfg.data_args.validation, "image_folder": "x"}
 
 
 def test_one_catalogue_entry_used_twice_is_changed_once(write: Write) -> None:
-    path = write("ENTRY = dict(type='REC', n=1)\ndata_args = dict(train=ENTRY, test=ENTRY)\n")
-    cfg = read(path, options=["data_args.train.n=2"])
-    assert (cfg.data_args.train.n, cfg.data_args.test.n) == (2, 1)
+    path = write("ENTRY = dict(type='Scenes', count=1)\ndata_args = dict(train=ENTRY, test=ENTRY)\n")
+    cfg = read(path, options=["data_args.train.count=2"])
+    assert (cfg.data_args.train.count, cfg.data_args.test.count) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -91,18 +94,21 @@ def test_one_catalogue_entry_used_twice_is_changed_once(write: Write) -> None:
         (["--max_steps", "many"], "--max_steps.*invalid int value: 'many'"),
         (["--lr_scheduler_type", "cosin"], "invalid choice: 'cosin'"),
         (["other.py"], "cannot place other.py; expected one config file"),
-        (["--cfg-options", "training_args.lerning_rate=1"], "unknown argument 'lerning_rate'; did you mean 'learning_"),
-        (["--cfg-options", "training_args.max_steps=ten"], "training_args.max_steps: expected int, found 'ten'"),
+        (["--cfg-options", "training_args.lerning_rate=1"], "lerning_rate: unknown argument; did you mean 'learning_"),
+        (
+            ["--cfg-options", "training_args.max_steps=ten"],
+            "training_args.max_steps: expected a whole number of at least -1, found str 'ten'",
+        ),
         (
             ["--cfg-options", "training_args.optim=adam"],
-            "training_args.optim: expected one of adamw_torch, .*, found 'adam'",
+            "training_args.optim: expected one of 'adamw_torch', .*, found str 'adam'",
         ),
-        (["--cfg-options", "training_args.use_cpu=1"], "training_args.use_cpu: expected bool, found 1"),
-        (["--cfg-options", "model_arg.type=x"], "unknown name 'model_arg'; did you mean 'model_args'?"),
-        (["--cfg-options", "data_args.trian.type=x"], "data_args: unknown name 'trian'; did you mean 'train'?"),
-        (["--cfg-options", "model_args=1"], "model_args: expected a dict, found 1"),
+        (["--cfg-options", "training_args.use_cpu=1"], "training_args.use_cpu: expected True or False, found int '1'"),
+        (["--cfg-options", "model_arg.type=x"], "model_arg: unknown name; did you mean 'model_args'?"),
+        (["--cfg-options", "data_args.trian.type=x"], "data_args.trian: unknown name; did you mean 'train'?"),
+        (["--cfg-options", "model_args=1"], "model_args: expected a dict, found int '1'"),
         (["--cfg-options", "seed"], "--cfg-options seed: expected key=value"),
-        (["--log_level", "loud"], "training_args.log_level: expected one of detail, debug, .*, found 'loud'"),
+        (["--log_level", "loud"], "training_args.log_level: expected one of 'detail', 'debug', .*, found str 'loud'"),
         (["--fp16", "--bf16"], "At most one of fp16 and bf16"),
     ],
 )
@@ -112,7 +118,7 @@ def test_mistakes_are_named(write: Write, argv: list[str], message: str) -> None
 
 
 def test_an_unknown_lowercase_name_in_the_file(write: Write) -> None:
-    with pytest.raises(ConfigError, match=r"run\.py: unknown name 'size'; .* A constant is UPPERCASE"):
+    with pytest.raises(ConfigError, match=r"run\.py: size: unknown name; .* A constant is UPPERCASE"):
         load([write("size = 224\n")])
 
 
@@ -142,38 +148,68 @@ def test_custom_imports_register(write: Write, tmp_path: Path, monkeypatch: pyte
         read(write("custom_imports = dict(imports='my_component')\n"))
     with pytest.warns(UserWarning, match="'my_component' was not imported"):
         read(write("custom_imports = dict(imports=['my_component'], allow_failed_imports=True)\n"))
-    with pytest.raises(ConfigError, match="custom_imports: unknown name 'modules'"):
+    with pytest.raises(ConfigError, match=r"custom_imports\.modules: unknown name"):
         read(write("custom_imports = dict(modules=['my_components'])\n"))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x = (\n", r"cannot import 'broken': \S*broken\.py:1: SyntaxError: '\(' was never closed"),
+        ("\n1 / 0\n", r"cannot import 'broken': \S*broken\.py:2: ZeroDivisionError: division by zero"),
+        (
+            "import nowhere\n",
+            r"cannot import 'broken': \S*broken\.py:1: ModuleNotFoundError: No module named 'nowhere'",
+        ),
+        ("import sys\nsys.exit(3)\n", r"cannot import 'broken': \S*broken\.py:2: SystemExit: 3"),
+        ("def f():\n  g()\nf()\n", r"cannot import 'broken': \S*broken\.py:2: NameError: name 'g' is not defined"),
+        (None, r"cannot import 'broken': ModuleNotFoundError: No module named 'broken'"),
+    ],
+)
+def test_custom_imports_that_fail_name_file_and_line(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    sys.modules.pop("broken", None)
+    if source:
+        write(source, "broken.py")
+    with pytest.raises(ConfigError, match=message) as caught:
+        read(write("custom_imports = dict(imports=['broken'])\n"))
+    assert "\n" not in str(caught.value)
 
 
 AWKWARD = r"""
 from pathlib import Path
 data_args = dict(
-    train=dict(
-        type="Mix",
-        parts=[dict(type="REC", ratio=0.5), ("a", 1), (), [], {}, (1,), [[1, 2], (3,)]],
-        folder=Path("photos") / "train",
-    ),
+    train=dict(type="Scenes", count=2, objects=(2, 3), tasks=["rec"]),
+    multitest={"a-b": dict(cfg=dict(type="Scenes", count=1), compute_metric="REC"), "é": None},
     gen_kwargs=dict(stop="it's \"quoted\"\n\tand\\broken", jinja="{{ bos_token }}{% for m in messages %}", none=None),
-    multitest={"a-b": dict(cfg={}, compute_metric="REC"), 3: True, "é": float("inf")},
 )
-model_args = dict(type="x", size={{'$MLLM_TEST_SIZE:4'}}, rates=[1e-5, -0.0, 1e22, float("-inf")])
+model_args = dict(
+    type="x",
+    parts=[dict(type="REC", ratio=0.5), ("a", 1), (), [], {}, (1,), [[1, 2], (3,)]],
+    folder=Path("photos") / "train",
+    size={{'$MLLM_TEST_SIZE:4'}},
+    rates=[1e-5, -0.0, 1e22, float("-inf")],
+    names={"a-b": {}, 3: True, "é": float("inf")},
+)
 training_args = dict(use_cpu=True, lr_scheduler_kwargs=dict(num_cycles=0.5), report_to=["tensorboard"], max_steps=2)
 """
 
 
 def test_a_dumped_config_gives_an_equal_config(write: Write, tmp_path: Path) -> None:
     cfg, args = load(
-        [write(AWKWARD), "--cfg-options", "data_args.test.text={{ fileDirname }}{{$HOME:x}}", "--do_eval", "--seed=3"]
+        [write(AWKWARD), "--cfg-options", "model_args.text={{ fileDirname }}{{$HOME:x}}", "--do_eval", "--seed=3"]
     )
     path = dump(cfg, args, tmp_path / "out")
     assert path == tmp_path / "out" / "config.py"
     again, args_again = load([str(path)])
     assert again.to_dict() == cfg.to_dict()
     assert args_again.to_dict() == args.to_dict()
-    assert again.data_args.test.text == "{{ fileDirname }}{{$HOME:x}}"
-    assert again.data_args.train.folder == str(Path("photos") / "train")
-    assert type(again.data_args.train.parts[1]) is tuple
+    assert again.model_args.text == "{{ fileDirname }}{{$HOME:x}}"
+    assert again.model_args.folder == str(Path("photos") / "train")
+    assert type(again.model_args.parts[1]) is tuple
     assert again.training_args.output_dir == "outputs/run"
     assert dump(again, args_again, tmp_path / "out2").read_text() == path.read_text().replace(cfg.filename, str(path))  # type: ignore[union-attr]
 
@@ -186,3 +222,7 @@ def test_a_dump_is_written_by_the_saving_process_alone(
     monkeypatch.setattr(type(args), "should_save", False)
     assert dump(cfg, args, tmp_path / "replica") is None
     assert not (tmp_path / "replica").exists()
+
+
+def test_every_key_of_data_args_is_described_and_typed() -> None:
+    assert DATA_ARGS.keys() == {one.name for one in fields(DataArgs)}

@@ -32,14 +32,14 @@ def test_read_convention(config: str | dict[str, Any], canvas: tuple[int, int]) 
     ("config", "message"),
     [
         ("intern", "unknown region codec type 'intern'; did you mean 'internvl'"),
-        ({}, "missing: codec"),
+        ({}, "codec: expected a region codec, dict\\(type=...\\), found nothing"),
         (dict(codec="shikra", palcement="pad"), "palcement: unknown name; did you mean 'placement'"),
         (dict(codec="shikra", placement="padd"), "placement: expected one of .*, found str 'padd'; did you mean 'pad'"),
-        (dict(codec="shikra", image_size=0), "image_size: expected a whole number at least 1, found int '0'"),
-        (dict(codec="shikra", image_size="336"), "image_size: expected a whole number, found str '336'"),
-        (dict(codec=7), "codec: expected a text or a dict, found int '7'"),
+        (dict(codec="shikra", image_size=0), "image_size: expected a whole number of at least 1, found int '0'"),
+        (dict(codec="shikra", image_size="336"), "image_size: expected a whole number of at least 1, found str '336'"),
+        (dict(codec=7), "codec: expected a region codec, dict\\(type=...\\), found int '7'"),
         (dict(codec="qwen25_vl", min_pixels=9, max_pixels=8), "min_pixels: expected at most max_pixels, 8, found 9"),
-        (dict(codec=dict(type="shikra", digit=2)), "region codec 'shikra' has no argument 'digit'"),
+        (dict(codec=dict(type="shikra", digit=2)), "codec.digit: unknown name; did you mean 'digits'"),
     ],
 )
 def test_read_convention_names_a_wrong_key(config: str | dict[str, Any], message: str) -> None:

@@ -133,9 +133,15 @@ def test_options_of_templates(name: str, tokenizer: PreTrainedTokenizerFast) -> 
 @pytest.mark.parametrize(
     ("cfg", "message"),
     [
-        ({"type": "instruction", "instruction": "Q", "response": " "}, "response: expected some words, found ' '"),
-        ({"type": "instruction", "instruction": "Q", "response": "A", "end": ""}, "end: expected some signs"),
-        ({"type": "openflamingo", "prompt": "{question}{question}"}, "prompt: expected {question} once at most"),
+        ({"type": "instruction", "instruction": "Q", "response": " "}, "response: expected some words, found str ' '"),
+        (
+            {"type": "instruction", "instruction": "Q", "response": "A", "end": ""},
+            "end: expected at least one sign",
+        ),
+        (
+            {"type": "openflamingo", "prompt": "{question}{question}"},
+            "prompt: expected a text with {question} in it",
+        ),
     ],
 )
 def test_options_that_make_no_template(cfg: dict[str, str], message: str) -> None:

@@ -278,23 +278,23 @@ def test_random_backgrounds(rec: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"flip": 1.5}, "flip: expected a probability from 0 to 1, found 1.5"),
-        ({"pad": -1}, "pad: expected a probability from 0 to 1, found -1"),
-        ({"words": "swop"}, "words 'swop'; did you mean 'swap'"),
-        ({"scale": [1.2, 0.8]}, r"scale: expected \[least, most\] factor, more than 0, found \[1.2, 0.8\]"),
-        ({"scale": [0, 1]}, "scale: expected"),
-        ({"scale": [1, 2, 3]}, "scale: expected"),
+        ({"flip": 1.5}, "flip: expected a number from 0 to 1, found float '1.5'"),
+        ({"pad": -1}, "pad: expected a number from 0 to 1, found int '-1'"),
+        ({"words": "swop"}, "words: expected one of 'swap', 'refuse', found str 'swop'; did you mean 'swap'"),
+        ({"scale": [1.2, 0.8]}, r"scale: expected \[least, most\] factor, found \[1.2, 0.8\]"),
+        ({"scale": [0, 1]}, "scale.0: expected a number above 0"),
+        ({"scale": [1, 2, 3]}, "scale: expected a list of 2 numbers"),
         ({"scale": 0.8}, "scale: expected"),
-        ({"background": 255}, "background: expected a name or three whole numbers to 255, found 255"),
-        ({"background": "whit"}, "background 'whit'; did you mean 'white'"),
+        ({"background": 255}, "background: expected .* or a list of 3 whole numbers from 0 to 255, found int"),
+        ({"background": "whit"}, "background: expected .* found str 'whit'; did you mean 'white'"),
         (
             {"background": [0, 0, 256]},
-            r"background: expected a name or three whole numbers to 255, found",
+            "background.2: expected a whole number from 0 to 255, found int '256'",
         ),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str, rec: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"Augmented: {message}"):
+    with pytest.raises(ConfigError, match=f"dataset 'Augmented': {message}"):
         DATASETS.make(augmented(rec, **arguments))
 
 

@@ -86,8 +86,9 @@ def test_the_name_of_the_picture(jsonl: Callable[..., str], questions: str) -> N
     item = GroundedCaption(filename=path, questions=questions, image_name="COCO_{}.png")[0]
     assert item.images == (FileImage("COCO_{0}.png"),)
     with pytest.raises(ConfigError) as caught:
-        GroundedCaption(filename=path, questions=questions, image_name="{}{}")
-    assert str(caught.value) == "GroundedCaption: image_name: expected {} once, found '{}{}'"
+        DATASETS.make(dict(type="GroundedCaption", filename=path, questions=questions, image_name="{}{}"))
+    said = "image_name: expected a text with {} or {:012} in it once, found str '{}{}'"
+    assert str(caught.value) == f"dataset 'GroundedCaption': {said}"
 
 
 @pytest.mark.parametrize(

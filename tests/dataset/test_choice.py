@@ -11,6 +11,7 @@ from mllm.dataset.choice import AOKVQA, ScienceQA
 from mllm.errors import ConfigError, DataError
 from mllm.images import FileImage
 from mllm.pipeline.inspection.splits import line_of, place_of
+from mllm.registry import DATASETS
 
 # a record of aokvqa_v1p0_val.json (Apache-2.0)
 CANDLE = {
@@ -161,10 +162,10 @@ def test_scienceqa_parts(science: Callable[..., ScienceQA]) -> None:
         science("minival")
     with pytest.raises(ConfigError, match=r"holds no problem of split 'test' \(pictures: without\)"):
         science("test", pictures="without")
-    with pytest.raises(ConfigError, match="ScienceQA: explained 'befor'; did you mean 'before'"):
-        science(explained="befor")
+    with pytest.raises(ConfigError, match="explained: expected one of 'no', 'before', 'after', found str 'befor'"):
+        DATASETS.make({"type": "ScienceQA", "filename": "a", "questions": "b", "explained": "befor"})
     assert len(science(None, splits=None)) == len(PROBLEMS)
-    with pytest.raises(ConfigError, match="ScienceQA: expected splits and split, or neither"):
+    with pytest.raises(ConfigError, match="splits, split: expected both or neither"):
         science(None)
     with pytest.raises(DataError, match=r"pid_splits\.json: broken: expected a list, found int"):
         science("broken")

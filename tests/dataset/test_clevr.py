@@ -9,6 +9,7 @@ import pytest
 
 from mllm.dataset.clevr import CLEVR, checked, run
 from mllm.errors import ConfigError, DataError
+from mllm.registry import DATASETS
 
 
 def solid(color: str, shape: str, x: int, size: str = "small", material: str = "metal") -> dict[str, Any]:
@@ -149,7 +150,8 @@ def test_bad_records(clevr: Callable[..., CLEVR]) -> None:
         clevr("q-bs", {**QUESTION, "image_index": 3})[0]
     with pytest.raises(DataError, match=r"scenes\.json\[0\]: expected image_index 0, found another scene"):
         clevr("q-bs", scene={**SCENE, "image_index": 1})[0]
-    with pytest.raises(ConfigError, match="CLEVR: version 'q-b'; did you mean 'q-bs'"):
-        clevr("q-b")
-    with pytest.raises(ConfigError, match="needs scenes"):
-        CLEVR(filename=clevr("q-a").lines.path, questions="config/questions/vqa.json", version="q-bs")
+    cfg = {"type": "CLEVR", "filename": clevr("q-a").lines.path, "questions": "config/questions/vqa.json"}
+    with pytest.raises(ConfigError, match=r"version: expected one of .*, found str 'q-b'; did you mean 'q-bs'"):
+        DATASETS.make({**cfg, "version": "q-b"})
+    with pytest.raises(ConfigError, match=r"scenes: expected .*, which version 'q-bs' needs, found nothing"):
+        DATASETS.make({**cfg, "version": "q-bs"})

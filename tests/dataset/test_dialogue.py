@@ -55,5 +55,5 @@ def test_faults(read: Callable[..., Item]) -> None:
         match=r"cot_with_ans: expected as many of each, found 2 <ph_st>, 2 <ph_ed>, 1 group\(s\) in answer_boxes_seq",
     ):
         read(answer_boxes_seq=[[0]])
-    with pytest.raises(ConfigError, match="ReferentialDialogue: version 'b'; "):
+    with pytest.raises(ConfigError, match=r"'ReferentialDialogue': version: expected one of .*, found str 'b'"):
         read("b")

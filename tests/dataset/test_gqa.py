@@ -10,6 +10,7 @@ import pytest
 from mllm.dataset.gqa import GQA
 from mllm.errors import ConfigError, DataError
 from mllm.images import FileImage
+from mllm.registry import DATASETS
 
 QUESTION = {
     "imageId": "2370799",
@@ -126,8 +127,10 @@ def test_bad_scene_graphs(gqa: Callable[..., GQA], thing: Any, message: str) -> 
 
 
 def test_a_version_with_boxes_needs_scene_graphs(tmp_path: Path, gqa: Callable[..., GQA]) -> None:
-    with pytest.raises(ConfigError, match="GQA: version 'q-bb'; did you mean"):
-        gqa("q-bb")
+    gqa("q-a")
     path = tmp_path / "train_balanced_questions.json"
-    with pytest.raises(ConfigError, match="GQA: version 'qb-a' needs scene_graphs"):
-        GQA(filename=str(path), questions=str(tmp_path / "pool.json"), version="qb-a")
+    cfg = {"type": "GQA", "filename": str(path), "questions": str(tmp_path / "pool.json")}
+    with pytest.raises(ConfigError, match=r"version: expected one of .*, found str 'q-bb'; did you mean"):
+        DATASETS.make({**cfg, "version": "q-bb"})
+    with pytest.raises(ConfigError, match=r"scene_graphs: expected .*, which version 'qb-a' needs, found nothing"):
+        DATASETS.make({**cfg, "version": "qb-a"})

@@ -184,7 +184,7 @@ def test_files_of_another_layout(tmp_path: Path, release: Callable[..., MimicIt]
     with pytest.raises(DataError, match="expected an object of records by id, found int"):
         MimicIt(filename=str(path))
     for arguments in ({"frames": 0}, {"related": -1}):
-        with pytest.raises(ConfigError, match=f"MimicIt: {next(iter(arguments))}: expected at least"):
+        with pytest.raises(ConfigError, match=f"'MimicIt': {next(iter(arguments))}: expected a whole number"):
             release(**arguments)
 
 

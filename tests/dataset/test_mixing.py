@@ -35,8 +35,8 @@ def test_concat(texts: Callable[[str, int], dict[str, Any]]) -> None:
     for index in (-1, 6):
         with pytest.raises(IndexError, match=f"ConcatDataset: item {index} of 6"):
             dataset[index]
-    with pytest.raises(ConfigError, match="expected at least one, found none"):
-        ConcatDataset(datasets=[])
+    with pytest.raises(ConfigError, match=r"datasets: expected a list of at least one entry, found list '\[\]'"):
+        DATASETS.make({"type": "ConcatDataset", "datasets": []})
 
 
 @pytest.mark.parametrize(
@@ -63,18 +63,18 @@ def test_a_drawn_fraction(texts: Callable[[str, int], dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({}, "Subset: expected exactly one of first, indices, fraction"),
-        ({"first": 1, "fraction": 0.5}, "Subset: expected exactly one of first, indices, fraction"),
-        ({"first": 5}, "Subset: first: expected 1 to 4, found 5"),
-        ({"indices": [4]}, "Subset: indices: expected some from 0 to 3, found [4]"),
-        ({"indices": []}, "Subset: indices: expected some from 0 to 3, found []"),
-        ({"fraction": 0}, "Subset: fraction: expected more than 0 and at most 1, found 0"),
+        ({}, "expected exactly one of first, indices, fraction"),
+        ({"first": 1, "fraction": 0.5}, "expected exactly one of first, indices, fraction"),
+        ({"first": 5}, "first: expected 1 to 4, the items of the dataset, found 5"),
+        ({"indices": [4]}, "indices: expected some from 0 to 3, found 4"),
+        ({"indices": []}, "indices: expected a list of at least one entry or None, found list '[]'"),
+        ({"fraction": 0}, "fraction: expected a number above 0 and at most 1 or None, found int '0'"),
     ],
 )
 def test_parts_that_do_not_fit(texts: Callable[[str, int], dict[str, Any]], part: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Subset(dataset=texts("a", 4), **part)
-    assert str(caught.value) == message
+        DATASETS.make({"type": "Subset", "dataset": texts("a", 4), **part})
+    assert str(caught.value) == f"dataset 'Subset': {message}"
 
 
 def test_the_epoch_reaches_every_dataset() -> None:
@@ -113,5 +113,5 @@ def test_repeats_draw_anew(texts: Callable[[str, int], dict[str, Any]]) -> None:
     assert len({item.turns for item in drawn}) == 4
     scenes.set_epoch(0)
     assert [scenes[2], scenes[0]] == [drawn[1], drawn[0]]
-    with pytest.raises(ConfigError, match="Repeat: times: expected at least 1, found 0"):
-        Repeat(dataset=texts("b", 1), times=0)
+    with pytest.raises(ConfigError, match="times: expected a whole number of at least 1, found int '0'"):
+        DATASETS.make({"type": "Repeat", "dataset": texts("b", 1), "times": 0})

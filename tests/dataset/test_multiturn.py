@@ -141,8 +141,8 @@ def test_a_pickled_copy_is_the_same(rec: Callable[..., dict[str, Any]]) -> None:
 def test_what_it_cannot_group(rec: Callable[..., dict[str, Any]]) -> None:
     with pytest.raises(ConfigError, match="dataset: expected one that reads lines, found Scenes"):
         SamePicture(dataset={"type": "Scenes", "count": 2})
-    with pytest.raises(ConfigError, match="max_turns: expected at least 1, found 0"):
-        SamePicture(dataset=rec("a"), max_turns=0)
+    with pytest.raises(ConfigError, match="max_turns: expected a whole number of at least 1, found int '0'"):
+        DATASETS.make({"type": "SamePicture", "dataset": rec("a"), "max_turns": 0})
     with pytest.raises(DataError, match=r"lines\.jsonl:2: img_path: expected a whole number or a text, found list"):
         SamePicture(dataset=rec("a", [7]))
     with pytest.raises(DataError, match=r"lines\.jsonl:1: image: expected a whole number or a text, found nothing"):
@@ -231,11 +231,11 @@ def test_regions_move_with_their_pictures() -> None:
 
 def test_what_it_cannot_fill() -> None:
     for arguments, message in (
-        ({"draws": 0}, "draws: expected at least 1, found 0"),
-        ({"draws": 1, "max_images": 0}, "max_images: expected at least 1, found 0"),
+        ({"draws": 0}, "draws: expected a whole number of at least 1, found int '0'"),
+        ({"draws": 1, "max_images": 0}, "max_images: expected a whole number of at least 1 or None, found int '0'"),
     ):
-        with pytest.raises(ConfigError, match=f"MultiTurn: {message}"):
-            MultiTurn(dataset={"type": "Scenes", "count": 2}, **arguments)
+        with pytest.raises(ConfigError, match=f"dataset 'MultiTurn': {message}"):
+            DATASETS.make({"type": "MultiTurn", "dataset": {"type": "Scenes", "count": 2}, **arguments})
     question = Item.from_dict({"conversations": [{"from": "human", "value": "?"}]}, key="a")
     with pytest.raises(DataError, match="a: expected an answer as the last turn, found a question"):
         joined([question, question])

@@ -60,7 +60,9 @@ def test_look_twice(read: Callable[..., Item]) -> None:
         "<image>\nHow many vehicles? <points>",
         "<image>\nHow many of these? <points>",
     ]
-    with pytest.raises(ConfigError, match="PointQATwice: version 'gqp'; did you mean"):
+    with pytest.raises(
+        ConfigError, match=r"'PointQATwice': version: expected one of .*, found str 'gqp'; did you mean"
+    ):
         read("PointQATwice", TWICE, version="gqp")
 
 

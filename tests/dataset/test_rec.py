@@ -56,7 +56,7 @@ def test_rec_answers_as_told(rec: Callable[..., Item]) -> None:
     assert rec(LINE, answer="<boxes>").turns[1].text == "<boxes>"
     with pytest.raises(ConfigError) as caught:
         rec(LINE, answer="there")
-    assert str(caught.value) == "REC: answer: expected <boxes> once, found 'there'"
+    assert str(caught.value) == "dataset 'REC': answer: expected a text with <boxes> in it once, found str 'there'"
 
 
 def test_reg(rec: Callable[..., Item]) -> None:

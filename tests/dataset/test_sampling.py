@@ -166,31 +166,46 @@ def test_all_datasets_know_the_epoch() -> None:
 @pytest.mark.parametrize(
     ("cfg", "message"),
     [
-        ({"type": "Mixture", "datasets": []}, "Mixture: datasets: expected at least one, found none"),
-        ({"type": "Mixture", "ratios": [1]}, "Mixture: ratios: expected 2 positive number(s), one for each dataset"),
-        ({"type": "Mixture", "ratios": [1, 0]}, "one for each dataset, found [1, 0]"),
-        ({"type": "Mixture", "ratios": ["3", "1"]}, "one for each dataset, found ['3', '1']"),
+        (
+            {"type": "Mixture", "datasets": []},
+            "datasets: expected a list of at least one entry, found list '[]'",
+        ),
+        ({"type": "Mixture", "ratios": [1]}, "'Mixture': ratios: expected 2 number(s), one for each dataset, found 1"),
+        ({"type": "Mixture", "ratios": [1, 0]}, "ratios.1: expected a number above 0, found int '0'"),
+        ({"type": "Mixture", "ratios": ["3", "1"]}, "ratios.0: expected a number above 0, found str '3'"),
         ({"type": "Interleave", "probabilities": "12"}, "Interleave"),
         (
             {"type": "ConcatDataset", "datasets": ["REC_TRAIN"]},
-            "expected a dataset's config, dict(type=...), found 'REC_",
+            "datasets.0: expected a dataset, dict(type=...), found str 'REC_",
         ),
-        ({"type": "Mixture", "datasets": {"type": "Scenes", "count": 2}}, "config, dict(type=...), found 'type'"),
-        ({"type": "Mixture", "ratios": [1, float("inf")]}, "one for each dataset, found [1, inf]"),
+        (
+            {"type": "Mixture", "datasets": {"type": "Scenes", "count": 2}},
+            "at least one entry, found dict",
+        ),
+        ({"type": "Mixture", "ratios": [1, float("inf")]}, "ratios.1: expected a number above 0, found float 'inf'"),
         ({"type": "Mixture", "sampling": "sqrt", "ratios": [1, 1]}, "sampling 'sqrt' has none, sizes are its weights"),
         (
             {"type": "Mixture", "ratios": [9, 1]},
-            "Mixture: train_num_samples: expected the items of an epoch",
+            "'Mixture': train_num_samples: expected the items of an epoch",
         ),
-        ({"type": "Mixture", "sampling": "sqrt"}, "Mixture: train_num_samples: expected the items of an epoch"),
+        ({"type": "Mixture", "sampling": "sqrt"}, "'Mixture': train_num_samples: expected the items of an epoch"),
         (
             {"type": "Mixture", "train_num_samples": 1e6},
-            "train_num_samples: expected a whole number or None, found 1",
+            "train_num_samples: expected a whole number of at least 1 or None, found float",
         ),
-        ({"type": "Mixture", "sampling": "sqr"}, "Mixture: sampling 'sqr'; did you mean 'sqrt'?"),
-        ({"type": "Mixture", "train_num_samples": 0}, "train_num_samples: expected at least 1, or None, found 0"),
-        ({"type": "Interleave", "probabilities": [1, -1]}, "Interleave: probabilities: expected 2 positive number(s)"),
-        ({"type": "Interleave", "stopping": "last"}, "Interleave: stopping 'last'; known: all, first"),
+        (
+            {"type": "Mixture", "sampling": "sqr"},
+            "'ratio', 'sqrt', found str 'sqr'; did you mean 'sqrt'?",
+        ),
+        (
+            {"type": "Mixture", "train_num_samples": 0},
+            "train_num_samples: expected a whole number of at least 1",
+        ),
+        (
+            {"type": "Interleave", "probabilities": [1, -1]},
+            "probabilities.1: expected a number above 0, found",
+        ),
+        ({"type": "Interleave", "stopping": "last"}, "stopping: expected one of 'first', 'all', found str 'last'"),
     ],
 )
 def test_what_cannot_be_mixed(cfg: dict[str, Any], message: str) -> None:

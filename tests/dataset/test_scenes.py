@@ -108,21 +108,21 @@ def test_the_same_in_every_process() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"count": 0}, "Scenes: count, questions_per_scene: expected at least 1"),
-        ({"size": 31}, "Scenes: size: expected at least 32 pixels, found 31"),
-        ({"objects": (3, 2)}, "Scenes: objects: expected 1 <= fewest <= most <= 8, found (3, 2)"),
-        ({"objects": (1, 9)}, "Scenes: objects: expected 1 <= fewest <= most <= 8, found (1, 9)"),
-        ({"answer": "here"}, "Scenes: answer: expected <boxes> once, found 'here'"),
-        ({"tasks": []}, "Scenes: tasks: expected a list of at least one task, found []"),
-        ({"tasks": ["recc"]}, "Scenes: tasks: unknown task 'recc'; did you mean 'rec'?"),
-        ({"tasks": ALL, "questions": "a"}, "Scenes: questions: expected {task: pool} for 3 tasks, found 'a'"),
-        ({"questions": {"reg": "a"}}, "Scenes: questions: 'reg' is not one of the tasks rec"),
+        ({"count": 0}, "count: expected a whole number of at least 1, found int '0'"),
+        ({"size": 31}, "size: expected a whole number from 32 to 4,096, found int '31'"),
+        ({"objects": (3, 2)}, "objects: expected (fewest, most), found (3, 2)"),
+        ({"objects": (1, 9)}, "objects.1: expected a whole number from 1 to 8, found int '9'"),
+        ({"answer": "here"}, "answer: expected a text with <boxes> in it once, found str 'here'"),
+        ({"tasks": []}, "tasks: expected a list of at least one entry, found list '[]'"),
+        ({"tasks": ["a"]}, "tasks.0: expected one of 'rec', 'reg', 'count', found str 'a'"),
+        ({"tasks": ALL, "questions": "a"}, "questions: expected {task: pool} for 3 tasks, found str 'a'"),
+        ({"questions": {"reg": "a"}}, "questions: 'reg' is not one of the tasks rec"),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         DATASETS.make({"type": "Scenes", "count": 1, **arguments})
-    assert str(caught.value) == message
+    assert str(caught.value) == f"dataset 'Scenes': {message}"
 
 
 def test_items_are_cheap() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from mllm.dataset.vcr import VCR, VERSIONS
 from mllm.errors import ConfigError, DataError
+from mllm.registry import DATASETS
 
 LINE = {
     "img_fn": "lsmdc/1.jpg",
@@ -75,5 +76,5 @@ def test_bad_lines(vcr: Callable[..., VCR], change: dict[str, Any], message: str
 
 
 def test_an_unknown_version(vcr: Callable[..., VCR]) -> None:
-    with pytest.raises(ConfigError, match="VCR: version 'qca'; did you mean"):
-        vcr("qca")
+    with pytest.raises(ConfigError, match=r"version: expected one of .*, found str 'qca'; did you mean"):
+        DATASETS.make({"type": "VCR", "filename": vcr("qc-a").lines.path, "questions": "a", "version": "qca"})

@@ -30,23 +30,23 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"cahce": True}, "unknown key 'cahce'; did you mean 'cache'"),
-        ({"on_error": "warn"}, "on_error: expected 'raise' or 'skip', found 'warn'"),
-        ({"pixels": "fast"}, "pixels: expected 'exact', 'close' or 'reduced', found 'fast'"),
-        ({"cache": 3}, "cache: expected True, False or a folder, found 3"),
-        ({"cache": ""}, "cache: expected True, False or a folder, found ''"),
-        ({"cache_gb": 0}, "cache_gb: expected a number above 0, found 0"),
-        ({"timeout": "10"}, "timeout: expected seconds above 0, found '10'"),
-        ({"retries": -1}, "retries: expected a whole number, 0 or more, found -1"),
-        ({"retries": True}, "retries: expected a whole number, 0 or more, found True"),
-        ({"max_mb": None}, "max_mb: expected a number above 0, found None"),
-        ({"max_pixels": 1e8}, "max_pixels: expected a whole number above 0, found 100000000.0"),
-        ({"background": "white"}, "background: expected a list, found 'white'"),
-        ({"background": [0, 0, 256]}, r"background: expected three whole numbers, 0 to 255, found \(0, 0, 256\)"),
-        ({"exif": 1}, "exif: expected True or False, found 1"),
-        ({"protocols": "s3"}, "protocols: expected a list, found 's3'"),
+        ({"cahce": True}, "cahce: unknown name; did you mean 'cache'"),
+        ({"on_error": "warn"}, "on_error: expected one of 'raise', 'skip', found str 'warn'"),
+        ({"pixels": "fast"}, "pixels: expected one of 'exact', 'close', 'reduced', found str 'fast'"),
+        ({"cache": 3}, "cache: expected True or False or a folder, found int '3'"),
+        ({"cache": ""}, "cache: expected True or False or a folder, found str ''"),
+        ({"cache_gb": 0}, "cache_gb: expected a number above 0, found int '0'"),
+        ({"timeout": "10"}, "timeout: expected a number above 0, found str '10'"),
+        ({"retries": -1}, "retries: expected a whole number of at least 0, found int '-1'"),
+        ({"retries": True}, "retries: expected a whole number of at least 0, found bool 'True'"),
+        ({"max_mb": None}, "max_mb: expected a number above 0, found nothing"),
+        ({"max_pixels": 1e8}, "max_pixels: expected a whole number of at least 1, found float '100000000.0'"),
+        ({"background": "white"}, "background: expected a list of 3 whole numbers from 0 to 255, found str 'white'"),
+        ({"background": [0, 0, 256]}, "background.2: expected a whole number from 0 to 255, found int '256'"),
+        ({"exif": 1}, "exif: expected True or False, found int '1'"),
+        ({"protocols": "s3"}, "protocols: expected a list of texts, found str 's3'"),
     ],
 )
 def test_a_wrong_section_is_named(section: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=rf"data_args\.images(\.|: ){message}"):
+    with pytest.raises(ConfigError, match=rf"data_args\.images\.{message}"):
         read_settings(section)

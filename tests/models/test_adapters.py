@@ -92,13 +92,19 @@ def test_the_vision_tower_only_where_it_is_named():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"type": "lorra", "targets": ["connector"]}, "adapters.type 'lorra'; did you mean 'lora'"),
-        ({"type": "lora", "target": ["connector"]}, "unknown setting 'target'; did you mean 'targets'"),
-        ({"type": "lora"}, "adapters.targets: expected at least one"),
-        ({"type": "lora", "targets": "connector"}, "adapters.targets: expected a list"),
+        (
+            {"type": "lorra", "targets": ["connector"]},
+            "type: expected one of .*, found str 'lorra'; did you mean 'lora'",
+        ),
+        ({"type": "lora", "target": ["connector"]}, "target: unknown name; did you mean 'targets'"),
+        ({"type": "lora"}, "targets: expected at least one"),
+        (
+            {"type": "lora", "targets": "connector"},
+            "targets: expected a list, each a part, or a regular expression, found str",
+        ),
         ({"type": "lora", "targets": ["("]}, "'\\(' is not a regular expression"),
-        ({**LORA, "r": 0}, "adapters.r: expected a whole number"),
-        ({**LORA, "dropout": 1.5}, "adapters.dropout"),
+        ({**LORA, "r": 0}, "r: expected a whole number of at least 1, found int '0'"),
+        ({**LORA, "dropout": 1.5}, "dropout: expected a number of at least 0 and below 1, found float '1.5'"),
         ({"type": "full", "targets": ["connector"], "r": 4}, "it has no r"),
         ({**LORA, "targets": ["langage_model"]}, "'langage_model' matches nothing.*did you mean 'language_model'"),
         ({**LORA, "targets": ["cross_attention"]}, "'cross_attention' matches nothing"),
@@ -269,7 +275,7 @@ def test_a_tuning_config_adapts_the_language_model_alone(tmp_path):
 def test_a_tuning_config_without_lora(tmp_path):
     model = adapted(tuning_config(tmp_path, lora=False))
     assert {name.split(".")[0] for name in trained(model)} == {"connector"}
-    with pytest.raises(ConfigError, match="no tuning config"):
+    with pytest.raises(ConfigError, match=r"tuning\.json: lora_rank: unknown name; did you mean 'lora_r'"):
         adapted(tuning_config(tmp_path, lora_rank=3))
 
 

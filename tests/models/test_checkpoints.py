@@ -97,11 +97,8 @@ def test_our_folder_that_does_not_fit_lists_everything(tmp_path):
     change(tmp_path, **{norm: None, bias: torch.zeros(3), "connector.layers.7.bias": torch.zeros(3)})
     with pytest.raises(ModelError) as caught:
         load_llava(str(tmp_path))
-    assert str(caught.value).splitlines()[1:] == [
-        f"  missing {norm}",
-        f"  {bias}: [3] instead of [16]",
-        "  unexpected connector.layers.7.bias",
-    ]
+    wrong = f"missing {norm}; {bias}: [3] instead of [16]; unexpected connector.layers.7.bias"
+    assert str(caught.value).endswith(f": {wrong}")
 
 
 def test_a_truncated_file(tmp_path):
@@ -322,11 +319,10 @@ def test_transformers_folder_that_does_not_fit_lists_everything(tmp_path):
     change(tmp_path, **{norm: None, first: torch.zeros(3), "mm_projector.0.weight": torch.zeros(2)})
     with pytest.raises(ModelError) as caught:
         load_llava(str(tmp_path))
-    assert str(caught.value).splitlines()[1:] == [
-        "  missing model.language_model.norm.weight",
-        "  model.multi_modal_projector.linear_1.bias: [3] instead of [16]",
-        "  unexpected mm_projector.0.weight",
-    ]
+    assert str(caught.value).endswith(
+        ": missing model.language_model.norm.weight; model.multi_modal_projector.linear_1.bias: [3] instead of [16]; "
+        "unexpected mm_projector.0.weight"
+    )
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -124,13 +124,13 @@ def test_without_latents_in_the_keys_each_latent_reads_alone(depth):
     ("spec", "message"),
     [
         ("identity", "features of width 6 for a language model of width 10"),
-        ({"type": "mlp", "layers": 0}, "expected at least one layer, found 0"),
+        ({"type": "mlp", "layers": 0}, "layers: expected a whole number from 1 to 99, found int '0'"),
         ("mlp0x_gelu", "unknown connector type 'mlp0x_gelu'; did you mean 'mlp2x_gelu'"),
-        ({"type": "mlp2x_gelu", "layers": 3}, "has no argument 'layers'"),
-        ({"type": "concat", "r": 0}, "r of 1 or more, found 'square' and 0"),
-        ({"type": "concat", "neighbours": "column"}, "expected neighbours 'square' or 'row'"),
-        ({"type": "perceiver", "heads": 8, "kv_heads": 3}, "heads that kv_heads divides"),
-        ({"type": "perceiver", "depth": 0}, "numbers of 1 or more"),
+        ({"type": "mlp2x_gelu", "layers": 3}, "layers: unknown name; known: none"),
+        ({"type": "concat", "r": 0}, "r: expected a whole number from 1 to 64, found int '0'"),
+        ({"type": "concat", "neighbours": "column"}, "neighbours: expected one of 'square', 'row', found str 'column'"),
+        ({"type": "perceiver", "heads": 8, "kv_heads": 3}, "kv_heads: expected a divisor of the 8 heads, found 3"),
+        ({"type": "perceiver", "depth": 0}, "depth: expected a whole number from 1 to 256, found int '0'"),
     ],
 )
 def test_wrong_arguments(spec, message):

@@ -86,7 +86,7 @@ def error_of(work: Callable[[], Any]) -> str | None:
 
 def reason(refused: str) -> str:
     """The part of a refusal that is the same for all types: without their names, and what a library said."""
-    said = re.sub(r"^(language_model|vision_tower): [\w-]+:? ", "", refused)
+    said = re.sub(r"^model 'llava': (language_model|vision_tower): [\w-]+:? ", "", refused)
     return re.split(r"(?<=defaults|.missing|..config|...alone|..square): |, model_type ", said)[0]
 
 

@@ -218,13 +218,11 @@ def test_everything_that_does_not_fit_is_listed():
     state["language_model.model.layers.5.gated_cross_attn_layer.ff_gate"] = torch.zeros(1)
     with pytest.raises(ModelError) as error:
         load_reference(model, state, "x.pt")
-    assert str(error.value).splitlines() == [
-        "x.pt does not fit this Flamingo:",
-        "  missing perceiver.norm.bias",
-        "  perceiver.latents: [5, 16] instead of [3, 16]",
-        "  unexpected language_model.model.layers.5.gated_cross_attn_layer.ff_gate",
-    ]
-    with pytest.raises(ModelError, match=r"missing vision_tower\.encoder\.embeddings\.class_embedding"):
+    assert str(error.value) == (
+        "x.pt: does not fit this Flamingo: missing perceiver.norm.bias; perceiver.latents: [5, 16] instead of [3, 16]; "
+        "unexpected language_model.model.layers.5.gated_cross_attn_layer.ff_gate"
+    )
+    with pytest.raises(ModelError, match=r"missing language_model\.lm_head\.weight; .*; and \d+ more$"):
         load_reference(model, to_our_names(reference_state(model)), "x.pt", whole=True)
 
 

@@ -312,7 +312,7 @@ def test_other_settings_of_the_image_processor_are_kept(old: bool, tmp_path: Pat
     [
         ({"image_processor": {"sise": 3}}, "has no 'sise'; did you mean 'size'"),
         ({"freeze": ["vision_towr"]}, "did you mean 'vision_tower'"),
-        ({"dtype": "int3"}, "dtype 'int3'"),
+        ({"dtype": "int3"}, "dtype: expected one of .*, found str 'int3'"),
     ],
 )
 def test_what_a_user_can_mend(folders: dict[str, Path], arguments: dict[str, Any], message: str) -> None:

@@ -139,7 +139,7 @@ def test_its_folder_in_shards(tmp_path):
     loaded = load_otter(str(tmp_path), dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
     path.unlink()
-    with pytest.raises(ModelError, match="does not fit this Flamingo:\n  missing "):
+    with pytest.raises(ModelError, match="does not fit this Flamingo: missing "):
         load_otter(str(tmp_path))
 
 

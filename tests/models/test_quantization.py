@@ -117,10 +117,16 @@ def test_gradient_checkpointing_on_quantised_weights(folders):
 @pytest.mark.parametrize(
     ("quantization", "message"),
     [
-        ({"type": "bitandbytes"}, "quantization.type 'bitandbytes'; did you mean 'bitsandbytes'"),
-        ({"type": "bitsandbytes", "bit": 4}, "'bitsandbytes' has no setting 'bit'; did you mean 'bits'"),
-        ({"type": "bitsandbytes", "bits": 3}, "8 bits, or 4 as nf4 or fp4"),
-        ({"type": "bitsandbytes", "storage_dtype": "int3"}, "quantization: .*bnb_4bit_quant_storage"),
+        (
+            {"type": "bitandbytes"},
+            r"quantization\.type: expected .*, found str 'bitandbytes'; did you mean 'bitsandbytes'",
+        ),
+        ({"type": "bitsandbytes", "bit": 4}, r"quantization\.bit: unknown name; did you mean 'bits'"),
+        ({"type": "bitsandbytes", "bits": 3}, r"quantization\.bits: expected one of 4, 8, found int '3'"),
+        (
+            {"type": "bitsandbytes", "storage_dtype": "int3"},
+            r"quantization\.storage_dtype: expected .*, found str 'int3'",
+        ),
         ({"type": "hqq", "group_size": 48}, "group_size 48"),
         ({"type": "torchao", "scheme": "Int8WeightOnly"}, "did you mean 'Int8WeightOnlyConfig'"),
     ],

@@ -354,7 +354,7 @@ def test_a_step_has_the_loss_of_its_samples_one_by_one(tmp_path: Path) -> None:
 def test_what_cannot_be_planned_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write_config(tmp_path, data_args={"collator_kwargs": {"packing": "rows", "window": -1}})
     assert main(["train", str(config), "--output_dir", str(tmp_path / "out")]) == 1
-    assert "window: expected a number of steps, or 0 for no plans, found -1" in capsys.readouterr().err
+    assert "window: expected a whole number of at least 0 or None, found int '-1'" in capsys.readouterr().err
 
 
 def test_the_order_follows_from_the_seed_and_the_epoch(dataset: Encoded) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mllm.errors import ConfigError
+from mllm.fields import read_section
 from mllm.models.adaptation import adapt
 from mllm.models.adapters import read_adapters
 from mllm.pipeline.rates import Rates, regroup
@@ -70,16 +71,25 @@ def test_weight_decay_by_part_spares_biases_and_norms() -> None:
 @pytest.mark.parametrize(
     ("rates", "message"),
     [
-        ({"learning_rate_groups": {"conector": 1}}, "'conector' means no trained parameter; did you mean 'connector'"),
-        ({"learning_rate_groups": {"vision_tower": 1}}, "'vision_tower' means no trained parameter"),
-        ({"learning_rate_groups": {"connector": "fast"}}, "learning_rate_groups.connector: expected a number"),
+        (
+            {"learning_rate_groups": {"conector": 1}},
+            "'conector' matches no trained parameter; did you mean 'connector'",
+        ),
+        ({"learning_rate_groups": {"vision_tower": 1}}, "'vision_tower' matches no trained parameter"),
+        (
+            {"learning_rate_groups": {"connector": "fast"}},
+            "learning_rate_groups.connector: expected a number of at least 0, found str 'fast'",
+        ),
         ({"weight_decay_groups": [1]}, "weight_decay_groups: expected a dict"),
-        ({"learning_rate_pretraining_components": -1}, "expected a number from 0 on"),
+        (
+            {"learning_rate_pretraining_components": -1},
+            "learning_rate_pretraining_components: expected a number of at least 0",
+        ),
     ],
 )
 def test_wrong_rates(rates: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        grouped(lora(), Rates(**rates))
+        grouped(lora(), read_section(rates, Rates))
 
 
 def test_nothing_pretrained_is_trained() -> None:

@@ -134,7 +134,7 @@ def test_a_file_without_regions_is_pointed_out(folder: Path, capsys: pytest.Capt
     ("options", "message"),
     [
         (["--to", "qwen"], "unknown region codec type 'qwen'; did you mean"),
-        (["--image-size", "0"], "image_size: expected a whole number at least 1, found int '0'"),
+        (["--image-size", "0"], "image_size: expected a whole number of at least 1, found int '0'"),
     ],
 )
 def test_a_wrong_option_is_named(

@@ -206,5 +206,5 @@ def test_a_run_that_evaluates_them_ends(lines: Path, tmp_path: Path, capsys: pyt
 def test_a_wrong_key_is_named_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write_config(tmp_path, data_args=dict(images=dict(on_eror="skip")))
     assert main([str(config), "--do_train", "True", "--output_dir", str(tmp_path / "out")]) == 1
-    expected = "ConfigError: data_args.images: unknown key 'on_eror'; did you mean 'on_error'?"
+    expected = "data_args.images.on_eror: unknown name; did you mean 'on_error'?"
     assert expected in capsys.readouterr().err

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Annotated
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint
 from mllm.conversation.region_text import FLAGS, ROUNDING, by_four, read_rows, stepped, token_numbers, with_rows
+from mllm.fields import Range
 from mllm.registry import REGIONS
 
 GROUP = re.compile(r"<(b|p)_st>(.*?)(<\1_ed>|\Z|(?=<[bp]_st>))", FLAGS)
@@ -25,7 +27,7 @@ class Bins:
 
     frame: Frame = "canvas"
 
-    def __init__(self, *, bins: int = 1001) -> None:
+    def __init__(self, *, bins: Annotated[int, Range(least=2, most=100_000)] = 1001) -> None:
         self.bins = bins
         marks = ("<b_st>", "<b_sep>", "<b_ed>", "<p_st>", "<p_sep>", "<p_ed>")
         self.tokens = marks + tuple(f"<bin_{number}>" for number in range(bins))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint, no_form
 from mllm.conversation.region_bare import BareNumbers
-from mllm.conversation.region_text import BRACKET, ROUNDING, Marks, numbers
+from mllm.conversation.region_text import BRACKET, ROUNDING, Digits, Marks, numbers
 from mllm.registry import REGIONS
 
 LISTS = Marks(BRACKET, r"\]", joint=",")
@@ -24,7 +24,7 @@ class Llava15:
     tokens: tuple[str, ...] = ()
     bare = BareNumbers(points=False)
 
-    def __init__(self, *, digits: int = 2) -> None:
+    def __init__(self, *, digits: Digits = 2) -> None:
         self.digits = digits
 
     def error(self, size: tuple[int, int]) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mllm.conversation.region import Frame, Reading, UnitBox, UnitPoint
 from mllm.conversation.region_bare import BareNumbers
-from mllm.conversation.region_text import BRACKET, ROUNDING, Marks, numbers
+from mllm.conversation.region_text import BRACKET, ROUNDING, Digits, Marks, numbers
 from mllm.registry import REGIONS
 
 LISTS = Marks(BRACKET, r"\]")
@@ -23,7 +23,7 @@ class Shikra:
     tokens: tuple[str, ...] = ()
     bare = BareNumbers()
 
-    def __init__(self, *, digits: int = 3) -> None:
+    def __init__(self, *, digits: Digits = 3) -> None:
         self.digits = digits
 
     def error(self, size: tuple[int, int]) -> float:

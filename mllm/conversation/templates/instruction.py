@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from transformers import PreTrainedTokenizerBase
 
 from mllm.conversation.rendering import Piece, Said, answer, end_of_sequence, opening
-from mllm.errors import ConfigError
+from mllm.fields import Fits
 from mllm.registry import TEMPLATES
+
+Words = Annotated[str, Fits("some words", lambda text: bool(text.strip()))]
+Signs = Annotated[str, Fits("at least one sign", bool)]
 
 
 @TEMPLATES.register_module("instruction")
@@ -24,19 +28,14 @@ class Instruction:
         separator: what stands before every question but the first.
         end: what ends an answer; default: the tokenizer's end of sequence.
 
-    Raises:
-        ConfigError: no `response`, or an `end` without a sign: nothing would tell question and answer apart.
+    Without words before an answer, or with an empty end, nothing would tell question and answer apart.
     """
 
     tokens: tuple[str, ...] = ()
 
     def __init__(
-        self, *, instruction: str, response: str, system: str = "", separator: str = "", end: str | None = None
+        self, *, instruction: str, response: Words, system: str = "", separator: str = "", end: Signs | None = None
     ) -> None:
-        if not response.strip():
-            raise ConfigError(f"template 'instruction': response: expected some words, found {response!r}")
-        if end == "":
-            raise ConfigError("template 'instruction': end: expected some signs, found ''")
         self.instruction = instruction
         self.response = response
         self.system = system

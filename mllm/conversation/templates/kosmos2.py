@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from transformers import PreTrainedTokenizerBase
 
 from mllm.conversation.rendering import Piece, Said, answer, beginning_of_sequence, end_of_sequence, pictures_first
 from mllm.errors import ConfigError
+from mllm.fields import OneOf
 from mllm.registry import TEMPLATES
 
 FORMS = {
@@ -28,9 +30,7 @@ class Kosmos2:
 
     tokens: tuple[str, ...] = ()
 
-    def __init__(self, *, form: str = "phrase") -> None:
-        if form not in FORMS:
-            raise ConfigError(f"template 'kosmos2': form: expected one of {', '.join(FORMS)}, found {form!r}")
+    def __init__(self, *, form: Annotated[str, OneOf(tuple(FORMS))] = "phrase") -> None:
         self.before, self.after = FORMS[form]
 
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from transformers import PreTrainedTokenizerBase
 
 from mllm.conversation.rendering import Piece, Said, answer, end_of_sequence, opening, pictures_first
-from mllm.errors import ConfigError
+from mllm.fields import Fits
 from mllm.registry import TEMPLATES
 
 END, QUESTION = "<|endofchunk|>", "{question}"
+
+
+Prompt = Annotated[str, Fits(f"a text with {QUESTION} in it once at most", lambda text: text.count(QUESTION) < 2)]
 
 
 @TEMPLATES.register_module("openflamingo")
@@ -27,9 +31,7 @@ class OpenFlamingo:
 
     tokens: tuple[str, ...] = (END,)
 
-    def __init__(self, *, prompt: str = "Output:") -> None:
-        if prompt.count(QUESTION) > 1:
-            raise ConfigError(f"template 'openflamingo': prompt: expected {QUESTION} once at most, found {prompt!r}")
+    def __init__(self, *, prompt: Prompt = "Output:") -> None:
         self.prompt = prompt
 
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:

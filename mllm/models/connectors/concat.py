@@ -8,12 +8,13 @@ Shape suffixes: M pictures, P patches, D width, H rows and W columns of tokens, 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
 from mllm.errors import ConfigError
-from mllm.models.connectors.mlp import Mlp
+from mllm.fields import Range
+from mllm.models.connectors.mlp import LayerCount, Mlp
 from mllm.models.grid import grid_side
 from mllm.registry import CONNECTORS
 
@@ -31,16 +32,11 @@ class Concat(nn.Module):
         *,
         vision_width: int,
         text_width: int,
-        r: int = 2,
+        r: Annotated[int, Range(least=1, most=64)] = 2,
         neighbours: Literal["square", "row"] = "square",
-        layers: int = 2,
+        layers: LayerCount = 2,
     ) -> None:
         super().__init__()
-        if neighbours not in ("square", "row") or r < 1:
-            raise ConfigError(
-                f"connector 'concat': expected neighbours 'square' or 'row' and r of 1 or more, "
-                f"found {neighbours!r} and {r}"
-            )
         self.r = r
         self.square = self.grid = neighbours == "square"
         self.joined = r * r if self.square else r

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 from torch import Tensor, nn
 
-from mllm.errors import ConfigError
+from mllm.fields import Range
 from mllm.registry import CONNECTORS
+
+LayerCount = Annotated[int, Range(least=1, most=99)]
 
 
 @CONNECTORS.register_module("mlp")
 class Mlp(nn.Module):
-    """[M, P, vision_width] -> [M, P, text_width].
-
-    Raises:
-        ConfigError: not a single layer.
-    """
+    """[M, P, vision_width] -> [M, P, text_width]."""
 
     grid = True
 
-    def __init__(self, *, vision_width: int, text_width: int, layers: int = 2) -> None:
+    def __init__(self, *, vision_width: int, text_width: int, layers: LayerCount = 2) -> None:
         super().__init__()
-        if layers < 1:
-            raise ConfigError(f"connector 'mlp': expected at least one layer, found {layers}")
         modules: list[nn.Module] = [nn.Linear(vision_width, text_width)]
         for _ in range(layers - 1):
             modules += [nn.GELU(), nn.Linear(text_width, text_width)]
@@ -37,7 +34,7 @@ class Mlp(nn.Module):
         return self.layers(features_MPD)
 
 
-@CONNECTORS.register_family(r"mlp([1-9]\d*)x_gelu", example="mlp2x_gelu")
+@CONNECTORS.register_family(r"mlp([1-9]\d?)x_gelu", example="mlp2x_gelu")
 def named_mlp(layers: str) -> Callable[..., Mlp]:
     """LLaVA's names: `mlp2x_gelu` has two layers, `mlp3x_gelu` three."""
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from mllm.errors import ConfigError
+from mllm.models.perceiver import Depth, Heads, Width
 from mllm.registry import CONNECTORS
 
 
@@ -32,7 +33,7 @@ class Perceiver(nn.Module):
         width: inside; default: that of the features, else they are projected first.
 
     Raises:
-        ConfigError: numbers below 1, or heads that do not part into groups.
+        ConfigError: heads that do not part into groups.
     """
 
     def __init__(
@@ -40,23 +41,19 @@ class Perceiver(nn.Module):
         *,
         vision_width: int,
         text_width: int,
-        latents: int = 64,
-        depth: int = 2,
-        heads: int = 8,
-        head_width: int = 64,
-        kv_heads: int | None = None,
+        latents: Width = 64,
+        depth: Depth = 2,
+        heads: Heads = 8,
+        head_width: Width = 64,
+        kv_heads: Heads | None = None,
         latents_in_keys: bool = True,
-        width: int | None = None,
+        width: Width | None = None,
     ) -> None:
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
         width = vision_width if width is None else width
-        if min(latents, depth, heads, head_width, kv_heads, width) < 1 or heads % kv_heads:
-            raise ConfigError(
-                f"connector 'perceiver': expected numbers of 1 or more and heads that kv_heads divides, "
-                f"found latents {latents}, depth {depth}, heads {heads}, head_width {head_width}, kv_heads {kv_heads}, "
-                f"width {width}"
-            )
+        if heads % kv_heads:
+            raise ConfigError(field="kv_heads", expected=f"a divisor of the {heads} heads", found=str(kv_heads))
         self.project = nn.Identity() if width == vision_width else nn.Linear(vision_width, width)
         self.latents = nn.Parameter(torch.randn(latents, width))
         self.layers = nn.ModuleList(

@@ -58,7 +58,7 @@ def every(weights: Weights, path: str) -> int:
 
 @LAYOUTS.register_module("openflamingo")
 class OpenFlamingo:
-    about = "weights that OpenFlamingo or Instruct-Flamingo trained; several files as a.pt,b.pt"
+    about = "weights that OpenFlamingo or Instruct-Flamingo trained, or several files of them as a.pt,b.pt"
     source = "github.com/mlfoundations/open_flamingo, open_flamingo/train/train_utils.py; open-flamingo 2.0.1"
 
     def fits(self, opened: Opened) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mllm.errors import ModelError
+from mllm.errors import ModelError, listing
 from mllm.model_files import ADAPTER_CONFIG
 from mllm.models.layout import Opened, Plan, Sources, read_config
 from mllm.models.lazy import Weights, open_folder, summed
@@ -80,7 +80,7 @@ def with_base(weights: Weights, base: str, path: str) -> Weights:
             continue
         found[name] = summed(lazy, delta)
     if wrong:
-        raise ModelError(f"{path} is no delta to {base}:\n  " + "\n  ".join(wrong))
+        raise ModelError(f"is no delta to {base}: {listing(wrong)}", where=str(path))
     return found
 
 

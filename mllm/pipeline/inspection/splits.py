@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from mllm.config.multitest import multitest_entries
+from mllm.config.sections import multitest_entries
 from mllm.dataset.base import Dataset as MllmDataset
 from mllm.dataset.base import LineDataset
 from mllm.dataset.mixing import ConcatDataset, Subset

@@ -147,7 +147,7 @@ def test_a_set_without_a_readable_item_trains_no_tokenizer(tmp_path: Path, capsy
         (["--cfg-options", "model_args.model_name_or_path=/no/folder"], "/no/folder: no such folder; --stand-in reads"),
         (
             ["--stand-in", "--cfg-options", "data_args.multitest.a.cgf.type=REC"],
-            "data_args.multitest.a: expected dict(cfg=..., compute_metric=...), found {'cgf': ",
+            "data_args.multitest.a.cgf: unknown name; did you mean 'cfg'?",
         ),
         (
             ["--stand-in", "--cfg-options", "data_args.test=None"],

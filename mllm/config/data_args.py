@@ -1,0 +1,69 @@
+"""Types of the values of `data_args` and `custom_imports`, and their check before anything is built.
+
+`model_args` is checked where models are known, see `mllm.pipeline.run_checks`; `training_args` in `arguments`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mllm.fields import Count, PositiveInt, check_arguments, within
+from mllm.images.settings import ImageSettings
+from mllm.registry import DatasetConfig, MetricConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollatorOptions:
+    """How rows are put together, see `mllm.conversation.collator`, and how many steps a plan of them covers."""
+
+    packing: Literal["none", "rows", "shared"] = "none"
+    max_tokens: PositiveInt | None = None
+    pad_to_multiple_of: PositiveInt = 1
+    window: Count | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultitestEntry:
+    """One of several test sets."""
+
+    cfg: DatasetConfig
+    compute_metric: MetricConfig | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataArgs:
+    """The section `data_args`; what each key means stands in `mllm.config.sections`."""
+
+    train: DatasetConfig | None = None
+    validation: DatasetConfig | None = None
+    test: DatasetConfig | None = None
+    multitest: Mapping[str, MultitestEntry | None] | None = None
+    compute_metric: MetricConfig | None = None
+    collator_kwargs: CollatorOptions | None = None
+    gen_kwargs: Mapping[str, Any] | None = None
+    max_length: PositiveInt | None = None
+    images: ImageSettings | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomImports:
+    """Modules of the user's that register components."""
+
+    imports: str | Sequence[str] = ()
+    allow_failed_imports: bool = False
+
+
+def check_data_args(data_args: Mapping[str, Any]) -> None:
+    """Check every value of `data_args`, the arguments of datasets and metrics among them; no file is opened.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    within("data_args", check_arguments, data_args, DataArgs)
+
+
+def check_custom_imports(custom_imports: Mapping[str, Any]) -> None:
+    """Raises ConfigError, which names the key."""
+    within("custom_imports", check_arguments, custom_imports, CustomImports)

@@ -1,0 +1,45 @@
+"""The sections of a config by name, and the check of names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mllm.errors import ConfigError, nearest
+from mllm.fields import check_names, show, within
+
+SECTIONS = {
+    "training_args": "any argument of transformers' Seq2SeqTrainingArguments",
+    "model_args": "the model: type, and the arguments of that type",
+    "data_args": "the data, the collator, generation and the metrics",
+    "early_stopping": "dict(patience=3, threshold=0.0): end training when evaluations get no better",
+    "custom_imports": "dict(imports=[...]): modules to import, so that what they register is found",
+}
+DATA_ARGS = {
+    "train": "the dataset to train on",
+    "validation": "the dataset of do_eval and of eval_strategy",
+    "test": "the dataset of do_predict",
+    "multitest": "{name: dict(cfg=dataset, compute_metric=metric)}: datasets that do_predict takes in turn",
+    "compute_metric": "the metric of validation and test",
+    "collator_kwargs": "arguments of the collator",
+    "gen_kwargs": "arguments of generate()",
+    "max_length": "tokens that a training sample has at most",
+    "images": "how pictures are fetched, kept and decoded, and what becomes of those that fail",
+}
+
+
+def check_names_of_sections(cfg: Mapping[str, Any]) -> None:
+    """Raises:
+    ConfigError: a section that there is not, or that is no dict; a name in data_args that there is not.
+    """
+    for name, section in cfg.items():
+        if name not in SECTIONS:
+            raise ConfigError(f"unknown name; {nearest(name, SECTIONS)} A constant is UPPERCASE.", field=name)
+        if not isinstance(section, Mapping):
+            raise ConfigError(field=name, expected="a dict", found=show(section))
+    within("data_args", check_names, cfg["data_args"], DATA_ARGS)
+
+
+def multitest_entries(data_args: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The entries of `data_args.multitest` by name; one that is None, as an override may say, is left out."""
+    return {name: entry for name, entry in (data_args.get("multitest") or {}).items() if entry is not None}

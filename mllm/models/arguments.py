@@ -1,0 +1,86 @@
+"""What the keys of model_args may hold that several types of model share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers import CONFIG_MAPPING, AutoConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from mllm.errors import ConfigError, nearest
+from mllm.fields import FULL, Fits, Positive, Range, Reads, check, check_names, show, within
+from mllm.models.attention import FLEX, PACKED
+from mllm.models.encoders import missing_library, one_line
+
+Spec = (
+    Annotated[str, Fits("a folder", bool)]
+    | Annotated[Mapping[str, Any], Reads("a dict with 'model_type'", lambda spec: check_spec(spec))]
+)
+"""A local checkpoint folder, or the arguments of a transformers config, `model_type` among them: random weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTokenizer:
+    """A tokenizer that is trained on the texts of `data_args.train`."""
+
+    vocab_size: Annotated[int, Range(least=300, most=1_000_000)]
+
+
+Dtype = Literal["float32", "bfloat16", "float16", "auto"]
+Attention = Annotated[str, Reads("the name of an attention", lambda name: check_attention(name))]
+Mean = tuple[float, float, float]
+Deviation = tuple[Positive, Positive, Positive]
+"""Of pixels, per channel."""
+TokenizerConfig = Annotated[str, Fits("a folder", bool)] | NewTokenizer
+Checkpoint = Annotated[str, Fits("a file", bool)] | Annotated[Sequence[str], FULL]
+"""A file, or several that are loaded one over the other, as a list or as "a.pt,b.pt"."""
+ATTENTIONS = ("eager", PACKED, FLEX)
+"""Beside transformers' own."""
+LARGEST_SETTING, MOST_LAYERS = 100_000_000, 1_000
+"""No number of heads, tokens or features is larger, no model deeper."""
+
+OLD_NAMES = ("rope_theta", "rope_scaling")
+"""Settings that transformers still takes under these names."""
+
+
+def check_spec(spec: Mapping[str, Any]) -> None:
+    """Check the settings of a transformers config, whose model gets random weights.
+
+    Raises:
+        ConfigError: an unknown `model_type` or setting, or a number that is out of range.
+    """
+    rest = dict(spec)
+    if "model_type" not in rest:
+        raise ConfigError(expected="a folder, or a dict with 'model_type'", found=show(spec))
+    within("model_type", _find_model_type, rest.pop("model_type"))
+    try:
+        defaults = AutoConfig.for_model(spec["model_type"])
+    except ImportError as error:
+        raise missing_library(spec["model_type"], error) from error
+    except (ValueError, StrictDataclassError) as error:
+        raise ConfigError(f"{spec['model_type']} has no defaults: {one_line(error)}") from error
+    known = defaults.to_dict()
+    # transformers would take a misspelt size without a word, and use its own
+    check_names(rest, {*known, *defaults.attribute_map, *OLD_NAMES})
+    for name, value in rest.items():
+        usual = known.get(defaults.attribute_map.get(name, name))
+        if type(usual) is int and usual > 0 and not name.endswith("_id"):
+            most = MOST_LAYERS if "layers" in name else LARGEST_SETTING
+            within(name, check, value, Annotated[int, Range(least=1, most=most)])
+        elif isinstance(value, (int, float)):
+            within(name, check, value, Annotated[float, Range(least=-LARGEST_SETTING, most=LARGEST_SETTING)] | bool)
+
+
+def _find_model_type(model_type: object) -> None:
+    if model_type not in CONFIG_MAPPING:
+        raise ConfigError(f"unknown model_type {model_type!r:.60}; {nearest(str(model_type), CONFIG_MAPPING)}")
+
+
+def check_attention(name: str) -> None:
+    """Raises ConfigError unless transformers knows the attention; one of the hub's kernels is not looked up."""
+    known = (*ATTENTIONS, *ALL_ATTENTION_FUNCTIONS.valid_keys())
+    if name not in known:
+        raise ConfigError(f"unknown attention {name!r:.60}; {nearest(name, known)}")
