@@ -22,7 +22,7 @@ install: .venv/installed
 
 demo: install
 	OMP_NUM_THREADS=1 $(BIN)/accelerate launch --config_file accelerate_config/cpu.yaml \
-		mllm/pipeline/finetune.py config/demo_scenes.py
+		mllm/pipeline/finetune.py config/demo_scenes.py --overwrite_output_dir
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

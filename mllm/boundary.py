@@ -14,11 +14,12 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mllm.errors import MllmError
+from mllm.interrupts import INTERRUPTS, Interrupted
 
 LINE = 400
 """Characters of a library's message that are shown."""
@@ -26,24 +27,19 @@ SMALLER = (
     "use fewer samples at a time (per_device_train_batch_size, per_device_eval_batch_size), shorter ones "
     "(data_args.max_length), or activation_checkpointing in training"
 )
+LOGGER = logging.getLogger("mllm")
 PACKAGE = Path(__file__).parent
 NOISE = ("bitsandbytes.backends.cpu.ops",)
 """Loggers that warn, as they are imported, of what only makes something slower that a run may never use: on CPUs with
 bfloat16, bitsandbytes looks for a package of kernels for weights of 4 bits."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """A signal asked the process to end, and it ends in good order.
+class Ended(BaseException):
+    """The command ends with this status, and somebody else says why: another process of the same run."""
 
-    Attributes:
-        signum: the signal, which decides the exit status.
-        message: what is kept, and how to go on.
-    """
-
-    def __init__(self, signum: int, message: str = "") -> None:
-        super().__init__(message)
-        self.signum = signum
-        self.message = message
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
@@ -53,23 +49,50 @@ def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
     """
     for name in NOISE:
         logging.getLogger(name).setLevel(logging.ERROR)
+    with _own_log(), INTERRUPTS.caught():
+        try:
+            status = work() or 0
+            sys.stdout.flush()
+            if not status:
+                INTERRUPTS.raise_noted()  # a library swallowed it
+            return status
+        except Ended as error:
+            return error.status
+        except MllmError as error:
+            _say(f"{type(error).__name__}: {_message(error)}")
+        except Interrupted as error:
+            _say(error.message or f"ended by {signal.Signals(error.signum).name}")
+            return 128 + error.signum
+        except KeyboardInterrupt:
+            _say("interrupted")
+            return 128 + signal.SIGINT
+        except Exception as error:  # noqa: BLE001, this is the outermost frame: what passes here ends in a traceback
+            return _failure(error, failed)
+    return failed
+
+
+@contextmanager
+def _own_log() -> Generator[None, None, None]:
+    """Take back what a command did to the package's logger, after its last line."""
+    before = LOGGER.handlers, LOGGER.level, LOGGER.propagate
     try:
-        status = work() or 0
-        sys.stdout.flush()
-        return status
-    except MllmError as error:
-        _say(f"{type(error).__name__}: {_message(error)}")
-    except Interrupted as error:
-        _say(error.message or f"ended by {signal.Signals(error.signum).name}")
-        return 128 + error.signum
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return 128 + signal.SIGINT
-    except Exception as error:  # noqa: BLE001, this is the outermost frame: what passes here ends in a traceback
-        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
-            return 128 + signal.SIGPIPE
-        _say(f"{_known(error) or _unforeseen(error)}; details in {_keep(error)}")
+        yield
+    finally:
+        for handler in LOGGER.handlers:
+            if handler not in before[0]:
+                handler.close()
+        LOGGER.handlers, LOGGER.level, LOGGER.propagate = before
+
+
+def _failure(error: Exception, failed: int) -> int:
+    if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
+        return 128 + signal.SIGPIPE
+    if INTERRUPTS.signum:
+        # the same signal may have ended other processes that this one was in the middle of talking to
+        _say(f"ended by {signal.Signals(INTERRUPTS.signum).name}; details in {_keep(error)}")
+        return 128 + INTERRUPTS.signum
+    _say(f"{_known(error) or _unforeseen(error)}; details in {_keep(error)}")
     return failed
 
 
@@ -115,7 +138,7 @@ def _unforeseen(error: Exception) -> str:
 def _keep(error: Exception) -> str:
     """Append the traceback to the run's log, or write a new file; where it is."""
     text = "".join(traceback.format_exception(error))
-    for handler in logging.getLogger("mllm").handlers:
+    for handler in LOGGER.handlers:
         if isinstance(handler, logging.FileHandler):
             with suppress(OSError), open(handler.baseFilename, "a", encoding="utf-8") as file:
                 file.write(text)

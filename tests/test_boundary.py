@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mllm import boundary
-from mllm.boundary import Interrupted, reported
+from mllm.boundary import reported
 from mllm.errors import ConfigError, DataError
+from mllm.interrupts import INTERRUPTS, Interrupted
 
 
 class OutOfMemoryError(RuntimeError):
@@ -109,12 +111,15 @@ def test_reported_names_the_line_of_the_package(capsys: pytest.CaptureFixture[st
 def test_reported_adds_the_traceback_to_the_log_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "train.log"
     log.write_text("step 1\n")
-    handler = logging.FileHandler(log, delay=True)
-    logging.getLogger("mllm").addHandler(handler)
-    try:
-        assert reported(raising(ValueError("x"))) == 1
-    finally:
-        logging.getLogger("mllm").removeHandler(handler)
+    logger = logging.getLogger("mllm")
+    before = logger.handlers
+
+    def work() -> None:
+        logger.handlers = [logging.FileHandler(log, delay=True)]
+        raise ValueError("x")
+
+    assert reported(work) == 1
+    assert logger.handlers is before
     assert details(capsys.readouterr().err) == log
     assert log.read_text().startswith("step 1\nTraceback (most recent call last):\n")
 
@@ -149,6 +154,26 @@ sys.exit(reported(work))"
     assert process.wait(timeout=30) == 128 + signal.SIGPIPE
     assert process.stderr is not None
     assert process.stderr.read() == b""
+
+
+def test_an_error_after_a_signal_is_the_end_by_that_signal(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        with INTERRUPTS.held("finishing"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("connection closed by peer")
+
+    assert reported(work) == 143
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("ended by SIGTERM; details in ")
+
+
+def test_a_signal_that_a_library_swallows_ends_the_command_later(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert reported(lambda: reported(work)) == 143
+    assert capsys.readouterr().err == "ended by SIGTERM\n"
 
 
 def test_a_broken_pipe_elsewhere_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="of several pictures the one, from 0, that the answer is about; default: that of the box, else the first",
     )
-    parser.add_argument("--draw", metavar="FILE", help="write the picture with the answer's boxes and points here")
+    parser.add_argument(
+        "--draw",
+        metavar="FILE",
+        help="write the picture with the answer's boxes and points here; where there are several, the second to FILE_2",
+    )
     parser.add_argument("--max_new_tokens", type=int, default=64)
     parser.add_argument("--num_beams", type=int, default=1)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")

@@ -1,4 +1,4 @@
-"""`Seq2SeqTrainingArguments` from a config's `training_args` and from command-line flags."""
+"""`RunArguments` from a config's `training_args` and from command-line flags."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mllm.fields import OneOf, Range, within
 from mllm.fields import check as check_value
 
 if TYPE_CHECKING:
-    from transformers import Seq2SeqTrainingArguments
+    from mllm.config.run_arguments import RunArguments
 
 DEFAULTS: dict[str, Any] = {
     # the collator takes whole Items; transformers would drop every field that no model's forward names
@@ -34,14 +34,13 @@ DEFAULTS: dict[str, Any] = {
     # transformers 5 reports to nothing by itself
     "report_to": "tensorboard",
 }
-"""Where we differ from transformers' defaults, and why. `output_dir` is `outputs/<name of the config file>`."""
+"""Where we differ from transformers' defaults, and why. For `output_dir` see `output_dir.py`."""
 
 RENAMED = {
     "warmup_ratio": "warmup_steps, where a value below 1 is a share of all steps",
     "evaluation_strategy": "eval_strategy",
     "group_by_length": "data_args.collator_kwargs, with whose packing='rows' nothing is padded",
     "no_cuda": "use_cpu",
-    "overwrite_output_dir": "resume_from_checkpoint='auto' to go on, or another output_dir",
     "logging_dir": "the environment variable TENSORBOARD_LOGGING_DIR",
 }
 """Arguments that transformers 5 dropped and that older commands still give."""
@@ -51,11 +50,11 @@ BOUNDS: dict[Range, tuple[str, ...]] = {
     Range(least=1): (
         *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
         *("eval_accumulation_steps", "save_total_limit", "dataloader_prefetch_factor", "torch_empty_cache_steps"),
-        *("generation_max_length", "generation_num_beams", "ddp_timeout", "ddp_bucket_cap_mb"),
+        *("generation_max_length", "generation_num_beams", "ddp_timeout", "ddp_bucket_cap_mb", "num_samples"),
     ),
     Range(least=0): (
         *("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon", "warmup_steps", "eval_delay"),
-        *("dataloader_num_workers", "neftune_noise_alpha"),
+        *("dataloader_num_workers", "neftune_noise_alpha", "max_nonfinite_steps"),
     ),
     Range(least=0, below=1): ("adam_beta1", "adam_beta2"),
     Range(least=0, most=1): ("label_smoothing_factor", "warmup_ratio"),
@@ -67,7 +66,7 @@ BOUNDS: dict[Range, tuple[str, ...]] = {
 
 
 class FlagParser(ArgumentParser):
-    """One flag for each field of `Seq2SeqTrainingArguments`; flags that are not given leave no trace in the result.
+    """One flag for each field of `RunArguments`; flags that are not given leave no trace in the result.
 
     Names and meaning are those of transformers' `HfArgumentParser`, which cannot be had without importing PyTorch.
     """
@@ -127,7 +126,7 @@ def hint(name: str) -> str:
     return f"in transformers 5 it is {RENAMED[name]}" if name in RENAMED else nearest(name, training_fields())
 
 
-def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
+def build(training_args: Mapping[str, Any]) -> RunArguments:
     """The arguments themselves. Choosing the device, and joining the process group of a launch, happens here.
 
     Batches in pinned memory, as they are by default, are copied while a GPU computes, unless `accelerator_config` says
@@ -136,13 +135,13 @@ def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
     Raises:
         ConfigError: transformers refuses a value or a combination.
     """
-    from transformers import Seq2SeqTrainingArguments  # seconds, which `--help` and a typo need not wait for
+    from mllm.config.run_arguments import RunArguments  # seconds, which `--help` and a typo need not wait for
 
     values = copy.deepcopy(dict(training_args))  # transformers changes the dicts it is given
-    for name, field in Seq2SeqTrainingArguments.__dataclass_fields__.items():
+    for name, field in RunArguments.__dataclass_fields__.items():
         _check_choice(name, values.get(name), field.metadata)  # also those that `training_fields` does not know
     try:
-        args: Any = Seq2SeqTrainingArguments(**values)
+        args: Any = RunArguments(**values)
     except (TypeError, ValueError, NotImplementedError, FileNotFoundError) as error:
         raise ConfigError(str(error), field="training_args") from error
     args.do_eval = bool(values.get("do_eval"))  # transformers sets it where eval_strategy evaluates during training
@@ -156,7 +155,9 @@ def build(training_args: Mapping[str, Any]) -> Seq2SeqTrainingArguments:
 def _add_flag(parser: ArgumentParser, field: TrainingField) -> None:
     """A flag by both spellings of its name, and `--no_x` where a switch is on by default."""
     about = field.metadata
-    default = {**DEFAULTS, "output_dir": "outputs/NAME of NAME.py"}.get(field.name, field.default)
+    default = {**DEFAULTS, "output_dir": "$AIP_CHECKPOINT_DIR, or outputs/NAME of NAME.py"}.get(
+        field.name, field.default
+    )
     members = [member for member in _members(field.type) if member is not type(None)]
     options: dict[str, Any] = {name: about[name] for name in ("choices", "nargs", "const") if name in about}
     for kind in filter(_is_enum, members):

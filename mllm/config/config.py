@@ -1,7 +1,7 @@
 """What a run is: a config file, the changes made on the command line, and the training arguments.
 
 Precedence, rising: transformers' default, ours (`arguments.DEFAULTS`), the config file over its `_base_` files,
-`--cfg-options a.b=c`, a flag of `Seq2SeqTrainingArguments`. Paths in a config are relative to the working directory.
+`--cfg-options a.b=c`, a flag of `RunArguments`. Paths in a config are relative to the working directory.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 from mllm.config import arguments
 from mllm.config.files import MISTAKES, message_of, plain, read_file, write_file
 from mllm.config.options import assign
+from mllm.config.output_dir import default_output_dir
 from mllm.config.sections import DATA_ARGS, SECTIONS, check_names_of_sections
 from mllm.errors import ConfigError
 
 if TYPE_CHECKING:
     from mmengine.config import Config as Config
-    from transformers import Seq2SeqTrainingArguments
+
+    from mllm.config.run_arguments import RunArguments
 
 _USAGE = "%(prog)s CONFIG.py [--cfg-options KEY=VALUE ...] [--FLAG [VALUE] ...]"
 _ABOUT = f"""\
@@ -35,12 +37,12 @@ what a run is made of, the later winning:
 {chr(10).join(f"                      {name:15} {about}" for name, about in DATA_ARGS.items())}
   --cfg-options     changes to single values: data_args.train.type=X  model_args.sizes.0=336  training_args.seed=1
                     a text with commas, spaces in a list, or digits that are a text take quotes: key='"a, b"'
-  --FLAG            any argument of Seq2SeqTrainingArguments, listed below
+  --FLAG            any training argument, listed below
 
 paths are relative to the working directory, also those in CONFIG.py"""
 
 
-def load(argv: Sequence[str]) -> tuple[Config, Seq2SeqTrainingArguments]:
+def load(argv: Sequence[str]) -> tuple[Config, RunArguments]:
     """`CONFIG.py [--cfg-options a.b=c ...] [--any_training_argument value ...]`, without the program's name.
 
     The config always holds the sections training_args (what file, options and flags gave, over `DEFAULTS`),
@@ -88,15 +90,17 @@ def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, A
         check_data_args(cfg["data_args"])
     except ConfigError as error:
         raise error.at(str(path)) from error.__cause__
-    defaults = {**arguments.DEFAULTS, "output_dir": f"outputs/{Path(path).stem}"}
-    cfg["training_args"] = {**plain(defaults, "DEFAULTS"), **cfg["training_args"], **(flags or {})}
+    given = {**cfg["training_args"], **(flags or {})}
+    if given.get("output_dir") is None:
+        given["output_dir"] = default_output_dir(path)
+    cfg["training_args"] = {**plain(arguments.DEFAULTS, "DEFAULTS"), **given}
     arguments.check(cfg["training_args"])
     from mmengine.config import Config
 
     return Config(cfg, filename=str(path), format_python_code=False)
 
 
-def dump(cfg: Config, training_args: Seq2SeqTrainingArguments, folder: str | Path) -> Path | None:
+def dump(cfg: Config, training_args: RunArguments, folder: str | Path) -> Path | None:
     """Write the config as `folder/config.py`, a config file that gives an equal config when it is read.
 
     Of all processes of a run only the one that saves writes; the others return None.

@@ -32,7 +32,7 @@ HONOURED = frozenset({
     "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
     "dataloader_multiprocessing_context", "dataloader_in_order",
     # logs
-    "logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter", "log_on_each_node",
+    "logging_strategy", "logging_steps", "logging_first_step", "log_on_each_node",
     "log_level", "log_level_replica", "disable_tqdm", "include_num_input_tokens_seen", "report_to", "run_name",
     "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id",
     # evaluation and checkpoints
@@ -50,6 +50,7 @@ _GENERATION = "say it in data_args.gen_kwargs"
 _EVALUATION = "evaluation keeps what each item was answered and nothing else of a batch"
 _HUB = "nothing is uploaded; `hf upload` takes the saved folder"
 REFUSED = {
+    "logging_nan_inf_filter": "it would log a loss that is not finite as 0",
     "label_smoothing_factor": "the loss is taken on labelled positions only",
     "use_liger_kernel": "the head runs on labelled positions only, which bounds the memory of logits as well",
     "liger_kernel_config": "the head runs on labelled positions only, which bounds the memory of logits as well",
@@ -70,7 +71,7 @@ REFUSED = {
     "remove_unused_columns": "items have no columns",
     "label_names": "labels are called 'labels'",
     "save_on_each_node": "output_dir must be a folder that all nodes see",
-    "enable_jit_checkpoint": "set save_strategy and save_steps",
+    "enable_jit_checkpoint": "a signal lets the step finish and writes a checkpoint by itself",
     "push_to_hub": _HUB,
     "hub_token": _HUB,
     "hub_private_repo": _HUB,

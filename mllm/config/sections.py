@@ -9,7 +9,7 @@ from mllm.errors import ConfigError, nearest
 from mllm.fields import check_names, show, within
 
 SECTIONS = {
-    "training_args": "any argument of transformers' Seq2SeqTrainingArguments",
+    "training_args": "any argument of transformers' Seq2SeqTrainingArguments, and those of RunArguments",
     "model_args": "the model: type, and the arguments of that type",
     "data_args": "the data, the collator, generation and the metrics",
     "early_stopping": "dict(patience=3, threshold=0.0): end training when evaluations get no better",

@@ -1,4 +1,4 @@
-"""The fields of transformers' `Seq2SeqTrainingArguments`, read from its source.
+"""The fields of `RunArguments` and of transformers' `Seq2SeqTrainingArguments` below it, read from their source.
 
 Importing transformers takes seconds, which `--help` and a misspelt argument need not wait for. What is read is the
 source of the installed version, so it cannot go stale; `tests/config/test_training_fields.py` compares it with the
@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-ROOT = ("transformers.training_args_seq2seq", "Seq2SeqTrainingArguments")
+ROOT = ("mllm.config.run_arguments", "RunArguments")
 _TYPES: dict[str, Any] = {
     **{kind.__name__: kind for kind in (bool, int, float, str, list, dict, Path)},
     **{"Any": Any, "Literal": Literal},

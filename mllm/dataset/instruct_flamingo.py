@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 from mllm.conversation.convention import ConventionConfig
@@ -81,25 +82,30 @@ def mixture(
         return Mixture(datasets=[alone], train_num_samples=train_num_samples, seed=seed)
     datasets: list[InstructFlamingo] = []
     ratios: list[float] = []
+    names: list[str] = []
     for place in range(len(entries)):
         entry = entries[place]
         try:
-            path, folder, ratio = _entry(entry)
+            name, path, folder, ratio = _entry(entry)
         except DataError as error:
             raise error.at(entries.where(place)) from error
         datasets.append(InstructFlamingo(filename=path, image_folder=folder, regions=regions, seed=seed))
         ratios.append(ratio)
+        names.append(name or Path(path).stem)
     return Mixture(
         datasets=datasets,
         sampling=sampling,
         ratios=ratios if sampling == "ratio" and train_num_samples is not None else None,
         train_num_samples=train_num_samples,
         seed=seed,
+        names=names,
     )
 
 
-def _entry(entry: dict[str, Any]) -> tuple[str, str | None, float]:
+def _entry(entry: dict[str, Any]) -> tuple[str, str, str | None, float]:
+    """Name, file, folder of the pictures, ratio."""
     check_names(entry, CONFIG_KEYS, DataError)
     ratio = number(entry, "ratio")
     within("ratio", check, ratio, Positive, DataError)
-    return field(entry, "json_path", str), field(entry, "img_dir", str) or None, ratio
+    name = field(entry, "dataset_name", str) if "dataset_name" in entry else ""
+    return name, field(entry, "json_path", str), field(entry, "img_dir", str) or None, ratio

@@ -35,6 +35,7 @@ class Mixture:
         ratios: a positive number for each dataset; default: all the same.
         train_num_samples: items of an epoch; None takes every item of every dataset once, in whatever shares those are.
         seed: of the draws. Evaluation draws too, once for all.
+        names: of the datasets, for the files of their predictions; default: by their own files.
 
     Source: what Instruct-Flamingo does, whose draws differ between runs.
     """
@@ -47,8 +48,14 @@ class Mixture:
         ratios: Sequence[Positive] | None = None,
         train_num_samples: PositiveInt | None = None,
         seed: int = 0,
+        names: Sequence[str] | None = None,
     ) -> None:
         self.datasets = [built(dataset) for dataset in datasets]
+        if names is not None and len(names) != len(self.datasets):
+            raise ConfigError(
+                field="names", expected=f"{len(self.datasets)}, one for each dataset", found=str(len(names))
+            )
+        self.names = names
         sizes = [len(dataset) for dataset in self.datasets]
         if sampling == "sqrt":
             if ratios is not None:

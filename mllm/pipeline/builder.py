@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 from typing import Any, cast
 
-from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
+from transformers import PreTrainedTokenizerBase
 
 from mllm.config.data_args import CollatorOptions
-from mllm.config.sections import multitest_entries
+from mllm.config.run_arguments import RunArguments
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.conversation.region import RegionCodec
@@ -19,7 +18,6 @@ from mllm.conversation.rendering import Piece, Said, Template
 from mllm.conversation.scratch import blank_tokenizer, train_tokenizer
 from mllm.errors import ConfigError, ModelError
 from mllm.fields import read_section, within
-from mllm.images.settings import configure, read_settings
 from mllm.models.adaptation import adapt, as_base, base_of, load_adapted, merge, table
 from mllm.models.adapters import Adapters, read_adapters
 from mllm.models.checkpoints import export_obstacle
@@ -28,14 +26,15 @@ from mllm.models.selection import embeddings, part_of
 from mllm.models.speech import SPEECH, chosen_speech, stored_speech
 from mllm.models.vocabulary import note_tokens, tokens_of
 from mllm.pipeline.allocation import keep_freed_memory
-from mllm.pipeline.best_model import StoppingRule, evaluates_in_training
+from mllm.pipeline.best_model import StoppingRule
+from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.encoded import Encoded, ItemDataset
-from mllm.pipeline.optimization import check_reporting, check_training
 from mllm.pipeline.planning import WINDOW
 from mllm.pipeline.rates import Rates
-from mllm.pipeline.run_checks import PARTS, check_generation, check_model_args
-from mllm.pipeline.trainer import TestSet, Trainer
-from mllm.registry import DATASETS, METRICS, MODELS, REGIONS, TEMPLATES
+from mllm.pipeline.resume import describe
+from mllm.pipeline.run_checks import PARTS, check_model_args
+from mllm.pipeline.trainer import Trainer
+from mllm.registry import MODELS, REGIONS, TEMPLATES
 from mllm.tokenizer_files import load_tokenizer, token_id
 from mllm.types import IMAGE
 
@@ -48,33 +47,18 @@ TOKENIZER_SAMPLE = 4096
 """About how many items of the training set a tokenizer from scratch is trained on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """Everything that one config describes, ready to go."""
-
-    trainer: Trainer
-    tests: Mapping[str, TestSet]
-    """By the prefix of their output files."""
-
-
-def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
-    """Build what `args.do_train`, `do_eval` and `do_predict` need, and nothing else."""
-    check_reporting(args)
-    if args.do_train:
-        check_training(args)
+def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer:
+    """Everything else that a config describes, ready to go; `data` is loaded where it is not given."""
+    data = data or load_data(cfg, args)
     if args.device.type == "cpu":
         keep_freed_memory()
-    data = dict(cfg.get("data_args") or {})
-    check_model_args(cfg["model_args"])
-    check_generation(data.get("gen_kwargs"))
-    options = within("data_args.collator_kwargs", read_section, data.get("collator_kwargs") or {}, CollatorOptions)
-    configure(read_settings(data.get("images")))
-    train = _train_items(data) if args.do_train else None
-    validation = _validation(data, args)
-    tests = _tests(data) if args.do_predict else {}
+    data_args = dict(cfg.get("data_args") or {})
     model_args = dict(cfg["model_args"])
+    options = within("data_args.collator_kwargs", read_section, data_args.get("collator_kwargs") or {}, CollatorOptions)
     rates = Rates(**{name: model_args.pop(name) for name in RATES if model_args.get(name) is not None})
-    processor, model = build_model(model_args, data, train)
+    processor, model = build_model(model_args, data_args, data.train)
+    if data.train is not None:
+        require_trainable(model)
     collator = Collator(
         pad_token_id=cast("int", processor.tokenizer.pad_token_id),
         packing=options.packing,
@@ -86,21 +70,32 @@ def build(cfg: Section, args: Seq2SeqTrainingArguments) -> Run:
     if args.do_train and isinstance(model, Llava) and (why := export_obstacle(model)):
         logger.info("once trained, it cannot be exported to transformers: %s", why)
     shared = collator.packing == "shared"
-    trainer = Trainer(
+    return Trainer(
         model=model,
         args=args,
         processor=processor,
         collator=collator,
-        train_dataset=None if train is None else Encoded(train, processor, split=shared, seed=args.seed),
-        validation=validation,
+        train_dataset=None if data.train is None else Encoded(data.train, processor, split=shared, seed=args.seed),
+        validation=data.validation,
         about=_about(cfg),
         early_stopping=_early_stopping(cfg),
         rates=rates,
         kind=model_args["type"],
         speech=chosen_speech(model_args),
+        described={} if data.train is None else describe(cfg, args, len(data.train)),
         window=WINDOW if options.window is None else options.window,
     )
-    return Run(trainer=trainer, tests=tests)
+
+
+def require_trainable(model: Any) -> None:
+    """Raises:
+    ConfigError: no parameter is trained.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(
+            "nothing is trained: leave a part out of freeze, or name some in adapters (targets, unfrozen)",
+            field="model_args",
+        )
 
 
 def _early_stopping(cfg: Section) -> StoppingRule | None:
@@ -261,49 +256,3 @@ def _corpus(items: ItemDataset, template: Template, tokenizer: PreTrainedTokeniz
         for token in (IMAGE, *template.tokens, *tokenizer.all_special_tokens):
             text = text.replace(token, " ")
         yield text
-
-
-def _train_items(data: Section) -> ItemDataset:
-    if not data.get("train"):
-        raise ConfigError(field="data_args.train", expected="the dataset of do_train", found="nothing")
-    return _items("train", data["train"])
-
-
-def _items(name: str, cfg: Section) -> ItemDataset:
-    """The dataset of `data_args.{name}`."""
-    return within(f"data_args.{name}", DATASETS.make, cfg)
-
-
-def _validation(data: Section, args: Seq2SeqTrainingArguments) -> TestSet | None:
-    if evaluates_in_training(args) and not data.get("validation"):
-        raise ConfigError("evaluation during training (eval_strategy, eval_on_start) needs data_args.validation")
-    return _test_set(data, "validation") if args.do_eval or evaluates_in_training(args) else None
-
-
-def _test_set(data: Section, name: str) -> TestSet:
-    if not data.get(name):
-        raise ConfigError(field=f"data_args.{name}", expected="the dataset that this run evaluates", found="nothing")
-    return _make_test(data, name, data[name], data.get("compute_metric"))
-
-
-def _tests(data: Section) -> dict[str, TestSet]:
-    """`test` under its own name, every entry of `multitest` as `multitest_{name}`."""
-    single = {"test": _test_set(data, "test")} if data.get("test") else {}
-    multitest = {
-        f"multitest_{name}": _make_test(
-            data, f"multitest.{name}.cfg", entry["cfg"], entry.get("compute_metric", data.get("compute_metric"))
-        )
-        for name, entry in multitest_entries(data).items()
-    }
-    tests = dict(chain(single.items(), multitest.items()))
-    if not tests:
-        raise ConfigError("do_predict needs data_args.test or data_args.multitest")
-    return tests
-
-
-def _make_test(data: Section, name: str, cfg: Section, metric: Any) -> TestSet:
-    return TestSet(
-        items=_items(name, cfg),
-        metric=METRICS.make(metric) if metric else None,
-        generation=dict(data.get("gen_kwargs") or {}),
-    )

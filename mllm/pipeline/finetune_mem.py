@@ -15,7 +15,7 @@ from typing import Any
 from mllm.boundary import reported
 from mllm.config.config import load
 from mllm.errors import ConfigError
-from mllm.pipeline.finetune import part, run
+from mllm.pipeline.finetune import leave
 
 OLDEST = (8, 0)
 """Compute capability of the first GPUs with bfloat16 (Ampere), which both attentions are written for."""
@@ -31,6 +31,8 @@ def _run(argv: list[str]) -> None:
     cfg, args = load(argv)
     check_hardware()
     choose_attention(cfg)
+    from mllm.pipeline.run import run  # as in finetune
+
     run(cfg, args)
 
 
@@ -76,6 +78,4 @@ def choose_attention(cfg: Any) -> None:
 
 
 if __name__ == "__main__":
-    status = main()
-    part()
-    sys.exit(status)
+    leave(main())

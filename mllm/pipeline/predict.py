@@ -22,8 +22,10 @@ from transformers import StoppingCriteriaList, StopStringCriteria
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import groups
 from mllm.conversation.processor import Processor
+from mllm.interrupts import Interrupted, leave_signals_to_the_parent
 from mllm.models.decoding import Decoding, beams
 from mllm.pipeline.encoded import Grouped, ItemDataset, to_device
+from mllm.pipeline.ranks import fail, noted_signal
 from mllm.types import Item, Prediction
 
 logger = logging.getLogger(__name__)
@@ -151,6 +153,7 @@ def predict(
         """What all ranks have found, as often on each."""
         work = _Work(items, processor, loader, accelerator, found, answer=False)
         for number, (indices, counts, batch) in enumerate(work, start=1):
+            _end_if_signalled()
             if counts or in_step:
                 with torch.no_grad(), accelerator.autocast():  # inference_mode breaks FSDP2's later forwards
                     decoding.make_room(len(indices))
@@ -194,6 +197,7 @@ def mean_loss(
     work = _Work(items, processor, loader, accelerator, found, answer=True)
     total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
     for _, counts, batch in tqdm(work, desc="loss", disable=not accelerator.is_main_process, unit="batch"):
+        _end_if_signalled()
         del batch["cut_answers"]
         with torch.no_grad(), accelerator.autocast():
             loss = model(**batch, num_items_in_batch=1).loss
@@ -201,6 +205,14 @@ def mean_loss(
             total += torch.stack([loss.detach().double(), (batch["labels"][:, 1:] >= 0).sum().double()])
     total = accelerator.reduce(total, reduction="sum")
     return float(total[0] / total[1].clamp(min=1))
+
+
+def _end_if_signalled() -> None:
+    """Raises:
+    Interrupted: a rank has noted a signal; all end between the same batches.
+    """
+    if signum := noted_signal():
+        fail(Interrupted(signum, "the evaluation is not finished"))
 
 
 class _Work:
@@ -227,6 +239,7 @@ class _Work:
             collate_fn=replace(loader.collator, packing="shared" if plan.sharing else "none"),
             num_workers=loader.num_workers,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_init_worker,
         )
 
     def __len__(self) -> int:
@@ -236,6 +249,10 @@ class _Work:
         for (number, counts), batch in zip(self.turns, self.loader, strict=True):
             del batch["index"]
             yield self.indices[number], counts, to_device(dict(batch), self.device)
+
+
+def _init_worker(number: int) -> None:
+    leave_signals_to_the_parent()
 
 
 def stopping(processor: Processor) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mllm.interrupts import Interrupted
 from mllm.metrics.base import Metric
 from mllm.metrics.failures import failure_of
 from mllm.metrics.rec import iou_of
@@ -14,14 +15,30 @@ from mllm.pipeline.encoded import ItemDataset
 from mllm.pipeline.report import Row, write_report
 from mllm.types import Prediction
 
+PREDICTIONS, RESULTS, REPORT = "extra_prediction.jsonl", "results.json", "report.html"
+"""The files of an evaluation, behind its prefix. What is not whole yet has `PARTIAL` at the end of its name."""
+PARTIAL = ".partial"
 
-def write_predictions(predictions: Iterable[Prediction], path: Path) -> Iterator[Prediction]:
-    """Pass predictions through, each written to `path` (replaced, not appended) as it comes: one json object a line."""
+
+def write_predictions(predictions: Iterable[Prediction], folder: Path, prefix: str) -> Iterator[Prediction]:
+    """Pass predictions through, each written as it comes, one JSON object a line; `write_results` names the file.
+
+    Raises:
+        Interrupted: as `predictions` does; says how many there are, and where.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{prefix}_{PREDICTIONS}{PARTIAL}"
+    written = 0
     with path.open("w", encoding="utf-8") as file:
-        for prediction in predictions:
-            file.write(json.dumps(as_record(prediction), ensure_ascii=False) + "\n")
-            file.flush()
-            yield prediction
+        try:
+            for prediction in predictions:
+                file.write(json.dumps(as_record(prediction), ensure_ascii=False) + "\n")
+                file.flush()
+                written += 1
+                yield prediction
+        except Interrupted as error:
+            error.message = f"the evaluation is not finished: its first {written} answers are in {path}"
+            raise
 
 
 def as_record(prediction: Prediction) -> dict[str, Any]:
@@ -49,18 +66,22 @@ def write_results(
     folder: Path,
     prefix: str,
     scores: Mapping[str, float],
-    predictions: Iterable[Prediction],
+    predictions: Sequence[Prediction],
     items: ItemDataset,
     metric: Metric | None,
     *,
     about: str,
 ) -> None:
-    """`{prefix}_results.json` with the scores, keys prefixed, and `{prefix}_report.html`."""
+    """The report, `{prefix}_results.json` with the scores, keys prefixed, and the predictions under their final name.
+
+    They take the place of those of an earlier evaluation all together. Without `predictions` only a loss was asked for.
+    """
     named = {f"{prefix}_{name}": value for name, value in scores.items()}
-    text = json.dumps(named, indent=2) + "\n"
-    (folder / f"{prefix}_results.json").write_text(text, encoding="utf-8")
+    paths = [folder / f"{prefix}_{name}" for name in (PREDICTIONS, REPORT, RESULTS)]
+    partial = [path.with_name(path.name + PARTIAL) for path in paths]
+    partial[2].write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
     write_report(
-        folder / f"{prefix}_report.html",
+        partial[1],
         title=f"{folder.name}: {prefix}",
         subtitle=about,
         scores=scores,
@@ -68,6 +89,13 @@ def write_results(
         headline=metric.headline if metric else None,
         meanings=metric.meanings if metric else None,
     )
+    if not predictions:
+        partial[0].unlink(missing_ok=True)
+    for path in reversed(paths):  # whoever finds scores also finds what they are of
+        path.unlink(missing_ok=True)
+    for path, whole in zip(paths, partial, strict=True):
+        if whole.exists():
+            whole.replace(path)
 
 
 def rows(predictions: Iterable[Prediction], items: ItemDataset) -> Iterator[Row]:

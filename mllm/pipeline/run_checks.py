@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 
 from transformers import GenerationConfig
 
+from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError
 from mllm.fields import Count, Positive, PositiveInt, Range, check, check_arguments, check_names, parameters, within
 from mllm.geometry import PlacementKind
 from mllm.models.adapters import AdaptersConfig
 from mllm.models.arguments import TokenizerConfig
+from mllm.pipeline.optimization import check_reporting, check_training
 from mllm.pipeline.rates import Rates
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
 
@@ -128,3 +130,16 @@ def _check_generation(gen_kwargs: Mapping[str, Any]) -> None:
         GenerationConfig(**gen_kwargs).validate(strict=False)
     except (AttributeError, TypeError, ValueError) as error:  # of settings that are objects there
         raise ConfigError(str(error)) from error
+
+
+def check_run(cfg: Mapping[str, Any], args: RunArguments) -> None:
+    """Check what needs neither data nor weights: reporters, the optimizer, the model's arguments, generation.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    check_reporting(args)
+    if args.do_train:
+        check_training(args)
+    check_model_args(cfg["model_args"])
+    check_generation((cfg.get("data_args") or {}).get("gen_kwargs"))

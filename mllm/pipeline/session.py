@@ -14,6 +14,7 @@ from PIL import Image
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError
+from mllm.images import image_ref
 from mllm.models.adaptation import base_of
 from mllm.models.speech import kind_of
 from mllm.pipeline.builder import build_model
@@ -118,6 +119,8 @@ def answer(given: argparse.Namespace) -> None:
     """Print what the model answers; `given`: the flags of `mllm predict --model`."""
     if given.draw and not given.image:
         raise ConfigError("--draw needs an --image to draw on")
+    if given.draw and Path(given.draw).suffix.lower() not in Image.registered_extensions():
+        raise ConfigError(where="--draw", expected="the name of a picture file, such as answer.png", found=given.draw)
     session = Session.load(
         given.model,
         device=given.device,
@@ -139,7 +142,20 @@ def answer(given: argparse.Namespace) -> None:
     if said.failure:
         print(f"a region of the answer could not be read: {said.failure}")
     if given.draw:
-        regions = (*said.boxes, *said.points)
-        with Image.open(given.image[regions[0].image if regions else given.answer_image or 0]) as picture:
-            draw(picture, regions).save(given.draw)
-        print(given.draw)
+        for path in draw_answer(said, given.image, Path(given.draw), given.answer_image or 0):
+            print(path)
+
+
+def draw_answer(answer: Prediction, images: Sequence[Picture], path: Path, about: int = 0) -> list[Path]:
+    """Write each picture that holds boxes or points of the answer, upright, as the model saw it; the paths.
+
+    The first is `path`, the second has _2 behind its name, and so on. An answer without any is `about` a picture.
+    """
+    regions = (*answer.boxes, *answer.points)
+    written: list[Path] = []
+    for number in sorted({region.image for region in regions}) or [about]:
+        written.append(path.with_stem(f"{path.stem}_{len(written) + 1}") if written else path)
+        draw(image_ref(images[number]).open(), [region for region in regions if region.image == number]).save(
+            written[-1]
+        )
+    return written

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,6 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, register_fsdp_forward_m
 from torch.utils.data import DataLoader
 from transformers import (
     ProgressCallback,
-    Seq2SeqTrainer,
-    Seq2SeqTrainingArguments,
     TrainerCallback,
     TrainingArguments,
 )
@@ -26,9 +25,11 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.trainer_utils import seed_worker
 
+from mllm.config.run_arguments import RunArguments
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
-from mllm.errors import ConfigError
+from mllm.errors import ConfigError, RunError
+from mllm.interrupts import INTERRUPTS, leave_signals_to_the_parent
 from mllm.metrics.base import Metric
 from mllm.models.adaptation import adaptation_of, gather_adapted, load_adapted, save_adapted
 from mllm.models.quantization import check_shardable, keep_quantized_apart
@@ -42,10 +43,12 @@ from mllm.pipeline.best_model import (
     random_state_kept,
 )
 from mllm.pipeline.encoded import Encoded, EpochShuffle, ItemDataset
+from mllm.pipeline.guarded_trainer import GuardedTrainer
 from mllm.pipeline.meters import Bar, Counting, Meters
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
 from mllm.pipeline.plots import plot_losses
 from mllm.pipeline.predict import Loader, mean_loss, predict
+from mllm.pipeline.ranks import fail
 from mllm.pipeline.rates import Rates, regroup
 from mllm.pipeline.results import summary, write_predictions, write_results
 from mllm.tokenizer_files import save_tokenizer
@@ -63,18 +66,18 @@ class TestSet:
     generation: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Trainer(Seq2SeqTrainer):
+class Trainer(GuardedTrainer):
     """Trains on an `Encoded` dataset; evaluates `TestSet`s by generation, each item once on however many processes.
 
-    `about` says in a line what is evaluated, for the reports; `kind` and `speech` are saved with the model. Batches of
-    packed rows are planned, `window` steps at a time; not at all where it is 0.
+    `about` says in a line what is evaluated, for the reports; `kind` and `speech` are saved with the model, `described`
+    with checkpoints. Batches of packed rows are planned, `window` steps at a time; not at all where it is 0.
     """
 
     def __init__(
         self,
         *,
         model: torch.nn.Module,
-        args: Seq2SeqTrainingArguments,
+        args: RunArguments,
         processor: Processor,
         collator: Collator,
         train_dataset: Encoded | None,
@@ -84,6 +87,7 @@ class Trainer(Seq2SeqTrainer):
         rates: Rates | None = None,
         kind: str,
         speech: Speech,
+        described: Mapping[str, Any],
         window: int = WINDOW,
     ) -> None:
         choose_score(args, validation.metric if validation else None, early_stopping)
@@ -94,6 +98,7 @@ class Trainer(Seq2SeqTrainer):
             eval_dataset=cast("Any", validation and validation.items),  # that there is one: `evaluate` reads it itself
             data_collator=cast("Any", Counting(collator)),
             processing_class=processor.tokenizer,
+            described=described,
         )
         self.model_accepts_loss_kwargs = True  # the model divides by the labelled tokens of the whole step
         self.folder = Path(args.output_dir or ".")
@@ -141,7 +146,7 @@ class Trainer(Seq2SeqTrainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:  # of training
-            logs = {**logs, **self.meters.read(self.accelerator)}
+            logs = {**logs, **self.guard.logged(logs["loss"]), **self.meters.read(self.accelerator)}
         skipped = self._everyones_skipped()
         if skipped:
             logs = {**logs, "skipped_pictures": len(skipped)}
@@ -167,8 +172,8 @@ class Trainer(Seq2SeqTrainer):
         assert self.validation is not None, "evaluation was asked for without a validation set"
         if not self.is_in_train:
             return self.score(self.validation, metric_key_prefix, loss=True)
-        with random_state_kept(self.args.device):
-            folder = self.folder / f"eval-{self.state.global_step}"
+        folder = self.folder / f"eval-{self.state.global_step}"
+        with self.checkpoint_if_interrupted(), random_state_kept(self.args.device):
             scores = self.score(self.validation, metric_key_prefix, loss=True, folder=folder)
         if self.args.metric_for_best_model is not None:
             check_score(self.args, [name.removeprefix("eval_") for name in scores])
@@ -180,6 +185,28 @@ class Trainer(Seq2SeqTrainer):
         """
         start = time.time()
         folder = folder or self.folder
+        with INTERRUPTS.held("finishing this batch; the answers so far are kept"):
+            scores, predictions = self._evaluated(test, prefix, folder, loss=loss)
+        if self.is_world_process_zero():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_results(folder, prefix, scores, predictions, test.items, test.metric, about=self.about)
+            print(summary(prefix, scores, test.metric, folder / f"{prefix}_report.html"))
+        scores["runtime"] = time.time() - start
+        scores["samples_per_second"] = len(test.items) / scores["runtime"]
+        named = {f"{prefix}_{name}": value for name, value in scores.items()}
+        self.log(dict(named))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+        return named
+
+    def _evaluated(
+        self, test: TestSet, prefix: str, folder: Path, *, loss: bool
+    ) -> tuple[dict[str, float], list[Prediction]]:
+        """Scores and predictions.
+
+        Raises:
+            RunError: the loss is not finite.
+            Interrupted: a signal came.
+        """
         model = self._ready_for_evaluation()
         model.eval()
         loader = Loader(
@@ -194,16 +221,9 @@ class Trainer(Seq2SeqTrainer):
             scores |= test.metric(predictions) if test.metric else {"count": float(len(predictions))}
         if loss:
             scores["loss"] = mean_loss(model, test.items, self.processor, loader, self.accelerator)
-        if self.is_world_process_zero():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_results(folder, prefix, scores, predictions, test.items, test.metric, about=self.about)
-            print(summary(prefix, scores, test.metric, folder / f"{prefix}_report.html"))
-        scores["runtime"] = time.time() - start
-        scores["samples_per_second"] = len(test.items) / scores["runtime"]
-        named = {f"{prefix}_{name}": value for name, value in scores.items()}
-        self.log(dict(named))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
-        return named
+            if not math.isfinite(scores["loss"]):
+                fail(RunError(f"{prefix}: the loss is {scores['loss']}: what the model computes overflows its dtype"))
+        return scores, predictions
 
     def _answer(self, model: Any, test: TestSet, prefix: str, loader: Loader, folder: Path) -> list[Prediction]:
         """All predictions, on every rank; the main process writes them as they come."""
@@ -218,8 +238,7 @@ class Trainer(Seq2SeqTrainer):
             seed=self.args.seed,
         )
         if self.is_world_process_zero():
-            folder.mkdir(parents=True, exist_ok=True)
-            found = write_predictions(found, folder / f"{prefix}_extra_prediction.jsonl")
+            found = write_predictions(found, folder, prefix)
         return list(found)
 
     def _ready_for_evaluation(self) -> Any:
@@ -242,9 +261,14 @@ class Trainer(Seq2SeqTrainer):
         return self.model
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """As transformers', but batches of packed rows are planned ahead."""
-        if self.collator.packing == "none" or not self.window:
-            return super().get_train_dataloader()
+        """As transformers', but batches of packed rows are planned ahead, and workers read on after a signal."""
+        planned = self.collator.packing != "none" and self.window
+        loader: Any = self._planned_loader() if planned else super().get_train_dataloader()
+        inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it, and has no such argument
+        inner.worker_init_fn = partial(_init_worker, inner.worker_init_fn)
+        return loader
+
+    def _planned_loader(self) -> DataLoader[Any]:
         assert isinstance(self.train_dataset, Encoded)
         args, accelerator = self.args, self.accelerator
         self.plan = PlannedBatches(
@@ -338,52 +362,11 @@ class Trainer(Seq2SeqTrainer):
         else:
             load_adapted(self.model, best)
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        # rank 0 writes trainer_state.json next, which marks the checkpoint complete: no rank may lag behind
-        self.accelerator.wait_for_everyone()
 
-
-def resume_point(output_dir: str, wanted: str | None) -> str | None:
-    """The checkpoint to continue from: None to start afresh.
-
-    `wanted` is training_args.resume_from_checkpoint: a folder, or "auto" for the newest complete checkpoint of
-    `output_dir` (none yet: start afresh). A checkpoint is complete once its trainer_state.json, written last, is.
-
-    Raises:
-        ConfigError: the folder is not complete, or `output_dir` holds checkpoints and nothing says what to do.
-    """
-    complete = [folder for folder in _checkpoints(output_dir) if _is_complete(folder)]
-    if wanted is None:
-        if complete:
-            raise ConfigError(
-                f"{output_dir} holds {complete[-1].name} of an earlier run: continue it with "
-                "--resume_from_checkpoint auto, or choose another --output_dir"
-            )
-        return None
-    if wanted.lower() in ("auto", "true"):
-        return str(complete[-1]) if complete else None
-    if not _is_complete(Path(wanted)):
-        raise ConfigError(f"resume_from_checkpoint: {wanted} is not a complete checkpoint folder")
-    return wanted
-
-
-def _checkpoints(output_dir: str) -> list[Path]:
-    """Checkpoint folders, oldest first."""
-    numbered: list[tuple[int, Path]] = []
-    for folder in Path(output_dir).glob("checkpoint-*"):
-        number = folder.name.removeprefix("checkpoint-")
-        if number.isdecimal():
-            numbered.append((int(number), folder))
-    return [folder for _, folder in sorted(numbered)]
-
-
-def _is_complete(folder: Path) -> bool:
-    try:
-        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return False
-    return True
+def _init_worker(init: Callable[[int], None] | None, number: int) -> None:
+    leave_signals_to_the_parent()
+    if init is not None:
+        init(number)
 
 
 class _Follow(TrainerCallback):

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
-from transformers import Seq2SeqTrainingArguments
 
 from mllm.config.arguments import DEFAULTS, RENAMED, FlagParser, build, check, given
 from mllm.config.honoured import REFUSED
+from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError
 
-FIELDS = {field.name: field for field in dataclasses.fields(Seq2SeqTrainingArguments)}
-HINTS = get_type_hints(Seq2SeqTrainingArguments)
+FIELDS = {field.name: field for field in dataclasses.fields(RunArguments)}
+HINTS = get_type_hints(RunArguments)
 
 # What only flags with their own syntax take.
 SAMPLES: dict[str, tuple[list[str], Any]] = {
@@ -124,7 +124,10 @@ def test_our_defaults_are_arguments_and_the_old_names_are_not() -> None:
         ("generation_num_beams", 0, "expected a whole number of at least 1 or None, found int '0'"),
         ("seed", -1, "seed: expected a whole number from 0 to 4,294,967,295, found int '-1'"),
         ("seed", 10**400, "seed: expected a whole number from 0 to 4,294,967,295, found int of 1329 bits"),
-        ("overwrite_output_dir", True, "overwrite_output_dir: unknown argument; in transformers 5 it is resume"),
+        ("warmup_steps", float("inf"), "training_args.warmup_steps: expected"),
+        ("max_nonfinite_steps", -1, "max_nonfinite_steps: expected a whole number of at least 0, found int '-1'"),
+        ("num_samples", 0, "num_samples: expected a whole number of at least 1 or None, found int '0'"),
+        ("logging_nan_inf_filter", True, "logging_nan_inf_filter"),
     ],
 )
 def test_wrong_types(name: str, value: object, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The fields read from transformers' source are those of the class itself."""
+"""The fields read from the source are those of the class itself."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
-from transformers import Seq2SeqTrainingArguments
 
+from mllm.config.run_arguments import RunArguments
 from mllm.config.training_fields import COMPUTED, training_fields
 
-REAL = {field.name: field for field in dataclasses.fields(Seq2SeqTrainingArguments) if field.init}
-HINTS = get_type_hints(Seq2SeqTrainingArguments)
+REAL = {field.name: field for field in dataclasses.fields(RunArguments) if field.init}
+HINTS = get_type_hints(RunArguments)
 
 
 def described(kind: Any) -> Any:

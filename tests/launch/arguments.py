@@ -16,7 +16,7 @@ if __name__ == "__main__":
     for argv in json.loads(sys.argv[1]):
         cfg, args = load(argv)
         torch.manual_seed(args.seed)
-        trainer = build(cfg.to_dict(), args).trainer
+        trainer = build(cfg.to_dict(), args)
         trainer.train()
         ddp = trainer.accelerator.ddp_handler
         assert ddp is not None

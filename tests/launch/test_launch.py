@@ -105,7 +105,7 @@ def alone(folder: Path) -> str:
     return "one"
 
 
-@pytest.fixture(scope="module", params=LAUNCH)
+@pytest.fixture(scope="module", params=["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
 def launched(request: pytest.FixtureRequest, folder: Path) -> str:
     """Two processes, every recipe: a whole run, then a second one that goes on from the first one's half, then a third
     that only evaluates the saved model.
@@ -225,6 +225,7 @@ def test_a_checkpoint_of_fsdp2_is_shards_and_of_adapters_the_adapters(recipe: st
         assert not any(name.startswith(("pytorch_model", "model")) for name in names)
 
 
+@pytest.mark.slow
 def test_planned_rows_of_two_processes_have_the_losses_of_their_samples_in_one(folder: Path) -> None:
     """A window of one step holds the items that one process would take together, now dealt by what they cost: the
     processes have unequally many. The second run goes on in mid-epoch.
@@ -242,6 +243,7 @@ def test_planned_rows_of_two_processes_have_the_losses_of_their_samples_in_one(f
     assert losses(two) == pytest.approx(losses(one), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_7b_recipe_runs_sharded_on_a_stand_in(tmp_path: Path) -> None:
     """The commands of the README, flags included; the checkpoint and the annotation files are small ones."""
     checkpoint, pictures, out = tmp_path / "checkpoint", tmp_path / "pictures", tmp_path / "out"

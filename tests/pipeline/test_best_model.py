@@ -144,9 +144,10 @@ def test_a_resumed_run_keeps_the_count_and_obeys_a_new_rule(tmp_path: Path) -> N
     flags = [*STOPPING.split(), "--max_steps", "10", "--cfg-options"]
     out = train(tmp_path, "out", *flags, "early_stopping.patience=2")
     assert list(evaluations(out)) == [1, 2, 3]
-    assert main(["train", str(tmp_path / "tiny.py"), "--output_dir", str(out), "--resume_from_checkpoint", "auto",
-                 *flags, "early_stopping.patience=5"]) == 0  # fmt: skip
-    assert list(evaluations(out)) == [1, 2, 3, 4, 5, 6]  # 5 without improvement, 3 of them new
+    on = tmp_path / "on"
+    assert main(["train", str(tmp_path / "tiny.py"), "--output_dir", str(on), "--resume_from_checkpoint",
+                 str(out / "checkpoint-3"), *flags, "early_stopping.patience=5"]) == 0  # fmt: skip
+    assert list(evaluations(on)) == [1, 2, 3, 4, 5, 6]  # 5 without improvement, 3 of them new
 
 
 def test_a_plateau_of_a_score_lowers_the_learning_rate(tmp_path: Path) -> None:

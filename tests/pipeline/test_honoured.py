@@ -21,13 +21,15 @@ from mllm.config.honoured import HONOURED
 from mllm.errors import ConfigError
 from mllm.pipeline import builder
 from mllm.pipeline.meters import Bar
+from mllm.pipeline.optimization import check_training
 from mllm.pipeline.predict import Loader
 from mllm.pipeline.trainer import Trainer
 from tests.pipeline.tiny import write_config
 
 SHOWN = {
     "tests/pipeline/tiny.py": "use_cpu max_steps",
-    "tests/pipeline/test_finetune.py": "do_train do_eval do_predict output_dir resume_from_checkpoint",
+    "tests/pipeline/test_finetune.py": "do_train do_eval do_predict output_dir",
+    "tests/pipeline/test_resume.py": "resume_from_checkpoint",
     "tests/pipeline/test_best_model.py": (
         "eval_strategy eval_steps eval_delay eval_on_start load_best_model_at_end metric_for_best_model "
         "greater_is_better predict_with_generate save_strategy"
@@ -40,7 +42,7 @@ SHOWN = {
         "activation_checkpointing_kwargs gradient_checkpointing gradient_checkpointing_kwargs torch_compile "
         "torch_compile_backend torch_compile_mode dataloader_num_workers dataloader_pin_memory "
         "dataloader_persistent_workers dataloader_prefetch_factor dataloader_multiprocessing_context "
-        "dataloader_in_order logging_strategy logging_steps logging_first_step logging_nan_inf_filter log_level "
+        "dataloader_in_order logging_strategy logging_steps logging_first_step log_level "
         "disable_tqdm include_num_input_tokens_seen report_to run_name project trackio_space_id trackio_bucket_id "
         "trackio_static_space_id debug skip_memory_metrics per_device_eval_batch_size prediction_loss_only save_steps "
         "save_total_limit save_only_model ignore_data_skip restore_callback_states_from_checkpoint accelerator_config"
@@ -68,7 +70,7 @@ def trainer(tmp_path: Path) -> Any:
         cfg = read(config, flags=flags)
         args = arguments.build(cfg.training_args.to_dict())
         torch.manual_seed(args.seed)
-        return builder.build(cfg.to_dict(), args).trainer
+        return builder.build(cfg.to_dict(), args)
 
     return build
 
@@ -251,7 +253,7 @@ def test_logs(trainer: Any, capfd: pytest.CaptureFixture[str]) -> None:
     run = trainer(
         logging_strategy="steps", logging_steps=2, logging_first_step=True, max_steps=4, disable_tqdm=False,
         include_num_input_tokens_seen="all", debug="underflow_overflow",
-        report_to="tensorboard", log_level="error", logging_nan_inf_filter=False,
+        report_to="tensorboard", log_level="error",
     )  # fmt: skip
     seen: list[int] = []
     compute = run.compute_loss
@@ -370,9 +372,10 @@ def test_what_cannot_be_done_is_one_line(
 
 
 def test_one_process_does_not_split_batches_over_gpus(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = trainer().args
     monkeypatch.setattr("transformers.TrainingArguments.n_gpu", 2)
     with pytest.raises(ConfigError, match="use accelerate launch, or set CUDA_VISIBLE_DEVICES"):
-        trainer()
+        check_training(args)
 
 
 @pytest.mark.parametrize("optim", ["adagrad", "rmsprop", "adafactor", "adamw_torch_fused", "lion_32bit", "adamw_8bit"])

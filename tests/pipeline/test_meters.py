@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import T5Config, T5ForConditionalGeneration
 
 from mllm.conversation.collator import Collator, Packing
 from mllm.conversation.packing import questions
@@ -80,8 +81,9 @@ def test_what_is_not_known_is_not_told() -> None:
 def test_waiting_counts_and_evaluation_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(meters.time, "perf_counter", lambda: now[0])
-    config = SimpleNamespace(is_encoder_decoder=True, get_text_config=lambda: config)
-    found = Meters(SimpleNamespace(config=config))
+    found = Meters(
+        T5ForConditionalGeneration(T5Config(num_layers=1, d_model=8, d_ff=8, d_kv=4, num_heads=2, vocab_size=9))
+    )
     nothing: Any = None
 
     def batches() -> Any:

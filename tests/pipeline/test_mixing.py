@@ -47,6 +47,7 @@ def recording(file: Path, *, die_at: int | None = None) -> Callable[..., Any]:
     return compute_loss
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_mid_epoch_goes_on_with_the_same_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -371,6 +371,6 @@ def test_the_order_follows_from_the_seed_and_the_epoch(dataset: Encoded) -> None
 def test_a_sequential_run_keeps_the_order_of_the_dataset(tmp_path: Path) -> None:
     config = write_config(tmp_path, training_args={"train_sampling_strategy": "sequential"})
     cfg, args = load([str(config), "--output_dir", str(tmp_path / "out"), "--do_train"])
-    trainer = builder.build(cfg.to_dict(), args).trainer
+    trainer = builder.build(cfg.to_dict(), args)
     batches = [batch["index"].tolist() for batch in trainer.get_train_dataloader()]
     assert list(chain(*batches)) == list(range(40))

@@ -12,9 +12,9 @@ from PIL import Image
 from mllm import cli
 from mllm.errors import DataError, ModelError
 from mllm.pipeline.builder import build_model
-from mllm.pipeline.session import Session
+from mllm.pipeline.session import Session, draw_answer
 from mllm.registry import DATASETS
-from mllm.types import Box
+from mllm.types import Box, Prediction, Truth
 from tests.pipeline.tiny import SCENES, write_config
 
 
@@ -94,6 +94,62 @@ def test_the_command_prints_and_draws(
     picture = Image.open(drawn)
     assert picture.getpixel((10, 5)) == picture.getpixel((4, 12)) == (230, 25, 75)
     assert picture.getpixel((10, 10)) == Image.open(photo).convert("RGB").getpixel((10, 10))
+
+
+def answer(*boxes: Box) -> Prediction:
+    return Prediction(index=0, key="a", text="", boxes=boxes, points=(), failure=None, truth=Truth())
+
+
+RED = (230, 25, 75)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_draw_answer_draws_on_what_the_model_saw(orientation: int, tmp_path: Path) -> None:
+    """A photo that its camera stored turned or mirrored, 30 x 20 upright, its top left corner white."""
+    upright = Image.new("RGB", (30, 20), "black")
+    upright.paste("white", (0, 0, 10, 10))
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # of Pillow's transpositions, those that turn back
+    stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    (path,) = draw_answer(answer(Box(x1=12, y1=4, x2=26, y2=16)), [str(tmp_path / "a.png")], tmp_path / "b.png")
+    drawn = Image.open(path)
+    assert drawn.size == (30, 20)
+    assert drawn.getpixel((2, 2)) == (255, 255, 255)
+    assert drawn.getpixel((12, 10)) == drawn.getpixel((20, 4)) == RED
+
+
+def test_draw_answer_draws_each_box_on_its_own_picture(tmp_path: Path) -> None:
+    pictures = [Image.new("RGB", (20, 20)), Image.new("I;16", (30, 30), 65535)]
+    boxes = Box(x1=1, y1=1, x2=9, y2=9), Box(x1=5, y1=5, x2=25, y2=25, image=1)
+    paths = draw_answer(answer(*boxes), pictures, tmp_path / "a.png")
+    assert [path.name for path in paths] == ["a.png", "a_2.png"]
+    first, second = map(Image.open, paths)
+    assert (first.getpixel((1, 5)), first.getpixel((5, 15))) == (RED, (0, 0, 0))
+    assert (second.getpixel((5, 15)), second.getpixel((1, 5))) == (RED, (255, 255, 255))
+
+
+@pytest.mark.parametrize(
+    ("drawn", "status", "message"),
+    [
+        ("answer.txt", 1, "--draw: expected the name of a picture file, such as answer.png, found "),
+        ("answer", 1, "--draw: expected the name of a picture file"),
+        ("no/such/folder/a.png", 1, "No such file or directory"),
+    ],
+)
+def test_a_drawing_that_cannot_be_written_is_one_line(
+    drawn: str,
+    status: int,
+    message: str,
+    trained: Path,
+    photo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--model", str(trained), "--image", str(photo), "--prompt", "Where?", "--draw", str(tmp_path / drawn)]
+    assert cli.main(["predict", *words]) == status
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_folder_that_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

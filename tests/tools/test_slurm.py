@@ -23,7 +23,13 @@ wait
 SCONTROL = """#!/bin/bash
 if [ "$1 $2" = "show hostnames" ]; then printf 'node7\\nnode8\\n'; else echo "$@" >> "$FAKE_LOG"; fi
 """
+# It signals all processes of the steps, the launcher among them.
+SCANCEL = """#!/bin/bash
+echo scancel "$@" >> "$FAKE_LOG"
+kill -USR1 $(cat "${FAKE_LOG}"_pid.*)
+"""
 ACCELERATE = """#!/bin/bash
+echo $$ > "${FAKE_LOG}_pid.$SLURM_NODEID"
 { printf '<%s> ' "$@"; echo; } >> "$FAKE_LOG.$SLURM_NODEID"
 sleep "${FAKE_SECONDS:-0}"
 """
@@ -32,7 +38,7 @@ sleep "${FAKE_SECONDS:-0}"
 @pytest.fixture
 def machine(tmp_path: Path) -> dict[str, str]:
     """The environment of a job on two machines of four GPUs, with the stand-ins first in the path."""
-    for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("accelerate", ACCELERATE)):
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("accelerate", ACCELERATE), ("scancel", SCANCEL)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     return {
@@ -94,16 +100,17 @@ def test_a_failed_run_fails_the_job(script: Path, machine: dict[str, str], tmp_p
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_shortly_before_the_end_the_job_is_queued_again(script: Path, machine: dict[str, str]) -> None:
-    machine |= {"SLURM_NNODES": "1", "FAKE_SECONDS": "0.5"}
+    machine |= {"SLURM_NNODES": "1", "FAKE_SECONDS": "1.5"}
     job = subprocess.Popen(["bash", script, "config/x.py"], env=machine)
     deadline = time.monotonic() + 10
     while not commands(machine) and time.monotonic() < deadline:
         time.sleep(0.02)
     job.send_signal(signal.SIGUSR1)
     time.sleep(0.2)
-    assert Path(machine["FAKE_LOG"]).read_text() == "requeue 123456\n"
-    assert job.poll() is None  # the run goes on until slurm stops it
+    log = Path(machine["FAKE_LOG"])
+    assert log.read_text() == "scancel --signal=USR1 123456\n"  # the launcher lives on, while its processes save
     job.wait(timeout=10)
+    assert log.read_text() == "scancel --signal=USR1 123456\nrequeue 123456\n"
 
 
 FINETUNE = """

@@ -68,7 +68,7 @@ def run(fixture: str, name: str, packing: str, samples: int, steps: int) -> dict
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     with tempfile.TemporaryDirectory() as folder:
         args = arguments_of(folder, samples, steps, logging_steps=10)
-        trainer = build(config_of(fixture, {"packing": packing}), args).trainer
+        trainer = build(config_of(fixture, {"packing": packing}), args)
         batches: Any = []
         while len(batches) < steps:
             batches += trainer.get_train_dataloader()

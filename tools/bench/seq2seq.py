@@ -113,7 +113,7 @@ def measure(config: str, folder: str, *, model: str, steps: int, batch_size: int
     argv += ["--cfg-options", *(f"{name}={value}" for name, value in options.items())]
     argv += [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     cfg, args = load(argv)
-    trainer = build(cfg.to_dict(), args).trainer
+    trainer = build(cfg.to_dict(), args)
     clock = Clock()
     trainer.add_callback(clock)
     trainer.train()

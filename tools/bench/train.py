@@ -126,7 +126,7 @@ def config_of(fixture: str, packing: dict[str, Any]) -> dict[str, Any]:
 
 
 def arguments_of(folder: str, samples: int, steps: int, **changes: Any) -> Any:
-    """Seq2SeqTrainingArguments."""
+    """RunArguments."""
     from mllm.config.arguments import DEFAULTS, build
 
     return build(
@@ -159,7 +159,7 @@ def run(fixture: str, name: str, samples: int, steps: int) -> dict[str, Any]:
     config = config_of(fixture, OURS[name])
     with tempfile.TemporaryDirectory() as folder:
         args = arguments_of(folder, samples, steps)
-        trainer = build(config, args).trainer
+        trainer = build(config, args)
         collate = trainer.data_collator
         counts: list[tuple[int, int]] = []
         wall: list[float] = []

@@ -34,7 +34,7 @@ BAD = [
         "coco",
         ("instances_val2014.json", "images", 0, "height"),
         "480",
-        "instances_val2014.json: images[0]: height: expected a whole number, found str '480'",
+        "instances_val2014.json: images[0]: height: expected a whole number from 1 to 1,000,000, found str '480'",
     ),
     (
         "vqav2",

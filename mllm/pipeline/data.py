@@ -1,0 +1,147 @@
+"""The datasets that a config names: what is trained on, evaluated and predicted."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mllm.config.run_arguments import RunArguments
+from mllm.config.sections import multitest_entries
+from mllm.dataset.mixing import Subset
+from mllm.errors import ConfigError
+from mllm.fields import within
+from mllm.images.settings import configure, read_settings
+from mllm.pipeline.best_model import evaluates_in_training
+from mllm.pipeline.encoded import ItemDataset
+from mllm.pipeline.inspection.splits import file_of
+from mllm.pipeline.trainer import TestSet
+from mllm.registry import DATASETS, METRICS
+
+Section = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The data that a run needs.
+
+    Attributes:
+        tests: by the prefix of their output files.
+    """
+
+    train: ItemDataset | None
+    validation: TestSet | None
+    tests: Mapping[str, TestSet]
+
+    def without(self, prefixes: Collection[str]) -> Data:
+        """What is left where those evaluations are done."""
+        return replace(
+            self,
+            validation=None if "eval" in prefixes else self.validation,
+            tests={prefix: test for prefix, test in self.tests.items() if prefix not in prefixes},
+        )
+
+
+def load_data(cfg: Section, args: RunArguments) -> Data:
+    """What `args.do_train`, `do_eval` and `do_predict` need, and nothing else.
+
+    Raises:
+        ConfigError: a dataset is missing, or has no items.
+    """
+    data = dict(cfg.get("data_args") or {})
+    configure(read_settings(data.get("images")))
+    if args.do_train and not data.get("train"):
+        raise ConfigError(field="data_args.train", expected="the dataset of do_train", found="nothing")
+    if evaluates_in_training(args) and not data.get("validation"):
+        raise ConfigError("evaluation during training (eval_strategy, eval_on_start) needs data_args.validation")
+    if args.do_eval and not data.get("validation"):
+        raise ConfigError(field="data_args.validation", expected="the dataset that this run evaluates", found="nothing")
+    train = _items(data["train"], "data_args.train") if args.do_train else None
+    validation = None
+    if args.do_eval or evaluates_in_training(args):
+        validation = _test_set(data, _items(data["validation"], "data_args.validation"), data.get("compute_metric"))
+    return Data(train=train, validation=validation, tests=_tests(data, args) if args.do_predict else {})
+
+
+def _items(cfg: Section, field: str) -> ItemDataset:
+    items: ItemDataset = within(field, DATASETS.make, cfg)
+    if not len(items):
+        raise ConfigError(field=field, expected="at least one item", found="none")
+    return items
+
+
+def _test_set(data: Section, items: ItemDataset, metric: Any) -> TestSet:
+    return TestSet(
+        items=items,
+        metric=METRICS.make(metric) if metric else None,
+        generation=dict(data.get("gen_kwargs") or {}),
+    )
+
+
+def _tests(data: Section, args: RunArguments) -> dict[str, TestSet]:
+    """`test` under its own name, every entry of `multitest` as `multitest_{name}`; each dataset of several by itself.
+
+    Of each at most `args.num_samples` items, drawn by the seed, in the order of the dataset.
+    """
+    entries = {"test": {"cfg": data["test"]}} if data.get("test") else {}
+    entries |= {f"multitest_{name}": entry for name, entry in multitest_entries(data).items()}
+    if not entries:
+        raise ConfigError("do_predict needs data_args.test or data_args.multitest")
+    tests: dict[str, TestSet] = {}
+    for prefix, entry in entries.items():
+        field = f"data_args.multitest.{prefix.removeprefix('multitest_')}.cfg" if prefix != "test" else "data_args.test"
+        items = _items(entry["cfg"], field)
+        for name, member in _members(items).items():
+            metric = entry.get("compute_metric", data.get("compute_metric"))
+            drawn = _drawn(member, args.num_samples, args.seed)
+            tests[f"{prefix}_{name}" if name else prefix] = _test_set(data, drawn, metric)
+    return tests
+
+
+def _drawn(items: ItemDataset, count: int | None, seed: int) -> ItemDataset:
+    total = len(items)
+    if count is None or count >= total:
+        return items
+    return Subset(dataset=items, indices=sorted(random.Random(f"num_samples {seed}").sample(range(total), count)))
+
+
+def _members(items: ItemDataset) -> dict[str, ItemDataset]:
+    """The datasets that a concatenation or a mixture is made of, by name; one that is not, under the name ""."""
+    if not hasattr(items, "datasets"):
+        return {"": items}
+    leaves = list(_leaves(items, None))
+    names = _names([name or [*_file_of(member).parts[-2:-1], _file_of(member).stem] for name, member in leaves])
+    return {name: member for name, (_, member) in zip(names, leaves, strict=True)}
+
+
+def _leaves(items: Any, name: str | None) -> Iterator[tuple[list[str] | None, ItemDataset]]:
+    if not hasattr(items, "datasets"):
+        yield [name] if name else None, items
+        return
+    given: Sequence[str | None] = getattr(items, "names", None) or [None] * len(items.datasets)
+    for inner, member in zip(given, items.datasets, strict=True):
+        yield from _leaves(member, inner)
+
+
+def _file_of(items: ItemDataset) -> Path:
+    """The file that the first item is from, or what its key says in place of one."""
+    items.set_epoch(None)
+    return Path(file_of(items[0].key))
+
+
+def _names(paths: Sequence[Sequence[str]]) -> list[str]:
+    """A distinct name for each, fit for a file: its last part, behind others where that is not enough, or a number."""
+    short = [path[-1] for path in paths]
+    clashing = {name for name, count in Counter(short).items() if count > 1}
+    names = ["_".join(path) if path[-1] in clashing else path[-1] for path in paths]
+    names = [re.sub(r"[^\w.-]+", "_", name) for name in names]
+    counts: Counter[str] = Counter()
+    found: list[str] = []
+    for name in names:
+        counts[name] += 1
+        found.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
+    return found

@@ -1,0 +1,192 @@
+"""transformers' training loop, made to end well: diverged, interrupted, or with the disk full.
+
+It stops before an update that is not finite, on every rank at the same step; a signal lets it finish the step and write
+a checkpoint; what it writes is whole, and what it goes on from is what was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, NoReturn
+
+import torch
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import Seq2SeqTrainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import TrainerControl, TrainerState
+
+from mllm.boundary import Ended
+from mllm.config.run_arguments import RunArguments
+from mllm.errors import ConfigError, MllmError, ModelError, RunError
+from mllm.interrupts import Interrupted
+from mllm.models.finite import non_finite
+from mllm.pipeline.encoded import Encoded
+from mllm.pipeline.output_folder import new_checkpoint
+from mllm.pipeline.ranks import fail, largest
+from mllm.pipeline.resume import newest_whole, resume_command
+from mllm.pipeline.step_guard import StepGuard
+
+SETTINGS = ("initial_lr", "weight_decay", "betas", "eps", "momentum")
+"""Of a group of an optimizer, what a config says of it."""
+
+
+class GuardedTrainer(Seq2SeqTrainer):
+    """`described` says of which run a checkpoint is, see `resume.describe`."""
+
+    def __init__(self, *, args: RunArguments, described: Mapping[str, Any], **rest: Any) -> None:
+        super().__init__(args=args, **rest)
+        self.described = described
+        self.run_arguments = args
+        if args.max_nonfinite_steps and self.is_deepspeed_enabled:
+            raise ConfigError(
+                "max_nonfinite_steps: DeepSpeed updates before the gradient can be looked at, set it to 0"
+            )
+        self.guard = StepGuard(allowed=args.max_nonfinite_steps, keys=self._keys)
+        self.add_callback(_Guard(self))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # rank 0 writes trainer_state.json next, which marks the checkpoint complete: no rank may lag behind
+        self.accelerator.wait_for_everyone()
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As transformers', but never of weights that are not finite, and with a manifest at the end."""
+        self.require_finite_weights()
+        folder = Path(self.args.output_dir or ".") / f"checkpoint-{self.state.global_step}"
+        with new_checkpoint(folder, self.run_arguments, self.described, lambda: self.state.best_model_checkpoint):
+            super()._save_checkpoint(model, trial)
+
+    def require_finite_weights(self) -> None:
+        """Raises:
+        RunError: on every rank, where a trained weight of any is nan or infinite.
+        """
+        model: Any = self.model
+        trained = [(name, getattr(p, "ds_tensor", p)) for name, p in model.named_parameters() if p.requires_grad]
+        bad = non_finite(trained)
+        if largest([len(bad)])[0]:
+            names = ", ".join(dict.fromkeys(gather_object(bad[:3])))
+            what = f"training diverged: at step {self.state.global_step} these weights are nan or infinite: {names}"
+            fail(RunError(f"{what}; {self._kept()}", kind="diverged"))
+
+    def _kept(self) -> str:
+        checkpoint = newest_whole(Path(self.args.output_dir or "."))
+        if checkpoint is None:
+            return "no checkpoint was written before"
+        return f"{checkpoint} is kept: go on from it, with a lower --learning_rate perhaps: {resume_command()}"
+
+    def _keys(self, indices: Sequence[int]) -> list[str]:
+        assert isinstance(self.train_dataset, Encoded)
+        self.train_dataset.items.set_epoch(self.train_dataset.epoch)
+        return [self.train_dataset.items[index].key for index in dict.fromkeys(indices)]
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with _reading(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A weight that the checkpoint lacks would keep its value from before the run."""
+        model: Any = self.model
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        loaded = {id(parameter) for name, parameter in parameters.items() if name not in load_result.missing_keys}
+        missing = [
+            name for name in load_result.missing_keys if id(parameters.get(name)) not in loaded
+        ]  # others are tied
+        wrong = [f"missing {name}" for name in missing] + [f"unexpected {name}" for name in load_result.unexpected_keys]
+        if wrong:
+            raise ModelError(f"the checkpoint is of another model: {', '.join(wrong[:5])}, {len(wrong)} in all")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """As transformers', but learning rates, their schedule and weight decay are those that this run asks for."""
+        if checkpoint is None:
+            return
+        wanted = _settings(self.optimizer)
+        with _reading(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+        optimizer: Any = self.optimizer
+        scheduler: Any = self.lr_scheduler
+        if not isinstance(scheduler, LambdaLR):
+            return
+        for number, (group, settings) in enumerate(zip(optimizer.param_groups, wanted, strict=True)):
+            group.update(settings)
+            scheduler.base_lrs[number] = group["initial_lr"]
+            group["lr"] = group["initial_lr"] * scheduler.lr_lambdas[number](scheduler.last_epoch)
+        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]  # what is logged
+
+    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        indices = inputs["index"]
+        return self.guard.saw(super().training_step(model, inputs, *args, **kwargs), indices)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The norm, after a look at it: this is called once in each step, right before the update."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        scaler = getattr(self.accelerator, "scaler", None)
+        applied = self.guard.check(self.state.global_step + 1, norm, scaler, kept=self._kept)
+        if not applied and scaler is None:
+            model.zero_grad(set_to_none=True)  # the optimizer passes over what has no gradient
+        return norm
+
+    @contextmanager
+    def checkpoint_if_interrupted(self) -> Generator[None, None, None]:
+        """Around an evaluation during training: a signal ends it, and the training so far is kept."""
+        try:
+            yield
+        except (Interrupted, Ended) as error:
+            signum = error.signum if isinstance(error, Interrupted) else error.status - 128
+            if signum < 0 or not self.state.global_step:
+                raise
+            self._save_checkpoint(self.model, None)
+            self.end_interrupted(signum)
+
+    def end_interrupted(self, signum: int) -> NoReturn:
+        """Raises:
+        Interrupted: after the checkpoint of this step, which it names.
+        """
+        kept = f"checkpoint-{self.state.global_step} is written, go on with: {resume_command()}"
+        fail(Interrupted(signum, kept))
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """As transformers', which would make one more step where a run goes on after its last one."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+        else:
+            self.control.should_training_stop = True
+
+
+def _settings(optimizer: Any) -> list[dict[str, Any]]:
+    return [{name: group[name] for name in SETTINGS if name in group} for group in optimizer.param_groups]
+
+
+@contextmanager
+def _reading(checkpoint: str) -> Generator[None, None, None]:
+    """Raises:
+    ModelError: for what libraries say of a checkpoint of another model, launch or optimizer.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, EOFError, OSError, UnpicklingError, SafetensorError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise ModelError(f"does not fit this run: {said}", where=f"resume_from_checkpoint {checkpoint}") from error
+    except MllmError as error:
+        raise error.at(f"resume_from_checkpoint {checkpoint}") from error
+
+
+class _Guard(TrainerCallback):
+    """Begins with weights that are finite, and stops after the step in which a signal came."""
+
+    def __init__(self, trainer: GuardedTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.trainer.guard.begin()
+        self.trainer.require_finite_weights()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.trainer.guard.signum:
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False

@@ -1,0 +1,229 @@
+"""Where a training run begins: afresh, from a checkpoint, or not at all because it has finished."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from mllm.config.run_arguments import RunArguments
+from mllm.errors import ConfigError, RunError
+from mllm.fields import show
+from mllm.pipeline.manifest import MANIFEST, WEIGHTS, changes, faults, read_manifest, read_state, saved_at
+from mllm.pipeline.ranks import launched
+
+AUTO = ("auto", "true")
+LENGTH = ("max_steps", "num_train_epochs")
+PASSING = (*LENGTH, "resume_from_checkpoint", "output_dir", "overwrite_output_dir", "do_train", "do_eval", "do_predict")
+"""Training arguments that say nothing about how a step is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How training begins.
+
+    Attributes:
+        checkpoint: to go on from; None: afresh.
+        finished: the steps that a finished run has made, of which nothing is left to train.
+        notes: what to tell the user.
+    """
+
+    checkpoint: Path | None = None
+    finished: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_start(args: RunArguments) -> Start:
+    """Decide by `resume_from_checkpoint`, `overwrite_output_dir` and what `output_dir` holds.
+
+    Raises:
+        ConfigError: `output_dir` holds an earlier run and nothing says what to do with it, or the checkpoint that was
+            asked for is not whole.
+    """
+    assert args.output_dir is not None, "every run has an output_dir"
+    folder, wanted = Path(args.output_dir), args.resume_from_checkpoint
+    if args.overwrite_output_dir:
+        if wanted is not None:
+            raise ConfigError("overwrite_output_dir deletes what resume_from_checkpoint goes on from: give one of them")
+        return Start()
+    finished = _finished(folder)
+    over = finished is not None and _nothing_left(args, finished)
+    notes: list[str] = []
+    if wanted is None:
+        _refuse_to_overwrite(folder)
+        return Start()
+    if str(wanted).lower() in AUTO:
+        if finished and over:
+            return Start(finished=finished["global_step"])
+        checkpoint = _newest(folder, notes)
+        if checkpoint is None:
+            _refuse_to_overwrite(folder)
+            return Start(notes=tuple(notes))
+    else:
+        checkpoint = Path(wanted)
+        if found := faults(checkpoint) if checkpoint.is_dir() else ["no such folder"]:
+            raise ConfigError(f"not a whole checkpoint: {'; '.join(found)}", where=f"resume_from_checkpoint {wanted}")
+        if over or checkpoint.resolve().parent != folder.resolve():
+            _refuse_to_overwrite(folder)
+    if finished:
+        notes.append(f"the run had finished at step {finished['global_step']}; it is made longer")
+    if read_manifest(checkpoint) is None:
+        notes.append(f"{checkpoint} has no manifest, since an earlier version wrote it: only its parts were checked")
+    notes.append(f"going on from {checkpoint}")
+    return Start(checkpoint=checkpoint, notes=tuple(notes))
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint that training can go on from."""
+    return _newest(folder, [])
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoint folders, the oldest first; a run that went back to an earlier one has the newest at a lower step."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(found, key=lambda path: (saved_at(path), int(path.name.removeprefix("checkpoint-"))))
+
+
+def resume_command() -> str:
+    """The command that started this run, made to go on from its newest checkpoint."""
+    words = started_with()
+    if Path(words[0]).name.startswith("python") and Path(words[1]).name in ("mllm", "accelerate", "torchrun"):
+        words = [Path(words[1]).name, *words[2:]]
+    kept: list[str] = []
+    skipping = False
+    for word in words:
+        name = word.partition("=")[0].replace("-", "_")
+        if name in ("__resume_from_checkpoint", "__overwrite_output_dir"):
+            skipping = "=" not in word
+        elif skipping and not word.startswith("-"):
+            skipping = False
+        else:
+            skipping = False
+            kept.append(word)
+    return shlex.join([*kept, "--resume_from_checkpoint", "auto"])
+
+
+@cache
+def started_with() -> list[str]:
+    """The command line of this process, or of its launcher, which has to live at the first call."""
+    return psutil.Process(os.getppid() if launched() else os.getpid()).cmdline()
+
+
+def describe(cfg: Mapping[str, Any], args: RunArguments, items: int) -> dict[str, Any]:
+    """What the manifest of a checkpoint says of its run.
+
+    Returns:
+        ranks: number of processes.
+        length: what was asked for, which a run reaches when it finishes.
+        position: what decides which items a step takes.
+        config: the whole config.
+    """
+    data = cfg.get("data_args") or {}
+    layout = {"packing": "none", **(data.get("collator_kwargs") or {})}
+    layout.pop("pad_to_multiple_of", None)
+    training = dict(cfg.get("training_args") or {})
+    return {
+        "ranks": args.world_size,
+        "length": {name: getattr(args, name) for name in LENGTH},
+        "position": {
+            "samples of a step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            "items of data_args.train": items,
+            "seed": args.seed if args.data_seed is None else args.data_seed,
+            "train_sampling_strategy": str(args.train_sampling_strategy),
+            "dataloader_drop_last": args.dataloader_drop_last,
+            "data_args.collator_kwargs": json.loads(json.dumps(layout, default=str)),
+        },
+        "config": json.loads(json.dumps({**cfg, "training_args": training}, default=str)),
+    }
+
+
+def compare(checkpoint: Path, described: Mapping[str, Any], *, skips_data: bool) -> list[str]:
+    """What is different about this run, for the log.
+
+    Args:
+        described: of this run, by `describe`.
+        skips_data: whether the items of the steps that were made are passed over.
+
+    Raises:
+        ConfigError: it is what decides which items a step takes: some would be seen twice, others never.
+    """
+    manifest = read_manifest(checkpoint)
+    if manifest is None:
+        return []
+    before, now = manifest.get("position", {}), described["position"]
+    for name in now:
+        if skips_data and before.get(name) != now[name]:
+            raise ConfigError(
+                "which items have been seen is not known then: go on as it began, or say ignore_data_skip=True, which "
+                "begins a new epoch",
+                where=f"resume_from_checkpoint {checkpoint}",
+                field=name,
+                expected=str(before.get(name)),
+                found=show(now[name]),
+            )
+    different = list(_differences(manifest.get("config"), described["config"]))
+    if manifest.get("ranks") != described["ranks"]:
+        different.append(
+            f"{described['ranks']} processes instead of {manifest.get('ranks')}: other random numbers (dropout)"
+        )
+    return different
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            if (name, key) not in {("training_args", passing) for passing in PASSING}:
+                yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif before != now:
+        yield f"{name}: {show(now)} instead of {show(before)}"
+
+
+def _newest(folder: Path, notes: list[str]) -> Path | None:
+    for checkpoint in reversed(checkpoints(folder)):
+        found = faults(checkpoint)
+        if not found:
+            return checkpoint
+        notes.append(f"{checkpoint} is passed over: {'; '.join(found)}")
+    return None
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """The state of the run that finished in this folder, with the `length` it was asked for, None where not known."""
+    try:
+        manifest = read_manifest(folder)
+        if manifest is not None:
+            return None if changes(folder) else {**read_state(folder), "length": manifest.get("length")}
+        state = read_state(folder)
+    except RunError:
+        return None
+    # an earlier version wrote the state after the model
+    return state if state.get("global_step", 0) >= state.get("max_steps", math.inf) else None
+
+
+def _nothing_left(args: RunArguments, state: Mapping[str, Any]) -> bool:
+    if state.get("length") == {name: getattr(args, name) for name in LENGTH}:
+        return True  # also where it stopped early
+    if args.max_steps > 0:
+        return state["global_step"] >= args.max_steps
+    return state["epoch"] >= args.num_train_epochs
+
+
+def _refuse_to_overwrite(folder: Path) -> None:
+    """Raises ConfigError where the folder holds a model, of whatever origin, or checkpoints."""
+    model = (folder / MANIFEST).exists() or any(next(folder.glob(pattern), None) for pattern in WEIGHTS)
+    earlier = [path for path in checkpoints(folder) if (path / MANIFEST).exists() or not faults(path)]
+    if not model and not earlier:
+        return
+    ways = "choose another --output_dir, or delete what is there with --overwrite_output_dir"
+    if newest_whole(folder):
+        ways = f"go on with --resume_from_checkpoint auto, {ways}"
+    held = earlier[-1].name if earlier else "a model"
+    raise ConfigError(ways, where=str(folder), expected="a new output_dir", found=held)

@@ -1,0 +1,124 @@
+"""One run: what `do_train`, `do_eval` and `do_predict` of a config ask for, in its output folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import set_seed
+
+from mllm.config.config import dump
+from mllm.config.run_arguments import RunArguments
+from mllm.errors import ConfigError
+from mllm.interrupts import INTERRUPTS, Interrupted
+from mllm.pipeline.builder import build
+from mllm.pipeline.data import Data, load_data
+from mllm.pipeline.manifest import saved_at
+from mllm.pipeline.output_folder import empty, finished_model, locked
+from mllm.pipeline.ranks import fail, follow_launcher, noted_signal, on_main
+from mllm.pipeline.resume import Start, compare, find_start, started_with
+from mllm.pipeline.run_checks import PARTS, check_run
+from mllm.pipeline.trainer import Trainer
+
+if TYPE_CHECKING:
+    from mllm.config.config import Config
+
+logger = logging.getLogger("mllm")
+
+
+def run(cfg: Config, args: RunArguments) -> dict[str, float]:
+    """All scores, keyed by the prefix of their files.
+
+    A run that has finished training is not trained again; what it still has to evaluate is evaluated.
+    """
+    if not (args.do_train or args.do_eval or args.do_predict):
+        raise ConfigError("nothing to do: set do_train, do_eval or do_predict (or use mllm train|eval|predict)")
+    assert args.output_dir is not None, "load gives every run an output_dir"
+    folder = Path(args.output_dir)
+    started_with()
+    follow_launcher()
+    with locked(folder):
+        start = on_main(lambda: find_start(args)) if args.do_train else Start()
+        _log_to(folder, main=args.process_index == 0)
+        for note in start.notes:
+            logger.info("%s", note)
+        sections = cfg.to_dict()
+        if start.finished is not None:
+            return _evaluate_finished(sections, args, start.finished)
+        check_run(sections, args)
+        data = load_data(sections, args)
+        set_seed(args.seed)
+        trainer = build(sections, args, data)
+        dump(cfg, args, folder)
+        if args.do_train:
+            _train(trainer, start, args, sections)
+        return _evaluate(trainer, data)
+
+
+def _train(trainer: Trainer, start: Start, args: RunArguments, sections: Mapping[str, Any]) -> None:
+    folder, checkpoint = trainer.folder, start.checkpoint
+    if checkpoint is not None:
+        for change in on_main(lambda: compare(checkpoint, trainer.described, skips_data=not args.ignore_data_skip)):
+            logger.info("since %s: %s", checkpoint.name, change)
+    if args.overwrite_output_dir:
+        on_main(lambda: empty(folder, _texts(sections["model_args"])))
+    with INTERRUPTS.held("finishing this step, then writing a checkpoint"):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if trainer.guard.signum:
+            trainer.end_interrupted(trainer.guard.signum)
+        trainer.require_finite_weights()
+        with finished_model(folder, args, trainer.described) as partial:
+            trainer.save_model(str(partial))
+            if args.should_save:
+                trainer.state.save_to_json(str(partial / "trainer_state.json"))
+    if signum := noted_signal():
+        left = ", evaluation is left" if args.do_eval or args.do_predict else ""
+        fail(Interrupted(signum, f"training is finished{left}"))
+
+
+def _evaluate(trainer: Trainer, data: Data) -> dict[str, float]:
+    scores = trainer.evaluate() if trainer.args.do_eval else {}
+    for prefix, test in data.tests.items():
+        scores |= trainer.score(test, prefix)
+    return scores
+
+
+def _evaluate_finished(sections: dict[str, Any], args: RunArguments, step: int) -> dict[str, float]:
+    """What a run that was stopped after training has not evaluated yet."""
+    folder = Path(args.output_dir or ".")
+    args.do_train = False
+    finished = saved_at(folder)
+    done = [path.name.removesuffix("_results.json") for path in folder.glob("*_results.json")]
+    done = [prefix for prefix in done if (folder / f"{prefix}_results.json").stat().st_mtime >= finished]
+    data = load_data(sections, args).without(done)
+    if data.validation is None and not data.tests:
+        logger.info("%s is finished, at step %d: nothing is left to do", folder, step)
+        return {}
+    logger.info("%s is trained, to step %d: what is left is evaluation", folder, step)
+    model_args = {name: value for name, value in sections["model_args"].items() if name not in PARTS}
+    sections["model_args"] = {**model_args, "model_name_or_path": str(folder)}
+    return _evaluate(build(sections, args, data), data)
+
+
+def _texts(section: Any) -> list[str]:
+    """All texts in a config section, some of which are paths."""
+    if isinstance(section, Mapping):
+        section = list(section.values())
+    if isinstance(section, (list, tuple)):
+        return [text for entry in section for text in _texts(entry)]
+    return [section] if isinstance(section, str) else []
+
+
+def _log_to(folder: Path, *, main: bool) -> None:
+    """INFO of this package to the terminal, and everything to `train.log`; of other processes only what is wrong."""
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.INFO if main else logging.WARNING)
+    file = logging.FileHandler(folder / "train.log", encoding="utf-8", delay=True)
+    file.setLevel(logging.DEBUG if main else logging.ERROR)
+    logger.handlers = [terminal, file]
+    for handler in logger.handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False

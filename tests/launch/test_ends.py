@@ -1,0 +1,187 @@
+"""However a launched run ends, all its processes end, with one line that says why and nothing half done."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mllm.pipeline.manifest import faults, read_manifest
+from mllm.pipeline.resume import newest_whole
+from tests.launch.test_launch import LAUNCH, ROOT, launch
+from tests.pipeline.tiny import losses, write_config
+
+TRAINING: dict[str, Any] = {
+    "max_steps": 60,
+    "save_strategy": "steps",
+    "save_steps": 1000,
+    "per_device_train_batch_size": 2,
+    "dataloader_num_workers": 1,
+}
+
+
+@dataclass
+class Launched:
+    """A run under way."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "said").read_text()
+
+    @property
+    def ranks(self) -> list[psutil.Process]:
+        return [
+            child for child in psutil.Process(self.process.pid).children() if "ending.py" in " ".join(child.cmdline())
+        ]
+
+    def statuses(self) -> list[int]:
+        return [int(path.read_text()) for path in sorted(self.folder.glob("status*"))]
+
+
+@contextmanager
+def launched(kind: str, folder: Path, way: str, *words: str, until: str) -> Generator[Launched, None, None]:
+    """A run that has said `until`; all of it is gone afterwards."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH[kind], "tests/launch/ending.py", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with (folder / "said").open("wb") as said:
+        process = subprocess.Popen([*command, way, *words], cwd=ROOT, env=environment, stdout=said, stderr=said)
+    run = Launched(process, folder)
+    deadline = time.monotonic() + 120
+    while not re.search(until, run.said) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is not None or re.search(until, run.said), run.said
+    everybody = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    try:
+        yield run
+        process.wait(timeout=60)
+        _, alive = psutil.wait_procs(everybody, timeout=30)
+        assert not alive, run.said
+    finally:
+        for each in everybody:
+            if each.is_running():
+                each.kill()
+
+
+STEP = "'epoch'"
+
+
+def config(folder: Path, **training: Any) -> str:
+    data = {"validation": {"type": "Scenes", "size": 32, "objects": [2, 3], "count": 300, "seed": 1}}
+    return str(write_config(folder, training_args={**TRAINING, **training}, data_args=data))
+
+
+def words(folder: Path, **training: Any) -> list[str]:
+    return [config(folder, **training), "--do_train", "True", "--output_dir", str(folder / "out")]
+
+
+def test_sigterm_of_the_launcher_lets_all_ranks_finish_the_step(tmp_path: Path) -> None:
+    with launched("ddp", tmp_path, "slow", *words(tmp_path), until=STEP) as run:
+        run.process.terminate()
+    assert run.statuses() == [143, 143]
+    step = int(
+        re.findall(r"rank 0: checkpoint-(\d+) is written, go on with: .*--resume_from_checkpoint auto", run.said)[0]
+    )
+    checkpoint = tmp_path / "out" / f"checkpoint-{step}"
+    assert faults(checkpoint) == []
+    manifest = read_manifest(checkpoint)
+    assert manifest is not None
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(manifest["files"])
+    assert "Traceback" not in run.said.partition("Traceback")[0]
+    assert not (tmp_path / "out" / "run.lock").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", LAUNCH)
+def test_an_interrupted_run_continues_as_if_it_had_not_been(kind: str, tmp_path: Path) -> None:
+    """Every rank gets Ctrl-C, one of them alone gets the next signal."""
+    given = words(tmp_path, max_steps=16)
+    with launched(kind, tmp_path, "slow", *given, until=STEP) as run:
+        run.process.send_signal(signal.SIGINT)
+    assert run.statuses() == [130, 130]
+    again = [*given, "--resume_from_checkpoint", "auto"]
+    with launched(kind, tmp_path, "slow", *again, until=STEP) as run:
+        run.ranks[1].send_signal(signal.SIGUSR1)
+    assert set(run.statuses()) <= {138, 130}  # the launcher ends the slower one after the first
+    assert newest_whole(tmp_path / "out") is not None
+    launch(*LAUNCH[kind], "tests/launch/runs.py", json.dumps([again]))
+    whole = [*given[:-1], str(tmp_path / "whole")]
+    launch(*LAUNCH[kind], "tests/launch/runs.py", json.dumps([whole]))
+    assert losses(tmp_path / "out") == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_ranks_end_with_their_launcher(tmp_path: Path) -> None:
+    with launched("ddp", tmp_path, "slow", *words(tmp_path), until=STEP) as run:
+        run.process.kill()
+    assert run.statuses() == [143, 143]
+    assert newest_whole(tmp_path / "out") is not None
+    assert "accelerate.commands.launch" in re.findall(r"go on with: (.*)", run.said)[0]
+
+
+@pytest.mark.slow
+def test_what_nobody_foresaw_is_one_line_and_ends_all(tmp_path: Path) -> None:
+    with launched("ddp", tmp_path, "unforeseen", *words(tmp_path), until="unexpected error"):
+        pass
+    said = (tmp_path / "said").read_text()
+    log = tmp_path / "out" / "train.log"
+    place = r"mllm/pipeline/trainer.py:\d+"
+    assert re.search(rf"^rank 1: unexpected error in {place}: KeyError: 'unforeseen'; details in {log}$", said, re.M)
+    assert "Traceback (most recent call last)" in log.read_text()
+    assert (tmp_path / "status1").read_text() == "1"
+    assert "ending.py FAILED" in said  # by the launcher
+
+
+@pytest.mark.slow
+def test_a_rank_that_disappears_ends_the_others(tmp_path: Path) -> None:
+    with launched("ddp", tmp_path, "exits", *words(tmp_path), until="FAILED"):
+        pass
+    assert not list((tmp_path / "out").glob("checkpoint-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", LAUNCH)
+def test_all_ranks_stop_at_the_step_where_one_diverges(kind: str, tmp_path: Path) -> None:
+    given = words(tmp_path, save_steps=1)
+    with launched(kind, tmp_path, "nan", *given, until="diverged"):
+        pass
+    said = (tmp_path / "said").read_text()
+    (line,) = [line for line in said.splitlines() if "diverged" in line]
+    assert line.startswith(
+        "rank 0: RunError: training diverged at step 3: loss nan; items of the step, those with that"
+    )
+    assert len(set(re.findall(r"scenes seed 0:\d+", line))) == 4
+    assert f"{tmp_path / 'out' / 'checkpoint-2'} is kept" in line
+    assert [int(path.read_text()) for path in sorted(tmp_path.glob("status*"))] == [1, 1]
+
+
+@pytest.mark.slow
+def test_an_interrupted_evaluation_keeps_its_answers(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    launch(*LAUNCH["ddp"], "tests/launch/runs.py", json.dumps([words(tmp_path, max_steps=1)]))
+    given = [config(tmp_path), "--do_eval", "True", "--output_dir", str(out)]
+    given += ["--cfg-options", f"model_args.model_name_or_path={out}"]
+    with launched("ddp", tmp_path, "slow", *given, until="eval.*item") as run:
+        partial = out / "eval_extra_prediction.jsonl.partial"
+        while not (partial.exists() and partial.read_text()):
+            time.sleep(0.05)
+        run.process.terminate()
+    assert run.statuses() == [143, 143]
+    assert f"answers are in {partial}" in run.said
+    lines = [json.loads(line) for line in partial.read_text().splitlines()]
+    assert [line["index"] for line in lines] == list(range(len(lines)))
+    assert not (out / "eval_extra_prediction.jsonl").exists()
