@@ -249,6 +249,7 @@ def test_reading_by_workers(trainer: Any) -> None:
     assert not unordered.base_dataloader.in_order
 
 
+@pytest.mark.slow
 def test_logs(trainer: Any, capfd: pytest.CaptureFixture[str]) -> None:
     run = trainer(
         logging_strategy="steps", logging_steps=2, logging_first_step=True, max_steps=4, disable_tqdm=False,
@@ -276,6 +277,7 @@ def test_logs(trainer: Any, capfd: pytest.CaptureFixture[str]) -> None:
     assert list((run.folder / "runs").glob("events*"))
 
 
+@pytest.mark.slow
 def test_memory_is_measured(trainer: Any) -> None:
     assert "train_mem_cpu_peaked_delta" in trainer(skip_memory_metrics=False, max_steps=1).train().metrics
 

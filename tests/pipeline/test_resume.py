@@ -245,6 +245,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_with_the_losses_of_an_uninterrupted_one(tmp_path: Path) -> None:
     """Killed while it writes checkpoint-4, which is then incomplete: it goes on from checkpoint-2, in mid-epoch."""
     settings = {**STEPS, "max_steps": 6, "per_device_train_batch_size": 16, "dataloader_num_workers": 1}
