@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -182,17 +182,23 @@ def _dedup(args: argparse.Namespace, cfg: dict[str, Any]) -> int:
     if not 0 <= args.bits <= 16 or not 0 < args.similarity <= 1:
         raise ConfigError("expected --bits from 0 to 16 and --similarity above 0, at most 1")
     try:
-        from mllm.pipeline.inspection import dedup
+        from mllm.pipeline.inspection.dedup import Dedup
+        from mllm.pipeline.inspection.sources import shared
         from mllm.pipeline.inspection.splits import splits
+        from mllm.pipeline.shards import Shard
     except ModuleNotFoundError as error:
         raise ConfigError(f"mllm data dedup needs pip install 'mllm[dedup]': {error}") from error
     chosen = splits(cfg["data_args"], args.split)
-    found = dedup.find(chosen, bits=args.bits, similarity=args.similarity, workers=args.workers)
-    for name in dedup.shared(chosen):
-        print(f"{name} is training data by the config: not compared with it")
-    print(found.text())
-    if args.out:
-        with _written(args.out):
-            text = json.dumps(found.as_dict(), indent=2, ensure_ascii=False)
-            args.out.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    job = Dedup(splits=chosen, bits=args.bits, similarity=args.similarity, workers=args.workers)
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in job.stages:
+            job.work(stage, Shard(0, 1), Path(folder))
+        found = job.compare(Path(folder), 1)
+        for name in shared(chosen):
+            print(f"{name} is training data by the config: not compared with it")
+        for line in found.lines():
+            print(line)
+        if args.out:
+            with _written(args.out), args.out.open("w", encoding="utf-8", errors="backslashreplace") as file:
+                found.write(file)
     return 1 if found.leaked else 0

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from datasketch import MinHash
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from mllm.cli import main
-from mllm.pipeline.inspection.dedup import Near, near_pictures, near_texts, partners
 from tests.pipeline.inspection.broken import PHOTOS, rec, write
 
 STORY = (
@@ -112,42 +107,3 @@ def test_what_cannot_be_read_is_listed(tmp_path: Path, capsys: pytest.CaptureFix
         ],
     ]
     assert "could not be read, see mllm data check: 3" in capsys.readouterr().out
-
-
-@given(st.integers(0, 12), st.integers(0, 2**32))
-def test_all_near_hashes_are_found(bits: int, seed: int) -> None:
-    """Against comparing each with each."""
-    rng = random.Random(seed)
-    hashes = [rng.getrandbits(64) for _ in range(8)]
-    for number in range(8):
-        changed = hashes[number]
-        for bit in rng.sample(range(64), rng.randrange(16)):
-            changed ^= 1 << bit
-        hashes.append(changed)
-    near = near_pictures(hashes, bits)
-    expected = {
-        (a, b): (hashes[a] ^ hashes[b]).bit_count()
-        for a in range(16)
-        for b in range(a + 1, 16)
-        if 0 < (hashes[a] ^ hashes[b]).bit_count() <= bits and hashes.index(hashes[b]) == b
-    }
-    assert near.pairs == expected
-    assert near.same == [hashes.index(each) for each in hashes]
-
-
-def test_equal_texts_are_one_and_near_ones_pairs() -> None:
-    def minhash(*words: str) -> MinHash:
-        made = MinHash(num_perm=128, seed=1)
-        made.update_batch([word.encode() for word in words])
-        return made
-
-    many = [str(number) for number in range(40)]
-    near = near_texts([minhash(*many), minhash(*many), minhash(*many[:-1]), minhash("a", "b", "c")], 0.8)
-    assert near.same == [0, 0, 2, 3]
-    assert list(near.pairs) == [(0, 2)]
-
-
-def test_a_test_entry_is_paired_with_training_before_other_tests() -> None:
-    near = Near(same=[0, 1, 1, 3, 0], pairs={(0, 1): 3, (1, 3): 1})
-    roles: Any = ["training", "test", "test", "test", "test"]
-    assert list(partners(near, roles)) == [(0, 1, 3), (0, 2, 3), (1, 3, 1), (0, 4, 0.0)]
