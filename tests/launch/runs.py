@@ -1,6 +1,6 @@
 """Started by `accelerate launch`: several runs of the pipeline in one process group, given as JSON lists of arguments.
 
-A dict `{"remove": folder}` between them deletes a folder, as a lost checkpoint.
+A dict `{"cut_off": folder}` between them leaves a run's folder as if it had been killed after its first checkpoint.
 """
 
 from __future__ import annotations
@@ -8,16 +8,26 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import torch
 
 from mllm.pipeline.finetune import main
+from mllm.pipeline.manifest import MANIFEST, WEIGHTS
+
+
+def cut_off(folder: Path) -> None:
+    shutil.rmtree(folder / "checkpoint-6")
+    for name in (MANIFEST, "trainer_state.json", *WEIGHTS):
+        for path in folder.glob(name):
+            path.unlink()
+
 
 if __name__ == "__main__":
     for step in json.loads(sys.argv[1]):
         if isinstance(step, dict):
             if torch.distributed.get_rank() == 0:
-                shutil.rmtree(step["remove"])
+                cut_off(Path(step["cut_off"]))
         elif main(step) != 0:
             sys.exit(1)
         torch.distributed.barrier()  # the next run reads what the first process may still write

@@ -119,7 +119,7 @@ def launched(request: pytest.FixtureRequest, folder: Path) -> str:
         flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]
         steps += [
             [config, *flags],
-            {"remove": str(out / "checkpoint-6")},
+            {"cut_off": str(out)},
             [config, "--do_train", "True", "--resume_from_checkpoint", "auto", "--output_dir", str(out)],
             [config, "--do_eval", "True", *loaded, "--output_dir", f"{out}_loaded"],
             [config, *EVALUATED, "--output_dir", f"{out}_evaluated"],
@@ -237,7 +237,7 @@ def test_planned_rows_of_two_processes_have_the_losses_of_their_samples_in_one(f
     assert main([str(config), "--do_train", "True", "--output_dir", str(one)]) == 0
     flags = ["--do_train", "True", "--per_device_train_batch_size", "3", "--output_dir", str(two)]
     flags += ["--cfg-options", "data_args.collator_kwargs={'packing': 'shared', 'window': 1}"]
-    steps: list[Any] = [[str(config), *flags], {"remove": str(two / "checkpoint-6")}]
+    steps: list[Any] = [[str(config), *flags], {"cut_off": str(two)}]
     steps += [[str(config), "--resume_from_checkpoint", "auto", *flags]]
     launch(*LAUNCH["ddp"], "tests/launch/runs.py", json.dumps(steps))
     assert losses(two) == pytest.approx(losses(one), abs=1e-4)

@@ -94,7 +94,7 @@ def test_load_data_draws_num_samples_of_each_test_set_by_the_seed(tmp_path: Path
         ("train", "do_train", "data_args.train"),
         ("validation", "do_eval", "data_args.validation"),
         ("test", "do_predict", "data_args.test"),
-        ("multitest", "do_predict", "data_args.multitest.x"),
+        ("multitest", "do_predict", "data_args.multitest.x.cfg"),
     ],
 )
 def test_load_data_refuses_a_dataset_without_items(section: str, flag: str, field: str, tmp_path: Path) -> None:
