@@ -89,6 +89,7 @@ def words(folder: Path, **training: Any) -> list[str]:
     return [config(folder, **training), "--do_train", "True", "--output_dir", str(folder / "out")]
 
 
+@pytest.mark.slow
 def test_sigterm_of_the_launcher_lets_all_ranks_finish_the_step(tmp_path: Path) -> None:
     with launched("ddp", tmp_path, "slow", *words(tmp_path), until=STEP) as run:
         run.process.terminate()

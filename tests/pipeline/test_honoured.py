@@ -282,6 +282,7 @@ def test_memory_is_measured(trainer: Any) -> None:
     assert "train_mem_cpu_peaked_delta" in trainer(skip_memory_metrics=False, max_steps=1).train().metrics
 
 
+@pytest.mark.slow
 def test_trackers_are_told(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {}
     given = {
