@@ -178,6 +178,11 @@ def listing(faults: Iterable[str]) -> str:
     return "; ".join(every[:FAULTS_LISTED]) + more
 
 
+def one_line(error: BaseException, most: int = 200) -> str:
+    """What a library's error says, on one line of at most so many characters."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"did you mean 'a', 'b'?"`, or the whole list of `known` names where none is near."""
     names = sorted(known)

@@ -10,10 +10,10 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from mllm.errors import ConfigError, nearest
+from mllm.errors import ConfigError, nearest, one_line
 from mllm.fields import FULL, Fits, Positive, Range, Reads, check, check_names, show, within
 from mllm.models.attention import FLEX, PACKED
-from mllm.models.encoders import missing_library, one_line
+from mllm.models.encoders import missing_library
 
 Spec = (
     Annotated[str, Fits("a folder", bool)]

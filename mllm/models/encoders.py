@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import MODEL_FOR_BACKBONE_MAPPING, MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from mllm.errors import ConfigError, ModelError
+from mllm.errors import ConfigError, ModelError, one_line
 from mllm.models.auto import build
 
 _OWN_PROCESSOR = "belongs to a model with an image processor of its own: use that model with type='hf'"
@@ -145,11 +145,6 @@ def missing_library(model_type: str, error: ImportError, argument: str = "") -> 
     """What to raise where transformers lacks a library that a model needs."""
     needed = one_line(error).partition(". ")[0]
     return ConfigError(f"{model_type} needs a library that is missing: {needed}", field=argument)
-
-
-def one_line(error: BaseException) -> str:
-    """What a library's error says, on one line of bounded length."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _siglip2(config: Any, pixels_MCHW: Tensor) -> dict[str, Tensor | None]:

@@ -29,7 +29,7 @@ from transformers.image_utils import (
     OPENAI_CLIP_STD,
 )
 
-from mllm.errors import ConfigError, ModelError, listing
+from mllm.errors import ConfigError, ModelError, listing, one_line
 from mllm.fields import within
 from mllm.model_files import ADAPTER_CONFIG, check_folder
 from mllm.models.arguments import Dtype, Spec, check_spec
@@ -40,7 +40,6 @@ from mllm.models.encoders import (
     encoder_class,
     missing_library,
     new_encoder,
-    one_line,
     vision_half,
 )
 from mllm.models.finite import require_finite_files, require_finite_model

@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import LlavaNextConfig
 
-from mllm.errors import ModelError
+from mllm.errors import ModelError, one_line
 from mllm.models.composite import Composite
-from mllm.models.encoders import REFUSALS, one_line
+from mllm.models.encoders import REFUSALS
 from mllm.models.lazy import Weights
 
 WORDS = 12

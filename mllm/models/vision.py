@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from mllm.errors import ConfigError, ModelError
-from mllm.models.encoders import REFUSALS, check_inputs, encoder_inputs, native_size, one_line, square
+from mllm.errors import ConfigError, ModelError, one_line
+from mllm.models.encoders import REFUSALS, check_inputs, encoder_inputs, native_size, square
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 

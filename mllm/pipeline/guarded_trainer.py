@@ -21,7 +21,7 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 
 from mllm.boundary import Ended
 from mllm.config.run_arguments import RunArguments
-from mllm.errors import ConfigError, MllmError, ModelError, RunError
+from mllm.errors import ConfigError, MllmError, ModelError, RunError, one_line
 from mllm.interrupts import Interrupted
 from mllm.models.finite import non_finite
 from mllm.pipeline.encoded import Encoded
@@ -168,7 +168,7 @@ def _reading(checkpoint: str) -> Generator[None, None, None]:
     try:
         yield
     except (RuntimeError, ValueError, KeyError, EOFError, OSError, UnpicklingError, SafetensorError) as error:
-        said = " ".join(str(error).split())[:300]
+        said = one_line(error, 300)
         raise ModelError(f"does not fit this run: {said}", where=f"resume_from_checkpoint {checkpoint}") from error
     except MllmError as error:
         raise error.at(f"resume_from_checkpoint {checkpoint}") from error

@@ -54,12 +54,12 @@ def find_start(args: RunArguments) -> Start:
         if wanted is not None:
             raise ConfigError("overwrite_output_dir deletes what resume_from_checkpoint goes on from: give one of them")
         return Start()
-    finished = _finished(folder)
-    over = finished is not None and _nothing_left(args, finished)
-    notes: list[str] = []
     if wanted is None:
         _refuse_to_overwrite(folder)
         return Start()
+    finished = _finished(folder)
+    over = finished is not None and _nothing_left(args, finished)
+    notes: list[str] = []
     if str(wanted).lower() in AUTO:
         if finished and over:
             return Start(finished=finished["global_step"])
@@ -129,7 +129,6 @@ def describe(cfg: Mapping[str, Any], args: RunArguments, items: int) -> dict[str
     data = cfg.get("data_args") or {}
     layout = {"packing": "none", **(data.get("collator_kwargs") or {})}
     layout.pop("pad_to_multiple_of", None)
-    training = dict(cfg.get("training_args") or {})
     return {
         "ranks": args.world_size,
         "length": {name: getattr(args, name) for name in LENGTH},
@@ -141,7 +140,7 @@ def describe(cfg: Mapping[str, Any], args: RunArguments, items: int) -> dict[str
             "dataloader_drop_last": args.dataloader_drop_last,
             "data_args.collator_kwargs": json.loads(json.dumps(layout, default=str)),
         },
-        "config": json.loads(json.dumps({**cfg, "training_args": training}, default=str)),
+        "config": json.loads(json.dumps(cfg, default=str)),
     }
 
 

@@ -45,9 +45,9 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
         for note in start.notes:
             logger.info("%s", note)
         sections = cfg.to_dict()
+        check_run(sections, args)
         if start.finished is not None:
             return _evaluate_finished(sections, args, start.finished)
-        check_run(sections, args)
         data = load_data(sections, args)
         set_seed(args.seed)
         trainer = build(sections, args, data)
@@ -79,7 +79,7 @@ def _train(trainer: Trainer, start: Start, args: RunArguments, sections: Mapping
 
 
 def _evaluate(trainer: Trainer, data: Data) -> dict[str, float]:
-    scores = trainer.evaluate() if trainer.args.do_eval else {}
+    scores = trainer.evaluate() if trainer.args.do_eval and data.validation is not None else {}
     for prefix, test in data.tests.items():
         scores |= trainer.score(test, prefix)
     return scores

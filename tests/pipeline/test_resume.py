@@ -161,6 +161,9 @@ def test_a_finished_run_evaluates_what_it_has_not(
     capsys.readouterr()
     assert train(finished, copy, *AUTO, "--do_eval") == 0
     assert "nothing is left to do" in capsys.readouterr().err
+    assert train(finished, copy, *AUTO, "--do_eval", "--do_predict") == 0  # of which the first is done
+    assert (copy / "test_results.json").is_file()
+    assert json.loads((copy / "eval_results.json").read_text()) == trained
 
 
 def test_a_finished_run_made_longer_is_the_longer_run(finished: Path, copy: Path, tmp_path: Path) -> None:
