@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +19,13 @@ from mllm.models.parts import vision_encoder
 from mllm.models.vision import VisionTower
 from mllm.registry import MODELS
 from tests.models.every_encoder import TYPES, tiny
-from tests.models.test_every_language_model import error_of, reason
+from tests.models.test_every_language_model import documented, error_of, reason
 from tests.models.test_mix import learns_is_saved_and_answers
 from tests.models.tiny import TEXT, make_tokenizer
 
-DOCS = Path(__file__).parents[2] / "docs" / "mix_and_match.md"
 FEW = ["convnext", "hiera", "levit", "siglip2", "swin", "vit_mae"]
 """Types that every run of the tests looks at."""
 WHOLE = ["altclip", "blip", "blip-2", "chinese_clip", "clip", "clipseg", "metaclip_2", "siglip", "siglip2", "llava"]
-
-
-def documented() -> dict[str, str]:
-    """What the docs say of each type: "tokens" or "maps", or why it is refused."""
-    found: dict[str, str] = {}
-    section = DOCS.read_text(encoding="utf-8").partition("## Vision encoders\n")[2].partition("\n## ")[0]
-    for line in section.splitlines():
-        said, _, types = line.strip("| ").partition(" | `")
-        for name in re.findall(r"`([^`]+)`", f"`{types}"):
-            assert name not in found, f"{name} stands in two rows"
-            found[name] = said
-    return found
 
 
 def make(spec: dict[str, Any], **arguments: Any) -> Llava:
@@ -93,19 +79,19 @@ def outcome(spec: dict[str, Any], folder: Path) -> str:
 
 @pytest.mark.parametrize("name", FEW)
 def test_some_types_do_what_the_docs_say(name: str, tmp_path: Path) -> None:
-    assert outcome(tiny(name), tmp_path) == documented()[name]
+    assert outcome(tiny(name), tmp_path) == documented("Vision encoders")[name]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*TYPES} - {*FEW}))
 def test_every_type_does_what_the_docs_say(name: str, tmp_path: Path) -> None:
-    if "library that is missing" in documented()[name] and is_timm_available():
+    if "library that is missing" in documented("Vision encoders")[name] and is_timm_available():
         pytest.skip("it is there")
-    assert outcome(tiny(name), tmp_path) == documented()[name]
+    assert outcome(tiny(name), tmp_path) == documented("Vision encoders")[name]
 
 
 def test_the_docs_leave_no_type_out() -> None:
-    assert documented().keys() == {*TYPES}
+    assert documented("Vision encoders").keys() == {*TYPES}
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -36,10 +36,10 @@ FEW = ["bamba", "bert", "deepseek_v3", "mixtral", "qwen3_next", "recurrent_gemma
 """Types that every run of the tests looks at."""
 
 
-def documented() -> dict[str, str]:
-    """What the docs say of each type: "batched, shared, packed", or why it is refused."""
+def documented(heading: str = "Language models") -> dict[str, str]:
+    """What a table of the docs says of each type: "batched, shared, packed" or the like, or why it is refused."""
     found: dict[str, str] = {}
-    section = DOCS.read_text(encoding="utf-8").partition("## Language models\n")[2].partition("\n## ")[0]
+    section = DOCS.read_text(encoding="utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
     for line in section.splitlines():
         said, _, types = line.strip("| ").partition(" | `")
         for name in re.findall(r"`([^`]+)`", f"`{types}"):
