@@ -1,11 +1,18 @@
-"""Lines against json.load of the same file: time to open, memory with and without workers, random records per second.
+"""How the cost of a dataset grows with its lines: to open it, to read it, to check it, to find duplicates, to train.
 
-    python tools/bench/dataset.py [--records 2000000] [--workers 8]
+    OMP_NUM_THREADS=1 python tools/bench/dataset.py [--lines 10000 100000 1000000] [--only NAME ...] [--workers 8]
 
-Each measurement runs in a process of its own. Memory is what it holds beyond the imports: private memory (RssAnon), all
-that is resident including mapped files (VmRSS), and what it holds together with workers that it forks, as a DataLoader
-does on Linux, after an epoch in which each read an equal part of the records in random order. In the last a page that n
-processes share counts as 1/n of a page in each (PSS), so that it is what the machine has lost. Needs Linux.
+Lines are generated: conversations of LLaVA's layout about a hundred small pictures, 24 words and a box in each answer,
+one text in a hundred a copy of another. Each measurement is a process of its own. The table gives CPU seconds, the
+kernel's included, megabytes, and in brackets how many times as much that is as in the column before.
+
+Of `lines` (`mllm.dataset.lines`) and, to compare, `json.load` of the same as one array: seconds of the step alone, and
+private memory (RssAnon) beyond the imports. An `epoch` is of all records in random order in workers that are forked, as
+a DataLoader's are; its megabytes are those of all processes together, a page that n of them share counting as 1/n in
+each (PSS), which is what the machine has lost. Workers share a list only until they touch its records: that writes
+their reference counts, and so copies their pages. Of `mllm` commands: the whole process, its start and its workers
+included, and the largest process at its peak. `data check` reads with `--stand-in`; training ends with its first step,
+and its model is tiny. Needs Linux.
 """
 
 from __future__ import annotations
@@ -15,109 +22,191 @@ import json
 import multiprocessing
 import os
 import random
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from array import array
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
 
 from mllm.dataset.lines import Lines
 
-READS = 200_000
+ROOT = Path(__file__).parents[2]
+SIZES = (10_000, 100_000, 1_000_000)
+READS = 10_000
+PICTURES = 100
+WORDS = 5_000
+"""Of the generated vocabulary."""
+COPIES = 0.01
+"""Share of texts that are copies."""
+MODEL = ROOT / "config" / "_base_" / "model" / "llava_tiny.py"
+
+Cost = tuple[float, float]
+"""CPU seconds, MB."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=2_000_000)
-    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--lines", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="measurements whose names begin so, such as lines")
+    parser.add_argument("--workers", type=int, default=8, help="of an epoch (%(default)s)")
     given = parser.parse_args()
-    records: int = given.records
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLLM_CACHE"] = f"{folder}/cache"
-        lines, listed = write(Path(folder), records)
-        print(f"{records} records, {lines.stat().st_size / 1e6:.0f} MB as lines")
-        together = f"with {given.workers} workers MB"
-        print(f"{'':28}{'open s':>10}{'private MB':>12}{'resident MB':>12}{'records/s':>12}{together:>20}")
-        measure("Lines, first time", open_lines, lines, given.workers)
-        measure("Lines, second time", open_lines, lines, given.workers)
-        measure("json.load of an array", load_array, listed, given.workers)
-        measure("Lines of an array, first", open_lines, listed, given.workers)
-        measure("Lines of an array, second", open_lines, listed, given.workers)
+        paths = [write(Path(folder), lines) for lines in given.lines]
+        print(f"{'':26}" + "".join(f"{f'{lines:,} lines':>36}" for lines in given.lines))
+        for name, cost in measurements(given.workers).items():
+            if not given.only or name.startswith(tuple(given.only)):
+                measure(name, cost, paths)
 
 
-def write(folder: Path, records: int) -> tuple[Path, Path]:
-    """The same REC records as lines and as one JSON array."""
-    rng = random.Random(0)
-    lines, listed = folder / "bench.jsonl", folder / "bench_array.json"
-    with lines.open("w") as as_lines, listed.open("w") as as_array:
-        for number in range(records):
-            record = {
-                "img_path": f"COCO_train2014_{rng.randrange(600_000):012d}.jpg",
-                "expression": "the man in the red shirt on the left"[: rng.randint(8, 36)],
-                "bbox": [round(rng.uniform(0, 640), 2) for _ in range(4)],
-                "width": 640,
-                "height": 480,
-            }
+def measurements(workers: int) -> dict[str, Callable[[Path], Cost]]:
+    epoch = partial(of_epoch, workers=workers)
+    data = [sys.executable, "-m", "mllm.cli", "data"]
+    first_step = [sys.executable, str(Path(__file__).with_name("startup.py")), "--until-first-step"]
+    training = ["--do_train", "True", "--max_steps", "1", "--do_eval", "False", "--overwrite_output_dir", "True"]
+    return {
+        "lines, first open": partial(apart, of_open, open_lines),
+        "lines, opened again": partial(apart, of_open, open_lines),
+        f"lines, {READS:,} records": partial(apart, of_reads, open_lines),
+        f"lines, epoch, {workers} workers": partial(apart, epoch, open_lines),
+        "array as lines, first open": partial(apart, of_open, open_array),
+        "json.load, open": partial(apart, of_open, load_array),
+        f"json.load, epoch, {workers} workers": partial(apart, epoch, load_array),
+        "mllm data check": partial(of_command, [*data, "check"], ["--stand-in"]),
+        "mllm data dedup": partial(of_command, [*data, "dedup"], []),
+        "mllm train, first step": partial(of_command, first_step, training),
+    }
+
+
+def measure(name: str, cost: Callable[[Path], Cost], paths: list[Path]) -> None:
+    """Print a row of the table as its cells are found."""
+    print(f"{name:26}", end="", flush=True)
+    before: Cost | None = None
+    for path in paths:
+        found = cost(path)
+        for now, then, unit, digits, width in zip(found, before or found, ("s", "MB"), (2, 0), (19, 17), strict=True):
+            times = f" ({now / then:.1f})" if before and then >= 0.01 else ""
+            print(f"{f'{now:,.{digits}f} {unit}{times}':>{width}}", end="", flush=True)
+        before = found
+    print(flush=True)
+
+
+def write(folder: Path, lines: int) -> Path:
+    """The same records as lines and as one JSON array, and a config that reads the lines."""
+    rng = random.Random(lines)
+    vocabulary = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(WORDS)]
+    pictures = generate_pictures(folder / "images")
+    path, text = folder / f"{lines}.jsonl", ""
+    with path.open("w") as as_lines, path.with_suffix(".json").open("w") as as_array:
+        for number in range(lines):
+            if not text or rng.random() >= COPIES:
+                text = " ".join(rng.choices(vocabulary, k=24))
+            talk = [
+                {"from": "human", "value": f"<image>\nWhat is at {number}?"},
+                {"from": "gpt", "value": f"{text} <boxes>", "boxes_seq": [[0]]},
+            ]
+            x, y = rng.uniform(0, 32), rng.uniform(0, 24)
+            target = {"boxes": [[round(x, 2), round(y, 2), round(x + 30, 2), round(y + 20, 2)]]}
+            record = {"id": number, "image": rng.choice(pictures), "conversations": talk, "target": target}
             line = json.dumps(record)
             as_lines.write(line + "\n")
             as_array.write(("," if number else "[") + line)
         as_array.write("]")
-    return lines, listed
+    data = {"type": "Instruct", "filename": str(path), "image_folder": str(folder / "images")}
+    config_of(path).write_text(
+        f"_base_ = [{str(MODEL)!r}]\n"
+        f"training_args = dict(output_dir={str(folder / 'run')!r}, report_to=[], per_device_train_batch_size=8)\n"
+        f"data_args = dict(train={data!r})\n"
+    )
+    return path
+
+
+def generate_pictures(folder: Path) -> list[str]:
+    """Names of pictures of noise."""
+    from PIL import Image
+
+    folder.mkdir(exist_ok=True)
+    rng = random.Random(0)
+    names = [f"{number}.jpg" for number in range(PICTURES)]
+    for name in names:
+        Image.frombytes("RGB", (8, 6), rng.randbytes(8 * 6 * 3)).resize((64, 48)).save(folder / name)
+    return names
+
+
+def config_of(path: Path) -> Path:
+    return path.with_suffix(".py")
 
 
 def open_lines(path: Path) -> Any:
     return Lines(str(path))
 
 
+def open_array(path: Path) -> Any:
+    return Lines(str(path.with_suffix(".json")))
+
+
 def load_array(path: Path) -> Any:
-    with path.open() as file:
+    with path.with_suffix(".json").open() as file:
         return json.load(file)
 
 
-def measure(name: str, opened: Callable[[Path], Any], path: Path, workers: int) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=report, args=(name, opened, path, workers))
+def apart(cost: Callable[[Callable[[Path], Any], Path], Cost], opened: Callable[[Path], Any], path: Path) -> Cost:
+    """What the measurement gives in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=send, args=(sender, cost, opened, path))
     process.start()
+    sender.close()
+    found = receiver.recv()
     process.join()
-    if process.exitcode != 0:
-        raise SystemExit(f"{name}: failed")
+    return found
 
 
-def report(name: str, opened: Callable[[Path], Any], path: Path, workers: int) -> None:
-    private, resident = memory()
-    share = proportional(os.getpid())
-    began = time.perf_counter()
+def send(sender: Any, cost: Callable[[Callable[[Path], Any], Path], Cost], opened: Any, path: Path) -> None:
+    sender.send(cost(opened, path))
+
+
+def of_open(opened: Callable[[Path], Any], path: Path) -> Cost:
+    memory, began = private(), time.process_time()
     records = opened(path)
-    seconds = time.perf_counter() - began
+    return time.process_time() - began, private() - memory if len(records) else 0
+
+
+def of_reads(opened: Callable[[Path], Any], path: Path) -> Cost:
+    memory, records = private(), opened(path)
     rng = random.Random(1)
     indices = array("q", (rng.randrange(len(records)) for _ in range(READS)))  # a list would count as memory
-    began = time.perf_counter()
+    began = time.process_time()
     for index in indices:
         records[index]
-    rate = READS / (time.perf_counter() - began)
-    private, resident = (now - before for now, before in zip(memory(), (private, resident), strict=True))
-    together = with_workers(records, workers) - share
-    print(f"{name:28}{seconds:10.3f}{private:12.0f}{resident:12.0f}{rate:12.0f}{together:20.0f}", flush=True)
+    return time.process_time() - began, private() - memory
 
 
-def with_workers(records: Any, workers: int) -> float:
-    """MB of this process and its workers together, after an epoch in which each worker read its part of the records."""
+def of_epoch(opened: Callable[[Path], Any], path: Path, *, workers: int) -> Cost:
+    """Of workers that each read an equal part of the records."""
+    own = proportional(os.getpid())
+    records = opened(path)
     fork = multiprocessing.get_context("fork")
     read, measured = fork.Barrier(workers + 1, timeout=600), fork.Event()  # a worker may be killed for its memory
     common = (records, workers, read, measured)
-    processes = [fork.Process(target=work, args=(number, *common), daemon=True) for number in range(workers)]
+    processes = [fork.Process(target=read_part, args=(number, *common), daemon=True) for number in range(workers)]
     for process in processes:
         process.start()
     read.wait()
-    total = sum(proportional(pid) for pid in [os.getpid(), *(process.pid for process in processes)])
+    together = sum(proportional(pid) for pid in [os.getpid(), *(process.pid for process in processes)])
     measured.set()
     for process in processes:
         process.join()
-    return total
+    return cpu(resource.getrusage(resource.RUSAGE_CHILDREN)), together - own
 
 
-def work(number: int, records: Any, workers: int, read: Barrier, measured: Event) -> None:
+def read_part(number: int, records: Any, workers: int, read: Barrier, measured: Event) -> None:
     rng = random.Random(number)
     for _ in range(len(records) // workers):
         dict(records[rng.randrange(len(records))])  # as whoever makes an item of it, touches its keys and values
@@ -125,16 +214,37 @@ def work(number: int, records: Any, workers: int, read: Barrier, measured: Event
     measured.wait()
 
 
+def of_command(command: list[str], options: list[str], path: Path) -> Cost:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    with tempfile.TemporaryFile() as output:
+        words = [*command, str(config_of(path)), *options]
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            sys.exit(f"\n{' '.join(words)} failed:\n{output.read().decode(errors='replace')[-4000:]}")
+    return cpu(usage), usage.ru_maxrss * 1024 / 1e6
+
+
+def cpu(usage: resource.struct_rusage) -> float:
+    return usage.ru_utime + usage.ru_stime
+
+
+def private() -> float:
+    """Private memory of this process in MB."""
+    return memory_field("/proc/self/status", "RssAnon")
+
+
 def proportional(pid: int | None) -> float:
     """PSS of a process in MB."""
-    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
-    return int(fields["Pss"].split()[0]) / 1e3
+    return memory_field(f"/proc/{pid}/smaps_rollup", "Pss")
 
 
-def memory() -> tuple[float, float]:
-    """Private and resident memory of this process in MB."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["RssAnon"].split()[0]) / 1e3, int(fields["VmRSS"].split()[0]) / 1e3
+def memory_field(path: str, name: str) -> float:
+    """MB."""
+    values = [line.split() for line in Path(path).read_text().splitlines() if line.startswith(f"{name}:")]
+    return int(values[0][1]) * 1024 / 1e6
 
 
 if __name__ == "__main__":
