@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = "config/rec_llava_tiny_coco.py"
-LARGE = ("torch", "transformers", "accelerate", "peft", "mmengine", "matplotlib", "datasketch", "scipy")
+LARGE = ("torch", "transformers", "accelerate", "peft", "mmengine", "matplotlib", "datasketch", "scipy", "datatrove")
 WALK = """
 import contextlib, io, runpy, sys
 from importlib import import_module

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllm.boundary import reported
+from mllm.commands.jobs import add_flags, add_workers, from_least, in_shards, run_job
 from mllm.errors import ConfigError, DataError, printable
 
 if TYPE_CHECKING:
     from mllm.conversation.processor import Processor
+    from mllm.pipeline.inspection.check import Check
+    from mllm.pipeline.inspection.dedup import Dedup
+    from mllm.pipeline.inspection.faults import Fault
 
 WARNINGS_SHOWN = 20
 """Of each kind; all are counted."""
@@ -28,9 +32,9 @@ EPILOG = """\
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0; 1 for faults, leaks, and what a user can mend; argparse's own 2 for a wrong command line."""
+    """Exit status 0; 1 for faults, leaks, and errors; argparse's own 2 for a wrong command line; 75: see `jobs`."""
     args = _parser().parse_args(argv)
-    return reported(lambda: args.run(args, _config(args)))
+    return reported(lambda: args.run(args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,14 +47,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     show = _command(commands, "show", _show, "write a page of samples as the model reads them")
     _reading(show)
-    show.add_argument("--count", type=_from(1), default=6, help="samples of each split, evenly spaced (%(default)s)")
+    show.add_argument(
+        "--count", type=from_least(1), default=6, help="samples of each split, evenly spaced (%(default)s)"
+    )
     show.add_argument("--index", type=int, nargs="+", default=[], metavar="N", help="these samples instead")
     show.add_argument("--text", action="store_true", help="print to the terminal instead of writing a page")
     show.add_argument("--out", type=Path, metavar="FILE", help="the page (data.html in the config's output_dir)")
     check = _command(commands, "check", _check, "read everything, name every bad line, sum up lengths and shares")
     _reading(check)
     check.add_argument("--decode", action="store_true", help="decode every picture, not its header alone")
-    _workers(check)
+    add_workers(check)
+    add_flags(check)
     dedup = _command(commands, "dedup", _dedup, "find near-duplicate pictures and texts, and test pictures in training")
     dedup.add_argument(
         "--bits",
@@ -63,13 +70,14 @@ def _parser() -> argparse.ArgumentParser:
         "--similarity", type=float, default=0.8, help="of like texts, the share of words in common (%(default)s)"
     )
     dedup.add_argument("--out", type=Path, metavar="FILE", help="write what was found as JSON too")
-    _workers(dedup)
+    add_workers(dedup)
+    add_flags(dedup)
     return parser
 
 
 def _command(commands: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=f"{about.capitalize()}.")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, command=name)
     parser.add_argument("config", metavar="CONFIG.py")
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument(
@@ -82,19 +90,6 @@ def _reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stand-in", action="store_true", help="read without the model's folder: bytes for tokens, a 336 pixel square"
     )
-
-
-def _workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=_from(0), help="further processes (one for each core)")
-
-
-def _from(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a number from {least} on, found {text}")
-        return int(text)
-
-    return number
 
 
 def _config(args: argparse.Namespace) -> dict[str, Any]:
@@ -137,7 +132,8 @@ def _written(path: Path) -> Generator[None, None, None]:
         raise ConfigError(f"--out {path}: cannot be written: {error.strerror}") from error
 
 
-def _show(args: argparse.Namespace, cfg: dict[str, Any]) -> int:
+def _show(args: argparse.Namespace) -> int:
+    cfg = _config(args)
     from mllm.pipeline.inspection.show import cards, terminal, write_page
     from mllm.pipeline.inspection.splits import splits
 
@@ -159,16 +155,33 @@ def _show(args: argparse.Namespace, cfg: dict[str, Any]) -> int:
     return 0 if read else 1
 
 
-def _check(args: argparse.Namespace, cfg: dict[str, Any]) -> int:
-    from tqdm.auto import tqdm
+def _check(args: argparse.Namespace) -> int:
+    if in_shards(args):
+        return run_job(args, check_job, _say_check, partial(_config, args))
+    check = check_job(args)
+    return _say_faults(check, check.run())
 
+
+def check_job(args: argparse.Namespace) -> Check:
+    """What `mllm data check` does."""
+    cfg = _config(args)
     from mllm.pipeline.inspection.check import Check
     from mllm.pipeline.inspection.splits import splits
 
     chosen = splits(cfg["data_args"], args.split)
-    check = Check(splits=chosen, processor=_processor(args, cfg), decode=args.decode, workers=args.workers)
+    return Check(splits=chosen, processor=_processor(args, cfg), decode=args.decode, workers=args.workers)
+
+
+def _say_check(check: Check, folder: Path, shards: int) -> int:
+    return _say_faults(check, check.merged(folder, shards))
+
+
+def _say_faults(check: Check, faults: Iterable[Fault]) -> int:
+    """Print the faults as they are found, then what was read; the exit status."""
+    from tqdm.auto import tqdm
+
     shown: Counter[str] = Counter()
-    for fault in check.run():
+    for fault in faults:
         shown[fault.kind] += 1
         if not fault.warning or shown[fault.kind] <= WARNINGS_SHOWN:
             tqdm.write(f"{'warning: ' if fault.warning else ''}{fault}")
@@ -178,27 +191,33 @@ def _check(args: argparse.Namespace, cfg: dict[str, Any]) -> int:
     return 1 if check.failed else 0
 
 
-def _dedup(args: argparse.Namespace, cfg: dict[str, Any]) -> int:
+def _dedup(args: argparse.Namespace) -> int:
+    return run_job(args, dedup_job, partial(_say_duplicates, args), partial(_config, args))
+
+
+def dedup_job(args: argparse.Namespace) -> Dedup:
+    """What `mllm data dedup` does."""
     if not 0 <= args.bits <= 16 or not 0 < args.similarity <= 1:
         raise ConfigError("expected --bits from 0 to 16 and --similarity above 0, at most 1")
+    cfg = _config(args)
     try:
         from mllm.pipeline.inspection.dedup import Dedup
-        from mllm.pipeline.inspection.sources import shared
         from mllm.pipeline.inspection.splits import splits
-        from mllm.pipeline.shards import Shard
     except ModuleNotFoundError as error:
         raise ConfigError(f"mllm data dedup needs pip install 'mllm[dedup]': {error}") from error
     chosen = splits(cfg["data_args"], args.split)
-    job = Dedup(splits=chosen, bits=args.bits, similarity=args.similarity, workers=args.workers)
-    with tempfile.TemporaryDirectory() as folder:
-        for stage in job.stages:
-            job.work(stage, Shard(0, 1), Path(folder))
-        found = job.compare(Path(folder), 1)
-        for name in shared(chosen):
-            print(f"{name} is training data by the config: not compared with it")
-        for line in found.lines():
-            print(line)
-        if args.out:
-            with _written(args.out), args.out.open("w", encoding="utf-8", errors="backslashreplace") as file:
-                found.write(file)
+    return Dedup(splits=chosen, bits=args.bits, similarity=args.similarity, workers=args.workers)
+
+
+def _say_duplicates(args: argparse.Namespace, job: Dedup, folder: Path, shards: int) -> int:
+    from mllm.pipeline.inspection.sources import shared
+
+    found = job.compare(folder, shards)
+    for name in shared(job.splits):
+        print(f"{name} is training data by the config: not compared with it")
+    for line in found.lines():
+        print(line)
+    if args.out:
+        with _written(args.out), args.out.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            found.write(file)
     return 1 if found.leaked else 0

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import argparse
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mllm.boundary import reported
+from mllm.commands.jobs import add_flags, add_workers, in_shards, run_job
+
+if TYPE_CHECKING:
+    from mllm.conversation.convention import Convention
+    from mllm.pipeline.region_files import RegionsJob
+    from mllm.pipeline.regions import Counts
 
 PLACEMENTS = ("pad", "crop", "squash", "aspect")
 
@@ -26,10 +35,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     return reported(lambda: _convert(args))
 
 
-def _convert(args: argparse.Namespace) -> None:
-    from mllm.pipeline.regions import convert
+def _convert(args: argparse.Namespace) -> int:
+    if in_shards(args):
+        return run_job(args, convert_job, partial(_merge, args), lambda: {"input": args.input})
+    from mllm.pipeline.regions import Counts
 
-    convert(args)
+    counts = Counts()
+    return _write(args, counts, convert_job(args).run(counts))
+
+
+def convert_job(args: argparse.Namespace) -> RegionsJob:
+    """What `mllm regions convert` does."""
+    from mllm.conversation.convention import read_convention
+    from mllm.dataset.lines import Lines
+    from mllm.pipeline.region_files import RegionsJob
+    from mllm.pipeline.regions import TYPED
+
+    def convention(name: str, placement: str | None) -> Convention:
+        sizes = {"image_size": args.image_size, "min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+        return read_convention({"codec": name, "placement": placement or args.placement, **sizes})
+
+    return RegionsJob(
+        source=convention(args.source, args.from_placement),
+        target=None if args.target == TYPED else convention(args.target, args.to_placement),
+        lines=Lines(args.input),
+        image_folder=args.image_folder,
+        keep=args.unreadable == "keep",
+        workers=args.workers,
+    )
+
+
+def _merge(args: argparse.Namespace, job: RegionsJob, folder: Path, shards: int) -> int:
+    from mllm.pipeline.regions import Counts
+
+    counts = Counts()
+    return _write(args, counts, job.merged(counts, folder, shards))
+
+
+def _write(args: argparse.Namespace, counts: Counts, lines: Iterable[str]) -> int:
+    """Write the output as its lines come, and say what was done."""
+    from mllm.pipeline.region_files import write_lines
+    from mllm.pipeline.regions import TYPED
+
+    write_lines(Path(args.output), lines)
+    done = f"{counts.groups} groups of regions in {counts.texts} texts now"
+    if args.target == TYPED:
+        print(f"{args.output}: {done} are typed: <boxes> and <points>, with pixels in 'target'")
+    else:
+        print(f"{args.output}: {done} read as {args.target}; for training with mllm regions convert --to {TYPED}")
+    if counts.kept:
+        print(f"{counts.kept} texts left as they were, the first: {counts.first}")
+    if not counts.groups:
+        print(f"nothing in {args.input} reads as {args.source}")
+    return 0
 
 
 def codecs() -> list[str]:
@@ -77,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
         default="error",
         help="a text whose regions cannot be read: stop there, or leave it as it is and count it (%(default)s)",
     )
+    add_workers(convert)
+    add_flags(convert)
     convert.add_argument("input", metavar="IN", help="a dataset's .jsonl or .json, or a predictions file")
     convert.add_argument("output", metavar="OUT", help="replaced once all of it is converted")
     return parser

@@ -1,24 +1,17 @@
-"""`mllm regions convert`: the regions in the texts of a dataset or a predictions file, in another convention."""
+"""The regions in the texts of a record of a dataset or of a predictions file, in another convention."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import re
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
-from pathlib import Path
-from typing import Any, TextIO, cast
-
-from tqdm.auto import tqdm
+from typing import Any, cast
 
 from mllm.conversation.convention import (
     Convention,
     ConversionError,
-    read_convention,
 )
 from mllm.conversation.conversion import PLACEHOLDER, Lifting, rewrite
 from mllm.dataset.lines import Lines
@@ -33,30 +26,27 @@ PICTURE_FIELDS = ("image", "img_path", "image_path", "file_path", "img_fn")
 KEY = re.compile(r"(?P<file>.+?)(?::(?P<line>\d+)|\[(?P<entry>\d+)\])")
 
 
-def convert(args: argparse.Namespace) -> None:
-    conversion = Conversion(
-        source=_convention(args.source, args.from_placement or args.placement, args),
-        target=None if args.target == TYPED else _convention(args.target, args.to_placement or args.placement, args),
-        image_folder=args.image_folder,
-        keep=args.unreadable == "keep",
-    )
-    lines = Lines(args.input)
-    numbers = tqdm(range(len(lines)), desc=Path(args.input).name, unit="line", disable=None)
-    write_records(Path(args.output), (conversion.record(lines[n], lines.where(n)) for n in numbers))
-    done = f"{conversion.groups} groups of regions in {conversion.texts} texts now"
-    if conversion.target is None:
-        print(f"{args.output}: {done} are typed: <boxes> and <points>, with pixels in 'target'")
-    else:
-        print(f"{args.output}: {done} read as {args.target}; for training with mllm convert --to {TYPED}")
-    if conversion.kept:
-        print(f"{len(conversion.kept)} texts left as they were, the first: {conversion.kept[0]}")
-    if not conversion.groups:
-        print(f"nothing in {args.input} reads as {args.source}")
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """What was done.
 
+    Attributes:
+        texts: that held regions.
+        groups: of regions.
+        kept: texts that were left as they are; `first`: where the first stands, and why.
+    """
 
-def _convention(name: str, placement: str | None, args: argparse.Namespace) -> Convention:
-    sizes = {"image_size": args.image_size, "min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    return read_convention({"codec": name, "placement": placement, **sizes})
+    texts: int = 0
+    groups: int = 0
+    kept: int = 0
+    first: str | None = None
+
+    def include(self, other: Counts) -> None:
+        """Add what was done after it."""
+        self.texts += other.texts
+        self.groups += other.groups
+        self.kept += other.kept
+        self.first = self.first or other.first
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,10 +59,7 @@ class Conversion:
     image_folder: str | None = None
     keep: bool = False
     """Leave a text whose regions cannot be read as it is."""
-    texts: int = 0
-    groups: int = 0
-    kept: list[str] = field(default_factory=list[str])
-    """Where the texts stand that were left, and why."""
+    counts: Counts = field(default_factory=Counts)
 
     def record(self, record: dict[str, Any], where: str) -> dict[str, Any]:
         """A line of a dataset or of a predictions file, converted.
@@ -134,8 +121,7 @@ class Conversion:
         return {"conversations": typed, **({"target": target} if target else {})}
 
     def _count(self, groups: int) -> None:
-        self.texts += bool(groups)
-        self.groups += groups
+        self.counts.include(Counts(texts=int(groups > 0), groups=groups))
 
     @contextmanager
     def _located(self, where: str) -> Generator[None, None, None]:
@@ -145,7 +131,7 @@ class Conversion:
         except ConversionError as error:
             if not self.keep:
                 raise error.at(where) from error
-            self.kept.append(str(error.at(where)))
+            self.counts.include(Counts(kept=1, first=str(error.at(where))))
         except ConfigError as error:
             raise error.at(where) from error
 
@@ -212,30 +198,3 @@ def _whole(line: dict[str, Any], name: str, where: str) -> int:
     if type(value) is not int or value < 1:
         raise DataError(f"{where}: {name}: expected a whole number of pixels, found {value!r}")
     return value
-
-
-def write_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """One object a line, or one array where the name ends in `.json`; the file takes its name once it is complete.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    array = path.suffix.lower() == ".json"
-    with _complete(path) as file:
-        for number, record in enumerate(records):
-            before = (",\n" if number else "[\n") if array else ""
-            file.write(before + json.dumps(record, ensure_ascii=False) + ("" if array else "\n"))
-        file.write("\n]\n" if array else "")
-
-
-@contextmanager
-def _complete(path: Path) -> Generator[TextIO, None, None]:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            yield file
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)

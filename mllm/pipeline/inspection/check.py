@@ -2,143 +2,116 @@
 
 from __future__ import annotations
 
-from array import array
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
 
 from mllm.conversation.processor import Processor, learned
 from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
 from mllm.errors import DataError, MllmError
-from mllm.images import MemoryImage
-from mllm.pipeline.inspection.faults import Fault, Looked, fault_of, look
-from mllm.pipeline.inspection.splits import Config, Split, file_of, parts, place_of
+from mllm.pipeline.inspection.faults import WARNINGS, Fault, fault_of, look
+from mllm.pipeline.inspection.identity import NO_KEY, identity, key64
+from mllm.pipeline.inspection.splits import Config, Split, parts, place_of
+from mllm.pipeline.inspection.tally import Row, Tally, counted, summary
 from mllm.pipeline.inspection.words import words_faults
 from mllm.pipeline.inspection.workers import in_order
+from mllm.pipeline.shards import WHOLE, Shard, new_part
+from mllm.pipeline.shards import parts as stored_parts
 from mllm.types import Item
 
-BINS = 12
-BAR = 40
-"""Columns of the longest bar of the histogram."""
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A dataset that is read, for a split.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """An item as the model reads it, in numbers of tokens."""
+    Attributes:
+        look_too: look at each line; of a mixture only its parts' lines are looked at.
+        count: count what rows are like; of the parts of a mixture they are not counted.
+    """
 
-    key: str
-    tokens: int
-    of_pictures: int
-    learned: int
-    """Before `max_length` cuts."""
-    cut: int
-    """Learned ones that `max_length` cuts off."""
-    boxes: int
-    points: int
-    pictures: tuple[str, ...]
-    """What tells them from others."""
+    cfg: Config | Dataset
+    split: Split
+    look_too: bool
+    count: bool
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """
+        Raises:
+            DataError: it cannot be opened.
+        """
+        dataset = built(self.cfg)
+        dataset.set_epoch(self.split.epoch)
+        return dataset
+
+    def place(self, index: int) -> str:
+        return place_of(self.dataset, index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What a worker sends back of one index."""
 
-    looked: Looked | None
-    row: Row | None
-    faults: tuple[Fault, ...]
-
-
-@dataclass(slots=True, kw_only=True)
-class Summary:
-    """What was read of a split."""
-
-    split: Split
-    max_length: int | None
-    lengths: array[int] = field(default_factory=lambda: array("q"))
-    files: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
-    """Of each annotation file: items, tokens, learned tokens."""
-    of_pictures: int = 0
-    learned: int = 0
-    cut: int = 0
-    cut_tokens: int = 0
-    boxes: int = 0
-    points: int = 0
-    pictures: set[str] = field(default_factory=set[str])
-
-    def add(self, row: Row) -> None:
-        self.lengths.append(row.tokens)
-        share = self.files.setdefault(file_of(row.key), [0, 0, 0])
-        for number, value in enumerate((1, row.tokens, row.learned)):
-            share[number] += value
-        self.of_pictures += row.of_pictures
-        self.learned += row.learned
-        self.cut += bool(row.cut)
-        self.cut_tokens += row.cut
-        self.boxes += row.boxes
-        self.points += row.points
-        self.pictures.update(row.pictures)
-
-    def text(self) -> str:
-        if not self.lengths:
-            return f"{self.split}: nothing could be read"
-        title = (
-            f"{self.split}: {_count(len(self.lengths), 'item')}, {_count(len(self.pictures), 'picture')}, "
-            f"{_count(self.boxes, 'box', 'boxes')}, {_count(self.points, 'point')}"
-        )
-        total = sum(self.lengths)
-        shortest, longest = min(self.lengths), max(self.lengths)
-        middle, high = (int(np.percentile(np.asarray(self.lengths), share)) for share in (50, 95))
-        lines = [
-            title,
-            f"  {total:,} tokens, {self.of_pictures / total:.0%} of pictures, {self.learned / total:.0%} learned; "
-            f"an item has {shortest:,} to {longest:,}, half at most {middle:,}, 95 % at most {high:,}",
-            *histogram(self.lengths, self.max_length),
-        ]
-        if self.max_length is not None:
-            cut = f"{_count(self.cut, 'answer')} cut, by {_count(self.cut_tokens, 'token')} in all"
-            lines.append(f"  max_length {self.max_length}: {cut if self.cut else 'no answer is cut'}")
-        if len(self.files) > 1:
-            lines += _shares(self.files)
-        return "\n".join(lines)
+    line: int = NO_KEY
+    name: int = NO_KEY
+    row: Row | None = None
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
 class Check:
-    """The check of all splits of a config. `run` gives each fault once, in the order of the files."""
+    """The check of all splits of a config. `run` gives each fault once: in the order of the files, repeats behind."""
 
     splits: Sequence[Split]
     processor: Processor
     decode: bool = False
     workers: int | None = None
-    summaries: list[Summary] = field(default_factory=list[Summary])
+    stages: Sequence[str] = ("read",)
+    summaries: list[str] = field(default_factory=list[str])
     kinds: Counter[str] = field(default_factory=Counter[str])
-    _seen: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    _seen: set[bytes] = field(default_factory=set[bytes])
+
+    def open(self) -> None:
+        """Open all datasets, so that their indexes are made; one that cannot be opened is a fault, said later."""
+        for reading in self._readings():
+            try:
+                len(reading.dataset)
+            except DataError:
+                continue
 
     def run(self) -> Iterator[Fault]:
-        looked: list[Config | Dataset] = []
-        for split in self.splits:
-            inner = parts(split.cfg)
-            alone = inner == [split.cfg]
-            for part in [] if alone else inner:
-                if part not in looked:
-                    looked.append(part)
-                    yield from self._new(self._read(part, split, None, look_too=True))
-            look_too = alone and split.cfg not in looked
-            if look_too:
-                looked.append(split.cfg)
-            summary = Summary(split=split, max_length=self.processor.max_length)
-            self.summaries.append(summary)
-            yield from self._new(self._read(split.cfg, split, summary, look_too=look_too))
+        """Read everything in this process and its workers."""
+        return self._faults(lambda number, reading, tally: self._read(reading, tally, WHOLE))
+
+    def work(self, stage: str, shard: Shard, folder: Path) -> None:
+        """Read a shard's part of each dataset: its faults, and what is counted."""
+        with new_part(folder, stage, shard) as target:
+            for number, reading in enumerate(self._readings()):
+                place = target / str(number)
+                place.mkdir()
+                tally = Tally()
+                with (place / "faults.jsonl").open("w", encoding="utf-8") as file:
+                    for fault in self._read(reading, tally, shard):
+                        file.write(json.dumps(asdict(fault)) + "\n")
+                tally.save(place)
+
+    def merged(self, folder: Path, shards: int) -> Iterator[Fault]:
+        """As `run`, of parts that are all there.
+
+        Raises:
+            RunError: they are not, or the data have changed while they were read.
+        """
+        return self._faults(partial(self._stored, stored_parts(folder, "read", shards)))
 
     def text(self) -> str:
-        faults = {kind: count for kind, count in self.kinds.items() if not self._warning(kind)}
-        warnings = {kind: count for kind, count in self.kinds.items() if self._warning(kind)}
-        lines = [summary.text() + "\n" for summary in self.summaries]
+        faults = {kind: count for kind, count in self.kinds.items() if kind not in WARNINGS}
+        warnings = {kind: count for kind, count in self.kinds.items() if kind in WARNINGS}
+        lines = [text + "\n" for text in self.summaries]
         lines.append(_total("fault", faults) if faults else "no faults")
         if warnings:
             lines.append(_total("warning", warnings))
@@ -146,60 +119,74 @@ class Check:
 
     @property
     def failed(self) -> bool:
-        return any(not self._warning(kind) for kind in self.kinds)
+        return any(kind not in WARNINGS for kind in self.kinds)
 
-    @staticmethod
-    def _warning(kind: str) -> bool:
-        return Fault(where="", reason="", kind=kind).warning
+    def _readings(self) -> Iterator[Reading]:
+        looked: list[Config | Dataset] = []
+        for split in self.splits:
+            inner = parts(split.cfg)
+            alone = inner == [split.cfg]
+            for part in [] if alone else inner:
+                if part not in looked:
+                    looked.append(part)
+                    yield Reading(cfg=part, split=split, look_too=True, count=False)
+            look_too = alone and split.cfg not in looked
+            if look_too:
+                looked.append(split.cfg)
+            yield Reading(cfg=split.cfg, split=split, look_too=look_too, count=True)
+
+    def _faults(self, read: Callable[[int, Reading, Tally], Iterator[Fault]]) -> Iterator[Fault]:
+        """`read` gives the faults of a reading, and fills its tally."""
+        for number, reading in enumerate(self._readings()):
+            tally = Tally()
+            yield from self._new(read(number, reading, tally))
+            yield from self._new(tally.repeats(reading.place))
+            if reading.count:
+                self.summaries.append(summary(reading.split, tally, self.processor.max_length))
 
     def _new(self, faults: Iterator[Fault]) -> Iterator[Fault]:
         """A line may be read by several splits, and by a mixture several times: what is wrong with it is said once."""
         for fault in faults:
-            if (fault.where, fault.reason) not in self._seen:
-                self._seen.add((fault.where, fault.reason))
+            key = hashlib.blake2b(f"{fault.where}\0{fault.reason}".encode(), digest_size=12).digest()
+            if key not in self._seen:
+                self._seen.add(key)
                 self.kinds[fault.kind] += 1
                 yield fault
 
-    def _read(self, cfg: Config | Dataset, split: Split, summary: Summary | None, *, look_too: bool) -> Iterator[Fault]:
+    def _read(self, reading: Reading, tally: Tally, shard: Shard) -> Iterator[Fault]:
         try:
-            dataset = built(cfg)
+            dataset = reading.dataset
         except DataError as error:
-            yield fault_of(error, str(split))
+            yield fault_of(error, str(reading.split))
             return
-        dataset.set_epoch(split.epoch)
-        read = _Reader(
-            dataset,
-            self.processor,
-            look_too=look_too,
-            decode=self.decode,
-            count=summary is not None,
-            evaluated=not split.training,
-        )
-        lines: dict[bytes, int] = {}
-        names: dict[bytes, int] = {}
-        every = in_order(range(len(dataset)), read, workers=self.workers, title=str(split))
-        for index, found in enumerate(every):
+        tally.size = len(dataset)
+        reader = Reader(reading, self.processor, decode=self.decode)
+        for found in in_order(shard.of(len(dataset)), reader, workers=self.workers, title=str(reading.split)):
             yield from found.faults
-            if found.looked is not None:
-                place = partial(place_of, dataset)
-                yield from _repeated(found.looked, found.looked.line, lines, index, place, "duplicate-line")
-                yield from _repeated(found.looked, found.looked.name, names, index, place, "duplicate-id")
-            if found.row is not None and summary is not None:
-                summary.add(found.row)
+            if reading.look_too:
+                tally.lines.append(found.line)
+                tally.names.append(found.name)
+            if found.row is not None:
+                tally.add(found.row)
+
+    @staticmethod
+    def _stored(folders: Sequence[Path], number: int, reading: Reading, tally: Tally) -> Iterator[Fault]:
+        for folder in folders:
+            with (folder / str(number) / "faults.jsonl").open(encoding="utf-8") as file:
+                yield from (Fault(**json.loads(line)) for line in file)
+            tally.include(Tally.load(folder / str(number)))
 
 
-class _Reader:
+class Reader:
     """Reads an index of a dataset in a worker."""
 
-    def __init__(
-        self, dataset: Any, processor: Processor, *, look_too: bool, decode: bool, count: bool, evaluated: bool
-    ) -> None:
-        self.dataset = dataset
+    def __init__(self, reading: Reading, processor: Processor, *, decode: bool) -> None:
+        self.dataset = reading.dataset
+        self.look_too = reading.look_too
+        self.count = reading.count
+        self.evaluated = not reading.split.training
         self.processor = processor
-        self.look_too = look_too
         self.decode = decode
-        self.count = count
-        self.evaluated = evaluated
 
     def __call__(self, index: int) -> Found:
         looked = look(self.dataset, index, decode=self.decode)
@@ -215,8 +202,7 @@ class _Reader:
             faults += [fault for fault in more if not (outside and fault.kind == "unseen-region")]
         elif self.count and looked.item is None and not self.look_too:
             faults += looked.faults
-        light = None if not self.look_too else Looked(where=looked.where, line=looked.line, name=looked.name)
-        return Found(looked=light, row=row, faults=tuple(faults))
+        return Found(line=looked.line, name=looked.name, row=row, faults=tuple(faults))
 
     def _row(self, item: Item, where: str) -> tuple[Row | None, list[Fault]]:
         item = self.processor.fitted(item)
@@ -245,61 +231,11 @@ class _Reader:
             cut=cut,
             boxes=len(item.boxes),
             points=len(item.points),
-            pictures=tuple(
-                f"{item.key} {number}" if isinstance(ref, MemoryImage) else repr(ref)
-                for number, ref in enumerate(item.images)
-            ),
+            images=tuple(key64(identity(ref, item, number)) for number, ref in enumerate(item.images)),
         )
         return row, faults
 
 
-def histogram(lengths: Sequence[int], max_length: int | None = None) -> list[str]:
-    """Lines of bars, in steps of 1, 2 or 5 times a power of ten; `max_length` is marked in its bin."""
-    low, high = min(lengths), max(lengths)
-    step = next(
-        step
-        for power in range(12)
-        for step in (10**power, 2 * 10**power, 5 * 10**power)
-        if high // step - low // step < BINS
-    )
-    counts = Counter(length // step for length in lengths)
-    tallest = max(counts.values())
-    width = len(f"{high:,}") + 1
-    lines: list[str] = []
-    for number in range(low // step, high // step + 1):
-        first, last = number * step, number * step + step - 1
-        name = f"{first:>{width},}" if step == 1 else f"{first:>{width},} to {last:>{width},}"
-        bar = "█" * -(-BAR * counts[number] // tallest)
-        mark = "  <- max_length" if max_length is not None and first <= max_length <= last else ""
-        lines.append(f"  {name}  {bar} {counts[number]:,}{mark}")
-    return lines
-
-
-def _repeated(
-    looked: Looked, digest: bytes | None, before: dict[bytes, int], index: int, place: Any, kind: str
-) -> Iterator[Fault]:
-    if digest is None:
-        return
-    first = before.setdefault(digest, index)
-    if first != index:
-        what = "the same line" if kind == "duplicate-line" else "id: the same"
-        yield Fault(where=looked.where, reason=f"{what} as {place(first)}", kind=kind)
-
-
-def _shares(files: Mapping[str, Sequence[int]]) -> list[str]:
-    totals = [max(1, sum(share[number] for share in files.values())) for number in range(3)]
-    width = max(map(len, files))
-    lines = [f"  {'':{width}}  {'items':>18}{'tokens':>22}{'learned tokens':>22}"]
-    for name, share in sorted(files.items(), key=lambda entry: -entry[1][0]):
-        columns = [f"{value:,} ({value / total:6.1%})" for value, total in zip(share, totals, strict=True)]
-        lines.append(f"  {name:{width}}  {columns[0]:>18}{columns[1]:>22}{columns[2]:>22}")
-    return lines
-
-
 def _total(what: str, kinds: Mapping[str, int]) -> str:
     named = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda entry: -entry[1]))
-    return f"{_count(sum(kinds.values()), what)}: {named}"
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return f"{counted(sum(kinds.values()), what)}: {named}"

@@ -55,6 +55,9 @@ class Dedup:
     workers: int | None = None
     stages: Sequence[str] = ("items", "images")
 
+    def open(self) -> None:
+        Sources(self.splits)
+
     def work(self, stage: str, shard: Shard, folder: Path) -> None:
         sources = Sources(self.splits)
         if stage == "items":

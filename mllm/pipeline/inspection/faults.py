@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from mllm.errors import ConfigError, DataError, MllmError, printable
 from mllm.images import ImageRef
+from mllm.pipeline.inspection.identity import NO_KEY, key64
 from mllm.pipeline.inspection.splits import line_of, place_of
 from mllm.types import Box, Item, Point
 
@@ -61,15 +61,15 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """What was found at one index of a dataset. Digests tell lines and their `id` apart, None where there are none."""
+    """What was found at one index of a dataset; `line` and `name` are keys of its line, and of the `id` there."""
 
     where: str
     item: Item | None = None
     sized: bool = False
     """Whether the sizes of all its pictures could be read."""
     faults: tuple[Fault, ...] = ()
-    line: bytes | None = None
-    name: bytes | None = None
+    line: int = NO_KEY
+    name: int = NO_KEY
 
 
 def fault_of(error: MllmError, where: str) -> Fault:
@@ -100,8 +100,8 @@ def look(dataset: Any, index: int, *, decode: bool = False) -> Looked:
         item=item,
         sized=len(sizes) == len(item.images),
         faults=tuple(faults),
-        line=_digest(line) if found else None,
-        name=_digest(line["id"]) if "id" in line else None,
+        line=_key(line) if found else NO_KEY,
+        name=_key(line["id"]) if "id" in line else NO_KEY,
     )
 
 
@@ -177,5 +177,5 @@ def _broken(ref: ImageRef) -> DataError | None:
     return None
 
 
-def _digest(value: Any) -> bytes:
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=12).digest()
+def _key(value: Any) -> int:
+    return key64(json.dumps(value, sort_keys=True))

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from mllm.conversation.processor import PLACEHOLDER
 from mllm.errors import ConfigError, DataError
-from mllm.images import ImageRef, MemoryImage
+from mllm.pipeline.inspection.identity import identity, key128
 from mllm.pipeline.inspection.sources import Sources
 from mllm.pipeline.inspection.workers import in_order
 from mllm.pipeline.shards import Shard, new_part, parts
@@ -74,7 +74,7 @@ class Reader:
         except DataError as error:
             return Read(error=str(error if error.where else error.at(self.sources.place(number))))
         own = shingles(item) - self.common(self.sources.locate(number)[0])
-        images = [_key(_identity(ref, item, place)) for place, ref in enumerate(item.images)]
+        images = [key128(identity(ref, item, place)) for place, ref in enumerate(item.images)]
         if len(own) < LEAST:
             return Read(images=images)
         self._minhash.clear()
@@ -109,15 +109,6 @@ def shingles(item: Item) -> set[str]:
     """Its runs of three words."""
     words = re.findall(r"\w+", said(item).casefold())
     return {" ".join(words[start : start + SHINGLE]) for start in range(len(words) - SHINGLE + 1)}
-
-
-def _identity(ref: ImageRef, item: Item, place: int) -> str:
-    """A text that equal references share; an image in memory is another for each item."""
-    return f"{item.key} {place}" if isinstance(ref, MemoryImage) else repr(ref)
-
-
-def _key(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def read_items(sources: Sources, shard: Shard, folder: Path, *, similarity: float, workers: int | None) -> None:

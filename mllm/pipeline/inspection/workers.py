@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -19,9 +19,8 @@ from mllm.images.settings import ImageSettings, configure, current_settings
 T = TypeVar("T")
 
 CHUNK = 32
-"""Numbers that a worker takes at a time."""
 PER_WORKER = 256
-"""A further process is started for as many numbers: it takes longer to start than to do the work for these."""
+"""A process takes longer to start than to do the work for as many numbers."""
 
 
 def cores() -> int:
@@ -30,29 +29,38 @@ def cores() -> int:
 
 
 def in_order(
-    numbers: range, work: Callable[[int], T], *, workers: int | None = None, title: str, unit: str = "item"
+    numbers: Sequence[int],
+    work: Callable[[int], T],
+    *,
+    workers: int | None = None,
+    title: str,
+    unit: str = "item",
+    chunk: int = CHUNK,
+    least: int = PER_WORKER,
 ) -> Iterator[T]:
     """`work` of each number, in order, under a progress bar.
 
     Args:
         work: picklable where processes are spawned (macOS).
         workers: further processes; None: one for each core. Few numbers take fewer.
+        chunk: numbers that a worker takes at a time.
+        least: numbers for which a further process is started.
 
     Raises:
         RunError: a worker died, killed for its memory, say.
     """
-    count = min(cores() if workers is None else workers, len(numbers) // PER_WORKER)
-    results = _of_workers(numbers, work, count) if count else map(work, numbers)
+    count = min(cores() if workers is None else workers, len(numbers) // least)
+    results = _of_workers(numbers, work, count, chunk) if count else map(work, numbers)
     with tqdm(total=len(numbers), desc=title, unit=unit, disable=None, leave=False) as bar:
         for result in results:
             yield result
             bar.update()
 
 
-def _of_workers(numbers: range, work: Callable[[int], T], count: int) -> Iterator[T]:
+def _of_workers(numbers: Sequence[int], work: Callable[[int], T], count: int, size: int) -> Iterator[T]:
     """Each worker does every `count`-th chunk, and waits where its pipe is full, so that none runs far ahead."""
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    chunks = [numbers[start : start + CHUNK] for start in range(0, len(numbers), CHUNK)]
+    chunks = [numbers[start : start + size] for start in range(0, len(numbers), size)]
     started: list[tuple[Any, Connection]] = []
     try:
         for worker in range(count):
@@ -90,7 +98,7 @@ def _work(
     sender: Connection,
     foreign: list[Connection],
     work: Callable[[int], Any],
-    chunks: list[range],
+    chunks: list[Sequence[int]],
     settings: ImageSettings,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first ends the others

@@ -10,8 +10,8 @@ import pytest
 from mllm.cli import main
 from mllm.errors import ImageError
 from mllm.images import decoding
-from mllm.pipeline.inspection.check import histogram
 from mllm.pipeline.inspection.splits import parts, splits
+from mllm.pipeline.inspection.tally import histogram
 from tests.pipeline.inspection.broken import PHOTOS, break_photos, rec, write
 
 

@@ -1,0 +1,153 @@
+"""Commands whose work may be divided into shards: the flags that say how, and what is done when all parts are there."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mllm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mllm.pipeline.shards import Job
+
+J = TypeVar("J", bound="Job")
+
+PENDING = 75
+"""Exit status while the cluster still makes parts: EX_TEMPFAIL of sysexits.h."""
+MOST = 99_999
+"""Parts have names of five digits."""
+FLAGS = ("executor", "executor_options", "tasks", "job_dir", "workers", "run", "out", "output")
+"""Of a command line: what says nothing about the parts."""
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=from_least(0), help="further processes (one for each core)")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("shards: on several machines, or kept for another run after a kill")
+    group.add_argument(
+        "--job-dir", type=Path, metavar="DIR", help="folder for parts and logs; parts that are there are not made again"
+    )
+    group.add_argument("--tasks", type=from_least(1, MOST), metavar="N", help="parts to make (one for each core)")
+    group.add_argument(
+        "--executor",
+        choices=("local", "slurm", "ray"),
+        help="make the parts by datatrove: --workers at a time on this machine, as slurm jobs, or on a Ray cluster; "
+        "without it this command makes one after the other",
+    )
+    group.add_argument(
+        "--executor-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="arguments of datatrove's executor: partition=cpu time=2:00:00 of slurm, cpus_per_task=4, ...",
+    )
+
+
+def run_job(
+    args: argparse.Namespace,
+    make: Callable[[argparse.Namespace], J],
+    finish: Callable[[J, Path, int], int],
+    reads: Callable[[], Mapping[str, Any]],
+) -> int:
+    """Make all parts and put them together; the exit status.
+
+    Args:
+        make: the job; a function of a module, since tasks on other machines look it up by its name.
+        finish: is given the job, the folder of its parts and their number once they are all there.
+        reads: gives what the files to read are named in.
+    """
+    from mllm.pipeline.inspection.workers import cores
+    from mllm.pipeline.shards import claim, unfinished, work_here
+
+    if not in_shards(args):
+        job = make(args)
+        with tempfile.TemporaryDirectory(prefix="mllm-") as folder:
+            work_here(job, Path(folder), 1)
+            return finish(job, Path(folder), 1)
+    options = _options(args.executor_options)
+    folder, tasks = args.job_dir.resolve(), args.tasks or cores()
+    of_task = args
+    if args.executor:  # of local, workers are tasks; elsewhere a task has the cores that it asks the cluster for
+        inner = 0 if args.executor == "local" else args.workers or 0
+        of_task = argparse.Namespace(**{**vars(args), "workers": inner})
+    job = make(of_task)
+    about = {name: _plain(value) for name, value in vars(args).items() if name not in FLAGS}
+    data = reads()
+    claim(folder, {**about, "tasks": tasks, "data": data}, data)
+    if missing := unfinished(folder, job.stages, tasks):
+        job.open()
+        if args.executor:
+            run = _engine()
+            made = partial(_same, job) if args.executor == "local" else partial(make, of_task)
+            run(args.executor, made, job.stages, folder, tasks=tasks, workers=args.workers, options=options)
+        else:
+            work_here(job, folder, tasks)
+        missing = unfinished(folder, job.stages, tasks)
+    if missing:
+        print(
+            f"slurm has still to make {missing} of {tasks * len(job.stages)} parts, see squeue; then the same command "
+            "puts them together, or submits those that failed"
+        )
+        return PENDING
+    return finish(job, folder, tasks)
+
+
+def in_shards(args: argparse.Namespace) -> bool:
+    """Whether the command line asks for parts in a folder.
+
+    Raises:
+        ConfigError: it asks for shards, but names no folder.
+    """
+    asked = args.executor or args.tasks or args.executor_options
+    if asked and args.job_dir is None:
+        raise ConfigError("--executor and --tasks need --job-dir too, a folder that all machines share")
+    if args.executor_options and not args.executor:
+        raise ConfigError("needs --executor too", where="--executor-options")
+    return args.job_dir is not None
+
+
+def _engine() -> Callable[..., None]:
+    try:
+        from mllm.pipeline.engine import run
+    except ModuleNotFoundError as error:  # an extra
+        raise ConfigError(f"needs pip install 'mllm[shards]': {error}", where="--executor") from error
+    return run
+
+
+def _same(job: Job) -> Job:
+    return job
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _options(texts: list[str]) -> dict[str, Any]:
+    from mllm.config.options import value
+
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, equals, said = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(expected="KEY=VALUE", found=repr(text), where="--executor-options")
+        options[name] = value(said)
+    return options
+
+
+def from_least(least: int, most: int = 1 << 31) -> Callable[[str], int]:
+    """A flag's number in this range."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text[:20]) <= most:
+            upper = "on" if most == 1 << 31 else f"to {most:,}"
+            raise argparse.ArgumentTypeError(f"expected a number from {least} {upper}, found {text[:40]}")
+        return int(text)
+
+    return number
