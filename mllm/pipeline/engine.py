@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ OURS = (
     "job_id_retriever",
 )
 """Arguments of executors that are not options."""
+CLASSES: Mapping[str, Any] = {"slurm": SlurmPipelineExecutor, "ray": RayPipelineExecutor}
 KINDS: Mapping[str, type] = {"int": int, "bool": bool, "dict": dict}
 """Types of options that are looked at; all others are texts, or end in a text of the batch script."""
 
@@ -116,8 +117,8 @@ def run(
         ConfigError: Ray is not installed; a wrong option.
         RunError: slurm takes no job, or a part could not be made. `local` raises what the first such task raised.
     """
+    given = _checked(kind, options)
     executor_class, ours = _executor(kind, workers)
-    given = _checked(kind, executor_class, options)
     logger.remove()
     (folder / "engine").mkdir(exist_ok=True)
     logger.add(folder / "engine" / "engine.log")
@@ -146,15 +147,19 @@ def _executor(kind: str, workers: int | None) -> tuple[Any, dict[str, Any]]:
         return LocalExecutor, {"workers": workers}
     if kind == "slurm":
         in_venv = sys.prefix != sys.base_prefix
-        return SlurmPipelineExecutor, {"venv_path": f"{sys.prefix}/bin/activate"} if in_venv else {}
-    if find_spec("ray") is None:
-        raise ConfigError("needs pip install 'mllm[shards]' 'datatrove[ray]'", where="--executor ray")
-    return RayPipelineExecutor, {}
+        return CLASSES[kind], {"venv_path": f"{sys.prefix}/bin/activate"} if in_venv else {}
+    try:
+        ray = import_module("ray")
+    except ModuleNotFoundError as error:
+        raise ConfigError("needs pip install 'mllm[shards]' 'datatrove[ray]'", where="--executor ray") from error
+    if not ray.is_initialized():  # datatrove would, and print what all tasks print
+        ray.init(log_to_driver=False, logging_level="ERROR")
+    return CLASSES[kind], {}
 
 
-def _checked(kind: str, executor_class: Any, options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _checked(kind: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     where = "--executor-options"
-    parameters = {} if kind == "local" else inspect.signature(executor_class).parameters
+    parameters = inspect.signature(CLASSES[kind]).parameters if kind in CLASSES else {}
     known = [name for name in parameters if name not in OURS]
     for name, value in options.items():
         if name not in known:

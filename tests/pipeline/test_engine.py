@@ -261,19 +261,28 @@ def test_parts_that_slurm_made_are_put_together(tmp_path: Path, slurm: Path, cap
 
 @needs_datatrove
 @pytest.mark.slow
-def test_ray_makes_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_makes_the_parts_or_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     ray = pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{os.environ.get('PYTHONPATH', '')}")
     source = write_talks(tmp_path)
     assert convert(source, tmp_path / "alone.jsonl") == 0
-    job = ["--job-dir", str(tmp_path / "job"), "--executor", "ray", "--tasks", "2"]
-    ray.init(num_cpus=2, include_dashboard=False)
+    flags = ["--executor", "ray", "--tasks", "2", "--executor-options", "mem_per_cpu_gb=0.2"]
+    job = ["--job-dir", str(tmp_path / "job"), *flags]
     try:
-        options = ["--executor-options", "mem_per_cpu_gb=0.2", "cpus_per_task=1"]
-        assert convert(source, tmp_path / "out.jsonl", *job, *options) == 0
+        assert convert(source, tmp_path / "out.jsonl", *job) == 0
+        assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
+        shutil.rmtree(tmp_path / "job" / "convert" / "00001")
+        (tmp_path / "job" / "convert" / "00001").write_text("in the way")
+        capfd.readouterr()
+        assert convert(source, tmp_path / "out.jsonl", *job) == 1
     finally:
         ray.shutdown()
-    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
+    said = capfd.readouterr().err
+    assert f"RunError: {tmp_path / 'job' / 'convert'}: expected 2 parts, found 1" in said
+    assert "Traceback" not in said
+    assert "Not a directory" in (tmp_path / "job/engine/convert/logs/task_00001.log").read_text()
 
 
 SLURM = ["--executor", "slurm", "--executor-options", "time=1:00:00", "partition=cpu"]
