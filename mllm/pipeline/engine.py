@@ -37,6 +37,7 @@ OURS = (
     "skip_completed",
     "job_name",
     "job_id_retriever",
+    "nodes_per_task",
 )
 """Arguments of executors that are not options."""
 CLASSES: Mapping[str, Any] = {"slurm": SlurmPipelineExecutor, "ray": RayPipelineExecutor}
