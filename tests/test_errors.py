@@ -1,9 +1,12 @@
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
-from mllm.errors import ConfigError, DataError, ImageError, MllmError
+from mllm.errors import KINDS, ConfigError, DataError, ImageError, MllmError
 from mllm.fields import show
+from mllm.pipeline.inspection.faults import SEEN, WARNINGS
 
 
 def test_message_is_made_of_where_field_expected_and_found():
@@ -57,3 +60,9 @@ def test_errors_cross_processes_whole(kind: type[MllmError]):
 )
 def test_show(value: object, shown: str):
     assert show(value) == shown
+
+
+def test_the_page_of_errors_names_every_kind():
+    page = (Path(__file__).parents[1] / "docs" / "errors.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert rows == {**KINDS, **SEEN, **WARNINGS}
