@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mllm.errors import MllmError, ModelError
-from mllm.fields import show
+from mllm.fields import field, show
 from mllm.files import other_than_file, read_json
 
 CONFIG = "config.json"
@@ -28,6 +28,11 @@ SETTINGS = (
     *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
 )
 """JSON files of settings, whose numbers are checked."""
+SPEECH_FILE = "mllm_speech.json"
+"""Says in which codec, template and placement a model was trained."""
+MANIFEST = "manifest.json"
+"""Lists what was in a folder when it was written."""
+TOKENIZER = ("tokenizer.json", "tokenizer.model", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json")
 SAID = 240
 """Characters of a library's message that are shown."""
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
@@ -60,12 +65,17 @@ def check_folder(folder: str | Path) -> None:
         for entry in entries:
             names.append(entry.name)
             _check_entry(entry)
+    if MANIFEST in names:
+        _check_listed(Path(folder, MANIFEST), names)
     for name in INDEXES:
         if name in names:
             indexed_files(Path(folder, name))
     for name in SETTINGS:
         if name in names:
-            check_settings(_read(Path(folder, name)), Path(folder, name))
+            settings = _read(Path(folder, name))
+            check_settings(settings, Path(folder, name))
+            if name == CONFIG and "model_type" in settings:
+                field(settings, "model_type", str, where=Path(folder, name), error=ModelError)
 
 
 def indexed_files(index: Path) -> dict[str, str]:
@@ -92,20 +102,20 @@ def indexed_files(index: Path) -> dict[str, str]:
     return files
 
 
-def check_settings(settings: Any, path: Path) -> None:
-    """Look at every number and text of a file of settings.
+def check_settings(settings: Any, where: str | Path, error: type[MllmError] = ModelError) -> None:
+    """Look at every number and text of the settings that stand in a file, or elsewhere.
 
     Raises:
-        ModelError: names the key.
+        error: names the key.
     """
     for place, name, value in _walk(settings, "", ""):
         if isinstance(value, int) and not isinstance(value, bool):
             most = next(most for pattern, most in BOUNDS if pattern.search(name))
             if abs(value) > most:
-                raise ModelError(where=str(path), field=place, expected=f"at most {most:,}", found=show(value))
+                raise error(where=str(where), field=place, expected=f"at most {most:,}", found=show(value))
         elif isinstance(value, str) and name.endswith("_implementation") and "/" in value:
-            raise ModelError(
-                "code is never fetched from a hub", where=str(path), field=place, expected="a name", found=show(value)
+            raise error(
+                "code is never fetched from a hub", where=str(where), field=place, expected="a name", found=show(value)
             )
 
 
@@ -146,15 +156,36 @@ def bytes_of_weights(folder: str | Path) -> int:
 
 
 def _check_entry(entry: os.DirEntry[str]) -> None:
+    known = entry.name in (*SETTINGS, *INDEXES, SPEECH_FILE, *TOKENIZER)
     try:
         found = entry.stat()
-    except OSError:  # a link to nothing: whoever needs the file says that it is missing
-        return
-    if not stat.S_ISDIR(found.st_mode) and (other := other_than_file(found.st_mode)):
+    except OSError as reason:
+        if known:
+            raise ModelError(f"cannot be read: {reason.strerror}", where=entry.path) from reason
+        return  # whoever needs it says what is wrong with it
+    if (known or not stat.S_ISDIR(found.st_mode)) and (other := other_than_file(found.st_mode)):
         raise ModelError(where=entry.path, expected="a file", found=other)
     if entry.name in (*SETTINGS, *INDEXES) and found.st_size > LARGEST_SETTINGS:
         megabytes = f"{found.st_size / 1e6:,.0f} MB"
         raise ModelError(where=entry.path, expected=f"at most {LARGEST_SETTINGS >> 20} MB", found=megabytes)
+
+
+def _check_listed(manifest: Path, names: Sequence[str]) -> None:
+    """Of the files that say what a model is, those must be there that were there when its folder was written.
+
+    Without one of them the model would be read in another way: other texts around the question, other boxes.
+    """
+    try:
+        listed: Any = _read(manifest).get("files")
+    except ModelError:  # another program's, or one that only going on with training needs
+        return
+    if not isinstance(listed, dict):
+        return
+    for name in (*SETTINGS, SPEECH_FILE, *TOKENIZER):
+        if name in listed and name not in names:
+            raise ModelError(
+                f"is missing, and {MANIFEST} lists it: it says how the model is used", where=str(manifest.parent / name)
+            )
 
 
 def _read(path: Path) -> Mapping[str, Any]:

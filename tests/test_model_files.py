@@ -12,6 +12,7 @@ import pytest
 
 from mllm.errors import ModelError
 from mllm.model_files import LARGEST_SETTINGS, check_folder, indexed_files
+from mllm.pipeline.manifest import write_manifest
 
 INDEX = "model.safetensors.index.json"
 
@@ -48,6 +49,41 @@ def test_check_folder_takes_the_layout_of_the_hugging_face_cache(folder: Path, t
         (snapshot / file.name).symlink_to(Path("..", "..", "blobs", str(number)))
     check_folder(snapshot)
     assert indexed_files(snapshot / INDEX) == {"layer.0": "model-1.safetensors"}
+
+
+@pytest.mark.parametrize("name", ["mllm_speech.json", "generation_config.json", "tokenizer_config.json"])
+def test_check_folder_refuses_a_folder_that_lost_what_says_how_it_is_used(folder: Path, name: str) -> None:
+    (folder / name).write_text("{}")
+    write_manifest(folder)
+    check_folder(folder)
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=rf"{name}: is missing, and manifest.json lists it"):
+        check_folder(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"files": 7}', '{"name": "of another program"}'])
+def test_check_folder_asks_no_other_manifest(folder: Path, text: str) -> None:
+    (folder / "manifest.json").write_text(text)
+    check_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "mllm_speech.json", "tokenizer.json"])
+@pytest.mark.parametrize("kind", ["nothing", "itself", "folder"])
+def test_check_folder_refuses_settings_that_are_no_file(folder: Path, name: str, kind: str) -> None:
+    path = folder / name
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path if kind == "itself" else folder / "nothing")
+    with pytest.raises(ModelError, match=name):
+        check_folder(folder)
+
+
+def test_check_folder_refuses_a_type_that_is_no_text(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": [["x"]]}')
+    with pytest.raises(ModelError, match=r"config.json: model_type: expected a text, found list"):
+        check_folder(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "anything"])

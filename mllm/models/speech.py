@@ -16,11 +16,10 @@ from mllm.errors import ConfigError, ModelError
 from mllm.fields import check, check_names, parameters, within
 from mllm.files import read_json
 from mllm.geometry import PlacementKind
+from mllm.model_files import SPEECH_FILE
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
 from mllm.types import IMAGE
 
-FILE = "mllm_speech.json"
-"""In the folder of a trained model."""
 SPEECH = ("codec", "template", "placement")
 """Keys of model_args that say how the model is spoken to."""
 Component = str | Mapping[str, Any]
@@ -101,7 +100,7 @@ def save_speech(folder: str | Path, kind: str, speech: Speech) -> None:
 def note_speech(folder: str | Path, kind: str, known: Mapping[str, Any]) -> None:
     """As `save_speech`, of a model of which no more than `known` is known."""
     said = {"type": kind, **known}
-    (Path(folder) / FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    (Path(folder) / SPEECH_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 
 def kind_of(folder: str | Path) -> str:
@@ -112,7 +111,7 @@ def kind_of(folder: str | Path) -> str:
     """
     kind = stored_speech(folder).get("type")
     if kind is None:
-        raise ModelError(f"{folder}: no {FILE} says which type of model this is; name the type")
+        raise ModelError(f"{folder}: no {SPEECH_FILE} says which type of model this is; name the type")
     return str(kind)
 
 
@@ -122,7 +121,7 @@ def stored_speech(folder: str | Path | None) -> dict[str, Any]:
     Raises:
         ModelError: the file cannot be read.
     """
-    path = Path(folder or "") / FILE
+    path = Path(folder or "") / SPEECH_FILE
     if not folder or not path.is_file():
         return {}
     said = read_json(path, dict, ModelError)

@@ -17,8 +17,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from mllm.errors import RunError
+from mllm.files import read_json
+from mllm.model_files import MANIFEST as MANIFEST
 
-MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
 VERSION = 1
 READ_WHOLE = 2**24
@@ -162,14 +163,9 @@ def _is_cut(path: Path) -> bool:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise RunError(f"no {path.name}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(
-            f"no {path.name}" if isinstance(error, FileNotFoundError) else f"{path.name}: {error}"
-        ) from error
-    except ValueError as error:
-        raise RunError(f"{path.name} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path.name} holds no JSON object")
-    return content
+        return read_json(path, dict, RunError)
+    except RunError as error:
+        raise RunError(f"{path.name}: {error.reason}") from error

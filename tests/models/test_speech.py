@@ -3,7 +3,8 @@
 import pytest
 
 from mllm.errors import ModelError
-from mllm.models.speech import FILE, Speech, kind_of, save_speech, speech_of
+from mllm.model_files import SPEECH_FILE
+from mllm.models.speech import Speech, kind_of, save_speech, speech_of
 
 
 def test_a_type_has_its_own_template():
@@ -21,6 +22,6 @@ def test_a_folder_says_it_better_than_its_type(tmp_path):
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"colour": "red"}'])
 def test_a_broken_file_is_named(tmp_path, text):
-    (tmp_path / FILE).write_text(text)
-    with pytest.raises(ModelError, match=FILE):
+    (tmp_path / SPEECH_FILE).write_text(text)
+    with pytest.raises(ModelError, match=SPEECH_FILE):
         speech_of({"type": "llava", "model_name_or_path": str(tmp_path)})

@@ -69,7 +69,8 @@ def test_faults_names_a_file_whose_bytes_are_others(name: str, tmp_path: Path) -
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
     assert any(
-        f"{name} has other contents than were written" in found or "is no JSON" in found for found in faults(folder)
+        f"{name} has other contents than were written" in found or "expected a JSON object" in found
+        for found in faults(folder)
     )
 
 
@@ -106,8 +107,8 @@ def test_faults_knows_the_layouts_of_sharded_training(names: list[str], tmp_path
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda text: text[:-9], "manifest.json is no JSON"),
-        (lambda text: "[]", "manifest.json holds no JSON object"),
+        (lambda text: text[:-9], "manifest.json: expected a JSON object"),
+        (lambda text: "[]", "manifest.json: expected a JSON object, found list"),
         (lambda text: "{}", "manifest.json lists no files"),
         (lambda text: '{"files": {"a": 3}}', "manifest.json lists no files"),
         (lambda text: '{"files": {"../a": {}}}', "manifest.json names files outside its folder"),
