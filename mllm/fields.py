@@ -37,6 +37,8 @@ SHOWN = 60
 """Characters of a value that a message shows."""
 LARGEST = 1 << 1023
 """Whole numbers up to this one are numbers that arithmetic with fractions can take."""
+LARGEST_INT = 1 << 63
+"""Whole numbers below this one fit where libraries count."""
 NAMES: dict[Any, tuple[str, str]] = {
     str: ("a text", "texts"),
     int: ("a whole number", "whole numbers"),
@@ -144,6 +146,7 @@ PositiveInt = Annotated[int, Range(least=1)]
 NonNegative = Annotated[float, Range(least=0)]
 Positive = Annotated[float, Range(above=0)]
 Probability = Annotated[float, Range(least=0, most=1)]
+PathName = Annotated[str, Fits("a path", bool)]
 
 
 def show(value: object) -> str:
@@ -308,7 +311,8 @@ def check(value: object, kind: Any, error: type[MllmError] = ConfigError) -> Non
         check_arguments(cast("Mapping[str, Any]", value), cast("Callable[..., Any]", kind), error)
     elif not _is_a(value, origin or kind):
         bad = "not-finite" if kind is float and isinstance(value, float) else "wrong-type"
-        raise error(expected=describe(kind), found=show(value), kind=bad)
+        bound = " of at most 64 bits" if kind is int and type(value) is int else ""
+        raise error(expected=describe(kind) + bound, found=show(value), kind=bad)
     elif isinstance(value, (list, tuple)) and members:
         _check_entries(cast("Sequence[object]", value), kind, error)
     elif isinstance(value, Mapping) and members:
@@ -473,7 +477,7 @@ def _is_a(value: object, kind: Any) -> bool:
     if kind is float:
         return is_finite(value)
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_INT
     if kind in (list, tuple, Sequence):
         return isinstance(value, (list, tuple))
     if not isinstance(kind, type):

@@ -14,6 +14,7 @@ from mllm.fields import (
     Count,
     Fits,
     OneOf,
+    PathName,
     Positive,
     PositiveInt,
     Probability,
@@ -115,6 +116,9 @@ def test_check_accepts(value: object, kind: Any) -> None:
         ),
         ([{"side": 1}, {"side": 0}], Sequence[Inner], "1.side: expected a whole number of at least 1, found int '0'"),
         (7, Inner | str, "expected a dict or a text, found int '7'"),
+        (1 << 63, int, "expected a whole number of at most 64 bits, found int '9223372036854775808'"),
+        (10**400, PositiveInt | None, "expected a whole number of at least 1 or None, found int of 1329 bits"),
+        ("", PathName, "expected a path, found str ''"),
     ],
 )
 def test_check_refuses_with_place_expectation_and_finding(value: object, kind: Any, message: str) -> None:

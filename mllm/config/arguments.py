@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Union, get_
 from mllm.config.honoured import refuse
 from mllm.config.training_fields import COMPUTED, TrainingField, training_fields
 from mllm.errors import ConfigError, nearest
-from mllm.fields import OneOf, Range, within
+from mllm.fields import Fits, OneOf, Range, within
 from mllm.fields import check as check_value
 
 if TYPE_CHECKING:
@@ -46,20 +46,26 @@ RENAMED = {
 """Arguments that transformers 5 dropped and that older commands still give."""
 
 
-BOUNDS: dict[Range, tuple[str, ...]] = {
+BOUNDS: dict[Range | Fits, tuple[str, ...]] = {
     Range(least=1): (
         *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
         *("eval_accumulation_steps", "save_total_limit", "dataloader_prefetch_factor", "torch_empty_cache_steps"),
         *("generation_max_length", "generation_num_beams", "ddp_timeout", "ddp_bucket_cap_mb", "num_samples"),
     ),
     Range(least=0): (
-        *("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon", "warmup_steps", "eval_delay"),
+        *("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon", "eval_delay"),
         *("dataloader_num_workers", "neftune_noise_alpha", "max_nonfinite_steps"),
     ),
     Range(least=0, below=1): ("adam_beta1", "adam_beta2"),
     Range(least=0, most=1): ("label_smoothing_factor", "warmup_ratio"),
     Range(least=0, most=2**32 - 1): ("seed", "data_seed"),
-    Range(above=0): ("num_train_epochs", "logging_steps", "save_steps", "eval_steps"),
+    Range(above=0): ("num_train_epochs",),
+    Fits("a number of steps above 0, whole or below 1 a share of all", lambda value: value > 0 and _is_steps(value)): (
+        *("logging_steps", "save_steps", "eval_steps"),
+    ),
+    Fits("a number of steps, whole or below 1 a share of all", lambda value: value >= 0 and _is_steps(value)): (
+        "warmup_steps",
+    ),
     Range(least=-1): ("max_steps",),
 }
 """What transformers takes and cannot work with is refused: the bounds of numbers, and the fields they bind."""
@@ -113,6 +119,10 @@ def _bounded(name: str, annotation: Any) -> Any:
         for member in _members(annotation)
     ]
     return reduce(or_, kinds)
+
+
+def _is_steps(value: float) -> bool:
+    return value < 1 or value == int(value)
 
 
 def _check_choice(name: str, value: object, metadata: Mapping[str, Any]) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from mllm.conversation.text_encoder import Start, encoder_of
 from mllm.errors import ConfigError
+from mllm.fields import show
 from mllm.types import IMAGE, Role
 
 if TYPE_CHECKING:
@@ -81,7 +83,8 @@ def end_of_sequence(tokenizer: PreTrainedTokenizerBase) -> str:
 def _named(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
     token = getattr(tokenizer, name)
     if token is None:
-        raise ConfigError(f"the tokenizer has no {name}, which the template writes: set it in tokenizer_config.json")
+        file = Path(tokenizer.name_or_path, "tokenizer_config.json")
+        raise ConfigError("the template writes it", where=str(file), field=name, expected="a token", found=show(token))
     return str(token)
 
 

@@ -25,7 +25,7 @@ from mllm.conversation.convention import ConventionConfig, read_convention
 from mllm.conversation.conversion import lift_item
 from mllm.dataset.lines import Lines
 from mllm.errors import DataError
-from mllm.fields import absent, within
+from mllm.fields import PathName, absent, within
 from mllm.types import Item
 
 
@@ -52,7 +52,7 @@ class LineDataset:
     def __init__(
         self,
         *,
-        filename: str,
+        filename: PathName,
         image_folder: str | None = None,
         seed: int = 0,
         entries: Sequence[str] | None = None,

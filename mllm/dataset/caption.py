@@ -10,7 +10,7 @@ from mllm.dataset.base import LineDataset
 from mllm.dataset.picture_names import NameTemplate, PictureName
 from mllm.dataset.questions import OBJS, Questions, plain, words_of
 from mllm.errors import DataError
-from mllm.fields import field
+from mllm.fields import PathName, field
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 
@@ -26,7 +26,9 @@ class Caption(LineDataset):
     `questions` is a pool with `<image>`.
     """
 
-    def __init__(self, *, filename: str, questions: str, image_folder: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, *, filename: PathName, questions: PathName, image_folder: str | None = None, seed: int = 0
+    ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
         self.questions = Questions(questions)
 
@@ -55,8 +57,8 @@ class GroundedCaption(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         image_folder: str | None = None,
         image_name: NameTemplate = "{}.jpg",
         seed: int = 0,
@@ -87,8 +89,8 @@ class GroundedPhrase(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         image_folder: str | None = None,
         image_name: NameTemplate = "{}.jpg",
         seed: int = 0,

@@ -12,7 +12,7 @@ from mllm.dataset.picture_names import NameTemplate, PictureName
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
 from mllm.dataset.vqa import AnswerText, sentence, texts
 from mllm.errors import ConfigError, DataError, nearest
-from mllm.fields import field
+from mllm.fields import PathName, field
 from mllm.files import read_json
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
@@ -45,8 +45,8 @@ class AOKVQA(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         task: Task = "choice",
         difficult: bool = False,
         reason: bool = False,
@@ -109,8 +109,8 @@ class ScienceQA(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         splits: str | None = None,
         split: str | None = None,
         pictures: Literal["all", "with", "without"] = "all",

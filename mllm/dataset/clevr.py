@@ -12,7 +12,7 @@ from mllm.dataset.lines import Lines
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.vqa import AnswerText
 from mllm.errors import ConfigError, DataError, nearest
-from mllm.fields import field, number, show
+from mllm.fields import PathName, field, number, show
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, POINTS
 
@@ -49,10 +49,10 @@ class CLEVR(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         version: Version = "q-a",
-        scenes: str | None = None,
+        scenes: PathName | None = None,
         image_folder: str | None = None,
         answer: AnswerText = "The answer is <answer>.",
         seed: int = 0,

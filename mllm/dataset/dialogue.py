@@ -8,7 +8,7 @@ from typing import Any, Literal
 from mllm.dataset.base import LineDataset
 from mllm.dataset.caption import PHRASE_END, PHRASE_START, grounded
 from mllm.dataset.questions import QUESTION, Questions, words_of
-from mllm.fields import field
+from mllm.fields import PathName, field
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
@@ -30,7 +30,13 @@ class ReferentialDialogue(LineDataset):
     """
 
     def __init__(
-        self, *, filename: str, questions: str, version: Version = "bc", image_folder: str | None = None, seed: int = 0
+        self,
+        *,
+        filename: PathName,
+        questions: PathName,
+        version: Version = "bc",
+        image_folder: str | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
         self.version = version

@@ -8,6 +8,7 @@ from mllm.dataset.base import seeded
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill
 from mllm.dataset.vqa import AnswerText
 from mllm.errors import ConfigError, DataError
+from mllm.fields import PathName
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Item
 
@@ -34,9 +35,9 @@ class ImageFolder:
     def __init__(
         self,
         *,
-        folder: str,
+        folder: PathName,
         question: str,
-        questions: str,
+        questions: PathName,
         options: bool = True,
         names: dict[str, str] | None = None,
         answer: AnswerText = "<answer>",

@@ -14,7 +14,7 @@ from mllm.dataset.lines import Lines
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.vqa import AnswerText, sentence
 from mllm.errors import ConfigError, DataError
-from mllm.fields import OneOf, field, number, show
+from mllm.fields import OneOf, PathName, field, number, show
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 
@@ -48,8 +48,8 @@ class GQA(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         version: Annotated[str, OneOf(VERSIONS)] = "q-a",
         scene_graphs: str | None = None,
         image_folder: str | None = None,

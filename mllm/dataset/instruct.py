@@ -9,7 +9,7 @@ from mllm.conversation.convention import ConventionConfig
 from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import plain, words_of
 from mllm.errors import DataError
-from mllm.fields import field, show
+from mllm.fields import PathName, field, show
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
@@ -31,7 +31,7 @@ class Instruct(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
+        filename: PathName,
         image_folder: str | None = None,
         regions: ConventionConfig | None = None,
         seed: int = 0,
@@ -51,7 +51,7 @@ class TextOnly(LineDataset):
     Lines: `{instruction, input?, output}`; the input follows the instruction on a line of its own.
     """
 
-    def __init__(self, *, filename: str, seed: int = 0) -> None:
+    def __init__(self, *, filename: PathName, seed: int = 0) -> None:
         super().__init__(filename=filename, seed=seed)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mllm.dataset.lines import Lines
 from mllm.dataset.questions import plain, words_of
 from mllm.dataset.sampling import Mixture, Sampling
 from mllm.errors import DataError
-from mllm.fields import Positive, PositiveInt, check, check_names, field, number, within
+from mllm.fields import PathName, Positive, PositiveInt, check, check_names, field, number, within
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
@@ -34,7 +34,7 @@ class InstructFlamingo(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
+        filename: PathName,
         image_folder: str | None = None,
         regions: ConventionConfig | None = None,
         seed: int = 0,
@@ -61,7 +61,7 @@ class InstructFlamingo(LineDataset):
 @DATASETS.register_module("InstructFlamingoMixture")
 def mixture(
     *,
-    filename: str,
+    filename: PathName,
     image_folder: str | None = None,
     regions: ConventionConfig | None = None,
     sampling: Sampling = "ratio",

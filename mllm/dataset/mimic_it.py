@@ -16,7 +16,7 @@ from mllm.dataset.lines import Lines
 from mllm.dataset.picture_table import PictureTable
 from mllm.dataset.questions import plain
 from mllm.errors import DataError
-from mllm.fields import Count, PositiveInt, field, within
+from mllm.fields import Count, PathName, PositiveInt, field, within
 from mllm.images import ImageRef, Video
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Item
@@ -46,7 +46,7 @@ class MimicIt:
     def __init__(
         self,
         *,
-        filename: str,
+        filename: PathName,
         images: str | None = None,
         relations: str | None = None,
         related: Count | None = None,

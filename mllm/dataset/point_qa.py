@@ -9,7 +9,7 @@ from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.vqa import AnswerText
 from mllm.errors import DataError
-from mllm.fields import OneOf, field, show
+from mllm.fields import OneOf, PathName, field, show
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE, POINTS
 
@@ -36,8 +36,8 @@ class PointQALocal(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         version: Form = "p",
         image_folder: str | None = None,
         answer: AnswerText = "The answer is <answer>.",
@@ -63,8 +63,8 @@ class PointQATwice(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         version: Annotated[str, OneOf(TWICE)] = "gq-p",
         image_folder: str | None = None,
         answer: AnswerText = "The answer is <answer>.",
@@ -97,8 +97,8 @@ class V7WPointing(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         version: Literal["p", "b"] = "b",
         image_folder: str | None = None,
         seed: int = 0,

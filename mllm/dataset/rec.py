@@ -7,7 +7,7 @@ from typing import Any
 
 from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import EXPR, OBJS, BoxAnswer, Questions, fill, words_of
-from mllm.fields import field
+from mllm.fields import PathName, field
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 
@@ -24,8 +24,8 @@ class REC(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         image_folder: str | None = None,
         answer: BoxAnswer = "Answer: <boxes> .",
         seed: int = 0,
@@ -54,7 +54,9 @@ class REG(LineDataset):
     Lines as for REC. `questions` is a pool with `<image>` and `<objs>`; the answer is the expression.
     """
 
-    def __init__(self, *, filename: str, questions: str, image_folder: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, *, filename: PathName, questions: PathName, image_folder: str | None = None, seed: int = 0
+    ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
         self.questions = Questions(questions, (IMAGE, OBJS))
 

@@ -21,7 +21,7 @@ from mllm.dataset.derived import cached_array, probes
 from mllm.dataset.instruct import as_written
 from mllm.dataset.questions import Questions, words_of
 from mllm.errors import DataError
-from mllm.fields import within
+from mllm.fields import PathName, within
 from mllm.files import check_file, decoded, parse_json
 from mllm.images.embedded import MemberImage
 from mllm.registry import DATASETS
@@ -51,7 +51,7 @@ class Shards:
     """
 
     def __init__(
-        self, *, filename: str, questions: str, regions: ConventionConfig | None = None, seed: int = 0
+        self, *, filename: PathName, questions: PathName, regions: ConventionConfig | None = None, seed: int = 0
     ) -> None:
         self.paths = sorted(glob.glob(filename))
         if not self.paths:

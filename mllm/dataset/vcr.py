@@ -11,7 +11,7 @@ from mllm.dataset.choice import chosen
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, plain
 from mllm.dataset.vqa import AnswerText
 from mllm.errors import DataError
-from mllm.fields import field, show
+from mllm.fields import PathName, field, show
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 
@@ -41,8 +41,8 @@ class VCR(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         version: Version = "qc-a",
         answer: AnswerText = "The answer is (<answer>).",
         image_folder: str | None = None,

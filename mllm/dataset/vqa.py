@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
 from mllm.errors import DataError
-from mllm.fields import Fits, check, field, show, within
+from mllm.fields import Fits, PathName, check, field, show, within
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
@@ -29,8 +29,8 @@ class VQAv2(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         image_folder: str | None = None,
         answer: AnswerText = "The answer is <answer>.",
         seed: int = 0,
@@ -73,8 +73,8 @@ class VQAReason(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         kind: Literal["vqa_e", "vqa_x"],
         image_folder: str | None = None,
         answer: AnswerText = "So the answer is <answer>.",
@@ -114,8 +114,8 @@ class POPE(LineDataset):
     def __init__(
         self,
         *,
-        filename: str,
-        questions: str,
+        filename: PathName,
+        questions: PathName,
         image_folder: str | None = None,
         answer: AnswerText = "The answer is <answer>.",
         seed: int = 0,

@@ -75,7 +75,7 @@ def check_spec(spec: Mapping[str, Any]) -> None:
 
 
 def _find_model_type(model_type: object) -> None:
-    if model_type not in CONFIG_MAPPING:
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise ConfigError(f"unknown model_type {model_type!r:.60}; {nearest(str(model_type), CONFIG_MAPPING)}")
 
 

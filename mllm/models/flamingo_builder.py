@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.errors import ConfigError, ModelError
-from mllm.fields import PositiveInt
+from mllm.fields import PathName, PositiveInt
 from mllm.files import read_json
 from mllm.models.adaptation import whole_model
 from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, Spec
@@ -43,7 +43,7 @@ NAMED_TOKENS = (IMAGE, "<|endofchunk|>", "<answer>")
 def openflamingo(
     *,
     tokenizer: PreTrainedTokenizerBase,
-    model_name_or_path: str | None = None,
+    model_name_or_path: PathName | None = None,
     vision_tower: Spec | None = None,
     language_model: Spec | None = None,
     checkpoint: Checkpoint | None = None,

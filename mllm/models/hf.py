@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -13,8 +14,9 @@ from transformers import (
 )
 
 from mllm.errors import ConfigError, ModelError, nearest
-from mllm.fields import PositiveInt
+from mllm.fields import PathName, PositiveInt, check, within
 from mllm.files import read_text
+from mllm.model_files import check_settings
 from mllm.models.adaptation import whole_model
 from mllm.models.arguments import Attention, Dtype
 from mllm.models.attention import FLEX, PACKED
@@ -31,7 +33,7 @@ from mllm.tokenizer_files import token_id
 def hf(
     *,
     tokenizer: PreTrainedTokenizerBase,
-    model_name_or_path: str,
+    model_name_or_path: PathName,
     image_processor: Mapping[str, Any] | None = None,
     freeze: Sequence[Literal["vision_tower", "connector", "language_model"]] = (),
     dtype: Dtype | None = None,
@@ -100,10 +102,23 @@ def _image_processor(folder: str, texts: Mapping[str, str]) -> Any:
 
 
 def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
-    known = processor.to_dict()
-    for name in settings:
+    """Each setting is one that the processor has, and a value like its own."""
+    known = json.loads(processor.to_json_string())
+    for name, value in settings.items():
         if name not in known:
             raise ConfigError(f"image_processor: {type(processor).__name__} has no {name!r}; {nearest(name, known)}")
+        within(f"model_args.image_processor.{name}", _check_like, value, known[name])
+        if name == "size":
+            within("model_args.image_processor.size", check, value, Mapping[str, PositiveInt | None])
+    check_settings(settings, "model_args.image_processor", ConfigError)
+
+
+def _check_like(value: object, usual: object) -> None:
+    if isinstance(usual, Mapping) and isinstance(value, Mapping):
+        for name, inner in cast("Mapping[str, object]", value).items():
+            within(name, _check_like, inner, cast("Mapping[str, object]", usual).get(name))
+    elif usual is not None:
+        check(value, Mapping if isinstance(usual, Mapping) else type(usual))
 
 
 def _token_id(tokenizer: PreTrainedTokenizerBase, token: str, folder: str) -> int:

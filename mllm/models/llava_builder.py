@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.errors import ConfigError, ModelError
-from mllm.fields import PositiveInt
+from mllm.fields import PathName, PositiveInt
 from mllm.models.arguments import Attention, Deviation, Dtype, Mean, Spec
 from mllm.models.checkpoints import compose, load_llava
 from mllm.models.llava import Llava, Part
@@ -37,7 +37,7 @@ PerTower = Sequence[float] | Sequence[Sequence[float]]
 def llava(
     *,
     tokenizer: PreTrainedTokenizerBase,
-    model_name_or_path: str | None = None,
+    model_name_or_path: PathName | None = None,
     vision_tower: Spec | Sequence[Spec] | None = None,
     language_model: Spec | None = None,
     connector: ConnectorConfig | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,9 +29,10 @@ from transformers.image_utils import (
 )
 
 from mllm.errors import ConfigError, ModelError, listing, one_line
-from mllm.fields import within
+from mllm.fields import field, within
+from mllm.files import read_json
 from mllm.model_files import ADAPTER_CONFIG, check_folder
-from mllm.models.arguments import Dtype, Spec, check_spec
+from mllm.models.arguments import Deviation, Dtype, Mean, Spec, check_spec
 from mllm.models.auto import LOCAL, build, read_config
 from mllm.models.encoders import (
     REFUSALS,
@@ -193,10 +193,15 @@ def image_statistics(folder: str | None, config: PreTrainedConfig) -> Statistics
     for name in ("preprocessor_config.json", "processor_config.json"):
         path = Path(folder or "") / name
         if folder and path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            found = found.get("image_processor", found)
+            found = read_json(path, dict, ModelError)
+            at = "image_processor" if "image_processor" in found else ""
+            found = field(found, at, dict, where=path, error=ModelError) if at else found
             if "image_mean" in found and "image_std" in found:
-                return found["image_mean"], found["image_std"]
+                mean, deviation = (
+                    field(found, name, kind, at, where=path, error=ModelError)
+                    for name, kind in (("image_mean", Mean), ("image_std", Deviation))
+                )
+                return mean, deviation
     if config.model_type not in FAMILIES:
         raise ConfigError(
             f"vision_tower: {config.model_type} has no known pixel statistics, give image_mean and image_std"

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
 from mllm.errors import ConfigError, ModelError
-from mllm.fields import PositiveInt
+from mllm.fields import PathName, PositiveInt
 from mllm.geometry import PlacementKind
 from mllm.models.arguments import Attention, Dtype, Spec
 from mllm.models.auto import read_config
@@ -135,7 +135,7 @@ def compact(values_BT: Tensor, kept_BT: Tensor, fill: int) -> tuple[Tensor, Tens
 def seq2seq(
     *,
     tokenizer: PreTrainedTokenizerBase,
-    model_name_or_path: str | None = None,
+    model_name_or_path: PathName | None = None,
     language_model: Spec | None = None,
     dtype: Dtype | None = None,
     attn_implementation: Attention | None = None,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from mllm.errors import ConfigError
+from mllm.errors import ConfigError, nearest
+from mllm.fields import check, parameters, within
 
 WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
 WITHOUT_ARGUMENTS = ("constant", "constant_with_warmup")
@@ -46,6 +49,10 @@ def check_reporting(args: Seq2SeqTrainingArguments) -> None:
     Raises:
         ConfigError: `report_to` names what nobody knows, or what is not installed.
     """
+    known = {*INTEGRATION_TO_CALLBACK, "all", "none"}
+    for name in args.report_to or ():
+        if name not in known:
+            raise ConfigError(f"unknown reporter {name!r}; {nearest(name, known)}", field="training_args.report_to")
     with _named("report_to"):
         for kind in get_reporting_integration_callbacks(args.report_to):
             kind()
@@ -67,6 +74,12 @@ def _check_schedule(args: Seq2SeqTrainingArguments) -> None:
         raise ConfigError(f"a {kind} schedule has none; see lr_scheduler_type", field="training_args.warmup_steps")
     if args.lr_scheduler_kwargs and kind in WITHOUT_ARGUMENTS:
         raise ConfigError(f"a {kind} schedule takes none", field="training_args.lr_scheduler_kwargs")
+    known = parameters(TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(args.lr_scheduler_type)])
+    given: Any = args.lr_scheduler_kwargs or {}
+    within("training_args.lr_scheduler_kwargs", check, given, Mapping)
+    for name, value in given.items():
+        if name in known:
+            within(f"training_args.lr_scheduler_kwargs.{name}", check, value, known[name].annotation)
     idle = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=args.learning_rate)
     with _named("lr_scheduler_kwargs"):
         get_scheduler(
@@ -74,7 +87,7 @@ def _check_schedule(args: Seq2SeqTrainingArguments) -> None:
             optimizer=idle,
             num_warmup_steps=args.get_warmup_steps(STEPS),
             num_training_steps=STEPS,
-            scheduler_specific_kwargs=args.lr_scheduler_kwargs,  # pyright: ignore[reportArgumentType]
+            scheduler_specific_kwargs=given,
         )
 
 

@@ -73,8 +73,9 @@ def _choices(
     for selector, value in groups.items():
         meant = [name for name in names if means(selector, name, embedding_names)]
         if not meant:
-            near = nearest(selector, {*PARTS, *GROUPS})
-            raise ConfigError(f"{selector!r} matches no trained parameter; {near}", field=f"model_args.{argument}")
+            known = {*PARTS, *GROUPS}
+            why = "nothing of it is trained" if selector in known else nearest(selector, known)
+            raise ConfigError(f"{selector!r} matches no trained parameter; {why}", field=f"model_args.{argument}")
         for name in meant:
             found.setdefault(name, (selector, value))
     return found

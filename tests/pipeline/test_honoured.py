@@ -355,7 +355,15 @@ def test_evaluation_without_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("--lr_scheduler_type warmup_stable_decay", "training_args.lr_scheduler_kwargs: "),
         ('--lr_scheduler_type constant --lr_scheduler_kwargs {"a":2}', "training_args.lr_scheduler_kwargs: a constant"),
         ("--lr_scheduler_type constant --warmup_steps 5", "training_args.warmup_steps: a constant schedule has none"),
-        ("--report_to nonsense", "training_args.report_to: nonsense is not supported"),
+        (
+            '--lr_scheduler_type warmup_stable_decay --lr_scheduler_kwargs {"num_decay_steps":"x"}',
+            "num_decay_steps: expect",
+        ),
+        ("--lr_scheduler_kwargs fast", "training_args.lr_scheduler_kwargs: expected a dict, found str 'fast'"),
+        (
+            "--report_to tensorbord",
+            "training_args.report_to: unknown reporter 'tensorbord'; did you mean 'tensorboard'?",
+        ),
         ("--fp16", "training_args.fp16: needs a GPU"),
         ("--tf32 True", "training_args: --tf32 requires"),
         ('--activation_checkpointing --activation_checkpointing_kwargs {"offload":true}', "offload needs a GPU"),

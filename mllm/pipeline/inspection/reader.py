@@ -79,13 +79,18 @@ def _folders(model_args: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _readable(train: ItemDataset) -> ItemDataset:
     """The items that a tokenizer would be trained on, without those that cannot be read."""
     sound: list[int] = []
+    first: DataError | None = None
     train.set_epoch(0)
     for index in range(0, len(train), max(1, len(train) // TOKENIZER_SAMPLE)):
         try:
             train[index]
-        except DataError:
+        except DataError as error:
+            first = first or error
             continue
         sound.append(index)
     if not sound:
-        raise DataError("data_args.train: no item can be read, and a tokenizer is to be trained on them")
+        raise DataError(
+            f"no item can be read, and a tokenizer is to be trained on them; of {len(train)} the first: {first}",
+            where="data_args.train",
+        ) from first
     return Subset(dataset=train, indices=sound)

@@ -135,7 +135,9 @@ def test_a_set_without_a_readable_item_trains_no_tokenizer(tmp_path: Path, capsy
     (tmp_path / "a.jsonl").write_text("{}\n")
     config = write(tmp_path, dict(train=rec(tmp_path / "a.jsonl")))
     assert main(["data", "check", str(config)]) == 1
-    assert "no item can be read, and a tokenizer is to be trained on them" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "data_args.train: no item can be read, and a tokenizer is to be trained on them; of 1 the first: " in said
+    assert "a.jsonl:1: expression: expected a text" in said
     assert main(["data", "check", str(config), "--stand-in"]) == 1
     assert "a.jsonl:1: expression: expected a text, found nothing" in capsys.readouterr().out
 
