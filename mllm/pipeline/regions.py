@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from mllm.conversation.convention import (
 from mllm.conversation.conversion import PLACEHOLDER, Lifting, rewrite
 from mllm.dataset.lines import Lines
 from mllm.errors import ConfigError, DataError
+from mllm.fields import PositiveInt, field
 from mllm.images import image_ref
 from mllm.types import Turn
 
@@ -59,7 +61,7 @@ class Conversion:
     image_folder: str | None = None
     keep: bool = False
     """Leave a text whose regions cannot be read as it is."""
-    counts: Counts = field(default_factory=Counts)
+    counts: Counts = dataclasses.field(default_factory=Counts)
 
     def record(self, record: dict[str, Any], where: str) -> dict[str, Any]:
         """A line of a dataset or of a predictions file, converted.
@@ -161,7 +163,7 @@ def picture_size(line: dict[str, Any], where: str, folder: str | None) -> tuple[
         DataError: the line names no picture, or several; there is no such picture.
     """
     if "width" in line or "height" in line:
-        return _whole(line, "width", where), _whole(line, "height", where)
+        return field(line, "width", PositiveInt, where=where), field(line, "height", PositiveInt, where=where)
     several = line.get("images")
     named = several if isinstance(several, list) else [line[name] for name in PICTURE_FIELDS if line.get(name)]
     if len(named) != 1:
@@ -191,10 +193,3 @@ def _size_by_key(prediction: dict[str, Any], where: str, folder: str | None) -> 
 @lru_cache(maxsize=16)
 def _annotations(path: str) -> Lines:
     return Lines(path)
-
-
-def _whole(line: dict[str, Any], name: str, where: str) -> int:
-    value = line.get(name)
-    if type(value) is not int or value < 1:
-        raise DataError(f"{where}: {name}: expected a whole number of pixels, found {value!r}")
-    return value

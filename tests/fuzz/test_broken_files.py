@@ -112,7 +112,8 @@ def fault(name: str, file: str, way: str, folder: Path, usual: dict[str, Outcome
         return ""
     outcome = run(command.argv, work, scratch)
     said = "" if outcome.status == 0 else outcome.fault(file, Path(file).name, str(Path(file).parent))
-    if outcome.status == 0 and comparable(outcome) != comparable(usual[name]) and "not read: " not in outcome.out:
+    named = any(Path(file).name in line and "read" in line for line in outcome.out.splitlines())
+    if outcome.status == 0 and comparable(outcome) != comparable(usual[name]) and not named:
         said = "another result"
     if outcome.status != 0 and command.writes and (work / command.writes).exists():
         said = f"leaves {command.writes}"

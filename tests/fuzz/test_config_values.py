@@ -25,10 +25,8 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "config").glob("*.py"))
 SAMPLE = 10
 """Tries that the fast test makes."""
-FREE = ("system", "run_name", "output_dir", "logging_dir", "prompt_before", "name")
-"""Keys under which any text has a meaning."""
-EMPTY = ("image_folder", *FREE)
-"""Keys under which an empty text has one: images are then where the working directory is."""
+FREE = ("image_folder", "system", "run_name", "output_dir", "logging_dir", "prompt_before", "name")
+"""Keys under which any text has a meaning; of a folder of images that is not there the first image is an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +50,7 @@ def may_be(place: Place, value: Any) -> bool:
     if key in ("do_train", "do_eval", "do_predict"):  # the command says so itself
         return True
     if isinstance(value, str):
-        return key in FREE or (value == "" and key in EMPTY)
+        return key in FREE
     if key == "alpha" and value == 1.5:  # of LoRA, a scale
         return True
     return key == "seed" and "data_args" in place and value == -7
