@@ -41,7 +41,7 @@ OURS = (
 )
 """Arguments of executors that are not options."""
 CLASSES: Mapping[str, Any] = {"slurm": SlurmPipelineExecutor, "ray": RayPipelineExecutor}
-KINDS: Mapping[str, type] = {"int": int, "bool": bool, "dict": dict}
+KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "dict": (dict,)}
 """Types of options that are looked at; all others are texts, or end in a text of the batch script."""
 
 
@@ -169,7 +169,7 @@ def _checked(kind: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         annotation = parameters[name].annotation
         said = annotation if isinstance(annotation, str) else annotation.__name__
         expected = KINDS.get(said.partition(" |")[0])
-        if expected and type(value) is not expected:
+        if expected and type(value) not in expected:
             raise ConfigError(where=where, field=name, expected=said.partition(" |")[0], found=show(value))
     missing = [name for name in known if parameters[name].default is inspect.Parameter.empty and name not in options]
     if missing:
