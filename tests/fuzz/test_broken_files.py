@@ -111,7 +111,10 @@ def fault(name: str, file: str, way: str, folder: Path, usual: dict[str, Outcome
     if breaking.WAYS[way](work / file) is False:
         return ""
     outcome = run(command.argv, work, scratch)
-    said = "" if outcome.status == 0 else outcome.fault(file, Path(file).name, str(Path(file).parent))
+    places = [file, Path(file).name, str(Path(file).parent)]
+    if file.endswith(".py"):  # of a config that lacks something the key is named
+        places += ["model_args", "data_args"]
+    said = "" if outcome.status == 0 else outcome.fault(*places)
     named = any(Path(file).name in line and "read" in line for line in outcome.out.splitlines())
     if outcome.status == 0 and comparable(outcome) != comparable(usual[name]) and not named:
         said = "another result"
