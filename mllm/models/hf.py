@@ -28,6 +28,9 @@ from mllm.models.quantization import QuantizationConfig, quantized_loading, sett
 from mllm.registry import MODELS
 from mllm.tokenizer_files import token_id
 
+RESAMPLE = "resample"
+"""The number of a filter of Pillow's, of which one is 0."""
+
 
 @MODELS.register_module("hf")
 def hf(
@@ -110,6 +113,8 @@ def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
         within(f"model_args.image_processor.{name}", _check_like, value, known[name])
         if name == "size":
             within("model_args.image_processor.size", check, value, Mapping[str, PositiveInt | None])
+        elif type(value) is int and name != RESAMPLE:
+            within(f"model_args.image_processor.{name}", check, value, PositiveInt)
     check_settings(settings, "model_args.image_processor", ConfigError)
 
 

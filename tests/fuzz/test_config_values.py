@@ -51,7 +51,7 @@ def may_be(place: Place, value: Any) -> bool:
         return True
     if isinstance(value, str):
         return key in FREE
-    if key == "alpha" and value == 1.5:  # of LoRA, a scale
+    if key in ("alpha", "num_train_epochs") and value == 1.5:  # numbers that some write as whole ones
         return True
     return key == "seed" and "data_args" in place and value == -7
 

@@ -80,7 +80,8 @@ def step(config: str) -> Walk:
     from transformers.trainer_callback import CallbackHandler
 
     walk = Walk()
-    ended: Callable[..., Any] = CallbackHandler.on_step_end
+    callbacks: Any = CallbackHandler
+    ended: Callable[..., Any] = callbacks.on_step_end
 
     def on_step_end(handler: Any, args: Any, state: Any, control: Any) -> Any:
         walk.stop()
@@ -89,7 +90,7 @@ def step(config: str) -> Walk:
             walk.start()
         return control
 
-    CallbackHandler.on_step_end = on_step_end
+    callbacks.on_step_end = on_step_end
     with tempfile.TemporaryDirectory() as folder:
         run(config, folder, ["--max_steps", str(STEP)])
     return walk
