@@ -52,7 +52,7 @@ class Walk:
         print(f"{name:10}{len(functions):>12,}{len(files):>8,}{modules:>10,}{self.calls.total():>10,}", flush=True)
         for code, count in sorted(self.calls.items(), key=lambda entry: (entry[0].co_filename, -entry[1])):
             if listed:
-                print(f"  {count:>8,}  {code.co_filename.removeprefix(HOME)}:{code.co_firstlineno} {code.co_qualname}")
+                print(f"  {count:>8,}  {code.co_filename.removeprefix(HOME)}:{code.co_firstlineno} {code.co_name}")
 
 
 def main() -> None:
