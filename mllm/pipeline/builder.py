@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from mllm.config.data_args import CollatorOptions
 from mllm.config.run_arguments import RunArguments
@@ -56,6 +57,8 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
     model_args = dict(cfg["model_args"])
     options = within("data_args.collator_kwargs", read_section, data_args.get("collator_kwargs") or {}, CollatorOptions)
     rates = Rates(**{name: model_args.pop(name) for name in RATES if model_args.get(name) is not None})
+    # transformers would shard each part for ZeRO-3 while it is made; the Trainer shards the whole model, and sets this
+    unset_hf_deepspeed_config()
     processor, model = build_model(model_args, data_args, data.train)
     if data.train is not None:
         require_trainable(model)

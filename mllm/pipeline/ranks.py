@@ -11,11 +11,11 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list
 from torch import distributed
 
 from mllm.boundary import Ended
-from mllm.errors import MllmError
+from mllm.errors import ConfigError, MllmError
 from mllm.interrupts import INTERRUPTS, Interrupted
 
 T = TypeVar("T")
@@ -71,6 +71,26 @@ def noted_signal() -> int:
 def launched() -> bool:
     """Whether accelerate or torchrun started this process, rather than a user."""
     return bool({"LOCAL_RANK", "ACCELERATE_MIXED_PRECISION"} & os.environ.keys())
+
+
+def check_launch(ranks: int) -> None:
+    """Raises ConfigError where this process does not know of all that were launched, or without DeepSpeed though it
+    was asked for; `ranks`: the processes that it knows of.
+    """
+    launched_ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    on_cpu = "DS_ACCELERATOR=cpu and --ddp_backend gloo without --use_cpu" if deepspeed else "--use_cpu"
+    if launched_ranks != ranks:
+        raise ConfigError(
+            f"no GPU was found; on CPU: {on_cpu}",
+            field="accelerate launch",
+            expected=f"{launched_ranks} processes that train as one",
+            found=f"{ranks}",
+        )
+    if deepspeed and PartialState().distributed_type != DistributedType.DEEPSPEED:
+        raise ConfigError(
+            f"accelerate leaves DeepSpeed out on CPU: set {on_cpu}", field="use_cpu", expected="False", found="True"
+        )
 
 
 def follow_launcher() -> None:

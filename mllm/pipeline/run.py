@@ -17,7 +17,7 @@ from mllm.pipeline.builder import build
 from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.manifest import saved_at
 from mllm.pipeline.output_folder import empty, finished_model, locked
-from mllm.pipeline.ranks import fail, follow_launcher, noted_signal, on_main
+from mllm.pipeline.ranks import check_launch, fail, follow_launcher, noted_signal, on_main
 from mllm.pipeline.resume import Start, compare, find_start, started_with
 from mllm.pipeline.run_checks import PARTS, check_run
 from mllm.pipeline.trainer import Trainer
@@ -38,6 +38,7 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
     assert args.output_dir is not None, "load gives every run an output_dir"
     folder = Path(args.output_dir)
     started_with()
+    check_launch(args.world_size)
     follow_launcher()
     with locked(folder):
         start = on_main(lambda: find_start(args)) if args.do_train else Start()

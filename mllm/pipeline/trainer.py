@@ -22,6 +22,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.integrations import TensorBoardCallback
+from transformers.integrations.deepspeed import deepspeed_init, is_deepspeed_zero3_enabled
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.trainer_utils import seed_worker
 
@@ -251,8 +252,9 @@ class Trainer(GuardedTrainer):
                 self.accelerator._optimizers.pop()
                 self.model_wrapped = self.model
                 register_fsdp_forward_method(self.model, "generate")
-            elif self.is_deepspeed_enabled:
-                raise ConfigError("evaluation without training under DeepSpeed: launch it with FSDP or DDP instead")
+            elif is_deepspeed_zero3_enabled():
+                deepspeed_init(self, num_training_steps=0, inference=True)
+                self.model_wrapped = self.accelerator.prepare(self.model)
             else:
                 self.model.to(self.args.device)
         registered = "generate_branches" in vars(self.model)
