@@ -29,7 +29,7 @@ from transformers.trainer_utils import seed_worker
 from mllm.config.run_arguments import RunArguments
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
-from mllm.errors import ConfigError, RunError
+from mllm.errors import RunError
 from mllm.interrupts import INTERRUPTS, leave_signals_to_the_parent
 from mllm.metrics.base import Metric
 from mllm.models.adaptation import adaptation_of, gather_adapted, load_adapted, save_adapted
