@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -25,10 +27,25 @@ CORPUS = [
 ]
 
 
+def pytest_collection_finish() -> None:
+    """Keep what imports made out of garbage collection: a run of the pipeline asks for several full ones."""
+    gc.collect()
+    gc.freeze()
+
+
 def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = train_tokenizer(CORPUS, vocab_size=400)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     return tokenizer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Those of the tests, of libraries and of processes that tests start are in pytest's folder of this session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(autouse=True)

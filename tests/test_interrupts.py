@@ -34,11 +34,12 @@ sys.exit(reported(work))
 
 
 @pytest.fixture(autouse=True)
-def sigint_is_heard() -> Generator[None, None, None]:
-    """A shell starts what it runs in the background with SIGINT ignored, and children inherit that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def signals_are_heard() -> Generator[None, None, None]:
+    """A shell starts what it runs in the background with SIGINT ignored, nohup with SIGHUP; children inherit that."""
+    before = [signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGHUP, signal.SIG_DFL)]
     yield
-    signal.signal(signal.SIGINT, before)
+    for signum, handler in zip((signal.SIGINT, signal.SIGHUP), before, strict=True):
+        signal.signal(signum, handler)
 
 
 @contextmanager

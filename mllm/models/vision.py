@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from mllm.errors import ConfigError, ModelError, one_line
 from mllm.models.encoders import REFUSALS, check_inputs, encoder_inputs, native_size, square
@@ -45,6 +46,10 @@ class Shape:
     uniform: bool
     channels_first: bool
     unused: frozenset[str]
+
+
+_SHAPES: dict[tuple[type, str, int, tuple[int, ...]], Shape] = {}
+"""By class and config of the encoder, image size and layers: tracing is a forward pass, and loading builds twice."""
 
 
 class VisionTower(nn.Module):
@@ -173,7 +178,10 @@ class VisionTower(nn.Module):
 
     def _resize(self, image_size: int | None) -> None:
         self._size = image_size
-        self._shape = self._trace()
+        key = (type(self.encoder), _described(self.encoder.config), self.size, self.layers)
+        if key not in _SHAPES:
+            _SHAPES[key] = self._trace()
+        self._shape = _SHAPES[key]
 
     def _states(self, encoder: PreTrainedModel, pixels_MCHW: Tensor, wanted: bool | list[int]) -> Sequence[Tensor]:
         # some interpolate when told to, others whenever the size differs
@@ -254,6 +262,12 @@ class VisionTower(nn.Module):
         if tokens < side**2 or not side:
             raise ConfigError(f"image_size {self.size}: {tokens} tokens come out, expected {side**2} patches")
         return side, tokens - side**2
+
+
+def _described(config: PreTrainedConfig) -> str:
+    """The config without what the shape of the features does not depend on."""
+    rest = {name: value for name, value in config.to_dict().items() if name not in ("_name_or_path", "dtype")}
+    return json.dumps(rest, sort_keys=True, default=str)
 
 
 def _channels_first(states: Sequence[Tensor], kind: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,21 @@ PIXEL_ART_SIDE = 128
 
 def write(path: str | Path, template: str, **values: Any) -> None:
     """Fill a template of this package; the folder of `path` exists."""
-    environment = Environment(
+    page = _templates().get_template(template).render(**values)
+    # a lone surrogate in an annotation has no encoding
+    Path(path).write_text(page, encoding="utf-8", errors="replace")
+
+
+@cache
+def _templates() -> Environment:
+    """The same for every page: it keeps templates compiled."""
+    return Environment(
         loader=PackageLoader("mllm.pipeline", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(template).render(**values)
-    # a lone surrogate in an annotation has no encoding
-    Path(path).write_text(page, encoding="utf-8", errors="replace")
 
 
 def embedded(image: Image.Image) -> dict[str, Any]:

@@ -33,7 +33,24 @@ def test_no_connector_is_left_out():
     assert own == {spec["type"] for spec in SPECS}
 
 
-PLAIN = [(vision, text) for vision in ("clip", "siglip", "dinov2") for text in ("llama", "qwen2", "gpt_neox", "gemma2")]
+TEXTS = ("llama", "qwen2", "gpt_neox", "gemma2")
+TOWERS = ("clip", "siglip", "dinov2")
+
+
+def mixes(specs: list[dict[str, Any]]) -> list[Any]:
+    """Each with every tower and every language model; fast are those with every tower, around another model each."""
+    return [
+        pytest.param(vision, text, spec, marks=() if (a + b + c) % len(TEXTS) == 0 else pytest.mark.slow)
+        for a, vision in enumerate(TOWERS)
+        for b, text in enumerate(TEXTS)
+        for c, spec in enumerate(specs)
+    ]
+
+
+def name(value: Any) -> str:
+    return "-".join(map(str, value.values())) if isinstance(value, dict) else value
+
+
 EDGES = [
     *((vision, "llama") for vision in ("convnext", "swin", "siglip2")),
     *(("resnet", "qwen3_next"), ("clip", "qwen3_next"), ("siglip", "mamba2")),
@@ -41,14 +58,13 @@ EDGES = [
 """Towers of maps and of patches, language models with a state."""
 
 
-@pytest.mark.parametrize(("vision", "text"), PLAIN)
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+@pytest.mark.parametrize(("vision", "text", "spec"), mixes(SPECS), ids=name)
 def test_every_mix(tmp_path, vision, text, spec):
     learns_is_saved_and_answers(tmp_path, make(vision, text, connector=spec))
 
 
 @pytest.mark.parametrize(("vision", "text"), EDGES)
-@pytest.mark.parametrize("spec", SPECS[::3], ids=lambda spec: "-".join(map(str, spec.values())))
+@pytest.mark.parametrize("spec", SPECS[::3], ids=name)
 def test_some_mixes_at_the_edges(tmp_path, vision, text, spec):
     learns_is_saved_and_answers(tmp_path, make(vision, text, connector=spec))
 
@@ -56,19 +72,22 @@ def test_some_mixes_at_the_edges(tmp_path, vision, text, spec):
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [text for text in TEXT if text not in ("qwen2", "gpt_neox", "gemma2")])
 @pytest.mark.parametrize("vision", VISION)
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+@pytest.mark.parametrize("spec", SPECS, ids=name)
 def test_every_mix_at_the_edges(tmp_path, vision, text, spec):
     learns_is_saved_and_answers(tmp_path, make(vision, text, connector=spec))
 
 
-@pytest.mark.parametrize(("vision", "text"), [*PLAIN, ("convnext", "mamba2"), ("siglip2", "qwen3_next")])
-@pytest.mark.parametrize("tiling", TILINGS, ids=lambda tiling: "-".join(map(str, tiling.values())))
+@pytest.mark.parametrize(
+    ("vision", "text", "tiling"),
+    [*mixes(TILINGS), ("convnext", "mamba2", TILINGS[0]), ("siglip2", "qwen3_next", TILINGS[2])],
+    ids=name,
+)
 def test_every_mix_in_tiles(tmp_path, vision, text, tiling):
     learns_is_saved_and_answers(tmp_path, make(vision, text, tiling=tiling, connector="linear"))
 
 
-@pytest.mark.parametrize("tiling", TILINGS, ids=lambda tiling: "-".join(map(str, tiling.values())))
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+@pytest.mark.parametrize("tiling", TILINGS, ids=name)
+@pytest.mark.parametrize("spec", SPECS, ids=name)
 def test_every_connector_in_tiles(tmp_path, spec, tiling):
     rows = tiling.get("newline") or tiling.get("unpad")
     if rows and not getattr(make(connector=spec).connector, "grid", False):
@@ -101,7 +120,7 @@ def learns_is_saved_and_answers(tmp_path, model):
     assert answers.tolist() == model.generate(**inputs, **settings).tolist()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+@pytest.mark.parametrize("spec", SPECS, ids=name)
 def test_half_precision_and_pictures_of_another_size(spec):
     arguments = {"connector": spec, "image_size": 16, "dtype": "bfloat16"}
     if spec["type"] != "identity":
