@@ -16,7 +16,7 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from mllm.errors import ConfigError, nearest
-from mllm.fields import check, parameters, within
+from mllm.fields import NonNegative, check, parameters, within
 
 WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
 WITHOUT_ARGUMENTS = ("constant", "constant_with_warmup")
@@ -78,8 +78,11 @@ def _check_schedule(args: Seq2SeqTrainingArguments) -> None:
     given: Any = args.lr_scheduler_kwargs or {}
     within("training_args.lr_scheduler_kwargs", check, given, Mapping)
     for name, value in given.items():
+        field = f"training_args.lr_scheduler_kwargs.{name}"
         if name in known:
-            within(f"training_args.lr_scheduler_kwargs.{name}", check, value, known[name].annotation)
+            within(field, check, value, known[name].annotation)
+        if isinstance(value, (int, float)):
+            within(field, check, value, NonNegative | bool)
     idle = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=args.learning_rate)
     with _named("lr_scheduler_kwargs"):
         get_scheduler(

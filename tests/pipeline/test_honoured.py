@@ -359,6 +359,10 @@ def test_evaluation_without_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             '--lr_scheduler_type warmup_stable_decay --lr_scheduler_kwargs {"num_decay_steps":"x"}',
             "num_decay_steps: expect",
         ),
+        (
+            '--lr_scheduler_type cosine --lr_scheduler_kwargs {"num_cycles":-1}',
+            "kwargs.num_cycles: expected a number of at",
+        ),
         ("--lr_scheduler_kwargs fast", "training_args.lr_scheduler_kwargs: expected a dict, found str 'fast'"),
         (
             "--report_to tensorbord",
