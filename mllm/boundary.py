@@ -59,7 +59,9 @@ def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
         except Ended as error:
             return error.status
         except MllmError as error:
-            _say(f"{type(error).__name__}: {_message(error)}")
+            line = f"{type(error).__name__}: {_message(error)}"
+            _append(line + "\n")
+            _say(line)
         except Interrupted as error:
             _say(error.message or f"ended by {signal.Signals(error.signum).name}")
             return 128 + error.signum
@@ -135,14 +137,21 @@ def _unforeseen(error: Exception) -> str:
     return f"unexpected error in {place}: {type(error).__name__}: {message}"
 
 
-def _keep(error: Exception) -> str:
-    """Append the traceback to the run's log, or write a new file; where it is."""
-    text = "".join(traceback.format_exception(error))
+def _append(text: str) -> str:
+    """Add to the run's log, and say where that is; "" where there is none."""
     for handler in LOGGER.handlers:
         if isinstance(handler, logging.FileHandler):
             with suppress(OSError), open(handler.baseFilename, "a", encoding="utf-8") as file:
                 file.write(text)
                 return handler.baseFilename
+    return ""
+
+
+def _keep(error: Exception) -> str:
+    """Append the traceback to the run's log, or write a new file; where it is."""
+    text = "".join(traceback.format_exception(error))
+    if log := _append(text):
+        return log
     try:
         with tempfile.NamedTemporaryFile("w", prefix="mllm-", suffix=".log", delete=False, encoding="utf-8") as file:
             file.write(text)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mllm.boundary import reported
 from mllm.commands.jobs import add_flags, add_workers, in_shards, run_job
+from mllm.errors import ConfigError
 
 if TYPE_CHECKING:
     from mllm.conversation.convention import Convention
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
+    if Path(args.output).exists() and Path(args.input).exists() and Path(args.output).samefile(args.input):
+        raise ConfigError("OUT is IN: a file that is converted twice is wrong, and nobody sees it", where=args.output)
     if in_shards(args):
         return run_job(args, convert_job, partial(_merge, args), lambda: {"input": args.input})
     from mllm.pipeline.regions import Counts

@@ -66,7 +66,7 @@ BOUNDS: dict[Range | Fits, tuple[str, ...]] = {
     Fits("a number of steps, whole or below 1 a share of all", lambda value: value >= 0 and _is_steps(value)): (
         "warmup_steps",
     ),
-    Range(least=-1): ("max_steps",),
+    Fits("a whole number of at least 1, or -1", lambda value: value == -1 or value >= 1): ("max_steps",),
 }
 """What transformers takes and cannot work with is refused: the bounds of numbers, and the fields they bind."""
 

@@ -111,8 +111,8 @@ class PixelCodec:
     def _unit_box(self, box: Box) -> UnitBox:
         unit = (*self.frame.to_unit(box.x1, box.y1), *self.frame.to_unit(box.x2, box.y2))
         inside = clipped(unit, self._seen)
-        if inside is None:
-            raise _unseen("a box", box.xyxy)
+        if inside is None or any(unit[axis] < unit[axis + 2] and inside[axis] == inside[axis + 2] for axis in (0, 1)):
+            raise _unseen("a box", box.xyxy)  # it is elsewhere, or touches what is seen from outside
         return inside
 
     def _unit_point(self, point: Point) -> UnitPoint:

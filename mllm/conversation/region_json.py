@@ -40,7 +40,9 @@ class JsonForm:
     def _groups(self, text: str) -> Iterator[tuple[list[re.Match[str]], tuple[int, int]]]:
         """Objects that hold a region, those of one array together, and where they stand."""
         key = re.compile(rf'["\'](?:{self.box}|{self.point})["\']\s*:', FLAGS)
-        matches = [match for match in _OBJECT.finditer(text) if key.search(match[0])]
+        empty = re.compile(rf'["\'](?:{self.box}|{self.point})["\']\s*:\s*(?:null|none|\[\s*\])', FLAGS)
+        # an object that says that there is no region holds none
+        matches = [match for match in _OBJECT.finditer(text) if key.search(match[0]) and not empty.search(match[0])]
         while matches:
             group = [matches.pop(0)]
             before = _BEFORE.search(text[: group[0].start()])

@@ -84,7 +84,13 @@ def _named(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
     token = getattr(tokenizer, name)
     if token is None:
         file = Path(tokenizer.name_or_path, "tokenizer_config.json")
-        raise ConfigError("the template writes it", where=str(file), field=name, expected="a token", found=show(token))
+        raise ConfigError(
+            f"the tokenizer has no {name}, which the template writes",
+            where=str(file),
+            field=name,
+            expected="a token",
+            found=show(token),
+        )
     return str(token)
 
 

@@ -70,14 +70,21 @@ class LineDataset:
         return len(self.lines) if self.kept is None else len(self.kept)
 
     def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
-        """Leave out the lines that are not wanted; all are read once. One that cannot be read is named on access."""
+        """Leave out the lines that are not wanted; all are read once. One that cannot be read is named on access.
+
+        Raises:
+            DataError: of what `wanted` reads; names file and line.
+        """
 
         def is_kept(number: int) -> bool:
             try:
                 line = self.lines[number]
             except DataError:
                 return True
-            return wanted(line)
+            try:
+                return wanted(line)
+            except DataError as error:
+                raise error.at(self.lines.where(number)) from error
 
         self.kept = [number for number in range(len(self.lines)) if is_kept(number)]
 

@@ -62,7 +62,7 @@ class AOKVQA(LineDataset):
         self.reason = reason
         self.picture = PictureName(image_name)
         if task == "direct" and not difficult:
-            self.keep(lambda line: line.get("difficult_direct_answer") is not True)
+            self.keep(lambda line: not _difficult(line))
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         question = words_of(line, "question")
@@ -83,6 +83,10 @@ class AOKVQA(LineDataset):
             reasons = texts(line, "rationales")
             said = f"{sentence(reasons[0] if rng is None else rng.choice(reasons))} {said}"
         return {"image": picture, "conversations": [*turns, {"from": "gpt", "value": said}], "truth": truth}
+
+
+def _difficult(line: dict[str, Any]) -> bool:
+    return "difficult_direct_answer" in line and field(line, "difficult_direct_answer", bool)
 
 
 @DATASETS.register_module()

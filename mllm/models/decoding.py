@@ -16,19 +16,33 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import (
     DynamicCache,
+    LogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
     SynthIDTextWatermarkLogitsProcessor,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 from transformers.generation.configuration_utils import GenerationMode
 
-from mllm.errors import ConfigError
+from mllm.errors import ConfigError, ModelError
 from mllm.models.cache import ROOM, RoomyLayer
 
 BY_ROW = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
 """Arguments of a step that hold a row of the batch in their last dimension but one."""
 REMEMBERING = (SynthIDTextWatermarkLogitsProcessor, UnbatchedClassifierFreeGuidanceLogitsProcessor)
 """What keeps a state of its own for each row."""
+
+
+class FiniteScores(LogitsProcessor):
+    """Refuses scores that are not finite: of them the first token would be taken, and its answer scored."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """
+        Raises:
+            ModelError: of a row, the largest is nan or infinite.
+        """
+        if not scores.max(-1).values.isfinite().all():
+            raise ModelError("its scores of the next token are not finite (nan or infinite): it diverged in training")
+        return scores
 
 
 class Decoding:
@@ -256,7 +270,7 @@ class _Batch:
     def add(self, logits_RV: Tensor) -> dict[int, list[int]]:
         """A token for each row; answers that end with it."""
         logits_RV = logits_RV.to(copy=True, dtype=torch.float32, device=self.ids_RT.device)
-        scores_RV = self.logits_processor(self.ids_RT, logits_RV)
+        scores_RV = self.logits_processor(self.ids_RT, FiniteScores()(self.ids_RT, logits_RV))
         tokens_R = scores_RV.argmax(-1) if self.sources is None else draw(scores_RV, self.sources)
         running_R = torch.tensor(self.running, device=tokens_R.device)
         self.ids_RT = torch.cat([self.ids_RT, tokens_R.where(running_R, self.padding)[:, None]], 1)

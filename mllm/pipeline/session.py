@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 from PIL import Image
+from transformers import LogitsProcessorList
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
-from mllm.errors import ConfigError, DataError
+from mllm.errors import ConfigError, DataError, ModelError
 from mllm.images import image_ref
 from mllm.models.adaptation import base_of
+from mllm.models.decoding import FiniteScores
 from mllm.models.speech import kind_of
 from mllm.pipeline.builder import build_model
 from mllm.pipeline.drawing import draw
@@ -49,6 +51,8 @@ class Session:
             ConfigError: no such device.
         """
         folder = str(folder)
+        if not Path(folder).is_dir():
+            raise ModelError("no such folder", where=folder)
         where = usable_device(device)
         given = {name: value for name, value in model_args.items() if value is not None}
         if "type" not in given:
@@ -78,6 +82,8 @@ class Session:
         Raises:
             DataError: not as many pictures or boxes as placeholders, or a picture that cannot be read.
         """
+        if not question.strip():
+            raise DataError(field="question", expected="a text with a word", found=repr(question))
         if images and IMAGE not in question:
             question = IMAGE * len(images) + "\n" + question
         turn = {
@@ -96,7 +102,7 @@ class Session:
         check_generation(generation, "generation")
         arguments = {"max_new_tokens": 64, "do_sample": False, **stopping(self.processor), **(generation or {})}
         with torch.no_grad():
-            ids = self.model.generate(**batch, **arguments)
+            ids = self.model.generate(**batch, **arguments, logits_processor=LogitsProcessorList([FiniteScores()]))
         return self.processor.decode(ids[0].tolist(), item, 0)
 
 

@@ -127,3 +127,19 @@ def test_a_point_is_seen_or_refused() -> None:
     assert codec.read_answer("[1002, 0]").failure == "out_of_range"
     with pytest.raises(DataError, match="a point"):
         codec_on("shikra").write_points([Point(x=10, y=-1)])  # in the padding
+
+
+EDGES = place("pad", (40, 20), 32)
+
+
+@pytest.mark.parametrize("box", [(40, 20, 50, 30), (40, 0, 50, 10), (-9, 0, 0, 10), (0, 20, 10, 29), (0, -9, 10, 0)])
+def test_a_box_that_touches_the_image_from_outside_is_refused(box: tuple[float, float, float, float]) -> None:
+    x1, y1, x2, y2 = box
+    with pytest.raises(DataError, match="expected a box in what the model sees"):
+        PixelCodec(REGIONS.make("shikra"), EDGES).write_boxes([Box(x1=x1, y1=y1, x2=x2, y2=y2)])
+
+
+@pytest.mark.parametrize("box", [(39.9, 0, 50, 10), (40, 0, 40, 10), (0, 20, 10, 20)])
+def test_a_box_with_a_part_in_the_image_or_on_its_edge_is_written(box: tuple[float, float, float, float]) -> None:
+    x1, y1, x2, y2 = box
+    assert PixelCodec(REGIONS.make("shikra"), EDGES).write_boxes([Box(x1=x1, y1=y1, x2=x2, y2=y2)])

@@ -181,5 +181,5 @@ def test_a_tokenizer_without_an_end_of_sequence_is_refused(tmp_path: Path) -> No
     tokenizer = make_tokenizer()
     tokenizer.eos_token = None
     for name in ("vicuna_v1", "completion", "seq2seq", "guanaco"):
-        with pytest.raises(ConfigError, match="the tokenizer has no eos_token"):
+        with pytest.raises(ConfigError, match=r"tokenizer_config\.json: eos_token: .*; the tokenizer has no"):
             TEMPLATES.make(name).end(tokenizer)

@@ -83,6 +83,9 @@ def test_aokvqa_direct_leaves_out_the_questions_marked_difficult(
     found = line_of(direct, 1)
     assert found is not None
     assert (found[0]["question"], found[1]) == ("q3", f"{path}:4")
+    path = jsonl(CANDLE, {**CANDLE, "difficult_direct_answer": "true"}, name="wrong.jsonl")
+    with pytest.raises(DataError, match=r":2: difficult_direct_answer: expected True or False, found str 'true'"):
+        AOKVQA(task="direct", **{**arguments, "filename": path})
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,16 @@ def test_where_nothing_is_an_answer_without_a_region_is_right(prediction: Predic
     assert (scores["no_target_count"], scores["constant_box_acc@0.5"]) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("text", "failure"),
+    [("<think>there is no", "malformed"), ("<think>no dog</think> none", None), ("", None), ("None.", None)],
+)
+def test_where_nothing_is_an_answer_that_was_cut_off_while_thinking_is_wrong(text: str, failure: str | None) -> None:
+    found = Prediction(key="a", index=0, text=text, truth=Truth(no_target=True))
+    assert failure_of(found) == failure
+    assert REC()([found])["acc@0.5"] == (failure is None)
+
+
 def test_items_with_and_without_a_target_are_scored_together() -> None:
     given = [answer(0, strip(100)), answer(1), nothing_there(2), nothing_there(3, strip(100)), nothing_there(4)]
     scores = REC(constant_box=True)(given)

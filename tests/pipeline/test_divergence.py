@@ -177,6 +177,7 @@ def test_a_run_that_diverges_at_once_has_nothing_to_keep(
     error = capsys.readouterr().err
     assert "diverged at step 1: loss nan; items of the step: " in error
     assert "; no checkpoint was written before\n" in error
+    assert "RunError: training diverged at step 1: loss nan" in (tmp_path / "out" / "train.log").read_text()
 
 
 def test_steps_that_are_left_out_change_nothing_and_are_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,3 +220,12 @@ def test_a_prediction_is_rewritten_from_its_bare_form(folder: Path) -> None:
     fixed = ["--from", "internvl", "--to", "qwen2_vl", "--image-folder", str(folder)]
     assert main(["regions", "convert", *fixed, source, str(folder / "out.jsonl")]) == 0
     assert read(folder)[0]["text"] == "[<|box_start|>(100,200),(500,1000)<|box_end|>]"
+
+
+def test_a_file_is_not_converted_in_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps(line(BOX, width=40, height=20)) + "\n")
+    before = path.read_text()
+    assert main(["regions", "convert", "--from", "shikra", "--to", "qwen_vl", str(path), str(path)]) == 1
+    assert f"{path}: OUT is IN" in capsys.readouterr().err
+    assert path.read_text() == before

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from mllm import cli
 from mllm.errors import DataError, ModelError
@@ -157,6 +159,30 @@ def test_a_folder_that_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
         Session.load(tmp_path)
     assert cli.main(["predict", "--model", str(tmp_path), "--prompt", "hello"]) == 1
     assert "name the type" in capsys.readouterr().err
+    assert cli.main(["predict", "--model", str(tmp_path / "gone"), "--prompt", "hello"]) == 1
+    assert f"{tmp_path / 'gone'}: no such folder" in capsys.readouterr().err
+
+
+def test_a_question_has_a_word(trained: Path, photo: Path) -> None:
+    with pytest.raises(DataError, match="question: expected a text with a word, found ' '"):
+        Session.load(trained).ask(" ", [photo])
+
+
+def test_a_model_whose_scores_are_not_finite_gives_no_answer(
+    trained: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its weights may be finite, and so large that no product of theirs is."""
+    folder = shutil.copytree(trained, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["language_model.lm_head.weight"].fill_(3e38)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="scores of the next token are not finite"):
+        Session.load(folder).ask("Where?", [photo])
+    config = write_config(tmp_path, model_args={"model_name_or_path": str(folder)})
+    parts = ("vision_tower", "language_model", "connector", "feature_layer", "tokenizer")
+    gone = [f"model_args.{name}=None" for name in parts]
+    assert cli.main(["predict", str(config), "--output_dir", str(tmp_path / "out"), "--cfg-options", *gone]) == 1
+    assert "ModelError: its scores of the next token are not finite" in capsys.readouterr().err
 
 
 def test_the_notebook_runs_from_top_to_bottom(

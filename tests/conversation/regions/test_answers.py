@@ -208,3 +208,11 @@ def test_read_answer_of_bare_points(name: str, text: str, expected: list[tuple[f
 def test_bare_numbers_are_no_regions_outside_of_answers(name: str) -> None:
     """In a dataset's words a list is a list: only marks make boxes of them."""
     assert REGIONS.make(name).read("the list [1, 2, 3, 4] and (1, 2), (3, 4)", SIZE) == []
+
+
+@pytest.mark.parametrize("value", ["[]", "null", "[ ]", "None"])
+def test_an_object_that_says_that_there_is_no_region_holds_none(value: str) -> None:
+    codec = REGIONS.make("qwen25_vl")
+    assert read_answer(codec, f'```json\n[{{"bbox_2d": {value}, "label": "dog"}}]\n```', SIZE) == []
+    (whole,) = read_answer(codec, f'[{{"bbox_2d": {value}}}, {{"bbox_2d": [100, 100, 500, 200]}}]', SIZE)
+    assert len(whole.boxes) == 1
