@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from mllm.tokenizer_files import SPACES, spaces_after_special_tokens
@@ -32,6 +33,8 @@ class TextEncoder:
         backend.no_padding()
         added = {token.content: (number, token) for number, token in tokenizer.added_tokens_decoder.items()}
         self.special = {content: number for content, (number, token) in added.items() if token.special}
+        unknown: Any = untyped.unk_token_id
+        self._obeyed = {*self.special.values()} - {unknown}
         self._added = {content: number for content, (number, _) in added.items()}
         self._marks = re.compile("|".join(_pattern(added[content][1]) for content in _longest_first(self.special)))
         first = backend.encode("a", add_special_tokens=False).tokens[:1]
@@ -48,11 +51,14 @@ class TextEncoder:
         backend = self._backends[start]
         if not self.special or not self._marks.search(text):
             return backend.encode(text, add_special_tokens=False).ids
-        backend.encode_special_tokens = True
-        try:
-            return backend.encode(text, add_special_tokens=False).ids
-        finally:
-            backend.encode_special_tokens = False
+        ids = _spelled_out(backend, text)
+        if self._obeyed.isdisjoint(ids):
+            return ids
+        # the vocabulary holds the token as a word too, as T5's: where it is torn, nothing reads it whole
+        cuts = [0, *(text.index(text[begin:end].strip(), begin) + 1 for begin, end, _ in self.marks(text)), len(text)]
+        parts = [text[begin:end] for begin, end in pairwise(cuts)]
+        backends = [backend, *[self._backends["middle"]] * (len(parts) - 1)]
+        return [number for part, reads in zip(parts, backends, strict=True) for number in _spelled_out(reads, part)]
 
     def split(self, text: str) -> Iterator[tuple[str, int | None]]:
         """The text in front of each special token, and the token's id; at last what follows, and None."""
@@ -75,6 +81,14 @@ class TextEncoder:
                 return token
         found = [content for content in _longest_first(self._added) if text.endswith(content)]
         return self._added[found[0]] if found else None
+
+
+def _spelled_out(backend: Tokenizer, text: str) -> list[int]:
+    backend.encode_special_tokens = True
+    try:
+        return backend.encode(text, add_special_tokens=False).ids
+    finally:
+        backend.encode_special_tokens = False
 
 
 def encoder_of(tokenizer: PreTrainedTokenizerBase) -> TextEncoder:

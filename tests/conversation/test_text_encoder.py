@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from mllm.conversation.rendering import IGNORE, Piece, Said, tokenize
+from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
 from mllm.tokenizer_files import load_tokenizer
@@ -183,3 +186,19 @@ def test_a_tokenizer_without_an_end_of_sequence_is_refused(tmp_path: Path) -> No
     for name in ("vicuna_v1", "completion", "seq2seq", "guanaco"):
         with pytest.raises(ConfigError, match=r"tokenizer_config\.json: eos_token: .*; the tokenizer has no"):
             TEMPLATES.make(name).end(tokenizer)
+
+
+@pytest.mark.parametrize("text", ["red </s> dog", "</s>", "<pad> red", "a</s></s>b <pad>"])
+@pytest.mark.parametrize("letters", ["", "</>pads"])
+def test_a_special_token_that_is_a_word_of_the_vocabulary_too_is_spelled_out(text: str, letters: str) -> None:
+    """As in T5's, whose unigram model knows no bytes."""
+    words = ["<pad>", "</s>", "<unk>", "▁", "▁red", "▁dog", "▁a", "b", *letters]
+    backend = Tokenizer(models.Unigram([(word, -float(n)) for n, word in enumerate(words)], unk_id=2))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    )
+    ids = encoder_of(tokenizer)(text, "text")
+    assert not {tokenizer.eos_token_id, tokenizer.pad_token_id} & {*ids}
+    if letters:
+        assert tokenizer.unk_token_id not in ids
