@@ -14,7 +14,7 @@ from transformers import LogitsProcessorList
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
-from mllm.errors import ConfigError, DataError, ModelError
+from mllm.errors import ConfigError, DataError, ModelError, printable
 from mllm.images import image_ref
 from mllm.models.adaptation import base_of
 from mllm.models.decoding import FiniteScores
@@ -140,7 +140,7 @@ def answer(given: argparse.Namespace) -> None:
     said = session.ask(
         given.prompt, given.image, boxes=given.box, answer_image=given.answer_image, generation=generation
     )
-    print(said.text)
+    print(printable(said.text, keep="\n\t"))
     for box in said.boxes:
         print("box  ", *(f"{value:.1f}" for value in box.xyxy))
     for point in said.points:

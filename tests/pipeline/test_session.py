@@ -201,3 +201,12 @@ def test_the_notebook_runs_from_top_to_bottom(
             assert not cell["outputs"], "the notebook is committed without outputs"
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)  # noqa: S102, our own file
     assert "answered" in capsys.readouterr().out
+
+
+def test_what_a_model_says_does_not_steer_the_terminal(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = Prediction(key="question", index=0, text="red\x1b[31m\x18\nblue", truth=Truth())
+    monkeypatch.setattr(Session, "ask", lambda *given, **more: said)
+    assert cli.main(["predict", "--model", str(trained), "--prompt", "What colour?"]) == 0
+    assert capsys.readouterr().out == "red\\x1b[31m\\x18\nblue\n"
