@@ -66,7 +66,7 @@ BOUNDS: dict[Range | Fits, tuple[str, ...]] = {
     Fits("a number of steps, whole or below 1 a share of all", lambda value: value >= 0 and _is_steps(value)): (
         "warmup_steps",
     ),
-    Fits("a whole number of at least 1, or -1", lambda value: value == -1 or value >= 1): ("max_steps",),
+    Range(least=-1): ("max_steps",),
 }
 """What transformers takes and cannot work with is refused: the bounds of numbers, and the fields they bind."""
 
@@ -104,6 +104,8 @@ def check(training_args: Mapping[str, Any]) -> None:
         if "const" not in about or value is not about["const"]:
             within(f"training_args.{name}", check_value, value, _bounded(name, field.type))
         _check_choice(name, value, about)
+        if name == "max_steps" and value == 0:
+            raise ConfigError("trains nothing; -1 trains num_train_epochs", field="training_args.max_steps")
     refuse(training_args, DEFAULTS)
 
 
