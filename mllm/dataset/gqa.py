@@ -51,7 +51,7 @@ class GQA(LineDataset):
         filename: PathName,
         questions: PathName,
         version: Annotated[str, OneOf(VERSIONS)] = "q-a",
-        scene_graphs: str | None = None,
+        scene_graphs: PathName | None = None,
         image_folder: str | None = None,
         answer: AnswerText = "The answer is <answer>.",
         seed: int = 0,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -110,20 +110,17 @@ def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
     for name, value in settings.items():
         if name not in known:
             raise ConfigError(f"image_processor: {type(processor).__name__} has no {name!r}; {nearest(name, known)}")
-        within(f"model_args.image_processor.{name}", _check_like, value, known[name])
-        if name == "size":
-            within("model_args.image_processor.size", check, value, Mapping[str, PositiveInt | None])
-        elif type(value) is int and name != RESAMPLE:
-            within(f"model_args.image_processor.{name}", check, value, PositiveInt)
+        within(f"model_args.image_processor.{name}", check, value, _kind(name, value, known[name]))
     check_settings(settings, "model_args.image_processor", ConfigError)
 
 
-def _check_like(value: object, usual: object) -> None:
-    if isinstance(usual, Mapping) and isinstance(value, Mapping):
-        for name, inner in cast("Mapping[str, object]", value).items():
-            within(name, _check_like, inner, cast("Mapping[str, object]", usual).get(name))
-    elif usual is not None:
-        check(value, Mapping if isinstance(usual, Mapping) else type(usual))
+def _kind(name: str, value: object, usual: object) -> Any:
+    """What a setting is by the one that the processor has; whole numbers, but for one, are above 0, as in sizes."""
+    if isinstance(usual, Mapping):
+        return Mapping[str, PositiveInt | None]
+    if type(value) is int and name != RESAMPLE and (usual is None or type(usual) in (int, float)):
+        return PositiveInt
+    return Any if usual is None else type(usual)
 
 
 def _token_id(tokenizer: PreTrainedTokenizerBase, token: str, folder: str) -> int:

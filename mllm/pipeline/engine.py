@@ -139,7 +139,7 @@ def run(
         executor(stage).run()
         if missing := unfinished(folder, [stage], tasks):
             found = f"{tasks - missing}; {folder / 'engine' / stage / 'logs'} says why"
-            raise RunError(where=str(folder / stage), expected=f"{tasks} parts", found=found, kind="parts")
+            raise RunError(where=str(folder / stage), expected=f"{tasks} parts", found=found)
 
 
 def _executor(kind: str, workers: int | None) -> tuple[Any, dict[str, Any]]:

@@ -83,7 +83,6 @@ def parts(folder: Path, stage: str, count: int) -> list[Path]:
             where=str(folder / stage),
             expected=f"{count} parts",
             found=f"none of {', '.join(missing[:8])}",
-            kind="parts",
         )
     return found
 

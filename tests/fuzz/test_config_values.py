@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "config").glob("*.py"))
 SAMPLE = 10
 """Tries that the fast test makes."""
-FREE = ("image_folder", "system", "run_name", "output_dir", "logging_dir", "prompt_before", "name")
+FREE = ("image_folder", "project", "system", "run_name", "output_dir", "logging_dir", "prompt_before", "name")
 """Keys under which any text has a meaning; of a folder of images that is not there the first image is an error."""
 
 
@@ -62,7 +62,7 @@ def training_tries() -> Iterator[Try]:
         if type(default) is int and "float" in str(field.type):
             default = float(default)
         for bad in values.wrong(default):
-            if not may_be((field.name,), bad):
+            if bad != default and not may_be((field.name,), bad):
                 yield Try(config=CONFIG, place=("training_args", field.name), value=bad)
 
 

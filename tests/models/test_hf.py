@@ -321,6 +321,10 @@ def test_other_settings_of_the_image_processor_are_kept(old: bool, tmp_path: Pat
         ),
         ({"image_processor": {"max_patches": 10**12}}, r"image_processor: max_patches: expected at most 1,024"),
         ({"image_processor": {"size": {"height": "big"}}}, r"image_processor\.size\.height: expected a whole number"),
+        (
+            {"image_processor": {"size": {"height": -7}}},
+            r"image_processor\.size\.height: expected a whole number of at least 1",
+        ),
         ({"image_processor": {"size": "big"}}, r"image_processor\.size: expected a dict, found str 'big'"),
         ({"freeze": ["vision_towr"]}, "did you mean 'vision_tower'"),
         ({"dtype": "int3"}, "dtype: expected one of .*, found str 'int3'"),
