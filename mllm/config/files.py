@@ -78,13 +78,13 @@ def bases(path: Path) -> list[Path]:
 
 
 def _chain(path: Path, children: tuple[Path, ...]) -> list[Path]:
-    if path.resolve() in (child.resolve() for child in children):
-        raise ConfigError(f"{path}: is its own _base_: {' -> '.join(map(str, (*children, path)))}")
     by = f" (the _base_ of {children[-1]})" if children else ""
     if path.suffix != ".py":
         raise ConfigError(f"config file {path}{by}: expected a Python file, *.py")
     if not path.is_file():
         raise ConfigError(f"config file {path}{by}: no such file")
+    if path.resolve() in (child.resolve() for child in children):
+        raise ConfigError(f"{path}: is its own _base_: {' -> '.join(map(str, (*children, path)))}")
     _refuse_imports(path)
     return [path, *(file for base in bases(path) for file in _chain(base, (*children, path)))]
 

@@ -65,6 +65,7 @@ def test_environment_variables(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("_base_ = 'missing.py'\n", r"missing\.py \(the _base_ of .*leaf\.py\): no such file"),
         ("_base_ = ['ba' + 'se.py']\n", r"leaf\.py:1: _base_: expected a file name or a list of them, as literals"),
         ("_base_ = 'leaf.py'\n", r"leaf\.py: is its own _base_"),
+        ("_base_ = 'loop.py'\n", r"loop\.py \(the _base_ of .*leaf\.py\): no such file"),
         ("_base_ = ['base.py', 'twin.py']\n", r"leaf\.py: KeyError: Duplicate key is not allowed among bases"),
         ("import torch\n", r"leaf\.py:1: imports 'torch'; .* custom_imports"),
         ("\nfrom mllm.types import Box\n", r"leaf\.py:2: imports 'mllm.types'"),
@@ -82,6 +83,7 @@ def test_environment_variables(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_mistake_is_told_with_its_place(folder: Path, text: str, message: str) -> None:
     write(folder, "model_args = {}\n", "twin.py")
     write(folder, "import torch\n", "imports.py")
+    (folder / "loop.py").symlink_to("loop.py")
     with pytest.raises(ConfigError, match=message):
         read_file(write(folder, text))
 
