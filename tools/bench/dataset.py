@@ -23,7 +23,6 @@ import multiprocessing
 import os
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,9 +33,10 @@ from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
 
+from processes import ROOT, cpu, usage_of
+
 from mllm.dataset.lines import Lines
 
-ROOT = Path(__file__).parents[2]
 SIZES = (10_000, 100_000, 1_000_000)
 READS = 10_000
 PICTURES = 100
@@ -215,20 +215,8 @@ def read_part(number: int, records: Any, workers: int, read: Barrier, measured: 
 
 
 def of_command(command: list[str], options: list[str], path: Path) -> Cost:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    with tempfile.TemporaryFile() as output:
-        words = [*command, str(config_of(path)), *options]
-        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            output.seek(0)
-            sys.exit(f"\n{' '.join(words)} failed:\n{output.read().decode(errors='replace')[-4000:]}")
+    usage = usage_of([*command, str(config_of(path)), *options])
     return cpu(usage), usage.ru_maxrss * 1024 / 1e6
-
-
-def cpu(usage: resource.struct_rusage) -> float:
-    return usage.ru_utime + usage.ru_stime
 
 
 def private() -> float:

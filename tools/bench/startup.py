@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +21,8 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from processes import cpu, usage_of
+
 IMPORTS = (
     "cli",
     "registry",
@@ -94,15 +94,7 @@ def subcommands(parser: argparse.ArgumentParser) -> Iterator[list[str]]:
 
 def cpu_seconds(command: list[str], folder: Path) -> float:
     shutil.rmtree(folder / RUN, ignore_errors=True)  # what the last one wrote
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            output.seek(0)
-            sys.exit(f"{' '.join(command)} failed:\n{output.read().decode(errors='replace')[-4000:]}")
-    return usage.ru_utime + usage.ru_stime
+    return cpu(usage_of(command))
 
 
 def until_first_step(words: list[str]) -> None:
