@@ -1,19 +1,21 @@
 # make demo   install, train a tiny LLaVA on generated scenes, evaluate it, write the report
 # make test   install, run the tests;  make test-slow: the long ones
+# make test-other   in .venv-other, with the oldest other Python that is found: the tests of what depends on its version
 # make check  install, lint, types, import floors
 # PYTHON=python3.12 make demo   chooses the interpreter of .venv
 
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test test-slow check clean
+.PHONY: install demo test test-slow test-other check clean
 
-install: .venv/installed
+install: $(VENV)/installed
 
-.venv/installed: requirements.txt pyproject.toml
-	$(PYTHON) -m venv .venv
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet -r requirements.txt
@@ -30,6 +32,25 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
+VERSIONS := 3.11 3.12 3.13
+OTHER_TESTS := $(addprefix tests/,config conversation dataset images metrics pipeline/inspection) \
+	$(wildcard tests/test_[abefgimrtv]*.py)
+# on PATH or among pyenv's; its shims are on PATH for versions that do not start
+find_other = for version in $(VERSIONS); do \
+	for python in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
+		"$$python" -c "" 2>/dev/null && ! "$$python" -V | grep -q "^$$($(PYTHON) -V | cut -d. -f1,2)\\." && \
+			echo "$$python" && exit; \
+	done; done
+
+test-other:
+	@python="$$($(find_other))"; if [ -z "$$python" ]; then \
+		echo "make test-other: skipped, no other Python of $(VERSIONS) on PATH or among pyenv's"; \
+	else \
+		echo "make test-other: $$("$$python" -V)"; \
+		$(MAKE) --no-print-directory install VENV=.venv-other PYTHON="$$python" && \
+		OMP_NUM_THREADS=1 .venv-other/bin/python -m pytest -n auto $(OTHER_TESTS); \
+	fi
+
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -37,4 +58,4 @@ check: install
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv outputs
+	rm -rf .venv .venv-other outputs

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mllm.errors import ConfigError
 from mllm.fields import Count, PositiveInt, check_arguments, within
 from mllm.images.settings import ImageSettings
 from mllm.registry import DatasetConfig, MetricConfig
@@ -62,6 +63,12 @@ def check_data_args(data_args: Mapping[str, Any]) -> None:
         ConfigError: names the key.
     """
     within("data_args", check_arguments, data_args, DataArgs)
+    collator = data_args.get("collator_kwargs") or {}
+    if collator.get("packing", "none") == "none" and collator.get("max_tokens") is not None:
+        raise ConfigError(
+            "bounds packed rows only: set packing, or bound samples by data_args.max_length",
+            field="data_args.collator_kwargs.max_tokens",
+        )
 
 
 def check_custom_imports(custom_imports: Mapping[str, Any]) -> None:

@@ -87,6 +87,8 @@ REFUSED = {
 }
 """Fields that may have no value but their default, and why, or what to do instead."""
 
+MOST_WORKERS = 1024
+"""Worker processes of a rank; a number beyond is a slip, which would bring the machine down."""
 _UNTRIED = ("galore", "apollo", "lomo", "adalomo", "schedule_free")
 _ACCELERATOR = {"non_blocking", "gradient_accumulation_kwargs"}
 _CHECKPOINTING = {"every_n_layers", "offload", "use_reentrant", "preserve_rng_state"}
@@ -101,6 +103,15 @@ def _sampling(value: Any) -> str:
     if value in ("random", "sequential"):
         return ""
     return "expected 'random' or 'sequential'; packing plans batches by length: data_args.collator_kwargs"
+
+
+def _workers(value: Any) -> str:
+    return "" if type(value) is int and 0 <= value <= MOST_WORKERS else f"expected 0 to {MOST_WORKERS}"
+
+
+def _counted_tokens(value: Any) -> str:
+    known = isinstance(value, bool) or value in ("all", "non_padding", "no")
+    return "" if known else "expected True, False, 'all', 'non_padding' or 'no'"
 
 
 def _accelerator(value: Any) -> str:
@@ -134,6 +145,8 @@ def _object(value: Any) -> Any:
 IN_PART: dict[str, Callable[[Any], str]] = {
     "optim": _optimizer,
     "train_sampling_strategy": _sampling,
+    "dataloader_num_workers": _workers,
+    "include_num_input_tokens_seen": _counted_tokens,
     "accelerator_config": _accelerator,
     "activation_checkpointing_kwargs": _checkpointing,
     "gradient_checkpointing_kwargs": _checkpointing,

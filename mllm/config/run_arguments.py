@@ -33,4 +33,6 @@ class RunArguments(Seq2SeqTrainingArguments):
     def __post_init__(self) -> None:
         if self.output_dir == "":
             raise ValueError("output_dir: expected a folder, found ''")
+        if self.resume_from_checkpoint == "":
+            raise ValueError("resume_from_checkpoint: expected 'auto' or a folder, found ''")
         super().__post_init__()

@@ -16,6 +16,8 @@ from mllm.registry import METRICS
 from mllm.types import Prediction
 
 _LETTER = re.compile(r"(?:(?:option|choice) )?[(\[{]?([A-Z])(?=[)\]}]|[.:,;\n]|\s+[-\u2013\u2014]\s|$)", re.IGNORECASE)
+_SEVERAL = re.compile(r"[(\[{]?[A-Z][)\]}]?(?:(?:\s*[,/&]|\s+and|\s+or)+\s*[(\[{]?[A-Z][)\]}]?)+", re.IGNORECASE)
+"""More than one letter, which chooses none: `A, B`, `(A) and (C)`."""
 _BRACKETED = re.compile(r"(?<!not )(?<!n't )\(([A-Z])\)")
 _SAMENESS: tuple[Callable[[str], str], ...] = (
     lambda text: " ".join(text.split()),
@@ -30,8 +32,9 @@ class ChoiceAccuracy:
     """Share of questions answered with the right option.
 
     An answer may be a letter (`B`, `(B)`, `B. a fork`, `option B`) or the words of an option, apart from case, articles
-    and punctuation. The words come first: where `a` is an option, the answer `a` means it. It is read from the text by
-    `mllm.answers`; of several answers the first that names an option counts. Options with the same text are one.
+    and punctuation. The words come first: where `a` is an option, the answer `a` means it. A list of letters
+    (`A, B`) names none. The answer is read from the text by `mllm.answers`; of several the first that names an option
+    counts. Options with the same text are one.
 
     Scores:
         accuracy: over ALL predictions, readable or not.
@@ -82,8 +85,7 @@ def chosen_letter(text: str, options: Sequence[str]) -> str | None:
     """The letter of the option that a text chooses, which may be one that no option has; None where it names none."""
     given = answers(text)
     found = [_named(answer, options) for answer in given]
-    whole = _LETTER.match(whole_answer(text))  # `B. The answer is obvious.`
-    found.append(whole[1].upper() if whole else None)
+    found.append(_letter(whole_answer(text)))  # `B. The answer is obvious.`
     letters = [letter for letter in found if letter is not None]
     known = (letter for letter in letters if letter in ascii_uppercase[: len(options)])
     return next(known, letters[0] if letters else None)
@@ -99,11 +101,16 @@ def _named(answer: str, options: Sequence[str]) -> str | None:
             if len(alike) == 1:
                 return ascii_uppercase[meant[0]]
             break
-    start = _LETTER.match(answer)
-    if start is not None:
-        return start[1].upper()
+    if (letter := _letter(answer)) is not None:
+        return letter
     bracketed = set(_BRACKETED.findall(answer))
     return bracketed.pop() if len(bracketed) == 1 else None
+
+
+def _letter(answer: str) -> str | None:
+    """The letter with which an answer begins; None where it lists several."""
+    start = None if _SEVERAL.fullmatch(answer) else _LETTER.match(answer)
+    return None if start is None else start[1].upper()
 
 
 def _correct_letters(prediction: Prediction) -> set[str]:

@@ -17,8 +17,9 @@ from mllm.conversation.processor import Processor
 from mllm.conversation.region import RegionCodec
 from mllm.conversation.rendering import Piece, Said, Template
 from mllm.conversation.scratch import blank_tokenizer, train_tokenizer
-from mllm.errors import ConfigError, ModelError
+from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.fields import read_section, within
+from mllm.images import current_settings
 from mllm.models.adaptation import adapt, as_base, base_of, load_adapted, merge, table
 from mllm.models.adapters import Adapters, read_adapters
 from mllm.models.checkpoints import export_obstacle
@@ -251,10 +252,19 @@ def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDat
 
 
 def _corpus(items: ItemDataset, template: Template, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """The rendered text of items from all over the set, special tokens left out."""
+    """The rendered text of items from all over the set, special tokens left out.
+
+    An item whose picture is not there is passed over where training does so, which counts it.
+    """
     items.set_epoch(0)
     for index in range(0, len(items), max(1, len(items) // TOKENIZER_SAMPLE)):
-        said = [Said(turn.role, (Piece(turn.text),)) for turn in items[index].turns]
+        try:
+            turns = items[index].turns
+        except ImageError:
+            if current_settings().on_error == "raise":
+                raise
+            continue
+        said = [Said(turn.role, (Piece(turn.text),)) for turn in turns]
         text = "".join(piece.text for piece in template.render(said, tokenizer))
         for token in (IMAGE, *template.tokens, *tokenizer.all_special_tokens):
             text = text.replace(token, " ")

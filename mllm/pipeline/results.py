@@ -125,7 +125,8 @@ def summary(prefix: str, scores: Mapping[str, float], metric: Metric | None, rep
     lines = [f"{prefix}:"]
     for name in names:
         value = scores[name]
-        shown = f"{value:.0f}" if float(value).is_integer() and name not in meanings else f"{value:.4f}"
+        is_count = isinstance(value, int) or (value.is_integer() and name not in meanings)
+        shown = f"{value:.0f}" if is_count else f"{value:.4f}"
         lines.append(f"  {name:24}{shown:>10}  {meanings.get(name, '')}".rstrip())
     if report:
         lines.append(f"  report: {report}")

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,20 +65,38 @@ def find_start(args: RunArguments) -> Start:
             return Start(finished=finished["global_step"])
         checkpoint = _newest(folder, notes)
         if checkpoint is None:
-            _refuse_to_overwrite(folder)
-            return Start(notes=tuple(notes))
+            _refuse_to_overwrite(folder, notes)
+            return Start(notes=(*notes, f"{folder} holds no checkpoint: training starts afresh"))
     else:
         checkpoint = Path(wanted)
         if found := faults(checkpoint) if checkpoint.is_dir() else ["no such folder"]:
             raise ConfigError(f"not a whole checkpoint: {'; '.join(found)}", where=f"resume_from_checkpoint {wanted}")
-        if over or checkpoint.resolve().parent != folder.resolve():
+        if checkpoint.resolve().parent != folder.resolve():
             _refuse_to_overwrite(folder)
+        elif finished and over:
+            return _back_to(checkpoint, finished["global_step"])
     if finished:
         notes.append(f"the run had finished at step {finished['global_step']}; it is made longer")
     if read_manifest(checkpoint) is None:
         notes.append(f"{checkpoint} has no manifest, since an earlier version wrote it: only its parts were checked")
     notes.append(f"going on from {checkpoint}")
     return Start(checkpoint=checkpoint, notes=tuple(notes))
+
+
+def _back_to(checkpoint: Path, finished: int) -> Start:
+    """How a run begins that has finished, from one of its own checkpoints.
+
+    Raises:
+        ConfigError: the checkpoint is of an earlier step than the finished model, which would be overwritten.
+    """
+    step = read_state(checkpoint).get("global_step")
+    if step != finished:
+        raise ConfigError(
+            f"its run has finished at step {finished}: choose another --output_dir to train from step {step} again, "
+            "or ask for more steps",
+            where=f"resume_from_checkpoint {checkpoint}",
+        )
+    return Start(finished=finished)
 
 
 def newest_whole(folder: Path) -> Path | None:
@@ -215,8 +233,11 @@ def _nothing_left(args: RunArguments, state: Mapping[str, Any]) -> bool:
     return state["epoch"] >= args.num_train_epochs
 
 
-def _refuse_to_overwrite(folder: Path) -> None:
-    """Raises ConfigError where the folder holds a model, of whatever origin, or checkpoints."""
+def _refuse_to_overwrite(folder: Path, notes: Sequence[str] = ()) -> None:
+    """Raises ConfigError where the folder holds a model, of whatever origin, or checkpoints.
+
+    `notes`: why training cannot go on from them.
+    """
     model = (folder / MANIFEST).exists() or any(next(folder.glob(pattern), None) for pattern in WEIGHTS)
     earlier = [path for path in checkpoints(folder) if (path / MANIFEST).exists() or not faults(path)]
     if not model and not earlier:
@@ -225,4 +246,4 @@ def _refuse_to_overwrite(folder: Path) -> None:
     if newest_whole(folder):
         ways = f"go on with --resume_from_checkpoint auto, {ways}"
     held = earlier[-1].name if earlier else "a model"
-    raise ConfigError(ways, where=str(folder), expected="a new output_dir", found=held)
+    raise ConfigError("; ".join((*notes, ways)), where=str(folder), expected="a new output_dir", found=held)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from mllm.config.config import dump
 from mllm.config.run_arguments import RunArguments
@@ -40,6 +41,8 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
     started_with()
     check_launch(args.world_size)
     follow_launcher()
+    if args.disable_tqdm:
+        disable_progress_bar()  # that of loading and writing weights
     with locked(folder):
         start = on_main(lambda: find_start(args)) if args.do_train else Start()
         _log_to(folder, main=args.process_index == 0)
@@ -61,6 +64,12 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
 def _train(trainer: Trainer, start: Start, args: RunArguments, sections: Mapping[str, Any]) -> None:
     folder, checkpoint = trainer.folder, start.checkpoint
     if checkpoint is not None:
+        if trainer.is_deepspeed_enabled and sections["model_args"].get("quantization"):
+            raise ConfigError(
+                "DeepSpeed cannot go on from a checkpoint of a quantized model: train anew, or launch without it",
+                where=f"resume_from_checkpoint {checkpoint}",
+                field="model_args.quantization",
+            )
         for change in on_main(lambda: compare(checkpoint, trainer.described, skips_data=not args.ignore_data_skip)):
             logger.info("since %s: %s", checkpoint.name, change)
     if args.overwrite_output_dir:

@@ -62,6 +62,8 @@ def test_defaults_are_no_requests() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
+        ("dataloader_num_workers", 100_000, "expected 0 to 1024"),
+        ("include_num_input_tokens_seen", "some", "expected True, False, 'all'"),
         ("train_sampling_strategy", "group_by_length", "expected 'random' or 'sequential'"),
         ("optim", "schedule_free_adamw", "not tried here"),
         ("optim", "galore_adamw", "not tried here"),

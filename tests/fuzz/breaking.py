@@ -54,11 +54,13 @@ def _another_type(before: bytes) -> bytes | None:
 
 
 def _values_of_another_type(before: bytes) -> bytes | None:
-    """Each value of an object is another kind of thing."""
+    """Each value of an object, or of a list, is another kind of thing."""
     try:
         record = json.loads(before.splitlines()[0] if before.count(b"\n{") else before)
     except ValueError:
         return None
+    if isinstance(record, list):
+        return json.dumps([_another(value) for value in record]).encode() if record else None
     return json.dumps({key: _another(value) for key, value in record.items()}).encode() if record else None
 
 

@@ -72,6 +72,12 @@ def answer(index: int, text: str, letter: str = "B", options: tuple[str, ...] = 
         ("The final answer is: ``` B ```", None),
         ("```\nB\n```", "B"),
         ("Answer: The answer is B", "B"),
+        ("A, B", None),
+        ("A,B and C.", None),
+        ("(A) and (C)", None),
+        ("A/B", None),
+        ("The answer is A, B.", None),
+        ("A, a cup", "A"),
     ],
 )
 def test_which_letter_is_meant(text: str, letter: str | None) -> None:

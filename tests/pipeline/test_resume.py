@@ -37,7 +37,14 @@ def start(folder: Path, **given: Any) -> Start:
 
 
 def test_find_start_is_afresh_in_a_new_folder(tmp_path: Path) -> None:
-    assert start(tmp_path / "new") == start(tmp_path / "new", resume_from_checkpoint="auto") == Start()
+    assert start(tmp_path / "new") == Start()
+    found = start(tmp_path / "new", resume_from_checkpoint="auto")
+    assert found == Start(notes=(f"{tmp_path / 'new'} holds no checkpoint: training starts afresh",))
+
+
+def test_find_start_refuses_an_empty_checkpoint_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="resume_from_checkpoint: expected 'auto' or a folder, found ''"):
+        start(tmp_path, resume_from_checkpoint="")
 
 
 def test_find_start_auto_takes_the_newest_whole_checkpoint_and_says_what_it_passes_over(tmp_path: Path) -> None:
@@ -71,7 +78,9 @@ def test_find_start_refuses_a_checkpoint_that_is_not_whole(wanted: str, tmp_path
     make(tmp_path / "checkpoint-2")
     (tmp_path / "checkpoint-2" / "scheduler.pt").unlink()
     if wanted == "auto":  # nothing could be gone on from, and something is there
-        with pytest.raises(ConfigError, match="found checkpoint-2; choose another --output_dir"):
+        with pytest.raises(
+            ConfigError, match=r"checkpoint-2 is passed over: scheduler\.pt is missing; .*choose another"
+        ):
             start(tmp_path, resume_from_checkpoint="auto")
     else:
         with pytest.raises(ConfigError, match=r"not a whole checkpoint: (scheduler.pt is missing|no such folder)"):
@@ -145,8 +154,11 @@ def test_a_finished_run_says_so_and_does_nothing(
     del before[str(copy / "train.log")], after[str(copy / "train.log")]
     assert after == before
     assert train(finished, copy) == 1
-    assert train(finished, copy, "--resume_from_checkpoint", str(copy / "checkpoint-2")) == 1
     assert "expected a new output_dir" in capsys.readouterr().err
+    assert train(finished, copy, "--resume_from_checkpoint", str(copy / "checkpoint-4")) == 0
+    assert f"{copy} is finished, at step 4: nothing is left to do" in capsys.readouterr().err
+    assert train(finished, copy, "--resume_from_checkpoint", str(copy / "checkpoint-2")) == 1
+    assert "checkpoint-2: its run has finished at step 4: choose another --output_dir" in capsys.readouterr().err
 
 
 def test_a_finished_run_evaluates_what_it_has_not(

@@ -30,6 +30,7 @@ from mllm.images import UrlImage, storage
 from mllm.images.cache import DiskCache
 from mllm.images.settings import ImageSettings, configure
 from mllm.models.native import ProcessorView
+from mllm.pipeline.builder import _corpus
 from mllm.pipeline.encoded import Encoded, EpochShuffle, Grouped
 from mllm.pipeline.planning import Cost, PlannedBatches
 from mllm.registry import FAMILIES, REGIONS, TEMPLATES
@@ -246,6 +247,13 @@ def encoded(items: Any, view: View = SQUARE, **settings: Any) -> Encoded:
 @pytest.fixture(params=SOURCES)
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, str, str]:
     return SOURCES[request.param](tmp_path)
+
+
+def test_a_tokenizer_is_trained_on_what_can_be_read(source: tuple[Any, str, str]) -> None:
+    items, _, _ = source
+    configure(ImageSettings(protocols=("memory", "http"), retries=0, on_error="skip"))
+    texts = list(_corpus(items, TEMPLATES.make("plain"), make_tokenizer()))
+    assert COUNT - 1 <= len(texts) <= COUNT
 
 
 @pytest.mark.parametrize("pixels", ["exact", "reduced"])

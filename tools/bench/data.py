@@ -127,7 +127,7 @@ def theirs(placement: str, questions: int, folder: Path, pictures: int) -> Itera
     from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False)
-    size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+    size: Any = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
     # of a square nothing is cropped
     crops: Any = CLIPImageProcessorPil(**size)
     pads: Any = LlavaImageProcessorPil(**size, do_pad=True, do_center_crop=False)
