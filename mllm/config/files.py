@@ -161,7 +161,9 @@ def write_file(names: Mapping[str, Any], path: Path, *, header: str) -> None:
     """Write plain `names` as a config file; `header` goes above them as comments."""
     lines = [f"# {line}".rstrip() for line in header.splitlines()]
     lines += [f"{name} = {_literal(value, 0)}" for name, value in names.items()]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    partial.replace(path)  # whatever lies there, a pipe for one
 
 
 def _literal(value: object, depth: int) -> str:

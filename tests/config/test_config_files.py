@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,10 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
     model_args = {"value": value}
     write_file({"model_args": model_args}, path, header="made by a test\nof two lines")
     assert repr(read_file(path)) == repr({"model_args": model_args})
+
+
+def test_write_file_replaces_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.py")
+    write_file({"number": 7}, tmp_path / "config.py", header="made by a test")
+    assert read_file(tmp_path / "config.py") == {"number": 7}
+    assert [path.name for path in tmp_path.iterdir()] == ["config.py"]
