@@ -28,10 +28,10 @@ FLAGS = {
     "predict": ["--do_train", "False", "--do_eval", "False", "--do_predict", "True"],
 }
 MODULES = {
-    "data": "mllm.commands.data",
-    "checkpoint": "mllm.commands.checkpoint",
-    "model": "mllm.commands.model",
-    "regions": "mllm.commands.regions",
+    "data": "mllm.commands.data.cli",
+    "checkpoint": "mllm.commands.checkpoint.cli",
+    "model": "mllm.commands.model.cli",
+    "regions": "mllm.commands.regions.cli",
 }
 
 

@@ -144,12 +144,12 @@ class Component:
 
 
 DATASETS = Registry("dataset", folder="mllm.dataset")
-REGIONS = Registry("region codec", folder="mllm.conversation.regions")
+REGIONS = Registry("region codec", folder="mllm.conversation.codecs")
 TEMPLATES = Registry("template", folder="mllm.conversation.templates")
 MODELS = Registry("model", folder="mllm.models")
 CONNECTORS = Registry("connector", folder="mllm.models.connectors")
-LAYOUTS = Registry("checkpoint layout", folder="mllm.models.layouts")
-FAMILIES = Registry("family", folder="mllm.models.families")
+LAYOUTS = Registry("checkpoint layout", folder="mllm.models.checkpoints.layouts")
+FAMILIES = Registry("family", folder="mllm.models.native.families")
 METRICS = Registry("metric", folder="mllm.metrics")
 
 DatasetConfig = Annotated[Mapping[str, Any], Component(DATASETS)]

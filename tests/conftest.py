@@ -14,7 +14,7 @@ from torch.nn.attention import flex_attention as flex
 from transformers import PreTrainedTokenizerFast
 from transformers.integrations.flex_attention import WrappedFlexAttention
 
-from mllm.conversation.scratch import train_tokenizer
+from mllm.conversation.tokenizer_training import train_tokenizer
 from mllm.images.settings import ImageSettings, configure
 from mllm.types import Item
 

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
-from mllm.conversation.scratch import train_tokenizer
-from mllm.models.flamingo_checkpoints import save_reference
-from mllm.models.parts import causal_lm, vision_encoder
+from mllm.conversation.tokenizer_training import train_tokenizer
+from mllm.models.components import causal_lm, vision_encoder
+from mllm.models.flamingo.checkpoints import save_reference
 from mllm.registry import MODELS
 from mllm.tokenizer_files import load_tokenizer
 from tests.conftest import CORPUS

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mllm.commands.data.faults import SEEN, WARNINGS
 from mllm.errors import KINDS, ConfigError, DataError, ImageError, MllmError
 from mllm.fields import show
-from mllm.pipeline.inspection.faults import SEEN, WARNINGS
 
 
 def test_message_is_made_of_where_field_expected_and_found():

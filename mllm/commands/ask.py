@@ -15,7 +15,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _answer(given: argparse.Namespace) -> None:
-    from mllm.pipeline.session import answer
+    from mllm.serve.session import answer
 
     answer(given)
 

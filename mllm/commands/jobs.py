@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mllm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mllm.pipeline.shards import Job
+    from mllm.commands.shards import Job
 
 J = TypeVar("J", bound="Job")
 
@@ -63,8 +63,8 @@ def run_job(
         finish: is given the job, the folder of its parts and their number once they are all there.
         reads: gives what the files to read are named in.
     """
-    from mllm.pipeline.inspection.workers import cores
-    from mllm.pipeline.shards import claim, unfinished, work_here
+    from mllm.commands.data.workers import cores
+    from mllm.commands.shards import claim, unfinished, work_here
 
     if not in_shards(args):
         job = make(args)
@@ -115,7 +115,7 @@ def in_shards(args: argparse.Namespace) -> bool:
 
 def _engine() -> Callable[..., None]:
     try:
-        from mllm.pipeline.engine import run
+        from mllm.commands.engine import run
     except ModuleNotFoundError as error:  # an extra
         raise ConfigError(f"needs pip install 'mllm[shards]': {error}", where="--executor") from error
     return run

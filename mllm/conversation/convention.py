@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
+from mllm.conversation.codec_base import RegionCodec
 from mllm.conversation.pixels import PixelCodec
-from mllm.conversation.region import RegionCodec
 from mllm.errors import ConfigError, DataError
 from mllm.fields import PositiveInt, Reads, check_arguments
 from mllm.geometry import Placement, PlacementKind, place, resize

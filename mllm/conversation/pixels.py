@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mllm.conversation.region import (
+from mllm.conversation.codec_base import (
     Reading,
     RegionCodec,
     UnitBox,

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mllm.answers import stated
+from mllm.conversation.codec_base import RegionCodec, framed, none_text
 from mllm.conversation.packing import Length
 from mllm.conversation.pixels import PixelCodec
-from mllm.conversation.region import RegionCodec, framed, none_text
+from mllm.conversation.preprocessing.image_preprocessor import FrameView, SquareView, View
 from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
 from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ConfigError, DataError, ImageError, MllmError, ModelError
@@ -29,7 +30,6 @@ from mllm.images.names import name_of
 from mllm.images.settings import Pixels
 from mllm.tokenizer_files import token_id
 from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Item, Point, Prediction, Turn
-from mllm.views import FrameView, SquareView, View
 
 if TYPE_CHECKING:  # `data check` reads items without PyTorch, whose import takes seconds
     from torch import Tensor

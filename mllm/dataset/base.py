@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from mllm.conversation.convention import ConventionConfig, read_convention
-from mllm.conversation.conversion import lift_item
-from mllm.dataset.lines import Lines
+from mllm.conversation.region_conversion import lift_item
+from mllm.dataset.files.jsonl import Lines
 from mllm.errors import DataError
 from mllm.fields import PathName, absent, within
 from mllm.types import Item

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.dataset.base import LineDataset, seeded
-from mllm.dataset.derived import cached_array
-from mllm.dataset.lines import Lines
+from mllm.dataset.files.derived import cached_array
+from mllm.dataset.files.jsonl import Lines
 from mllm.dataset.mixing import Source, built
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError

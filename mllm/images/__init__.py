@@ -20,7 +20,8 @@ from PIL import Image
 
 from mllm.errors import DataError, ImageError
 from mllm.fields import show
-from mllm.images import decoding, storage
+from mllm.images import decode as decoding
+from mllm.images import fetch as storage
 from mllm.images.cache import DiskCache
 from mllm.images.settings import ImageSettings, current_settings
 

@@ -13,8 +13,8 @@ from io import BytesIO
 from PIL import Image
 
 from mllm.errors import ImageError
-from mllm.images import decoding
-from mllm.images.decoding import check_kind
+from mllm.images import decode as decoding
+from mllm.images.decode import check_kind
 from mllm.images.settings import ImageSettings, current_settings
 
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mllm.images import IN_MEMORY, FileImage, ImageRef, UrlImage, Video, storage
+from mllm.images import IN_MEMORY, FileImage, ImageRef, UrlImage, Video
+from mllm.images import fetch as storage
 from mllm.images.embedded import Base64Image, MemberImage
-from mllm.images.placed import FlippedImage, PlacedImage
+from mllm.images.image_transforms import FlippedImage, PlacedImage
 
 
 def name_of(ref: ImageRef) -> str:

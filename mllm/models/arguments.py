@@ -12,8 +12,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from mllm.errors import ConfigError, nearest, one_line
 from mllm.fields import FULL, Fits, Positive, Range, Reads, check, check_names, show, within
-from mllm.models.attention import FLEX, PACKED
-from mllm.models.encoders import missing_library
+from mllm.models.runtime.packed_attention import FLEX, PACKED
+from mllm.models.vision.encoders import missing_library
 
 Spec = (
     Annotated[str, Fits("a folder", bool)]

@@ -15,12 +15,12 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
-import mllm.models.mpt  # noqa: F401, makes MPTs that pack
+import mllm.models.runtime.mpt  # noqa: F401, makes MPTs that pack
 from mllm.errors import ConfigError, ModelError, nearest
-from mllm.models.attention import Spans, check_packing, check_read, reading
+from mllm.models.adapters.selection import is_quantized
 from mllm.models.language_models import padding_obstacle, sharing_obstacle
-from mllm.models.loss import given, next_token_loss
-from mllm.models.selection import is_quantized
+from mllm.models.runtime.loss import given, next_token_loss
+from mllm.models.runtime.packed_attention import Spans, check_packing, check_read, reading
 
 
 @dataclass

@@ -9,7 +9,7 @@ from transformers import AutoModel
 
 from mllm.errors import ConfigError, ModelError, listing
 from mllm.models.auto import build
-from mllm.models.lazy import Weights, same
+from mllm.models.checkpoints.lazy import Weights, same
 
 
 class Skeleton:

@@ -15,17 +15,17 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
+from mllm.conversation.preprocessing.image_preprocessor import NoView, View
 from mllm.errors import ConfigError, ModelError
 from mllm.fields import PathName, PositiveInt
 from mllm.geometry import PlacementKind
 from mllm.models.arguments import Attention, Dtype, Spec
 from mllm.models.auto import read_config
+from mllm.models.components import grow_vocabulary, local_folder, settle_generation, text_model, torch_dtype
 from mllm.models.composite import CompositeOutput, TextModel, sharding_units
-from mllm.models.loss import IGNORE, mean_cross_entropy
-from mllm.models.parts import grow_vocabulary, local_folder, settle_generation, text_model, torch_dtype
-from mllm.models.quantization import QuantizationConfig
+from mllm.models.runtime.loss import IGNORE, mean_cross_entropy
+from mllm.models.runtime.quantization import QuantizationConfig
 from mllm.registry import MODELS
-from mllm.views import NoView, View
 
 INNER = "language_model."
 

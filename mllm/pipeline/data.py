@@ -17,8 +17,8 @@ from mllm.errors import ConfigError
 from mllm.fields import within
 from mllm.images.settings import configure, read_settings
 from mllm.pipeline.best_model import evaluates_in_training
-from mllm.pipeline.encoded import ItemDataset
-from mllm.pipeline.inspection.splits import file_of
+from mllm.pipeline.splits import file_of
+from mllm.pipeline.train_data import ItemDataset
 from mllm.pipeline.trainer import TestSet
 from mllm.registry import DATASETS, METRICS
 

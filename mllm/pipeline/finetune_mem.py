@@ -63,7 +63,7 @@ def choose_attention(cfg: Any) -> None:
     """
     from transformers.utils import is_flash_attn_2_available
 
-    from mllm.models.attention import FLEX
+    from mllm.models.runtime.packed_attention import FLEX
 
     layout = cfg["data_args"].setdefault("collator_kwargs", {})
     if layout.setdefault("packing", "rows") != "none":

@@ -23,12 +23,12 @@ from mllm.boundary import Ended
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, MllmError, ModelError, RunError, one_line
 from mllm.interrupts import Interrupted
-from mllm.models.finite import non_finite
-from mllm.pipeline.encoded import Encoded
+from mllm.models.checkpoints.finite import non_finite
 from mllm.pipeline.output_folder import new_checkpoint
 from mllm.pipeline.ranks import fail, largest
 from mllm.pipeline.resume import newest_whole, resume_command
 from mllm.pipeline.step_guard import StepGuard
+from mllm.pipeline.train_data import Encoded
 
 SETTINGS = ("initial_lr", "weight_decay", "betas", "eps", "momentum")
 """Of a group of an optimizer, what a config says of it."""

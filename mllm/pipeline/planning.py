@@ -16,9 +16,9 @@ from PIL import Image
 from torch.utils.data import Sampler
 
 from mllm.conversation.packing import Length
-from mllm.models.selection import part_of
-from mllm.pipeline.encoded import Encoded, EpochShuffle
-from mllm.views import View
+from mllm.conversation.preprocessing.image_preprocessor import View
+from mllm.models.adapters.selection import part_of
+from mllm.pipeline.train_data import Encoded, EpochShuffle
 
 WINDOW = 16
 """Steps that are planned together."""

@@ -11,8 +11,8 @@ from mllm.interrupts import Interrupted
 from mllm.metrics.base import Metric
 from mllm.metrics.failures import failure_of
 from mllm.metrics.rec import iou_of
-from mllm.pipeline.encoded import ItemDataset
-from mllm.pipeline.report import Row, write_report
+from mllm.pipeline.train_data import ItemDataset
+from mllm.report.report import Row, write_report
 from mllm.types import Prediction
 
 PREDICTIONS, RESULTS, REPORT = "extra_prediction.jsonl", "results.json", "report.html"

@@ -14,7 +14,7 @@ from mllm.config.config import dump
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError
 from mllm.interrupts import INTERRUPTS, Interrupted
-from mllm.pipeline.builder import build
+from mllm.pipeline.build import build
 from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.manifest import saved_at
 from mllm.pipeline.output_folder import empty, finished_model, locked

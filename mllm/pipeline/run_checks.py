@@ -12,10 +12,10 @@ from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError
 from mllm.fields import Count, Positive, PositiveInt, Range, check, check_arguments, check_names, parameters, within
 from mllm.geometry import PlacementKind
-from mllm.models.adapters import AdaptersConfig
+from mllm.models.adapters.param_groups import Rates
+from mllm.models.adapters.settings import AdaptersConfig
 from mllm.models.arguments import TokenizerConfig
 from mllm.pipeline.optimization import check_reporting, check_training
-from mllm.pipeline.rates import Rates
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
 
 PARTS = (

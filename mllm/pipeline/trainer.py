@@ -32,9 +32,10 @@ from mllm.conversation.processor import Processor
 from mllm.errors import RunError
 from mllm.interrupts import INTERRUPTS, leave_signals_to_the_parent
 from mllm.metrics.base import Metric
-from mllm.models.adaptation import adaptation_of, gather_adapted, load_adapted, save_adapted
-from mllm.models.quantization import check_shardable, keep_quantized_apart
-from mllm.models.speech import Speech, save_speech
+from mllm.models.adapters.injection import adaptation_of, gather_adapted, load_adapted, save_adapted
+from mllm.models.adapters.param_groups import Rates, regroup
+from mllm.models.prompt_format import Speech, save_speech
+from mllm.models.runtime.quantization import check_shardable, keep_quantized_apart
 from mllm.pipeline.best_model import (
     EarlyStopping,
     StoppingRule,
@@ -43,15 +44,14 @@ from mllm.pipeline.best_model import (
     generates,
     random_state_kept,
 )
-from mllm.pipeline.encoded import Encoded, EpochShuffle, ItemDataset
+from mllm.pipeline.evaluate import Loader, mean_loss, predict
 from mllm.pipeline.guarded_trainer import GuardedTrainer
-from mllm.pipeline.meters import Bar, Counting, Meters
+from mllm.pipeline.monitor import Bar, Counting, Meters
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
-from mllm.pipeline.plots import plot_losses
-from mllm.pipeline.predict import Loader, mean_loss, predict
 from mllm.pipeline.ranks import fail
-from mllm.pipeline.rates import Rates, regroup
 from mllm.pipeline.results import summary, write_predictions, write_results
+from mllm.pipeline.train_data import Encoded, EpochShuffle, ItemDataset
+from mllm.report.plots import plot_losses
 from mllm.tokenizer_files import save_tokenizer
 from mllm.types import Prediction
 

@@ -189,7 +189,7 @@ def test_a_template_writes_images_where_it_knows_the_models_placeholder() -> Non
 
 
 def plain_backend() -> Any:
-    from mllm.conversation.scratch import train_tokenizer
+    from mllm.conversation.tokenizer_training import train_tokenizer
 
     return train_tokenizer([], vocab_size=0).backend_tokenizer
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.pixels import PixelCodec
+from mllm.conversation.preprocessing.image_preprocessor import SquareView
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import ConfigError, DataError, ModelError
@@ -20,7 +21,6 @@ from mllm.geometry import Placement
 from mllm.metrics.failures import failure_of
 from mllm.registry import REGIONS, TEMPLATES
 from mllm.types import Box, Item, Prediction, Truth, Turn
-from mllm.views import SquareView
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES
 

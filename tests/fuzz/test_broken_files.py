@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def fault(name: str, file: str, way: str, folder: Path, usual: dict[str, Outcome
     if file.endswith(".py"):  # of a config that lacks something the key is named
         places += ["model_args", "data_args"]
     said = "" if outcome.status == 0 else outcome.fault(*places)
-    named = any(Path(file).name in line and "read" in line for line in outcome.out.splitlines())
+    named = Path(file).name in outcome.out and re.search("not (be )?read|passed over", outcome.out)
     if outcome.status == 0 and comparable(outcome) != comparable(usual[name]) and not named:
         said = "another result"
     if outcome.status != 0 and command.writes and (work / command.writes).exists():

@@ -12,7 +12,7 @@ from PIL import Image
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own for each test; no pause before another try."""
     monkeypatch.setenv("MLLM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("mllm.images.storage._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("mllm.images.fetch._PAUSE_SECONDS", 0.0)
     return tmp_path / "cache" / "images"
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from mllm.errors import DataError, ImageError
 from mllm.images import FileImage, ImageRef, MemoryImage, UrlImage, Video, image_ref, is_reducible, is_ref
 from mllm.images.embedded import Base64Image, MemberImage
-from mllm.images.placed import FlippedImage
+from mllm.images.image_transforms import FlippedImage
 from mllm.images.settings import ImageSettings, configure
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers.utils import logging
 
 from mllm.config.config import load
-from mllm.pipeline.builder import build
+from mllm.pipeline.build import build
 
 if __name__ == "__main__":
     for argv in json.loads(sys.argv[1]):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mllm.models.llava import Llava
+from mllm.models.llava.model import Llava
 from mllm.pipeline.finetune import leave, main
 
 RANK = os.environ.get("RANK", "0")

@@ -18,8 +18,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mllm.config.config import read
-from mllm.pipeline.encoded import Encoded, EpochShuffle
 from mllm.pipeline.finetune import main
+from mllm.pipeline.train_data import Encoded, EpochShuffle
 from mllm.registry import DATASETS
 from tests.pipeline.tiny import CONFIG, SCENES, losses, save_stand_in, write_config
 from tests.stand_ins import RECORDS

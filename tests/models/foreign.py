@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from mllm.models.llava import Llava
+from mllm.models.llava.model import Llava
 from tests.models.tiny import SIZES, WORDS
 
 State = dict[str, Tensor]

@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from torch.distributed.fsdp import register_fsdp_forward_method
 
-from mllm.models import loss
+from mllm.models.runtime import loss
 from tests.launch.fsdp_cpu import enable
 from tests.launch.settings import launch_environment
 from tests.models.tiny import gradients

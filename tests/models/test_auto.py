@@ -19,14 +19,14 @@ from transformers import AutoModelForSeq2SeqLM, T5Config
 
 import mllm
 from mllm.errors import MllmError, ModelError
-from mllm.models.adaptation import SETTINGS, adapt, base_of, save_adapted
-from mllm.models.adapters import read_adapters
+from mllm.models.adapters.injection import SETTINGS, adapt, base_of, save_adapted
+from mllm.models.adapters.settings import read_adapters
 from mllm.models.auto import read_config, read_generation_config, read_image_processor
-from mllm.models.checkpoints import load_llava
-from mllm.models.flamingo_builder import load_flamingo
-from mllm.models.lazy import open_file
-from mllm.models.otter import load_otter, save_otter
-from mllm.models.parts import causal_lm, vision_encoder
+from mllm.models.checkpoints.lazy import open_file
+from mllm.models.components import causal_lm, vision_encoder
+from mllm.models.flamingo.builder import load_flamingo
+from mllm.models.flamingo.otter import load_otter, save_otter
+from mllm.models.llava.transformers_layout import load_llava
 from mllm.registry import MODELS
 from mllm.tokenizer_files import load_tokenizer
 from tests.models import tiny, tiny_flamingo, tiny_hf

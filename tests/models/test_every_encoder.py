@@ -13,10 +13,10 @@ import torch
 from transformers import AutoConfig, AutoModel
 from transformers.utils import is_timm_available
 
-from mllm.models.encoders import vision_half
-from mllm.models.llava import Llava
-from mllm.models.parts import vision_encoder
-from mllm.models.vision import VisionTower
+from mllm.models.components import vision_encoder
+from mllm.models.llava.model import Llava
+from mllm.models.vision.encoder import VisionTower
+from mllm.models.vision.encoders import vision_half
 from mllm.registry import MODELS
 from tests.models.every_encoder import TYPES, tiny
 from tests.models.test_every_language_model import documented, error_of, reason

@@ -16,10 +16,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from mllm.errors import MllmError, ModelError
-from mllm.models.checkpoints import load_llava
-from mllm.models.decoding import Decoding
-from mllm.models.llava import Llava
-from mllm.models.parts import causal_lm
+from mllm.models.components import causal_lm
+from mllm.models.llava.model import Llava
+from mllm.models.llava.transformers_layout import load_llava
+from mllm.models.runtime.decoding import Decoding
 from mllm.pipeline.flops import ModelFlops, Work
 from mllm.registry import MODELS
 from tests.models.every_encoder import tiny as encoder_config

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from mllm.errors import ConfigError, ModelError
-from mllm.models.adaptation import adapt, base_of, load_adapted, merge, save_adapted, table
-from mllm.models.adapters import read_adapters
-from mllm.models.flamingo_builder import load_flamingo
-from mllm.models.flamingo_checkpoints import load_reference, save_reference
-from mllm.models.otter import save_otter
-from mllm.models.selection import is_adapter, is_quantized
+from mllm.models.adapters.injection import adapt, base_of, load_adapted, merge, save_adapted, table
+from mllm.models.adapters.selection import is_adapter, is_quantized
+from mllm.models.adapters.settings import read_adapters
+from mllm.models.flamingo.builder import load_flamingo
+from mllm.models.flamingo.checkpoints import load_reference, save_reference
+from mllm.models.flamingo.otter import save_otter
 from mllm.registry import MODELS
-from tests.models.test_adapters import disturb, layers, trained, tuning_config
+from tests.models.adapters.test_settings import disturb, layers, trained, tuning_config
 from tests.models.tiny import gradients, prompts, without_pictures
 from tests.models.tiny_flamingo import LMS, make, make_batch, tokenizer
 

@@ -28,8 +28,8 @@ from transformers import (
 from transformers.models.smolvlm import processing_smolvlm
 
 from mllm.errors import ImageError
-from mllm.models.family import family_of
-from mllm.models.speech import speech_of
+from mllm.models.native.family import family_of
+from mllm.models.prompt_format import speech_of
 from mllm.registry import FAMILIES as REGISTRY
 from mllm.types import Item
 from tests.models.tiny_hf import (

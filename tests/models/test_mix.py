@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mllm.errors import ConfigError
-from mllm.models.checkpoints import load_llava
+from mllm.models.llava.transformers_layout import load_llava
 from mllm.registry import CONNECTORS
 from tests.models.tiny import PINPOINTS, TEXT, VISION, gradients, make, make_batch, prompts
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from mllm.models import loss
-from mllm.models.adaptation import adapt
-from mllm.models.adapters import read_adapters
+from mllm.models.adapters.injection import adapt
+from mllm.models.adapters.settings import read_adapters
+from mllm.models.runtime import loss
 from tests.models import test_seq2seq, tiny_flamingo
 from tests.models.ranks import Case, check_ranks
 from tests.models.tiny import PINPOINTS, TEXT, VISION, WORDS, make, make_batch, prompts, without_pictures

@@ -5,9 +5,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from mllm.errors import ConfigError, ModelError
-from mllm.models import loss
-from mllm.models.adaptation import adapt, load_adapted, merge, save_adapted
-from mllm.models.adapters import read_adapters
+from mllm.models.adapters.injection import adapt, load_adapted, merge, save_adapted
+from mllm.models.adapters.settings import read_adapters
+from mllm.models.runtime import loss
 from mllm.models.seq2seq import compact
 from mllm.registry import MODELS
 from tests.models.tiny import TEXT, gradients, make_tokenizer

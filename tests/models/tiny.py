@@ -11,9 +11,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from mllm.models.llava import Llava
+from mllm.conversation.preprocessing.image_preprocessor import SquareView
+from mllm.models.llava.model import Llava
 from mllm.registry import MODELS
-from mllm.views import SquareView
 
 SIDE, PATCH, WORDS = 8, 4, 40
 PATCHES = (SIDE // PATCH) ** 2

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mllm.models.flamingo import Flamingo
+from mllm.models.flamingo.model import Flamingo
 from mllm.registry import MODELS
 from tests.models.tiny import SIDE, TEXT, VISION, WORDS, make_tokenizer
 

@@ -27,8 +27,8 @@ from transformers import (
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
-from mllm.conversation.scratch import train_tokenizer
-from mllm.models.speech import speech_of
+from mllm.conversation.tokenizer_training import train_tokenizer
+from mllm.models.prompt_format import speech_of
 from mllm.registry import MODELS, REGIONS
 from mllm.registry import TEMPLATES as FORMATS
 from mllm.types import Item

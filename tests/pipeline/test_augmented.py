@@ -12,14 +12,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mllm.conversation.collator import Collator
+from mllm.conversation.preprocessing.image_preprocessor import SquareView
 from mllm.conversation.processor import Processor
 from mllm.images import FileImage
+from mllm.images.image_transforms import FlippedImage, PlacedImage
 from mllm.images.names import name_of
-from mllm.images.placed import FlippedImage, PlacedImage
-from mllm.pipeline.encoded import Encoded
+from mllm.pipeline.train_data import Encoded
 from mllm.registry import DATASETS, REGIONS, TEMPLATES
 from mllm.types import Batch
-from mllm.views import SquareView
 from tests.conftest import make_tokenizer
 
 COUNT, SIDE = 6, 224

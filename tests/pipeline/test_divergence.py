@@ -16,8 +16,8 @@ from torch import nn
 
 from mllm.cli import main
 from mllm.errors import RunError
-from mllm.models.finite import non_finite
-from mllm.models.llava import Llava
+from mllm.models.checkpoints.finite import non_finite
+from mllm.models.llava.model import Llava
 from mllm.pipeline.manifest import MANIFEST
 from mllm.pipeline.step_guard import NAMED, StepGuard
 from tests.pipeline.tiny import write_config

@@ -11,9 +11,9 @@ import torch
 
 from mllm.cli import main
 from mllm.errors import ConfigError
-from mllm.models.attention import FLEX
+from mllm.models.runtime.packed_attention import FLEX
 from mllm.pipeline import finetune_mem
-from mllm.pipeline.predict import share_out
+from mllm.pipeline.evaluate import share_out
 from tests.pipeline.tiny import losses, write_config
 
 

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import questions
-from mllm.pipeline.builder import build_model
+from mllm.pipeline.build import build_model
 from mllm.pipeline.flops import ModelFlops, known_peak
-from mllm.pipeline.meters import Counting, Counts
+from mllm.pipeline.monitor import Counting, Counts
 from mllm.registry import DATASETS
 from mllm.types import Example
 from tests.models.tiny_hf import ask, save_tiny

@@ -19,10 +19,10 @@ from mllm.config import arguments
 from mllm.config.config import read
 from mllm.config.honoured import HONOURED
 from mllm.errors import ConfigError
-from mllm.pipeline import builder
-from mllm.pipeline.meters import Bar
+from mllm.pipeline import build as builder
+from mllm.pipeline.evaluate import Loader
+from mllm.pipeline.monitor import Bar
 from mllm.pipeline.optimization import check_training
-from mllm.pipeline.predict import Loader
 from mllm.pipeline.trainer import Trainer
 from tests.pipeline.tiny import write_config
 

@@ -22,9 +22,9 @@ from mllm.cli import main
 from mllm.config.config import load
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import Length, together
-from mllm.pipeline import builder
-from mllm.pipeline.encoded import Encoded, EpochShuffle
+from mllm.pipeline import build as builder
 from mllm.pipeline.planning import Cost, Measured, PlannedBatches, cost_of, deal, row_tokens
+from mllm.pipeline.train_data import Encoded, EpochShuffle
 from mllm.pipeline.trainer import Trainer
 from mllm.registry import DATASETS
 from mllm.types import Item

@@ -14,8 +14,8 @@ from PIL import Image
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import fill, groups, questions, share
 from mllm.errors import ConfigError, DataError, ModelError
-from mllm.models.attention import FLEX
-from mllm.pipeline.builder import build_model
+from mllm.models.runtime.packed_attention import FLEX
+from mllm.pipeline.build import build_model
 from mllm.registry import DATASETS
 from mllm.types import Batch, Example, Item
 from tests.pipeline.tiny import CONFIG, SCENES

@@ -13,17 +13,17 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mllm.conversation.collator import Collator
+from mllm.conversation.preprocessing.image_preprocessor import SquareView
 from mllm.conversation.processor import Processor
-from mllm.dataset.augmented import Augmented
-from mllm.dataset.instruct import Instruct
+from mllm.dataset.augment import Augmented
 from mllm.dataset.multiturn import MultiTurn
+from mllm.dataset.sets.instruct import Instruct
 from mllm.errors import ConfigError, DataError, ImageError
 from mllm.images.settings import ImageSettings, configure, current_settings
-from mllm.pipeline.encoded import REPLACEMENTS, Encoded, Grouped
 from mllm.pipeline.finetune import main
+from mllm.pipeline.train_data import REPLACEMENTS, Encoded, Grouped
 from mllm.registry import REGIONS, TEMPLATES
 from mllm.types import Example
-from mllm.views import SquareView
 from tests.conftest import make_tokenizer
 from tests.pipeline.tiny import write_config
 

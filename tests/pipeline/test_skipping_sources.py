@@ -18,25 +18,26 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mllm.conversation.collator import Collator
+from mllm.conversation.preprocessing.image_preprocessor import SquareView, View
+from mllm.conversation.preprocessing.tiling import Crops, TiledView
 from mllm.conversation.processor import Processor
-from mllm.dataset.augmented import Augmented
-from mllm.dataset.instruct import Instruct
-from mllm.dataset.mimic_it import MimicIt
+from mllm.dataset.augment import Augmented
 from mllm.dataset.mixing import ConcatDataset, Repeat
 from mllm.dataset.multiturn import SamePicture
-from mllm.dataset.shards import Shards
+from mllm.dataset.sets.instruct import Instruct
+from mllm.dataset.sets.mimic_it import MimicIt
+from mllm.dataset.sets.shards import Shards
 from mllm.errors import ImageError
-from mllm.images import UrlImage, storage
+from mllm.images import UrlImage
+from mllm.images import fetch as storage
 from mllm.images.cache import DiskCache
 from mllm.images.settings import ImageSettings, configure
-from mllm.models.native import ProcessorView
-from mllm.pipeline.builder import _corpus
-from mllm.pipeline.encoded import Encoded, EpochShuffle, Grouped
+from mllm.models.native.model import ProcessorView
+from mllm.pipeline.build import _corpus
 from mllm.pipeline.planning import Cost, PlannedBatches
+from mllm.pipeline.train_data import Encoded, EpochShuffle, Grouped
 from mllm.registry import FAMILIES, REGIONS, TEMPLATES
-from mllm.tiling import Crops, TiledView
 from mllm.types import Item
-from mllm.views import SquareView, View
 from tests.conftest import make_tokenizer
 from tests.models import tiny_hf
 
@@ -49,7 +50,7 @@ Make = Callable[[Path], tuple[Any, str, str]]
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLLM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("mllm.images.storage._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("mllm.images.fetch._PAUSE_SECONDS", 0.0)
 
 
 def png(number: int, size: tuple[int, int] = (32, 24)) -> bytes:

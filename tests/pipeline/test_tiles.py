@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from PIL import Image
 
 from mllm.conversation.collator import Collator
+from mllm.pipeline.evaluate import Loader, predict
 from mllm.pipeline.finetune import main
-from mllm.pipeline.predict import Loader, predict
 from mllm.types import Item
-from tests.pipeline.test_predict import Items
+from tests.pipeline.test_evaluate import Items
 from tests.pipeline.test_sharing import build
 from tests.pipeline.tiny import write_config
 

@@ -163,11 +163,11 @@ def ours(placement: str, questions: int, folder: Path, pictures: int, *, pixels:
     from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
     from mllm.conversation.collator import Collator
+    from mllm.conversation.preprocessing.image_preprocessor import SquareView
     from mllm.conversation.processor import Processor
     from mllm.images.settings import configure, read_settings
-    from mllm.pipeline.encoded import Encoded
+    from mllm.pipeline.train_data import Encoded
     from mllm.registry import DATASETS, REGIONS, TEMPLATES
-    from mllm.views import SquareView
 
     configure(read_settings({"pixels": pixels}))
     kind: Any = placement
@@ -199,7 +199,7 @@ def write(folder: Path, photos: list[Path]) -> None:
 
     from fixture import CHAT, QUESTION
 
-    from mllm.conversation.scratch import train_tokenizer
+    from mllm.conversation.tokenizer_training import train_tokenizer
 
     rng = random.Random(0)
     texts: list[str] = []

@@ -6,8 +6,8 @@ Lines are generated: conversations of LLaVA's layout about a hundred small pictu
 one text in a hundred a copy of another. Each measurement is a process of its own. The table gives CPU seconds, the
 kernel's included, megabytes, and in brackets how many times as much that is as in the column before.
 
-Of `lines` (`mllm.dataset.lines`) and, to compare, `json.load` of the same as one array: seconds of the step alone, and
-private memory (RssAnon) beyond the imports. An `epoch` is of all records in random order in workers that are forked, as
+Of `lines` (`mllm.dataset.files.jsonl`) and, to compare, `json.load` of the same as one array: seconds of the step
+alone, and private memory (RssAnon) beyond the imports. An `epoch` is of all records in random order in workers that are forked, as
 a DataLoader's are; its megabytes are those of all processes together, a page that n of them share counting as 1/n in
 each (PSS), which is what the machine has lost. Workers share a list only until they touch its records: that writes
 their reference counts, and so copies their pages. Of `mllm` commands: the whole process, its start and its workers
@@ -35,7 +35,7 @@ from typing import Any
 
 from processes import ROOT, cpu, usage_of
 
-from mllm.dataset.lines import Lines
+from mllm.dataset.files.jsonl import Lines
 
 SIZES = (10_000, 100_000, 1_000_000)
 READS = 10_000

@@ -121,11 +121,11 @@ def answer_ours(fixture: str, batch: int, generation: dict[str, Any], name: str)
     from accelerate import Accelerator
 
     from mllm.conversation.collator import Collator
-    from mllm.models.decoding import Decoding
-    from mllm.models.llava import Llava
-    from mllm.pipeline import predict as evaluation
-    from mllm.pipeline.session import Session
+    from mllm.models.llava.model import Llava
+    from mllm.models.runtime.decoding import Decoding
+    from mllm.pipeline import evaluate as evaluation
     from mllm.registry import DATASETS
+    from mllm.serve.session import Session
 
     set_threads()
     session = Session.load(

@@ -33,7 +33,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from mllm.conversation.scratch import train_tokenizer
+from mllm.conversation.tokenizer_training import train_tokenizer
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 

@@ -28,11 +28,11 @@ from typing import Any
 import torch
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.scratch import train_tokenizer
+from mllm.conversation.tokenizer_training import train_tokenizer
 from mllm.images import FileImage
-from mllm.models.adaptation import adapt
-from mllm.models.adapters import read_adapters
-from mllm.models.attention import Spans
+from mllm.models.adapters.injection import adapt
+from mllm.models.adapters.settings import read_adapters
+from mllm.models.runtime.packed_attention import Spans
 from mllm.registry import MODELS
 from mllm.types import IMAGE, Example
 

@@ -63,7 +63,7 @@ def run(fixture: str, name: str, packing: str, samples: int, steps: int) -> dict
     import torch
     from torch.utils.data import DataLoader
 
-    from mllm.pipeline.builder import build
+    from mllm.pipeline.build import build
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     with tempfile.TemporaryDirectory() as folder:

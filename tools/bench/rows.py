@@ -26,13 +26,13 @@ from statistics import fmean
 from typing import Any
 
 from mllm.conversation.packing import fill
+from mllm.conversation.preprocessing.image_preprocessor import SquareView
 from mllm.conversation.processor import Processor
-from mllm.conversation.scratch import train_tokenizer
-from mllm.pipeline.encoded import Encoded, EpochShuffle
+from mllm.conversation.tokenizer_training import train_tokenizer
 from mllm.pipeline.planning import WINDOW, Cost, Measured, PlannedBatches, row_tokens
+from mllm.pipeline.train_data import Encoded, EpochShuffle
 from mllm.registry import DATASETS, REGIONS, TEMPLATES
 from mllm.types import IMAGE
-from mllm.views import SquareView
 
 COST = Cost(pair=1 / (6 * 4096), picture_token=0.05)
 WORDS = (

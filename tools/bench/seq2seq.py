@@ -25,8 +25,8 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, T5Config, TrainerCallback
 
 from mllm.config.config import load
-from mllm.conversation.scratch import train_tokenizer
-from mllm.pipeline.builder import build
+from mllm.conversation.tokenizer_training import train_tokenizer
+from mllm.pipeline.build import build
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ("fp32", "bf16", "int8_lora")

@@ -153,7 +153,7 @@ def run(fixture: str, name: str, samples: int, steps: int) -> dict[str, Any]:
     import torch
     from transformers import TrainerCallback
 
-    from mllm.pipeline.builder import build
+    from mllm.pipeline.build import build
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     config = config_of(fixture, OURS[name])

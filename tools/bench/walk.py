@@ -108,7 +108,7 @@ def look_up(config: str) -> Walk:
 
 def build(config: str) -> Walk:
     from mllm.config.config import read
-    from mllm.pipeline.builder import build_model
+    from mllm.pipeline.build import build_model
     from mllm.registry import DATASETS
 
     cfg = read(config).to_dict()

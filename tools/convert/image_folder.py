@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
-    from mllm.dataset.folder import class_files  # imports the registry, which `--help` need not wait for
+    from mllm.dataset.sets.folder import class_files  # imports the registry, which `--help` need not wait for
 
     files, folders = class_files(str(given.folder))
     classes = [name.replace("_", " ") for name in folders]

@@ -44,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     if (given.images is None) != (given.pictures is None):
         raise ConfigError("expected --images and --pictures, or neither")
-    from mllm.dataset.mimic_it import MimicIt  # imports the registry, which `--help` need not wait for
+    from mllm.dataset.sets.mimic_it import MimicIt  # imports the registry, which `--help` need not wait for
 
     dataset = MimicIt(
         filename=str(given.instructions),

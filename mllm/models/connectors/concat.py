@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mllm.errors import ConfigError
 from mllm.fields import Range
 from mllm.models.connectors.mlp import LayerCount, Mlp
-from mllm.models.grid import grid_side
+from mllm.models.vision.grid import grid_side
 from mllm.registry import CONNECTORS
 
 

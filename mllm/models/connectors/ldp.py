@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from mllm.models.connectors.mlp import Mlp
-from mllm.models.grid import grid_side
+from mllm.models.vision.grid import grid_side
 from mllm.registry import CONNECTORS
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from mllm.errors import ConfigError
-from mllm.models.perceiver import Depth, Heads, Width
+from mllm.models.flamingo.perceiver import Depth, Heads, Width
 from mllm.registry import CONNECTORS
 
 

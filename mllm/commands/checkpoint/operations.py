@@ -1,0 +1,189 @@
+"""`mllm checkpoint inspect|convert|export|merge|diff`: what checkpoints hold, and other layouts, in and out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from mllm.commands.checkpoint.inventory import Inventory, compare
+from mllm.errors import ModelError
+from mllm.models.adapters.export import export_adapter
+from mllm.models.adapters.injection import PREFIX, base_of
+from mllm.models.auto import read_config as read_library_config
+from mllm.models.checkpoints import conversion
+from mllm.models.checkpoints.layout import Sources, detect, open_path, read_config
+from mllm.models.checkpoints.lazy import open_folder
+from mllm.models.checkpoints.readback import Written, own_logits, transformers_logits
+from mllm.models.checkpoints.vocabulary import take_away
+from mllm.models.components import load_strictly, torch_dtype
+from mllm.models.flamingo.builder import load_flamingo
+from mllm.models.flamingo.checkpoints import reference_state, save_reference, to_our_names
+from mllm.models.flamingo.model import MllmFlamingoConfig
+from mllm.models.flamingo.otter import TOKENS, save_otter
+from mllm.models.llava.transformers_layout import THEIRS, as_transformers, export_transformers_llava, load_llava
+from mllm.models.prompt_format import note_speech, stored_speech
+from mllm.pipeline.build import base_args, merged
+from mllm.registry import MODELS
+from mllm.tokenizer_files import load_tokenizer, save_tokenizer
+from mllm.types import IMAGE
+
+NEEDED = {"transformers-llava": (IMAGE,), "openflamingo": (IMAGE, TOKENS[0]), "otter": (IMAGE, *TOKENS)}
+"""Tokens without which a layout cannot say where a picture is, or where an answer begins and ends."""
+CHECKPOINT = "checkpoint.pt"
+LOW_RANK_OF_LAYER = re.compile(r"\.lora_(A\.weight|B\.weight|magnitude_vector)$")
+
+
+@contextmanager
+def new_folder(out: str) -> Iterator[Path]:
+    """A folder beside `out`, which becomes `out` when all is written; of work that fails nothing is left.
+
+    Raises:
+        ModelError: `out` holds something already.
+    """
+    target = Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ModelError(f"{out} is not an empty folder: nothing is overwritten")
+    partial = target.parent / f".{target.name}.partial-{os.getpid()}"
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if target.is_dir():
+            target.rmdir()
+        partial.rename(target)
+    finally:
+        if partial.exists():
+            shutil.rmtree(partial)
+
+
+def inspect(args: argparse.Namespace) -> None:
+    print(Inventory.of(open_path(args.path)).text())
+
+
+def convert(args: argparse.Namespace) -> None:
+    sources = Sources(
+        base=args.base, vision_tower=args.vision_tower, tokenizer=args.tokenizer, tuning_config=args.tuning_config
+    )
+    opened = open_path(args.path)
+    with new_folder(args.out) as folder:
+        dtype = torch_dtype(args.dtype) if args.dtype else None
+        tokenizer = conversion.convert(opened, folder, sources, dtype=dtype, max_shard_size=args.max_shard_size)
+    print(f"{args.out}: a whole model, for model_args.model_name_or_path")
+    if tokenizer is None:
+        print("  it has no tokenizer, which training and evaluation need: convert again with --tokenizer DIR")
+    if opened.config.get("mm_use_im_start_end"):
+        print("  it was trained with <im_start> and <im_end> around each picture")
+
+
+def export(args: argparse.Namespace) -> None:
+    with new_folder(args.out) as folder:
+        if args.format == "adapter":
+            if args.original_vocabulary or args.whole or args.dtype:
+                raise ModelError("--format adapter takes neither --original-vocabulary nor --whole nor --dtype")
+            export_adapter(args.model, folder)
+            _check_adapter(args.model, folder)
+        else:
+            _export_whole(args, folder)
+    print(f"{args.out}: {args.format}")
+
+
+def _export_whole(args: argparse.Namespace, folder: Path) -> None:
+    model, tokenizer = _load(args.model)
+    found, expected = type(model).__name__, "Llava" if args.format == "transformers-llava" else "Flamingo"
+    if found != expected:
+        raise ModelError(f"{args.model} holds a {found}, but --format {args.format} is for a {expected}")
+    if args.whole and args.format != "openflamingo":
+        raise ModelError(f"--whole: --format {args.format} always holds all weights")
+    if args.dtype:
+        model.to(torch_dtype(args.dtype))
+    if args.original_vocabulary:
+        tokenizer = take_away(model, tokenizer, folder, needed=NEEDED[args.format])
+    written, names, place = Written.of(model), None, folder
+    if args.format == "transformers-llava":
+        export_transformers_llava(model, tokenizer, str(folder))
+    elif args.format == "otter":
+        save_otter(model, tokenizer, str(folder))
+    else:
+        model.freeze(("vision_tower", "language_model"), "input")
+        names = to_our_names(reference_state(model, whole=args.whole)).keys()
+        _check_left_out(args.model, names)
+        place = folder / CHECKPOINT
+        save_reference(model, str(place), whole=args.whole)
+        save_tokenizer(tokenizer, folder)
+    del model
+    opened = open_path(str(place))
+    written.check_tensors(detect(opened)[1].named(opened), names)
+    if args.format == "transformers-llava":
+        _check_theirs(folder, written)
+    elif args.format == "otter":
+        again = {"type": "otter", "model_name_or_path": str(folder), "dtype": "auto"}
+        written.check_logits(lambda probe: own_logits(MODELS.make(again, tokenizer=tokenizer), probe))
+
+
+def _check_theirs(folder: Path, written: Written) -> None:
+    config = read_library_config(folder)
+    theirs = load_strictly(THEIRS[config.model_type], str(folder), whole=True, dtype="auto")
+    written.check_logits(lambda probe: transformers_logits(theirs, probe))
+
+
+def _check_adapter(model: str, folder: Path) -> None:
+    """PEFT, over transformers' LLaVA, must answer as the merged model; both in 32 bits, where a sum is not rounded."""
+    whole, tokenizer = merged(model, dtype="float32")
+    written = Written.of(whole)
+    del whole
+    base = MODELS.make({**base_args(model), "dtype": "float32"}, tokenizer=tokenizer)
+    theirs = as_transformers(base)
+    written.check_logits(lambda probe: transformers_logits(PeftModel.from_pretrained(theirs, str(folder)), probe))
+
+
+def _check_left_out(folder: str, names: Collection[str]) -> None:
+    """
+    Raises:
+        ModelError: the folder holds adapters, or trained tensors, of something else than what is exported (`names`).
+    """
+    if not base_of(folder):
+        return
+    changed = {LOW_RANK_OF_LAYER.sub(".weight", name.removeprefix(PREFIX)) for name in open_folder(Path(folder))}
+    if left_out := sorted(changed - set(names)):
+        raise ModelError(
+            f"trained {left_out[0]} ({len(left_out)} tensors), which a file of OpenFlamingo leaves out: "
+            "export it with --whole",
+            where=folder,
+        )
+
+
+def _load(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A whole model: adapters are merged into their base."""
+    if base_of(folder):
+        return merged(folder)
+    flamingo = read_config(Path(folder)).get("model_type") == MllmFlamingoConfig.model_type
+    return (load_flamingo if flamingo else load_llava)(folder), load_tokenizer(folder)
+
+
+def merge(args: argparse.Namespace) -> None:
+    with new_folder(args.out) as folder:
+        model, tokenizer = merged(args.adapters)
+        if args.dtype:
+            model.to(torch_dtype(args.dtype))
+        written, whole = Written.of(model), {"type": base_args(args.adapters)["type"], "dtype": "auto"}
+        model.save_pretrained(folder, max_shard_size=args.max_shard_size)
+        save_tokenizer(tokenizer, folder)
+        if said := stored_speech(args.adapters):
+            note_speech(folder, said.pop("type"), said)
+        del model
+        written.check_model(lambda: MODELS.make({**whole, "model_name_or_path": str(folder)}, tokenizer=tokenizer))
+    print(f"{args.out}: the whole model")
+
+
+def diff(args: argparse.Namespace) -> int:
+    text, differ = compare(open_path(args.a), open_path(args.b))
+    print(text)
+    return int(differ)

@@ -1,0 +1,183 @@
+"""`mllm model show CONFIG`: the tree of modules, and the memory that a training step would take.
+
+The model is built without its weights: of folders only config.json, and the tokenizer where there is one, is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
+from transformers.training_args import OptimizerNames
+
+from mllm.commands.model import memory
+from mllm.commands.model.module_tree import as_text, module_tree
+from mllm.config.config import read
+from mllm.conversation.collator import Collator
+from mllm.conversation.processor import Processor
+from mllm.conversation.tokenizer_training import blank_tokenizer
+from mllm.errors import ConfigError
+from mllm.pipeline.build import build_model
+from mllm.tokenizer_files import has_tokenizer
+from mllm.types import IMAGE, Example, Item
+
+PICTURE = (640, 480)
+"""Width and height in pixels of the picture that each row of the batch brings."""
+TEXT_TOKENS = 256
+"""Of a row whose length is not given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Bytes of one training step on one of `devices` devices.
+
+    Attributes:
+        gathered: what FSDP holds unsharded for a while; 0 on one device.
+        activations: saved for the backward pass.
+        checkpointed: the same with activation checkpointing, one layer's recomputation included.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    gathered: int
+    activations: int
+    checkpointed: int
+
+    def total(self, *, checkpointed: bool) -> int:
+        fixed = self.weights + self.gradients + self.optimizer + self.gathered
+        return fixed + (self.checkpointed if checkpointed else self.activations)
+
+
+def show(given: argparse.Namespace) -> None:
+    cfg = read(given.config, options=given.cfg_options).to_dict()
+    print(show_model(cfg, devices=given.devices, rows=given.batch_size, length=given.length))
+
+
+def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None, length: int | None = None) -> str:
+    """The text of `mllm model show`.
+
+    Raises:
+        ConfigError: what building the model raises; a length that a picture alone exceeds; an unknown optimizer.
+    """
+    training = cfg["training_args"]
+    args = Seq2SeqTrainingArguments(output_dir="unused", use_cpu=True, **_optimizer(training))
+    processor, model = skeleton(cfg["model_args"])
+    tree = as_text(module_tree(model))
+    size: int = rows or training.get("per_device_train_batch_size") or 8  # as in transformers
+    batch = make_batch(processor, size, length or (cfg.get("data_args") or {}).get("max_length"))
+    half = torch.bfloat16 if training.get("bf16") else torch.float16 if training.get("fp16") else None
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError("nothing of this model is trained")
+    alone, sharded = estimates(model, batch, args, devices=devices, half=half)
+    seen = f", each with a picture of {PICTURE[0]} x {PICTURE[1]}" if processor.view.token else ""
+    settings = [
+        f"{size} rows of {batch['input_ids'].shape[1]} tokens{seen}",
+        f"optim {OptimizerNames(args.optim).value}",
+    ]
+    settings.append("fp32" if half is None else f"autocast to {str(half).removeprefix('torch.')}")
+    chosen = bool(training.get("activation_checkpointing") or training.get("gradient_checkpointing"))
+    return f"{tree}\n\nA training step: {', '.join(settings)}\n{_table(alone, sharded, devices, chosen)}"
+
+
+def skeleton(model_args: Mapping[str, Any]) -> tuple[Processor, Any]:
+    """The processor and the model of a config, the model without storage."""
+    with torch.device("meta"):
+        return build_model(model_args, {}, None, tokenizer=_stand_in(model_args))
+
+
+def estimates(
+    model: Any, batch: Mapping[str, Any], args: Seq2SeqTrainingArguments, *, devices: int, half: torch.dtype | None
+) -> tuple[Estimate, Estimate]:
+    """Of one device alone, and of each of `devices`; the model, one without storage, is of no further use."""
+    fixed = [
+        {
+            "weights": memory.weight_bytes(model, count),
+            "gradients": memory.gradient_bytes(model, count),
+            "optimizer": memory.optimizer_bytes(model, args, count),
+            "gathered": memory.gathered_bytes(model, half) if count > 1 else 0,
+        }
+        for count in (1, devices)
+    ]
+    saved = [_activations(model, batch, None, half), _activations(model, batch, half, half)]
+    alone, sharded = (Estimate(**each, **found) for each, found in zip(fixed, saved, strict=True))
+    return alone, sharded
+
+
+def _activations(model: Any, batch: Mapping[str, Any], weights: torch.dtype | None, half: Any) -> dict[str, int]:
+    """`weights`: the dtype of parameters; in their own, autocast to `half` keeps copies of them."""
+    memory.make_fake(model, weights)
+    saved = memory.saved_bytes(model, batch, autocast=half)
+    with memory.checkpointed(model):
+        outside = memory.saved_bytes(model, batch, autocast=half).total
+    return {"activations": saved.total, "checkpointed": outside + saved.largest_layer}
+
+
+def make_batch(processor: Processor, rows: int, length: int | None) -> dict[str, Any]:
+    """Rows of `length` tokens, each with a picture where the model takes any; half of the words are an answer.
+
+    Raises:
+        ConfigError: what comes before the words is longer.
+    """
+    few, many = (len(_example(processor, words, words).input_ids) for words in (1, 65))
+    length = length or few + TEXT_TOKENS
+    if length < few + 2:
+        raise ConfigError(f"length {length}: a row without its words has {few} tokens already")
+    words = -(-64 * (length - few) // (many - few)) + 2
+    examples = [_example(processor, words, words + 2) for _ in range(rows)]
+    cut = [replace(e, input_ids=e.input_ids[:length], labels=_labels(e)[:length]) for e in examples]
+    pad: Any = processor.tokenizer.pad_token_id
+    batch = dict(Collator(pad_token_id=pad)(cut))
+    del batch["index"], batch["cut_answers"]
+    return batch
+
+
+def _example(processor: Processor, question: int, answer: int) -> Example:
+    seen = bool(processor.view.token)
+    record = {
+        "image": Image.new("RGB", PICTURE) if seen else None,
+        "conversations": [
+            {"from": "human", "value": (f"{IMAGE}\n" if seen else "") + " ".join(["a"] * question)},
+            {"from": "gpt", "value": " ".join(["a"] * answer)},
+        ],
+    }
+    return processor.encode(Item.from_dict(record, key="example"), 0)
+
+
+def _labels(example: Example) -> torch.Tensor:
+    assert example.labels is not None, "an example with an answer"
+    return example.labels
+
+
+def _stand_in(model_args: Mapping[str, Any]) -> PreTrainedTokenizerBase | None:
+    """A tokenizer where a config trains one, as large as it may become, or where a folder has none; else None."""
+    named = model_args.get("model_name_or_path") or model_args.get("tokenizer") or model_args.get("language_model")
+    if isinstance(named, str):
+        bare = Path(named, "config.json").is_file() and not has_tokenizer(named)
+        return blank_tokenizer() if bare else None
+    return blank_tokenizer(named["vocab_size"]) if isinstance(named, Mapping) and set(named) == {"vocab_size"} else None
+
+
+def _optimizer(training: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: training[name] for name in ("optim", "optim_args") if training.get(name) is not None}
+
+
+def _table(alone: Estimate, sharded: Estimate, devices: int, chosen: bool) -> str:
+    largest = alone.total(checkpointed=False)
+    unit, size = ("GiB", 2**30) if largest >= 2**30 else ("MiB", 2**20)
+    rows = {name: [getattr(each, name) for each in (alone, sharded)] for name in ("weights", "gradients", "optimizer")}
+    rows["gathered by FSDP"] = [alone.gathered, sharded.gathered]
+    rows["activations"] = [alone.activations, sharded.activations]
+    rows["activations, checkpointed"] = [alone.checkpointed, sharded.checkpointed]
+    for name, checkpointed in (("total", False), ("total, checkpointed", True)):
+        mark = " (as configured)" if chosen == checkpointed else ""
+        rows[name + mark] = [each.total(checkpointed=checkpointed) for each in (alone, sharded)]
+    lines = [f"{unit:36}{'one device':>12}{f'each of {devices}':>14}"]
+    lines += [f"{name:36}{one / size:>12.2f}{each / size:>14.2f}" for name, (one, each) in rows.items()]
+    return "\n".join(lines)

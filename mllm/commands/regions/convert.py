@@ -1,0 +1,195 @@
+"""The regions in the texts of a record of a dataset or of a predictions file, in another convention."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, lru_cache, partial
+from typing import Any, cast
+
+from mllm.conversation.convention import (
+    Convention,
+    ConversionError,
+)
+from mllm.conversation.region_conversion import PLACEHOLDER, Lifting, rewrite
+from mllm.dataset.files.jsonl import Lines
+from mllm.errors import ConfigError, DataError
+from mllm.fields import PositiveInt, field
+from mllm.images import image_ref
+from mllm.types import Turn
+
+TYPED = "typed"
+"""The target of a conversion that is no codec: the item contract."""
+Size = Callable[[], tuple[int, int]]
+PICTURE_FIELDS = ("image", "img_path", "image_path", "file_path", "img_fn")
+KEY = re.compile(r"(?P<file>.+?)(?::(?P<line>\d+)|\[(?P<entry>\d+)\])")
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """What was done.
+
+    Attributes:
+        texts: that held regions.
+        groups: of regions.
+        kept: texts that were left as they are; `first`: where the first stands, and why.
+    """
+
+    texts: int = 0
+    groups: int = 0
+    kept: int = 0
+    first: str | None = None
+
+    def include(self, other: Counts) -> None:
+        """Add what was done after it."""
+        self.texts += other.texts
+        self.groups += other.groups
+        self.kept += other.kept
+        self.first = self.first or other.first
+
+
+@dataclass(slots=True, kw_only=True)
+class Conversion:
+    """Records of a file with their texts rewritten, and a count of what was done."""
+
+    source: Convention
+    target: Convention | None
+    """None: typed regions."""
+    image_folder: str | None = None
+    keep: bool = False
+    """Leave a text whose regions cannot be read as it is."""
+    counts: Counts = dataclasses.field(default_factory=Counts)
+
+    def record(self, record: dict[str, Any], where: str) -> dict[str, Any]:
+        """A line of a dataset or of a predictions file, converted.
+
+        Raises:
+            DataError: neither of the two; a text that cannot be converted (unless `keep`); a picture without a size.
+        """
+        turns = record.get("conversations")
+        if isinstance(turns, list):
+            size = cache(partial(picture_size, record, where, self.image_folder))
+            checked = [_turn(turn, f"{where}: conversations[{number}]") for number, turn in enumerate(turns)]
+            return {**record, **(self._typed if self.target is None else self._rewritten)(checked, record, where, size)}
+        if "text" in record and "key" in record:
+            if self.target is None:
+                raise ConfigError(
+                    where=where,
+                    message=f"--to {TYPED} is for datasets; a prediction has its boxes in pixels, in 'pred'",
+                )
+            size = partial(_size_by_key, record, where, self.image_folder)
+            text = _text(record["text"], f"{where}: text")
+            return {**record, "text": self._words(text, f"{where}: text", size, self.target, answer=True)}
+        raise DataError(
+            f"{where}: expected a list 'conversations', or 'key' and 'text' of a prediction, "
+            f"found {', '.join(record) or 'no fields'}"
+        )
+
+    def _rewritten(self, turns: list[dict[str, Any]], record: dict[str, Any], where: str, size: Size) -> dict[str, Any]:
+        assert self.target is not None
+        places = (f"{where}: conversations[{number}].value" for number in range(len(turns)))
+        values = [
+            self._words(turn["value"], place, size, self.target) for turn, place in zip(turns, places, strict=True)
+        ]
+        return {"conversations": [{**turn, "value": value} for turn, value in zip(turns, values, strict=True)]}
+
+    def _words(self, text: str, where: str, size: Size, target: Convention, *, answer: bool = False) -> str:
+        with self._located(where):
+            text, groups = rewrite(text, size, source=self.source, target=target, answer=answer)
+            self._count(groups)
+        return text
+
+    def _typed(self, turns: list[dict[str, Any]], record: dict[str, Any], where: str, size: Size) -> dict[str, Any]:
+        """The conversation and the target of the item contract."""
+        if record.get("target") or any(PLACEHOLDER.search(turn["value"]) for turn in turns):
+            raise DataError(where=where, expected="regions in words", found="typed ones, 'target' or placeholders")
+        lifting = Lifting(self.source)
+        typed: list[dict[str, Any]] = []
+        for number, turn in enumerate(turns):
+            lifted = Turn(role="human", text=turn["value"])
+            with self._located(f"{where}: conversations[{number}].value"):
+                lifted = lifting.turn(lifted, size)
+            self._count(len(lifted.boxes_seq) + len(lifted.points_seq))
+            seqs = {"boxes_seq": lifted.boxes_seq, "points_seq": lifted.points_seq}
+            typed.append({**turn, "value": lifted.text, **{name: seq for name, seq in seqs.items() if seq}})
+        regions = {
+            "boxes": [_rounded(box.xyxy) for box in lifting.boxes],
+            "points": [_rounded(point.xy) for point in lifting.points],
+        }
+        target = {name: values for name, values in regions.items() if values}
+        return {"conversations": typed, **({"target": target} if target else {})}
+
+    def _count(self, groups: int) -> None:
+        self.counts.include(Counts(texts=int(groups > 0), groups=groups))
+
+    @contextmanager
+    def _located(self, where: str) -> Generator[None, None, None]:
+        """Name the place of what cannot be converted, or remember it where such texts are kept as they are."""
+        try:
+            yield
+        except ConversionError as error:
+            if not self.keep:
+                raise error.at(where) from error
+            self.counts.include(Counts(kept=1, first=str(error.at(where))))
+        except ConfigError as error:
+            raise error.at(where) from error
+
+
+def _turn(turn: Any, where: str) -> dict[str, Any]:
+    if not isinstance(turn, dict) or "value" not in turn:
+        raise DataError(f"{where}: expected an object with 'value', found {str(turn)[:60]}")
+    fields = cast("dict[str, Any]", turn)
+    return {**fields, "value": _text(fields["value"], f"{where}.value")}
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{where}: expected a text, found {str(value)[:60]}")
+    return value
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    """To a hundredth of a pixel, far below what any text holds."""
+    return [round(value, 2) for value in values]
+
+
+def picture_size(line: dict[str, Any], where: str, folder: str | None) -> tuple[int, int]:
+    """(width, height) in pixels of the picture of an annotation line.
+
+    Raises:
+        DataError: the line names no picture, or several; there is no such picture.
+    """
+    if "width" in line or "height" in line:
+        return field(line, "width", PositiveInt, where=where), field(line, "height", PositiveInt, where=where)
+    several = line.get("images")
+    named = several if isinstance(several, list) else [line[name] for name in PICTURE_FIELDS if line.get(name)]
+    if len(named) != 1:
+        raise DataError(
+            f"{where}: expected 'width' and 'height', or one picture in {', '.join(PICTURE_FIELDS)}, "
+            f"found {len(named)} (the record has {', '.join(line) or 'no fields'})"
+        )
+    try:
+        return image_ref(named[0], folder).size
+    except DataError as error:
+        raise error.at(where) from error
+
+
+def _size_by_key(prediction: dict[str, Any], where: str, folder: str | None) -> tuple[int, int]:
+    """The size of a prediction's picture: its own, else that of the annotation line which its key names."""
+    match = KEY.fullmatch(str(prediction["key"]))
+    if "width" in prediction or match is None:
+        return picture_size(prediction, where, folder)
+    try:
+        lines = _annotations(match["file"])
+        line = lines[int(match["line"]) - 1 if match["line"] else int(match["entry"])]
+    except (DataError, IndexError) as error:
+        raise DataError(f"{where}: the annotation line that 'key' names, for the picture's size: {error}") from error
+    return picture_size(line, f"{where}: key {prediction['key']}", folder)
+
+
+@lru_cache(maxsize=16)
+def _annotations(path: str) -> Lines:
+    return Lines(path)

@@ -1,0 +1,51 @@
+"""`<box>[[123, 456, 789, 901]]</box>`: a list of lists between tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mllm.conversation.codec_bare import BareNumbers
+from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
+from mllm.conversation.codec_text import ROUNDING, Marks, numbers, stepped
+from mllm.registry import REGIONS
+
+PHRASE = ("<ref>", "</ref>")
+GROUPS = Marks("<box>", "</box>", label=PHRASE)
+ROW = re.compile(r"\[([^\[\]]*)\]")
+STEPS = 1000
+
+
+@REGIONS.register_module("internvl")
+class InternVL:
+    """Thousandths of the original picture, xyxy, several boxes in one list; no points.
+
+    `<ref>phrase</ref>` may stand before. The original cuts decimals off, this codec rounds: half the error, and read
+    back the same.
+    Source: internvl.readthedocs.io, "Chat Data Format" (grounding / detection data); github.com/OpenGVLab/InternVL,
+    issue 285 and internvl_chat/eval/refcoco/evaluate_grounding.py.
+    """
+
+    frame: Frame = "image"
+    tokens: tuple[str, ...] = ("<ref>", "</ref>", "<box>", "</box>")
+    bare = BareNumbers(scale=STEPS, points=False)
+    phrase = PHRASE
+
+    def error(self, size: tuple[int, int]) -> float:
+        return 0.5 / STEPS + ROUNDING
+
+    def write_boxes(self, boxes: Sequence[UnitBox], size: tuple[int, int]) -> str:
+        return f"<box>{[stepped(box, STEPS) for box in boxes]}</box>"
+
+    def write_points(self, points: Sequence[UnitPoint], size: tuple[int, int]) -> str:
+        raise no_form("internvl", "points")
+
+    def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
+        return [found.read(_rows(found.parts[0]), scale=(STEPS, STEPS), points=False) for found in GROUPS.find(text)]
+
+
+def _rows(inside: str) -> list[list[float] | None]:
+    if "[" not in inside:
+        return [numbers(inside)]
+    around = re.sub(r"[\s,]", "", ROW.sub("", inside))
+    return [numbers(row) for row in ROW.findall(inside)] if around in ("", "[]") else [None]

@@ -1,0 +1,31 @@
+"""Folders of Shikra: a LLaVA v1 with one linear layer, released as a delta to LLaMA; CLIP is never in them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mllm.models.checkpoints.layout import Opened, Plan, Sources
+from mllm.models.checkpoints.layouts.llava_original import RULES, absent_of, plan_whole
+from mllm.models.checkpoints.lazy import Weights
+from mllm.models.checkpoints.weight_sources import rename
+from mllm.registry import LAYOUTS
+
+SPEECH = {"codec": "shikra", "template": "vicuna_v1", "placement": "pad"}
+
+
+@LAYOUTS.register_module("shikra")
+class Shikra:
+    about = "a Shikra, as a delta to a LLaMA or whole"
+    source = "github.com/shikras/shikra, mllm/models/shikra/apply_delta.py, shikra.py"
+
+    def fits(self, opened: Opened) -> bool:
+        return opened.model_type == "shikra"
+
+    def named(self, opened: Opened) -> Weights:
+        return rename(opened.weights, RULES)
+
+    def absent(self, opened: Opened) -> dict[str, str]:
+        return absent_of(opened)
+
+    def plan(self, opened: Opened, sources: Sources) -> Plan:
+        return replace(plan_whole(opened, sources), speech=SPEECH)

@@ -1,0 +1,70 @@
+"""LLaVA and LLaVA-NeXT as transformers saves them, under the names of today and of the years before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from mllm.errors import ModelError
+from mllm.models.auto import read_config
+from mllm.models.checkpoints.layout import Opened, Plan, Sources
+from mllm.models.checkpoints.lazy import Weights
+from mllm.models.checkpoints.weight_sources import config_of, rename
+from mllm.models.llava.model import MllmLlavaConfig
+from mllm.models.llava.transformers_layout import LINEAR, THEIRS, check_identity, check_variant, of_transformers
+from mllm.registry import LAYOUTS
+
+RULES = (
+    (r"^(model\.)?vision_tower\.(vision_model\.)?", "vision_tower.encoder."),
+    (r"^(model\.)?multi_modal_projector\.linear_1\.", "connector.layers.0."),
+    (r"^(model\.)?multi_modal_projector\.linear_2\.", "connector.layers.2."),
+    (r"^(model\.)?image_newline$", "mosaic.newline"),
+    (r"^lm_head\.", "language_model.lm_head."),
+)
+SECOND = ("connector.layers.2.weight", "connector.layers.2.bias")
+"""Of a projector without an activation: an identity."""
+SOURCE = "transformers 5.23, models/llava, models/llava_next, conversion_mapping.py"
+
+
+def named(opened: Opened) -> Weights:
+    """Our names; those of the language model's inside depend on its family."""
+    text = opened.config.get("text_config") or {}
+    config = config_of(text.get("model_type", "llama"), {}, opened.path)
+    model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if model_class is None:
+        raise ModelError(f"{opened.path}: text_config: {config.model_type} is no causal language model")
+    inside = f"language_model.{model_class.base_model_prefix}."
+    found = rename(opened.weights, (*RULES, (r"^(model\.language_model|language_model\.model)\.", inside)))
+    if opened.config.get("projector_hidden_act") != LINEAR:
+        return found
+    second = {name: found.pop(name) for name in SECOND if name in found}
+    if len(second) == len(SECOND):
+        check_identity(opened.path, *(lazy.read() for lazy in second.values()))
+    return {name.replace("connector.layers.0.", "connector.layer."): lazy for name, lazy in found.items()}
+
+
+@LAYOUTS.register_module("transformers-llava")
+class TransformersLlava:
+    about = "a LLaVA or LLaVA-NeXT of transformers (llava-hf)"
+    source = SOURCE
+
+    def fits(self, opened: Opened) -> bool:
+        return opened.model_type in THEIRS and "text_config" in opened.config
+
+    def named(self, opened: Opened) -> Weights:
+        return named(opened)
+
+    def absent(self, opened: Opened) -> dict[str, str]:
+        return {}
+
+    def plan(self, opened: Opened, sources: Sources) -> Plan:
+        sources.refuse(opened, "base", "vision_tower", "tuning_config")
+        settings: Any = read_config(opened.path)
+        check_variant(opened.path, settings)
+        config = MllmLlavaConfig(
+            vision_config=settings.vision_config,
+            text_config=settings.text_config,
+            **of_transformers(opened.path, settings),
+        )
+        return Plan(config=config, weights=named(opened), kind="llava", folders=(opened.path,))

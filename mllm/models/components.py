@@ -1,0 +1,301 @@
+"""The vision encoder and the language model that a model is made of: from a local folder, or from a config."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
+
+from mllm.errors import ConfigError, ModelError, listing, one_line
+from mllm.fields import field, within
+from mllm.files import read_json
+from mllm.model_files import ADAPTER_CONFIG, check_folder
+from mllm.models.arguments import Deviation, Dtype, Mean, Spec, check_spec
+from mllm.models.auto import LOCAL, build, read_config
+from mllm.models.checkpoints.finite import require_finite_files, require_finite_model
+from mllm.models.checkpoints.lazy import UNREADABLE, open_folder, why_unreadable
+from mllm.models.language_models import language_half, language_names
+from mllm.models.meta_device import check_described, unfilled, without_storage
+from mllm.models.runtime.quantization import quantized_loading, settle_quantization
+from mllm.models.vision.encoders import (
+    REFUSALS,
+    VISION_PREFIX,
+    encoder_class,
+    missing_library,
+    new_encoder,
+    vision_half,
+)
+
+Statistics = tuple[Sequence[float], Sequence[float]]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
+FAMILIES: dict[str, Statistics] = {
+    "clip_vision_model": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    **dict.fromkeys(
+        ("altclip_vision_model", "blip_vision_model", "chinese_clip_vision_model", "metaclip_2_vision_model"),
+        (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    ),
+    "siglip_vision_model": (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
+    "siglip2_vision_model": (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
+    "dinov2": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+    "dinov2_with_registers": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+}
+"""Mean and standard deviation of the pixels that a family of vision encoders was trained on."""
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+
+
+def vision_encoder(spec: Spec, *, dtype: Any, attn_implementation: str | None) -> PreTrainedModel:
+    """A vision encoder; of a text-image model (CLIP, SigLIP, BLIP) the vision half.
+
+    Raises:
+        ConfigError: unknown `model_type`.
+        ModelError: not a local folder, or one that misses weights.
+    """
+    if isinstance(spec, str):
+        folder = local_folder("vision_tower", spec)
+        whole = read_config(folder)
+        config = vision_half(whole)
+        names: dict[str, Any] = {} if config is whole else {"key_mapping": {VISION_PREFIX: ""}}
+        chosen = {"dtype": dtype, "attn_implementation": attn_implementation}
+        return load_strictly(encoder_class(config), folder, config=config, **chosen, **names)
+    config = vision_half(_config("vision_tower", spec))
+    return new_encoder(config, **_from_config(dtype, attn_implementation))
+
+
+def causal_lm(
+    spec: Spec,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    dtype: Any,
+    attn_implementation: str | None,
+    quantization: Mapping[str, Any] | None = None,
+) -> PreTrainedModel:
+    """A causal language model, see `text_model`; of a folder of a larger model its language model.
+
+    Raises:
+        ConfigError: none that images can be put before, see `language_half`.
+    """
+    return text_model(
+        AutoModelForCausalLM,
+        spec,
+        tokenizer,
+        dtype=dtype,
+        attn_implementation=attn_implementation,
+        quantization=quantization,
+        half=language_half,
+    )
+
+
+def text_model(
+    model_class: Any,
+    spec: Spec,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    dtype: Any,
+    attn_implementation: str | None,
+    quantization: Mapping[str, Any] | None = None,
+    half: Callable[[PreTrainedConfig], PreTrainedConfig] = lambda config: config,
+) -> PreTrainedModel:
+    """A language model of one of transformers' auto classes.
+
+    A new one takes vocabulary size and special tokens from the tokenizer. `half`: the config of a language model ->
+    itself, or the part of it to build; it raises ConfigError for one that does not fit.
+
+    Raises:
+        ConfigError: unknown `model_type`, or quantisation of random weights.
+        ModelError: not a local folder, or one that misses weights.
+    """
+    if isinstance(spec, str):
+        folder = local_folder("language_model", spec)
+        whole = read_config(folder)
+        config = half(whole)
+        loading: dict[str, Any] = {"config": config, "dtype": dtype, "attn_implementation": attn_implementation}
+        if config is not whole:
+            loading["key_mapping"] = language_names(config)
+        if quantization:
+            loading |= quantized_loading(quantization, lambda: build(model_class, config))
+        model = load_strictly(model_class, folder, **loading)
+        settle_quantization(model, model, quantization)
+        return model
+    if quantization:
+        raise ConfigError("quantization: expected language_model to be a folder, random weights are not quantised")
+    config = _config(
+        "language_model",
+        spec,
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    if half(config) is not config:
+        raise ConfigError(
+            f"language_model: {config.model_type} holds more than a language model; "
+            f"give its language model alone, model_type {half(config).model_type!r}"
+        )
+    try:
+        return build(model_class, config, **_from_config(dtype, attn_implementation))
+    except REFUSALS as error:
+        raise ConfigError(f"language_model: {config.model_type} refuses its config: {one_line(error)}") from error
+
+
+def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None) -> None:
+    """Give every token of the tokenizer an embedding; new rows start at the mean of the old ones."""
+    known = language_model.get_input_embeddings().num_embeddings
+    if len(tokenizer) <= known:
+        return
+    language_model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=pad_to_multiple_of, mean_resizing=False)
+    # transformers would add noise to the mean: without it a base that is built again is the same base
+    with torch.no_grad():
+        for end in (language_model.get_input_embeddings(), language_model.get_output_embeddings()):
+            for rows in end.parameters():
+                rows[known:] = rows[:known].float().mean(0).to(rows)
+
+
+def settle_generation(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Fill in the special tokens that a checkpoint leaves open; drop sampling settings that it does not use."""
+    if config.eos_token_id is None:
+        config.eos_token_id = tokenizer.eos_token_id
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    if not config.do_sample:
+        # some checkpoints hold a temperature without sampling, which transformers refuses to save again
+        for name in SAMPLING:
+            setattr(config, name, None)
+
+
+def image_statistics(folder: str | None, config: PreTrainedConfig) -> Statistics:
+    """Mean and standard deviation of pixels: what the folder's preprocessor says, else those of the encoder's family.
+
+    Raises:
+        ConfigError: neither is known.
+    """
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        path = Path(folder or "") / name
+        if folder and path.is_file():
+            found = read_json(path, dict, ModelError)
+            at = "image_processor" if "image_processor" in found else ""
+            found = field(found, at, dict, where=path, error=ModelError) if at else found
+            if "image_mean" in found and "image_std" in found:
+                mean, deviation = (
+                    field(found, name, kind, at, where=path, error=ModelError)
+                    for name, kind in (("image_mean", Mean), ("image_std", Deviation))
+                )
+                return mean, deviation
+    if config.model_type not in FAMILIES:
+        raise ConfigError(
+            f"vision_tower: {config.model_type} has no known pixel statistics, give image_mean and image_std"
+        )
+    return FAMILIES[config.model_type]
+
+
+def torch_dtype(name: Dtype | None) -> Any:
+    """What transformers takes for `dtype`; None is float32, in which an optimizer wants its weights."""
+    return DTYPES[name or "float32"]
+
+
+def local_folder(argument: str, path: str) -> str:
+    """`path`, if it is a checkpoint folder on this machine.
+
+    Raises:
+        ModelError: it is not; nothing is looked up on a hub.
+    """
+    if not Path(path).is_dir():
+        raise ModelError(f"{argument}: {path} is not a local folder, and nothing is downloaded")
+    if not (Path(path) / "config.json").is_file():
+        raise ModelError(f"{argument}: {path} holds no config.json")
+    check_folder(path)
+    return path
+
+
+def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **arguments: Any) -> Any:
+    """`model_class.from_pretrained`, but no weight may be left at random.
+
+    `whole`: no weight of the folder may be left unread either.
+
+    Raises:
+        ModelError: lists all tensors that are missing, of another shape, and with `whole` unexpected; or some are nan
+            or infinite.
+    """
+    if without_storage():
+        for name in ("quantization_config", "key_mapping"):  # settle_quantization puts stand-ins; no weights are read
+            arguments.pop(name, None)
+        return unfilled(model_class, folder, **arguments)
+    if Path(folder, ADAPTER_CONFIG).is_file():
+        raise ModelError(
+            f"holds {ADAPTER_CONFIG} beside a whole model, which transformers would put into it: merge it, or move it "
+            "elsewhere and name it as model_args.adapters.from_pretrained",
+            where=folder,
+        )
+    check_described(folder, lambda: unfilled(model_class, folder, config=copy.deepcopy(arguments.get("config"))))
+    try:
+        with _without_report():
+            model, info = model_class.from_pretrained(
+                folder, ignore_mismatched_sizes=True, output_loading_info=True, **LOCAL, **arguments
+            )
+    except UNREADABLE as error:
+        raise ModelError(why_unreadable(error), where=folder) from error
+    wrong = [f"missing {name}" for name in sorted(info["missing_keys"])]
+    wrong += [f"{name}: {list(a)} instead of {list(b)}" for name, a, b in sorted(info["mismatched_keys"])]
+    if whole:
+        wrong += [f"unexpected {name}" for name in sorted(info["unexpected_keys"])]
+    if wrong:
+        raise ModelError(f"does not hold a {type(model).__name__}: {listing(wrong)}", where=folder)
+    if "quantization_config" in arguments:  # few bits have no nan: what was read decides
+        require_finite_files(open_folder(Path(folder)))
+    else:
+        require_finite_model(model, folder)
+    return model
+
+
+@contextmanager
+def _without_report() -> Generator[None, None, None]:
+    """Without transformers' table of tensors that do not fit, on stderr: what is wrong, `load_strictly` raises."""
+    library = logging.getLogger("transformers.modeling_utils")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    library.addFilter(keep)
+    try:
+        yield
+    finally:
+        library.removeFilter(keep)
+
+
+def _config(argument: str, spec: Mapping[str, Any], **defaults: Any) -> PreTrainedConfig:
+    within(argument, check_spec, spec)
+    rest = dict(spec)
+    model_type = rest.pop("model_type")
+    try:
+        return AutoConfig.for_model(model_type, **{**defaults, **rest})
+    except ImportError as error:
+        raise missing_library(model_type, error, argument) from error
+    except (ArithmeticError, TypeError, ValueError, StrictDataclassError) as error:
+        raise ConfigError(f"{model_type}: {one_line(error)}", field=argument) from error
+
+
+def _from_config(dtype: Any, attn_implementation: str | None) -> dict[str, Any]:
+    """`from_config` reads an absent argument and None differently."""
+    chosen: dict[str, Any] = {} if dtype == "auto" else {"dtype": dtype}
+    return chosen if attn_implementation is None else {**chosen, "attn_implementation": attn_implementation}

@@ -1,0 +1,399 @@
+"""Flamingo: a causal language model that reads media through gated cross-attention before every n-th layer.
+
+Alayrac et al. 2022, Flamingo; Awadalla et al. 2023, OpenFlamingo, whose variants and checkpoints it speaks.
+
+Shape suffixes: B rows, T tokens, M distinct media, F frames, C channels, H height, W width of pixels or media,
+S media slots of the batch or of a row, P patches, L latents, D width of the language model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.configuration_utils import SubConfigSpec
+
+from mllm.conversation.preprocessing.image_preprocessor import FrameView, View
+from mllm.errors import ConfigError, ModelError, nearest
+from mllm.geometry import PlacementKind
+from mllm.models.auto import build
+from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable, sharding_units
+from mllm.models.flamingo.cross_attention import (
+    ATTEND,
+    Media,
+    Segments,
+    cross_attention_blocks,
+    insert_cross_attention,
+    keep_values,
+    media_segments,
+    media_so_far,
+    text_time,
+)
+from mllm.models.flamingo.perceiver import PerceiverResampler, flat_frames
+from mllm.models.language_models import takes_positions
+from mllm.models.new_rows import TrainEmbeddings, settle_embeddings
+from mllm.models.runtime.kv_cache import roomy_cache
+from mllm.models.runtime.packed_attention import Spans, read_spans
+from mllm.models.vision.encoder import VisionTower
+from mllm.models.vision.encoders import new_encoder
+from mllm.types import IMAGE
+
+Part = Literal["vision_tower", "perceiver", "cross_attention", "language_model"]
+PARTS: tuple[Part, ...] = ("vision_tower", "perceiver", "cross_attention", "language_model")
+
+
+class MllmFlamingoConfig(PreTrainedConfig):
+    """What `Flamingo` is made of."""
+
+    model_type = "mllm_flamingo"
+    sub_configs_defaults = {  # noqa: RUF012, a class attribute of transformers
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model"),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
+    }
+
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    cross_attn_every_n_layers: int = 4
+    perceiver: dict[str, Any] = field(default_factory=dict)
+    vision_ln_post: bool = False
+    attend: str = "immediate"
+    image_blind_decoding: bool = False
+    generated_image_resets: bool = False
+    image_token_id: int = 0
+    new_token_ids: Sequence[int] = ()
+    image_mean: Sequence[float] = (0.5, 0.5, 0.5)
+    image_std: Sequence[float] = (0.5, 0.5, 0.5)
+    base_rows: int | None = None
+    """Embeddings of the language model before the first of `added_tokens`."""
+    added_tokens: Sequence[str] = ()
+    """What the tokenizer got beside the language model's own tokens, in order."""
+
+
+class Flamingo(Composite):
+    """`vision_encoder` and `language_model` are taken over where given, else built from the config."""
+
+    config: MllmFlamingoConfig
+    config_class = MllmFlamingoConfig
+
+    def __init__(
+        self,
+        config: MllmFlamingoConfig,
+        *,
+        vision_encoder: PreTrainedModel | None = None,
+        language_model: PreTrainedModel | None = None,
+    ) -> None:
+        super().__init__(config)
+        if config.attend not in ATTEND:
+            raise ConfigError(f"attend {config.attend!r}; {nearest(config.attend, ATTEND)}")
+        self.vision_tower = VisionTower(
+            vision_encoder or new_encoder(config.vision_config), feature_layer=-1, keep_cls=False
+        )
+        if config.vision_ln_post and not hasattr(self.vision_tower.encoder, "post_layernorm"):
+            raise ConfigError(f"vision_ln_post: {type(self.vision_tower.encoder).__name__} has no final norm")
+        self.perceiver = PerceiverResampler(width=self.vision_tower.width, **config.perceiver)
+        keep_values(self.perceiver)
+        self.language_model: Any = language_model or build(AutoModelForCausalLM, config.text_config)
+        self.state = insert_cross_attention(
+            self.language_model, every=config.cross_attn_every_n_layers, media_width=self.vision_tower.width
+        )
+        self.frozen = ()
+        self.train_embeddings: TrainEmbeddings = "none"
+        self.post_init()
+        self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
+        self._no_split_modules = sharding_units(self)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        frames: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        prefix_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        return_logits: bool = False,
+        logits_to_keep: int | Tensor = 0,
+    ) -> CompositeOutput:
+        """The loss where there are labels, else the logits.
+
+        Args:
+            input_ids: int64 [B, T]; one `<image>` for each medium.
+            pixels: [N, C, H, W], the frames of M media one after the other, each medium once; or [M, F, C, H, W]; None
+                in a text-only batch.
+            image_index: int64 [S], the medium of each slot in reading order; None: every medium once, in order.
+            frames: int64 [M], how many rows of `pixels` each medium has; None: one, a picture.
+            attention_mask: int64 [B, T].
+            position_ids: int64 [B, T].
+            segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
+                `attention_mask`; see `attention.Spans`. Text reads media of its own segment and of its prefix.
+            prefix_ids: int64 [B, T].
+            labels: int64 [B, T], -100 where unsupervised; not shifted.
+            num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
+            return_logits: give all logits beside the loss.
+            logits_to_keep: without labels, only that many last positions (0: all), or those of an index.
+
+        Raises:
+            ModelError: the slots in the text are not those that the media fill, or rows are packed and the language
+                model's attention is not PyTorch's own ("sdpa"), or does not learn of the packing.
+        """
+        spans, segments = None, None
+        if segment_ids is not None and prefix_ids is not None:
+            read_spans(self.language_model)
+            spans, segments = Spans(segment_ids, prefix_ids), Segments(segment_ids, prefix_ids)
+        media = self.encode(input_ids, pixels, image_index, frames, segments)
+        with self.state.reading(media):
+            text_BTD = self.embed(input_ids)
+            return self.continue_text(
+                text_BTD,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                spans=spans,
+                labels=labels,
+                num_items_in_batch=num_items_in_batch,
+                return_logits=return_logits,
+                logits_to_keep=logits_to_keep,
+            )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        frames: Tensor | None = None,
+        **generation_args: Any,
+    ) -> Tensor:
+        """The ids that continue left-padded prompts, int64 [B, new tokens]; arguments as in transformers' generate.
+
+        New tokens read the media that the last token of the prompt reads, also after an `<image>` among them.
+        """
+        self.check_padding(attention_mask)
+        hook = None
+        if self.config.generated_image_resets:
+            hook = self.language_model.register_forward_pre_hook(self._reset_media, with_kwargs=True)
+        try:
+            with self.state.reading(self.encode(input_ids, pixels, image_index, frames)):
+                ids = self.language_model.generate(
+                    input_ids=input_ids,
+                    attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+                    **roomy_cache(self.language_model, generation_args),
+                    **generation_args,
+                )
+        finally:
+            if hook is not None:
+                hook.remove()
+        return ids[:, input_ids.shape[1] :]
+
+    def _reset_media(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """OpenFlamingo's own rule: a step with a new `<image>` in any row counts the media of all rows anew."""
+        slots_BT = kwargs["input_ids"] == self.config.image_token_id
+        media = self.state.media
+        if media is not None and slots_BT.shape[1] < media.text_time_BT.shape[1] and slots_BT.any():
+            self.state.new_time_B = slots_BT.sum(1)
+
+    @torch.no_grad()
+    def continuation_log_probs(
+        self,
+        continuations: Sequence[Tensor],
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        frames: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Log-probability of each token of each continuation of left-padded prompts, [B, N] per continuation.
+
+        Media and prompts are read once, whatever the number of continuations: int64 [N], or [B, N] one for each row.
+
+        Raises:
+            ModelError: a prompt is padded on the right, or a continuation holds a medium.
+        """
+        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if not mask_BT[:, -1].all():
+            raise ModelError("prompts must be padded on the left: a continuation follows their last column")
+        found: list[Tensor] = []
+        with self.state.reading(self.encode(input_ids, pixels, image_index, frames)):
+            prompt = self._step(input_ids, mask_BT, None)
+            for ids in continuations:
+                ids_BN = ids.expand(len(input_ids), -1)
+                if (ids_BN == self.config.image_token_id).any():
+                    raise ModelError(f"a continuation holds {IMAGE}")
+                whole_BT = torch.cat([mask_BT, torch.ones_like(ids_BN)], 1)
+                # a cache grows in place: every continuation needs its own
+                output = self._step(ids_BN, whole_BT, copy.deepcopy(prompt.past_key_values))
+                logits_BNV = torch.cat([prompt.logits[:, -1:], output.logits[:, :-1]], 1).float()
+                found.append(logits_BNV.log_softmax(-1).gather(2, ids_BN[:, :, None])[:, :, 0])
+        return found
+
+    def _step(self, ids_BT: Tensor, mask_BT: Tensor, cache: Any) -> Any:
+        """The language model on the last tokens of what `mask_BT` covers."""
+        position_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
+        return self.language_model(
+            input_ids=ids_BT,
+            attention_mask=mask_BT,
+            past_key_values=cache,
+            use_cache=True,
+            **({"position_ids": position_BT} if takes_positions(self.language_model) else {}),
+        )
+
+    def embed(self, ids_BT: Tensor) -> Tensor:
+        """The embeddings of the text; where only new tokens are trained, the others get no gradient."""
+        text_BTD = self.language_model.get_input_embeddings()(ids_BT)
+        if self.train_embeddings != "new":
+            return text_BTD
+        new_BT = torch.isin(ids_BT, torch.tensor(self.config.new_token_ids, device=ids_BT.device))
+        return torch.where(new_BT[:, :, None], text_BTD, text_BTD.detach())
+
+    def encode(
+        self,
+        ids_BT: Tensor,
+        pixels: Tensor | None,
+        image_index_S: Tensor | None = None,
+        frames_M: Tensor | None = None,
+        segments: Segments | None = None,
+    ) -> Media | None:
+        """The media of a batch, each encoded once, laid out by row; None where nothing is to be read.
+
+        Raises:
+            ModelError: the slots in the text are not those that the media fill.
+        """
+        attend: Any = self.config.attend
+        slots_BT = ids_BT == self.config.image_token_id
+        if segments is not None and attend == "all_previous_leaky":
+            raise ModelError("attend 'all_previous_leaky' reads across the samples of a packed row")
+        segments = segments or Segments(torch.zeros_like(ids_BT), torch.full_like(ids_BT, -1))
+        if pixels is not None:
+            pixels, frames_M = flat_frames(pixels, frames_M)
+        filled = 0 if frames_M is None else len(frames_M if image_index_S is None else image_index_S)
+        found = int(slots_BT.sum())
+        if found != filled:
+            raise ModelError(f"{found} {IMAGE} tokens in the text, but {filled} media for them")
+        if pixels is None:
+            if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+                return None
+            # a picture of zeros that no token reads: every rank runs the same modules, whatever its batch holds
+            latents_MLW = self.media_latents(self.no_picture(ids_BT.device))
+            latents_BSLW = latents_MLW.expand(len(ids_BT), -1, -1)[:, None]
+        else:
+            row_S, column_S = slots_BT.nonzero(as_tuple=True)
+            # the number in its own sample, and that in its row
+            sample_number_S = media_so_far(slots_BT, segments)[row_S, column_S].sum(1) - 1
+            number_S = slots_BT.cumsum(1)[row_S, column_S] - 1
+            latents_SLW = self.media_latents(pixels, frames_M, image_index_S, sample_number_S)
+            latents_BSLW = latents_SLW.new_zeros(len(ids_BT), int(slots_BT.sum(1).max()), *latents_SLW.shape[1:])
+            latents_BSLW = latents_BSLW.index_put((row_S, number_S), latents_SLW)
+        return Media(
+            latents_BSLW=latents_BSLW,
+            text_time_BT=text_time(slots_BT, attend, segments),
+            segments=segments,
+            media_segment_BS=media_segments(slots_BT, segments.of_BT),
+            attend=attend,
+            blind_decoding=self.config.image_blind_decoding,
+        )
+
+    def media_latents(
+        self,
+        pixels: Tensor,
+        frames: Tensor | None = None,
+        image_index_S: Tensor | None = None,
+        number_S: Tensor | None = None,
+    ) -> Tensor:
+        """[S, L, W] for the slots that `image_index_S` fills, or of each medium; pixels and frames as in `forward`."""
+        pixels_NCHW, frames_M = flat_frames(pixels, frames)
+        features = self.vision_tower(pixels_NCHW)
+        if self.config.vision_ln_post:
+            norm: Any = self.vision_tower.encoder.post_layernorm
+            features = norm(features)
+        features_NPW = features.to(self.perceiver.latents.dtype)
+        media = torch.arange(len(frames_M), device=features.device)
+        if self.perceiver.media_time_embs is None:
+            latents_MLW = self._resample(features_NPW, frames_M, media, None)
+            return latents_MLW if image_index_S is None else latents_MLW[image_index_S]
+        # latents depend on the slot: the same picture may be the first of one row and the second of another
+        media_S = media if image_index_S is None else image_index_S
+        return self._resample(
+            features_NPW, frames_M, media_S, torch.zeros_like(media_S) if number_S is None else number_S
+        )
+
+    def _resample(self, features_NPW: Tensor, frames_M: Tensor, media_S: Tensor, number_S: Tensor | None) -> Tensor:
+        """[S, L, W], media of as many frames together."""
+        first_M = frames_M.cumsum(0) - frames_M
+        found: list[Tensor] = []
+        places: list[Tensor] = []
+        for count in frames_M.unique().tolist():
+            place_G = (frames_M[media_S] == count).nonzero()[:, 0]
+            rows_GF = first_M[media_S[place_G], None] + torch.arange(count, device=media_S.device)
+            found.append(self.perceiver(features_NPW[rows_GF], None if number_S is None else number_S[place_G]))
+            places.append(place_G)
+        return torch.cat(found)[torch.cat(places).argsort()]
+
+    def picture_view(self, placement: PlacementKind | None = None) -> View:
+        """How pictures and the frames of videos are taken, by default padded to a square."""
+        return FrameView(
+            size=self.vision_tower.size,
+            mean=self.config.image_mean,
+            std=self.config.image_std,
+            tokens=1,
+            placement=placement or "pad",
+        )
+
+    def freeze(self, parts: Sequence[str], train_embeddings: TrainEmbeddings = "none") -> None:
+        """Train all parts but these; a frozen part also drops nothing out.
+
+        `train_embeddings`: what of a frozen language model is trained all the same: "new", the rows of new tokens in
+        the input embeddings (in a tied head as well); "input", all input embeddings; "input_and_output", also those
+        of the head; "none".
+
+        Raises:
+            ConfigError: an unknown part, or `train_embeddings` of a language model that is trained.
+        """
+        check_parts(parts, PARTS)
+        if train_embeddings != "none" and "language_model" not in parts:
+            raise ConfigError(f"train_embeddings {train_embeddings!r}: the whole language model is trained already")
+        self.frozen = tuple(name for name in PARTS if name in parts)
+        for name, modules in self._parts().items():
+            for module in modules:
+                set_trainable(module, name not in parts)
+        self.vision_tower.freeze_unused()
+        if self.config.vision_ln_post:
+            self.vision_tower.encoder.post_layernorm.requires_grad_("vision_tower" not in parts)
+        self.train_embeddings = train_embeddings
+        settle_embeddings(self.language_model, train_embeddings, self.config.new_token_ids)
+        self.train(self.training)
+
+    def _parts(self) -> Mapping[Part, Sequence[nn.Module]]:
+        """The modules of each part; those of cross-attention lie inside the language model, and come after it."""
+        return {
+            "vision_tower": [self.vision_tower],
+            "perceiver": [self.perceiver],
+            "language_model": [self.language_model],
+            "cross_attention": cross_attention_blocks(self.language_model),
+        }
+
+    def train(self, mode: bool = True) -> Flamingo:
+        super().train(mode)
+        for name, modules in self._parts().items():
+            for module in modules:
+                module.train(mode and name not in self.frozen)
+        if mode:
+            self.train_checkpointed_layers()
+        return self
+
+
+AutoConfig.register(MllmFlamingoConfig.model_type, MllmFlamingoConfig)
+AutoModel.register(MllmFlamingoConfig, Flamingo)

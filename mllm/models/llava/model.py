@@ -1,0 +1,370 @@
+"""LLaVA: a picture's features, mapped by a connector, stand in for `<image>` tokens of a causal language model.
+
+Liu et al. 2023, Visual Instruction Tuning. Any vision encoder, connector and language model go together.
+
+Shape suffixes: B rows, T tokens, M distinct pictures, N pictures or their tiles, C channels, H height, W width,
+S picture slots, P tokens of a picture or tile, F tokens of all slots, D width of the language model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.configuration_utils import SubConfigSpec
+
+from mllm.conversation.preprocessing.image_preprocessor import SquareView, View
+from mllm.conversation.preprocessing.tiling import Layout, TiledView, Tiling, read_tiling
+from mllm.errors import ConfigError, ModelError
+from mllm.geometry import PlacementKind
+from mllm.models.auto import build
+from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable, sharding_units
+from mllm.models.language_models import taking_embeddings
+from mllm.models.llava.tile_features import Mosaic
+from mllm.models.runtime.decoding import beams
+from mllm.models.runtime.kv_cache import roomy_cache
+from mllm.models.runtime.packed_attention import Spans, positions, read_spans
+from mllm.models.vision.encoders import new_encoder
+from mllm.models.vision.grid import grid_side
+from mllm.models.vision.towers import vision_towers
+from mllm.registry import CONNECTORS
+from mllm.types import IMAGE
+
+Part = Literal["vision_tower", "connector", "language_model"]
+PARTS: tuple[Part, ...] = ("vision_tower", "connector", "language_model")
+
+
+class MllmLlavaConfig(PreTrainedConfig):
+    """What `Llava` is made of. Not called LlavaConfig: transformers' auto classes look configs up by that name."""
+
+    model_type = "mllm_llava"
+    sub_configs_defaults = {  # noqa: RUF012, a class attribute of transformers
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model"),
+        "second_vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model", optional=True),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
+    }
+
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    connector: dict[str, Any] = field(default_factory=lambda: {"type": "mlp2x_gelu"})
+    feature_layer: int | Sequence[int | Sequence[int]] = -2
+    keep_cls: bool = False
+    image_size: int | Sequence[int] | None = None
+    """Side of the pictures in pixels, or that of each vision tower; None: what the encoder was made for."""
+    image_token_id: int = 0
+    image_mean: Sequence[float] = (0.5, 0.5, 0.5)
+    image_std: Sequence[float] = (0.5, 0.5, 0.5)
+    second_vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    """Of a second vision tower beside the first."""
+    second_image_mean: Sequence[float] = (0.5, 0.5, 0.5)
+    second_image_std: Sequence[float] = (0.5, 0.5, 0.5)
+    base_rows: int | None = None
+    """Embeddings of the language model before the first of `added_tokens`."""
+    added_tokens: Sequence[str] = ()
+    """What the tokenizer got beside the language model's own tokens, in order."""
+    tiling: dict[str, Any] | None = None
+    """How pictures are cut, see `read_tiling`; None: each is one square."""
+
+
+class Llava(Composite):
+    """`vision_encoders` and `language_model` are taken over where given, else built from the config.
+
+    Raises:
+        ConfigError: the parts do not go together.
+    """
+
+    config: MllmLlavaConfig
+    config_class = MllmLlavaConfig
+
+    def __init__(
+        self,
+        config: MllmLlavaConfig,
+        *,
+        vision_encoders: Sequence[PreTrainedModel] = (),
+        language_model: PreTrainedModel | None = None,
+    ) -> None:
+        super().__init__(config)
+        encoders = [part for part in (config.vision_config, config.second_vision_config) if part is not None]
+        self.vision_tower = vision_towers(
+            vision_encoders or [new_encoder(encoder) for encoder in encoders],
+            feature_layer=config.feature_layer,
+            keep_cls=config.keep_cls,
+            image_size=config.image_size,
+            statistics=[
+                (config.image_mean, config.image_std),
+                (config.second_image_mean, config.second_image_std),
+            ],
+        )
+        self.language_model: Any = language_model or build(AutoModelForCausalLM, config.text_config)
+        self.connector: Any = CONNECTORS.make(
+            config.connector,
+            vision_width=self.vision_tower.width,
+            text_width=self.language_model.get_input_embeddings().embedding_dim,
+        )
+        self.tiling: Tiling | None = None
+        self.mosaic: Mosaic | None = None
+        self._settle_pictures()
+        self.frozen = ()
+        self.post_init()
+        self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
+        self._no_split_modules = sharding_units(self)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        prefix_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        return_logits: bool = False,
+        logits_to_keep: int | Tensor = 0,
+    ) -> CompositeOutput:
+        """The loss where there are labels, else the logits.
+
+        Args:
+            input_ids: int64 [B, T].
+            pixels: [N, C, H, W], each distinct picture once, or with tiling its tiles; None in a text-only batch.
+            image_index: int64 [S], number of the picture in each slot in reading order; None: every picture once, in
+                order.
+            image_sizes: int64 [M, 2], with tiling the (width, height) of each distinct picture.
+            attention_mask: int64 [B, T].
+            position_ids: int64 [B, T].
+            segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
+                `attention_mask`; see `attention.Spans`.
+            prefix_ids: int64 [B, T].
+            labels: int64 [B, T], -100 where unsupervised; not shifted.
+            num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
+            return_logits: give all logits beside the loss.
+            logits_to_keep: without labels, only that many last positions (0: all), or those of an index.
+
+        Raises:
+            ModelError: the slots in the text are not those that the pictures fill, or rows are packed and the language
+                model's attention is not PyTorch's own ("sdpa"), or does not learn of the packing.
+        """
+        spans = None
+        if segment_ids is not None and prefix_ids is not None:
+            read_spans(self.language_model)
+            spans = Spans(segment_ids, prefix_ids)
+        text_BTD = self.embed(input_ids, pixels, image_index, image_sizes)
+        return self.continue_text(
+            text_BTD,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            spans=spans,
+            labels=labels,
+            num_items_in_batch=num_items_in_batch,
+            return_logits=return_logits,
+            logits_to_keep=logits_to_keep,
+        )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        **generation_args: Any,
+    ) -> Tensor:
+        """The ids that continue left-padded prompts, int64 [B, new tokens]; arguments as in transformers' generate."""
+        self.check_padding(attention_mask)
+        with taking_embeddings(self.language_model):
+            return self.language_model.generate(
+                inputs_embeds=self.embed(input_ids, pixels, image_index, image_sizes),
+                attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+                **roomy_cache(self.language_model, generation_args),
+                **generation_args,
+            )
+
+    @property
+    def branches(self) -> bool:
+        """Whether `generate_branches` is exact, see `sharing_obstacle`."""
+        return self.sharing_obstacle is None
+
+    @torch.no_grad()
+    def generate_branches(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        branch_ids: Tensor,
+        branch_mask: Tensor,
+        branch_prefix: Tensor,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        **generation_args: Any,
+    ) -> Tensor:
+        """As `generate`, for prompts of which several begin alike: each beginning is read once.
+
+        Args:
+            input_ids: int64 [G, P], left-padded beginnings, which hold all picture slots; attention_mask likewise.
+            branch_ids: int64 [B, S], left-padded rests of the prompts; branch_mask likewise.
+            branch_prefix: int64 [B], the beginning of each.
+
+        Raises:
+            ModelError: the language model cannot do it exactly, see `branches`.
+        """
+        self.check_sharing()
+        prefix = self.language_model(
+            inputs_embeds=self.embed(input_ids, pixels, image_index, image_sizes),
+            attention_mask=attention_mask,
+            position_ids=positions(attention_mask),
+            logits_to_keep=1,
+            use_cache=True,
+            **roomy_cache(self.language_model, {}),
+        )
+        cache = prefix.past_key_values
+        cache.batch_select_indices(branch_prefix.repeat_interleave(beams(self, generation_args)))
+        text_BSD = self.language_model.get_input_embeddings()(branch_ids)
+        # what the cache holds already is never read
+        return self.language_model.generate(
+            inputs_embeds=nn.functional.pad(text_BSD, (0, 0, input_ids.shape[1], 0)),
+            attention_mask=torch.cat([attention_mask[branch_prefix], branch_mask], dim=1),
+            past_key_values=cache,
+            **generation_args,
+        )
+
+    def embed(
+        self,
+        ids_BT: Tensor,
+        pixels_NCHW: Tensor | None,
+        image_index_S: Tensor | None,
+        image_sizes_M2: Tensor | None = None,
+    ) -> Tensor:
+        """The embeddings of the text, with the features of each picture in its slots."""
+        text_BTD = self.language_model.get_input_embeddings()(ids_BT)
+        slots_BT = ids_BT == self.config.image_token_id
+        if pixels_NCHW is None:
+            _check_slots(slots_BT, ())
+            if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+                return text_BTD
+            # a picture of zeros without weight: every rank runs the same modules, whatever its batch holds
+            pictures = self.image_features(*self._no_picture(ids_BT.device))
+            return text_BTD + (0 * pictures[0]).sum().to(text_BTD)
+        pictures = self.image_features(pixels_NCHW, image_sizes_M2)
+        order = range(len(pictures)) if image_index_S is None else image_index_S.tolist()
+        slots = [pictures[number] for number in order]
+        _check_slots(slots_BT, [len(features_PD) for features_PD in slots])
+        features_FD = torch.cat(slots) if slots else text_BTD.new_empty(0)
+        return text_BTD.masked_scatter(slots_BT[:, :, None], features_FD.to(text_BTD))
+
+    def image_features(self, pixels_NCHW: Tensor, image_sizes_M2: Tensor | None = None) -> Sequence[Tensor]:
+        """[P, D] of each picture; without tiling they are one tensor [M, P, D]."""
+        features_NPD = self.connector(self.vision_tower(pixels_NCHW))
+        if self.mosaic is None:
+            return features_NPD
+        if image_sizes_M2 is None:
+            raise ModelError("a model with tiling needs image_sizes beside pixels")
+        return self.mosaic(features_NPD, [self._layout((width, height)) for width, height in image_sizes_M2.tolist()])
+
+    def picture_view(self, placement: PlacementKind | None = None) -> View:
+        """How pictures are taken, by default padded to a square; see `AnyResolution` and `Crops`.
+
+        Raises:
+            ConfigError: the tiling does not go with this placement.
+        """
+        size, kind = self.vision_tower.size, placement or "pad"
+        mean, std = self.config.image_mean, self.config.image_std
+        tokens = self.connector.tokens(self.vision_tower.tokens)
+        if self.tiling is None:
+            return SquareView(size=size, mean=mean, std=std, tokens=tokens, placement=kind)
+        return TiledView(
+            tiling=self.tiling, side=size, mean=mean, std=std, tokens=tokens, grid=self._grid, placement=kind
+        )
+
+    def resize_pictures(
+        self, image_size: int | Sequence[int] | None = None, tiling: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take pictures of so many pixels a side, or of one size for each vision tower, or cut them, from now on.
+
+        Raises:
+            ConfigError: a vision encoder takes no other size than its own, or the connector not as many patches, or
+                the tiles do not fit one of them.
+        """
+        if image_size is not None:
+            self.vision_tower.resize(image_size)
+            self.config.image_size = image_size
+        if tiling is not None:
+            self.config.tiling = dict(tiling)
+        self._settle_pictures()
+
+    def _settle_pictures(self) -> None:
+        self.connector.tokens(self.vision_tower.tokens)  # raises where the connector cannot take so many
+        if self.config.tiling is None:
+            return
+        self.tiling = read_tiling(self.config.tiling)
+        self.tiling.check(self.vision_tower.size)
+        if self.tiling.joins and self.config.keep_cls:
+            raise ConfigError("tiling: features of 'any_resolution' make one grid, where keep_cls has no place")
+        if self.tiling.by_rows and self._grid is None:
+            raise ConfigError(
+                "tiling: unpad and newline need features in rows, which the connector "
+                f"{self.config.connector['type']!r} does not keep: unpad=False, newline=False"
+            )
+        if self.mosaic is None or self.tiling.newline != (self.mosaic.newline is not None):
+            embeddings: Tensor = self.language_model.get_input_embeddings().weight
+            self.mosaic = Mosaic(embeddings.shape[1], newline=self.tiling.newline).to(embeddings.dtype)
+
+    @property
+    def _grid(self) -> int | None:
+        """Features along the side of a tile, where the tiles' features are to make one grid."""
+        if self.tiling is None or not self.tiling.joins or not getattr(self.connector, "grid", False):
+            return None
+        return grid_side(self.connector.tokens(self.vision_tower.tokens))
+
+    def _layout(self, size: tuple[int, int]) -> Layout:
+        assert self.tiling is not None
+        return self.tiling.layout(size, self.vision_tower.size, self._grid)
+
+    def _no_picture(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        pixels_NCHW = self.no_picture(device)
+        if self.tiling is None:
+            return pixels_NCHW, None
+        size = (self.vision_tower.size, self.vision_tower.size)
+        return pixels_NCHW.expand(self._layout(size).tiles, -1, -1, -1), torch.tensor([size])
+
+    def freeze(self, parts: Sequence[str]) -> None:
+        """Train all parts but these; a frozen part also drops nothing out.
+
+        Raises:
+            ConfigError: an unknown part.
+        """
+        check_parts(parts, PARTS)
+        self.frozen = tuple(name for name in PARTS if name in parts)
+        modules = {name: [self.get_submodule(name)] for name in PARTS}
+        if self.mosaic is not None:
+            modules["connector"].append(self.mosaic)
+        for name in PARTS:
+            for module in modules[name]:
+                set_trainable(module, name not in parts)
+        self.vision_tower.freeze_unused()
+        self.train(self.training)
+
+
+def _check_slots(slots_BT: Tensor, tokens: Sequence[int]) -> None:
+    found = int(slots_BT.sum())
+    if found != sum(tokens):
+        each = f"{tokens[0] if tokens else 0} tokens each" if len(set(tokens)) < 2 else f"{list(tokens)} tokens"
+        raise ModelError(
+            f"{found} {IMAGE} tokens in the text, but {sum(tokens)} features: {len(tokens)} slot(s) of {each}"
+        )
+
+
+AutoConfig.register(MllmLlavaConfig.model_type, MllmLlavaConfig)
+AutoModel.register(MllmLlavaConfig, Llava)

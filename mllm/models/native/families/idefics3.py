@@ -1,0 +1,77 @@
+"""SmolVLM and Idefics3: the picture enlarged and cut into square tiles, and as a whole behind them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from transformers.models.smolvlm.image_processing_pil_smolvlm import get_resize_output_image_size
+
+from mllm.geometry import Placement, resize
+from mllm.models.native.family import Family, Size, Tensors, as_numbered, nothing_beside
+from mllm.registry import FAMILIES
+
+TOKEN, AROUND, WHOLE = "<image>", "<fake_token_around_image>", "<global-img>"
+
+
+@FAMILIES.register_module(["smolvlm", "idefics3"])
+def idefics3() -> Family:
+    """Trained on no boxes: they are spoken as Shikra writes them.
+
+    Source: Laurencon et al. 2024 (arXiv 2408.12637), Marafioti et al. 2025 (arXiv 2504.05299).
+    """
+    return Family(
+        codec="shikra",
+        token=TOKEN,
+        place=_place,
+        slot=_slot,
+        rows=_rows,
+        pictures=_pictures,
+        branch=nothing_beside,
+        pack=as_numbered,
+    )
+
+
+def _place(processor: Any, size: Size) -> Placement:
+    """Two resizes that round; with tiles, up to whole ones."""
+    side = processor.max_image_size["longest_edge"]
+    if not processor.do_image_splitting:
+        return resize(size, (side, side))
+    height, width = size[1], size[0]
+    if processor.do_resize:
+        blank = np.broadcast_to(0, (height, width))  # only its shape is read
+        height, width = get_resize_output_image_size(blank, resolution_max_side=processor.size.longest_edge)
+    aspect = width / height
+    if width >= height:
+        width = math.ceil(width / side) * side
+        height = math.ceil(int(width / aspect) / side) * side
+    else:
+        height = math.ceil(height / side) * side
+        width = math.ceil(int(height * aspect) / side) * side
+    return resize(size, (width, height))
+
+
+def _slot(config: Any, processor: Any, size: Size) -> str:
+    side = processor.max_image_size["longest_edge"]
+    vision = config.vision_config
+    features = TOKEN * int((vision.image_size // vision.patch_size) ** 2 / config.scale_factor**2)
+    width, height = _place(processor, size).canvas
+    columns, rows = width // side, height // side
+    if columns * rows == 1:
+        return f"{AROUND}{WHOLE}{features}{AROUND}"
+    tiles = "".join(
+        "".join(f"{AROUND}<row_{row}_col_{column}>{features}" for column in range(1, columns + 1)) + "\n"
+        for row in range(1, rows + 1)
+    )
+    return f"{tiles}\n{AROUND}{WHOLE}{features}{AROUND}"
+
+
+def _rows(tensors: Tensors) -> dict[str, Tensor]:
+    # every tile is whole, so the mask of its pixels says nothing
+    return {"pixel_values": tensors["pixel_values"][0]}
+
+
+def _pictures(tensors: Tensors) -> dict[str, Tensor]:
+    return {"pixel_values": tensors["pixel_values"][None]}

@@ -1,0 +1,59 @@
+"""PaliGemma 1 and 2: a picture stretched to a square; picture and question see one another, the answer looks back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mllm.errors import ModelError
+from mllm.models.native.family import Family, PackedRows, Size, Tensors, as_set
+from mllm.models.runtime.loss import IGNORE
+from mllm.models.runtime.packed_attention import Spans, reading
+from mllm.registry import FAMILIES
+
+TOKEN = "<image>"
+
+
+@FAMILIES.register_module("paligemma")
+def paligemma() -> Family:
+    """Source: Beyer et al. 2024 (arXiv 2407.07726)."""
+    return Family(
+        codec="paligemma", template="paligemma", token=TOKEN, place=as_set, slot=_slot, more=_more, pack=_pack
+    )
+
+
+def _slot(config: Any, processor: Any, size: Size) -> str:
+    vision = config.vision_config
+    return TOKEN * (vision.image_size // vision.patch_size) ** 2
+
+
+def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, pictures: Tensors) -> dict[str, Tensor]:
+    """0 for what is seen from both sides, 1 from the answer on."""
+    if labels_BT is None:
+        return {"token_type_ids": torch.zeros_like(ids_BT)}
+    return {"token_type_ids": ((labels_BT != IGNORE).cumsum(1) > 0).long()}
+
+
+def _pack(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:
+    """
+    Raises:
+        ModelError: samples share a beginning.
+    """
+    if (rows.prefix_BT >= 0).any():
+        raise ModelError(
+            "paligemma reads a picture in the light of its question, so that questions cannot share it: "
+            "set data_args.collator_kwargs.packing to 'rows'"
+        )
+    labels_BT = torch.full_like(rows.ids_BT, IGNORE) if rows.labels_BT is None else rows.labels_BT
+    answered_BT = torch.zeros_like(rows.ids_BT, dtype=torch.bool)
+    for segment in range(int(rows.segment_BT.max()) + 1):
+        own_BT = rows.segment_BT == segment
+        answered_BT |= own_BT & ((own_BT & (labels_BT != IGNORE)).cumsum(1) > 0)
+    # a sample is two segments: its prompt, and its answer, which goes on from there
+    segment_BT = torch.where(rows.segment_BT < 0, rows.segment_BT, 2 * rows.segment_BT + answered_BT)
+    prefix_BT = torch.where(answered_BT, 2 * rows.segment_BT, rows.prefix_BT)
+    spans = Spans(segment_BT, prefix_BT, ~answered_BT & (segment_BT >= 0))
+    # its positions count from 1
+    return {"position_ids": rows.position_BT + 1, "token_type_ids": None, **reading(spans)}

@@ -1,0 +1,375 @@
+"""A transformers vision language model with what the pipeline asks of a model, and its view of pictures.
+
+Shape suffixes: B rows, T tokens, M distinct pictures, S picture slots.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from mllm.errors import ConfigError, ImageError, ModelError
+from mllm.files import parse_json
+from mllm.geometry import Placement
+from mllm.models.adapters.selection import is_quantized, part_of
+from mllm.models.composite import CompositeOutput, check_parts, sharding_units
+from mllm.models.language_models import padding_obstacle, sharing_obstacle
+from mllm.models.native.family import Family, PackedRows, Size
+from mllm.models.runtime.decoding import beams
+from mllm.models.runtime.kv_cache import roomy_cache
+from mllm.models.runtime.loss import labelled_loss
+from mllm.models.runtime.packed_attention import check_packing, check_read, read_spans
+
+PARTS = ("vision_tower", "connector", "language_model")
+ROWS = "picture_rows"
+"""Beside a picture's tensors: how many rows of `pixel_values` are its own."""
+
+OLD_SIZES = ("min_pixels", "max_pixels")
+"""What Qwen-VL folders said before `size`, and what would go before it."""
+
+
+class ProcessorView:
+    """A family's own image processor as a View."""
+
+    fixed = False
+
+    def __init__(self, *, family: Family, config: Any, processor: Any) -> None:
+        self.family = family
+        self.config = config
+        self.processor = processor
+        self.token = family.token
+
+    def placement(self, size: Size) -> Placement:
+        with _refusals(size):
+            return self.family.place(self.processor, size)
+
+    def slot(self, size: Size) -> str:
+        with _refusals(size):
+            return self.family.slot(self.config, self.processor, size)
+
+    def __call__(self, image: Image.Image) -> dict[str, Tensor]:
+        self.placement(image.size)  # knows what is too long or too large before a pixel is moved
+        with _refusals(image.size):
+            made = self.processor(image, return_tensors="pt", **self.family.settings)
+        rows = self.family.rows(made)
+        return {**rows, ROWS: torch.tensor([len(rows["pixel_values"])])}
+
+    def arrange(self, image: Image.Image) -> Image.Image:
+        placed = self.placement(image.size)
+        seen = (*placed.inverse(0, 0), *placed.inverse(*placed.canvas))
+        return image.resize(placed.canvas, Image.Resampling.BICUBIC, box=seen)
+
+
+@contextmanager
+def _refusals(size: Size) -> Generator[None, None, None]:
+    """What an image processor raises for a size that it does not take (Qwen-VL: an aspect ratio of 200 and more)."""
+    try:
+        yield
+    except (ValueError, ArithmeticError, IndexError) as error:
+        raise ImageError(
+            f"the model's image processor refuses {size[0]} x {size[1]} pixels: {error}", kind="refused-picture"
+        ) from error
+
+
+class Native(PreTrainedModel):
+    """Comes before a model's own class, see `native_class`; all that is not said here is that class's.
+
+    Attributes:
+        family: what its kind does its own way.
+        processor: its image processor.
+        processor_files: texts of the folder's files about pictures and videos, by name; saved beside the weights.
+        picture_token_id: of `family.token`.
+    """
+
+    family: Family
+    processor: Any
+    processor_files: Mapping[str, str]
+    picture_token_id: int
+    accepts_loss_kwargs = True
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        return False  # so that the weights of its own class are found under the names they were ever saved by
+
+    def attach(self, *, family: Family, processor: Any, files: Mapping[str, str], picture_token_id: int) -> None:
+        self.family = family
+        self.processor = processor
+        self.processor_files = dict(files)
+        self.picture_token_id = picture_token_id
+        family.prepare(self)
+        self._no_split_modules = sharding_units(self)  # transformers lists layers that some of its models lack
+        self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
+
+    def run(
+        self,
+        forward: Callable[..., Any],
+        input_ids: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        return_logits: bool = False,
+        **arguments: Any,
+    ) -> Any:
+        """The loss where there are labels, else what the model's own `forward` gives.
+
+        Raises:
+            ModelError: rows are packed, and this family or its attention cannot, or not in this way.
+        """
+        if input_ids is None or arguments.get("past_key_values") is not None:  # a step of generation
+            return forward(input_ids=input_ids, labels=labels, **arguments)
+        arguments, blank = self._own_arguments(input_ids, labels, arguments)
+        if labels is None:
+            return forward(input_ids=input_ids, **arguments)
+
+        def whole() -> Any:
+            return forward(input_ids=input_ids, use_cache=False, **arguments)
+
+        with self._seeing(blank):
+            loss, all_logits = labelled_loss(
+                self, whole, labels, num_items_in_batch=num_items_in_batch, return_logits=return_logits
+            )
+        check_read(arguments.get("spans"), self.text_model)
+        return CompositeOutput(loss=loss, logits=all_logits)
+
+    @torch.no_grad()
+    def generate(self, input_ids: Tensor, attention_mask: Tensor | None = None, **arguments: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The ids that continue left-padded prompts, int64 [B, new tokens]; arguments as in transformers' generate."""
+        arguments, blank = self._own_arguments(input_ids, None, arguments)
+        if blank:
+            self.family.features(self, blank)  # generate reads pictures first, whatever `forward` does
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if self.padding_obstacle is not None and not mask.all():
+            raise ModelError(f"{self.padding_obstacle}: prompts of one batch must be equally long")
+        if self.branches:
+            arguments |= roomy_cache(self.text_model, arguments)
+        ids: Any = super().generate(input_ids=input_ids, attention_mask=mask, **arguments)  # pyright: ignore
+        return ids[:, input_ids.shape[1] :]
+
+    @property
+    def branches(self) -> bool:
+        """Whether `generate_branches` is exact."""
+        return self.sharing_obstacle is None
+
+    @property
+    def sharing_obstacle(self) -> str | None:
+        """Why answers to prompts that begin alike cannot share one reading of the beginning; None: they can."""
+        if self.family.branch is None:
+            return f"{self.config.model_type} reads a beginning otherwise by what follows it"
+        return sharing_obstacle(self.text_model)
+
+    @property
+    def padding_obstacle(self) -> str | None:
+        """Why prompts of different lengths cannot be answered in one batch; None: they can."""
+        return padding_obstacle(self.text_model)
+
+    def check_packing(self) -> None:
+        """
+        Raises:
+            ModelError: samples packed into one row would see each other.
+        """
+        if self.family.pack is None:
+            raise ModelError(
+                f"{self.config.model_type} computes positions or masks of its own, which packed rows would mix: "
+                "set data_args.collator_kwargs.packing to 'none'"
+            )
+        check_packing(self.text_model)
+
+    @torch.no_grad()
+    def generate_branches(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        branch_ids: Tensor,
+        branch_mask: Tensor,
+        branch_prefix: Tensor,
+        **arguments: Any,
+    ) -> Tensor:
+        """As `generate`, for prompts of which several begin alike: each beginning is read once.
+
+        Args:
+            input_ids: int64 [G, P], left-padded beginnings, which hold all picture slots; attention_mask likewise.
+            branch_ids: int64 [B, S], left-padded rests of the prompts; branch_mask likewise.
+            branch_prefix: int64 [B], the beginning of each.
+            arguments: of the pictures, and as in transformers' generate.
+
+        Raises:
+            ModelError: the model cannot do it exactly, see `branches`.
+        """
+        if self.family.branch is None or self.sharing_obstacle is not None:
+            raise ModelError(f"{self.sharing_obstacle}: prompts cannot share one reading of their beginning")
+        seen = {name: arguments.pop(name) for name in (*self._view_names, ROWS, "image_index") if name in arguments}
+        own, blank = self._own_arguments(input_ids, None, seen)
+        own["attention_mask"] = attention_mask
+        own["position_ids"] = self._prepare_position_ids_for_generation(input_ids, own)  # pyright: ignore
+        own |= roomy_cache(self.text_model, {})
+        with self._seeing(blank):
+            cache = self(input_ids=input_ids, logits_to_keep=1, use_cache=True, **own).past_key_values
+        cache.batch_select_indices(branch_prefix.repeat_interleave(beams(self, arguments)))
+        self.family.branch(self, branch_prefix)
+        ids_BT = torch.cat([input_ids[branch_prefix], branch_ids], dim=1)
+        mask_BT = torch.cat([attention_mask[branch_prefix], branch_mask], dim=1)
+        ids: Any = super().generate(input_ids=ids_BT, attention_mask=mask_BT, past_key_values=cache, **arguments)  # pyright: ignore
+        return ids[:, ids_BT.shape[1] :]
+
+    def picture_view(self, placement: str | None = None) -> ProcessorView:
+        """How pictures are taken.
+
+        Raises:
+            ConfigError: a `placement` is asked for, where the family's processor has its own.
+        """
+        if placement is not None:
+            raise ConfigError(
+                f"placement {placement!r}: {self.config.model_type} places pictures by its own processor; "
+                "its settings are model_args.image_processor"
+            )
+        return ProcessorView(family=self.family, config=self.config, processor=self.processor)
+
+    def freeze(self, parts: Sequence[str]) -> None:
+        """Train all parts but these; a part without anything to train drops nothing out.
+
+        Raises:
+            ConfigError: an unknown part.
+        """
+        check_parts(parts, PARTS)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(part_of(name) not in parts and not is_quantized(parameter))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)
+        if mode:
+            trained = {part_of(name) for name, parameter in self.named_parameters() if parameter.requires_grad}
+            for name, module in self.named_modules():
+                part = part_of(name)
+                if part in PARTS and part not in trained:
+                    # gradients pass through a frozen language model too, and checkpointing looks at each layer's flag
+                    checkpointed = isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
+                    module.training = checkpointed and part == "language_model"
+        return self
+
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As in transformers, with the processor's files, and under the names by which a Trainer resumes."""
+        arguments.setdefault("save_original_format", False)
+        super().save_pretrained(save_directory, is_main_process, **arguments)
+        if is_main_process:
+            for name, text in self.processor_files.items():
+                (Path(save_directory) / name).write_text(text, encoding="utf-8")
+
+    def _own_arguments(
+        self, ids_BT: Tensor, labels_BT: Tensor | None, arguments: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The batch as the model's own class takes it, and a picture to run without weight where ranks need one."""
+        rest = dict(arguments)
+        segments = {name: rest.pop(name) for name in ("segment_ids", "prefix_ids") if name in rest}
+        rows_M, index_S = rest.pop(ROWS, None), rest.pop("image_index", None)
+        pictures: dict[str, Tensor] = {}
+        if rows_M is not None:
+            names = [name for name in self._view_names if name in rest]
+            found = {name: rest.pop(name) for name in names}
+            pictures = self.family.pictures(spread(found, rows_M, index_S))
+        blank = {} if pictures or "pixel_values" in rest else self._no_picture(ids_BT.device)
+        if segments:
+            self.check_packing()
+            assert self.family.pack is not None, "checked"
+            read_spans(self.text_model)
+            rows = PackedRows(
+                ids_BT=ids_BT,
+                labels_BT=labels_BT,
+                position_BT=rest.pop("position_ids"),
+                segment_BT=segments["segment_ids"],
+                prefix_BT=segments["prefix_ids"],
+            )
+            rest |= self.family.pack(self, rows, pictures)
+        for name, value in self.family.more(self, ids_BT, labels_BT, pictures).items():
+            rest.setdefault(name, value)
+        return {**rest, **pictures}, blank
+
+    @contextmanager
+    def _seeing(self, blank: Mapping[str, Tensor]) -> Iterator[None]:
+        """Run a picture without weight beside the next text, in the place where a batch with pictures runs its own:
+        ranks gather the units of a sharded model in the same order.
+        """
+        if not blank:
+            yield
+            return
+        features = self.family.features(self, blank) if self.family.sees_first else []
+
+        def add(module: Any, inputs: Any, embeddings_BTD: Tensor) -> Tensor:
+            hook.remove()
+            for feature in features or self.family.features(self, blank):
+                embeddings_BTD = embeddings_BTD + 0 * feature.sum().to(embeddings_BTD)
+            return embeddings_BTD
+
+        hook = self.get_input_embeddings().register_forward_hook(add)  # pyright: ignore[reportCallIssue]
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    @property
+    def text_model(self) -> Any:
+        """The language model, without its head where that is elsewhere."""
+        return next(module for name, module in self.named_modules() if part_of(name) == "language_model")
+
+    @functools.cached_property
+    def _blank(self) -> dict[str, Tensor]:
+        return self.picture_view()(Image.new("RGB", (32, 32)))
+
+    @property
+    def _view_names(self) -> list[str]:
+        return [name for name in self._blank if name != ROWS]
+
+    def _no_picture(self, device: torch.device) -> dict[str, Tensor]:
+        """A black picture in a text-only batch: every rank runs the same modules, whatever its batch holds."""
+        if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return {}
+        blank = {name: self._blank[name].to(device) for name in self._view_names}
+        return self.family.pictures(blank)
+
+
+def native_class(own: Any) -> Any:
+    """`own`, a model class of transformers, as a Native. It keeps its name, which checkpoints mention."""
+
+    class Model(Native, own):
+        @functools.wraps(own.forward)  # transformers reads the signature
+        def forward(self, *args: Any, **arguments: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return self.run(functools.partial(own.forward, self), *args, **arguments)
+
+    Model.__name__ = Model.__qualname__ = own.__name__
+    return Model
+
+
+def spread(pictures: Mapping[str, Tensor], rows_M: Tensor, index_S: Tensor | None) -> dict[str, Tensor]:
+    """The tensors of distinct pictures -> those of every slot. A tensor has one row a picture, or `rows_M`."""
+    if index_S is None or index_S.tolist() == list(range(len(rows_M))):
+        return dict(pictures)
+    rows = rows_M.tolist()
+    return {
+        name: tensor[index_S]
+        if len(tensor) == len(rows)
+        else torch.cat([tensor.split(rows)[picture] for picture in index_S.tolist()])
+        for name, tensor in pictures.items()
+    }
+
+
+def with_settings(text: str, settings: Mapping[str, Any]) -> str:
+    """A processor's JSON file with these settings of its image processor; as it is where it holds none."""
+    content = parse_json(text, dict, "the image processor's settings", ModelError)
+    holder = content if "image_processor_type" in content else content.get("image_processor")
+    if holder is None:
+        return text
+    if "size" in settings:
+        for name in OLD_SIZES:
+            holder.pop(name, None)
+    holder.update(settings)
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,134 @@
+"""How a model is spoken to: its region codec, template and placement of pictures.
+
+Known before a model is built, since the vocabulary grows by it, and kept beside its weights, since a model answers
+in the coordinates that it was trained with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mllm.errors import ConfigError, ModelError
+from mllm.fields import check, check_names, parameters, within
+from mllm.files import read_json
+from mllm.geometry import PlacementKind
+from mllm.model_files import SPEECH_FILE
+from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
+from mllm.types import IMAGE
+
+SPEECH = ("codec", "template", "placement")
+"""Keys of model_args that say how the model is spoken to."""
+Component = str | Mapping[str, Any]
+Rule = Callable[[Mapping[str, Any]], "Speech"]
+"""model_args, without `type`, -> Speech."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speech:
+    """Codec and template as in a config; `placement` None: the model's own; `tokens` mark pictures in the text."""
+
+    codec: Component = "shikra"
+    template: Component = "vicuna_v1"
+    placement: PlacementKind | None = None
+    tokens: tuple[str, ...] = (IMAGE,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSpeech:
+    """What the file in a model's folder says."""
+
+    type: str | None = None
+    codec: RegionCodecConfig | None = None
+    template: TemplateConfig | None = None
+    placement: PlacementKind | None = None
+
+
+def _family_speech(model_args: Mapping[str, Any]) -> Speech:
+    folder = model_args.get("model_name_or_path")
+    if not folder:
+        raise ConfigError("hf needs model_name_or_path, the folder of a transformers model")
+    if not Path(folder).is_dir():
+        raise ModelError(f"model_name_or_path: {folder} is not a local folder, and nothing is downloaded")
+    from mllm.models.components import local_folder
+    from mllm.models.native.family import family_of  # families are made of what PyTorch and transformers hold
+
+    family = family_of(local_folder("model_name_or_path", folder))
+    return Speech(codec=family.codec, template=family.template, tokens=())
+
+
+RULES: dict[str, Rule] = {
+    "llava": lambda model_args: Speech(),
+    "openflamingo": lambda model_args: Speech(template="completion"),
+    "otter": lambda model_args: Speech(template="otter"),
+    "seq2seq": lambda model_args: Speech(template="seq2seq", tokens=()),
+    "hf": _family_speech,
+}
+"""By type of model; of others the plain `Speech()`. Here, so that data are read without importing the models."""
+
+
+def chosen_speech(model_args: Mapping[str, Any]) -> Speech:
+    """What the config says, over what the model's folder says, over what its type says."""
+    asked = {name: model_args[name] for name in SPEECH if model_args.get(name) is not None}
+    return replace(speech_of(model_args), **asked)
+
+
+def speech_of(model_args: Mapping[str, Any]) -> Speech:
+    """What holds where the config says nothing: what the model's folder says, else its type.
+
+    Raises:
+        ConfigError: an unknown `type` of model.
+        ModelError: the folder's file cannot be read.
+    """
+    kind = model_args.get("type")
+    rule = RULES.get(kind) if isinstance(kind, str) else None
+    if rule is None:
+        MODELS.find(kind)
+    speech = rule(model_args) if rule else Speech()
+    stored = stored_speech(model_args.get("model_name_or_path"))
+    return replace(speech, **{name: stored[name] for name in SPEECH if name in stored})
+
+
+def save_speech(folder: str | Path, kind: str, speech: Speech) -> None:
+    """`kind`: the `type` of model_args."""
+    note_speech(folder, kind, {"codec": speech.codec, "template": speech.template, "placement": speech.placement})
+
+
+def note_speech(folder: str | Path, kind: str, known: Mapping[str, Any]) -> None:
+    """As `save_speech`, of a model of which no more than `known` is known."""
+    said = {"type": kind, **known}
+    (Path(folder) / SPEECH_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
+def kind_of(folder: str | Path) -> str:
+    """The `type` of the model that a folder holds.
+
+    Raises:
+        ModelError: no folder of a trained model.
+    """
+    kind = stored_speech(folder).get("type")
+    if kind is None:
+        raise ModelError(f"{folder}: no {SPEECH_FILE} says which type of model this is; name the type")
+    return str(kind)
+
+
+def stored_speech(folder: str | Path | None) -> dict[str, Any]:
+    """What `save_speech` wrote; nothing for any other folder.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    path = Path(folder or "") / SPEECH_FILE
+    if not folder or not path.is_file():
+        return {}
+    said = read_json(path, dict, ModelError)
+    try:
+        check_names(said, StoredSpeech.__dataclass_fields__, ModelError)
+        for name, value in said.items():
+            within(name, check, value, parameters(StoredSpeech)[name].annotation, ModelError)
+    except (ModelError, ConfigError) as error:
+        raise ModelError(error.reason, where=str(path)) from error
+    return said

@@ -1,0 +1,326 @@
+"""Answers of batches in which no row depends on the others: each draws for itself, and leaves when it has finished, so
+that rows of the next batch can take its place.
+
+Shape suffixes: B rows of a batch, R of them that are still decoded, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import (
+    DynamicCache,
+    LogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    SynthIDTextWatermarkLogitsProcessor,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
+)
+from transformers.generation.configuration_utils import GenerationMode
+
+from mllm.errors import ConfigError, ModelError
+from mllm.models.runtime.kv_cache import ROOM, RoomyLayer
+
+BY_ROW = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
+"""Arguments of a step that hold a row of the batch in their last dimension but one."""
+REMEMBERING = (SynthIDTextWatermarkLogitsProcessor, UnbatchedClassifierFreeGuidanceLogitsProcessor)
+"""What keeps a state of its own for each row."""
+
+
+class FiniteScores(LogitsProcessor):
+    """Refuses scores that are not finite: of them the first token would be taken, and its answer scored."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """
+        Raises:
+            ModelError: of a row, the largest is nan or infinite.
+        """
+        if not scores.max(-1).values.isfinite().all():
+            raise ModelError("its scores of the next token are not finite (nan or infinite): it diverged in training")
+        return scores
+
+
+class Decoding:
+    """Decodes in place of transformers' own loop: its `generate` takes `begin(items)` as `custom_generate`.
+
+    `take` gives the answers, when they are found; what `generate` returns then is not them.
+
+    Args:
+        seed: of sampled answers: what a row draws follows from it and from the row's item alone.
+        leaving: rows that have finished leave the batch and the cache, for a model that remembers nothing of a row
+            outside of it.
+        most: of such a model, rows decoded together: a batch joins what is left of those before it. None: each batch is
+            decoded by itself, to its end.
+        in_step: goes on until all processes have finished, as sharded models need; without `most`.
+    """
+
+    def __init__(self, *, seed: int, leaving: bool = False, most: int | None = None, in_step: bool = False) -> None:
+        self.seed = seed
+        self.leaving = leaving
+        self.most = most
+        self.in_step = in_step
+        self.model: Any = None
+        self.cache: Any = None
+        self._batches: list[_Batch] = []
+        self._answers: dict[int, list[int]] = {}
+
+    def begin(self, items: Sequence[int]) -> Callable[..., Tensor]:
+        """Of a batch with a row for each item; refuses, as a ConfigError when called, another way to decode than greedy
+        search, sampling and beam search.
+        """
+        return partial(self._begin, items)
+
+    def make_room(self, rows: int) -> None:
+        """Decode until there is room for so many rows, or none is left."""
+        while self.most is not None and self._batches and self._rows + rows > self.most:
+            self._step()
+
+    def finish(self) -> None:
+        """Decode to the end."""
+        while self._batches:
+            self._step()
+
+    def take(self) -> dict[int, list[int]]:
+        """Answers that were found since the last time: the new tokens of each item."""
+        found, self._answers = self._answers, {}
+        return found
+
+    def _begin(
+        self,
+        items: Sequence[int],
+        model: Any,
+        input_ids: Tensor,
+        *,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: Any,
+        **arguments: Any,
+    ) -> Tensor:
+        if input_ids.shape[1] == 0:
+            # transformers would spare as many new tokens as a prompt of embeddings has padding
+            for penalty in _penalties(logits_processor):
+                penalty.prompt_ignore_length = None
+        mode = generation_config.get_generation_mode()
+        if mode == GenerationMode.BEAM_SEARCH:
+            ids_BT = type(model)._beam_search(
+                model,
+                input_ids,
+                logits_processor=logits_processor,
+                stopping_criteria=stopping_criteria,
+                generation_config=generation_config,
+                synced_gpus=self.in_step,
+                **arguments,
+            )
+            prompt = input_ids.shape[1]
+            self._answers |= {item: row[prompt:].tolist() for item, row in zip(items, ids_BT, strict=True)}
+            return ids_BT
+        if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
+            raise ConfigError(
+                f"gen_kwargs and the model's generation_config.json ask for {mode.value}: items are answered by greedy "
+                "search, by sampling (do_sample=True) or by beam search (num_beams=2 or more, do_sample=False)"
+            )
+        outputs = model._prefill(input_ids, generation_config, arguments)
+        drawn = mode == GenerationMode.SAMPLE
+        batch = _Batch(
+            items=items,
+            ids_RT=input_ids,
+            arguments=arguments,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
+            padding=generation_config._pad_token_tensor,
+            sources=[random.Random(f"answer {self.seed} {item}") for item in items] if drawn else None,
+            leaves=self.leaving and not any(isinstance(each, REMEMBERING) for each in logits_processor),
+        )
+        self.model = model
+        self._join(batch, batch.note(model, outputs))
+        self._advance([batch], outputs.logits, first=batch.places[0])
+        if self.most is None or not batch.leaves:
+            self.finish()
+        return input_ids
+
+    @property
+    def _rows(self) -> int:
+        return sum(len(batch.items) for batch in self._batches)
+
+    def _join(self, batch: _Batch, cache: Any) -> None:
+        usual = type(cache) is DynamicCache and all(type(layer) is RoomyLayer for layer in cache.layers)
+        batch.leaves = batch.leaves and usual
+        if self._batches and not (batch.leaves and self._batches[0].leaves):
+            self.finish()
+        if self.cache is None or not batch.leaves:
+            self.cache = cache
+        else:
+            assert self.most is not None
+            for mine, its in zip(self.cache.layers, cache.layers, strict=True):
+                mine.add_rows(its, self.most)
+        rows = self._rows
+        batch.places = list(range(rows, rows + len(batch.items)))
+        self._batches.append(batch)
+
+    def _step(self) -> None:
+        """One more token for all rows."""
+        with self.model._optimize_model_for_decode():
+            outputs = self.model(**self._inputs(), return_dict=True)
+        for batch in self._batches:
+            self.cache = batch.note(self.model, outputs)
+        self._advance(self._batches, outputs.logits)
+
+    def _inputs(self) -> dict[str, Any]:
+        """The model's arguments for all batches at once, rows in the order of the cache."""
+        inputs = [batch.inputs(self.model, self.cache) for batch in self._batches]
+        columns = 0 if self.cache is None else self.cache.get_seq_length() + 1
+        if len(inputs) == 1 and (not self._batches[0].leaves or self._batches[0].columns == columns):
+            return inputs[0]
+        for batch, given in zip(self._batches, inputs, strict=True):
+            mask = given.get("attention_mask")
+            if mask is None:
+                mask = torch.ones(len(batch.items), batch.columns, dtype=torch.long, device=given["input_ids"].device)
+            given["attention_mask"] = pad(mask, (columns - batch.columns, 0))
+        places = torch.tensor([place for batch in self._batches for place in batch.places])
+        order = places.argsort().to(self.model.device)
+        joined = {
+            name: torch.cat([given[name] for given in inputs], dim=-2)[..., order, :]
+            for name in BY_ROW
+            if isinstance(inputs[0].get(name), Tensor)
+        }
+        return {**inputs[0], **joined}
+
+    def _advance(self, batches: Sequence[_Batch], logits: Tensor, *, first: int = 0) -> None:
+        """Give each row of these batches its token, by the logits of the rows from `first` on; finished ones leave."""
+        for batch in batches:
+            if any(batch.running):  # else other processes are at work
+                rows = torch.tensor(batch.places, device=logits.device) - first
+                self._answers |= batch.add(logits[rows, -1])
+        self._leave()
+
+    def _leave(self) -> None:
+        running = dict(pair for batch in self._batches for pair in zip(batch.places, batch.running, strict=True))
+        if not self.model._has_unfinished_sequences(not any(running.values()), self.in_step, self.model.device):
+            if self.most is not None and all(batch.leaves for batch in self._batches):
+                self.cache.batch_select_indices(torch.tensor([], dtype=torch.long))  # its memory serves again
+            else:
+                self.cache = None
+            self._batches = []
+            return
+        if all(running.values()) or not any(running.values()) or not all(batch.leaves for batch in self._batches):
+            return
+        kept = closed_up([running[place] for place in sorted(running)])
+        index = torch.tensor(kept, device=self.model.device)
+        self.cache.batch_select_indices(index)
+        new_places = {place: new for new, place in enumerate(kept)}
+        for batch in self._batches:
+            batch.close_up(new_places)
+        self._batches = [batch for batch in self._batches if batch.items]
+        unseen = self.cache.get_seq_length() + 1 - max(batch.columns for batch in self._batches)
+        if unseen >= ROOM:
+            for layer in self.cache.layers:
+                layer.crop_left(unseen)
+
+
+class _Batch:
+    """The rows of one call of `generate` that are still decoded."""
+
+    def __init__(
+        self,
+        *,
+        items: Sequence[int],
+        ids_RT: Tensor,
+        arguments: dict[str, Any],
+        logits_processor: Any,
+        stopping_criteria: Any,
+        padding: Tensor | None,
+        sources: Sequence[random.Random] | None,
+        leaves: bool,
+    ) -> None:
+        self.items = list(items)
+        self.ids_RT = ids_RT
+        self.prompt = ids_RT.shape[1]
+        self.arguments = arguments
+        self.logits_processor = logits_processor
+        self.stopping_criteria = stopping_criteria
+        self.padding = 0 if padding is None else int(padding)
+        self.sources = None if sources is None else list(sources)
+        self.leaves = leaves
+        self.running = [True] * len(self.items)
+        self.places: list[int] = []
+        """Rows of the cache, in order."""
+        self.columns = 0
+        """Of the cache that are its own, those of the next token included; padding among them."""
+
+    def note(self, model: Any, outputs: Any) -> Any:
+        """Be ready for the next token; the cache."""
+        self.arguments = model._update_model_kwargs_for_generation(
+            outputs, self.arguments, is_encoder_decoder=model.config.is_encoder_decoder
+        )
+        cache = self.arguments.pop("past_key_values", None)
+        self.columns = self.columns + 1 if self.columns or cache is None else cache.get_seq_length() + 1
+        return cache
+
+    def inputs(self, model: Any, cache: Any) -> dict[str, Any]:
+        steps = 1 if self.arguments["use_cache"] else None
+        return model.prepare_inputs_for_generation(
+            self.ids_RT, next_sequence_length=steps, past_key_values=cache, **self.arguments
+        )
+
+    def add(self, logits_RV: Tensor) -> dict[int, list[int]]:
+        """A token for each row; answers that end with it."""
+        logits_RV = logits_RV.to(copy=True, dtype=torch.float32, device=self.ids_RT.device)
+        scores_RV = self.logits_processor(self.ids_RT, FiniteScores()(self.ids_RT, logits_RV))
+        tokens_R = scores_RV.argmax(-1) if self.sources is None else draw(scores_RV, self.sources)
+        running_R = torch.tensor(self.running, device=tokens_R.device)
+        self.ids_RT = torch.cat([self.ids_RT, tokens_R.where(running_R, self.padding)[:, None]], 1)
+        before = self.running
+        self.running = (running_R & ~self.stopping_criteria(self.ids_RT, None)).tolist()
+        return {
+            item: ids_T[self.prompt :].tolist()
+            for item, ids_T, ran, runs in zip(self.items, self.ids_RT, before, self.running, strict=True)
+            if ran and not runs
+        }
+
+    def close_up(self, new_places: Mapping[int, int]) -> None:
+        """Only rows that run stay, in new places, by which they are ordered."""
+        order = sorted(
+            (row for row, runs in enumerate(self.running) if runs), key=lambda row: new_places[self.places[row]]
+        )
+        index_R = torch.tensor(order, dtype=torch.long, device=self.ids_RT.device)
+        self.places = [new_places[self.places[row]] for row in order]
+        self.items = [self.items[row] for row in order]
+        self.sources = None if self.sources is None else [self.sources[row] for row in order]
+        self.running = [True] * len(order)
+        self.ids_RT = self.ids_RT[index_R]
+        for name in BY_ROW:
+            if isinstance(self.arguments.get(name), Tensor):
+                self.arguments[name] = self.arguments[name][..., index_R, :]
+        for penalty in _penalties(self.logits_processor):
+            if isinstance(penalty.prompt_ignore_length, Tensor):
+                penalty.prompt_ignore_length = penalty.prompt_ignore_length.to(index_R.device)[index_R]
+
+
+def draw(scores_RV: Tensor, sources: Sequence[random.Random]) -> Tensor:
+    """A token for each row: where the sum of probabilities first passes a number that its own source gives."""
+    numbers = [source.random() for source in sources]
+    sums_RV = scores_RV.double().softmax(-1).cumsum(-1)
+    sums_RV = sums_RV / sums_RV[:, -1:]  # exactly 1 from the last possible token on, and a number is less
+    numbers_R1 = torch.tensor(numbers, dtype=torch.float64, device=scores_RV.device)[:, None]
+    return torch.searchsorted(sums_RV, numbers_R1, right=True)[:, 0]
+
+
+def beams(model: Any, generation_args: Mapping[str, Any]) -> int:
+    """Rows that `generate` makes of each prompt."""
+    return generation_args.get("num_beams") or model.generation_config.num_beams or 1
+
+
+def closed_up(running: Sequence[bool]) -> list[int]:
+    """The places of the rows that go on; the last fill the gaps, so that few of them change theirs."""
+    kept = [place for place, runs in enumerate(running) if runs]
+    from_behind = reversed(kept)
+    return [place if running[place] else next(from_behind) for place in range(len(kept))]
+
+
+def _penalties(logits_processor: Any) -> list[RepetitionPenaltyLogitsProcessor]:
+    return [each for each in logits_processor if isinstance(each, RepetitionPenaltyLogitsProcessor)]

@@ -1,0 +1,91 @@
+"""MPT in packed rows: transformers' own keeps masks and positions to itself, and hands nothing to its layers.
+
+`AutoModelForCausalLM` makes a `PackableMpt` of every MPT, which is transformers' own but where it is given `Spans`.
+
+Shape suffixes: B rows, T tokens, D width, H heads, W width of a head.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, MptConfig, MptForCausalLM, MptModel
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutput
+from transformers.models.mpt.modeling_mpt import MptAttention
+
+from mllm.models.runtime.packed_attention import Spans, packed_attention
+
+
+class SpanAttention(MptAttention):
+    """MPT's, with `Spans` in the place of a mask where rows are packed."""
+
+    def forward(self, hidden_states: Tensor, position_bias: Tensor, *args: Any, **arguments: Any) -> Any:
+        """With `Spans` the `position_bias` is float [B, H, T]: what is added to the scores of a key."""
+        spans = arguments.get("attention_mask")
+        if not isinstance(spans, Spans):
+            return super().forward(hidden_states, position_bias, *args, **arguments)
+        made_BTQ = self.Wqkv(hidden_states)
+        if self.clip_qkv:
+            made_BTQ = made_BTQ.clamp(min=-self.clip_qkv, max=self.clip_qkv)
+        query, key, value = (
+            part.unflatten(2, (self.n_heads, self.head_dim)).transpose(1, 2) for part in made_BTQ.chunk(3, dim=2)
+        )
+        seen_BTHW, _ = packed_attention(
+            self,
+            query,
+            key,
+            value,
+            None,
+            spans=spans,
+            scaling=self.softmax_scale,
+            dropout=self.attn_dropout_p if self.training else 0.0,
+            key_bias=position_bias.to(query.dtype),
+        )
+        return self.out_proj(seen_BTHW.flatten(2)), None
+
+
+class PackableMptModel(MptModel):
+    def __init__(self, config: MptConfig) -> None:
+        super().__init__(config)
+        for number, block in enumerate(self.blocks):
+            block.attn = SpanAttention(config, number)
+        self.post_init()
+
+    @functools.wraps(MptModel.forward)  # transformers reads the signature
+    def forward(self, *args: Any, spans: Spans | None = None, **arguments: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if spans is None:
+            return super().forward(*args, **arguments)
+        states_BTD: Tensor = arguments["inputs_embeds"]
+        slopes_H11 = self.build_mpt_alibi_tensor(self.num_heads, 2, device=states_BTD.device).diff(dim=-1)
+        bias_BHT = slopes_H11[:, :, 0] * spans.places[:, None]
+        for block in self.blocks:
+            states_BTD, _ = block(states_BTD, position_bias=bias_BHT, attention_mask=spans)
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.norm_f(states_BTD))
+
+
+class PackableMpt(MptForCausalLM):
+    """MPT, which also takes embeddings with the `spans` of packed rows.
+
+    Source of its biases: Press et al. 2022 (arXiv 2108.12409). What counts is how far tokens are apart, so that a bias
+    for each key, by its place in its own sample, says the same.
+    """
+
+    attends_by_spans = True
+
+    def __init__(self, config: MptConfig) -> None:
+        super(MptForCausalLM, self).__init__(config)
+        self.transformer = PackableMptModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    @functools.wraps(MptForCausalLM.forward)  # transformers reads the signature
+    def forward(self, *args: Any, spans: Spans | None = None, **arguments: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if spans is None:
+            return super().forward(*args, **arguments)
+        states_BTD = self.transformer(inputs_embeds=arguments["inputs_embeds"], spans=spans).last_hidden_state
+        return CausalLMOutput(logits=self.lm_head(states_BTD))
+
+
+AutoModelForCausalLM.register(MptConfig, PackableMpt, exist_ok=True)

@@ -1,0 +1,271 @@
+"""A config -> the objects that run: datasets, processor, model, trainer. The only place where they meet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from transformers import PreTrainedTokenizerBase
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+from mllm.config.data_args import CollatorOptions
+from mllm.config.run_arguments import RunArguments
+from mllm.conversation.codec_base import RegionCodec
+from mllm.conversation.collator import Collator
+from mllm.conversation.processor import Processor
+from mllm.conversation.rendering import Piece, Said, Template
+from mllm.conversation.tokenizer_training import blank_tokenizer, train_tokenizer
+from mllm.errors import ConfigError, ImageError, ModelError
+from mllm.fields import read_section, within
+from mllm.images import current_settings
+from mllm.models.adapters.injection import adapt, as_base, base_of, load_adapted, merge, table
+from mllm.models.adapters.param_groups import Rates
+from mllm.models.adapters.selection import embeddings, part_of
+from mllm.models.adapters.settings import Adapters, read_adapters
+from mllm.models.checkpoints.vocabulary import note_tokens, tokens_of
+from mllm.models.llava.model import Llava
+from mllm.models.llava.transformers_layout import export_obstacle
+from mllm.models.prompt_format import SPEECH, chosen_speech, stored_speech
+from mllm.pipeline.allocation import keep_freed_memory
+from mllm.pipeline.best_model import StoppingRule
+from mllm.pipeline.data import Data, load_data
+from mllm.pipeline.planning import WINDOW
+from mllm.pipeline.resume import describe
+from mllm.pipeline.run_checks import PARTS, check_model_args
+from mllm.pipeline.train_data import Encoded, ItemDataset
+from mllm.pipeline.trainer import Trainer
+from mllm.registry import MODELS, REGIONS, TEMPLATES
+from mllm.tokenizer_files import load_tokenizer, token_id
+from mllm.types import IMAGE
+
+logger = logging.getLogger(__name__)
+
+Section = Mapping[str, Any]
+RATES = tuple(Rates.__dataclass_fields__)
+"""Keys of model_args that the optimizer takes."""
+TOKENIZER_SAMPLE = 4096
+"""About how many items of the training set a tokenizer from scratch is trained on."""
+
+
+def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer:
+    """Everything else that a config describes, ready to go; `data` is loaded where it is not given."""
+    data = data or load_data(cfg, args)
+    if args.device.type == "cpu":
+        keep_freed_memory()
+    data_args = dict(cfg.get("data_args") or {})
+    model_args = dict(cfg["model_args"])
+    options = within("data_args.collator_kwargs", read_section, data_args.get("collator_kwargs") or {}, CollatorOptions)
+    rates = Rates(**{name: model_args.pop(name) for name in RATES if model_args.get(name) is not None})
+    # transformers would shard each part for ZeRO-3 while it is made; the Trainer shards the whole model, and sets this
+    unset_hf_deepspeed_config()
+    processor, model = build_model(model_args, data_args, data.train)
+    if data.train is not None:
+        require_trainable(model)
+    collator = Collator(
+        pad_token_id=cast("int", processor.tokenizer.pad_token_id),
+        packing=options.packing,
+        max_tokens=options.max_tokens,
+        pad_to_multiple_of=options.pad_to_multiple_of,
+    )
+    if collator.packing != "none" and (args.do_train or args.do_eval) and hasattr(model, "check_packing"):
+        model.check_packing()  # now, not at the first step
+    if args.do_train and isinstance(model, Llava) and (why := export_obstacle(model)):
+        logger.info("once trained, it cannot be exported to transformers: %s", why)
+    shared = collator.packing == "shared"
+    return Trainer(
+        model=model,
+        args=args,
+        processor=processor,
+        collator=collator,
+        train_dataset=None if data.train is None else Encoded(data.train, processor, split=shared, seed=args.seed),
+        validation=data.validation,
+        about=_about(cfg),
+        early_stopping=_early_stopping(cfg),
+        rates=rates,
+        kind=model_args["type"],
+        speech=chosen_speech(model_args),
+        described={} if data.train is None else describe(cfg, args, len(data.train)),
+        window=WINDOW if options.window is None else options.window,
+    )
+
+
+def require_trainable(model: Any) -> None:
+    """Raises:
+    ConfigError: no parameter is trained.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(
+            "nothing is trained: leave a part out of freeze, or name some in adapters (targets, unfrozen)",
+            field="model_args",
+        )
+
+
+def _early_stopping(cfg: Section) -> StoppingRule | None:
+    section = cfg.get("early_stopping")
+    return None if section is None else within("early_stopping", read_section, section, StoppingRule)
+
+
+def _about(cfg: Section) -> str:
+    model = cfg["model_args"]
+    return f"{model.get('type')}: {model.get('model_name_or_path') or 'trained from its parts'}"
+
+
+def build_model(
+    model_args: Section,
+    data: Section,
+    train: ItemDataset | None,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> tuple[Processor, Any]:
+    """The processor and the model; `train` is read only where a tokenizer is to be trained on it.
+
+    `tokenizer`: stands in for the one that the config names.
+    """
+    check_model_args(model_args)
+    args = {name: value for name, value in model_args.items() if name not in RATES}
+    speech = chosen_speech(args)
+    trained = stored_speech(args.get("model_name_or_path"))
+    for name in SPEECH:
+        asked = args.pop(name, None)
+        if asked is not None and trained.get(name, asked) != asked:
+            logger.warning("the model was trained with %s %s; this run uses %s", name, trained[name], asked)
+    codec: RegionCodec = REGIONS.make(speech.codec)
+    template: Template = TEMPLATES.make(speech.template)
+    adapters = args.pop("adapters", None)
+    adapters = None if adapters is None else read_adapters(adapters)
+    folder = args.get("model_name_or_path")
+    if folder:
+        tokenizer = tokenizer or load_tokenizer(folder)
+        replaced = [name for name in PARTS if args.pop(name, None) is not None]
+        if replaced:
+            logger.info("%s brings its own %s", folder, ", ".join(replaced))
+    else:
+        named = args.pop("tokenizer", None)
+        tokenizer = tokenizer or _tokenizer(named, args, template, train)
+    wanted = (*template.tokens, *speech.tokens, *codec.tokens)
+    new = [token for token in wanted if token_id(tokenizer, token) is None]
+    tokenizer.add_tokens(new, special_tokens=True)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    template.end(tokenizer)  # what it cannot render is refused before weights are read
+    model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token not in speech.tokens])
+    if hasattr(model.config, "added_tokens"):
+        note_tokens(model.config, [*tokens_of(folder), *new])
+    processor = Processor(
+        tokenizer=tokenizer,
+        template=template,
+        codec=codec,
+        view=model.picture_view(speech.placement),
+        max_length=data.get("max_length"),
+    )
+    return processor, model
+
+
+def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_tokens: list[str]) -> Any:
+    """The model with its adapters, new ones or those that its folder holds."""
+    folder = args.get("model_name_or_path")
+    stored = base_of(folder) if folder else None
+    if stored:
+        base, brought = stored
+        if adapters and replace(adapters, from_pretrained=None) != brought:
+            raise ConfigError(
+                f"{folder} holds adapters {brought.as_dict()}, but model_args.adapters asks for {adapters.as_dict()}: "
+                f"go on with those of the folder, or first mllm checkpoint merge {folder} OUT_DIR"
+            )
+        args, adapters = over_base(base, args), brought
+    model = MODELS.make(args, tokenizer=tokenizer)
+    if adapters is None and args.get("quantization"):
+        # quantised weights are not written again: what is trained is saved beside them
+        trained = {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+        adapters = Adapters(type="full", targets=tuple(sorted(trained))) if trained else None
+    if adapters:
+        adapt(model, adapters, as_base(args))
+        if stored and folder:
+            load_adapted(model, folder)
+        logger.info("what is trained:\n%s", table(model))
+        _check_new_tokens(model, new_tokens)
+    return model
+
+
+def over_base(base: Section, args: Section) -> dict[str, Any]:
+    """The model_args of a folder's base, with those that were given beside the folder."""
+    given = {name: value for name, value in args.items() if name != "model_name_or_path" and value is not None}
+    return {**base, **given}
+
+
+def _check_new_tokens(model: Any, new_tokens: list[str]) -> None:
+    names = embeddings(model)
+    if new_tokens and not any(p.requires_grad for name, p in model.named_parameters() if name in names):
+        logger.warning(
+            "%d new tokens (%s ...) have embeddings that are not trained; adapters.unfrozen=['embeddings'] trains them",
+            len(new_tokens),
+            new_tokens[0],
+        )
+
+
+def merged(folder: str, *, dtype: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The plain model that the adapters in a folder make of their base, which is not quantised, and its tokenizer.
+
+    `dtype`: of the base; default: as it was trained.
+
+    Raises:
+        ModelError: no adapters there, or their base is gone.
+    """
+    args, stored = base_args(folder), base_of(folder)
+    assert stored is not None, "base_args has found it"
+    tokenizer = load_tokenizer(folder)
+    model = MODELS.make(args if dtype is None else {**args, "dtype": dtype}, tokenizer=tokenizer)
+    adapt(model, stored[1], args)
+    load_adapted(model, folder)
+    return merge(model), tokenizer
+
+
+def base_args(folder: str) -> dict[str, Any]:
+    """The `model_args` of the base of a folder of adapters, without quantisation.
+
+    Raises:
+        ModelError: no adapters there, or their base is gone.
+    """
+    stored = base_of(folder)
+    if stored is None:
+        raise ModelError(f"{folder} holds no adapters, nothing is to be merged")
+    return {name: value for name, value in stored[0].items() if name != "quantization"}
+
+
+def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDataset | None) -> PreTrainedTokenizerBase:
+    if cfg is None:
+        cfg = model_args.get("language_model")
+    if isinstance(cfg, str):
+        return load_tokenizer(cfg)
+    if cfg is None or "vocab_size" not in cfg:
+        expected = "a folder, or dict(vocab_size=...) to train one on data_args.train"
+        raise ConfigError(field="model_args.tokenizer", expected=expected, found="nothing")
+    if train is None:
+        raise ConfigError(
+            "is to be trained, but this run does not train: "
+            "give the trained model's folder, --cfg-options model_args.model_name_or_path=DIR",
+            field="model_args.tokenizer",
+        )
+    return train_tokenizer(_corpus(train, template, blank_tokenizer()), vocab_size=cfg["vocab_size"])
+
+
+def _corpus(items: ItemDataset, template: Template, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """The rendered text of items from all over the set, special tokens left out.
+
+    An item whose picture is not there is passed over where training does so, which counts it.
+    """
+    items.set_epoch(0)
+    for index in range(0, len(items), max(1, len(items) // TOKENIZER_SAMPLE)):
+        try:
+            turns = items[index].turns
+        except ImageError:
+            if current_settings().on_error == "raise":
+                raise
+            continue
+        said = [Said(turn.role, (Piece(turn.text),)) for turn in turns]
+        text = "".join(piece.text for piece in template.render(said, tokenizer))
+        for token in (IMAGE, *template.tokens, *tokenizer.all_special_tokens):
+            text = text.replace(token, " ")
+        yield text

@@ -1,0 +1,271 @@
+"""Evaluation: every item of a test set exactly once, however many processes share the work.
+
+Processes take turns; answers are joined to their items by index and come in dataset order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, gather_object
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import StoppingCriteriaList, StopStringCriteria
+
+from mllm.conversation.collator import Collator
+from mllm.conversation.packing import groups
+from mllm.conversation.processor import Processor
+from mllm.interrupts import Interrupted, leave_signals_to_the_parent
+from mllm.models.runtime.decoding import Decoding, beams
+from mllm.pipeline.ranks import fail, noted_signal
+from mllm.pipeline.train_data import Grouped, ItemDataset, to_device
+from mllm.types import Item, Prediction
+
+logger = logging.getLogger(__name__)
+
+SORTED = 16
+"""Batches in which prompts are sorted by length."""
+PORTIONS = 4
+"""A batch begins in so many, the next ones where rows have finished."""
+NOT_REFILLED = ("cpu",)
+"""Devices on which a step costs what its rows cost, so that filling it wins nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loader:
+    """How an evaluation reads its data."""
+
+    collator: Collator
+    batch_size: int
+    num_workers: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All items of a test set in batches."""
+
+    batches: list[list[list[int]]]
+    """Indices, by groups that have their pictures in common."""
+    sharing: bool
+    """Whether the items of a group share one reading of their beginning."""
+
+
+def plan(items: ItemDataset, size: int, *, may_share: Callable[[Item], bool] | None, portions: int = 1) -> Plan:
+    """At most `size` items in a batch, or in so many `portions` of one; a larger group of items is a batch by itself.
+
+    Those about a picture are together, and in one group where every item `may_share`. What `SORTED` batches hold is
+    sorted by the length of the prompts, the longest first, so that little of a batch is padding.
+    """
+    items.set_epoch(None)
+    lengths: list[int] = []
+    sharing: list[bool] = []
+
+    def look() -> Iterator[Item]:
+        for index in range(len(items)):
+            item = items[index]
+            lengths.append(sum(len(turn.text) for turn in item.prompt))
+            sharing.append(may_share is not None and may_share(item))
+            yield item
+
+    found = groups(look(), size)
+    shares = may_share is not None and all(sharing)
+    filled: list[list[list[int]]] = []
+    for window in _windows(found, size * SORTED):
+        room = 0
+        for group in sorted(window, key=lambda group: -max(lengths[index] for index in group)):
+            if len(group) > room:
+                filled.append([])
+                room = max(size // portions, 1)
+            filled[-1] += [group] if shares else [[index] for index in group]
+            room -= len(group)
+    return Plan(batches=filled, sharing=shares)
+
+
+def _windows(found: list[list[int]], size: int) -> Iterator[list[list[int]]]:
+    """Of groups that hold so many items, or a few more."""
+    window: list[list[int]] = []
+    count = 0
+    for group in found:
+        window.append(group)
+        count += len(group)
+        if count >= size:
+            yield window
+            window, count = [], 0
+    yield window
+
+
+def share_out(count: int, ranks: int, rank: int) -> list[tuple[int, bool]]:
+    """Which of `count` batches one rank takes, and whether they count.
+
+    Every rank gets as many, as sharded models need; one with nothing left repeats the first and does not count it.
+    """
+    turns = range(rank, -(-count // ranks) * ranks, ranks)
+    return [(number, True) if number < count else (0, False) for number in turns]
+
+
+def predict(
+    model: Any,
+    items: ItemDataset,
+    processor: Processor,
+    loader: Loader,
+    accelerator: Accelerator,
+    *,
+    generation: Mapping[str, Any],
+    description: str,
+    seed: int = 0,
+) -> Iterator[Prediction]:
+    """Generate and read back the answer of every item, in dataset order; on every rank the same predictions.
+
+    Where the model can, prompts about the same pictures share one reading of them, and on a GPU others take the places
+    of rows that have finished. `generation` goes to transformers' `generate`; a sampled answer follows from `seed` and
+    the item's index.
+
+    Raises:
+        ConfigError: `generation` asks for another way to decode than `Decoding` knows.
+    """
+    branches = getattr(model, "branches", False)
+    size = loader.batch_size if _pads(model) else 1
+
+    def may_share(item: Item) -> bool:
+        return not processor.ends_in_picture(item)  # a branch needs a token of its own that is not a picture's
+
+    arguments = {**stopping(processor), **generation}
+    in_step = _in_step(accelerator)
+    refilling = branches and not in_step and beams(model, arguments) == 1
+    refilling = refilling and accelerator.device.type not in NOT_REFILLED
+    portions = PORTIONS if refilling else 1
+    found = plan(items, size, may_share=may_share if branches else None, portions=portions)
+    generate = model.generate_branches if found.sharing else model.generate
+    most = size if refilling else None
+    decoding = Decoding(seed=seed, leaving=branches, most=most, in_step=in_step)
+
+    def answered() -> list[Prediction]:
+        return [processor.decode(ids, items[index], index) for index, ids in decoding.take().items()]
+
+    def everyones() -> Iterator[list[Prediction]]:
+        """What all ranks have found, as often on each."""
+        work = _Work(items, processor, loader, accelerator, found, answer=False)
+        for number, (indices, counts, batch) in enumerate(work, start=1):
+            _end_if_signalled()
+            if counts or in_step:
+                with torch.no_grad(), accelerator.autocast():  # inference_mode breaks FSDP2's later forwards
+                    decoding.make_room(len(indices))
+                    generate(**batch, **arguments, custom_generate=decoding.begin(indices))
+            if in_step and not counts:
+                decoding.take()  # another rank gives these
+            if number % portions == 0:
+                yield gather_object(answered())
+        with torch.no_grad(), accelerator.autocast():
+            decoding.finish()
+        yield gather_object(answered())
+
+    waiting: dict[int, Prediction] = {}
+    done = 0
+    with tqdm(total=len(items), desc=description, disable=not accelerator.is_main_process, unit="item") as bar:
+        for predictions in everyones():
+            waiting |= {prediction.index: prediction for prediction in predictions}
+            while done in waiting:
+                yield waiting.pop(done)
+                done += 1
+            bar.update(len(predictions))
+    assert done == len(items), f"{done} predictions for {len(items)} items"
+
+
+def _pads(model: Any) -> bool:
+    """Whether prompts of different lengths go into one batch; what a language model cannot do exactly is said."""
+    if obstacle := getattr(model, "sharing_obstacle", None):
+        logger.info("questions about one image do not share its tokens: %s", obstacle)
+    if obstacle := getattr(model, "padding_obstacle", None):
+        logger.info("prompts are answered one at a time, for padding would change the answers: %s", obstacle)
+        return False
+    return True
+
+
+def mean_loss(
+    model: nn.Module, items: ItemDataset, processor: Processor, loader: Loader, accelerator: Accelerator
+) -> float:
+    """Cross entropy per supervised token over the whole set, each item counted once."""
+    packed = loader.collator.packing == "shared"
+    found = plan(items, loader.batch_size, may_share=(lambda _: True) if packed else None)
+    work = _Work(items, processor, loader, accelerator, found, answer=True)
+    total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+    for _, counts, batch in tqdm(work, desc="loss", disable=not accelerator.is_main_process, unit="batch"):
+        _end_if_signalled()
+        del batch["cut_answers"]
+        with torch.no_grad(), accelerator.autocast():
+            loss = model(**batch, num_items_in_batch=1).loss
+        if counts:
+            total += torch.stack([loss.detach().double(), (batch["labels"][:, 1:] >= 0).sum().double()])
+    total = accelerator.reduce(total, reduction="sum")
+    return float(total[0] / total[1].clamp(min=1))
+
+
+def _end_if_signalled() -> None:
+    """Raises:
+    Interrupted: a rank has noted a signal; all end between the same batches.
+    """
+    if signum := noted_signal():
+        fail(Interrupted(signum, "the evaluation is not finished"))
+
+
+class _Work:
+    """One rank's batches of a test set on its device: (indices of the items, whether they count, batch)."""
+
+    def __init__(
+        self,
+        items: ItemDataset,
+        processor: Processor,
+        loader: Loader,
+        accelerator: Accelerator,
+        plan: Plan,
+        *,
+        answer: bool,
+    ) -> None:
+        self.device = accelerator.device
+        self.turns = share_out(len(plan.batches), accelerator.num_processes, accelerator.process_index)
+        numbers = count()
+        places = [[next(numbers) for _ in batch] for batch in plan.batches]
+        self.indices = [[index for group in batch for index in group] for batch in plan.batches]
+        self.loader: DataLoader[Any] = DataLoader(
+            Grouped(items, processor, [group for batch in plan.batches for group in batch], answer=answer),
+            batch_sampler=[places[number] for number, _ in self.turns],
+            collate_fn=replace(loader.collator, packing="shared" if plan.sharing else "none"),
+            num_workers=loader.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_init_worker,
+        )
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __iter__(self) -> Iterator[tuple[list[int], bool, dict[str, Any]]]:
+        for (number, counts), batch in zip(self.turns, self.loader, strict=True):
+            del batch["index"]
+            yield self.indices[number], counts, to_device(dict(batch), self.device)
+
+
+def _init_worker(number: int) -> None:
+    leave_signals_to_the_parent()
+
+
+def stopping(processor: Processor) -> dict[str, Any]:
+    """Generation arguments that end an answer where the template does: at its token, or else at its words."""
+    tokenizer: Any = processor.tokenizer
+    ends = [tokenizer.eos_token_id]
+    if processor.end_token_id is not None:
+        return {"eos_token_id": sorted({*ends, processor.end_token_id}), "pad_token_id": tokenizer.pad_token_id}
+    criteria = StoppingCriteriaList([StopStringCriteria(tokenizer, [processor.stop])])
+    return {"eos_token_id": ends, "pad_token_id": tokenizer.pad_token_id, "stopping_criteria": criteria}
+
+
+def _in_step(accelerator: Accelerator) -> bool:
+    """Whether all ranks must make the same number of forward passes, as of a sharded model."""
+    sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+    return sharded and accelerator.num_processes > 1

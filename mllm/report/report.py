@@ -1,0 +1,219 @@
+"""A results page: scores, failures, and the answers drawn on their pictures, in one HTML file.
+
+The page fetches nothing and runs no script: style, pictures and drawings are inside it, to be mailed or archived.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mllm.images import ImageRef
+from mllm.metrics.failures import failure_of
+from mllm.metrics.rec import THRESHOLDS
+from mllm.report import page
+from mllm.types import BOXES, IMAGE, POINTS, Box, Point, Prediction
+
+BINS = 20
+"""Of the IoU histogram: 0.05 wide, open on the left, so that what lies right of a threshold has passed it."""
+
+KINDS = ("true", "predicted", "asked")
+MARKS = {IMAGE: "image", BOXES: "box", POINTS: "point"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One answered item of the report."""
+
+    prediction: Prediction
+    question: str
+    """As in the item: may hold `<image>`, `<boxes>` and `<points>`."""
+    image: ImageRef | None = None
+    """The picture to draw on; None shows the text alone."""
+    image_number: int = 0
+    """Which of the item's pictures `image` is: only boxes and points on it are drawn."""
+    asked: tuple[Box | Point, ...] = ()
+    """What the question's `<boxes>` and `<points>` stand for, in original pixels."""
+    iou: float | None = None
+    """None where IoU does not apply, as for captions."""
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    scores: Mapping[str, float],
+    rows: Iterable[Row],
+    subtitle: str = "",
+    headline: str | None = None,
+    meanings: Mapping[str, str] | None = None,
+    date: str | None = None,
+    limit: int = 24,
+) -> None:
+    """Write the page; the folder of `path` exists.
+
+    Args:
+        title, subtitle: what was evaluated; the model and the config.
+        scores: what the metric returned. `failure_{class}` go into a table, `constant_box_{score}` beside its score.
+        rows: every answer; pictures are opened only for those shown.
+        headline, meanings: the metric's, see `mllm.metrics.base.Metric`.
+        date: defaults to now.
+        limit: pictures in each section of the gallery.
+
+    Raises:
+        DataError: a picture that is shown cannot be read.
+    """
+    rows = sorted(rows, key=lambda row: row.prediction.index)
+    meanings = meanings or {}
+    sections = _sections(rows, limit)
+    page.write(
+        path,
+        "report/report.html.j2",
+        title=title,
+        subtitle=subtitle,
+        date=date or datetime.now().strftime("%Y-%m-%d %H:%M"),
+        items=len(rows),
+        tiles=_tiles(scores, headline, meanings),
+        failures=_failures(scores, meanings),
+        histogram=_histogram(rows),
+        kinds=[kind for kind in KINDS if any(card["drawn"][kind] for section in sections for card in section["cards"])],
+        sections=sections,
+    )
+
+
+def _tiles(scores: Mapping[str, float], headline: str | None, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The scores to show as numbers, the headline first."""
+    apart = ("failure_", "constant_box_")
+    names = [name for name in scores if name != "count" and not name.startswith(apart)]
+    names.sort(key=lambda name: name != headline)
+    return [
+        {
+            "name": name,
+            "value": _number(scores[name]),
+            "meaning": meanings.get(name, ""),
+            "headline": name == headline,
+            "floor": _number(scores[floor]) if (floor := f"constant_box_{name}") in scores else None,
+            "floor_meaning": meanings.get(floor, "what one constant box would score"),
+        }
+        for name in names
+    ]
+
+
+def _failures(scores: Mapping[str, float], meanings: Mapping[str, str]) -> dict[str, Any] | None:
+    """The table of failure classes, None for a metric that has none."""
+    counts = {name: int(value) for name, value in scores.items() if name.startswith("failure_")}
+    if not counts:
+        return None
+    count = max(int(scores.get("count", 0)), 1)
+    return {
+        "total": sum(counts.values()),
+        "rows": [
+            {
+                "name": name.removeprefix("failure_"),
+                "meaning": meanings.get(name, ""),
+                "count": found,
+                "share": f"{found / count:.1%}",
+            }
+            for name, found in counts.items()
+        ],
+    }
+
+
+def _histogram(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Bars in units of the tallest one; None when no row has an IoU."""
+    edges = [(number + 1) / BINS for number in range(BINS)]
+    readable, unreadable = [0] * BINS, 0
+    for row in rows:
+        if row.iou is None:
+            continue
+        if failure_of(row.prediction) is not None:
+            unreadable += 1
+        else:
+            readable[min(bisect_left(edges, row.iou), BINS - 1)] += 1
+    tallest = max(readable[0] + unreadable, *readable)
+    if not tallest:
+        return None
+    return {
+        "bars": [
+            {"low": number / BINS, "high": edges[number], "count": count, "height": count / tallest}
+            for number, count in enumerate(readable)
+        ],
+        "unreadable": {"count": unreadable, "height": unreadable / tallest},
+        "tallest": tallest,
+        "thresholds": THRESHOLDS,
+    }
+
+
+def _sections(rows: Sequence[Row], limit: int) -> list[dict[str, Any]]:
+    """The gallery: the worst and the best readable boxes, unreadable answers, and answers without boxes."""
+    scored = [row for row in rows if row.iou is not None]
+    unreadable = [row for row in scored if failure_of(row.prediction) is not None]
+    readable = sorted((row for row in scored if failure_of(row.prediction) is None), key=lambda row: row.iou or 0.0)
+    half = min(limit, (len(readable) + 1) // 2)  # no answer in both, where there are few
+    texts = [row for row in rows if row.iou is None]
+    sections = (
+        ("Worst", "lowest IoU among the readable answers", readable, readable[:half]),
+        ("Best", "highest IoU", readable, readable[half:][::-1][:limit]),
+        ("Unreadable answers", "no single box could be read; IoU counts as 0", unreadable, _spread(unreadable, limit)),
+        ("Answers", "evenly spaced over the data set", texts, _spread(texts, limit)),
+    )
+    return [
+        {"name": name, "note": note, "of": len(of), "cards": [_card(row) for row in shown]}
+        for name, note, of, shown in sections
+        if shown
+    ]
+
+
+def _spread(rows: Sequence[Row], limit: int) -> list[Row]:
+    """At most `limit` rows, evenly spaced."""
+    count = min(limit, len(rows))
+    return [rows[number * len(rows) // count] for number in range(count)]
+
+
+def _card(row: Row) -> dict[str, Any]:
+    prediction = row.prediction
+    drawn = {
+        "true": _on_picture((*prediction.truth.boxes, *prediction.truth.points), row.image_number),
+        "predicted": _on_picture((*prediction.boxes, *prediction.points), row.image_number),
+        "asked": _on_picture(row.asked, row.image_number),
+    }
+    return {
+        "key": prediction.key,
+        "picture": None if row.image is None else page.embedded(row.image.open()),
+        "drawn": drawn,
+        "description": "; ".join(f"{kind}: {_coordinates(regions)}" for kind, regions in drawn.items() if regions),
+        "question": _segments(row.question),
+        "answer": prediction.text.strip(),
+        "truths": [_segments(text) for text in prediction.truth.texts],
+        "iou": None if row.iou is None else f"{row.iou:.2f}",
+        "failure": None if row.iou is None else failure_of(prediction),
+    }
+
+
+def _on_picture(regions: Iterable[Box | Point], image: int) -> list[Box | Point]:
+    return [region for region in regions if region.image == image]
+
+
+def _coordinates(regions: Iterable[Box | Point]) -> str:
+    """Rounded pixels, for readers who do not see the drawing."""
+    numbers = (region.xyxy if isinstance(region, Box) else region.xy for region in regions)
+    return ", ".join(f"[{', '.join(f'{value:.0f}' for value in values)}]" for values in numbers)
+
+
+def _segments(text: str) -> list[tuple[str | None, str]]:
+    """Pieces of a text: (None, plain) or (placeholder, what it reads). A lone `<image>` is left out: it is shown."""
+    if text.count(IMAGE) == 1:
+        text = text.replace(IMAGE, "")
+    pieces = re.split(f"({'|'.join(MARKS)})", text.strip())
+    return [(piece, MARKS[piece]) if piece in MARKS else (None, piece) for piece in pieces if piece]
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4f}" if abs(value) <= 1 else f"{value:.2f}"

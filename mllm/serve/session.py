@@ -1,0 +1,167 @@
+"""One loaded model that answers questions: what `mllm predict --model` and notebooks use."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import LogitsProcessorList
+
+from mllm.conversation.collator import Collator
+from mllm.conversation.processor import Processor
+from mllm.errors import ConfigError, DataError, ModelError, printable
+from mllm.images import image_ref
+from mllm.models.adapters.injection import base_of
+from mllm.models.prompt_format import kind_of
+from mllm.models.runtime.decoding import FiniteScores
+from mllm.pipeline.build import build_model
+from mllm.pipeline.evaluate import stopping
+from mllm.pipeline.run_checks import check_generation
+from mllm.pipeline.train_data import to_device
+from mllm.report.drawing import draw
+from mllm.types import BOXES, IMAGE, Item, Prediction
+
+Picture = str | Path | Image.Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A model on its device, and the processor that speaks for it."""
+
+    model: Any
+    processor: Processor
+    device: torch.device
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str | None = None, **model_args: Any) -> Session:
+        """The model in a local folder: one that this toolkit trained, or any that `model_name_or_path` takes.
+
+        Args:
+            device: as in torch; None: a GPU where there is one.
+            model_args: as in a config (`type`, `codec`, `template`, `dtype`, ...), where the folder does not say them
+                or should not be followed.
+
+        Raises:
+            ModelError: no such folder, or it does not say of which type the model is.
+            ConfigError: no such device.
+        """
+        folder = str(folder)
+        if not Path(folder).is_dir():
+            raise ModelError("no such folder", where=folder)
+        where = usable_device(device)
+        given = {name: value for name, value in model_args.items() if value is not None}
+        if "type" not in given:
+            stored = base_of(folder)
+            given["type"] = stored[0]["type"] if stored else kind_of(folder)
+        processor, model = build_model({**given, "model_name_or_path": folder}, {}, None)
+        return cls(model=model.to(where).eval(), processor=processor, device=where)
+
+    def ask(
+        self,
+        question: str,
+        images: Sequence[Picture] = (),
+        *,
+        boxes: Sequence[Sequence[float]] = (),
+        answer_image: int | None = None,
+        generation: Mapping[str, Any] | None = None,
+    ) -> Prediction:
+        """The answer to one question, with every box and point of it in pixels of the original picture.
+
+        Args:
+            question: `<image>` stands for the next picture (they come first where it has none), `<boxes>` for the next
+                box, x1, y1, x2, y2 in pixels of the first picture.
+            answer_image: the number of the image, from 0, on which boxes and points of the answer lie; None: that of
+                the question's boxes, else the first.
+            generation: arguments of `generate`; by default greedy, at most 64 new tokens.
+
+        Raises:
+            DataError: not as many pictures or boxes as placeholders, or a picture that cannot be read.
+        """
+        if not question.strip():
+            raise DataError(field="question", expected="a text with a word", found=repr(question))
+        if images and IMAGE not in question:
+            question = IMAGE * len(images) + "\n" + question
+        turn = {
+            "from": "human",
+            "value": question,
+            "boxes_seq": [[n] for n in range(question.count(BOXES))],
+            "image": answer_image,
+        }
+        if len(turn["boxes_seq"]) != len(boxes):
+            raise DataError(f"question: {len(turn['boxes_seq'])} {BOXES} in the text, {len(boxes)} box(es) given")
+        record = {"images": list(images), "target": {"boxes": [list(box) for box in boxes]}, "conversations": [turn]}
+        item = Item.from_dict(record, key="question")
+        pad: Any = self.processor.tokenizer.pad_token_id
+        batch = to_device(dict(Collator(pad_token_id=pad)([self.processor.encode(item, 0, answer=False)])), self.device)
+        del batch["index"]
+        check_generation(generation, "generation")
+        arguments = {"max_new_tokens": 64, "do_sample": False, **stopping(self.processor), **(generation or {})}
+        with torch.no_grad():
+            ids = self.model.generate(**batch, **arguments, logits_processor=LogitsProcessorList([FiniteScores()]))
+        return self.processor.decode(ids[0].tolist(), item, 0)
+
+
+def usable_device(name: str | None) -> torch.device:
+    """The device of a name as in torch; None: a GPU where there is one.
+
+    Raises:
+        ConfigError: no such name, or nothing can be put there.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device).item()
+    except (AssertionError, ImportError, NotImplementedError, RuntimeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"cannot be used: {reason[:200]}", field=f"device {name!r:.40}") from error
+    return device
+
+
+def answer(given: argparse.Namespace) -> None:
+    """Print what the model answers; `given`: the flags of `mllm predict --model`."""
+    if given.draw and not given.image:
+        raise ConfigError("--draw needs an --image to draw on")
+    if given.draw and Path(given.draw).suffix.lower() not in Image.registered_extensions():
+        raise ConfigError(where="--draw", expected="the name of a picture file, such as answer.png", found=given.draw)
+    session = Session.load(
+        given.model,
+        device=given.device,
+        type=given.type,
+        codec=given.codec,
+        template=given.template,
+        placement=given.placement,
+        dtype=given.dtype,
+    )
+    generation = {"max_new_tokens": given.max_new_tokens, "num_beams": given.num_beams}
+    said = session.ask(
+        given.prompt, given.image, boxes=given.box, answer_image=given.answer_image, generation=generation
+    )
+    print(printable(said.text, keep="\n\t"))
+    for box in said.boxes:
+        print("box  ", *(f"{value:.1f}" for value in box.xyxy))
+    for point in said.points:
+        print("point", *(f"{value:.1f}" for value in point.xy))
+    if said.failure:
+        print(f"a region of the answer could not be read: {said.failure}")
+    if given.draw:
+        for path in draw_answer(said, given.image, Path(given.draw), given.answer_image or 0):
+            print(path)
+
+
+def draw_answer(answer: Prediction, images: Sequence[Picture], path: Path, about: int = 0) -> list[Path]:
+    """Write each picture that holds boxes or points of the answer, upright, as the model saw it; the paths.
+
+    The first is `path`, the second has _2 behind its name, and so on. An answer without any is `about` a picture.
+    """
+    regions = (*answer.boxes, *answer.points)
+    written: list[Path] = []
+    for number in sorted({region.image for region in regions}) or [about]:
+        written.append(path.with_stem(f"{path.stem}_{len(written) + 1}") if written else path)
+        draw(image_ref(images[number]).open(), [region for region in regions if region.image == number]).save(
+            written[-1]
+        )
+    return written

@@ -1,0 +1,331 @@
+"""Each convention by its public source: golden texts, fuller forms, and every failure that it can have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mllm.conversation.codec_base import RegionCodec
+from mllm.registry import REGIONS
+
+SIZE = (1000, 500)
+BOX = (0.1234, 0.25, 0.5, 0.75)
+OTHER = (0.0, 0.0, 1.0, 1.0)
+POINT = (0.1234, 0.75)
+
+BOXES = {
+    "shikra": ("[0.123,0.250,0.500,0.750]", "[0.123,0.250,0.500,0.750;0.000,0.000,1.000,1.000]"),
+    "bins": (
+        "<b_st><bin_123><bin_250><bin_500><bin_750><b_ed>",
+        "<b_st><bin_123><bin_250><bin_500><bin_750><b_sep><bin_0><bin_0><bin_1000><bin_1000><b_ed>",
+    ),
+    "llava15": ("[0.12, 0.25, 0.50, 0.75]", "[0.12, 0.25, 0.50, 0.75], [0.00, 0.00, 1.00, 1.00]"),
+    "ferret": ("[123, 250, 500, 750]", "[123, 250, 500, 750], [0, 0, 1000, 1000]"),
+    "minigpt_v2": ("{<12><25><50><75>}", "{<12><25><50><75>}<delim>{<0><0><100><100>}"),
+    "kosmos2": (
+        "<object><patch_index_0259><patch_index_0751></object>",
+        "<object><patch_index_0259><patch_index_0751></delimiter_of_multi_objects/>"
+        "<patch_index_0000><patch_index_1023></object>",
+    ),
+    "qwen_vl": ("<box>(123,250),(500,749)</box>", "<box>(123,250),(500,749)</box><box>(0,0),(999,999)</box>"),
+    "qwen2_vl": (
+        "<|box_start|>(123,250),(500,750)<|box_end|>",
+        "<|box_start|>(123,250),(500,750)<|box_end|><|box_start|>(0,0),(1000,1000)<|box_end|>",
+    ),
+    "qwen25_vl": (
+        '{"bbox_2d": [123, 125, 500, 375]}',
+        '[{"bbox_2d": [123, 125, 500, 375]}, {"bbox_2d": [0, 0, 999, 499]}]',
+    ),
+    "qwen3_vl": (
+        '{"bbox_2d": [123, 250, 500, 750]}',
+        '[{"bbox_2d": [123, 250, 500, 750]}, {"bbox_2d": [0, 0, 1000, 1000]}]',
+    ),
+    "internvl": (
+        "<box>[[123, 250, 500, 750]]</box>",
+        "<box>[[123, 250, 500, 750], [0, 0, 1000, 1000]]</box>",
+    ),
+    "cogvlm": ("[[123,250,500,750]]", "[[123,250,500,750;000,000,999,999]]"),
+    "paligemma": (
+        "<loc0256><loc0126><loc0767><loc0512>",
+        "<loc0256><loc0126><loc0767><loc0512> ; <loc0000><loc0000><loc1023><loc1023>",
+    ),
+    "florence2": (
+        "<loc_123><loc_250><loc_500><loc_750>",
+        "<loc_123><loc_250><loc_500><loc_750><loc_0><loc_0><loc_999><loc_999>",
+    ),
+    "gemini": (
+        '{"box_2d": [250, 123, 750, 500]}',
+        '[{"box_2d": [250, 123, 750, 500]}, {"box_2d": [0, 0, 1000, 1000]}]',
+    ),
+}
+POINTS = {
+    "shikra": ("[0.123,0.750]", "[0.123,0.750;0.000,1.000]"),
+    "bins": ("<p_st><bin_123><bin_750><p_ed>", "<p_st><bin_123><bin_750><p_sep><bin_0><bin_1000><p_ed>"),
+    "ferret": ("[123, 750]", "[123, 750], [0, 1000]"),
+    "qwen_vl": ("<box>(123,749)</box>", "<box>(123,749)</box><box>(0,999)</box>"),
+    "qwen2_vl": (
+        "<|box_start|>(123,750)<|box_end|>",
+        "<|box_start|>(123,750)<|box_end|><|box_start|>(0,1000)<|box_end|>",
+    ),
+    "qwen25_vl": ('{"point_2d": [123, 375]}', '[{"point_2d": [123, 375]}, {"point_2d": [0, 499]}]'),
+    "qwen3_vl": ('{"point_2d": [123, 750]}', '[{"point_2d": [123, 750]}, {"point_2d": [0, 1000]}]'),
+    "molmo": (
+        '<point x="12.3" y="75.0" alt=""></point>',
+        '<points x1="12.3" y1="75.0" x2="0.0" y2="100.0" alt=""></points>',
+    ),
+    "gemini": ('{"point": [750, 123]}', '[{"point": [750, 123]}, {"point": [1000, 0]}]'),
+}
+
+
+def make(name: str) -> RegionCodec:
+    return REGIONS.make(name)
+
+
+def test_every_codec_has_its_golden_text() -> None:
+    own = {name for name in REGIONS.names() if REGIONS.find(name).__module__.startswith("mllm.")}
+    assert own == {*BOXES, *POINTS}
+
+
+@pytest.mark.parametrize(("name", "texts"), BOXES.items(), ids=BOXES)
+def test_boxes_are_written_as_the_family_writes_them(name: str, texts: tuple[str, str]) -> None:
+    assert make(name).write_boxes([BOX], SIZE) == texts[0]
+    assert make(name).write_boxes([BOX, OTHER], SIZE) == texts[1]
+
+
+@pytest.mark.parametrize(("name", "texts"), POINTS.items(), ids=POINTS)
+def test_points_are_written_as_the_family_writes_them(name: str, texts: tuple[str, str]) -> None:
+    assert make(name).write_points([POINT], SIZE) == texts[0]
+    assert make(name).write_points([POINT, (0.0, 1.0)], SIZE) == texts[1]
+
+
+SEEN = [
+    # texts as they stand in the sources that the codecs name
+    ("kosmos2", "An image of<phrase> a snowman</phrase><object><patch_index_0044><patch_index_0863></object>.",
+     ["a snowman"], [(0.390625, 0.046875, 0.984375, 0.828125)]),
+    ("kosmos2", "<phrase> a fire</phrase><object><patch_index_0005><patch_index_0911></object>",
+     ["a fire"], [(0.171875, 0.015625, 0.484375, 0.890625)]),
+    ("kosmos2", "<object><patch_index_0033><patch_index_0033></object>", [None], [(1 / 32, 1 / 32, 2 / 32, 2 / 32)]),
+    ("qwen_vl", "<ref>the hand</ref><box>(536,509),(588,602)</box>",
+     ["the hand"], [(536 / 999, 509 / 999, 588 / 999, 602 / 999)]),
+    ("qwen2_vl", "<|object_ref_start|>the eyes<|object_ref_end|><|box_start|>(176,509),(588,602)<|box_end|><|im_end|>",
+     ["the eyes"], [(0.176, 0.509, 0.588, 0.602)]),
+    ("qwen25_vl", '```json\n[\n\t{"bbox_2d": [100, 50, 200, 250], "label": "a \\"big\\" dog"}\n]\n```',
+     ['a "big" dog'], [(0.1, 0.1, 0.2, 0.5)]),
+    ("qwen25_vl", 'They are [{"bbox_2d": [100, 50, 200, 250], "label": "cat {1}"}, {"label": "dog", "bbox_2d": '
+     '[0, 0, 1000, 500]}].', ["cat {1}, dog"], [(0.1, 0.1, 0.2, 0.5), (0, 0, 1, 1)]),
+    ("qwen25_vl", "{'bbox_2d': [100, 50, 200, 250]}", [None], [(0.1, 0.1, 0.2, 0.5)]),
+    ("qwen25_vl", '{"bbox_2d": [100, 50, 200, 250], "label": "\\x"}', ["\\x"], [(0.1, 0.1, 0.2, 0.5)]),
+    ("qwen3_vl", '{"bbox_2d": [100, 50, 200, 250]}', [None], [(0.1, 0.05, 0.2, 0.25)]),
+    ("gemini", '```json\n[{"box_2d": [50, 100, 250, 200], "label": "x"}]\n```', ["x"], [(0.1, 0.05, 0.2, 0.25)]),
+    ("internvl", "<ref>the dog</ref><box>[[100, 50, 200, 250]]</box>", ["the dog"], [(0.1, 0.05, 0.2, 0.25)]),
+    ("minigpt_v2", "<p>two dogs</p> {<10><5><20><25>}<delim>{<0><0><100><100>}",
+     ["two dogs"], [(0.1, 0.05, 0.2, 0.25), (0, 0, 1, 1)]),
+    ("cogvlm", "The dog [[010,005,020,025;000,000,999,999]] runs.",
+     [None], [(0.01, 0.005, 0.02, 0.025), (0, 0, 0.999, 0.999)]),
+    ("paligemma", "<loc0000><loc0000><loc1023><loc1023> cat ; <loc0000><loc0000><loc1023><loc1023> dog",
+     [None, None], [(0, 0, 1, 1), (0, 0, 1, 1)]),
+    ("florence2", "cat<loc_0><loc_0><loc_999><loc_999>dog<loc_0><loc_0><loc_499><loc_999>",
+     [None, None], [(0.0005, 0.0005, 0.9995, 0.9995), (0.0005, 0.0005, 0.4995, 0.9995)]),
+    ("llava15", "[0.21, 0.92, 0.36, 1.0]", [None], [(0.21, 0.92, 0.36, 1.0)]),
+    ("ferret", "a dog [100, 50, 200, 250].", [None], [(0.1, 0.05, 0.2, 0.25)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "labels", "boxes"), SEEN)
+def test_the_forms_of_the_sources_are_read(
+    name: str, text: str, labels: list[str | None], boxes: list[tuple[float, ...]]
+) -> None:
+    readings = make(name).read(text, SIZE)
+    assert [reading.failure for reading in readings] == [None] * len(labels)
+    assert [reading.label for reading in readings] == labels
+    read = [box for reading in readings for box in reading.boxes]
+    assert len(read) == len(boxes)
+    for box, expected in zip(read, boxes, strict=True):
+        assert box == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "points"),
+    [
+        ('<point x="12.3" y="45.6" alt="dog">dog</point>', "dog", [(0.123, 0.456)]),
+        ('<point x="12.3" y="45.6" alt="a > b x1=\'3\'">', "a > b x1='3'", [(0.123, 0.456)]),
+        ('<points x1="10" y1="20" x2="30.5" y2=" 40 " alt="eyes">eyes</points>', "eyes", [(0.1, 0.2), (0.305, 0.4)]),
+        ('<points y1="20" x1="10">', None, [(0.1, 0.2)]),
+    ],
+)
+def test_molmo_reads_its_elements(text: str, label: str | None, points: list[tuple[float, float]]) -> None:
+    (reading,) = make("molmo").read(f"See {text}.", SIZE)
+    assert (reading.failure, reading.label, reading.span) == (None, label, (4, 4 + len(text)))
+    assert list(reading.points) == [pytest.approx(point) for point in points]
+
+
+def test_the_span_of_a_json_answer_holds_its_array_and_fence() -> None:
+    box = '{"bbox_2d": [1, 2, 3, 4]}'
+    text = f"Sure:\n```json\n[{box}, {box}]\n``` and [{box}]!"
+    spans = [reading.span for reading in make("qwen25_vl").read(text, SIZE)]
+    assert [text[slice(*span)] for span in spans if span] == [
+        text[text.index("```") : text.index(" and")],
+        f"[{box}]",
+    ]
+
+
+FAILURES: dict[str, dict[str, list[str]]] = {
+    "shikra": {
+        "none": ["no box [sic]"],
+        "malformed": ["[0.1,0.2,0..3,0.4]", "[0.1,0.2,0.3,0.4", "[0.1,0.2,x3,0.4]", "[0.1 0.2]"],
+        "out_of_range": ["[9.999,0.2,9.9995,0.4]", "[-0.3,0.2,-0.1,0.4]", "[0.1,1.2]"],
+        "wrong_count": ["[0.1,0.2,0.3;0.4]", "[0.1,0.2,0.3]", "[0.1,0.2,0.3,0.4;0.1,0.2]"],
+        "inverted": ["[0.5,0.2,0.3,0.4]"],
+    },
+    "bins": {
+        "none": ["<bin_1>"],
+        "malformed": ["<b_st><bin_0><bin_1>", "<b_st><bin_0>, <bin_1>hm<bin_2><bin_3><b_ed>"],
+        "out_of_range": [
+            "<b_st><bin_0><bin_1001><bin_2><bin_1009><b_ed>",
+            "<b_st><bin_-9><bin_1><bin_-2><bin_3><b_ed>",
+        ],
+        "wrong_count": [
+            "<b_st><bin_0><bin_1><bin_2><b_ed>", "<b_st><b_ed>", "<p_st><bin_0><bin_1><bin_2><bin_3><p_ed>",
+        ],
+        "inverted": ["<b_st><bin_9><bin_1><bin_2><bin_3><b_ed>"],
+    },
+    "llava15": {
+        "none": ["no box [sic]"],
+        "malformed": ["[0.12, 0.34, 0.56, 0.78", "[0.12; 0.34]", "[0.12, 0.34 and 0.5, 0.6]"],
+        "out_of_range": ["[1.01, 0.34, 1.56, 0.78]", "[120, 340, 560, 780]"],
+        "wrong_count": ["[0.12, 0.34, 0.56]", "[0.12, 0.34]"],
+        "inverted": ["[0.56, 0.34, 0.12, 0.78]"],
+    },
+    "ferret": {
+        "none": ["no box [sic]"],
+        "malformed": ["[12, 34, 56, 78", "[12 34 56 78]"],
+        "out_of_range": ["[1012, 34, 1056, 78]", "[-9, 34, -1, 78]"],
+        "wrong_count": ["[12, 34, 56]"],
+        "inverted": ["[12, 78, 56, 34]"],
+    },
+    "minigpt_v2": {
+        "none": ["{maybe} <p>dog</p>"],
+        "malformed": ["{<12><34><56><78>", "{<12>,<34>,<56>,<78>}", "{<1x><2>}", "{<12><34><56><78"],
+        "out_of_range": ["{<112><34><156><78>}", "{<-9><34><-1><78>}"],
+        "wrong_count": ["{<12><34><56>}", "{<12><34>}"],
+        "inverted": ["{<56><34><12><78>}"],
+    },
+    "kosmos2": {
+        "none": ["<phrase>dog</phrase>"],
+        "malformed": [
+            "<object><patch_index_0001><patch_index_0034>",
+            "<object><patch_index_0001> and <patch_index_0034></object>",
+        ],
+        "out_of_range": ["<object><patch_index_0001><patch_index_1024></object>"],
+        "wrong_count": ["<object><patch_index_0001></object>", "<object></object>"],
+        "inverted": ["<object><patch_index_0002><patch_index_0033></object>"],
+    },
+    "qwen_vl": {
+        "none": ["<ref>dog</ref>"],
+        "malformed": ["<box>(12,34),(56,78)", "<box>(12,34),(56,x)</box>", "<box></box>"],
+        "out_of_range": ["<box>(1012,34),(1056,78)</box>", "<box>(12,1000)</box>"],
+        "wrong_count": ["<box>(12,34),(56)</box>"],
+        "inverted": ["<box>(56,34),(12,78)</box>"],
+    },
+    "qwen2_vl": {
+        "none": ["<|object_ref_start|>dog<|object_ref_end|>"],
+        "malformed": ["<|box_start|>(12,34),(56,78)", "<|box_start|>(12,34),,(56,78)<|box_end|>"],
+        "out_of_range": ["<|box_start|>(12,1034),(56,1078)<|box_end|>"],
+        "wrong_count": ["<|box_start|>(12,34),(56)<|box_end|>"],
+        "inverted": ["<|box_start|>(12,78),(56,34)<|box_end|>"],
+    },
+    "qwen25_vl": {
+        "none": ['{"label": "dog"}'],
+        "malformed": ['{"bbox_2d": [12, 34, 56', '{"bbox_2d": [12, 34, 56, "x"]}', '{"bbox_2d": "12, 34, 56, 78"}'],
+        "out_of_range": ['{"bbox_2d": [12, 534, 56, 578]}', '{"point_2d": [1001, 78]}'],
+        "wrong_count": ['{"bbox_2d": [12, 34]}', '{"point_2d": [12, 34, 56, 78]}', '{"bbox_2d": [1, 2, 3, 4, 5]}'],
+        "inverted": ['{"bbox_2d": [56, 34, 12, 78]}'],
+    },
+    "qwen3_vl": {
+        "none": ['{"label": "dog"}'],
+        "malformed": ['[{"bbox_2d": [12, 34, 56'],
+        "out_of_range": ['{"bbox_2d": [12, 1034, 56, 1078]}'],
+        "wrong_count": ['{"bbox_2d": [12, 34, 56]}'],
+        "inverted": ['{"bbox_2d": [56, 34, 12, 78]}'],
+    },
+    "gemini": {
+        "none": ['{"label": "dog"}'],
+        "malformed": ['{"box_2d": [12, 34, 56', '{"box_2d": [12 34]}'],
+        "out_of_range": ['{"box_2d": [1012, 34, 1056, 78]}'],
+        "wrong_count": ['{"box_2d": [12, 34, 56]}', '{"point": [12, 34, 56, 78]}'],
+        "inverted": ['{"box_2d": [56, 34, 12, 78]}'],
+    },
+    "internvl": {
+        "none": ["<ref>dog</ref>"],
+        "malformed": [
+            "<box>[[12, 34, 56, 78]]", "<box>[[12, 34, 56, 78]</box>", "<box>[[12, 34, x, 78]]</box>", "<box>[]</box>",
+        ],
+        "out_of_range": ["<box>[[1012, 34, 1056, 78]]</box>"],
+        "wrong_count": ["<box>[[12, 34, 56]]</box>", "<box>[[12, 34]]</box>"],
+        "inverted": ["<box>[[56, 34, 12, 78]]</box>"],
+    },
+    "cogvlm": {
+        "none": ["[012,034,056,078]"],
+        "malformed": ["[[012,034,056,078", "[[012,034,056,078]", "[[012 034 056 078]]"],
+        "out_of_range": ["[[1012,034,1056,078]]"],
+        "wrong_count": ["[[012,034,056]]", "[[012,034]]"],
+        "inverted": ["[[056,034,012,078]]"],
+    },
+    "paligemma": {
+        "none": ["cat ; dog <location>"],
+        "malformed": ["<loc0012><loc0034><loc0056><loc0078", "<loc0012><loc0034><loc0056><loc00x8>"],
+        "out_of_range": ["<loc0012><loc1034><loc0056><loc1078>"],
+        "wrong_count": ["<loc0012><loc0034><loc0056>", "<loc0012><loc0034>"],
+        "inverted": ["<loc0056><loc0034><loc0012><loc0078>"],
+    },
+    "florence2": {
+        "none": ["cat and dog"],
+        "malformed": ["<loc_12><loc_34><loc_56><loc_78", "<loc_12><loc_34><loc_56><loc_7x>"],
+        "out_of_range": ["<loc_12><loc_1034><loc_56><loc_1078>", "<loc_-9><loc_34><loc_-2><loc_78>"],
+        "wrong_count": ["<loc_12><loc_34><loc_56>", "<loc_12><loc_34>"],
+        "inverted": ["<loc_56><loc_34><loc_12><loc_78>"],
+    },
+    "molmo": {  # a point has no second corner: nothing to invert
+        "none": ["<point> there </point>"],
+        "malformed": ['<point x="12.3" y="45.6"', '<point x="12.3" y="left">here</point>', '<point x="12.3" y="'],
+        "out_of_range": ['<point x="12.3" y="100.1" alt="">dog</point>'],
+        "wrong_count": ['<point x="12.3" alt="">dog</point>', '<points x1="1" y1="2" x2="3">', '<point x=12 y=34>'],
+    },
+}  # fmt: skip
+
+
+def test_every_codec_fails_in_every_class_it_can() -> None:
+    assert set(FAILURES) == {*BOXES, *POINTS}
+    classes = {"none", "malformed", "out_of_range", "wrong_count", "inverted"}
+    assert all(set(cases) == classes - ({"inverted"} if name == "molmo" else set()) for name, cases in FAILURES.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "failure", "text"),
+    [(name, failure, text) for name, cases in FAILURES.items() for failure, texts in cases.items() for text in texts],
+)
+def test_what_cannot_be_read_is_classed(name: str, failure: str, text: str) -> None:
+    expected = [] if failure == "none" else [failure]
+    assert [reading.failure for reading in make(name).read(text, SIZE)] == expected
+    assert [reading.failure for reading in make(name).read(f"Answer: {text}", SIZE)] == expected
+
+
+def test_the_documented_texts_are_those_that_are_written() -> None:
+    """docs/regions.md: each codec's row holds its box, point, frame, bound and number of tokens."""
+    page = Path(__file__).parents[3] / "docs" / "regions.md"
+    rows = {
+        match[1]: [cell.strip().replace(r"\|", "|").strip("`") for cell in re.split(r"(?<!\\)\|", match[0])[2:-1]]
+        for match in re.finditer(r"^\| `(\w+)`.*\| (?:canvas|image) \|.*$", page.read_text(), re.MULTILINE)
+    }
+    assert set(rows) == {*BOXES, *POINTS}
+    for name, (box, point, frame, bound, tokens) in rows.items():
+        codec = make(name)
+        assert box == (BOXES[name][0] if name in BOXES else "")
+        assert point == (POINTS[name][0] if name in POINTS else "")
+        assert (frame, tokens) == (codec.frame, str(len(codec.tokens) or ""))
+        if bound == "1 pixel":
+            assert codec.error(SIZE) == pytest.approx(1 / min(SIZE))
+        else:
+            assert codec.error(SIZE) == codec.error((7, 9)) == pytest.approx(float(bound), rel=0.03)

@@ -1,0 +1,387 @@
+"""Our folders and transformers' LLaVA folders: equal numbers, or an error that lists what does not fit."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
+
+from mllm.errors import ModelError
+from mllm.models.connectors.mlp import Mlp
+from mllm.models.llava.model import Llava
+from mllm.models.llava.transformers_layout import (
+    export_obstacle,
+    export_transformers_llava,
+    load_llava,
+    load_transformers_llava,
+)
+from mllm.registry import MODELS
+from tests.models.tiny import SIDE, TEXT, VISION, gradients, make, make_batch, make_tokenizer, prompts
+
+PARITY = Path(__file__).parents[4] / "shared" / "parity" / "llava15.pt"
+BLIP = {**VISION["clip"], "model_type": "blip_vision_model"}
+FAMILIES = [
+    (vision, text) for vision in ("clip", "siglip", "dinov2") for text in ("llama", "qwen2", "gpt_neox", "gemma2")
+]
+
+
+def change(folder: Path, **tensors: torch.Tensor | None) -> None:
+    """Overwrite tensors of a folder's weights; None removes one."""
+    path = folder / "model.safetensors"
+    state = {**load_file(path), **tensors}
+    save_file({name: tensor for name, tensor in state.items() if tensor is not None}, path, {"format": "pt"})
+
+
+def edit(path: Path, **values) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def assert_same(a: Llava, b: Llava) -> None:
+    batch = make_batch(a)
+    torch.testing.assert_close(
+        a(**batch, return_logits=True).logits, b(**batch, return_logits=True).logits, rtol=0, atol=0
+    )
+    state = b.state_dict()
+    assert a.state_dict().keys() == state.keys()
+    for name, tensor in a.state_dict().items():
+        torch.testing.assert_close(tensor, state[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("connector", ["linear", "mlp2x_gelu"])
+@pytest.mark.parametrize(("vision", "text"), FAMILIES)
+def test_our_folder_round_trip(tmp_path, vision, text, connector):
+    model = make(vision, text, connector=connector, image_mean=(0.1, 0.2, 0.3))
+    model.save_pretrained(tmp_path)
+    names = load_file(tmp_path / "model.safetensors").keys()
+    tied = {"language_model.lm_head.weight"} if model.config.text_config.tie_word_embeddings else set()
+    assert names == model.state_dict().keys() - tied, "a Trainer resumes by the names of state_dict"
+    loaded = MODELS.make({"type": "llava", "model_name_or_path": str(tmp_path)}, tokenizer=make_tokenizer())
+    assert_same(model, loaded)
+    assert_same(model, Llava.from_pretrained(tmp_path))
+    assert loaded.config.connector == {"type": connector}
+    assert loaded.picture_view().mean == (0.1, 0.2, 0.3)
+    assert loaded.generation_config.to_dict() == model.generation_config.to_dict()
+    assert [p.requires_grad for p in loaded.parameters()] == [p.requires_grad for p in model.parameters()]
+    assert (loaded.get_input_embeddings().weight is loaded.get_output_embeddings().weight) == bool(tied)
+    loaded.save_pretrained(tmp_path / "again")
+    assert load_file(tmp_path / "again" / "model.safetensors").keys() == names
+
+
+def test_our_folder_by_the_auto_class_and_in_shards(tmp_path):
+    model = make()
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    assert_same(model, AutoModel.from_pretrained(tmp_path))
+    assert_same(model, load_llava(str(tmp_path)))
+
+
+def test_our_folder_in_another_dtype_and_attention(tmp_path):
+    make().save_pretrained(tmp_path)
+    model = load_llava(str(tmp_path), dtype=torch.bfloat16, attn_implementation="eager")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert model.vision_tower.encoder.config._attn_implementation == "eager"
+    assert model.language_model.config._attn_implementation == "eager"
+
+
+def test_resized_embeddings_survive(tmp_path):
+    tokenizer = make_tokenizer(extra=5)
+    make().save_pretrained(tmp_path / "small")
+    grown = MODELS.make({"type": "llava", "model_name_or_path": str(tmp_path / "small")}, tokenizer=tokenizer)
+    assert grown.get_input_embeddings().num_embeddings == len(tokenizer) == 45
+    grown.save_pretrained(tmp_path / "grown")
+    assert_same(grown, load_llava(str(tmp_path / "grown")))
+
+
+def test_our_folder_that_does_not_fit_lists_everything(tmp_path):
+    make().save_pretrained(tmp_path)
+    norm, bias = "language_model.model.norm.weight", "connector.layers.0.bias"
+    change(tmp_path, **{norm: None, bias: torch.zeros(3), "connector.layers.7.bias": torch.zeros(3)})
+    with pytest.raises(ModelError) as caught:
+        load_llava(str(tmp_path))
+    wrong = f"missing {norm}; {bias}: [3] instead of [16]; unexpected connector.layers.7.bias"
+    assert str(caught.value).endswith(f": {wrong}")
+
+
+def test_a_truncated_file(tmp_path):
+    make().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        load_llava(str(tmp_path))
+
+
+def test_another_kind_of_folder(tmp_path):
+    make().language_model.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="model_type 'llama', expected 'mllm_llava' or 'llava' or 'llava_next'"):
+        load_llava(str(tmp_path))
+
+
+def reference(vision: str, text: str, **changes) -> LlavaForConditionalGeneration:
+    """transformers' own, with random weights."""
+    torch.manual_seed(2)
+    cap = {"final_logit_softcapping": None} if text == "gemma2" else {}
+    config = transformers.LlavaConfig(
+        vision_config=VISION[vision],
+        text_config={"vocab_size": 40, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3, **TEXT[text], **cap},
+        image_token_index=39,
+        **{"vision_feature_select_strategy": "full" if vision == "siglip" else "default", **changes},
+    )
+    model = LlavaForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def of_reference(batch: dict) -> dict:
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels") if name in batch}
+    return {**inputs, "pixel_values": batch["pixels"][batch["image_index"]]}
+
+
+OURS = {
+    "model.vision_tower.": "vision_tower.encoder.",
+    "model.multi_modal_projector.linear_1.": "connector.layers.0.",
+    "model.multi_modal_projector.linear_2.": "connector.layers.2.",
+    "lm_head.": "language_model.lm_head.",
+}
+
+
+def our_name(name: str, model: Llava) -> str:
+    base = f"language_model.{model.language_model.base_model_prefix}."
+    for theirs, ours in {**OURS, "model.language_model.": base}.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize(("vision", "text"), FAMILIES)
+def test_equals_transformers_llava(tmp_path, vision, text):
+    theirs = reference(vision, text)
+    theirs.save_pretrained(tmp_path)
+    ours = load_transformers_llava(str(tmp_path))
+    ours.freeze([])
+    batch = make_batch(ours)
+    expected = theirs(**of_reference(batch))
+    found = ours(**batch, return_logits=True)
+    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.loss, expected.loss, rtol=1e-5, atol=1e-5)
+    found.loss.backward()
+    expected.loss.backward()
+    wanted = {our_name(name, ours): gradient for name, gradient in gradients(theirs).items()}
+    assert gradients(ours).keys() == wanted.keys()
+    for name, gradient in gradients(ours).items():
+        torch.testing.assert_close(gradient, wanted[name], rtol=1e-4, atol=1e-5, msg=name)
+    inputs = prompts(batch)
+    settings = {"max_new_tokens": 4, "do_sample": False}
+    ids = theirs.generate(**of_reference(inputs), **settings)
+    assert ours.generate(**inputs, **settings).tolist() == ids[:, inputs["input_ids"].shape[1] :].tolist()
+
+
+@pytest.mark.parametrize(("vision", "text"), FAMILIES)
+def test_export_round_trip(tmp_path, vision, text):
+    model = make(vision, text, feature_layer=-1, keep_cls=vision == "dinov2", image_mean=(0.1, 0.2, 0.3))
+    if text == "gemma2":
+        model.language_model.config.final_logit_softcapping = None
+    tokenizer = make_tokenizer()
+    export_transformers_llava(model, tokenizer, str(tmp_path))
+    theirs, info = LlavaForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    batch = make_batch(model)
+    logits = model(**batch, return_logits=True).logits
+    torch.testing.assert_close(theirs.eval()(**of_reference(batch)).logits, logits, rtol=1e-5, atol=1e-5)
+    again = MODELS.make({"type": "llava", "model_name_or_path": str(tmp_path)}, tokenizer=tokenizer)
+    torch.testing.assert_close(again(**batch, return_logits=True).logits, logits, rtol=1e-5, atol=1e-5)
+    assert again.picture_view().mean == (0.1, 0.2, 0.3)
+    assert again.vision_tower.tokens == model.vision_tower.tokens
+    again.save_pretrained(tmp_path / "ours")
+    assert_same(again, load_llava(str(tmp_path / "ours")))
+
+
+@pytest.mark.parametrize("layers", [[-2], [-2, -1], [0, 2, -1]])
+@pytest.mark.parametrize("vision", ["clip", "siglip"])
+def test_several_feature_layers_go_both_ways(tmp_path, vision, layers):
+    theirs = reference(vision, "llama", vision_feature_layer=layers)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load_llava(str(tmp_path / "theirs"))
+    batch = make_batch(ours)
+    expected = theirs(**of_reference(batch)).logits
+    torch.testing.assert_close(ours(**batch, return_logits=True).logits, expected, rtol=1e-5, atol=1e-5)
+    ours.save_pretrained(tmp_path / "ours")
+    assert_same(ours, load_llava(str(tmp_path / "ours")))
+    export_transformers_llava(ours, make_tokenizer(), str(tmp_path / "again"))
+    again = LlavaForConditionalGeneration.from_pretrained(tmp_path / "again").eval()
+    torch.testing.assert_close(again(**of_reference(batch)).logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_export_ties_what_transformers_can_tie(tmp_path):
+    for text, kept in (("qwen2", True), ("gpt_neox", False)):
+        model = make(text=text)
+        model.language_model.config.tie_word_embeddings = True
+        model.language_model.tie_weights()
+        export_transformers_llava(model, make_tokenizer(), str(tmp_path / text))
+        theirs = LlavaForConditionalGeneration.from_pretrained(tmp_path / text).eval()
+        assert (theirs.lm_head.weight is theirs.get_input_embeddings().weight) == kept
+        batch = make_batch(model)
+        expected = model(**batch, return_logits=True).logits
+        torch.testing.assert_close(theirs(**of_reference(batch)).logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_exported_processor(tmp_path):
+    export_transformers_llava(make(), make_tokenizer(), str(tmp_path))
+    processor = AutoProcessor.from_pretrained(tmp_path, backend="pil")
+    picture = torch.randint(0, 255, (3, 12, 20), dtype=torch.uint8).numpy()
+    inputs = processor(images=[picture], text="w1 <image> w2", return_tensors="pt")
+    assert inputs["pixel_values"].shape == (1, 3, SIDE, SIDE)
+    assert (inputs["input_ids"] == 39).sum() == 4
+    theirs = LlavaForConditionalGeneration.from_pretrained(tmp_path).eval()
+    assert theirs(**inputs).logits.isfinite().all()
+    assert AutoTokenizer.from_pretrained(tmp_path).convert_tokens_to_ids("<image>") == 39
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"connector": "mlp3x_gelu"}, "connectors 'mlp2x_gelu', 'linear' and 'identity' only"),
+        ({"connector": "perceiver"}, "connectors 'mlp2x_gelu', 'linear' and 'identity' only"),
+        ({"connector": "concat"}, "connectors 'mlp2x_gelu', 'linear' and 'identity' only"),
+        ({"vision": "convnext"}, "vision towers of one grid of tokens, not convnext"),
+        ({"vision": "siglip2"}, "vision towers of one grid of tokens, not siglip2_vision_model"),
+        ({"vision_tower": BLIP}, "vision towers that AutoModel knows, not blip_vision_model"),
+        ({"vision_tower": [VISION["clip"], VISION["dinov2"]]}, "one vision tower, not several side by side"),
+        ({"image_size": 12}, "does not interpolate position embeddings: it cannot hold image_size 12"),
+        ({"vision": "dinov2_with_registers"}, "leaves out one token before the patches, not 5"),
+        ({"text": "gemma2"}, r"gemma2: .* leaves out its final_logit_softcapping \(30.0\)"),
+        ({"text": "cohere"}, r"cohere: .* leaves out its logit_scale \(0.25\)"),
+        ({"text": "granite"}, r"granite: .* leaves out its logits_scaling \(4.0\)"),
+    ],
+)
+def test_what_the_layout_cannot_hold_is_not_exported(tmp_path, arguments, message):
+    model = make(**arguments)
+    assert re.search(message, export_obstacle(model))
+    with pytest.raises(ModelError, match=message):
+        export_transformers_llava(model, make_tokenizer(), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_connector_of_ones_own_is_not_taken_for_the_one_it_derives_from():
+    """Its norm would be dropped without a word."""
+    model = make()
+    assert export_obstacle(model) is None
+    model.connector.__class__ = type("WithNorm", (Mlp,), {})
+    assert "'linear' and 'identity' only" in export_obstacle(model)
+
+
+@pytest.mark.parametrize("connector", ["linear", "mlp1x_gelu", "identity"])
+@pytest.mark.parametrize("layers", [-2, [-2, -1]])
+def test_export_of_one_linear_layer_or_none_is_exact(tmp_path, connector, layers):
+    if connector == "identity" and layers != -2:
+        layers = [-1]
+    close = {"rtol": 0, "atol": 0 if layers == -2 else 1e-6}  # of several layers, theirs computes in another order
+    model = make(connector=connector, feature_layer=layers)
+    export_transformers_llava(model, make_tokenizer(), str(tmp_path))
+    theirs, info = LlavaForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    batch = make_batch(model)
+    logits = model(**batch, return_logits=True).logits
+    torch.testing.assert_close(theirs.eval()(**of_reference(batch)).logits, logits, **close)
+    again = load_llava(str(tmp_path))
+    assert again.config.connector == {"type": "linear"}
+    torch.testing.assert_close(again(**batch, return_logits=True).logits, logits, **close)
+
+
+def test_two_linear_layers_without_an_activation_are_no_linear_connector(tmp_path):
+    reference("clip", "llama", projector_hidden_act="linear").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="only an identity is supported as the second"):
+        load_llava(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"projector_hidden_act": "relu"}, "projector_hidden_act: expected 'gelu' or 'linear', found str 'relu'"),
+        ({"multimodal_projector_bias": False}, "multimodal_projector_bias: expected True, found"),
+    ],
+)
+def test_variants_of_llava_that_are_not_supported(tmp_path, changes, message):
+    reference("clip", "llama", **changes).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=message):
+        load_llava(str(tmp_path))
+
+
+def test_a_patch_is_not_mistaken_for_cls(tmp_path):
+    reference("siglip", "llama", vision_feature_select_strategy="default").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="'default' leaves out one token, but this vision encoder puts 0 before"):
+        load_llava(str(tmp_path))
+
+
+def test_transformers_folder_that_does_not_fit_lists_everything(tmp_path):
+    reference("clip", "llama").save_pretrained(tmp_path)
+    norm, first = "language_model.model.norm.weight", "multi_modal_projector.linear_1.bias"
+    change(tmp_path, **{norm: None, first: torch.zeros(3), "mm_projector.0.weight": torch.zeros(2)})
+    with pytest.raises(ModelError) as caught:
+        load_llava(str(tmp_path))
+    assert str(caught.value).endswith(
+        ": missing model.language_model.norm.weight; model.multi_modal_projector.linear_1.bias: [3] instead of [16]; "
+        "unexpected mm_projector.0.weight"
+    )
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_head_and_embeddings_are_tied_if_the_weights_are_whatever_the_config_says(tmp_path, tied):
+    theirs = reference("clip", "qwen2" if tied else "llama")
+    theirs.save_pretrained(tmp_path / "theirs")
+    config = tmp_path / "theirs" / "config.json"
+    text_config = {**json.loads(config.read_text())["text_config"], "tie_word_embeddings": not tied}
+    edit(config, tie_word_embeddings=True, text_config=text_config)
+    ours = load_llava(str(tmp_path / "theirs"))
+    assert (ours.get_output_embeddings().weight is ours.get_input_embeddings().weight) == tied
+    torch.testing.assert_close(ours.get_output_embeddings().weight, theirs.lm_head.weight)
+    ours.save_pretrained(tmp_path / "ours")
+    names = load_file(tmp_path / "ours" / "model.safetensors")
+    assert ("language_model.lm_head.weight" in names) != tied
+    assert_same(ours, load_llava(str(tmp_path / "ours")))
+
+
+def test_generation_settings_survive(tmp_path):
+    model = make()
+    model.generation_config.eos_token_id = [2, 7]
+    model.generation_config.max_new_tokens = 77
+    model.save_pretrained(tmp_path / "ours")
+    export_transformers_llava(model, make_tokenizer(), str(tmp_path / "theirs"))
+    for folder in ("ours", "theirs"):
+        found = load_llava(str(tmp_path / folder)).generation_config
+        assert (found.eos_token_id, found.max_new_tokens) == ([2, 7], 77)
+
+
+@pytest.mark.skipif(not PARITY.exists(), reason="no reference numbers beside this checkout")
+def test_parity_with_recorded_numbers(tmp_path):
+    """LLaVA 1.5 in small, recorded with transformers 5.23."""
+    recorded = torch.load(PARITY, weights_only=True)
+    (tmp_path / "config.json").write_text(json.dumps(recorded["config"]))
+    save_file(
+        {name: t.contiguous() for name, t in recorded["state_dict"].items()},
+        tmp_path / "model.safetensors",
+        {"format": "pt"},
+    )
+    model = load_llava(str(tmp_path))
+    model.freeze([])
+    inputs = recorded["inputs"]
+    pixels = inputs["pixel_values"]
+    batch = {name: inputs[name] for name in ("input_ids", "attention_mask", "labels")}
+    output = model(**batch, pixels=pixels, return_logits=True)
+    close = {"rtol": 0, "atol": 1e-4}
+    torch.testing.assert_close(model.image_features(pixels), recorded["image_features"], **close)
+    torch.testing.assert_close(output.logits, recorded["logits"], **close)
+    torch.testing.assert_close(output.loss, recorded["loss"], **close)
+    model(**batch, pixels=pixels).loss.backward()
+    found, wanted = gradients(model), {our_name(name, model): g for name, g in recorded["grads"].items()}
+    assert found.keys() == wanted.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, wanted[name], **close, msg=name)
+    settings = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False}
+    ids = model.generate(batch["input_ids"][:1], batch["attention_mask"][:1], pixels[:2], **settings)
+    assert ids.tolist() == recorded["generate"][:, -5:].tolist()

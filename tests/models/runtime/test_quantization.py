@@ -1,0 +1,152 @@
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from mllm.errors import ConfigError, ModelError
+from mllm.models.adapters.injection import adapt, load_adapted, merge, save_adapted, table
+from mllm.models.adapters.selection import is_quantized
+from mllm.models.adapters.settings import read_adapters
+from mllm.models.llava.transformers_layout import export_transformers_llava
+from mllm.registry import MODELS
+from tests.models.tiny import TEXT, make, make_batch, make_tokenizer, prompts
+
+ADAPTERS = read_adapters({"type": "lora", "targets": ["language_model"], "r": 4, "unfrozen": ["connector"]})
+QUANTIZATIONS = [
+    pytest.param({"type": "bitsandbytes", "bits": 4}, id="nf4"),
+    pytest.param(
+        {"type": "bitsandbytes", "quant_type": "fp4", "double_quant": False, "storage_dtype": "float32"}, id="fp4"
+    ),
+    pytest.param({"type": "bitsandbytes", "bits": 8}, id="int8"),
+    pytest.param({"type": "hqq", "bits": 8, "group_size": 16}, id="hqq"),
+    pytest.param({"type": "torchao", "scheme": "Int8WeightOnlyConfig"}, id="torchao"),
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """One model in every layout that can be quantised, wide enough for blocks of 64 weights."""
+    folder = tmp_path_factory.mktemp("bases")
+    TEXT["wide"] = {**TEXT["llama"], "hidden_size": 64, "intermediate_size": 128}
+    source = make(text="wide")
+    del TEXT["wide"]
+    source.save_pretrained(folder / "own")
+    export_transformers_llava(source, make_tokenizer(), str(folder / "transformers"))
+    source.language_model.save_pretrained(folder / "text")
+    source.vision_tower.encoder.save_pretrained(folder / "vision")
+    parts = {"vision_tower": str(folder / "vision"), "language_model": str(folder / "text")}
+    bases = {name: {"model_name_or_path": str(folder / name)} for name in ("own", "transformers")}
+    return {**bases, "parts": parts}
+
+
+def build(base, quantization):
+    if not find_spec(quantization["type"]):
+        pytest.skip(f"{quantization['type']} is not installed")
+    torch.manual_seed(0)
+    return MODELS.make({"type": "llava", **base, "quantization": quantization}, tokenizer=make_tokenizer())
+
+
+def logits(model):
+    return model.eval()(**{name: tensor for name, tensor in make_batch(model).items() if name != "labels"}).logits
+
+
+def is_few_bits(layer) -> bool:
+    return type(layer).__name__ == "HQQLinear" or is_quantized(layer.weight)
+
+
+@pytest.mark.parametrize("base", ["own", "transformers", "parts"])
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_only_the_language_model_is_quantised(folders, base, quantization):
+    model = build(folders[base], quantization)
+    blocks = model.language_model.model.layers[1]
+    assert is_few_bits(blocks.mlp.up_proj)
+    assert is_few_bits(blocks.self_attn.q_proj)
+    assert not any(is_quantized(p) for part in (model.vision_tower, model.connector) for p in part.parameters())
+    assert not is_quantized(model.get_output_embeddings().weight)
+    assert model.generate(**prompts(make_batch(model)), max_new_tokens=3, min_new_tokens=3).shape == (2, 3)
+
+
+def test_eight_bits_are_close_to_all(folders):
+    exact = MODELS.make({"type": "llava", **folders["own"]}, tokenizer=make_tokenizer())
+    scale = logits(exact).abs().max()
+    for parameter in QUANTIZATIONS[2:]:
+        assert (logits(build(folders["own"], parameter.values[0])) - logits(exact)).abs().max() < 0.1 * scale
+
+
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_adapters_train_on_quantised_weights_and_are_saved_without_them(folders, quantization, tmp_path):
+    base = {"type": "llava", **folders["own"], "quantization": quantization}
+    model = build(folders["own"], quantization)
+    adapt(model, ADAPTERS, base)
+    batch = make_batch(model)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(4):
+        loss = model.train()(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[3] < 0.5 * losses[0]
+    save_adapted(model, str(tmp_path))
+    again = build(folders["own"], quantization)
+    adapt(again, ADAPTERS, base)
+    load_adapted(again, str(tmp_path))
+    torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=0)
+    with pytest.raises(ModelError, match="cannot be merged into quantised weights"):
+        merge(again)
+
+
+def test_the_table_counts_weights_not_bytes(folders):
+    tables = []
+    for quantization in QUANTIZATIONS[:3]:
+        model = build(folders["own"], quantization.values[0])
+        adapt(model, ADAPTERS, folders["own"])
+        tables.append(table(model))
+    assert tables[0] == tables[1] == tables[2]
+
+
+def test_gradient_checkpointing_on_quantised_weights(folders):
+    model = build(folders["own"], QUANTIZATIONS[0].values[0])
+    adapt(model, ADAPTERS, folders["own"])
+    model.activation_checkpointing_enable({"use_reentrant": True})
+    model.train()(**make_batch(model)).loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "message"),
+    [
+        (
+            {"type": "bitandbytes"},
+            r"quantization\.type: expected .*, found str 'bitandbytes'; did you mean 'bitsandbytes'",
+        ),
+        ({"type": "bitsandbytes", "bit": 4}, r"quantization\.bit: unknown name; did you mean 'bits'"),
+        ({"type": "bitsandbytes", "bits": 3}, r"quantization\.bits: expected one of 4, 8, found int '3'"),
+        (
+            {"type": "bitsandbytes", "storage_dtype": "int3"},
+            r"quantization\.storage_dtype: expected .*, found str 'int3'",
+        ),
+        ({"type": "hqq", "group_size": 48}, "group_size 48"),
+        ({"type": "torchao", "scheme": "Int8WeightOnly"}, "did you mean 'Int8WeightOnlyConfig'"),
+    ],
+)
+def test_wrong_settings(folders, quantization, message):
+    kind = quantization["type"]
+    if kind in ("hqq", "torchao") and not find_spec(kind):
+        pytest.skip(f"{kind} is not installed")
+    with pytest.raises(ConfigError, match=message):
+        MODELS.make({"type": "llava", **folders["own"], "quantization": quantization}, tokenizer=make_tokenizer())
+
+
+def test_random_weights_are_not_quantised():
+    with pytest.raises(ConfigError, match="expected language_model to be a folder"):
+        make(quantization={"type": "bitsandbytes"})
+
+
+def test_a_package_that_is_missing(folders, monkeypatch):
+    monkeypatch.setattr("mllm.models.runtime.quantization.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install bitsandbytes"):
+        MODELS.make(
+            {"type": "llava", **folders["own"], "quantization": {"type": "bitsandbytes"}}, tokenizer=make_tokenizer()
+        )

@@ -1,0 +1,27 @@
+"""Codec, template and placement: what the folder says, else the type of the model."""
+
+import pytest
+
+from mllm.errors import ModelError
+from mllm.model_files import SPEECH_FILE
+from mllm.models.prompt_format import Speech, kind_of, save_speech, speech_of
+
+
+def test_a_type_has_its_own_template():
+    assert speech_of({"type": "llava"}) == Speech()
+    assert speech_of({"type": "otter"}).template == "otter"
+    assert speech_of({"type": "openflamingo"}).template == "completion"
+
+
+def test_a_folder_says_it_better_than_its_type(tmp_path):
+    said = Speech(codec={"type": "bins", "bins": 9}, template="otter", placement="squash")
+    save_speech(tmp_path, "llava", said)
+    assert speech_of({"type": "llava", "model_name_or_path": str(tmp_path)}) == said
+    assert kind_of(tmp_path) == "llava"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"colour": "red"}'])
+def test_a_broken_file_is_named(tmp_path, text):
+    (tmp_path / SPEECH_FILE).write_text(text)
+    with pytest.raises(ModelError, match=SPEECH_FILE):
+        speech_of({"type": "llava", "model_name_or_path": str(tmp_path)})
