@@ -1,4 +1,4 @@
-"""Names in config files -> classes. A registry imports its own folder on the first look-up.
+"""Names in config files -> classes. A look-up imports the one module that registers the name.
 
 To add a component, put one file in the folder and decorate the class:
 
@@ -10,11 +10,14 @@ A component outside this package is found once its module is listed in the confi
 
 from __future__ import annotations
 
+import ast
 import importlib
-import pkgutil
+import importlib.util
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from mmengine.registry import Registry as _Registry
@@ -26,25 +29,58 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 
 class Registry(_Registry):
-    """An mmengine registry whose location is a package: all modules in it are imported at the first look-up."""
+    """An mmengine registry whose location is a package, with its sub-packages.
 
-    def __init__(self, name: str, *, folder: str) -> None:
+    Args:
+        name: what messages call an entry.
+        variable: what the registry is called in the decorators of the package. By it the sources are searched, so that
+            a name is found without importing the modules of other names.
+        folder: dotted name of the package.
+    """
+
+    def __init__(self, name: str, variable: str, *, folder: str) -> None:
         super().__init__(name, scope="mllm", locations=[folder])
+        self._variable = variable
+        self._folder = folder
         self._families: dict[str, tuple[str, Callable[..., Any]]] = {}
 
     def import_from_location(self) -> None:
+        """Import every module that registers something here."""
         if self._imported:
             return
         self._imported = True  # before the imports: a module may look up names while it is being imported
         complete = False
         try:
-            for location in self._locations:
-                package = importlib.import_module(location)
-                for module in pkgutil.iter_modules(package.__path__, f"{location}."):
-                    importlib.import_module(module.name)
+            for module in self._modules:
+                importlib.import_module(module)
             complete = True
         finally:
             self._imported = complete  # after a failed import the next look-up fails the same way
+
+    @cached_property
+    def _modules(self) -> Mapping[str, tuple[str, ...]]:
+        """Module -> the names that its decorators give; patterns of families among them."""
+        package = importlib.util.find_spec(self._folder)
+        assert package is not None, f"{self._folder} is a package"
+        assert package.origin is not None, f"{self._folder} has an __init__.py"
+        folder = Path(package.origin).parent
+        found: dict[str, tuple[str, ...]] = {}
+        for path in sorted(folder.rglob("*.py")):
+            source = path.read_text(encoding="utf-8")
+            if f"@{self._variable}.register_" in source:
+                module = ".".join((self._folder, *path.relative_to(folder).with_suffix("").parts))
+                found[module] = tuple(self._decorated(ast.parse(source)))
+        return found
+
+    def _decorated(self, source: ast.Module) -> Iterator[str]:
+        for node in source.body:
+            if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                continue
+            for call in node.decorator_list:
+                match call:
+                    case ast.Call(func=ast.Attribute(value=ast.Name(id=self._variable)), args=arguments):
+                        names = ast.literal_eval(arguments[0]) if arguments else node.name
+                        yield from [names] if isinstance(names, str) else names
 
     def register_module(
         self, name: str | list[str] | None = None, force: bool = False, module: Any = None
@@ -82,14 +118,16 @@ class Registry(_Registry):
         Raises:
             ConfigError: the name is unknown; the message lists the nearest ones.
         """
-        names = self.names()
         if isinstance(name, str):
+            for module, names in self._modules.items():
+                if name not in self.module_dict and any(name == known or re.fullmatch(known, name) for known in names):
+                    importlib.import_module(module)
             if name in self.module_dict:
                 return self.module_dict[name]
             for pattern, family in self._families.values():
                 if match := re.fullmatch(pattern, name):
                     return family(*match.groups())
-        raise ConfigError(f"unknown {self.name} type {str(name)!r:.80}; {nearest(str(name), names)}")
+        raise ConfigError(f"unknown {self.name} type {str(name)!r:.80}; {nearest(str(name), self.names())}")
 
     def check(self, cfg: object, *, also: Iterable[str] = ()) -> None:
         """Check `{"type": name, **arguments}`, or just the name, against the signature of the class, to any depth.
@@ -143,14 +181,14 @@ class Component:
         return f"a {self.registry.name}, dict(type=...)"
 
 
-DATASETS = Registry("dataset", folder="mllm.dataset")
-REGIONS = Registry("region codec", folder="mllm.conversation.codecs")
-TEMPLATES = Registry("template", folder="mllm.conversation.templates")
-MODELS = Registry("model", folder="mllm.models")
-CONNECTORS = Registry("connector", folder="mllm.models.connectors")
-LAYOUTS = Registry("checkpoint layout", folder="mllm.models.checkpoints.layouts")
-FAMILIES = Registry("family", folder="mllm.models.native.families")
-METRICS = Registry("metric", folder="mllm.metrics")
+DATASETS = Registry("dataset", "DATASETS", folder="mllm.dataset")
+REGIONS = Registry("region codec", "REGIONS", folder="mllm.conversation.codecs")
+TEMPLATES = Registry("template", "TEMPLATES", folder="mllm.conversation.templates")
+MODELS = Registry("model", "MODELS", folder="mllm.models")
+CONNECTORS = Registry("connector", "CONNECTORS", folder="mllm.models.connectors")
+LAYOUTS = Registry("checkpoint layout", "LAYOUTS", folder="mllm.models.checkpoints.layouts")
+FAMILIES = Registry("family", "FAMILIES", folder="mllm.models.native.families")
+METRICS = Registry("metric", "METRICS", folder="mllm.metrics")
 
 DatasetConfig = Annotated[Mapping[str, Any], Component(DATASETS)]
 MetricConfig = Annotated[str | Mapping[str, Any], Component(METRICS)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         folder.mkdir(parents=True, exist_ok=True)
         (tmp_path / "zoo" / "__init__.py").touch()
         (tmp_path / "zoo" / "registry.py").write_text(
-            "from mllm.registry import Registry\nSHAPES = Registry('shape', folder='zoo.shapes')\n"
+            "from mllm.registry import Registry\nSHAPES = Registry('shape', 'SHAPES', folder='zoo.shapes')\n"
         )
         (folder / "__init__.py").touch()
         for name, source in modules.items():
@@ -48,12 +49,38 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         del sys.modules[name]
 
 
-def test_the_folder_is_imported_on_the_first_look_up(package: Callable[..., Registry]) -> None:
-    registry = package(shapes=SHAPES, more="from zoo.registry import SHAPES\nSHAPES.register_module('Line')(object)\n")
+LINES = """
+from zoo.registry import SHAPES
+
+@SHAPES.register_module(["Line", "Segment"])
+class Line:
+    pass
+
+@SHAPES.register_family(r"line(\\d)", example="line2")
+def numbered(number):
+    return int(number)
+"""
+
+
+def test_find_imports_the_module_of_the_name_alone(package: Callable[..., Registry]) -> None:
+    registry = package(shapes=SHAPES, lines=LINES)
     assert "zoo.shapes.shapes" not in sys.modules
     assert registry.find("Square").__name__ == "Square"
-    assert "zoo.shapes.more" in sys.modules
-    assert registry.names() == ["Circle", "Line", "Square"]
+    assert "zoo.shapes.lines" not in sys.modules
+    assert registry.find("Segment") is registry.find("Line")
+    assert registry.names() == ["Circle", "Line", "Segment", "Square", "line2"]
+
+
+def test_find_reads_the_pattern_of_a_family(package: Callable[..., Registry]) -> None:
+    assert package(lines=LINES).find("line7") == 7
+
+
+def test_find_llava_imports_no_neighbour() -> None:
+    """In a process of its own, since the other tests have imported everything."""
+    look = "import sys; from mllm.registry import MODELS; MODELS.find('llava'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
+    assert "mllm.models.llava.builder" in loaded
+    assert not {"mllm.models.flamingo.model", "mllm.models.native.model", "mllm.models.connectors.ldp"} & {*loaded}
 
 
 def test_a_module_may_look_up_names_while_it_is_imported(package: Callable[..., Registry]) -> None:
@@ -62,10 +89,10 @@ def test_a_module_may_look_up_names_while_it_is_imported(package: Callable[..., 
 
 
 def test_a_failed_import_fails_again(package: Callable[..., Registry]) -> None:
-    registry = package(shapes=SHAPES, wrong="import no_such_module\n")
+    registry = package(shapes=SHAPES, wrong="import no_such_module\n" + SHAPES.replace("Circle", "Oval"))
     for _ in range(2):
         with pytest.raises(ModuleNotFoundError, match="no_such_module"):
-            registry.find("Circle")
+            registry.find("Oval")
 
 
 TYPED = """

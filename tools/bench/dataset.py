@@ -7,12 +7,12 @@ one text in a hundred a copy of another. Each measurement is a process of its ow
 kernel's included, megabytes, and in brackets how many times as much that is as in the column before.
 
 Of `lines` (`mllm.dataset.files.jsonl`) and, to compare, `json.load` of the same as one array: seconds of the step
-alone, and private memory (RssAnon) beyond the imports. An `epoch` is of all records in random order in workers that are forked, as
-a DataLoader's are; its megabytes are those of all processes together, a page that n of them share counting as 1/n in
-each (PSS), which is what the machine has lost. Workers share a list only until they touch its records: that writes
-their reference counts, and so copies their pages. Of `mllm` commands: the whole process, its start and its workers
-included, and the largest process at its peak. `data check` reads with `--stand-in`; training ends with its first step,
-and its model is tiny. Needs Linux.
+alone, and private memory (RssAnon) beyond the imports. An `epoch` is of all records in random order in workers that
+are forked, as a DataLoader's are; its megabytes are those of all processes together, a page that n of them share
+counting as 1/n in each (PSS), which is what the machine has lost. Workers share a list only until they touch its
+records: that writes their reference counts, and so copies their pages. Of `mllm` commands: the whole process, its
+start and its workers included, and the largest process at its peak. `data check` reads with `--stand-in`; training
+ends with its first step, and its model is tiny. Needs Linux.
 """
 
 from __future__ import annotations

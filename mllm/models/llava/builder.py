@@ -71,8 +71,8 @@ def llava(
         image_mean: of pixels, per channel; of parts what the vision tower's folder says, else its family's.
         image_std: likewise.
         tiling: cut pictures into tiles: a dict of type "any_resolution" or "crops", see
-            `mllm.conversation.preprocessing.tiling`. By default a picture is one square, or what the checkpoint says. May be changed of a checkpoint; a newline feature that
-            it does not hold starts at random.
+            `mllm.conversation.preprocessing.tiling`. By default a picture is one square, or what the checkpoint
+            says. May be changed of a checkpoint; a newline feature that it does not hold starts at random.
         freeze: parts that are not trained, of "vision_tower", "connector", "language_model".
         dtype: "float32" (default), "bfloat16", "float16", or "auto": that of the checkpoint's language model.
         attn_implementation: as in transformers (default: its choice), or for packed rows `mllm_packed` or `mllm_flex`,
