@@ -83,7 +83,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
+class GroundTruth:
     """What a metric compares an answer with; never tokenised. Boxes and points in original pixels."""
 
     boxes: tuple[Box, ...] = ()
@@ -110,7 +110,7 @@ class Item:
     turns: tuple[Turn, ...]
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
-    truth: Truth = Truth()
+    truth: GroundTruth = GroundTruth()
     filling: int = 0
     """How many rounds at the end only fill the row: those that `max_length` has no room for are left out."""
 
@@ -229,7 +229,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
+class EncodedSample:
     """An item as a model reads it."""
 
     key: str
@@ -242,7 +242,7 @@ class Example:
     images: tuple[ImageRef, ...]
     """The picture of each slot, in the order of the text."""
     pixels: tuple[Mapping[str, Tensor], ...]
-    """The model's arguments for the picture of each slot, see `View`."""
+    """The model's arguments for the picture of each slot, see `ImagePreprocessor`."""
     pictures_end: int = 0
     """Tokens up to its last picture."""
     cut_tokens: int = 0
@@ -264,8 +264,10 @@ class Batch(TypedDict, total=False):
     branch_mask: Tensor  # int64 [N, S]
     branch_prefix: Tensor  # int64 [N], the beginning of each
     cut_answers: Tensor  # bool [examples], whether `max_length` cut supervised tokens; absent in prompts
-    pixels: Tensor  # each distinct picture once, of a `SquareView` float32 [M, C, H, W]; absent in text-only batches
-    image_sizes: Tensor  # int64 [M, 2], (width, height) of each picture before it was cut, only of a `TiledView`
+    pixels: (
+        Tensor  # float32 [M, C, H, W] of a `SquarePreprocessor`, each distinct image once; absent where none is shown
+    )
+    image_sizes: Tensor  # int64 [M, 2], (width, height) of each image before it was cut; of a `TiledPreprocessor`
     frames: Tensor  # int64 [M], where models take videos: how many rows of `pixels` each medium has
     image_index: Tensor  # int64 [S], the picture that fills each slot, slots in reading order
     index: Tensor  # int64 [examples], as many as B unless examples share rows
@@ -286,7 +288,7 @@ class Prediction:
     """Why a region of the answer could not be read, whatever was asked for; see `mllm.metrics.failures`."""
     clipped: int = 0
     """How many of the boxes reached out of the image and were cut off at its edge."""
-    truth: Truth = Truth()
+    truth: GroundTruth = GroundTruth()
 
 
 def _numbers(values: Sequence[float]) -> str:
@@ -404,25 +406,25 @@ def _groups(groups: object) -> Groups:
     return tuple(tuple(within(f"[{number}]", _indices, group)) for number, group in enumerate(_list(groups)))
 
 
-def answer_truth(item: Item) -> Truth:
+def answer_truth(item: Item) -> GroundTruth:
     """What the last answer of an item holds: its regions, or that there is none, and its text."""
     last = item.turns[-1]
     if last.role != "gpt":
-        return Truth()
+        return GroundTruth()
     boxes = tuple(item.boxes[index] for group in last.boxes_seq for index in group)
     points = tuple(item.points[index] for group in last.points_seq for index in group)
     asked = bool(last.boxes_seq or last.points_seq)
-    return Truth(boxes=boxes, points=points, no_target=asked and not (boxes or points), texts=(last.text,))
+    return GroundTruth(boxes=boxes, points=points, no_target=asked and not (boxes or points), texts=(last.text,))
 
 
-def _truth(truth: object, item: Item) -> Truth:
+def _truth(truth: object, item: Item) -> GroundTruth:
     if truth is None:
         return answer_truth(item)
     fields = _mapping(truth, ("boxes", "points", "texts", "options", "candidates"))
     boxes = within("boxes", _picked, fields.get("boxes"), item.boxes)
     points = within("points", _picked, fields.get("points"), item.points)
     asked = fields.get("boxes") is not None or fields.get("points") is not None
-    return Truth(
+    return GroundTruth(
         boxes=boxes,
         points=points,
         no_target=asked and not (boxes or points),

@@ -15,7 +15,7 @@ from PIL import Image
 from mllm.errors import DataError
 from mllm.images import FileImage, MemoryImage
 from mllm.images.settings import ImageSettings
-from mllm.types import Box, Item, Point, Truth, Turn
+from mllm.types import Box, GroundTruth, Item, Point, Turn
 
 RECORD: dict[str, Any] = {
     "image": "a.jpg",
@@ -52,20 +52,20 @@ def test_from_dict_leaves_the_record_alone() -> None:
 
 def test_the_last_answer_is_the_truth_by_default() -> None:
     item = Item.from_dict(RECORD, key="a:1")
-    assert item.truth == Truth(boxes=(Box(x1=0, y1=0, x2=9, y2=9),), texts=("The man <boxes> holds them.",))
+    assert item.truth == GroundTruth(boxes=(Box(x1=0, y1=0, x2=9, y2=9),), texts=("The man <boxes> holds them.",))
     assert item.prompt == item.turns[:1]
 
 
 def test_a_question_alone_has_no_truth() -> None:
     item = Item.from_dict({**RECORD, "conversations": RECORD["conversations"][:1]}, key="a:1")
-    assert item.truth == Truth()
+    assert item.truth == GroundTruth()
     assert item.prompt == item.turns
 
 
 def test_truth_can_be_given() -> None:
     truth = {"boxes": [1, 0], "points": [0], "texts": ["yes", "yeah"]}
     item = Item.from_dict({**RECORD, "truth": truth}, key="a:1")
-    assert item.truth == Truth(boxes=(item.boxes[1], item.boxes[0]), points=item.points, texts=("yes", "yeah"))
+    assert item.truth == GroundTruth(boxes=(item.boxes[1], item.boxes[0]), points=item.points, texts=("yes", "yeah"))
 
 
 def test_several_pictures_name_their_boxes() -> None:
@@ -125,7 +125,7 @@ def about_two(*turns: dict[str, Any]) -> Item:
 def test_the_question_says_which_image_an_answer_is_about(turns: list[dict[str, Any]], expected: int) -> None:
     item = about_two(*turns)
     assert item.answer_image == expected
-    assert replace(item, truth=Truth()).answer_image == expected
+    assert replace(item, truth=GroundTruth()).answer_image == expected
     assert replace(item, turns=item.prompt).answer_image == expected
 
 

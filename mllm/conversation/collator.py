@@ -9,11 +9,20 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from mllm.conversation.packing import NO_PREFIX, PADDING, branch, fill, join, labels_of, share, together
+from mllm.conversation.packing import (
+    NO_PREFIX,
+    PADDING,
+    bin_pack,
+    concatenate,
+    group_by_image,
+    labels_of,
+    prefix_and_suffixes,
+    shared_prefix_row,
+)
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import ConfigError
 from mllm.images import ImageRef
-from mllm.types import Batch, Example
+from mllm.types import Batch, EncodedSample
 
 Packing = Literal["none", "rows", "shared"]
 
@@ -37,8 +46,8 @@ class Collator:
         if self.packing not in get_args(Packing):
             raise ConfigError(f"collator_kwargs.packing: expected {get_args(Packing)}, found {self.packing!r}")
 
-    def __call__(self, entries: Sequence[Example | Sequence[Example]]) -> Batch:
-        groups = [[entry] if isinstance(entry, Example) else list(entry) for entry in entries]
+    def __call__(self, entries: Sequence[EncodedSample | Sequence[EncodedSample]]) -> Batch:
+        groups = [[entry] if isinstance(entry, EncodedSample) else list(entry) for entry in entries]
         if self.packing != "shared":
             groups = [[example] for group in groups for example in group]
         if groups[0][0].labels is None:
@@ -57,15 +66,15 @@ class Collator:
         _add_pictures(batch, [group[0] for group in groups])
         return batch
 
-    def _prompts(self, groups: Sequence[Sequence[Example]]) -> Batch:
+    def _prompts(self, groups: Sequence[Sequence[EncodedSample]]) -> Batch:
         rows = [example.input_ids for (example,) in groups]
         return Batch(
             input_ids=self._pad(rows, self.pad_token_id, left=True),
             attention_mask=self._pad([torch.ones_like(row) for row in rows], 0, left=True),
         )
 
-    def _branches(self, groups: Sequence[Sequence[Example]]) -> Batch:
-        split = [branch(group) for group in groups]
+    def _branches(self, groups: Sequence[Sequence[EncodedSample]]) -> Batch:
+        split = [prefix_and_suffixes(group) for group in groups]
         prefixes = [prefix for prefix, _ in split]
         rests = [rest for _, group in split for rest in group]
         return Batch(
@@ -76,7 +85,7 @@ class Collator:
             branch_prefix=torch.tensor([number for number, (_, group) in enumerate(split) for _ in group]),
         )
 
-    def _labelled(self, groups: Sequence[Sequence[Example]]) -> Batch:
+    def _labelled(self, groups: Sequence[Sequence[EncodedSample]]) -> Batch:
         rows = [example.input_ids for (example,) in groups]
         return Batch(
             input_ids=self._pad(rows, self.pad_token_id),
@@ -84,13 +93,13 @@ class Collator:
             labels=self._pad([labels_of(example) for (example,) in groups], IGNORE),
         )
 
-    def _packed(self, groups: Sequence[Sequence[Example]]) -> tuple[Batch, list[Sequence[Example]]]:
+    def _packed(self, groups: Sequence[Sequence[EncodedSample]]) -> tuple[Batch, list[Sequence[EncodedSample]]]:
         """The batch, and the groups in the order in which its rows hold them."""
         if self.packing == "shared":
-            groups = together(groups, self.max_tokens)
-        pieces = [share(group) for group in groups]
-        plan = fill([len(piece) for piece in pieces], self.max_tokens)
-        rows = [join([pieces[number] for number in row]) for row in plan]
+            groups = group_by_image(groups, self.max_tokens)
+        pieces = [shared_prefix_row(group) for group in groups]
+        plan = bin_pack([len(piece) for piece in pieces], self.max_tokens)
+        rows = [concatenate([pieces[number] for number in row]) for row in plan]
         batch = Batch(
             input_ids=self._pad([row.input_ids for row in rows], self.pad_token_id),
             labels=self._pad([row.labels for row in rows], IGNORE),
@@ -109,7 +118,7 @@ class Collator:
         )
 
 
-def _add_pictures(batch: Batch, examples: Sequence[Example]) -> None:
+def _add_pictures(batch: Batch, examples: Sequence[EncodedSample]) -> None:
     rows: dict[ImageRef, int] = {}
     pixels: list[Mapping[str, Tensor]] = []
     slots: list[int] = []

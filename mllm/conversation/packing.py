@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import DataError
 from mllm.images import ImageRef
-from mllm.types import IMAGE, Example, Item
+from mllm.types import IMAGE, EncodedSample, Item
 
 if TYPE_CHECKING:  # `data check` reads lengths without PyTorch, whose import takes seconds
     from torch import Tensor
@@ -25,7 +25,7 @@ LEADING_PICTURES = re.compile(rf"(?:\s*{IMAGE})+\n?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class PackedRow:
     """Examples in one row of T tokens; all int64 [T]."""
 
     input_ids: Tensor
@@ -51,7 +51,7 @@ class Length:
     """Those up to its last picture, where others can begin with the same; else 0."""
 
 
-def questions(item: Item) -> list[Item]:
+def split_rounds(item: Item) -> list[Item]:
     """The rounds of a conversation as items of their own, each with the pictures of the first.
 
     Only where no round needs the ones before it, as in the conversations of `Scenes` and `SamePicture`. Pictures that
@@ -98,21 +98,21 @@ def groups(items: Iterable[Item], size: int) -> list[list[int]]:
     return found
 
 
-def branch(examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
+def prefix_and_suffixes(examples: Sequence[EncodedSample]) -> tuple[Tensor, list[Tensor]]:
     """Prompts with the same pictures: int64 [P] that all begin with, and the int64 [S] that is left of each, S >= 1."""
     shared = len(_beginning([example.input_ids[:-1] for example in examples]))
     return examples[0].input_ids[:shared], [example.input_ids[shared:] for example in examples]
 
 
-def together(entries: Iterable[Sequence[Example]], room: int | None) -> list[list[Example]]:
+def group_by_image(entries: Iterable[Sequence[EncodedSample]], room: int | None) -> list[list[EncodedSample]]:
     """Labelled examples with the same pictures in one group each, in the order of the first; without pictures, those
     of one entry.
 
     A group makes a row of at most `room` tokens. Examples whose common beginning does not hold their pictures, since
     words come before these or none follow, stay alone.
     """
-    found: list[list[Example]] = []
-    open_groups: dict[object, tuple[list[Example], Tensor]] = {}
+    found: list[list[EncodedSample]] = []
+    open_groups: dict[object, tuple[list[EncodedSample], Tensor]] = {}
     for number, entry in enumerate(entries):
         for example in entry:
             key = example.images or number
@@ -128,7 +128,7 @@ def together(entries: Iterable[Sequence[Example]], room: int | None) -> list[lis
     return found
 
 
-def share(examples: Sequence[Example]) -> Row:
+def shared_prefix_row(examples: Sequence[EncodedSample]) -> PackedRow:
     """One row for labelled examples with the same pictures; their longest common beginning is its prefix.
 
     The prefix ends before the last token that no example supervises: what a branch learns is predicted from within.
@@ -141,7 +141,7 @@ def share(examples: Sequence[Example]) -> Row:
     prefix = [shared] if shared else []
     stretches = torch.tensor([*prefix, *branches])
     seen = torch.tensor([NO_PREFIX] * len(prefix) + [0 if shared else NO_PREFIX] * len(branches))
-    return Row(
+    return PackedRow(
         input_ids=torch.cat([first[:shared], *(example.input_ids[shared:] for example in examples)]),
         labels=torch.cat([torch.full((shared,), IGNORE), *(labels_of(example)[shared:] for example in examples)]),
         position_ids=torch.cat([torch.arange(shared), *(torch.arange(shared, shared + size) for size in branches)]),
@@ -150,13 +150,13 @@ def share(examples: Sequence[Example]) -> Row:
     )
 
 
-def join(rows: Sequence[Row]) -> Row:
+def concatenate(rows: Sequence[PackedRow]) -> PackedRow:
     """Rows one after the other in one; none sees another."""
     import torch
 
     counts = [int(row.segment_ids.max()) + 1 for row in rows]
     offsets = [0, *accumulate(counts)]
-    return Row(
+    return PackedRow(
         input_ids=torch.cat([row.input_ids for row in rows]),
         labels=torch.cat([row.labels for row in rows]),
         position_ids=torch.cat([row.position_ids for row in rows]),
@@ -170,7 +170,7 @@ def join(rows: Sequence[Row]) -> Row:
     )
 
 
-def fill(lengths: Sequence[int], room: int | None) -> list[list[int]]:
+def bin_pack(lengths: Sequence[int], room: int | None) -> list[list[int]]:
     """Which pieces go together so that none of the rows is longer than `room`: the longest first, where it fits best.
 
     Then spread over as many rows, where that makes the longest shorter. A piece longer than `room` has a row of its
@@ -200,12 +200,12 @@ def fill(lengths: Sequence[int], room: int | None) -> list[list[int]]:
     return [sorted(row) for row in (even if max(used) < room - min(left) else rows)]
 
 
-def labels_of(example: Example) -> Tensor:
+def labels_of(example: EncodedSample) -> Tensor:
     assert example.labels is not None, f"{example.key}: a prompt among labelled examples"
     return example.labels
 
 
-def _prompt(example: Example) -> Tensor:
+def _prompt(example: EncodedSample) -> Tensor:
     """int64 [P]: the tokens that others may share, up to the last but one before the first label."""
     supervised = (labels_of(example) != IGNORE).nonzero()
     first = int(supervised[0]) if len(supervised) else len(example.input_ids)

@@ -20,8 +20,8 @@ from mllm.answers import stated
 from mllm.conversation.codec_base import RegionCodec, framed, none_text
 from mllm.conversation.packing import Length
 from mllm.conversation.pixels import PixelCodec
-from mllm.conversation.preprocessing.image_preprocessor import FrameView, SquareView, View
-from mllm.conversation.rendering import IGNORE, Piece, Said, Template, tokenize
+from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor, VideoPreprocessor
+from mllm.conversation.rendering import IGNORE, RenderedTurn, Template, TextSpan, tokenize
 from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ConfigError, DataError, ImageError, MllmError, ModelError
 from mllm.fields import within
@@ -29,7 +29,7 @@ from mllm.images import ImageRef, Video, is_reducible, is_remote
 from mllm.images.names import name_of
 from mllm.images.settings import Pixels
 from mllm.tokenizer_files import token_id
-from mllm.types import BOXES, IMAGE, POINTS, Box, Example, Item, Point, Prediction, Turn
+from mllm.types import BOXES, IMAGE, POINTS, Box, EncodedSample, Item, Point, Prediction, Turn
 
 if TYPE_CHECKING:  # `data check` reads items without PyTorch, whose import takes seconds
     from torch import Tensor
@@ -71,7 +71,7 @@ class Processor:
         tokenizer: PreTrainedTokenizerBase,
         template: Template,
         codec: RegionCodec,
-        view: View,
+        view: ImagePreprocessor,
         max_length: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
@@ -106,7 +106,7 @@ class Processor:
     ) -> dict[ImageRef, Mapping[str, Tensor]]:
         """The model's arguments for each distinct picture, which is opened here unless it is among those `opened`.
 
-        `pixels`: as in `ImageSettings`; views of other kinds than a `SquareView` are always exact.
+        `pixels`: as in `ImageSettings`; views of other kinds than a `SquarePreprocessor` are always exact.
 
         Raises:
             DataError: the model takes none.
@@ -121,12 +121,12 @@ class Processor:
 
     def _seen(self, ref: ImageRef, pixels: Pixels) -> Mapping[str, Tensor]:
         if isinstance(ref, Video):
-            if not isinstance(self.view, FrameView):
+            if not isinstance(self.view, VideoPreprocessor):
                 reason = f"a video of {len(ref.frames)} frames, but this model takes pictures only"
                 raise DataError(reason, kind="unsupported")
             return self.view.video([self._seen(frame, pixels) for frame in ref.frames])
         view = self.view
-        if pixels == "exact" or not isinstance(view, SquareView):
+        if pixels == "exact" or not isinstance(view, SquarePreprocessor):
             image = ref.open()
             with _named(ref):
                 return view(image)
@@ -154,7 +154,7 @@ class Processor:
         *,
         answer: bool = True,
         pictures: Pictures | None = None,
-    ) -> Example:
+    ) -> EncodedSample:
         """Render, tokenize and place one item.
 
         `answer=False` leaves the last `gpt` turn out: a prompt to be continued, without labels. `pictures`: what
@@ -168,10 +168,10 @@ class Processor:
         with _about(item):
             return self._encode(item, index, answer=answer, pictures=pictures)
 
-    def _encode(self, item: Item, index: int, *, answer: bool, pictures: Pictures | None) -> Example:
+    def _encode(self, item: Item, index: int, *, answer: bool, pictures: Pictures | None) -> EncodedSample:
         tokens = self._cut(item, answer=answer)
         pixels = self.pictures(item) if pictures is None else pictures
-        return Example(
+        return EncodedSample(
             key=item.key,
             index=index,
             input_ids=_row(tokens.ids),
@@ -308,7 +308,7 @@ class Processor:
         pieces = self._pieces(item, turns)
         return self._fill_slots(item, *tokenize(pieces, self.tokenizer, image=self.image_token_id))
 
-    def _pieces(self, item: Item, turns: Sequence[Turn]) -> list[Piece]:
+    def _pieces(self, item: Item, turns: Sequence[Turn]) -> list[TextSpan]:
         """The rendered turns, where the view's token marks the pictures."""
         self._check_sight(item)
         codec_on = cache(partial(self._codec_on, item))
@@ -323,12 +323,12 @@ class Processor:
 
         return self._rendered(turns, boxes, points)
 
-    def _rendered(self, turns: Sequence[Turn], boxes: Write, points: Write) -> list[Piece]:
+    def _rendered(self, turns: Sequence[Turn], boxes: Write, points: Write) -> list[TextSpan]:
         none = none_text(self.codec)
-        said = [Said(turn.role, tuple(_written(turn, boxes, points, none))) for turn in turns]
+        said = [RenderedTurn(turn.role, tuple(_written(turn, boxes, points, none))) for turn in turns]
         return [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
 
-    def _rendered_alike(self, turns: Sequence[Turn], size: tuple[int, int] | None) -> list[Piece]:
+    def _rendered_alike(self, turns: Sequence[Turn], size: tuple[int, int] | None) -> list[TextSpan]:
         """The turns with sample boxes and points in place of theirs; `size` is that of an image, in pixels."""
         canvas = framed(self.view.placement(size), self.codec.frame).canvas if size else USUAL_SIZE
         return self._rendered(
@@ -365,7 +365,7 @@ class Processor:
             raise ModelError(f"the template renders {slots} {IMAGE} for {len(item.images)} picture(s)")
         return filled_ids, filled_labels
 
-    def _marked(self, piece: Piece) -> Piece:
+    def _marked(self, piece: TextSpan) -> TextSpan:
         return replace(piece, text=self.view.token) if piece.text == IMAGE and not piece.literal else piece
 
     def _slot(self, ref: ImageRef, size: tuple[int, int]) -> list[int]:
@@ -373,7 +373,7 @@ class Processor:
         with _named(ref):
             text = self.view.slot(size)
         if text not in self._slots:
-            self._slots[text] = tokenize([Piece(text)], self.tokenizer)[0]
+            self._slots[text] = tokenize([TextSpan(text)], self.tokenizer)[0]
         return self._slots[text]
 
     def _text(self, ids: Sequence[int]) -> str:
@@ -431,23 +431,23 @@ def _row(numbers: list[int]) -> Tensor:
     return torch.from_numpy(np.array(numbers, dtype=np.int64))  # torch reads lists at a tenth of this speed
 
 
-def _written(turn: Turn, boxes: Write, points: Write, none: str) -> list[Piece]:
+def _written(turn: Turn, boxes: Write, points: Write, none: str) -> list[TextSpan]:
     """The pieces of a turn: words, picture slots, and regions as the codec's text; `none` is that of an empty group."""
     box_groups, point_groups = iter(turn.boxes_seq), iter(turn.points_seq)
-    pieces: list[Piece] = []
+    pieces: list[TextSpan] = []
     for part in PLACEHOLDER.split(turn.text):
         if part in (BOXES, POINTS):
             write, groups = (boxes, box_groups) if part == BOXES else (points, point_groups)
             group = next(groups)
-            pieces.append(Piece(write(group) if group else none))
+            pieces.append(TextSpan(write(group) if group else none))
         elif part == IMAGE:
-            pieces.append(Piece(IMAGE))
+            pieces.append(TextSpan(IMAGE))
         elif part:
-            pieces.append(Piece(part, literal=True))
+            pieces.append(TextSpan(part, literal=True))
     return pieces
 
 
-def _shareable(pieces: Sequence[Piece], token: str) -> bool:
+def _shareable(pieces: Sequence[TextSpan], token: str) -> bool:
     """Whether all pictures stand before the first words of the user, and words between the last and the answer."""
     prompt = list(takewhile(lambda piece: not piece.supervised, (piece for piece in pieces if piece.text)))
     pictures = [number for number, piece in enumerate(prompt) if piece.text == token and not piece.literal]

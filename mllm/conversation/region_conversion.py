@@ -10,7 +10,7 @@ from functools import partial
 from mllm.conversation.codec_base import phrase_marks, read_answer
 from mllm.conversation.convention import Convention, ConversionError
 from mllm.errors import ConfigError, DataError
-from mllm.types import BOXES, POINTS, Box, Item, Point, Truth, Turn, answer_truth
+from mllm.types import BOXES, POINTS, Box, GroundTruth, Item, Point, Turn, answer_truth
 
 Size = Callable[[], tuple[int, int]]
 """An image's (width, height) in pixels, asked for only where a text holds regions."""
@@ -131,7 +131,9 @@ def lift_item(item: Item, source: Convention) -> Item:
             turns.append(lifting.turn(turn, partial(_size, item, image), image=image or 0))
         except DataError as error:
             raise error.inside(f"conversations[{number}].value").at(item.key) from error
-    lifted = replace(item, turns=tuple(turns), boxes=tuple(lifting.boxes), points=tuple(lifting.points), truth=Truth())
+    lifted = replace(
+        item, turns=tuple(turns), boxes=tuple(lifting.boxes), points=tuple(lifting.points), truth=GroundTruth()
+    )
     return replace(lifted, truth=answer_truth(lifted) if item.truth == answer_truth(item) else item.truth)
 
 

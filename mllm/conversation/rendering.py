@@ -23,7 +23,7 @@ IGNORE = -100
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TextSpan:
     """A stretch of rendered text."""
 
     text: str
@@ -33,11 +33,11 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class RenderedTurn:
     """A turn whose boxes are written out already."""
 
     role: Role
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TextSpan, ...]
 
 
 class Template(Protocol):
@@ -52,14 +52,14 @@ class Template(Protocol):
         """What closes every answer: supervised in training, awaited in generation."""
         ...
 
-    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+    def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         """All pieces in order. A last turn by `human` ends in the words that open the answer."""
         ...
 
 
-def opening(tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+def opening(tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
     """The beginning-of-sequence token, where the tokenizer itself would put one."""
-    return [Piece(str(tokenizer.bos_token))] if encoder_of(tokenizer).adds_bos else []
+    return [TextSpan(str(tokenizer.bos_token))] if encoder_of(tokenizer).adds_bos else []
 
 
 def beginning_of_sequence(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -94,12 +94,12 @@ def _named(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
     return str(token)
 
 
-def answer(turn: Said, *, before: str = "", end: str) -> list[Piece]:
+def answer(turn: RenderedTurn, *, before: str = "", end: str) -> list[TextSpan]:
     """The pieces of a supervised turn, through its end token."""
-    return [Piece(before, supervised=True), *(replace(p, supervised=True) for p in turn.pieces), Piece(end, True)]
+    return [TextSpan(before, supervised=True), *(replace(p, supervised=True) for p in turn.pieces), TextSpan(end, True)]
 
 
-def pictures_first(turn: Said) -> tuple[list[Piece], list[Piece]]:
+def pictures_first(turn: RenderedTurn) -> tuple[list[TextSpan], list[TextSpan]]:
     """A turn's pictures, and its words without white space around them: for formats that begin with pictures."""
     pictures = [piece for piece in turn.pieces if piece.text == IMAGE and not piece.literal]
     words = [piece for piece in turn.pieces if piece not in pictures]
@@ -110,7 +110,7 @@ def pictures_first(turn: Said) -> tuple[list[Piece], list[Piece]]:
 
 
 def tokenize(
-    pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerBase, *, image: int | None = None
+    pieces: Sequence[TextSpan], tokenizer: PreTrainedTokenizerBase, *, image: int | None = None
 ) -> tuple[list[int], list[int]]:
     """Token ids and labels of the joined pieces; label = id where supervised, else IGNORE.
 

@@ -16,7 +16,7 @@ from mllm.geometry import Placement, check_canvas, flip, pad_to_square
 from mllm.images import ImageRef, Video
 from mllm.images.image_transforms import FlippedImage, PlacedImage
 from mllm.registry import DATASETS
-from mllm.types import Box, Item, Point, Truth
+from mllm.types import Box, GroundTruth, Item, Point
 
 Words = Literal["swap", "refuse"]
 Level = Annotated[int, Range(least=0, most=255)]
@@ -167,7 +167,7 @@ def _moved(item: Item, move: Callable[[ImageRef, ImageRef], Move]) -> Item:
     def points(found: Iterable[Point]) -> tuple[Point, ...]:
         return tuple(placements[point.image].move_point(point) for point in found)
 
-    truth: Truth = replace(item.truth, boxes=boxes(item.truth.boxes), points=points(item.truth.points))
+    truth: GroundTruth = replace(item.truth, boxes=boxes(item.truth.boxes), points=points(item.truth.points))
     images = tuple(moves[ref][0] for ref in item.images)
     return replace(item, images=images, boxes=boxes(item.boxes), points=points(item.points), truth=truth)
 

@@ -23,7 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from mllm.conversation.convention import ConventionConfig, read_convention
 from mllm.conversation.region_conversion import lift_item
-from mllm.dataset.files.jsonl import Lines
+from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import DataError
 from mllm.fields import PathName, absent, within
 from mllm.types import Item
@@ -58,7 +58,7 @@ class LineDataset:
         entries: Sequence[str] | None = None,
         regions: ConventionConfig | None = None,
     ) -> None:
-        self.lines = Lines(filename, None if filename.endswith(".jsonl") else entries)
+        self.lines = IndexedJsonl(filename, None if filename.endswith(".jsonl") else entries)
         self.image_folder = image_folder
         self.seed = seed
         self.convention = None if regions is None else within("regions", read_convention, regions)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mllm.dataset.base import LineDataset, seeded
 from mllm.dataset.files.derived import cached_array
-from mllm.dataset.files.jsonl import Lines
+from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.mixing import Source, built
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
@@ -186,7 +186,7 @@ def _shifted(groups: Groups, by: int) -> Groups:
     return tuple(tuple(index + by for index in group) for group in groups)
 
 
-def _pictures_of(lines: Lines, name: str) -> NDArray[np.int64]:
+def _pictures_of(lines: IndexedJsonl, name: str) -> NDArray[np.int64]:
     """int64 [lines]: the picture of each as a number, in the order of first appearance; on disk, not in memory."""
     suffix = ".".join(("", quote(name, safe=""), *(lines.entries or ()), "pictures.npy"))
 
@@ -196,7 +196,7 @@ def _pictures_of(lines: Lines, name: str) -> NDArray[np.int64]:
     return cached_array(Path(lines.path), suffix, "pictures of lines", lambda: _numbered(lines, name), fits)
 
 
-def _numbered(lines: Lines, name: str) -> NDArray[np.int64]:
+def _numbered(lines: IndexedJsonl, name: str) -> NDArray[np.int64]:
     numbers: dict[str | int, int] = {}
     pictures = np.empty(len(lines), np.int64)
     for index in range(len(lines)):

@@ -1,6 +1,6 @@
 """How pictures are opened: the section `data_args.images`, the same for every dataset of a run.
 
-A process holds one `ImageSettings`. The builder sets it; `Encoded` takes it along to data loading workers.
+A process holds one `ImageSettings`. The builder sets it; `TrainDataset` takes it along to data loading workers.
 """
 
 from __future__ import annotations

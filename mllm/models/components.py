@@ -37,8 +37,8 @@ from mllm.models.auto import LOCAL, build, read_config
 from mllm.models.checkpoints.finite import require_finite_files, require_finite_model
 from mllm.models.checkpoints.lazy import UNREADABLE, open_folder, why_unreadable
 from mllm.models.language_models import language_half, language_names
-from mllm.models.meta_device import check_described, unfilled, without_storage
-from mllm.models.runtime.quantization import quantized_loading, settle_quantization
+from mllm.models.meta_device import check_described, from_config_on_meta, without_storage
+from mllm.models.runtime.quantization import finalise_quantization, quantized_loading
 from mllm.models.vision.encoders import (
     REFUSALS,
     VISION_PREFIX,
@@ -136,7 +136,7 @@ def text_model(
         if quantization:
             loading |= quantized_loading(quantization, lambda: build(model_class, config))
         model = load_strictly(model_class, folder, **loading)
-        settle_quantization(model, model, quantization)
+        finalise_quantization(model, model, quantization)
         return model
     if quantization:
         raise ConfigError("quantization: expected language_model to be a folder, random weights are not quantised")
@@ -172,7 +172,7 @@ def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad
                 rows[known:] = rows[:known].float().mean(0).to(rows)
 
 
-def settle_generation(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+def finalise_generation_config(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """Fill in the special tokens that a checkpoint leaves open; drop sampling settings that it does not use."""
     if config.eos_token_id is None:
         config.eos_token_id = tokenizer.eos_token_id
@@ -240,14 +240,16 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
     if without_storage():
         for name in ("quantization_config", "key_mapping"):  # settle_quantization puts stand-ins; no weights are read
             arguments.pop(name, None)
-        return unfilled(model_class, folder, **arguments)
+        return from_config_on_meta(model_class, folder, **arguments)
     if Path(folder, ADAPTER_CONFIG).is_file():
         raise ModelError(
             f"holds {ADAPTER_CONFIG} beside a whole model, which transformers would put into it: merge it, or move it "
             "elsewhere and name it as model_args.adapters.from_pretrained",
             where=folder,
         )
-    check_described(folder, lambda: unfilled(model_class, folder, config=copy.deepcopy(arguments.get("config"))))
+    check_described(
+        folder, lambda: from_config_on_meta(model_class, folder, config=copy.deepcopy(arguments.get("config")))
+    )
     try:
         with _without_report():
             model, info = model_class.from_pretrained(

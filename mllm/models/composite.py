@@ -20,7 +20,7 @@ from mllm.errors import ConfigError, ModelError, nearest
 from mllm.models.adapters.selection import is_quantized
 from mllm.models.language_models import padding_obstacle, sharing_obstacle
 from mllm.models.runtime.loss import given, next_token_loss
-from mllm.models.runtime.packed_attention import Spans, check_packing, check_read, reading
+from mllm.models.runtime.packed_attention import PackedAttentionMask, check_packing, check_packing_was_used, reading
 
 
 @dataclass
@@ -147,7 +147,7 @@ class Composite(TextModel):
         *,
         attention_mask: Tensor | None,
         position_ids: Tensor | None,
-        spans: Spans | None = None,
+        spans: PackedAttentionMask | None = None,
         labels: Tensor | None,
         num_items_in_batch: Tensor | int | None,
         return_logits: bool,
@@ -173,7 +173,7 @@ class Composite(TextModel):
             **given(attention_mask=attention_mask, position_ids=position_ids),
             **reading(spans),
         )
-        check_read(spans, self.language_model)
+        check_packing_was_used(spans, self.language_model)
         return CompositeOutput(logits=output.logits)
 
     def enable_input_require_grads(self) -> None:

@@ -33,7 +33,9 @@ def without_storage() -> bool:
     return torch.get_default_device().type == "meta"
 
 
-def unfilled(model_class: Any, folder: str, *, config: Any = None, dtype: Any = "auto", **chosen: Any) -> Any:
+def from_config_on_meta(
+    model_class: Any, folder: str, *, config: Any = None, dtype: Any = "auto", **chosen: Any
+) -> Any:
     """What `model_class.from_pretrained(folder)` would be, without its weights, in evaluation mode.
 
     `model_class`: one of transformers' models, or of its auto classes.
@@ -71,7 +73,7 @@ def check_described(folder: str, describe: Callable[[], Any]) -> None:
         )
 
 
-class FewBits(nn.Linear):
+class QuantizedLinearStub(nn.Linear):
     """Stands for a quantised layer: computes nothing, knows its `stored` bytes.
 
     `keeps_input`: the input is held for the backward pass, as by bitsandbytes in 8 bits.
@@ -115,7 +117,7 @@ def quantize_skeleton(language_model: Any, quantization: Mapping[str, Any]) -> N
             parent, _, child = name.rpartition(".")
             stored = _BYTES[kind](layer.weight, **rest)
             keeps_input = kind == "bitsandbytes" and rest.get("bits") == 8
-            new = FewBits(layer, stored=stored, keeps_input=keeps_input)
+            new = QuantizedLinearStub(layer, stored=stored, keeps_input=keeps_input)
             setattr(language_model.get_submodule(parent), child, new)
 
 

@@ -44,7 +44,7 @@ class _OnlyRows(torch.autograd.Function):
         return kept_VD.index_copy(0, rows, gradient_VD[rows]), None
 
 
-def settle_embeddings(language_model: Any, choice: TrainEmbeddings, new_token_ids: Sequence[int]) -> None:
+def finalise_embeddings(language_model: Any, choice: TrainEmbeddings, new_token_ids: Sequence[int]) -> None:
     """Make the chosen embeddings of a frozen language model trainable. Masking the input side is left to the caller.
 
     Raises:

@@ -23,12 +23,12 @@ from mllm.types import IMAGE
 SPEECH = ("codec", "template", "placement")
 """Keys of model_args that say how the model is spoken to."""
 Component = str | Mapping[str, Any]
-Rule = Callable[[Mapping[str, Any]], "Speech"]
-"""model_args, without `type`, -> Speech."""
+Rule = Callable[[Mapping[str, Any]], "PromptFormat"]
+"""model_args, without `type`, -> PromptFormat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Speech:
+class PromptFormat:
     """Codec and template as in a config; `placement` None: the model's own; `tokens` mark pictures in the text."""
 
     codec: Component = "shikra"
@@ -47,7 +47,7 @@ class StoredSpeech:
     placement: PlacementKind | None = None
 
 
-def _family_speech(model_args: Mapping[str, Any]) -> Speech:
+def _family_speech(model_args: Mapping[str, Any]) -> PromptFormat:
     folder = model_args.get("model_name_or_path")
     if not folder:
         raise ConfigError("hf needs model_name_or_path, the folder of a transformers model")
@@ -57,26 +57,26 @@ def _family_speech(model_args: Mapping[str, Any]) -> Speech:
     from mllm.models.native.family import family_of  # families are made of what PyTorch and transformers hold
 
     family = family_of(local_folder("model_name_or_path", folder))
-    return Speech(codec=family.codec, template=family.template, tokens=())
+    return PromptFormat(codec=family.codec, template=family.template, tokens=())
 
 
 RULES: dict[str, Rule] = {
-    "llava": lambda model_args: Speech(),
-    "openflamingo": lambda model_args: Speech(template="completion"),
-    "otter": lambda model_args: Speech(template="otter"),
-    "seq2seq": lambda model_args: Speech(template="seq2seq", tokens=()),
+    "llava": lambda model_args: PromptFormat(),
+    "openflamingo": lambda model_args: PromptFormat(template="completion"),
+    "otter": lambda model_args: PromptFormat(template="otter"),
+    "seq2seq": lambda model_args: PromptFormat(template="seq2seq", tokens=()),
     "hf": _family_speech,
 }
-"""By type of model; of others the plain `Speech()`. Here, so that data are read without importing the models."""
+"""By type of model; of others the plain `PromptFormat()`. Here, so that data are read without importing the models."""
 
 
-def chosen_speech(model_args: Mapping[str, Any]) -> Speech:
+def chosen_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
     """What the config says, over what the model's folder says, over what its type says."""
     asked = {name: model_args[name] for name in SPEECH if model_args.get(name) is not None}
     return replace(speech_of(model_args), **asked)
 
 
-def speech_of(model_args: Mapping[str, Any]) -> Speech:
+def speech_of(model_args: Mapping[str, Any]) -> PromptFormat:
     """What holds where the config says nothing: what the model's folder says, else its type.
 
     Raises:
@@ -87,17 +87,19 @@ def speech_of(model_args: Mapping[str, Any]) -> Speech:
     rule = RULES.get(kind) if isinstance(kind, str) else None
     if rule is None:
         MODELS.find(kind)
-    speech = rule(model_args) if rule else Speech()
-    stored = stored_speech(model_args.get("model_name_or_path"))
+    speech = rule(model_args) if rule else PromptFormat()
+    stored = stored_prompt_format(model_args.get("model_name_or_path"))
     return replace(speech, **{name: stored[name] for name in SPEECH if name in stored})
 
 
-def save_speech(folder: str | Path, kind: str, speech: Speech) -> None:
+def save_speech(folder: str | Path, kind: str, speech: PromptFormat) -> None:
     """`kind`: the `type` of model_args."""
-    note_speech(folder, kind, {"codec": speech.codec, "template": speech.template, "placement": speech.placement})
+    record_prompt_format(
+        folder, kind, {"codec": speech.codec, "template": speech.template, "placement": speech.placement}
+    )
 
 
-def note_speech(folder: str | Path, kind: str, known: Mapping[str, Any]) -> None:
+def record_prompt_format(folder: str | Path, kind: str, known: Mapping[str, Any]) -> None:
     """As `save_speech`, of a model of which no more than `known` is known."""
     said = {"type": kind, **known}
     (Path(folder) / SPEECH_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
@@ -109,13 +111,13 @@ def kind_of(folder: str | Path) -> str:
     Raises:
         ModelError: no folder of a trained model.
     """
-    kind = stored_speech(folder).get("type")
+    kind = stored_prompt_format(folder).get("type")
     if kind is None:
         raise ModelError(f"{folder}: no {SPEECH_FILE} says which type of model this is; name the type")
     return str(kind)
 
 
-def stored_speech(folder: str | Path | None) -> dict[str, Any]:
+def stored_prompt_format(folder: str | Path | None) -> dict[str, Any]:
     """What `save_speech` wrote; nothing for any other folder.
 
     Raises:

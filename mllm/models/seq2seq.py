@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
-from mllm.conversation.preprocessing.image_preprocessor import NoView, View
+from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, NoView
 from mllm.errors import ConfigError, ModelError
 from mllm.fields import PathName, PositiveInt
 from mllm.geometry import PlacementKind
 from mllm.models.arguments import Attention, Dtype, Spec
 from mllm.models.auto import read_config
-from mllm.models.components import grow_vocabulary, local_folder, settle_generation, text_model, torch_dtype
+from mllm.models.components import finalise_generation_config, grow_vocabulary, local_folder, text_model, torch_dtype
 from mllm.models.composite import CompositeOutput, TextModel, sharding_units
 from mllm.models.runtime.loss import IGNORE, mean_cross_entropy
 from mllm.models.runtime.quantization import QuantizationConfig
@@ -99,7 +99,7 @@ class Seq2Seq(TextModel):
         new = self.language_model.generate(input_ids=prompt_BE, attention_mask=mask_BE, **generation_args)
         return new[:, 1:]  # the first token starts the decoder
 
-    def picture_view(self, placement: PlacementKind | None = None) -> View:
+    def picture_view(self, placement: PlacementKind | None = None) -> ImagePreprocessor:
         return NoView()
 
     def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -167,7 +167,7 @@ def seq2seq(
         quantization=quantization,
     )
     grow_vocabulary(inner, tokenizer, pad_to_multiple_of)
-    settle_generation(inner.generation_config, tokenizer)
+    finalise_generation_config(inner.generation_config, tokenizer)
     if model_name_or_path is None:
         for config in (inner.config, inner.generation_config):
             config.decoder_start_token_id = tokenizer.pad_token_id  # as T5's

@@ -15,26 +15,26 @@ from mllm.config.run_arguments import RunArguments
 from mllm.conversation.codec_base import RegionCodec
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
-from mllm.conversation.rendering import Piece, Said, Template
+from mllm.conversation.rendering import RenderedTurn, Template, TextSpan
 from mllm.conversation.tokenizer_training import blank_tokenizer, train_tokenizer
 from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.fields import read_section, within
 from mllm.images import current_settings
-from mllm.models.adapters.injection import adapt, as_base, base_of, load_adapted, merge, table
-from mllm.models.adapters.param_groups import Rates
+from mllm.models.adapters.injection import as_base, base_of, inject_adapters, load_adapted, merge, table
+from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.selection import embeddings, part_of
 from mllm.models.adapters.settings import Adapters, read_adapters
-from mllm.models.checkpoints.vocabulary import note_tokens, tokens_of
+from mllm.models.checkpoints.vocabulary import record_tokens, tokens_of
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import export_obstacle
-from mllm.models.prompt_format import SPEECH, chosen_speech, stored_speech
+from mllm.models.prompt_format import SPEECH, chosen_prompt_format, stored_prompt_format
 from mllm.pipeline.allocation import keep_freed_memory
 from mllm.pipeline.best_model import StoppingRule
 from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.planning import WINDOW
 from mllm.pipeline.resume import describe
 from mllm.pipeline.run_checks import PARTS, check_model_args
-from mllm.pipeline.train_data import Encoded, ItemDataset
+from mllm.pipeline.train_data import ItemDataset, TrainDataset
 from mllm.pipeline.trainer import Trainer
 from mllm.registry import MODELS, REGIONS, TEMPLATES
 from mllm.tokenizer_files import load_tokenizer, token_id
@@ -43,7 +43,7 @@ from mllm.types import IMAGE
 logger = logging.getLogger(__name__)
 
 Section = Mapping[str, Any]
-RATES = tuple(Rates.__dataclass_fields__)
+RATES = tuple(ParamGroupOptions.__dataclass_fields__)
 """Keys of model_args that the optimizer takes."""
 TOKENIZER_SAMPLE = 4096
 """About how many items of the training set a tokenizer from scratch is trained on."""
@@ -57,7 +57,7 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
     data_args = dict(cfg.get("data_args") or {})
     model_args = dict(cfg["model_args"])
     options = within("data_args.collator_kwargs", read_section, data_args.get("collator_kwargs") or {}, CollatorOptions)
-    rates = Rates(**{name: model_args.pop(name) for name in RATES if model_args.get(name) is not None})
+    rates = ParamGroupOptions(**{name: model_args.pop(name) for name in RATES if model_args.get(name) is not None})
     # transformers would shard each part for ZeRO-3 while it is made; the Trainer shards the whole model, and sets this
     unset_hf_deepspeed_config()
     processor, model = build_model(model_args, data_args, data.train)
@@ -79,13 +79,13 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
         args=args,
         processor=processor,
         collator=collator,
-        train_dataset=None if data.train is None else Encoded(data.train, processor, split=shared, seed=args.seed),
+        train_dataset=None if data.train is None else TrainDataset(data.train, processor, split=shared, seed=args.seed),
         validation=data.validation,
         about=_about(cfg),
         early_stopping=_early_stopping(cfg),
         rates=rates,
         kind=model_args["type"],
-        speech=chosen_speech(model_args),
+        speech=chosen_prompt_format(model_args),
         described={} if data.train is None else describe(cfg, args, len(data.train)),
         window=WINDOW if options.window is None else options.window,
     )
@@ -125,8 +125,8 @@ def build_model(
     """
     check_model_args(model_args)
     args = {name: value for name, value in model_args.items() if name not in RATES}
-    speech = chosen_speech(args)
-    trained = stored_speech(args.get("model_name_or_path"))
+    speech = chosen_prompt_format(args)
+    trained = stored_prompt_format(args.get("model_name_or_path"))
     for name in SPEECH:
         asked = args.pop(name, None)
         if asked is not None and trained.get(name, asked) != asked:
@@ -152,7 +152,7 @@ def build_model(
     template.end(tokenizer)  # what it cannot render is refused before weights are read
     model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token not in speech.tokens])
     if hasattr(model.config, "added_tokens"):
-        note_tokens(model.config, [*tokens_of(folder), *new])
+        record_tokens(model.config, [*tokens_of(folder), *new])
     processor = Processor(
         tokenizer=tokenizer,
         template=template,
@@ -181,7 +181,7 @@ def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_toke
         trained = {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
         adapters = Adapters(type="full", targets=tuple(sorted(trained))) if trained else None
     if adapters:
-        adapt(model, adapters, as_base(args))
+        inject_adapters(model, adapters, as_base(args))
         if stored and folder:
             load_adapted(model, folder)
         logger.info("what is trained:\n%s", table(model))
@@ -217,7 +217,7 @@ def merged(folder: str, *, dtype: str | None = None) -> tuple[Any, PreTrainedTok
     assert stored is not None, "base_args has found it"
     tokenizer = load_tokenizer(folder)
     model = MODELS.make(args if dtype is None else {**args, "dtype": dtype}, tokenizer=tokenizer)
-    adapt(model, stored[1], args)
+    inject_adapters(model, stored[1], args)
     load_adapted(model, folder)
     return merge(model), tokenizer
 
@@ -264,7 +264,7 @@ def _corpus(items: ItemDataset, template: Template, tokenizer: PreTrainedTokeniz
             if current_settings().on_error == "raise":
                 raise
             continue
-        said = [Said(turn.role, (Piece(turn.text),)) for turn in turns]
+        said = [RenderedTurn(turn.role, (TextSpan(turn.text),)) for turn in turns]
         text = "".join(piece.text for piece in template.render(said, tokenizer))
         for token in (IMAGE, *template.tokens, *tokenizer.all_special_tokens):
             text = text.replace(token, " ")

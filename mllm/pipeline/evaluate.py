@@ -23,9 +23,9 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.packing import groups
 from mllm.conversation.processor import Processor
 from mllm.interrupts import Interrupted, leave_signals_to_the_parent
-from mllm.models.runtime.decoding import Decoding, beams
+from mllm.models.runtime.decoding import ContinuousBatcher, beams
 from mllm.pipeline.ranks import fail, noted_signal
-from mllm.pipeline.train_data import Grouped, ItemDataset, to_device
+from mllm.pipeline.train_data import EvalDataset, ItemDataset, to_device
 from mllm.types import Item, Prediction
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def predict(
     the item's index.
 
     Raises:
-        ConfigError: `generation` asks for another way to decode than `Decoding` knows.
+        ConfigError: `generation` asks for another way to decode than `ContinuousBatcher` knows.
     """
     branches = getattr(model, "branches", False)
     size = loader.batch_size if _pads(model) else 1
@@ -144,7 +144,7 @@ def predict(
     found = plan(items, size, may_share=may_share if branches else None, portions=portions)
     generate = model.generate_branches if found.sharing else model.generate
     most = size if refilling else None
-    decoding = Decoding(seed=seed, leaving=branches, most=most, in_step=in_step)
+    decoding = ContinuousBatcher(seed=seed, leaving=branches, most=most, in_step=in_step)
 
     def answered() -> list[Prediction]:
         return [processor.decode(ids, items[index], index) for index, ids in decoding.take().items()]
@@ -234,7 +234,7 @@ class _Work:
         places = [[next(numbers) for _ in batch] for batch in plan.batches]
         self.indices = [[index for group in batch for index in group] for batch in plan.batches]
         self.loader: DataLoader[Any] = DataLoader(
-            Grouped(items, processor, [group for batch in plan.batches for group in batch], answer=answer),
+            EvalDataset(items, processor, [group for batch in plan.batches for group in batch], answer=answer),
             batch_sampler=[places[number] for number, _ in self.turns],
             collate_fn=replace(loader.collator, packing="shared" if plan.sharing else "none"),
             num_workers=loader.num_workers,

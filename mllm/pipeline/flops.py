@@ -75,7 +75,7 @@ def known_peak(name: str) -> float | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class FlopCounts:
     """How much of what costs FLOPs there is in a batch, or the FLOPs of one of each."""
 
     tokens: float = 0
@@ -89,7 +89,7 @@ class Work:
     patch_pairs: float = 0
     """Of patches of the same picture, for vision towers that take pictures of any size."""
 
-    def __mul__(self, other: Work) -> float:
+    def __mul__(self, other: FlopCounts) -> float:
         return sum(getattr(self, name) * getattr(other, name) for name in KINDS)
 
     def __str__(self) -> str:
@@ -97,7 +97,7 @@ class Work:
         return " + ".join(terms)
 
 
-KINDS = tuple(each.name for each in fields(Work))
+KINDS = tuple(each.name for each in fields(FlopCounts))
 
 
 class ModelFlops:
@@ -116,16 +116,16 @@ class ModelFlops:
         self._staged_modules = {module for tower in self._staged for module in tower.modules()}
         self.done: bool = model.config.is_encoder_decoder or self.text.is_encoder_decoder
         self._flops: dict[str, float] = {}
-        self._batch = Work()
+        self._batch = FlopCounts()
 
     @property
-    def cost(self) -> Work:
+    def cost(self) -> FlopCounts:
         """FLOPs of one of each; known after the backward pass of a batch that was watched, before that zeros."""
         counts = {name: getattr(self._batch, name) for name in KINDS}
-        return Work(**{name: flops / counts[name] for name, flops in self._flops.items() if counts[name]})
+        return FlopCounts(**{name: flops / counts[name] for name, flops in self._flops.items() if counts[name]})
 
     @contextmanager
-    def watching(self, batch: Work, rows: int) -> Iterator[None]:
+    def watching(self, batch: FlopCounts, rows: int) -> Iterator[None]:
         """While the model computes the loss of a batch, which has `rows` tokens with padding."""
         self._flops, self._batch = {}, replace(batch, tokens=rows)  # its matrices read padding as well
         hooks = [(module, self._hook(_plain(name), module)) for name, module in self.model.named_modules()]

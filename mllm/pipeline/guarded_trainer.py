@@ -28,7 +28,7 @@ from mllm.pipeline.output_folder import new_checkpoint
 from mllm.pipeline.ranks import fail, largest
 from mllm.pipeline.resume import newest_whole, resume_command
 from mllm.pipeline.step_guard import StepGuard
-from mllm.pipeline.train_data import Encoded
+from mllm.pipeline.train_data import TrainDataset
 
 SETTINGS = ("initial_lr", "weight_decay", "betas", "eps", "momentum")
 """Of a group of an optimizer, what a config says of it."""
@@ -79,7 +79,7 @@ class GuardedTrainer(Seq2SeqTrainer):
         return f"{checkpoint} is kept: go on from it, with a lower --learning_rate perhaps: {resume_command()}"
 
     def _keys(self, indices: Sequence[int]) -> list[str]:
-        assert isinstance(self.train_dataset, Encoded)
+        assert isinstance(self.train_dataset, TrainDataset)
         self.train_dataset.items.set_epoch(self.train_dataset.epoch)
         return [self.train_dataset.items[index].key for index in dict.fromkeys(indices)]
 

@@ -24,8 +24,8 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import NO_PREFIX, PADDING
 from mllm.conversation.rendering import IGNORE
-from mllm.pipeline.flops import ModelFlops, Work, peak_flops
-from mllm.types import Example
+from mllm.pipeline.flops import FlopCounts, ModelFlops, peak_flops
+from mllm.types import EncodedSample
 
 logger = logging.getLogger(__name__)
 
@@ -46,22 +46,22 @@ class Counts:
     separate: int
     rows: int
     cut_answers: int
-    work: Work
+    work: FlopCounts
 
 
-class Counting:
+class CountingCollator:
     """A collator that puts the `Counts` of each batch beside it, under "counts"."""
 
     def __init__(self, collator: Collator) -> None:
         self.collator = collator
 
-    def __call__(self, entries: Sequence[Example | Sequence[Example]]) -> dict[str, Any]:
+    def __call__(self, entries: Sequence[EncodedSample | Sequence[EncodedSample]]) -> dict[str, Any]:
         batch = self.collator(entries)
-        examples = [one for entry in entries for one in ([entry] if isinstance(entry, Example) else entry)]
+        examples = [one for entry in entries for one in ([entry] if isinstance(entry, EncodedSample) else entry)]
         return {**batch, "counts": count(batch, examples)}
 
 
-def count(batch: Mapping[str, Any], examples: Sequence[Example]) -> Counts:
+def count(batch: Mapping[str, Any], examples: Sequence[EncodedSample]) -> Counts:
     """
     Args:
         batch: of the examples, on the CPU.
@@ -80,7 +80,7 @@ def count(batch: Mapping[str, Any], examples: Sequence[Example]) -> Counts:
         separate=sum(lengths),
         rows=batch["input_ids"].numel(),
         cut_answers=sum(example.cut_tokens > 0 for example in examples),
-        work=Work(
+        work=FlopCounts(
             tokens=tokens,
             labels=int((batch["labels"][:, 1:] != IGNORE).sum()),
             pixels=sum(tensor.numel() for tensor in pixels),
@@ -114,14 +114,14 @@ class Sums:
     seconds: float = 0
 
 
-class Meters(TrainerCallback):
+class ThroughputMonitor(TrainerCallback):
     """Time spent in evaluation and in saving is left out. `watch=False`: do not work out the model's FLOPs."""
 
     def __init__(self, model: Any, *, watch: bool = True) -> None:
         self.flops = ModelFlops(model)
         self.flops.done |= not watch
         self.sums = Sums()
-        self._work: list[Work] = []
+        self._work: list[FlopCounts] = []
         self._start: float | None = None
         self._step_end = 0.0
         self._told = False

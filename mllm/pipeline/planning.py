@@ -16,9 +16,9 @@ from PIL import Image
 from torch.utils.data import Sampler
 
 from mllm.conversation.packing import Length
-from mllm.conversation.preprocessing.image_preprocessor import View
+from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor
 from mllm.models.adapters.selection import part_of
-from mllm.pipeline.train_data import Encoded, EpochShuffle
+from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
 
 WINDOW = 16
 """Steps that are planned together."""
@@ -73,7 +73,7 @@ def row_tokens(group: Sequence[Measured]) -> int:
     return prefix + sum(length for _, length in branches)
 
 
-def cost_of(model: Any, view: View) -> Cost:
+def cost_of(model: Any, view: ImagePreprocessor) -> Cost:
     """What follows from the sizes of a model's parts: multiplications with weights, and between tokens.
 
     A layer of width D multiplies a token with about 12 D^2 weights, and with 2 D numbers for each token that it sees.
@@ -90,7 +90,7 @@ def cost_of(model: Any, view: View) -> Cost:
     return Cost(pair=pair, picture_token=patches * sizes["vision_tower"] / sizes["language_model"])
 
 
-def _patches(model: Any, view: View) -> float:
+def _patches(model: Any, view: ImagePreprocessor) -> float:
     """Of a square picture, through the vision tower."""
     side = getattr(model.config.vision_config, "patch_size", 16)  # an encoder without patches pools its pixels too
     side = side if isinstance(side, int) else side[0]
@@ -145,8 +145,8 @@ class PlannedBatches(Sampler[list[int]]):
 
     def __init__(
         self,
-        dataset: Encoded,
-        order: EpochShuffle,
+        dataset: TrainDataset,
+        order: SeededEpochSampler,
         *,
         batch_size: int,
         ranks: int,

@@ -12,7 +12,7 @@ from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError
 from mllm.fields import Count, Positive, PositiveInt, Range, check, check_arguments, check_names, parameters, within
 from mllm.geometry import PlacementKind
-from mllm.models.adapters.param_groups import Rates
+from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.settings import AdaptersConfig
 from mllm.models.arguments import TokenizerConfig
 from mllm.pipeline.optimization import check_reporting, check_training
@@ -28,7 +28,7 @@ PARTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonModelArgs:
-    """Keys of model_args that every type of model takes, beside those of `Rates`."""
+    """Keys of model_args that every type of model takes, beside those of `ParamGroupOptions`."""
 
     codec: RegionCodecConfig | None = None
     template: TemplateConfig | None = None
@@ -102,11 +102,11 @@ def check_model_args(model_args: Mapping[str, Any]) -> None:
 
 def _check_model_args(model_args: Mapping[str, Any]) -> None:
     built = within("type", MODELS.find, model_args.get("type"))
-    common = {one.name for kind in (CommonModelArgs, Rates) for one in fields(kind)}
+    common = {one.name for kind in (CommonModelArgs, ParamGroupOptions) for one in fields(kind)}
     own = parameters(built)
     left_out = set(PARTS) - {*common, *own} if model_args.get("model_name_or_path") else set()
     check_names(model_args, {"type", *common, *own, *left_out})
-    for kind in (CommonModelArgs, Rates):
+    for kind in (CommonModelArgs, ParamGroupOptions):
         known = {one.name for one in fields(kind)}
         check({name: value for name, value in model_args.items() if name in known}, kind)
     given = {name: value for name, value in model_args.items() if name not in {"type", *common, *left_out}}

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from mllm.conversation.packing import Length, questions
+from mllm.conversation.packing import Length, split_rounds
 from mllm.conversation.processor import Pictures, Processor
 from mllm.errors import ImageError
 from mllm.images import ImageRef
 from mllm.images.settings import configure, current_settings
-from mllm.types import Example, Item
+from mllm.types import EncodedSample, Item
 
 REPLACEMENTS = 10
 """As many are tried for one item: when all fail, it is not the pictures but the disk or the network."""
@@ -31,7 +31,7 @@ class ItemDataset(Protocol):
     def set_epoch(self, epoch: int | None) -> None: ...
 
 
-class Opener:
+class ImageLoader:
     """Opens pictures as the `ImageSettings` of the process that made it say, in whatever process it is read."""
 
     def __init__(self, processor: Processor) -> None:
@@ -50,7 +50,7 @@ class Opener:
         return self.processor.pictures(item, pixels=self.settings.pixels if training else "exact", opened=opened)
 
 
-class Encoded(Dataset[list[Example]]):
+class TrainDataset(Dataset[list[EncodedSample]]):
     """Encodes items for training on the fly. The epoch lies in shared memory, so that living workers see it change.
 
     `split=True` gives the rounds of a conversation as separate examples, which a collator may put into one row.
@@ -61,7 +61,7 @@ class Encoded(Dataset[list[Example]]):
     def __init__(self, items: ItemDataset, processor: Processor, *, split: bool = False, seed: int = 0) -> None:
         self.items = items
         self.processor = processor
-        self.open = Opener(processor)
+        self.open = ImageLoader(processor)
         self.split = split
         self.seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -76,7 +76,7 @@ class Encoded(Dataset[list[Example]]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> list[Example]:
+    def __getitem__(self, index: int) -> list[EncodedSample]:
         """The examples of an item.
 
         Raises:
@@ -84,13 +84,13 @@ class Encoded(Dataset[list[Example]]):
         """
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[list[Example]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[list[EncodedSample]]:
         """Those of a batch, where the DataLoader asks for it: a picture that several items show is opened once."""
         self.items.set_epoch(self.epoch)
         opened: dict[ImageRef, Mapping[str, Tensor]] = {}
         return [self._examples(index, opened) for index in indices]
 
-    def _examples(self, index: int, opened: dict[ImageRef, Mapping[str, Tensor]]) -> list[Example]:
+    def _examples(self, index: int, opened: dict[ImageRef, Mapping[str, Tensor]]) -> list[EncodedSample]:
         """Of the item due, or the first of its replacements that can be read; and why those before it cannot."""
         rng = random.Random(f"replacement {self.seed} {self.epoch} {index}")
         skipped: list[str] = []
@@ -107,11 +107,11 @@ class Encoded(Dataset[list[Example]]):
                     raise ImageError(reason, kind=error.kind) from error
             index = rng.randrange(len(self.items))
 
-    def _encoded(self, index: int, opened: dict[ImageRef, Mapping[str, Tensor]]) -> list[Example]:
+    def _encoded(self, index: int, opened: dict[ImageRef, Mapping[str, Tensor]]) -> list[EncodedSample]:
         item = self.processor.fitted(self.items[index])
         pictures = self.open(item, training=True, opened=opened)
         opened |= pictures
-        items = questions(item) if self.split else [item]
+        items = split_rounds(item) if self.split else [item]
         return [self.processor.encode(each, index, pictures=pictures) for each in items]
 
     def lengths(self, index: int) -> tuple[tuple[ImageRef, ...], tuple[Length, ...]]:
@@ -119,13 +119,13 @@ class Encoded(Dataset[list[Example]]):
         self.items.set_epoch(self.epoch)
         try:
             item = self.items[index]
-            examples = questions(item) if self.split else [item]
+            examples = split_rounds(item) if self.split else [item]
             return item.images, tuple(self.processor.length(each) for each in examples)
         except ImageError:  # who opens it says so, or takes another in its place
             return (), ()
 
 
-class Grouped(Dataset[list[Example]]):
+class EvalDataset(Dataset[list[EncodedSample]]):
     """Items of an evaluation by groups that have their pictures in common, which are opened once.
 
     `answer=False` gives prompts. Nothing is skipped: a score counts every item.
@@ -136,14 +136,14 @@ class Grouped(Dataset[list[Example]]):
     ) -> None:
         self.items = items
         self.processor = processor
-        self.open = Opener(processor)
+        self.open = ImageLoader(processor)
         self.groups = groups
         self.answer = answer
 
     def __len__(self) -> int:
         return len(self.groups)
 
-    def __getitem__(self, number: int) -> list[Example]:
+    def __getitem__(self, number: int) -> list[EncodedSample]:
         self.items.set_epoch(None)
         items = {index: self.items[index] for index in self.groups[number]}
         pictures = self.open(next(iter(items.values())))
@@ -152,13 +152,13 @@ class Grouped(Dataset[list[Example]]):
         ]
 
 
-class EpochShuffle(Sampler[int]):
+class SeededEpochSampler(Sampler[int]):
     """A permutation of the dataset that follows from (seed, epoch) alone: equal on every rank, different each epoch.
 
     `shuffle=False` keeps the order of the dataset.
     """
 
-    def __init__(self, dataset: Encoded, *, seed: int, shuffle: bool = True) -> None:
+    def __init__(self, dataset: TrainDataset, *, seed: int, shuffle: bool = True) -> None:
         self.dataset = dataset
         self.seed = seed
         self.shuffle = shuffle

@@ -33,8 +33,8 @@ from mllm.errors import RunError
 from mllm.interrupts import INTERRUPTS, leave_signals_to_the_parent
 from mllm.metrics.base import Metric
 from mllm.models.adapters.injection import adaptation_of, gather_adapted, load_adapted, save_adapted
-from mllm.models.adapters.param_groups import Rates, regroup
-from mllm.models.prompt_format import Speech, save_speech
+from mllm.models.adapters.param_groups import ParamGroupOptions, split_param_groups
+from mllm.models.prompt_format import PromptFormat, save_speech
 from mllm.models.runtime.quantization import check_shardable, keep_quantized_apart
 from mllm.pipeline.best_model import (
     EarlyStopping,
@@ -46,11 +46,11 @@ from mllm.pipeline.best_model import (
 )
 from mllm.pipeline.evaluate import Loader, mean_loss, predict
 from mllm.pipeline.guarded_trainer import GuardedTrainer
-from mllm.pipeline.monitor import Bar, Counting, Meters
+from mllm.pipeline.monitor import Bar, CountingCollator, ThroughputMonitor
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
 from mllm.pipeline.ranks import fail
 from mllm.pipeline.results import summary, write_predictions, write_results
-from mllm.pipeline.train_data import Encoded, EpochShuffle, ItemDataset
+from mllm.pipeline.train_data import ItemDataset, SeededEpochSampler, TrainDataset
 from mllm.report.plots import plot_losses
 from mllm.tokenizer_files import save_tokenizer
 from mllm.types import Prediction
@@ -68,7 +68,7 @@ class TestSet:
 
 
 class Trainer(GuardedTrainer):
-    """Trains on an `Encoded` dataset; evaluates `TestSet`s by generation, each item once on however many processes.
+    """Trains on a `TrainDataset`; evaluates `TestSet`s by generation, each item once on however many processes.
 
     `about` says in a line what is evaluated, for the reports; `kind` and `speech` are saved with the model, `described`
     with checkpoints. Batches of packed rows are planned, `window` steps at a time; not at all where it is 0.
@@ -81,13 +81,13 @@ class Trainer(GuardedTrainer):
         args: RunArguments,
         processor: Processor,
         collator: Collator,
-        train_dataset: Encoded | None,
+        train_dataset: TrainDataset | None,
         validation: TestSet | None,
         about: str = "",
         early_stopping: StoppingRule | None = None,
-        rates: Rates | None = None,
+        rates: ParamGroupOptions | None = None,
         kind: str,
-        speech: Speech,
+        speech: PromptFormat,
         described: Mapping[str, Any],
         window: int = WINDOW,
     ) -> None:
@@ -97,14 +97,14 @@ class Trainer(GuardedTrainer):
             args=args,
             train_dataset=train_dataset,
             eval_dataset=cast("Any", validation and validation.items),  # that there is one: `evaluate` reads it itself
-            data_collator=cast("Any", Counting(collator)),
+            data_collator=cast("Any", CountingCollator(collator)),
             processing_class=processor.tokenizer,
             described=described,
         )
         self.model_accepts_loss_kwargs = True  # the model divides by the labelled tokens of the whole step
         self.folder = Path(args.output_dir or ".")
         self.about = about
-        self.rates = rates or Rates()
+        self.rates = rates or ParamGroupOptions()
         self.kind = kind
         self.speech = speech
         self.generates = generates(args)
@@ -113,7 +113,7 @@ class Trainer(GuardedTrainer):
         self.window = window
         self.plan: PlannedBatches | None = None
         self.validation = validation
-        self.meters = Meters(model, watch=not args.torch_compile)  # what is compiled takes no hooks
+        self.meters = ThroughputMonitor(model, watch=not args.torch_compile)  # what is compiled takes no hooks
         self._skipped: list[str] = []
         if self.is_fsdp_enabled and args.bf16:
             # accelerate's own policy would round the loss to bf16, and sum gradients over ranks in it
@@ -155,7 +155,7 @@ class Trainer(GuardedTrainer):
 
     def _everyones_skipped(self) -> list[str]:
         """What was skipped on all ranks since the last log, each named in the log."""
-        if not isinstance(self.train_dataset, Encoded) or self.train_dataset.open.settings.on_error != "skip":
+        if not isinstance(self.train_dataset, TrainDataset) or self.train_dataset.open.settings.on_error != "skip":
             return []
         skipped: list[str] = gather_object(self._skipped)  # every rank logs at the same steps
         self._skipped = []
@@ -271,7 +271,7 @@ class Trainer(GuardedTrainer):
         return loader
 
     def _planned_loader(self) -> DataLoader[Any]:
-        assert isinstance(self.train_dataset, Encoded)
+        assert isinstance(self.train_dataset, TrainDataset)
         args, accelerator = self.args, self.accelerator
         self.plan = PlannedBatches(
             self.train_dataset,
@@ -298,10 +298,10 @@ class Trainer(GuardedTrainer):
         )
         return accelerator.prepare(loader)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> EpochShuffle:
-        assert isinstance(self.train_dataset, Encoded)
+    def _get_train_sampler(self, train_dataset: Any = None) -> SeededEpochSampler:
+        assert isinstance(self.train_dataset, TrainDataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return EpochShuffle(self.train_dataset, seed=seed, shuffle=self.args.train_sampling_strategy == "random")
+        return SeededEpochSampler(self.train_dataset, seed=seed, shuffle=self.args.train_sampling_strategy == "random")
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """A folder that loads as one whole model, also from sharded training, where transformers would write none.
@@ -334,8 +334,10 @@ class Trainer(GuardedTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         new = self.optimizer is None
         optimizer = super().create_optimizer(model)
-        if new and self.rates != Rates():
-            logger.info("learning rates:\n%s", regroup(optimizer, self.model if model is None else model, self.rates))
+        if new and self.rates != ParamGroupOptions():
+            logger.info(
+                "learning rates:\n%s", split_param_groups(optimizer, self.model if model is None else model, self.rates)
+            )
         return optimizer
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -380,7 +382,7 @@ class _Follow(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        assert isinstance(self.trainer.train_dataset, Encoded)
+        assert isinstance(self.trainer.train_dataset, TrainDataset)
         self.trainer.train_dataset.set_epoch(int(state.epoch or 0))
         plan = self.trainer.plan
         if plan is not None and not args.ignore_data_skip:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from mllm.conversation.rendering import IGNORE, Piece, Said, tokenize
+from mllm.conversation.rendering import IGNORE, RenderedTurn, TextSpan, tokenize
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
 from mllm.tokenizer_files import load_tokenizer
@@ -28,9 +28,9 @@ ENDS = {
 }
 
 
-def turns(*words: str, image: bool = False) -> list[Said]:
-    said = [Said("gpt" if n % 2 else "human", (Piece(text, literal=True),)) for n, text in enumerate(words)]
-    return [Said("human", (Piece(IMAGE), *said[0].pieces)), *said[1:]] if image else said
+def turns(*words: str, image: bool = False) -> list[RenderedTurn]:
+    said = [RenderedTurn("gpt" if n % 2 else "human", (TextSpan(text, literal=True),)) for n, text in enumerate(words)]
+    return [RenderedTurn("human", (TextSpan(IMAGE), *said[0].pieces)), *said[1:]] if image else said
 
 
 def published(tokenizer: Any, words: list[str], *, image: bool, **options: Any) -> str:
@@ -198,7 +198,11 @@ def test_a_picture_without_words_is_a_question(llama: Any) -> None:
     for tokenizer in (make_tokenizer(), llama):
         for family in ("chatml", "gemma3"):
             made_for(family, tokenizer)
-            said = [Said("human", (Piece(IMAGE),)), Said("gpt", (Piece("A dog"),)), *turns("And?", "Yes")]
+            said = [
+                RenderedTurn("human", (TextSpan(IMAGE),)),
+                RenderedTurn("gpt", (TextSpan("A dog"),)),
+                *turns("And?", "Yes"),
+            ]
             template = TEMPLATES.make("chat")
             text = "".join(piece.text for piece in template.render(said, tokenizer))
             prompt = "".join(piece.text for piece in template.render(said[:1], tokenizer))

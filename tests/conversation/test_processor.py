@@ -13,14 +13,14 @@ from transformers import PreTrainedTokenizerFast
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.pixels import PixelCodec
-from mllm.conversation.preprocessing.image_preprocessor import SquareView
+from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import ConfigError, DataError, ModelError
 from mllm.geometry import Placement
 from mllm.metrics.failures import failure_of
 from mllm.registry import REGIONS, TEMPLATES
-from mllm.types import Box, Item, Prediction, Truth, Turn
+from mllm.types import Box, GroundTruth, Item, Prediction, Turn
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES
 
@@ -32,7 +32,7 @@ def make_processor(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Proces
     template = TEMPLATES.make(changes.pop("template", "vicuna_v1"))
     placement = changes.pop("placement", "pad")
     mean = std = (0.5, 0.5, 0.5)
-    view = SquareView(size=SIDE, mean=mean, std=std, tokens=TOKENS, placement=placement)
+    view = SquarePreprocessor(size=SIDE, mean=mean, std=std, tokens=TOKENS, placement=placement)
     tokenizer.add_tokens([*template.tokens, *codec.tokens], special_tokens=True)
     return Processor(
         tokenizer=tokenizer,
@@ -79,7 +79,7 @@ def test_a_picture_holds_as_many_tokens_as_the_model_has_features(processor: Pro
     assert [picture["pixels"].shape for picture in example.pixels] == [(1, 3, SIDE, SIDE)]
 
 
-class Framed(SquareView):
+class Framed(SquarePreprocessor):
     token = "<patch>"
 
     def slot(self, size: tuple[int, int]) -> str:
@@ -281,8 +281,10 @@ def test_decode_does_not_depend_on_the_truth(
     """The same ids give the same answer, whatever the truth is, moved or gone: only `truth` itself differs."""
     processor = CACHED.setdefault(("shikra", "pad"), make_processor(make_tokenizer()))
     first, second = (about(asked[0], truth) for truth in truths)
-    predictions = [said(processor, " ".join(words), item) for item in (first, second, replace(first, truth=Truth()))]
-    assert len({replace(prediction, truth=Truth()) for prediction in predictions}) == 1
+    predictions = [
+        said(processor, " ".join(words), item) for item in (first, second, replace(first, truth=GroundTruth()))
+    ]
+    assert len({replace(prediction, truth=GroundTruth()) for prediction in predictions}) == 1
 
 
 def test_decode_reads_an_answer_on_another_image_where_it_is_told_so(processor: Processor) -> None:
@@ -314,7 +316,7 @@ def test_an_answer_without_a_region_is_written_learned_and_read(tokenizer: PreTr
     assert "There are none." in processor.tokenizer.decode(prediction.input_ids)
 
 
-class AsItIs(SquareView):
+class AsItIs(SquarePreprocessor):
     def placement(self, size: tuple[int, int]) -> Placement:
         return Placement(source=size, canvas=size)
 

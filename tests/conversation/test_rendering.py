@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from mllm.conversation.rendering import IGNORE, Piece, Said, tokenize
+from mllm.conversation.rendering import IGNORE, RenderedTurn, TextSpan, tokenize
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
 
@@ -17,10 +17,10 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 TURNS = [
-    Said("human", (Piece("<image>"), Piece("\nWhere is it?", literal=True))),
-    Said("gpt", (Piece("At "), Piece("[0.1,0.2]"))),
-    Said("human", (Piece("And {now}?", literal=True),)),
-    Said("gpt", (Piece("Gone", literal=True),)),
+    RenderedTurn("human", (TextSpan("<image>"), TextSpan("\nWhere is it?", literal=True))),
+    RenderedTurn("gpt", (TextSpan("At "), TextSpan("[0.1,0.2]"))),
+    RenderedTurn("human", (TextSpan("And {now}?", literal=True),)),
+    RenderedTurn("gpt", (TextSpan("Gone", literal=True),)),
 ]
 GOLDEN = {
     "vicuna_v1": (
@@ -112,7 +112,7 @@ def any_tokenizer(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizer
     return chat_tokenizer(tokenizer) if request.param == "bytes" else llama_like()
 
 
-def marked(pieces: list[Piece]) -> str:
+def marked(pieces: list[TextSpan]) -> str:
     """The rendered text with supervised spans between « and »."""
     text = "".join(f"«{piece.text}»" if piece.supervised and piece.text else piece.text for piece in pieces)
     return text
@@ -167,7 +167,7 @@ def test_a_prompt_has_the_same_ids_alone_and_before_its_answer(
     name: str, answer: str, any_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     template = TEMPLATES.make(name)
-    turns = [*TURNS[:3], Said("gpt", (Piece(answer, literal=True),))]
+    turns = [*TURNS[:3], RenderedTurn("gpt", (TextSpan(answer, literal=True),))]
     prompt, _ = tokenize(template.render(turns[:3], any_tokenizer), any_tokenizer)
     whole, labels = tokenize(template.render(turns, any_tokenizer), any_tokenizer)
     assert whole[: len(prompt)] == prompt
@@ -182,7 +182,7 @@ def test_a_whole_prompt_is_tokenized_as_the_model_knows_it(tokenizer: PreTrained
 
 
 def test_special_tokens_in_user_text_are_spelled_out(tokenizer: PreTrainedTokenizerFast) -> None:
-    pieces = [Piece("say </s> <image>", literal=True), Piece("</s>", supervised=True)]
+    pieces = [TextSpan("say </s> <image>", literal=True), TextSpan("</s>", supervised=True)]
     ids, labels = tokenize(pieces, tokenizer)
     assert ids.count(tokenizer.eos_token_id) == 1
     assert tokenizer.convert_tokens_to_ids("<image>") not in ids
@@ -220,7 +220,11 @@ def test_a_chat_template_that_speaks_of_images_writes_them_itself(tokenizer: Pre
         "<|im_start|>User:<image>Where is it?<|im_end|>\nAssistant:« At [0.1,0.2]<|im_end|>»\n"
         "User: And {now}?<|im_end|>\nAssistant:« Gone<|im_end|>»\n"
     )
-    asked = [Said("human", (Piece("Is "), Piece("<image>"), Piece("\nlike "), Piece("<image>"), Piece("?")))]
+    asked = [
+        RenderedTurn(
+            "human", (TextSpan("Is "), TextSpan("<image>"), TextSpan("\nlike "), TextSpan("<image>"), TextSpan("?"))
+        )
+    ]
     assert marked(TEMPLATES.make("chat").render(asked, tokenizer)) == (
         "<|im_start|>User: Is <image>like <image>?<|im_end|>\nAssistant:"
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mllm.conversation.rendering import IGNORE, Piece, Said, tokenize
+from mllm.conversation.rendering import IGNORE, RenderedTurn, TextSpan, tokenize
 from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
@@ -30,10 +30,13 @@ MISTRAL = (
     "{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
 )
 TURNS = [
-    Said("human", (Piece(IMAGE), Piece("\nWhere is it?", literal=True))),
-    Said("gpt", (Piece("At [0.123,0.456]."),)),
-    Said("human", (Piece("And {now} in ", literal=True), Piece(IMAGE), Piece(" or", literal=True), Piece(IMAGE))),
-    Said("gpt", (Piece("Gone é中🐶", literal=True),)),
+    RenderedTurn("human", (TextSpan(IMAGE), TextSpan("\nWhere is it?", literal=True))),
+    RenderedTurn("gpt", (TextSpan("At [0.123,0.456]."),)),
+    RenderedTurn(
+        "human",
+        (TextSpan("And {now} in ", literal=True), TextSpan(IMAGE), TextSpan(" or", literal=True), TextSpan(IMAGE)),
+    ),
+    RenderedTurn("gpt", (TextSpan("Gone é中🐶", literal=True),)),
 ]
 KINDS = {
     "legacy": {"legacy": True},
@@ -96,7 +99,7 @@ def test_ids_are_those_of_the_published_recipe_with_real_tokenizers(name: str, t
 
 def test_the_first_word_behind_bos_keeps_its_space(folders: dict[str, Path]) -> None:
     tokenizer = load_tokenizer(folders["new"])
-    ids, _ = tokenize([Piece("<s>"), Piece("At USER")], tokenizer)
+    ids, _ = tokenize([TextSpan("<s>"), TextSpan("At USER")], tokenizer)
     assert tokenizer.convert_ids_to_tokens(ids)[:2] == ["<s>", "▁At"]
     assert ids == tokenizer("At USER")["input_ids"]
 
@@ -104,7 +107,7 @@ def test_the_first_word_behind_bos_keeps_its_space(folders: dict[str, Path]) -> 
 def test_a_later_bos_is_read_as_the_tokenizer_reads_it(folders: dict[str, Path]) -> None:
     for kind in ("legacy", "new"):
         tokenizer = load_tokenizer(folders[kind])
-        ids, _ = tokenize([Piece("At</s><s>At")], tokenizer)
+        ids, _ = tokenize([TextSpan("At</s><s>At")], tokenizer)
         assert ids == tokenizer("At</s><s>At", add_special_tokens=False)["input_ids"]
 
 
@@ -113,7 +116,12 @@ def test_a_later_bos_is_read_as_the_tokenizer_reads_it(folders: dict[str, Path])
 def test_special_tokens_in_words_are_spelled_out(folders: dict[str, Path], kind: str, words: str) -> None:
     tokenizer = load_tokenizer(folders[kind])
     tokenizer.add_tokens([IMAGE], special_tokens=True)
-    pieces = [Piece("USER: "), Piece(words, literal=True), Piece(" ASSISTANT:"), Piece(f" {words}", True, literal=True)]
+    pieces = [
+        TextSpan("USER: "),
+        TextSpan(words, literal=True),
+        TextSpan(" ASSISTANT:"),
+        TextSpan(f" {words}", True, literal=True),
+    ]
     ids, labels = tokenize(pieces, tokenizer)
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     assert not special & set(ids)
@@ -133,7 +141,7 @@ LETTERS = st.sampled_from(
 def test_words_survive_letter_by_letter(folders: dict[str, Path], words: str, before: str) -> None:
     for kind in ("new", "no prefix", "legacy", "bytes"):
         tokenizer = cached(folders[kind])
-        ids, _ = tokenize([Piece(f"x{before}"), Piece(words, literal=True), Piece("|", True)], tokenizer)
+        ids, _ = tokenize([TextSpan(f"x{before}"), TextSpan(words, literal=True), TextSpan("|", True)], tokenizer)
         text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         # a legacy folder says a space behind every special token, as it always did
         gained = " " if kind == "legacy" and before == "</s>" else ""
@@ -155,7 +163,7 @@ def test_an_unknown_character_is_one_token(tmp_path: Path) -> None:
     llama = load_tokenizer(save_llama(tmp_path / "llama", settings={"legacy": True}, byte_fallback=False))
     for tokenizer in (t5, llama):
         text = "Where {is} 中 it?"
-        ids, _ = tokenize([Piece(text, literal=True)], tokenizer)
+        ids, _ = tokenize([TextSpan(text, literal=True)], tokenizer)
         assert ids == tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.unk_token_id in ids
 
@@ -164,7 +172,7 @@ def test_an_unknown_character_is_one_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", ["Gone", " Gone", "\nGone", "  Gone", "12", "\n\n"])
 def test_a_prompt_is_the_beginning_of_its_row(folders: dict[str, Path], response: str, answer: str) -> None:
     template = TEMPLATES.make({"type": "instruction", "instruction": "Q: ", "response": response, "separator": "\n\n"})
-    said = Said("gpt", (Piece(answer, literal=True),))
+    said = RenderedTurn("gpt", (TextSpan(answer, literal=True),))
     turns = [TURNS[0], said, TURNS[2], said]
     for folder in folders.values():
         tokenizer = cached(folder)

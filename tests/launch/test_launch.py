@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from mllm.config.config import read
 from mllm.pipeline.finetune import main
-from mllm.pipeline.train_data import Encoded, EpochShuffle
+from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
 from mllm.registry import DATASETS
 from tests.pipeline.tiny import CONFIG, SCENES, losses, save_stand_in, write_config
 from tests.stand_ins import RECORDS
@@ -170,7 +170,7 @@ def launch(*arguments: str) -> None:
 def test_ranks_meet_batches_with_and_without_pictures(folder: Path) -> None:
     """What the other tests rest on: in some step one rank has a picture and the other has none."""
     items = DATASETS.make(train_set(folder))
-    order = list(EpochShuffle(Encoded(items, None), seed=0))  # type: ignore[arg-type]
+    order = list(SeededEpochSampler(TrainDataset(items, None), seed=0))  # type: ignore[arg-type]
     mixed = [(items[a].images == ()) != (items[b].images == ()) for a, b in zip(order[::2], order[1::2], strict=True)]
     assert any(mixed[:12])
 

@@ -4,13 +4,13 @@ import pytest
 
 from mllm.errors import DataError
 from mllm.metrics.choice import ChoiceAccuracy, chosen_letter
-from mllm.types import Prediction, Truth
+from mllm.types import GroundTruth, Prediction
 
 OPTIONS = ("table", "a fork", "candle", "The floor")
 
 
 def answer(index: int, text: str, letter: str = "B", options: tuple[str, ...] = OPTIONS) -> Prediction:
-    truth = Truth(texts=(letter,), options=options)
+    truth = GroundTruth(texts=(letter,), options=options)
     return Prediction(key=f"a:{index}", index=index, text=text, truth=truth)
 
 

@@ -4,13 +4,13 @@ import pytest
 
 from mllm.errors import DataError
 from mllm.metrics.classification import ClassAccuracy, named_classes
-from mllm.types import Prediction, Truth
+from mllm.types import GroundTruth, Prediction
 
 CLASSES = ("rain", "snow", "heavy snow", "sun")
 
 
 def answer(index: int, text: str, truth: str) -> Prediction:
-    return Prediction(key=f"a:{index}", index=index, text=text, truth=Truth(texts=(truth,), options=CLASSES))
+    return Prediction(key=f"a:{index}", index=index, text=text, truth=GroundTruth(texts=(truth,), options=CLASSES))
 
 
 @pytest.mark.parametrize(

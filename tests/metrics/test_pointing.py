@@ -6,16 +6,16 @@ import pytest
 
 from mllm.errors import DataError
 from mllm.metrics.pointing import PointingAccuracy
-from mllm.types import Box, Point, Prediction, Truth
+from mllm.types import Box, GroundTruth, Point, Prediction
 
 RIGHT = Box(x1=0, y1=0, x2=10, y2=10)
 AROUND = Box(x1=0, y1=0, x2=40, y2=40)
 ELSEWHERE = Box(x1=50, y1=50, x2=60, y2=60)
-OF_BOX = Truth(boxes=(RIGHT,), candidates=(RIGHT, AROUND, ELSEWHERE))
-OF_POINT = Truth(points=(Point(x=5, y=5),), candidates=(RIGHT, AROUND, ELSEWHERE))
+OF_BOX = GroundTruth(boxes=(RIGHT,), candidates=(RIGHT, AROUND, ELSEWHERE))
+OF_POINT = GroundTruth(points=(Point(x=5, y=5),), candidates=(RIGHT, AROUND, ELSEWHERE))
 
 
-def answer(index: int, truth: Truth = OF_BOX, **found: Any) -> Prediction:
+def answer(index: int, truth: GroundTruth = OF_BOX, **found: Any) -> Prediction:
     return Prediction(key=f"a:{index}", index=index, text="", truth=truth, **found)
 
 
@@ -58,4 +58,4 @@ def test_a_point_means_the_smallest_candidate_around_it() -> None:
 
 def test_errors() -> None:
     with pytest.raises(DataError, match="a:0: expected at least two candidates in the truth, found 0"):
-        PointingAccuracy()([answer(0, Truth(boxes=(RIGHT,)))])
+        PointingAccuracy()([answer(0, GroundTruth(boxes=(RIGHT,)))])

@@ -4,12 +4,12 @@ import pytest
 
 from mllm.errors import ConfigError, DataError
 from mllm.metrics.pope import POPE, says_no, says_no_publicly
-from mllm.types import Prediction, Truth
+from mllm.types import GroundTruth, Prediction
 
 
 def answers(*pairs: tuple[str, str]) -> list[Prediction]:
     return [
-        Prediction(key=f"a:{n}", index=n, text=text, truth=Truth(texts=(label,), options=("yes", "no")))
+        Prediction(key=f"a:{n}", index=n, text=text, truth=GroundTruth(texts=(label,), options=("yes", "no")))
         for n, (text, label) in enumerate(pairs)
     ]
 

@@ -13,13 +13,15 @@ from mllm.errors import DataError
 from mllm.geometry import iou
 from mllm.metrics.failures import FAILURES, failure_of
 from mllm.metrics.rec import REC, constant_box_accuracy, iou_of
-from mllm.types import Box, Failure, Point, Prediction, Truth
+from mllm.types import Box, Failure, GroundTruth, Point, Prediction
 
 TRUTH = Box(x1=0, y1=0, x2=100, y2=10)
 
 
 def answer(index: int, *boxes: Box, failure: Failure | None = None, truth: Box = TRUTH) -> Prediction:
-    return Prediction(key=f"a:{index}", index=index, text="", boxes=boxes, failure=failure, truth=Truth(boxes=(truth,)))
+    return Prediction(
+        key=f"a:{index}", index=index, text="", boxes=boxes, failure=failure, truth=GroundTruth(boxes=(truth,))
+    )
 
 
 def strip(width: float) -> Box:
@@ -80,7 +82,7 @@ def test_a_box_on_another_picture_is_wrong_but_readable() -> None:
 
 def nothing_there(index: int, *boxes: Box, **found: Any) -> Prediction:
     """An answer to a question about something that is not in the image."""
-    return Prediction(key=f"a:{index}", index=index, text="", boxes=boxes, truth=Truth(no_target=True), **found)
+    return Prediction(key=f"a:{index}", index=index, text="", boxes=boxes, truth=GroundTruth(no_target=True), **found)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_where_nothing_is_an_answer_without_a_region_is_right(prediction: Predic
     [("<think>there is no", "malformed"), ("<think>no dog</think> none", None), ("", None), ("None.", None)],
 )
 def test_where_nothing_is_an_answer_that_was_cut_off_while_thinking_is_wrong(text: str, failure: str | None) -> None:
-    found = Prediction(key="a", index=0, text=text, truth=Truth(no_target=True))
+    found = Prediction(key="a", index=0, text=text, truth=GroundTruth(no_target=True))
     assert failure_of(found) == failure
     assert REC()([found])["acc@0.5"] == (failure is None)
 
@@ -128,7 +130,7 @@ def test_clipped_answers_are_counted_and_scored() -> None:
 
 @pytest.mark.parametrize("boxes", [(), (TRUTH, TRUTH)])
 def test_the_truth_is_one_box(boxes: tuple[Box, ...]) -> None:
-    prediction = Prediction(key="a:0", index=0, text="", truth=Truth(boxes=boxes))
+    prediction = Prediction(key="a:0", index=0, text="", truth=GroundTruth(boxes=boxes))
     with pytest.raises(DataError, match=f"a:0: truth.boxes: expected exactly one box, found {len(boxes)}"):
         REC()([prediction])
 

@@ -4,11 +4,11 @@ import pytest
 
 from mllm.errors import DataError
 from mllm.metrics.text import ExactMatch, is_exact_match
-from mllm.types import Prediction, Truth
+from mllm.types import GroundTruth, Prediction
 
 
 def answer(index: int, text: str, *references: str) -> Prediction:
-    return Prediction(key=f"a:{index}", index=index, text=text, truth=Truth(texts=references))
+    return Prediction(key=f"a:{index}", index=index, text=text, truth=GroundTruth(texts=references))
 
 
 @pytest.mark.parametrize(

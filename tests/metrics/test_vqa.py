@@ -17,14 +17,14 @@ from mllm.metrics.vqa import (
     same_answer,
     textvqa_consensus,
 )
-from mllm.types import Prediction, Truth
+from mllm.types import GroundTruth, Prediction
 
 OFFICIAL = json.loads((Path(__file__).parent / "vqav2_official.json").read_text())["questions"]
 NORMALISED = json.loads((Path(__file__).parent / "vqa_normalised.json").read_text())["normalise"]
 
 
 def answer(index: int, text: str, *references: str) -> Prediction:
-    return Prediction(key=f"a:{index}", index=index, text=text, truth=Truth(texts=references))
+    return Prediction(key=f"a:{index}", index=index, text=text, truth=GroundTruth(texts=references))
 
 
 @pytest.mark.parametrize("question", OFFICIAL)

@@ -19,7 +19,7 @@ from transformers import AutoModelForSeq2SeqLM, T5Config
 
 import mllm
 from mllm.errors import MllmError, ModelError
-from mllm.models.adapters.injection import SETTINGS, adapt, base_of, save_adapted
+from mllm.models.adapters.injection import SETTINGS, base_of, inject_adapters, save_adapted
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.auto import read_config, read_generation_config, read_image_processor
 from mllm.models.checkpoints.lazy import open_file
@@ -305,14 +305,14 @@ def test_adapters_of_another_rank_than_their_matrices_are_refused_before_memory_
     adapters = read_adapters({"type": "lora", "from_pretrained": str(tmp_path)})
     model = tiny.make()
     with pytest.raises(ModelError, match=f"{name}: expected matrices of rank 4000, as its settings say, found 4"):
-        adapt(model, adapters, {})
+        inject_adapters(model, adapters, {})
     assert not any("lora" in name for name, _ in model.named_parameters())
 
 
 def test_a_saved_folder_of_adapters_whose_rank_was_changed_is_refused(tmp_path: Path, sound: Path) -> None:
     model = load_llava(str(sound / "llava"))
     base = {"type": "llava", "model_name_or_path": str(sound / "llava")}
-    adapt(model, read_adapters({"type": "lora", "targets": ["language_model"], "r": 2}), base)
+    inject_adapters(model, read_adapters({"type": "lora", "targets": ["language_model"], "r": 2}), base)
     save_adapted(model, str(tmp_path))
     assert base_of(str(tmp_path)) is not None
     path = tmp_path / SETTINGS

@@ -19,8 +19,8 @@ from mllm.errors import MllmError, ModelError
 from mllm.models.components import causal_lm
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import load_llava
-from mllm.models.runtime.decoding import Decoding
-from mllm.pipeline.flops import ModelFlops, Work
+from mllm.models.runtime.decoding import ContinuousBatcher
+from mllm.pipeline.flops import FlopCounts, ModelFlops
 from mllm.registry import MODELS
 from tests.models.every_encoder import tiny as encoder_config
 from tests.models.every_language_model import TYPES, VARIANTS, tiny, variant
@@ -202,7 +202,7 @@ def answered(model: Llava, groups: list[list[int]]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     first = generated(model, [data.prompts[1]], data.pixels[1:2])[0, :, :IMAGE].argmax(-1)
     for group in groups:
-        decoding = Decoding(seed=0, leaving=model.branches)
+        decoding = ContinuousBatcher(seed=0, leaving=model.branches)
         batch = padded([data.prompts[number] for number in group], left=True)
         settings = {**ANSWER, "eos_token_id": [int(first[2])]}
         model.generate(**batch, pixels=data.pixels[group], **settings, custom_generate=decoding.begin(group))
@@ -258,7 +258,7 @@ def is_metered(model: Llava) -> None:
     batch = padded(data.prompts)
     flops = ModelFlops(model.train())
     count = batch["input_ids"].numel()
-    work = Work(tokens=count, labels=count, pixels=data.pixels.numel(), pairs=count)
+    work = FlopCounts(tokens=count, labels=count, pixels=data.pixels.numel(), pairs=count)
     with flops.watching(work, count):
         loss = model(**batch, pixels=data.pixels, labels=batch["input_ids"]).loss
     loss.backward()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mllm.errors import ConfigError, ModelError
-from mllm.models.adapters.injection import adapt, base_of, load_adapted, merge, save_adapted, table
+from mllm.models.adapters.injection import base_of, inject_adapters, load_adapted, merge, save_adapted, table
 from mllm.models.adapters.selection import is_adapter, is_quantized
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.flamingo.builder import load_flamingo
@@ -36,7 +36,7 @@ QUANTIZATIONS = [
 
 def adapted(section, *, base=None, **arguments):
     model = make(**arguments)
-    adapt(model, read_adapters(section), base or {"type": "openflamingo"})
+    inject_adapters(model, read_adapters(section), base or {"type": "openflamingo"})
     return model
 
 
@@ -103,7 +103,7 @@ def test_adapters_train_are_saved_loaded_and_merged(tmp_path, text, kind):
     make(text, kind=kind).save_pretrained(tmp_path / "base")
     base = {"type": kind, "model_name_or_path": str(tmp_path / "base")}
     model = MODELS.make(base, tokenizer=tokenizer())
-    adapt(model, read_adapters({**LORA, "unfrozen": ["perceiver", "embeddings", "gate"]}), base)
+    inject_adapters(model, read_adapters({**LORA, "unfrozen": ["perceiver", "embeddings", "gate"]}), base)
     batch = make_batch(model)
     model.train()(**batch).loss.backward()
     assert gradients(model).keys() == trained(model)
@@ -117,7 +117,7 @@ def test_adapters_train_are_saved_loaded_and_merged(tmp_path, text, kind):
     stored = base_of(str(tmp_path / "out"))
     assert stored
     again = MODELS.make(stored[0], tokenizer=tokenizer())
-    adapt(again, stored[1], stored[0])
+    inject_adapters(again, stored[1], stored[0])
     load_adapted(again, str(tmp_path / "out"))
     expected = logits(model)
     torch.testing.assert_close(logits(again), expected, rtol=0, atol=0)
@@ -176,7 +176,7 @@ def test_adapters_on_a_quantised_language_model(folders, quantization, base, tmp
     assert not any(is_quantized(parameter) for parameter in blocks), "only the language model's own layers are"
     assert model.generate(**prompts(make_batch(model)), **GREEDY).shape == (2, 4)
     args = {"type": "openflamingo", **folders[base], "quantization": quantization}
-    adapt(model, read_adapters(LORA), args)
+    inject_adapters(model, read_adapters(LORA), args)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     losses = []
     for _ in range(4):
@@ -188,7 +188,7 @@ def test_adapters_on_a_quantised_language_model(folders, quantization, base, tmp
     assert losses[3] < 0.8 * losses[0]
     save_adapted(model, str(tmp_path))
     again = build(folders[base], quantization)
-    adapt(again, read_adapters(LORA), args)
+    inject_adapters(again, read_adapters(LORA), args)
     load_adapted(again, str(tmp_path))
     torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=0)
     with pytest.raises(ModelError, match="cannot be merged into quantised weights"):

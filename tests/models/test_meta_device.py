@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mllm.errors import ConfigError
-from mllm.models.meta_device import FewBits
+from mllm.models.meta_device import QuantizedLinearStub
 from mllm.registry import MODELS
 from tests.models.tiny import TEXT, make, make_tokenizer
 
@@ -85,7 +85,7 @@ def test_bytes_of_quantised_layers_are_those_of_the_packages(folders, kind, quan
     if not find_spec(quantization["type"]):
         pytest.skip(f"{quantization['type']} is not installed")
     model, loaded = (build(folders, kind, device, quantization=quantization) for device in ("meta", "cpu"))
-    found = {name: layer.stored for name, layer in model.named_modules() if isinstance(layer, FewBits)}
+    found = {name: layer.stored for name, layer in model.named_modules() if isinstance(layer, QuantizedLinearStub)}
     layers = {name: layer for name, layer in loaded.named_modules() if is_few_bits(layer)}
     assert found == {name: sum(tensor.nbytes for tensor in tensors(layer)) for name, layer in layers.items()}
     assert len(found) == {"llava": 14, "seq2seq": 32 if quantization["type"] != "bitsandbytes" else 28}[kind]

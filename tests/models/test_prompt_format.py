@@ -4,17 +4,17 @@ import pytest
 
 from mllm.errors import ModelError
 from mllm.model_files import SPEECH_FILE
-from mllm.models.prompt_format import Speech, kind_of, save_speech, speech_of
+from mllm.models.prompt_format import PromptFormat, kind_of, save_speech, speech_of
 
 
 def test_a_type_has_its_own_template():
-    assert speech_of({"type": "llava"}) == Speech()
+    assert speech_of({"type": "llava"}) == PromptFormat()
     assert speech_of({"type": "otter"}).template == "otter"
     assert speech_of({"type": "openflamingo"}).template == "completion"
 
 
 def test_a_folder_says_it_better_than_its_type(tmp_path):
-    said = Speech(codec={"type": "bins", "bins": 9}, template="otter", placement="squash")
+    said = PromptFormat(codec={"type": "bins", "bins": 9}, template="otter", placement="squash")
     save_speech(tmp_path, "llava", said)
     assert speech_of({"type": "llava", "model_name_or_path": str(tmp_path)}) == said
     assert kind_of(tmp_path) == "llava"

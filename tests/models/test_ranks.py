@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from mllm.models.adapters.injection import adapt
+from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.runtime import loss
 from tests.models import test_seq2seq, tiny_flamingo
@@ -45,7 +45,7 @@ def llava(
     model = make("siglip", freeze=freeze, **{"language_model": language_model, **MIXES[mix]})
     if lora:
         torch.manual_seed(0)
-        adapt(model, read_adapters(LORA), {})
+        inject_adapters(model, read_adapters(LORA), {})
     return _with_batches(model, partial(make_batch, model))
 
 

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from mllm.errors import ConfigError, ModelError
-from mllm.models.adapters.injection import adapt, load_adapted, merge, save_adapted
+from mllm.models.adapters.injection import inject_adapters, load_adapted, merge, save_adapted
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.runtime import loss
 from mllm.models.seq2seq import compact
@@ -92,7 +92,7 @@ def test_adapters_train_are_saved_and_merge(tmp_path):
     models = []
     for _ in range(2):
         model = make(model_name_or_path=str(tmp_path / "base"))
-        adapt(model, adapters, base)
+        inject_adapters(model, adapters, base)
         models.append(model.eval())
     model, again = models
     adapted = [name for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -11,7 +11,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from mllm.conversation.preprocessing.image_preprocessor import SquareView
+from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.models.llava.model import Llava
 from mllm.registry import MODELS
 
@@ -110,7 +110,9 @@ def make_batch(model: Llava, pictures: int = 2, seed: int = 1) -> dict[str, Tens
     labels = torch.full_like(ids, -100)
     for number, (row, supervised) in enumerate(zip(rows, (4, 3), strict=True)):
         labels[number, len(row) - supervised : len(row)] = ids[number, len(row) - supervised : len(row)]
-    tiles = pictures if isinstance(view, SquareView) else sum(layout.tiles for layout in map(view.layout, sizes))
+    tiles = (
+        pictures if isinstance(view, SquarePreprocessor) else sum(layout.tiles for layout in map(view.layout, sizes))
+    )
     batch = {
         "input_ids": ids,
         "attention_mask": mask,

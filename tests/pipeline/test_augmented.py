@@ -12,12 +12,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.preprocessing.image_preprocessor import SquareView
+from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.conversation.processor import Processor
 from mllm.images import FileImage
 from mllm.images.image_transforms import FlippedImage, PlacedImage
 from mllm.images.names import name_of
-from mllm.pipeline.train_data import Encoded
+from mllm.pipeline.train_data import TrainDataset
 from mllm.registry import DATASETS, REGIONS, TEMPLATES
 from mllm.types import Batch
 from tests.conftest import make_tokenizer
@@ -31,7 +31,7 @@ def processor() -> Processor:
         tokenizer=make_tokenizer(),
         template=TEMPLATES.make("vicuna_v1"),
         codec=REGIONS.make("shikra"),
-        view=SquareView(size=SIDE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), tokens=4),
+        view=SquarePreprocessor(size=SIDE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), tokens=4),
     )
 
 
@@ -86,7 +86,7 @@ def test_the_tokens_say_where_the_pixels_are(lines: dict[str, Any], processor: P
 @pytest.mark.parametrize("packing", ["none", "shared"])
 def test_a_batch_holds_a_changed_picture_once(lines: dict[str, Any], processor: Processor, packing: Any) -> None:
     same = {"type": "SamePicture", "dataset": lines, "max_turns": COUNT // 2}
-    dataset = Encoded(
+    dataset = TrainDataset(
         DATASETS.make({"type": "Augmented", "dataset": same, "flip": 1.0}), processor, split=packing == "shared"
     )
     loader = DataLoader(dataset, batch_size=2, num_workers=1, collate_fn=Collator(pad_token_id=0, packing=packing))

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.packing import questions
+from mllm.conversation.packing import split_rounds
 from mllm.conversation.preprocessing.image_preprocessor import NoView
 from mllm.conversation.processor import Processor
 from mllm.models.native.model import Native
@@ -34,7 +34,7 @@ from tests.pipeline.tiny import SCENES, Items
 def crowd() -> Any:
     """Seventeen questions about four pictures, in no order."""
     scenes = DATASETS.make(dict(SCENES, count=4, objects=[3, 4], questions_per_scene=6, seed=5))
-    found = [question for n in range(4) for question in questions(scenes[n])]
+    found = [question for n in range(4) for question in split_rounds(scenes[n])]
     return Items([found[n] for n in torch.randperm(len(found), generator=torch.Generator().manual_seed(0))])
 
 

@@ -12,12 +12,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.packing import questions
+from mllm.conversation.packing import split_rounds
 from mllm.pipeline.build import build_model
 from mllm.pipeline.flops import ModelFlops, known_peak
-from mllm.pipeline.monitor import Counting, Counts
+from mllm.pipeline.monitor import CountingCollator, Counts
 from mllm.registry import DATASETS
-from mllm.types import Example
+from mllm.types import EncodedSample
 from tests.models.tiny_hf import ask, save_tiny
 from tests.models.tiny_hf import build as build_hf
 from tests.pipeline.tiny import CONFIG, SCENES, STAND_INS
@@ -44,12 +44,12 @@ FLAMINGO: dict[str, Any] = dict(
 
 def batch_of(processor: Any, packing: Any, scenes: int = 3) -> tuple[dict[str, Any], Counts]:
     items = DATASETS.make(dict(SCENES, count=scenes, objects=[4, 4], questions_per_scene=3))
-    groups = [[processor.encode(each, n) for each in questions(items[n])] for n in range(scenes)]
+    groups = [[processor.encode(each, n) for each in split_rounds(items[n])] for n in range(scenes)]
     return collated(processor, groups, packing)
 
 
-def collated(processor: Any, groups: Sequence[Sequence[Example]], packing: Any) -> tuple[dict[str, Any], Counts]:
-    batch = Counting(Collator(pad_token_id=processor.tokenizer.pad_token_id, packing=packing))(groups)
+def collated(processor: Any, groups: Sequence[Sequence[EncodedSample]], packing: Any) -> tuple[dict[str, Any], Counts]:
+    batch = CountingCollator(Collator(pad_token_id=processor.tokenizer.pad_token_id, packing=packing))(groups)
     counts = batch.pop("counts")
     del batch["index"], batch["cut_answers"]
     return batch, counts

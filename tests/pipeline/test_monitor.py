@@ -13,12 +13,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import T5Config, T5ForConditionalGeneration
 
 from mllm.conversation.collator import Collator, Packing
-from mllm.conversation.packing import questions
+from mllm.conversation.packing import split_rounds
 from mllm.pipeline import monitor as meters
 from mllm.pipeline.build import build_model
 from mllm.pipeline.finetune import main
-from mllm.pipeline.flops import Work
-from mllm.pipeline.monitor import Counting, Meters, peak_memory, postfix, readings
+from mllm.pipeline.flops import FlopCounts
+from mllm.pipeline.monitor import CountingCollator, ThroughputMonitor, peak_memory, postfix, readings
 from mllm.registry import DATASETS
 from tests.pipeline.tiny import CONFIG, SCENES, write_config
 
@@ -34,8 +34,8 @@ def history(folder: Path) -> list[dict[str, Any]]:
 def test_a_batch_is_counted(packing: Packing) -> None:
     items = DATASETS.make(dict(SCENES, count=3, objects=[4, 4], questions_per_scene=3))
     processor, _ = build_model(CONFIG["model_args"], {}, items)
-    groups = [[processor.encode(each, n) for each in questions(items[n])] for n in range(3)]
-    batch = Counting(Collator(pad_token_id=0, packing=packing, max_tokens=60))(groups)
+    groups = [[processor.encode(each, n) for each in split_rounds(items[n])] for n in range(3)]
+    batch = CountingCollator(Collator(pad_token_id=0, packing=packing, max_tokens=60))(groups)
     found = batch["counts"]
     examples = [example for group in groups for example in group]
     lengths = [len(example.input_ids) for example in examples]
@@ -81,7 +81,7 @@ def test_what_is_not_known_is_not_told() -> None:
 def test_waiting_counts_and_evaluation_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(meters.time, "perf_counter", lambda: now[0])
-    found = Meters(
+    found = ThroughputMonitor(
         T5ForConditionalGeneration(T5Config(num_layers=1, d_model=8, d_ff=8, d_kv=4, num_heads=2, vocab_size=9))
     )
     nothing: Any = None
@@ -89,7 +89,7 @@ def test_waiting_counts_and_evaluation_does_not(monkeypatch: pytest.MonkeyPatch)
     def batches() -> Any:
         for _ in range(2):
             now[0] += 1
-            yield meters.Counts(samples=3, separate=5, rows=5, cut_answers=0, work=Work(tokens=5))
+            yield meters.Counts(samples=3, separate=5, rows=5, cut_answers=0, work=FlopCounts(tokens=5))
 
     for counts in found.waiting(batches()):
         with found.counting(counts):

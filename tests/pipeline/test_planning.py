@@ -21,10 +21,10 @@ from PIL import Image
 from mllm.cli import main
 from mllm.config.config import load
 from mllm.conversation.collator import Collator
-from mllm.conversation.packing import Length, together
+from mllm.conversation.packing import Length, group_by_image
 from mllm.pipeline import build as builder
 from mllm.pipeline.planning import Cost, Measured, PlannedBatches, cost_of, deal, row_tokens
-from mllm.pipeline.train_data import Encoded, EpochShuffle
+from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
 from mllm.pipeline.trainer import Trainer
 from mllm.registry import DATASETS
 from mllm.types import Item
@@ -43,15 +43,15 @@ def measured(index: int, *tokens: int, pictures: str | None = None, shared: int 
     return Measured(index=index, pictures=pictures, lengths=lengths)
 
 
-def plan_of(dataset: Encoded, **options: Any) -> PlannedBatches:
+def plan_of(dataset: TrainDataset, **options: Any) -> PlannedBatches:
     given = dict(batch_size=3, ranks=2, cost=COST, sharing=True, window=2) | options
-    return PlannedBatches(dataset, EpochShuffle(dataset, seed=0), **given)  # type: ignore[arg-type]
+    return PlannedBatches(dataset, SeededEpochSampler(dataset, seed=0), **given)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Encoded:
+def dataset() -> TrainDataset:
     _, processor, _ = build()
-    return Encoded(DATASETS.make(MIXED), processor, split=True)
+    return TrainDataset(DATASETS.make(MIXED), processor, split=True)
 
 
 ITEMS = st.lists(st.tuples(st.integers(1, 300), st.sampled_from([None, "a", "b", "c"])), min_size=1, max_size=40)
@@ -102,7 +102,7 @@ def test_a_picture_that_all_ask_about_is_given_to_several_batches() -> None:
 
 
 @pytest.mark.parametrize(("ranks", "batch_size"), [(1, 4), (2, 3), (4, 1), (3, 20), (60, 1)])
-def test_ranks_share_the_items_of_an_epoch(dataset: Encoded, ranks: int, batch_size: int) -> None:
+def test_ranks_share_the_items_of_an_epoch(dataset: TrainDataset, ranks: int, batch_size: int) -> None:
     """Through accelerate's own sharding, which must neither drop nor repeat a batch."""
     plan = plan_of(dataset, ranks=ranks, batch_size=batch_size)
     shards = [list(BatchSamplerShard(plan, ranks, rank)) for rank in range(ranks)]  # type: ignore[arg-type]
@@ -115,14 +115,14 @@ def test_ranks_share_the_items_of_an_epoch(dataset: Encoded, ranks: int, batch_s
     assert interleaved == list(plan)
 
 
-def test_what_does_not_fill_a_step_may_be_left_out(dataset: Encoded) -> None:
+def test_what_does_not_fill_a_step_may_be_left_out(dataset: TrainDataset) -> None:
     plan = plan_of(dataset, drop_last=True)
     dealt = [index for batch in plan for index in batch]
     assert len(plan) == 16
     assert len(set(dealt)) == len(dealt) == 48
 
 
-def test_epochs_differ_and_repeat(dataset: Encoded) -> None:
+def test_epochs_differ_and_repeat(dataset: TrainDataset) -> None:
     def epoch(number: int) -> list[list[int]]:
         dataset.set_epoch(number)
         return list(plan_of(dataset))
@@ -132,10 +132,10 @@ def test_epochs_differ_and_repeat(dataset: Encoded) -> None:
     dataset.set_epoch(0)
 
 
-def test_ranks_wait_less_than_in_the_naive_order(dataset: Encoded) -> None:
+def test_ranks_wait_less_than_in_the_naive_order(dataset: TrainDataset) -> None:
     plan = plan_of(dataset, batch_size=4, window=16)
     costs = {index: COST([plan.measure(index)]) for index in range(len(dataset))}
-    order = list(EpochShuffle(dataset, seed=0))
+    order = list(SeededEpochSampler(dataset, seed=0))
     naive = [order[start : start + 4] for start in range(0, 48, 4)]
 
     def waiting(batches: Sequence[Sequence[int]]) -> float:
@@ -146,7 +146,7 @@ def test_ranks_wait_less_than_in_the_naive_order(dataset: Encoded) -> None:
     assert waiting(list(plan)[: len(naive)]) < 1.05 < 1.15 < waiting(naive)
 
 
-def test_no_rank_has_the_dearer_batches_and_no_time_the_dearer_steps(dataset: Encoded) -> None:
+def test_no_rank_has_the_dearer_batches_and_no_time_the_dearer_steps(dataset: TrainDataset) -> None:
     """Batches are dealt cheapest first: neither ranks nor the steps of a window may come in that order."""
     plan = plan_of(dataset, batch_size=1, window=24)
     costs = [COST([plan.measure(index) for index in batch]) for batch in plan]
@@ -160,7 +160,7 @@ def test_no_rank_has_the_dearer_batches_and_no_time_the_dearer_steps(dataset: En
 
 @pytest.mark.parametrize("done", [0, 1, 3, 4, 7])
 def test_a_run_that_goes_on_measures_only_what_is_left(
-    dataset: Encoded, done: int, monkeypatch: pytest.MonkeyPatch
+    dataset: TrainDataset, done: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(dataset)
     whole = list(BatchSamplerShard(plan, 2, 1))  # type: ignore[arg-type]
@@ -173,7 +173,7 @@ def test_a_run_that_goes_on_measures_only_what_is_left(
     assert len(asked) == 49 - min(done // 2, 3) * 12
 
 
-def test_lengths_are_those_of_the_rows(dataset: Encoded) -> None:
+def test_lengths_are_those_of_the_rows(dataset: TrainDataset) -> None:
     for index in range(len(dataset)):
         images, lengths = dataset.lengths(index)
         examples = dataset[index]
@@ -183,7 +183,7 @@ def test_lengths_are_those_of_the_rows(dataset: Encoded) -> None:
         assert images == examples[0].images
 
 
-def test_lengths_need_no_pictures(dataset: Encoded, tmp_path: Path) -> None:
+def test_lengths_need_no_pictures(dataset: TrainDataset, tmp_path: Path) -> None:
     """Neither pixels nor headers, where all pictures become as many tokens."""
     conversation = [
         {"from": "human", "value": "<image>\nWhere?"},
@@ -197,7 +197,7 @@ def test_lengths_need_no_pictures(dataset: Encoded, tmp_path: Path) -> None:
     assert length.tokens == len(dataset.processor.encode(present, 0).input_ids)
 
 
-def test_max_length_bounds_lengths(dataset: Encoded) -> None:
+def test_max_length_bounds_lengths(dataset: TrainDataset) -> None:
     processor = build()[1]
     item = next(dataset.items[n] for n in range(30, 49))
     whole = processor.length(item)
@@ -205,10 +205,10 @@ def test_max_length_bounds_lengths(dataset: Encoded) -> None:
     assert processor.length(item) == replace(whole, tokens=whole.tokens - 5)
 
 
-def test_what_cannot_be_measured_is_planned_all_the_same(dataset: Encoded, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_planned_all_the_same(dataset: TrainDataset, tmp_path: Path) -> None:
     """Sizes that cannot be read; whoever opens the picture raises, or takes another item."""
     items = Items([replace(item, images=(_Gone(),)) for item in (dataset.items[n] for n in range(5))])
-    broken = Encoded(items, build(tiling=dict(type="crops", rows=1, columns=2))[1])
+    broken = TrainDataset(items, build(tiling=dict(type="crops", rows=1, columns=2))[1])
     assert broken.lengths(0) == ((), ())
     plan = plan_of(broken, batch_size=2)
     assert sorted(index for batch in plan for index in batch) == list(range(5))
@@ -225,7 +225,7 @@ class _Gone:
         raise AssertionError
 
 
-def test_nothing_fills_a_step(dataset: Encoded) -> None:
+def test_nothing_fills_a_step(dataset: TrainDataset) -> None:
     assert list(plan_of(dataset, batch_size=50, ranks=1, drop_last=True)) == []
 
 
@@ -265,7 +265,7 @@ def test_answers_right_behind_the_picture_share_its_pixels_only(template: str, w
     _, processor, model = build(template=template)
     model.float().train()
     entries = [[processor.encode(item, n)] for n, item in enumerate(asked(3, words))]
-    assert [len(group) for group in together(entries, None)] == [1, 1, 1]
+    assert [len(group) for group in group_by_image(entries, None)] == [1, 1, 1]
     assert processor.length(asked(1, words)[0]).shared == 0
     packed = Collator(pad_token_id=0, packing="shared")(entries)
     assert len(packed["pixels"]) == 1
@@ -276,7 +276,7 @@ def test_texts_of_one_item_share_their_beginning_and_others_do_not() -> None:
     _, processor, _ = build()
     turns = [{"from": "human", "value": "Hello."}, {"from": "gpt", "value": "Hi."}]
     example = processor.encode(Item.from_dict({"conversations": turns}, key="a"), 0)
-    assert [len(group) for group in together([[example, example], [example]], None)] == [2, 1]
+    assert [len(group) for group in group_by_image([[example, example], [example]], None)] == [2, 1]
 
 
 def test_costs_follow_from_the_parts() -> None:
@@ -358,10 +358,10 @@ def test_what_cannot_be_planned_is_said(tmp_path: Path, capsys: pytest.CaptureFi
     assert "window: expected a whole number of at least 0 or None, found int '-1'" in capsys.readouterr().err
 
 
-def test_the_order_follows_from_the_seed_and_the_epoch(dataset: Encoded) -> None:
+def test_the_order_follows_from_the_seed_and_the_epoch(dataset: TrainDataset) -> None:
     def order(seed: int, epoch: int) -> list[int]:
         dataset.set_epoch(epoch)
-        return list(EpochShuffle(dataset, seed=seed))
+        return list(SeededEpochSampler(dataset, seed=seed))
 
     assert order(7, 5) == order(7, 5)
     assert len({tuple(order(seed, epoch)) for seed in (1, 7) for epoch in (0, 5)}) == 4

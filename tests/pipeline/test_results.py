@@ -7,29 +7,35 @@ import pytest
 from PIL import Image
 
 from mllm.pipeline.results import as_record, rows
-from mllm.types import Box, Item, Prediction, Truth
+from mllm.types import Box, GroundTruth, Item, Prediction
 from tests.pipeline.tiny import Items
 
 BOX = Box(x1=0, y1=0, x2=10, y2=10)
 
 
-def answer(*boxes: Box, truth: Truth, **found: Any) -> Prediction:
+def answer(*boxes: Box, truth: GroundTruth, **found: Any) -> Prediction:
     return Prediction(key="a:1", index=0, text="hm", boxes=boxes, truth=truth, **found)
 
 
 @pytest.mark.parametrize(
     ("prediction", "fields"),
     [
-        (answer(BOX, truth=Truth(boxes=(BOX,))), {"pred": [BOX.xyxy], "target": [BOX.xyxy], "failure": None, "iou": 1}),
-        (answer(truth=Truth(boxes=(BOX,))), {"pred": [], "failure": "none", "iou": 0}),
-        (answer(BOX, BOX, truth=Truth(boxes=(BOX,))), {"failure": "wrong_count", "iou": 0}),
-        (answer(failure="malformed", truth=Truth(boxes=(BOX,))), {"failure": "malformed", "iou": 0}),
-        (answer(BOX, clipped=1, truth=Truth(boxes=(BOX,))), {"clipped": 1, "iou": 1}),
+        (
+            answer(BOX, truth=GroundTruth(boxes=(BOX,))),
+            {"pred": [BOX.xyxy], "target": [BOX.xyxy], "failure": None, "iou": 1},
+        ),
+        (answer(truth=GroundTruth(boxes=(BOX,))), {"pred": [], "failure": "none", "iou": 0}),
+        (answer(BOX, BOX, truth=GroundTruth(boxes=(BOX,))), {"failure": "wrong_count", "iou": 0}),
+        (answer(failure="malformed", truth=GroundTruth(boxes=(BOX,))), {"failure": "malformed", "iou": 0}),
+        (answer(BOX, clipped=1, truth=GroundTruth(boxes=(BOX,))), {"clipped": 1, "iou": 1}),
         # nothing to point at
-        (answer(truth=Truth(no_target=True, texts=("x",))), {"pred": [], "target": [], "failure": None, "iou": 1}),
-        (answer(BOX, truth=Truth(no_target=True)), {"target": [], "failure": "wrong_count", "iou": 0}),
+        (
+            answer(truth=GroundTruth(no_target=True, texts=("x",))),
+            {"pred": [], "target": [], "failure": None, "iou": 1},
+        ),
+        (answer(BOX, truth=GroundTruth(no_target=True)), {"target": [], "failure": "wrong_count", "iou": 0}),
         # nothing was asked for: what looks like a region in words is no failure
-        (answer(failure="malformed", truth=Truth(texts=("x",))), {"target": ["x"], "failure": None}),
+        (answer(failure="malformed", truth=GroundTruth(texts=("x",))), {"target": ["x"], "failure": None}),
     ],
 )
 def test_as_record_judges_an_answer_by_its_truth(prediction: Prediction, fields: dict[str, Any]) -> None:
@@ -49,6 +55,6 @@ def test_rows_show_the_image_that_the_question_is_about() -> None:
         ],
     }
     item = Item.from_dict(record, key="a:1")
-    for truth in (item.truth, Truth()):
+    for truth in (item.truth, GroundTruth()):
         (row,) = rows([answer(truth=truth)], Items([replace(item, truth=truth)]))
         assert (row.image_number, row.image) == (1, item.images[1])

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.packing import fill, groups, questions, share
+from mllm.conversation.packing import bin_pack, groups, shared_prefix_row, split_rounds
 from mllm.errors import ConfigError, DataError, ModelError
 from mllm.models.runtime.packed_attention import FLEX
 from mllm.pipeline.build import build_model
 from mllm.registry import DATASETS
-from mllm.types import Batch, Example, Item
+from mllm.types import Batch, EncodedSample, Item
 from tests.pipeline.tiny import CONFIG, SCENES
 
 SIZES = dict(
@@ -61,7 +61,7 @@ def same(model: Any, packed: Batch, single: Batch) -> None:
 
 def batches_of(processor: Any, items: Any, **options: Any) -> tuple[Batch, Batch]:
     """The questions about six scenes packed, and one by one."""
-    groups = [[processor.encode(each, n) for each in questions(items[n])] for n in range(6)]
+    groups = [[processor.encode(each, n) for each in split_rounds(items[n])] for n in range(6)]
     pad = processor.tokenizer.pad_token_id
     packed = Collator(pad_token_id=pad, **options)(groups)
     return packed, Collator(pad_token_id=pad)([example for group in groups for example in group])
@@ -147,7 +147,7 @@ def test_a_language_model_that_drops_the_packing_is_refused() -> None:
 
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30), room=st.integers(10, 60))
 def test_rows_are_filled_without_loss(lengths: list[int], room: int) -> None:
-    rows = fill(lengths, room)
+    rows = bin_pack(lengths, room)
     assert sorted(piece for row in rows for piece in row) == list(range(len(lengths)))
     assert all(len(row) == 1 or sum(lengths[piece] for piece in row) <= room for row in rows)
     assert sum(lengths) > (len(rows) - 1) * room / 2, "two half-empty rows would have been one"
@@ -155,14 +155,14 @@ def test_rows_are_filled_without_loss(lengths: list[int], room: int) -> None:
 
 def test_rows_are_about_equally_long() -> None:
     """So that there is little padding: best fit alone gives 9 and 3."""
-    assert fill([3, 3, 3, 3], 11) == [[0, 2], [1, 3]]
+    assert bin_pack([3, 3, 3, 3], 11) == [[0, 2], [1, 3]]
 
 
 def test_a_row_is_the_prefix_and_what_each_question_adds() -> None:
     items, processor, _ = build()
     index = next(n for n in range(6) if len(items[n].turns) >= 4)
-    examples: list[Example] = [processor.encode(each, index) for each in questions(items[index])]
-    row = share(examples)
+    examples: list[EncodedSample] = [processor.encode(each, index) for each in split_rounds(items[index])]
+    row = shared_prefix_row(examples)
     prefix = int((row.segment_ids == 0).sum())
     assert prefix >= 4  # the picture, at least
     assert row.prefix_ids.tolist() == [-1] * prefix + [0] * (len(row) - prefix)
@@ -175,8 +175,8 @@ def test_a_row_is_the_prefix_and_what_each_question_adds() -> None:
 
 def test_two_equal_questions_keep_what_their_first_label_needs() -> None:
     items, processor, _ = build()
-    example = processor.encode(questions(items[0])[0], 0)
-    row = share([example, example])
+    example = processor.encode(split_rounds(items[0])[0], 0)
+    row = shared_prefix_row([example, example])
     first = int((example.labels != -100).nonzero()[0])
     assert int((row.segment_ids == 0).sum()) == first - 1
     assert (row.labels != -100).sum() == 2 * (example.labels != -100).sum()
@@ -192,8 +192,8 @@ def test_pictures_that_do_not_come_first_are_not_shared() -> None:
 
 def test_a_single_question_is_a_row_of_its_own() -> None:
     items, processor, _ = build()
-    example = processor.encode(questions(items[0])[0], 0)
-    row = share([example])
+    example = processor.encode(split_rounds(items[0])[0], 0)
+    row = shared_prefix_row([example])
     assert row.input_ids.equal(example.input_ids)
     assert set(row.segment_ids.tolist()) == {0}
     assert set(row.prefix_ids.tolist()) == {-1}
@@ -208,13 +208,13 @@ def test_pictures_that_come_later_are_not_shared_with_their_own_round() -> None:
     turns += [{"from": "human", "value": "What is 1?"}, {"from": "gpt", "value": "It."}]
     turns += [{"from": "human", "value": "And this?"}, {"from": "gpt", "value": "Too."}]
     item = Item.from_dict({"image": Image.new("RGB", (8, 8)), "conversations": turns}, key="a.jsonl:3")
-    assert [each.turns[0].text for each in questions(item)] == [
+    assert [each.turns[0].text for each in split_rounds(item)] == [
         "Where is it in <image>?",
         "<image>\nWhat is 1?",
         "<image>\nAnd this?",
     ]
-    examples = [processor.encode(each, 0) for each in questions(item)]
-    assert [bool(processor.length(each).shared) for each in questions(item)] == [False, True, True]
+    examples = [processor.encode(each, 0) for each in split_rounds(item)]
+    assert [bool(processor.length(each).shared) for each in split_rounds(item)] == [False, True, True]
     packed = Collator(pad_token_id=0, packing="shared")([examples])
     assert len(packed["pixels"]) == 1
     assert int((packed["input_ids"] == processor.image_token_id).sum()) == 2 * 4
@@ -226,10 +226,10 @@ def test_what_cannot_share_is_said() -> None:
     turns = [{"from": "human", "value": "<image> Where?"}, {"from": "gpt", "value": "There."}] * 2
     item = Item.from_dict({"images": [picture, picture], "conversations": turns}, key="a.jsonl:3")
     with pytest.raises(DataError, match=r"a.jsonl:3: expected all 2 <image> in the first question, found 1"):
-        questions(item)
+        split_rounds(item)
     with pytest.raises(ConfigError, match=r"'none', 'rows', 'shared'.*found 'share'"):
         Collator(pad_token_id=0, packing="share")  # type: ignore[arg-type]
     items, processor, model = build(attn_implementation="eager")
-    batch = Collator(pad_token_id=0, packing="shared")([[processor.encode(questions(items[0])[0], 0)]])
+    batch = Collator(pad_token_id=0, packing="shared")([[processor.encode(split_rounds(items[0])[0], 0)]])
     with pytest.raises(ModelError, match=r"packing needs attn_implementation 'sdpa' .*, found 'eager'"):
         loss_and_gradients(model, batch)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.preprocessing.image_preprocessor import SquareView
+from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.conversation.processor import Processor
 from mllm.dataset.augment import Augmented
 from mllm.dataset.multiturn import MultiTurn
@@ -21,9 +21,9 @@ from mllm.dataset.sets.instruct import Instruct
 from mllm.errors import ConfigError, DataError, ImageError
 from mllm.images.settings import ImageSettings, configure, current_settings
 from mllm.pipeline.finetune import main
-from mllm.pipeline.train_data import REPLACEMENTS, Encoded, Grouped
+from mllm.pipeline.train_data import REPLACEMENTS, EvalDataset, TrainDataset
 from mllm.registry import REGIONS, TEMPLATES
-from mllm.types import Example
+from mllm.types import EncodedSample
 from tests.conftest import make_tokenizer
 from tests.pipeline.tiny import write_config
 
@@ -53,7 +53,7 @@ def lines(tmp_path: Path) -> Path:
     return file
 
 
-def encoded(lines: Path, *, seed: int = 0, **settings: Any) -> Encoded:
+def encoded(lines: Path, *, seed: int = 0, **settings: Any) -> TrainDataset:
     configure(ImageSettings(**settings))
     tokenizer = make_tokenizer()
     mean = std = (0.5, 0.5, 0.5)
@@ -61,13 +61,13 @@ def encoded(lines: Path, *, seed: int = 0, **settings: Any) -> Encoded:
         tokenizer=tokenizer,
         template=TEMPLATES.make("vicuna_v1"),
         codec=REGIONS.make("shikra"),
-        view=SquareView(size=28, mean=mean, std=std, tokens=4),
+        view=SquarePreprocessor(size=28, mean=mean, std=std, tokens=4),
     )
     items = Instruct(filename=str(lines), image_folder=str(lines.parent))
-    return Encoded(items, processor, seed=seed)
+    return TrainDataset(items, processor, seed=seed)
 
 
-def only(examples: list[Example]) -> Example:
+def only(examples: list[EncodedSample]) -> EncodedSample:
     (example,) = examples
     return example
 
@@ -122,7 +122,7 @@ def test_a_size_that_cannot_be_read_is_skipped_too(lines: Path) -> None:
 
 def test_evaluation_never_skips(lines: Path) -> None:
     training = encoded(lines, on_error="skip")
-    test = Grouped(training.items, training.processor, [[index] for index in range(COUNT)], answer=False)
+    test = EvalDataset(training.items, training.processor, [[index] for index in range(COUNT)], answer=False)
     assert only(test[0]).index == 0
     with pytest.raises(ImageError, match=r"lines\.jsonl:4: .*3\.png: cannot be decoded"):
         test[BROKEN]

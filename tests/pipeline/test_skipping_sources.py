@@ -18,8 +18,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.preprocessing.image_preprocessor import SquareView, View
-from mllm.conversation.preprocessing.tiling import Crops, TiledView
+from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor
+from mllm.conversation.preprocessing.tiling import Crops, TiledPreprocessor
 from mllm.conversation.processor import Processor
 from mllm.dataset.augment import Augmented
 from mllm.dataset.mixing import ConcatDataset, Repeat
@@ -35,7 +35,7 @@ from mllm.images.settings import ImageSettings, configure
 from mllm.models.native.model import ProcessorView
 from mllm.pipeline.build import _corpus
 from mllm.pipeline.planning import Cost, PlannedBatches
-from mllm.pipeline.train_data import Encoded, EpochShuffle, Grouped
+from mllm.pipeline.train_data import EvalDataset, SeededEpochSampler, TrainDataset
 from mllm.registry import FAMILIES, REGIONS, TEMPLATES
 from mllm.types import Item
 from tests.conftest import make_tokenizer
@@ -233,16 +233,16 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
             archive.addfile(info, io.BytesIO(data))
 
 
-SQUARE = SquareView(size=28, mean=MEAN, std=STD, tokens=4)
-TILES = TiledView(tiling=Crops(rows=1, columns=2), side=28, mean=MEAN, std=STD, tokens=4, grid=None)
+SQUARE = SquarePreprocessor(size=28, mean=MEAN, std=STD, tokens=4)
+TILES = TiledPreprocessor(tiling=Crops(rows=1, columns=2), side=28, mean=MEAN, std=STD, tokens=4, grid=None)
 
 
-def encoded(items: Any, view: View = SQUARE, **settings: Any) -> Encoded:
+def encoded(items: Any, view: ImagePreprocessor = SQUARE, **settings: Any) -> TrainDataset:
     configure(ImageSettings(**{"protocols": ("memory", "http"), "retries": 0, **settings}))
     processor = Processor(
         tokenizer=make_tokenizer(), template=TEMPLATES.make("vicuna_v1"), codec=REGIONS.make("shikra"), view=view
     )
-    return Encoded(items, processor)
+    return TrainDataset(items, processor)
 
 
 @pytest.fixture(params=SOURCES)
@@ -282,7 +282,7 @@ def test_training_raises_it_by_default(source: tuple[Any, str, str]) -> None:
 def test_evaluation_raises_it_whatever_the_settings(source: tuple[Any, str, str]) -> None:
     items, place, reason = source
     training = encoded(items, on_error="skip")
-    grouped = Grouped(items, training.processor, [[index] for index in range(COUNT)], answer=False)
+    grouped = EvalDataset(items, training.processor, [[index] for index in range(COUNT)], answer=False)
     assert [example.index for example in grouped[0]] == [0]
     with pytest.raises(ImageError) as caught:
         grouped[BAD]
@@ -291,11 +291,11 @@ def test_evaluation_raises_it_whatever_the_settings(source: tuple[Any, str, str]
 
 
 @pytest.mark.parametrize("view", [SQUARE, TILES])
-def test_plans_go_on_without_it(source: tuple[Any, str, str], view: View) -> None:
+def test_plans_go_on_without_it(source: tuple[Any, str, str], view: ImagePreprocessor) -> None:
     items, _, _ = source
     dataset = encoded(items, view, on_error="skip")
     cost = Cost(pair=0.1)
-    plan = PlannedBatches(dataset, EpochShuffle(dataset, seed=0), batch_size=2, ranks=1, cost=cost, sharing=True)
+    plan = PlannedBatches(dataset, SeededEpochSampler(dataset, seed=0), batch_size=2, ranks=1, cost=cost, sharing=True)
     batches = list(plan)
     planned = [index for batch in batches for index in batch]
     assert {*planned} == {*range(COUNT)}
@@ -388,18 +388,18 @@ def test_what_a_model_refuses_is_skipped_by_name(tmp_path: Path) -> None:
     processor = Processor(
         tokenizer=tokenizer, template=TEMPLATES.make("chat"), codec=REGIONS.make("qwen2_vl"), view=view
     )
-    dataset = Encoded(items, processor)
+    dataset = TrainDataset(items, processor)
     assert dataset.lengths(BAD) == ((), ())
     assert len(dataset.lengths(0)[1]) == 1
     ((example,),) = dataset.__getitems__([BAD])
     assert f"{place}{tmp_path}/{BAD}.png: the model's image processor refuses 2 x 500 pixels" in example.skipped[0]
     with pytest.raises(ImageError, match=rf"lines\.jsonl:{BAD + 1}: .*{BAD}\.png: .*refuses 2 x 500 pixels"):
-        Grouped(items, processor, [[BAD]], answer=False)[0]
+        EvalDataset(items, processor, [[BAD]], answer=False)[0]
 
 
 @pytest.mark.parametrize(("kind", "size"), [("pad", (1, 30_000)), ("pad", (30_000, 1)), ("crop", (1, 1_000_000))])
 def test_what_would_need_too_large_a_canvas_is_refused(kind: Any, size: tuple[int, int]) -> None:
-    view = SquareView(size=224, mean=MEAN, std=STD, tokens=4, placement=kind)
+    view = SquarePreprocessor(size=224, mean=MEAN, std=STD, tokens=4, placement=kind)
     for ask in (lambda: view.placement(size), lambda: view(Image.new("RGB", size))):
         with pytest.raises(ImageError, match=f"{size[0]} x {size[1]} pixels are too long and thin"):
             ask()

@@ -13,14 +13,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.preprocessing.image_preprocessor import SquareView
+from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.conversation.processor import Processor
 from mllm.dataset.sets.instruct import Instruct
 from mllm.images import FileImage
 from mllm.images.settings import ImageSettings, configure
-from mllm.pipeline.train_data import Encoded, Grouped
+from mllm.pipeline.train_data import EvalDataset, TrainDataset
 from mllm.registry import REGIONS, TEMPLATES
-from mllm.types import Example
+from mllm.types import EncodedSample
 from tests.conftest import make_tokenizer
 
 QUESTIONS = 3
@@ -61,16 +61,16 @@ def lines(tmp_path: Path) -> Path:
     return file
 
 
-def encoded(lines: Path, **settings: Any) -> Encoded:
+def encoded(lines: Path, **settings: Any) -> TrainDataset:
     configure(ImageSettings(**settings))
-    view = SquareView(size=28, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), tokens=4)
+    view = SquarePreprocessor(size=28, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), tokens=4)
     processor = Processor(
         tokenizer=make_tokenizer(), template=TEMPLATES.make("vicuna_v1"), codec=REGIONS.make("shikra"), view=view
     )
-    return Encoded(Instruct(filename=str(lines), image_folder=str(lines.parent)), processor)
+    return TrainDataset(Instruct(filename=str(lines), image_folder=str(lines.parent)), processor)
 
 
-def pixels(examples: list[Example]) -> torch.Tensor:
+def pixels(examples: list[EncodedSample]) -> torch.Tensor:
     return examples[0].pixels[0]["pixels"]
 
 
@@ -98,6 +98,6 @@ def test_evaluation_is_exact(lines: Path, opened: Counter[str]) -> None:
     exact = pixels(encoded(lines)[0])
     training = encoded(lines, pixels="reduced")
     opened.clear()
-    (example, _) = Grouped(training.items, training.processor, [[0, 1]], answer=True)[0]
+    (example, _) = EvalDataset(training.items, training.processor, [[0, 1]], answer=True)[0]
     assert opened == {"open 0.jpg": 1}
     assert torch.equal(pixels([example]), exact)

@@ -15,7 +15,7 @@ from PIL import Image
 from mllm.images import FileImage, ImageRef, MemoryImage
 from mllm.metrics.rec import FAILURES, REC, iou_of
 from mllm.report.report import Row, write_report
-from mllm.types import Box, Failure, Point, Prediction, Truth
+from mllm.types import Box, Failure, GroundTruth, Point, Prediction
 
 COCO = Path(__file__).parents[2].parent / "shared" / "data" / "coco_photos" / "images"
 SCENE = MemoryImage(Image.new("RGB", (48, 32), "navy"))
@@ -31,7 +31,7 @@ def row(
         text=text or f"answer {index}",
         boxes=() if failure else (Box(x1=2, y1=3, x2=2 + width, y2=13),),
         failure=failure,
-        truth=Truth(boxes=(Box(x1=2, y1=3, x2=12, y2=13),), texts=("Answer: <boxes> .",)),
+        truth=GroundTruth(boxes=(Box(x1=2, y1=3, x2=12, y2=13),), texts=("Answer: <boxes> .",)),
     )
     return Row(prediction=prediction, question="<image> Where is it?", image=image, iou=iou_of(prediction))
 
@@ -115,7 +115,7 @@ def test_it_is_one_self_contained_file(tmp_path: Path) -> None:
 
 def test_what_people_and_models_write_is_escaped(tmp_path: Path) -> None:
     attack = "<script>alert(1)</script>\" onload='x' & {{ 7 * 7 }} {% raw %}"
-    prediction = Prediction(key=attack, index=0, text=attack, truth=Truth(texts=(attack,)))
+    prediction = Prediction(key=attack, index=0, text=attack, truth=GroundTruth(texts=(attack,)))
     rows = [Row(prediction=prediction, question=attack, image=SCENE)]
     html = report(rows, tmp_path, title=attack, subtitle=attack, scores={attack: 0.5}, headline=attack, meanings={})
     assert "<script" not in html
@@ -160,7 +160,9 @@ def test_one_answer_is_shown_once(tmp_path: Path) -> None:
 def test_captions_show_text_without_iou(tmp_path: Path) -> None:
     rows = [
         Row(
-            prediction=Prediction(key=f"cap:{n}", index=n, text=f"caption {n}", truth=Truth(texts=("one", "two"))),
+            prediction=Prediction(
+                key=f"cap:{n}", index=n, text=f"caption {n}", truth=GroundTruth(texts=("one", "two"))
+            ),
             question="<image> Describe it.",
             image=SCENE if n else None,
         )

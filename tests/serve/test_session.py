@@ -16,7 +16,7 @@ from mllm.errors import DataError, ModelError
 from mllm.pipeline.build import build_model
 from mllm.registry import DATASETS
 from mllm.serve.session import Session, draw_answer
-from mllm.types import Box, Prediction, Truth
+from mllm.types import Box, GroundTruth, Prediction
 from tests.pipeline.tiny import SCENES, write_config
 
 
@@ -99,7 +99,7 @@ def test_the_command_prints_and_draws(
 
 
 def answer(*boxes: Box) -> Prediction:
-    return Prediction(index=0, key="a", text="", boxes=boxes, points=(), failure=None, truth=Truth())
+    return Prediction(index=0, key="a", text="", boxes=boxes, points=(), failure=None, truth=GroundTruth())
 
 
 RED = (230, 25, 75)
@@ -206,7 +206,7 @@ def test_the_notebook_runs_from_top_to_bottom(
 def test_what_a_model_says_does_not_steer_the_terminal(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = Prediction(key="question", index=0, text="red\x1b[31m\x18\nblue", truth=Truth())
+    said = Prediction(key="question", index=0, text="red\x1b[31m\x18\nblue", truth=GroundTruth())
     monkeypatch.setattr(Session, "ask", lambda *given, **more: said)
     assert cli.main(["predict", "--model", str(trained), "--prompt", "What colour?"]) == 0
     assert capsys.readouterr().out == "red\\x1b[31m\\x18\nblue\n"

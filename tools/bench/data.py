@@ -163,10 +163,10 @@ def ours(placement: str, questions: int, folder: Path, pictures: int, *, pixels:
     from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
     from mllm.conversation.collator import Collator
-    from mllm.conversation.preprocessing.image_preprocessor import SquareView
+    from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
     from mllm.conversation.processor import Processor
     from mllm.images.settings import configure, read_settings
-    from mllm.pipeline.train_data import Encoded
+    from mllm.pipeline.train_data import TrainDataset
     from mllm.registry import DATASETS, REGIONS, TEMPLATES
 
     configure(read_settings({"pixels": pixels}))
@@ -176,12 +176,12 @@ def ours(placement: str, questions: int, folder: Path, pictures: int, *, pixels:
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False),
         template=TEMPLATES.make("chat"),
         codec=REGIONS.make("shikra"),
-        view=SquareView(size=SIDE, mean=OPENAI_CLIP_MEAN, std=OPENAI_CLIP_STD, tokens=tokens, placement=kind),
+        view=SquarePreprocessor(size=SIDE, mean=OPENAI_CLIP_MEAN, std=OPENAI_CLIP_STD, tokens=tokens, placement=kind),
     )
     pad: Any = processor.tokenizer.pad_token_id
     items = DATASETS.make({"type": "Instruct", "filename": str(folder / f"{questions}.json")})
     yield from DataLoader(
-        Encoded(items, processor), batch_size=pictures * questions, collate_fn=Collator(pad_token_id=pad)
+        TrainDataset(items, processor), batch_size=pictures * questions, collate_fn=Collator(pad_token_id=pad)
     )
 
 

@@ -35,7 +35,7 @@ from typing import Any
 
 from processes import ROOT, cpu, usage_of
 
-from mllm.dataset.files.jsonl import Lines
+from mllm.dataset.files.jsonl import IndexedJsonl
 
 SIZES = (10_000, 100_000, 1_000_000)
 READS = 10_000
@@ -144,11 +144,11 @@ def config_of(path: Path) -> Path:
 
 
 def open_lines(path: Path) -> Any:
-    return Lines(str(path))
+    return IndexedJsonl(str(path))
 
 
 def open_array(path: Path) -> Any:
-    return Lines(str(path.with_suffix(".json")))
+    return IndexedJsonl(str(path.with_suffix(".json")))
 
 
 def load_array(path: Path) -> Any:

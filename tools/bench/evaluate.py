@@ -122,7 +122,7 @@ def answer_ours(fixture: str, batch: int, generation: dict[str, Any], name: str)
 
     from mllm.conversation.collator import Collator
     from mllm.models.llava.model import Llava
-    from mllm.models.runtime.decoding import Decoding
+    from mllm.models.runtime.decoding import ContinuousBatcher
     from mllm.pipeline import evaluate as evaluation
     from mllm.registry import DATASETS
     from mllm.serve.session import Session
@@ -136,7 +136,7 @@ def answer_ours(fixture: str, batch: int, generation: dict[str, Any], name: str)
     if name == REFILLED:
         evaluation.NOT_REFILLED = ()
     if name == STAYING:
-        evaluation.Decoding = lambda **given: Decoding(**{**given, "leaving": False})  # pyright: ignore
+        evaluation.ContinuousBatcher = lambda **given: ContinuousBatcher(**{**given, "leaving": False})  # pyright: ignore
     items = DATASETS.make({"type": "Instruct", "filename": f"{fixture}/llava.json", "image_folder": fixture})
     tokenizer = session.processor.tokenizer
     pad: Any = tokenizer.pad_token_id

@@ -30,11 +30,11 @@ import torch
 from mllm.conversation.collator import Collator
 from mllm.conversation.tokenizer_training import train_tokenizer
 from mllm.images import FileImage
-from mllm.models.adapters.injection import adapt
+from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.settings import read_adapters
-from mllm.models.runtime.packed_attention import Spans
+from mllm.models.runtime.packed_attention import PackedAttentionMask
 from mllm.registry import MODELS
-from mllm.types import IMAGE, Example
+from mllm.types import IMAGE, EncodedSample
 
 LAYOUTS = ("none", "rows", "shared")
 WARM_UP = 5
@@ -141,7 +141,7 @@ def make_model(given: argparse.Namespace, device: torch.device) -> Any:
     torch.manual_seed(0)
     with device:
         model = MODELS.make(args, tokenizer=tokenizer)
-    adapt(model, read_adapters({"type": "lora", "targets": ["language_model"], "r": 64}), args)
+    inject_adapters(model, read_adapters({"type": "lora", "targets": ["language_model"], "r": 64}), args)
     if given.checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
@@ -152,17 +152,17 @@ def make_batch(model: Any, given: argparse.Namespace) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     view = model.picture_view()
     slot = [model.config.image_token_id] * view.tokens
-    groups: list[list[Example]] = []
+    groups: list[list[EncodedSample]] = []
     for picture in range(given.pictures):
         pixels = {"pixels": torch.randn(1, 3, view.size, view.size, generator=generator, dtype=torch.float32)}
-        group: list[Example] = []
+        group: list[EncodedSample] = []
         for question in range(given.questions):
             words = torch.randint(500, WORDS, (PROMPT + ANSWER,), generator=generator)
             ids = torch.cat([torch.tensor([1, *slot]), words])
             labels = ids.clone()
             labels[:-ANSWER] = -100
             group.append(
-                Example(
+                EncodedSample(
                     key=f"{picture}.{question}",
                     index=len(groups) * given.questions + question,
                     input_ids=ids,
@@ -183,7 +183,7 @@ def flops(model: Any, batch: dict[str, Any]) -> dict[str, float]:
     """Tokens and model FLOPs of a step; the formula is on top of the file."""
     text, vision = model.language_model.config, model.vision_tower.encoder.config
     if "segment_ids" in batch:
-        rows = Spans(batch["segment_ids"], batch["prefix_ids"]).rows
+        rows = PackedAttentionMask(batch["segment_ids"], batch["prefix_ids"]).rows
         seen = [(s.length, 0 if s.prefix is None else row[s.prefix].length) for row in rows for s in row]
     else:
         seen = [(int(length), 0) for length in batch["attention_mask"].sum(1)]

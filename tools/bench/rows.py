@@ -25,12 +25,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from mllm.conversation.packing import fill
-from mllm.conversation.preprocessing.image_preprocessor import SquareView
+from mllm.conversation.packing import bin_pack
+from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.conversation.processor import Processor
 from mllm.conversation.tokenizer_training import train_tokenizer
 from mllm.pipeline.planning import WINDOW, Cost, Measured, PlannedBatches, row_tokens
-from mllm.pipeline.train_data import Encoded, EpochShuffle
+from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
 from mllm.registry import DATASETS, REGIONS, TEMPLATES
 from mllm.types import IMAGE
 
@@ -63,8 +63,8 @@ def main() -> None:
                 )
 
 
-def compare(dataset: Encoded, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    order = EpochShuffle(dataset, seed=0)
+def compare(dataset: TrainDataset, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    order = SeededEpochSampler(dataset, seed=0)
     options: dict[str, Any] = {"batch_size": given.items, "ranks": given.ranks, "cost": COST, "window": given.window}
     plan = PlannedBatches(dataset, order, sharing=True, room=given.max_tokens, **options)
     shuffled = list(order)
@@ -87,7 +87,7 @@ def measure(
     real = places = 0
     for batch in rows:
         lengths = [row_tokens(group) for group in batch]
-        filled = [sum(lengths[piece] for piece in row) for row in fill(lengths, given.max_tokens)]
+        filled = [sum(lengths[piece] for piece in row) for row in bin_pack(lengths, given.max_tokens)]
         real += sum(filled)
         places += max(filled) * len(filled)
     single = sum(length.tokens for batch in rows for item in chain.from_iterable(batch) for length in item.lengths)
@@ -106,13 +106,13 @@ def groups(batch: Sequence[Measured]) -> list[list[Measured]]:
     return list(found.values())
 
 
-def encoded(file: Path) -> Encoded:
+def encoded(file: Path) -> TrainDataset:
     tokenizer = train_tokenizer([" ".join(WORDS)] * 2, vocab_size=400)
     tokenizer.add_tokens([IMAGE], special_tokens=True)
-    view = SquareView(size=224, mean=(0.5,) * 3, std=(0.5,) * 3, tokens=256)
+    view = SquarePreprocessor(size=224, mean=(0.5,) * 3, std=(0.5,) * 3, tokens=256)
     speech: dict[str, Any] = {"template": TEMPLATES.make("vicuna_v1"), "codec": REGIONS.make("shikra")}
     processor = Processor(tokenizer=tokenizer, view=view, **speech)
-    return Encoded(DATASETS.make({"type": "Instruct", "filename": str(file)}), processor, split=True)
+    return TrainDataset(DATASETS.make({"type": "Instruct", "filename": str(file)}), processor, split=True)
 
 
 def expressions(file: Path, count: int) -> Path:

@@ -10,7 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from mllm.models.adapters.selection import is_adapter, part_of
-from mllm.models.checkpoints.layout import Opened, detect, fitting
+from mllm.models.checkpoints.layout import Checkpoint, detect, fitting
 from mllm.models.checkpoints.lazy import Lazy, Weights
 from mllm.models.checkpoints.vocabulary import FOLDER, tokens_of
 from mllm.models.checkpoints.weight_sources import COMPUTED
@@ -33,7 +33,7 @@ class Inventory:
     vocabulary: str
 
     @staticmethod
-    def of(opened: Opened) -> Inventory:
+    def of(opened: Checkpoint) -> Inventory:
         """
         Raises:
             ModelError: no known layout.
@@ -67,7 +67,7 @@ class Inventory:
         return "\n".join(lines)
 
 
-def compare(a: Opened, b: Opened) -> tuple[str, bool]:
+def compare(a: Checkpoint, b: Checkpoint) -> tuple[str, bool]:
     """Each difference on a line, then a summary by part; and whether there is one.
 
     Of two layouts the names are compared as ours, without buffers that libraries compute.
@@ -90,7 +90,7 @@ def compare(a: Opened, b: Opened) -> tuple[str, bool]:
     return "\n".join(lines), any(row[1] for row in counts.values())
 
 
-def _comparable(a: Opened, b: Opened) -> tuple[Weights, Weights]:
+def _comparable(a: Checkpoint, b: Checkpoint) -> tuple[Weights, Weights]:
     if a.weights.keys() == b.weights.keys() or not (fitting(a) or fitting(b)):
         return a.weights, b.weights
     (name, layout), (other_name, other) = detect(a), detect(b)
@@ -127,7 +127,7 @@ def _part(name: str) -> str:
     return "adapters" if is_adapter(name) else part_of(name)
 
 
-def _vocabulary(opened: Opened, named: Weights) -> str:
+def _vocabulary(opened: Checkpoint, named: Weights) -> str:
     rows = sorted({lazy.shape[0] for name, lazy in named.items() if name.endswith(TABLES)})
     words = [f"{', '.join(map(str, rows))} embeddings" if rows else "no embeddings here"]
     tokenizer = find_tokenizer(str(opened.folder))

@@ -20,17 +20,17 @@ from mllm.models.adapters.export import export_adapter
 from mllm.models.adapters.injection import PREFIX, base_of
 from mllm.models.auto import read_config as read_library_config
 from mllm.models.checkpoints import conversion
-from mllm.models.checkpoints.layout import Sources, detect, open_path, read_config
+from mllm.models.checkpoints.layout import BaseModels, detect, open_path, read_config
 from mllm.models.checkpoints.lazy import open_folder
 from mllm.models.checkpoints.readback import Written, own_logits, transformers_logits
-from mllm.models.checkpoints.vocabulary import take_away
+from mllm.models.checkpoints.vocabulary import strip_added_tokens
 from mllm.models.components import load_strictly, torch_dtype
 from mllm.models.flamingo.builder import load_flamingo
 from mllm.models.flamingo.checkpoints import reference_state, save_reference, to_our_names
 from mllm.models.flamingo.model import MllmFlamingoConfig
 from mllm.models.flamingo.otter import TOKENS, save_otter
 from mllm.models.llava.transformers_layout import THEIRS, as_transformers, export_transformers_llava, load_llava
-from mllm.models.prompt_format import note_speech, stored_speech
+from mllm.models.prompt_format import record_prompt_format, stored_prompt_format
 from mllm.pipeline.build import base_args, merged
 from mllm.registry import MODELS
 from mllm.tokenizer_files import load_tokenizer, save_tokenizer
@@ -69,7 +69,7 @@ def inspect(args: argparse.Namespace) -> None:
 
 
 def convert(args: argparse.Namespace) -> None:
-    sources = Sources(
+    sources = BaseModels(
         base=args.base, vision_tower=args.vision_tower, tokenizer=args.tokenizer, tuning_config=args.tuning_config
     )
     opened = open_path(args.path)
@@ -105,7 +105,7 @@ def _export_whole(args: argparse.Namespace, folder: Path) -> None:
     if args.dtype:
         model.to(torch_dtype(args.dtype))
     if args.original_vocabulary:
-        tokenizer = take_away(model, tokenizer, folder, needed=NEEDED[args.format])
+        tokenizer = strip_added_tokens(model, tokenizer, folder, needed=NEEDED[args.format])
     written, names, place = Written.of(model), None, folder
     if args.format == "transformers-llava":
         export_transformers_llava(model, tokenizer, str(folder))
@@ -176,8 +176,8 @@ def merge(args: argparse.Namespace) -> None:
         written, whole = Written.of(model), {"type": base_args(args.adapters)["type"], "dtype": "auto"}
         model.save_pretrained(folder, max_shard_size=args.max_shard_size)
         save_tokenizer(tokenizer, folder)
-        if said := stored_speech(args.adapters):
-            note_speech(folder, said.pop("type"), said)
+        if said := stored_prompt_format(args.adapters):
+            record_prompt_format(folder, said.pop("type"), said)
         del model
         written.check_model(lambda: MODELS.make({**whole, "model_name_or_path": str(folder)}, tokenizer=tokenizer))
     print(f"{args.out}: the whole model")

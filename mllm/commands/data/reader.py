@@ -14,7 +14,7 @@ from mllm.conversation.processor import Processor
 from mllm.dataset.mixing import Subset
 from mllm.errors import DataError, ModelError
 from mllm.models.adapters.injection import base_of
-from mllm.models.prompt_format import SPEECH, chosen_speech
+from mllm.models.prompt_format import SPEECH, chosen_prompt_format
 from mllm.pipeline.build import TOKENIZER_SAMPLE, build_model, over_base
 from mllm.pipeline.train_data import ItemDataset
 from mllm.tokenizer_files import load_tokenizer
@@ -62,7 +62,7 @@ def _base(model_args: Mapping[str, Any]) -> dict[str, Any]:
     stored = base_of(folder) if folder else None
     if stored is None:
         return dict(model_args)
-    speech = chosen_speech(model_args)
+    speech = chosen_prompt_format(model_args)
     return {**over_base(stored[0], model_args), **{name: getattr(speech, name) for name in SPEECH}}
 
 

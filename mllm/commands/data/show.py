@@ -20,7 +20,7 @@ from mllm.images.names import name_of
 from mllm.pipeline.splits import Split
 from mllm.registry import DATASETS
 from mllm.report import page
-from mllm.types import IMAGE, Box, Example, Item, Point
+from mllm.types import IMAGE, Box, EncodedSample, Item, Point
 
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2", "#999999")
 """Okabe and Ito's, told apart by colour-blind readers; every region has its number too."""
@@ -133,7 +133,7 @@ def _card(dataset: Any, index: int, processor: Processor) -> Card:
         return Card(key=fault.where, index=index, error=fault.reason)
 
 
-def segments(example: Example, processor: Processor) -> Iterator[Segment]:
+def segments(example: EncodedSample, processor: Processor) -> Iterator[Segment]:
     """The rendered text, from the token ids that the model gets; equal neighbours are one segment."""
     tokenizer: Any = processor.tokenizer
     regions = {tokenizer.convert_tokens_to_ids(token) for token in processor.codec.tokens}
@@ -159,7 +159,7 @@ def segments(example: Example, processor: Processor) -> Iterator[Segment]:
         start, before = end, text
 
 
-def _drawn(item: Item, example: Example, processor: Processor) -> Iterator[Drawn]:
+def _drawn(item: Item, example: EncodedSample, processor: Processor) -> Iterator[Drawn]:
     roles = {
         (kind, index): "answer" if turn.role == "gpt" else "question"
         for turn in item.turns
@@ -176,7 +176,7 @@ def _drawn(item: Item, example: Example, processor: Processor) -> Iterator[Drawn
             yield Drawn(number=number, region=region, role=role, read=read.get((kind, index)))
 
 
-def _read_back(item: Item, example: Example, processor: Processor) -> dict[tuple[type, int], Box | Point]:
+def _read_back(item: Item, example: EncodedSample, processor: Processor) -> dict[tuple[type, int], Box | Point]:
     """What the answers' regions are for one who reads their tokens, each on its own image; where all can be read."""
     assert example.labels is not None, "an example with its answer"
     ids: list[int] = example.input_ids.tolist()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mllm.conversation.preprocessing.image_preprocessor import SquareView
+from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.conversation.processor import Processor
 from mllm.conversation.tokenizer_training import blank_tokenizer
 from mllm.errors import ModelError
-from mllm.models.prompt_format import SPEECH, Speech, chosen_speech
+from mllm.models.prompt_format import SPEECH, PromptFormat, chosen_prompt_format
 from mllm.registry import REGIONS, TEMPLATES
 from mllm.types import IMAGE
 
@@ -27,7 +27,7 @@ def make_stand_in(model_args: Mapping[str, Any], data: Mapping[str, Any]) -> Pro
     tokenizer.add_tokens(
         [*dict.fromkeys((IMAGE, *template.tokens, *speech.tokens, *codec.tokens))], special_tokens=True
     )
-    view = SquareView(
+    view = SquarePreprocessor(
         size=SIDE,
         mean=MEAN,
         std=STD,
@@ -37,11 +37,11 @@ def make_stand_in(model_args: Mapping[str, Any], data: Mapping[str, Any]) -> Pro
     return Processor(tokenizer=tokenizer, template=template, codec=codec, view=view, max_length=data.get("max_length"))
 
 
-def _asked(model_args: Mapping[str, Any]) -> Speech:
+def _asked(model_args: Mapping[str, Any]) -> PromptFormat:
     """How the model is spoken to, as far as it is known without its folder."""
     try:
         if "type" in model_args:
-            return chosen_speech(model_args)
+            return chosen_prompt_format(model_args)
     except ModelError:
         pass  # the type asks its folder, which is not there
-    return Speech(**{name: model_args[name] for name in SPEECH if model_args.get(name) is not None})
+    return PromptFormat(**{name: model_args[name] for name in SPEECH if model_args.get(name) is not None})

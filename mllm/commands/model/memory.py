@@ -23,7 +23,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.training_args import OptimizerNames
 
 from mllm.errors import ConfigError, nearest
-from mllm.models.meta_device import FewBits
+from mllm.models.meta_device import QuantizedLinearStub
 
 OPTIMIZERS = (
     *("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop"),
@@ -49,7 +49,7 @@ class Saved:
 
 def weight_bytes(model: nn.Module, devices: int = 1) -> int:
     """Parameters and buffers; parameters sharded along their first dimension, as FSDP does."""
-    few = {id(module.weight): module.stored for module in model.modules() if isinstance(module, FewBits)}
+    few = {id(module.weight): module.stored for module in model.modules() if isinstance(module, QuantizedLinearStub)}
     total = sum(buffer.nbytes for buffer in model.buffers())
     for parameter in model.parameters():
         if id(parameter) in few:

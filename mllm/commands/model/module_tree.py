@@ -9,7 +9,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from mllm.models.adapters.selection import is_adapter
-from mllm.models.meta_device import FewBits
+from mllm.models.meta_device import QuantizedLinearStub
 
 LISTS = (nn.ModuleList, nn.Sequential)
 
@@ -65,7 +65,7 @@ def _add(rows: list[Row], name: str, equal: list[nn.Module], depth: int, seen: s
     if not parameters and not own:
         return
     largest = max(own, key=lambda parameter: parameter.numel(), default=None)
-    kind = "Linear" if isinstance(_base(module), FewBits) else type(_base(module)).__name__
+    kind = "Linear" if isinstance(_base(module), QuantizedLinearStub) else type(_base(module)).__name__
     rows.append(
         Row(
             depth=depth,
@@ -123,7 +123,7 @@ def _base(module: Any) -> Any:
 
 
 def _dtype(layer: nn.Module, parameter: nn.Parameter) -> str:
-    if isinstance(layer, FewBits):
+    if isinstance(layer, QuantizedLinearStub):
         return f"{8 * layer.stored / parameter.numel():.1f} bit"
     return str(parameter.dtype).removeprefix("torch.")
 

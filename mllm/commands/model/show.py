@@ -25,7 +25,7 @@ from mllm.conversation.tokenizer_training import blank_tokenizer
 from mllm.errors import ConfigError
 from mllm.pipeline.build import build_model
 from mllm.tokenizer_files import has_tokenizer
-from mllm.types import IMAGE, Example, Item
+from mllm.types import IMAGE, EncodedSample, Item
 
 PICTURE = (640, 480)
 """Width and height in pixels of the picture that each row of the batch brings."""
@@ -138,7 +138,7 @@ def make_batch(processor: Processor, rows: int, length: int | None) -> dict[str,
     return batch
 
 
-def _example(processor: Processor, question: int, answer: int) -> Example:
+def _example(processor: Processor, question: int, answer: int) -> EncodedSample:
     seen = bool(processor.view.token)
     record = {
         "image": Image.new("RGB", PICTURE) if seen else None,
@@ -150,7 +150,7 @@ def _example(processor: Processor, question: int, answer: int) -> Example:
     return processor.encode(Item.from_dict(record, key="example"), 0)
 
 
-def _labels(example: Example) -> torch.Tensor:
+def _labels(example: EncodedSample) -> torch.Tensor:
     assert example.labels is not None, "an example with an answer"
     return example.labels
 

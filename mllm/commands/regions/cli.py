@@ -52,7 +52,7 @@ def convert_job(args: argparse.Namespace) -> RegionsJob:
     from mllm.commands.regions.convert import TYPED
     from mllm.commands.regions.files import RegionsJob
     from mllm.conversation.convention import read_convention
-    from mllm.dataset.files.jsonl import Lines
+    from mllm.dataset.files.jsonl import IndexedJsonl
 
     def convention(name: str, placement: str | None) -> Convention:
         sizes = {"image_size": args.image_size, "min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
@@ -61,7 +61,7 @@ def convert_job(args: argparse.Namespace) -> RegionsJob:
     return RegionsJob(
         source=convention(args.source, args.from_placement),
         target=None if args.target == TYPED else convention(args.target, args.to_placement),
-        lines=Lines(args.input),
+        lines=IndexedJsonl(args.input),
         image_folder=args.image_folder,
         keep=args.unreadable == "keep",
         workers=args.workers,

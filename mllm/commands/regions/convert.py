@@ -15,7 +15,7 @@ from mllm.conversation.convention import (
     ConversionError,
 )
 from mllm.conversation.region_conversion import PLACEHOLDER, Lifting, rewrite
-from mllm.dataset.files.jsonl import Lines
+from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import ConfigError, DataError
 from mllm.fields import PositiveInt, field
 from mllm.images import image_ref
@@ -191,5 +191,5 @@ def _size_by_key(prediction: dict[str, Any], where: str, folder: str | None) -> 
 
 
 @lru_cache(maxsize=16)
-def _annotations(path: str) -> Lines:
-    return Lines(path)
+def _annotations(path: str) -> IndexedJsonl:
+    return IndexedJsonl(path)

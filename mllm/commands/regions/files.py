@@ -15,7 +15,7 @@ from mllm.commands.data.workers import in_order
 from mllm.commands.regions.convert import Conversion, Counts
 from mllm.commands.shards import WHOLE, Shard, new_part, parts
 from mllm.conversation.convention import Convention
-from mllm.dataset.files.jsonl import Lines
+from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import ConfigError, DataError, ImageError, MllmError
 
 ERRORS: dict[str, type[MllmError]] = {each.__name__: each for each in (ConfigError, DataError, ImageError)}
@@ -25,7 +25,7 @@ ERRORS: dict[str, type[MllmError]] = {each.__name__: each for each in (ConfigErr
 class RegionsJob:
     """The conversion of a file. `run` gives its lines as they are written, `merged` those of parts."""
 
-    lines: Lines
+    lines: IndexedJsonl
     source: Convention
     target: Convention | None
     """None: typed regions."""

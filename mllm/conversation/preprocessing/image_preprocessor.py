@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # where pictures lie is known without PyTorch, whose import t
     from torch import Tensor
 
 
-class View(Protocol):
+class ImagePreprocessor(Protocol):
     """What a model says of pictures. Sizes are (width, height) in pixels. Picklable, for data loading workers."""
 
     @property
@@ -54,7 +54,7 @@ class View(Protocol):
         ...
 
 
-class SquareView:
+class SquarePreprocessor:
     """Pad, crop or squash to `size` x `size`, then normalise: what CLIP's and LLaVA's preprocessing do to pixels.
 
     `pad` fills with the mean colour (LLaVA-1.5); `crop` scales the shorter side and cuts the middle (CLIP). Every
@@ -112,7 +112,7 @@ class SquareView:
             image = self._on_bars(image, (max(size), max(size)))
         # torch scales across, then down; Pillow 13 the other way round where the height loses twice what the width does
         if image.height - height > max(0, 2 * (image.width - width)):
-            return SquareView.__call__(self, image)
+            return SquarePreprocessor.__call__(self, image)
         import torch
         from torch.nn.functional import interpolate
 
@@ -178,7 +178,7 @@ class SquareView:
         return torch.from_numpy(numbers)
 
 
-class FrameView(SquareView):
+class VideoPreprocessor(SquarePreprocessor):
     """Square pictures, and videos of them: `pixels` [frames, 3, size, size], and in `frames` [1] how many these are."""
 
     def __call__(self, image: Image.Image) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mllm.conversation.preprocessing.image_preprocessor import SquareView
+from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.errors import ConfigError
 from mllm.fields import FULL, OneOf, PositiveInt, Range, Reads, check, read_section, within
 from mllm.geometry import Placement, PlacementKind, fit, place, resize
@@ -207,8 +207,8 @@ def read_tiling(section: Mapping[str, Any]) -> Tiling:
     return read_section(given, TILINGS[kind])
 
 
-class TiledView:
-    """Tiles of `side` x `side` pixels, each normalised as the encoder's picture, see `SquareView`.
+class TiledPreprocessor:
+    """Tiles of `side` x `side` pixels, each normalised as the encoder's picture, see `SquarePreprocessor`.
 
     Of a picture come float32 `pixels` [N, 3, side, side], N tiles with the whole picture first, and `image_sizes`
     int64 [1, 2], from which the model knows how they lie. `tokens` and `grid` are features of one tile, and along it.
@@ -233,7 +233,7 @@ class TiledView:
         self.tokens = tokens
         self.grid = grid
         self.kind: PlacementKind = placement
-        self.tile = SquareView(size=side, mean=mean, std=std, tokens=tokens, placement="squash")
+        self.tile = SquarePreprocessor(size=side, mean=mean, std=std, tokens=tokens, placement="squash")
         self.bars = (0, 0, 0) if tiling.black_bars else self.tile.background
         self.placement((side, side))  # raises where the tiling has no such placement
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, end_of_sequence
+from mllm.conversation.rendering import RenderedTurn, TextSpan, end_of_sequence
 from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
@@ -23,9 +23,9 @@ from mllm.types import IMAGE
 MARK = re.compile("\ue000(\\d+)\ue001")
 TAG_AT_END = re.compile(r"(<[^<>\s]+>)\s*$")
 ROLES = {"human": "user", "gpt": "assistant"}
-PICTURE = (Piece(IMAGE),)
-WORD = (Piece("a", literal=True),)
-QUESTION, ANSWER = Said("human", WORD), Said("gpt", WORD)
+PICTURE = (TextSpan(IMAGE),)
+WORD = (TextSpan("a", literal=True),)
+QUESTION, ANSWER = RenderedTurn("human", WORD), RenderedTurn("gpt", WORD)
 DATE = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 TODAY = datetime(2024, 7, 26)
 """The date of templates that write today's: Llama 3.1's default."""
@@ -89,8 +89,8 @@ class Chat:
         self.render([QUESTION, ANSWER, QUESTION, ANSWER], tokenizer)  # what cannot be rendered is refused at once
         return self._layout([QUESTION, ANSWER], tokenizer).end
 
-    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
-        pieces: list[Piece] = []
+    def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
+        pieces: list[TextSpan] = []
         last: Layout | None = None
         shapes = tuple(self._shape(turn, tokenizer) for turn in [*turns, ANSWER])
         for start in range(0, len(turns), 2):
@@ -103,17 +103,17 @@ class Chat:
                 self._check_history(last, layout)
                 first = len(last.roles)
             controls = [*layout.controls[first:-2], layout.opening]
-            pieces.append(Piece(controls[0].removeprefix(last.end if last else "")))
+            pieces.append(TextSpan(controls[0].removeprefix(last.end if last else "")))
             for stretch, control in zip(self._stretches(question, tokenizer), controls[1:], strict=True):
-                pieces += [*self._stripped(stretch, question, tokenizer), Piece(control)]
+                pieces += [*self._stripped(stretch, question, tokenizer), TextSpan(control)]
             for answer in answers:
                 words = self._stripped(answer.pieces, answer, tokenizer)
                 if self.thinking:
                     words = _without_tag(words, layout.opening)
-                said = [Piece(layout.space), *words, Piece(layout.end)]
+                said = [TextSpan(layout.space), *words, TextSpan(layout.end)]
                 pieces += [replace(piece, supervised=True) for piece in said]
             last = layout
-        return [*pieces, Piece(last.rest)] if last and turns[-1].role == "gpt" else pieces
+        return [*pieces, TextSpan(last.rest)] if last and turns[-1].role == "gpt" else pieces
 
     def _check_history(self, last: Layout, layout: Layout) -> None:
         """What stood around earlier turns must stand there still.
@@ -136,7 +136,7 @@ class Chat:
                     f"other turns follow, so that prompts are not what was trained; {advice}name another template"
                 )
 
-    def _layout(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> Layout:
+    def _layout(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> Layout:
         """Of a conversation that ends in an answer."""
         roles = [ROLES[turn.role] for turn in turns for _ in self._stretches(turn, tokenizer)]
         controls = self._controls(turns, tokenizer)
@@ -153,7 +153,7 @@ class Chat:
             end, _ = self._split_end(self._controls([*turns, QUESTION], tokenizer)[len(roles)], tokenizer)
         return Layout(tuple(controls), tuple(roles), opening, space, end or end_of_sequence(tokenizer), rest)
 
-    def _controls(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    def _controls(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """The text before, between and behind the stretches of words; after a question, what opens an answer too."""
         parts = MARK.split(self._text(turns, tokenizer))
         stretches = sum(len(self._stretches(turn, tokenizer)) for turn in turns)
@@ -162,17 +162,17 @@ class Chat:
             raise ConfigError(f"template 'chat': the tokenizer's chat template drops or reorders turns: {written!r}")
         return parts[::2]
 
-    def _shape(self, turn: Said, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, ...]:
+    def _shape(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, ...]:
         return turn.role, *(content is PICTURE for content in self._contents(turn, tokenizer))
 
-    def _stretches(self, turn: Said, tokenizer: PreTrainedTokenizerBase) -> list[tuple[Piece, ...]]:
+    def _stretches(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> list[tuple[TextSpan, ...]]:
         return [content for content in self._contents(turn, tokenizer) if content is not PICTURE]
 
-    def _contents(self, turn: Said, tokenizer: PreTrainedTokenizerBase) -> list[tuple[Piece, ...]]:
+    def _contents(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> list[tuple[TextSpan, ...]]:
         """A turn as stretches of words, and where the template takes parts, PICTURE between them."""
         if not self._takes_parts(tokenizer):
             return [turn.pieces]
-        contents: list[tuple[Piece, ...]] = []
+        contents: list[tuple[TextSpan, ...]] = []
         for piece in turn.pieces:
             if piece.text == IMAGE and not piece.literal:
                 contents.append(PICTURE)
@@ -200,7 +200,7 @@ class Chat:
         own = token_id(tokenizer, IMAGE) is not None  # else the model's placeholder is one that its template knows
         return "\ue000" in written and (IMAGE in written or not own)
 
-    def _text(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase, around: str = "") -> str:
+    def _text(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase, around: str = "") -> str:
         """The rendered conversation with marks in place of words, and `around` each of them."""
         numbers = count()
         messages: list[dict[str, Any]] = []
@@ -235,7 +235,9 @@ class Chat:
             messages, chat_template=template, tokenize=False, add_generation_prompt=asks, **self.variables
         )
 
-    def _stripped(self, words: Sequence[Piece], turn: Said, tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+    def _stripped(
+        self, words: Sequence[TextSpan], turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase
+    ) -> list[TextSpan]:
         """A stretch of words as the template leaves it, which may strip white space from contents."""
         left, right = self._once(tokenizer, turn.role, partial(self._what_is_stripped, turn.role, tokenizer))
         pieces = _strip(list(words), left, str.lstrip)
@@ -275,7 +277,7 @@ def _missing(text: str) -> str | None:
     return "\n" if text.startswith(BLANKS.rstrip("\n")) else None
 
 
-def _strip(pieces: list[Piece], characters: str | None, strip: Any) -> list[Piece]:
+def _strip(pieces: list[TextSpan], characters: str | None, strip: Any) -> list[TextSpan]:
     """Without these characters at one end, which is the list's beginning; an image is none of them."""
     for number, piece in enumerate(pieces):
         if piece.text == IMAGE and not piece.literal:
@@ -285,7 +287,7 @@ def _strip(pieces: list[Piece], characters: str | None, strip: Any) -> list[Piec
     return []
 
 
-def _without_tag(pieces: list[Piece], opening: str) -> list[Piece]:
+def _without_tag(pieces: list[TextSpan], opening: str) -> list[TextSpan]:
     """An answer without the tag that its opening ends in, such as `<think>`."""
     tag = TAG_AT_END.search(opening)
     if tag and pieces and pieces[0].text.startswith(tag[1]):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, end_of_sequence, opening
+from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, end_of_sequence, opening
 from mllm.registry import TEMPLATES
 
 
@@ -19,7 +19,7 @@ class Completion:
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return end_of_sequence(tokenizer)
 
-    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+    def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         pieces = opening(tokenizer)
         for turn in turns:
             pieces += turn.pieces if turn.role == "human" else answer(turn, end=self.end(tokenizer))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, end_of_sequence, opening
+from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, end_of_sequence, opening
 from mllm.fields import Fits
 from mllm.registry import TEMPLATES
 
@@ -45,12 +45,12 @@ class Instruction:
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return self.ending or end_of_sequence(tokenizer)
 
-    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
-        pieces = [*opening(tokenizer), Piece(self.system)]
+    def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
+        pieces = [*opening(tokenizer), TextSpan(self.system)]
         for number, turn in enumerate(turns):
             if turn.role == "human":
                 before = f"{self.separator if number else ''}{self.instruction}"
-                pieces += [Piece(before), *turn.pieces, Piece(self.response)]
+                pieces += [TextSpan(before), *turn.pieces, TextSpan(self.response)]
             else:
                 pieces += answer(turn, end=self.end(tokenizer))
         return pieces

@@ -7,7 +7,14 @@ from typing import Annotated
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, beginning_of_sequence, end_of_sequence, pictures_first
+from mllm.conversation.rendering import (
+    RenderedTurn,
+    TextSpan,
+    answer,
+    beginning_of_sequence,
+    end_of_sequence,
+    pictures_first,
+)
 from mllm.errors import ConfigError
 from mllm.fields import OneOf
 from mllm.registry import TEMPLATES
@@ -36,17 +43,17 @@ class Kosmos2:
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return end_of_sequence(tokenizer)
 
-    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+    def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
             raise ConfigError(f"template 'kosmos2': expected one question and its answer, found {len(turns)} turns")
         pictures, words = pictures_first(turns[0])
-        space = [Piece(" ")] if pictures else []
+        space = [TextSpan(" ")] if pictures else []
         pieces = [
-            Piece(beginning_of_sequence(tokenizer)),
+            TextSpan(beginning_of_sequence(tokenizer)),
             *pictures,
             *space,
-            Piece(self.before),
+            TextSpan(self.before),
             *words,
-            Piece(self.after),
+            TextSpan(self.after),
         ]
         return pieces + (answer(turns[1], end=self.end(tokenizer)) if len(turns) == 2 else [])

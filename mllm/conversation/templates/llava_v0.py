@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, opening
+from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, opening
 from mllm.registry import TEMPLATES
 
 SYSTEM = (
@@ -27,11 +27,11 @@ class LlavaV0:
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return "\n###"
 
-    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
-        pieces = [*opening(tokenizer), Piece(f"{SYSTEM}\n\n###")]
+    def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
+        pieces = [*opening(tokenizer), TextSpan(f"{SYSTEM}\n\n###")]
         for turn in turns:
             if turn.role == "human":
-                pieces += [Piece(" Human: "), *turn.pieces, Piece("\n### Assistant:")]
+                pieces += [TextSpan(" Human: "), *turn.pieces, TextSpan("\n### Assistant:")]
             else:
                 pieces += answer(turn, before=" ", end=self.end(tokenizer))
         return pieces

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, end_of_sequence, opening, pictures_first
+from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, end_of_sequence, opening, pictures_first
 from mllm.fields import Fits
 from mllm.registry import TEMPLATES
 
@@ -37,15 +37,15 @@ class OpenFlamingo:
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return END
 
-    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+    def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         before, asks, after = self.prompt.partition(QUESTION)
         pieces = opening(tokenizer)
         for turn in turns:
             if turn.role == "human":
                 slots, words = pictures_first(turn)
-                pieces += [*slots, Piece(before), *(words if asks else ()), Piece(after)]
+                pieces += [*slots, TextSpan(before), *(words if asks else ()), TextSpan(after)]
             else:
                 pieces += answer(turn, end=END)
         if turns[-1].role == "gpt":
-            pieces.append(Piece(end_of_sequence(tokenizer), supervised=True))
+            pieces.append(TextSpan(end_of_sequence(tokenizer), supervised=True))
         return pieces

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, end_of_sequence, opening, pictures_first
+from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, end_of_sequence, opening, pictures_first
 from mllm.registry import TEMPLATES
 
 END, ANSWER = "<|endofchunk|>", "<answer>"
@@ -24,14 +24,14 @@ class Otter:
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return END
 
-    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+    def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         pieces = opening(tokenizer)
         for turn in turns:
             if turn.role == "human":
                 slots, words = pictures_first(turn)
-                pieces += [*slots, Piece("User:"), *words, Piece(f" GPT:{ANSWER}")]
+                pieces += [*slots, TextSpan("User:"), *words, TextSpan(f" GPT:{ANSWER}")]
             else:
                 pieces += answer(turn, end=END)
         if turns[-1].role == "gpt":
-            pieces.append(Piece(end_of_sequence(tokenizer), supervised=True))
+            pieces.append(TextSpan(end_of_sequence(tokenizer), supervised=True))
         return pieces

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, beginning_of_sequence, end_of_sequence, pictures_first
+from mllm.conversation.rendering import (
+    RenderedTurn,
+    TextSpan,
+    answer,
+    beginning_of_sequence,
+    end_of_sequence,
+    pictures_first,
+)
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
 
@@ -24,9 +31,9 @@ class PaliGemma:
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return end_of_sequence(tokenizer)
 
-    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+    def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
             raise ConfigError(f"template 'paligemma': expected one question and its answer, found {len(turns)} turns")
         pictures, words = pictures_first(turns[0])
-        pieces = [*pictures, Piece(beginning_of_sequence(tokenizer)), *words, Piece("\n")]
+        pieces = [*pictures, TextSpan(beginning_of_sequence(tokenizer)), *words, TextSpan("\n")]
         return pieces + (answer(turns[1], end=self.end(tokenizer)) if len(turns) == 2 else [])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, opening, pictures_first
+from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, opening, pictures_first
 from mllm.registry import TEMPLATES
 
 
@@ -19,7 +19,7 @@ class Plain:
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return "\n"
 
-    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+    def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         pieces = opening(tokenizer)
         for turn in turns:
             if turn.role == "human":

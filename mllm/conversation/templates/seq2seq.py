@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, end_of_sequence, opening
+from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, end_of_sequence, opening
 from mllm.registry import TEMPLATES
 
 
@@ -19,10 +19,10 @@ class Seq2Seq:
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return end_of_sequence(tokenizer)
 
-    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+    def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         end = self.end(tokenizer)
         read = turns[:-1] if turns[-1].role == "gpt" else turns
         pieces = opening(tokenizer)
         for number, turn in enumerate(read, start=1):
-            pieces += [*turn.pieces, Piece("\n" if number < len(read) else end)]
+            pieces += [*turn.pieces, TextSpan("\n" if number < len(read) else end)]
         return [*pieces, *answer(turns[-1], end=end)] if turns[-1].role == "gpt" else pieces

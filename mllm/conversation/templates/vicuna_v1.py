@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import Piece, Said, answer, end_of_sequence, opening
+from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, end_of_sequence, opening
 from mllm.registry import TEMPLATES
 
 SYSTEM = (
@@ -27,11 +27,11 @@ class VicunaV1:
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return end_of_sequence(tokenizer)
 
-    def render(self, turns: Sequence[Said], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
-        pieces = [*opening(tokenizer), Piece(f"{self.system} " if self.system else "")]
+    def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
+        pieces = [*opening(tokenizer), TextSpan(f"{self.system} " if self.system else "")]
         for turn in turns:
             if turn.role == "human":
-                pieces += [Piece("USER: "), *turn.pieces, Piece(" ASSISTANT:")]
+                pieces += [TextSpan("USER: "), *turn.pieces, TextSpan(" ASSISTANT:")]
             else:
                 pieces += answer(turn, before=" ", end=self.end(tokenizer))
         return pieces

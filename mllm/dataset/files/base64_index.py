@@ -26,7 +26,7 @@ ENTRY = re.compile(rb'\s*("(?:[^"\\]|\\.)*")\s*:\s*"([^"\\]*)"\s*([,}])')
 """`"key": "base64",`"""
 
 
-class PictureTable:
+class Base64ImageIndex:
     """`{id: base64}` as a JSON object, or a parquet table with the ids as its index (or `id`) and a column `base64`.
 
     Where the pictures of a JSON file lie is kept in the cache; a parquet table is copied into the cache as JSON.
@@ -62,8 +62,8 @@ class PictureTable:
             raise ImageError(f"picture {key[:60]!r} is not in {self.path}", kind="missing-picture")
         return Base64Image(path=str(self._file), start=span[0], end=span[1], name=key)
 
-    def __reduce__(self) -> tuple[type[PictureTable], tuple[str]]:
-        return PictureTable, (self.path,)
+    def __reduce__(self) -> tuple[type[Base64ImageIndex], tuple[str]]:
+        return Base64ImageIndex, (self.path,)
 
     def _are_spans(self, found: NDArray[np.int64]) -> bool:
         """Whether texts of the file lie there, between quotes, as far as some of them show."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.dataset.files.derived import cached_array, probes
-from mllm.dataset.files.jsonl import Lines
+from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import DataError
 
 
@@ -64,7 +64,7 @@ def may_be_keys(table: NDArray[np.int64], numbers: int) -> bool:
     return all(before < after for before, after in pairwise(keys))
 
 
-def by_id(lines: Lines) -> Keys:
+def by_id(lines: IndexedJsonl) -> Keys:
     """Which record of a file that was read by `entries` holds an id."""
     suffix = f"{'.'.join(('', *(lines.entries or ())))}.ids.npy"
 

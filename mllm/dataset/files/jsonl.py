@@ -27,7 +27,7 @@ _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"
 
 
-class Lines:
+class IndexedJsonl:
     """The records (JSON objects) of an annotation file, read one at a time.
 
     A `.json` file holds one array of objects, and is written out as lines in the cache at its first use. Any other
@@ -60,8 +60,8 @@ class Lines:
         if len(self) == 0:
             raise DataError(where=path, expected="at least one record", found="none", kind="empty-file")
 
-    def __reduce__(self) -> tuple[type[Lines], tuple[str, Sequence[str] | None]]:
-        return Lines, (self.path, self.entries)
+    def __reduce__(self) -> tuple[type[IndexedJsonl], tuple[str, Sequence[str] | None]]:
+        return IndexedJsonl, (self.path, self.entries)
 
     def __len__(self) -> int:
         return len(self._starts) - 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.files.jsonl import Lines
+from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.sets.vqa import AnswerText
 from mllm.errors import ConfigError, DataError, nearest
@@ -65,7 +65,7 @@ class CLEVR(LineDataset):
         self.questions = Questions(questions, (IMAGE, QUESTION))
         self.answer = answer
         lines = None if scenes is None or scenes.endswith(".jsonl") else ("scenes",)
-        self.scenes = None if scenes is None else Lines(scenes, lines)
+        self.scenes = None if scenes is None else IndexedJsonl(scenes, lines)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         question = fill(self.questions.draw(rng), {QUESTION: words_of(line, "question")})

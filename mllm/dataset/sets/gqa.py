@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from mllm.dataset.base import LineDataset
 from mllm.dataset.files.id_index import by_id
-from mllm.dataset.files.jsonl import Lines
+from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.sets.vqa import AnswerText, sentence
 from mllm.errors import ConfigError, DataError
@@ -63,7 +63,7 @@ class GQA(LineDataset):
             raise ConfigError(field="scene_graphs", expected=expected, found="nothing")
         self.questions = Questions(questions, (IMAGE, QUESTION))
         self.answer = answer
-        self.scenes = None if scene_graphs is None else Lines(scene_graphs, entries=())
+        self.scenes = None if scene_graphs is None else IndexedJsonl(scene_graphs, entries=())
         self._scene_ids = None if self.scenes is None else by_id(self.scenes)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mllm.conversation.convention import ConventionConfig
 from mllm.dataset.base import LineDataset
-from mllm.dataset.files.jsonl import Lines
+from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.questions import plain, words_of
 from mllm.dataset.sampling import Mixture, Sampling
 from mllm.errors import DataError
@@ -76,7 +76,7 @@ def mixture(
     Raises:
         DataError: names the entry and the field.
     """
-    entries = Lines(filename)
+    entries = IndexedJsonl(filename)
     if "json_path" not in entries[0] and "input" in entries[0]:
         alone = InstructFlamingo(filename=filename, image_folder=image_folder, regions=regions, seed=seed)
         return Mixture(datasets=[alone], train_num_samples=train_num_samples, seed=seed)

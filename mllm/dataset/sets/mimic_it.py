@@ -11,9 +11,9 @@ from typing import Any
 
 from mllm.conversation.convention import ConventionConfig, read_convention
 from mllm.conversation.region_conversion import lift_item
-from mllm.dataset.files.base64_index import PictureTable
+from mllm.dataset.files.base64_index import Base64ImageIndex
 from mllm.dataset.files.id_index import by_id
-from mllm.dataset.files.jsonl import Lines
+from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.questions import plain
 from mllm.errors import DataError
 from mllm.fields import Count, PathName, PositiveInt, field, within
@@ -55,9 +55,9 @@ class MimicIt:
         shared_pictures: bool = False,
         regions: ConventionConfig | None = None,
     ) -> None:
-        self.lines = Lines(filename, entries=("data",))
-        self.relations = None if relations is None else Lines(relations, entries=())
-        self.pictures = None if images is None else PictureTable(images)
+        self.lines = IndexedJsonl(filename, entries=("data",))
+        self.relations = None if relations is None else IndexedJsonl(relations, entries=())
+        self.pictures = None if images is None else Base64ImageIndex(images)
         self.related = related
         self.frames = frames
         self.video = video

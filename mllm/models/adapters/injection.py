@@ -49,7 +49,7 @@ class Adaptation:
     saved: frozenset[str]
 
 
-def adapt(model: Any, adapters: Adapters, base: Mapping[str, Any]) -> None:
+def inject_adapters(model: Any, adapters: Adapters, base: Mapping[str, Any]) -> None:
     """Freeze the model but for `unfrozen`, and put adapters beside the target layers. It stays of its own class.
 
     Args:

@@ -16,7 +16,7 @@ PRETRAINED = "pretrained"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
+class ParamGroupOptions:
     """Where parameters differ from training_args.learning_rate and weight_decay.
 
     Attributes:
@@ -31,7 +31,7 @@ class Rates:
     weight_decay_groups: Mapping[str, NonNegative] = field(default_factory=dict)
 
 
-def regroup(optimizer: Any, model: nn.Module, rates: Rates) -> str:
+def split_param_groups(optimizer: Any, model: nn.Module, rates: ParamGroupOptions) -> str:
     """Split the groups of an optimizer that has not stepped yet; the table of what learns how fast.
 
     Raises:

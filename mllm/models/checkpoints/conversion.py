@@ -11,16 +11,16 @@ from transformers import PreTrainedTokenizerBase
 
 from mllm.errors import ModelError
 from mllm.models.auto import read_config, read_generation_config
-from mllm.models.checkpoints.layout import Opened, Plan, Sources, detect
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan, detect
 from mllm.models.checkpoints.lazy import Weights, grown, open_folder
 from mllm.models.checkpoints.readback import hashed
-from mllm.models.checkpoints.vocabulary import give_back, note_tokens
+from mllm.models.checkpoints.vocabulary import record_tokens, restore_added_tokens
 from mllm.models.checkpoints.writing import write_shards
-from mllm.models.components import settle_generation
+from mllm.models.components import finalise_generation_config
 from mllm.models.flamingo.builder import NAMED_TOKENS
 from mllm.models.flamingo.model import MllmFlamingoConfig
 from mllm.models.outline import Skeleton
-from mllm.models.prompt_format import note_speech
+from mllm.models.prompt_format import record_prompt_format
 from mllm.tokenizer_files import find_tokenizer, save_tokenizer, token_id
 from mllm.types import IMAGE
 
@@ -28,9 +28,9 @@ GENERATION = "generation_config.json"
 
 
 def convert(
-    opened: Opened,
+    opened: Checkpoint,
     folder: Path,
-    sources: Sources,
+    sources: BaseModels,
     *,
     dtype: torch.dtype | None = None,
     max_shard_size: int | str = "5GB",
@@ -44,7 +44,7 @@ def convert(
     """
     _, layout = detect(opened)
     plan = layout.plan(opened, sources)
-    weights, taken, ever = give_back(plan.weights, plan.config, opened.folder)
+    weights, taken, ever = restore_added_tokens(plan.weights, plan.config, opened.folder)
     if plan.config.base_rows is None:
         plan.config.base_rows = plan.base_rows or plan.config.text_config.vocab_size
     skeleton = Skeleton(plan.config)
@@ -56,7 +56,7 @@ def convert(
     weights = {name: lazy for name, lazy in weights.items() if name not in skeleton.tied}
     tokenizer = _tokenizer(plan, sources, opened)
     if tokenizer is not None:
-        note_tokens(plan.config, ever)
+        record_tokens(plan.config, ever)
         weights = _with_vocabulary(weights, plan, taken, tokenizer, skeleton)
     own = dtype or weights[skeleton.tables[0]].dtype
     for config in (plan.config, plan.config.text_config, plan.config.vision_config):
@@ -67,7 +67,7 @@ def convert(
     _read_back(weights, folder, dtype)
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder)
-    note_speech(folder, plan.kind, plan.speech)
+    record_prompt_format(folder, plan.kind, plan.speech)
     _write_generation(plan, folder, tokenizer)
     return tokenizer
 
@@ -87,7 +87,7 @@ def _read_back(weights: Weights, folder: Path, dtype: torch.dtype | None) -> Non
             raise ModelError(f"read back, {name} differs; nothing is kept of it")
 
 
-def _tokenizer(plan: Plan, sources: Sources, opened: Opened) -> PreTrainedTokenizerBase | None:
+def _tokenizer(plan: Plan, sources: BaseModels, opened: Checkpoint) -> PreTrainedTokenizerBase | None:
     if sources.tokenizer is not None:
         tokenizer = find_tokenizer(sources.tokenizer)
         if tokenizer is None:
@@ -116,7 +116,7 @@ def _with_vocabulary(
         )
     image = [IMAGE] if token_id(tokenizer, IMAGE) is None else []
     tokenizer.add_tokens(image, special_tokens=True)
-    note_tokens(config, [*tokens, *image])
+    record_tokens(config, [*tokens, *image])
     config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE)
     if config.model_type == MllmFlamingoConfig.model_type:
         named = {number for token in NAMED_TOKENS if (number := token_id(tokenizer, token)) is not None}
@@ -137,5 +137,5 @@ def _write_generation(plan: Plan, folder: Path, tokenizer: PreTrainedTokenizerBa
         return
     config = read_generation_config(source.parent)
     assert config is not None, "the file is there"
-    settle_generation(config, tokenizer)
+    finalise_generation_config(config, tokenizer)
     config.save_pretrained(folder)

@@ -19,7 +19,7 @@ from mllm.registry import LAYOUTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class Checkpoint:
     """What a path holds, of which no tensor has been read.
 
     Attributes:
@@ -49,7 +49,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
+class BaseModels:
     """Where that is which a checkpoint leaves out; None: not given."""
 
     base: str | None = None
@@ -57,7 +57,7 @@ class Sources:
     tokenizer: str | None = None
     tuning_config: str | None = None
 
-    def need(self, name: str, opened: Opened, why: str) -> str:
+    def need(self, name: str, opened: Checkpoint, why: str) -> str:
         """The folder or file given as `name`.
 
         Raises:
@@ -68,7 +68,7 @@ class Sources:
             raise ModelError(f"{opened.path}: give --{name.replace('_', '-')}: {why}")
         return found
 
-    def refuse(self, opened: Opened, *names: str) -> None:
+    def refuse(self, opened: Checkpoint, *names: str) -> None:
         """Raises ModelError where something was given that the checkpoint brings itself."""
         given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
         if given:
@@ -109,19 +109,19 @@ class Layout(Protocol):
     about: str
     source: str
 
-    def fits(self, opened: Opened) -> bool:
+    def fits(self, opened: Checkpoint) -> bool:
         """Whether the path is of this layout, by its config and the names of its weights."""
         ...
 
-    def named(self, opened: Opened) -> Weights:
+    def named(self, opened: Checkpoint) -> Weights:
         """The path's own weights under our names, as far as they have one."""
         ...
 
-    def absent(self, opened: Opened) -> Mapping[str, str]:
+    def absent(self, opened: Checkpoint) -> Mapping[str, str]:
         """Parts that the path lacks, and may lack in this layout, each with where it is to be taken from."""
         ...
 
-    def plan(self, opened: Opened, sources: Sources) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
         """The whole model.
 
         Raises:
@@ -130,7 +130,7 @@ class Layout(Protocol):
         ...
 
 
-def open_path(path: str) -> Opened:
+def open_path(path: str) -> Checkpoint:
     """Look at a folder, a file, or "a.pt,b.pt".
 
     Raises:
@@ -138,10 +138,10 @@ def open_path(path: str) -> Opened:
     """
     folder = Path(path)
     if not folder.is_dir():
-        return Opened(path=path, config={}, files=tuple(open_file(file) for file in chain_of(path)))
+        return Checkpoint(path=path, config={}, files=tuple(open_file(file) for file in chain_of(path)))
     check_folder(folder)
     names = frozenset(file.name for file in folder.iterdir())
-    return Opened(path=path, config=read_config(folder), files=(open_folder(folder),), names=names)
+    return Checkpoint(path=path, config=read_config(folder), files=(open_folder(folder),), names=names)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -154,12 +154,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(path, dict, ModelError) if path.is_file() else {}
 
 
-def fitting(opened: Opened) -> dict[str, Layout]:
+def fitting(opened: Checkpoint) -> dict[str, Layout]:
     """The layouts that a path may be of, by name."""
     return {name: layout for name in LAYOUTS.names() if (layout := LAYOUTS.find(name)()).fits(opened)}
 
 
-def detect(opened: Opened) -> tuple[str, Layout]:
+def detect(opened: Checkpoint) -> tuple[str, Layout]:
     """The layout of a path, with its name.
 
     Raises:

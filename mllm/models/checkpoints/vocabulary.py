@@ -22,13 +22,13 @@ FOLDER, RECORD, ROWS = "vocabulary", "vocabulary.json", "rows.safetensors"
 """In a subfolder: readers of the export would take every file of weights beside the model's for one of its shards."""
 
 
-def note_rows(model: Any) -> None:
+def record_rows(model: Any) -> None:
     """Record how many embeddings the model has before the first token is added."""
     if model.config.base_rows is None:
         model.config.base_rows = model.get_input_embeddings().num_embeddings
 
 
-def note_tokens(config: Any, tokens: Sequence[str]) -> None:
+def record_tokens(config: Any, tokens: Sequence[str]) -> None:
     """Record tokens that were added to the tokenizer, in order."""
     config.added_tokens = [*config.added_tokens, *(token for token in tokens if token not in config.added_tokens)]
 
@@ -42,7 +42,7 @@ def tokens_of(folder: str | None) -> list[str]:
     return field(found, "added_tokens", list[str], where=path, error=ModelError) if found.get("added_tokens") else []
 
 
-def take_away(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, *, needed: Sequence[str]) -> Any:
+def strip_added_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, *, needed: Sequence[str]) -> Any:
     """Cut the embeddings of added tokens off the model, and the tokens off a copy of its tokenizer, which is returned.
 
     What was cut off is written to `folder/vocabulary`. Tokens up to the last of the `needed` ones, without which the
@@ -75,8 +75,8 @@ def take_away(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, *, n
     return _without(tokenizer, dropped, ids, target / "tokenizer")
 
 
-def give_back(weights: Weights, config: Any, folder: Path) -> tuple[Weights, dict[str, int], list[str]]:
-    """Of what `take_away` left in `folder`: the whole weights, the tokens to add with their ids, and all ever added."""
+def restore_added_tokens(weights: Weights, config: Any, folder: Path) -> tuple[Weights, dict[str, int], list[str]]:
+    """Undo `strip_added_tokens`: the whole weights, the tokens to add with their ids, and all that were ever added."""
     record = folder / FOLDER / RECORD
     if not record.is_file():
         return weights, {}, []

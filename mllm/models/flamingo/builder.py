@@ -14,13 +14,13 @@ from mllm.files import read_json
 from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, Spec
 from mllm.models.auto import read_config, read_generation_config
-from mllm.models.checkpoints.vocabulary import note_rows
+from mllm.models.checkpoints.vocabulary import record_rows
 from mllm.models.components import (
     causal_lm,
+    finalise_generation_config,
     grow_vocabulary,
     image_statistics,
     load_strictly,
-    settle_generation,
     torch_dtype,
     vision_encoder,
 )
@@ -30,7 +30,7 @@ from mllm.models.flamingo.model import Flamingo, MllmFlamingoConfig, Part
 from mllm.models.flamingo.perceiver import PerceiverConfig
 from mllm.models.meta_device import without_storage
 from mllm.models.new_rows import TrainEmbeddings
-from mllm.models.runtime.quantization import QuantizationConfig, quantized_loading, settle_quantization
+from mllm.models.runtime.quantization import QuantizationConfig, finalise_quantization, quantized_loading
 from mllm.registry import MODELS
 from mllm.tokenizer_files import token_id
 from mllm.types import IMAGE
@@ -112,7 +112,7 @@ def openflamingo(
         model = from_parts("openflamingo", parts, tokenizer, **loading)
     if generated_image_resets is not None:
         model.config.generated_image_resets = generated_image_resets
-    settle_tokens(model, tokenizer, pad_to_multiple_of)
+    finalise_tokens(model, tokenizer, pad_to_multiple_of)
     if train_embeddings is None:
         train_embeddings = "new" if "language_model" in freeze else "none"
     model.freeze(freeze, train_embeddings)
@@ -147,7 +147,7 @@ def load_flamingo(
         config = read_config(folder)
         loading |= quantized_loading(quantization, lambda: Flamingo(config))
     model: Flamingo = load_strictly(Flamingo, folder, whole=True, **loading)
-    settle_quantization(model, model.language_model, quantization)
+    finalise_quantization(model, model.language_model, quantization)
     model.generation_config = read_generation_config(folder) or model.generation_config
     return model
 
@@ -218,7 +218,7 @@ def new_token_ids(language_model: Any, tokenizer: PreTrainedTokenizerBase) -> li
     return sorted((named | special | set(range(rows, len(tokenizer)))) - usual)
 
 
-def settle_tokens(model: Flamingo, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None) -> None:
+def finalise_tokens(model: Flamingo, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None) -> None:
     """Fit vocabulary and special tokens to the tokenizer.
 
     Raises:
@@ -230,7 +230,7 @@ def settle_tokens(model: Flamingo, tokenizer: PreTrainedTokenizerBase, pad_to_mu
     embeddings: Any = model.get_input_embeddings()
     grown = range(embeddings.num_embeddings, len(tokenizer))
     model.config.new_token_ids = sorted({*model.config.new_token_ids, *grown})
-    note_rows(model)
+    record_rows(model)
     grow_vocabulary(model.language_model, tokenizer, pad_to_multiple_of)
-    settle_generation(model.generation_config, tokenizer)
+    finalise_generation_config(model.generation_config, tokenizer)
     model.config.image_token_id = image_token_id

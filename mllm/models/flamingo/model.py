@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
-from mllm.conversation.preprocessing.image_preprocessor import FrameView, View
+from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, VideoPreprocessor
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.geometry import PlacementKind
 from mllm.models.auto import build
@@ -42,9 +42,9 @@ from mllm.models.flamingo.cross_attention import (
 )
 from mllm.models.flamingo.perceiver import PerceiverResampler, flat_frames
 from mllm.models.language_models import takes_positions
-from mllm.models.new_rows import TrainEmbeddings, settle_embeddings
+from mllm.models.new_rows import TrainEmbeddings, finalise_embeddings
 from mllm.models.runtime.kv_cache import roomy_cache
-from mllm.models.runtime.packed_attention import Spans, read_spans
+from mllm.models.runtime.packed_attention import PackedAttentionMask, enable_packed_attention
 from mllm.models.vision.encoder import VisionTower
 from mllm.models.vision.encoders import new_encoder
 from mllm.types import IMAGE
@@ -139,7 +139,7 @@ class Flamingo(Composite):
             attention_mask: int64 [B, T].
             position_ids: int64 [B, T].
             segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
-                `attention_mask`; see `attention.Spans`. Text reads media of its own segment and of its prefix.
+                `attention_mask`; see `PackedAttentionMask`. Text reads media of its own segment and of its prefix.
             prefix_ids: int64 [B, T].
             labels: int64 [B, T], -100 where unsupervised; not shifted.
             num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
@@ -152,8 +152,8 @@ class Flamingo(Composite):
         """
         spans, segments = None, None
         if segment_ids is not None and prefix_ids is not None:
-            read_spans(self.language_model)
-            spans, segments = Spans(segment_ids, prefix_ids), Segments(segment_ids, prefix_ids)
+            enable_packed_attention(self.language_model)
+            spans, segments = PackedAttentionMask(segment_ids, prefix_ids), Segments(segment_ids, prefix_ids)
         media = self.encode(input_ids, pixels, image_index, frames, segments)
         with self.state.reading(media):
             text_BTD = self.embed(input_ids)
@@ -342,9 +342,9 @@ class Flamingo(Composite):
             places.append(place_G)
         return torch.cat(found)[torch.cat(places).argsort()]
 
-    def picture_view(self, placement: PlacementKind | None = None) -> View:
+    def picture_view(self, placement: PlacementKind | None = None) -> ImagePreprocessor:
         """How pictures and the frames of videos are taken, by default padded to a square."""
-        return FrameView(
+        return VideoPreprocessor(
             size=self.vision_tower.size,
             mean=self.config.image_mean,
             std=self.config.image_std,
@@ -373,7 +373,7 @@ class Flamingo(Composite):
         if self.config.vision_ln_post:
             self.vision_tower.encoder.post_layernorm.requires_grad_("vision_tower" not in parts)
         self.train_embeddings = train_embeddings
-        settle_embeddings(self.language_model, train_embeddings, self.config.new_token_ids)
+        finalise_embeddings(self.language_model, train_embeddings, self.config.new_token_ids)
         self.train(self.training)
 
     def _parts(self) -> Mapping[Part, Sequence[nn.Module]]:

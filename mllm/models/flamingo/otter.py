@@ -25,7 +25,7 @@ from mllm.models.auto import build, config_for, read_generation_config
 from mllm.models.checkpoints.finite import finite
 from mllm.models.checkpoints.lazy import open_folder
 from mllm.models.components import image_statistics, local_folder, torch_dtype
-from mllm.models.flamingo.builder import compose, from_parts, load_flamingo, refuse_parts, settle_tokens
+from mllm.models.flamingo.builder import compose, finalise_tokens, from_parts, load_flamingo, refuse_parts
 from mllm.models.flamingo.checkpoints import load_reference, reference_state, to_our_names
 from mllm.models.flamingo.model import Flamingo, MllmFlamingoConfig, Part
 from mllm.models.flamingo.perceiver import PerceiverConfig
@@ -106,7 +106,7 @@ def otter(
         model = load_otter(model_name_or_path, **loading)
     if image_blind_decoding is not None:
         model.config.image_blind_decoding = image_blind_decoding
-    settle_tokens(model, tokenizer, pad_to_multiple_of)
+    finalise_tokens(model, tokenizer, pad_to_multiple_of)
     if train_embeddings is None:
         train_embeddings = "input_and_output" if "language_model" in freeze else "none"
     model.freeze(freeze, train_embeddings)

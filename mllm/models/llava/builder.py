@@ -11,13 +11,13 @@ from mllm.conversation.preprocessing.tiling import TilingConfig
 from mllm.errors import ConfigError, ModelError
 from mllm.fields import PathName, PositiveInt
 from mllm.models.arguments import Attention, Deviation, Dtype, Mean, Spec
-from mllm.models.checkpoints.vocabulary import note_rows
+from mllm.models.checkpoints.vocabulary import record_rows
 from mllm.models.components import (
     Statistics,
     causal_lm,
+    finalise_generation_config,
     grow_vocabulary,
     image_statistics,
-    settle_generation,
     torch_dtype,
     vision_encoder,
 )
@@ -112,9 +112,9 @@ def llava(
     else:
         parts |= {"image_size": image_size, "tiling": tiling}
         model = _from_parts(parts, tokenizer, **loading)
-    note_rows(model)
+    record_rows(model)
     grow_vocabulary(model.language_model, tokenizer, pad_to_multiple_of)
-    settle_generation(model.generation_config, tokenizer)
+    finalise_generation_config(model.generation_config, tokenizer)
     model.config.image_token_id = image_token_id
     model.freeze(freeze)
     return model

@@ -23,17 +23,17 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
-from mllm.conversation.preprocessing.image_preprocessor import SquareView, View
-from mllm.conversation.preprocessing.tiling import Layout, TiledView, Tiling, read_tiling
+from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor
+from mllm.conversation.preprocessing.tiling import Layout, TiledPreprocessor, Tiling, read_tiling
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
 from mllm.models.auto import build
 from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable, sharding_units
 from mllm.models.language_models import taking_embeddings
-from mllm.models.llava.tile_features import Mosaic
+from mllm.models.llava.tile_features import TileMerger
 from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
-from mllm.models.runtime.packed_attention import Spans, positions, read_spans
+from mllm.models.runtime.packed_attention import PackedAttentionMask, enable_packed_attention, positions
 from mllm.models.vision.encoders import new_encoder
 from mllm.models.vision.grid import grid_side
 from mllm.models.vision.towers import vision_towers
@@ -112,7 +112,7 @@ class Llava(Composite):
             text_width=self.language_model.get_input_embeddings().embedding_dim,
         )
         self.tiling: Tiling | None = None
-        self.mosaic: Mosaic | None = None
+        self.mosaic: TileMerger | None = None
         self._settle_pictures()
         self.frozen = ()
         self.post_init()
@@ -145,7 +145,7 @@ class Llava(Composite):
             attention_mask: int64 [B, T].
             position_ids: int64 [B, T].
             segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
-                `attention_mask`; see `attention.Spans`.
+                `attention_mask`; see `attention.PackedAttentionMask`.
             prefix_ids: int64 [B, T].
             labels: int64 [B, T], -100 where unsupervised; not shifted.
             num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
@@ -158,8 +158,8 @@ class Llava(Composite):
         """
         spans = None
         if segment_ids is not None and prefix_ids is not None:
-            read_spans(self.language_model)
-            spans = Spans(segment_ids, prefix_ids)
+            enable_packed_attention(self.language_model)
+            spans = PackedAttentionMask(segment_ids, prefix_ids)
         text_BTD = self.embed(input_ids, pixels, image_index, image_sizes)
         return self.continue_text(
             text_BTD,
@@ -273,7 +273,7 @@ class Llava(Composite):
             raise ModelError("a model with tiling needs image_sizes beside pixels")
         return self.mosaic(features_NPD, [self._layout((width, height)) for width, height in image_sizes_M2.tolist()])
 
-    def picture_view(self, placement: PlacementKind | None = None) -> View:
+    def picture_view(self, placement: PlacementKind | None = None) -> ImagePreprocessor:
         """How pictures are taken, by default padded to a square; see `AnyResolution` and `Crops`.
 
         Raises:
@@ -283,8 +283,8 @@ class Llava(Composite):
         mean, std = self.config.image_mean, self.config.image_std
         tokens = self.connector.tokens(self.vision_tower.tokens)
         if self.tiling is None:
-            return SquareView(size=size, mean=mean, std=std, tokens=tokens, placement=kind)
-        return TiledView(
+            return SquarePreprocessor(size=size, mean=mean, std=std, tokens=tokens, placement=kind)
+        return TiledPreprocessor(
             tiling=self.tiling, side=size, mean=mean, std=std, tokens=tokens, grid=self._grid, placement=kind
         )
 
@@ -319,7 +319,7 @@ class Llava(Composite):
             )
         if self.mosaic is None or self.tiling.newline != (self.mosaic.newline is not None):
             embeddings: Tensor = self.language_model.get_input_embeddings().weight
-            self.mosaic = Mosaic(embeddings.shape[1], newline=self.tiling.newline).to(embeddings.dtype)
+            self.mosaic = TileMerger(embeddings.shape[1], newline=self.tiling.newline).to(embeddings.dtype)
 
     @property
     def _grid(self) -> int | None:

@@ -16,7 +16,7 @@ from mllm.conversation.preprocessing.tiling import Layout
 from mllm.errors import ModelError
 
 
-class Mosaic(nn.Module):
+class TileMerger(nn.Module):
     """Tiles of pictures, [N, P, D], one picture after another -> a list of [F, D], one of each picture.
 
     `newline` [width] ends the rows of pictures whose layout asks for it; it starts as in LLaVA-NeXT, normal with a

@@ -34,7 +34,7 @@ from mllm.models.connectors.linear import Linear
 from mllm.models.connectors.mlp import Mlp
 from mllm.models.llava.model import Llava, MllmLlavaConfig
 from mllm.models.meta_device import without_storage
-from mllm.models.runtime.quantization import quantized_loading, settle_quantization
+from mllm.models.runtime.quantization import finalise_quantization, quantized_loading
 from mllm.models.vision.encoder import VisionTower
 from mllm.models.vision.encoders import reads_pixels
 from mllm.tokenizer_files import save_tokenizer
@@ -104,7 +104,7 @@ def load_transformers_llava(
     encoder = source.model.vision_tower
     language_model = _with_head(source.model.language_model, source.lm_head)
     language_model.generation_config = source.generation_config
-    settle_quantization(source, language_model, quantization)
+    finalise_quantization(source, language_model, quantization)
     config = compose([encoder], language_model, **of_transformers(folder, settings))
     model = Llava(config, vision_encoders=[encoder], language_model=language_model)
     assert isinstance(model.vision_tower, VisionTower), "one encoder makes one tower"
@@ -223,7 +223,7 @@ def _load_own(folder: str, *, quantization: Mapping[str, Any] | None, **loading:
         config = read_config(folder)
         loading |= quantized_loading(quantization, lambda: Llava(config))
     model: Llava = load_strictly(Llava, folder, whole=True, **loading)
-    settle_quantization(model, model.language_model, quantization)
+    finalise_quantization(model, model.language_model, quantization)
     model.generation_config = read_generation_config(folder) or model.generation_config
     return model
 

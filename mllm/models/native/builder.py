@@ -20,11 +20,11 @@ from mllm.model_files import check_settings
 from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Dtype
 from mllm.models.auto import PROCESSORS, read_config, read_image_processor
-from mllm.models.components import grow_vocabulary, load_strictly, settle_generation, torch_dtype
+from mllm.models.components import finalise_generation_config, grow_vocabulary, load_strictly, torch_dtype
 from mllm.models.native.family import family_of
 from mllm.models.native.model import native_class, with_settings
 from mllm.models.runtime.packed_attention import FLEX, PACKED
-from mllm.models.runtime.quantization import QuantizationConfig, quantized_loading, settle_quantization
+from mllm.models.runtime.quantization import QuantizationConfig, finalise_quantization, quantized_loading
 from mllm.registry import MODELS
 from mllm.tokenizer_files import token_id
 
@@ -73,7 +73,7 @@ def hf(
     if quantization:
         loading |= quantized_loading(quantization, lambda: own(config))
     model = load_strictly(native_class(own), folder, whole=True, **loading)
-    settle_quantization(model, model.text_model, quantization)
+    finalise_quantization(model, model.text_model, quantization)
     if packed:  # the vision tower's patches lie in no rows
         model.text_model.set_attn_implementation(attn_implementation)
     files = {name: Path(folder) / name for name in PROCESSORS if (Path(folder) / name).is_file()}
@@ -86,7 +86,7 @@ def hf(
     picture = _token_id(tokenizer, family.token, folder)
     model.attach(family=family, processor=processor, files=texts, picture_token_id=picture)
     grow_vocabulary(model, tokenizer, pad_to_multiple_of)
-    settle_generation(model.generation_config, tokenizer)
+    finalise_generation_config(model.generation_config, tokenizer)
     model.freeze(freeze)
     return model.eval()
 

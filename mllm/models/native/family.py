@@ -17,7 +17,7 @@ from torch import Tensor
 from mllm.errors import ConfigError, ModelError
 from mllm.files import read_json
 from mllm.geometry import Placement, centre_crop, check_canvas, resize, resize_short_side
-from mllm.models.runtime.packed_attention import Spans, reading
+from mllm.models.runtime.packed_attention import PackedAttentionMask, reading
 from mllm.registry import FAMILIES
 
 Size = tuple[int, int]
@@ -51,11 +51,11 @@ class PackedRows:
     """int64: the number of a token in its own sample."""
     segment_BT: Tensor
     prefix_BT: Tensor
-    """int64, as in `attention.Spans`."""
+    """int64, as in `attention.PackedAttentionMask`."""
 
     @property
-    def spans(self) -> Spans:
-        return Spans(self.segment_BT, self.prefix_BT)
+    def spans(self) -> PackedAttentionMask:
+        return PackedAttentionMask(self.segment_BT, self.prefix_BT)
 
 
 def as_numbered(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:

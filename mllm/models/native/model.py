@@ -28,7 +28,7 @@ from mllm.models.native.family import Family, PackedRows, Size
 from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.loss import labelled_loss
-from mllm.models.runtime.packed_attention import check_packing, check_read, read_spans
+from mllm.models.runtime.packed_attention import check_packing, check_packing_was_used, enable_packed_attention
 
 PARTS = ("vision_tower", "connector", "language_model")
 ROWS = "picture_rows"
@@ -39,7 +39,7 @@ OLD_SIZES = ("min_pixels", "max_pixels")
 
 
 class ProcessorView:
-    """A family's own image processor as a View."""
+    """A family's own image processor as a ImagePreprocessor."""
 
     fixed = False
 
@@ -138,7 +138,7 @@ class Native(PreTrainedModel):
             loss, all_logits = labelled_loss(
                 self, whole, labels, num_items_in_batch=num_items_in_batch, return_logits=return_logits
             )
-        check_read(arguments.get("spans"), self.text_model)
+        check_packing_was_used(arguments.get("spans"), self.text_model)
         return CompositeOutput(loss=loss, logits=all_logits)
 
     @torch.no_grad()
@@ -281,7 +281,7 @@ class Native(PreTrainedModel):
         if segments:
             self.check_packing()
             assert self.family.pack is not None, "checked"
-            read_spans(self.text_model)
+            enable_packed_attention(self.text_model)
             rows = PackedRows(
                 ids_BT=ids_BT,
                 labels_BT=labels_BT,

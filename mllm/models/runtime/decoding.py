@@ -24,7 +24,7 @@ from transformers import (
 from transformers.generation.configuration_utils import GenerationMode
 
 from mllm.errors import ConfigError, ModelError
-from mllm.models.runtime.kv_cache import ROOM, RoomyLayer
+from mllm.models.runtime.kv_cache import ROOM, PreallocatedCacheLayer
 
 BY_ROW = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
 """Arguments of a step that hold a row of the batch in their last dimension but one."""
@@ -45,7 +45,7 @@ class FiniteScores(LogitsProcessor):
         return scores
 
 
-class Decoding:
+class ContinuousBatcher:
     """Decodes in place of transformers' own loop: its `generate` takes `begin(items)` as `custom_generate`.
 
     `take` gives the answers, when they are found; what `generate` returns then is not them.
@@ -148,7 +148,7 @@ class Decoding:
         return sum(len(batch.items) for batch in self._batches)
 
     def _join(self, batch: _Batch, cache: Any) -> None:
-        usual = type(cache) is DynamicCache and all(type(layer) is RoomyLayer for layer in cache.layers)
+        usual = type(cache) is DynamicCache and all(type(layer) is PreallocatedCacheLayer for layer in cache.layers)
         batch.leaves = batch.leaves and usual
         if self._batches and not (batch.leaves and self._batches[0].leaves):
             self.finish()

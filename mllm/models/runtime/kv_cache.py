@@ -15,7 +15,7 @@ ROOM = 64
 """Tokens that the cache grows by."""
 
 
-class RoomyLayer(DynamicLayer):
+class PreallocatedCacheLayer(DynamicLayer):
     """As transformers' own, which joins old and new tokens in a new tensor at every step."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ class RoomyLayer(DynamicLayer):
             self._buffers[name] = buffer
             setattr(self, name, buffer[..., :length, :])
 
-    def add_rows(self, other: RoomyLayer, most: int) -> None:
+    def add_rows(self, other: PreallocatedCacheLayer, most: int) -> None:
         """Take the rows of another below its own, so that all end in the same column; zeros come before the shorter.
 
         There may come more, up to `most` in all.
@@ -108,5 +108,5 @@ def roomy_cache(language_model: PreTrainedModel, generation_args: Mapping[str, A
     usual = all(type(layer) is DynamicLayer for layer in cache.layers) and not sharing_obstacle(language_model)
     if chosen or not usual:
         return {}
-    cache.layers[:] = [RoomyLayer() for _ in cache.layers]
+    cache.layers[:] = [PreallocatedCacheLayer() for _ in cache.layers]
     return {"past_key_values": cache}

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from mllm.models.runtime.head import total_over_logits
-from mllm.models.runtime.packed_attention import Spans, check_read, reading
+from mllm.models.runtime.packed_attention import PackedAttentionMask, check_packing_was_used, reading
 
 IGNORE = -100
 LOGITS_AT_ONCE = 2**25
@@ -28,7 +28,7 @@ def next_token_loss(
     *,
     attention_mask: Tensor | None = None,
     position_ids: Tensor | None = None,
-    spans: Spans | None = None,
+    spans: PackedAttentionMask | None = None,
     num_items_in_batch: Tensor | int | None = None,
     return_logits: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
@@ -46,7 +46,7 @@ def next_token_loss(
     found = labelled_loss(
         language_model, run, labels_BT, num_items_in_batch=num_items_in_batch, return_logits=return_logits
     )
-    check_read(spans, language_model)
+    check_packing_was_used(spans, language_model)
     return found
 
 

@@ -1,6 +1,7 @@
 """MPT in packed rows: transformers' own keeps masks and positions to itself, and hands nothing to its layers.
 
-`AutoModelForCausalLM` makes a `PackableMpt` of every MPT, which is transformers' own but where it is given `Spans`.
+`AutoModelForCausalLM` makes a `PackableMpt` of every MPT: transformers' own, unless it is given a
+`PackedAttentionMask`.
 
 Shape suffixes: B rows, T tokens, D width, H heads, W width of a head.
 """
@@ -15,16 +16,16 @@ from transformers import AutoModelForCausalLM, MptConfig, MptForCausalLM, MptMod
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutput
 from transformers.models.mpt.modeling_mpt import MptAttention
 
-from mllm.models.runtime.packed_attention import Spans, packed_attention
+from mllm.models.runtime.packed_attention import PackedAttentionMask, packed_attention
 
 
 class SpanAttention(MptAttention):
-    """MPT's, with `Spans` in the place of a mask where rows are packed."""
+    """MPT's, with `PackedAttentionMask` in the place of a mask where rows are packed."""
 
     def forward(self, hidden_states: Tensor, position_bias: Tensor, *args: Any, **arguments: Any) -> Any:
-        """With `Spans` the `position_bias` is float [B, H, T]: what is added to the scores of a key."""
+        """With `PackedAttentionMask` the `position_bias` is float [B, H, T]: what is added to the scores of a key."""
         spans = arguments.get("attention_mask")
-        if not isinstance(spans, Spans):
+        if not isinstance(spans, PackedAttentionMask):
             return super().forward(hidden_states, position_bias, *args, **arguments)
         made_BTQ = self.Wqkv(hidden_states)
         if self.clip_qkv:
@@ -54,7 +55,7 @@ class PackableMptModel(MptModel):
         self.post_init()
 
     @functools.wraps(MptModel.forward)  # transformers reads the signature
-    def forward(self, *args: Any, spans: Spans | None = None, **arguments: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, *args: Any, spans: PackedAttentionMask | None = None, **arguments: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         if spans is None:
             return super().forward(*args, **arguments)
         states_BTD: Tensor = arguments["inputs_embeds"]
@@ -81,7 +82,7 @@ class PackableMpt(MptForCausalLM):
         self.post_init()
 
     @functools.wraps(MptForCausalLM.forward)  # transformers reads the signature
-    def forward(self, *args: Any, spans: Spans | None = None, **arguments: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, *args: Any, spans: PackedAttentionMask | None = None, **arguments: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         if spans is None:
             return super().forward(*args, **arguments)
         states_BTD = self.transformer(inputs_embeds=arguments["inputs_embeds"], spans=spans).last_hidden_state

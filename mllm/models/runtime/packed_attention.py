@@ -35,7 +35,7 @@ from mllm.models.language_models import packing_obstacle
 
 PACKED = "mllm_packed"
 FLEX = "mllm_flex"
-"""Both are PyTorch's attention ("sdpa") where there are no `Spans`, and no soft cap, which that lacks."""
+"""Both are PyTorch's attention ("sdpa") where there are no `PackedAttentionMask`, and no soft cap, which that lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Span:
     """Each sees those behind itself too."""
 
 
-class Spans:
+class PackedAttentionMask:
     """The segments of packed rows; handed through the language model to the attention of each layer.
 
     No dataclass: FSDP makes copies of those that a module is given, and what one layer notes would be lost.
@@ -147,8 +147,8 @@ def _row(segments: list[int], prefixes: list[int], both_ways: list[bool]) -> Ite
         start = stop
 
 
-def read_spans(language_model: PreTrainedModel) -> None:
-    """Have the language model attend by `Spans` where it is given some: by default the way that suits its device.
+def enable_packed_attention(language_model: PreTrainedModel) -> None:
+    """Let the language model attend by the `PackedAttentionMask` it is given, in the way that suits its device.
 
     Raises:
         ModelError: see `check_packing`; or it was built with an attention that cannot train here.
@@ -186,14 +186,14 @@ def check_packing(language_model: PreTrainedModel) -> None:
     setattr(language_model, "can_be_packed", True)  # noqa: B010, not a declared attribute; looked at once
 
 
-def reading(spans: Spans | None) -> dict[str, Any]:
+def reading(spans: PackedAttentionMask | None) -> dict[str, Any]:
     """A language model's arguments for packed rows: any mask of four dimensions is handed on as it is, and not read."""
     if spans is None:
         return {}
     return {"spans": spans, "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=spans.device)}
 
 
-def check_read(spans: Spans | None, language_model: PreTrainedModel) -> None:
+def check_packing_was_used(spans: PackedAttentionMask | None, language_model: PreTrainedModel) -> None:
     """
     Raises:
         ModelError: no layer has learnt of the packing, so that samples would see one another.
@@ -208,7 +208,7 @@ def packed_attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    spans: Spans | None = None,
+    spans: PackedAttentionMask | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -258,7 +258,7 @@ def flex_packed_attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    spans: Spans | None = None,
+    spans: PackedAttentionMask | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -332,7 +332,7 @@ def _for_each_head(query: Tensor, keys: Tensor) -> Tensor:
 
 
 def _refuse_own(
-    module: torch.nn.Module, spans: Spans, attention_mask: Tensor | None, arguments: dict[str, Any]
+    module: torch.nn.Module, spans: PackedAttentionMask, attention_mask: Tensor | None, arguments: dict[str, Any]
 ) -> None:
     """Raises ModelError where a layer wants more of its attention than spans say: a mask that it made itself, sinks."""
     _refuse_sinks(module, arguments)

@@ -68,7 +68,7 @@ def check_quantization(quantization: Mapping[str, Any]) -> tuple[str, dict[str, 
     return kind, rest
 
 
-def settle_quantization(outer: Any, language_model: Any, quantization: Mapping[str, Any] | None) -> None:
+def finalise_quantization(outer: Any, language_model: Any, quantization: Mapping[str, Any] | None) -> None:
     """After loading: quantise what was not yet, and say so of the language model instead of the model around it."""
     if quantization and without_storage():
         quantize_skeleton(language_model, quantization)

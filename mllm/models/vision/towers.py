@@ -24,7 +24,7 @@ FeatureLayer = int | Sequence[int | Sequence[int]]
 """A layer, several, or for each of several towers its own."""
 
 
-class SideBySide(nn.Module):
+class MultiVisionTower(nn.Module):
     """Towers that give as many tokens a picture, concatenated on the width; a `VisionTower` to those who use it.
 
     Pixels come in at the largest of the towers' sizes, with the first tower's `statistics`; each tower gets them scaled
@@ -113,7 +113,7 @@ def vision_towers(
     keep_cls: bool,
     image_size: int | Sequence[int] | None,
     statistics: Sequence[Statistics],
-) -> VisionTower | SideBySide:
+) -> VisionTower | MultiVisionTower:
     """One tower, or several side by side; a list in `feature_layer`, or a list as `image_size`, gives each its own.
 
     Raises:
@@ -125,7 +125,7 @@ def vision_towers(
         VisionTower(encoder, feature_layer=layer, keep_cls=keep_cls, image_size=size)
         for encoder, layer, size in zip(encoders, layers, sizes, strict=True)
     ]
-    return towers[0] if len(towers) == 1 else SideBySide(towers, statistics)
+    return towers[0] if len(towers) == 1 else MultiVisionTower(towers, statistics)
 
 
 def _layers(feature_layer: FeatureLayer, towers: int) -> list[Any]:

@@ -14,14 +14,14 @@ from transformers import AutoProcessor, AutoTokenizer, LlavaForConditionalGenera
 
 from mllm.cli import main
 from mllm.commands.checkpoint import operations as checkpoint
-from mllm.models.adapters.injection import adapt, as_base, save_adapted
+from mllm.models.adapters.injection import as_base, inject_adapters, save_adapted
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.checkpoints.readback import make_probe, own_logits
 from mllm.models.flamingo.builder import load_flamingo
 from mllm.models.flamingo.checkpoints import reference_state
 from mllm.models.llava.model import MllmLlavaConfig
 from mllm.models.llava.transformers_layout import export_transformers_llava, load_llava
-from mllm.models.prompt_format import note_speech, stored_speech
+from mllm.models.prompt_format import record_prompt_format, stored_prompt_format
 from mllm.registry import MODELS
 from tests.models.foreign import original_config, original_names, plain_tokenizer, save_clip, write
 from tests.models.tiny import WORDS, make, make_batch, make_tokenizer
@@ -329,7 +329,7 @@ def test_adapters_alone_and_merged_answer_alike(adapted, tmp_path, capsys):
     assert run("export", lora, tmp_path / "theirs") == 0
     assert run("merge", lora, tmp_path / "ours", "--max-shard-size", "9KB") == 0
     assert len(list((tmp_path / "ours").glob("model-*.safetensors"))) > 1
-    assert stored_speech(tmp_path / "ours") == stored_speech(lora) != {}
+    assert stored_prompt_format(tmp_path / "ours") == stored_prompt_format(lora) != {}
     model = load_llava(str(tmp_path / "ours"))
     batch = make_batch(model)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
@@ -382,14 +382,16 @@ def test_adapters_of_a_linear_connector_answer_as_the_merged_model(tmp_path):
 def save_adapters(folder: Path, base: dict[str, Any], tokenizer: Any, targets: list[str], unfrozen: Any = ()) -> Any:
     """LoRA on a base, as a run leaves it; the model."""
     model = MODELS.make(base, tokenizer=tokenizer)
-    adapt(model, read_adapters({"type": "lora", "targets": targets, "r": 2, "unfrozen": unfrozen}), as_base(base))
+    inject_adapters(
+        model, read_adapters({"type": "lora", "targets": targets, "r": 2, "unfrozen": unfrozen}), as_base(base)
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     save_adapted(model, str(folder))
     tokenizer.save_pretrained(folder)
-    note_speech(folder, base["type"], {})
+    record_prompt_format(folder, base["type"], {})
     return model
 
 

@@ -14,11 +14,11 @@ from mllm.cli import main
 from mllm.commands.data.reader import make_processor
 from mllm.commands.data.show import segments
 from mllm.commands.data.stand_in import make_stand_in
-from mllm.conversation.preprocessing.image_preprocessor import SquareView
+from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.conversation.processor import Processor
-from mllm.models.adapters.injection import adapt, as_base, save_adapted
+from mllm.models.adapters.injection import as_base, inject_adapters, save_adapted
 from mllm.models.adapters.settings import Adapters
-from mllm.models.prompt_format import Speech, save_speech
+from mllm.models.prompt_format import PromptFormat, save_speech
 from mllm.registry import MODELS, REGIONS, TEMPLATES
 from mllm.types import Item
 from tests.commands.data.broken import PHOTOS, break_photos, rec, write
@@ -197,10 +197,10 @@ def test_adapters_are_read_as_their_base(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     args = {"type": "llava", "model_name_or_path": str(base)}
     model = MODELS.make(args, tokenizer=tokenizer)
-    adapt(model, Adapters(type="lora", targets=("language_model",)), as_base(args))
+    inject_adapters(model, Adapters(type="lora", targets=("language_model",)), as_base(args))
     folder = tmp_path / "adapters"
     save_adapted(model, str(folder))
-    save_speech(folder, "llava", Speech(codec="ferret", template="otter"))
+    save_speech(folder, "llava", PromptFormat(codec="ferret", template="otter"))
     tokenizer.save_pretrained(folder)
     processor = make_processor({"type": "llava", "model_name_or_path": str(folder)}, {}, None)
     assert (type(processor.codec).__name__, type(processor.template).__name__) == ("Ferret", "Otter")
@@ -249,7 +249,7 @@ def test_a_decoder_that_drops_leading_spaces_drops_none_here() -> None:
     bare.decoder = decoders.Metaspace(prepend_scheme="first")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, bos_token="<s>", eos_token="</s>")
     tokenizer.add_tokens(["<image>"], special_tokens=True)
-    view = SquareView(size=8, mean=(0, 0, 0), std=(1, 1, 1), tokens=2)
+    view = SquarePreprocessor(size=8, mean=(0, 0, 0), std=(1, 1, 1), tokens=2)
     processor = Processor(
         tokenizer=tokenizer, template=TEMPLATES.make("plain"), codec=REGIONS.make("shikra"), view=view
     )

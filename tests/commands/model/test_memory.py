@@ -10,7 +10,7 @@ from transformers import Seq2SeqTrainingArguments, Trainer
 
 from mllm.commands.model import memory
 from mllm.errors import ConfigError
-from mllm.models.adapters.injection import adapt
+from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.settings import read_adapters
 from mllm.registry import MODELS
 from tests.models.tiny import TEXT, VISION, make_batch, make_tokenizer
@@ -99,7 +99,7 @@ def test_adapters_train_little_on_frozen_weights() -> None:
     before = memory.weight_bytes(skeleton)
     with torch.device("meta"):
         adapters = read_adapters({"type": "lora", "targets": ["q_proj$"], "r": 2, "unfrozen": ["connector"]})
-        adapt(skeleton, adapters, MODEL_ARGS["wide"])
+        inject_adapters(skeleton, adapters, MODEL_ARGS["wide"])
     added = 4 * 5 * 2 * (64 + 64)  # float32; q_proj is 64 x 64 in each of 5 layers
     connector = sum(p.nbytes for p in skeleton.connector.parameters())
     assert memory.weight_bytes(skeleton) == before + added

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from mllm.conversation.preprocessing.image_preprocessor import FrameView, SquareView
+from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor, VideoPreprocessor
 from mllm.geometry import PlacementKind, resize_short_side
 from mllm.images.decode import decode
 from mllm.images.settings import ImageSettings
@@ -35,7 +35,7 @@ def levels(pixels: torch.Tensor) -> torch.Tensor:
 def test_crop_is_clips_preprocessing(size: tuple[int, int]) -> None:
     image = noise(size)
     theirs = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
-    ours = SquareView(tokens=4, size=28, mean=MEAN, std=STD, placement="crop")(image)["pixels"][0]
+    ours = SquarePreprocessor(tokens=4, size=28, mean=MEAN, std=STD, placement="crop")(image)["pixels"][0]
     expected = torch.as_tensor(np.asarray(theirs(image)["pixel_values"][0]))
     assert torch.allclose(ours, expected, atol=1e-5)
 
@@ -43,7 +43,7 @@ def test_crop_is_clips_preprocessing(size: tuple[int, int]) -> None:
 @given(size=st.tuples(st.integers(5, 90), st.integers(5, 90)), side=st.integers(8, 40), kind=st.sampled_from(KINDS))
 def test_work_that_is_left_out_changes_no_pixel(size: tuple[int, int], side: int, kind: PlacementKind) -> None:
     image = plain = noise(size)
-    view = SquareView(tokens=4, size=side, mean=MEAN, std=STD, placement=kind)
+    view = SquarePreprocessor(tokens=4, size=side, mean=MEAN, std=STD, placement=kind)
     if kind == "pad":
         plain = Image.new("RGB", (max(size), max(size)), view.background)
         plain.paste(image, ((max(size) - size[0]) // 2, (max(size) - size[1]) // 2))
@@ -57,7 +57,7 @@ def test_work_that_is_left_out_changes_no_pixel(size: tuple[int, int], side: int
 @given(size=st.tuples(st.integers(5, 200), st.integers(5, 200)), seed=st.integers(0, 9), kind=st.sampled_from(KINDS))
 @example(size=(29, 59), seed=0, kind="crop")  # the height loses three pixels, the width one
 def test_quicker_pixels_are_within_two_levels(size: tuple[int, int], seed: int, kind: PlacementKind) -> None:
-    view = SquareView(tokens=4, size=28, mean=MEAN, std=STD, placement=kind)
+    view = SquarePreprocessor(tokens=4, size=28, mean=MEAN, std=STD, placement=kind)
     image = noise(size, seed)
     exact, quick = levels(view(image)["pixels"]), levels(view.quick(image, size)["pixels"])
     assert quick.shape == (1, 3, 28, 28)
@@ -67,7 +67,7 @@ def test_quicker_pixels_are_within_two_levels(size: tuple[int, int], seed: int, 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(427, 299), (299, 427), (641, 480), (480, 480)])
 def test_a_reduced_picture_lies_where_the_placement_says(kind: PlacementKind, size: tuple[int, int]) -> None:
-    view = SquareView(tokens=4, size=56, mean=MEAN, std=STD, placement=kind)
+    view = SquarePreprocessor(tokens=4, size=56, mean=MEAN, std=STD, placement=kind)
     gradient = np.stack(np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1])), axis=-1)
     image = Image.fromarray(np.pad(gradient, ((0, 0), (0, 0), (0, 1))).astype(np.uint8))
     expected = levels(view(image)["pixels"])[0]
@@ -83,7 +83,7 @@ def test_a_reduced_picture_lies_where_the_placement_says(kind: PlacementKind, si
 
 def test_a_frame_is_seen_as_a_picture_is() -> None:
     image = noise((40, 30))
-    square, frames = (kind(tokens=4, size=28, mean=MEAN, std=STD) for kind in (SquareView, FrameView))
+    square, frames = (kind(tokens=4, size=28, mean=MEAN, std=STD) for kind in (SquarePreprocessor, VideoPreprocessor))
     video = frames.video([frames(image), frames.quick(image, image.size)])
     assert video["frames"].tolist() == [2]
     assert torch.equal(video["pixels"][:1], square(image)["pixels"])
@@ -92,7 +92,7 @@ def test_a_frame_is_seen_as_a_picture_is() -> None:
 
 def test_pad_is_llavas_square_in_the_mean_colour() -> None:
     image = Image.new("RGB", (40, 20), (255, 0, 0))
-    seen = SquareView(tokens=4, size=40, mean=MEAN, std=STD).arrange(image)
+    seen = SquarePreprocessor(tokens=4, size=40, mean=MEAN, std=STD).arrange(image)
     assert seen.getpixel((20, 20)) == (255, 0, 0)
     assert seen.getpixel((20, 2)) == (122, 116, 104)
 
@@ -102,7 +102,7 @@ def test_pad_is_llavas_square_in_the_mean_colour() -> None:
 def test_pixels_lie_where_the_placement_says(kind: str, size: tuple[int, int]) -> None:
     image = Image.new("RGB", size)
     image.paste((255, 255, 255), (40, 30, 56, 46))
-    view = SquareView(tokens=4, size=32, mean=(0, 0, 0), std=(1, 1, 1), placement=kind)  # type: ignore[arg-type]
+    view = SquarePreprocessor(tokens=4, size=32, mean=(0, 0, 0), std=(1, 1, 1), placement=kind)  # type: ignore[arg-type]
     rows, columns = np.nonzero(np.asarray(view.arrange(image))[:, :, 0] > 127)
     placement = view.placement(size)
     x1, y1 = placement.forward(40, 30)

@@ -14,8 +14,8 @@ from PIL import Image
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_next.processing_llava_next import LlavaNextProcessor
 
-from mllm.conversation.preprocessing.image_preprocessor import SquareView
-from mllm.conversation.preprocessing.tiling import AnyResolution, TiledView, Tiling, read_tiling
+from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
+from mllm.conversation.preprocessing.tiling import AnyResolution, TiledPreprocessor, Tiling, read_tiling
 from mllm.errors import ConfigError
 from mllm.geometry import place
 
@@ -25,17 +25,17 @@ NEXT: dict[str, Any] = {"type": "any_resolution", "pinpoints": PINPOINTS}
 SIZES = st.tuples(st.integers(1, 2000), st.integers(1, 2000))
 
 
-def view(tiling: dict[str, Any] | Tiling, **changes: Any) -> TiledView:
+def view(tiling: dict[str, Any] | Tiling, **changes: Any) -> TiledPreprocessor:
     tiling = read_tiling(tiling) if isinstance(tiling, dict) else tiling
     given: dict[str, Any] = {"side": 336, "mean": MEAN, "std": STD, "tokens": 576, "grid": 24, **changes}
-    return TiledView(tiling=tiling, **given)
+    return TiledPreprocessor(tiling=tiling, **given)
 
 
 def noise(size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
-def small(**changes: Any) -> TiledView:
+def small(**changes: Any) -> TiledPreprocessor:
     points = [[28, 56], [56, 28], [56, 56], [84, 28], [28, 84]]
     return view({**NEXT, "pinpoints": points}, side=28, tokens=4, grid=2, **changes)
 
@@ -109,7 +109,7 @@ def test_pixels_lie_where_the_placement_says(tiling: Any, kind: Any, size: tuple
 def test_crops_are_the_quarters_of_the_padded_square_after_the_whole() -> None:
     image = noise((40, 56))
     tiles = view({"type": "crops", "rows": 2, "columns": 2}, side=28)(image)["pixels"]
-    whole = SquareView(size=56, mean=MEAN, std=STD, tokens=1)(image)["pixels"][0]
+    whole = SquarePreprocessor(size=56, mean=MEAN, std=STD, tokens=1)(image)["pixels"][0]
     assert len(tiles) == 5
     torch.testing.assert_close(torch.cat([torch.cat([*tiles[1:3]], 2), torch.cat([*tiles[3:]], 2)], 1), whole)
     bare = view({"type": "crops", "rows": 2, "columns": 2, "thumbnail": False}, side=28)(image)["pixels"]
@@ -130,7 +130,7 @@ def test_crops_are_the_quarters_of_the_padded_square_after_the_whole() -> None:
     ],
 )
 def test_tokens_of_a_picture(tiling: Any, size: tuple[int, int], tokens: int) -> None:
-    assert len(view(tiling).slot(size)) == tokens * len(SquareView.token)
+    assert len(view(tiling).slot(size)) == tokens * len(SquarePreprocessor.token)
 
 
 def test_a_worker_gets_the_same_view() -> None:

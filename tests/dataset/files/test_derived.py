@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllm.dataset.files.base64_index import PictureTable
+from mllm.dataset.files.base64_index import Base64ImageIndex
 from mllm.dataset.files.derived import probes
 from mllm.dataset.files.id_index import by_id
-from mllm.dataset.files.jsonl import Lines
+from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.multiturn import SamePicture
 from mllm.dataset.sets.rec import REC
 from mllm.dataset.sets.shards import Shards
@@ -31,13 +31,13 @@ Read = Callable[[], list[Any]]
 def lines(folder: Path) -> Read:
     path = folder / "a.jsonl"
     path.write_text("".join(json.dumps({"n": "x" * (n % 7)}) + "\n" for n in range(COUNT)) + "\n\n")
-    return lambda: [dict(line) for line in Lines(str(path))]
+    return lambda: [dict(line) for line in IndexedJsonl(str(path))]
 
 
 def array(folder: Path) -> Read:
     path = folder / "a.json"
     path.write_text(json.dumps([{"n": n} for n in range(COUNT)]))
-    return lambda: [dict(line) for line in Lines(str(path))]
+    return lambda: [dict(line) for line in IndexedJsonl(str(path))]
 
 
 def ids(folder: Path) -> Read:
@@ -45,7 +45,7 @@ def ids(folder: Path) -> Read:
     path.write_text(json.dumps({f"key{n}": {"n": n} for n in range(COUNT)}))
 
     def read() -> list[Any]:
-        keys = by_id(Lines(str(path), entries=()))
+        keys = by_id(IndexedJsonl(str(path), entries=()))
         return [keys.find(f"key{n}") for n in range(COUNT)]
 
     return read
@@ -56,7 +56,7 @@ def table(folder: Path) -> Read:
     path.write_text(json.dumps({f"key{n}": base64.b64encode(b"x" * n).decode() for n in range(COUNT)}))
 
     def read() -> list[Any]:
-        pictures = PictureTable(str(path))
+        pictures = Base64ImageIndex(str(path))
         return [pictures[f"key{n}"].read().getvalue() for n in range(COUNT)]
 
     return read
@@ -70,7 +70,7 @@ def parquet(folder: Path) -> Read:
     writer.write_table(arrow.table({"id": [f"key{n}" for n in range(COUNT)], "base64": codes}), str(path))
 
     def read() -> list[Any]:
-        pictures = PictureTable(str(path))
+        pictures = Base64ImageIndex(str(path))
         return [pictures[f"key{n}"].read().getvalue() for n in range(COUNT)]
 
     return read

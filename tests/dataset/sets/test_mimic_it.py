@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from mllm.dataset.files.base64_index import PictureTable
+from mllm.dataset.files.base64_index import Base64ImageIndex
 from mllm.dataset.sets.mimic_it import MimicIt
 from mllm.errors import ConfigError, DataError
 from mllm.images import Video
@@ -204,7 +204,7 @@ def test_files_that_hold_no_pictures(tmp_path: Path, text: str, message: str) ->
     path = tmp_path / "DC.json"
     path.write_text(text)
     with pytest.raises(DataError) as caught:
-        PictureTable(str(path))
+        Base64ImageIndex(str(path))
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
 
@@ -216,7 +216,7 @@ def test_pictures_are_checked_when_they_are_opened(tmp_path: Path) -> None:
     whole = base64.urlsafe_b64encode(noise.getvalue()).decode()
     assert "-" in whole or "_" in whole
     path.write_text(json.dumps({"whole": whole, "cut": whole[:2000], "no base64": "a.png", "no picture": "AAAA"}))
-    table = PictureTable(str(path))
+    table = Base64ImageIndex(str(path))
     assert len(table) == 4
     assert table["whole"].open().size == table["whole"].size == (64, 48)
     assert table["whole"] == table["whole"] != table["cut"]
@@ -228,7 +228,7 @@ def test_pictures_are_checked_when_they_are_opened(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=message):
             table[name].open()
     with pytest.raises(DataError, match="cannot be read: No such file"):
-        PictureTable(str(tmp_path / "other.json"))
+        Base64ImageIndex(str(tmp_path / "other.json"))
 
 
 def test_parquet(tmp_path: Path, release: Callable[..., MimicIt]) -> None:
@@ -236,11 +236,11 @@ def test_parquet(tmp_path: Path, release: Callable[..., MimicIt]) -> None:
     meta = {"pandas": json.dumps({"index_columns": ["__index_level_0__"], "columns": []})}
     columns = {"base64": list(PICTURES.values()), "__index_level_0__": names}
     parquet.write_table(pyarrow.table(columns).replace_schema_metadata(meta), tmp_path / "DC.parquet", row_group_size=2)
-    table = PictureTable(str(tmp_path / "DC.parquet"))
+    table = Base64ImageIndex(str(tmp_path / "DC.parquet"))
     assert [table[name].open().getpixel((0, 0)) for name in names[:3]] == [RED, GREEN, BLUE]
     parquet.write_table(pyarrow.table({"picture": ["a"]}), tmp_path / "X.parquet")
     with pytest.raises(DataError, match="expected the ids as index, or a column 'id', and a column 'base64'"):
-        PictureTable(str(tmp_path / "X.parquet"))
+        Base64ImageIndex(str(tmp_path / "X.parquet"))
 
 
 def test_regions_in_the_words_lie_on_the_picture_of_their_round(release: Callable[..., MimicIt]) -> None:

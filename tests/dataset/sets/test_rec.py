@@ -7,7 +7,7 @@ import pytest
 
 from mllm.errors import ConfigError, DataError
 from mllm.registry import DATASETS
-from mllm.types import Box, Item, Truth
+from mllm.types import Box, GroundTruth, Item
 
 LINE = {"img_path": "a.jpg", "expression": r"the {red} \1 cup <3", "bbox": [1, 2, 30.5, 40]}
 BOX = Box(x1=1, y1=2, x2=30.5, y2=40)
@@ -35,13 +35,13 @@ def test_rec(rec: Callable[..., Item]) -> None:
         ("human", "<image>\nWhere is the {red} \\1 cup <3?", ()),
         ("gpt", "Answer: <boxes> .", ((0,),)),
     ]
-    assert item.truth == Truth(boxes=(BOX,), texts=("Answer: <boxes> .",))
+    assert item.truth == GroundTruth(boxes=(BOX,), texts=("Answer: <boxes> .",))
 
 
 def test_rec_of_something_that_is_not_there(rec: Callable[..., Item]) -> None:
     item = rec({**LINE, "bbox": []})
     assert (item.boxes, item.turns[1].boxes_seq) == ((), ((),))
-    assert item.truth == Truth(no_target=True, texts=("Answer: <boxes> .",))
+    assert item.truth == GroundTruth(no_target=True, texts=("Answer: <boxes> .",))
     with pytest.raises(DataError, match="bbox: expected a list, found nothing"):
         rec({**LINE, "bbox": None})
     with pytest.raises(DataError, match=r"target.boxes\[0\]: expected 4 numbers"):
@@ -66,7 +66,7 @@ def test_reg(rec: Callable[..., Item]) -> None:
         ("gpt", LINE["expression"], ()),
     ]
     assert item.boxes == (BOX,)
-    assert item.truth == Truth(texts=(str(LINE["expression"]),))
+    assert item.truth == GroundTruth(texts=(str(LINE["expression"]),))
 
 
 @pytest.mark.parametrize("kind", ["REC", "REG"])

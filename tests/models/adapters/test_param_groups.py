@@ -7,13 +7,13 @@ import torch
 
 from mllm.errors import ConfigError
 from mllm.fields import read_section
-from mllm.models.adapters.injection import adapt
-from mllm.models.adapters.param_groups import Rates, regroup
+from mllm.models.adapters.injection import inject_adapters
+from mllm.models.adapters.param_groups import ParamGroupOptions, split_param_groups
 from mllm.models.adapters.settings import read_adapters
 from tests.models.tiny import make
 
 
-def grouped(model: torch.nn.Module, rates: Rates) -> tuple[dict[str, tuple[float, float]], str, Any]:
+def grouped(model: torch.nn.Module, rates: ParamGroupOptions) -> tuple[dict[str, tuple[float, float]], str, Any]:
     """Rate and decay by name; decay 0.1 on matrices, as the Trainer sets it."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for _, p in named if p.ndim > 1]
@@ -21,7 +21,7 @@ def grouped(model: torch.nn.Module, rates: Rates) -> tuple[dict[str, tuple[float
     optimizer = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}], lr=1e-3
     )
-    table = regroup(optimizer, model, rates)
+    table = split_param_groups(optimizer, model, rates)
     names = {id(p): name for name, p in named}
     found = [(names[id(p)], group) for group in optimizer.param_groups for p in group["params"]]
     assert len(found) == len(named)
@@ -31,13 +31,13 @@ def grouped(model: torch.nn.Module, rates: Rates) -> tuple[dict[str, tuple[float
 def lora() -> Any:
     model = make()
     section = {"type": "lora", "targets": ["language_model"], "unfrozen": ["connector", "embeddings"]}
-    adapt(model, read_adapters(section), {})
+    inject_adapters(model, read_adapters(section), {})
     return model
 
 
 def test_rates_by_part_group_and_pattern_the_first_winning() -> None:
     groups = {"connector": 2e-5, "q_proj": 3e-5, "adapters": 4e-5}
-    found, table, optimizer = grouped(lora(), Rates(learning_rate_groups=groups))
+    found, table, optimizer = grouped(lora(), ParamGroupOptions(learning_rate_groups=groups))
     for name, (rate, _) in found.items():
         expected = 2e-5 if "connector" in name else 3e-5 if "q_proj" in name else 4e-5 if "lora" in name else 1e-3
         assert rate == expected, name
@@ -52,7 +52,7 @@ def test_rates_by_part_group_and_pattern_the_first_winning() -> None:
 
 
 def test_one_rate_for_what_was_pretrained() -> None:
-    rates = Rates(learning_rate_pretraining_components=1e-6, learning_rate_groups={"embeddings": 5e-4})
+    rates = ParamGroupOptions(learning_rate_pretraining_components=1e-6, learning_rate_groups={"embeddings": 5e-4})
     for name, (rate, _) in grouped(make(), rates)[0].items():
         new = name.startswith("connector")
         assert rate == (1e-3 if new else 5e-4 if "embed_tokens" in name or "lm_head" in name else 1e-6), name
@@ -61,7 +61,7 @@ def test_one_rate_for_what_was_pretrained() -> None:
 
 
 def test_weight_decay_by_part_spares_biases_and_norms() -> None:
-    found = grouped(make(), Rates(weight_decay_groups={"connector": 0.5, "language_model": 0}))[0]
+    found = grouped(make(), ParamGroupOptions(weight_decay_groups={"connector": 0.5, "language_model": 0}))[0]
     assert found["connector.layers.0.weight"] == (1e-3, 0.5)
     assert found["connector.layers.0.bias"] == (1e-3, 0)
     assert found["language_model.lm_head.weight"] == (1e-3, 0)
@@ -92,9 +92,12 @@ def test_weight_decay_by_part_spares_biases_and_norms() -> None:
 )
 def test_wrong_rates(rates: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        grouped(lora(), read_section(rates, Rates))
+        grouped(lora(), read_section(rates, ParamGroupOptions))
 
 
 def test_nothing_pretrained_is_trained() -> None:
     with pytest.raises(ConfigError, match="no pretrained parameter is trained"):
-        grouped(make(freeze=["vision_tower", "language_model"]), Rates(learning_rate_pretraining_components=1e-6))
+        grouped(
+            make(freeze=["vision_tower", "language_model"]),
+            ParamGroupOptions(learning_rate_pretraining_components=1e-6),
+        )

@@ -6,7 +6,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 from mllm.errors import ConfigError, ModelError
-from mllm.models.adapters.injection import adapt, as_base, base_of, load_adapted, merge, save_adapted, table
+from mllm.models.adapters.injection import as_base, base_of, inject_adapters, load_adapted, merge, save_adapted, table
 from mllm.models.adapters.selection import is_adapter
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.llava.transformers_layout import load_llava
@@ -18,7 +18,7 @@ PROJECTIONS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 def adapted(section=LORA, *, base=None, **arguments):
     model = make(**arguments)
-    adapt(model, read_adapters(section), base or {"type": "llava"})
+    inject_adapters(model, read_adapters(section), base or {"type": "llava"})
     return model
 
 
@@ -192,7 +192,7 @@ def test_saved_adapters_give_the_same_logits_on_the_same_base(tmp_path, kind):
     assert stored
     assert stored[0] == {"type": "llava", "model_name_or_path": str(tmp_path / "base")}
     again = make()
-    adapt(again, stored[1], stored[0])
+    inject_adapters(again, stored[1], stored[0])
     load_adapted(again, str(tmp_path / "out"))
     torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=0)
     names = load_file(tmp_path / "out" / "trained_in_full.safetensors")

@@ -14,18 +14,18 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaForConditionalGeneration
 
 from mllm.errors import ModelError
-from mllm.models.adapters.injection import adapt, merge
+from mllm.models.adapters.injection import inject_adapters, merge
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.checkpoints import lazy
 from mllm.models.checkpoints.conversion import convert
-from mllm.models.checkpoints.layout import Sources, detect, open_path
+from mllm.models.checkpoints.layout import BaseModels, detect, open_path
 from mllm.models.flamingo.builder import load_flamingo
 from mllm.models.flamingo.checkpoints import reference_state
 from mllm.models.flamingo.model import Flamingo
 from mllm.models.flamingo.otter import save_otter
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import export_transformers_llava, load_llava
-from mllm.models.prompt_format import kind_of, stored_speech
+from mllm.models.prompt_format import kind_of, stored_prompt_format
 from mllm.registry import LAYOUTS, MODELS
 from tests.models import tiny, tiny_flamingo
 from tests.models.flamingo.test_checkpoints import PARITY, REFERENCE_LMS, needs_reference, reference_model
@@ -45,7 +45,7 @@ def converted(path: str, out: Path, **arguments: Any) -> Llava:
     """Through a folder of ours, which holds nothing but what the model has."""
     options = {name: arguments.pop(name) for name in ("dtype", "max_shard_size") if name in arguments}
     out.mkdir()
-    convert(open_path(path), out, Sources(**arguments), **options)
+    convert(open_path(path), out, BaseModels(**arguments), **options)
     return load_llava(str(out))
 
 
@@ -123,7 +123,7 @@ def test_a_delta_goes_onto_a_base_with_fewer_words(tmp_path, model_type):
     found = converted(path, tmp_path / "out", base=under, vision_tower=clip)
     assert_equal_logits(found, model, rtol=1e-4, atol=1e-4)
     assert found.config.base_rows == rows
-    assert stored_speech(tmp_path / "out").get("placement") == ("pad" if model_type == "shikra" else None)
+    assert stored_prompt_format(tmp_path / "out").get("placement") == ("pad" if model_type == "shikra" else None)
     with pytest.raises(ModelError, match="give --base: these are differences to a LLaMA"):
         converted(path, tmp_path / "no", vision_tower=clip)
     whole = write(tmp_path / "whole", original_names(model), original_config(model, model_type))
@@ -172,7 +172,7 @@ def test_lora_of_the_original_code(tmp_path, type, kind, onto_llava):
         base = save_language_model(model, tmp_path / "base")
     plain_tokenizer().save_pretrained(base)
     adapters = read_adapters({"type": type, "targets": [r"language_model.*_proj$"], "r": 2, "alpha": 5})
-    adapt(model, adapters, {})
+    inject_adapters(model, adapters, {})
     path = tmp_path / "lora"
     path.mkdir()
     with torch.no_grad():
@@ -370,7 +370,7 @@ def flamingo_logits(model: Flamingo) -> torch.Tensor:
 
 def convert_flamingo(path: str, out: Path, **arguments: Any) -> Flamingo:
     out.mkdir()
-    convert(open_path(path), out, Sources(**arguments))
+    convert(open_path(path), out, BaseModels(**arguments))
     return load_flamingo(str(out))
 
 
@@ -465,7 +465,7 @@ def test_a_chain_with_adapters(tmp_path, new_names):
     tuning = {"lora": True, "lora_r": 2, "lora_alpha": 6, "unfrozen": ["perceiver"]}
     tuning["lora_target_modules"] = ["q_proj", "to_q", "down_proj", "ff.1"]
     (tmp_path / "tuning.json").write_text(json.dumps(tuning))
-    adapt(model, read_adapters(str(tmp_path / "tuning.json")), {})
+    inject_adapters(model, read_adapters(str(tmp_path / "tuning.json")), {})
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if ".lora_" in name or name.startswith("perceiver.") or "attn_gate" in name:
@@ -595,7 +595,7 @@ def test_every_dtype_keeps_its_own(tmp_path):
     plain_tokenizer().save_pretrained(path)
     out = tmp_path / "out"
     out.mkdir()
-    convert(open_path(path), out, Sources(vision_tower=clip))
+    convert(open_path(path), out, BaseModels(vision_tower=clip))
     dtypes = {name.split(".")[0]: tensor.dtype for name, tensor in load_file(out / "model.safetensors").items()}
     assert dtypes == {"vision_tower": torch.float32, "language_model": torch.float16, "connector": torch.float16}
     assert {p.dtype for p in load_llava(str(out)).parameters()} == {torch.float16}
@@ -627,7 +627,7 @@ def test_no_more_than_one_tensor_is_alive(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     opened = open_path(path)
     gc.collect()
-    convert(opened, tmp_path / "out", Sources(base=under, vision_tower=clip), max_shard_size="5KB")
+    convert(opened, tmp_path / "out", BaseModels(base=under, vision_tower=clip), max_shard_size="5KB")
     largest = max(tensor.numel() * tensor.itemsize for tensor in model.state_dict().values())
     total = sum(tensor.numel() * tensor.itemsize for tensor in model.state_dict().values())
     # a row of the embeddings is added to what is the sum of two

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from mllm.cli import main
 from mllm.errors import ModelError
-from mllm.models.adapters.injection import adapt, load_adapted, merge, save_adapted
+from mllm.models.adapters.injection import inject_adapters, load_adapted, merge, save_adapted
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.checkpoints.finite import non_finite, non_finite_weights
 from mllm.models.checkpoints.lazy import held
@@ -167,7 +167,7 @@ def test_models_of_transformers_are_refused(tmp_path: Path) -> None:
 def test_adapters_are_refused(file: str, tmp_path: Path) -> None:
     section = read_adapters({"type": "lora", "targets": ["language_model"], "r": 2, "unfrozen": ["connector"]})
     model = make()
-    adapt(model, section, {"type": "llava"})
+    inject_adapters(model, section, {"type": "llava"})
     save_adapted(model, str(tmp_path))
     load_adapted(model, str(tmp_path))
     name = poison(tmp_path / file, "")
@@ -176,7 +176,7 @@ def test_adapters_are_refused(file: str, tmp_path: Path) -> None:
 
 def test_merge_refuses_a_sum_that_is_not_finite() -> None:
     model = make().half()
-    adapt(model, read_adapters({"type": "lora", "targets": ["language_model"], "r": 2}), {"type": "llava"})
+    inject_adapters(model, read_adapters({"type": "lora", "targets": ["language_model"], "r": 2}), {"type": "llava"})
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if ".lora_" in name:

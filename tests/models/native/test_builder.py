@@ -17,7 +17,7 @@ from transformers import (
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, ModelError
-from mllm.models.adapters.injection import adapt
+from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.selection import is_quantized, part_of
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.native.model import ROWS, spread
@@ -214,7 +214,7 @@ def test_what_is_frozen_does_not_learn(family: str, folder: str) -> None:
 def test_adapters_find_its_language_model(family: str, folder: str) -> None:
     model, processor = build(folder)
     adapters = read_adapters({"type": "lora", "targets": ["language_model"], "r": 2, "unfrozen": ["connector"]})
-    adapt(model, adapters, {"type": "hf", "model_name_or_path": folder})
+    inject_adapters(model, adapters, {"type": "hf", "model_name_or_path": folder})
     adapted = {name.partition(".lora_")[0] for name, _ in model.named_parameters() if ".lora_" in name}
     assert adapted
     assert {part_of(name) for name in adapted} == {"language_model"}

@@ -13,8 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForCondition
 
 from mllm.errors import ConfigError
 from mllm.models.runtime import decoding as decoding_module
-from mllm.models.runtime.decoding import Decoding, closed_up, draw
-from mllm.models.runtime.kv_cache import RoomyLayer, roomy_cache
+from mllm.models.runtime.decoding import ContinuousBatcher, closed_up, draw
+from mllm.models.runtime.kv_cache import PreallocatedCacheLayer, roomy_cache
 
 PAD = 9
 ENDS = list(range(1, 9))
@@ -39,12 +39,12 @@ def prompts(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def answers(model: Any, rows: list[int], *, leaving: bool = True, seed: int = 0, **options: Any) -> list[list[int]]:
-    decoding = Decoding(seed=seed, leaving=leaving)
+    decoding = ContinuousBatcher(seed=seed, leaving=leaving)
     generate(model, rows, decoding, **options)
     return in_order(decoding.take(), rows)
 
 
-def generate(model: Any, rows: list[int], decoding: Decoding, **options: Any) -> None:
+def generate(model: Any, rows: list[int], decoding: ContinuousBatcher, **options: Any) -> None:
     ids, mask = (tensor[rows] for tensor in prompts(12))
     if not model.config.is_encoder_decoder:
         options |= roomy_cache(model, {})
@@ -96,7 +96,7 @@ def test_a_batch_joins_what_is_left_of_those_before_it(llama: Any, options: dict
     """Of whatever lengths the prompts are: padding is cut off and comes to."""
     rows: list[int] = []
     hook = llama.model.register_forward_hook(lambda module, args, output: rows.append(output[0].shape[:2].numel()))
-    decoding = Decoding(seed=0, leaving=True, most=room)
+    decoding = ContinuousBatcher(seed=0, leaving=True, most=room)
     batches = [[4, 8], [1, 2, 3], [0], [7, 11], [5], [6, 9, 10]]  # rows 0, 4 and 8 are the longest
     found: dict[int, list[int]] = {}
     waited: list[int] = []
@@ -118,10 +118,12 @@ def test_a_batch_joins_what_is_left_of_those_before_it(llama: Any, options: dict
 
 def test_columns_that_no_row_holds_are_cut_off(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cut: list[int] = []
-    own = RoomyLayer.crop_left
-    monkeypatch.setattr(RoomyLayer, "crop_left", lambda self, columns: cut.append(columns) or own(self, columns))
+    own = PreallocatedCacheLayer.crop_left
+    monkeypatch.setattr(
+        PreallocatedCacheLayer, "crop_left", lambda self, columns: cut.append(columns) or own(self, columns)
+    )
     monkeypatch.setattr(decoding_module, "ROOM", 3)
-    decoding = Decoding(seed=0, leaving=True, most=3)
+    decoding = ContinuousBatcher(seed=0, leaving=True, most=3)
     for row in [0, 1, 2, 3, 5, 6, 7, 9, 10, 11]:
         decoding.make_room(1)
         generate(llama, [row], decoding)

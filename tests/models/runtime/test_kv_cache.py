@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from mllm.models.runtime.kv_cache import ROOM, RoomyLayer, roomy_cache
+from mllm.models.runtime.kv_cache import ROOM, PreallocatedCacheLayer, roomy_cache
 
 TINY = dict(
     vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1
@@ -16,7 +16,7 @@ def test_keys_and_values_are_those_of_the_usual_cache():
     config = LlamaConfig(**TINY)
     ours = roomy_cache(LlamaForCausalLM(config), {})["past_key_values"]
     theirs = DynamicCache(config=config)
-    assert [type(layer) for layer in ours.layers] == [RoomyLayer] * 2
+    assert [type(layer) for layer in ours.layers] == [PreallocatedCacheLayer] * 2
 
     def add(rows, tokens):
         keys, values = torch.randn(2, rows, 1, tokens, 4)
@@ -45,7 +45,7 @@ def test_keys_and_values_are_those_of_the_usual_cache():
 
 
 def test_a_step_copies_nothing_but_itself():
-    layer = RoomyLayer()
+    layer = PreallocatedCacheLayer()
     layer.update(*torch.zeros(2, 1, 1, 3, 4))
     place = layer.keys.data_ptr()
     for _ in range(ROOM):

@@ -16,10 +16,10 @@ from mllm.models.runtime import packed_attention as attention
 from mllm.models.runtime.packed_attention import (
     FLEX,
     PACKED,
-    Spans,
+    PackedAttentionMask,
+    enable_packed_attention,
     flex_packed_attention,
     packed_attention,
-    read_spans,
     reading,
 )
 
@@ -76,8 +76,8 @@ def outcome(model: Any, rows: dict[str, torch.Tensor], by: str) -> tuple[torch.T
     """Logits where there is text, and the gradients of their weighted sum."""
     model.zero_grad()
     model.set_attn_implementation(by)
-    read_spans(model)
-    spans = Spans(rows["segment_ids"], rows["prefix_ids"])
+    enable_packed_attention(model)
+    spans = PackedAttentionMask(rows["segment_ids"], rows["prefix_ids"])
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, 20, rows["segment_ids"].shape, generator=generator).to(model.device)
     logits = model(input_ids=ids, position_ids=rows["position_ids"], use_cache=False, **reading(spans)).logits
@@ -109,7 +109,7 @@ def test_compiled_for_a_cpu_it_gives_the_same_logits() -> None:
     expected, _ = outcome(model, ROWS, PACKED)
     model.requires_grad_(False)
     model.set_attn_implementation(FLEX)
-    spans = Spans(ROWS["segment_ids"], ROWS["prefix_ids"])
+    spans = PackedAttentionMask(ROWS["segment_ids"], ROWS["prefix_ids"])
     ids = torch.randint(0, 20, ROWS["segment_ids"].shape, generator=torch.Generator().manual_seed(1))
     found = model(input_ids=ids, position_ids=ROWS["position_ids"], use_cache=False, **reading(spans)).logits
     torch.testing.assert_close(found[ROWS["segment_ids"] >= 0], expected, rtol=1e-5, atol=1e-5)
@@ -143,7 +143,7 @@ def test_a_token_sees_its_segment_and_its_prefix_as_far_as_the_window(
     segments = [[(length, 0 if number and branch else -1) for number, (length, branch) in enumerate(r)] for r in rows]
     made = layout(*segments, tokens=max(sum(length for length, _ in row) for row in segments) + padding)
     of, prefix, position = made["segment_ids"], made["prefix_ids"], made["position_ids"]
-    mask = Spans(of, prefix).block_mask(window).mask_mod
+    mask = PackedAttentionMask(of, prefix).block_mask(window).mask_mod
     column = torch.arange(of.shape[1])
     for row in range(len(rows)):
         found = mask(torch.tensor(row), torch.tensor(0), column[:, None], column[None])
@@ -175,7 +175,7 @@ def test_the_device_chooses(device: str, chosen: str) -> None:
         device=torch.device(device),
         set_attn_implementation=asked.append,
     )
-    read_spans(stand_in)
+    enable_packed_attention(stand_in)
     assert asked == [chosen]
 
 
@@ -183,8 +183,8 @@ def test_what_an_attention_cannot_do_is_refused() -> None:
     model = make("llama", attention_dropout=0.1)
     model.set_attn_implementation(FLEX)
     with pytest.raises(ModelError, match="'mllm_flex' trains on NVIDIA GPUs only; leave it out"):
-        read_spans(model.train())
-    spans = Spans(ROWS["segment_ids"], ROWS["prefix_ids"])
+        enable_packed_attention(model.train())
+    spans = PackedAttentionMask(ROWS["segment_ids"], ROWS["prefix_ids"])
     with pytest.raises(ModelError, match=r"no dropout, found 0.1"):
         model(torch.zeros_like(ROWS["segment_ids"]), **reading(spans))
     states = torch.zeros(1, 2, 3, 4)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mllm.errors import ConfigError, ModelError
-from mllm.models.adapters.injection import adapt, load_adapted, merge, save_adapted, table
+from mllm.models.adapters.injection import inject_adapters, load_adapted, merge, save_adapted, table
 from mllm.models.adapters.selection import is_quantized
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.llava.transformers_layout import export_transformers_llava
@@ -77,7 +77,7 @@ def test_eight_bits_are_close_to_all(folders):
 def test_adapters_train_on_quantised_weights_and_are_saved_without_them(folders, quantization, tmp_path):
     base = {"type": "llava", **folders["own"], "quantization": quantization}
     model = build(folders["own"], quantization)
-    adapt(model, ADAPTERS, base)
+    inject_adapters(model, ADAPTERS, base)
     batch = make_batch(model)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     losses = []
@@ -90,7 +90,7 @@ def test_adapters_train_on_quantised_weights_and_are_saved_without_them(folders,
     assert losses[3] < 0.5 * losses[0]
     save_adapted(model, str(tmp_path))
     again = build(folders["own"], quantization)
-    adapt(again, ADAPTERS, base)
+    inject_adapters(again, ADAPTERS, base)
     load_adapted(again, str(tmp_path))
     torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=0)
     with pytest.raises(ModelError, match="cannot be merged into quantised weights"):
@@ -101,14 +101,14 @@ def test_the_table_counts_weights_not_bytes(folders):
     tables = []
     for quantization in QUANTIZATIONS[:3]:
         model = build(folders["own"], quantization.values[0])
-        adapt(model, ADAPTERS, folders["own"])
+        inject_adapters(model, ADAPTERS, folders["own"])
         tables.append(table(model))
     assert tables[0] == tables[1] == tables[2]
 
 
 def test_gradient_checkpointing_on_quantised_weights(folders):
     model = build(folders["own"], QUANTIZATIONS[0].values[0])
-    adapt(model, ADAPTERS, folders["own"])
+    inject_adapters(model, ADAPTERS, folders["own"])
     model.activation_checkpointing_enable({"use_reentrant": True})
     model.train()(**make_batch(model)).loss.backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

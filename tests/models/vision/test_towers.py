@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, OPENAI_CLIP_MEAN
 
-from mllm.conversation.preprocessing.image_preprocessor import SquareView
+from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.errors import ConfigError
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import load_llava
@@ -23,7 +23,7 @@ def pixels(model: Llava, picture: Image.Image, number: int | None = None) -> tor
         size = model.vision_tower.towers[number].size
         if number == 1:
             mean, std = config.second_image_mean, config.second_image_std
-    return SquareView(size=size, mean=mean, std=std, tokens=1, placement="squash")(picture)["pixels"]
+    return SquarePreprocessor(size=size, mean=mean, std=std, tokens=1, placement="squash")(picture)["pixels"]
 
 
 def photo(side: int) -> Image.Image:

@@ -13,7 +13,7 @@ from typing import Any
 from mllm.errors import ModelError
 from mllm.models.adapters.low_rank import MATRIX, Scaling, matrices, merge_matrices
 from mllm.models.adapters.settings import read_adapters
-from mllm.models.checkpoints.layout import Opened, Plan, Sources
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan
 from mllm.models.checkpoints.lazy import Weights, grown, over
 from mllm.models.checkpoints.weight_sources import (
     language_config,
@@ -67,22 +67,22 @@ class OpenFlamingo:
     about = "weights that OpenFlamingo or Instruct-Flamingo trained, or several files of them as a.pt,b.pt"
     source = "github.com/mlfoundations/open_flamingo, open_flamingo/train/train_utils.py; open-flamingo 2.0.1"
 
-    def fits(self, opened: Opened) -> bool:
+    def fits(self, opened: Checkpoint) -> bool:
         return not opened.config and any(
             BLOCK.search(name) or "gated_cross_attn_layers" in name for name in opened.weights
         )
 
-    def named(self, opened: Opened) -> Weights:
+    def named(self, opened: Checkpoint) -> Weights:
         return {name: lazy for file in opened.files for name, lazy in to_our_names(file).items()}
 
-    def absent(self, opened: Opened) -> dict[str, str]:
+    def absent(self, opened: Checkpoint) -> dict[str, str]:
         whole = _has_encoder(self.named(opened))
         return {
             "language_model": "--base, but for the embeddings",
             "vision_tower": ENCODER_CONFIG if whole else ENCODER,
         }
 
-    def plan(self, opened: Opened, sources: Sources) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
         base = sources.need("base", opened, "a local folder of the language model")
         tower = sources.need("vision_tower", opened, "a local folder of the vision encoder, CLIP ViT-L/14")
         own = self.named(opened)
@@ -154,7 +154,7 @@ def _deepened(name: str, deeper: dict[str, str]) -> str:
     return deeper.get(name, name)
 
 
-def _merged(weights: Weights, opened: Opened, sources: Sources) -> Weights:
+def _merged(weights: Weights, opened: Checkpoint, sources: BaseModels) -> Weights:
     if not matrices(weights):
         if sources.tuning_config is not None:
             raise ModelError(f"{opened.path} holds no adapters: drop --tuning-config")

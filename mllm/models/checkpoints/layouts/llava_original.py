@@ -13,7 +13,7 @@ from typing import Any
 from mllm.errors import ModelError, listing
 from mllm.model_files import ADAPTER_CONFIG
 from mllm.models.adapters.low_rank import matrices, merge_matrices, plain_names, read_scaling
-from mllm.models.checkpoints.layout import Opened, Plan, Sources, read_config
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan, read_config
 from mllm.models.checkpoints.lazy import Weights, open_folder, summed
 from mllm.models.checkpoints.weight_sources import (
     LANGUAGE_MODEL,
@@ -50,7 +50,7 @@ def is_delta(weights: Weights) -> bool:
     return norm is not None and abs(float(norm.read().float().mean())) < NEAR_ZERO
 
 
-def absent_of(opened: Opened) -> dict[str, str]:
+def absent_of(opened: Checkpoint) -> dict[str, str]:
     """The language model of a delta, and the vision encoder, which few files hold, and whose config none does."""
     held = any(".vision_tower." in name for name in opened.weights)
     named = opened.config.get("mm_vision_tower", "its vision encoder")
@@ -113,21 +113,21 @@ def compose(
     return Plan(config=config, weights=weights, kind="llava", folders=folders, base_rows=rows)
 
 
-def tower_of(opened: Opened, sources: Sources, settings: Mapping[str, Any]) -> str:
+def tower_of(opened: Checkpoint, sources: BaseModels, settings: Mapping[str, Any]) -> str:
     named = settings.get("mm_vision_tower") or settings.get("vision_tower")
     if sources.vision_tower is None and named and Path(named).is_dir():
         return named
     return sources.need("vision_tower", opened, f"a local folder of {named or 'its vision encoder'}")
 
 
-def check_kind(opened: Opened, settings: Mapping[str, Any], weights: Weights) -> None:
+def check_kind(opened: Checkpoint, settings: Mapping[str, Any], weights: Weights) -> None:
     if "model.image_newline" in weights or settings.get("image_aspect_ratio") == "anyres":
         raise ModelError(f"{opened.path}: any-resolution tiles (LLaVA 1.6) in the original layout are not converted")
     if settings.get("mm_projector_type") == "identity":
         raise ModelError(f"{opened.path}: mm_projector_type 'identity' has no weights to convert")
 
 
-def plan_whole(opened: Opened, sources: Sources) -> Plan:
+def plan_whole(opened: Checkpoint, sources: BaseModels) -> Plan:
     """Of a folder with a language model, which is a delta if its norms say so."""
     weights = rename(opened.weights, ())
     check_kind(opened, opened.config, weights)
@@ -149,17 +149,17 @@ class OriginalLlava:
     about = "a whole LLaVA v1 or v1.5 of the original code, or a delta of it to a LLaMA"
     source = "github.com/haotian-liu/LLaVA, llava/model/llava_arch.py, apply_delta.py"
 
-    def fits(self, opened: Opened) -> bool:
+    def fits(self, opened: Checkpoint) -> bool:
         theirs = opened.model_type in FAMILIES and opened.model_type != "shikra" and "text_config" not in opened.config
         return theirs and _alone(opened) and any(name.startswith("model.layers.") for name in opened.weights)
 
-    def named(self, opened: Opened) -> Weights:
+    def named(self, opened: Checkpoint) -> Weights:
         return rename(opened.weights, RULES)
 
-    def absent(self, opened: Opened) -> dict[str, str]:
+    def absent(self, opened: Checkpoint) -> dict[str, str]:
         return absent_of(opened)
 
-    def plan(self, opened: Opened, sources: Sources) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
         return plan_whole(opened, sources)
 
 
@@ -168,17 +168,17 @@ class Projector:
     about = "mm_projector.bin: a LLaVA projector alone, from pretraining"
     source = "github.com/haotian-liu/LLaVA, llava/train/train.py (safe_save_model_for_hf_trainer)"
 
-    def fits(self, opened: Opened) -> bool:
+    def fits(self, opened: Checkpoint) -> bool:
         rest = [name for name in opened.weights if "mm_projector." not in name and "embed_tokens" not in name]
         return bool(opened.weights) and not rest and any("mm_projector." in name for name in opened.weights)
 
-    def named(self, opened: Opened) -> Weights:
+    def named(self, opened: Checkpoint) -> Weights:
         return rename(plain_names(opened.weights), RULES)
 
-    def absent(self, opened: Opened) -> dict[str, str]:
+    def absent(self, opened: Checkpoint) -> dict[str, str]:
         return {**absent_of(opened), "language_model": "--base"}
 
-    def plan(self, opened: Opened, sources: Sources) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
         sources.refuse(opened, "tuning_config")
         base = sources.need("base", opened, "a local folder of the language model that the projector was trained for")
         settings = opened.config or read_config(opened.folder)
@@ -196,16 +196,16 @@ class LlavaLora:
     about = "LoRA of the original LLaVA code: adapter_model with non_lora_trainables.bin"
     source = "github.com/haotian-liu/LLaVA, llava/model/builder.py, llava/train/train.py"
 
-    def fits(self, opened: Opened) -> bool:
+    def fits(self, opened: Checkpoint) -> bool:
         return ADAPTER_CONFIG in opened.names and opened.model_type in FAMILIES and not _alone(opened)
 
-    def named(self, opened: Opened) -> Weights:
+    def named(self, opened: Checkpoint) -> Weights:
         return rename(_once(plain_names(opened.weights)), RULES)
 
-    def absent(self, opened: Opened) -> dict[str, str]:
+    def absent(self, opened: Checkpoint) -> dict[str, str]:
         return {**absent_of(opened), "language_model": "--base, a language model or a whole LLaVA"}
 
-    def plan(self, opened: Opened, sources: Sources) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
         sources.refuse(opened, "tuning_config")
         base = sources.need("base", opened, "a local folder of the language model or LLaVA that LoRA was trained on")
         under = rename(open_folder(Path(base)), ())
@@ -226,7 +226,7 @@ class LlavaLora:
         )
 
 
-def _alone(opened: Opened) -> bool:
+def _alone(opened: Checkpoint) -> bool:
     return ADAPTER_CONFIG not in opened.names and not matrices(opened.weights)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mllm.models.checkpoints.layout import Opened, Plan, Sources
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan
 from mllm.models.checkpoints.lazy import Weights
 from mllm.models.components import image_statistics
 from mllm.models.flamingo.checkpoints import to_our_names
@@ -18,16 +18,16 @@ class Otter:
     about = "an Otter, or an OpenFlamingo in its layout"
     source = "github.com/Luodian/Otter, src/otter_ai/models/otter; otter_ai 0.0.0a8"
 
-    def fits(self, opened: Opened) -> bool:
+    def fits(self, opened: Checkpoint) -> bool:
         return opened.model_type in MODEL_TYPES
 
-    def named(self, opened: Opened) -> Weights:
+    def named(self, opened: Checkpoint) -> Weights:
         return to_our_names(opened.weights)
 
-    def absent(self, opened: Opened) -> dict[str, str]:
+    def absent(self, opened: Checkpoint) -> dict[str, str]:
         return {}
 
-    def plan(self, opened: Opened, sources: Sources) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
         sources.refuse(opened, "base", "vision_tower", "tuning_config")
         path = Path(opened.path) / "config.json"
         text, vision = (part_config(path, opened.config, key) for key in ("text_config", "vision_config"))

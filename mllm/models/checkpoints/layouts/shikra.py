@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mllm.models.checkpoints.layout import Opened, Plan, Sources
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan
 from mllm.models.checkpoints.layouts.llava_original import RULES, absent_of, plan_whole
 from mllm.models.checkpoints.lazy import Weights
 from mllm.models.checkpoints.weight_sources import rename
@@ -18,14 +18,14 @@ class Shikra:
     about = "a Shikra, as a delta to a LLaMA or whole"
     source = "github.com/shikras/shikra, mllm/models/shikra/apply_delta.py, shikra.py"
 
-    def fits(self, opened: Opened) -> bool:
+    def fits(self, opened: Checkpoint) -> bool:
         return opened.model_type == "shikra"
 
-    def named(self, opened: Opened) -> Weights:
+    def named(self, opened: Checkpoint) -> Weights:
         return rename(opened.weights, RULES)
 
-    def absent(self, opened: Opened) -> dict[str, str]:
+    def absent(self, opened: Checkpoint) -> dict[str, str]:
         return absent_of(opened)
 
-    def plan(self, opened: Opened, sources: Sources) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
         return replace(plan_whole(opened, sources), speech=SPEECH)

@@ -8,7 +8,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from mllm.errors import ModelError
 from mllm.models.auto import read_config
-from mllm.models.checkpoints.layout import Opened, Plan, Sources
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan
 from mllm.models.checkpoints.lazy import Weights
 from mllm.models.checkpoints.weight_sources import config_of, rename
 from mllm.models.llava.model import MllmLlavaConfig
@@ -27,7 +27,7 @@ SECOND = ("connector.layers.2.weight", "connector.layers.2.bias")
 SOURCE = "transformers 5.23, models/llava, models/llava_next, conversion_mapping.py"
 
 
-def named(opened: Opened) -> Weights:
+def named(opened: Checkpoint) -> Weights:
     """Our names; those of the language model's inside depend on its family."""
     text = opened.config.get("text_config") or {}
     config = config_of(text.get("model_type", "llama"), {}, opened.path)
@@ -49,16 +49,16 @@ class TransformersLlava:
     about = "a LLaVA or LLaVA-NeXT of transformers (llava-hf)"
     source = SOURCE
 
-    def fits(self, opened: Opened) -> bool:
+    def fits(self, opened: Checkpoint) -> bool:
         return opened.model_type in THEIRS and "text_config" in opened.config
 
-    def named(self, opened: Opened) -> Weights:
+    def named(self, opened: Checkpoint) -> Weights:
         return named(opened)
 
-    def absent(self, opened: Opened) -> dict[str, str]:
+    def absent(self, opened: Checkpoint) -> dict[str, str]:
         return {}
 
-    def plan(self, opened: Opened, sources: Sources) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
         sources.refuse(opened, "base", "vision_tower", "tuning_config")
         settings: Any = read_config(opened.path)
         check_variant(opened.path, settings)

@@ -10,7 +10,7 @@ from torch import Tensor
 from mllm.errors import ModelError
 from mllm.models.native.family import Family, PackedRows, Size, Tensors, as_set
 from mllm.models.runtime.loss import IGNORE
-from mllm.models.runtime.packed_attention import Spans, reading
+from mllm.models.runtime.packed_attention import PackedAttentionMask, reading
 from mllm.registry import FAMILIES
 
 TOKEN = "<image>"
@@ -54,6 +54,6 @@ def _pack(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:
     # a sample is two segments: its prompt, and its answer, which goes on from there
     segment_BT = torch.where(rows.segment_BT < 0, rows.segment_BT, 2 * rows.segment_BT + answered_BT)
     prefix_BT = torch.where(answered_BT, 2 * rows.segment_BT, rows.prefix_BT)
-    spans = Spans(segment_BT, prefix_BT, ~answered_BT & (segment_BT >= 0))
+    spans = PackedAttentionMask(segment_BT, prefix_BT, ~answered_BT & (segment_BT >= 0))
     # its positions count from 1
     return {"position_ids": rows.position_BT + 1, "token_type_ids": None, **reading(spans)}
