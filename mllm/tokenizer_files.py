@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     settings = _read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
     _check_class(path, settings)
     with reading(path, "its tokenizer", JSON_FILES):
-        if str(settings.get("tokenizer_class")).lower().removesuffix("fast") != "llamatokenizer":
+        if not _is_llama(path, settings):
             tokenizer = _auto(path)
         elif (path / "tokenizer.json").is_file():
             tokenizer = _llama_from_json(path, settings)
@@ -84,6 +84,27 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         found = _read_json(processors)
         tokenizer.chat_template = field(found, "chat_template", str, where=processors, error=ModelError)
     return tokenizer
+
+
+def _is_llama(path: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a folder's tokenizer is Llama's: it says so, or holds a sentencepiece model and says nothing.
+
+    Folders of early 2023 name no class; of a model type that has a tokenizer of its own, transformers knows it.
+    """
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+
+    named = settings.get("tokenizer_class")
+    if named is not None:
+        return str(named).lower().removesuffix("fast") == "llamatokenizer"
+    if not (path / "tokenizer.model").is_file() or (path / "tokenizer.json").is_file():
+        return False
+    own = TOKENIZER_MAPPING_NAMES.get(str(_model_type(path)))
+    return own in (None, "TokenizersBackend", "LlamaTokenizer", "LlamaTokenizerFast")
+
+
+def _model_type(folder: str | Path) -> Any:
+    path = Path(folder) / "config.json"
+    return _read_json(path).get("model_type") if path.is_file() else None
 
 
 def _check_class(path: Path, settings: dict[str, Any]) -> None:
@@ -211,8 +232,7 @@ def _auto(folder: str | Path) -> PreTrainedTokenizerBase:
     """As any reader of transformers does."""
     from transformers import CONFIG_MAPPING, AutoTokenizer, PreTrainedConfig
 
-    model = Path(folder) / "config.json"
-    named = _read_json(model).get("model_type") if model.is_file() else None
+    named = _model_type(folder)
     # of a model that transformers does not know, it would only warn
     given = {} if named in CONFIG_MAPPING else {"config": PreTrainedConfig()}
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **given)
@@ -225,7 +245,9 @@ def _name_generic_class(folder: str | Path) -> None:
 
 
 def _added_tokens_in_text(tokenizer: PreTrainedTokenizerBase) -> str:
-    return "".join(f"a{token}b {token} {token}\n" for token in map(str, tokenizer.added_tokens_decoder.values()))
+    fill = getattr(tokenizer, "fill_token", None)  # of CodeLlama, which takes a text apart where it stands
+    tokens = [str(token) for token in tokenizer.added_tokens_decoder.values() if str(token) != fill]
+    return "".join(f"a{token}b {token} {token}\n" for token in tokens)
 
 
 def _difference(tokenizer: PreTrainedTokenizerBase, again: PreTrainedTokenizerBase, texts: Iterable[str]) -> str | None:

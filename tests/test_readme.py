@@ -75,10 +75,12 @@ def test_the_example_codec_reads_what_it_writes(workplace: Path, monkeypatch: py
 
 def test_the_file_tree_names_what_exists() -> None:
     tree = README.split("## The code")[1].split("```")[1]
+    path: list[str] = []
     for line in tree.strip().splitlines():
-        name = line.split()[0]
-        folder = ROOT / "mllm" if line.startswith("  ") else ROOT
-        assert (folder / name).exists(), name
+        depth = (len(line) - len(line.lstrip())) // 2
+        path = [*path[:depth], line.split()[0]]
+        for name in line.strip().split("   ")[0].split():
+            assert ROOT.joinpath(*path[:-1], name).exists(), name
 
 
 @pytest.mark.parametrize(

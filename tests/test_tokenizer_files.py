@@ -73,6 +73,36 @@ def test_a_legacy_folder_reads_any_text_as_sentencepiece(both: tuple[Any, Any], 
     assert sections(tokenizer, text) == truth.encode(text)
 
 
+@pytest.mark.parametrize("model_type", [None, "llama", "mistral", "llava"])
+@pytest.mark.parametrize("config", [True, False])
+def test_a_sentencepiece_folder_that_names_no_class_is_legacy(
+    tmp_path: Path, config: bool, model_type: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = save_llama(tmp_path)
+    kept = json.loads((folder / "tokenizer_config.json").read_text())
+    del kept["tokenizer_class"]
+    (folder / "tokenizer_config.json").unlink()
+    if config:
+        (folder / "tokenizer_config.json").write_text(json.dumps(kept))
+    if model_type:
+        (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with caplog.at_level(logging.WARNING):
+        tokenizer = load_tokenizer(folder)
+    assert "legacy is true" in caplog.text
+    truth = processor_of(folder)
+    for text in TEXTS:
+        plain = text.replace("</s>", "x")
+        assert sections(tokenizer, plain) == truth.encode(plain), text
+
+
+def test_a_code_llama_is_saved(tmp_path: Path) -> None:
+    """It takes a text apart where its fill token stands."""
+    folder = save_llama(tmp_path / "a", settings={"tokenizer_class": "CodeLlamaTokenizer"})
+    tokenizer = load_tokenizer(folder)
+    save_tokenizer(tokenizer, tmp_path / "b")
+    assert load_tokenizer(tmp_path / "b")(TEXTS[0])["input_ids"] == tokenizer(TEXTS[0])["input_ids"]
+
+
 def test_a_new_folder_puts_a_space_before_the_first_word_only(tmp_path: Path) -> None:
     folder = save_llama(tmp_path, settings={"legacy": False})
     tokenizer, truth = load_tokenizer(folder), processor_of(folder)

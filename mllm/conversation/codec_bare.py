@@ -46,7 +46,10 @@ class BareNumbers:
         if not found and self.points:
             found = [(match[1], match.span()) for match in _POINTS.finditer(text)]
         return [
-            replace(read_rows(map(numbers, rows.split(";")), scale=scale, y_first=self.y_first), span=span)
+            replace(
+                read_rows(map(numbers, rows.split(";")), scale=scale, y_first=self.y_first, decimals=not self.boxes),
+                span=span,
+            )
             for rows, span in found
         ]
 

@@ -37,10 +37,11 @@ class Found:
         scale: tuple[float, float] = (1, 1),
         y_first: bool = False,
         points: bool = True,
+        decimals: bool = False,
     ) -> Reading:
         """`rows`: the numbers of each region, None where there was something else; `scale`: the 1.0 of x and of y."""
         return replace(
-            read_rows(rows if self.closed else [None], scale=scale, y_first=y_first, points=points),
+            read_rows(rows if self.closed else [None], scale=scale, y_first=y_first, points=points, decimals=decimals),
             label=self.label,
             span=self.span,
         )
@@ -112,12 +113,19 @@ def read_rows(
     scale: tuple[float, float] = (1, 1),
     y_first: bool = False,
     points: bool = True,
+    decimals: bool = False,
 ) -> Reading:
-    """One group from the numbers of its regions; a row that is None is malformed."""
+    """One group from the numbers of its regions; a row that is None is malformed.
+
+    Fractions where `scale` is above 1 are of another frame, out of range, unless the form's numbers have `decimals`.
+    """
     checked: list[list[float]] = []
     for row in rows:
         if row is None:
             return Reading(failure="malformed")
+        whole = min(scale) > 1 and not decimals
+        if whole and all(0 <= value <= 1 for value in row) and any(value % 1 for value in row):
+            return Reading(failure="out_of_range")
         ordered = swapped(row) if y_first else row
         checked.append([value / scale[place % 2] for place, value in enumerate(ordered)])
     return reading(checked, points=points)

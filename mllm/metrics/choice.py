@@ -116,6 +116,8 @@ def _letter(answer: str) -> str | None:
 def _correct_letters(prediction: Prediction) -> set[str]:
     """The letters of all options whose text is that of the right one."""
     options, texts = prediction.truth.options, prediction.truth.texts
+    if len(options) > len(ascii_uppercase):
+        raise DataError(where=prediction.key, field="truth.options", expected="at most 26", found=str(len(options)))
     letters = ascii_uppercase[: len(options)]
     if not letters or len(texts) != 1 or texts[0] not in tuple(letters):
         raise DataError(

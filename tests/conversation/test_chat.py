@@ -92,6 +92,23 @@ def test_prompts_are_the_beginning_of_training_rows_in_every_round(family: str, 
     check_prefixes(tokenizer, template, image=family != "qwen2_vl")
 
 
+@pytest.mark.parametrize("family", ["granite", "phi3", "chatml"])
+def test_an_answer_ends_in_its_end_token_where_that_begins_sequences_too(family: str) -> None:
+    """As Granite 3's and GPT-2's tokenizers have it."""
+    tokenizer = made_for(family, make_tokenizer())
+    tokenizer.bos_token = tokenizer.eos_token = ENDS[family]
+    template = TEMPLATES.make("chat")
+    assert template.end(tokenizer) == ENDS[family]
+    check_prefixes(tokenizer, template)
+
+
+def test_an_error_in_a_chat_template_is_named() -> None:
+    tokenizer = made_for("chatml", make_tokenizer())
+    tokenizer.chat_template = "{{ 1 / 0 }}"
+    with pytest.raises(ConfigError, match=r"the tokenizer's chat template refuses these . turns: division by zero"):
+        TEMPLATES.make("chat").end(tokenizer)
+
+
 @pytest.mark.parametrize("name", ["qwen3", "llama3", "mistral_v3_spm"])
 def test_real_chat_templates_work_by_default(name: str) -> None:
     if not (REAL / name).is_dir():

@@ -132,5 +132,7 @@ def test_scores() -> None:
 def test_errors() -> None:
     with pytest.raises(DataError, match="a:0: truth: expected options and the letter of one of them, found"):
         ChoiceAccuracy()([answer(0, "B", "E")])
+    with pytest.raises(DataError, match=r"a:0: truth\.options: expected at most 26, found 27"):
+        ChoiceAccuracy()([answer(0, "B", "B", tuple(map(str, range(27))))])
     with pytest.raises(DataError, match="two predictions for item 0"):
         ChoiceAccuracy()([answer(0, "B"), answer(0, "B")])

@@ -45,4 +45,4 @@ class Florence2:
         middles = None if bins is None else [number + 0.5 for number in bins]
         rows = [None] if middles is None else by_four(middles)
         found = Found(parts=(match[0],), closed=True, label=None, span=match.span())
-        return found.read(rows, scale=(BINS, BINS), points=False)
+        return found.read(rows, scale=(BINS, BINS), points=False, decimals=True)

@@ -60,4 +60,4 @@ def _read(attributes: str, *, closed: bool) -> Reading:
     axes = {axis: {place: float(value) for name, place, value in found if name.lower() == axis} for axis in "xy"}
     if not found or axes["x"].keys() != axes["y"].keys() or len(found) != 2 * len(axes["x"]):
         return Reading(failure="wrong_count")
-    return read_rows([(x, axes["y"][place]) for place, x in axes["x"].items()], scale=(100, 100))
+    return read_rows([(x, axes["y"][place]) for place, x in axes["x"].items()], scale=(100, 100), decimals=True)

@@ -23,6 +23,8 @@ from mllm.types import IMAGE
 MARK = re.compile("\ue000(\\d+)\ue001")
 TAG_AT_END = re.compile(r"(<[^<>\s]+>)\s*$")
 ROLES = {"human": "user", "gpt": "assistant"}
+TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+"""What a template may raise, which is a program of its own."""
 PICTURE = (TextSpan(IMAGE),)
 WORD = (TextSpan("a", literal=True),)
 QUESTION, ANSWER = RenderedTurn("human", WORD), RenderedTurn("gpt", WORD)
@@ -195,7 +197,7 @@ class Chat:
         asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\ue000"}]}]
         try:
             written = self._apply(asked, tokenizer, asks=True)
-        except (TemplateError, TypeError):
+        except TEMPLATE_ERRORS:
             return False
         own = token_id(tokenizer, IMAGE) is not None  # else the model's placeholder is one that its template knows
         return "\ue000" in written and (IMAGE in written or not own)
@@ -218,7 +220,7 @@ class Chat:
             messages.insert(0, {"role": "system", "content": system})
         try:
             return self._apply(messages, tokenizer, asks=turns[-1].role == "human")
-        except (TemplateError, TypeError) as error:
+        except TEMPLATE_ERRORS as error:
             advice = "name another template" if self.system is None else "leave `system` out"
             raise ConfigError(
                 f"template 'chat': the tokenizer's chat template refuses these {len(messages)} turns: "
@@ -260,7 +262,9 @@ class Chat:
     def _split_end(self, control: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
         """The end token of an answer with what stands before it, and the control text after it; or '' and all."""
         encoder = encoder_of(tokenizer)
-        stops = (stop for _, stop, token in encoder.marks(control) if token != encoder.bos)
+        # that which begins a sequence ends no answer, unless it is the same token that ends one
+        begins = None if encoder.bos == tokenizer.eos_token_id else encoder.bos
+        stops = (stop for _, stop, token in encoder.marks(control) if token != begins)
         stop = next(stops, 0)
         return control[:stop], control[stop:]
 

@@ -262,7 +262,7 @@ FAILURES: dict[str, dict[str, list[str]]] = {
         "malformed": [
             "<box>[[12, 34, 56, 78]]", "<box>[[12, 34, 56, 78]</box>", "<box>[[12, 34, x, 78]]</box>", "<box>[]</box>",
         ],
-        "out_of_range": ["<box>[[1012, 34, 1056, 78]]</box>"],
+        "out_of_range": ["<box>[[1012, 34, 1056, 78]]</box>", "<box>[[0.1, 0.2, 0.5, 0.8]]</box>"],
         "wrong_count": ["<box>[[12, 34, 56]]</box>", "<box>[[12, 34]]</box>"],
         "inverted": ["<box>[[56, 34, 12, 78]]</box>"],
     },
