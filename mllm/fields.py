@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
@@ -33,6 +34,8 @@ from mllm.errors import ConfigError, DataError, MllmError, nearest
 
 T = TypeVar("T")
 
+BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+"""Characters that show nothing, though Unicode calls them letters, marks or symbols."""
 SHOWN = 60
 """Characters of a value that a message shows."""
 LARGEST = 1 << 1023
@@ -159,6 +162,11 @@ def show(value: object) -> str:
         return f"{type(value).__name__} {str(value)[:SHOWN]!r}"
     except ValueError:  # one of the largest is inside
         return f"{type(value).__name__} with a whole number of thousands of digits"
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: white space, controls, marks of direction, fillers."""
+    return all(char.isspace() or char in BLANKS or unicodedata.category(char) in ("Cc", "Cf") for char in text)
 
 
 def is_finite(value: object) -> TypeGuard[float]:

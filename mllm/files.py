@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -106,7 +107,7 @@ def parse_json(
     """
     expected = expected or NAMES[kind]
     try:
-        value: Any = json.loads(text)
+        value: Any = json.loads(text, object_pairs_hook=partial(_unique, where=where) if error is DataError else None)
     except json.JSONDecodeError as reason:
         place = f"{where}:{reason.lineno}" if "\n" in text.rstrip() else where
         found = _around(reason) if text.strip() else "nothing"
@@ -119,6 +120,15 @@ def parse_json(
     if not isinstance(value, kind):
         raise error(where=where, expected=expected, found=type(value).__name__, kind="json")
     return value
+
+
+def _unique(pairs: list[tuple[str, Any]], *, where: str) -> dict[str, Any]:
+    """A JSON object of data, of which Python's reader would keep the last value of a key that stands twice."""
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        twin = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise DataError(where=where, expected="each key once", found=f"two {twin[:60]!r}", kind="duplicate-key")
+    return record
 
 
 def _around(reason: json.JSONDecodeError) -> str:

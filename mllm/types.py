@@ -27,6 +27,9 @@ Failure = Literal["none", "malformed", "out_of_range", "wrong_count", "inverted"
 
 IMAGE, BOXES, POINTS = "<image>", "<boxes>", "<points>"
 
+LONGEST_TEXT = 200_000
+"""Characters of a turn; a tokenizer may take minutes for more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
@@ -306,6 +309,9 @@ def _check_words(turn: Turn, role: Role) -> None:
     if turn.role == "gpt" and IMAGE in turn.text:
         expected, found = f"{IMAGE} in human turns only", "it in an answer"
         raise DataError(field="value", expected=expected, found=found, kind="picture-in-answer")
+    if len(turn.text) > LONGEST_TEXT:
+        expected = f"at most {LONGEST_TEXT:,} characters"
+        raise DataError(field="value", expected=expected, found=f"{len(turn.text):,}", kind="long-text")
 
 
 def _check_group(role: Role, group: Sequence[int], regions: Sequence[Box | Point], asked: int | None) -> None:

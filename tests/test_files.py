@@ -19,6 +19,7 @@ BROKEN = [
     (b'{"a": 1}\n"\xff', "expected UTF-8, found byte 0xff in line 2, column 2", "encoding"),
     (b"[" * 100_000, "expected a JSON object, found one nested too deep", "json"),
     (b'{"a": ' + b"9" * 10_000 + b"}", "found a whole number of thousands of digits", "json"),
+    (b'{"a": 1, "b": {"c": 1, "d": 2, "c": 3}}', "expected each key once, found two 'c'", "duplicate-key"),
     (bytes(range(256)), "expected UTF-8, found byte 0x80 in line 2, column 118", "encoding"),
 ]
 

@@ -263,6 +263,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (turn(0, **{"from": "user"}), "a:1: conversations[0].from: expected 'human' or 'gpt', found str 'user'"),
     (turn(0, **{"from": "gpt"}), "a:1: conversations[0].from: expected 'human' (turns alternate), found 'gpt'"),
     (turn(1, **{"from": "human"}), "a:1: conversations[1].from: expected 'gpt' (turns alternate), found 'human'"),
+    (turn(1, value="x" * 200_001), "a:1: conversations[1].value: expected at most 200,000 characters, found 200,001"),
     (turn(1, value=None), "a:1: conversations[1].value: expected a text, found nothing"),
     (
         turn(1, value="<image><boxes>"),

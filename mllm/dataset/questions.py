@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from mllm.errors import ConfigError, DataError
-from mllm.fields import FULL, Fits, check, field, named
+from mllm.fields import FULL, Fits, check, field, is_blank, named
 from mllm.files import read_json
 from mllm.types import BOXES, IMAGE, POINTS
 
@@ -88,8 +88,8 @@ def words_of(line: Mapping[str, Any], name: str, at: str = "") -> str:
     """
     where = named(name, at)
     text = field(line, name, str, at)
-    if not text.strip():
-        raise DataError(field=where, expected="words", found=repr(text[:60]), kind="blank-text")
+    if is_blank(text):
+        raise DataError(field=where, expected="words", found=ascii(text[:20]), kind="blank-text")
     return plain(text, where)
 
 

@@ -117,11 +117,13 @@ def test_reserved_placeholders_in_user_text(reserved: str) -> None:
         assert str(caught.value) == f"{name}: expected a text without the reserved {reserved}, found 'a {reserved}'"
 
 
-@pytest.mark.parametrize("blank", ["", " \n"])
+@pytest.mark.parametrize(
+    "blank", ["", " \n", "\u200b", "\u2800 \u3164", "\u00ad\u200e\ufeff", "\u034f\x00", "\u202e\U000e0001"]
+)
 def test_blank_words(blank: str) -> None:
     with pytest.raises(DataError) as caught:
         words_of({"said": blank}, "said")
-    assert str(caught.value) == f"said: expected words, found {blank!r}"
+    assert str(caught.value) == f"said: expected words, found {blank!a}"
 
 
 def test_without_image() -> None:
