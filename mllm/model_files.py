@@ -137,7 +137,10 @@ def reading(
         yield
     except (MllmError, MemoryError):
         raise
-    except Exception as reason:  # tokenizers raises nothing narrower, and others what their parsers stumble over
+    except BaseException as reason:
+        # tokenizers raises nothing narrower than Exception, or panics; others raise what their parsers stumble over
+        if not isinstance(reason, Exception) and type(reason).__name__ != "PanicException":
+            raise
         for path in (Path(where, name) for name in names):
             if path.exists():
                 read_json(path, dict, error)

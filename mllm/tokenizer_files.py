@@ -59,12 +59,17 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: no such folder (nothing is looked up on a hub), or its tokenizer is written in Python, as ByT5's.
     """
+    from transformers import CONFIG_MAPPING, AutoConfig
+
     path = Path(folder)
     if not path.is_dir():
         raise ModelError("no such folder; expected a local checkpoint with its tokenizer", where=str(folder))
     check_folder(path)
     settings = _read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
     _check_class(path, settings)
+    if _model_type(path) in CONFIG_MAPPING:
+        with reading(path / "config.json"):
+            AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     with reading(path, "its tokenizer", JSON_FILES):
         if not _is_llama(path, settings):
             tokenizer = _auto(path)
@@ -72,6 +77,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
             tokenizer = _llama_from_json(path, settings)
         else:
             tokenizer = _llama_from_sentencepiece(path, settings)
+        tokenizer("a")  # what cannot tokenise, or has settings of another type, shows at its first text
     if not tokenizer.is_fast:
         raise ModelError(
             where=str(path),

@@ -103,6 +103,26 @@ def test_a_code_llama_is_saved(tmp_path: Path) -> None:
     assert load_tokenizer(tmp_path / "b")(TEXTS[0])["input_ids"] == tokenizer(TEXTS[0])["input_ids"]
 
 
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("tokenizer_config.json", {"model_max_length": "x"}, "its tokenizer cannot be read: TypeError"),
+        ("config.json", {"model_type": "llama", "num_hidden_layers": "two"}, r"config\.json: cannot be read: .*two"),
+        (
+            "config.json",
+            {"model_type": "llama", "num_attention_heads": 0},
+            r"config\.json: cannot be read: ZeroDivision",
+        ),
+    ],
+)
+def test_load_tokenizer_names_the_file_that_is_wrong(tmp_path: Path, file: str, change: Any, said: str) -> None:
+    folder = save_llama(tmp_path, settings={"legacy": True})
+    path = folder / file
+    path.write_text(json.dumps({**(json.loads(path.read_text()) if path.is_file() else {}), **change}))
+    with pytest.raises(ModelError, match=said):
+        load_tokenizer(folder)
+
+
 def test_a_new_folder_puts_a_space_before_the_first_word_only(tmp_path: Path) -> None:
     folder = save_llama(tmp_path, settings={"legacy": False})
     tokenizer, truth = load_tokenizer(folder), processor_of(folder)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.dataset.base import LineDataset, seeded
-from mllm.dataset.files.derived import cached_array
+from mllm.dataset.files.derived import cached_array, probes
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.mixing import Source, built
 from mllm.dataset.questions import without_image
@@ -191,7 +191,10 @@ def _pictures_of(lines: IndexedJsonl, name: str) -> NDArray[np.int64]:
     suffix = ".".join(("", quote(name, safe=""), *(lines.entries or ()), "pictures.npy"))
 
     def fits(found: NDArray[np.int64]) -> bool:
-        return found.shape == (len(lines),) and found[0] == found.min() == 0 and found.max() < len(lines)
+        if found.shape != (len(lines),) or found[0] or found.min() or found.max() >= len(lines):
+            return False
+        pairs = {(int(found[number]), str(lines[number].get(name))) for number in probes(len(lines))}
+        return len(pairs) == len({number for number, _ in pairs}) == len({picture for _, picture in pairs})
 
     return cached_array(Path(lines.path), suffix, "pictures of lines", lambda: _numbered(lines, name), fits)
 

@@ -24,7 +24,7 @@ from mllm.models.adapters.injection import as_base, base_of, inject_adapters, lo
 from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.selection import embeddings, part_of
 from mllm.models.adapters.settings import Adapters, read_adapters
-from mllm.models.checkpoints.vocabulary import record_tokens, tokens_of
+from mllm.models.checkpoints.vocabulary import check_added_tokens, record_tokens, tokens_of
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import export_obstacle
 from mllm.models.prompt_format import SPEECH, chosen_prompt_format, stored_prompt_format
@@ -138,6 +138,7 @@ def build_model(
     folder = args.get("model_name_or_path")
     if folder:
         tokenizer = tokenizer or load_tokenizer(folder)
+        check_added_tokens(folder, tokenizer)
         replaced = [name for name in PARTS if args.pop(name, None) is not None]
         if replaced:
             logger.info("%s brings its own %s", folder, ", ".join(replaced))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mllm.dataset import multiturn
 from mllm.dataset.multiturn import MultiTurn, SamePicture, joined, merged
 from mllm.errors import ConfigError, DataError
 from mllm.images import FileImage
@@ -114,7 +115,7 @@ def test_pictures_are_numbered_once_for_a_file(
     first = SamePicture(dataset=config)
     lines = first.dataset.lines
     with monkeypatch.context() as patch:
-        patch.setattr(type(lines), "__getitem__", None)
+        patch.setattr(multiturn, "_numbered", None)
         assert len(SamePicture(dataset=config)) == 2
     Path(lines.path).write_text(Path(lines.path).read_text().replace('"a"', '"other"', 1))
     assert len(SamePicture(dataset=config)) == 3

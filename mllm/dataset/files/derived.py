@@ -54,6 +54,8 @@ def cached_array(
 
 def _mapped(table: Path) -> NDArray[np.int64] | None:
     """The array in a file, if it is one of int64 and all there."""
+    if not table.is_file():  # a pipe would be waited for
+        return None
     try:
         found = np.lib.format.open_memmap(table, mode="r")
     except (OSError, ValueError):  # also one that another user keeps to himself
@@ -68,6 +70,8 @@ def probes(count: int) -> list[int]:
 
 def ends_with(path: Path, end: bytes) -> bool:
     """Whether a file is there and ends so: what is written last says that the rest is there too."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         with path.open("rb") as file:
             file.seek(-len(end), 2)

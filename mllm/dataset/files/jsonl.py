@@ -106,11 +106,13 @@ def _are_starts(path: Path, found: NDArray[np.int64]) -> bool:
     size = path.stat().st_size
     if found.ndim != 1 or not len(found) or not 0 <= found[0] <= len(_BOM) or found[-1] > size:
         return False
+    if not (np.diff(found) > 0).all():
+        return False
     starts = found[probes(len(found))]
     with path.open("rb") as source:
         breaks = all(_between(source, start - 1, start) == b"\n" for start in starts[1:-1].tolist())
         rest = _between(source, int(starts[-1]), min(size, int(starts[-1]) + _CHUNK_BYTES))
-    return breaks and not rest.strip() and bool((np.diff(starts) > 0).all())
+    return breaks and not rest.strip()
 
 
 def _scan(path: Path) -> NDArray[np.int64]:

@@ -42,6 +42,27 @@ def tokens_of(folder: str | None) -> list[str]:
     return field(found, "added_tokens", list[str], where=path, error=ModelError) if found.get("added_tokens") else []
 
 
+def check_added_tokens(folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The tokens that a folder's config.json records are its tokenizer's, in their order and where the rows begin.
+
+    Raises:
+        ModelError: they are not: ids would be read by the rows of other tokens.
+    """
+    ids = [token_id(tokenizer, token) for token in tokens_of(folder)]
+    rows: Any = read_json(Path(folder) / "config.json", dict, ModelError).get("base_rows") if ids else None
+    missing = [token for token, number in zip(tokens_of(folder), ids, strict=True) if number is None]
+    known = [number for number in ids if number is not None]
+    moved = known != sorted(known) or (isinstance(rows, int) and known and known[0] > rows)
+    if missing or moved:
+        raise ModelError(
+            f"not the tokenizer that the model was trained with: config.json records {len(ids)} added tokens",
+            where=folder,
+            field="added_tokens",
+            expected="each in the tokenizer, in this order" + (f", from {rows} on or before" if rows else ""),
+            found=f"no {missing[0]}" if missing else f"{tokens_of(folder)[0]} at {known[0]}",
+        )
+
+
 def strip_added_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, *, needed: Sequence[str]) -> Any:
     """Cut the embeddings of added tokens off the model, and the tokens off a copy of its tokenizer, which is returned.
 

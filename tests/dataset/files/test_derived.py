@@ -135,6 +135,7 @@ BREAK: dict[str, Callable[[Path], object]] = {
     "objects": lambda path: save(path, np.array([{}], dtype=object)),
     "floats": lambda path: save(path, np.ones(COUNT + 1)),
     "a foreign array": lambda path: shift(path) if path.suffix == ".npy" else cut(path),
+    "zeros": lambda path: save(path, np.zeros_like(np.load(path))) if path.suffix == ".npy" else cut(path),
     "half": lambda path: save(path, np.load(path)[: COUNT // 2]) if path.suffix == ".npy" else cut(path),
 }
 
@@ -157,6 +158,18 @@ def test_what_is_broken_is_made_again(make: Callable[[Path], Read], fault: str, 
             continue  # how many rows there should be cannot be seen
         assert read() == expected, entry.name
         assert newest(cache, kind).read_bytes() == before
+
+
+@pytest.mark.parametrize("make", MAKE)
+def test_a_pipe_in_the_place_of_an_entry_is_replaced(make: Callable[[Path], Read], tmp_path: Path, cache: Path) -> None:
+    read = make(tmp_path)
+    expected = read()
+    for kind in {path.suffix for path in cache.iterdir()}:
+        entry = newest(cache, kind)
+        entry.unlink()
+        os.mkfifo(entry)
+        assert read() == expected, entry.name
+        assert entry.is_file()
 
 
 @pytest.mark.parametrize("make", MAKE)

@@ -1,7 +1,9 @@
 import json
+import re
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -43,6 +45,17 @@ def test_defaults_of_parts():
     model = build(**PARTS, feature_layer=-1, keep_cls=True, connector={"type": "linear"}, image_mean=(0, 0, 0))
     assert (model.vision_tower.feature_layer, model.vision_tower.tokens) == (-1, 5)
     assert (model.picture_view().mean, type(model.connector).__name__) == ((0, 0, 0), "Linear")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool])
+def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path, dtype):
+    build(**PARTS).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    state = load_file(path)
+    name = next(name for name in state if name.endswith("input_layernorm.weight"))
+    save_file({**state, name: state[name].to(dtype)}, path, {"format": "pt"})
+    with pytest.raises(ModelError, match=f"expected floating-point numbers, found {re.escape(name)} of"):
+        build(model_name_or_path=str(tmp_path))
 
 
 @pytest.mark.parametrize("tied", [False, True])
