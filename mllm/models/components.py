@@ -148,6 +148,13 @@ def text_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    heads, shared = (getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads"))
+    if isinstance(heads, int) and isinstance(shared, int) and (shared < 1 or heads % shared):
+        raise ConfigError(
+            field="language_model.num_key_value_heads",
+            expected=f"a divisor of num_attention_heads, {heads}",
+            found=f"{shared}" + ("" if "num_key_value_heads" in spec else f", the default of {config.model_type}"),
+        )
     if half(config) is not config:
         raise ConfigError(
             f"language_model: {config.model_type} holds more than a language model; "

@@ -123,6 +123,8 @@ def usable_device(name: str | None) -> torch.device:
 
 def answer(given: argparse.Namespace) -> None:
     """Print what the model answers; `given`: the flags of `mllm predict --model`."""
+    if given.draw and not Path(given.draw).absolute().parent.is_dir():
+        raise ConfigError(where="--draw", expected="a file in a folder that is there", found=given.draw)
     if given.draw and not given.image:
         raise ConfigError("--draw needs an --image to draw on")
     if given.draw and Path(given.draw).suffix.lower() not in Image.registered_extensions():

@@ -12,11 +12,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mllm import cli
+from mllm.conversation.collator import Collator
 from mllm.errors import DataError, ModelError
 from mllm.pipeline.build import build_model
 from mllm.registry import DATASETS
 from mllm.serve.session import Session, draw_answer
-from mllm.types import Box, GroundTruth, Prediction
+from mllm.types import Box, GroundTruth, Item, Prediction
 from tests.pipeline.tiny import SCENES, write_config
 
 
@@ -33,6 +34,23 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     DATASETS.make({**SCENES, "count": 1})[0].images[0].open().save(path)
     return path
+
+
+def test_a_folder_of_an_earlier_version_loads_and_has_its_loss() -> None:
+    """Saved, and its loss measured, by the last commit before modules were moved into rooms."""
+    session = Session.load(Path(__file__).parents[1] / "assets" / "saved_before_rooms", device="cpu")
+    image = Image.new("RGB", (40, 30), (200, 30, 30))
+    image.paste((10, 200, 40), (5, 5, 20, 20))
+    turns = [
+        {"from": "human", "value": "<image>\nWhere is it?"},
+        {"from": "gpt", "value": "There <boxes>", "boxes_seq": [[0]]},
+    ]
+    item = Item.from_dict({"image": image, "target": {"boxes": [[5, 5, 20, 20]]}, "conversations": turns}, key="")
+    sample = session.processor.encode(item, 0)
+    assert sample.input_ids.tolist()[-9:] == [326, 223, 389, 397, 399, 403, 405, 391, 1]
+    batch = dict(Collator(pad_token_id=0)([sample]))
+    del batch["index"], batch["cut_answers"]
+    assert float(session.model(**batch).loss) == pytest.approx(5.990898, abs=1e-4)
 
 
 def test_a_folder_says_how_its_model_is_spoken_to(trained: Path) -> None:
@@ -137,7 +155,7 @@ def test_draw_answer_draws_each_box_on_its_own_picture(tmp_path: Path) -> None:
     [
         ("answer.txt", 1, "--draw: expected the name of a picture file, such as answer.png, found "),
         ("answer", 1, "--draw: expected the name of a picture file"),
-        ("no/such/folder/a.png", 1, "No such file or directory"),
+        ("no/such/folder/a.png", 1, "--draw: expected a file in a folder that is there, found "),
     ],
 )
 def test_a_drawing_that_cannot_be_written_is_one_line(

@@ -366,6 +366,12 @@ def test_adapters_with_new_tokens_are_not_exported_alone(grown, tmp_path, capsys
     assert load_llava(str(tmp_path / "out")).get_input_embeddings().num_embeddings == WORDS
 
 
+def test_a_single_layer_is_exported_by_the_name_of_a_linear_connector(tmp_path):
+    for name in ("mlp1x_gelu", "linear"):
+        save_own(tmp_path / name, make(connector=name))
+        assert run("export", tmp_path / name, tmp_path / f"{name}-out") == 0
+
+
 def test_adapters_of_a_linear_connector_answer_as_the_merged_model(tmp_path):
     """Its exported form has an identity behind it, which PEFT's file holds too."""
     export_transformers_llava(make(connector="linear"), make_tokenizer(), str(tmp_path / "base"))

@@ -203,6 +203,14 @@ def test_image_size_may_be_changed_of_a_checkpoint(tmp_path):
         build(model_name_or_path=str(tmp_path / "even"), image_size=12)
 
 
+def test_heads_that_cannot_share_keys_are_refused():
+    spec = dict(model_type="gemma", hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+    said = r"num_key_value_heads: expected a divisor of num_attention_heads, 4, found 16, the default of gemma"
+    with pytest.raises(ConfigError, match=said):
+        build(**{**PARTS, "language_model": spec})
+    assert build(**{**PARTS, "language_model": {**spec, "num_key_value_heads": 2, "head_dim": 8}})
+
+
 def test_a_folder_that_misses_weights(tmp_path):
     model = make().language_model
     state = {name: tensor for name, tensor in model.state_dict().items() if "layers.1.mlp" not in name}
