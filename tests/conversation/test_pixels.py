@@ -67,8 +67,9 @@ def test_what_training_refuses_evaluation_fails_and_the_rest_both_cut(
     box = Box(x1=min(xs), y1=min(ys), x2=max(xs), y2=max(ys))
     numbers = [*codec.frame.to_unit(box.x1, box.y1), *codec.frame.to_unit(box.x2, box.y2)]
     scale = 1 if name in ("shikra", "llava15") else 1000
-    assume(scale == 1 or min(numbers) < 0 or max(numbers) * scale > 1)  # else they are read as fractions of 1
-    read = codec.read_answer(f"[{', '.join(f'{value * scale:.9f}' for value in numbers)}]")
+    said = [round(value * scale, 9) for value in numbers]
+    assume(scale == 1 or min(said) < 0 or max(said) > 1)  # else they are read as fractions of 1
+    read = codec.read_answer(f"[{', '.join(f'{value:.9f}' for value in said)}]")
     try:
         written = codec.read_answer(codec.write_boxes([box]))
     except DataError:
