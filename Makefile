@@ -33,7 +33,7 @@ test-slow: install
 	$(BIN)/python -m pytest -m slow
 
 VERSIONS := 3.11 3.12 3.13
-OTHER_TESTS := $(addprefix tests/,config conversation dataset images metrics pipeline/inspection) \
+OTHER_TESTS := $(addprefix tests/,config conversation dataset images metrics commands/data) \
 	$(wildcard tests/test_[abefgimrtv]*.py)
 # on PATH or among pyenv's; its shims are on PATH for versions that do not start
 find_other = for version in $(VERSIONS); do \

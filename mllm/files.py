@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -126,7 +127,7 @@ def _unique(pairs: list[tuple[str, Any]], *, where: str) -> dict[str, Any]:
     """A JSON object of data, of which Python's reader would keep the last value of a key that stands twice."""
     record = dict(pairs)
     if len(record) != len(pairs):
-        twin = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        twin = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise DataError(where=where, expected="each key once", found=f"two {twin[:60]!r}", kind="duplicate-key")
     return record
 

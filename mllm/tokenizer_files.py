@@ -67,11 +67,12 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     check_folder(path)
     settings = _read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
     _check_class(path, settings)
-    if _model_type(path) in CONFIG_MAPPING:
+    model_type = _model_type(path)
+    if model_type in CONFIG_MAPPING:
         with reading(path / "config.json"):
             AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     with reading(path, "its tokenizer", JSON_FILES):
-        if not _is_llama(path, settings):
+        if not _is_llama(path, settings, model_type):
             tokenizer = _auto(path)
         elif (path / "tokenizer.json").is_file():
             tokenizer = _llama_from_json(path, settings)
@@ -92,7 +93,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _is_llama(path: Path, settings: Mapping[str, Any]) -> bool:
+def _is_llama(path: Path, settings: Mapping[str, Any], model_type: object) -> bool:
     """Whether a folder's tokenizer is Llama's: it says so, or holds a sentencepiece model and says nothing.
 
     Folders of early 2023 name no class; of a model type that has a tokenizer of its own, transformers knows it.
@@ -104,7 +105,7 @@ def _is_llama(path: Path, settings: Mapping[str, Any]) -> bool:
         return str(named).lower().removesuffix("fast") == "llamatokenizer"
     if not (path / "tokenizer.model").is_file() or (path / "tokenizer.json").is_file():
         return False
-    own = TOKENIZER_MAPPING_NAMES.get(str(_model_type(path)))
+    own = TOKENIZER_MAPPING_NAMES.get(str(model_type))
     return own in (None, "TokenizersBackend", "LlamaTokenizer", "LlamaTokenizerFast")
 
 

@@ -267,9 +267,7 @@ class Batch(TypedDict, total=False):
     branch_mask: Tensor  # int64 [N, S]
     branch_prefix: Tensor  # int64 [N], the beginning of each
     cut_answers: Tensor  # bool [examples], whether `max_length` cut supervised tokens; absent in prompts
-    pixels: (
-        Tensor  # float32 [M, C, H, W] of a `SquarePreprocessor`, each distinct image once; absent where none is shown
-    )
+    pixels: Tensor  # each distinct image once; float32 [M, C, H, W] of a `SquarePreprocessor`; absent without images
     image_sizes: Tensor  # int64 [M, 2], (width, height) of each image before it was cut; of a `TiledPreprocessor`
     frames: Tensor  # int64 [M], where models take videos: how many rows of `pixels` each medium has
     image_index: Tensor  # int64 [S], the picture that fills each slot, slots in reading order

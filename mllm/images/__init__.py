@@ -1,7 +1,7 @@
 """References to pictures: cheap to hold, compare and send to a worker; opened only when pixels are needed.
 
 Two equal references are the same picture: a batch holds its pixels once. Whatever a picture is stored as, `open` gives
-it upright and RGB, and `size` is the size of that (see `decoding`); where it lies is `storage`'s matter.
+it upright and RGB, and `size` is the size of that (see `decode`); where it lies is `fetch`'s matter.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from PIL import Image
 
 from mllm.errors import DataError, ImageError
 from mllm.fields import show
-from mllm.images import decode as decoding
-from mllm.images import fetch as storage
+from mllm.images import decode, fetch
 from mllm.images.cache import DiskCache
 from mllm.images.settings import ImageSettings, current_settings
 
@@ -66,19 +65,19 @@ class FileImage:
         key = self.path, current_settings()
         if key not in _sizes:
             _check_links(self.path, self.folder)
-            _remember(key, decoding.size_of(self.path, *key))
+            _remember(key, decode.size_of(self.path, *key))
         return _sizes[key]
 
     def open(self) -> Image.Image:
         key = self.path, current_settings()
         _check_links(self.path, self.folder)
-        image = decoding.decode(self.path, *key)
+        image = decode.decode(self.path, *key)
         _remember(key, image.size)
         return image
 
     def open_reduced(self, at_least: tuple[int, int]) -> Image.Image:
         _check_links(self.path, self.folder)
-        return decoding.decode(self.path, self.path, current_settings(), at_least=at_least)
+        return decode.decode(self.path, self.path, current_settings(), at_least=at_least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +94,25 @@ class UrlImage:
     def size(self) -> tuple[int, int]:
         key = self.url, current_settings()
         if key not in _sizes:
-            _remember(key, self._read(decoding.size_of, lambda image: image.size))
+            _remember(key, self._read(decode.size_of, lambda image: image.size))
         return _sizes[key]
 
     def open(self) -> Image.Image:
-        image = self._read(decoding.decode, lambda image: image)
+        image = self._read(decode.decode, lambda image: image)
         _remember((self.url, current_settings()), image.size)
         return image
 
     def open_reduced(self, at_least: tuple[int, int]) -> Image.Image:
         """Whole when it is fetched, as only that shows that it is."""
-        return self._read(partial(decoding.decode, at_least=at_least), lambda image: image)
+        return self._read(partial(decode.decode, at_least=at_least), lambda image: image)
 
     def _read(self, kept: Callable[[BytesIO, str, ImageSettings], T], fetched: Callable[[Image.Image], T]) -> T:
         """`kept` of the bytes on this disk; else `fetched` of the whole picture, which is kept from now on."""
         url, current = self.url, current_settings()
-        name = storage.shown(url)
-        if archive := storage.local_archive(url):
+        name = fetch.shown(url)
+        if archive := fetch.local_archive(url):
             _check_links(archive, self.folder)
-            return kept(BytesIO(storage.fetch(url)), name, current)
+            return kept(BytesIO(fetch.fetch(url)), name, current)
         folder = current.cache_path
         cache = DiskCache(folder, int(current.cache_gb * 1e9)) if folder else None
         data = cache.get(url) if cache else None
@@ -122,8 +121,8 @@ class UrlImage:
                 return kept(BytesIO(data), name, current)
             except ImageError:  # a disk that failed: what was kept had been decoded before
                 cache.drop(url)
-        data = storage.fetch(url)
-        image = decoding.decode(BytesIO(data), name, current)
+        data = fetch.fetch(url)
+        image = decode.decode(BytesIO(data), name, current)
         if cache is not None:
             cache.put(url, data)
         return fetched(image)
@@ -137,12 +136,12 @@ class MemoryImage:
 
     @property
     def size(self) -> tuple[int, int]:
-        decoding.check_size(self.image.size, IN_MEMORY, current_settings())
-        return decoding.upright_size(self.image, current_settings())
+        decode.check_size(self.image.size, IN_MEMORY, current_settings())
+        return decode.upright_size(self.image, current_settings())
 
     def open(self) -> Image.Image:
-        decoding.check_size(self.image.size, IN_MEMORY, current_settings())
-        return decoding.upright_rgb(self.image, IN_MEMORY, current_settings())
+        decode.check_size(self.image.size, IN_MEMORY, current_settings())
+        return decode.upright_rgb(self.image, IN_MEMORY, current_settings())
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,26 +196,26 @@ def is_remote(ref: ImageRef) -> bool:
     """Whether its size may have to come from elsewhere; the same in every process, whatever its cache holds."""
     if isinstance(ref, Video):
         return is_remote(ref.frames[0])
-    return isinstance(ref, UrlImage) and not storage.local_archive(ref.url)
+    return isinstance(ref, UrlImage) and not fetch.local_archive(ref.url)
 
 
 def _located(source: str, folder: str) -> ImageRef:
-    member = storage.member_of(source)
-    if member and not storage.is_url(member[2]):
+    member = fetch.member_of(source)
+    if member and not fetch.is_url(member[2]):
         kind, inner, archive = member
-        if storage.is_url(folder):
-            if storage.member_of(folder):
+        if fetch.is_url(folder):
+            if fetch.member_of(folder):
                 raise DataError(f"an archive in the archive {folder}; unpack it", where=source, kind="picture-path")
             archive = _under_url(archive, folder)
         else:
             return UrlImage(f"{kind}://{inner}::{_under(archive, folder)}", _folder_of(archive, folder))
         source = f"{kind}://{inner}::{archive}"
-    elif not storage.is_url(source):
-        if not storage.is_url(folder):
+    elif not fetch.is_url(source):
+        if not fetch.is_url(folder):
             return FileImage(_under(source, folder), _folder_of(source, folder))
-        outer = storage.member_of(folder)
+        outer = fetch.member_of(folder)
         source = f"{outer[0]}://{_under_url(source, outer[1])}::{outer[2]}" if outer else _under_url(source, folder)
-    storage.check_url(source)
+    fetch.check_url(source)
     return UrlImage(source)
 
 
@@ -258,7 +257,7 @@ def _real_folder(folder: str) -> str:
 
 def _under_url(path: str, folder: str) -> str:
     if path.startswith("/") or _leaves(path):
-        expected = f"a path relative to image_folder {storage.shown(folder) or '(the archive)'}"
+        expected = f"a path relative to image_folder {fetch.shown(folder) or '(the archive)'}"
         raise DataError(where=path, expected=expected, kind="picture-path")
     return f"{folder.rstrip('/')}/{posixpath.normpath(path)}" if folder else posixpath.normpath(path)
 

@@ -13,7 +13,7 @@ from io import BytesIO
 from PIL import Image
 
 from mllm.errors import ImageError
-from mllm.images import decode as decoding
+from mllm.images import decode
 from mllm.images.decode import check_kind
 from mllm.images.settings import ImageSettings, current_settings
 
@@ -35,10 +35,10 @@ class _Span(ABC):
         return _size(self, current_settings())
 
     def open(self) -> Image.Image:
-        return decoding.decode(self.read(), self.where, current_settings())
+        return decode.decode(self.read(), self.where, current_settings())
 
     def open_reduced(self, at_least: tuple[int, int]) -> Image.Image:
-        return decoding.decode(self.read(), self.where, current_settings(), at_least=at_least)
+        return decode.decode(self.read(), self.where, current_settings(), at_least=at_least)
 
     @property
     def where(self) -> str:
@@ -88,4 +88,4 @@ class MemberImage(_Span):
 
 @lru_cache(maxsize=65536)
 def _size(ref: _Span, current: ImageSettings) -> tuple[int, int]:
-    return decoding.size_of(ref.read(), ref.where, current)
+    return decode.size_of(ref.read(), ref.where, current)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mllm.images import IN_MEMORY, FileImage, ImageRef, UrlImage, Video
-from mllm.images import fetch as storage
+from mllm.images import IN_MEMORY, FileImage, ImageRef, UrlImage, Video, fetch
 from mllm.images.embedded import Base64Image, MemberImage
 from mllm.images.image_transforms import FlippedImage, PlacedImage
 
@@ -13,7 +12,7 @@ def name_of(ref: ImageRef) -> str:
     if isinstance(ref, FileImage):
         return ref.path
     if isinstance(ref, UrlImage):
-        return storage.shown(ref.url)
+        return fetch.shown(ref.url)
     if isinstance(ref, (Base64Image, MemberImage)):
         return ref.where
     if isinstance(ref, FlippedImage):

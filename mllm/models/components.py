@@ -270,15 +270,16 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
         wrong += [f"unexpected {name}" for name in sorted(info["unexpected_keys"])]
     if wrong:
         raise ModelError(f"does not hold a {type(model).__name__}: {listing(wrong)}", where=folder)
+    weights = open_folder(Path(folder))
     kinds = [
         f"{name} of {str(lazy.dtype).removeprefix('torch.')}"
-        for name, lazy in open_folder(Path(folder)).items()
+        for name, lazy in weights.items()
         if not lazy.dtype.is_floating_point and name.endswith((".weight", ".bias"))
     ]
     if kinds and getattr(model, "hf_quantizer", None) is None:
         raise ModelError(where=folder, field="weights", expected="floating-point numbers", found=listing(sorted(kinds)))
     if "quantization_config" in arguments:  # few bits have no nan: what was read decides
-        require_finite_files(open_folder(Path(folder)))
+        require_finite_files(weights)
     else:
         require_finite_model(model, folder)
     return model

@@ -28,8 +28,7 @@ from mllm.dataset.sets.instruct import Instruct
 from mllm.dataset.sets.mimic_it import MimicIt
 from mllm.dataset.sets.shards import Shards
 from mllm.errors import ImageError
-from mllm.images import UrlImage
-from mllm.images import fetch as storage
+from mllm.images import UrlImage, fetch
 from mllm.images.cache import DiskCache
 from mllm.images.settings import ImageSettings, configure
 from mllm.models.native.model import ProcessorView
@@ -408,7 +407,7 @@ def test_what_would_need_too_large_a_canvas_is_refused(kind: Any, size: tuple[in
 def test_storage_is_never_asked_twice_for_a_final_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items, _, _ = fetched(None)(tmp_path)
     asked: list[str] = []
-    read = storage._read
-    monkeypatch.setattr(storage, "_read", lambda url, current: (asked.append(url), read(url, current))[1])
+    read = fetch._read
+    monkeypatch.setattr(fetch, "_read", lambda url, current: (asked.append(url), read(url, current))[1])
     assert "no such file" in encoded(items, on_error="skip", retries=5)[BAD][0].skipped[0]
     assert asked.count(f"memory://photos/{BAD}.png") == 1

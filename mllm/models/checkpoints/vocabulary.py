@@ -48,18 +48,21 @@ def check_added_tokens(folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
     Raises:
         ModelError: they are not: ids would be read by the rows of other tokens.
     """
-    ids = [token_id(tokenizer, token) for token in tokens_of(folder)]
-    rows: Any = read_json(Path(folder) / "config.json", dict, ModelError).get("base_rows") if ids else None
-    missing = [token for token, number in zip(tokens_of(folder), ids, strict=True) if number is None]
-    known = [number for number in ids if number is not None]
+    tokens = tokens_of(folder)
+    if not tokens:
+        return
+    rows: Any = read_json(Path(folder) / "config.json", dict, ModelError).get("base_rows")
+    ids = {token: token_id(tokenizer, token) for token in tokens}
+    missing = [token for token, number in ids.items() if number is None]
+    known = [number for number in ids.values() if number is not None]
     moved = known != sorted(known) or (isinstance(rows, int) and known and known[0] > rows)
     if missing or moved:
         raise ModelError(
-            f"not the tokenizer that the model was trained with: config.json records {len(ids)} added tokens",
+            f"not the tokenizer that the model was trained with: config.json records {len(tokens)} added tokens",
             where=folder,
             field="added_tokens",
             expected="each in the tokenizer, in this order" + (f", from {rows} on or before" if rows else ""),
-            found=f"no {missing[0]}" if missing else f"{tokens_of(folder)[0]} at {known[0]}",
+            found=f"no {missing[0]}" if missing else f"{tokens[0]} at {known[0]}",
         )
 
 
