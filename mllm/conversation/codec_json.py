@@ -11,11 +11,14 @@ from mllm.conversation.codec_base import Reading
 from mllm.conversation.codec_text import FLAGS, Found, numbers
 
 _STRING = r'"(?:[^"\\]|\\.)*(?:"|\Z)'
-_OBJECT = re.compile(rf'\{{(?:[^{{}}"]|{_STRING})*(\}}|\Z)', FLAGS)
+_OPENING = re.compile(r"\{")
+_INSIDE = re.compile(rf"[{{}}]|{_STRING}", FLAGS)
 _LABEL = re.compile(r'"label"\s*:\s*("(?:[^"\\]|\\.)*")', FLAGS)
 _BEFORE = re.compile(r"(?:```(?:json)?\s*)?(\[)?\s*\Z", FLAGS)
 _AFTER = re.compile(r"\s*\](?:\s*```)?", FLAGS)
 _FENCE = re.compile(r"\s*```", FLAGS)
+NEAR = 80
+"""Characters before an object among which the bracket and the fence of its array are looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,40 +40,86 @@ class JsonForm:
         """Every group in order; `scale` is the 1.0 of x and of y."""
         return [self._group(objects, span, scale) for objects, span in self._groups(text)]
 
-    def _groups(self, text: str) -> Iterator[tuple[list[re.Match[str]], tuple[int, int]]]:
+    def _groups(self, text: str) -> Iterator[tuple[list[_Object], tuple[int, int]]]:
         """Objects that hold a region, those of one array together, and where they stand."""
-        key = re.compile(rf'["\'](?:{self.box}|{self.point})["\']\s*:', FLAGS)
-        empty = re.compile(rf'["\'](?:{self.box}|{self.point})["\']\s*:\s*(?:null|none|\[\s*\])', FLAGS)
-        # an object that says that there is no region holds none
-        matches = [match for match in _OBJECT.finditer(text) if key.search(match[0]) and not empty.search(match[0])]
-        while matches:
-            group = [matches.pop(0)]
-            before = _BEFORE.search(text[: group[0].start()])
+        regions = iter(self._regions(text))
+        following = next(regions, None)
+        while following is not None:
+            group = following
+            following = next(regions, None)
+            start, end = group[0].start, group[0].end
+            before = _BEFORE.search(text, max(0, start - NEAR), start)
             assert before is not None, "the pattern matches the empty text"
             listed = before[1] is not None
-            while listed and matches and text[group[-1].end() : matches[0].start()].strip() == ",":
-                group.append(matches.pop(0))
-            end = group[-1].end()
+            while listed and following is not None and text[end : following[0].start].strip() == ",":
+                group, end = group + following, following[0].end
+                following = next(regions, None)
             fenced = "`" in before[0]
             closing = _AFTER.match(text, end) if listed else (_FENCE.match(text, end) if fenced else None)
-            start = before.start() if listed or fenced else group[0].start()
-            yield group, (start, closing.end() if closing else end)
+            yield group, (before.start() if listed or fenced else start, closing.end() if closing else end)
 
-    def _group(self, objects: list[re.Match[str]], span: tuple[int, int], scale: tuple[float, float]) -> Reading:
+    def _regions(self, text: str) -> list[list[_Object]]:
+        """The objects that have a region's key of their own, in order, each with such objects inside it."""
+        key = re.compile(rf'["\'](?:{self.box}|{self.point})["\']\s*:', FLAGS)
+        empty = re.compile(rf'["\'](?:{self.box}|{self.point})["\']\s*:\s*(?:null|none|\[\s*\])', FLAGS)
+        regions: list[list[_Object]] = []
+        for found in _objects(text):
+            # an object that says that there is no region holds none
+            if key.search(found.text) and not empty.search(found.text):
+                inside: list[_Object] = []
+                while regions and regions[-1][0].start > found.start:  # an inner object ends before the outer one
+                    inside = regions.pop() + inside
+                regions.append([found, *inside])
+        return regions
+
+    def _group(self, objects: Sequence[_Object], span: tuple[int, int], scale: tuple[float, float]) -> Reading:
         value = re.compile(rf'["\'](?:({self.box})|{self.point})["\']\s*:\s*\[([^\[\]{{}}]*)\]', FLAGS)
         rows: list[list[float] | None] = []
         labels: list[str] = []
-        for match in objects:
-            label = _LABEL.search(match[0])
+        for found in objects:
+            label = _LABEL.search(found.text)
             if label:
                 labels.append(_unescaped(label[1]).strip())
-            region = value.search(match[0])
-            row = numbers(region[2]) if region and match[1] else None
+            region = value.search(found.text)
+            row = numbers(region[2]) if region and found.closed else None
             if row is not None and region and len(row) != (4 if region[1] else 2):
                 row = []  # a box of two numbers is no point
             rows.append(row)
         group = Found(parts=(), closed=True, label=", ".join(dict.fromkeys(filter(None, labels))) or None, span=span)
         return group.read(rows, scale=scale, y_first=self.y_first)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Object:
+    """A JSON object in a text.
+
+    Attributes:
+        text: what stands in it, without the objects inside it.
+        closed: whether it ends before the text does.
+    """
+
+    start: int
+    end: int
+    text: str
+    closed: bool
+
+
+def _objects(text: str) -> Iterator[_Object]:
+    """Every object, in the order in which they end; braces in strings are none."""
+    opened: list[tuple[int, list[str]]] = []
+    done = 0
+    while match := (_INSIDE if opened else _OPENING).search(text, done):
+        if opened:
+            opened[-1][1].append(text[done : match.end()])
+        done = match.end()
+        if match[0] == "{":
+            opened.append((match.start(), []))
+        elif match[0] == "}":
+            start, pieces = opened.pop()
+            yield _Object(start=start, end=done, text="".join(pieces), closed=True)
+    for start, pieces in reversed(opened):
+        yield _Object(start=start, end=len(text), text="".join((*pieces, text[done:])), closed=False)
+        done = len(text)
 
 
 def _unescaped(quoted: str) -> str:

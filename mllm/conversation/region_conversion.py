@@ -52,8 +52,22 @@ def find(text: str, size: Size, source: Convention, *, image: int = 0, answer: b
         yield Group(span=reading.span, label=reading.label, boxes=regions.boxes, points=regions.points)
 
 
-def rewrite(text: str, size: Size, *, source: Convention, target: Convention, answer: bool = False) -> tuple[str, int]:
-    """The text with every group of regions in the target's form, and how many groups there were.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewritten:
+    """A text with its regions in another form.
+
+    Attributes:
+        groups: of regions that were read.
+        rest: the text that stood between them.
+    """
+
+    text: str
+    groups: int
+    rest: str
+
+
+def rewrite(text: str, size: Size, *, source: Convention, target: Convention, answer: bool = False) -> Rewritten:
+    """The text with every group of regions in the target's form.
 
     A phrase that the source's form holds itself comes to stand before the target's, as plain text, and the source's
     marks around other phrases are dropped.
@@ -73,7 +87,11 @@ def rewrite(text: str, size: Size, *, source: Convention, target: Convention, an
             reason = f"{kind} {_pixels(region)} lies outside the frame of {target.name}"
             raise ConversionError(reason, kind="unseen-region") from error
 
-    return _replaced(text, groups, write, source), len(groups)
+    return Rewritten(
+        text=_replaced(text, groups, write, source),
+        groups=len(groups),
+        rest=_replaced(text, groups, lambda _: "", source),
+    )
 
 
 class Lifting:

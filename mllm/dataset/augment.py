@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from mllm.dataset.left_right_text import mirrored, names_sides, writes_coordinates
+from mllm.dataset.left_right_text import mirrored, names_sides
 from mllm.dataset.mixing import Source, built
+from mllm.dataset.written_regions import writes_coordinates
 from mllm.errors import ConfigError, ImageError
 from mllm.fields import Positive, Probability, Range
 from mllm.geometry import Placement, check_canvas, flip, pad_to_square

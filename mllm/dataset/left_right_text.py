@@ -66,12 +66,6 @@ _UNREADABLE = re.compile(
     re.IGNORECASE,
 )
 _CAPITALS = re.compile(r"[\"'\u201c\u2018][A-Z0-9][A-Z0-9 ]+[\"'\u201d\u2019]")
-_COORDINATES = re.compile(
-    r"[\[({<][ ]*-?\d+(?:\.\d*)?(?:[ ]*,[ ]*-?\d+(?:\.\d*)?)+"  # [12, 34, ...
-    r"|\d*\.\d+[ ]*[, ][ ]*\d*\.\d+"  # .25, 0.5
-    r"|<[a-z_]*\d+>|\b[xy]\d?=\"",  # <loc0012>, <patch_index_0044>, <25>, x="61.5"
-    re.IGNORECASE,
-)
 _CONTRARY = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
 
 
@@ -99,11 +93,6 @@ def mirrored(text: str) -> str | None:
 def names_sides(text: str) -> bool:
     """Whether a text speaks of left and right at all, in whatever sense."""
     return _MENTIONS.search(text) is not None
-
-
-def writes_coordinates(text: str) -> bool:
-    """Whether the words hold coordinates as numbers, which do not move with the picture."""
-    return _COORDINATES.search(text) is not None
 
 
 def _is_side(text: str, start: int, end: int) -> bool:

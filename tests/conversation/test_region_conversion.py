@@ -42,14 +42,15 @@ WIDE = (1000, 500)
 )  # fmt: skip
 def test_regions_change_their_form_and_frame_and_words_stay(source: str, target: str, text: str, expected: str) -> None:
     """A 1000 x 500 picture lies in the middle half of its padded square."""
-    written, groups = rewrite(text, lambda: WIDE, source=convention(source), target=convention(target))
+    found = rewrite(text, lambda: WIDE, source=convention(source), target=convention(target))
+    written, groups = found.text, found.groups
     assert written == expected
     assert groups == (text != expected) * (2 if ";" in text and source == "paligemma" else 1)
 
 
 def test_each_codec_has_its_own_canvas() -> None:
     target = convention("qwen25_vl", "squash", 500)
-    written, _ = rewrite("[0.100,0.300,0.500,0.700]", lambda: WIDE, source=convention("shikra"), target=target)
+    written = rewrite("[0.100,0.300,0.500,0.700]", lambda: WIDE, source=convention("shikra"), target=target).text
     assert written == '{"bbox_2d": [50, 50, 250, 450]}'
 
 
@@ -70,7 +71,8 @@ def test_a_box_stays_where_it_is_within_both_bounds(
     left, top = (max(0.0, min(1.0, value)) for value in start.to_unit(x1 * size[0], y1 * size[1]))
     right, bottom = (max(0.0, min(1.0, value)) for value in start.to_unit(x2 * size[0], y2 * size[1]))
     text = source.codec.write_boxes([(left, top, right, bottom)], start.canvas)
-    written, groups = rewrite(text, lambda: size, source=source, target=target)
+    found = rewrite(text, lambda: size, source=source, target=target)
+    written, groups = found.text, found.groups
     (before,), (after,) = source.codec.read(text, start.canvas), target.codec.read(written, end.canvas)
     assert groups == 1
     pixels = zip(_pixels(before.boxes[0], start), _pixels(after.boxes[0], end), strict=True)
@@ -109,7 +111,8 @@ def test_a_size_is_asked_for_only_where_there_are_regions() -> None:
     def size() -> tuple[int, int]:
         raise AssertionError("not needed")
 
-    assert rewrite("7 dogs", size, source=convention("shikra"), target=convention("ferret")) == ("7 dogs", 0)
+    found = rewrite("7 dogs", size, source=convention("shikra"), target=convention("ferret"))
+    assert (found.text, found.groups, found.rest) == ("7 dogs", 0, "7 dogs")
 
 
 @pytest.mark.parametrize(
@@ -123,19 +126,20 @@ def test_a_size_is_asked_for_only_where_there_are_regions() -> None:
     ],
 )  # fmt: skip
 def test_marks_of_phrases_are_dropped(source: str, text: str, expected: str) -> None:
-    written, _ = rewrite(text, lambda: SQUARE, source=convention(source), target=convention("ferret"))
+    written = rewrite(text, lambda: SQUARE, source=convention(source), target=convention("ferret")).text
     assert written == expected
 
 
 def test_an_answer_is_rewritten_from_its_bare_form_and_cut_off_at_the_edge() -> None:
     source, target = convention("internvl"), convention("ferret")
     text = "It is [[0, 0, 500, 1010]]."
-    assert rewrite(text, lambda: SQUARE, source=source, target=target) == (text, 0)
-    assert rewrite(text, lambda: SQUARE, source=source, target=target, answer=True) == ("It is [[0, 0, 500, 1000]].", 1)
+    assert rewrite(text, lambda: SQUARE, source=source, target=target).text == text
+    found = rewrite(text, lambda: SQUARE, source=source, target=target, answer=True)
+    assert (found.text, found.groups, found.rest) == ("It is [[0, 0, 500, 1000]].", 1, "It is [].")
     marked = "<box>[[0, 0, 500, 1010]]</box>"
     with pytest.raises(ConversionError, match="internvl cannot read it: out_of_range"):
         rewrite(marked, lambda: SQUARE, source=source, target=target)
-    assert rewrite(marked, lambda: SQUARE, source=source, target=target, answer=True) == ("[0, 0, 500, 1000]", 1)
+    assert rewrite(marked, lambda: SQUARE, source=source, target=target, answer=True).text == "[0, 0, 500, 1000]"
 
 
 def talk(*texts: str, images: int = 1, **record: Any) -> Item:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mllm.dataset.left_right_text import mirrored, names_sides, writes_coordinates
+from mllm.dataset.left_right_text import mirrored, names_sides
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,3 @@ def test_mirrored_twice_it_is_the_same(text: str) -> None:
 def test_naming_sides_in_any_sense() -> None:
     assert all(map(names_sides, ["He left.", "right now", "LEFTMOST", "rt guy"]))
     assert not any(map(names_sides, ["a bright dog", "upright, swift", "a cleft rock"]))
-
-
-@pytest.mark.parametrize(
-    "text", ["[0.1, 0.25, 0.3, 0.5]", "(12,40)", "<loc0012><loc0300>", "<25>", 'x="61.5" y="40"', "at .25 .5", "{<3>}"]
-)
-def test_coordinates_in_words(text: str) -> None:
-    assert writes_coordinates(f"The dog is {text}.")
-
-
-@pytest.mark.parametrize("text", ["<image>\nTwo dogs, 3 cats.", "<boxes> and <points>", "It costs 2.50 (two of 3)."])
-def test_numbers_that_are_none(text: str) -> None:
-    assert not writes_coordinates(text)

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 from mllm.commands.data.faults import Fault
-from mllm.conversation.codec_base import Reading, RegionCodec, phrase_marks
+from mllm.commands.regions.words import Written, public_codecs, region_words
 from mllm.conversation.convention import Convention, ConversionError
 from mllm.conversation.processor import Processor
 from mllm.conversation.region_conversion import find
-from mllm.dataset.left_right_text import writes_coordinates
-from mllm.registry import REGIONS
 from mllm.types import Item
 
 KIND = "region-words"
-SIZE = (100_000, 100_000)
-"""Pixels of the frame that numbers are read in, larger than any: only those of `qwen25_vl` depend on it."""
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
-BARE = re.compile(r"[\[\]\d.,; ]+")
 SHOWN = 60
 """Characters of a text that a warning shows."""
 
@@ -27,27 +19,38 @@ SHOWN = 60
 def words_faults(item: Item, processor: Processor, where: str) -> Iterator[Fault]:
     """A warning for each turn whose words are not what this processor's model should learn; sizes must be known.
 
-    An item without images is about none. Words that its codec itself would write, without tokens of its own, are right
-    as they stand where they lie on the image.
+    Words that its codec itself would write, without tokens of its own, are right as they stand where they lie on the
+    image. In an item without images there are no regions, and numbers in mere brackets may be anything.
     """
-    for number, turn in enumerate(item.turns if item.images else ()):
-        found = region_words(turn.text)
-        if not found:
-            continue
-        names, words = found
-        own = next((name for name in names if type(_codecs()[name]) is type(processor.codec)), None)
-        if own is None or processor.codec.tokens:
-            reason: str | None = (
-                f"expected <boxes> or plain words, found {words[:SHOWN]!r}, as {' or '.join(names)} writes regions: "
-                f"they are learned as words, unless the dataset reads them by regions={names[0]!r}, or mllm regions "
-                f"convert --from {names[0]} --to typed"
-            )
-        else:
-            reason = _off_image(
-                item, number, Convention(name=own, codec=processor.codec, placement=processor.view.placement)
-            )
-        if reason:
+    for number, turn in enumerate(item.turns):
+        found = [one for one in region_words(turn.text) if item.images or not one.is_bare]
+        if found and (reason := _wrong(found, item, number, processor)):
             yield Fault(where=where, reason=f"conversations[{number}].value: {reason}", kind=KIND)
+
+
+def _wrong(found: Sequence[Written], item: Item, number: int, processor: Processor) -> str | None:
+    """Why a turn should not be learned as it stands."""
+    own = {name for name, codec in public_codecs().items() if type(codec) is type(processor.codec)}
+    foreign = [one for one in found if processor.codec.tokens or not own.intersection(one.codecs)]
+    if not item.images:
+        shown = (foreign or found)[0].words[:SHOWN]
+        return f"expected plain words in a record without an image, found {shown!r}, which is learned as words"
+    if not foreign:
+        convention = Convention(
+            name=min(own.intersection(found[0].codecs)),
+            codec=processor.codec,
+            placement=processor.view.placement,
+        )
+        return _off_image(item, number, convention)
+    shown, names = foreign[0].words[:SHOWN], foreign[0].codecs
+    found_there = f"expected <boxes> or plain words, found {shown!r}"
+    if not names:
+        learned = "regions in a form that no codec reads: they are learned as words"
+        return f"{found_there}, {learned}; write <boxes> or <points>, and pixels in 'target'"
+    return (
+        f"{found_there}, as {' or '.join(names)} writes regions: they are learned as words, unless the dataset reads "
+        f"them by regions={names[0]!r}, or mllm regions convert --from {names[0]} --to typed"
+    )
 
 
 def _off_image(item: Item, number: int, convention: Convention) -> str | None:
@@ -62,63 +65,3 @@ def _off_image(item: Item, number: int, convention: Convention) -> str | None:
     except ConversionError as error:
         return f"words that are learned as they stand, but {error}"
     return None
-
-
-def region_words(text: str) -> tuple[list[str], str] | None:
-    """The codecs whose regions a text holds, and the first of them in the text.
-
-    A codec matches where it would write the same numbers for what it reads; of a form inside a longer one the longer
-    counts. Bare pairs of numbers are no points. Where none matches, marks count: around numbers that are out of range,
-    say, or around a phrase alone.
-    """
-    groups = {name: codec.read(text, SIZE) for name, codec in _codecs().items()} if writes_coordinates(text) else {}
-    found = {
-        name: span
-        for name, readings in groups.items()
-        for reading in reversed(readings)  # the first stays
-        if (span := reading.span) is not None and _would_write(_codecs()[name], reading, text[slice(*span)])
-    }
-    if not found:
-        found = {name: span for name, codec in _codecs().items() if (span := _marked(codec, groups.get(name), text))}
-    if not found:
-        return None
-    outer = {
-        name: (start, end)
-        for name, (start, end) in found.items()
-        if not any(first <= start and end <= last and (start, end) != (first, last) for first, last in found.values())
-    }
-    start, end = min(outer.values())
-    return sorted(outer), text[start:end]
-
-
-def _would_write(codec: RegionCodec, reading: Reading, words: str) -> bool:
-    """Whether the numbers of a group, whose words these are, are those that the codec itself writes for it."""
-    if reading.failure is not None or not all(
-        0 <= value <= 1 for region in (*reading.boxes, *reading.points) for value in region
-    ):
-        return False
-    words = words.replace(reading.label or "\0", "")
-    if reading.boxes:
-        return _numbers(words) == _numbers(codec.write_boxes(reading.boxes, SIZE))
-    written = codec.write_points(reading.points, SIZE)
-    return not BARE.fullmatch(written) and _numbers(words) == _numbers(written)
-
-
-def _marked(codec: RegionCodec, readings: Sequence[Reading] | None, text: str) -> tuple[int, int] | None:
-    """Where marks stand that are tokens of the codec: around what it cannot read, or around a phrase."""
-    if codec.tokens and readings:
-        return readings[0].span
-    marks = phrase_marks(codec)
-    if marks is None or marks[0] not in codec.tokens or marks[0] not in text:
-        return None
-    return text.index(marks[0]), len(text)
-
-
-def _numbers(text: str) -> Sequence[float]:
-    return [float(number) for number in NUMBER.findall(text)]
-
-
-@cache
-def _codecs() -> dict[str, RegionCodec]:
-    """The codecs of public families, by name."""
-    return {name: REGIONS.make(name) for name in REGIONS.names() if REGIONS.find(name).__module__.startswith("mllm.")}

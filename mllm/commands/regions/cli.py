@@ -88,6 +88,8 @@ def _write(args: argparse.Namespace, counts: Counts, lines: Iterable[str]) -> in
         print(f"{args.output}: {done} read as {args.target}; for training with mllm regions convert --to {TYPED}")
     if counts.kept:
         print(f"{counts.kept} texts left as they were, the first: {counts.first}")
+    if counts.unread:
+        print(f"{counts.unread} texts hold regions that do not read as {args.source}, the first: {counts.first_unread}")
     if not counts.groups:
         print(f"nothing in {args.input} reads as {args.source}")
     return 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import Any, cast
 
+from mllm.commands.regions.words import region_words
 from mllm.conversation.convention import (
     Convention,
     ConversionError,
@@ -17,7 +18,7 @@ from mllm.conversation.convention import (
 from mllm.conversation.region_conversion import PLACEHOLDER, Lifting, rewrite
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import ConfigError, DataError
-from mllm.fields import PositiveInt, field
+from mllm.fields import PositiveInt, field, show
 from mllm.images import image_ref
 from mllm.types import Turn
 
@@ -36,12 +37,15 @@ class Counts:
         texts: that held regions.
         groups: of regions.
         kept: texts that were left as they are; `first`: where the first stands, and why.
+        unread: texts with regions that are not the source's; `first_unread`: where the first stands, and the regions.
     """
 
     texts: int = 0
     groups: int = 0
     kept: int = 0
     first: str | None = None
+    unread: int = 0
+    first_unread: str | None = None
 
     def include(self, other: Counts) -> None:
         """Add what was done after it."""
@@ -49,6 +53,8 @@ class Counts:
         self.groups += other.groups
         self.kept += other.kept
         self.first = self.first or other.first
+        self.unread += other.unread
+        self.first_unread = self.first_unread or other.first_unread
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,8 +104,9 @@ class Conversion:
 
     def _words(self, text: str, where: str, size: Size, target: Convention, *, answer: bool = False) -> str:
         with self._located(where):
-            text, groups = rewrite(text, size, source=self.source, target=target, answer=answer)
-            self._count(groups)
+            rewritten = rewrite(text, size, source=self.source, target=target, answer=answer)
+            self._count(rewritten.groups, rewritten.rest, where)
+            return rewritten.text
         return text
 
     def _typed(self, turns: list[dict[str, Any]], record: dict[str, Any], where: str, size: Size) -> dict[str, Any]:
@@ -110,9 +117,10 @@ class Conversion:
         typed: list[dict[str, Any]] = []
         for number, turn in enumerate(turns):
             lifted = Turn(role="human", text=turn["value"])
-            with self._located(f"{where}: conversations[{number}].value"):
+            place = f"{where}: conversations[{number}].value"
+            with self._located(place):
                 lifted = lifting.turn(lifted, size)
-            self._count(len(lifted.boxes_seq) + len(lifted.points_seq))
+                self._count(len(lifted.boxes_seq) + len(lifted.points_seq), lifted.text, place)
             seqs = {"boxes_seq": lifted.boxes_seq, "points_seq": lifted.points_seq}
             typed.append({**turn, "value": lifted.text, **{name: seq for name, seq in seqs.items() if seq}})
         regions = {
@@ -122,8 +130,11 @@ class Conversion:
         target = {name: values for name, values in regions.items() if values}
         return {"conversations": typed, **({"target": target} if target else {})}
 
-    def _count(self, groups: int) -> None:
+    def _count(self, groups: int, rest: str, where: str) -> None:
+        """Count a text whose `rest` was not read."""
         self.counts.include(Counts(texts=int(groups > 0), groups=groups))
+        if left := region_words(rest):
+            self.counts.include(Counts(unread=1, first_unread=f"{where}: {show(left[0].words)}"))
 
     @contextmanager
     def _located(self, where: str) -> Generator[None, None, None]:

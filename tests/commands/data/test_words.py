@@ -8,53 +8,11 @@ import pytest
 from PIL import Image
 
 from mllm.cli import main
-from mllm.commands.data.words import region_words, words_faults
+from mllm.commands.data.words import words_faults
 from mllm.types import Item
 from tests.commands.data.broken import turns, write
 from tests.conftest import make_tokenizer
 from tests.conversation.test_processor import make_processor
-
-
-@pytest.mark.parametrize(
-    ("text", "names", "words"),
-    [
-        ("A <ref>dog</ref><box>[[1, 5, 20, 25]]</box>.", ["internvl"], "<ref>dog</ref><box>[[1, 5, 20, 25]]</box>"),
-        ("<box>(536,509),(588,602)</box>", ["qwen_vl"], None),
-        ("<|box_start|>(12,34),(56,78)<|box_end|>", ["qwen2_vl"], None),
-        ("<|box_start|>(12,34)<|box_end|>", ["qwen2_vl"], None),
-        ("[0.12, 0.34, 0.56, 0.78]", ["llava15", "shikra"], None),
-        ("[0.123,0.456,0.789,0.901]", ["shikra"], None),
-        ("[123, 456, 789, 901]", ["ferret"], None),
-        ("[[012,345,678,901]]", ["cogvlm"], None),
-        ('```json\n[{"bbox_2d": [1, 2, 300, 400], "label": "dog 7"}]\n```', ["qwen25_vl", "qwen3_vl"], None),
-        ('{"bbox_2d": [1, 2, 1900, 400]}', ["qwen25_vl"], None),
-        ('{"point_2d": [19, 40]}', ["qwen25_vl", "qwen3_vl"], None),
-        ('{"box_2d": [1, 2, 300, 400]}', ["gemini"], None),
-        ('<point x="12.3" y="45.6" alt="dog">dog</point>', ["molmo"], None),
-        ("<b_st><bin_1><bin_2><bin_3><bin_4><b_ed>", ["bins"], None),
-        ("<object><patch_index_0044><patch_index_0863></object>", ["kosmos2"], None),
-        ("<loc0012><loc0034><loc0056><loc0078> cat", ["paligemma"], "<loc0012><loc0034><loc0056><loc0078>"),
-        ("cat<loc_0><loc_0><loc_999><loc_999>", ["florence2"], "<loc_0><loc_0><loc_999><loc_999>"),
-        ("{<12><34><56><78>}", ["minigpt_v2"], None),
-        # numbers that cannot be read, and marks alone
-        ("<box>[[100,50,2000,250]]</box>", ["internvl", "qwen_vl"], None),
-        ("Where is <ref>the dog</ref>", ["internvl", "qwen_vl"], "<ref>the dog</ref>"),
-        ("<|object_ref_start|>dog<|object_ref_end|>", ["qwen2_vl"], None),
-    ],
-)  # fmt: skip
-def test_region_words_names_the_codecs_that_match(text: str, names: list[str], words: str | None) -> None:
-    assert region_words(text) == (names, words or text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("see [1, 2] and (3, 4)", "f(1,2,3,4) = [1, 2, 3]", "1, 2, 3, 4", "[12.5, 30.2, 40, 50]", "[4, 3, 2, 1]", ""),
-        *("[sic] <p>para</p>", "at 10:30, 5 [4]", "(x, y) = (12, 34)", "a < b > c", "<boxes> is <image>", "0.5, 0.25"),
-    ],
-)
-def test_region_words_leaves_other_numbers_alone(text: str) -> None:
-    assert region_words(text) is None
 
 
 def item(*texts: str, image: bool = True, size: tuple[int, int] = (8, 8)) -> Item:
@@ -80,7 +38,36 @@ def test_words_faults_warns_of_what_the_model_would_not_write(codec: str, text: 
     faults = list(words_faults(item("?", text), processor, "a:1"))
     assert len(faults) == warned
     assert all(fault.warning and fault.kind == "region-words" for fault in faults)
-    assert not list(words_faults(item("?", text, image=False), processor, "a:1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        *(
+            ("<box>[[12, 34, 56, 78]]</box>", True),
+            ("<quad>(1,2),(3,4)</quad>", True),
+            ('{"bbox_2d": [1, 2, 3, 4]}', True),
+        ),
+        *(("[0.12, 0.34, 0.56, 0.78]", False), ("(12,34),(56,78)", False)),  # probabilities, pairs of anything
+    ],
+)
+@pytest.mark.parametrize("codec", ["shikra", "qwen3_vl", "internvl"])
+def test_words_faults_of_a_record_without_an_image(codec: str, text: str, warned: bool) -> None:
+    processor = make_processor(make_tokenizer(), codec=codec)
+    faults = list(words_faults(item("?", text, image=False), processor, "a:1"))
+    assert [fault.reason for fault in faults] == [
+        "conversations[1].value: expected plain words in a record without an image, "
+        f"found {text!r}, which is learned as words"
+    ] * warned
+
+
+@pytest.mark.parametrize("text", ["It is {}.", "It is [0.10,0.20,0.30,0.40] and {}."])
+@pytest.mark.parametrize("words", ["(12,34),(56,78)", "<quad>(1,2),(3,4),(5,6),(7,8)</quad>", "<bbox>1 2 3 4</bbox>"])
+def test_words_faults_of_forms_that_no_codec_reads(words: str, text: str) -> None:
+    """Also behind words that the model itself would write."""
+    processor = make_processor(make_tokenizer(), codec="shikra")
+    (fault,) = words_faults(item("?", text.format(words)), processor, "a:1")
+    assert f"found {words!r}, regions in a form that no codec reads" in fault.reason
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,19 @@ def test_the_texts_of_a_dataset_are_rewritten_and_the_rest_stays(
     assert "1 groups of regions in 1 texts now read as ferret" in capsys.readouterr().out
 
 
+def test_regions_that_do_not_read_as_the_source_are_pointed_out(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = "<quad>(1,2),(3,4),(5,6),(7,8)</quad>"
+    source = write(folder / "in.jsonl", line(f"Here {BOX}."), line(f"{BOX} and {left}"), line("<box>1 2 3 4</box>"))
+    for to in ("ferret", "typed"):
+        assert convert(folder, source, to=to) == 0
+        out = capsys.readouterr().out
+        assert "2 groups of regions in 2 texts now" in out
+        assert "2 texts hold regions that do not read as shikra, the first: " in out
+        assert f"in.jsonl:2: conversations[1].value: str {left!r}" in out
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -63,6 +76,12 @@ def test_pixels_are_those_of_the_chosen_canvas(folder: Path, options: list[str],
     assert convert(folder, source, *options, to="qwen25_vl") == 0
     answer = json.loads(read(folder)[0]["conversations"][1]["value"])
     assert answer == {"bbox_2d": expected}
+
+
+def test_json_with_objects_inside_is_read(folder: Path) -> None:
+    words = '{"bbox_2d": [100, 200, 300, 400], "looks": {"colour": "red"}}'
+    assert convert(folder, write(folder / "in.jsonl", line(words)), "--from", "qwen3_vl") == 0
+    assert read(folder) == [line("[100, 200, 300, 400]")]
 
 
 def test_the_size_may_stand_in_the_line(folder: Path) -> None:

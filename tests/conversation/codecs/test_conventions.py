@@ -118,6 +118,12 @@ SEEN = [
     ("qwen25_vl", "{'bbox_2d': [100, 50, 200, 250]}", [None], [(0.1, 0.1, 0.2, 0.5)]),
     ("qwen25_vl", '{"bbox_2d": [100, 50, 200, 250], "label": "\\x"}', ["\\x"], [(0.1, 0.1, 0.2, 0.5)]),
     ("qwen3_vl", '{"bbox_2d": [100, 50, 200, 250]}', [None], [(0.1, 0.05, 0.2, 0.25)]),
+    ("qwen3_vl", '{"looks": {"colour": "{red", "legs": {}}, "bbox_2d": [100, 50, 200, 250], "label": "dog"}', ["dog"],
+     [(0.1, 0.05, 0.2, 0.25)]),
+    ("gemini", '[{"box_2d": [50, 100, 250, 200], "looks": {"label": "no"}}, {"box_2d": [0, 0, 1000, 1000]}]', [None],
+     [(0.1, 0.05, 0.2, 0.25), (0, 0, 1, 1)]),
+    ("qwen3_vl", '{"bbox_2d": [0, 0, 1000, 1000], "label": "man", "parts": [{"bbox_2d": [100, 50, 200, 250], '
+     '"label": "hat"}]}', ["man, hat"], [(0, 0, 1, 1), (0.1, 0.05, 0.2, 0.25)]),
     ("gemini", '```json\n[{"box_2d": [50, 100, 250, 200], "label": "x"}]\n```', ["x"], [(0.1, 0.05, 0.2, 0.25)]),
     ("internvl", "<ref>the dog</ref><box>[[100, 50, 200, 250]]</box>", ["the dog"], [(0.1, 0.05, 0.2, 0.25)]),
     ("minigpt_v2", "<p>two dogs</p> {<10><5><20><25>}<delim>{<0><0><100><100>}",
@@ -159,6 +165,17 @@ def test_molmo_reads_its_elements(text: str, label: str | None, points: list[tup
     (reading,) = make("molmo").read(f"See {text}.", SIZE)
     assert (reading.failure, reading.label, reading.span) == (None, label, (4, 4 + len(text)))
     assert list(reading.points) == [pytest.approx(point) for point in points]
+
+
+def test_json_objects_inside_one_without_a_region_are_read() -> None:
+    box = '{"bbox_2d": [100, 50, 200, 250]}'
+    (reading,) = make("qwen3_vl").read(f'{{"objects": [{box}, {box}], "count": 2}}', SIZE)
+    assert (len(reading.boxes), reading.failure) == (2, None)
+
+
+def test_many_json_objects_are_read_in_time() -> None:
+    """In linear time: minutes, where every object looks at all that stands before it."""
+    assert len(make("qwen3_vl").read('{"bbox_2d": [1, 2, 3, 4]} ' * 8000, SIZE)) == 8000
 
 
 def test_the_span_of_a_json_answer_holds_its_array_and_fence() -> None:
@@ -238,7 +255,10 @@ FAILURES: dict[str, dict[str, list[str]]] = {
     },
     "qwen25_vl": {
         "none": ['{"label": "dog"}'],
-        "malformed": ['{"bbox_2d": [12, 34, 56', '{"bbox_2d": [12, 34, 56, "x"]}', '{"bbox_2d": "12, 34, 56, 78"}'],
+        "malformed": [
+            '{"bbox_2d": [12, 34, 56', '{"bbox_2d": [12, 34, 56, "x"]}', '{"bbox_2d": "12, 34, 56, 78"}',
+            '{"bbox_2d": {"x1": 12}}', '{"bbox_2d": [12, 34, 56, 78], "looks": {"colour": "re',
+        ],
         "out_of_range": ['{"bbox_2d": [12, 534, 56, 578]}', '{"point_2d": [1001, 78]}'],
         "wrong_count": ['{"bbox_2d": [12, 34]}', '{"point_2d": [12, 34, 56, 78]}', '{"bbox_2d": [1, 2, 3, 4, 5]}'],
         "inverted": ['{"bbox_2d": [56, 34, 12, 78]}'],
