@@ -1,6 +1,7 @@
 """`mllm model show CONFIG`: the tree of modules, and the memory that a training step would take.
 
-The model is built without its weights: of folders only config.json, and the tokenizer where there is one, is read.
+The model is built without its weights. Of a folder, only config.json and the tokenizer, if it has one, are read. For a
+folder that is not there, the published sizes stand in where `published.py` knows them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from transformers.training_args import OptimizerNames
 
 from mllm.commands.model import memory
 from mllm.commands.model.module_tree import as_text, module_tree
+from mllm.commands.model.published import with_published_sizes
 from mllm.config.config import read
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
@@ -68,8 +70,11 @@ def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None,
     """
     training = cfg["training_args"]
     args = Seq2SeqTrainingArguments(output_dir="unused", use_cpu=True, **_optimizer(training))
-    processor, model = skeleton(cfg["model_args"])
+    model_args, replaced = with_published_sizes(cfg["model_args"])
+    processor, model = skeleton(model_args, tokenizer=blank_tokenizer() if replaced else None)
     tree = as_text(module_tree(model))
+    if replaced:
+        tree = f"{', '.join(replaced)}: not on this machine, shown with the published sizes\n\n{tree}"
     size: int = rows or training.get("per_device_train_batch_size") or 8  # as in transformers
     batch = make_batch(processor, size, length or (cfg.get("data_args") or {}).get("max_length"))
     half = torch.bfloat16 if training.get("bf16") else torch.float16 if training.get("fp16") else None
@@ -86,10 +91,12 @@ def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None,
     return f"{tree}\n\nA training step: {', '.join(settings)}\n{_table(alone, sharded, devices, chosen)}"
 
 
-def skeleton(model_args: Mapping[str, Any]) -> tuple[Processor, Any]:
+def skeleton(
+    model_args: Mapping[str, Any], *, tokenizer: PreTrainedTokenizerBase | None = None
+) -> tuple[Processor, Any]:
     """The processor and the model of a config, the model without storage."""
     with torch.device("meta"):
-        return build_model(model_args, {}, None, tokenizer=_stand_in(model_args))
+        return build_model(model_args, {}, None, tokenizer=tokenizer or _stand_in(model_args))
 
 
 def estimates(
