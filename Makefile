@@ -2,6 +2,7 @@
 # make test   install, run the tests;  make test-slow: the long ones
 # make test-other   in .venv-other, with the oldest other Python that is found: the tests of what depends on its version
 # make check  install, lint, types, import floors
+# make docs   the documentation as a site in site/, with its own packages in .venv-docs
 # PYTHON=python3.12 make demo   chooses the interpreter of .venv
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test test-slow test-other check clean
+.PHONY: install demo test test-slow test-other check docs clean
 
 install: $(VENV)/installed
 
@@ -57,5 +58,14 @@ check: install
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	@echo "open site/index.html"
+
+.venv-docs/installed: docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet -r docs/requirements.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-other outputs
+	rm -rf .venv .venv-other .venv-docs site outputs
