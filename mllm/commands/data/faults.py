@@ -21,24 +21,24 @@ SMALLEST = 8
 """Pixels: on a picture with a longer side than this, coordinates that are all at most 1 are fractions."""
 
 SEEN = {
-    "crash": "a `record` of your own dataset raised something else than a `DataError`",
-    "setup": "what reads the image is not installed or set up, or the cache cannot be used",
-    "contract": "anything else that a dataset of your own refuses",
+    "crash": "the `record` of your own dataset raised something other than a `DataError`",
+    "setup": "what reads the image is not installed or not set up, or the cache cannot be used",
+    "contract": "anything else that your own dataset refuses",
     "empty-answer": "an answer without a word",
-    "unlearned": "no token is learned, since there is no answer or `max_length` cuts all of it off",
+    "unlearned": "no token is supervised: there is no answer, or `max_length` cuts all of it",
     "empty-box": "a box without area",
-    "fractions": "coordinates from 0 to 1, where pixels are expected",
+    "fractions": "coordinates from 0 to 1 where pixels are expected",
     "box-outside": "a box more than one pixel outside its image",
     "point-outside": "a point more than one pixel outside its image",
-    "picture-size": "`width` and `height` of the line are not those of the image",
-    "turned-picture": "they are, of the image before its EXIF orientation is applied: so may its boxes be",
+    "picture-size": "the line's `width` and `height` differ from the image's",
+    "turned-picture": "they are those of the image before its EXIF orientation is applied, and so may be its boxes",
 }
 """Kinds of faults beside `errors.KINDS`, which only this look at an item and its images shows."""
 WARNINGS = {
-    "cut-answer": "`max_length` cuts a part of the answer off",
-    "duplicate-line": "the same line stands in the file before",
-    "duplicate-id": "the same `id` stands in the file before",
-    "region-words": "boxes or points in words, which the model learns letter by letter",
+    "cut-answer": "`max_length` cuts part of the answer",
+    "duplicate-line": "the same line occurs earlier in the file",
+    "duplicate-id": "the same `id` occurs earlier in the file",
+    "region-words": "boxes or points in words, which the model would learn letter by letter",
 }
 """Kinds that may be meant so: they are named and counted, and are no faults."""
 
