@@ -17,6 +17,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, DynamicCache, PreTrainedCo
 from transformers.cache_utils import DummyLayer, DynamicIndexedLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from mllm.errors import ConfigError
+from mllm.fields import show
 
 _ENCODER = "is an encoder: its tokens see those behind them"
 _DECODER = "is the decoder of a model with an encoder; type='seq2seq' trains such a model on text"
@@ -67,7 +68,7 @@ def language_half(config: PreTrainedConfig) -> PreTrainedConfig:
     Raises:
         ConfigError: no causal language model, or none that images can be put before.
     """
-    text = config.get_text_config(decoder=True)
+    text: Any = config.get_text_config(decoder=True)
     for each in (config, text):
         if each.model_type in UNFIT:
             raise ConfigError(f"language_model: {each.model_type} {UNFIT[each.model_type]}")
@@ -75,6 +76,8 @@ def language_half(config: PreTrainedConfig) -> PreTrainedConfig:
         raise ConfigError(f"language_model: {text.model_type} {_READS_IDS}")
     if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ConfigError(f"language_model: {text.model_type} is no causal language model of transformers")
+    if text.model_type == "xlstm":
+        _check_xlstm(text)
     made: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(text)]
     if not any(attending_layers(text)) and "position_ids" in inspect.signature(made.forward).parameters:
         raise ConfigError(f"language_model: {text.model_type} cannot generate without a layer of attention")
@@ -85,6 +88,34 @@ def language_half(config: PreTrainedConfig) -> PreTrainedConfig:
         return config  # of which the auto class takes the language model by itself
     text.tie_word_embeddings = config.tie_word_embeddings  # what the larger model says counts
     return text
+
+
+def _check_xlstm(config: Any) -> None:
+    """Of some sizes transformers 5.23 trains a model whose cache has others, so that it cannot generate.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    for name, whole in (("qk_dim_factor", config.qk_dim), ("v_dim_factor", config.v_dim)):
+        width = int(config.hidden_size * getattr(config, name))
+        if width != whole or config.num_heads < 1 or width % config.num_heads:
+            raise ConfigError(
+                field=f"language_model.{name}",
+                expected=f"a multiple of 64, and of num_heads {config.num_heads}, as hidden_size times {name}",
+                found=f"{config.hidden_size} * {getattr(config, name)} = {width}",
+            )
+    for name, value in (
+        ("embedding_dim", config.hidden_size),
+        ("num_blocks", config.num_hidden_layers),
+        ("mode", "inference"),
+    ):
+        if getattr(config, name) != value:
+            raise ConfigError(
+                "xlstm cannot generate otherwise",
+                field=f"language_model.{name}",
+                expected=repr(value),
+                found=show(getattr(config, name)),
+            )
 
 
 def language_names(text: PreTrainedConfig) -> dict[str, str]:

@@ -311,6 +311,28 @@ def test_the_docs_leave_no_type_out() -> None:
     assert documented().keys() == {*TYPES}
 
 
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"hidden_size": 64}, r"qk_dim_factor: expected a multiple of 64, and of num_heads 2, .* found 64 \* 0.5 = 32"),
+        ({"hidden_size": 128, "v_dim_factor": 1.25}, r"v_dim_factor: expected a multiple of 64, .* = 160"),
+        ({"hidden_size": 128, "num_heads": 3}, "qk_dim_factor: expected a multiple of 64, and of num_heads 3"),
+        ({"hidden_size": 128, "embedding_dim": 64}, "embedding_dim: expected 128, found int '64'"),
+        ({"hidden_size": 128, "num_blocks": 3}, "num_blocks: expected 2, found int '3'"),
+        ({"hidden_size": 128, "mode": "train"}, "mode: expected 'inference', found str 'train'"),
+    ],
+)
+def test_xlstm_of_sizes_that_cannot_generate_is_refused(settings: dict[str, Any], named: str) -> None:
+    refused = error_of(lambda: make({"model_type": "xlstm", "num_hidden_layers": 2, "num_heads": 2, **settings}))
+    assert refused is not None
+    assert re.search(rf"language_model\.{named}", refused)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_xlstm_of_whole_sizes_answers_as_it_trains(heads: int) -> None:
+    answers_in_a_batch_as_alone(make({**tiny("xlstm"), "num_heads": heads}))
+
+
 @pytest.mark.parametrize(("name", "text"), [("gemma3", "gemma3_text"), ("llava", "llama"), ("got_ocr2", "qwen2")])
 def test_of_a_folder_of_a_larger_model_the_language_model_is_taken(name: str, text: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
