@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -41,7 +42,8 @@ ATTENTIONS = ("eager", PACKED, FLEX)
 """Beside transformers' own."""
 LARGEST_SETTING, MOST_LAYERS = 100_000_000, 1_000
 """No number of heads, tokens or features is larger, no model deeper."""
-
+OPTIONAL = re.compile("shared|regist|first_k|dense_(layers|replace)|nextn|offset|per_layer_input|window|padding|start")
+"""What a model may have none of, though by default it has some."""
 OLD_NAMES = ("rope_theta", "rope_scaling")
 """Settings that transformers still takes under these names."""
 
@@ -68,8 +70,8 @@ def check_spec(spec: Mapping[str, Any]) -> None:
     for name, value in rest.items():
         usual = known.get(defaults.attribute_map.get(name, name))
         if type(usual) is int and usual > 0 and not name.endswith("_id"):
-            most = MOST_LAYERS if "layers" in name else LARGEST_SETTING
-            within(name, check, value, Annotated[int, Range(least=1, most=most)])
+            least, most = int(not OPTIONAL.search(name)), MOST_LAYERS if "layers" in name else LARGEST_SETTING
+            within(name, check, value, Annotated[int, Range(least=least, most=most)])
         elif isinstance(value, (int, float)):
             within(name, check, value, Annotated[float, Range(least=-LARGEST_SETTING, most=LARGEST_SETTING)] | bool)
 

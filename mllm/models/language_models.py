@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DummyLayer, DynamicIndexedLayer, DynamicLayer, DynamicSlidingWindowLayer
@@ -56,6 +56,8 @@ PADS = (
     *("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "qwen4_exp_text", "zamba", "zamba2", "zaya"),
 )
 """Types with a state that tokens masked out leave as it is."""
+LAYERS = {"llama4_text": "model"}
+"""Types whose `base_model_prefix` is no attribute of theirs, with the name that is."""
 HANDS_ON = ("bamba", "falcon_h1", "nemotron_h", "zamba", "zamba2")
 """Types whose `prepare_inputs_for_generation` takes embeddings, though its signature does not say so."""
 ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer, DynamicIndexedLayer, DummyLayer)
@@ -120,12 +122,26 @@ def _check_xlstm(config: Any) -> None:
 
 def language_names(text: PreTrainedConfig) -> dict[str, str]:
     """Patterns of the names that a larger model has for the weights of its language model, with those it has alone."""
-    made: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(text)]
-    prefix = made.base_model_prefix
+    prefix = layers_name(text)
     return {
         r"^(model\.)?language_model\.lm_head\.": "lm_head.",
         rf"^(model\.)?language_model\.({prefix}\.)?": f"{prefix}.",
     }
+
+
+def layers_name(config: PreTrainedConfig) -> str:
+    """The attribute of a causal language model that holds all of it but the head."""
+    made: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return LAYERS.get(config.model_type, made.base_model_prefix)
+
+
+def cache_obstacle(language_model: PreTrainedModel) -> str | None:
+    """Why a model of transformers that looks for keys and values in the outputs of this one cannot hold it."""
+    layers = getattr(language_model, layers_name(language_model.config))
+    outputs = get_type_hints(type(layers).forward).get("return")
+    if any("past_key_values" in getattr(kind, "__dataclass_fields__", ()) for kind in get_args(outputs) or (outputs,)):
+        return None
+    return f"{_kind(language_model)} keeps a state of its own instead of keys and values"
 
 
 def sharing_obstacle(language_model: PreTrainedModel) -> str | None:

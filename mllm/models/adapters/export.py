@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from mllm.errors import ModelError, listing
 from mllm.files import read_json
@@ -18,6 +16,7 @@ from mllm.models.auto import read_config
 from mllm.models.checkpoints.finite import finite
 from mllm.models.checkpoints.lazy import held, open_file
 from mllm.models.checkpoints.vocabulary import tokens_of
+from mllm.models.language_models import layers_name
 from mllm.models.llava.model import MllmLlavaConfig
 
 PROJECTOR = "model.multi_modal_projector"
@@ -38,9 +37,7 @@ def export_adapter(folder: str, out: Path) -> None:
     config = read_config(folder)
     if config.model_type != MllmLlavaConfig.model_type:
         raise ModelError(f"{folder}: only adapters of a LLaVA have a place in transformers, found {config.model_type}")
-    text: Any = config.text_config
-    model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(text)]
-    prefix = model_class.base_model_prefix
+    prefix = layers_name(config.text_config)
     in_full = {their_name(name, prefix): lazy for name, lazy in open_file(Path(folder) / IN_FULL).items()}
     other = sorted(name for name in in_full if not name.startswith(f"{PROJECTOR}."))
     base = stored[0].get("model_name_or_path")

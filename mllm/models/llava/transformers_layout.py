@@ -32,6 +32,7 @@ from mllm.models.components import image_statistics, load_strictly
 from mllm.models.connectors.identity import Identity
 from mllm.models.connectors.linear import Linear
 from mllm.models.connectors.mlp import Mlp
+from mllm.models.language_models import cache_obstacle, layers_name
 from mllm.models.llava.model import Llava, MllmLlavaConfig
 from mllm.models.meta_device import without_storage
 from mllm.models.runtime.quantization import finalise_quantization, quantized_loading
@@ -46,6 +47,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logit_scale": (None, 1.0),
     "logits_scaling": (None, 1.0),
     "lm_head_multiplier": (None, 1.0),
+    "logits_mup_width_multiplier": (None, 1.0),
+    "unpadded_vocab_size": (None,),
 }
 """What some language models do to the logits and transformers' LLaVA leaves out, with the values that do nothing."""
 LINEAR = "linear"
@@ -165,7 +168,8 @@ def as_transformers(model: Llava) -> Any:
     _check_language_model(language_model, head)
     first, activation, second = _projector(model)
     same = head.weight is language_model.get_input_embeddings().weight
-    tied = same and hasattr(language_model.base_model, "embed_tokens")  # the name by which transformers' LLaVA ties
+    layers = getattr(language_model, layers_name(language_model.config))
+    tied = same and hasattr(layers, "embed_tokens")  # the name by which transformers' LLaVA ties
     text_config = copy.deepcopy(language_model.config)
     text_config.tie_word_embeddings = tied
     pinpoints = _exportable_pinpoints(model)
@@ -188,7 +192,7 @@ def as_transformers(model: Llava) -> Any:
     target.model.vision_tower = tower.encoder
     target.model.multi_modal_projector.linear_1 = first
     target.model.multi_modal_projector.linear_2 = second
-    target.model.language_model = language_model.base_model
+    target.model.language_model = layers
     target.lm_head = copy.deepcopy(head) if same and not tied else head
     target.generation_config = model.generation_config
     return target.eval()
@@ -235,7 +239,7 @@ def _with_head(base: PreTrainedModel, head: nn.Module) -> Any:
     model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(base.config)]
     with torch.device("meta"):
         language_model = model_class(base.config)
-    setattr(language_model, language_model.base_model_prefix, base)
+    setattr(language_model, layers_name(base.config), base)
     language_model.set_output_embeddings(head)
     left = [name for name, tensor in language_model.state_dict().items() if tensor.is_meta]
     if left and not without_storage():
@@ -334,6 +338,8 @@ def _identity(like: Tensor) -> nn.Linear:
 def _check_language_model(language_model: Any, head: nn.Linear) -> None:
     if head.bias is not None:
         raise ModelError("transformers' LLaVA has no bias in its language modelling head")
+    if why := cache_obstacle(language_model):
+        raise ModelError(f"transformers' LLaVA reads keys and values, but {why}")
     _check_logits(language_model.config)
 
 

@@ -257,6 +257,7 @@ def test_exported_processor(tmp_path):
         ({"text": "gemma2"}, r"gemma2: .* leaves out its final_logit_softcapping \(30.0\)"),
         ({"text": "cohere"}, r"cohere: .* leaves out its logit_scale \(0.25\)"),
         ({"text": "granite"}, r"granite: .* leaves out its logits_scaling \(4.0\)"),
+        ({"text": "mamba2"}, "reads keys and values, but mamba2 keeps a state of its own"),
     ],
 )
 def test_what_the_layout_cannot_hold_is_not_exported(tmp_path, arguments, message):

@@ -11,6 +11,7 @@ from mllm.models.auto import read_config
 from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan
 from mllm.models.checkpoints.lazy import Weights
 from mllm.models.checkpoints.weight_sources import config_of, rename
+from mllm.models.language_models import layers_name
 from mllm.models.llava.model import MllmLlavaConfig
 from mllm.models.llava.transformers_layout import LINEAR, THEIRS, check_identity, check_variant, of_transformers
 from mllm.registry import LAYOUTS
@@ -31,10 +32,9 @@ def named(opened: Checkpoint) -> Weights:
     """Our names; those of the language model's inside depend on its family."""
     text = opened.config.get("text_config") or {}
     config = config_of(text.get("model_type", "llama"), {}, opened.path)
-    model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if model_class is None:
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(f"{opened.path}: text_config: {config.model_type} is no causal language model")
-    inside = f"language_model.{model_class.base_model_prefix}."
+    inside = f"language_model.{layers_name(config)}."
     found = rename(opened.weights, (*RULES, (r"^(model\.language_model|language_model\.model)\.", inside)))
     if opened.config.get("projector_hidden_act") != LINEAR:
         return found
