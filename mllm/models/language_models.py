@@ -132,7 +132,7 @@ def language_names(text: PreTrainedConfig) -> dict[str, str]:
 def layers_name(config: PreTrainedConfig) -> str:
     """The attribute of a causal language model that holds all of it but the head."""
     made: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return LAYERS.get(config.model_type, made.base_model_prefix)
+    return LAYERS.get(config.model_type) or made.base_model_prefix
 
 
 def cache_obstacle(language_model: PreTrainedModel) -> str | None:
