@@ -1,4 +1,4 @@
-# Clever Flamingo v2: OpenFlamingo 9B learns from a mixture of instructions with and without pictures, in rows filled
+# Clever Flamingo v2: OpenFlamingo 9B learns from a mixture of instructions with and without images, in rows filled
 # with further ones; low-rank adapters in MPT-7B and the cross-attention, the perceiver in full.
 #
 # command   accelerate launch --config_file accelerate_config/ddp.yaml --num_processes 8 \
@@ -7,8 +7,8 @@
 # hardware  8 GPUs of 80 GB; 62 GB each as Instruct-Flamingo's README has it, not measured by us
 # score     none published for v2
 # source    the script and the tuning config `lora[lm+xqttn]+perceiver` of Instruct-Flamingo (Chen et al. 2023,
-#           arXiv 2307.01003): rows of 2048 tokens and up to 16 pictures, 64 a step, constant 5e-5 after 1000 steps.
-#           As there, half of the pictures are padded to squares in drawn colours; the others here in the mean colour.
+#           arXiv 2307.01003): rows of 2048 tokens and up to 16 images, 64 a step, constant 5e-5 after 1000 steps.
+#           As there, half of the images are padded to squares in drawn colours; the others here in the mean colour.
 _base_ = ["_base_/model/openflamingo_9b.py", "_base_/train/flamingo_ddp.py", "catalogue/instruct_flamingo.py"]
 
 model_args = dict(

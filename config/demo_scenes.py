@@ -7,7 +7,7 @@ _base_ = ["_base_/model/llava_tiny.py", "_base_/train/tiny.py", "catalogue/scene
 
 SCENES = dict(type="Scenes", size=48)
 model_args = dict(
-    vision_tower=dict(patch_size=12),  # 16 tokens a picture
+    vision_tower=dict(patch_size=12),  # 16 tokens an image
     codec=dict(type="bins", bins=25),  # steps of two pixels: half as many to learn, near enough
 )
 training_args = dict(
@@ -37,6 +37,6 @@ data_args = dict(
     ),
     validation=_base_.SCENES_VAL,
     compute_metric=dict(type="REC", constant_box=True),
-    collator_kwargs=dict(packing="shared", window=0),  # the questions about a scene share its picture; all cost alike
+    collator_kwargs=dict(packing="shared", window=0),  # the questions about a scene share its image; all cost alike
     gen_kwargs=dict(max_new_tokens=16),
 )

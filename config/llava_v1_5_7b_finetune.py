@@ -1,5 +1,5 @@
-# LLaVA v1.5 7B, second stage: MLP and Vicuna learn from the mixture of 665K conversations, some of them without a
-# picture; pictures are padded to squares in the mean colour.
+# LLaVA v1.5 7B, second stage: MLP and Vicuna learn from the mixture of 665K conversations, some of them without an
+# image; images are padded to squares in the mean colour.
 #
 # command   accelerate launch --config_file accelerate_config/default_config.yaml --num_processes 8 \
 #               mllm/pipeline/finetune.py config/llava_v1_5_7b_finetune.py

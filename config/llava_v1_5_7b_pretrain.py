@@ -3,7 +3,7 @@
 # command   accelerate launch --config_file accelerate_config/default_config.yaml --num_processes 8 \
 #               mllm/pipeline/finetune.py config/llava_v1_5_7b_pretrain.py
 # hardware  8 GPUs of 80 GB; 3.5 hours on A100s as LLaVA's README has it, not measured by us
-# source    1 epoch, learning rate 1e-3, 256 pictures a step (Liu et al. 2023, arXiv 2310.03744)
+# source    1 epoch, learning rate 1e-3, 256 images a step (Liu et al. 2023, arXiv 2310.03744)
 _base_ = ["_base_/train/llava_fsdp.py", "catalogue/instruct.py"]
 
 model_args = dict(

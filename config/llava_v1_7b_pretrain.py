@@ -3,7 +3,7 @@
 # command   accelerate launch --config_file accelerate_config/default_config.yaml --num_processes 8 \
 #               mllm/pipeline/finetune.py config/llava_v1_7b_pretrain.py
 # hardware  8 GPUs of 80 GB; not measured by us
-# source    1 epoch, learning rate 2e-3, 128 pictures a step (Liu et al. 2023, arXiv 2304.08485)
+# source    1 epoch, learning rate 2e-3, 128 images a step (Liu et al. 2023, arXiv 2304.08485)
 _base_ = ["_base_/train/llava_fsdp.py", "catalogue/instruct.py"]
 
 model_args = dict(

@@ -1,5 +1,5 @@
 # Referring expressions with InternVL3 2B in transformers' layout (-hf), LoRA: boxes as `<box>[[..]]</box>` in
-# thousandths of the picture.
+# thousandths of the image.
 #
 # command   accelerate launch --config_file accelerate_config/ddp.yaml --num_processes 4 \
 #               mllm/pipeline/finetune.py config/rec_internvl.py \
@@ -18,7 +18,7 @@ model_args = dict(
     model_name_or_path="checkpoints/InternVL3-2B-hf",
     freeze=["vision_tower"],
     adapters=dict(type="lora", targets=["language_model"], r=16, alpha=32, dropout=0.05, unfrozen=["connector"]),
-    image_processor=dict(max_patches=6),  # tiles a picture, and itself as a whole
+    image_processor=dict(max_patches=6),  # tiles an image, and itself as a whole
     dtype="bfloat16",
 )
 data_args = dict(

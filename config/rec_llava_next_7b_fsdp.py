@@ -1,4 +1,4 @@
-# Referring expression comprehension with LLaVA-NeXT 7B, which sees a picture in tiles: RefCOCO, RefCOCO+ and RefCOCOg.
+# Referring expression comprehension with LLaVA-NeXT 7B, which sees an image in tiles: RefCOCO, RefCOCO+ and RefCOCOg.
 #
 # command   accelerate launch --config_file accelerate_config/default_config.yaml --num_processes 4 \
 #               mllm/pipeline/finetune.py config/rec_llava_next_7b_fsdp.py \

@@ -17,6 +17,6 @@ data_args = dict(
     train=_base_.SCENES_TRAIN,
     validation=dict(type="Subset", dataset=_base_.SCENES_VAL, first=64),
     compute_metric=dict(type="REC", constant_box=True),
-    collator_kwargs=dict(packing="shared"),  # the questions about a scene share its picture
+    collator_kwargs=dict(packing="shared"),  # the questions about a scene share its image
     gen_kwargs=dict(max_new_tokens=16),
 )

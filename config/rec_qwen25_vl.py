@@ -1,4 +1,4 @@
-# Referring expressions with Qwen2.5-VL 3B, LoRA: boxes as JSON in pixels of the resized picture.
+# Referring expressions with Qwen2.5-VL 3B, LoRA: boxes as JSON in pixels of the resized image.
 # Qwen2-VL and Qwen3-VL take the same config, each with its own codec.
 #
 # command   accelerate launch --config_file accelerate_config/ddp.yaml --num_processes 4 \

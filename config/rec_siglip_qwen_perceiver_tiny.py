@@ -1,4 +1,4 @@
-# Mixing parts: a SigLIP encoder, a perceiver of 16 tokens a picture and a Qwen2, tiny and from random weights, learn to
+# Mixing parts: a SigLIP encoder, a perceiver of 16 tokens an image and a Qwen2, tiny and from random weights, learn to
 # point at coloured shapes. With folders of real checkpoints for the two dicts it trains those.
 #
 # command   mllm train config/rec_siglip_qwen_perceiver_tiny.py
@@ -25,6 +25,6 @@ data_args = dict(
     train=_base_.SCENES_TRAIN,
     validation=_base_.SCENES_VAL,
     compute_metric=dict(type="REC", constant_box=True),
-    collator_kwargs=dict(packing="shared"),  # the questions about a scene share its picture
+    collator_kwargs=dict(packing="shared"),  # the questions about a scene share its image
     gen_kwargs=dict(max_new_tokens=16),
 )

@@ -52,17 +52,17 @@ KINDS = {
     "image-number": "a group with regions on several images, or on an image that the question is not about",
     "words-region": "a box or point in words that cannot be read in the convention that the dataset names",
     "placeholder-count": "not exactly one group for each `<boxes>` or `<points>`",
-    "picture-count": "not exactly one `<image>` for each image",
-    "picture-in-answer": "`<image>` in an answer",
+    "image-count": "not exactly one `<image>` for each image",
+    "image-in-answer": "`<image>` in an answer",
     "turn-order": "human and gpt turns do not alternate",
     "role": "a turn from someone other than `human` and `gpt`",
     "no-turns": "a conversation without turns",
     "no-answer": "a conversation that must end with an answer and does not",
-    "picture-path": "a path that leaves `image_folder`, or a URL of a protocol that is not allowed",
-    "missing-picture": "the image does not exist",
-    "truncated-picture": "the image file is cut off",
-    "unreadable-picture": "the image cannot be opened or decoded",
-    "cut-picture": "`max_length` would cut an image",
+    "image-path": "a path that leaves `image_folder`, or a URL of a protocol that is not allowed",
+    "missing-image": "the image does not exist",
+    "truncated-image": "the image file is cut off",
+    "unreadable-image": "the image cannot be opened or decoded",
+    "cut-image": "`max_length` would cut an image",
     "unsupported": "an image, video or region that this model, template or codec has no form for",
 }
 """The kinds of faults in data, by which `mllm data check` counts them, and what each means."""
@@ -156,7 +156,7 @@ class DataError(MllmError):
 class ImageError(DataError):
     """An image that cannot be fetched or decoded; `data_args.images.on_error` says what training does then."""
 
-    usual_kind = "unreadable-picture"
+    usual_kind = "unreadable-image"
 
 
 class ModelError(MllmError):

@@ -1,4 +1,4 @@
-"""Boxes and points between the original picture, the picture as a model sees it, and the unit square."""
+"""Boxes and points between the original image, the image as a model sees it, and the unit square."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST_CANVAS = 400_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where a picture of `source` pixels lies on a `canvas`: x -> x * scale + offset on each axis; invertible.
+    """Where an image of `source` pixels lies on a `canvas`: x -> x * scale + offset on each axis; invertible.
 
     Sizes are (width, height) in pixels. It follows from sizes alone: no pixel is read. A negative scale mirrors.
     """
@@ -27,25 +27,25 @@ class Placement:
     offset: tuple[float, float] = (0.0, 0.0)
 
     def forward(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the original picture -> pixels of the canvas."""
+        """A point of the original image -> pixels of the canvas."""
         return x * self.scale[0] + self.offset[0], y * self.scale[1] + self.offset[1]
 
     def inverse(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the canvas -> pixels of the original picture."""
+        """A point of the canvas -> pixels of the original image."""
         return (x - self.offset[0]) / self.scale[0], (y - self.offset[1]) / self.scale[1]
 
     def move_box(self, box: Box) -> Box:
-        """A box of the original picture -> pixels of the canvas; mirrored, its right edge becomes the left one."""
+        """A box of the original image -> pixels of the canvas; mirrored, its right edge becomes the left one."""
         (x1, y1), (x2, y2) = self.forward(box.x1, box.y1), self.forward(box.x2, box.y2)
         return replace(box, x1=min(x1, x2), y1=min(y1, y2), x2=max(x1, x2), y2=max(y1, y2))
 
     def move_point(self, point: Point) -> Point:
-        """A point of the original picture -> pixels of the canvas."""
+        """A point of the original image -> pixels of the canvas."""
         x, y = self.forward(point.x, point.y)
         return replace(point, x=x, y=y)
 
     def to_unit(self, x: float, y: float) -> tuple[float, float]:
-        """Original pixels -> the canvas as a unit square; outside [0, 1] where the canvas cuts the picture."""
+        """Original pixels -> the canvas as a unit square; outside [0, 1] where the canvas cuts the image."""
         x, y = self.forward(x, y)
         return x / self.canvas[0], y / self.canvas[1]
 
@@ -72,14 +72,14 @@ class Placement:
 
 
 def pad_to_square(size: tuple[int, int]) -> Placement:
-    """Centre the picture in a square of its longer side, with floor(difference / 2) before it (Shikra, LLaVA-1.5)."""
+    """Centre the image in a square of its longer side, with floor(difference / 2) before it (Shikra, LLaVA-1.5)."""
     width, height = size
     side = max(size)
     return Placement(source=size, canvas=(side, side), offset=(float((side - width) // 2), float((side - height) // 2)))
 
 
 def resize(size: tuple[int, int], canvas: tuple[int, int]) -> Placement:
-    """Stretch the picture to the canvas; the aspect changes unless the caller kept it."""
+    """Stretch the image to the canvas; the aspect changes unless the caller kept it."""
     return Placement(source=size, canvas=canvas, scale=(canvas[0] / size[0], canvas[1] / size[1]))
 
 
@@ -101,7 +101,7 @@ def centre_crop(size: tuple[int, int], canvas: tuple[int, int]) -> Placement:
 
 
 def fit(size: tuple[int, int], canvas: tuple[int, int]) -> Placement:
-    """Scale the picture to one dimension of the canvas, the other follows, rounded up; centre it (LLaVA-NeXT)."""
+    """Scale the image to one dimension of the canvas, the other follows, rounded up; centre it (LLaVA-NeXT)."""
     across, down = canvas[0] / size[0], canvas[1] / size[1]
     if across < down:
         extent = (canvas[0], min(ceil(size[1] * across), canvas[1]))
@@ -113,7 +113,7 @@ def fit(size: tuple[int, int], canvas: tuple[int, int]) -> Placement:
 
 
 def place(kind: PlacementKind, size: tuple[int, int], side: int) -> Placement:
-    """The placement of a picture on a model's square input.
+    """The placement of an image on a model's square input.
 
     `pad`: pad to a square, then resize. `crop`: short side to `side`, then centre crop. `squash` stretches.
     """
@@ -135,12 +135,12 @@ def check_canvas(size: tuple[int, int], canvas: tuple[int, int]) -> None:
         raise ImageError(
             f"{size[0]} x {size[1]} pixels are too long and thin: they would be laid on {canvas[0]:,} x {canvas[1]:,}, "
             f"more than {LARGEST_CANVAS:,} pixels",
-            kind="refused-picture",
+            kind="refused-image",
         )
 
 
 def flip(size: tuple[int, int]) -> Placement:
-    """Mirror the picture from left to right."""
+    """Mirror the image from left to right."""
     return Placement(source=size, canvas=size, scale=(-1.0, 1.0), offset=(float(size[0]), 0.0))
 
 
@@ -152,7 +152,7 @@ def iou(a: Box, b: Box) -> float:
     Source: Everingham et al. 2010 (PASCAL VOC), with continuous coordinates as in pycocotools (no +1).
     """
     if a.image != b.image:
-        raise ValueError(f"boxes lie on pictures {a.image} and {b.image}")
+        raise ValueError(f"boxes lie on images {a.image} and {b.image}")
     width = min(a.x2, b.x2) - max(a.x1, b.x1)
     height = min(a.y2, b.y2) - max(a.y1, b.y1)
     if width <= 0 or height <= 0:

@@ -182,7 +182,7 @@ class Component:
 
 
 DATASETS = Registry("dataset", "DATASETS", folder="mllm.dataset")
-REGIONS = Registry("region codec", "REGIONS", folder="mllm.conversation.codecs")
+CODECS = Registry("region codec", "CODECS", folder="mllm.conversation.codecs")
 TEMPLATES = Registry("template", "TEMPLATES", folder="mllm.conversation.templates")
 MODELS = Registry("model", "MODELS", folder="mllm.models")
 CONNECTORS = Registry("connector", "CONNECTORS", folder="mllm.models.connectors")
@@ -192,6 +192,6 @@ METRICS = Registry("metric", "METRICS", folder="mllm.metrics")
 
 DatasetConfig = Annotated[Mapping[str, Any], Component(DATASETS)]
 MetricConfig = Annotated[str | Mapping[str, Any], Component(METRICS)]
-RegionCodecConfig = Annotated[str | Mapping[str, Any], Component(REGIONS)]
+RegionCodecConfig = Annotated[str | Mapping[str, Any], Component(CODECS)]
 TemplateConfig = Annotated[str | Mapping[str, Any], Component(TEMPLATES)]
 ConnectorConfig = Annotated[str | Mapping[str, Any], Component(CONNECTORS, ("vision_width", "text_width"))]

@@ -33,7 +33,7 @@ LONGEST_TEXT = 200_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A box in pixels of the original picture, corners x1 <= x2, y1 <= y2, on picture number `image` of its item."""
+    """A box in pixels of the original image, corners x1 <= x2, y1 <= y2, on image number `image` of its item."""
 
     x1: float
     y1: float
@@ -55,7 +55,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A point in pixels of the original picture number `image` of its item."""
+    """A point in pixels of the original image number `image` of its item."""
 
     x: float
     y: float
@@ -102,7 +102,7 @@ class GroundTruth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One annotated conversation about zero or more pictures, which are not opened yet.
+    """One annotated conversation about zero or more images, which are not opened yet.
 
     Turns alternate, human first. Where the last one is `gpt`, it is the answer that evaluation asks for. Its regions
     lie on the image `answer_image`.
@@ -114,7 +114,7 @@ class Item:
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
     truth: GroundTruth = GroundTruth()
-    filling: int = 0
+    extra_rounds: int = 0
     """How many rounds at the end only fill the row: those that `max_length` has no room for are left out."""
 
     def __post_init__(self) -> None:
@@ -130,15 +130,15 @@ class Item:
             within(f"conversations[{number}]", _check_words, turn, "human" if number % 2 == 0 else "gpt")
         slots = sum(turn.text.count(IMAGE) for turn in self.turns)
         if slots != len(self.images):
-            expected = f"{len(self.images)} {IMAGE}, one for each picture"
-            raise DataError(field="conversations", expected=expected, found=str(slots), kind="picture-count")
+            expected = f"{len(self.images)} {IMAGE}, one for each image"
+            raise DataError(field="conversations", expected=expected, found=str(slots), kind="image-count")
         for field, regions in (("boxes", self.boxes), ("points", self.points)):
             for number, region in enumerate(regions):
                 if not 0 <= region.image < len(self.images):
                     raise DataError(
                         field=f"target.{field}[{number}]",
-                        expected=f"it on a picture of the record, which has {len(self.images)}",
-                        found=f"it on picture {region.image}",
+                        expected=f"it on an image of the record, which has {len(self.images)}",
+                        found=f"it on image {region.image}",
                         kind="region-index",
                     )
         for number in range(len(self.turns)):
@@ -192,17 +192,17 @@ class Item:
         """The turns before the answer."""
         return self.turns[:-1] if self.turns[-1].role == "gpt" else self.turns
 
-    def filled(self, rounds: int) -> Item:
-        """With so many rounds of its filling; the pictures and regions of the others are left out with them."""
-        turns = self.turns[: len(self.turns) - 2 * (self.filling - rounds)]
-        pictures = sum(turn.text.count(IMAGE) for turn in turns)
+    def with_extra_rounds(self, rounds: int) -> Item:
+        """With so many rounds of its filling; the images and regions of the others are left out with them."""
+        turns = self.turns[: len(self.turns) - 2 * (self.extra_rounds - rounds)]
+        images = sum(turn.text.count(IMAGE) for turn in turns)
         return replace(
             self,
             turns=turns,
-            images=self.images[:pictures],
-            boxes=tuple(box for box in self.boxes if box.image < pictures),
-            points=tuple(point for point in self.points if point.image < pictures),
-            filling=rounds,
+            images=self.images[:images],
+            boxes=tuple(box for box in self.boxes if box.image < images),
+            points=tuple(point for point in self.points if point.image < images),
+            extra_rounds=rounds,
         )
 
     @classmethod
@@ -210,8 +210,8 @@ class Item:
         """Validate the public plain-dict contract.
 
         `image` (a path under `folder`, a URL, a PIL image, or None) or `images` (a list of them); `target` with `boxes`
-        [[x1, y1, x2, y2]] and `points` [[x, y]] in pixels of the original picture, and `boxes_image` / `points_image`
-        (the picture of each, default the first); `conversations` of `{from, value, boxes_seq, points_seq, image}`, see
+        [[x1, y1, x2, y2]] and `points` [[x, y]] in pixels of the original image, and `boxes_image` / `points_image`
+        (the image of each, default the first); `conversations` of `{from, value, boxes_seq, points_seq, image}`, see
         `Turn`; `truth` with `boxes` / `points` (indices into the target; an empty list: there is none) and `texts`, by
         default what the last answer holds; where a choice was asked for, `options` (texts) or `candidates` (indices
         into the boxes) say among what.
@@ -243,11 +243,11 @@ class EncodedSample:
     labels: Tensor | None
     """int64 [T], -100 where unsupervised; None for a prompt that is to be continued."""
     images: tuple[ImageRef, ...]
-    """The picture of each slot, in the order of the text."""
+    """The image of each slot, in the order of the text."""
     pixels: tuple[Mapping[str, Tensor], ...]
-    """The model's arguments for the picture of each slot, see `ImagePreprocessor`."""
-    pictures_end: int = 0
-    """Tokens up to its last picture."""
+    """The model's arguments for the image of each slot, see `ImagePreprocessor`."""
+    images_end: int = 0
+    """Tokens up to its last image."""
     cut_tokens: int = 0
     """Answer tokens that `max_length` cut off."""
     skipped: tuple[str, ...] = ()
@@ -255,7 +255,7 @@ class EncodedSample:
 
 
 class Batch(TypedDict, total=False):
-    """Examples side by side: B rows of T tokens, M distinct pictures, S picture slots. A plain dict for the Trainer."""
+    """Examples side by side: B rows of T tokens, M distinct images, S image slots. A plain dict for the Trainer."""
 
     input_ids: Tensor  # int64 [B, T]
     attention_mask: Tensor  # int64 [B, T], absent where there are segments
@@ -263,14 +263,14 @@ class Batch(TypedDict, total=False):
     segment_ids: Tensor  # int64 [B, T], where examples share a row: the stretch that a token belongs to, -1 padding
     prefix_ids: Tensor  # int64 [B, T], the stretch that it sees as well, -1 none; only with segments
     labels: Tensor  # int64 [B, T], absent in prompts
-    branch_ids: Tensor  # int64 [N, S], of N prompts what follows the B beginnings that `input_ids` then holds
-    branch_mask: Tensor  # int64 [N, S]
-    branch_prefix: Tensor  # int64 [N], the beginning of each
+    suffix_ids: Tensor  # int64 [N, S], of N prompts what follows the B beginnings that `input_ids` then holds
+    suffix_mask: Tensor  # int64 [N, S]
+    suffix_prefix: Tensor  # int64 [N], the beginning of each
     cut_answers: Tensor  # bool [examples], whether `max_length` cut supervised tokens; absent in prompts
     pixels: Tensor  # each distinct image once; float32 [M, C, H, W] of a `SquarePreprocessor`; absent without images
     image_sizes: Tensor  # int64 [M, 2], (width, height) of each image before it was cut; of a `TiledPreprocessor`
     frames: Tensor  # int64 [M], where models take videos: how many rows of `pixels` each medium has
-    image_index: Tensor  # int64 [S], the picture that fills each slot, slots in reading order
+    image_index: Tensor  # int64 [S], the image that fills each slot, slots in reading order
     index: Tensor  # int64 [examples], as many as B unless examples share rows
     skipped: list[str]  # why items were replaced by others; absent where none was
 
@@ -306,7 +306,7 @@ def _check_words(turn: Turn, role: Role) -> None:
         raise DataError(field="from", expected=f"'{role}' (turns alternate)", found=f"'{turn.role}'", kind="turn-order")
     if turn.role == "gpt" and IMAGE in turn.text:
         expected, found = f"{IMAGE} in human turns only", "it in an answer"
-        raise DataError(field="value", expected=expected, found=found, kind="picture-in-answer")
+        raise DataError(field="value", expected=expected, found=found, kind="image-in-answer")
     if len(turn.text) > LONGEST_TEXT:
         expected = f"at most {LONGEST_TEXT:,} characters"
         raise DataError(field="value", expected=expected, found=f"{len(turn.text):,}", kind="long-text")
@@ -350,7 +350,7 @@ def _target(target: object) -> tuple[tuple[Box, ...], tuple[Point, ...]]:
 
 
 def _regions(target: Mapping[str, Any], field: str) -> Iterable[tuple[object, int]]:
-    """What each region holds, and the number of its picture."""
+    """What each region holds, and the number of its image."""
     regions = within(field, _list, target.get(field))
     if target.get(f"{field}_image") is None:
         return zip(regions, [0] * len(regions), strict=True)

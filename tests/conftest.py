@@ -49,7 +49,7 @@ def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def picture_settings() -> Iterator[None]:
+def image_settings() -> Iterator[None]:
     """Those of a new process after each test, which may have configured others."""
     bound = Image.MAX_IMAGE_PIXELS
     yield

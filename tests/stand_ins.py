@@ -1,4 +1,4 @@
-"""Tiny stand-ins for the checkpoints, annotation files and pictures that a config names and a test has not at hand."""
+"""Tiny stand-ins for the checkpoints, annotation files and images that a config names and a test has not at hand."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _flamingo_file(model_args: Mapping[str, Any], folder: Path) -> str:
     return str(folder / "released.pt")
 
 
-def save_picture(path: Path) -> None:
+def save_image(path: Path) -> None:
     Image.new("RGB", (32, 24), "red").save(path)
 
 
@@ -189,62 +189,62 @@ RECORDS: dict[str, dict[str, Any]] = {
 """A line of each kind of dataset."""
 
 
-def data(value: Any, pictures: Path, folder: Path) -> Any:
+def data(value: Any, images: Path, folder: Path) -> Any:
     """The same config with every annotation file that is not at hand replaced by two lines of its kind."""
     if isinstance(value, list):
-        return [data(entry, pictures, folder) for entry in value]
+        return [data(entry, images, folder) for entry in value]
     if not isinstance(value, dict):
         return value
     if value.get("type") == "ImageFolder" and not Path(value["folder"]).exists():
         return {**value, "folder": str(_classes(folder / "classes"))}
     if "filename" in value and not Path(value["filename"]).exists():
         write = FILES.get(value["type"], _lines)
-        value = {**value, **write(value, pictures, folder)}
-    return {name: data(entry, pictures, folder) for name, entry in value.items()}
+        value = {**value, **write(value, images, folder)}
+    return {name: data(entry, images, folder) for name, entry in value.items()}
 
 
-def _lines(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+def _lines(cfg: Mapping[str, Any], images: Path, folder: Path) -> dict[str, Any]:
     path = folder / f"{cfg['type']}.jsonl"
     path.write_text(f"{json.dumps(RECORDS[cfg['type']])}\n" * 2, encoding="utf-8")
-    return {"filename": str(path), **({"image_folder": str(pictures)} if "image_folder" in cfg else {})}
+    return {"filename": str(path), **({"image_folder": str(images)} if "image_folder" in cfg else {})}
 
 
-def _flamingo_datasets(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
-    files = [_lines({"type": kind}, pictures, folder)["filename"] for kind in ("InstructFlamingo", "InstructFlamingo")]
-    entries = [{"dataset_name": "a", "json_path": path, "img_dir": str(pictures), "ratio": 2} for path in files]
+def _flamingo_datasets(cfg: Mapping[str, Any], images: Path, folder: Path) -> dict[str, Any]:
+    files = [_lines({"type": kind}, images, folder)["filename"] for kind in ("InstructFlamingo", "InstructFlamingo")]
+    entries = [{"dataset_name": "a", "json_path": path, "img_dir": str(images), "ratio": 2} for path in files]
     (folder / "datasets.json").write_text(json.dumps(entries), encoding="utf-8")
     return {"filename": str(folder / "datasets.json")}
 
 
-def _mimic_it(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
-    picture = io.BytesIO()
-    Image.new("RGB", (32, 24), "red").save(picture, "png")
+def _mimic_it(cfg: Mapping[str, Any], images: Path, folder: Path) -> dict[str, Any]:
+    image = io.BytesIO()
+    Image.new("RGB", (32, 24), "red").save(image, "png")
     line = {"instruction": "What is it?", "answer": "A dog.", "image_ids": ["IMG_1"], "rel_ins_ids": ["INS_1"]}
     files = {
         "filename": {"meta": {}, "data": {"INS_1": line, "INS_2": line}},
-        "images": {"IMG_1": base64.b64encode(picture.getvalue()).decode()},
+        "images": {"IMG_1": base64.b64encode(image.getvalue()).decode()},
         "relations": {"INS_2": ["INS_1"], "INS_1": []},
     }
     return _json_files(files, cfg, folder)
 
 
-def _scienceqa(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+def _scienceqa(cfg: Mapping[str, Any], images: Path, folder: Path) -> dict[str, Any]:
     problem = {"question": "What is it?", "choices": ["cat", "dog"], "answer": 1, "hint": "", "image": "image.png"}
     problem |= {"lecture": "Dogs bark.", "solution": "It barks.", "split": cfg["split"]}
     files = {"filename": {"1": problem, "2": problem}, "splits": {cfg["split"]: ["2"]}}
-    return {"image_folder": str(pictures), **_json_files(files, cfg, folder)}
+    return {"image_folder": str(images), **_json_files(files, cfg, folder)}
 
 
-def _gqa(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+def _gqa(cfg: Mapping[str, Any], images: Path, folder: Path) -> dict[str, Any]:
     question = {"imageId": "a", "question": "What barks?", "answer": "dog", "fullAnswer": "The dog barks."}
     question |= {"semanticStr": "select: dog (7)->query: name [0]"}
     question |= {"annotations": {"question": {}, "fullAnswer": {"1": "7"}, "answer": {"0": "7"}}}
     scene = {"width": 32, "height": 24, "objects": {"7": {"name": "dog", "x": 4, "y": 4, "w": 16, "h": 14}}}
     files = {"filename": {"201": question, "202": question}, "scene_graphs": {"a": scene}}
-    return {"image_folder": str(pictures), **_json_files(files, cfg, folder)}
+    return {"image_folder": str(images), **_json_files(files, cfg, folder)}
 
 
-def _clevr(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+def _clevr(cfg: Mapping[str, Any], images: Path, folder: Path) -> dict[str, Any]:
     program = [
         {"function": "scene", "inputs": [], "value_inputs": []},
         {"function": "filter_color", "inputs": [0], "value_inputs": ["red"]},
@@ -257,13 +257,13 @@ def _clevr(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, An
         "filename": {"info": {}, "questions": [{**question, "program": program}] * 2},
         "scenes": {"scenes": [scene]},
     }
-    return {"image_folder": str(pictures), **_json_files(files, cfg, folder)}
+    return {"image_folder": str(images), **_json_files(files, cfg, folder)}
 
 
-def _shard(cfg: Mapping[str, Any], pictures: Path, folder: Path) -> dict[str, Any]:
+def _shard(cfg: Mapping[str, Any], images: Path, folder: Path) -> dict[str, Any]:
     (folder / "0.txt").write_text("A dog.", encoding="utf-8")
     with tarfile.open(folder / "0.tar", "w") as tar:
-        tar.add(pictures / "a.jpg", "0.jpg")
+        tar.add(images / "a.jpg", "0.jpg")
         tar.add(folder / "0.txt", "0.txt")
     return {"filename": str(folder / "0.tar")}
 
@@ -278,7 +278,7 @@ def _json_files(files: Mapping[str, Any], cfg: Mapping[str, Any], folder: Path) 
 def _classes(folder: Path) -> Path:
     for name in ("rain", "sun"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        save_picture(folder / name / "a.png")
+        save_image(folder / name / "a.png")
     return folder
 
 

@@ -25,18 +25,18 @@ def repository_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    stand_ins.save_picture(folder / "a.jpg")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    stand_ins.save_image(folder / "a.jpg")
     return folder
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
-def test_every_config_runs(path: Path, pictures: Path, tmp_path: Path) -> None:
+def test_every_config_runs(path: Path, images: Path, tmp_path: Path) -> None:
     from mllm.pipeline.finetune import main
 
     cfg = read(path).to_dict()
-    data = stand_ins.data(cfg["data_args"], pictures, tmp_path)
+    data = stand_ins.data(cfg["data_args"], images, tmp_path)
     for name in ("validation", "test"):
         if name in data:
             data[name] = {"type": "Subset", "dataset": data[name], "first": 2}
@@ -69,7 +69,7 @@ def test_every_config_runs(path: Path, pictures: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in LEAVES if path.stem.startswith("rec_")], ids=lambda path: path.stem)
-def test_referring_expressions_share_their_pictures_where_the_model_can(path: Path) -> None:
+def test_referring_expressions_share_their_images_where_the_model_can(path: Path) -> None:
     cfg = read(path).to_dict()
     packing = cfg["data_args"].get("collator_kwargs", {}).get("packing", "none")
     training = "rows" if path.stem == "rec_paligemma" else "shared"
@@ -86,8 +86,8 @@ def entries() -> list[Any]:
 
 
 @pytest.mark.parametrize("entry", entries())
-def test_every_catalogue_entry_builds(entry: dict[str, Any], pictures: Path, tmp_path: Path) -> None:
-    items = DATASETS.make(stand_ins.data(entry, pictures, tmp_path))
+def test_every_catalogue_entry_builds(entry: dict[str, Any], images: Path, tmp_path: Path) -> None:
+    items = DATASETS.make(stand_ins.data(entry, images, tmp_path))
     for epoch in (None, 0):
         items.set_epoch(epoch)
         assert isinstance(items[0], Item)

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from mllm.cli import main
 from mllm.config.config import read
 from mllm.pipeline.finetune import main as finetune
-from mllm.registry import CONNECTORS, METRICS, MODELS, REGIONS, TEMPLATES, Registry
+from mllm.registry import CODECS, CONNECTORS, METRICS, MODELS, TEMPLATES, Registry
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -119,7 +119,7 @@ def test_percent_reads_what_it_writes(workplace: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(str(workplace))
     import my_codec  # noqa: F401  # pyright: ignore
 
-    codec = REGIONS.make("percent")
+    codec = CODECS.make("percent")
 
     @given(st.tuples(*[st.floats(0, 1)] * 4).map(lambda c: (min(c[::2]), min(c[1::2]), max(c[::2]), max(c[1::2]))))
     def check(box: tuple[float, float, float, float]) -> None:
@@ -209,7 +209,7 @@ def test_python_blocks_parse(page: str) -> None:
     ("key", "registry"),
     [
         ("model_args.type", MODELS),
-        ("model_args.codec", REGIONS),
+        ("model_args.codec", CODECS),
         ("model_args.template", TEMPLATES),
         ("model_args.connector", CONNECTORS),
         ("data_args.compute_metric", METRICS),

@@ -30,10 +30,10 @@ def test_at_and_inside_name_the_place_without_changing_the_error():
 
 
 def test_at_and_inside_put_a_place_of_its_own_into_the_message():
-    inner = ImageError("no such picture", where="b.jpg", kind="missing-picture")
+    inner = ImageError("no such image", where="b.jpg", kind="missing-image")
     outer = inner.inside("image").at("a.jsonl:3")
-    assert (outer.where, outer.field, outer.kind) == ("a.jsonl:3", "image", "missing-picture")
-    assert str(outer) == "a.jsonl:3: image: b.jpg: no such picture"
+    assert (outer.where, outer.field, outer.kind) == ("a.jsonl:3", "image", "missing-image")
+    assert str(outer) == "a.jsonl:3: image: b.jpg: no such image"
 
 
 def test_a_message_is_one_line():

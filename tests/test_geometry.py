@@ -96,24 +96,24 @@ def test_place_by_hand() -> None:
     assert place("squash", (100, 60), 50).forward(100, 60) == (50, 50)
 
 
-PICTURES = [(64, 48), (48, 64), (65, 48), (47, 64), (64, 64), (100, 41), (33, 90)]
+IMAGES = [(64, 48), (48, 64), (65, 48), (47, 64), (64, 64), (100, 41), (33, 90)]
 
 
 def scene(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
     """White on black: the box alone."""
-    picture = Image.new("RGB", size)
-    picture.paste((255, 255, 255), box)
-    return picture
+    image = Image.new("RGB", size)
+    image.paste((255, 255, 255), box)
+    return image
 
 
 def white_centre(array: np.ndarray) -> tuple[float, float]:
-    """Centre of mass (x, y) of a [H, W] picture, in pixels; pixel k covers k to k + 1."""
+    """Centre of mass (x, y) of a [H, W] image, in pixels; pixel k covers k to k + 1."""
     weight = array.astype(np.float64)
     ys, xs = np.mgrid[: weight.shape[0], : weight.shape[1]] + 0.5
     return float((xs * weight).sum() / weight.sum()), float((ys * weight).sum() / weight.sum())
 
 
-@pytest.mark.parametrize(("size", "side"), product(PICTURES, [32, 33, 48, 56]))
+@pytest.mark.parametrize(("size", "side"), product(IMAGES, [32, 33, 48, 56]))
 def test_crop_moves_pixels_as_the_clip_processor_does(size: tuple[int, int], side: int) -> None:
     middle = size[0] // 2, size[1] // 2
     box = middle[0] - 9, middle[1] - 7, middle[0] + 5, middle[1] + 8
@@ -130,7 +130,7 @@ def test_crop_moves_pixels_as_the_clip_processor_does(size: tuple[int, int], sid
     assert white_centre(pixels) == pytest.approx(expected, abs=0.1)
 
 
-@pytest.mark.parametrize(("size", "side"), product(PICTURES, [32, 33, 48, 100]))
+@pytest.mark.parametrize(("size", "side"), product(IMAGES, [32, 33, 48, 100]))
 def test_pad_moves_pixels_as_the_llava_processor_does(size: tuple[int, int], side: int) -> None:
     box = 3, 5, size[0] - 11, size[1] - 9
     square = LlavaImageProcessorPil().pad_to_square(np.asarray(scene(size, box)).transpose(2, 0, 1))
@@ -140,7 +140,7 @@ def test_pad_moves_pixels_as_the_llava_processor_does(size: tuple[int, int], sid
     assert white_centre(pixels) == pytest.approx(expected, abs=0.1)
 
 
-@pytest.mark.parametrize("size", PICTURES)
+@pytest.mark.parametrize("size", IMAGES)
 def test_squash_moves_pixels_as_pillow_does(size: tuple[int, int]) -> None:
     box = 3, 5, size[0] - 11, size[1] - 9
     pixels = np.asarray(scene(size, box).resize((40, 40), Image.Resampling.BICUBIC))[:, :, 0]
@@ -205,6 +205,6 @@ def test_iou_of_boxes_without_area_is_zero() -> None:
     assert iou(speck, speck) == 0
 
 
-def test_iou_refuses_boxes_on_different_pictures() -> None:
-    with pytest.raises(ValueError, match="boxes lie on pictures 0 and 1"):
+def test_iou_refuses_boxes_on_different_images() -> None:
+    with pytest.raises(ValueError, match="boxes lie on images 0 and 1"):
         iou(Box(x1=0, y1=0, x2=1, y2=1), Box(x1=0, y1=0, x2=1, y2=1, image=1))

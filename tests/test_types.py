@@ -68,11 +68,11 @@ def test_truth_can_be_given() -> None:
     assert item.truth == GroundTruth(boxes=(item.boxes[1], item.boxes[0]), points=item.points, texts=("yes", "yeah"))
 
 
-def test_several_pictures_name_their_boxes() -> None:
-    pictures = [Image.new("RGB", (8, 8)), Image.new("RGB", (9, 9))]
+def test_several_images_name_their_boxes() -> None:
+    images = [Image.new("RGB", (8, 8)), Image.new("RGB", (9, 9))]
     item = Item.from_dict(
         {
-            "images": pictures,
+            "images": images,
             "target": {"boxes": [[0, 0, 1, 1], [0, 0, 2, 2]], "boxes_image": [1, 0]},
             "conversations": [
                 {"from": "human", "value": "<image><image> <boxes> <boxes>", "boxes_seq": [[0], [1]]},
@@ -221,7 +221,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
         "a:1: image: file:///a.jpg: file:// is not opened; data_args.images.protocols lists what is: "
         f"{', '.join(ImageSettings().protocols)} (zip:// and tar:// as zip://member::archive)",
     ),
-    (top(image=None), "a:1: conversations: expected 0 <image>, one for each picture, found 1"),
+    (top(image=None), "a:1: conversations: expected 0 <image>, one for each image, found 1"),
     # the target
     (top(target=[1]), "a:1: target: expected a dict, found list '[1]'"),
     (target(box=[]), "a:1: target: unknown field 'box', expected boxes, points, boxes_image, points_image"),
@@ -245,11 +245,11 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     ),
     (
         target(boxes_image=[0, 1, 0]),
-        "a:1: target.boxes[1]: expected it on a picture of the record, which has 1, found it on picture 1",
+        "a:1: target.boxes[1]: expected it on an image of the record, which has 1, found it on image 1",
     ),
     (
         target(points_image=[-1]),
-        "a:1: target.points[0]: expected it on a picture of the record, which has 1, found it on picture -1",
+        "a:1: target.points[0]: expected it on an image of the record, which has 1, found it on image -1",
     ),
     # the turns
     (top(conversations=None), "a:1: conversations: expected at least one turn, found none"),
@@ -269,7 +269,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
         turn(1, value="<image><boxes>"),
         "a:1: conversations[1].value: expected <image> in human turns only, found it in an answer",
     ),
-    (turn(0, value="<boxes><boxes><points>"), "a:1: conversations: expected 1 <image>, one for each picture, found 0"),
+    (turn(0, value="<boxes><boxes><points>"), "a:1: conversations: expected 1 <image>, one for each image, found 0"),
     # the groups
     (
         turn(0, boxes_seq=[[0, 1]]),
@@ -391,9 +391,9 @@ def test_items_are_frozen_and_travel_to_workers() -> None:
         item.key = "b"  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_a_picture_in_memory_equals_only_itself() -> None:
-    picture = Image.new("RGB", (4, 4))
-    one = MemoryImage(picture)
+def test_an_image_in_memory_equals_only_itself() -> None:
+    image = Image.new("RGB", (4, 4))
+    one = MemoryImage(image)
     assert one == one
-    assert one != MemoryImage(picture)
-    assert len({one, one, MemoryImage(picture)}) == 2
+    assert one != MemoryImage(image)
+    assert len({one, one, MemoryImage(image)}) == 2

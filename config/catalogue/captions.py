@@ -1,4 +1,4 @@
-"""Captions of whole pictures: COCO, and Flickr30k Entities with a box after each phrase."""
+"""Captions of whole images: COCO, and Flickr30k Entities with a box after each phrase."""
 
 CAPTION_COCO2014_TRAIN = dict(
     type="Caption",

@@ -1,4 +1,4 @@
-"""Shikra's referential dialogue, generated about pictures of Flickr30k: an answer, reasons, reasons with boxes."""
+"""Shikra's referential dialogue, generated about images of Flickr30k: an answer, reasons, reasons with boxes."""
 
 DIALOGUE_SHIKRA_A = dict(
     type="ReferentialDialogue",

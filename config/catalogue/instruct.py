@@ -1,6 +1,6 @@
 """Instruction data in LLaVA's format, and text alone in Alpaca's. File names are those of the public releases."""
 
-# first stage: one caption per picture, to train the connector
+# first stage: one caption per image, to train the connector
 INSTRUCT_LLAVA_CC3M_595K = dict(
     type="Instruct",
     filename="data/annotations/llava_cc3m_595k/chat.json",

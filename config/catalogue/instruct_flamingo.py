@@ -1,4 +1,4 @@
-"""Instruct-Flamingo's data: a config of its own that names the files, their pictures and their shares."""
+"""Instruct-Flamingo's data: a config of its own that names the files, their images and their shares."""
 
 INSTRUCT_FLAMINGO_MIXTURE = dict(
     type="InstructFlamingoMixture",

@@ -1,10 +1,10 @@
 """MIMIC-IT (Li et al. 2023, arXiv 2306.05425), in the files of its release.
 
-LA: pictures of LLaVA's instructions. CGD, SD: what differs between two pictures. DC, TVC, SN, E4D: videos and walks
-through rooms; VST: stories in pictures. Of these five at most 8 frames stand behind one <image>: the model must take
-videos. As rounds about one picture or one video: LACONV, LADD, DC, TVC, SN, E4D, as in Otter's code
+LA: images of LLaVA's instructions. CGD, SD: what differs between two images. DC, TVC, SN, E4D: videos and walks
+through rooms; VST: stories in images. Of these five at most 8 frames stand behind one <image>: the model must take
+videos. As rounds about one image or one video: LACONV, LADD, DC, TVC, SN, E4D, as in Otter's code
 (process_general_imageqa, process_general_videoqa and process_scene_navigation of its mimicit_dataset.py); the others
-with examples in context, each with its own. Pictures in parquet files are taken too: name them in `images`.
+with examples in context, each with its own. Images in parquet files are taken too: name them in `images`.
 """
 
 MIMIC_IT_LACONV = dict(

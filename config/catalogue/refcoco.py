@@ -1,4 +1,4 @@
-"""Referring expressions: RefCOCO, RefCOCO+, RefCOCOg (COCO 2014 pictures), and regions of Visual Genome.
+"""Referring expressions: RefCOCO, RefCOCO+, RefCOCOg (COCO 2014 images), and regions of Visual Genome.
 
 Lines: img_path, expression, bbox [x1, y1, x2, y2] in pixels. REC reads them from words to box, REG from box to words.
 """

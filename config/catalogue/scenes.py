@@ -1,4 +1,4 @@
-"""Generated pictures of coloured shapes: no files, exact answers. Training and validation differ in the seed.
+"""Generated images of coloured shapes: no files, exact answers. Training and validation differ in the seed.
 
 SCENES_*: an expression alone as the question, a box alone as the answer, in a closed vocabulary; for tiny models.
 SCENES_NATURAL_*: questions in whole sentences, about boxes, words and numbers.
@@ -6,7 +6,7 @@ SCENES_NATURAL_*: questions in whole sentences, about boxes, words and numbers.
 
 SCENES_VAL = dict(type="Scenes", count=512, seed=1, size=48, objects=[2, 4])
 
-# Some pictures hold one shape, which teaches to point at all; the others several, with a question about each.
+# Some images hold one shape, which teaches to point at all; the others several, with a question about each.
 SCENES_TRAIN = dict(
     type="ConcatDataset",
     datasets=[

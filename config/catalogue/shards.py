@@ -1,4 +1,4 @@
-"""Shards of webdataset, as img2dataset writes them for CC3M, CC12M and LAION: pictures with captions."""
+"""Shards of webdataset, as img2dataset writes them for CC3M, CC12M and LAION: images with captions."""
 
 CAPTION_CC3M_SHARDS = dict(
     type="Shards",

@@ -1,4 +1,4 @@
-"""Questions about COCO pictures.
+"""Questions about COCO images.
 
 VQAv2 and VQA-E as tools/convert/vqav2.py and vqa_e.py write them, VQA-X as Shikra's lines; the others in their public
 files.

@@ -22,11 +22,11 @@ def _answer(given: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="mllm predict --model", description="Ask a model one question, with or without pictures."
+        prog="mllm predict --model", description="Ask a model one question, with or without images."
     )
     parser.add_argument("--model", required=True, metavar="DIR", help="folder of a trained model")
-    parser.add_argument("--prompt", required=True, help="the question; <image> marks the pictures, <boxes> the boxes")
-    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated")
+    parser.add_argument("--prompt", required=True, help="the question; <image> marks the images, <boxes> the boxes")
+    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="an image; may be repeated")
     parser.add_argument(
         "--box", action="append", default=[], type=_box, metavar="X1,Y1,X2,Y2", help="in pixels, for the next <boxes>"
     )
@@ -34,12 +34,12 @@ def _parser() -> argparse.ArgumentParser:
         "--answer-image",
         type=int,
         metavar="N",
-        help="of several pictures the one, from 0, that the answer is about; default: that of the box, else the first",
+        help="of several images the one, from 0, that the answer is about; default: that of the box, else the first",
     )
     parser.add_argument(
         "--draw",
         metavar="FILE",
-        help="write the picture with the answer's boxes and points here; where there are several, the second to FILE_2",
+        help="write the image with the answer's boxes and points here; where there are several, the second to FILE_2",
     )
     parser.add_argument("--max_new_tokens", type=int, default=64)
     parser.add_argument("--num_beams", type=int, default=1)

@@ -24,7 +24,7 @@ DATA_ARGS = {
     "collator_kwargs": "arguments of the collator",
     "gen_kwargs": "arguments of generate()",
     "max_length": "tokens that a training sample has at most",
-    "images": "how pictures are fetched, kept and decoded, and what becomes of those that fail",
+    "images": "how images are fetched, kept and decoded, and what becomes of those that fail",
 }
 
 

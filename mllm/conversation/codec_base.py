@@ -1,6 +1,6 @@
 """What every region codec offers: boxes and points as text a model can write, and read back from what it wrote.
 
-Codecs live in `regions/`, one file each. They see unit coordinates (fractions of their frame) and never a picture.
+Codecs live in `regions/`, one file each. They see unit coordinates (fractions of their frame) and never an image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ UnitBox = tuple[float, float, float, float]
 """x1, y1, x2, y2 as fractions of the frame."""
 UnitPoint = tuple[float, float]
 Frame = Literal["canvas", "image"]
-"""What a codec's fractions are of: the picture as the model sees it (padded, resized), or the original picture."""
+"""What a codec's fractions are of: the image as the model sees it (padded, resized), or the original image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class RegionCodec(Protocol):
 
 
 def framed(placement: Placement, frame: Frame) -> Placement:
-    """Original pixels to a codec's frame: the placement itself, or the picture on its own."""
+    """Original pixels to a codec's frame: the placement itself, or the image on its own."""
     return placement if frame == "canvas" else Placement(source=placement.source, canvas=placement.source)
 
 

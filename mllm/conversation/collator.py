@@ -1,4 +1,4 @@
-"""Examples -> Batch: rows of one length, and every distinct picture once."""
+"""Examples -> Batch: rows of one length, and every distinct image once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Collator:
     """Pads on the right where there are labels, on the left in prompts: generation continues from the last column.
 
     `packing="rows"`: labelled examples stand one after the other, none seeing another, all in one row or in rows of at
-    most `max_tokens`. `packing="shared"`: the same, but the examples of a batch about the same pictures have these once
+    most `max_tokens`. `packing="shared"`: the same, but the examples of a batch about the same images have these once
     (`packing.together`, `packing.share`); of prompts those of an entry (`packing.branch`). `pad_to_multiple_of`: round
     the row length up, for hardware that likes it.
     """
@@ -63,7 +63,7 @@ class Collator:
         skipped = [reason for example in examples for reason in example.skipped]
         if skipped:
             batch["skipped"] = skipped
-        _add_pictures(batch, [group[0] for group in groups])
+        _add_images(batch, [group[0] for group in groups])
         return batch
 
     def _prompts(self, groups: Sequence[Sequence[EncodedSample]]) -> Batch:
@@ -80,9 +80,9 @@ class Collator:
         return Batch(
             input_ids=self._pad(prefixes, self.pad_token_id, left=True),
             attention_mask=self._pad([torch.ones_like(row) for row in prefixes], 0, left=True),
-            branch_ids=self._pad(rests, self.pad_token_id, left=True),
-            branch_mask=self._pad([torch.ones_like(row) for row in rests], 0, left=True),
-            branch_prefix=torch.tensor([number for number, (_, group) in enumerate(split) for _ in group]),
+            suffix_ids=self._pad(rests, self.pad_token_id, left=True),
+            suffix_mask=self._pad([torch.ones_like(row) for row in rests], 0, left=True),
+            suffix_prefix=torch.tensor([number for number, (_, group) in enumerate(split) for _ in group]),
         )
 
     def _labelled(self, groups: Sequence[Sequence[EncodedSample]]) -> Batch:
@@ -118,17 +118,17 @@ class Collator:
         )
 
 
-def _add_pictures(batch: Batch, examples: Sequence[EncodedSample]) -> None:
+def _add_images(batch: Batch, examples: Sequence[EncodedSample]) -> None:
     rows: dict[ImageRef, int] = {}
     pixels: list[Mapping[str, Tensor]] = []
     slots: list[int] = []
     for example in examples:
-        for ref, picture in zip(example.images, example.pixels, strict=True):
+        for ref, image in zip(example.images, example.pixels, strict=True):
             if ref not in rows:
                 rows[ref] = len(pixels)
-                pixels.append(picture)
+                pixels.append(image)
             slots.append(rows[ref])
     if pixels:
         for name in pixels[0]:  # the model's own names for what its view made
-            cast("dict[str, Tensor]", batch)[name] = torch.cat([picture[name] for picture in pixels])
+            cast("dict[str, Tensor]", batch)[name] = torch.cat([image[name] for image in pixels])
         batch["image_index"] = torch.tensor(slots)

@@ -11,7 +11,7 @@ from mllm.conversation.pixels import PixelCodec
 from mllm.errors import ConfigError, DataError
 from mllm.fields import PositiveInt, Reads, check_arguments
 from mllm.geometry import Placement, PlacementKind, place, resize
-from mllm.registry import REGIONS, RegionCodecConfig
+from mllm.registry import CODECS, RegionCodecConfig
 
 OWN_PLACEMENT = {"paligemma": "squash", "qwen25_vl": "aspect"}
 """How a family's own preprocessing lays an image out; of the others with a canvas: `pad`."""
@@ -68,7 +68,7 @@ def make_convention(
     def by_aspect(size: tuple[int, int]) -> Placement:
         return _aspect(size, min_pixels, max_pixels)
 
-    return Convention(name=name, codec=REGIONS.make(codec), placement=by_aspect if kind == "aspect" else on_square)
+    return Convention(name=name, codec=CODECS.make(codec), placement=by_aspect if kind == "aspect" else on_square)
 
 
 def read_convention(config: str | Mapping[str, Any]) -> Convention:

@@ -1,7 +1,7 @@
-"""Several examples in one row without padding, and questions about the same pictures behind one copy of their tokens.
+"""Several examples in one row without padding, and questions about the same images behind one copy of their tokens.
 
 A stretch of a row is a whole example, or a prefix, or a branch: a branch sees its prefix and itself, and its positions
-continue from the prefix. Loss and gradients are those of the examples one by one; pictures are read once.
+continue from the prefix. Loss and gradients are those of the examples one by one; images are read once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # `data check` reads lengths without PyTorch, whose import ta
     from torch import Tensor
 
 PADDING = NO_PREFIX = -1
-LEADING_PICTURES = re.compile(rf"(?:\s*{IMAGE})+\n?")
+LEADING_IMAGES = re.compile(rf"(?:\s*{IMAGE})+\n?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,20 +45,20 @@ class Length:
     """Of a labelled example in tokens, as far as it is known without pixels."""
 
     tokens: int
-    pictures: int = 0
-    """Those that stand for pictures."""
+    images: int = 0
+    """Those that stand for images."""
     shared: int = 0
-    """Those up to its last picture, where others can begin with the same; else 0."""
+    """Those up to its last image, where others can begin with the same; else 0."""
 
 
 def split_rounds(item: Item) -> list[Item]:
-    """The rounds of a conversation as items of their own, each with the pictures of the first.
+    """The rounds of a conversation as items of their own, each with the images of the first.
 
-    Only where no round needs the ones before it, as in the conversations of `Scenes` and `SamePicture`. Pictures that
+    Only where no round needs the ones before it, as in the conversations of `Scenes` and `SamePicture`. Images that
     do not come first stay where they are in the first round, and come first in the others.
 
     Raises:
-        DataError: a later round has pictures of its own.
+        DataError: a later round has images of its own.
     """
     found = item.turns[0].text.count(IMAGE)
     if found != len(item.images):
@@ -80,9 +80,9 @@ def split_rounds(item: Item) -> list[Item]:
 
 
 def groups(items: Iterable[Item], size: int) -> list[list[int]]:
-    """Indices of items with the same pictures, at most `size` together, in the order of the first of each group.
+    """Indices of items with the same images, at most `size` together, in the order of the first of each group.
 
-    Items without pictures, and those whose pictures do not come first, stay alone.
+    Items without images, and those whose images do not come first, stay alone.
     """
     found: list[list[int]] = []
     open_groups: dict[tuple[ImageRef, ...], list[int]] = {}
@@ -99,16 +99,16 @@ def groups(items: Iterable[Item], size: int) -> list[list[int]]:
 
 
 def prefix_and_suffixes(examples: Sequence[EncodedSample]) -> tuple[Tensor, list[Tensor]]:
-    """Prompts with the same pictures: int64 [P] that all begin with, and the int64 [S] that is left of each, S >= 1."""
+    """Prompts with the same images: int64 [P] that all begin with, and the int64 [S] that is left of each, S >= 1."""
     shared = len(_beginning([example.input_ids[:-1] for example in examples]))
     return examples[0].input_ids[:shared], [example.input_ids[shared:] for example in examples]
 
 
 def group_by_image(entries: Iterable[Sequence[EncodedSample]], room: int | None) -> list[list[EncodedSample]]:
-    """Labelled examples with the same pictures in one group each, in the order of the first; without pictures, those
+    """Labelled examples with the same images in one group each, in the order of the first; without images, those
     of one entry.
 
-    A group makes a row of at most `room` tokens. Examples whose common beginning does not hold their pictures, since
+    A group makes a row of at most `room` tokens. Examples whose common beginning does not hold their images, since
     words come before these or none follow, stay alone.
     """
     found: list[list[EncodedSample]] = []
@@ -120,7 +120,7 @@ def group_by_image(entries: Iterable[Sequence[EncodedSample]], room: int | None)
             beginning = _beginning([beginning, _prompt(example)])
             branches = sum(len(each.input_ids) - len(beginning) for each in (*group, example))
             fits = room is None or len(beginning) + branches <= room
-            if not group or not fits or len(beginning) < example.pictures_end:
+            if not group or not fits or len(beginning) < example.images_end:
                 group, beginning = [], _prompt(example)
                 found.append(group)
             group.append(example)
@@ -129,7 +129,7 @@ def group_by_image(entries: Iterable[Sequence[EncodedSample]], room: int | None)
 
 
 def shared_prefix_row(examples: Sequence[EncodedSample]) -> PackedRow:
-    """One row for labelled examples with the same pictures; their longest common beginning is its prefix.
+    """One row for labelled examples with the same images; their longest common beginning is its prefix.
 
     The prefix ends before the last token that no example supervises: what a branch learns is predicted from within.
     """
@@ -223,7 +223,7 @@ def _beginning(rows: Sequence[Tensor]) -> Tensor:
 
 
 def _leading(item: Item) -> str | None:
-    """How the first question begins: with all pictures, or "" where there are none; None: they stand elsewhere."""
-    pictures = LEADING_PICTURES.match(item.turns[0].text)
-    leading = pictures[0] if pictures else ""
+    """How the first question begins: with all images, or "" where there are none; None: they stand elsewhere."""
+    images = LEADING_IMAGES.match(item.turns[0].text)
+    leading = images[0] if images else ""
     return leading if leading.count(IMAGE) == len(item.images) else None

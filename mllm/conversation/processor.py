@@ -35,8 +35,8 @@ if TYPE_CHECKING:  # `data check` reads items without PyTorch, whose import take
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-Pictures = Mapping[ImageRef, Mapping[str, "Tensor"]]
-"""The model's arguments for pictures."""
+ImageTensors = Mapping[ImageRef, Mapping[str, "Tensor"]]
+"""The model's arguments for images."""
 PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS})")
 Write = Callable[[Sequence[int]], str]
 """The text of a group of regions, which are given by number."""
@@ -62,7 +62,7 @@ class Tokens:
 class Processor:
     """Writes an item the way a model reads it, and reads back what the model wrote.
 
-    `max_length` bounds the tokens of a training row: answers are cut and counted, pictures never; prompts are kept.
+    `max_length` bounds the tokens of a training row: answers are cut and counted, images never; prompts are kept.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class Processor:
                     "dict(type='chat', parts=True) leaves that to the tokenizer's chat template, parts=False does not"
                 )
 
-    def pictures(
-        self, item: Item, *, pixels: Pixels = "exact", opened: Pictures | None = None
+    def images(
+        self, item: Item, *, pixels: Pixels = "exact", opened: ImageTensors | None = None
     ) -> dict[ImageRef, Mapping[str, Tensor]]:
-        """The model's arguments for each distinct picture, which is opened here unless it is among those `opened`.
+        """The model's arguments for each distinct image, which is opened here unless it is among those `opened`.
 
         `pixels`: as in `ImageSettings`; views of other kinds than a `SquarePreprocessor` are always exact.
 
@@ -122,7 +122,7 @@ class Processor:
     def _seen(self, ref: ImageRef, pixels: Pixels) -> Mapping[str, Tensor]:
         if isinstance(ref, Video):
             if not isinstance(self.view, VideoPreprocessor):
-                reason = f"a video of {len(ref.frames)} frames, but this model takes pictures only"
+                reason = f"a video of {len(ref.frames)} frames, but this model takes images only"
                 raise DataError(reason, kind="unsupported")
             return self.view.video([self._seen(frame, pixels) for frame in ref.frames])
         view = self.view
@@ -132,20 +132,22 @@ class Processor:
                 return view(image)
         size = ref.size
         with _named(ref):
-            extent = view.extent(size)
+            extent = view.resized_size(size)
         image = ref.open_reduced(extent) if pixels == "reduced" and is_reducible(ref) else ref.open()
         with _named(ref):
-            return view.quick(image, size)
+            return view.fast(image, size)
 
-    def fitted(self, item: Item) -> Item:
+    def fit_to_max_length(self, item: Item) -> Item:
         """The item with as many rounds of its filling as `max_length` has room for."""
-        if not item.filling or self.max_length is None:
+        if not item.extra_rounds or self.max_length is None:
             return item
         with _about(item):
             rounds = bisect_right(
-                range(1, item.filling + 1), self.max_length, key=lambda count: self._length(item.filled(count))
+                range(1, item.extra_rounds + 1),
+                self.max_length,
+                key=lambda count: self._length(item.with_extra_rounds(count)),
             )
-        return item.filled(rounds)
+        return item.with_extra_rounds(rounds)
 
     def encode(
         self,
@@ -153,24 +155,24 @@ class Processor:
         index: int,
         *,
         answer: bool = True,
-        pictures: Pictures | None = None,
+        images: ImageTensors | None = None,
     ) -> EncodedSample:
         """Render, tokenize and place one item.
 
-        `answer=False` leaves the last `gpt` turn out: a prompt to be continued, without labels. `pictures`: what
-        `pictures(item)` gave, where several items share it; by default they are opened.
+        `answer=False` leaves the last `gpt` turn out: a prompt to be continued, without labels. `images`: what
+        `images(item)` gave, where several items share it; by default they are opened.
 
         Raises:
-            DataError: a box lies wholly outside what the model sees, `max_length` would cut a picture, or there is one
+            DataError: a box lies wholly outside what the model sees, `max_length` would cut an image, or there is one
                 and the model takes none; of a prompt also as `check_truth`.
             ImageError: a size cannot be read, or the model refuses it; names the item.
         """
         with _about(item):
-            return self._encode(item, index, answer=answer, pictures=pictures)
+            return self._encode(item, index, answer=answer, images=images)
 
-    def _encode(self, item: Item, index: int, *, answer: bool, pictures: Pictures | None) -> EncodedSample:
+    def _encode(self, item: Item, index: int, *, answer: bool, images: ImageTensors | None) -> EncodedSample:
         tokens = self._cut(item, answer=answer)
-        pixels = self.pictures(item) if pictures is None else pictures
+        pixels = self.images(item) if images is None else images
         return EncodedSample(
             key=item.key,
             index=index,
@@ -178,7 +180,7 @@ class Processor:
             labels=_row(tokens.labels) if answer else None,
             images=item.images,
             pixels=tuple(pixels[ref] for ref in item.images),
-            pictures_end=self._pictures_end(tokens.ids),
+            images_end=self._images_end(tokens.ids),
             cut_tokens=tokens.cut,
         )
 
@@ -198,9 +200,9 @@ class Processor:
                 needed = total - ids[::-1].index(self.image_token_id)
                 raise DataError(
                     field="max_length",
-                    expected=f"at least {needed}, so that no picture is cut",
+                    expected=f"at least {needed}, so that no image is cut",
                     found=str(self.max_length),
-                    kind="cut-picture",
+                    kind="cut-image",
                 )
             cut = learned(labels[self.max_length :])
             ids, labels = ids[: self.max_length], labels[: self.max_length]
@@ -209,7 +211,7 @@ class Processor:
     def length(self, item: Item) -> Length:
         """Of the row that `encode` makes, for plans: no pixel is read, nor a size that the view does not ask for.
 
-        A few tokens off where pictures are elsewhere, whose sizes are not fetched, and where boxes have other digits.
+        A few tokens off where images are elsewhere, whose sizes are not fetched, and where boxes have other digits.
         """
         with _about(item):
             return self._estimated(item)
@@ -221,13 +223,13 @@ class Processor:
         slots = [self._slot(ref, size) for ref, size in zip(item.images, sizes, strict=True)]
         pieces = self._rendered_alike(item.turns, sizes[0] if sizes else None)
         ids, _ = tokenize(pieces, self.tokenizer, image=self.image_token_id)
-        pictures = sum(map(len, slots))
-        total = len(ids) - len(sizes) + pictures
+        images = sum(map(len, slots))
+        total = len(ids) - len(sizes) + images
         tokens = total if self.max_length is None else min(total, self.max_length)
         shared = 0
         if _shareable(pieces, self.view.token):
-            shared = min(tokens, self._pictures_end(ids) - len(sizes) + pictures)
-        return Length(tokens=tokens, pictures=min(tokens, pictures), shared=shared)
+            shared = min(tokens, self._images_end(ids) - len(sizes) + images)
+        return Length(tokens=tokens, images=min(tokens, images), shared=shared)
 
     def probes(self) -> list[str]:
         """Conversations as they are rendered, with a box and with a point: what a saved tokenizer must read alike."""
@@ -244,12 +246,12 @@ class Processor:
             texts.append("".join(piece.text for piece in pieces))
         return texts
 
-    def _pictures_end(self, ids: Sequence[int]) -> int:
-        """How many tokens there are up to the last of a picture."""
+    def _images_end(self, ids: Sequence[int]) -> int:
+        """How many tokens there are up to the last of an image."""
         return next((end for end in range(len(ids), 0, -1) if ids[end - 1] == self.image_token_id), 0)
 
-    def ends_in_picture(self, item: Item) -> bool:
-        """Whether no word follows the last picture of the prompt, as in captions without a question."""
+    def ends_in_image(self, item: Item) -> bool:
+        """Whether no word follows the last image of the prompt, as in captions without a question."""
         with _about(item):
             written = [piece for piece in self._pieces(item, item.prompt) if piece.text]
         return written[-1].text == self.view.token and not written[-1].literal
@@ -297,19 +299,19 @@ class Processor:
 
     def _check_sight(self, item: Item) -> None:
         if item.images and self.image_token_id is None:
-            found = f"{len(item.images)} picture(s): the model takes none"
+            found = f"{len(item.images)} image(s): the model takes none"
             raise DataError(expected="text alone", found=found, kind="unsupported")
 
     def _length(self, item: Item) -> int:
         return len(self._tokens(item, item.turns)[0])
 
     def _tokens(self, item: Item, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
-        """Ids and labels of these turns, with the tokens of their pictures."""
+        """Ids and labels of these turns, with the tokens of their images."""
         pieces = self._pieces(item, turns)
         return self._fill_slots(item, *tokenize(pieces, self.tokenizer, image=self.image_token_id))
 
     def _pieces(self, item: Item, turns: Sequence[Turn]) -> list[TextSpan]:
-        """The rendered turns, where the view's token marks the pictures."""
+        """The rendered turns, where the view's token marks the images."""
         self._check_sight(item)
         codec_on = cache(partial(self._codec_on, item))
 
@@ -344,7 +346,7 @@ class Processor:
             return PixelCodec(self.codec, self.view.placement(size), image=image)
 
     def _fill_slots(self, item: Item, ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
-        """Put each picture's slot where its mark is."""
+        """Put each image's slot where its mark is."""
         filled_ids: list[int] = []
         filled_labels: list[int] = []
         refs = iter(item.images)
@@ -362,16 +364,16 @@ class Processor:
             filled_ids += slot
             filled_labels += [IGNORE] * len(slot)
         if slots != len(item.images):
-            raise ModelError(f"the template renders {slots} {IMAGE} for {len(item.images)} picture(s)")
+            raise ModelError(f"the template renders {slots} {IMAGE} for {len(item.images)} image(s)")
         return filled_ids, filled_labels
 
     def _marked(self, piece: TextSpan) -> TextSpan:
         return replace(piece, text=self.view.token) if piece.text == IMAGE and not piece.literal else piece
 
     def _slot(self, ref: ImageRef, size: tuple[int, int]) -> list[int]:
-        """The tokens that hold the place of a picture of `size`."""
+        """The tokens that hold the place of an image of `size`."""
         with _named(ref):
-            text = self.view.slot(size)
+            text = self.view.placeholder_tokens(size)
         if text not in self._slots:
             self._slots[text] = tokenize([TextSpan(text)], self.tokenizer)[0]
         return self._slots[text]
@@ -432,7 +434,7 @@ def _row(numbers: list[int]) -> Tensor:
 
 
 def _written(turn: Turn, boxes: Write, points: Write, none: str) -> list[TextSpan]:
-    """The pieces of a turn: words, picture slots, and regions as the codec's text; `none` is that of an empty group."""
+    """The pieces of a turn: words, image slots, and regions as the codec's text; `none` is that of an empty group."""
     box_groups, point_groups = iter(turn.boxes_seq), iter(turn.points_seq)
     pieces: list[TextSpan] = []
     for part in PLACEHOLDER.split(turn.text):
@@ -448,9 +450,9 @@ def _written(turn: Turn, boxes: Write, points: Write, none: str) -> list[TextSpa
 
 
 def _shareable(pieces: Sequence[TextSpan], token: str) -> bool:
-    """Whether all pictures stand before the first words of the user, and words between the last and the answer."""
+    """Whether all images stand before the first words of the user, and words between the last and the answer."""
     prompt = list(takewhile(lambda piece: not piece.supervised, (piece for piece in pieces if piece.text)))
-    pictures = [number for number, piece in enumerate(prompt) if piece.text == token and not piece.literal]
-    if not pictures or pictures[-1] == len(prompt) - 1:
+    images = [number for number, piece in enumerate(prompt) if piece.text == token and not piece.literal]
+    if not images or images[-1] == len(prompt) - 1:
         return False
-    return not any(piece.literal and piece.text.strip() for piece in prompt[: pictures[-1]])
+    return not any(piece.literal and piece.text.strip() for piece in prompt[: images[-1]])

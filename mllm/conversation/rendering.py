@@ -99,14 +99,14 @@ def answer(turn: RenderedTurn, *, before: str = "", end: str) -> list[TextSpan]:
     return [TextSpan(before, supervised=True), *(replace(p, supervised=True) for p in turn.pieces), TextSpan(end, True)]
 
 
-def pictures_first(turn: RenderedTurn) -> tuple[list[TextSpan], list[TextSpan]]:
-    """A turn's pictures, and its words without white space around them: for formats that begin with pictures."""
-    pictures = [piece for piece in turn.pieces if piece.text == IMAGE and not piece.literal]
-    words = [piece for piece in turn.pieces if piece not in pictures]
+def images_first(turn: RenderedTurn) -> tuple[list[TextSpan], list[TextSpan]]:
+    """A turn's images, and its words without white space around them: for formats that begin with images."""
+    images = [piece for piece in turn.pieces if piece.text == IMAGE and not piece.literal]
+    words = [piece for piece in turn.pieces if piece not in images]
     if words:
         words[0] = replace(words[0], text=words[0].text.lstrip())
         words[-1] = replace(words[-1], text=words[-1].text.rstrip())
-    return pictures, words
+    return images, words
 
 
 def tokenize(

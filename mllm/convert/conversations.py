@@ -11,11 +11,11 @@ from mllm.types import BOXES, IMAGE, POINTS
 ROLES = {"human": "human", "user": "human", "gpt": "gpt", "chatgpt": "gpt", "assistant": "gpt"}
 
 
-def turns_of(found: list[Any], where: str, out: Outputs, *, pictures: int = 0) -> list[dict[str, str]] | None:
+def turns_of(found: list[Any], where: str, out: Outputs, *, images: int = 0) -> list[dict[str, str]] | None:
     """Turns that alternate, a human first; None where they cannot be trained on, which is counted.
 
     What a system says comes before the first question, and an answer before it is left out, as LLaVA and FastChat do.
-    `pictures`: how many `<image>` the words may hold; none at all will do.
+    `images`: how many `<image>` the words may hold; none at all will do.
 
     Raises:
         DataError: a turn is not an object with the texts `from` and `value`.
@@ -27,7 +27,7 @@ def turns_of(found: list[Any], where: str, out: Outputs, *, pictures: int = 0) -
     said = [(role, words) for role, words in said if role != "system"]
     opens_with_answer = len(said) > 1 and ROLES.get(said[0][0]) == "gpt"
     said = said[opens_with_answer:]
-    reason = fault(said, pictures)
+    reason = fault(said, images)
     if reason:
         out.skip(reason)
         return None
@@ -39,7 +39,7 @@ def turns_of(found: list[Any], where: str, out: Outputs, *, pictures: int = 0) -
     return turns
 
 
-def fault(said: list[tuple[str, str]], pictures: int) -> str | None:
+def fault(said: list[tuple[str, str]], images: int) -> str | None:
     """Why a conversation cannot be trained on; None where it can."""
     if not said:
         return "conversations without a turn"
@@ -54,6 +54,6 @@ def fault(said: list[tuple[str, str]], pictures: int) -> str | None:
             return "conversations with <image>, <boxes> or <points> among their words"
     if len(said) % 2:
         return "conversations that end with a question"
-    if sum(words.count(IMAGE) for _, words in said) not in (0, pictures):
-        return f"conversations with other than {pictures} <image>"
+    if sum(words.count(IMAGE) for _, words in said) not in (0, images):
+        return f"conversations with other than {images} <image>"
     return None

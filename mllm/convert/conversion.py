@@ -32,7 +32,7 @@ T = TypeVar("T")
 Placed = tuple[str, dict[str, Any]]
 """A record after its place, as messages call it: `a.jsonl:12` counts lines from 1, `a.json[11]` entries from 0."""
 Side = Annotated[int, Range(least=1, most=1_000_000)]
-"""Width or height of a picture in pixels."""
+"""Width or height of an image in pixels."""
 
 
 class Outputs:
@@ -158,13 +158,13 @@ def by_id(found: Mapping[str, Any], name: str, path: Path, key: str = "id") -> d
     return {field(record, key, ID, where=where): (where, record) for where, record in placed}
 
 
-def size_of(picture: Mapping[str, Any], where: str) -> tuple[int, int]:
-    """(width, height) of a picture that is so described."""
-    return field(picture, "width", Side, where=where), field(picture, "height", Side, where=where)
+def size_of(image: Mapping[str, Any], where: str) -> tuple[int, int]:
+    """(width, height) of an image that is so described."""
+    return field(image, "width", Side, where=where), field(image, "height", Side, where=where)
 
 
 def corners(xywh: Sequence[float], size: tuple[int, int], where: str, at: str) -> list[float] | None:
-    """[x, y, width, height] -> [x1, y1, x2, y2], cut at the edges of a picture; None where nothing is left.
+    """[x, y, width, height] -> [x1, y1, x2, y2], cut at the edges of an image; None where nothing is left.
 
     Sums of decimals are rounded where floating point would add digits: 165.12 + 41.1 is 206.22.
 

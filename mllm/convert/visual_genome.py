@@ -1,4 +1,4 @@
-"""The pictures of Visual Genome, which SVIT and LRV speak of too."""
+"""The images of Visual Genome, which SVIT and LRV speak of too."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from mllm.fields import ID, field
 from mllm.files import read_text
 
 
-def vg_name(picture: dict[str, Any], where: str) -> str:
-    """Where the public archives put a picture of image_data.json."""
-    return "/".join(field(picture, "url", str, where=where).split("/")[-2:])
+def vg_name(image: dict[str, Any], where: str) -> str:
+    """Where the public archives put an image of image_data.json."""
+    return "/".join(field(image, "url", str, where=where).split("/")[-2:])
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Image:
     name: str
     size: tuple[int, int]
     """Width, height."""
 
 
-def vg_pictures(path: Path) -> dict[str, Picture]:
-    """The pictures of an image_data.json by their ids."""
+def vg_images(path: Path) -> dict[str, Image]:
+    """The images of an image_data.json by their ids."""
     return {
-        str(field(one, "image_id", ID, where=where)): Picture(vg_name(one, where), size_of(one, where))
+        str(field(one, "image_id", ID, where=where)): Image(vg_name(one, where), size_of(one, where))
         for where, one in read_records(path)
     }
 

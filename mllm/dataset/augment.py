@@ -1,4 +1,4 @@
-"""Training pictures mirrored, scaled and padded by chance, with the boxes, points and words that go with them."""
+"""Training images mirrored, scaled and padded by chance, with the boxes, points and words that go with them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Words = Literal["swap", "refuse"]
 Level = Annotated[int, Range(least=0, most=255)]
 Colour = tuple[int, int, int]
 Move = tuple[ImageRef, Placement]
-"""What a picture becomes, and where its pixels are then."""
+"""What an image becomes, and where its pixels are then."""
 
 COLOURS: dict[str, Colour] = {"white": (255, 255, 255), "black": (0, 0, 0), "mean": (122, 116, 104)}
 """Names of backgrounds -> RGB. `mean` is CLIP's (0.4815, 0.4578, 0.4082), with which its towers' views pad."""
@@ -34,26 +34,26 @@ Background = Literal["mean", "white", "black", "random"] | tuple[Level, Level, L
 
 @DATASETS.register_module()
 class Augmented:
-    """A dataset whose pictures are changed by chance, from (`seed`, epoch, index) alone; evaluation changes nothing.
+    """A dataset whose images are changed by chance, from (`seed`, epoch, index) alone; evaluation changes nothing.
 
-    All pictures and turns of an item change together, by one draw. An item whose words hold coordinates as numbers, and
-    one without pictures, stays as it is.
+    All images and turns of an item change together, by one draw. An item whose words hold coordinates as numbers, and
+    one without images, stays as it is.
 
     Args:
         dataset: a config, or a dataset already built.
         flip: probability of mirroring. An item is left unmirrored where its texts cannot follow, see `sides.mirrored`.
         words: what becomes of left and right in the texts: "swap", or "refuse", and the item is not mirrored.
-        scale: range of a factor, on a canvas of the picture's own size at a drawn place. Above 1 this is a crop, which
-            holds every box and point of the picture whole; where it cannot, and where there is none, it is left out.
+        scale: range of a factor, on a canvas of the image's own size at a drawn place. Above 1 this is a crop, which
+            holds every box and point of the image whole; where it cannot, and where there is none, it is left out.
         pad: probability of padding to a square as `placement="pad"` does, but in `background`.
         background: "mean" (CLIP's), "white", "black", "random" (one colour for an item), or RGB from 0 to 255.
         seed: of the draws.
 
     Raises:
         ConfigError: an argument is out of its range.
-        ImageError: on access: a picture has no readable size.
+        ImageError: on access: an image has no readable size.
 
-    Source: random colours around half of the pictures are what Instruct-Flamingo pads with (pad=0.5, "random").
+    Source: random colours around half of the images are what Instruct-Flamingo pads with (pad=0.5, "random").
     """
 
     def __init__(
@@ -110,19 +110,17 @@ def flipped_item(item: Item) -> Item | None:
         return None
     turns = tuple(replace(turn, text=sure[turn.text]) for turn in item.turns)
     truth = replace(item.truth, texts=tuple(sure[text] for text in item.truth.texts))
-    return _moved(
-        replace(item, turns=turns, truth=truth), lambda picture, _: (FlippedImage(picture), flip(picture.size))
-    )
+    return _moved(replace(item, turns=turns, truth=truth), lambda image, _: (FlippedImage(image), flip(image.size)))
 
 
 def scaled_item(item: Item, factor: float, place: tuple[float, float], colour: Colour) -> Item:
-    """The item with its pictures scaled on canvases of their own size; `place` in [0, 1) along each free margin.
+    """The item with its images scaled on canvases of their own size; `place` in [0, 1) along each free margin.
 
-    A picture that would be cropped stays as it is where no crop holds all its boxes and points, or there are none.
+    An image that would be cropped stays as it is where no crop holds all its boxes and points, or there are none.
     """
 
-    def move(picture: ImageRef, medium: ImageRef) -> Move:
-        size = picture.size
+    def move(image: ImageRef, medium: ImageRef) -> Move:
+        size = image.size
         extent = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
         scale = extent[0] / size[0], extent[1] / size[1]
         corners = _corners(item, medium)
@@ -131,33 +129,33 @@ def scaled_item(item: Item, factor: float, place: tuple[float, float], colour: C
             low, high = sorted((0, size[axis] - extent[axis]))
             if factor > 1:
                 if not corners:
-                    return _unchanged(picture)
+                    return _unchanged(image)
                 values = [min(max(corner[axis], 0), size[axis]) * scale[axis] for corner in corners]
                 low, high = max(low, math.ceil(-min(values))), min(high, math.floor(size[axis] - max(values)))
                 if low > high:
-                    return _unchanged(picture)
+                    return _unchanged(image)
             offset.append(low + int(place[axis] * (high - low + 1)))
         x, y = offset
-        return _placed(picture, Placement(source=size, canvas=size, scale=scale, offset=(float(x), float(y))), colour)
+        return _placed(image, Placement(source=size, canvas=size, scale=scale, offset=(float(x), float(y))), colour)
 
     return _moved(item, move)
 
 
 def padded_item(item: Item, colour: Colour) -> Item:
-    """The item with its pictures in the middle of squares of this colour."""
+    """The item with its images in the middle of squares of this colour."""
 
-    def move(picture: ImageRef, medium: ImageRef) -> Move:
-        square = pad_to_square(picture.size)
-        check_canvas(picture.size, square.canvas)
-        return _placed(picture, square, colour)
+    def move(image: ImageRef, medium: ImageRef) -> Move:
+        square = pad_to_square(image.size)
+        check_canvas(image.size, square.canvas)
+        return _placed(image, square, colour)
 
     return _moved(item, move)
 
 
 def _moved(item: Item, move: Callable[[ImageRef, ImageRef], Move]) -> Item:
-    """The item with each distinct picture replaced, and the boxes and points on it moved along.
+    """The item with each distinct image replaced, and the boxes and points on it moved along.
 
-    `move` takes a picture, or a frame, and the picture or video that this is of.
+    `move` takes an image, or a frame, and the image or video that this is of.
     """
     moves = {ref: _each_frame(ref, move) for ref in item.images}
     placements = [moves[ref][1] for ref in item.images]
@@ -195,7 +193,7 @@ def _unchanged(ref: ImageRef) -> Move:
 
 
 def _corners(item: Item, ref: ImageRef) -> list[tuple[float, float]]:
-    """Of all regions on a picture; a point is one corner."""
+    """Of all regions on an image; a point is one corner."""
     boxes = [box for box in (*item.boxes, *item.truth.boxes) if item.images[box.image] == ref]
     points = [point.xy for point in (*item.points, *item.truth.points) if item.images[point.image] == ref]
     return [corner for box in boxes for corner in ((box.x1, box.y1), (box.x2, box.y2))] + points

@@ -43,7 +43,7 @@ class Dataset(Protocol):
 class LineDataset:
     """One Item per record of an annotation file; override `record`.
 
-    `image_folder` stands before the relative picture paths of the lines. What is drawn follows from `seed`, the epoch
+    `image_folder` stands before the relative image paths of the lines. What is drawn follows from `seed`, the epoch
     and the index. `entries` says where a `.json` file holds its records, see `Lines`; it is not asked of a `.jsonl`.
     `regions` names the convention of boxes and points that stand in the words, which become typed ones, see
     `read_convention`.

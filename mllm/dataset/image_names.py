@@ -1,4 +1,4 @@
-"""The names of pictures that annotations call by a number."""
+"""The names of images that annotations call by a number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PLACE = re.compile(r"\{(?::0(\d{1,3}))?\}")
 NameTemplate = Annotated[str, Fits("a text with {} or {:012} in it once", lambda text: len(_PLACE.findall(text)) == 1)]
 
 
-class PictureName:
+class ImageName:
     """A file name with `{}` where the id goes, or `{:012}` where it goes with zeros in front up to 12 digits."""
 
     def __init__(self, template: NameTemplate) -> None:
@@ -19,6 +19,6 @@ class PictureName:
         self._digits = int(digits or 0)
 
     def of(self, line: dict[str, Any], name: str) -> str:
-        """The file of the picture whose id is `line[name]`."""
+        """The file of the image whose id is `line[name]`."""
         given: object = field(line, name, ID)
         return f"{self._before}{str(given).zfill(self._digits)}{self._after}"

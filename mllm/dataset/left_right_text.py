@@ -1,4 +1,4 @@
-"""What a text says of the mirrored picture: left becomes right where it surely means a side; else it is refused.
+"""What a text says of the mirrored image: left becomes right where it surely means a side; else it is refused.
 
 English only. A flip that is refused costs little, a wrong sentence is learned. So `left` and `right` are sides only
 
@@ -70,7 +70,7 @@ _CONTRARY = {"left": "right", "right": "left", "clockwise": "counterclockwise", 
 
 
 def mirrored(text: str) -> str | None:
-    """The text of the mirrored picture, the case of letters kept; None where it is not sure. Its own inverse."""
+    """The text of the mirrored image, the case of letters kept; None where it is not sure. Its own inverse."""
     if _UNREADABLE.search(text) or _CAPITALS.search(text):
         return None
     paired = {start for match in _PAIR.finditer(text) for start in (match.start(1), match.start(2))}

@@ -1,4 +1,4 @@
-"""Conversations of several items: all questions about one picture, or a row filled up with other items."""
+"""Conversations of several items: all questions about one image, or a row filled up with other items."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from mllm.types import Box, Groups, Item, Point, Turn
 
 @DATASETS.register_module()
 class SamePicture:
-    """The lines of one picture, wherever they stand in the file, as conversations of up to `max_turns` questions.
+    """The lines of one image, wherever they stand in the file, as conversations of up to `max_turns` questions.
 
     For training. `dataset` is a line dataset; lines belong together where their field `picture`, a name or a number, is
-    the same. The order of a picture's questions is drawn anew in every epoch; evaluation (epoch None) keeps that of the
+    the same. The order of an image's questions is drawn anew in every epoch; evaluation (epoch None) keeps that of the
     file.
 
     Raises:
         ConfigError: `dataset` does not read lines.
-        DataError: a line without the field `picture`; on access: lines whose pictures differ, or without an answer.
+        DataError: a line without the field `picture`; on access: lines whose images differ, or without an answer.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class SamePicture:
         self.max_turns = max_turns
         self.seed = seed
         self.epoch: int | None = None
-        pictures = _pictures_of(inner.lines, picture)
+        images = _images_of(inner.lines, picture)
         if inner.kept is not None:
-            pictures = np.unique(pictures[inner.kept], return_inverse=True)[1]
-        self._items = np.argsort(pictures, kind="stable")  # indices of the dataset
-        sizes = np.bincount(pictures)
-        self._line_starts = np.concatenate([[0], np.cumsum(sizes)])  # [pictures + 1], positions in _items
-        self._item_starts = np.concatenate([[0], np.cumsum(-(-sizes // max_turns))])  # [pictures + 1], our own indices
+            images = np.unique(images[inner.kept], return_inverse=True)[1]
+        self._items = np.argsort(images, kind="stable")  # indices of the dataset
+        sizes = np.bincount(images)
+        self._line_starts = np.concatenate([[0], np.cumsum(sizes)])  # [images + 1], positions in _items
+        self._item_starts = np.concatenate([[0], np.cumsum(-(-sizes // max_turns))])  # [images + 1], our own indices
 
     def __len__(self) -> int:
         return int(self._item_starts[-1])
@@ -65,11 +65,11 @@ class SamePicture:
     def __getitem__(self, index: int) -> Item:
         if not 0 <= index < len(self):
             raise IndexError(f"SamePicture: item {index} of {len(self)}")
-        picture = int(np.searchsorted(self._item_starts, index, side="right")) - 1
-        items = self._items[self._line_starts[picture] : self._line_starts[picture + 1]].tolist()
+        image = int(np.searchsorted(self._item_starts, index, side="right")) - 1
+        items = self._items[self._line_starts[image] : self._line_starts[image + 1]].tolist()
         if self.epoch is not None:
-            seeded(self.seed, self.epoch, picture).shuffle(items)
-        start = (index - int(self._item_starts[picture])) * self.max_turns
+            seeded(self.seed, self.epoch, image).shuffle(items)
+        start = (index - int(self._item_starts[image])) * self.max_turns
         return merged([self.dataset[item] for item in items[start : start + self.max_turns]])
 
     def set_epoch(self, epoch: int | None) -> None:
@@ -82,16 +82,16 @@ class MultiTurn:
     """Each item followed by others of the same dataset, drawn anew in every epoch, as rounds of one conversation.
 
     For training: rows are filled up to `data_args.max_length` instead of padded, and the model learns to talk about
-    several pictures. Evaluation asks the item alone.
+    several images. Evaluation asks the item alone.
 
     Args:
         dataset: a config, or a dataset already built. Mixed in proportions, its draws keep them.
         draws: at most so many further items; the rounds that `max_length` has no room for are left out again.
-        max_images: drawing ends at the first item with which there would be more pictures than this.
+        max_images: drawing ends at the first item with which there would be more images than this.
         seed: of the draws.
 
     Source: Chen et al. 2023, Visual Instruction Tuning with Polite Flamingo, arXiv 2307.01003. Their code cuts rows at
-    `max_length` wherever that is, and stops one picture before its `max_img`.
+    `max_length` wherever that is, and stops one image before its `max_img`.
     """
 
     def __init__(
@@ -111,11 +111,11 @@ class MultiTurn:
         if self.epoch is None:
             return items[0]
         rng = seeded(self.seed, self.epoch, index)
-        pictures = len(items[0].images)
+        images = len(items[0].images)
         for _ in range(self.draws):
             drawn = self.dataset[rng.randrange(len(self.dataset))]
-            pictures += len(drawn.images)
-            if self.max_images is not None and pictures > self.max_images:
+            images += len(drawn.images)
+            if self.max_images is not None and images > self.max_images:
                 break
             items.append(drawn)
         return joined(items)
@@ -126,22 +126,22 @@ class MultiTurn:
 
 
 def merged(items: Sequence[Item]) -> Item:
-    """Items about the same pictures as one conversation: `<image>` stays in the first only, the truth is the last's.
+    """Items about the same images as one conversation: `<image>` stays in the first only, the truth is the last's.
 
     Raises:
-        DataError: their pictures differ, or one has no answer.
+        DataError: their images differ, or one has no answer.
     """
     first = items[0]
     for item in items:
         if item.images != first.images:
-            expected = f"the picture of {first.key}"
+            expected = f"the image of {first.key}"
             raise DataError(where=item.key, expected=expected, found="another", kind="missing-record")
     texts = [[turn.text if item is first else without_image(turn.text) for turn in item.turns] for item in items]
     return replace(_chained(items, texts, first.images, [0] * len(items)), truth=items[-1].truth)
 
 
 def joined(items: Sequence[Item]) -> Item:
-    """Items one after another, each with its pictures; all but the first are filling. The truth is the first's.
+    """Items one after another, each with its images; all but the first are filling. The truth is the first's.
 
     Raises:
         DataError: one has no answer.
@@ -149,13 +149,13 @@ def joined(items: Sequence[Item]) -> Item:
     texts = [[turn.text for turn in item.turns] for item in items]
     before = [0, *accumulate(len(item.images) for item in items)][:-1]
     whole = _chained(items, texts, [ref for item in items for ref in item.images], before)
-    return replace(whole, filling=sum(len(item.turns) for item in items[1:]) // 2)
+    return replace(whole, extra_rounds=sum(len(item.turns) for item in items[1:]) // 2)
 
 
 def _chained(
     items: Sequence[Item], texts: Sequence[Sequence[str]], images: Sequence[ImageRef], starts: Sequence[int]
 ) -> Item:
-    """One conversation with these texts; the regions of each item lie on its pictures, counted from its start."""
+    """One conversation with these texts; the regions of each item lie on its images, counted from its start."""
     turns: list[Turn] = []
     boxes: list[Box] = []
     points: list[Point] = []
@@ -186,27 +186,27 @@ def _shifted(groups: Groups, by: int) -> Groups:
     return tuple(tuple(index + by for index in group) for group in groups)
 
 
-def _pictures_of(lines: IndexedJsonl, name: str) -> NDArray[np.int64]:
-    """int64 [lines]: the picture of each as a number, in the order of first appearance; on disk, not in memory."""
-    suffix = ".".join(("", quote(name, safe=""), *(lines.entries or ()), "pictures.npy"))
+def _images_of(lines: IndexedJsonl, name: str) -> NDArray[np.int64]:
+    """int64 [lines]: the image of each as a number, in the order of first appearance; on disk, not in memory."""
+    suffix = ".".join(("", quote(name, safe=""), *(lines.entries or ()), "images.npy"))
 
     def fits(found: NDArray[np.int64]) -> bool:
         if found.shape != (len(lines),) or found[0] or found.min() or found.max() >= len(lines):
             return False
         pairs = {(int(found[number]), str(lines[number].get(name))) for number in probes(len(lines))}
-        return len(pairs) == len({number for number, _ in pairs}) == len({picture for _, picture in pairs})
+        return len(pairs) == len({number for number, _ in pairs}) == len({image for _, image in pairs})
 
-    return cached_array(Path(lines.path), suffix, "pictures of lines", lambda: _numbered(lines, name), fits)
+    return cached_array(Path(lines.path), suffix, "images of lines", lambda: _numbered(lines, name), fits)
 
 
 def _numbered(lines: IndexedJsonl, name: str) -> NDArray[np.int64]:
     numbers: dict[str | int, int] = {}
-    pictures = np.empty(len(lines), np.int64)
+    images = np.empty(len(lines), np.int64)
     for index in range(len(lines)):
         line = lines[index]
         try:
-            picture: str | int = field(line, name, ID)
+            image: str | int = field(line, name, ID)
         except DataError as error:
             raise error.at(lines.where(index)) from error
-        pictures[index] = numbers.setdefault(picture, len(numbers))
-    return pictures
+        images[index] = numbers.setdefault(image, len(numbers))
+    return images

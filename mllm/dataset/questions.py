@@ -71,7 +71,7 @@ def plain(text: str, name: str) -> str:
     """`text`, the field `name` of a line, as it is.
 
     Raises:
-        DataError: it holds `<image>`, `<boxes>` or `<points>`, which would be taken for a picture or a region.
+        DataError: it holds `<image>`, `<boxes>` or `<points>`, which would be taken for an image or a region.
     """
     for placeholder in _RESERVED:
         if placeholder in text:
@@ -94,7 +94,7 @@ def words_of(line: Mapping[str, Any], name: str, at: str = "") -> str:
 
 
 def without_image(text: str) -> str:
-    """The question as a later turn about the same picture: `<image>` is dropped with its line, or put into words."""
+    """The question as a later turn about the same image: `<image>` is dropped with its line, or put into words."""
     lines = [line for line in text.split("\n") if line.strip() != IMAGE]
     return "\n".join(lines).replace(IMAGE, "the image")
 

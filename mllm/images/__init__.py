@@ -1,6 +1,6 @@
-"""References to pictures: cheap to hold, compare and send to a worker; opened only when pixels are needed.
+"""References to images: cheap to hold, compare and send to a worker; opened only when pixels are needed.
 
-Two equal references are the same picture: a batch holds its pixels once. Whatever a picture is stored as, `open` gives
+Two equal references are the same image: a batch holds its pixels once. Whatever an image is stored as, `open` gives
 it upright and RGB, and `size` is the size of that (see `decode`); where it lies is `fetch`'s matter.
 """
 
@@ -33,7 +33,7 @@ IN_MEMORY = "an image in memory"
 
 
 class ImageRef(Protocol):
-    """A picture that can be opened. Hashable; equal references are one picture."""
+    """An image that can be opened. Hashable; equal references are one image."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -41,12 +41,12 @@ class ImageRef(Protocol):
         ...
 
     def open(self) -> Image.Image:
-        """The decoded picture, upright, mode RGB."""
+        """The decoded image, upright, mode RGB."""
         ...
 
 
 class Reducible(ImageRef, Protocol):
-    """A picture that may be decoded at a part of its size."""
+    """An image that may be decoded at a part of its size."""
 
     def open_reduced(self, at_least: tuple[int, int]) -> Image.Image:
         """As `open`, or a half, a quarter or an eighth as large, rounded up, but no smaller than `at_least`."""
@@ -55,7 +55,7 @@ class Reducible(ImageRef, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileImage:
-    """A picture file on a local disk. No link may lead out of its `folder`, where it has one, see `follow_links`."""
+    """An image file on a local disk. No link may lead out of its `folder`, where it has one, see `follow_links`."""
 
     path: str
     folder: str = field(default="", compare=False, repr=False)
@@ -82,9 +82,9 @@ class FileImage:
 
 @dataclass(frozen=True, slots=True)
 class UrlImage:
-    """A picture at a URL (http, https, s3, ...), or in an archive (`zip://member::archive`, `tar://...`).
+    """An image at a URL (http, https, s3, ...), or in an archive (`zip://member::archive`, `tar://...`).
 
-    What was fetched is kept on disk once it proved to be a whole picture. `folder` is that of a local archive.
+    What was fetched is kept on disk once it proved to be a whole image. `folder` is that of a local archive.
     """
 
     url: str
@@ -107,7 +107,7 @@ class UrlImage:
         return self._read(partial(decode.decode, at_least=at_least), lambda image: image)
 
     def _read(self, kept: Callable[[BytesIO, str, ImageSettings], T], fetched: Callable[[Image.Image], T]) -> T:
-        """`kept` of the bytes on this disk; else `fetched` of the whole picture, which is kept from now on."""
+        """`kept` of the bytes on this disk; else `fetched` of the whole image, which is kept from now on."""
         url, current = self.url, current_settings()
         name = fetch.shown(url)
         if archive := fetch.local_archive(url):
@@ -130,7 +130,7 @@ class UrlImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemoryImage:
-    """A picture already in memory; equal only to itself."""
+    """An image already in memory; equal only to itself."""
 
     image: Image.Image = field(repr=False)
 
@@ -187,9 +187,9 @@ def image_ref(source: object, folder: str | None = None) -> ImageRef:
         return source
     if isinstance(source, (list, tuple)):
         if not source:
-            raise DataError(expected="the frames of a video", found="an empty list", kind="missing-picture")
+            raise DataError(expected="the frames of a video", found="an empty list", kind="missing-image")
         return Video(tuple(image_ref(frame, folder) for frame in cast("Sequence[object]", source)))
-    raise DataError(expected="a path, a URL or a PIL image", found=show(source), kind="picture-path")
+    raise DataError(expected="a path, a URL or a PIL image", found=show(source), kind="image-path")
 
 
 def is_remote(ref: ImageRef) -> bool:
@@ -205,7 +205,7 @@ def _located(source: str, folder: str) -> ImageRef:
         kind, inner, archive = member
         if fetch.is_url(folder):
             if fetch.member_of(folder):
-                raise DataError(f"an archive in the archive {folder}; unpack it", where=source, kind="picture-path")
+                raise DataError(f"an archive in the archive {folder}; unpack it", where=source, kind="image-path")
             archive = _under_url(archive, folder)
         else:
             return UrlImage(f"{kind}://{inner}::{_under(archive, folder)}", _folder_of(archive, folder))
@@ -222,7 +222,7 @@ def _located(source: str, folder: str) -> ImageRef:
 def _under(path: str, folder: str) -> str:
     """A local path under a folder, or an absolute one as it stands."""
     if folder and not path.startswith("/") and _leaves(path):
-        raise DataError(f"leaves its image_folder {folder}", where=path, kind="picture-path")
+        raise DataError(f"leaves its image_folder {folder}", where=path, kind="image-path")
     return str(Path(folder) / path)
 
 
@@ -246,7 +246,7 @@ def _check_links(path: str, folder: str) -> None:
         raise DataError(
             f"a link leads out of its image_folder {folder}; data_args.images.follow_links=True follows it",
             where=path,
-            kind="picture-path",
+            kind="image-path",
         )
 
 
@@ -258,7 +258,7 @@ def _real_folder(folder: str) -> str:
 def _under_url(path: str, folder: str) -> str:
     if path.startswith("/") or _leaves(path):
         expected = f"a path relative to image_folder {fetch.shown(folder) or '(the archive)'}"
-        raise DataError(where=path, expected=expected, kind="picture-path")
+        raise DataError(where=path, expected=expected, kind="image-path")
     return f"{folder.rstrip('/')}/{posixpath.normpath(path)}" if folder else posixpath.normpath(path)
 
 

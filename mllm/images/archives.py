@@ -52,7 +52,7 @@ class Archive:
         except _BROKEN as error:
             plain = "" if kind == "zip" else " (which must not be compressed)"
             reason = f"not a readable {kind} file{plain}: {error}"
-            raise ImageError(reason, where=name, kind="unreadable-picture") from error
+            raise ImageError(reason, where=name, kind="unreadable-image") from error
 
     def read(self, member: str, max_bytes: int) -> bytes:
         """The bytes of a member.
@@ -66,12 +66,12 @@ class Archive:
                 read = self._zipped if self.kind == "zip" else self._tarred
                 data = read(member, max_bytes + 1)
             except KeyError as error:
-                raise ImageError("the archive has no such file", where=where, kind="missing-picture") from error
+                raise ImageError("the archive has no such file", where=where, kind="missing-image") from error
             except _BROKEN as error:
-                raise ImageError(f"cannot be unpacked: {error}", where=where, kind="unreadable-picture") from error
+                raise ImageError(f"cannot be unpacked: {error}", where=where, kind="unreadable-image") from error
         if len(data) > max_bytes:
             reason = f"more than {max_bytes / 1e6:g} MB (images.max_mb)"
-            raise ImageError(reason, where=where, kind="unreadable-picture")
+            raise ImageError(reason, where=where, kind="unreadable-image")
         return data
 
     def _zipped(self, member: str, limit: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Fetched pictures on disk, up to a number of bytes. Any number of processes may share a folder."""
+"""Fetched images on disk, up to a number of bytes. Any number of processes may share a folder."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DiskCache:
         if len(data) > self.max_bytes:
             return
         path = self._path(name)
-        with complete(path, "pictures") as file:
+        with complete(path, "images") as file:
             file.write(data)
         with self._total() as total:
             total[0] += len(data)

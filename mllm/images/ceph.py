@@ -1,4 +1,4 @@
-"""Pictures in ceph, by the petrel client that mmengine speaks to. Its timeouts and keys are in `~/petreloss.conf`."""
+"""Images in ceph, by the petrel client that mmengine speaks to. Its timeouts and keys are in `~/petreloss.conf`."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def _backend() -> PetrelBackend:
         return PetrelBackend()
     except ImportError as error:
         raise ConfigError(
-            "pictures in ceph need the package petrel_client, which its cluster hands out, not PyPI"
+            "images in ceph need the package petrel_client, which its cluster hands out, not PyPI"
         ) from error

@@ -1,6 +1,6 @@
-"""Bytes of a picture file -> RGB pixels, upright; or its size, from the header alone. Both agree.
+"""Bytes of an image file -> RGB pixels, upright; or its size, from the header alone. Both agree.
 
-Whatever is wrong with a file is an `ImageError` that names it: half a picture is never shown.
+Whatever is wrong with a file is an `ImageError` that names it: half an image is never shown.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ Source = str | BinaryIO
 
 
 def size_of(source: Source, name: str, settings: ImageSettings) -> tuple[int, int]:
-    """(width, height) of the upright picture, without decoding it.
+    """(width, height) of the upright image, without decoding it.
 
     Raises:
-        ImageError: no picture, or larger than `settings` allow; messages begin with `name`.
+        ImageError: no image, or larger than `settings` allow; messages begin with `name`.
     """
     with closing(_opened(source, name, settings)) as image:
         return upright_size(image, settings)
@@ -57,7 +57,7 @@ def size_of(source: Source, name: str, settings: ImageSettings) -> tuple[int, in
 def decode(
     source: Source, name: str, settings: ImageSettings, *, at_least: tuple[int, int] | None = None
 ) -> Image.Image:
-    """The upright picture, mode RGB; of an animation its first frame.
+    """The upright image, mode RGB; of an animation its first frame.
 
     `at_least`: where a half, a quarter or an eighth of a JPEG's size, rounded up, is no smaller than this, it is
     decoded so, which costs less. Those that are to be turned are decoded whole.
@@ -101,19 +101,19 @@ def _opened(source: Source, name: str, settings: ImageSettings) -> Image.Image:
             check_kind(source, name)
         image = Image.open(source, formats=_formats())
     except FileNotFoundError as error:
-        raise ImageError("no such picture", where=name, kind="missing-picture") from error
+        raise ImageError("no such image", where=name, kind="missing-image") from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"not a readable picture: expected one of {', '.join(_formats())}, found {_beginning(source)}",
+            f"not a readable image: expected one of {', '.join(_formats())}, found {_beginning(source)}",
             where=name,
-            kind="unreadable-picture",
+            kind="unreadable-image",
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"more than {settings.max_pixels:,} pixels (images.max_pixels)", where=name, kind="unreadable-picture"
+            f"more than {settings.max_pixels:,} pixels (images.max_pixels)", where=name, kind="unreadable-image"
         ) from error
     except _BROKEN as error:
-        raise ImageError(f"not a readable picture: {error}", where=name, kind=_kind(error)) from error
+        raise ImageError(f"not a readable image: {error}", where=name, kind=_kind(error)) from error
     try:
         check_size(image.size, name, settings)
     except ImageError:
@@ -129,7 +129,7 @@ def check_kind(path: str, name: str) -> None:
         OSError: nothing there.
     """
     if found := other_than_file(os.stat(path).st_mode):
-        raise ImageError(where=name, expected="a file", found=found, kind="unreadable-picture")
+        raise ImageError(where=name, expected="a file", found=found, kind="unreadable-image")
 
 
 def check_size(size: tuple[int, int], name: str, settings: ImageSettings) -> None:
@@ -139,18 +139,18 @@ def check_size(size: tuple[int, int], name: str, settings: ImageSettings) -> Non
     """
     width, height = size
     if width < 1 or height < 1:
-        raise ImageError(expected="pixels", found=f"{width} x {height}", where=name, kind="unreadable-picture")
+        raise ImageError(expected="pixels", found=f"{width} x {height}", where=name, kind="unreadable-image")
     if width * height > settings.max_pixels:
         raise ImageError(
             f"{width} x {height} is more than {settings.max_pixels:,} pixels (images.max_pixels)",
             where=name,
-            kind="unreadable-picture",
+            kind="unreadable-image",
         )
 
 
 def _kind(error: Exception) -> str:
     """Of what Pillow says; files without their end are worth telling apart, as downloads break off."""
-    return "truncated-picture" if "truncated" in str(error) else "unreadable-picture"
+    return "truncated-image" if "truncated" in str(error) else "unreadable-image"
 
 
 @lru_cache(maxsize=1)
@@ -160,7 +160,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _beginning(source: Source) -> str:
-    """The first bytes, which tell a web page or an LFS pointer from a picture."""
+    """The first bytes, which tell a web page or an LFS pointer from an image."""
     if isinstance(source, str):
         with Path(source).open("rb") as file:
             return repr(file.read(24)) or "nothing"

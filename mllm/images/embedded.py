@@ -1,4 +1,4 @@
-"""Pictures inside a larger local file: as text in MIMIC-IT's JSON, as they are in the tar files of webdataset."""
+"""Images inside a larger local file: as text in MIMIC-IT's JSON, as they are in the tar files of webdataset."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Span(ABC):
 
     @abstractmethod
     def read(self) -> BytesIO:
-        """The encoded picture."""
+        """The encoded image."""
 
     def _bytes(self, most: int) -> bytes:
         """What the span holds.
@@ -56,18 +56,18 @@ class _Span(ABC):
         """
         if self.end - self.start > most:
             reason = f"more than {current_settings().max_mb:g} MB (images.max_mb)"
-            raise ImageError(reason, where=self.where, kind="unreadable-picture")
+            raise ImageError(reason, where=self.where, kind="unreadable-image")
         try:
             check_kind(self.path, self.where)
             with open(self.path, "rb", buffering=0) as file:
                 return os.pread(file.fileno(), self.end - self.start, self.start)
         except OSError as error:
-            raise ImageError(f"cannot be read: {error.strerror}", where=self.path, kind="unreadable-picture") from error
+            raise ImageError(f"cannot be read: {error.strerror}", where=self.path, kind="unreadable-image") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Base64Image(_Span):
-    """A picture in base64, plain or URL-safe: bytes `start` to `end` of a local file."""
+    """An image in base64, plain or URL-safe: bytes `start` to `end` of a local file."""
 
     def read(self) -> BytesIO:
         text = self._bytes(4 * -(-current_settings().max_bytes // 3))
@@ -75,12 +75,12 @@ class Base64Image(_Span):
             return BytesIO(base64.b64decode(text.translate(_FROM_URL_SAFE), validate=True))
         except binascii.Error as error:
             found = f"{text[:40]!r}: {error}"
-            raise ImageError(where=self.where, expected="base64", found=found, kind="unreadable-picture") from error
+            raise ImageError(where=self.where, expected="base64", found=found, kind="unreadable-image") from error
 
 
 @dataclass(frozen=True, slots=True)
 class MemberImage(_Span):
-    """A picture file that is bytes `start` to `end` of a local file, such as a member of a tar file."""
+    """An image file that is bytes `start` to `end` of a local file, such as a member of a tar file."""
 
     def read(self) -> BytesIO:
         return BytesIO(self._bytes(current_settings().max_bytes))

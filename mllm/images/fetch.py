@@ -1,4 +1,4 @@
-"""The bytes of a picture, wherever it lies: over the network by fsspec, in an archive, in ceph.
+"""The bytes of an image, wherever it lies: over the network by fsspec, in an archive, in ceph.
 
 Every fetch is bounded in time, tries and bytes. Credentials come from the environment (`AWS_*`, `FSSPEC_*`, `~/.aws`),
 never from a config or a URL in a message.
@@ -67,7 +67,7 @@ def check_url(url: str) -> None:
     if member:
         if _CEPH.fullmatch(member[2]):
             reason = "archives in ceph are not read; unpack it, or copy it to a disk"
-            raise DataError(reason, where=shown(url), kind="picture-path")
+            raise DataError(reason, where=shown(url), kind="image-path")
         if is_url(member[2]):
             check_url(member[2])
         return
@@ -77,7 +77,7 @@ def check_url(url: str) -> None:
             f"{protocol}:// is not opened; data_args.images.protocols lists what is: "
             f"{', '.join(current_settings().protocols)} (zip:// and tar:// as zip://member::archive)",
             where=shown(url),
-            kind="picture-path",
+            kind="image-path",
         )
 
 
@@ -114,7 +114,7 @@ def fetch(url: str) -> bytes:
     try:
         return read(_open_local)
     except FileNotFoundError as error:
-        raise ImageError("no such file", where=target, kind="missing-picture") from error
+        raise ImageError("no such file", where=target, kind="missing-image") from error
     except (OSError, ValueError) as error:  # also of what a broken archive says of places in itself
         raise _unfetched(target, f"cannot be read: {error}") from error
 
@@ -139,7 +139,7 @@ def _persistently(url: str, protocol: str, current: ImageSettings, read: Callabl
             while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, faults):
                 error = error.__cause__  # fsspec says so of anything that keeps it from asking for the size
             if _is_missing(error):
-                raise ImageError("no such file", where=shown(url), kind="missing-picture") from error
+                raise ImageError("no such file", where=shown(url), kind="missing-image") from error
             if _is_final(error):
                 raise _unfetched(url, f"cannot be fetched: {_described(error, current)}") from error
             if attempt + 1 == tries:
@@ -150,7 +150,7 @@ def _persistently(url: str, protocol: str, current: ImageSettings, read: Callabl
 
 
 def _unfetched(url: str, reason: str) -> ImageError:
-    return ImageError(reason, where=shown(url), kind="unreadable-picture")
+    return ImageError(reason, where=shown(url), kind="unreadable-image")
 
 
 def _own_errors(protocol: str) -> tuple[type[Exception], ...]:
@@ -226,7 +226,7 @@ async def _read_http(system: Any, url: str, limit: int) -> bytes:
 
 def _file_system(protocol: str, current: ImageSettings) -> Any:
     """fsspec's own, which it keeps for each process."""
-    import fsspec  # with its protocols' libraries half a second, that runs on local pictures need not spend
+    import fsspec  # with its protocols' libraries half a second, that runs on local images need not spend
 
     options: dict[str, Any] = {}
     if protocol in ("s3", "s3a"):
@@ -242,7 +242,7 @@ def _file_system(protocol: str, current: ImageSettings) -> Any:
         return fsspec.filesystem(protocol, **options)
     except ImportError as error:
         hint = "pip install 'mllm[remote]'" if protocol in ("http", "https", "s3", "s3a") else str(error)
-        raise ConfigError(f"{protocol}:// pictures need a library that is not installed: {hint}") from error
+        raise ConfigError(f"{protocol}:// images need a library that is not installed: {hint}") from error
     except ValueError as error:
         raise ConfigError(str(error), field="data_args.images.protocols") from error
 

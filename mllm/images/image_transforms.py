@@ -1,4 +1,4 @@
-"""References to pictures that are made of others when they are opened: mirrored, or laid on a canvas."""
+"""References to images that are made of others when they are opened: mirrored, or laid on a canvas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mllm.images import ImageRef
 
 @dataclass(frozen=True, slots=True)
 class FlippedImage:
-    """A picture mirrored from left to right."""
+    """An image mirrored from left to right."""
 
     ref: ImageRef
 
@@ -25,7 +25,7 @@ class FlippedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedImage:
-    """A picture scaled to `extent`, with its upper left corner at `offset` on a canvas of one colour.
+    """An image scaled to `extent`, with its upper left corner at `offset` on a canvas of one colour.
 
     Pixels throughout; what lies outside the canvas is cut off.
     """

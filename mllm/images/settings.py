@@ -1,4 +1,4 @@
-"""How pictures are opened: the section `data_args.images`, the same for every dataset of a run.
+"""How images are opened: the section `data_args.images`, the same for every dataset of a run.
 
 A process holds one `ImageSettings`. The builder sets it; `TrainDataset` takes it along to data loading workers.
 """
@@ -26,26 +26,26 @@ class ImageSettings:
     """What is opened, within which bounds."""
 
     on_error: OnError = "raise"
-    """What training does with an item whose picture cannot be read; evaluation always raises."""
+    """What training does with an item whose image cannot be read; evaluation always raises."""
     pixels: Pixels = "exact"
-    """How training makes the model's square of a picture, in falling order of care and cost; evaluation is exact.
+    """How training makes the model's square of an image, in falling order of care and cost; evaluation is exact.
     "close" resizes by another kernel, within 2/255; "reduced" also decodes large JPEGs at a part of their size."""
     cache: bool | Annotated[str, Fits("a folder", bool)] = True
-    """Keep fetched pictures on this disk: in a folder, in `$MLLM_CACHE/images` (True), or not at all (False)."""
+    """Keep fetched images on this disk: in a folder, in `$MLLM_CACHE/images` (True), or not at all (False)."""
     cache_gb: Positive = 10.0
-    """Bound of the cache, which the pictures unused for longest leave first."""
+    """Bound of the cache, which the images unused for longest leave first."""
     timeout: Positive = 30.0
-    """Seconds for one try to fetch one picture."""
+    """Seconds for one try to fetch one image."""
     retries: Count = 3
     """Further tries after a timeout, a broken connection or an error of the server."""
     max_mb: Positive = 64.0
     """Largest file that is fetched, or unpacked from an archive."""
     max_pixels: PositiveInt = 100_000_000
-    """Largest picture (width x height) that is decoded: a bound on memory, and on decompression bombs."""
+    """Largest image (width x height) that is decoded: a bound on memory, and on decompression bombs."""
     background: tuple[Level, Level, Level] = (255, 255, 255)
     """RGB, 0 to 255, behind transparent pixels."""
     exif: bool = True
-    """Turn pictures upright as their EXIF orientation says; False takes the pixels as they are stored."""
+    """Turn images upright as their EXIF orientation says; False takes the pixels as they are stored."""
     allow_private: bool = False
     """Fetch by http from private addresses too (this machine, its network, a cloud's metadata service)."""
     follow_links: bool = False
@@ -86,7 +86,7 @@ def current_settings() -> ImageSettings:
 
 
 def configure(new: ImageSettings) -> None:
-    """Open pictures in this process, and in those it forks, as `new` says."""
+    """Open images in this process, and in those it forks, as `new` says."""
     global _current
     _current = new
     Image.MAX_IMAGE_PIXELS = new.max_pixels  # Pillow's own bound must not come before ours

@@ -39,10 +39,10 @@ class REC:
             box where there is nothing.
         no_target_acc, no_target_count: where some items have no object, the share of these answered without a region
             (gRefCOCO's N-acc), and how many there are.
-        constant_box_acc@0.5: with `constant_box=True`, the acc@0.5 of the best box that ignores picture and phrase. It
+        constant_box_acc@0.5: with `constant_box=True`, the acc@0.5 of the best box that ignores image and phrase. It
             is the floor: a model near it has learnt where objects tend to be, not to look. Candidates are the truth
-            boxes (at most 512, evenly spaced), in pixels, since sizes of pictures are not known here; a box that
-            lies between them, or one relative to the picture's size, may do slightly better.
+            boxes (at most 512, evenly spaced), in pixels, since sizes of images are not known here; a box that
+            lies between them, or one relative to the image's size, may do slightly better.
 
     Source: Yu et al. 2016 (RefCOCO); IoU > 0.5 counts as correct. Liu et al. 2023 (arXiv 2306.00968): items without a
     target.
@@ -59,7 +59,7 @@ class REC:
         **MEANINGS,
         "failure_none": "no box in the answer",
         "failure_wrong_count": "several boxes where one was asked for, or a box where there is nothing",
-        "constant_box_acc@0.5": "what the best single box would score, whatever the picture and the phrase",
+        "constant_box_acc@0.5": "what the best single box would score, whatever the image and the phrase",
     }
 
     def __init__(self, *, constant_box: bool = False) -> None:

@@ -188,7 +188,7 @@ class Composite(TextModel):
         for encoder in self.vision_tower.encoders:
             encoder.disable_input_require_grads()
 
-    def no_picture(self, device: torch.device) -> Tensor:
+    def blank_image(self, device: torch.device) -> Tensor:
         """[1, C, H, W] of zeros: what a text-only batch runs through the vision tower, without weight."""
         tower = self.vision_tower
         return torch.zeros(1, tower.channels, tower.size, tower.size, device=device)

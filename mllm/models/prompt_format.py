@@ -1,4 +1,4 @@
-"""How a model is spoken to: its region codec, template and placement of pictures.
+"""How a model is spoken to: its region codec, template and placement of images.
 
 Known before a model is built, since the vocabulary grows by it, and kept beside its weights, since a model answers
 in the coordinates that it was trained with.
@@ -29,7 +29,7 @@ Rule = Callable[[Mapping[str, Any]], "PromptFormat"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptFormat:
-    """Codec and template as in a config; `placement` None: the model's own; `tokens` mark pictures in the text."""
+    """Codec and template as in a config; `placement` None: the model's own; `tokens` mark images in the text."""
 
     codec: Component = "shikra"
     template: Component = "vicuna_v1"

@@ -99,7 +99,7 @@ class Seq2Seq(TextModel):
         new = self.language_model.generate(input_ids=prompt_BE, attention_mask=mask_BE, **generation_args)
         return new[:, 1:]  # the first token starts the decoder
 
-    def picture_view(self, placement: PlacementKind | None = None) -> ImagePreprocessor:
+    def image_preprocessor(self, placement: PlacementKind | None = None) -> ImagePreprocessor:
         return NoView()
 
     def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

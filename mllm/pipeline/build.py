@@ -36,7 +36,7 @@ from mllm.pipeline.resume import describe
 from mllm.pipeline.run_checks import PARTS, check_model_args
 from mllm.pipeline.train_data import ItemDataset, TrainDataset
 from mllm.pipeline.trainer import Trainer
-from mllm.registry import MODELS, REGIONS, TEMPLATES
+from mllm.registry import CODECS, MODELS, TEMPLATES
 from mllm.tokenizer_files import load_tokenizer, token_id
 from mllm.types import IMAGE
 
@@ -131,7 +131,7 @@ def build_model(
         asked = args.pop(name, None)
         if asked is not None and trained.get(name, asked) != asked:
             logger.warning("the model was trained with %s %s; this run uses %s", name, trained[name], asked)
-    codec: RegionCodec = REGIONS.make(speech.codec)
+    codec: RegionCodec = CODECS.make(speech.codec)
     template: Template = TEMPLATES.make(speech.template)
     adapters = args.pop("adapters", None)
     adapters = None if adapters is None else read_adapters(adapters)
@@ -158,7 +158,7 @@ def build_model(
         tokenizer=tokenizer,
         template=template,
         codec=codec,
-        view=model.picture_view(speech.placement),
+        view=model.image_preprocessor(speech.placement),
         max_length=data.get("max_length"),
     )
     return processor, model
@@ -255,7 +255,7 @@ def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDat
 def _corpus(items: ItemDataset, template: Template, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     """The rendered text of items from all over the set, special tokens left out.
 
-    An item whose picture is not there is passed over where training does so, which counts it.
+    An item whose image is not there is passed over where training does so, which counts it.
     """
     items.set_epoch(0)
     for index in range(0, len(items), max(1, len(items) // TOKENIZER_SAMPLE)):

@@ -52,7 +52,7 @@ class Plan:
     """All items of a test set in batches."""
 
     batches: list[list[list[int]]]
-    """Indices, by groups that have their pictures in common."""
+    """Indices, by groups that have their images in common."""
     sharing: bool
     """Whether the items of a group share one reading of their beginning."""
 
@@ -60,7 +60,7 @@ class Plan:
 def plan(items: ItemDataset, size: int, *, may_share: Callable[[Item], bool] | None, portions: int = 1) -> Plan:
     """At most `size` items in a batch, or in so many `portions` of one; a larger group of items is a batch by itself.
 
-    Those about a picture are together, and in one group where every item `may_share`. What `SORTED` batches hold is
+    Those about an image are together, and in one group where every item `may_share`. What `SORTED` batches hold is
     sorted by the length of the prompts, the longest first, so that little of a batch is padding.
     """
     items.set_epoch(None)
@@ -123,18 +123,18 @@ def predict(
 ) -> Iterator[Prediction]:
     """Generate and read back the answer of every item, in dataset order; on every rank the same predictions.
 
-    Where the model can, prompts about the same pictures share one reading of them, and on a GPU others take the places
+    Where the model can, prompts about the same images share one reading of them, and on a GPU others take the places
     of rows that have finished. `generation` goes to transformers' `generate`; a sampled answer follows from `seed` and
     the item's index.
 
     Raises:
         ConfigError: `generation` asks for another way to decode than `ContinuousBatcher` knows.
     """
-    branches = getattr(model, "branches", False)
+    branches = getattr(model, "supports_prefix_sharing", False)
     size = loader.batch_size if _pads(model) else 1
 
     def may_share(item: Item) -> bool:
-        return not processor.ends_in_picture(item)  # a branch needs a token of its own that is not a picture's
+        return not processor.ends_in_image(item)  # a branch needs a token of its own that is not an image's
 
     arguments = {**stopping(processor), **generation}
     in_step = _in_step(accelerator)
@@ -142,7 +142,7 @@ def predict(
     refilling = refilling and accelerator.device.type not in NOT_REFILLED
     portions = PORTIONS if refilling else 1
     found = plan(items, size, may_share=may_share if branches else None, portions=portions)
-    generate = model.generate_branches if found.sharing else model.generate
+    generate = model.generate_with_shared_prefix if found.sharing else model.generate
     most = size if refilling else None
     decoding = ContinuousBatcher(seed=seed, leaving=branches, most=most, in_step=in_step)
 
@@ -156,7 +156,7 @@ def predict(
             _end_if_signalled()
             if counts or in_step:
                 with torch.no_grad(), accelerator.autocast():  # inference_mode breaks FSDP2's later forwards
-                    decoding.make_room(len(indices))
+                    decoding.step_until_free(len(indices))
                     generate(**batch, **arguments, custom_generate=decoding.begin(indices))
             if in_step and not counts:
                 decoding.take()  # another rank gives these

@@ -12,7 +12,7 @@ stages become smaller (Swin, ConvNeXt) all products count that it makes.
 The matrices are found by watching one batch on its way through the model; of all others only tokens, labels, pixels and
 pairs are counted, on the CPU.
 
-Shape suffixes: M pictures, P patches, D width.
+Shape suffixes: M images, P patches, D width.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class FlopCounts:
     pairs: float = 0
     """Of tokens of which one may see the other."""
     patch_pairs: float = 0
-    """Of patches of the same picture, for vision towers that take pictures of any size."""
+    """Of patches of the same image, for vision towers that take images of any size."""
 
     def __mul__(self, other: FlopCounts) -> float:
         return sum(getattr(self, name) * getattr(other, name) for name in KINDS)
@@ -104,7 +104,7 @@ class ModelFlops:
     """Watches a model until it knows what one token, label, pixel and pair cost, forward and backward.
 
     Attributes:
-        done: no further batch needs watching. One with pictures is needed by a model that sees, and none helps with an
+        done: no further batch needs watching. One with images is needed by a model that sees, and none helps with an
             encoder-decoder model, of which the cost is not known.
     """
 
@@ -181,7 +181,7 @@ class ModelFlops:
         return self._widths[number % len(self._widths)]
 
     def _patches(self, name: str, hidden: Tensor) -> tuple[str, float]:
-        """Attention over [M, P, D], pictures of one size; over [P, D], any sizes, or windows of them (Qwen2.5-VL)."""
+        """Attention over [M, P, D], images of one size; over [P, D], any sizes, or windows of them (Qwen2.5-VL)."""
         if hidden.dim() == 3:
             return "pixels", 4.0 * hidden.numel() * hidden.shape[1]
         config: Any = self.model.config.vision_config

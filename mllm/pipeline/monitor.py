@@ -73,8 +73,8 @@ def count(batch: Mapping[str, Any], examples: Sequence[EncodedSample]) -> Counts
     else:
         tokens, pairs = sum(lengths), sum(length**2 for length in lengths)
     pixels = [tensor for tensor in batch.values() if isinstance(tensor, Tensor) and tensor.is_floating_point()]
-    pictures = {ref: tensors for one in examples for ref, tensors in zip(one.images, one.pixels, strict=True)}
-    patches = [max(map(len, tensors.values())) for tensors in pictures.values()]
+    images = {ref: tensors for one in examples for ref, tensors in zip(one.images, one.pixels, strict=True)}
+    patches = [max(map(len, tensors.values())) for tensors in images.values()]
     return Counts(
         samples=len(examples),
         separate=sum(lengths),

@@ -23,7 +23,7 @@ from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
 WINDOW = 16
 """Steps that are planned together."""
 SQUARE = (448, 448)
-"""The picture, width and height in pixels, from which the cost of a picture's tokens is taken."""
+"""The image, width and height in pixels, from which the cost of an image's tokens is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,8 @@ class Measured:
     """An item of the training set, as far as a plan must know it."""
 
     index: int
-    pictures: Hashable
-    """What items about the same pictures have in common; None: it shares with no other."""
+    images: Hashable
+    """What items about the same images have in common; None: it shares with no other."""
     lengths: tuple[Length, ...]
     """Of each of its examples; none where it cannot be read."""
 
@@ -43,18 +43,18 @@ class Cost:
 
     Attributes:
         pair: a token that sees another.
-        picture_token: encoding what becomes one token of a picture.
+        image_token: encoding what becomes one token of an image.
     """
 
     pair: float = 0.0
-    picture_token: float = 0.0
+    image_token: float = 0.0
 
     def __call__(self, group: Sequence[Measured]) -> float:
-        """Of items in one batch, which have their pictures in common where there are several."""
+        """Of items in one batch, which have their images in common where there are several."""
         prefix, branches = stretches(group)
         seen = prefix * (prefix + 1) / 2 + sum(length * (start + (length + 1) / 2) for start, length in branches)
-        pictures = max((each.pictures for item in group for each in item.lengths), default=0)
-        return prefix + sum(length for _, length in branches) + self.pair * seen + self.picture_token * pictures
+        images = max((each.images for item in group for each in item.lengths), default=0)
+        return prefix + sum(length for _, length in branches) + self.pair * seen + self.image_token * images
 
 
 def stretches(group: Sequence[Measured]) -> tuple[int, list[tuple[int, int]]]:
@@ -86,22 +86,22 @@ def cost_of(model: Any, view: ImagePreprocessor) -> Cost:
     pair = 1 / (6 * model.config.get_text_config().hidden_size)
     if not view.token or "vision_tower" not in sizes:
         return Cost(pair=pair)
-    patches = _patches(model, view) / view.slot(SQUARE).count(view.token)
-    return Cost(pair=pair, picture_token=patches * sizes["vision_tower"] / sizes["language_model"])
+    patches = _patches(model, view) / view.placeholder_tokens(SQUARE).count(view.token)
+    return Cost(pair=pair, image_token=patches * sizes["vision_tower"] / sizes["language_model"])
 
 
 def _patches(model: Any, view: ImagePreprocessor) -> float:
-    """Of a square picture, through the vision tower."""
+    """Of a square image, through the vision tower."""
     side = getattr(model.config.vision_config, "patch_size", 16)  # an encoder without patches pools its pixels too
     side = side if isinstance(side, int) else side[0]
-    picture = view(Image.new("RGB", SQUARE))
-    return sum(tensor.numel() for tensor in picture.values() if tensor.is_floating_point()) / (3 * side**2)
+    image = view(Image.new("RGB", SQUARE))
+    return sum(tensor.numel() for tensor in image.values() if tensor.is_floating_point()) / (3 * side**2)
 
 
 def deal(items: Sequence[Measured], batches: int, cost: Cost, *, room: int | None = None) -> list[list[int]]:
     """The items as so many batches of nearly equal cost, none of them empty, the cheapest first.
 
-    Items with the same pictures go into one batch, unless that would make it a dear one, or a row longer than `room`.
+    Items with the same images go into one batch, unless that would make it a dear one, or a row longer than `room`.
 
     Source: longest processing time first, Graham 1969.
     """
@@ -125,12 +125,12 @@ def _grouped(items: Sequence[Measured], cost: Cost, bound: float, room: int | No
     found: list[list[Measured]] = []
     open_groups: dict[Hashable, list[Measured]] = {}
     for item in items:
-        group = open_groups.get(item.pictures, []) if item.pictures is not None else []
+        group = open_groups.get(item.images, []) if item.images is not None else []
         larger = [*group, item]
         if not group or cost(larger) > bound or (room is not None and row_tokens(larger) > room):
             group = []
             found.append(group)
-            open_groups[item.pictures] = group
+            open_groups[item.images] = group
         group.append(item)
     return found
 
@@ -197,7 +197,7 @@ class PlannedBatches(Sampler[list[int]]):
     def measure(self, index: int) -> Measured:
         images, lengths = self.dataset.lengths(index)
         shared = self.sharing and any(length.shared for length in lengths)
-        return Measured(index=index, pictures=images if shared else None, lengths=lengths)
+        return Measured(index=index, images=images if shared else None, lengths=lengths)
 
     def _due(self, order: Sequence[int], steps: range) -> Sequence[int]:
         due = order[steps.start * self.per_step : steps.stop * self.per_step]

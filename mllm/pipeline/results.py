@@ -42,7 +42,7 @@ def write_predictions(predictions: Iterable[Prediction], folder: Path, prefix: s
 
 
 def as_record(prediction: Prediction) -> dict[str, Any]:
-    """A line of the predictions file. Boxes are xyxy in pixels of the original picture; no target is an empty list."""
+    """A line of the predictions file. Boxes are xyxy in pixels of the original image; no target is an empty list."""
     truth = prediction.truth
     record: dict[str, Any] = {
         "key": prediction.key,

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from mllm.conversation.packing import Length, split_rounds
-from mllm.conversation.processor import Pictures, Processor
+from mllm.conversation.processor import ImageTensors, Processor
 from mllm.errors import ImageError
 from mllm.images import ImageRef
 from mllm.images.settings import configure, current_settings
 from mllm.types import EncodedSample, Item
 
 REPLACEMENTS = 10
-"""As many are tried for one item: when all fail, it is not the pictures but the disk or the network."""
+"""As many are tried for one item: when all fail, it is not the images but the disk or the network."""
 
 
 class ItemDataset(Protocol):
@@ -32,7 +32,7 @@ class ItemDataset(Protocol):
 
 
 class ImageLoader:
-    """Opens pictures as the `ImageSettings` of the process that made it say, in whatever process it is read."""
+    """Opens images as the `ImageSettings` of the process that made it say, in whatever process it is read."""
 
     def __init__(self, processor: Processor) -> None:
         self.processor = processor
@@ -42,19 +42,19 @@ class ImageLoader:
         self.__dict__.update(state)
         configure(self.settings)  # a worker that was spawned, not forked, knows nothing of the builder's
 
-    def __call__(self, item: Item, *, training: bool = False, opened: Pictures | None = None) -> Pictures:
-        """The model's arguments for each picture, in `training` with `pixels` as the settings say.
+    def __call__(self, item: Item, *, training: bool = False, opened: ImageTensors | None = None) -> ImageTensors:
+        """The model's arguments for each image, in `training` with `pixels` as the settings say.
 
-        Those in `opened` are taken from there. Errors are those of `Processor.pictures`.
+        Those in `opened` are taken from there. Errors are those of `Processor.images`.
         """
-        return self.processor.pictures(item, pixels=self.settings.pixels if training else "exact", opened=opened)
+        return self.processor.images(item, pixels=self.settings.pixels if training else "exact", opened=opened)
 
 
 class TrainDataset(Dataset[list[EncodedSample]]):
     """Encodes items for training on the fly. The epoch lies in shared memory, so that living workers see it change.
 
     `split=True` gives the rounds of a conversation as separate examples, which a collator may put into one row.
-    Where the `ImageSettings` say so, an item with a picture that cannot be read gives its place to another, drawn from
+    Where the `ImageSettings` say so, an item with an image that cannot be read gives its place to another, drawn from
     (`seed`, epoch, index).
     """
 
@@ -80,12 +80,12 @@ class TrainDataset(Dataset[list[EncodedSample]]):
         """The examples of an item.
 
         Raises:
-            ImageError: its picture cannot be read, nor can those of its replacements, where there are any.
+            ImageError: its image cannot be read, nor can those of its replacements, where there are any.
         """
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[list[EncodedSample]]:
-        """Those of a batch, where the DataLoader asks for it: a picture that several items show is opened once."""
+        """Those of a batch, where the DataLoader asks for it: an image that several items show is opened once."""
         self.items.set_epoch(self.epoch)
         opened: dict[ImageRef, Mapping[str, Tensor]] = {}
         return [self._examples(index, opened) for index in indices]
@@ -108,14 +108,14 @@ class TrainDataset(Dataset[list[EncodedSample]]):
             index = rng.randrange(len(self.items))
 
     def _encoded(self, index: int, opened: dict[ImageRef, Mapping[str, Tensor]]) -> list[EncodedSample]:
-        item = self.processor.fitted(self.items[index])
-        pictures = self.open(item, training=True, opened=opened)
-        opened |= pictures
+        item = self.processor.fit_to_max_length(self.items[index])
+        images = self.open(item, training=True, opened=opened)
+        opened |= images
         items = split_rounds(item) if self.split else [item]
-        return [self.processor.encode(each, index, pictures=pictures) for each in items]
+        return [self.processor.encode(each, index, images=images) for each in items]
 
     def lengths(self, index: int) -> tuple[tuple[ImageRef, ...], tuple[Length, ...]]:
-        """The pictures of an item, unopened, and how long its examples will be; of one that cannot be read, none."""
+        """The images of an item, unopened, and how long its examples will be; of one that cannot be read, none."""
         self.items.set_epoch(self.epoch)
         try:
             item = self.items[index]
@@ -126,7 +126,7 @@ class TrainDataset(Dataset[list[EncodedSample]]):
 
 
 class EvalDataset(Dataset[list[EncodedSample]]):
-    """Items of an evaluation by groups that have their pictures in common, which are opened once.
+    """Items of an evaluation by groups that have their images in common, which are opened once.
 
     `answer=False` gives prompts. Nothing is skipped: a score counts every item.
     """
@@ -146,10 +146,8 @@ class EvalDataset(Dataset[list[EncodedSample]]):
     def __getitem__(self, number: int) -> list[EncodedSample]:
         self.items.set_epoch(None)
         items = {index: self.items[index] for index in self.groups[number]}
-        pictures = self.open(next(iter(items.values())))
-        return [
-            self.processor.encode(item, index, answer=self.answer, pictures=pictures) for index, item in items.items()
-        ]
+        images = self.open(next(iter(items.values())))
+        return [self.processor.encode(item, index, answer=self.answer, images=images) for index, item in items.items()]
 
 
 class SeededEpochSampler(Sampler[int]):

@@ -150,7 +150,7 @@ class Trainer(GuardedTrainer):
             logs = {**logs, **self.guard.logged(logs["loss"]), **self.meters.read(self.accelerator)}
         skipped = self._everyones_skipped()
         if skipped:
-            logs = {**logs, "skipped_pictures": len(skipped)}
+            logs = {**logs, "skipped_images": len(skipped)}
         super().log(logs, *args, **kwargs)
 
     def _everyones_skipped(self) -> list[str]:
@@ -257,9 +257,9 @@ class Trainer(GuardedTrainer):
                 self.model_wrapped = self.accelerator.prepare(self.model)
             else:
                 self.model.to(self.args.device)
-        registered = "generate_branches" in vars(self.model)
-        if self.is_fsdp_enabled and getattr(self.model, "branches", False) and not registered:
-            register_fsdp_forward_method(self.model, "generate_branches")
+        registered = "generate_with_shared_prefix" in vars(self.model)
+        if self.is_fsdp_enabled and getattr(self.model, "supports_prefix_sharing", False) and not registered:
+            register_fsdp_forward_method(self.model, "generate_with_shared_prefix")
         return self.model
 
     def get_train_dataloader(self) -> DataLoader[Any]:

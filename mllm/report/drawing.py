@@ -1,4 +1,4 @@
-"""Boxes and points drawn on a picture."""
+"""Boxes and points drawn on an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#f
 
 
 def draw(image: Image.Image, regions: Sequence[Box | Point]) -> Image.Image:
-    """A copy of the picture with every region in its own colour; lines are as thick as its size asks for."""
+    """A copy of the image with every region in its own colour; lines are as thick as its size asks for."""
     drawn = image.convert("RGB")
     pen = ImageDraw.Draw(drawn)
     width = max(1, round(max(drawn.size) / 200))

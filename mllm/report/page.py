@@ -1,4 +1,4 @@
-"""HTML pages that fetch nothing and run no script: style, pictures and drawings are inside them."""
+"""HTML pages that fetch nothing and run no script: style, images and drawings are inside them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 MAX_SIDE = 480
-"""Longest side of an embedded picture, in pixels: 72 photos make a page of about 4 MB."""
+"""Longest side of an embedded image, in pixels: 72 photos make a page of about 4 MB."""
 PIXEL_ART_SIDE = 128
-"""Pictures up to this side, in pixels, are embedded without loss and enlarged without smoothing."""
+"""Images up to this side, in pixels, are embedded without loss and enlarged without smoothing."""
 
 
 def write(path: str | Path, template: str, **values: Any) -> None:
@@ -37,7 +37,7 @@ def _templates() -> Environment:
 
 
 def embedded(image: Image.Image) -> dict[str, Any]:
-    """A copy small enough to embed, and the size of the picture itself: what is drawn over it keeps its coordinates."""
+    """A copy small enough to embed, and the size of the image itself: what is drawn over it keeps its coordinates."""
     width, height = image.size
     small = image.copy()
     small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)

@@ -1,6 +1,6 @@
-"""A results page: scores, failures, and the answers drawn on their pictures, in one HTML file.
+"""A results page: scores, failures, and the answers drawn on their images, in one HTML file.
 
-The page fetches nothing and runs no script: style, pictures and drawings are inside it, to be mailed or archived.
+The page fetches nothing and runs no script: style, images and drawings are inside it, to be mailed or archived.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Row:
     question: str
     """As in the item: may hold `<image>`, `<boxes>` and `<points>`."""
     image: ImageRef | None = None
-    """The picture to draw on; None shows the text alone."""
+    """The image to draw on; None shows the text alone."""
     image_number: int = 0
-    """Which of the item's pictures `image` is: only boxes and points on it are drawn."""
+    """Which of the item's images `image` is: only boxes and points on it are drawn."""
     asked: tuple[Box | Point, ...] = ()
     """What the question's `<boxes>` and `<points>` stand for, in original pixels."""
     iou: float | None = None
@@ -60,13 +60,13 @@ def write_report(
     Args:
         title, subtitle: what was evaluated; the model and the config.
         scores: what the metric returned. `failure_{class}` go into a table, `constant_box_{score}` beside its score.
-        rows: every answer; pictures are opened only for those shown.
+        rows: every answer; images are opened only for those shown.
         headline, meanings: the metric's, see `mllm.metrics.base.Metric`.
         date: defaults to now.
-        limit: pictures in each section of the gallery.
+        limit: images in each section of the gallery.
 
     Raises:
-        DataError: a picture that is shown cannot be read.
+        DataError: an image that is shown cannot be read.
     """
     rows = sorted(rows, key=lambda row: row.prediction.index)
     meanings = meanings or {}
@@ -178,13 +178,13 @@ def _spread(rows: Sequence[Row], limit: int) -> list[Row]:
 def _card(row: Row) -> dict[str, Any]:
     prediction = row.prediction
     drawn = {
-        "true": _on_picture((*prediction.truth.boxes, *prediction.truth.points), row.image_number),
-        "predicted": _on_picture((*prediction.boxes, *prediction.points), row.image_number),
-        "asked": _on_picture(row.asked, row.image_number),
+        "true": _on_image((*prediction.truth.boxes, *prediction.truth.points), row.image_number),
+        "predicted": _on_image((*prediction.boxes, *prediction.points), row.image_number),
+        "asked": _on_image(row.asked, row.image_number),
     }
     return {
         "key": prediction.key,
-        "picture": None if row.image is None else page.embedded(row.image.open()),
+        "image": None if row.image is None else page.embedded(row.image.open()),
         "drawn": drawn,
         "description": "; ".join(f"{kind}: {_coordinates(regions)}" for kind, regions in drawn.items() if regions),
         "question": _segments(row.question),
@@ -195,7 +195,7 @@ def _card(row: Row) -> dict[str, Any]:
     }
 
 
-def _on_picture(regions: Iterable[Box | Point], image: int) -> list[Box | Point]:
+def _on_image(regions: Iterable[Box | Point], image: int) -> list[Box | Point]:
     return [region for region in regions if region.image == image]
 
 

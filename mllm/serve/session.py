@@ -26,7 +26,7 @@ from mllm.pipeline.train_data import to_device
 from mllm.report.drawing import draw
 from mllm.types import BOXES, IMAGE, Item, Prediction
 
-Picture = str | Path | Image.Image
+ImageSource = str | Path | Image.Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,23 +64,23 @@ class Session:
     def ask(
         self,
         question: str,
-        images: Sequence[Picture] = (),
+        images: Sequence[ImageSource] = (),
         *,
         boxes: Sequence[Sequence[float]] = (),
         answer_image: int | None = None,
         generation: Mapping[str, Any] | None = None,
     ) -> Prediction:
-        """The answer to one question, with every box and point of it in pixels of the original picture.
+        """The answer to one question, with every box and point of it in pixels of the original image.
 
         Args:
-            question: `<image>` stands for the next picture (they come first where it has none), `<boxes>` for the next
-                box, x1, y1, x2, y2 in pixels of the first picture.
+            question: `<image>` stands for the next image (they come first where it has none), `<boxes>` for the next
+                box, x1, y1, x2, y2 in pixels of the first image.
             answer_image: the number of the image, from 0, on which boxes and points of the answer lie; None: that of
                 the question's boxes, else the first.
             generation: arguments of `generate`; by default greedy, at most 64 new tokens.
 
         Raises:
-            DataError: not as many pictures or boxes as placeholders, or a picture that cannot be read.
+            DataError: not as many images or boxes as placeholders, or an image that cannot be read.
         """
         if not question.strip():
             raise DataError(field="question", expected="a text with a word", found=repr(question))
@@ -128,7 +128,7 @@ def answer(given: argparse.Namespace) -> None:
     if given.draw and not given.image:
         raise ConfigError("--draw needs an --image to draw on")
     if given.draw and Path(given.draw).suffix.lower() not in Image.registered_extensions():
-        raise ConfigError(where="--draw", expected="the name of a picture file, such as answer.png", found=given.draw)
+        raise ConfigError(where="--draw", expected="the name of an image file, such as answer.png", found=given.draw)
     session = Session.load(
         given.model,
         device=given.device,
@@ -154,10 +154,10 @@ def answer(given: argparse.Namespace) -> None:
             print(path)
 
 
-def draw_answer(answer: Prediction, images: Sequence[Picture], path: Path, about: int = 0) -> list[Path]:
-    """Write each picture that holds boxes or points of the answer, upright, as the model saw it; the paths.
+def draw_answer(answer: Prediction, images: Sequence[ImageSource], path: Path, about: int = 0) -> list[Path]:
+    """Write each image that holds boxes or points of the answer, upright, as the model saw it; the paths.
 
-    The first is `path`, the second has _2 behind its name, and so on. An answer without any is `about` a picture.
+    The first is `path`, the second has _2 behind its name, and so on. An answer without any is `about` an image.
     """
     regions = (*answer.boxes, *answer.points)
     written: list[Path] = []

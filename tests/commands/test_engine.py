@@ -94,13 +94,13 @@ def similar_talks(folder: Path, name: str) -> dict[str, Any]:
     """Of ten talks some are alike, in both files; two images of each are not there."""
     lines: list[str] = []
     for number in range(10):
-        picture = folder / f"{name}{number}.png"
+        image = folder / f"{name}{number}.png"
         if number not in (3, 8):
             seed = number % 4 * 50
-            Image.linear_gradient("L").rotate(seed).resize((40 + number, 30)).convert("RGB").save(picture)
+            Image.linear_gradient("L").rotate(seed).resize((40 + number, 30)).convert("RGB").save(image)
         words = " ".join(f"w{(number % 4) * 100 + place}" for place in range(20))
         said = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": words}]
-        lines.append(json.dumps({"image": picture.name, "conversations": said}))
+        lines.append(json.dumps({"image": image.name, "conversations": said}))
     path = folder / f"{name}.jsonl"
     path.write_text("\n".join(lines) + "\n")
     return dict(type="Instruct", filename=str(path), image_folder=str(folder))

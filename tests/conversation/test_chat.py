@@ -211,7 +211,7 @@ def plain_backend() -> Any:
     return train_tokenizer([], vocab_size=0).backend_tokenizer
 
 
-def test_a_picture_without_words_is_a_question(llama: Any) -> None:
+def test_an_image_without_words_is_a_question(llama: Any) -> None:
     for tokenizer in (make_tokenizer(), llama):
         for family in ("chatml", "gemma3"):
             made_for(family, tokenizer)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from mllm.conversation.pixels import PixelCodec
 from mllm.errors import DataError
 from mllm.geometry import PlacementKind, place
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 from mllm.types import Box, Point
 
 SIZE = (400, 200)
 
 
 def codec_on(name: str, kind: PlacementKind = "pad", size: tuple[int, int] = SIZE) -> PixelCodec:
-    return PixelCodec(REGIONS.make(name), place(kind, size, 100), image=3)
+    return PixelCodec(CODECS.make(name), place(kind, size, 100), image=3)
 
 
 @pytest.mark.parametrize("name", ["shikra", "ferret"])
@@ -138,10 +138,10 @@ EDGES = place("pad", (40, 20), 32)
 def test_a_box_that_touches_the_image_from_outside_is_refused(box: tuple[float, float, float, float]) -> None:
     x1, y1, x2, y2 = box
     with pytest.raises(DataError, match="expected a box in what the model sees"):
-        PixelCodec(REGIONS.make("shikra"), EDGES).write_boxes([Box(x1=x1, y1=y1, x2=x2, y2=y2)])
+        PixelCodec(CODECS.make("shikra"), EDGES).write_boxes([Box(x1=x1, y1=y1, x2=x2, y2=y2)])
 
 
 @pytest.mark.parametrize("box", [(39.9, 0, 50, 10), (40, 0, 40, 10), (0, 20, 10, 20)])
 def test_a_box_with_a_part_in_the_image_or_on_its_edge_is_written(box: tuple[float, float, float, float]) -> None:
     x1, y1, x2, y2 = box
-    assert PixelCodec(REGIONS.make("shikra"), EDGES).write_boxes([Box(x1=x1, y1=y1, x2=x2, y2=y2)])
+    assert PixelCodec(CODECS.make("shikra"), EDGES).write_boxes([Box(x1=x1, y1=y1, x2=x2, y2=y2)])

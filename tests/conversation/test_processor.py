@@ -19,7 +19,7 @@ from mllm.conversation.rendering import IGNORE
 from mllm.errors import ConfigError, DataError, ModelError
 from mllm.geometry import Placement
 from mllm.metrics.failures import failure_of
-from mllm.registry import REGIONS, TEMPLATES
+from mllm.registry import CODECS, TEMPLATES
 from mllm.types import Box, GroundTruth, Item, Prediction, Turn
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES
@@ -28,7 +28,7 @@ SIDE, TOKENS = 28, 4
 
 
 def make_processor(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Processor:
-    codec = REGIONS.make(changes.pop("codec", "shikra"))
+    codec = CODECS.make(changes.pop("codec", "shikra"))
     template = TEMPLATES.make(changes.pop("template", "vicuna_v1"))
     placement = changes.pop("placement", "pad")
     mean = std = (0.5, 0.5, 0.5)
@@ -72,21 +72,21 @@ def test_only_answers_are_supervised(processor: Processor, item: Item) -> None:
     assert text == " Answer: [0.500,0.250,1.000,0.750] .</s>"
 
 
-def test_a_picture_holds_as_many_tokens_as_the_model_has_features(processor: Processor, item: Item) -> None:
+def test_an_image_holds_as_many_tokens_as_the_model_has_features(processor: Processor, item: Item) -> None:
     example = processor.encode(item, 3)
     assert (example.input_ids == processor.image_token_id).sum() == TOKENS
     assert example.index == 3
-    assert [picture["pixels"].shape for picture in example.pixels] == [(1, 3, SIDE, SIDE)]
+    assert [image["pixels"].shape for image in example.pixels] == [(1, 3, SIDE, SIDE)]
 
 
 class Framed(SquarePreprocessor):
     token = "<patch>"
 
-    def slot(self, size: tuple[int, int]) -> str:
+    def placeholder_tokens(self, size: tuple[int, int]) -> str:
         return f"<im_start>{self.token * (size[0] // 20)}<im_end>"
 
 
-def test_a_view_says_what_holds_the_place_of_a_picture(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
+def test_a_view_says_what_holds_the_place_of_an_image(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
     tokenizer.add_tokens(["<im_start>", "<patch>", "<im_end>"], special_tokens=True)
     view = Framed(size=SIDE, mean=(0.5,) * 3, std=(0.5,) * 3, tokens=1)
     example = make_processor(tokenizer, view=view).encode(item, 0)
@@ -111,7 +111,7 @@ def test_a_prompt_is_the_beginning_of_its_training_row(processor: Processor, ite
 def test_what_is_written_is_read_back_in_original_pixels(
     codec: str, placement: str, width: int, height: int, data: st.DataObject
 ) -> None:
-    """The whole way there and back, for any picture size: within the codec's bound of its frame, in original pixels."""
+    """The whole way there and back, for any image size: within the codec's bound of its frame, in original pixels."""
     if (codec, placement) not in CACHED:
         CACHED[codec, placement] = make_processor(make_tokenizer(), codec=codec, placement=placement)
     processor = CACHED[codec, placement]
@@ -431,13 +431,13 @@ def test_lengths_are_those_of_the_rows(tokenizer: PreTrainedTokenizerFast) -> No
         assert processor.length(item).tokens == len(processor.encode(item, 0).input_ids)
 
 
-def test_truncation_cuts_and_counts_answers_but_never_pictures(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
+def test_truncation_cuts_and_counts_answers_but_never_images(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
     whole = make_processor(tokenizer).encode(item, 0)
     length = len(whole.input_ids)
     cut = make_processor(tokenizer, max_length=length - 5).encode(item, 0)
     assert (len(cut.input_ids), cut.cut_tokens, whole.cut_tokens) == (length - 5, 5, 0)
     with pytest.raises(
-        DataError, match=r"photos.jsonl:1: max_length: expected at least \d+, so that no picture is cut, found 3"
+        DataError, match=r"photos.jsonl:1: max_length: expected at least \d+, so that no image is cut, found 3"
     ):
         make_processor(tokenizer, max_length=3).encode(item, 0)
 
@@ -459,17 +459,17 @@ def test_user_text_may_hold_anything(processor: Processor) -> None:
     assert processor.tokenizer.eos_token_id not in prompt.input_ids
 
 
-def test_a_template_that_loses_a_picture_is_an_error(processor: Processor, item: Item) -> None:
+def test_a_template_that_loses_an_image_is_an_error(processor: Processor, item: Item) -> None:
     processor.template = TEMPLATES.make("vicuna_v1")
     dropping = processor.template.render
     processor.template.render = lambda turns, tokenizer: [  # type: ignore[method-assign]
         piece for piece in dropping(turns, tokenizer) if piece.text != "<image>"
     ]
-    with pytest.raises(ModelError, match="0 <image> for 1 picture"):
+    with pytest.raises(ModelError, match="0 <image> for 1 image"):
         processor.encode(item, 0)
 
 
-def test_a_batch_holds_each_picture_once(processor: Processor, item: Item) -> None:
+def test_a_batch_holds_each_image_once(processor: Processor, item: Item) -> None:
     other = rec((8, 8), [0, 0, 8, 8])
     batch = Collator(pad_token_id=2)([processor.encode(x, n) for n, x in enumerate([item, other, item])])
     assert batch["pixels"].shape == (2, 3, SIDE, SIDE)
@@ -507,7 +507,7 @@ def test_the_first_token_is_never_supervised(tokenizer: PreTrainedTokenizerFast)
 
 
 def filled_row(rounds: int) -> Item:
-    """A question about a picture, and as many more as filling, each about its own picture."""
+    """A question about an image, and as many more as filling, each about its own image."""
     turns = [
         {"from": "human", "value": "<image>\nWhere is it?"},
         {"from": "gpt", "value": "Answer: <boxes> .", "boxes_seq": [[0]]},
@@ -518,19 +518,19 @@ def filled_row(rounds: int) -> Item:
         "target": {"boxes": [[0, 0, 9, 9]] * (rounds + 1), "boxes_image": list(range(rounds + 1))},
         "conversations": [turn for answer in shifted for turn in (turns[0], answer)],
     }
-    return replace(Item.from_dict(record, key="a.jsonl:1"), filling=rounds)
+    return replace(Item.from_dict(record, key="a.jsonl:1"), extra_rounds=rounds)
 
 
 def test_filling_is_left_out_where_max_length_has_no_room(tokenizer: PreTrainedTokenizerFast) -> None:
     row = filled_row(5)
     free = make_processor(tokenizer)
-    lengths = [len(free.encode(row.filled(rounds), 0).input_ids) for rounds in range(6)]
-    assert free.fitted(row) == row
+    lengths = [len(free.encode(row.with_extra_rounds(rounds), 0).input_ids) for rounds in range(6)]
+    assert free.fit_to_max_length(row) == row
     for room in (lengths[0] - 1, lengths[0], lengths[2] - 1, lengths[2], lengths[5] + 9):
         processor = make_processor(tokenizer, max_length=room)
-        fitted = processor.fitted(row)
+        fitted = processor.fit_to_max_length(row)
         expected = max((rounds for rounds in range(6) if lengths[rounds] <= room), default=0)
-        assert fitted == row.filled(expected)
+        assert fitted == row.with_extra_rounds(expected)
         example = processor.encode(fitted, 0)
         assert len(example.images) == len(example.pixels) == expected + 1
         assert len(example.input_ids) <= room
@@ -538,6 +538,6 @@ def test_filling_is_left_out_where_max_length_has_no_room(tokenizer: PreTrainedT
 
 
 def test_rounds_that_are_no_filling_stay(tokenizer: PreTrainedTokenizerFast) -> None:
-    row = replace(filled_row(2), filling=1)
+    row = replace(filled_row(2), extra_rounds=1)
     processor = make_processor(tokenizer, max_length=8)
-    assert len(processor.fitted(row).turns) == 4
+    assert len(processor.fit_to_max_length(row).turns) == 4

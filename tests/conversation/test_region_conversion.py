@@ -12,12 +12,12 @@ from mllm.conversation.convention import Convention, ConversionError, read_conve
 from mllm.conversation.region_conversion import Lifting, lift_item, rewrite
 from mllm.errors import ConfigError
 from mllm.geometry import Placement, PlacementKind, place
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 from mllm.types import Box, Item, Turn
 
 
 def convention(name: str, kind: PlacementKind = "pad", side: int = 1000) -> Convention:
-    return Convention(name=name, codec=REGIONS.make(name), placement=lambda size: place(kind, size, side))
+    return Convention(name=name, codec=CODECS.make(name), placement=lambda size: place(kind, size, side))
 
 
 SQUARE = (1000, 1000)
@@ -41,7 +41,7 @@ WIDE = (1000, 500)
     ],
 )  # fmt: skip
 def test_regions_change_their_form_and_frame_and_words_stay(source: str, target: str, text: str, expected: str) -> None:
-    """A 1000 x 500 picture lies in the middle half of its padded square."""
+    """A 1000 x 500 image lies in the middle half of its padded square."""
     found = rewrite(text, lambda: WIDE, source=convention(source), target=convention(target))
     written, groups = found.text, found.groups
     assert written == expected

@@ -24,7 +24,7 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
 def painted(width: int, height: int, box: tuple[int, int, int, int]) -> Item:
-    """A black picture with a red box, the item that points at it and at its middle."""
+    """A black image with a red box, the item that points at it and at its middle."""
     image = Image.new("RGB", (width, height))
     image.paste(RED, box)
     return about(MemoryImage(image), box)
@@ -112,7 +112,7 @@ def test_a_crop_needs_something_to_hold() -> None:
     assert scaled_item(wide, 2, (0.5, 0.5), BLUE) == wide
 
 
-def test_all_pictures_and_turns_of_an_item_move_together() -> None:
+def test_all_images_and_turns_of_an_item_move_together() -> None:
     first, second = (MemoryImage(Image.new("RGB", size)) for size in ((60, 40), (30, 50)))
     item = Item.from_dict(
         {
@@ -214,7 +214,7 @@ def test_half_are_flipped(rec: dict[str, Any]) -> None:
     assert 150 < count < 250
 
 
-def test_around_one_conversation_for_a_picture(rec: dict[str, Any]) -> None:
+def test_around_one_conversation_for_an_image(rec: dict[str, Any]) -> None:
     same = {"type": "SamePicture", "dataset": rec, "max_turns": 5}
     dataset = DATASETS.make({"type": "ConcatDataset", "datasets": [augmented(same, flip=1.0), same]})
     *flipped, plain, _ = items(dataset, 0)
@@ -230,7 +230,7 @@ def test_around_one_conversation_for_a_picture(rec: dict[str, Any]) -> None:
 def test_rows_filled_with_augmented_items(rec: dict[str, Any]) -> None:
     each = DATASETS.make({"type": "MultiTurn", "dataset": augmented(rec, **ALL), "draws": 2})
     whole = DATASETS.make(augmented({"type": "MultiTurn", "dataset": rec, "draws": 2}, flip=1.0))
-    assert all(len(item.images) == 3 and item.filling == 2 for item in items(each, 0))
+    assert all(len(item.images) == 3 and item.extra_rounds == 2 for item in items(each, 0))
     for item in items(whole, 0):
         assert len(set(item.images)) == 1
         assert all("on the right" in turn.text for turn in item.turns[::2])
@@ -248,7 +248,7 @@ def test_words_may_refuse_the_flip(rec: dict[str, Any], pool: Callable[..., str]
         {"image": "photo.png", "conversations": ["<image>Where?", "At [0.2, 0.3, 0.4, 0.5]."]},
         {"conversations": ["How are you?", "Fine."]},
     ],
-    ids=["coordinates in words", "no picture"],
+    ids=["coordinates in words", "no image"],
 )
 def test_what_cannot_move_stays(
     record: dict[str, Any], jsonl: Callable[..., str], rec: dict[str, Any], tmp_path: Path
@@ -298,15 +298,15 @@ def test_arguments_out_of_range(arguments: dict[str, Any], message: str, rec: di
         DATASETS.make(augmented(rec, **arguments))
 
 
-def test_a_missing_picture_is_named_with_its_record(rec: dict[str, Any], tmp_path: Path) -> None:
+def test_a_missing_image_is_named_with_its_record(rec: dict[str, Any], tmp_path: Path) -> None:
     dataset = DATASETS.make(augmented(rec, flip=1.0))
     dataset.set_epoch(0)
     Path(tmp_path / "photo.png").unlink()
-    with pytest.raises(ImageError, match=r"lines\.jsonl:4: .*photo\.png: no such picture"):
+    with pytest.raises(ImageError, match=r"lines\.jsonl:4: .*photo\.png: no such image"):
         dataset[3]
 
 
-def test_padding_to_a_square_that_is_too_large_is_an_error_of_the_picture() -> None:
+def test_padding_to_a_square_that_is_too_large_is_an_error_of_the_image() -> None:
     record = {
         "image": Image.new("RGB", (1, 30_000)),
         "conversations": [{"from": "human", "value": "<image> What?"}, {"from": "gpt", "value": "A line."}],

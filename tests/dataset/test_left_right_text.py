@@ -18,7 +18,7 @@ from mllm.dataset.left_right_text import mirrored, names_sides
         ("the back-left of the room", "the back-right of the room"),
         ("right red car", "left red car"),
         ("right elephant's trunk", "left elephant's trunk"),
-        ("the left half of the picture", "the right half of the picture"),
+        ("the left half of the image", "the right half of the image"),
         ("Leftmost dog, RIGHTMOST cat", "Rightmost dog, LEFTMOST cat"),
         ("a left-handed batter", "a right-handed batter"),
         ("Left and right shoes, from left to right", "Right and left shoes, from right to left"),

@@ -18,12 +18,10 @@ from mllm.types import Item
 
 @pytest.fixture
 def rec(jsonl: Callable[..., str], pool: Callable[[Sequence[Any]], str]) -> Callable[..., dict[str, Any]]:
-    """The config of a REC dataset: one line per picture name; the k-th line has the expression `e<k>`, x1 = k."""
+    """The config of a REC dataset: one line per image name; the k-th line has the expression `e<k>`, x1 = k."""
 
-    def cfg(*pictures: Any) -> dict[str, Any]:
-        lines = [
-            {"img_path": picture, "expression": f"e{k}", "bbox": [k, 0, 99, 9]} for k, picture in enumerate(pictures)
-        ]
+    def cfg(*images: Any) -> dict[str, Any]:
+        lines = [{"img_path": image, "expression": f"e{k}", "bbox": [k, 0, 99, 9]} for k, image in enumerate(images)]
         return {"type": "REC", "filename": jsonl(*lines), "questions": pool(["<image>\n<expr>?"]), "answer": "<boxes>"}
 
     return cfg
@@ -37,7 +35,7 @@ def said(item: Item) -> list[tuple[str, float]]:
     ]
 
 
-def test_lines_of_one_picture_become_one_conversation(rec: Callable[..., dict[str, Any]]) -> None:
+def test_lines_of_one_image_become_one_conversation(rec: Callable[..., dict[str, Any]]) -> None:
     dataset = SamePicture(dataset=rec("a", "b", "a", "a", "b"), max_turns=2)
     assert [said(dataset[index]) for index in range(len(dataset))] == [
         [("<image>\ne0?", 0), ("e2?", 2)],
@@ -59,19 +57,19 @@ def test_a_question_keeps_the_image_that_it_names_in_a_longer_row() -> None:
     whole = joined(items)
     assert [turn.image for turn in whole.turns] == [1, None, 3, None]
     assert whole.image_of(2) == 3
-    assert whole.filled(0).turns == items[0].turns
+    assert whole.with_extra_rounds(0).turns == items[0].turns
 
 
-def test_a_picture_may_be_called_by_a_number(jsonl: Callable[..., str], pool: Callable[[Sequence[Any]], str]) -> None:
+def test_an_image_may_be_called_by_a_number(jsonl: Callable[..., str], pool: Callable[[Sequence[Any]], str]) -> None:
     lines = [
         {
-            "image_id": picture,
+            "image_id": image,
             "question": f"q{k}",
             "choices": ["a", "b"],
             "direct_answers": [f"a{k}"],
             "correct_choice_idx": 0,
         }
-        for k, picture in enumerate([9, 7, 9])
+        for k, image in enumerate([9, 7, 9])
     ]
     questions = {
         "type": "AOKVQA",
@@ -88,14 +86,14 @@ def test_lines_that_a_dataset_leaves_out_are_not_grouped(
 ) -> None:
     lines = [
         {
-            "image_id": picture,
+            "image_id": image,
             "question": f"q{k}",
             "choices": ["a", "b"],
             "direct_answers": ["a"],
             "correct_choice_idx": 0,
             "difficult_direct_answer": k in (0, 3),
         }
-        for k, picture in enumerate([9, 7, 9, 8, 7, 9])
+        for k, image in enumerate([9, 7, 9, 8, 7, 9])
     ]
     questions = {
         "type": "AOKVQA",
@@ -108,7 +106,7 @@ def test_lines_that_a_dataset_leaves_out_are_not_grouped(
     assert asked == [["<image>\nq2", "q5"], ["<image>\nq1", "q4"]]
 
 
-def test_pictures_are_numbered_once_for_a_file(
+def test_images_are_numbered_once_for_a_file(
     rec: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = rec("a", "b", "a")
@@ -165,7 +163,7 @@ def test_points_move_with_their_item() -> None:
 
 def test_items_that_cannot_be_merged() -> None:
     question, answer = {"from": "human", "value": "<image>"}, {"from": "gpt", "value": "Yes."}
-    with pytest.raises(DataError, match="b: expected the picture of a, found another"):
+    with pytest.raises(DataError, match="b: expected the image of a, found another"):
         merged([item("a", question, answer), item("b", question, answer)])
     with pytest.raises(DataError, match="a: expected an answer as the last turn, found a question"):
         merged([item("a", question)])
@@ -173,7 +171,7 @@ def test_items_that_cannot_be_merged() -> None:
 
 @pytest.fixture
 def mixed(jsonl: Callable[..., str]) -> dict[str, Any]:
-    """Six items of no, one or two pictures: item n is a<n>, with its own pictures n-0, n-1."""
+    """Six items of no, one or two images: item n is a<n>, with its own images n-0, n-1."""
     lines = [
         {"input": "".join(f"<img_path>{n}-{k}<img_path>" for k in range(n % 3)) + f"q{n}", "output": f"a{n}"}
         for n in range(6)
@@ -188,12 +186,12 @@ def rounds(item: Item) -> list[str]:
 def test_rows_are_filled_with_drawn_items(mixed: dict[str, Any]) -> None:
     dataset = DATASETS.make({"type": "MultiTurn", "dataset": mixed, "draws": 4})
     assert len(dataset) == 6
-    assert [(rounds(dataset[n]), dataset[n].filling) for n in range(6)] == [([f"a{n}"], 0) for n in range(6)]
+    assert [(rounds(dataset[n]), dataset[n].extra_rounds) for n in range(6)] == [([f"a{n}"], 0) for n in range(6)]
     epochs: list[list[list[str]]] = []
     for epoch in (0, 1, 0):
         dataset.set_epoch(epoch)
         items = [dataset[n] for n in range(6)]
-        assert all(item.filling == 4 and len(item.turns) == 10 for item in items)
+        assert all(item.extra_rounds == 4 and len(item.turns) == 10 for item in items)
         for n, item in enumerate(items):
             said_by_item = [f"{k}-{i}" for k in (int(text[1:]) for text in rounds(item)) for i in range(k % 3)]
             assert item.images == tuple(map(FileImage, said_by_item))
@@ -203,7 +201,7 @@ def test_rows_are_filled_with_drawn_items(mixed: dict[str, Any]) -> None:
     assert len({text for row in epochs[0] for text in row[1:]}) == 6
 
 
-def test_no_more_pictures_than_asked_for(mixed: dict[str, Any]) -> None:
+def test_no_more_images_than_asked_for(mixed: dict[str, Any]) -> None:
     dataset = MultiTurn(dataset=mixed, draws=30, max_images=3)
     counts: set[int] = set()
     for epoch in range(4):
@@ -212,7 +210,7 @@ def test_no_more_pictures_than_asked_for(mixed: dict[str, Any]) -> None:
     assert counts == {2, 3}
 
 
-def test_regions_move_with_their_pictures() -> None:
+def test_regions_move_with_their_images() -> None:
     asked = {"from": "human", "value": "<image>\nWhere is <points>?", "points_seq": [[0]]}
     answered = {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]}
     target = {"boxes": [[1, 2, 3, 4]], "points": [[1, 2]]}
@@ -226,8 +224,8 @@ def test_regions_move_with_their_pictures() -> None:
     ]
     assert [turn.boxes_seq or turn.points_seq for turn in row.turns] == [((n,),) for n in (0, 0, 1, 1, 2, 2)]
     assert row.truth == items[0].truth
-    assert row.filled(1) == replace(joined(items[:2]), key=row.key)
-    assert row.filled(0) == replace(items[0], key=row.key)
+    assert row.with_extra_rounds(1) == replace(joined(items[:2]), key=row.key)
+    assert row.with_extra_rounds(0) == replace(items[0], key=row.key)
 
 
 def test_what_it_cannot_fill() -> None:

@@ -247,10 +247,10 @@ def test_a_config_of_instruct_flamingo(flamingo: Callable[..., str]) -> None:
 def test_a_data_file_in_place_of_the_config(flamingo: Callable[..., str], tmp_path: Path) -> None:
     flamingo()
     alone = DATASETS.make(
-        {"type": "InstructFlamingoMixture", "filename": str(tmp_path / "a.json"), "image_folder": "pictures"}
+        {"type": "InstructFlamingoMixture", "filename": str(tmp_path / "a.json"), "image_folder": "images"}
     )
     assert len(alone) == 4
-    assert alone[1].images[0].path == "pictures/1.png"
+    assert alone[1].images[0].path == "images/1.png"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def _noise(before: bytes) -> bytes:
 
 
 def _middle(before: bytes) -> bytes | None:
-    """Some bytes in the middle are others; a picture or weights may be read all the same, so texts only."""
+    """Some bytes in the middle are others; an image or weights may be read all the same, so texts only."""
     middle = len(before) // 2
     return before[:middle] + b"\xff\x00\xfe" + before[middle + 3 :] if _is_text(before) else None
 

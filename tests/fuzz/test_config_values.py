@@ -70,7 +70,7 @@ def stood_in(path: Path, folder: Path) -> dict[str, Any]:
     """The config of a file, with tiny stand-ins for the checkpoints and files that it names."""
     cfg = read(path).to_dict()
     folder.mkdir(parents=True, exist_ok=True)
-    stand_ins.save_picture(folder / "a.jpg")
+    stand_ins.save_image(folder / "a.jpg")
     data = stand_ins.data(cfg["data_args"], folder, folder)
     data["gen_kwargs"] = {**data.get("gen_kwargs", {}), "max_new_tokens": 2}
     model = stand_ins.model_parts(cfg["model_args"], folder / "checkpoints")

@@ -1,4 +1,4 @@
-"""A folder as a user has it after a run: pictures, annotations, configs, a trained model with checkpoints, adapters."""
+"""A folder as a user has it after a run: images, annotations, configs, a trained model with checkpoints, adapters."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ def folder(tmp_path: Path, png: bytes) -> Path:
     """`photos.zip` and `photos.tar`, each of a/b.png, a/notes.txt and, in the tar, a link out of it."""
     with zipfile.ZipFile(tmp_path / "photos.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/b.png", png)
-        archive.writestr("a/notes.txt", "no picture")
+        archive.writestr("a/notes.txt", "no image")
         archive.writestr("zeros.bin", bytes(3_000_000))
     with tarfile.open(tmp_path / "photos.tar", "w") as archive:
-        for name, data in (("./a/b.png", png), ("a/notes.txt", b"no picture"), ("zeros.bin", bytes(3_000_000))):
+        for name, data in (("./a/b.png", png), ("a/notes.txt", b"no image"), ("zeros.bin", bytes(3_000_000))):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
@@ -82,7 +82,7 @@ class TestMembers:
         [
             ("none.png", "the archive has no such file"),
             ("../photo.png", "the archive has no such file"),
-            ("a/notes.txt", "not a readable picture"),
+            ("a/notes.txt", "not a readable image"),
             ("zeros.bin", r"more than 2 MB \(images\.max_mb\)"),
         ],
     )

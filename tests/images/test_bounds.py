@@ -77,7 +77,7 @@ def test_a_link_that_leaves_the_image_folder_is_refused(source: str, folder: Pat
     with pytest.raises(DataError, match=expected) as caught:
         look(image_ref(source, str(folder)))
     assert not isinstance(caught.value, ImageError), "a fault of the line, which is never skipped"
-    assert caught.value.kind == "picture-path"
+    assert caught.value.kind == "image-path"
 
 
 @pytest.mark.parametrize("source", OUTSIDE.values(), ids=OUTSIDE)

@@ -26,8 +26,8 @@ def kept_bytes(folder: Path) -> int:
 def test_what_is_put_is_got(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path / "kept", 100)
     assert cache.get(NAME) is None
-    cache.put(NAME, b"picture")
-    assert cache.get(NAME) == b"picture"
+    cache.put(NAME, b"image")
+    assert cache.get(NAME) == b"image"
     assert cache.get(NAME + "2") is None
     cache.drop(NAME)
     assert cache.get(NAME) is None
@@ -35,7 +35,7 @@ def test_what_is_put_is_got(tmp_path: Path) -> None:
 
 
 def test_names_are_hashed(tmp_path: Path) -> None:
-    DiskCache(tmp_path / "kept", 100).put(NAME, b"picture")
+    DiskCache(tmp_path / "kept", 100).put(NAME, b"image")
     names = sorted(path.name for path in (tmp_path / "kept").rglob("*") if path.is_file())
     assert names[1] == "total"
     assert len(names) == 2
@@ -112,7 +112,7 @@ def test_several_processes_share_one(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"the cache of pictures cannot be written \(MLLM_CACHE names another\)"):
+    with pytest.raises(ConfigError, match=r"the cache of images cannot be written \(MLLM_CACHE names another\)"):
         DiskCache(tmp_path / "file" / "kept", 100).put("a", b"1")
     with pytest.raises(ConfigError, match=r"cannot be read \(images\.cache names another\)"):
         DiskCache(tmp_path / "file" / "kept", 100).get("a")

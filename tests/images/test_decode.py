@@ -95,7 +95,7 @@ class TestOrientation:
         data = stored_as(noise, orientation, kind)
         assert opened(data).tobytes() == ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB").tobytes()
 
-    def test_of_pictures_in_memory(self, noise: Image.Image) -> None:
+    def test_of_images_in_memory(self, noise: Image.Image) -> None:
         ref = MemoryImage(Image.open(io.BytesIO(stored_as(noise, 6, "PNG"))))
         assert ref.size == ref.open().size == (60, 40)
         assert ref.open().tobytes() == noise.tobytes()
@@ -233,7 +233,7 @@ class TestReduced:
     def test_others_are_whole(self, data: bytes) -> None:
         assert decode(io.BytesIO(data), "a.jpg", DEFAULT, at_least=(8, 6)).size == (64, 48)
 
-    def test_a_file_cut_off_is_no_picture(self) -> None:
+    def test_a_file_cut_off_is_no_image(self) -> None:
         data = saved(Image.effect_noise((256, 256), 50), "JPEG")
         with pytest.raises(ImageError, match=r"a\.jpg: cannot be decoded"):
             decode(io.BytesIO(data[: len(data) // 2]), "a.jpg", DEFAULT, at_least=(32, 32))
@@ -242,16 +242,16 @@ class TestReduced:
 class TestBroken:
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
     @pytest.mark.parametrize("share", [0.5, 0.9])
-    def test_a_file_cut_off_is_no_picture(
+    def test_a_file_cut_off_is_no_image(
         self, kind: str, share: float, noise: Image.Image, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as other libraries leave it
         data = saved(noise, kind)
-        with pytest.raises(ImageError, match=r"^a\.jpg: (cannot be decoded|not a readable picture)"):
+        with pytest.raises(ImageError, match=r"^a\.jpg: (cannot be decoded|not a readable image)"):
             opened(data[: int(len(data) * share)])
 
     @given(seed=st.integers(0, 2**32), kind=st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "ICO"]))
-    def test_garbage_is_an_image_error_or_a_picture(self, seed: int, kind: str) -> None:
+    def test_garbage_is_an_image_error_or_an_image(self, seed: int, kind: str) -> None:
         rng = np.random.default_rng(seed)
         data = bytearray(saved(Image.new("RGB", (24, 20), RED), kind))
         for position in rng.integers(0, len(data), 8):
@@ -264,7 +264,7 @@ class TestBroken:
 
     def test_programs_are_not_run(self) -> None:
         """EPS would start Ghostscript."""
-        with pytest.raises(ImageError, match=r"not a readable picture: .*found b'%!PS-Adobe"):
+        with pytest.raises(ImageError, match=r"not a readable image: .*found b'%!PS-Adobe"):
             opened(saved(Image.new("RGB", (8, 8)), "EPS"))
 
     def test_a_small_file_that_unpacks_to_much(self) -> None:

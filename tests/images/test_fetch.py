@@ -175,7 +175,7 @@ class TestHttp:
             ("silent", 3, r"not fetched in 3 tries: it took more than 0\.2 seconds \(images\.timeout\)"),
             ("cut", 3, "not fetched in 3 tries: ClientPayloadError: "),
             ("cut_without_length", 1, "cannot be decoded: "),
-            ("page", 1, "not a readable picture: .*found b'<html>log in first"),
+            ("page", 1, "not a readable image: .*found b'<html>log in first"),
         ],
     )
     def test_what_is_wrong_is_named_and_not_kept(
@@ -322,15 +322,15 @@ class TestCeph:
         ceph._backend.cache_clear()
 
     def test_without_its_client(self) -> None:
-        with pytest.raises(ConfigError, match="pictures in ceph need the package petrel_client"):
+        with pytest.raises(ConfigError, match="images in ceph need the package petrel_client"):
             UrlImage("petrel://photos/a.png").open()
 
 
 @pytest.mark.parametrize(
     ("url", "module", "message"),
     [
-        ("https://x.org/a.jpg", "aiohttp", r"https:// pictures need .* not installed: pip install 'mllm\[remote\]'"),
-        ("gs://bucket/a.jpg", "gcsfs", "gs:// pictures need a library that is not installed: .*gcsfs"),
+        ("https://x.org/a.jpg", "aiohttp", r"https:// images need .* not installed: pip install 'mllm\[remote\]'"),
+        ("gs://bucket/a.jpg", "gcsfs", "gs:// images need a library that is not installed: .*gcsfs"),
     ],
 )
 def test_a_library_that_is_not_installed(url: str, module: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def test_who_opened_a_file_knows_its_size(photo: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "zip", "bytes", "base64"])
-def test_a_picture_file_opens_at_a_part_of_its_size(kind: str, tmp_path: Path) -> None:
+def test_an_image_file_opens_at_a_part_of_its_size(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     Image.new("RGB", (101, 60), "red").save(path)
     data = path.read_bytes()
@@ -57,7 +57,7 @@ def test_what_is_made_of_others_is_opened_whole(photo: str) -> None:
     assert not is_reducible(FlippedImage(FileImage(photo)))
 
 
-def test_size_of_a_picture_in_memory() -> None:
+def test_size_of_an_image_in_memory() -> None:
     assert MemoryImage(Image.new("RGB", (7, 5))).size == (7, 5)
 
 
@@ -67,19 +67,17 @@ class TestUnreadable:
         path = tmp_path / "none.jpg"
         with pytest.raises(ImageError) as caught:
             read(FileImage(str(path)))  # pyright: ignore[reportCallIssue]
-        assert str(caught.value) == f"{path}: no such picture"
+        assert str(caught.value) == f"{path}: no such image"
 
-    def test_no_picture(self, read: object, tmp_path: Path) -> None:
+    def test_no_image(self, read: object, tmp_path: Path) -> None:
         path = tmp_path / "notes.jpg"
         path.write_text("<html>404 Not Found</html>")
-        expected = (
-            r"notes\.jpg: not a readable picture: expected one of JPEG, PNG, .*, found b'<html>404 Not Found</htm'"
-        )
+        expected = r"notes\.jpg: not a readable image: expected one of JPEG, PNG, .*, found b'<html>404 Not Found</htm'"
         with pytest.raises(ImageError, match=expected):
             read(FileImage(str(path)))  # pyright: ignore[reportCallIssue]
 
     def test_an_impossible_name(self, read: object) -> None:
-        with pytest.raises(ImageError, match="not a readable picture: embedded null byte"):
+        with pytest.raises(ImageError, match="not a readable image: embedded null byte"):
             read(FileImage("a\0b.jpg"))  # pyright: ignore[reportCallIssue]
 
     def test_too_large(self, read: object, photo: str) -> None:
@@ -110,7 +108,7 @@ def test_the_limit_may_be_above_pillows(tmp_path: Path) -> None:
     assert FileImage(path).size == (20_000, 10_000)
 
 
-def test_references_to_one_file_are_one_picture() -> None:
+def test_references_to_one_file_are_one_image() -> None:
     assert FileImage("a.jpg") == FileImage("a.jpg")
     assert len({FileImage("a.jpg"), FileImage("a.jpg"), FileImage("b.jpg")}) == 2
     assert len({UrlImage("s3://b/a.jpg"), UrlImage("s3://b/a.jpg")}) == 1
@@ -143,7 +141,7 @@ def test_image_ref(source: object, folder: str | None, expected: ImageRef) -> No
     assert image_ref(source, folder) == expected
 
 
-def test_image_ref_of_a_picture_in_memory(noise: Image.Image) -> None:
+def test_image_ref_of_an_image_in_memory(noise: Image.Image) -> None:
     in_memory = image_ref(noise)
     assert isinstance(in_memory, MemoryImage)
     assert image_ref(in_memory) is in_memory

@@ -70,7 +70,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds a config for each recipe.
 
-    Half the items are text only, so that a rank often has no picture while the other has one.
+    Half the items are text only, so that a rank often has no image while the other has one.
     """
     folder = tmp_path_factory.mktemp("launch")
     (folder / "texts.jsonl").write_text("\n".join(TEXTS), encoding="utf-8")
@@ -167,8 +167,8 @@ def launch(*arguments: str) -> None:
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
 
 
-def test_ranks_meet_batches_with_and_without_pictures(folder: Path) -> None:
-    """What the other tests rest on: in some step one rank has a picture and the other has none."""
+def test_ranks_meet_batches_with_and_without_images(folder: Path) -> None:
+    """What the other tests rest on: in some step one rank has an image and the other has none."""
     items = DATASETS.make(train_set(folder))
     order = list(SeededEpochSampler(TrainDataset(items, None), seed=0))  # type: ignore[arg-type]
     mixed = [(items[a].images == ()) != (items[b].images == ()) for a, b in zip(order[::2], order[1::2], strict=True)]
@@ -268,13 +268,13 @@ def test_planned_rows_of_two_processes_have_the_losses_of_their_samples_in_one(f
 @pytest.mark.slow
 def test_the_7b_recipe_runs_sharded_on_a_stand_in(tmp_path: Path) -> None:
     """The commands of the README, flags included; the checkpoint and the annotation files are small ones."""
-    checkpoint, pictures, out = tmp_path / "checkpoint", tmp_path / "pictures", tmp_path / "out"
+    checkpoint, images, out = tmp_path / "checkpoint", tmp_path / "images", tmp_path / "out"
     save_stand_in(checkpoint)
-    pictures.mkdir()
-    Image.new("RGB", (32, 24), "red").save(pictures / "a.jpg")
+    images.mkdir()
+    Image.new("RGB", (32, 24), "red").save(images / "a.jpg")
     lines = tmp_path / "rec.jsonl"
     lines.write_text(f"{json.dumps(RECORDS['REC'])}\n" * 4, encoding="utf-8")
-    files = [f"filename={lines}", f"image_folder={pictures}"]
+    files = [f"filename={lines}", f"image_folder={images}"]
     launch(
         *["--config_file", "accelerate_config/default_config.yaml", "--num_processes", "2"],
         *["--main_process_port", "23786", "tests/launch/fsdp_cpu.py"],

@@ -75,7 +75,7 @@ def test_no_box_is_a_failure_even_where_the_reader_named_none() -> None:
     assert iou_of(answer(0)) == 0
 
 
-def test_a_box_on_another_picture_is_wrong_but_readable() -> None:
+def test_a_box_on_another_image_is_wrong_but_readable() -> None:
     prediction = answer(0, Box(x1=0, y1=0, x2=100, y2=10, image=1))
     assert (iou_of(prediction), failure_of(prediction)) == (0, None)
 

@@ -22,7 +22,7 @@ State = dict[str, Tensor]
 
 
 def plain_tokenizer(words: int = WORDS, *, pad: bool = True) -> PreTrainedTokenizerFast:
-    """Without `<image>`: of a language model that has seen no pictures."""
+    """Without `<image>`: of a language model that has seen no images."""
     special = ["<unk>", "<s>", "</s>", *(["<pad>"] if pad else [])]
     names = [*special, *(f"w{number}" for number in range(words - len(special)))]
     raw = Tokenizer(WordLevel({word: number for number, word in enumerate(names)}, unk_token="<unk>"))

@@ -143,8 +143,8 @@ def test_wrong_arguments(spec, message):
     [
         ("concat", 25, "5 patches cannot be joined 2 by 2"),
         ({"type": "concat", "neighbours": "row"}, 25, "25 patches cannot be joined 2 by 2"),
-        ("concat", 37, "37 features of a picture are no square of patches"),
-        ("ldp", 37, "37 features of a picture are no square of patches"),
+        ("concat", 37, "37 features of an image are no square of patches"),
+        ("ldp", 37, "37 features of an image are no square of patches"),
     ],
 )
 def test_patches_that_do_not_fit(spec, patches, message):

@@ -203,7 +203,7 @@ def answered(model: Llava, groups: list[list[int]]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     first = generated(model, [data.prompts[1]], data.pixels[1:2])[0, :, :IMAGE].argmax(-1)
     for group in groups:
-        decoding = ContinuousBatcher(seed=0, leaving=model.branches)
+        decoding = ContinuousBatcher(seed=0, leaving=model.supports_prefix_sharing)
         batch = padded([data.prompts[number] for number in group], left=True)
         settings = {**ANSWER, "eos_token_id": [int(first[2])]}
         model.generate(**batch, pixels=data.pixels[group], **settings, custom_generate=decoding.begin(group))
@@ -220,15 +220,15 @@ def answers_behind_a_shared_beginning_as_alone(model: Llava) -> bool:
     branches = padded(rests, left=True)
     arguments: dict[str, Any] = {
         **beginnings,
-        **{"branch_ids": branches["input_ids"], "branch_mask": branches["attention_mask"]},
-        **{"branch_prefix": torch.tensor([0, 1, 0]), "pixels": data.pixels[:2]},
+        **{"suffix_ids": branches["input_ids"], "suffix_mask": branches["attention_mask"]},
+        **{"suffix_prefix": torch.tensor([0, 1, 0]), "pixels": data.pixels[:2]},
         **{**ANSWER, "output_logits": True, "return_dict_in_generate": True},
     }
-    if not model.eval().branches:
+    if not model.eval().supports_prefix_sharing:
         with pytest.raises(ModelError, match="prompts cannot share one reading of their beginning"):
-            model.generate_branches(**arguments)
+            model.generate_with_shared_prefix(**arguments)
         return False
-    found = torch.stack(model.generate_branches(**arguments).logits, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    found = torch.stack(model.generate_with_shared_prefix(**arguments).logits, 1)  # pyright: ignore[reportAttributeAccessIssue]
     for number, (rest, which) in enumerate(zip(rests, (0, 1, 0), strict=True)):
         row = data.prompts[which] + rest
         close(found[number : number + 1], generated(model, [row], data.pixels[which : which + 1]))

@@ -14,7 +14,7 @@ from mllm.models.flamingo.checkpoints import load_reference, save_reference
 from mllm.models.flamingo.otter import save_otter
 from mllm.registry import MODELS
 from tests.models.adapters.test_settings import disturb, layers, trained, tuning_config
-from tests.models.tiny import gradients, prompts, without_pictures
+from tests.models.tiny import gradients, prompts, without_images
 from tests.models.tiny_flamingo import LMS, make, make_batch, tokenizer
 
 BLOCK = {"attn.to_q", "attn.to_kv", "attn.to_out", "ff.1", "ff.3"}
@@ -108,7 +108,7 @@ def test_adapters_train_are_saved_loaded_and_merged(tmp_path, text, kind):
     model.train()(**batch).loss.backward()
     assert gradients(model).keys() == trained(model)
     model.zero_grad()
-    model(**without_pictures(batch, model)).loss.backward()
+    model(**without_images(batch, model)).loss.backward()
     assert gradients(model).keys() == trained(model)
     disturb(model)
     save_adapted(model, str(tmp_path / "out"))

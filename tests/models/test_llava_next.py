@@ -18,7 +18,7 @@ from mllm.errors import ConfigError, ModelError
 from mllm.images import MemoryImage
 from mllm.models.adapters.selection import part_of
 from mllm.models.llava.transformers_layout import export_transformers_llava, load_llava
-from mllm.registry import MODELS, REGIONS, TEMPLATES
+from mllm.registry import CODECS, MODELS, TEMPLATES
 from mllm.types import Item
 from tests.models.tiny import (
     PINPOINTS,
@@ -30,7 +30,7 @@ from tests.models.tiny import (
     make_batch,
     make_tokenizer,
     prompts,
-    without_pictures,
+    without_images,
 )
 
 NEXT: dict[str, Any] = {"type": "any_resolution", "pinpoints": PINPOINTS}
@@ -68,12 +68,12 @@ def reference(vision: str = "clip", text: str = "llama", **changes: Any) -> Llav
 
 def of_reference(batch: dict, model: Any) -> dict:
     """The batch with the tiles of every slot, as transformers wants them."""
-    counts = [model.picture_view().layout(size).tiles for size in map(tuple, batch["image_sizes"].tolist())]
+    counts = [model.image_preprocessor().layout(size).tiles for size in map(tuple, batch["image_sizes"].tolist())]
     tiles = batch["pixels"].split(counts)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels") if name in batch}
     order = batch["image_index"].tolist()
     sizes = batch["image_sizes"][order].flip(1)
-    return {**inputs, "pixel_values": torch.cat([tiles[picture] for picture in order]), "image_sizes": sizes}
+    return {**inputs, "pixel_values": torch.cat([tiles[image] for image in order]), "image_sizes": sizes}
 
 
 def our_name(name: str, model: Any) -> str:
@@ -121,14 +121,14 @@ def test_export_round_trip(tmp_path: Path, vision: str) -> None:
     again: Any = MODELS.make({"type": "llava", "model_name_or_path": str(tmp_path)}, tokenizer=tokenizer)
     torch.testing.assert_close(again(**batch, return_logits=True).logits, logits, rtol=1e-5, atol=1e-5)
     assert again.tiling == model.tiling
-    assert again.picture_view().tile.mean == (0.1, 0.2, 0.3)
+    assert again.image_preprocessor().tile.mean == (0.1, 0.2, 0.3)
     again.save_pretrained(tmp_path / "ours")
     loaded = load_llava(str(tmp_path / "ours"))
     torch.testing.assert_close(loaded(**batch, return_logits=True).logits, logits, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("size", [(20, 9), (7, 12), (16, 16), (100, 3), (8, 8), (31, 29)])
-def test_from_a_picture_to_logits_as_transformers_does(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_from_an_image_to_logits_as_transformers_does(tmp_path: Path, size: tuple[int, int]) -> None:
     """The exported folder's own processor and model, beside our view, processor and collator."""
     model, tokenizer = make(tiling=NEXT), make_tokenizer()
     export_transformers_llava(model, tokenizer, str(tmp_path))
@@ -136,8 +136,8 @@ def test_from_a_picture_to_logits_as_transformers_does(tmp_path: Path, size: tup
     inputs = AutoProcessor.from_pretrained(tmp_path, backend="pil")(images=[image], text="<image>", return_tensors="pt")
     inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([[5, 6]])], 1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    view = model.picture_view()
-    ids = torch.tensor([*tokenizer(view.slot(size))["input_ids"], 5, 6])[None]
+    view = model.image_preprocessor()
+    ids = torch.tensor([*tokenizer(view.placeholder_tokens(size))["input_ids"], 5, 6])[None]
     assert ids.tolist() == inputs["input_ids"].tolist()
     theirs = LlavaNextForConditionalGeneration.from_pretrained(tmp_path).eval()
     torch.testing.assert_close(model(ids, **view(image)).logits, theirs(**inputs).logits, rtol=1e-4, atol=1e-5)
@@ -149,12 +149,12 @@ def test_questions_in_one_row_read_the_tiles_once(tiling: dict[str, Any]) -> Non
     processor = Processor(
         tokenizer=tokenizer,
         template=TEMPLATES.make({"type": "vicuna_v1", "system": ""}),
-        codec=REGIONS.make("shikra"),
-        view=model.picture_view(),
+        codec=CODECS.make("shikra"),
+        view=model.image_preprocessor(),
     )
-    picture = MemoryImage(Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 20, 3), dtype=np.uint8)))
+    image = MemoryImage(Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 20, 3), dtype=np.uint8)))
     pair = [
-        processor.encode(Item.from_dict({"image": picture, "conversations": turns}, key=str(n)), 0)
+        processor.encode(Item.from_dict({"image": image, "conversations": turns}, key=str(n)), 0)
         for n, turns in enumerate(
             [{"from": "human", "value": f"<image> w{n}"}, {"from": "gpt", "value": f"w{n + 7} w{n + 9}"}]
             for n in (1, 2)
@@ -184,9 +184,9 @@ def test_two_towers_see_the_same_tiles() -> None:
 
 
 @pytest.mark.parametrize("tiling", [NEXT, CROPS])
-def test_a_batch_without_pictures_touches_every_trainable_parameter(tiling: dict[str, Any]) -> None:
+def test_a_batch_without_images_touches_every_trainable_parameter(tiling: dict[str, Any]) -> None:
     model = make(tiling=tiling).train()
-    batch = without_pictures(make_batch(model), model)
+    batch = without_images(make_batch(model), model)
     loss = model(**batch).loss
     loss.backward()
     found = gradients(model)
@@ -195,15 +195,15 @@ def test_a_batch_without_pictures_touches_every_trainable_parameter(tiling: dict
     torch.testing.assert_close(loss, model.eval()(**batch).loss)
 
 
-def test_a_repeated_picture_costs_its_tiles_once() -> None:
+def test_a_repeated_image_costs_its_tiles_once() -> None:
     model = make(tiling=NEXT)
     batch = make_batch(model)
-    counts = [model.picture_view().layout(size).tiles for size in map(tuple, batch["image_sizes"].tolist())]
+    counts = [model.image_preprocessor().layout(size).tiles for size in map(tuple, batch["image_sizes"].tolist())]
     order = batch["image_index"].tolist()
     tiles = batch["pixels"].split(counts)
     repeated = {
         **batch,
-        "pixels": torch.cat([tiles[picture] for picture in order]),
+        "pixels": torch.cat([tiles[image] for image in order]),
         "image_sizes": batch["image_sizes"][order],
         "image_index": None,
     }
@@ -244,7 +244,7 @@ def test_a_checkpoint_without_tiles_takes_them_and_other_ones(tmp_path: Path) ->
         tokenizer=make_tokenizer(),
     )
     torch.testing.assert_close(again.mosaic.newline, first.mosaic.newline, rtol=0, atol=0)
-    assert again.picture_view().layout((24, 12)).tiles == 3
+    assert again.image_preprocessor().layout((24, 12)).tiles == 3
     assert again.config.tiling["pinpoints"] == [[12, 24]]
 
 
@@ -256,7 +256,7 @@ def test_a_checkpoint_without_tiles_takes_them_and_other_ones(tmp_path: Path) ->
         ({"image_index": torch.tensor([0, 1])}, r"tokens in the text, but \d+ features: 2 slot\(s\) of \[\d+, \d+\]"),
     ],
 )
-def test_pictures_that_do_not_fit(change: dict[str, Any], message: str) -> None:
+def test_images_that_do_not_fit(change: dict[str, Any], message: str) -> None:
     model = make(tiling=NEXT)
     batch = {**make_batch(model), **change}
     with pytest.raises(ModelError, match=message):
@@ -290,4 +290,4 @@ def test_cls_among_the_patches_of_a_grid_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_tile_is_of_the_encoders_size() -> None:
-    assert make(tiling=NEXT).picture_view().tile.size == SIDE
+    assert make(tiling=NEXT).image_preprocessor().tile.size == SIDE

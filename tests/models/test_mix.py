@@ -121,7 +121,7 @@ def learns_is_saved_and_answers(tmp_path, model):
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=name)
-def test_half_precision_and_pictures_of_another_size(spec):
+def test_half_precision_and_images_of_another_size(spec):
     arguments = {"connector": spec, "image_size": 16, "dtype": "bfloat16"}
     if spec["type"] != "identity":
         arguments["vision_tower"] = [VISION["clip"], VISION["siglip"]]

@@ -1,4 +1,4 @@
-"""Two processes, now and then one with pictures and one without: training and generation neither hang nor differ from
+"""Two processes, now and then one with images and one without: training and generation neither hang nor differ from
 one process, for every type of model, with the head tied to the embeddings and not."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mllm.models.adapters.settings import read_adapters
 from mllm.models.runtime import loss
 from tests.models import test_seq2seq, tiny_flamingo
 from tests.models.ranks import Case, check_ranks
-from tests.models.tiny import PINPOINTS, TEXT, VISION, WORDS, make, make_batch, prompts, without_pictures
+from tests.models.tiny import PINPOINTS, TEXT, VISION, WORDS, make, make_batch, prompts, without_images
 from tests.models.tiny_hf import FAMILIES, ask, batch_of, build, save_tiny
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ LORA = {"type": "lora", "targets": ["language_model"], "r": 2, "unfrozen": ["con
 BATCHES = 5
 """Not a multiple of those of a step: each is met by each rank."""
 BLIND = (1, 2)
-"""Batches without pictures."""
+"""Batches without images."""
 
 
 def llava(
@@ -74,7 +74,7 @@ def flamingo(*, tied: bool, text: str = "llama", kind: str = "openflamingo") -> 
 
 def _with_batches(model: Any, batch_of_seed: Callable[..., dict[str, Any]]) -> Case:
     batches = [batch_of_seed(seed=seed) for seed in range(BATCHES)]
-    batches = [without_pictures(batch, model) if n in BLIND else batch for n, batch in enumerate(batches)]
+    batches = [without_images(batch, model) if n in BLIND else batch for n, batch in enumerate(batches)]
     unlabelled = {name: value for name, value in batches[1].items() if name != "labels"}
     return model, batches, [prompts(batches[0]), unlabelled]
 

@@ -18,8 +18,8 @@ from mllm.registry import MODELS
 SIDE, PATCH, WORDS = 8, 4, 40
 PATCHES = (SIDE // PATCH) ** 2
 PINPOINTS = [[8, 16], [16, 8], [16, 16], [24, 8]]
-PICTURES = [(20, 9), (7, 12)]
-"""(width, height) of the pictures of a batch, in turn."""
+IMAGES = [(20, 9), (7, 12)]
+"""(width, height) of the images of a batch, in turn."""
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4}
 _VISION = {**SIZES, "num_hidden_layers": 3, "image_size": SIDE, "patch_size": PATCH}
@@ -92,13 +92,13 @@ def make(vision: str = "clip", text: str = "llama", seed: int = 0, **arguments: 
     return model
 
 
-def make_batch(model: Llava, pictures: int = 2, seed: int = 1) -> dict[str, Tensor]:
-    """Two rows, right-padded: two slots in the first and one in the second, of `pictures` distinct pictures."""
+def make_batch(model: Llava, images: int = 2, seed: int = 1) -> dict[str, Tensor]:
+    """Two rows, right-padded: two slots in the first and one in the second, of `images` distinct images."""
     torch.manual_seed(seed)
-    view = model.picture_view()
-    sizes = [PICTURES[number % 2] for number in range(pictures)]
-    slots = [[model.config.image_token_id] * view.slot(size).count(view.token) for size in sizes]
-    a, b = slots[0], slots[1 % pictures]
+    view = model.image_preprocessor()
+    sizes = [IMAGES[number % 2] for number in range(images)]
+    slots = [[model.config.image_token_id] * view.placeholder_tokens(size).count(view.token) for size in sizes]
+    a, b = slots[0], slots[1 % images]
     words = torch.randint(4, WORDS - 1, (12,)).tolist()
     rows = [
         [1, *words[:2], *a, *words[2:4], *b, *words[4:8], 2],
@@ -110,20 +110,18 @@ def make_batch(model: Llava, pictures: int = 2, seed: int = 1) -> dict[str, Tens
     labels = torch.full_like(ids, -100)
     for number, (row, supervised) in enumerate(zip(rows, (4, 3), strict=True)):
         labels[number, len(row) - supervised : len(row)] = ids[number, len(row) - supervised : len(row)]
-    tiles = (
-        pictures if isinstance(view, SquarePreprocessor) else sum(layout.tiles for layout in map(view.layout, sizes))
-    )
+    tiles = images if isinstance(view, SquarePreprocessor) else sum(layout.tiles for layout in map(view.layout, sizes))
     batch = {
         "input_ids": ids,
         "attention_mask": mask,
         "labels": labels,
         "pixels": torch.randn(tiles, 3, *[model.vision_tower.size] * 2),
-        "image_index": torch.tensor([0, 1 % pictures, 0]),
+        "image_index": torch.tensor([0, 1 % images, 0]),
     }
     return batch if model.tiling is None else {**batch, "image_sizes": torch.tensor(sizes)}
 
 
-def without_pictures(batch: dict[str, Tensor], model: Llava) -> dict[str, Tensor]:
+def without_images(batch: dict[str, Tensor], model: Llava) -> dict[str, Tensor]:
     """The batch with words in its slots."""
     ids = batch["input_ids"].masked_fill(batch["input_ids"] == model.config.image_token_id, 5)
     return {"input_ids": ids, "attention_mask": batch["attention_mask"], "labels": batch["labels"]}

@@ -29,32 +29,32 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.conversation.tokenizer_training import train_tokenizer
 from mllm.models.prompt_format import speech_of
-from mllm.registry import MODELS, REGIONS
+from mllm.registry import CODECS, MODELS
 from mllm.registry import TEMPLATES as FORMATS
 from mllm.types import Item
 from tests.conftest import CORPUS
 
 LIMITS = {"shortest_edge": 16 * 16, "longest_edge": 48 * 48}
-"""Pixels of a Qwen-VL picture; at least a patch of 16 or so each way."""
+"""Pixels of a Qwen-VL image; at least a patch of 16 or so each way."""
 TILE = 16
 QUESTION, ANSWER = "Where is the red circle?", "Answer: <boxes> ."
 
 # What the public templates (Qwen/Qwen2.5-VL-7B-Instruct, OpenGVLab/InternVL3-1B-hf, HuggingFaceTB/SmolVLM-Instruct)
-# write of pictures and texts
+# write of images and texts
 _CHATML = (
     "{% for message in messages %}FIRST<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}PICTURE{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _SYSTEM = (
     "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "{% endif %}"
 )
-_QWEN_PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
-QWEN2 = _CHATML.replace("FIRST", _SYSTEM).replace("PICTURE", _QWEN_PICTURE)
-QWEN3 = _CHATML.replace("FIRST", "").replace("PICTURE", _QWEN_PICTURE)
-INTERNVL = _CHATML.replace("FIRST", "").replace("PICTURE", "<IMG_CONTEXT>\n")
+_QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+QWEN2 = _CHATML.replace("FIRST", _SYSTEM).replace("IMAGE", _QWEN_IMAGE)
+QWEN3 = _CHATML.replace("FIRST", "").replace("IMAGE", _QWEN_IMAGE)
+INTERNVL = _CHATML.replace("FIRST", "").replace("IMAGE", "<IMG_CONTEXT>\n")
 SMOLVLM = (
     "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}"
     "{% if message['content'][0]['type'] == 'image' %}:{% else %}: {% endif %}"
@@ -219,8 +219,8 @@ def build(folder: str, **arguments: Any) -> tuple[Any, Processor]:
     return model, Processor(
         tokenizer=tokenizer,
         template=FORMATS.make(speech.template),
-        codec=REGIONS.make(speech.codec),
-        view=model.picture_view(),
+        codec=CODECS.make(speech.codec),
+        view=model.image_preprocessor(),
     )
 
 
@@ -230,7 +230,7 @@ def photo(size: tuple[int, int], seed: int = 0) -> Image.Image:
 
 
 def ask(*sizes: tuple[int, int], key: str = "a", question: str = QUESTION, seed: int = 0) -> Item:
-    """An item with a picture of each size, and the box of its second quarter in the last one."""
+    """An item with an image of each size, and the box of its second quarter in the last one."""
     images = [photo(size, seed + number) for number, size in enumerate(sizes)]
     turns: list[dict[str, Any]] = [
         {"from": "human", "value": "<image>" * len(sizes) + ("\n" if sizes else "") + question}

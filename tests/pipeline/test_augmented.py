@@ -1,4 +1,4 @@
-"""Augmented pictures on their way into a batch: what is painted lies where the tokens say, and is held once."""
+"""Augmented images on their way into a batch: what is painted lies where the tokens say, and is held once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mllm.images import FileImage
 from mllm.images.image_transforms import FlippedImage, PlacedImage
 from mllm.images.names import name_of
 from mllm.pipeline.train_data import TrainDataset
-from mllm.registry import DATASETS, REGIONS, TEMPLATES
+from mllm.registry import CODECS, DATASETS, TEMPLATES
 from mllm.types import Batch
 from tests.conftest import make_tokenizer
 
@@ -30,7 +30,7 @@ def processor() -> Processor:
     return Processor(
         tokenizer=make_tokenizer(),
         template=TEMPLATES.make("vicuna_v1"),
-        codec=REGIONS.make("shikra"),
+        codec=CODECS.make("shikra"),
         view=SquarePreprocessor(size=SIDE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), tokens=4),
     )
 
@@ -84,7 +84,7 @@ def test_the_tokens_say_where_the_pixels_are(lines: dict[str, Any], processor: P
 
 
 @pytest.mark.parametrize("packing", ["none", "shared"])
-def test_a_batch_holds_a_changed_picture_once(lines: dict[str, Any], processor: Processor, packing: Any) -> None:
+def test_a_batch_holds_a_changed_image_once(lines: dict[str, Any], processor: Processor, packing: Any) -> None:
     same = {"type": "SamePicture", "dataset": lines, "max_turns": COUNT // 2}
     dataset = TrainDataset(
         DATASETS.make({"type": "Augmented", "dataset": same, "flip": 1.0}), processor, split=packing == "shared"

@@ -20,7 +20,7 @@ from mllm.conversation.processor import Processor
 from mllm.models.native.model import Native
 from mllm.pipeline import evaluate as evaluation
 from mllm.pipeline.evaluate import Loader, plan, predict, stopping
-from mllm.registry import DATASETS, REGIONS, TEMPLATES
+from mllm.registry import CODECS, DATASETS, TEMPLATES
 from mllm.types import Item, Turn
 from tests.conftest import make_tokenizer
 from tests.conversation.test_processor import make_processor
@@ -32,7 +32,7 @@ from tests.pipeline.tiny import SCENES, Items
 
 @pytest.fixture(scope="module")
 def crowd() -> Any:
-    """Seventeen questions about four pictures, in no order."""
+    """Seventeen questions about four images, in no order."""
     scenes = DATASETS.make(dict(SCENES, count=4, objects=[3, 4], questions_per_scene=6, seed=5))
     found = [question for n in range(4) for question in split_rounds(scenes[n])]
     return Items([found[n] for n in torch.randperm(len(found), generator=torch.Generator().manual_seed(0))])
@@ -73,11 +73,11 @@ def answers(model: Any, processor: Any, items: Any, size: int, *, seed: int = 0,
 def test_answers_are_those_of_the_questions_one_by_one(name: str, way: str, crowd: Any) -> None:
     torch.manual_seed(0)
     _, processor, model = build(language_model={**LANGUAGE_MODELS[name], "initializer_range": 0.3})
-    assert model.branches
+    assert model.supports_prefix_sharing
     shared = answers(model, processor, crowd, 8, **WAYS[way])
     assert len(set(map(len, shared))) > 2
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(model), "branches", False)
+        patch.setattr(type(model), "supports_prefix_sharing", False)
         assert answers(model, processor, crowd, 1, **WAYS[way]) == shared
         assert answers(model, processor, crowd, 5, **WAYS[way]) == shared
 
@@ -96,11 +96,11 @@ def test_items_are_read_once_for_the_plan(crowd: Any, monkeypatch: pytest.Monkey
     _, processor, _ = build()
     read: list[int] = []
     monkeypatch.setattr(Items, "__getitem__", lambda self, index: read.append(index) or self.items[index])
-    plan(crowd, 8, may_share=lambda item: not processor.ends_in_picture(item))
+    plan(crowd, 8, may_share=lambda item: not processor.ends_in_image(item))
     assert read == list(range(len(crowd)))
 
 
-def test_a_batch_reads_each_picture_once(crowd: Any) -> None:
+def test_a_batch_reads_each_image_once(crowd: Any) -> None:
     found = plan(crowd, 8, may_share=lambda _: True)
     assert found.sharing
     assert sorted(index for batch in found.batches for group in batch for index in group) == list(range(len(crowd)))
@@ -112,8 +112,8 @@ def test_a_batch_reads_each_picture_once(crowd: Any) -> None:
     for alone in (plan(crowd, 8, may_share=None), plan(crowd, 8, may_share=lambda item: item is not last)):
         assert not alone.sharing
         assert sorted(group for batch in alone.batches for group in batch) == [[n] for n in range(len(crowd))]
-        pictures = [crowd[index].images for batch in alone.batches for group in batch for index in group]
-        assert sum(a != b for a, b in pairwise(pictures)) == sum(map(len, found.batches)) - 1
+        images = [crowd[index].images for batch in alone.batches for group in batch for index in group]
+        assert sum(a != b for a, b in pairwise(images)) == sum(map(len, found.batches)) - 1
 
 
 def test_prompts_of_like_length_are_together() -> None:
@@ -132,13 +132,13 @@ def test_prompts_of_like_length_are_together() -> None:
 
 
 @pytest.mark.parametrize(("template", "text"), [("plain", "<image>\nWhat?"), ("completion", "<image>")])
-def test_prompts_that_end_in_a_picture_are_answered_too(template: str, text: str) -> None:
-    """Captions have nothing behind the picture that could branch off."""
+def test_prompts_that_end_in_an_image_are_answered_too(template: str, text: str) -> None:
+    """Captions have nothing behind the image that could branch off."""
     _, processor, model = build(template=template)
-    picture = Image.new("RGB", (32, 32), "red")
+    image = Image.new("RGB", (32, 32), "red")
     turns = [{"from": "human", "value": text}, {"from": "gpt", "value": "Red."}]
-    items = Items([Item.from_dict({"image": picture, "conversations": turns}, key="a") for _ in range(3)])
-    assert processor.ends_in_picture(items[0])
+    items = Items([Item.from_dict({"image": image, "conversations": turns}, key="a") for _ in range(3)])
+    assert processor.ends_in_image(items[0])
     pad = processor.tokenizer.pad_token_id
     loader = Loader(collator=Collator(pad_token_id=pad), batch_size=2)
     accelerator, generation = Accelerator(cpu=True), dict(max_new_tokens=4)
@@ -158,7 +158,7 @@ def test_prompts_that_end_in_a_picture_are_answered_too(template: str, text: str
 )
 def test_a_model_that_counts_positions_or_forgets_reads_each_prompt_whole(language_model: dict[str, Any]) -> None:
     sizes = SIZES if language_model["model_type"] == "mistral" else {}
-    assert not build(language_model={**sizes, **language_model})[2].branches
+    assert not build(language_model={**sizes, **language_model})[2].supports_prefix_sharing
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -168,22 +168,22 @@ def test_a_model_that_counts_positions_or_forgets_reads_each_prompt_whole(langua
 def test_transformers_own_models_answer_as_one_by_one(
     family: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but those whose question changes how the picture is read, or that number positions by what they hold."""
+    """All but those whose question changes how the image is read, or that number positions by what they hold."""
     monkeypatch.setattr(evaluation, "NOT_REFILLED", ())
     model, processor = build_hf(str(save_tiny(family, tmp_path)))
     model.eval()
-    pictures = [ask(size, seed=seed) for seed, size in enumerate([(40, 20), (17, 50), (30, 30)])]
+    images = [ask(size, seed=seed) for seed, size in enumerate([(40, 20), (17, 50), (30, 30)])]
     asked = [
         replace(item, key=question, turns=(replace(item.turns[0], text=f"<image>\n{question}"), item.turns[1]))
         for question in ("Where is it?", "What is on the left of the big dog?", "Who?")
-        for item in pictures
+        for item in images
     ]
     items = Items([*asked, *([] if family == "kosmos-2" else [ask(question="Name an animal.")])])
-    assert model.branches == (family not in ("paligemma", "kosmos-2"))
+    assert model.supports_prefix_sharing == (family not in ("paligemma", "kosmos-2"))
     shared = answers(model, processor, items, 7, **WAYS[way])
     assert len(set(map(len, shared))) > 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Native, "branches", False)
+        patch.setattr(Native, "supports_prefix_sharing", False)
         assert answers(model, processor, items, 1, **WAYS[way]) == shared
 
 
@@ -228,7 +228,7 @@ def test_generation_stops_at_the_token_that_ends_an_answer(tokenizer: PreTrained
     view = NoView()
     for name, ends in (("<|im_end|>", {eos, end}), (" <|im_end|>", {eos, end}), ("</s>", {eos})):
         template = TEMPLATES.make({"type": "instruction", "instruction": "", "response": "A:", "end": name})
-        processor = Processor(tokenizer=tokenizer, template=template, codec=REGIONS.make("shikra"), view=view)
+        processor = Processor(tokenizer=tokenizer, template=template, codec=CODECS.make("shikra"), view=view)
         said = stopping(processor)
         assert set(said["eos_token_id"]) == ends
         assert "stopping_criteria" not in said  # which would stop where an answer spells the token out
@@ -236,7 +236,7 @@ def test_generation_stops_at_the_token_that_ends_an_answer(tokenizer: PreTrained
 
 def test_generation_stops_at_words_that_end_an_answer(tokenizer: PreTrainedTokenizerFast) -> None:
     template = TEMPLATES.make("llava_v0")
-    processor = Processor(tokenizer=tokenizer, template=template, codec=REGIONS.make("shikra"), view=NoView())
+    processor = Processor(tokenizer=tokenizer, template=template, codec=CODECS.make("shikra"), view=NoView())
     said = stopping(processor)
     assert said["eos_token_id"] == [tokenizer.eos_token_id]
     for text, done in ((" a\n###", True), (" a ###", False), (" a\n##", False)):

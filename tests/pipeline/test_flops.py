@@ -108,7 +108,7 @@ def test_flops_of_a_flamingo_but_for_its_cross_attention(frozen: list[str]) -> N
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "internvl", "idefics3", "paligemma"])
 def test_flops_of_a_transformers_model(family: str, tmp_path: Path) -> None:
     model, processor = build_hf(str(save_tiny(family, tmp_path)))
-    # of pictures of several sizes, but prompts of one length
+    # of images of several sizes, but prompts of one length
     batch, counts = collated(processor, [[processor.encode(ask((96, 64)), 0)]], "none")
     agrees(model.train(), batch, counts)
 
@@ -140,7 +140,7 @@ def test_checkpointing_does_not_add_to_what_the_model_needs() -> None:
     assert watched(model, batch, counts).cost * counts.work == pytest.approx(before * counts.work, rel=0.02)
 
 
-def test_a_model_that_sees_is_watched_until_there_are_pictures() -> None:
+def test_a_model_that_sees_is_watched_until_there_are_images() -> None:
     processor, model = llava()
     batch, counts = collated(processor, [[processor.encode(ask(), 0)]], "none")
     flops = watched(model, batch, counts)

@@ -31,16 +31,16 @@ from mllm.types import Item
 from tests.pipeline.test_sharing import build, same
 from tests.pipeline.tiny import SCENES, Items, losses, write_config
 
-COST = Cost(pair=0.01, picture_token=0.5)
+COST = Cost(pair=0.01, image_token=0.5)
 MIXED: dict[str, Any] = dict(
     type="ConcatDataset",
     datasets=[dict(SCENES, count=30, objects=[1, 1]), dict(SCENES, count=19, objects=[4, 4], questions_per_scene=4)],
 )
 
 
-def measured(index: int, *tokens: int, pictures: str | None = None, shared: int = 0) -> Measured:
-    lengths = tuple(Length(tokens=each + shared, pictures=shared, shared=shared) for each in tokens)
-    return Measured(index=index, pictures=pictures, lengths=lengths)
+def measured(index: int, *tokens: int, images: str | None = None, shared: int = 0) -> Measured:
+    lengths = tuple(Length(tokens=each + shared, images=shared, shared=shared) for each in tokens)
+    return Measured(index=index, images=images, lengths=lengths)
 
 
 def plan_of(dataset: TrainDataset, **options: Any) -> PlannedBatches:
@@ -61,9 +61,7 @@ ITEMS = st.lists(st.tuples(st.integers(1, 300), st.sampled_from([None, "a", "b",
 def test_every_item_is_dealt_once_and_no_batch_is_empty(
     items: list[tuple[int, str | None]], batches: int, room: int | None
 ) -> None:
-    pieces = [
-        measured(n, tokens, pictures=picture, shared=40 if picture else 0) for n, (tokens, picture) in enumerate(items)
-    ]
+    pieces = [measured(n, tokens, images=image, shared=40 if image else 0) for n, (tokens, image) in enumerate(items)]
     batches = min(batches, len(pieces))
     dealt = deal(pieces, batches, COST, room=room)
     assert len(dealt) == batches
@@ -85,8 +83,8 @@ def test_the_dearest_batch_is_near_the_mean_or_one_item(lengths: list[int], seed
     assert found <= max(total / 16 + max(COST([piece]) for piece in pieces) * 15 / 16, total / 16) + 1e-6
 
 
-def test_items_about_the_same_pictures_go_together() -> None:
-    pieces = [measured(n, 20, pictures="abcd"[n % 4], shared=100) for n in range(12)]
+def test_items_about_the_same_images_go_together() -> None:
+    pieces = [measured(n, 20, images="abcd"[n % 4], shared=100) for n in range(12)]
     dealt = deal(pieces, 4, COST)
     assert sorted(map(sorted, dealt)) == [[n, n + 4, n + 8] for n in range(4)]
     assert row_tokens([pieces[0], pieces[4]]) == 100 + 2 * 20
@@ -96,8 +94,8 @@ def test_items_about_the_same_pictures_go_together() -> None:
     assert max(max(count.values()) for count in shared) <= 3
 
 
-def test_a_picture_that_all_ask_about_is_given_to_several_batches() -> None:
-    pieces = [measured(n, 20, pictures="a", shared=100) for n in range(12)]
+def test_an_image_that_all_ask_about_is_given_to_several_batches() -> None:
+    pieces = [measured(n, 20, images="a", shared=100) for n in range(12)]
     assert sorted(map(len, deal(pieces, 4, COST))) == [3, 3, 3, 3]
 
 
@@ -178,13 +176,13 @@ def test_lengths_are_those_of_the_rows(dataset: TrainDataset) -> None:
         images, lengths = dataset.lengths(index)
         examples = dataset[index]
         assert [each.tokens for each in lengths] == [len(example.input_ids) for example in examples]
-        assert [each.shared for each in lengths] == [example.pictures_end for example in examples]
-        assert {each.pictures for each in lengths} == {4}
+        assert [each.shared for each in lengths] == [example.images_end for example in examples]
+        assert {each.images for each in lengths} == {4}
         assert images == examples[0].images
 
 
-def test_lengths_need_no_pictures(dataset: TrainDataset, tmp_path: Path) -> None:
-    """Neither pixels nor headers, where all pictures become as many tokens."""
+def test_lengths_need_no_images(dataset: TrainDataset, tmp_path: Path) -> None:
+    """Neither pixels nor headers, where all images become as many tokens."""
     conversation = [
         {"from": "human", "value": "<image>\nWhere?"},
         {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]},
@@ -206,7 +204,7 @@ def test_max_length_bounds_lengths(dataset: TrainDataset) -> None:
 
 
 def test_what_cannot_be_measured_is_planned_all_the_same(dataset: TrainDataset, tmp_path: Path) -> None:
-    """Sizes that cannot be read; whoever opens the picture raises, or takes another item."""
+    """Sizes that cannot be read; whoever opens the image raises, or takes another item."""
     items = Items([replace(item, images=(_Gone(),)) for item in (dataset.items[n] for n in range(5))])
     broken = TrainDataset(items, build(tiling=dict(type="crops", rows=1, columns=2))[1])
     assert broken.lengths(0) == ((), ())
@@ -230,18 +228,17 @@ def test_nothing_fills_a_step(dataset: TrainDataset) -> None:
 
 
 def asked(count: int, words: str = "\nWhat?", *, image: Any = None) -> list[Item]:
-    """Items of their own about one picture."""
-    picture = image or Image.new("RGB", (32, 32), "red")
-    ref = Item.from_dict({"image": picture, "conversations": [{"from": "human", "value": "<image>"}]}, key="").images
+    """Items of their own about one image."""
+    image = image or Image.new("RGB", (32, 32), "red")
+    ref = Item.from_dict({"image": image, "conversations": [{"from": "human", "value": "<image>"}]}, key="").images
     turns = [{"from": "human", "value": f"<image>{words}"}, {"from": "gpt", "value": "Red."}]
     return [
-        replace(Item.from_dict({"image": picture, "conversations": turns}, key=f"{n}"), images=ref)
-        for n in range(count)
+        replace(Item.from_dict({"image": image, "conversations": turns}, key=f"{n}"), images=ref) for n in range(count)
     ]
 
 
 @pytest.mark.parametrize("room", [None, 32])
-def test_items_of_a_batch_share_their_pictures(room: int | None) -> None:
+def test_items_of_a_batch_share_their_images(room: int | None) -> None:
     torch.manual_seed(0)
     _, processor, model = build()
     model.float().train()
@@ -259,8 +256,8 @@ def test_items_of_a_batch_share_their_pictures(room: int | None) -> None:
 
 
 @pytest.mark.parametrize(("template", "words"), [("plain", "\nWhat?"), ("completion", "")])
-def test_answers_right_behind_the_picture_share_its_pixels_only(template: str, words: str) -> None:
-    """The last token of the picture predicts several first words: each caption has a copy of its tokens."""
+def test_answers_right_behind_the_image_share_its_pixels_only(template: str, words: str) -> None:
+    """The last token of the image predicts several first words: each caption has a copy of its tokens."""
     torch.manual_seed(0)
     _, processor, model = build(template=template)
     model.float().train()
@@ -280,7 +277,7 @@ def test_texts_of_one_item_share_their_beginning_and_others_do_not() -> None:
 
 
 def test_costs_follow_from_the_parts() -> None:
-    """Of a tower and a language model of about equal weight, four patches a picture, four tokens of it."""
+    """Of a tower and a language model of about equal weight, four patches an image, four tokens of it."""
     _, processor, model = build()
     cost = cost_of(model, processor.view)
     sizes = {
@@ -288,9 +285,9 @@ def test_costs_follow_from_the_parts() -> None:
         for name, part in (("vision", model.vision_tower), ("text", model.language_model))
     }
     assert cost.pair == 1 / (6 * 16)
-    assert cost.picture_token == pytest.approx(sizes["vision"] / sizes["text"], rel=0.01)
+    assert cost.image_token == pytest.approx(sizes["vision"] / sizes["text"], rel=0.01)
     model.vision_tower.requires_grad_(False)
-    assert cost_of(model, processor.view).picture_token == pytest.approx(cost.picture_token / 3, rel=0.01)
+    assert cost_of(model, processor.view).image_token == pytest.approx(cost.image_token / 3, rel=0.01)
 
 
 def test_a_flamingo_pays_for_patches_that_become_no_tokens() -> None:
@@ -298,7 +295,7 @@ def test_a_flamingo_pays_for_patches_that_become_no_tokens() -> None:
     changes: dict[str, Any] = dict(type="openflamingo", perceiver=perceiver, cross_attn_every_n_layers=1, freeze=[])
     _, processor, model = build(without=("connector", "feature_layer"), template="otter", **changes)
     sizes = [sum(p.numel() for n, p in model.named_parameters() if n.startswith(part)) for part in ("vision", "lang")]
-    assert cost_of(model, processor.view).picture_token > sizes[0] / sizes[1]
+    assert cost_of(model, processor.view).image_token > sizes[0] / sizes[1]
 
 
 @pytest.mark.parametrize("packing", ["rows", "shared"])

@@ -81,7 +81,7 @@ def test_adapters_on_eight_bits(tmp_path: Path) -> None:
     assert scores[0]["eval_loss"] == pytest.approx(scores[1]["eval_loss"], abs=1e-6)
 
 
-def test_a_picture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     line = {"image": "a.png", "conversations": [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A."}]}
     (tmp_path / "seen.jsonl").write_text(json.dumps(line), encoding="utf-8")
@@ -89,4 +89,4 @@ def test_a_picture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     seen = {"type": "Instruct", "filename": str(tmp_path / "seen.jsonl"), "image_folder": str(tmp_path)}
     options = [f"data_args.train.{name}={value}" for name, value in seen.items()]
     assert main(["train", config, "--cfg-options", *options, "--output_dir", str(tmp_path / "out")]) == 1
-    assert "seen.jsonl:1: expected text alone, found 1 picture(s)" in capsys.readouterr().err
+    assert "seen.jsonl:1: expected text alone, found 1 image(s)" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Questions that share a picture's tokens learn what they would learn one by one: the same loss, the same gradients."""
+"""Questions that share an image's tokens learn what they would learn one by one: the same loss, the same gradients."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_packing_goes_with_checkpointing_adapters_and_sliding_windows() -> None:
 
 
 @pytest.mark.parametrize("packing", ["rows", "shared"])
-def test_a_flamingo_reads_the_pictures_of_a_sample_and_of_its_prefix(packing: str) -> None:
+def test_a_flamingo_reads_the_images_of_a_sample_and_of_its_prefix(packing: str) -> None:
     torch.manual_seed(0)
     items, processor, model = build(
         without=("connector", "feature_layer"),
@@ -164,7 +164,7 @@ def test_a_row_is_the_prefix_and_what_each_question_adds() -> None:
     examples: list[EncodedSample] = [processor.encode(each, index) for each in split_rounds(items[index])]
     row = shared_prefix_row(examples)
     prefix = int((row.segment_ids == 0).sum())
-    assert prefix >= 4  # the picture, at least
+    assert prefix >= 4  # the image, at least
     assert row.prefix_ids.tolist() == [-1] * prefix + [0] * (len(row) - prefix)
     for number, example in enumerate(examples, start=1):
         branch = row.segment_ids == number
@@ -182,10 +182,10 @@ def test_two_equal_questions_keep_what_their_first_label_needs() -> None:
     assert (row.labels != -100).sum() == 2 * (example.labels != -100).sum()
 
 
-def test_pictures_that_do_not_come_first_are_not_shared() -> None:
+def test_images_that_do_not_come_first_are_not_shared() -> None:
     turns = [{"from": "human", "value": "Where is it in <image>?"}]
-    picture = Image.new("RGB", (8, 8))
-    late = [Item.from_dict({"image": picture, "conversations": turns}, key="late") for _ in range(2)]
+    image = Image.new("RGB", (8, 8))
+    late = [Item.from_dict({"image": image, "conversations": turns}, key="late") for _ in range(2)]
     text = [Item.from_dict({"conversations": [{"from": "human", "value": "Hello."}]}, key="text") for _ in range(2)]
     assert groups([*late, *text], 4) == [[0], [1], [2], [3]]
 
@@ -199,7 +199,7 @@ def test_a_single_question_is_a_row_of_its_own() -> None:
     assert set(row.prefix_ids.tolist()) == {-1}
 
 
-def test_pictures_that_come_later_are_not_shared_with_their_own_round() -> None:
+def test_images_that_come_later_are_not_shared_with_their_own_round() -> None:
     """As in the pool of REC, where some questions end in `<image>`; the other rounds begin with it."""
     torch.manual_seed(0)
     _, processor, model = build()
@@ -222,9 +222,9 @@ def test_pictures_that_come_later_are_not_shared_with_their_own_round() -> None:
 
 
 def test_what_cannot_share_is_said() -> None:
-    picture = Image.new("RGB", (8, 8))
+    image = Image.new("RGB", (8, 8))
     turns = [{"from": "human", "value": "<image> Where?"}, {"from": "gpt", "value": "There."}] * 2
-    item = Item.from_dict({"images": [picture, picture], "conversations": turns}, key="a.jsonl:3")
+    item = Item.from_dict({"images": [image, image], "conversations": turns}, key="a.jsonl:3")
     with pytest.raises(DataError, match=r"a.jsonl:3: expected all 2 <image> in the first question, found 1"):
         split_rounds(item)
     with pytest.raises(ConfigError, match=r"'none', 'rows', 'shared'.*found 'share'"):

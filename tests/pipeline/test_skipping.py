@@ -22,7 +22,7 @@ from mllm.errors import ConfigError, DataError, ImageError
 from mllm.images.settings import ImageSettings, configure, current_settings
 from mllm.pipeline.finetune import main
 from mllm.pipeline.train_data import REPLACEMENTS, EvalDataset, TrainDataset
-from mllm.registry import REGIONS, TEMPLATES
+from mllm.registry import CODECS, TEMPLATES
 from mllm.types import EncodedSample
 from tests.conftest import make_tokenizer
 from tests.pipeline.tiny import write_config
@@ -37,7 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def lines(tmp_path: Path) -> Path:
-    """An annotation file of COUNT pictures, of which one is cut off and one is not there."""
+    """An annotation file of COUNT images, of which one is cut off and one is not there."""
     records: list[str] = []
     for number in range(COUNT):
         path = tmp_path / f"{number}.png"
@@ -60,7 +60,7 @@ def encoded(lines: Path, *, seed: int = 0, **settings: Any) -> TrainDataset:
     processor = Processor(
         tokenizer=tokenizer,
         template=TEMPLATES.make("vicuna_v1"),
-        codec=REGIONS.make("shikra"),
+        codec=CODECS.make("shikra"),
         view=SquarePreprocessor(size=28, mean=mean, std=std, tokens=4),
     )
     items = Instruct(filename=str(lines), image_folder=str(lines.parent))
@@ -72,17 +72,17 @@ def only(examples: list[EncodedSample]) -> EncodedSample:
     return example
 
 
-def test_by_default_a_failed_picture_is_raised_by_name(lines: Path) -> None:
+def test_by_default_a_failed_image_is_raised_by_name(lines: Path) -> None:
     with pytest.raises(ImageError, match=r"^.*lines\.jsonl:4: .*3\.png: cannot be decoded: "):
         encoded(lines)[BROKEN]
-    with pytest.raises(ImageError, match=r"^.*lines\.jsonl:8: .*7\.png: no such picture$"):
+    with pytest.raises(ImageError, match=r"^.*lines\.jsonl:8: .*7\.png: no such image$"):
         encoded(lines)[MISSING]
 
 
 def test_what_is_not_installed_is_named_with_the_record_and_never_skipped(lines: Path) -> None:
     record = json.loads(lines.read_text().splitlines()[0])
     lines.write_text(json.dumps({**record, "image": "petrel://photos/a.jpg"}))
-    with pytest.raises(ConfigError, match=r"^.*lines\.jsonl:1: pictures in ceph need the package petrel_client"):
+    with pytest.raises(ConfigError, match=r"^.*lines\.jsonl:1: images in ceph need the package petrel_client"):
         encoded(lines, on_error="skip")[0]
 
 
@@ -93,7 +93,7 @@ def test_another_item_takes_its_place(lines: Path) -> None:
     assert [example.index for example in examples if not example.skipped] == [
         index for index in range(COUNT) if index not in (BROKEN, MISSING)
     ]
-    for number, message in ((BROKEN, "cannot be decoded"), (MISSING, "no such picture")):
+    for number, message in ((BROKEN, "cannot be decoded"), (MISSING, "no such image")):
         assert examples[number].index not in (BROKEN, MISSING)
         assert f"lines.jsonl:{number + 1}: " in examples[number].skipped[0]
         assert message in examples[number].skipped[0]
@@ -110,14 +110,14 @@ def test_the_replacement_follows_from_seed_epoch_and_index(lines: Path) -> None:
 
 
 def test_a_size_that_cannot_be_read_is_skipped_too(lines: Path) -> None:
-    """Augmentation, and a row that is filled, ask for sizes before any picture is opened."""
+    """Augmentation, and a row that is filled, ask for sizes before any image is opened."""
     dataset = encoded(lines, on_error="skip")
     plain = dataset.items
     dataset.items = Augmented(dataset=plain, flip=1.0)
-    assert "7.png: no such picture" in only(dataset[MISSING]).skipped[0]
+    assert "7.png: no such image" in only(dataset[MISSING]).skipped[0]
     dataset.items = MultiTurn(dataset=plain, draws=1)
     dataset.processor.max_length = 200
-    assert "7.png: no such picture" in only(dataset[MISSING]).skipped[0]
+    assert "7.png: no such image" in only(dataset[MISSING]).skipped[0]
 
 
 def test_evaluation_never_skips(lines: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_bad_line_is_never_skipped(lines: Path) -> None:
 def test_when_all_fail_it_is_no_accident(lines: Path) -> None:
     for path in lines.parent.glob("*.png"):
         path.unlink()
-    expected = rf"lines\.jsonl:1: .*0\.png: no such picture; nor could its {REPLACEMENTS} replacements be read"
+    expected = rf"lines\.jsonl:1: .*0\.png: no such image; nor could its {REPLACEMENTS} replacements be read"
     with pytest.raises(ImageError, match=expected):
         encoded(lines, on_error="skip")[0]
 
@@ -178,9 +178,9 @@ def test_a_run_counts_and_names_them(lines: Path, tmp_path: Path) -> None:
     log = (out / "train.log").read_text()
     named = log.count("skipped, another item takes its place: ")
     assert named >= 2, "more, where a replacement failed too"
-    assert sum(entry.get("skipped_pictures", 0) for entry in history) == named
+    assert sum(entry.get("skipped_images", 0) for entry in history) == named
     assert f"{lines}:4: {tmp_path}/3.png: cannot be decoded" in log
-    assert f"{lines}:8: {tmp_path}/7.png: no such picture" in log
+    assert f"{lines}:8: {tmp_path}/7.png: no such image" in log
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -35,7 +35,7 @@ from mllm.models.native.model import ProcessorView
 from mllm.pipeline.build import _corpus
 from mllm.pipeline.planning import Cost, PlannedBatches
 from mllm.pipeline.train_data import EvalDataset, SeededEpochSampler, TrainDataset
-from mllm.registry import FAMILIES, REGIONS, TEMPLATES
+from mllm.registry import CODECS, FAMILIES, TEMPLATES
 from mllm.types import Item
 from tests.conftest import make_tokenizer
 from tests.models import tiny_hf
@@ -239,7 +239,7 @@ TILES = TiledPreprocessor(tiling=Crops(rows=1, columns=2), side=28, mean=MEAN, s
 def encoded(items: Any, view: ImagePreprocessor = SQUARE, **settings: Any) -> TrainDataset:
     configure(ImageSettings(**{"protocols": ("memory", "http"), "retries": 0, **settings}))
     processor = Processor(
-        tokenizer=make_tokenizer(), template=TEMPLATES.make("vicuna_v1"), codec=REGIONS.make("shikra"), view=view
+        tokenizer=make_tokenizer(), template=TEMPLATES.make("vicuna_v1"), codec=CODECS.make("shikra"), view=view
     )
     return TrainDataset(items, processor)
 
@@ -362,7 +362,11 @@ def test_a_family_takes_a_size_or_refuses_it_everywhere(family: str, size: tuple
         family=FAMILIES.find(family)(), config=tiny_hf.make_config(family, tokenizer), processor=processor
     )
     said: list[bool] = []
-    for ask in (lambda: view.placement(size), lambda: view.slot(size), lambda: view(Image.new("RGB", size))):
+    for ask in (
+        lambda: view.placement(size),
+        lambda: view.placeholder_tokens(size),
+        lambda: view(Image.new("RGB", size)),
+    ):
         try:
             ask()
         except ImageError:
@@ -385,7 +389,7 @@ def test_what_a_model_refuses_is_skipped_by_name(tmp_path: Path) -> None:
     )
     configure(ImageSettings(on_error="skip"))
     processor = Processor(
-        tokenizer=tokenizer, template=TEMPLATES.make("chat"), codec=REGIONS.make("qwen2_vl"), view=view
+        tokenizer=tokenizer, template=TEMPLATES.make("chat"), codec=CODECS.make("qwen2_vl"), view=view
     )
     dataset = TrainDataset(items, processor)
     assert dataset.lengths(BAD) == ((), ())

@@ -1,4 +1,4 @@
-"""Tiles from a config to answers: pictures of several sizes in one batch, shared by several questions or not."""
+"""Tiles from a config to answers: images of several sizes in one batch, shared by several questions or not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CROPS: dict[str, Any] = dict(type="crops", rows=1, columns=2)
 
 
 def items() -> Items:
-    """Two questions about each of three pictures, of different sizes."""
+    """Two questions about each of three images, of different sizes."""
     found: list[Item] = []
     for number, size in enumerate([(50, 30), (20, 70), (40, 40)]):
         pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -43,7 +43,7 @@ def items() -> Items:
 def test_answers_are_those_of_the_questions_one_by_one(tiling: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     _, processor, model = build(tiling=tiling)
-    assert model.branches
+    assert model.supports_prefix_sharing
     model.eval()
     loader = Loader(collator=Collator(pad_token_id=processor.tokenizer.pad_token_id), batch_size=4)
 
@@ -62,7 +62,7 @@ def test_answers_are_those_of_the_questions_one_by_one(tiling: dict[str, Any], m
     together = answers()
     assert len(together) == 6
     assert len(set(together)) > 1
-    monkeypatch.setattr(type(model), "branches", False)
+    monkeypatch.setattr(type(model), "supports_prefix_sharing", False)
     assert answers() == together
 
 

@@ -19,7 +19,7 @@ from mllm.dataset.sets.instruct import Instruct
 from mllm.images import FileImage
 from mllm.images.settings import ImageSettings, configure
 from mllm.pipeline.train_data import EvalDataset, TrainDataset
-from mllm.registry import REGIONS, TEMPLATES
+from mllm.registry import CODECS, TEMPLATES
 from mllm.types import EncodedSample
 from tests.conftest import make_tokenizer
 
@@ -65,7 +65,7 @@ def encoded(lines: Path, **settings: Any) -> TrainDataset:
     configure(ImageSettings(**settings))
     view = SquarePreprocessor(size=28, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), tokens=4)
     processor = Processor(
-        tokenizer=make_tokenizer(), template=TEMPLATES.make("vicuna_v1"), codec=REGIONS.make("shikra"), view=view
+        tokenizer=make_tokenizer(), template=TEMPLATES.make("vicuna_v1"), codec=CODECS.make("shikra"), view=view
     )
     return TrainDataset(Instruct(filename=str(lines), image_folder=str(lines.parent)), processor)
 
@@ -74,14 +74,14 @@ def pixels(examples: list[EncodedSample]) -> torch.Tensor:
     return examples[0].pixels[0]["pixels"]
 
 
-def test_a_batch_opens_each_picture_once(lines: Path, opened: Counter[str]) -> None:
+def test_a_batch_opens_each_image_once(lines: Path, opened: Counter[str]) -> None:
     dataset = encoded(lines)
     (batch,) = DataLoader(dataset, batch_size=2 * QUESTIONS, collate_fn=Collator(pad_token_id=0))
     assert opened == {"open 0.jpg": 1, "open 1.jpg": 1}
     assert batch["image_index"].tolist() == [0] * QUESTIONS + [1] * QUESTIONS
     alone = torch.cat([pixels(dataset[index]) for index in (0, QUESTIONS)])
     assert torch.equal(batch["pixels"], alone)
-    assert opened == {"open 0.jpg": 2, "open 1.jpg": 2}  # batches keep no pictures for one another
+    assert opened == {"open 0.jpg": 2, "open 1.jpg": 2}  # batches keep no images for one another
 
 
 @pytest.mark.parametrize(("asked", "how"), [("exact", "open"), ("close", "open"), ("reduced", "open_reduced")])

@@ -24,9 +24,9 @@ TRAIN = [{"step": step, "epoch": step / 10, "loss": 3 / step, "learning_rate": 1
 def test_a_png_is_written(log: list[dict[str, float]], tmp_path: Path) -> None:
     path = tmp_path / "loss.png"
     assert plot_losses(log, path)
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        assert len(picture.convert("RGB").getcolors(picture.width * picture.height) or ()) > 10
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert len(image.convert("RGB").getcolors(image.width * image.height) or ()) > 10
 
 
 @pytest.mark.parametrize("log", [[], [{"step": 5, "eval_acc@0.5": 0.5}, {"step": 5, "train_loss": 1.1}]])

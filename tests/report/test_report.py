@@ -121,7 +121,7 @@ def test_what_people_and_models_write_is_escaped(tmp_path: Path) -> None:
     assert "<script" not in html
     page = Page(html)
     assert page.text.count(attack) == 8  # title twice, subtitle, score, key, question, answer, truth
-    assert [image["alt"] for image in page.all("img")] == [f"Picture of {attack}"]
+    assert [image["alt"] for image in page.all("img")] == [f"Image of {attack}"]
     assert not any("onload" in attrs for _, attrs in page.tags)
 
 
@@ -197,14 +197,14 @@ def test_the_histogram_puts_a_tie_below_its_threshold(tmp_path: Path) -> None:
 def test_boxes_are_drawn_in_pixels_of_the_original(tmp_path: Path) -> None:
     photo = MemoryImage(Image.new("RGB", (1600, 1200), "gray"))
     page = Page(report([row(0, 6, image=photo)], tmp_path))
-    pictures = [svg for svg in page.all("svg") if "preserveaspectratio" in svg]
-    assert [svg["viewbox"] for svg in pictures] == ["0 0 1600 1200"]
+    images = [svg for svg in page.all("svg") if "preserveaspectratio" in svg]
+    assert [svg["viewbox"] for svg in images] == ["0 0 1600 1200"]
     drawn = {(r["x"], r["y"], r["width"], r["height"]) for r in page.all("rect") if r["class"] == "mark"}
     assert drawn >= {("2.00", "3.00", "10.00", "10.00"), ("2.00", "3.00", "6.00", "10.00")}
-    assert page.all("img")[0]["alt"] == "Picture of scene:0; true: [2, 3, 12, 13]; predicted: [2, 3, 8, 13]"
+    assert page.all("img")[0]["alt"] == "Image of scene:0; true: [2, 3, 12, 13]; predicted: [2, 3, 8, 13]"
 
 
-def test_only_what_lies_on_the_picture_is_drawn(tmp_path: Path) -> None:
+def test_only_what_lies_on_the_image_is_drawn(tmp_path: Path) -> None:
     prediction = Prediction(
         key="pair",
         index=0,
@@ -222,7 +222,7 @@ def test_only_what_lies_on_the_picture_is_drawn(tmp_path: Path) -> None:
         )
     ]
     page = Page(report(rows, tmp_path, scores={}))
-    assert page.all("img")[0]["alt"] == "Picture of pair; predicted: [3, 3, 4, 4], [5, 6]; asked: [9, 9, 10, 10]"
+    assert page.all("img")[0]["alt"] == "Image of pair; predicted: [3, 3, 4, 4], [5, 6]; asked: [9, 9, 10, 10]"
     assert [path["d"] for path in page.all("path")] == ["M5.00 6.00h0"] * 2
     assert "imageimage What is at point in box?" in page.text
     assert [box["id"] for box in page.all("input")] == ["show-predicted", "show-asked"]
@@ -232,14 +232,14 @@ def embedded(page: Page) -> list[Image.Image]:
     return [Image.open(BytesIO(b64decode((image["src"] or "").split(",")[1]))) for image in page.all("img")]
 
 
-def test_pictures_are_bounded_and_small_ones_stay_crisp(tmp_path: Path) -> None:
+def test_images_are_bounded_and_small_ones_stay_crisp(tmp_path: Path) -> None:
     scene = Image.effect_noise((48, 32), 80).convert("RGB")
-    pictures = [
+    images = [
         MemoryImage(Image.new("RGB", (2000, 500))),
         MemoryImage(scene),
         MemoryImage(Image.new("RGB", (300, 200))),
     ]
-    page = Page(report([row(n, 10 - n, image=picture) for n, picture in enumerate(pictures)], tmp_path))
+    page = Page(report([row(n, 10 - n, image=image) for n, image in enumerate(images)], tmp_path))
     by_key = dict(
         zip([(image["alt"] or "").split(";")[0][-1] for image in page.all("img")], embedded(page), strict=True)
     )
@@ -249,7 +249,7 @@ def test_pictures_are_bounded_and_small_ones_stay_crisp(tmp_path: Path) -> None:
     assert sum(image.get("class") == "pixel-art" for image in page.all("img")) == 1
 
 
-def test_only_pictures_that_are_shown_are_opened(tmp_path: Path) -> None:
+def test_only_images_that_are_shown_are_opened(tmp_path: Path) -> None:
     rows = [row(index, 10 - index, image=SCENE if index in (0, 9) else FileImage("no.jpg")) for index in range(10)]
     assert sections(report(rows, tmp_path, limit=1)) == {"Worst": ["scene:9"], "Best": ["scene:0"]}
 

@@ -66,7 +66,7 @@ def test_another_codec_than_the_trained_one_is_said(trained: Path, caplog: pytes
 
 
 def test_the_answer_is_that_of_the_pipeline(trained: Path) -> None:
-    """The prediction file of an evaluation holds the same text for the same question and picture."""
+    """The prediction file of an evaluation holds the same text for the same question and image."""
     items = DATASETS.make({**SCENES, "count": 1, "seed": 2})
     turns = items[0].prompt
     session = Session.load(trained)
@@ -79,7 +79,7 @@ def test_the_answer_is_that_of_the_pipeline(trained: Path) -> None:
     assert answer.text == line["text"]
 
 
-def test_questions_hold_pictures_and_boxes(trained: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_questions_hold_images_and_boxes(trained: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session.load(trained)
     asked: list[str] = []
     generate = session.model.generate
@@ -111,9 +111,9 @@ def test_the_command_prints_and_draws(
     command = ["predict", "--model", str(trained), "--image", str(photo), "--prompt", "<image>the color is"]
     assert cli.main([*command, "--draw", str(drawn), "--template", "completion"]) == 0
     assert capsys.readouterr().out.splitlines() == ["there", "box   4.0 5.0 20.0 21.0", str(drawn)]
-    picture = Image.open(drawn)
-    assert picture.getpixel((10, 5)) == picture.getpixel((4, 12)) == (230, 25, 75)
-    assert picture.getpixel((10, 10)) == Image.open(photo).convert("RGB").getpixel((10, 10))
+    image = Image.open(drawn)
+    assert image.getpixel((10, 5)) == image.getpixel((4, 12)) == (230, 25, 75)
+    assert image.getpixel((10, 10)) == Image.open(photo).convert("RGB").getpixel((10, 10))
 
 
 def answer(*boxes: Box) -> Prediction:
@@ -140,10 +140,10 @@ def test_draw_answer_draws_on_what_the_model_saw(orientation: int, tmp_path: Pat
     assert drawn.getpixel((12, 10)) == drawn.getpixel((20, 4)) == RED
 
 
-def test_draw_answer_draws_each_box_on_its_own_picture(tmp_path: Path) -> None:
-    pictures = [Image.new("RGB", (20, 20)), Image.new("I;16", (30, 30), 65535)]
+def test_draw_answer_draws_each_box_on_its_own_image(tmp_path: Path) -> None:
+    images = [Image.new("RGB", (20, 20)), Image.new("I;16", (30, 30), 65535)]
     boxes = Box(x1=1, y1=1, x2=9, y2=9), Box(x1=5, y1=5, x2=25, y2=25, image=1)
-    paths = draw_answer(answer(*boxes), pictures, tmp_path / "a.png")
+    paths = draw_answer(answer(*boxes), images, tmp_path / "a.png")
     assert [path.name for path in paths] == ["a.png", "a_2.png"]
     first, second = map(Image.open, paths)
     assert (first.getpixel((1, 5)), first.getpixel((5, 15))) == (RED, (0, 0, 0))
@@ -153,8 +153,8 @@ def test_draw_answer_draws_each_box_on_its_own_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("drawn", "status", "message"),
     [
-        ("answer.txt", 1, "--draw: expected the name of a picture file, such as answer.png, found "),
-        ("answer", 1, "--draw: expected the name of a picture file"),
+        ("answer.txt", 1, "--draw: expected the name of an image file, such as answer.png, found "),
+        ("answer", 1, "--draw: expected the name of an image file"),
         ("no/such/folder/a.png", 1, "--draw: expected a file in a folder that is there, found "),
     ],
 )

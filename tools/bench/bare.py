@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python tools/bench/bare.py /tmp/mixed --packed --labelled --keep-memory
 
 The same samples in the same order as this toolkit's trainer draws them, with its optimizer, schedule and clipping, so
-that the losses are the same too. Questions are tokenised beforehand; pictures are read and the rows put together in
+that the losses are the same too. Questions are tokenised beforehand; images are read and the rows put together in
 the loop. `--packed`: the samples of a step in one row, each attending to itself by a call of its own. `--labelled`: the
 head runs where there is a label. `--keep-memory`: what is freed is kept, as this toolkit does on a CPU.
 
@@ -64,7 +64,7 @@ class Loop:
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         side = self.model.config.vision_config.image_size
-        self.pictures: Any = CLIPImageProcessorPil(
+        self.images: Any = CLIPImageProcessorPil(
             size={"shortest_edge": side}, crop_size={"height": side, "width": side}
         )
         if given.packed:
@@ -120,7 +120,7 @@ class Loop:
 
     def loss(self, samples: list[tuple[list[int], list[int], str]]) -> Tensor:
         images = [Image.open(path).convert("RGB") for _, _, path in samples]
-        pixels = self.pictures(images, return_tensors="pt")["pixel_values"]
+        pixels = self.images(images, return_tensors="pt")["pixel_values"]
         batch = self.row(samples) if self.given.packed else self.rows(samples)
         labels_BT = batch.pop("labels")
         hidden_BTD = self.model.model(pixel_values=pixels, use_cache=False, **batch).last_hidden_state

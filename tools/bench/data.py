@@ -2,14 +2,14 @@
 
     OMP_NUM_THREADS=1 python tools/bench/data.py [--photos FOLDER]
 
-Each contender makes LLaVA-1.5's batches (336 pixels, 576 tokens a picture) in processes of its own, `--rounds` times
-in turn: pictures cropped and padded, with one question each and with seven. Ours runs once for each `images.pixels`. A
+Each contender makes LLaVA-1.5's batches (336 pixels, 576 tokens an image) in processes of its own, `--rounds` times
+in turn: images cropped and padded, with one question each and with seven. Ours runs once for each `images.pixels`. A
 process sees each file for the first time, as a first epoch does, and has no workers. It prints one JSON line each time,
 then medians of samples per second of process CPU time, ratios to the first contender, and how far pixels and token ids
 are from the first's.
 
 Photos are generated, with about as many bytes as COCO's of their size, or they are the *.jpg of a folder. Transformers'
-side opens a picture once for all its questions in a batch, and masks no question in its labels; ours does.
+side opens an image once for all its questions in a batch, and masks no question in its labels; ours does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SIDE, PATCH = 336, 14
 WARM_UP = 2
 """Batches before the clock starts."""
 COMPARED = 16
-"""As many pictures are kept and compared."""
+"""As many images are kept and compared."""
 WORDS = ("the", "a", "man", "woman", "dog", "chair", "bus", "left", "red", "blue", "standing", "behind", "next", "to")
 
 Batch = dict[str, Any]
@@ -42,8 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, metavar="FOLDER", help="of *.jpg; default: generated photos")
     parser.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"), help="of generated ones")
-    parser.add_argument("--pictures", type=int, default=80, help="as many are read")
-    parser.add_argument("--batch", type=int, default=8, help="pictures of a batch, each with its questions")
+    parser.add_argument("--images", type=int, default=80, help="as many are read")
+    parser.add_argument("--batch", type=int, default=8, help="images of a batch, each with its questions")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs=4, metavar=("NAME", "PLACEMENT", "QUESTIONS", "DIR"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -52,8 +52,8 @@ def main() -> None:
         print(json.dumps({"samples_per_cpu_s": run(name, placement, int(questions), Path(folder), given.batch)}))
         return
     with tempfile.TemporaryDirectory() as folder:
-        photos = sorted(given.photos.glob("*.jpg"))[: given.pictures] if given.photos else None
-        photos = generate(Path(folder), given.pictures, given.size) if photos is None else photos
+        photos = sorted(given.photos.glob("*.jpg"))[: given.images] if given.photos else None
+        photos = generate(Path(folder), given.images, given.size) if photos is None else photos
         if len(photos) <= WARM_UP * given.batch:
             parser.error(f"expected more than {WARM_UP} batches of {given.batch} photos, found {len(photos)}")
         write(Path(folder), photos)
@@ -74,7 +74,7 @@ def compare(placement: str, questions: int, folder: Path, batch: int, rounds: in
             speeds[name].append(result["samples_per_cpu_s"])
             about = {"contender": name, "placement": placement, "questions": questions}
             print(json.dumps({**about, **result}), flush=True)
-    title = f"{placement}, {questions} question(s) a picture"
+    title = f"{placement}, {questions} question(s) an image"
     print(f"\n{title:40}{'samples / CPU s':>16}{'ratio':>8}{'pixels off, most':>18}{'mean':>14}{'same ids':>10}")
     first = statistics.median(speeds[CONTENDERS[0]])
     for name, found in speeds.items():
@@ -96,15 +96,15 @@ def difference(folder: Path, name: str) -> tuple[float, float, float]:
     return float(off.max()), float(off.mean()), sum(same) / len(same)
 
 
-def run(name: str, placement: str, questions: int, folder: Path, pictures: int) -> float:
+def run(name: str, placement: str, questions: int, folder: Path, images: int) -> float:
     """Samples per second of CPU time; what they are is left in `folder`."""
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if name == CONTENDERS[0]:
-        batches = theirs(placement, questions, folder, pictures)
+        batches = theirs(placement, questions, folder, images)
     else:
-        batches = ours(placement, questions, folder, pictures, pixels=name.split(", ")[1])
+        batches = ours(placement, questions, folder, images, pixels=name.split(", ")[1])
     pixels: list[torch.Tensor] = []
     ids: list[list[int]] = []
     cpu, samples, began = 0.0, 0, time.process_time()
@@ -120,7 +120,7 @@ def run(name: str, placement: str, questions: int, folder: Path, pictures: int) 
     return samples / cpu
 
 
-def theirs(placement: str, questions: int, folder: Path, pictures: int) -> Iterator[Batch]:
+def theirs(placement: str, questions: int, folder: Path, images: int) -> Iterator[Batch]:
     from PIL import Image
     from transformers import AutoTokenizer, LlavaProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -141,8 +141,8 @@ def theirs(placement: str, questions: int, folder: Path, pictures: int) -> Itera
         chat_template=tokenizer.chat_template,
     )
     rows = records(folder, questions)
-    for start in range(0, len(rows), pictures * questions):
-        part = rows[start : start + pictures * questions]
+    for start in range(0, len(rows), images * questions):
+        part = rows[start : start + images * questions]
         opened = {name: Image.open(name).convert("RGB") for name in dict.fromkeys(row["image"] for row in part)}
         chats = [[{"role": role(turn), "content": turn["value"]} for turn in row["conversations"]] for row in part]
         inputs = processor(
@@ -153,11 +153,11 @@ def theirs(placement: str, questions: int, folder: Path, pictures: int) -> Itera
             add_special_tokens=False,
         )
         labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
-        # outside the contract of a training step, for the comparison alone: a picture once
+        # outside the contract of a training step, for the comparison alone: an image once
         yield {**inputs, "labels": labels, "pixels": inputs["pixel_values"][::questions]}
 
 
-def ours(placement: str, questions: int, folder: Path, pictures: int, *, pixels: str) -> Iterator[Batch]:
+def ours(placement: str, questions: int, folder: Path, images: int, *, pixels: str) -> Iterator[Batch]:
     from torch.utils.data import DataLoader
     from transformers import AutoTokenizer
     from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
@@ -167,7 +167,7 @@ def ours(placement: str, questions: int, folder: Path, pictures: int, *, pixels:
     from mllm.conversation.processor import Processor
     from mllm.images.settings import configure, read_settings
     from mllm.pipeline.train_data import TrainDataset
-    from mllm.registry import DATASETS, REGIONS, TEMPLATES
+    from mllm.registry import CODECS, DATASETS, TEMPLATES
 
     configure(read_settings({"pixels": pixels}))
     kind: Any = placement
@@ -175,13 +175,13 @@ def ours(placement: str, questions: int, folder: Path, pictures: int, *, pixels:
     processor = Processor(
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False),
         template=TEMPLATES.make("chat"),
-        codec=REGIONS.make("shikra"),
+        codec=CODECS.make("shikra"),
         view=SquarePreprocessor(size=SIDE, mean=OPENAI_CLIP_MEAN, std=OPENAI_CLIP_STD, tokens=tokens, placement=kind),
     )
     pad: Any = processor.tokenizer.pad_token_id
     items = DATASETS.make({"type": "Instruct", "filename": str(folder / f"{questions}.json")})
     yield from DataLoader(
-        TrainDataset(items, processor), batch_size=pictures * questions, collate_fn=Collator(pad_token_id=pad)
+        TrainDataset(items, processor), batch_size=images * questions, collate_fn=Collator(pad_token_id=pad)
     )
 
 

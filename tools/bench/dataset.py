@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python tools/bench/dataset.py [--lines 10000 100000 1000000] [--only NAME ...] [--workers 8]
 
-Lines are generated: conversations of LLaVA's layout about a hundred small pictures, 24 words and a box in each answer,
+Lines are generated: conversations of LLaVA's layout about a hundred small images, 24 words and a box in each answer,
 one text in a hundred a copy of another. Each measurement is a process of its own. The table gives CPU seconds, the
 kernel's included, megabytes, and in brackets how many times as much that is as in the column before.
 
@@ -39,7 +39,7 @@ from mllm.dataset.files.jsonl import IndexedJsonl
 
 SIZES = (10_000, 100_000, 1_000_000)
 READS = 10_000
-PICTURES = 100
+IMAGES = 100
 WORDS = 5_000
 """Of the generated vocabulary."""
 COPIES = 0.01
@@ -101,7 +101,7 @@ def write(folder: Path, lines: int) -> Path:
     """The same records as lines and as one JSON array, and a config that reads the lines."""
     rng = random.Random(lines)
     vocabulary = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(WORDS)]
-    pictures = generate_pictures(folder / "images")
+    images = generate_images(folder / "images")
     path, text = folder / f"{lines}.jsonl", ""
     with path.open("w") as as_lines, path.with_suffix(".json").open("w") as as_array:
         for number in range(lines):
@@ -113,7 +113,7 @@ def write(folder: Path, lines: int) -> Path:
             ]
             x, y = rng.uniform(0, 32), rng.uniform(0, 24)
             target = {"boxes": [[round(x, 2), round(y, 2), round(x + 30, 2), round(y + 20, 2)]]}
-            record = {"id": number, "image": rng.choice(pictures), "conversations": talk, "target": target}
+            record = {"id": number, "image": rng.choice(images), "conversations": talk, "target": target}
             line = json.dumps(record)
             as_lines.write(line + "\n")
             as_array.write(("," if number else "[") + line)
@@ -127,13 +127,13 @@ def write(folder: Path, lines: int) -> Path:
     return path
 
 
-def generate_pictures(folder: Path) -> list[str]:
-    """Names of pictures of noise."""
+def generate_images(folder: Path) -> list[str]:
+    """Names of images of noise."""
     from PIL import Image
 
     folder.mkdir(exist_ok=True)
     rng = random.Random(0)
-    names = [f"{number}.jpg" for number in range(PICTURES)]
+    names = [f"{number}.jpg" for number in range(IMAGES)]
     for name in names:
         Image.frombytes("RGB", (8, 6), rng.randbytes(8 * 6 * 3)).resize((64, 48)).save(folder / name)
     return names

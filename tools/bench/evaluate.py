@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python tools/bench/evaluate.py /tmp/fixture
 
 Each contender loads the same checkpoint in a process of its own, `--rounds` times in turn, and answers every question
-in float32 with the same number of new tokens; reading pictures and decoding text are in the time, loading is not. It
+in float32 with the same number of new tokens; reading images and decoding text are in the time, loading is not. It
 prints one JSON line each time, then medians of questions per second of process CPU time, ratios to the first contender,
 and how many answers are word for word those of the first. `--ends 16`: every 16th token of the vocabulary ends an
 answer, so that they are of different lengths.
@@ -132,7 +132,7 @@ def answer_ours(fixture: str, batch: int, generation: dict[str, Any], name: str)
         f"{fixture}/model", device="cpu", type="llava", template="chat", placement="crop", dtype="float32"
     )
     if name == CONTENDERS[1]:
-        Llava.branches = False  # pyright: ignore[reportAttributeAccessIssue]
+        Llava.supports_prefix_sharing = False  # pyright: ignore[reportAttributeAccessIssue]
     if name == REFILLED:
         evaluation.NOT_REFILLED = ()
     if name == STAYING:

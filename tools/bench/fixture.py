@@ -3,11 +3,11 @@
     python tools/bench/fixture.py /tmp/fixture
     python tools/bench/fixture.py /tmp/mixed --kind mixed
 
-`shared`: referring expressions, several about a picture, with short answers of one length. `mixed`: as instruction data
-are, one question about a picture, with answers of 12 to 320 words, most of them short.
+`shared`: referring expressions, several about an image, with short answers of one length. `mixed`: as instruction data
+are, one question about an image, with answers of 12 to 320 words, most of them short.
 
 OUT_DIR/model is a transformers LLaVA with processor and tokenizer (4 layers of 256 in both towers), OUT_DIR/images the
-pictures. The same questions, each a conversation of its own, are in llava.json, lf_sharegpt.json with
+images. The same questions, each a conversation of its own, are in llava.json, lf_sharegpt.json with
 dataset_info.json, and swift.jsonl, as other toolkits read them.
 """
 
@@ -46,40 +46,40 @@ CHAT = (
     "{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT: {% endif %}"
 )
 SIDE = 112
-"""Of the pictures as the model sees them, in pixels."""
+"""Of the images as the model sees them, in pixels."""
 SIZES = {"shared": (64, 7, 256), "mixed": (256, 1, 64)}
-"""Pictures, questions about each, tokens of each."""
+"""ImageTensors, questions about each, tokens of each."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--kind", choices=SIZES, default="shared")
-    parser.add_argument("--pictures", type=int, help="default: 64 shared, 256 mixed")
-    parser.add_argument("--questions", type=int, help="for each picture; default: 7 shared, 1 mixed")
-    parser.add_argument("--tokens", type=int, choices=(64, 256), help="of a picture; default: 256 shared, 64 mixed")
+    parser.add_argument("--images", type=int, help="default: 64 shared, 256 mixed")
+    parser.add_argument("--questions", type=int, help="for each image; default: 7 shared, 1 mixed")
+    parser.add_argument("--tokens", type=int, choices=(64, 256), help="of an image; default: 256 shared, 64 mixed")
     given = parser.parse_args()
-    pictures, questions, tokens = (
+    images, questions, tokens = (
         default if asked is None else asked
-        for asked, default in zip((given.pictures, given.questions, given.tokens), SIZES[given.kind], strict=True)
+        for asked, default in zip((given.images, given.questions, given.tokens), SIZES[given.kind], strict=True)
     )
     (given.out / "images").mkdir(parents=True, exist_ok=True)
-    rows = referring_expressions(given.out, pictures, questions)
+    rows = referring_expressions(given.out, images, questions)
     if given.kind == "mixed":
         rows = [(name, *talk) for (name, _, _), talk in zip(rows, instructions(len(rows)), strict=True)]
     write_data(given.out, rows)
     write_model(given.out / "model", [f"{question} {answer}" for _, question, answer in rows], tokens)
-    print(f"{given.out}: {len(rows)} questions about {pictures} pictures of {tokens} tokens")
+    print(f"{given.out}: {len(rows)} questions about {images} images of {tokens} tokens")
 
 
-def referring_expressions(out: Path, pictures: int, questions: int) -> list[tuple[str, str, str]]:
-    """(picture, question, answer) of generated scenes, which are saved; an answer is a box in the `shikra` form."""
+def referring_expressions(out: Path, images: int, questions: int) -> list[tuple[str, str, str]]:
+    """(image, question, answer) of generated scenes, which are saved; an answer is a box in the `shikra` form."""
     scenes = DATASETS.make(
-        {"type": "Scenes", "count": pictures, "size": 2 * SIDE, "objects": [questions] * 2, "seed": 7}
+        {"type": "Scenes", "count": images, "size": 2 * SIDE, "objects": [questions] * 2, "seed": 7}
         | {"questions_per_scene": questions}
     )
     rows: list[tuple[str, str, str]] = []
-    for number in range(pictures):
+    for number in range(images):
         item = scenes[number]
         name = f"images/{number:05d}.png"
         item.images[0].open().save(out / name)

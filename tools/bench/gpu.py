@@ -3,8 +3,8 @@
     python tools/bench/gpu.py [--peak 989] [--attention mllm_packed] [--checkpointing]
     python tools/bench/gpu.py --tiny     the same in a tiny shape, wherever it runs: to see that it does
 
-A step is `--pictures` pictures with `--questions` questions each: one by one in padded rows, packed in rows of at most
-`--max-tokens`, and packed with the picture's tokens shared. All three learn the same, so that their losses are equal.
+A step is `--images` images with `--questions` questions each: one by one in padded rows, packed in rows of at most
+`--max-tokens`, and packed with the image's tokens shared. All three learn the same, so that their losses are equal.
 Each runs in a process of its own and prints one JSON line; then comes a table of samples per second and their ratios to
 the first. `--peak` is the device's dense peak in TFLOP/s (989 for bfloat16 on an H100 or H200 SXM, 312 on an A100, says
 NVIDIA), of which MFU is the share that these model FLOPs of a step make:
@@ -40,7 +40,7 @@ LAYOUTS = ("none", "rows", "shared")
 WARM_UP = 5
 """Steps before the clock starts, in which kernels are compiled."""
 WORDS, PROMPT, ANSWER = 1000, 40, 20
-"""Vocabulary of the text, tokens of a question that is not its picture's, and of an answer."""
+"""Vocabulary of the text, tokens of a question that is not its image's, and of an answer."""
 VISION = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
 VISION |= {"model_type": "clip_vision_model", "image_size": 336, "patch_size": 14}
 TEXT = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
@@ -50,8 +50,8 @@ TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=4)
-    parser.add_argument("--questions", type=int, default=7, help="about each picture")
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--questions", type=int, default=7, help="about each image")
     parser.add_argument("--steps", type=int, default=20, help=f"timed, after {WARM_UP}")
     parser.add_argument("--max-tokens", type=int, default=4096, help="of a packed row")
     parser.add_argument("--attention", help="attn_implementation; default: what the device chooses")
@@ -108,7 +108,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     work = flops(model, batch)
     return {
         "sec": seconds,
-        "samples_per_s": given.pictures * given.questions / seconds,
+        "samples_per_s": given.images * given.questions / seconds,
         "tokens_per_s": work["tokens"] / seconds,
         "model_tflop": work["flops"] / 1e12,
         "mfu": work["flops"] / seconds / given.peak / 1e12 if given.peak else None,
@@ -150,10 +150,10 @@ def make_model(given: argparse.Namespace, device: torch.device) -> Any:
 
 def make_batch(model: Any, given: argparse.Namespace) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
-    view = model.picture_view()
+    view = model.image_preprocessor()
     slot = [model.config.image_token_id] * view.tokens
     groups: list[list[EncodedSample]] = []
-    for picture in range(given.pictures):
+    for image in range(given.images):
         pixels = {"pixels": torch.randn(1, 3, view.size, view.size, generator=generator, dtype=torch.float32)}
         group: list[EncodedSample] = []
         for question in range(given.questions):
@@ -163,11 +163,11 @@ def make_batch(model: Any, given: argparse.Namespace) -> dict[str, Any]:
             labels[:-ANSWER] = -100
             group.append(
                 EncodedSample(
-                    key=f"{picture}.{question}",
+                    key=f"{image}.{question}",
                     index=len(groups) * given.questions + question,
                     input_ids=ids,
                     labels=labels,
-                    images=(FileImage(f"{picture}.png"),),
+                    images=(FileImage(f"{image}.png"),),
                     pixels=(pixels,),
                 )
             )
@@ -191,15 +191,15 @@ def flops(model: Any, batch: dict[str, Any]) -> dict[str, float]:
     pairs = sum(length * (length + 1) // 2 + length * prefix for length, prefix in seen)
     labels = int((batch["labels"] != -100).sum())
     weights = sum(p.numel() for name, p in model.language_model.named_parameters() if is_layer(name))
-    pictures, patches = len(batch["pixels"]), (vision.image_size // vision.patch_size) ** 2 + 1
+    images, patches = len(batch["pixels"]), (vision.image_size // vision.patch_size) ** 2 + 1
     looking = sum(p.numel() for p in model.vision_tower.parameters())
     return {
         "tokens": tokens,
         "flops": 4 * weights * tokens
         + 4 * text.hidden_size * text.vocab_size * labels
         + 12 * text.num_hidden_layers * text.hidden_size * pairs
-        + 2 * looking * patches * pictures
-        + 4 * vision.num_hidden_layers * vision.hidden_size * patches**2 * pictures,
+        + 2 * looking * patches * images
+        + 4 * vision.num_hidden_layers * vision.hidden_size * patches**2 * images,
     }
 
 

@@ -92,7 +92,7 @@ def run(fixture: str, task: str, name: str, samples: int, steps: int) -> None:
 
 
 def questions(fixture: str) -> int:
-    """About each picture."""
+    """About each image."""
     counts = Counter(row["image"] for row in rows_of(fixture))
     return max(counts.values())
 

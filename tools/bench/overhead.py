@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fixture", help="a folder that fixture.py wrote")
     parser.add_argument("--packing", choices=("none", "rows", "shared"), default="shared")
-    parser.add_argument("--samples", type=int, default=2, help="samples of a step; pictures where they share")
+    parser.add_argument("--samples", type=int, default=2, help="samples of a step; images where they share")
     parser.add_argument("--steps", type=int, default=43)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)

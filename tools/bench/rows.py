@@ -31,10 +31,10 @@ from mllm.conversation.processor import Processor
 from mllm.conversation.tokenizer_training import train_tokenizer
 from mllm.pipeline.planning import WINDOW, Cost, Measured, PlannedBatches, row_tokens
 from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
-from mllm.registry import DATASETS, REGIONS, TEMPLATES
+from mllm.registry import CODECS, DATASETS, TEMPLATES
 from mllm.types import IMAGE
 
-COST = Cost(pair=1 / (6 * 4096), picture_token=0.05)
+COST = Cost(pair=1 / (6 * 4096), image_token=0.05)
 WORDS = (
     *("the", "man", "woman", "dog", "red", "blue", "left", "right", "of", "in", "on", "with", "a", "small", "large"),
     *("shirt", "hat", "car", "tree", "near", "standing"),
@@ -102,7 +102,7 @@ def measure(
 def groups(batch: Sequence[Measured]) -> list[list[Measured]]:
     found: dict[Any, list[Measured]] = {}
     for number, item in enumerate(batch):
-        found.setdefault(number if item.pictures is None else item.pictures, []).append(item)
+        found.setdefault(number if item.images is None else item.images, []).append(item)
     return list(found.values())
 
 
@@ -110,7 +110,7 @@ def encoded(file: Path) -> TrainDataset:
     tokenizer = train_tokenizer([" ".join(WORDS)] * 2, vocab_size=400)
     tokenizer.add_tokens([IMAGE], special_tokens=True)
     view = SquarePreprocessor(size=224, mean=(0.5,) * 3, std=(0.5,) * 3, tokens=256)
-    speech: dict[str, Any] = {"template": TEMPLATES.make("vicuna_v1"), "codec": REGIONS.make("shikra")}
+    speech: dict[str, Any] = {"template": TEMPLATES.make("vicuna_v1"), "codec": CODECS.make("shikra")}
     processor = Processor(tokenizer=tokenizer, view=view, **speech)
     return TrainDataset(DATASETS.make({"type": "Instruct", "filename": str(file)}), processor, split=True)
 
@@ -128,14 +128,14 @@ def instructions(file: Path, count: int) -> Path:
     )
 
 
-def conversation(rng: random.Random, picture: int | None, rounds: int, asked: int, answered: int) -> dict[str, Any]:
+def conversation(rng: random.Random, image: int | None, rounds: int, asked: int, answered: int) -> dict[str, Any]:
     """`rounds` questions of `asked` words, with answers of `answered`."""
     turns: list[dict[str, str]] = []
     for number in range(rounds):
-        image = f"{IMAGE}\n" if picture is not None and number == 0 else ""
-        turns.append({"from": "human", "value": image + " ".join(rng.choices(WORDS, k=asked))})
+        slot = f"{IMAGE}\n" if image is not None and number == 0 else ""
+        turns.append({"from": "human", "value": slot + " ".join(rng.choices(WORDS, k=asked))})
         turns.append({"from": "gpt", "value": " ".join(rng.choices(WORDS, k=answered + 1))})
-    return {**({} if picture is None else {"image": f"{picture}.jpg"}), "conversations": turns}
+    return {**({} if image is None else {"image": f"{image}.jpg"}), "conversations": turns}
 
 
 def written(file: Path, records: Iterator[dict[str, Any]]) -> Path:

@@ -5,13 +5,13 @@
         --peer "trl=peers/trl/bin/python peer_trl.py /tmp/fixture --steps 19"
 
 The folder may also hold a fixture of `--kind mixed`, or any other: model/ as transformers saves a LLaVA, llava.json,
-and the pictures. Samples share their pictures only where several are about one.
+and the images. Samples share their images only where several are about one.
 
 Each contender runs in processes of its own, `--rounds` times in turn, the first three steps untimed, with the vision
 tower frozen, AdamW at 1e-3 and float32. Each time it prints one JSON line, as a peer's command must (`sec`, `cpu_sec`,
 `samples_per_s`, `nonpad_tok_per_cpu_s`, `loss_first`, `loss_last`), then a table: medians of samples, and of tokens
 that are no padding, per second of process CPU time, and the ratios of the latter to the first contender; of the former
-where pictures are shared, as the tokens are then other ones. A first loss that differs shows another computation.
+where images are shared, as the tokens are then other ones. A first loss that differs shows another computation.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fixture", help="a folder that fixture.py wrote")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND", help="may be repeated")
-    parser.add_argument("--samples", type=int, default=8, help="samples of a step; pictures where they share")
+    parser.add_argument("--samples", type=int, default=8, help="samples of a step; images where they share")
     parser.add_argument("--steps", type=int, default=19)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help=argparse.SUPPRESS)
@@ -58,7 +58,7 @@ def main() -> None:
     if given.only:
         print(json.dumps(run(given.fixture, given.only, given.samples, given.steps)))
         return
-    shared = shares_pictures(given.fixture)
+    shared = shares_images(given.fixture)
     flags = [given.fixture, "--samples", str(given.samples), "--steps", str(given.steps)]
     ours = {name: [__file__, "--only", name] for name in OURS if shared or OURS[name]["packing"] != "shared"}
     bare = {name: [str(Path(__file__).with_name("bare.py")), *options] for name, options in BARE.items()}
@@ -75,7 +75,7 @@ def main() -> None:
     print(table(found, "samples" if shared else "tokens"))
 
 
-def shares_pictures(fixture: str) -> bool:
+def shares_images(fixture: str) -> bool:
     names = [record["image"] for record in json.loads(Path(fixture, "llava.json").read_text(encoding="utf-8"))]
     return len(set(names)) < len(names)
 
@@ -112,7 +112,7 @@ def config_of(fixture: str, packing: dict[str, Any]) -> dict[str, Any]:
     """The fixture's model with a frozen vision tower, and its data."""
     data: dict[str, Any] = {"type": "Instruct", "filename": f"{fixture}/llava.json", "image_folder": fixture}
     if packing["packing"] == "shared":
-        data = {"type": "SamePicture", "dataset": data, "picture": "image"}
+        data = {"type": "SamePicture", "dataset": data, "image": "image"}
     return {
         "model_args": {
             "type": "llava",

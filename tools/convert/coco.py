@@ -3,8 +3,8 @@
     python tools/convert/coco.py captions data/originals/captions_train2014.json
     python tools/convert/coco.py instances data/originals/instances_val2017.json --boxes masks
 
-`captions` writes CAP_coco2014_train.jsonl, all captions of a picture in one line. `instances` writes
-REC_coco2017_val.jsonl: where a picture holds exactly one object of a category, `the only dog` means its box.
+`captions` writes CAP_coco2014_train.jsonl, all captions of an image in one line. `instances` writes
+REC_coco2017_val.jsonl: where an image holds exactly one object of a category, `the only dog` means its box.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     path: Path = given.annotations
     found = read_json(path, dict)
-    pictures = by_id(found, "images", path)
-    by_picture: dict[int | str, list[Placed]] = defaultdict(list)
+    images = by_id(found, "images", path)
+    by_image: dict[int | str, list[Placed]] = defaultdict(list)
     for where, annotation in entries(field(found, "annotations", list, where=path), f"{path}: annotations"):
-        by_picture[field(annotation, "image_id", ID, where=where)].append((where, annotation))
+        by_image[field(annotation, "image_id", ID, where=where)].append((where, annotation))
     split = re.fullmatch(r"[a-z]+_(train|val|test)(\d{4})", path.stem)
     name = f"coco{split[2]}_{split[1]}" if split else f"coco_{path.stem}"
     names: dict[int | str, str] = {}
@@ -43,37 +43,37 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
         names = {
             n: field(one, "name", str, where=where) for n, (where, one) in by_id(found, "categories", path).items()
         }
-    for number, own in out.progress(list(by_picture.items()), "pictures"):
-        picture = pictures.get(number)
-        if picture is None:
-            out.skip("pictures that are not in the list of images")
+    for number, own in out.progress(list(by_image.items()), "images"):
+        image = images.get(number)
+        if image is None:
+            out.skip("images that are not in the list of images")
         elif given.kind == "captions":
             captions = [text for where, one in own if (text := field(one, "caption", str, where=where).strip())]
             if captions:
-                img_path = field(picture[1], "file_name", str, where=picture[0])
+                img_path = field(image[1], "file_name", str, where=image[0])
                 out.write(f"CAP_{name}.jsonl", {"img_path": img_path, "caption": captions})
             else:
-                out.skip("pictures without a caption")
+                out.skip("images without a caption")
         else:
-            for line in only(picture, own, names, given, out):
+            for line in only(image, own, names, given, out):
                 out.write(f"REC_{name}.jsonl", line)
 
 
 def only(
-    picture: Placed,
+    image: Placed,
     objects: list[Placed],
     names: dict[int | str, str],
     given: argparse.Namespace,
     out: Outputs,
 ) -> list[dict[str, Any]]:
-    """An expression for each category of which the picture holds one object, and no crowd."""
-    size = size_of(picture[1], picture[0])
+    """An expression for each category of which the image holds one object, and no crowd."""
+    size = size_of(image[1], image[0])
     lines: list[dict[str, Any]] = []
     for category in sorted({field(one, "category_id", int, where=where) for where, one in objects}):
         own = [placed for placed in objects if placed[1]["category_id"] == category]
         where, thing = own[0]
         if len(own) > 1 or thing.get("iscrowd"):
-            out.skip("categories with several objects in a picture")
+            out.skip("categories with several objects in an image")
             continue
         name = names.get(category)
         if name is None:
@@ -85,7 +85,7 @@ def only(
             out.skip("objects too small")
             continue
         line = {
-            "img_path": field(picture[1], "file_name", str, where=picture[0]),
+            "img_path": field(image[1], "file_name", str, where=image[0]),
             "expression": f"the only {name}",
             "bbox": box,
         }

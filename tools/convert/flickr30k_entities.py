@@ -2,7 +2,7 @@
 
     python tools/convert/flickr30k_entities.py data/originals/flickr30k_entities --split train val test
 
-The folder holds Annotations/*.xml, Sentences/*.txt and, for each split, the ids of its pictures in SPLIT.txt, as the
+The folder holds Annotations/*.xml, Sentences/*.txt and, for each split, the ids of its images in SPLIT.txt, as the
 public repository does. Phrases without a box stay in the sentence unmarked. Shikra calls the split val `eval`.
 """
 
@@ -32,13 +32,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     for split in given.split:
         name = f"CWB_flickr30k_{'eval' if split == 'val' else split}.jsonl"
-        for picture in out.progress(sorted(read_ids(given.folder / f"{split}.txt")), split):
-            sentences = given.folder / "Sentences" / f"{picture}.txt"
-            boxes = read_boxes(given.folder / "Annotations" / f"{picture}.xml", out)
+        for image in out.progress(sorted(read_ids(given.folder / f"{split}.txt")), split):
+            sentences = given.folder / "Sentences" / f"{image}.txt"
+            boxes = read_boxes(given.folder / "Annotations" / f"{image}.xml", out)
             for line in read_text(sentences).splitlines():
                 sentence, found, groups = grounded(line, boxes)
                 if groups:
-                    out.write(name, {"image_id": picture, "sentence": sentence, "boxes": found, "boxes_seq": groups})
+                    out.write(name, {"image_id": image, "sentence": sentence, "boxes": found, "boxes_seq": groups})
                 else:
                     out.skip("sentences without a phrase that has a box")
 

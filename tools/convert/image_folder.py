@@ -1,10 +1,10 @@
-"""A folder of pictures for each class -> {name}.jsonl, for the dataset Instruct: which class is it?
+"""A folder of images for each class -> {name}.jsonl, for the dataset Instruct: which class is it?
 
-    python tools/convert/image_folder.py data/images/weather/train --question "What is the weather in this picture?" \\
+    python tools/convert/image_folder.py data/images/weather/train --question "What is the weather in this image?" \\
         --name weather_train
 
 ImageFolder reads such a folder as it is, words every question anew and draws the order of the options; here every line
-asks in the same words, and pictures that cannot be opened are counted and left out.
+asks in the same words, and images that cannot be opened are counted and left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mllm.types import IMAGE
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="with a folder for each class")
-    parser.add_argument("--question", required=True, help="what is asked of every picture; the classes follow")
+    parser.add_argument("--question", required=True, help="what is asked of every image; the classes follow")
     parser.add_argument("--name", help="of the file that is written; by default the folder's")
 
 
@@ -31,11 +31,11 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     files, folders = class_files(str(given.folder))
     classes = [name.replace("_", " ") for name in folders]
     question = f"{IMAGE}\n{given.question} Options: {', '.join(classes)}."
-    for file, number in out.progress(files, "pictures"):
+    for file, number in out.progress(files, "images"):
         try:
             image_ref(file).open()
         except ImageError:
-            out.skip("pictures that cannot be opened")
+            out.skip("images that cannot be opened")
             continue
         turns = [{"from": "human", "value": question}, {"from": "gpt", "value": classes[number]}]
         line = {"image": Path(file).relative_to(given.folder).as_posix(), "conversations": turns}

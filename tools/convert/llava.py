@@ -30,7 +30,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
         if record.get("image") is not None:
             line["image"] = field(record, "image", str, where=where)
         said = field(record, "conversations", list, where=where)
-        turns = turns_of(said, f"{where}: conversations", out, pictures=int("image" in line))
+        turns = turns_of(said, f"{where}: conversations", out, images=int("image" in line))
         if turns is not None:
             out.write(f"{given.file.stem}.jsonl", {**line, "conversations": turns})
 

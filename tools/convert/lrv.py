@@ -3,7 +3,7 @@
     python tools/convert/lrv.py data/originals/filter_cap1.json --images data/originals/image_data.json
     python tools/convert/lrv.py data/originals/chart_release_update.json
 
-`[{image_id, question, answer, task}]`. An `image_id` is a number of Visual Genome: with its image_data.json the picture
+`[{image_id, question, answer, task}]`. An `image_id` is a number of Visual Genome: with its image_data.json the image
 is named as Visual Genome's archives unpack, VG_100K/2.jpg; without it 2.jpg, as LRV's own archive does. That of a chart
 is the name of its file. filter_cap1.json and filter_cap_more1.json are filter_cap.json and filter_cap_more.json without
 coordinates in the words.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mllm.convert.conversations import turns_of
 from mllm.convert.conversion import Outputs, main, read_records
-from mllm.convert.visual_genome import vg_pictures
+from mllm.convert.visual_genome import vg_images
 from mllm.fields import field
 
 
@@ -29,21 +29,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
-    known = vg_pictures(given.images) if given.images else None
+    known = vg_images(given.images) if given.images else None
     for where, record in out.progress(read_records(given.file), given.file.stem):
-        picture = str(field(record, "image_id", object, where=where))
-        if not Path(picture).suffix:
-            if known is not None and picture not in known:
-                out.skip("records of a picture that is not in image_data.json")
+        image = str(field(record, "image_id", object, where=where))
+        if not Path(image).suffix:
+            if known is not None and image not in known:
+                out.skip("records of an image that is not in image_data.json")
                 continue
-            picture = known[picture].name if known else f"{picture}.jpg"
+            image = known[image].name if known else f"{image}.jpg"
         said = [
             ("human", field(record, "question", str, where=where)),
             ("gpt", field(record, "answer", str, where=where)),
         ]
         turns = turns_of([{"from": role, "value": words} for role, words in said], where, out)
         if turns is not None:
-            out.write(f"lrv_{given.file.stem}.jsonl", {"image": picture, "conversations": turns})
+            out.write(f"lrv_{given.file.stem}.jsonl", {"image": image, "conversations": turns})
 
 
 if __name__ == "__main__":

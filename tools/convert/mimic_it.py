@@ -1,13 +1,13 @@
-"""MIMIC-IT -> mimic_it_{name}.jsonl and pictures as files, for the dataset Instruct.
+"""MIMIC-IT -> mimic_it_{name}.jsonl and images as files, for the dataset Instruct.
 
     python tools/convert/mimic_it.py data/originals/LA/LACR_T2T_instructions.json --images data/originals/LA/LA.json \\
-        --relations data/originals/LA/LACR_T2T_train.json --pictures data/images/mimic_it/LA
+        --relations data/originals/LA/LACR_T2T_train.json --images data/images/mimic_it/LA
     python tools/convert/mimic_it.py data/originals/DC/DC_instructions.json --images data/originals/DC/DC.parquet \\
-        --relations data/originals/DC/DC_train.json --pictures data/images/mimic_it/DC \\
-        --video --frames 8 --shared-pictures
+        --relations data/originals/DC/DC_train.json --images data/images/mimic_it/DC \\
+        --video --frames 8 --shared-images
 
 The dataset MimicIt reads these files as they are, and this converter reads them through it: a line for each
-instruction, the related ones before it. Pictures are written as they are coded, once each: `{id}.jpg` or `{id}.png`;
+instruction, the related ones before it. Images are written as they are coded, once each: `{id}.jpg` or `{id}.png`;
 those that are there from an earlier run stay.
 """
 
@@ -34,11 +34,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("instructions", type=Path, help="X_instructions.json")
     parser.add_argument("--images", type=Path, help="X.json or X.parquet; none for text alone")
     parser.add_argument("--relations", type=Path, help="X_train.json; by default the rel_ins_ids of each instruction")
-    parser.add_argument("--pictures", type=Path, help="folder to write the pictures to: the image_folder of Instruct")
-    parser.add_argument("--video", action="store_true", help="the pictures of an instruction are the frames of a video")
-    parser.add_argument("--frames", type=int, help="at most so many pictures of an instruction, evenly spread")
+    parser.add_argument("--pictures", type=Path, help="folder to write the images to: the image_folder of Instruct")
+    parser.add_argument("--video", action="store_true", help="the images of an instruction are the frames of a video")
+    parser.add_argument("--frames", type=int, help="at most so many images of an instruction, evenly spread")
     parser.add_argument("--related", type=int, help="at most so many related instructions, the last ones")
-    parser.add_argument("--shared-pictures", action="store_true", help="related instructions share the pictures")
+    parser.add_argument("--shared-pictures", action="store_true", help="related instructions share the images")
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
@@ -63,7 +63,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
 
 
 def file_of(ref: ImageRef, folder: Path) -> Any:
-    """The name under `folder` of a picture, which is written there; of a video a list of them."""
+    """The name under `folder` of an image, which is written there; of a video a list of them."""
     if isinstance(ref, Video):
         return [file_of(frame, folder) for frame in ref.frames]
     assert isinstance(ref, Base64Image)

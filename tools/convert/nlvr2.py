@@ -1,8 +1,8 @@
-"""NLVR2 -> nlvr2_{split}.jsonl, for the dataset InstructFlamingo: two pictures, a sentence, true or false.
+"""NLVR2 -> nlvr2_{split}.jsonl, for the dataset InstructFlamingo: two images, a sentence, true or false.
 
     python tools/convert/nlvr2.py data/originals/train.json
 
-The files hold an object a line. Pictures are named as the public archives unpack, by the identifier:
+The files hold an object a line. Images are named as the public archives unpack, by the identifier:
 images/train/39/train-10171-0-img0.png (39 is its `directory`), dev/dev-850-0-img0.png, test1/test1-0-1-img0.png.
 
 Source: the README and nlvr2/data of lil-lab/nlvr for the fields; write_nlvr2.py of dandelin/ViLT for the folders.
@@ -39,9 +39,9 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
             raise DataError(where=where, field="label", expected="True or False", found=show(label))
         split = name.partition("-")[0]
         folder = f"images/train/{field(record, 'directory', int, where=where)}" if split == "train" else split
-        pictures = "".join(f"<img_path>{folder}/{name}-img{side}.png<img_path>" for side in (0, 1))
+        images = "".join(f"<img_path>{folder}/{name}-img{side}.png<img_path>" for side in (0, 1))
         said = field(record, "sentence", str, where=where)
-        asked = f"{pictures}\nTrue or false of the left and the right picture: {said}"
+        asked = f"{images}\nTrue or false of the left and the right image: {said}"
         out.write(f"nlvr2_{path.stem}.jsonl", {"input": asked, "output": label.lower()})
 
 

@@ -38,18 +38,18 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     folder: Path = given.folder
     instances = read_json(folder / "instances.json", dict)
     source = folder / "instances.json"
-    pictures = by_id(instances, "images", source)
+    images = by_id(instances, "images", source)
     boxes = by_id(instances, "annotations", source)
     path = folder / f"refs({given.by}).p"
     for where, ref in entries(out.progress(read_refs(path), folder.name), path):
-        found, picture = (
+        found, image = (
             boxes.get(field(ref, "ann_id", ID, where=where)),
-            pictures.get(field(ref, "image_id", ID, where=where)),
+            images.get(field(ref, "image_id", ID, where=where)),
         )
-        if found is None or picture is None:
-            out.skip("expressions whose box or picture is not in instances.json")
+        if found is None or image is None:
+            out.skip("expressions whose box or image is not in instances.json")
             continue
-        size = size_of(picture[1], picture[0])
+        size = size_of(image[1], image[0])
         box = corners(field(found[1], "bbox", list, where=found[0]), size, found[0], "bbox")
         for place, sentence in entries(field(ref, "sentences", list, where=where), f"{where}: sentences"):
             expression = field(sentence, "sent", str, where=place).strip()
@@ -58,7 +58,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
             elif not expression:
                 out.skip("expressions without a word")
             else:
-                name = field(picture[1], "file_name", str, where=picture[0])
+                name = field(image[1], "file_name", str, where=image[0])
                 record = {"img_path": name, "expression": expression, "bbox": box}
                 record |= {"width": size[0], "height": size[1]}
                 out.write(f"REC_{folder.name}_{given.by}_{field(ref, 'split', str, where=where)}.jsonl", record)

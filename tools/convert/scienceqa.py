@@ -3,7 +3,7 @@
     python tools/convert/scienceqa.py data/originals/problems.json data/originals/pid_splits.json --split train val test
 
 problems.json: `{id: {question, choices, answer, hint, image, lecture, solution, split, ...}}`, pid_splits.json:
-`{split: [ids]}`. ScienceQA reads these two as well; here is a file for each split. Pictures are named as the public
+`{split: [ids]}`. ScienceQA reads these two as well; here is a file for each split. Images are named as the public
 archives unpack, train/1/image.png.
 
 Source: the files of lupantech/ScienceQA.

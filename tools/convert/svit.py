@@ -4,9 +4,9 @@
     python tools/convert/svit.py data/originals/referring_qa.json --images data/originals/image_data.json
 
 conversation.json, complex_reasoning.json, detail_description.json, referring_qa.json:
-`[{image_id, conversations: [{content: [{from: user|gpt, value}]}]}]`, each conversation a line. Pictures are those of
+`[{image_id, conversations: [{content: [{from: user|gpt, value}]}]}]`, each conversation a line. Images are those of
 Visual Genome, named as its archives unpack, VG_100K/2.jpg. In referring_qa.json words point,
-`<st>man<ed> [x1, y1, x2, y2]` with fractions of the picture; here `man<boxes>`, with boxes in pixels. (The files of
+`<st>man<ed> [x1, y1, x2, y2]` with fractions of the image; here `man<boxes>`, with boxes in pixels. (The files of
 format/llava-v1.5: see llava.)
 
 Source: the README and prompts/referring_qa.txt of BAAI-DCAI/Visual-Instruction-Tuning for marks and boxes; for the
@@ -23,7 +23,7 @@ from typing import Any
 
 from mllm.convert.conversations import turns_of
 from mllm.convert.conversion import Outputs, entries, main, read_records
-from mllm.convert.visual_genome import vg_pictures
+from mllm.convert.visual_genome import vg_images
 from mllm.fields import field
 from mllm.types import BOXES
 
@@ -39,11 +39,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
-    known = vg_pictures(given.images)
+    known = vg_images(given.images)
     for where, record in out.progress(read_records(given.file), given.file.stem):
-        picture = known.get(str(field(record, "image_id", object, where=where)))
-        if picture is None:
-            out.skip("records of a picture that is not in image_data.json")
+        image = known.get(str(field(record, "image_id", object, where=where)))
+        if image is None:
+            out.skip("records of an image that is not in image_data.json")
             continue
         told = entries(field(record, "conversations", list, where=where), f"{where}: conversations")
         for place, conversation in told:
@@ -51,11 +51,11 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
             if turns is None:
                 continue
             boxes: list[list[float]] = []
-            pointing = [pointed(turn, picture.size, boxes) for turn in turns]
+            pointing = [pointed(turn, image.size, boxes) for turn in turns]
             if any(turn is None for turn in pointing):
                 out.skip("conversations with a box that is not four fractions after <st> <ed>")
                 continue
-            line: dict[str, Any] = {"image": picture.name, "conversations": pointing}
+            line: dict[str, Any] = {"image": image.name, "conversations": pointing}
             out.write(f"svit_{given.file.stem}.jsonl", {**line, "target": {"boxes": boxes}} if boxes else line)
 
 
@@ -85,7 +85,7 @@ def pointed(turn: dict[str, str], size: tuple[int, int], boxes: list[list[float]
 
 
 def pixels(text: str, size: tuple[int, int]) -> list[float] | None:
-    """`0.1, 0.2, 0.3, 0.4` of a picture of this size; None where these are not the corners of a box."""
+    """`0.1, 0.2, 0.3, 0.4` of an image of this size; None where these are not the corners of a box."""
     try:
         x1, y1, x2, y2 = (float(value) for value in text.split(","))
     except ValueError:

@@ -1,9 +1,9 @@
-"""TextCaps -> CAP_textcaps_{split}.jsonl, for the dataset Caption: all captions of a picture in one line.
+"""TextCaps -> CAP_textcaps_{split}.jsonl, for the dataset Caption: all captions of an image in one line.
 
     python tools/convert/textcaps.py data/originals/TextCaps_0.1_train.json
 
 The file is `{data: [{image_id, caption_str, ...}]}`, a record for each caption; those of the test split have none.
-Pictures are `{image_id}.jpg` in train_images, of the archive train_val_images.zip, for both train and val.
+Images are `{image_id}.jpg` in train_images, of the archive train_val_images.zip, for both train and val.
 
 Source: the preprocessing of google-research/pix2struct (textcaps), which reads the published files.
 """
@@ -24,18 +24,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
-    by_picture: dict[str, list[str]] = {}
+    by_image: dict[str, list[str]] = {}
     path: Path = given.captions
     found = field(read_json(path, dict), "data", list, where=path)
     for where, record in entries(out.progress(found, "captions"), f"{path}: data"):
         caption = field(record, "caption_str", str, where=where).strip() if "caption_str" in record else ""
         if caption:
-            by_picture.setdefault(field(record, "image_id", str, where=where), []).append(caption)
+            by_image.setdefault(field(record, "image_id", str, where=where), []).append(caption)
         else:
             out.skip("records without a caption")
     name = f"CAP_textcaps_{path.stem.rpartition('_')[2]}.jsonl"
-    for picture, captions in by_picture.items():
-        out.write(name, {"img_path": f"{picture}.jpg", "caption": captions})
+    for image, captions in by_image.items():
+        out.write(name, {"img_path": f"{image}.jpg", "caption": captions})
 
 
 if __name__ == "__main__":

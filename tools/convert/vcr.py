@@ -2,7 +2,7 @@
 
     python tools/convert/vcr.py data/originals/vcr1annots/train.jsonl data/images/vcr1images
 
-The boxes of the objects are in a file for each picture, beside it; they are put into the lines.
+The boxes of the objects are in a file for each image, beside it; they are put into the lines.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ FIELDS = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("annotations", type=Path, help="train.jsonl or val.jsonl")
-    parser.add_argument("pictures", type=Path, help="the folder vcr1images")
+    parser.add_argument("images", type=Path, help="the folder vcr1images")
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
-    root = given.pictures.resolve()
+    root = given.images.resolve()
     for where, record in out.progress(read_records(given.annotations), given.annotations.stem):
         if "answer_label" not in record:
             out.skip("questions without answer (a test split)")

@@ -2,8 +2,8 @@
 
     python tools/convert/visual_genome.py data/originals/region_descriptions.json data/originals/image_data.json
 
-Pictures are named as the two public archives unpack: VG_100K/2.jpg, VG_100K_2/1.jpg. Boxes are cut at the edges of
-their picture. `--val FILE` names the ids of the pictures to hold out, one a line.
+Images are named as the two public archives unpack: VG_100K/2.jpg, VG_100K_2/1.jpg. Boxes are cut at the edges of
+their image. `--val FILE` names the ids of the images to hold out, one a line.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from mllm.files import read_json
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("regions", type=Path, help="region_descriptions.json")
     parser.add_argument("images", type=Path, help="image_data.json")
-    parser.add_argument("--val", type=Path, help="ids of held-out pictures, one a line")
+    parser.add_argument("--val", type=Path, help="ids of held-out images, one a line")
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
-    pictures = {field(one, "image_id", ID, where=where): (where, one) for where, one in read_records(given.images)}
+    images = {field(one, "image_id", ID, where=where): (where, one) for where, one in read_records(given.images)}
     held_out = read_ids(given.val) if given.val else None
-    for where, record in entries(out.progress(read_json(given.regions, list), "pictures"), given.regions):
+    for where, record in entries(out.progress(read_json(given.regions, list), "images"), given.regions):
         for place, region in entries(field(record, "regions", list, where=where), f"{where}: regions"):
             number = field(region, "image_id", ID, where=place)
-            picture = pictures.get(number)
-            if picture is None:
-                out.skip("regions of a picture that is not in image_data.json")
+            image = images.get(number)
+            if image is None:
+                out.skip("regions of an image that is not in image_data.json")
                 continue
-            size = size_of(picture[1], picture[0])
+            size = size_of(image[1], image[0])
             xywh = [field(region, name, float, where=place) for name in ("x", "y", "width", "height")]
             box = corners(xywh, size, place, "x, y, width, height")
             phrase = field(region, "phrase", str, where=place).strip()
             if box is None:
-                out.skip("boxes without area in the picture")
+                out.skip("boxes without area in the image")
             elif not phrase:
                 out.skip("phrases without a word")
             else:
                 part = "all" if held_out is None else "val" if str(number) in held_out else "train"
                 line = {
-                    "img_path": vg_name(picture[1], picture[0]),
+                    "img_path": vg_name(image[1], image[0]),
                     "expression": phrase,
                     "bbox": box,
                     "width": size[0],

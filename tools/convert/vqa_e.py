@@ -2,7 +2,7 @@
 
     python tools/convert/vqa_e.py data/originals/VQA-E_train_set.json
 
-`[{img_id, question, multiple_choice_answer, explanation: [text, how sure], ...}]`, on the pictures of COCO 2014, of the
+`[{img_id, question, multiple_choice_answer, explanation: [text, how sure], ...}]`, on the images of COCO 2014, of the
 split that is in the name of the file. The lines have the fields of Shikra's: `file_path`, `multiple_answers`.
 
 Source: Li et al. 2018, VQA-E; for the fields, public code that reads the files; for the lines, vqaex.py of
@@ -22,7 +22,7 @@ from mllm.fields import field, show
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="VQA-E_train_set.json or VQA-E_val_set.json")
-    parser.add_argument("--split", choices=("train", "val"), help="whose pictures; by default as in the name")
+    parser.add_argument("--split", choices=("train", "val"), help="whose images; by default as in the name")
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:

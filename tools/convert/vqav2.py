@@ -25,8 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     questions = read_json(given.questions, dict)
-    # test-dev2015 is a part of the pictures of test2015
-    pictures = field(questions, "data_subtype", str, where=given.questions).replace("test-dev", "test")
+    # test-dev2015 is a part of the images of test2015
+    images = field(questions, "data_subtype", str, where=given.questions).replace("test-dev", "test")
     answers: dict[int | str, Placed] | None = None
     if given.annotations:
         answers = by_id(read_json(given.annotations, dict), "annotations", given.annotations, "question_id")
@@ -34,7 +34,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     for where, asked in entries(out.progress(found, "questions"), f"{given.questions}: questions"):
         number = field(asked, "question_id", ID, where=where)
         line: dict[str, Any] = {
-            "image_path": f"COCO_{pictures}_{field(asked, 'image_id', int, where=where):012}.jpg",
+            "image_path": f"COCO_{images}_{field(asked, 'image_id', int, where=where):012}.jpg",
             "question": field(asked, "question", str, where=where),
             "question_id": number,
         }

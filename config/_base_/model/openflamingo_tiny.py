@@ -1,11 +1,11 @@
-# An OpenFlamingo of 1.7 M parameters from random weights, with a tokenizer trained on the training set: pictures reach
+# An OpenFlamingo of 1.7 M parameters from random weights, with a tokenizer trained on the training set: images reach
 # the language model through gated cross-attention before every layer. Coordinates are tokens of the vocabulary.
 model_args = dict(
     type="openflamingo",
     vision_tower=dict(
         model_type="clip_vision_model",
         image_size=48,  # pixels
-        patch_size=8,  # pixels: 36 patches a picture
+        patch_size=8,  # pixels: 36 patches an image
         hidden_size=96,
         intermediate_size=288,
         num_hidden_layers=2,

@@ -37,7 +37,7 @@ from mllm.tokenizer_files import load_tokenizer, save_tokenizer
 from mllm.types import IMAGE
 
 NEEDED = {"transformers-llava": (IMAGE,), "openflamingo": (IMAGE, TOKENS[0]), "otter": (IMAGE, *TOKENS)}
-"""Tokens without which a layout cannot say where a picture is, or where an answer begins and ends."""
+"""Tokens without which a layout cannot say where an image is, or where an answer begins and ends."""
 CHECKPOINT = "checkpoint.pt"
 LOW_RANK_OF_LAYER = re.compile(r"\.lora_(A\.weight|B\.weight|magnitude_vector)$")
 
@@ -80,7 +80,7 @@ def convert(args: argparse.Namespace) -> None:
     if tokenizer is None:
         print("  it has no tokenizer, which training and evaluation need: convert again with --tokenizer DIR")
     if opened.config.get("mm_use_im_start_end"):
-        print("  it was trained with <im_start> and <im_end> around each picture")
+        print("  it was trained with <im_start> and <im_end> around each image")
 
 
 def export(args: argparse.Namespace) -> None:

@@ -194,7 +194,7 @@ class Reader:
         if self.look_too and looked.item is not None and looked.sized:
             faults += words_faults(looked.item, self.processor, looked.where)
         row = None
-        # what a fault of its pictures makes of an item is not known, and a mixture repeats what was said of its parts
+        # what a fault of its images makes of an item is not known, and a mixture repeats what was said of its parts
         if self.count and looked.item is not None and looked.sized:
             row, more = self._row(looked.item, looked.where)
             outside = any(fault.kind.endswith("-outside") for fault in looked.faults)
@@ -205,14 +205,14 @@ class Reader:
         return Found(line=looked.line, name=looked.name, row=row, faults=tuple(faults))
 
     def _row(self, item: Item, where: str) -> tuple[Row | None, list[Fault]]:
-        item = self.processor.fitted(item)
+        item = self.processor.fit_to_max_length(item)
         try:
             if self.evaluated:
                 self.processor.check_truth(item)
             found = self.processor.tokens(item)
         except MllmError as error:
             return None, [fault_of(error, where)]
-        cut, kept, picture = found.cut, learned(found.labels), self.processor.image_token_id
+        cut, kept, image = found.cut, learned(found.labels), self.processor.image_token_id
         faults: list[Fault] = []
         if cut and not kept:
             reason = f"max_length: expected room for an answer, found all {cut} tokens of it cut off"
@@ -226,7 +226,7 @@ class Reader:
         row = Row(
             key=item.key,
             tokens=found.total,
-            of_pictures=0 if picture is None else found.ids.count(picture),
+            of_images=0 if image is None else found.ids.count(image),
             learned=kept + cut,
             cut=cut,
             boxes=len(item.boxes),

@@ -25,9 +25,9 @@ WARNINGS_SHOWN = 20
 """Of each kind; all are counted."""
 
 EPILOG = """\
-  mllm data show CONFIG            a page of samples: pictures as the model sees them, prompts as it reads them
+  mllm data show CONFIG            a page of samples: images as the model sees them, prompts as it reads them
   mllm data check CONFIG           read everything; exit status 1 if anything is wrong
-  mllm data dedup CONFIG           near duplicates; exit status 1 if a picture of a test set is in training
+  mllm data dedup CONFIG           near duplicates; exit status 1 if an image of a test set is in training
 """
 
 
@@ -55,16 +55,16 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--out", type=Path, metavar="FILE", help="the page (data.html in the config's output_dir)")
     check = _command(commands, "check", _check, "read everything, name every bad line, sum up lengths and shares")
     _reading(check)
-    check.add_argument("--decode", action="store_true", help="decode every picture, not its header alone")
+    check.add_argument("--decode", action="store_true", help="decode every image, not its header alone")
     add_workers(check)
     add_flags(check)
-    dedup = _command(commands, "dedup", _dedup, "find near-duplicate pictures and texts, and test pictures in training")
+    dedup = _command(commands, "dedup", _dedup, "find near-duplicate images and texts, and test images in training")
     dedup.add_argument(
         "--bits",
         type=int,
         default=4,
         metavar="N",
-        help="of 64 that hashes of like pictures may differ in (%(default)s)",
+        help="of 64 that hashes of like images may differ in (%(default)s)",
     )
     dedup.add_argument(
         "--similarity", type=float, default=0.8, help="of like texts, the share of words in common (%(default)s)"

@@ -171,7 +171,7 @@ class Duplicates:
         training = self.sources.training
         return (items[found.others] < training) & (items[found.entries] >= training)
 
-    def pictures(self, *, leak: bool | None = None) -> Iterator[Alike]:
+    def image_groups(self, *, leak: bool | None = None) -> Iterator[Alike]:
         """Images alike, in the order of their first mention: those of test sets in training, the others, or all.
 
         Before them stand images that training and a test set name alike.
@@ -179,7 +179,7 @@ class Duplicates:
         for image in self._both if leak is not False else ():
             name = self._name(image)
             first, second = (f"{self.sources[int(image[role])].key}: {name}" for role in ("item", "test"))
-            yield Alike(first=first, second=second, how="the same picture as", leak=True)
+            yield Alike(first=first, second=second, how="the same image as", leak=True)
         leaks = self._leaks(self.alike_images, self.shown["item"])
         for entry, other, apart, leaks_in in _rows(self.alike_images, leaks, leak):
             first, second = self.shown[other], self.shown[entry]
@@ -213,11 +213,11 @@ class Duplicates:
         """The report."""
         image_leaks = self._leaks(self.alike_images, self.shown["item"])
         text_leaks = self._leaks(self.alike_texts, self.texts)
-        yield f"{self.images:,} pictures compared"
+        yield f"{self.images:,} images compared"
         yield f"  of test sets in training: {len(self._both) + image_leaks.sum():,}"
-        yield from (f"    {alike}" for alike in self.pictures(leak=True))
+        yield from (f"    {alike}" for alike in self.image_groups(leak=True))
         yield f"  others alike: {(~image_leaks).sum():,}"
-        yield from (f"    {alike}" for alike in self.pictures(leak=False))
+        yield from (f"    {alike}" for alike in self.image_groups(leak=False))
         yield f"{len(self.texts):,} texts compared" + (f", {self.short:,} are too short for it" if self.short else "")
         yield f"  of test sets in training: {text_leaks.sum():,}"
         yield from (f"    {alike}" for alike in self.duplicate_texts(leak=True))
@@ -235,7 +235,7 @@ class Duplicates:
     def write(self, file: TextIO) -> None:
         """Write everything as one JSON object, a line for each entry."""
         found: dict[str, Iterator[Any]] = {
-            "pictures": map(asdict, self.pictures()),
+            "pictures": map(asdict, self.image_groups()),
             "texts": map(asdict, self.duplicate_texts()),
             "unread": iter(self.unread),
         }

@@ -16,9 +16,9 @@ from mllm.pipeline.splits import line_of, place_of
 from mllm.types import Box, Item, Point
 
 EDGE = 1.0
-"""Pixels by which a box may stand out of its picture: some tools count the last pixel in, some do not."""
+"""Pixels by which a box may stand out of its image: some tools count the last pixel in, some do not."""
 SMALLEST = 8
-"""Pixels: on a picture with a longer side than this, coordinates that are all at most 1 are fractions."""
+"""Pixels: on an image with a longer side than this, coordinates that are all at most 1 are fractions."""
 
 SEEN = {
     "crash": "the `record` of your own dataset raised something other than a `DataError`",
@@ -30,8 +30,8 @@ SEEN = {
     "fractions": "coordinates from 0 to 1 where pixels are expected",
     "box-outside": "a box more than one pixel outside its image",
     "point-outside": "a point more than one pixel outside its image",
-    "picture-size": "the line's `width` and `height` differ from the image's",
-    "turned-picture": "they are those of the image before its EXIF orientation is applied, and so may be its boxes",
+    "image-size": "the line's `width` and `height` differ from the image's",
+    "turned-image": "they are those of the image before its EXIF orientation is applied, and so may be its boxes",
 }
 """Kinds of faults beside `errors.KINDS`, which only this look at an item and its images shows."""
 WARNINGS = {
@@ -66,7 +66,7 @@ class Looked:
     where: str
     item: Item | None = None
     sized: bool = False
-    """Whether the sizes of all its pictures could be read."""
+    """Whether the sizes of all its images could be read."""
     faults: tuple[Fault, ...] = ()
     line: int = NO_KEY
     name: int = NO_KEY
@@ -79,7 +79,7 @@ def fault_of(error: MllmError, where: str) -> Fault:
 
 
 def look(dataset: Any, index: int, *, decode: bool = False) -> Looked:
-    """Read an item and its pictures' headers (`decode`: their pixels too), and say all that is wrong with them."""
+    """Read an item and its images' headers (`decode`: their pixels too), and say all that is wrong with them."""
     where = place_of(dataset, index)
     try:
         item = dataset[index]
@@ -93,7 +93,7 @@ def look(dataset: Any, index: int, *, decode: bool = False) -> Looked:
     line = found[0] if found else {}
     where = where if found else item.key  # of a mixture only the item knows its line
     sizes: dict[int, tuple[int, int]] = {}
-    reasons = [*_picture_reasons(item, decode, sizes), *_reasons(item, line, sizes)]
+    reasons = [*_image_reasons(item, decode, sizes), *_reasons(item, line, sizes)]
     faults = [Fault(where=where, reason=reason, kind=kind) for kind, reason in reasons]
     return Looked(
         where=where,
@@ -105,8 +105,8 @@ def look(dataset: Any, index: int, *, decode: bool = False) -> Looked:
     )
 
 
-def _picture_reasons(item: Item, decode: bool, sizes: dict[int, tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    """Of its pictures, whose sizes are noted."""
+def _image_reasons(item: Item, decode: bool, sizes: dict[int, tuple[int, int]]) -> Iterator[tuple[str, str]]:
+    """Of its images, whose sizes are noted."""
     for number, ref in enumerate(item.images):
         field = "image" if len(item.images) == 1 else f"images[{number}]"
         try:
@@ -120,7 +120,7 @@ def _picture_reasons(item: Item, decode: bool, sizes: dict[int, tuple[int, int]]
 
 
 def _reasons(item: Item, line: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    """Of all else, as far as the sizes of its pictures are known."""
+    """Of all else, as far as the sizes of its images are known."""
     if len(item.images) == 1 and sizes:
         yield from _size_reasons(line, sizes[0])
     for number, box in enumerate(item.boxes):
@@ -138,11 +138,11 @@ def _size_reasons(line: Mapping[str, Any], size: tuple[int, int]) -> Iterator[tu
     said = line.get("width"), line.get("height")
     if None in said or said == size:
         return
-    found = f"width, height: expected {size[0]} x {size[1]}, the picture's, found {said[0]!r} x {said[1]!r}"
+    found = f"width, height: expected {size[0]} x {size[1]}, the image's, found {said[0]!r} x {said[1]!r}"
     if said == size[::-1]:
-        yield "turned-picture", f"{found}: measured before its EXIF orientation was applied, as its boxes may be"
+        yield "turned-image", f"{found}: measured before its EXIF orientation was applied, as its boxes may be"
     else:
-        yield "picture-size", found
+        yield "image-size", found
 
 
 def _box_reasons(field: str, box: Box, width: int, height: int) -> Iterator[tuple[str, str]]:
@@ -150,17 +150,17 @@ def _box_reasons(field: str, box: Box, width: int, height: int) -> Iterator[tupl
     if box.x1 == box.x2 or box.y1 == box.y2:
         yield "empty-box", f"{field}: expected an area, {found}"
     elif box.x1 >= 0 and box.y1 >= 0 and max(box.xyxy) <= 1 and max(width, height) > SMALLEST:
-        yield "fractions", f"{field}: expected pixels of a {width} x {height} picture, {found}: fractions of it?"
+        yield "fractions", f"{field}: expected pixels of a {width} x {height} image, {found}: fractions of it?"
     elif box.x1 < -EDGE or box.y1 < -EDGE or box.x2 > width + EDGE or box.y2 > height + EDGE:
-        yield "box-outside", f"{field}: expected a box inside the {width} x {height} picture, {found}"
+        yield "box-outside", f"{field}: expected a box inside the {width} x {height} image, {found}"
 
 
 def _point_reasons(field: str, point: Point, width: int, height: int) -> Iterator[tuple[str, str]]:
     found = f"found {_numbers(point.xy)}"
     if 0 < point.x < 1 and 0 < point.y < 1 and max(width, height) > SMALLEST:
-        yield "fractions", f"{field}: expected pixels of a {width} x {height} picture, {found}: fractions of it?"
+        yield "fractions", f"{field}: expected pixels of a {width} x {height} image, {found}: fractions of it?"
     elif not (-EDGE <= point.x <= width + EDGE and -EDGE <= point.y <= height + EDGE):
-        yield "point-outside", f"{field}: expected a point inside the {width} x {height} picture, {found}"
+        yield "point-outside", f"{field}: expected a point inside the {width} x {height} image, {found}"
 
 
 def _numbers(values: Sequence[float]) -> str:
@@ -169,7 +169,7 @@ def _numbers(values: Sequence[float]) -> str:
 
 @lru_cache(maxsize=1024)
 def _broken(ref: ImageRef) -> DataError | None:
-    """Why the pixels cannot be decoded; a picture with many lines is decoded once by each process."""
+    """Why the pixels cannot be decoded; an image with many lines is decoded once by each process."""
     try:
         ref.open()
     except DataError as error:

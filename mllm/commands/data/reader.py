@@ -37,7 +37,7 @@ def make_processor(model_args: Mapping[str, Any], data: Mapping[str, Any], train
         if not Path(folder).exists():
             raise ModelError(
                 f"model_args.{key}: {folder}: no such folder; --stand-in reads the data without it: "
-                f"bytes for tokens, pictures of {SIDE} x {SIDE} pixels"
+                f"bytes for tokens, images of {SIDE} x {SIDE} pixels"
             )
     read = {name: value for name, value in _base(model_args).items() if name not in TRAINED}
     folder = model_args.get("model_name_or_path")

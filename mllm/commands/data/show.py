@@ -117,7 +117,7 @@ def _card(dataset: Any, index: int, processor: Processor) -> Card:
         (fault, *_) = looked.faults
         return Card(key=fault.where, index=index, error=fault.reason)
     try:
-        item = processor.fitted(looked.item)
+        item = processor.fit_to_max_length(looked.item)
         example = processor.encode(item, index)
         return Card(
             key=item.key,
@@ -219,13 +219,13 @@ def write_page(path: Path, *, title: str, sections: Sequence[Section], processor
 
 def _shown(card: Card, processor: Processor) -> dict[str, Any]:
     images = card.item.images if card.item else ()
-    pictures = [_picture(ref, number, card, processor) for number, ref in enumerate(images)]
-    return {"card": card, "pictures": pictures}
+    shown = [_image(ref, number, card, processor) for number, ref in enumerate(images)]
+    return {"card": card, "images": shown}
 
 
-def _picture(ref: ImageRef, number: int, card: Card, processor: Processor) -> dict[str, Any]:
-    """A picture as the model sees it, and its regions on it."""
-    image = processor.view.arrange(ref.open())
+def _image(ref: ImageRef, number: int, card: Card, processor: Processor) -> dict[str, Any]:
+    """An image as the model sees it, and its regions on it."""
+    image = processor.view.preview(ref.open())
     placement = processor.view.placement(ref.size)
 
     def shape(region: Box | Point) -> dict[str, float]:
@@ -274,7 +274,7 @@ def _card_lines(card: Card, colour: bool) -> Iterator[str]:
         back = f", its {drawn.back}" if drawn.back else ""
         yield f"{what} {drawn.number} {drawn.coordinates}, {drawn.role}{back}"
     cut = f", {card.cut} of the answer cut off" if card.cut else ""
-    yield (f"{card.tokens()} tokens: {card.tokens(kind='image')} of pictures, {card.tokens(learned=True)} learned{cut}")
+    yield (f"{card.tokens()} tokens: {card.tokens(kind='image')} of images, {card.tokens(learned=True)} learned{cut}")
     yield from (printable(f"wrong: {fault}") for fault in card.faults)
     yield "".join(_joined(card.segments, colour))
 

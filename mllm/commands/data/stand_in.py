@@ -10,7 +10,7 @@ from mllm.conversation.processor import Processor
 from mllm.conversation.tokenizer_training import blank_tokenizer
 from mllm.errors import ModelError
 from mllm.models.prompt_format import SPEECH, PromptFormat, chosen_prompt_format
-from mllm.registry import REGIONS, TEMPLATES
+from mllm.registry import CODECS, TEMPLATES
 from mllm.types import IMAGE
 
 SIDE, TOKENS = 336, 576
@@ -20,9 +20,9 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 def make_stand_in(model_args: Mapping[str, Any], data: Mapping[str, Any]) -> Processor:
-    """The config's codec and template, with a token for each byte and a square view of pictures."""
+    """The config's codec and template, with a token for each byte and a square view of images."""
     speech = _asked(model_args)
-    codec, template = REGIONS.make(speech.codec), TEMPLATES.make(speech.template)
+    codec, template = CODECS.make(speech.codec), TEMPLATES.make(speech.template)
     tokenizer = blank_tokenizer()
     tokenizer.add_tokens(
         [*dict.fromkeys((IMAGE, *template.tokens, *speech.tokens, *codec.tokens))], special_tokens=True

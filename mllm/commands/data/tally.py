@@ -23,7 +23,7 @@ BAR = 40
 """Columns of the longest bar of the histogram."""
 
 _ARRAYS = ("lengths", "images", "lines", "names")
-_NUMBERS = ("size", "of_pictures", "learned", "cut", "cut_tokens", "boxes", "points")
+_NUMBERS = ("size", "of_images", "learned", "cut", "cut_tokens", "boxes", "points")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Row:
 
     key: str
     tokens: int
-    of_pictures: int
+    of_images: int
     learned: int
     """Before `max_length` cuts."""
     cut: int
@@ -61,7 +61,7 @@ class Tally:
     lines: array[int] = field(default_factory=lambda: array("Q"))
     names: array[int] = field(default_factory=lambda: array("Q"))
     files: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
-    of_pictures: int = 0
+    of_images: int = 0
     learned: int = 0
     cut: int = 0
     cut_tokens: int = 0
@@ -72,7 +72,7 @@ class Tally:
         self.lengths.append(row.tokens)
         self.images.extend(row.images)
         self._share(file_of(row.key), (1, row.tokens, row.learned))
-        self.of_pictures += row.of_pictures
+        self.of_images += row.of_images
         self.learned += row.learned
         self.cut += bool(row.cut)
         self.cut_tokens += row.cut
@@ -147,14 +147,14 @@ def summary(split: Split, found: Tally, max_length: int | None) -> str:
     lengths = np.frombuffer(found.lengths, np.int64)
     images = len(np.unique(np.frombuffer(found.images, np.uint64)))
     title = (
-        f"{split}: {counted(len(lengths), 'item')}, {counted(images, 'picture')}, "
+        f"{split}: {counted(len(lengths), 'item')}, {counted(images, 'image')}, "
         f"{counted(found.boxes, 'box', 'boxes')}, {counted(found.points, 'point')}"
     )
     total = int(lengths.sum())
     middle, high = (int(np.percentile(lengths, share)) for share in (50, 95))
     lines = [
         title,
-        f"  {total:,} tokens, {found.of_pictures / total:.0%} of pictures, {found.learned / total:.0%} learned; "
+        f"  {total:,} tokens, {found.of_images / total:.0%} of images, {found.learned / total:.0%} learned; "
         f"an item has {lengths.min():,} to {lengths.max():,}, half at most {middle:,}, 95 % at most {high:,}",
         *histogram(lengths, max_length),
     ]

@@ -25,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--devices", type=_count, default=4, help="over which FSDP shards everything (default 4)")
     show.add_argument("--batch-size", type=_count, help="rows a device (default: per_device_train_batch_size)")
     show.add_argument(
-        "--length", type=_count, help="tokens of a row (default: data_args.max_length, else a picture's + 256)"
+        "--length", type=_count, help="tokens of a row (default: data_args.max_length, else an image's + 256)"
     )
     return parser
 

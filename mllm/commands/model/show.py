@@ -29,8 +29,8 @@ from mllm.pipeline.build import build_model
 from mllm.tokenizer_files import has_tokenizer
 from mllm.types import IMAGE, EncodedSample, Item
 
-PICTURE = (640, 480)
-"""Width and height in pixels of the picture that each row of the batch brings."""
+EXAMPLE_SIZE = (640, 480)
+"""Width and height in pixels of the image that each row of the batch brings."""
 TEXT_TOKENS = 256
 """Of a row whose length is not given."""
 
@@ -66,7 +66,7 @@ def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None,
     """The text of `mllm model show`.
 
     Raises:
-        ConfigError: what building the model raises; a length that a picture alone exceeds; an unknown optimizer.
+        ConfigError: what building the model raises; a length that an image alone exceeds; an unknown optimizer.
     """
     training = cfg["training_args"]
     args = Seq2SeqTrainingArguments(output_dir="unused", use_cpu=True, **_optimizer(training))
@@ -81,7 +81,7 @@ def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None,
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("nothing of this model is trained")
     alone, sharded = estimates(model, batch, args, devices=devices, half=half)
-    seen = f", each with a picture of {PICTURE[0]} x {PICTURE[1]}" if processor.view.token else ""
+    seen = f", each with an image of {EXAMPLE_SIZE[0]} x {EXAMPLE_SIZE[1]}" if processor.view.token else ""
     settings = [
         f"{size} rows of {batch['input_ids'].shape[1]} tokens{seen}",
         f"optim {OptimizerNames(args.optim).value}",
@@ -127,7 +127,7 @@ def _activations(model: Any, batch: Mapping[str, Any], weights: torch.dtype | No
 
 
 def make_batch(processor: Processor, rows: int, length: int | None) -> dict[str, Any]:
-    """Rows of `length` tokens, each with a picture where the model takes any; half of the words are an answer.
+    """Rows of `length` tokens, each with an image where the model takes any; half of the words are an answer.
 
     Raises:
         ConfigError: what comes before the words is longer.
@@ -148,7 +148,7 @@ def make_batch(processor: Processor, rows: int, length: int | None) -> dict[str,
 def _example(processor: Processor, question: int, answer: int) -> EncodedSample:
     seen = bool(processor.view.token)
     record = {
-        "image": Image.new("RGB", PICTURE) if seen else None,
+        "image": Image.new("RGB", EXAMPLE_SIZE) if seen else None,
         "conversations": [
             {"from": "human", "value": (f"{IMAGE}\n" if seen else "") + " ".join(["a"] * question)},
             {"from": "gpt", "value": " ".join(["a"] * answer)},

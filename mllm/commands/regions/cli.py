@@ -23,8 +23,8 @@ PLACEMENTS = ("pad", "crop", "squash", "aspect")
 
 EPILOG = """\
 IN is a .jsonl (or .json array) of conversations, {"image": ..., "conversations": [{"from": ..., "value": ...}]}, or the
-predictions that an evaluation wrote, eval_extra_prediction.jsonl. Sizes of pictures come from "width" and "height" of a
-line, else from the picture itself; a prediction's picture is found through its key, which names the annotation line.
+predictions that an evaluation wrote, eval_extra_prediction.jsonl. Sizes of images come from "width" and "height" of a
+line, else from the image itself; a prediction's image is found through its key, which names the annotation line.
 
   mllm regions convert --from shikra --to qwen25_vl --image-folder coco train.jsonl train_qwen.jsonl
 """
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CODEC",
         help="convention of OUT; typed: <boxes> in the texts, pixels beside them, as the dataset Instruct reads it",
     )
-    placement = "where pictures lie on the canvas of {}; default: as the family's own preprocessing lays them out"
+    placement = "where images lie on the canvas of {}; default: as the family's own preprocessing lays them out"
     convert.add_argument("--placement", choices=PLACEMENTS, help=placement.format("both codecs"))
     convert.add_argument("--from-placement", choices=PLACEMENTS, help=placement.format("the codec of IN"))
     convert.add_argument("--to-placement", choices=PLACEMENTS, help=placement.format("the codec of OUT"))
@@ -131,9 +131,9 @@ def _parser() -> argparse.ArgumentParser:
         default=336,
         help="side of the square of pad, crop and squash, in pixels (%(default)s)",
     )
-    convert.add_argument("--min-pixels", type=int, default=56 * 56, help="of aspect: smallest picture (%(default)s)")
-    convert.add_argument("--max-pixels", type=int, default=12845056, help="of aspect: largest picture (%(default)s)")
-    convert.add_argument("--image-folder", help="folder of the pictures that IN names")
+    convert.add_argument("--min-pixels", type=int, default=56 * 56, help="of aspect: smallest image (%(default)s)")
+    convert.add_argument("--max-pixels", type=int, default=12845056, help="of aspect: largest image (%(default)s)")
+    convert.add_argument("--image-folder", help="folder of the images that IN names")
     convert.add_argument(
         "--unreadable",
         choices=("error", "keep"),

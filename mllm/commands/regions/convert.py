@@ -25,7 +25,7 @@ from mllm.types import Turn
 TYPED = "typed"
 """The target of a conversion that is no codec: the item contract."""
 Size = Callable[[], tuple[int, int]]
-PICTURE_FIELDS = ("image", "img_path", "image_path", "file_path", "img_fn")
+IMAGE_FIELDS = ("image", "img_path", "image_path", "file_path", "img_fn")
 KEY = re.compile(r"(?P<file>.+?)(?::(?P<line>\d+)|\[(?P<entry>\d+)\])")
 
 
@@ -73,11 +73,11 @@ class Conversion:
         """A line of a dataset or of a predictions file, converted.
 
         Raises:
-            DataError: neither of the two; a text that cannot be converted (unless `keep`); a picture without a size.
+            DataError: neither of the two; a text that cannot be converted (unless `keep`); an image without a size.
         """
         turns = record.get("conversations")
         if isinstance(turns, list):
-            size = cache(partial(picture_size, record, where, self.image_folder))
+            size = cache(partial(image_size, record, where, self.image_folder))
             checked = [_turn(turn, f"{where}: conversations[{number}]") for number, turn in enumerate(turns)]
             return {**record, **(self._typed if self.target is None else self._rewritten)(checked, record, where, size)}
         if "text" in record and "key" in record:
@@ -167,19 +167,19 @@ def _rounded(values: Sequence[float]) -> list[float]:
     return [round(value, 2) for value in values]
 
 
-def picture_size(line: dict[str, Any], where: str, folder: str | None) -> tuple[int, int]:
-    """(width, height) in pixels of the picture of an annotation line.
+def image_size(line: dict[str, Any], where: str, folder: str | None) -> tuple[int, int]:
+    """(width, height) in pixels of the image of an annotation line.
 
     Raises:
-        DataError: the line names no picture, or several; there is no such picture.
+        DataError: the line names no image, or several; there is no such image.
     """
     if "width" in line or "height" in line:
         return field(line, "width", PositiveInt, where=where), field(line, "height", PositiveInt, where=where)
     several = line.get("images")
-    named = several if isinstance(several, list) else [line[name] for name in PICTURE_FIELDS if line.get(name)]
+    named = several if isinstance(several, list) else [line[name] for name in IMAGE_FIELDS if line.get(name)]
     if len(named) != 1:
         raise DataError(
-            f"{where}: expected 'width' and 'height', or one picture in {', '.join(PICTURE_FIELDS)}, "
+            f"{where}: expected 'width' and 'height', or one image in {', '.join(IMAGE_FIELDS)}, "
             f"found {len(named)} (the record has {', '.join(line) or 'no fields'})"
         )
     try:
@@ -189,16 +189,16 @@ def picture_size(line: dict[str, Any], where: str, folder: str | None) -> tuple[
 
 
 def _size_by_key(prediction: dict[str, Any], where: str, folder: str | None) -> tuple[int, int]:
-    """The size of a prediction's picture: its own, else that of the annotation line which its key names."""
+    """The size of a prediction's image: its own, else that of the annotation line which its key names."""
     match = KEY.fullmatch(str(prediction["key"]))
     if "width" in prediction or match is None:
-        return picture_size(prediction, where, folder)
+        return image_size(prediction, where, folder)
     try:
         lines = _annotations(match["file"])
         line = lines[int(match["line"]) - 1 if match["line"] else int(match["entry"])]
     except (DataError, IndexError) as error:
-        raise DataError(f"{where}: the annotation line that 'key' names, for the picture's size: {error}") from error
-    return picture_size(line, f"{where}: key {prediction['key']}", folder)
+        raise DataError(f"{where}: the annotation line that 'key' names, for the image's size: {error}") from error
+    return image_size(line, f"{where}: key {prediction['key']}", folder)
 
 
 @lru_cache(maxsize=16)

@@ -9,7 +9,7 @@ from functools import cache
 
 from mllm.conversation.codec_base import Reading, RegionCodec, phrase_marks
 from mllm.dataset.written_regions import writes_coordinates, written_regions
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 SIZE = (100_000, 100_000)
 """Pixels of the frame that numbers are read in, larger than any: only those of `qwen25_vl` depend on it."""
@@ -103,4 +103,4 @@ def _numbers(text: str) -> Sequence[float]:
 @cache
 def public_codecs() -> dict[str, RegionCodec]:
     """The codecs of public families, by name."""
-    return {name: REGIONS.make(name) for name in REGIONS.names() if REGIONS.find(name).__module__.startswith("mllm.")}
+    return {name: CODECS.make(name) for name in CODECS.names() if CODECS.find(name).__module__.startswith("mllm.")}

@@ -10,13 +10,13 @@ from typing import Annotated
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
 from mllm.conversation.codec_text import FLAGS, ROUNDING, by_four, read_rows, stepped, token_numbers, with_rows
 from mllm.fields import Range
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 GROUP = re.compile(r"<(b|p)_st>(.*?)(<\1_ed>|\Z|(?=<[bp]_st>))", FLAGS)
 BIN = re.compile(r"<bin_(-?\d+)>", FLAGS)
 
 
-@REGIONS.register_module("bins")
+@CODECS.register_module("bins")
 class Bins:
     """Fractions of the padded square in `bins` equal steps, each a token; `<b_sep>` / `<p_sep>` between regions.
 

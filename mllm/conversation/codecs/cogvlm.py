@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
 from mllm.conversation.codec_text import ROUNDING, Marks, numbers, stepped
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 GROUPS = Marks(r"\[\s*\[(?=[^\[\]]*\d)", r"\]\s*\]")
 STEPS, TOP = 1000, 999
 
 
-@REGIONS.register_module("cogvlm")
+@CODECS.register_module("cogvlm")
 class CogVLM:
-    """Thousandths of the original picture, xyxy, `;` between boxes of a group; no points.
+    """Thousandths of the original image, xyxy, `;` between boxes of a group; no points.
 
     Three digits end at 999, so that the right and the lower border are read as 0.999: the bound is 0.001 there, half of
     it elsewhere.

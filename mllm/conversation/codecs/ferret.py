@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
 from mllm.conversation.codec_text import BRACKET, ROUNDING, Marks, numbers, stepped
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 LISTS = Marks(BRACKET, r"\]", joint=",")
 STEPS = 1000
 
 
-@REGIONS.register_module("ferret")
+@CODECS.register_module("ferret")
 class Ferret:
-    """Thousandths of the original picture, xyxy; a point is `[x, y]`; several regions are brackets after commas.
+    """Thousandths of the original image, xyxy; a point is `[x, y]`; several regions are brackets after commas.
 
     The original cuts decimals off, this codec rounds: half the error, and read back the same.
     Source: github.com/apple/ml-ferret, ferret/eval/eval_refexp.py (VOCAB_IMAGE_W = VOCAB_IMAGE_H = 1000).

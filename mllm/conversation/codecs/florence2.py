@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
 from mllm.conversation.codec_text import FLAGS, ROUNDING, Found, by_four, token_numbers
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 _TOKEN = r"<loc_\s*[+-]?\d[^<>]*(?:>|(?=<)|\Z)"
 GROUP = re.compile(rf"{_TOKEN}(?:\s*{_TOKEN})*", FLAGS)
@@ -16,9 +16,9 @@ LOC = re.compile(r"<loc_\s*([+-]?\d+)\s*>", FLAGS)
 BINS = 1000
 
 
-@REGIONS.register_module("florence2")
+@CODECS.register_module("florence2")
 class Florence2:
-    """The bin, of 1000 over the original picture, that holds each coordinate, xyxy, read at its middle; no points.
+    """The bin, of 1000 over the original image, that holds each coordinate, xyxy, read at its middle; no points.
 
     Several boxes follow each other, four tokens each. The phrase stands before them as plain text, `cat<loc_123>...`,
     and stays where it is.

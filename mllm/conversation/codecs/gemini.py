@@ -8,15 +8,15 @@ from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
 from mllm.conversation.codec_json import JsonForm
 from mllm.conversation.codec_text import ROUNDING, stepped, swapped
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 FORM = JsonForm(box="box_2d", point="point", y_first=True)
 STEPS = 1000
 
 
-@REGIONS.register_module("gemini")
+@CODECS.register_module("gemini")
 class Gemini:
-    """Thousandths of the original picture as y1, x1, y2, x2; a point is `{"point": [y, x]}`; several stand in an array.
+    """Thousandths of the original image as y1, x1, y2, x2; a point is `{"point": [y, x]}`; several stand in an array.
 
     Read with or without `"label"` and code fence, and as the bare list `[y1, x1, y2, x2]` of earlier versions.
     Source: ai.google.dev/gemini-api/docs, "Image understanding" (object detection) and "Robotics" (pointing).

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
 from mllm.conversation.codec_text import ROUNDING, Marks, numbers, stepped
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 PHRASE = ("<ref>", "</ref>")
 GROUPS = Marks("<box>", "</box>", label=PHRASE)
@@ -16,9 +16,9 @@ ROW = re.compile(r"\[([^\[\]]*)\]")
 STEPS = 1000
 
 
-@REGIONS.register_module("internvl")
+@CODECS.register_module("internvl")
 class InternVL:
-    """Thousandths of the original picture, xyxy, several boxes in one list; no points.
+    """Thousandths of the original image, xyxy, several boxes in one list; no points.
 
     `<ref>phrase</ref>` may stand before. The original cuts decimals off, this codec rounds: half the error, and read
     back the same.

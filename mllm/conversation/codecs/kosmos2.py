@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form, reading
 from mllm.conversation.codec_text import FLAGS, ROUNDING, Found, Marks, token_numbers, with_rows
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 DELIMITER = "</delimiter_of_multi_objects/>"
 PHRASE = ("<phrase>", "</phrase>")
@@ -19,12 +19,12 @@ CELLS = 32
 """Cells along each side."""
 
 
-@REGIONS.register_module("kosmos2")
+@CODECS.register_module("kosmos2")
 class Kosmos2:
-    """The cells, of 32 x 32 over the original picture, that hold a box's corners; no points.
+    """The cells, of 32 x 32 over the original image, that hold a box's corners; no points.
 
     `<phrase>phrase</phrase>` may stand before. As in the original, a box is read from centre to centre of its cells, so
-    that it never touches the border of the picture (0.016 to 0.984): half a cell off at most. Where both corners share
+    that it never touches the border of the image (0.016 to 0.984): half a cell off at most. Where both corners share
     a row or a column of cells, it is read from edge to edge: a cell off at most, which is the bound. A corner on the
     line between two cells belongs to the inner one. Two cells without marks are read too.
     Source: Peng et al. 2023 (arXiv 2306.14824); github.com/microsoft/unilm, kosmos-2/demo/decode_string.py;

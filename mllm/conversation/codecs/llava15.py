@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
 from mllm.conversation.codec_text import BRACKET, ROUNDING, Digits, Marks, numbers
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 LISTS = Marks(BRACKET, r"\]", joint=",")
 
 
-@REGIONS.register_module("llava15")
+@CODECS.register_module("llava15")
 class Llava15:
     """Fractions of the padded square with `digits` decimals, xyxy; several boxes are brackets after commas; no points.
 

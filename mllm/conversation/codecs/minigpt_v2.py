@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
 from mllm.conversation.codec_text import FLAGS, ROUNDING, Marks, by_four, read_rows, stepped, token_numbers, with_rows
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 PHRASE = ("<p>", "</p>")
 GROUPS = Marks(r"\{(?=\s*<\s*[+-]?\d)", r"\}", joint="<delim>", label=PHRASE)
@@ -15,9 +15,9 @@ NUMBER = re.compile(r"<\s*([+-]?\d+)\s*>", FLAGS)
 STEPS = 100
 
 
-@REGIONS.register_module("minigpt_v2")
+@CODECS.register_module("minigpt_v2")
 class MiniGPTv2:
-    """Hundredths of the original picture, xyxy; `<delim>` between boxes, `<p>phrase</p>` may stand before; no points.
+    """Hundredths of the original image, xyxy; `<delim>` between boxes, `<p>phrase</p>` may stand before; no points.
 
     The marks are plain text to the tokenizer. The original cuts decimals off, this codec rounds: half the error, and
     read back the same. Numbers without braces are read too.

@@ -9,7 +9,7 @@ from dataclasses import replace
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
 from mllm.conversation.codec_text import FLAGS, NUMBER, ROUNDING, read_rows
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 ELEMENT = re.compile(
     r'<(points?)\b(?=[^<>]*?\b[xy]\d*\s*=)((?:[^<>"]|"[^"]*(?:"|\Z))*)(?:(>)(?:([^<>]*)</\1\s*>)?|\Z|(?=<))', FLAGS
@@ -18,9 +18,9 @@ COORDINATE = re.compile(r'\b([xy])(\d*)\s*=\s*"([^"]*)"', FLAGS)
 ALT = re.compile(r'\balt\s*=\s*"([^"]*)"', FLAGS)
 
 
-@REGIONS.register_module("molmo")
+@CODECS.register_module("molmo")
 class Molmo:
-    """Percent of the original picture with one decimal; no boxes; several points are `<points x1=.. y1=.. x2=.. ...>`.
+    """Percent of the original image with one decimal; no boxes; several points are `<points x1=.. y1=.. x2=.. ...>`.
 
     Written with an empty phrase, `alt=""`; read with any.
     Source: Deitke et al. 2024 (arXiv 2409.17146), and the model card huggingface.co/allenai/Molmo-7B-D-0924. Molmo 2

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
 from mllm.conversation.codec_text import FLAGS, ROUNDING, Found, stepped, swapped, token_numbers
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 _TOKEN = r"<loc\s*[+-]?\d[^<>]*(?:>|(?=<)|\Z)"
 _BOX = rf"{_TOKEN}(?:\s*{_TOKEN})*"
@@ -16,9 +16,9 @@ LOC = re.compile(r"<loc\s*([+-]?\d+)\s*>", FLAGS)
 BINS = 1024
 
 
-@REGIONS.register_module("paligemma")
+@CODECS.register_module("paligemma")
 class PaliGemma:
-    """1024 tokens over the resized picture, y1 x1 y2 x2, ` ; ` between boxes; no points.
+    """1024 tokens over the resized image, y1 x1 y2 x2, ` ; ` between boxes; no points.
 
     The phrase of a box follows it as plain text, `<loc0456><loc0123><loc0901><loc0789> cat ; ...`: such boxes are
     groups of their own, and the text stays where it is.

@@ -1,4 +1,4 @@
-"""`{"bbox_2d": [123, 456, 789, 901]}`: JSON, in pixels of the picture as the model sees it."""
+"""`{"bbox_2d": [123, 456, 789, 901]}`: JSON, in pixels of the image as the model sees it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
 from mllm.conversation.codec_json import JsonForm
 from mllm.conversation.codec_text import ROUNDING
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 FORM = JsonForm(box="bbox_2d", point="point_2d")
 
 
-@REGIONS.register_module("qwen25_vl")
+@CODECS.register_module("qwen25_vl")
 class Qwen25VL:
-    """Whole pixels of the resized picture, xyxy; a point is `{"point_2d": [x, y]}`; several stand in an array.
+    """Whole pixels of the resized image, xyxy; a point is `{"point_2d": [x, y]}`; several stand in an array.
 
     Rounded to the nearest pixel, and to the last one (`width - 1`) at the right and the lower border: a bound of one
     pixel there and of half a pixel elsewhere. Read with or without `"label"`, code fence or keys.

@@ -8,16 +8,16 @@ from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
 from mllm.conversation.codec_text import ROUNDING, Marks, stepped
 from mllm.conversation.codecs.qwen_vl import corner_numbers, corners
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 PHRASE = ("<|object_ref_start|>", "<|object_ref_end|>")
 GROUPS = Marks(r"<\|box_start\|>", r"<\|box_end\|>", joint="", label=PHRASE)
 STEPS = 1000
 
 
-@REGIONS.register_module("qwen2_vl")
+@CODECS.register_module("qwen2_vl")
 class Qwen2VL:
-    """Thousandths of the original picture; a point is `(x,y)` in the same marks; several follow each other.
+    """Thousandths of the original image; a point is `(x,y)` in the same marks; several follow each other.
 
     `<|object_ref_start|>phrase<|object_ref_end|>` may stand before.
     Source: Wang et al. 2024 (arXiv 2409.12191), section 2; `convert_to_qwen2vl_format` of github.com/QwenLM/Qwen3-VL,

@@ -8,15 +8,15 @@ from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
 from mllm.conversation.codec_json import JsonForm
 from mllm.conversation.codec_text import ROUNDING, stepped
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 FORM = JsonForm(box="bbox_2d", point="point_2d")
 STEPS = 1000
 
 
-@REGIONS.register_module("qwen3_vl")
+@CODECS.register_module("qwen3_vl")
 class Qwen3VL:
-    """Thousandths of the original picture, xyxy; a point is `{"point_2d": [x, y]}`; several stand in an array.
+    """Thousandths of the original image, xyxy; a point is `{"point_2d": [x, y]}`; several stand in an array.
 
     The text is Qwen2.5-VL's, the numbers mean something else: nothing in an answer tells the two apart. Read with or
     without `"label"`, code fence or keys.

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
 from mllm.conversation.codec_text import ROUNDING, Marks, numbers, stepped
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 PHRASE = ("<ref>", "</ref>")
 GROUPS = Marks("<box>", "</box>", joint="", label=PHRASE)
 STEPS = 999
 
 
-@REGIONS.register_module("qwen_vl")
+@CODECS.register_module("qwen_vl")
 class QwenVL:
-    """Whole numbers from 0 to 999 over the original picture; a point is `<box>(x,y)</box>`; several follow each other.
+    """Whole numbers from 0 to 999 over the original image; a point is `<box>(x,y)</box>`; several follow each other.
 
     The paper's range is [0, 1000); the official scorer divides by 999, and so does this codec: 1000 is out of range.
     `<ref>phrase</ref>` may stand before.

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
 from mllm.conversation.codec_text import BRACKET, ROUNDING, Digits, Marks, numbers
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 LISTS = Marks(BRACKET, r"\]")
 
 
-@REGIONS.register_module("shikra")
+@CODECS.register_module("shikra")
 class Shikra:
     """Fractions of the padded square with `digits` decimals, xyxy; a point is `[x,y]`.
 

@@ -1,4 +1,4 @@
-"""How models take a picture: where it lies (a `Placement`), the text that holds its place, the numbers it becomes.
+"""How models take an image: where it lies (a `Placement`), the text that holds its place, the numbers it becomes.
 
 A model makes its view; the processor, which writes and reads coordinates by it, knows nothing else of the model.
 """
@@ -16,41 +16,41 @@ from mllm.errors import DataError
 from mllm.geometry import Placement, PlacementKind, check_canvas, pad_to_square, place, resize_short_side
 from mllm.types import IMAGE
 
-if TYPE_CHECKING:  # where pictures lie is known without PyTorch, whose import takes seconds
+if TYPE_CHECKING:  # where images lie is known without PyTorch, whose import takes seconds
     from torch import Tensor
 
 
 class ImagePreprocessor(Protocol):
-    """What a model says of pictures. Sizes are (width, height) in pixels. Picklable, for data loading workers."""
+    """What a model says of images. Sizes are (width, height) in pixels. Picklable, for data loading workers."""
 
     @property
     def token(self) -> str:
-        """Stands for one feature of a picture, and marks its place in the rendered text; '' where it takes none."""
+        """Stands for one feature of an image, and marks its place in the rendered text; '' where it takes none."""
         ...
 
     @property
     def fixed(self) -> bool:
-        """Whether the text that holds its place is the same for pictures of all sizes."""
+        """Whether the text that holds its place is the same for images of all sizes."""
         ...
 
     def placement(self, size: tuple[int, int]) -> Placement:
-        """Where a picture of `size` lies on what the model sees.
+        """Where an image of `size` lies on what the model sees.
 
         Raises:
-            ImageError: the model takes no picture of this size; so do `slot`, `arrange` and the call itself.
+            ImageError: the model takes no image of this size; `placeholder_tokens`, `preview`, the call raise it too.
         """
         ...
 
-    def slot(self, size: tuple[int, int]) -> str:
+    def placeholder_tokens(self, size: tuple[int, int]) -> str:
         """The text that holds its place: `token` once for each feature, and what the model wants around them."""
         ...
 
     def __call__(self, image: Image.Image) -> Mapping[str, Tensor]:
-        """The model's arguments for an RGB picture; those of several are joined along the first dimension."""
+        """The model's arguments for an RGB image; those of several are joined along the first dimension."""
         ...
 
-    def arrange(self, image: Image.Image) -> Image.Image:
-        """The picture as the model sees it, before its colours are normalised: what people look at."""
+    def preview(self, image: Image.Image) -> Image.Image:
+        """The image as the model sees it, before its colours are normalised: what people look at."""
         ...
 
 
@@ -58,7 +58,7 @@ class SquarePreprocessor:
     """Pad, crop or squash to `size` x `size`, then normalise: what CLIP's and LLaVA's preprocessing do to pixels.
 
     `pad` fills with the mean colour (LLaVA-1.5); `crop` scales the shorter side and cuts the middle (CLIP). Every
-    picture becomes `tokens` features and float32 `pixels` [1, 3, size, size].
+    image becomes `tokens` features and float32 `pixels` [1, 3, size, size].
     """
 
     token = IMAGE
@@ -90,17 +90,17 @@ class SquarePreprocessor:
             check_canvas(size, resize_short_side(size, self.size).canvas)
         return place(self.kind, size, self.size)
 
-    def slot(self, size: tuple[int, int]) -> str:
+    def placeholder_tokens(self, size: tuple[int, int]) -> str:
         return self.token * self.tokens
 
     def __call__(self, image: Image.Image) -> dict[str, Tensor]:
-        placed = self.arrange(image)
+        placed = self.preview(image)
         return {"pixels": self._normalised(np.asarray(placed).transpose(2, 0, 1))}
 
-    def quick(self, image: Image.Image, size: tuple[int, int]) -> dict[str, Tensor]:
-        """As `__call__`, of a picture of `size`, by torch's kernel: pixels differ by 2/255 at most.
+    def fast(self, image: Image.Image, size: tuple[int, int]) -> dict[str, Tensor]:
+        """As `__call__`, of an image of `size`, by torch's kernel: pixels differ by 2/255 at most.
 
-        Where the picture was decoded at a half, a quarter or an eighth of its size, pixels differ by what its finest
+        Where the image was decoded at a half, a quarter or an eighth of its size, pixels differ by what its finest
         details were; it lies where `placement` says.
         """
         if image.size != size:
@@ -116,17 +116,17 @@ class SquarePreprocessor:
         import torch
         from torch.nn.functional import interpolate
 
-        picture_1CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-        picture_1CHW = interpolate(picture_1CHW, size=(height, width), mode="bicubic", antialias=True)
-        seen_CHW = picture_1CHW[0, :, top : top + self.size, left : left + self.size]
+        image_1CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+        image_1CHW = interpolate(image_1CHW, size=(height, width), mode="bicubic", antialias=True)
+        seen_CHW = image_1CHW[0, :, top : top + self.size, left : left + self.size]
         return {"pixels": self._normalised(seen_CHW.numpy())}
 
-    def extent(self, size: tuple[int, int]) -> tuple[int, int]:
-        """What a picture of `size` is scaled to: a smaller one would be enlarged."""
+    def resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """What an image of `size` is scaled to: a smaller one would be enlarged."""
         across, down = self.placement(size).scale
         return max(1, round(size[0] * across)), max(1, round(size[1] * down))
 
-    def arrange(self, image: Image.Image) -> Image.Image:
+    def preview(self, image: Image.Image) -> Image.Image:
         self.placement(image.size)  # refuses what would need too large a canvas
         if self.kind == "crop":
             canvas, (left, top) = self._cut(image.size)
@@ -142,7 +142,7 @@ class SquarePreprocessor:
         return image.resize((self.size, self.size), Image.Resampling.BICUBIC)
 
     def _cut(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """`crop`: the size that a picture is scaled to, and the upper left corner of what is kept of it."""
+        """`crop`: the size that an image is scaled to, and the upper left corner of what is kept of it."""
         width, height = resize_short_side(size, self.size).canvas
         return (width, height), ((width - self.size) // 2, (height - self.size) // 2)
 
@@ -153,12 +153,12 @@ class SquarePreprocessor:
         return square
 
     def _from_reduced(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """The square that the model sees of a picture of `size`, which was decoded at a part of it, rounded up."""
+        """The square that the model sees of an image of `size`, which was decoded at a part of it, rounded up."""
         part = round(max(size) / max(image.size))
         placement = self.placement(size)
         corners = (*placement.inverse(0, 0), *placement.inverse(*placement.canvas))
         left, top, right, bottom = (round(value / part, 3) for value in corners)
-        # Pillow looks through no window that reaches over a picture's border
+        # Pillow looks through no window that reaches over an image's border
         before = (ceil(max(0, -left)), ceil(max(0, -top)))
         room = (max(image.width, ceil(right)) + before[0], max(image.height, ceil(bottom)) + before[1])
         if room != image.size:
@@ -168,24 +168,24 @@ class SquarePreprocessor:
         window = (left + before[0], top + before[1], right + before[0], bottom + before[1])
         return image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=window)
 
-    def _normalised(self, picture_CHW: Any) -> Tensor:
+    def _normalised(self, image_CHW: Any) -> Tensor:
         """[1, 3, size, size] of colours 0 to 255."""
         import torch
 
-        numbers = np.empty((1, *picture_CHW.shape), dtype=np.float32)
-        np.multiply(picture_CHW, self._scale, out=numbers[0])
+        numbers = np.empty((1, *image_CHW.shape), dtype=np.float32)
+        np.multiply(image_CHW, self._scale, out=numbers[0])
         numbers -= self._shift
         return torch.from_numpy(numbers)
 
 
 class VideoPreprocessor(SquarePreprocessor):
-    """Square pictures, and videos of them: `pixels` [frames, 3, size, size], and in `frames` [1] how many these are."""
+    """Square images, and videos of them: `pixels` [frames, 3, size, size], and in `frames` [1] how many these are."""
 
     def __call__(self, image: Image.Image) -> dict[str, Tensor]:
         return self.video([super().__call__(image)])
 
-    def quick(self, image: Image.Image, size: tuple[int, int]) -> dict[str, Tensor]:
-        return self.video([super().quick(image, size)])
+    def fast(self, image: Image.Image, size: tuple[int, int]) -> dict[str, Tensor]:
+        return self.video([super().fast(image, size)])
 
     def video(self, frames: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """One of frames that were seen alone."""
@@ -202,13 +202,13 @@ class NoView:
     fixed = True
 
     def placement(self, size: tuple[int, int]) -> Placement:
-        raise DataError("the model takes no pictures")
+        raise DataError("the model takes no images")
 
-    def slot(self, size: tuple[int, int]) -> str:
-        raise DataError("the model takes no pictures")
+    def placeholder_tokens(self, size: tuple[int, int]) -> str:
+        raise DataError("the model takes no images")
 
     def __call__(self, image: Image.Image) -> Mapping[str, Tensor]:
-        raise DataError("the model takes no pictures")
+        raise DataError("the model takes no images")
 
-    def arrange(self, image: Image.Image) -> Image.Image:
-        raise DataError("the model takes no pictures")
+    def preview(self, image: Image.Image) -> Image.Image:
+        raise DataError("the model takes no images")

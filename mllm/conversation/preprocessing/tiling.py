@@ -1,6 +1,6 @@
-"""Pictures in tiles: more pixels than the encoder's square, cut so that each tile is one, and how features are joined.
+"""Images in tiles: more pixels than the encoder's square, cut so that each tile is one, and how features are joined.
 
-A tiling belongs to the model. It follows from a picture's size alone where the tiles lie and how many features come of
+A tiling belongs to the model. It follows from an image's size alone where the tiles lie and how many features come of
 them, so that text, pixels and model agree without decoding. Sizes are (width, height) in pixels, but for pinpoints.
 """
 
@@ -26,10 +26,10 @@ Window = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How a picture's features follow one another: of the whole picture first, then of `rows` x `columns` tiles.
+    """How an image's features follow one another: of the whole image first, then of `rows` x `columns` tiles.
 
     Attributes:
-        whole: whether a view of the whole picture comes before the tiles.
+        whole: whether a view of the whole image comes before the tiles.
         window: the part that is kept of the grid that the tiles' features make together, read row by row; None: the
             tiles' features follow tile by tile.
         newline: whether a learned feature ends each row of the window.
@@ -43,11 +43,11 @@ class Layout:
 
     @property
     def tiles(self) -> int:
-        """With the whole picture."""
+        """With the whole image."""
         return self.whole + self.rows * self.columns
 
     def tokens(self, tile: int) -> int:
-        """Features of the picture, where the model makes `tile` of each tile."""
+        """Features of the image, where the model makes `tile` of each tile."""
         if self.window is None:
             return self.tiles * tile
         top, bottom, left, right = self.window
@@ -59,16 +59,16 @@ TileCount = Annotated[int, Range(least=1, most=64)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnyResolution:
-    """LLaVA-NeXT's: the canvas that fits the picture best, and the whole picture squashed to one tile before it.
+    """LLaVA-NeXT's: the canvas that fits the image best, and the whole image squashed to one tile before it.
 
     Features of the tiles make one grid. Coordinates do not depend on it: they lie in the same frame as without tiling
-    (padded square or the picture's own edges), whatever canvas is chosen.
+    (padded square or the image's own edges), whatever canvas is chosen.
 
     Attributes:
         pinpoints: canvases to choose from, (height, width) in pixels as LLaVA-NeXT writes them.
         unpad: leave out features of rows or columns that are padding.
         newline: a learned feature ends each row.
-        aspect: "pad" keeps it, with black bars; "squash" stretches the picture to the canvas.
+        aspect: "pad" keeps it, with black bars; "squash" stretches the image to the canvas.
 
     Raises:
         ConfigError: no pinpoints, or nothing to unpad.
@@ -94,9 +94,9 @@ class AnyResolution:
         return self.unpad or self.newline
 
     @property
-    def whole(self) -> Literal["picture", "canvas"] | None:
+    def whole(self) -> Literal["image", "canvas"] | None:
         """What is squashed to the tile that comes first."""
-        return "picture"
+        return "image"
 
     def check(self, side: int) -> None:
         """
@@ -108,17 +108,17 @@ class AnyResolution:
                 raise ConfigError(f"tiling.pinpoints: {list(point)} is not filled by tiles of {side} x {side} pixels")
 
     def canvas(self, size: tuple[int, int], side: int, kind: PlacementKind) -> Placement:
-        """Where a picture lies on tiles of this side, put side by side."""
+        """Where an image lies on tiles of this side, put side by side."""
         return fit(size, self._best(size)) if self.aspect == "pad" else resize(size, self._best(size))
 
     def frame(self, size: tuple[int, int], side: int, kind: PlacementKind) -> Placement:
         """What coordinates are fractions of.
 
         Raises:
-            ConfigError: the picture cannot be placed so.
+            ConfigError: the image cannot be placed so.
         """
         if kind == "crop":
-            raise ConfigError("tiling 'any_resolution' shows whole pictures: expected placement 'pad' or 'squash'")
+            raise ConfigError("tiling 'any_resolution' shows whole images: expected placement 'pad' or 'squash'")
         if kind == "pad":
             return place(kind, size, max(self._best(size)))
         return resize(size, self._best(size))
@@ -135,7 +135,7 @@ class AnyResolution:
         return Layout(whole=True, rows=rows, columns=columns, window=window, newline=self.newline)
 
     def _best(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The canvas that keeps most pixels of the picture; of those the one that wastes least of its own."""
+        """The canvas that keeps most pixels of the image; of those the one that wastes least of its own."""
 
         def kept_and_wasted(point: tuple[int, int]) -> tuple[int, int]:
             height, width = point
@@ -149,14 +149,14 @@ class AnyResolution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crops:
-    """A canvas of `rows` x `columns` tiles for every picture, which lies on it as it would on the model's square.
+    """A canvas of `rows` x `columns` tiles for every image, which lies on it as it would on the model's square.
 
     Features follow tile by tile, in reading order; those of the canvas squashed to one tile come first, with
     `thumbnail`. Coordinates are fractions of the canvas.
 
     Raises:
         ConfigError: fewer than one row or column.
-    Source: SPHINX (Lin et al. 2023, arXiv 2311.07575) reads 2 x 2 crops and the whole picture.
+    Source: SPHINX (Lin et al. 2023, arXiv 2311.07575) reads 2 x 2 crops and the whole image.
     """
 
     black_bars: ClassVar[bool] = False
@@ -170,7 +170,7 @@ class Crops:
     thumbnail: bool = True
 
     @property
-    def whole(self) -> Literal["picture", "canvas"] | None:
+    def whole(self) -> Literal["image", "canvas"] | None:
         return "canvas" if self.thumbnail else None
 
     def check(self, side: int) -> None:
@@ -178,7 +178,7 @@ class Crops:
 
     def canvas(self, size: tuple[int, int], side: int, kind: PlacementKind) -> Placement:
         if kind == "crop":
-            raise ConfigError("tiling 'crops' shows whole pictures: expected placement 'pad' or 'squash'")
+            raise ConfigError("tiling 'crops' shows whole images: expected placement 'pad' or 'squash'")
         canvas = (self.columns * side, self.rows * side)
         return fit(size, canvas) if kind == "pad" else resize(size, canvas)
 
@@ -208,9 +208,9 @@ def read_tiling(section: Mapping[str, Any]) -> Tiling:
 
 
 class TiledPreprocessor:
-    """Tiles of `side` x `side` pixels, each normalised as the encoder's picture, see `SquarePreprocessor`.
+    """Tiles of `side` x `side` pixels, each normalised as the encoder's image, see `SquarePreprocessor`.
 
-    Of a picture come float32 `pixels` [N, 3, side, side], N tiles with the whole picture first, and `image_sizes`
+    Of an image come float32 `pixels` [N, 3, side, side], N tiles with the whole image first, and `image_sizes`
     int64 [1, 2], from which the model knows how they lie. `tokens` and `grid` are features of one tile, and along it.
     """
 
@@ -241,27 +241,27 @@ class TiledPreprocessor:
         return self.tiling.frame(size, self.side, self.kind)
 
     def layout(self, size: tuple[int, int]) -> Layout:
-        """How the features of a picture of `size` follow one another."""
+        """How the features of an image of `size` follow one another."""
         return self.tiling.layout(size, self.side, self.grid)
 
-    def slot(self, size: tuple[int, int]) -> str:
+    def placeholder_tokens(self, size: tuple[int, int]) -> str:
         return self.token * self.layout(size).tokens(self.tokens)
 
     def __call__(self, image: Image.Image) -> dict[str, Tensor]:
         canvas = lay(image, self.tiling.canvas(image.size, self.side, self.kind), self.bars)
-        whole = {"picture": [image], "canvas": [canvas], None: []}[self.tiling.whole]
+        whole = {"image": [image], "canvas": [canvas], None: []}[self.tiling.whole]
         corners = [(x, y) for y in range(0, canvas.height, self.side) for x in range(0, canvas.width, self.side)]
         tiles = [canvas.crop((x, y, x + self.side, y + self.side)) for x, y in corners]
         pixels = torch.cat([self.tile(tile)["pixels"] for tile in (*whole, *tiles)])
         return {"pixels": pixels, "image_sizes": torch.tensor([image.size])}
 
-    def arrange(self, image: Image.Image) -> Image.Image:
+    def preview(self, image: Image.Image) -> Image.Image:
         """On the frame of its coordinates, as sharp as the tiles."""
         return lay(image, self.placement(image.size), self.bars)
 
 
 def lay(image: Image.Image, placement: Placement, bars: tuple[int, ...]) -> Image.Image:
-    """The canvas of a placement that shows the picture whole."""
+    """The canvas of a placement that shows the image whole."""
     scaled = (round(image.width * placement.scale[0]), round(image.height * placement.scale[1]))
     if scaled != image.size:
         image = image.resize((max(1, scaled[0]), max(1, scaled[1])), Image.Resampling.BICUBIC)
@@ -273,7 +273,7 @@ def lay(image: Image.Image, placement: Placement, bars: tuple[int, ...]) -> Imag
 
 
 def _unpadded(size: tuple[int, int], rows: int, columns: int) -> Window:
-    """Rows and columns of features on a canvas that a padded picture covers, as transformers' `unpad_image` rounds."""
+    """Rows and columns of features on a canvas that a padded image covers, as transformers' `unpad_image` rounds."""
     width, height = size
     if width / height > columns / rows:
         covered = int(round(height * (columns / width), 7))

@@ -25,7 +25,7 @@ TAG_AT_END = re.compile(r"(<[^<>\s]+>)\s*$")
 ROLES = {"human": "user", "gpt": "assistant"}
 TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 """What a template may raise, which is a program of its own."""
-PICTURE = (TextSpan(IMAGE),)
+IMAGE_PART = (TextSpan(IMAGE),)
 WORD = (TextSpan("a", literal=True),)
 QUESTION, ANSWER = RenderedTurn("human", WORD), RenderedTurn("gpt", WORD)
 DATE = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
@@ -165,23 +165,23 @@ class Chat:
         return parts[::2]
 
     def _shape(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, ...]:
-        return turn.role, *(content is PICTURE for content in self._contents(turn, tokenizer))
+        return turn.role, *(content is IMAGE_PART for content in self._contents(turn, tokenizer))
 
     def _stretches(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> list[tuple[TextSpan, ...]]:
-        return [content for content in self._contents(turn, tokenizer) if content is not PICTURE]
+        return [content for content in self._contents(turn, tokenizer) if content is not IMAGE_PART]
 
     def _contents(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> list[tuple[TextSpan, ...]]:
-        """A turn as stretches of words, and where the template takes parts, PICTURE between them."""
+        """A turn as stretches of words, and where the template takes parts, IMAGE_PART between them."""
         if not self._takes_parts(tokenizer):
             return [turn.pieces]
         contents: list[tuple[TextSpan, ...]] = []
         for piece in turn.pieces:
             if piece.text == IMAGE and not piece.literal:
-                contents.append(PICTURE)
+                contents.append(IMAGE_PART)
                 continue
             if not contents:
                 contents.append((piece,))
-            elif contents[-1] is not PICTURE:
+            elif contents[-1] is not IMAGE_PART:
                 contents[-1] = (*contents[-1], piece)
             elif text := piece.text.removeprefix("\n"):
                 contents.append((replace(piece, text=text),))
@@ -209,7 +209,7 @@ class Chat:
         for turn in turns:
             parts = [
                 {"type": "image"}
-                if content is PICTURE
+                if content is IMAGE_PART
                 else {"type": "text", "text": f"{around}\ue000{next(numbers)}\ue001{around}"}
                 for content in self._contents(turn, tokenizer)
             ]

@@ -1,4 +1,4 @@
-"""`<s>{picture} <grounding><phrase> {words}</phrase>{answer}</s>`: Kosmos-2, which goes on with a phrase's boxes."""
+"""`<s>{image} <grounding><phrase> {words}</phrase>{answer}</s>`: Kosmos-2, which goes on with a phrase's boxes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mllm.conversation.rendering import (
     answer,
     beginning_of_sequence,
     end_of_sequence,
-    pictures_first,
+    images_first,
 )
 from mllm.errors import ConfigError
 from mllm.fields import OneOf
@@ -28,7 +28,7 @@ FORMS = {
 
 @TEMPLATES.register_module("kosmos2")
 class Kosmos2:
-    """One question and its answer; pictures come first, and white space around the question is left out.
+    """One question and its answer; images come first, and white space around the question is left out.
 
     `form`: "phrase" stands for an expression alone, whose boxes follow; "question" for a question in words; "words" is
     continued as it is.
@@ -46,11 +46,11 @@ class Kosmos2:
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
             raise ConfigError(f"template 'kosmos2': expected one question and its answer, found {len(turns)} turns")
-        pictures, words = pictures_first(turns[0])
-        space = [TextSpan(" ")] if pictures else []
+        images, words = images_first(turns[0])
+        space = [TextSpan(" ")] if images else []
         pieces = [
             TextSpan(beginning_of_sequence(tokenizer)),
-            *pictures,
+            *images,
             *space,
             TextSpan(self.before),
             *words,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, end_of_sequence, opening, pictures_first
+from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, end_of_sequence, images_first, opening
 from mllm.fields import Fits
 from mllm.registry import TEMPLATES
 
@@ -19,10 +19,10 @@ Prompt = Annotated[str, Fits(f"a text with {QUESTION} in it once at most", lambd
 
 @TEMPLATES.register_module("openflamingo")
 class OpenFlamingo:
-    """Supervised: answers through `<|endofchunk|>`, and the end of the sequence. Pictures stand first in their turn.
+    """Supervised: answers through `<|endofchunk|>`, and the end of the sequence. Images stand first in their turn.
 
     Args:
-        prompt: what stands between pictures and answer; `{question}` in it becomes the words of the turn, which are
+        prompt: what stands between images and answer; `{question}` in it becomes the words of the turn, which are
             left out otherwise. OpenFlamingo's are "Output:" for captions and classes, "Question:{question} Short
             answer:" for questions, "" in its pretraining.
 
@@ -42,7 +42,7 @@ class OpenFlamingo:
         pieces = opening(tokenizer)
         for turn in turns:
             if turn.role == "human":
-                slots, words = pictures_first(turn)
+                slots, words = images_first(turn)
                 pieces += [*slots, TextSpan(before), *(words if asks else ()), TextSpan(after)]
             else:
                 pieces += answer(turn, end=END)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, end_of_sequence, opening, pictures_first
+from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, end_of_sequence, images_first, opening
 from mllm.registry import TEMPLATES
 
 END, ANSWER = "<|endofchunk|>", "<answer>"
@@ -16,7 +16,7 @@ END, ANSWER = "<|endofchunk|>", "<answer>"
 class Otter:
     """Supervised: what follows `<answer>` through `<|endofchunk|>`, and the end of the sequence.
 
-    Pictures stand before `User:`. Source: Otter's MIMIC-IT training format.
+    Images stand before `User:`. Source: Otter's MIMIC-IT training format.
     """
 
     tokens: tuple[str, ...] = (END, ANSWER)
@@ -28,7 +28,7 @@ class Otter:
         pieces = opening(tokenizer)
         for turn in turns:
             if turn.role == "human":
-                slots, words = pictures_first(turn)
+                slots, words = images_first(turn)
                 pieces += [*slots, TextSpan("User:"), *words, TextSpan(f" GPT:{ANSWER}")]
             else:
                 pieces += answer(turn, end=END)

@@ -1,4 +1,4 @@
-"""`{picture}<bos>{prompt}\\n{answer}<eos>`: PaliGemma, which knows one question and its answer."""
+"""`{image}<bos>{prompt}\\n{answer}<eos>`: PaliGemma, which knows one question and its answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mllm.conversation.rendering import (
     answer,
     beginning_of_sequence,
     end_of_sequence,
-    pictures_first,
+    images_first,
 )
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
@@ -20,7 +20,7 @@ from mllm.registry import TEMPLATES
 
 @TEMPLATES.register_module("paligemma")
 class PaliGemma:
-    """Pictures come first, wherever the question has them; white space around the question is left out.
+    """Images come first, wherever the question has them; white space around the question is left out.
 
     The prompts of its training, such as `detect {phrase}`, are a matter of the question templates.
     Source: Beyer et al. 2024 (arXiv 2407.07726), section 3; transformers' PaliGemmaProcessor.
@@ -34,6 +34,6 @@ class PaliGemma:
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
             raise ConfigError(f"template 'paligemma': expected one question and its answer, found {len(turns)} turns")
-        pictures, words = pictures_first(turns[0])
-        pieces = [*pictures, TextSpan(beginning_of_sequence(tokenizer)), *words, TextSpan("\n")]
+        images, words = images_first(turns[0])
+        pieces = [*images, TextSpan(beginning_of_sequence(tokenizer)), *words, TextSpan("\n")]
         return pieces + (answer(turns[1], end=self.end(tokenizer)) if len(turns) == 2 else [])

@@ -1,4 +1,4 @@
-"""`<image>{answer}\\n`: picture and caption, nothing else: LLaVA's first stage, which aligns the connector."""
+"""`<image>{answer}\\n`: image and caption, nothing else: LLaVA's first stage, which aligns the connector."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, opening, pictures_first
+from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, images_first, opening
 from mllm.registry import TEMPLATES
 
 
 @TEMPLATES.register_module("plain")
 class Plain:
-    """Of a human turn only the pictures are kept. Source: LLaVA's conversation `plain`."""
+    """Of a human turn only the images are kept. Source: LLaVA's conversation `plain`."""
 
     tokens: tuple[str, ...] = ()
 
@@ -23,7 +23,7 @@ class Plain:
         pieces = opening(tokenizer)
         for turn in turns:
             if turn.role == "human":
-                pieces += pictures_first(turn)[0]
+                pieces += images_first(turn)[0]
             else:
                 pieces += answer(turn, end=self.end(tokenizer))
         return pieces

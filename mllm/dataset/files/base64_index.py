@@ -1,4 +1,4 @@
-"""Pictures in base64 inside one big file, found by id without reading the file."""
+"""Images in base64 inside one big file, found by id without reading the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENTRY = re.compile(rb'\s*("(?:[^"\\]|\\.)*")\s*:\s*"([^"\\]*)"\s*([,}])')
 class Base64ImageIndex:
     """`{id: base64}` as a JSON object, or a parquet table with the ids as its index (or `id`) and a column `base64`.
 
-    Where the pictures of a JSON file lie is kept in the cache; a parquet table is copied into the cache as JSON.
+    Where the images of a JSON file lie is kept in the cache; a parquet table is copied into the cache as JSON.
 
     Raises:
         DataError: no such file, or not such a one.
@@ -45,7 +45,7 @@ class Base64ImageIndex:
             spans = cached_array(
                 self._file,
                 ".spans.npy",
-                "places of pictures",
+                "places of images",
                 lambda: key_table(_spans(self._file, path), source=path),
                 self._are_spans,
             )
@@ -59,7 +59,7 @@ class Base64ImageIndex:
     def __getitem__(self, key: str) -> Base64Image:
         span = self._keys.find(key)
         if span is None:
-            raise ImageError(f"picture {key[:60]!r} is not in {self.path}", kind="missing-picture")
+            raise ImageError(f"image {key[:60]!r} is not in {self.path}", kind="missing-image")
         return Base64Image(path=str(self._file), start=span[0], end=span[1], name=key)
 
     def __reduce__(self) -> tuple[type[Base64ImageIndex], tuple[str]]:
@@ -114,12 +114,12 @@ def _json_of_table(path: str) -> Path:
     if index not in names or "base64" not in names:
         expected = "the ids as index, or a column 'id', and a column 'base64'"
         raise DataError(where=path, expected=expected, found=str(names), kind="missing-field")
-    with complete(copy, "pictures") as target:
+    with complete(copy, "images") as target:
         separator = b"{"
         for batch in table.iter_batches(batch_size=256, columns=[index, "base64"]):
-            keys, pictures = (batch.column(name).to_pylist() for name in (index, "base64"))
-            for key, picture in zip(keys, pictures, strict=True):
-                target.write(separator + json.dumps(str(key)).encode() + b": " + json.dumps(picture).encode())
+            keys, images = (batch.column(name).to_pylist() for name in (index, "base64"))
+            for key, image in zip(keys, images, strict=True):
+                target.write(separator + json.dumps(str(key)).encode() + b": " + json.dumps(image).encode())
                 separator = b",\n"
         target.write(b"}")
     return copy

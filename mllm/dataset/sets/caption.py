@@ -1,4 +1,4 @@
-"""Captions of whole pictures: plain, or with a box after each phrase."""
+"""Captions of whole images: plain, or with a box after each phrase."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.image_names import NameTemplate, PictureName
+from mllm.dataset.image_names import ImageName, NameTemplate
 from mllm.dataset.questions import OBJS, Questions, plain, words_of
 from mllm.errors import DataError
 from mllm.fields import PathName, field
@@ -51,7 +51,7 @@ class GroundedCaption(LineDataset):
     Lines: `{image_id, sentence, boxes, boxes_seq}`; in the sentence `<ph_st>a phrase<ph_ed>`, in boxes_seq the indices
     into boxes of each phrase. The answer is the sentence with `<boxes>` in place of each `<ph_ed>`, and nothing where
     the phrase has no box.
-    `image_name` makes the file name from the `image_id`, see `PictureName`; `questions` is a pool with `<image>`.
+    `image_name` makes the file name from the `image_id`, see `ImageName`; `questions` is a pool with `<image>`.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class GroundedCaption(LineDataset):
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
         self.questions = Questions(questions)
-        self.picture = PictureName(image_name)
+        self.image = ImageName(image_name)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         return {
-            "image": self.picture.of(line, "image_id"),
+            "image": self.image.of(line, "image_id"),
             "target": {"boxes": field(line, "boxes", list)},
             "conversations": [
                 {"from": "human", "value": self.questions.draw(rng)},
@@ -97,7 +97,7 @@ class GroundedPhrase(LineDataset):
     ) -> None:
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
         self.questions = Questions(questions, (IMAGE, OBJS))
-        self.picture = PictureName(image_name)
+        self.image = ImageName(image_name)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         grounded(line, "sentence", "boxes_seq")  # as many groups as phrases
@@ -112,7 +112,7 @@ class GroundedPhrase(LineDataset):
             )
         phrase, group = shown[0] if rng is None else rng.choice(shown)
         return {
-            "image": self.picture.of(line, "image_id"),
+            "image": self.image.of(line, "image_id"),
             "target": {"boxes": field(line, "boxes", list)},
             "conversations": [
                 {

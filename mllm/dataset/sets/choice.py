@@ -8,7 +8,7 @@ from string import ascii_uppercase
 from typing import Any, Literal
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.image_names import NameTemplate, PictureName
+from mllm.dataset.image_names import ImageName, NameTemplate
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
 from mllm.dataset.sets.vqa import AnswerText, sentence, texts
 from mllm.errors import ConfigError, DataError, nearest
@@ -37,7 +37,7 @@ class AOKVQA(LineDataset):
             of direct answers leaves out.
         reason: begin the answer with a rationale, drawn as the direct answers are.
         answer: the text of every answer; holds `<answer>` once.
-        image_name: makes the file name from the `image_id`, see `PictureName`.
+        image_name: makes the file name from the `image_id`, see `ImageName`.
 
     Source: Schwenk et al. 2022, arXiv 2206.01718.
     """
@@ -60,7 +60,7 @@ class AOKVQA(LineDataset):
         self.answer = answer
         self.task = task
         self.reason = reason
-        self.picture = PictureName(image_name)
+        self.image = ImageName(image_name)
         if task == "direct" and not difficult:
             self.keep(lambda line: not _difficult(line))
 
@@ -70,9 +70,9 @@ class AOKVQA(LineDataset):
         if self.task == "choice":
             question = f"{question}\n{listed(choices)}"
         turns = [{"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: question})}]
-        picture = self.picture.of(line, "image_id")
+        image = self.image.of(line, "image_id")
         if line.get("correct_choice_idx") is None:
-            return {"image": picture, "conversations": turns}
+            return {"image": image, "conversations": turns}
         if self.task == "choice":
             letter, truth = chosen(line, "correct_choice_idx", choices)
         else:
@@ -82,7 +82,7 @@ class AOKVQA(LineDataset):
         if self.reason:
             reasons = texts(line, "rationales")
             said = f"{sentence(reasons[0] if rng is None else rng.choice(reasons))} {said}"
-        return {"image": picture, "conversations": [*turns, {"from": "gpt", "value": said}], "truth": truth}
+        return {"image": image, "conversations": [*turns, {"from": "gpt", "value": said}], "truth": truth}
 
 
 def _difficult(line: dict[str, Any]) -> bool:
@@ -91,18 +91,18 @@ def _difficult(line: dict[str, Any]) -> bool:
 
 @DATASETS.register_module()
 class ScienceQA(LineDataset):
-    """ScienceQA: school questions with options, half of them with a picture.
+    """ScienceQA: school questions with options, half of them with an image.
 
     Args:
         filename: the public `problems.json`: `{id: {question, choices, answer, hint, image, lecture, solution,
             split}}`, or such records, with their `id`, as lines.
         splits: the public `pid_splits.json`, `{split: [ids]}`.
         split: one of its keys: train, val, test, minival, minitest, trainval. With neither, all of `filename`.
-        questions: a pool with `<question>` alone; where there is a picture it stands before.
-        pictures: "all" problems, those "with" a picture, or those "without".
+        questions: a pool with `<question>` alone; where there is an image it stands before.
+        pictures: "all" problems, those "with" an image, or those "without".
         explained: whether lecture and solution stand in the answer: "no", "before" the letter or "after" it.
         answer: the text of every answer; holds `<answer>` once.
-        image_folder: its pictures are `{split}/{id}/image.png`, as the public archives unpack.
+        image_folder: its images are `{split}/{id}/image.png`, as the public archives unpack.
 
     Raises:
         ConfigError: an unknown split, one without such problems, or only one of `splits` and `split`.
@@ -143,10 +143,10 @@ class ScienceQA(LineDataset):
         parts = (field(line, "hint", str).strip(), words_of(line, "question"), listed(choices))
         asked = "\n".join(part for part in parts if part)
         question = fill(self.questions.draw(rng), {QUESTION: asked})
-        picture = None
+        image = None
         if line.get("image"):
             question = f"{IMAGE}\n{question}"
-            picture = f"{field(line, 'split', str)}/{field(line, 'id', str)}/{field(line, 'image', str)}"
+            image = f"{field(line, 'split', str)}/{field(line, 'id', str)}/{field(line, 'image', str)}"
         letter, truth = chosen(line, "answer", choices)
         said = fill(self.answer, {ANSWER: letter})
         explanation = " ".join(
@@ -157,7 +157,7 @@ class ScienceQA(LineDataset):
         elif explanation and self.explained == "after":
             said = f"{said} {explanation}"
         turns = [{"from": "human", "value": question}, {"from": "gpt", "value": said}]
-        return {"image": picture, "conversations": turns, "truth": truth}
+        return {"image": image, "conversations": turns, "truth": truth}
 
 
 def listed(choices: Sequence[str]) -> str:

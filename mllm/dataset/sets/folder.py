@@ -1,4 +1,4 @@
-"""Classification: a folder of pictures for each class."""
+"""Classification: a folder of images for each class."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 @DATASETS.register_module()
 class ImageFolder:
-    """The pictures of `folder/class/`, also in folders below, sorted by name; the answer is the name of the class.
+    """The images of `folder/class/`, also in folders below, sorted by name; the answer is the name of the class.
 
     Args:
         folder: with a folder for each class; other files in it are left alone, hidden ones everywhere.
-        question: what is asked of every picture, such as "What is the weather like?"
+        question: what is asked of every image, such as "What is the weather like?"
         questions: a pool with `<image>` and `<question>`.
         options: name the classes in the question, in an order drawn anew each time in training.
         names: what a class is called, where that is not the name of its folder.
         answer: the text of every answer; holds `<answer>` once.
 
     Raises:
-        DataError: no such folder, fewer than two classes, or a class without pictures.
+        DataError: no such folder, fewer than two classes, or a class without images.
         ConfigError: `names` of a folder that is not there, or one name for two.
     """
 
@@ -90,10 +90,10 @@ class ImageFolder:
 
 
 def class_files(folder: str) -> tuple[list[tuple[str, int]], list[str]]:
-    """Each picture with the number of its class, and the folders of the classes.
+    """Each image with the number of its class, and the folders of the classes.
 
     Raises:
-        DataError: no such folder, fewer than two classes, or a class without pictures.
+        DataError: no such folder, fewer than two classes, or a class without images.
     """
     if not Path(folder).is_dir():
         raise DataError("no such folder", where=folder, kind="missing-file")
@@ -104,9 +104,9 @@ def class_files(folder: str) -> tuple[list[tuple[str, int]], list[str]]:
     files: list[tuple[str, int]] = []
     for number, name in enumerate(classes):
         inside = sorted(Path(folder, name).rglob("*"))
-        pictures = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
-        if not pictures:
-            expected = f"pictures ({', '.join(SUFFIXES)})"
+        images = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
+        if not images:
+            expected = f"images ({', '.join(SUFFIXES)})"
             raise DataError(where=f"{folder}/{name}", expected=expected, found="none", kind="empty-file")
-        files += [(str(path), number) for path in pictures]
+        files += [(str(path), number) for path in images]
     return files, classes

@@ -110,15 +110,15 @@ class GQA(LineDataset):
     def _objects(self, line: dict[str, Any]) -> Objects:
         assert self.scenes is not None
         assert self._scene_ids is not None
-        picture = field(line, "imageId", str)
-        found = self._scene_ids.find(picture)
+        image = field(line, "imageId", str)
+        found = self._scene_ids.find(image)
         if found is None:
-            raise DataError(f"picture '{picture}' is not in {self.scenes.path}", field="imageId", kind="missing-record")
+            raise DataError(f"image '{image}' is not in {self.scenes.path}", field="imageId", kind="missing-record")
         try:
-            known = field(self.scenes[found[0]], "objects", dict, picture)
+            known = field(self.scenes[found[0]], "objects", dict, image)
         except DataError as error:
             raise error.at(self.scenes.path) from error
-        return Objects(self.scenes.path, f"{picture}.objects", known)
+        return Objects(self.scenes.path, f"{image}.objects", known)
 
     def _marked(
         self, line: dict[str, Any], name: str, objects: Objects, boxes: list[list[float]]
@@ -153,7 +153,7 @@ class Objects:
         group: list[int] = []
         for key in found.split(","):
             if key not in self.known:
-                raise DataError(f"object '{key}' is not in the scene graph of the picture", kind="missing-record")
+                raise DataError(f"object '{key}' is not in the scene graph of the image", kind="missing-record")
             try:
                 x, y, width, height = (number(self.known[key], name, f"{self.at}.{key}") for name in "xywh")
             except DataError as error:

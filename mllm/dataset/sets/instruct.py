@@ -1,4 +1,4 @@
-"""Instruction data: conversations as they were written, with a picture or without."""
+"""Instruction data: conversations as they were written, with an image or without."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Instruct(LineDataset):
     """Conversations in LLaVA's format, taken as they stand.
 
     Lines: `{image?, conversations: [{from, value}], target?}`. A line without `image` is text only. Where a line has an
-    image and no `<image>`, the picture goes before the first question. Instead of `image` a line may have `images`, a
+    image and no `<image>`, the image goes before the first question. Instead of `image` a line may have `images`, a
     list with one for each `<image>`, or in its place the list of a video's frames. An answer before the first question
     is dropped, as LLaVA does. Lines with a `target`, and `boxes_seq` / `points_seq` in their turns, may point.
 
@@ -46,7 +46,7 @@ class Instruct(LineDataset):
 
 @DATASETS.register_module()
 class TextOnly(LineDataset):
-    """Instructions without pictures, in Alpaca's format.
+    """Instructions without images, in Alpaca's format.
 
     Lines: `{instruction, input?, output}`; the input follows the instruction on a line of its own.
     """

@@ -1,4 +1,4 @@
-"""Instruct-Flamingo's data: instructions with pictures anywhere in the text, and its configs of several such files.
+"""Instruct-Flamingo's data: instructions with images anywhere in the text, and its configs of several such files.
 
 Source: the README of ChenDelong1999/instruct_flamingo.
 """
@@ -21,12 +21,12 @@ from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
 CONFIG_KEYS = ("dataset_name", "json_path", "img_dir", "ratio")
-PICTURE = re.compile(r"<img_path>(.*?)<img_path>")
+IMAGE_PATH = re.compile(r"<img_path>(.*?)<img_path>")
 
 
 @DATASETS.register_module()
 class InstructFlamingo(LineDataset):
-    """Lines: `{input, output}`, with `<img_path>a.png<img_path>` in the input for each picture, or for none.
+    """Lines: `{input, output}`, with `<img_path>a.png<img_path>` in the input for each image, or for none.
 
     A legacy `instruction` goes before the input, as it is. `regions` as for Instruct.
     """
@@ -46,11 +46,11 @@ class InstructFlamingo(LineDataset):
         if "instruction" in line:
             words = field(line, "instruction", str) + words
         # an odd number of parts: words, a path, words, ...
-        parts = PICTURE.split(words)
+        parts = IMAGE_PATH.split(words)
         answer = words_of(line, "output")
         if "<img_path>" in answer or any("<img_path>" in part for part in parts[::2]):
             expected = "<img_path> before and after each path, and none in the output"
-            raise DataError(field="input", expected=expected, kind="picture-count")
+            raise DataError(field="input", expected=expected, kind="image-count")
         question = IMAGE.join(plain(part, "input") for part in parts[::2])
         return {
             "images": parts[1::2],
@@ -71,7 +71,7 @@ def mixture(
     """The datasets of a config of Instruct-Flamingo: `[{dataset_name, json_path, img_dir, ratio}]`; see `Mixture`.
 
     Without `train_num_samples` an epoch holds every item once, whatever the ratios, as theirs does at -1. `filename`
-    may be a data file instead, whose pictures then are in `image_folder`. `regions` as for Instruct, of all files.
+    may be a data file instead, whose images then are in `image_folder`. `regions` as for Instruct, of all files.
 
     Raises:
         DataError: names the entry and the field.
@@ -103,7 +103,7 @@ def mixture(
 
 
 def _entry(entry: dict[str, Any]) -> tuple[str, str, str | None, float]:
-    """Name, file, folder of the pictures, ratio."""
+    """Name, file, folder of the images, ratio."""
     check_names(entry, CONFIG_KEYS, DataError)
     ratio = number(entry, "ratio")
     within("ratio", check, ratio, Positive, DataError)

@@ -1,4 +1,4 @@
-"""MIMIC-IT: instructions about pictures and video frames, with related instructions as examples in context.
+"""MIMIC-IT: instructions about images and video frames, with related instructions as examples in context.
 
 Source: Li et al. 2023, MIMIC-IT, arXiv 2306.05425, and the files of its release.
 """
@@ -28,13 +28,13 @@ class MimicIt:
 
     Args:
         filename: `X_instructions.json`: `{meta, data: {id: {instruction, answer, image_ids, rel_ins_ids}}}`.
-        images: `X.json`, `{picture id: base64}`, or `X.parquet` with the column `base64`; None for text alone.
+        images: `X.json`, `{image id: base64}`, or `X.parquet` with the column `base64`; None for text alone.
         relations: `X_train.json`, `{id: [related ids]}`: which instructions are asked, and what comes before each. By
             default all of `filename`, after their `rel_ins_ids`.
         related: at most so many related instructions, the last ones; None takes all.
-        frames: at most so many pictures of one instruction, evenly spread; None takes all.
-        video: the pictures of an instruction are the frames of a video, behind one `<image>`; the model must take some.
-        shared_pictures: the related instructions are earlier rounds about the same pictures, which stand before the
+        frames: at most so many images of one instruction, evenly spread; None takes all.
+        video: the images of an instruction are the frames of a video, behind one `<image>`; the model must take some.
+        shared_pictures: the related instructions are earlier rounds about the same images, which stand before the
             first (Otter's IMAGE_TEXT); else each brings its own (IMAGE_TEXT_IN_CONTEXT).
         regions: as for Instruct.
 
@@ -57,7 +57,7 @@ class MimicIt:
     ) -> None:
         self.lines = IndexedJsonl(filename, entries=("data",))
         self.relations = None if relations is None else IndexedJsonl(relations, entries=())
-        self.pictures = None if images is None else Base64ImageIndex(images)
+        self.images = None if images is None else Base64ImageIndex(images)
         self.related = related
         self.frames = frames
         self.video = video
@@ -89,15 +89,15 @@ class MimicIt:
         """Nothing is drawn."""
 
     def _item(self, where: str, numbers: Sequence[int]) -> Item:
-        pictures: list[ImageRef] = []
+        images: list[ImageRef] = []
         turns: list[dict[str, Any]] = []
         for place, number in enumerate(numbers):
             shown: list[ImageRef] = []
             if not self.shared_pictures:
-                shown = self._pictures(number)
+                shown = self._images(number)
             elif place == 0:
-                shown = self._pictures(numbers[-1])
-            pictures += shown
+                shown = self._images(numbers[-1])
+            images += shown
             with self._named(number) as line:
                 question = plain(field(line, "instruction", str), "instruction")
                 answer = plain(field(line, "answer", str), "answer")
@@ -105,20 +105,20 @@ class MimicIt:
                 {"from": "human", "value": f"{IMAGE * len(shown)}\n{question}" if shown else question},
                 {"from": "gpt", "value": answer},
             ]
-        item = Item.from_dict({"images": pictures, "conversations": turns}, key=where)
+        item = Item.from_dict({"images": images, "conversations": turns}, key=where)
         return item if self.convention is None else lift_item(item, self.convention)
 
-    def _pictures(self, number: int) -> list[ImageRef]:
+    def _images(self, number: int) -> list[ImageRef]:
         with self._named(number) as line:
             ids = field(line, "image_ids", list[str])
-            if ids and self.pictures is None:
-                reason = f"{len(ids)} picture(s), but the dataset has no `images` file"
+            if ids and self.images is None:
+                reason = f"{len(ids)} image(s), but the dataset has no `images` file"
                 raise DataError(reason, field="image_ids", kind="missing-record")
             if self.frames is not None and len(ids) > self.frames:
                 last = len(ids) - 1
                 steps = max(self.frames - 1, 1)
                 ids = [ids[round(step * last / steps)] for step in range(self.frames)]
-            found: list[ImageRef] = [] if self.pictures is None else [self.pictures[key] for key in ids]
+            found: list[ImageRef] = [] if self.images is None else [self.images[key] for key in ids]
         return [Video(tuple(found))] if self.video and found else found
 
     @contextmanager

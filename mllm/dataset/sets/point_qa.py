@@ -54,7 +54,7 @@ class PointQALocal(LineDataset):
 
 @DATASETS.register_module()
 class PointQATwice(LineDataset):
-    """How many such things are there? To know which, one looks at the point; to count, at the picture.
+    """How many such things are there? To know which, one looks at the point; to count, at the image.
 
     Lines: `{file_path, obj_question, super_question, general_question, answer, bbox, point}`. `version` is "oq-", "sq-"
     or "gq-", for the question that names the object, a class above it, or neither, and the form as for PointQALocal.

@@ -1,4 +1,4 @@
-"""Questions about generated pictures: data without files, in which every answer is known exactly."""
+"""Questions about generated images: data without files, in which every answer is known exactly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from mllm.dataset.base import seeded
 from mllm.dataset.questions import EXPR, OBJS, BoxAnswer, Questions, fill, without_image
 from mllm.dataset.synthetic.expressions import count_phrase, expression, full_name
-from mllm.dataset.synthetic.shapes import MOST_SHAPES, SMALLEST_PICTURE, SceneImage, Shape, scene
+from mllm.dataset.synthetic.shapes import MOST_SHAPES, SMALLEST_IMAGE, SceneImage, Shape, scene
 from mllm.errors import ConfigError
 from mllm.fields import FULL, PositiveInt, Range, show
 from mllm.registry import DATASETS
@@ -18,7 +18,7 @@ from mllm.types import BOXES, IMAGE, Groups, Item
 
 Task = Literal["rec", "reg", "count"]
 ShapeCount = Annotated[int, Range(least=1, most=MOST_SHAPES)]
-LARGEST_PICTURE = 4096
+LARGEST_IMAGE = 4096
 """Pixels along a side: a drawing is made for each item."""
 
 _TERSE = {"rec": f"{IMAGE}\n{EXPR}", "reg": f"{IMAGE}\n{OBJS}", "count": f"{IMAGE}\nhow many {EXPR}"}
@@ -27,17 +27,17 @@ _PLACEHOLDERS = {"rec": (IMAGE, EXPR), "reg": (IMAGE, OBJS), "count": (IMAGE, EX
 
 @DATASETS.register_module()
 class Scenes:
-    """`count` pictures of coloured shapes, each with questions in one conversation: `questions_per_scene` of them, but
+    """`count` images of coloured shapes, each with questions in one conversation: `questions_per_scene` of them, but
     no more than it has shapes.
 
     Tasks: `rec` (which box does an expression mean; answered by `answer`), `reg` (what is in a box; size, colour and
     kind) and `count` (how many red circles; a number). Where several are given, each question draws one.
 
-    A picture follows from `seed` and its index: give validation another seed than training. Questions are drawn anew in
+    An image follows from `seed` and its index: give validation another seed than training. Questions are drawn anew in
     each epoch; in evaluation (epoch None) they stay the same. The turns of a conversation go from
     shape to shape: an answer that was given already would teach to copy, not to look.
 
-    `size` is the side of the pictures in pixels, `objects` the fewest and the most shapes in one. `questions` is the
+    `size` is the side of the images in pixels, `objects` the fewest and the most shapes in one. `questions` is the
     pool of the task, or one for each as `{task: pool}`; None asks tersely, with the expression alone, in the words of
     `expressions.WORDS`.
 
@@ -50,7 +50,7 @@ class Scenes:
         *,
         count: PositiveInt,
         seed: int = 0,
-        size: Annotated[int, Range(least=SMALLEST_PICTURE, most=LARGEST_PICTURE)] = 64,
+        size: Annotated[int, Range(least=SMALLEST_IMAGE, most=LARGEST_IMAGE)] = 64,
         objects: tuple[ShapeCount, ShapeCount] = (2, 5),
         tasks: Annotated[Sequence[Task], FULL] = ("rec",),
         questions_per_scene: PositiveInt = 1,

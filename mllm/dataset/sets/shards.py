@@ -27,16 +27,16 @@ from mllm.images.embedded import MemberImage
 from mllm.registry import DATASETS
 from mllm.types import Item
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
+IMAGES = ("jpg", "jpeg", "png", "webp")
 TEXTS = ("json", "txt")
 
 
 @DATASETS.register_module()
 class Shards:
-    """Pictures with captions or conversations in tar files of webdataset's layout.
+    """Images with captions or conversations in tar files of webdataset's layout.
 
-    The members of a sample stand side by side and share their name up to its first dot: `000012.jpg`, `000012.txt`. A
-    picture is needed, and a `.txt`, which is its caption, or a `.json`: with `conversations` as in LLaVA's format, else
+    The members of a sample stand side by side and share their name up to its first dot: `000012.jpg`, `000012.txt`. An
+    image is needed, and a `.txt`, which is its caption, or a `.json`: with `conversations` as in LLaVA's format, else
     with `caption`. Where there are both, `.json` is read if it holds one of these.
 
     Args:
@@ -45,7 +45,7 @@ class Shards:
         regions: as for Instruct.
 
     Raises:
-        DataError: no such file; one that is no tar file, or a compressed one; a sample without picture or text.
+        DataError: no such file; one that is no tar file, or a compressed one; a sample without image or text.
 
     Source: the webdataset format, github.com/webdataset/webdataset.
     """
@@ -73,9 +73,9 @@ class Shards:
         number = index - int(self._starts[shard])
         where = f"{self.paths[shard]}[{number}]"
         spans: list[int] = self._samples[shard][number].tolist()
-        picture = MemberImage(path=self.paths[shard], start=spans[0], end=spans[1], name=f"sample {number}")
+        image = MemberImage(path=self.paths[shard], start=spans[0], end=spans[1], name=f"sample {number}")
         try:
-            record = self._record(self._texts(self.paths[shard], spans[2:]), picture, index)
+            record = self._record(self._texts(self.paths[shard], spans[2:]), image, index)
         except DataError as error:
             raise error.at(where) from error
         item = Item.from_dict(record, key=where)
@@ -84,12 +84,12 @@ class Shards:
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch
 
-    def _record(self, texts: dict[str, str], picture: MemberImage, index: int) -> dict[str, Any]:
+    def _record(self, texts: dict[str, str], image: MemberImage, index: int) -> dict[str, Any]:
         line: dict[str, Any] = {}
         if "json" in texts:
             line = parse_json(texts["json"], dict, "json")
         if "conversations" in line:
-            return as_written(line, picture)
+            return as_written(line, image)
         if "caption" not in line and "txt" in texts:
             line = {"caption": texts["txt"].strip()}
         caption = words_of(line, "caption")
@@ -98,7 +98,7 @@ class Shards:
             {"from": "human", "value": self.questions.draw(rng)},
             {"from": "gpt", "value": caption},
         ]
-        return {"image": picture, "conversations": turns}
+        return {"image": image, "conversations": turns}
 
     def _texts(self, path: str, spans: list[int]) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -110,14 +110,14 @@ class Shards:
 
 
 def _samples(path: str) -> NDArray[np.int64]:
-    """int64 [samples, 6]: first byte and end of the picture, the json and the txt, 0 where there is none."""
+    """int64 [samples, 6]: first byte and end of the image, the json and the txt, 0 where there is none."""
 
     def fits(found: NDArray[np.int64]) -> bool:
         if found.ndim != 2 or found.shape[1] != 6 or not len(found):
             return False
         size = os.path.getsize(path)
-        pictures = found[probes(len(found)), :2].tolist()
-        return all(0 < start <= end <= size and start % tarfile.BLOCKSIZE == 0 for start, end in pictures)
+        images = found[probes(len(found)), :2].tolist()
+        return all(0 < start <= end <= size and start % tarfile.BLOCKSIZE == 0 for start, end in images)
 
     return cached_array(Path(path), ".samples.npy", "shards", lambda: _scan(path), fits)
 
@@ -147,7 +147,7 @@ def _scan(path: str) -> NDArray[np.int64]:
                 if not keys or keys[-1] != key:
                     keys.append(key)
                     rows.append([0] * 6)
-                slot = 0 if kind.lower() in PICTURES else 2 + 2 * TEXTS.index(kind) if kind in TEXTS else None
+                slot = 0 if kind.lower() in IMAGES else 2 + 2 * TEXTS.index(kind) if kind in TEXTS else None
                 if slot is not None:
                     rows[-1][slot : slot + 2] = [member.offset_data, member.offset_data + member.size]
             end = tar.offset
@@ -157,7 +157,7 @@ def _scan(path: str) -> NDArray[np.int64]:
     _check_end(path, end)
     for key, row in zip(keys, rows, strict=True):
         if not row[1] or not (row[3] or row[5]):
-            kinds = f"a picture ({', '.join(PICTURES)}) and a text ({', '.join(TEXTS)})"
+            kinds = f"an image ({', '.join(IMAGES)}) and a text ({', '.join(TEXTS)})"
             raise DataError(where=path, field=key.removeprefix("/"), expected=kinds, kind="missing-field")
     if not rows:
         raise DataError(where=path, expected="at least one sample", found="none", kind="empty-file")

@@ -1,4 +1,4 @@
-"""Questions about a picture with a short answer: VQAv2, with reasons VQA-E and VQA-X, yes and no POPE."""
+"""Questions about an image with a short answer: VQAv2, with reasons VQA-E and VQA-X, yes and no POPE."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class VQAReason(LineDataset):
 
 @DATASETS.register_module()
 class POPE(LineDataset):
-    """Is there a thing in the picture? Lines: `{image, text, label}`, label yes or no.
+    """Is there a thing in the image? Lines: `{image, text, label}`, label yes or no.
 
     `questions` and `answer` as for VQAv2. Source: Li et al. 2023, Evaluating Object Hallucination, arXiv 2305.10355.
     """

@@ -1,4 +1,4 @@
-"""Pictures of coloured shapes, made from numbers: what `Scenes` asks questions about."""
+"""Images of coloured shapes, made from numbers: what `Scenes` asks questions about."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ COLOURS = {
 """Colour word -> RGB; none is as light as a background."""
 
 SIZES = {"small": (0.17, 0.21), "medium": (0.27, 0.32), "large": (0.39, 0.46)}
-"""Size word -> range of a shape's side, as a fraction of the picture's."""
+"""Size word -> range of a shape's side, as a fraction of the image's."""
 
 KINDS = ("circle", "square", "triangle", "diamond", "cross")
 
-SMALLEST_PICTURE = 32
+SMALLEST_IMAGE = 32
 """Side in pixels below which the kinds of small shapes cannot be told apart."""
 
 MOST_SHAPES = 8
-"""What surely finds a place in a picture."""
+"""What surely finds a place in an image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class SceneImage:
-    """The picture that follows from these numbers; drawn when it is opened.
+    """The image that follows from these numbers; drawn when it is opened.
 
     `side` is its width and height in pixels, `shapes` the fewest and the most of them.
     """
@@ -80,7 +80,7 @@ class SceneImage:
 
 @lru_cache(maxsize=1024)
 def scene(image: SceneImage) -> tuple[tuple[int, int, int], tuple[Shape, ...]]:
-    """The background (RGB) of a picture and its shapes.
+    """The background (RGB) of an image and its shapes.
 
     Their boxes neither touch nor overlap, and no two shapes share size, colour and kind.
     """
@@ -101,15 +101,15 @@ def scene(image: SceneImage) -> tuple[tuple[int, int, int], tuple[Shape, ...]]:
     return background, tuple(shapes)
 
 
-def _drawn(rng: random.Random, picture: int) -> Shape:
+def _drawn(rng: random.Random, image: int) -> Shape:
     size = rng.choice(tuple(SIZES))
-    side = round(rng.uniform(*SIZES[size]) * picture) | 1
+    side = round(rng.uniform(*SIZES[size]) * image) | 1
     return Shape(
         kind=rng.choice(KINDS),
         colour=rng.choice(tuple(COLOURS)),
         size=size,
-        x=rng.randint(0, picture - side),
-        y=rng.randint(0, picture - side),
+        x=rng.randint(0, image - side),
+        y=rng.randint(0, image - side),
         side=side,
     )
 

@@ -112,11 +112,11 @@ class Written:
 
 def make_probe(model: Any) -> Batch:
     """The arguments of a model that sees: a text with an image in it, the same for every call."""
-    view = model.picture_view()
+    view = model.image_preprocessor()
     side = model.vision_tower.size
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (side, side + side // 2, 3), dtype=np.uint8))
-    slot = [model.config.image_token_id] * view.slot(image.size).count(view.token)
+    slot = [model.config.image_token_id] * view.placeholder_tokens(image.size).count(view.token)
     rows = model.get_input_embeddings().num_embeddings
     words = [number for number in torch.linspace(0, rows - 1, WORDS).long().tolist() if number not in slot]
     ids_1T = torch.tensor([[*words[: WORDS // 2], *slot, *words[WORDS // 2 :]]])

@@ -70,7 +70,7 @@ def strip_added_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, folder: P
     """Cut the embeddings of added tokens off the model, and the tokens off a copy of its tokenizer, which is returned.
 
     What was cut off is written to `folder/vocabulary`. Tokens up to the last of the `needed` ones, without which the
-    layout cannot say where a picture is, stay.
+    layout cannot say where an image is, stay.
 
     Raises:
         ModelError: the model's config holds no record.

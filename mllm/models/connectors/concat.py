@@ -3,7 +3,7 @@
 `square` joins r x r patches, as in InternVL 1.5 (Chen et al. 2024, arXiv 2404.16821); `row` joins r in reading order,
 as in MiniGPT-v2 (Chen et al. 2023, arXiv 2310.09478).
 
-Shape suffixes: M pictures, P patches, D width, H rows and W columns of tokens, R rows and S columns inside a token.
+Shape suffixes: M images, P patches, D width, H rows and W columns of tokens, R rows and S columns inside a token.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Concat(nn.Module):
         self.mlp = Mlp(vision_width=self.joined * vision_width, text_width=text_width, layers=layers)
 
     def tokens(self, patches: int) -> int:
-        """Tokens of a picture, of which the vision tower gives `patches`.
+        """Tokens of an image, of which the vision tower gives `patches`.
 
         Raises:
-            ConfigError: they cannot be pictures_first evenly.
+            ConfigError: they cannot be images_first evenly.
         """
         divided = grid_side(patches) if self.square else patches
         if divided % self.r:
@@ -54,10 +54,10 @@ class Concat(nn.Module):
         return patches // self.joined
 
     def forward(self, features_MPD: Tensor) -> Tensor:
-        pictures, patches, width = features_MPD.shape
+        images, patches, width = features_MPD.shape
         tokens = self.tokens(patches)
         if self.square:
             side = grid_side(tokens)
-            features_MHRWSD = features_MPD.view(pictures, side, self.r, side, self.r, width)
+            features_MHRWSD = features_MPD.view(images, side, self.r, side, self.r, width)
             features_MPD = features_MHRWSD.transpose(2, 3)
-        return self.mlp(features_MPD.reshape(pictures, tokens, self.joined * width))
+        return self.mlp(features_MPD.reshape(images, tokens, self.joined * width))

@@ -26,7 +26,7 @@ class Identity(nn.Module):
             )
 
     def tokens(self, patches: int) -> int:
-        """Tokens of a picture, of which the vision tower gives `patches`."""
+        """Tokens of an image, of which the vision tower gives `patches`."""
         return patches
 
     def forward(self, features_MPD: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 In the manner of MobileVLM's LDP (Chu et al. 2023, arXiv 2312.16886): an MLP at every patch, a residual depthwise 3 x 3
 convolution over neighbours, and one of stride 2.
 
-Shape suffixes: M pictures, P patches, D width, H rows and W columns.
+Shape suffixes: M images, P patches, D width, H rows and W columns.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Ldp(nn.Module):
         self.down = _Separable(text_width, stride=2)
 
     def tokens(self, patches: int) -> int:
-        """Tokens of a picture, of which the vision tower gives `patches`.
+        """Tokens of an image, of which the vision tower gives `patches`.
 
         Raises:
             ConfigError: they make no square.

@@ -18,7 +18,7 @@ class Linear(nn.Module):
         self.layer = nn.Linear(vision_width, text_width)
 
     def tokens(self, patches: int) -> int:
-        """Tokens of a picture, of which the vision tower gives `patches`."""
+        """Tokens of an image, of which the vision tower gives `patches`."""
         return patches
 
     def forward(self, features_MPD: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class Mlp(nn.Module):
         self.layers = nn.Sequential(*modules)
 
     def tokens(self, patches: int) -> int:
-        """Tokens of a picture, of which the vision tower gives `patches`."""
+        """Tokens of an image, of which the vision tower gives `patches`."""
         return patches
 
     def forward(self, features_MPD: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""A fixed number of learned queries read the picture, however many patches it has.
+"""A fixed number of learned queries read the image, however many patches it has.
 
 The resampler of Flamingo (Alayrac et al. 2022, arXiv 2204.14198). With fewer `kv_heads` than `heads`, groups of queries
 share a key and a value, as in the resampler of Idefics2 (Laurençon et al. 2024, arXiv 2405.02246).
 
-Shape suffixes: M pictures, P patches, L latents, K keys, N heads, G heads of keys and values, D width, H head width.
+Shape suffixes: M images, P patches, L latents, K keys, N heads, G heads of keys and values, D width, H head width.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Perceiver(nn.Module):
     Args:
         vision_width: given by the vision tower.
         text_width: given by the language model.
-        latents: tokens of a picture.
+        latents: tokens of an image.
         depth: layers of attention and feed-forward.
         heads: of the queries.
         head_width: of each head.
@@ -63,7 +63,7 @@ class Perceiver(nn.Module):
         self.to_text = nn.Linear(width, text_width)
 
     def tokens(self, patches: int) -> int:
-        """Tokens of a picture: as many as latents."""
+        """Tokens of an image: as many as latents."""
         return len(self.latents)
 
     def forward(self, features_MPD: Tensor) -> Tensor:

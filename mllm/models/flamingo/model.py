@@ -135,7 +135,7 @@ class Flamingo(Composite):
             pixels: [N, C, H, W], the frames of M media one after the other, each medium once; or [M, F, C, H, W]; None
                 in a text-only batch.
             image_index: int64 [S], the medium of each slot in reading order; None: every medium once, in order.
-            frames: int64 [M], how many rows of `pixels` each medium has; None: one, a picture.
+            frames: int64 [M], how many rows of `pixels` each medium has; None: one, an image.
             attention_mask: int64 [B, T].
             position_ids: int64 [B, T].
             segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
@@ -286,8 +286,8 @@ class Flamingo(Composite):
         if pixels is None:
             if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
                 return None
-            # a picture of zeros that no token reads: every rank runs the same modules, whatever its batch holds
-            latents_MLW = self.media_latents(self.no_picture(ids_BT.device))
+            # an image of zeros that no token reads: every rank runs the same modules, whatever its batch holds
+            latents_MLW = self.media_latents(self.blank_image(ids_BT.device))
             latents_BSLW = latents_MLW.expand(len(ids_BT), -1, -1)[:, None]
         else:
             row_S, column_S = slots_BT.nonzero(as_tuple=True)
@@ -324,7 +324,7 @@ class Flamingo(Composite):
         if self.perceiver.media_time_embs is None:
             latents_MLW = self._resample(features_NPW, frames_M, media, None)
             return latents_MLW if image_index_S is None else latents_MLW[image_index_S]
-        # latents depend on the slot: the same picture may be the first of one row and the second of another
+        # latents depend on the slot: the same image may be the first of one row and the second of another
         media_S = media if image_index_S is None else image_index_S
         return self._resample(
             features_NPW, frames_M, media_S, torch.zeros_like(media_S) if number_S is None else number_S
@@ -342,8 +342,8 @@ class Flamingo(Composite):
             places.append(place_G)
         return torch.cat(found)[torch.cat(places).argsort()]
 
-    def picture_view(self, placement: PlacementKind | None = None) -> ImagePreprocessor:
-        """How pictures and the frames of videos are taken, by default padded to a square."""
+    def image_preprocessor(self, placement: PlacementKind | None = None) -> ImagePreprocessor:
+        """How images and the frames of videos are taken, by default padded to a square."""
         return VideoPreprocessor(
             size=self.vision_tower.size,
             mean=self.config.image_mean,

@@ -71,8 +71,8 @@ def otter(
         tokenizer: holds `<image>`, `<|endofchunk|>` and `<answer>`, under the ids that a checkpoint knows them by.
         model_name_or_path: local folder of a whole model, our layout or Otter's.
         checkpoint: a file of OpenFlamingo to start from.
-        max_num_frames: learned embeddings of the frames of a video; of parts None: pictures only.
-        image_blind_decoding: new tokens after the first read no picture, as in Otter's own cached generation;
+        max_num_frames: learned embeddings of the frames of a video; of parts None: images only.
+        image_blind_decoding: new tokens after the first read no image, as in Otter's own cached generation;
             default False: they read what the prompt's last token reads.
         train_embeddings: default "input_and_output", as Otter is trained.
 

@@ -1,4 +1,4 @@
-"""Perceiver resampler: features of a picture, or of the frames of a video -> a fixed number of latents.
+"""Perceiver resampler: features of an image, or of the frames of a video -> a fixed number of latents.
 
 Alayrac et al. 2022, Flamingo, appendix A.1.1. Parameters carry the names of the OpenFlamingo checkpoints.
 

@@ -66,12 +66,12 @@ def llava(
         feature_layer: hidden state of the vision tower that is read, or a list whose features are concatenated; of
             parts -2.
         keep_cls: keep the tokens before the patches; of parts False.
-        image_size: side of the pictures in pixels, by default what the vision tower was made for; of another size, its
+        image_size: side of the images in pixels, by default what the vision tower was made for; of another size, its
             position embeddings are interpolated. May be changed of a checkpoint.
         image_mean: of pixels, per channel; of parts what the vision tower's folder says, else its family's.
         image_std: likewise.
-        tiling: cut pictures into tiles: a dict of type "any_resolution" or "crops", see
-            `mllm.conversation.preprocessing.tiling`. By default a picture is one square, or what the checkpoint
+        tiling: cut images into tiles: a dict of type "any_resolution" or "crops", see
+            `mllm.conversation.preprocessing.tiling`. By default an image is one square, or what the checkpoint
             says. May be changed of a checkpoint; a newline feature that it does not hold starts at random.
         freeze: parts that are not trained, of "vision_tower", "connector", "language_model".
         dtype: "float32" (default), "bfloat16", "float16", or "auto": that of the checkpoint's language model.
@@ -106,7 +106,7 @@ def llava(
         if doubled:
             raise ConfigError(f"model_name_or_path {model_name_or_path} says what {', '.join(doubled)} is: drop one")
         model = load_llava(model_name_or_path, **loading)
-        model.resize_pictures(image_size, tiling)
+        model.resize_images(image_size, tiling)
     elif vision_tower is None or language_model is None:
         raise ConfigError("llava needs model_name_or_path, or both vision_tower and language_model")
     else:

@@ -1,9 +1,9 @@
-"""LLaVA: a picture's features, mapped by a connector, stand in for `<image>` tokens of a causal language model.
+"""LLaVA: an image's features, mapped by a connector, stand in for `<image>` tokens of a causal language model.
 
 Liu et al. 2023, Visual Instruction Tuning. Any vision encoder, connector and language model go together.
 
-Shape suffixes: B rows, T tokens, M distinct pictures, N pictures or their tiles, C channels, H height, W width,
-S picture slots, P tokens of a picture or tile, F tokens of all slots, D width of the language model.
+Shape suffixes: B rows, T tokens, M distinct images, N images or their tiles, C channels, H height, W width,
+S image slots, P tokens of an image or tile, F tokens of all slots, D width of the language model.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class MllmLlavaConfig(PreTrainedConfig):
     feature_layer: int | Sequence[int | Sequence[int]] = -2
     keep_cls: bool = False
     image_size: int | Sequence[int] | None = None
-    """Side of the pictures in pixels, or that of each vision tower; None: what the encoder was made for."""
+    """Side of the images in pixels, or that of each vision tower; None: what the encoder was made for."""
     image_token_id: int = 0
     image_mean: Sequence[float] = (0.5, 0.5, 0.5)
     image_std: Sequence[float] = (0.5, 0.5, 0.5)
@@ -73,7 +73,7 @@ class MllmLlavaConfig(PreTrainedConfig):
     added_tokens: Sequence[str] = ()
     """What the tokenizer got beside the language model's own tokens, in order."""
     tiling: dict[str, Any] | None = None
-    """How pictures are cut, see `read_tiling`; None: each is one square."""
+    """How images are cut, see `read_tiling`; None: each is one square."""
 
 
 class Llava(Composite):
@@ -113,7 +113,7 @@ class Llava(Composite):
         )
         self.tiling: Tiling | None = None
         self.mosaic: TileMerger | None = None
-        self._settle_pictures()
+        self._finalise_tiling()
         self.frozen = ()
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
@@ -138,10 +138,10 @@ class Llava(Composite):
 
         Args:
             input_ids: int64 [B, T].
-            pixels: [N, C, H, W], each distinct picture once, or with tiling its tiles; None in a text-only batch.
-            image_index: int64 [S], number of the picture in each slot in reading order; None: every picture once, in
+            pixels: [N, C, H, W], each distinct image once, or with tiling its tiles; None in a text-only batch.
+            image_index: int64 [S], number of the image in each slot in reading order; None: every image once, in
                 order.
-            image_sizes: int64 [M, 2], with tiling the (width, height) of each distinct picture.
+            image_sizes: int64 [M, 2], with tiling the (width, height) of each distinct image.
             attention_mask: int64 [B, T].
             position_ids: int64 [B, T].
             segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
@@ -153,7 +153,7 @@ class Llava(Composite):
             logits_to_keep: without labels, only that many last positions (0: all), or those of an index.
 
         Raises:
-            ModelError: the slots in the text are not those that the pictures fill, or rows are packed and the language
+            ModelError: the slots in the text are not those that the images fill, or rows are packed and the language
                 model's attention is not PyTorch's own ("sdpa"), or does not learn of the packing.
         """
         spans = None
@@ -193,18 +193,18 @@ class Llava(Composite):
             )
 
     @property
-    def branches(self) -> bool:
-        """Whether `generate_branches` is exact, see `sharing_obstacle`."""
+    def supports_prefix_sharing(self) -> bool:
+        """Whether `generate_with_shared_prefix` is exact, see `sharing_obstacle`."""
         return self.sharing_obstacle is None
 
     @torch.no_grad()
-    def generate_branches(
+    def generate_with_shared_prefix(
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
-        branch_ids: Tensor,
-        branch_mask: Tensor,
-        branch_prefix: Tensor,
+        suffix_ids: Tensor,
+        suffix_mask: Tensor,
+        suffix_prefix: Tensor,
         pixels: Tensor | None = None,
         image_index: Tensor | None = None,
         image_sizes: Tensor | None = None,
@@ -213,12 +213,12 @@ class Llava(Composite):
         """As `generate`, for prompts of which several begin alike: each beginning is read once.
 
         Args:
-            input_ids: int64 [G, P], left-padded beginnings, which hold all picture slots; attention_mask likewise.
-            branch_ids: int64 [B, S], left-padded rests of the prompts; branch_mask likewise.
-            branch_prefix: int64 [B], the beginning of each.
+            input_ids: int64 [G, P], left-padded beginnings, which hold all image slots; attention_mask likewise.
+            suffix_ids: int64 [B, S], left-padded rests of the prompts; suffix_mask likewise.
+            suffix_prefix: int64 [B], the beginning of each.
 
         Raises:
-            ModelError: the language model cannot do it exactly, see `branches`.
+            ModelError: the language model cannot do it exactly, see `supports_prefix_sharing`.
         """
         self.check_sharing()
         prefix = self.language_model(
@@ -230,12 +230,12 @@ class Llava(Composite):
             **roomy_cache(self.language_model, {}),
         )
         cache = prefix.past_key_values
-        cache.batch_select_indices(branch_prefix.repeat_interleave(beams(self, generation_args)))
-        text_BSD = self.language_model.get_input_embeddings()(branch_ids)
+        cache.batch_select_indices(suffix_prefix.repeat_interleave(beams(self, generation_args)))
+        text_BSD = self.language_model.get_input_embeddings()(suffix_ids)
         # what the cache holds already is never read
         return self.language_model.generate(
             inputs_embeds=nn.functional.pad(text_BSD, (0, 0, input_ids.shape[1], 0)),
-            attention_mask=torch.cat([attention_mask[branch_prefix], branch_mask], dim=1),
+            attention_mask=torch.cat([attention_mask[suffix_prefix], suffix_mask], dim=1),
             past_key_values=cache,
             **generation_args,
         )
@@ -247,25 +247,25 @@ class Llava(Composite):
         image_index_S: Tensor | None,
         image_sizes_M2: Tensor | None = None,
     ) -> Tensor:
-        """The embeddings of the text, with the features of each picture in its slots."""
+        """The embeddings of the text, with the features of each image in its slots."""
         text_BTD = self.language_model.get_input_embeddings()(ids_BT)
         slots_BT = ids_BT == self.config.image_token_id
         if pixels_NCHW is None:
             _check_slots(slots_BT, ())
             if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
                 return text_BTD
-            # a picture of zeros without weight: every rank runs the same modules, whatever its batch holds
-            pictures = self.image_features(*self._no_picture(ids_BT.device))
-            return text_BTD + (0 * pictures[0]).sum().to(text_BTD)
-        pictures = self.image_features(pixels_NCHW, image_sizes_M2)
-        order = range(len(pictures)) if image_index_S is None else image_index_S.tolist()
-        slots = [pictures[number] for number in order]
+            # an image of zeros without weight: every rank runs the same modules, whatever its batch holds
+            images = self.image_features(*self._blank_image(ids_BT.device))
+            return text_BTD + (0 * images[0]).sum().to(text_BTD)
+        images = self.image_features(pixels_NCHW, image_sizes_M2)
+        order = range(len(images)) if image_index_S is None else image_index_S.tolist()
+        slots = [images[number] for number in order]
         _check_slots(slots_BT, [len(features_PD) for features_PD in slots])
         features_FD = torch.cat(slots) if slots else text_BTD.new_empty(0)
         return text_BTD.masked_scatter(slots_BT[:, :, None], features_FD.to(text_BTD))
 
     def image_features(self, pixels_NCHW: Tensor, image_sizes_M2: Tensor | None = None) -> Sequence[Tensor]:
-        """[P, D] of each picture; without tiling they are one tensor [M, P, D]."""
+        """[P, D] of each image; without tiling they are one tensor [M, P, D]."""
         features_NPD = self.connector(self.vision_tower(pixels_NCHW))
         if self.mosaic is None:
             return features_NPD
@@ -273,8 +273,8 @@ class Llava(Composite):
             raise ModelError("a model with tiling needs image_sizes beside pixels")
         return self.mosaic(features_NPD, [self._layout((width, height)) for width, height in image_sizes_M2.tolist()])
 
-    def picture_view(self, placement: PlacementKind | None = None) -> ImagePreprocessor:
-        """How pictures are taken, by default padded to a square; see `AnyResolution` and `Crops`.
+    def image_preprocessor(self, placement: PlacementKind | None = None) -> ImagePreprocessor:
+        """How images are taken, by default padded to a square; see `AnyResolution` and `Crops`.
 
         Raises:
             ConfigError: the tiling does not go with this placement.
@@ -288,10 +288,10 @@ class Llava(Composite):
             tiling=self.tiling, side=size, mean=mean, std=std, tokens=tokens, grid=self._grid, placement=kind
         )
 
-    def resize_pictures(
+    def resize_images(
         self, image_size: int | Sequence[int] | None = None, tiling: Mapping[str, Any] | None = None
     ) -> None:
-        """Take pictures of so many pixels a side, or of one size for each vision tower, or cut them, from now on.
+        """Take images of so many pixels a side, or of one size for each vision tower, or cut them, from now on.
 
         Raises:
             ConfigError: a vision encoder takes no other size than its own, or the connector not as many patches, or
@@ -302,9 +302,9 @@ class Llava(Composite):
             self.config.image_size = image_size
         if tiling is not None:
             self.config.tiling = dict(tiling)
-        self._settle_pictures()
+        self._finalise_tiling()
 
-    def _settle_pictures(self) -> None:
+    def _finalise_tiling(self) -> None:
         self.connector.tokens(self.vision_tower.tokens)  # raises where the connector cannot take so many
         if self.config.tiling is None:
             return
@@ -332,8 +332,8 @@ class Llava(Composite):
         assert self.tiling is not None
         return self.tiling.layout(size, self.vision_tower.size, self._grid)
 
-    def _no_picture(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        pixels_NCHW = self.no_picture(device)
+    def _blank_image(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        pixels_NCHW = self.blank_image(device)
         if self.tiling is None:
             return pixels_NCHW, None
         size = (self.vision_tower.size, self.vision_tower.size)

@@ -1,7 +1,7 @@
-"""Features of a picture's tiles, joined to one sequence.
+"""Features of an image's tiles, joined to one sequence.
 
-Shape suffixes: N tiles of all pictures, P features of a tile, G features along its side, R rows and C columns of tiles,
-H and W rows and columns of features, F features of a picture, D width of the language model.
+Shape suffixes: N tiles of all images, P features of a tile, G features along its side, R rows and C columns of tiles,
+H and W rows and columns of features, F features of an image, D width of the language model.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from mllm.errors import ModelError
 
 
 class TileMerger(nn.Module):
-    """Tiles of pictures, [N, P, D], one picture after another -> a list of [F, D], one of each picture.
+    """Tiles of images, [N, P, D], one image after another -> a list of [F, D], one of each image.
 
-    `newline` [width] ends the rows of pictures whose layout asks for it; it starts as in LLaVA-NeXT, normal with a
+    `newline` [width] ends the rows of images whose layout asks for it; it starts as in LLaVA-NeXT, normal with a
     deviation of 1 / sqrt(width), but from a fixed seed: a folder without one gives the same model each time.
 
     Raises:

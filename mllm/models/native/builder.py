@@ -83,8 +83,8 @@ def hf(
         _check_settings(image_processor, processor)
         texts = {name: with_settings(text, image_processor) for name, text in texts.items()}
         processor = _image_processor(folder, texts)
-    picture = _token_id(tokenizer, family.token, folder)
-    model.attach(family=family, processor=processor, files=texts, picture_token_id=picture)
+    image = _token_id(tokenizer, family.token, folder)
+    model.attach(family=family, processor=processor, files=texts, image_token_id=image)
     grow_vocabulary(model, tokenizer, pad_to_multiple_of)
     finalise_generation_config(model.generation_config, tokenizer)
     model.freeze(freeze)
@@ -126,5 +126,5 @@ def _kind(name: str, value: object, usual: object) -> Any:
 def _token_id(tokenizer: PreTrainedTokenizerBase, token: str, folder: str) -> int:
     number = token_id(tokenizer, token)
     if number is None:
-        raise ModelError(f"{folder}: its tokenizer has no token {token!r}, by which pictures enter the text")
+        raise ModelError(f"{folder}: its tokenizer has no token {token!r}, by which images enter the text")
     return number

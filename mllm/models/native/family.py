@@ -29,7 +29,7 @@ def as_it_is(tensors: Tensors) -> dict[str, Tensor]:
     return dict(tensors)
 
 
-def nothing_more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, pictures: Tensors) -> dict[str, Tensor]:
+def nothing_more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
     return {}
 
 
@@ -58,14 +58,14 @@ class PackedRows:
         return PackedAttentionMask(self.segment_BT, self.prefix_BT)
 
 
-def as_numbered(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:
+def as_numbered(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     """Positions are those in the samples."""
     return {"position_ids": rows.position_BT, **reading(rows.spans)}
 
 
-def image_features(model: Any, pictures: Tensors) -> list[Tensor]:
-    """Everything that the vision tower and the connector make of pictures."""
-    made = model.get_image_features(**pictures, return_dict=True)
+def image_features(model: Any, images: Tensors) -> list[Tensor]:
+    """Everything that the vision tower and the connector make of images."""
+    made = model.get_image_features(**images, return_dict=True)
     layers = getattr(made, "deepstack_features", None) or []
     return _flat([made.pooler_output, *layers])
 
@@ -77,19 +77,19 @@ class Family:
     Attributes:
         codec: the region codec that the family was trained on; for a family that speaks no boxes the plainest.
         template: of its conversations.
-        token: stands for one feature of a picture, and in the rendered text for the whole picture.
-        place: (image processor, size) -> where the processor puts a picture of that size, from the size alone.
-        slot: (config, image processor, size) -> the text that replaces `token` in the rendered text.
+        token: stands for one feature of an image, and in the rendered text for the whole image.
+        place: (image processor, size) -> where the processor puts an image of that size, from the size alone.
+        placeholder_tokens: (config, image processor, size) -> the text that replaces `token` in the rendered text.
         settings: arguments with which the family's own processor calls its image processor.
-        rows: the image processor's tensors for one picture -> those that are joined along the first dimension.
-        pictures: the joined tensors -> the model's arguments.
-        more: (model, ids, labels or None, pictures) -> further arguments that follow from the text.
-        features: (model, pictures) -> features, for pictures that only keep ranks in step.
-        sees_first: whether the model reads pictures before it embeds the text.
+        rows: the image processor's tensors for one image -> those that are joined along the first dimension.
+        images: the joined tensors -> the model's arguments.
+        more: (model, ids, labels or None, images) -> further arguments that follow from the text.
+        features: (model, images) -> features, for images that only keep ranks in step.
+        sees_first: whether the model reads images before it embeds the text.
         prepare: changes a model that was just loaded.
         branch: (model, index of rows) -> keeps these rows of what the model remembers beside its cache; None: prompts
             cannot share a beginning, since what follows changes how it is read.
-        pack: (model, rows, pictures) -> the arguments by which packed rows do not mix, before those of `more`; None: it
+        pack: (model, rows, images) -> the arguments by which packed rows do not mix, before those of `more`; None: it
             computes positions or masks of its own, which would.
     """
 
@@ -97,10 +97,10 @@ class Family:
     template: str = "chat"
     token: str
     place: Callable[[Any, Size], Placement]
-    slot: Callable[[Any, Any, Size], str]
+    placeholder_tokens: Callable[[Any, Any, Size], str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     rows: Callable[[Tensors], dict[str, Tensor]] = as_it_is
-    pictures: Callable[[Tensors], dict[str, Tensor]] = as_it_is
+    images: Callable[[Tensors], dict[str, Tensor]] = as_it_is
     more: Callable[[Any, Tensor, Tensor | None, Tensors], dict[str, Tensor]] = nothing_more
     features: Callable[[Any, Tensors], list[Tensor]] = image_features
     sees_first: bool = False
@@ -127,7 +127,7 @@ def family_of(folder: str) -> Family:
 
 
 def as_set(processor: Any, size: Size) -> Placement:
-    """Where an image processor of CLIP's kind puts a picture: resized as `size` says, then cropped if it crops."""
+    """Where an image processor of CLIP's kind puts an image: resized as `size` says, then cropped if it crops."""
     target = processor.size
     if target.shortest_edge:
         placed = resize_short_side(size, target.shortest_edge)

@@ -1,6 +1,6 @@
-"""A transformers vision language model with what the pipeline asks of a model, and its view of pictures.
+"""A transformers vision language model with what the pipeline asks of a model, and its view of images.
 
-Shape suffixes: B rows, T tokens, M distinct pictures, S picture slots.
+Shape suffixes: B rows, T tokens, M distinct images, S image slots.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from mllm.models.runtime.loss import labelled_loss
 from mllm.models.runtime.packed_attention import check_packing, check_packing_was_used, enable_packed_attention
 
 PARTS = ("vision_tower", "connector", "language_model")
-ROWS = "picture_rows"
-"""Beside a picture's tensors: how many rows of `pixel_values` are its own."""
+ROWS = "image_rows"
+"""Beside an image's tensors: how many rows of `pixel_values` are its own."""
 
 OLD_SIZES = ("min_pixels", "max_pixels")
 """What Qwen-VL folders said before `size`, and what would go before it."""
@@ -53,9 +53,9 @@ class ProcessorView:
         with _refusals(size):
             return self.family.place(self.processor, size)
 
-    def slot(self, size: Size) -> str:
+    def placeholder_tokens(self, size: Size) -> str:
         with _refusals(size):
-            return self.family.slot(self.config, self.processor, size)
+            return self.family.placeholder_tokens(self.config, self.processor, size)
 
     def __call__(self, image: Image.Image) -> dict[str, Tensor]:
         self.placement(image.size)  # knows what is too long or too large before a pixel is moved
@@ -64,7 +64,7 @@ class ProcessorView:
         rows = self.family.rows(made)
         return {**rows, ROWS: torch.tensor([len(rows["pixel_values"])])}
 
-    def arrange(self, image: Image.Image) -> Image.Image:
+    def preview(self, image: Image.Image) -> Image.Image:
         placed = self.placement(image.size)
         seen = (*placed.inverse(0, 0), *placed.inverse(*placed.canvas))
         return image.resize(placed.canvas, Image.Resampling.BICUBIC, box=seen)
@@ -77,7 +77,7 @@ def _refusals(size: Size) -> Generator[None, None, None]:
         yield
     except (ValueError, ArithmeticError, IndexError) as error:
         raise ImageError(
-            f"the model's image processor refuses {size[0]} x {size[1]} pixels: {error}", kind="refused-picture"
+            f"the model's image processor refuses {size[0]} x {size[1]} pixels: {error}", kind="refused-image"
         ) from error
 
 
@@ -87,25 +87,25 @@ class Native(PreTrainedModel):
     Attributes:
         family: what its kind does its own way.
         processor: its image processor.
-        processor_files: texts of the folder's files about pictures and videos, by name; saved beside the weights.
-        picture_token_id: of `family.token`.
+        processor_files: texts of the folder's files about images and videos, by name; saved beside the weights.
+        image_token_id: of `family.token`.
     """
 
     family: Family
     processor: Any
     processor_files: Mapping[str, str]
-    picture_token_id: int
+    image_token_id: int
     accepts_loss_kwargs = True
 
     @classmethod
     def is_custom_code(cls) -> bool:
         return False  # so that the weights of its own class are found under the names they were ever saved by
 
-    def attach(self, *, family: Family, processor: Any, files: Mapping[str, str], picture_token_id: int) -> None:
+    def attach(self, *, family: Family, processor: Any, files: Mapping[str, str], image_token_id: int) -> None:
         self.family = family
         self.processor = processor
         self.processor_files = dict(files)
-        self.picture_token_id = picture_token_id
+        self.image_token_id = image_token_id
         family.prepare(self)
         self._no_split_modules = sharding_units(self)  # transformers lists layers that some of its models lack
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
@@ -146,18 +146,18 @@ class Native(PreTrainedModel):
         """The ids that continue left-padded prompts, int64 [B, new tokens]; arguments as in transformers' generate."""
         arguments, blank = self._own_arguments(input_ids, None, arguments)
         if blank:
-            self.family.features(self, blank)  # generate reads pictures first, whatever `forward` does
+            self.family.features(self, blank)  # generate reads images first, whatever `forward` does
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         if self.padding_obstacle is not None and not mask.all():
             raise ModelError(f"{self.padding_obstacle}: prompts of one batch must be equally long")
-        if self.branches:
+        if self.supports_prefix_sharing:
             arguments |= roomy_cache(self.text_model, arguments)
         ids: Any = super().generate(input_ids=input_ids, attention_mask=mask, **arguments)  # pyright: ignore
         return ids[:, input_ids.shape[1] :]
 
     @property
-    def branches(self) -> bool:
-        """Whether `generate_branches` is exact."""
+    def supports_prefix_sharing(self) -> bool:
+        """Whether `generate_with_shared_prefix` is exact."""
         return self.sharing_obstacle is None
 
     @property
@@ -185,25 +185,25 @@ class Native(PreTrainedModel):
         check_packing(self.text_model)
 
     @torch.no_grad()
-    def generate_branches(
+    def generate_with_shared_prefix(
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
-        branch_ids: Tensor,
-        branch_mask: Tensor,
-        branch_prefix: Tensor,
+        suffix_ids: Tensor,
+        suffix_mask: Tensor,
+        suffix_prefix: Tensor,
         **arguments: Any,
     ) -> Tensor:
         """As `generate`, for prompts of which several begin alike: each beginning is read once.
 
         Args:
-            input_ids: int64 [G, P], left-padded beginnings, which hold all picture slots; attention_mask likewise.
-            branch_ids: int64 [B, S], left-padded rests of the prompts; branch_mask likewise.
-            branch_prefix: int64 [B], the beginning of each.
-            arguments: of the pictures, and as in transformers' generate.
+            input_ids: int64 [G, P], left-padded beginnings, which hold all image slots; attention_mask likewise.
+            suffix_ids: int64 [B, S], left-padded rests of the prompts; suffix_mask likewise.
+            suffix_prefix: int64 [B], the beginning of each.
+            arguments: of the images, and as in transformers' generate.
 
         Raises:
-            ModelError: the model cannot do it exactly, see `branches`.
+            ModelError: the model cannot do it exactly, see `supports_prefix_sharing`.
         """
         if self.family.branch is None or self.sharing_obstacle is not None:
             raise ModelError(f"{self.sharing_obstacle}: prompts cannot share one reading of their beginning")
@@ -214,22 +214,22 @@ class Native(PreTrainedModel):
         own |= roomy_cache(self.text_model, {})
         with self._seeing(blank):
             cache = self(input_ids=input_ids, logits_to_keep=1, use_cache=True, **own).past_key_values
-        cache.batch_select_indices(branch_prefix.repeat_interleave(beams(self, arguments)))
-        self.family.branch(self, branch_prefix)
-        ids_BT = torch.cat([input_ids[branch_prefix], branch_ids], dim=1)
-        mask_BT = torch.cat([attention_mask[branch_prefix], branch_mask], dim=1)
+        cache.batch_select_indices(suffix_prefix.repeat_interleave(beams(self, arguments)))
+        self.family.branch(self, suffix_prefix)
+        ids_BT = torch.cat([input_ids[suffix_prefix], suffix_ids], dim=1)
+        mask_BT = torch.cat([attention_mask[suffix_prefix], suffix_mask], dim=1)
         ids: Any = super().generate(input_ids=ids_BT, attention_mask=mask_BT, past_key_values=cache, **arguments)  # pyright: ignore
         return ids[:, ids_BT.shape[1] :]
 
-    def picture_view(self, placement: str | None = None) -> ProcessorView:
-        """How pictures are taken.
+    def image_preprocessor(self, placement: str | None = None) -> ProcessorView:
+        """How images are taken.
 
         Raises:
             ConfigError: a `placement` is asked for, where the family's processor has its own.
         """
         if placement is not None:
             raise ConfigError(
-                f"placement {placement!r}: {self.config.model_type} places pictures by its own processor; "
+                f"placement {placement!r}: {self.config.model_type} places images by its own processor; "
                 "its settings are model_args.image_processor"
             )
         return ProcessorView(family=self.family, config=self.config, processor=self.processor)
@@ -268,16 +268,16 @@ class Native(PreTrainedModel):
     def _own_arguments(
         self, ids_BT: Tensor, labels_BT: Tensor | None, arguments: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The batch as the model's own class takes it, and a picture to run without weight where ranks need one."""
+        """The batch as the model's own class takes it, and an image to run without weight where ranks need one."""
         rest = dict(arguments)
         segments = {name: rest.pop(name) for name in ("segment_ids", "prefix_ids") if name in rest}
         rows_M, index_S = rest.pop(ROWS, None), rest.pop("image_index", None)
-        pictures: dict[str, Tensor] = {}
+        images: dict[str, Tensor] = {}
         if rows_M is not None:
             names = [name for name in self._view_names if name in rest]
             found = {name: rest.pop(name) for name in names}
-            pictures = self.family.pictures(spread(found, rows_M, index_S))
-        blank = {} if pictures or "pixel_values" in rest else self._no_picture(ids_BT.device)
+            images = self.family.images(spread(found, rows_M, index_S))
+        blank = {} if images or "pixel_values" in rest else self._blank_image(ids_BT.device)
         if segments:
             self.check_packing()
             assert self.family.pack is not None, "checked"
@@ -289,14 +289,14 @@ class Native(PreTrainedModel):
                 segment_BT=segments["segment_ids"],
                 prefix_BT=segments["prefix_ids"],
             )
-            rest |= self.family.pack(self, rows, pictures)
-        for name, value in self.family.more(self, ids_BT, labels_BT, pictures).items():
+            rest |= self.family.pack(self, rows, images)
+        for name, value in self.family.more(self, ids_BT, labels_BT, images).items():
             rest.setdefault(name, value)
-        return {**rest, **pictures}, blank
+        return {**rest, **images}, blank
 
     @contextmanager
     def _seeing(self, blank: Mapping[str, Tensor]) -> Iterator[None]:
-        """Run a picture without weight beside the next text, in the place where a batch with pictures runs its own:
+        """Run an image without weight beside the next text, in the place where a batch with images runs its own:
         ranks gather the units of a sharded model in the same order.
         """
         if not blank:
@@ -323,18 +323,18 @@ class Native(PreTrainedModel):
 
     @functools.cached_property
     def _blank(self) -> dict[str, Tensor]:
-        return self.picture_view()(Image.new("RGB", (32, 32)))
+        return self.image_preprocessor()(Image.new("RGB", (32, 32)))
 
     @property
     def _view_names(self) -> list[str]:
         return [name for name in self._blank if name != ROWS]
 
-    def _no_picture(self, device: torch.device) -> dict[str, Tensor]:
-        """A black picture in a text-only batch: every rank runs the same modules, whatever its batch holds."""
+    def _blank_image(self, device: torch.device) -> dict[str, Tensor]:
+        """A black image in a text-only batch: every rank runs the same modules, whatever its batch holds."""
         if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return {}
         blank = {name: self._blank[name].to(device) for name in self._view_names}
-        return self.family.pictures(blank)
+        return self.family.images(blank)
 
 
 def native_class(own: Any) -> Any:
@@ -349,16 +349,16 @@ def native_class(own: Any) -> Any:
     return Model
 
 
-def spread(pictures: Mapping[str, Tensor], rows_M: Tensor, index_S: Tensor | None) -> dict[str, Tensor]:
-    """The tensors of distinct pictures -> those of every slot. A tensor has one row a picture, or `rows_M`."""
+def spread(images: Mapping[str, Tensor], rows_M: Tensor, index_S: Tensor | None) -> dict[str, Tensor]:
+    """The tensors of distinct images -> those of every slot. A tensor has one row an image, or `rows_M`."""
     if index_S is None or index_S.tolist() == list(range(len(rows_M))):
-        return dict(pictures)
+        return dict(images)
     rows = rows_M.tolist()
     return {
         name: tensor[index_S]
         if len(tensor) == len(rows)
-        else torch.cat([tensor.split(rows)[picture] for picture in index_S.tolist()])
-        for name, tensor in pictures.items()
+        else torch.cat([tensor.split(rows)[image] for image in index_S.tolist()])
+        for name, tensor in images.items()
     }
 
 

@@ -75,7 +75,7 @@ class ContinuousBatcher:
         """
         return partial(self._begin, items)
 
-    def make_room(self, rows: int) -> None:
+    def step_until_free(self, rows: int) -> None:
         """Decode until there is room for so many rows, or none is left."""
         while self.most is not None and self._batches and self._rows + rows > self.most:
             self._step()

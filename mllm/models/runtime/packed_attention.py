@@ -44,7 +44,7 @@ class Span:
 
     length: int
     prefix: int | None = None
-    both_ways: bool = False
+    bidirectional: bool = False
     """Each sees those behind itself too."""
 
 
@@ -135,14 +135,14 @@ def _compiled_block_mask() -> Any:
     return torch.compile(create_block_mask)
 
 
-def _row(segments: list[int], prefixes: list[int], both_ways: list[bool]) -> Iterator[Span]:
+def _row(segments: list[int], prefixes: list[int], bidirectional: list[bool]) -> Iterator[Span]:
     number: dict[int, int] = {}
     start = 0
     while start < len(segments) and segments[start] >= 0:
         stop = start
         while stop < len(segments) and segments[stop] == segments[start]:
             stop += 1
-        yield Span(stop - start, number.get(prefixes[start]), both_ways[start])
+        yield Span(stop - start, number.get(prefixes[start]), bidirectional[start])
         number[segments[start]] = len(number)
         start = stop
 
@@ -241,9 +241,9 @@ def packed_attention(
                 part[number] if span.prefix is None else torch.cat([part[span.prefix], part[number]], dim=2)
                 for part in others
             )
-            causal = span.prefix is None and not span.both_ways and not bias
+            causal = span.prefix is None and not span.bidirectional and not bias
             causal = causal and (sliding_window is None or k.shape[2] <= sliding_window)
-            mask = None if causal or span.both_ways else spans.mask(span.length, k.shape[2], sliding_window)
+            mask = None if causal or span.bidirectional else spans.mask(span.length, k.shape[2], sliding_window)
             if mask is not None and bias:
                 mask = bias[0][:, :, None].masked_fill(~mask, float("-inf"))
             outputs.append(_attend(q[number], k, v, mask, causal, dropout, scaling, softcap))

@@ -1,4 +1,4 @@
-"""The square of patches that the features of a picture come from."""
+"""The square of patches that the features of an image come from."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def grid_side(tokens: int) -> int:
     """
     side = isqrt(tokens)
     if side**2 != tokens:
-        raise ConfigError(f"connector: {tokens} features of a picture are no square of patches (is keep_cls set?)")
+        raise ConfigError(f"connector: {tokens} features of an image are no square of patches (is keep_cls set?)")
     return side

@@ -1,9 +1,9 @@
-"""Vision towers side by side: each sees the same picture in its own way, and their features are concatenated.
+"""Vision towers side by side: each sees the same image in its own way, and their features are concatenated.
 
 Tong et al. 2024, Eyes Wide Shut (arXiv 2401.06209), and Lin et al. 2023, SPHINX (arXiv 2311.07575), read CLIP and
 DINOv2 together: one knows what, the other where.
 
-Shape suffixes: M pictures, C channels, H height, W width, P tokens of a picture, D width of all towers.
+Shape suffixes: M images, C channels, H height, W width, P tokens of an image, D width of all towers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FeatureLayer = int | Sequence[int | Sequence[int]]
 
 
 class MultiVisionTower(nn.Module):
-    """Towers that give as many tokens a picture, concatenated on the width; a `VisionTower` to those who use it.
+    """Towers that give as many tokens an image, concatenated on the width; a `VisionTower` to those who use it.
 
     Pixels come in at the largest of the towers' sizes, with the first tower's `statistics`; each tower gets them scaled
     down to its own size, with its own.
@@ -41,7 +41,7 @@ class MultiVisionTower(nn.Module):
         self._check_tokens()
 
     def resize(self, image_size: int | Sequence[int]) -> None:
-        """Take pictures of so many pixels a side from now on, or each tower of its own.
+        """Take images of so many pixels a side from now on, or each tower of its own.
 
         Raises:
             ConfigError: a tower takes no other size than its own, or they then give different numbers of tokens.
@@ -69,7 +69,7 @@ class MultiVisionTower(nn.Module):
 
     @property
     def tokens(self) -> int:
-        """Features of one picture."""
+        """Features of one image."""
         return self.towers[0].tokens
 
     def forward(self, pixels_MCHW: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def without(name: str) -> Edit:
     return lambda line: {key: value for key, value in line.items() if key != name}
 
 
-# the first picture: 640 x 422
+# the first image: 640 x 422
 LINES: list[tuple[Edit, str]] = [
     (lambda line: json.dumps(line)[:-20].encode(),
      "expected a JSON object, found '...509.63, 345.38, 611.73, 417.7], \"width\":': Expecting value in column 108"),
@@ -50,30 +50,30 @@ LINES: list[tuple[Edit, str]] = [
      "target.boxes[0]: expected x1 <= x2 and y1 <= y2 (xyxy, not xywh), found [500, 300, 100, 70] "
      "[inverted-box]"),
     (box(0.2, 0.3, 0.5, 0.9),
-     "target.boxes[0]: expected pixels of a 640 x 422 picture, found [0.2, 0.3, 0.5, 0.9]: fractions of it? "
+     "target.boxes[0]: expected pixels of a 640 x 422 image, found [0.2, 0.3, 0.5, 0.9]: fractions of it? "
      "[fractions]"),
     (box(20, 30, 20, 90), "target.boxes[0]: expected an area, found [20, 30, 20, 90] [empty-box]"),
     (box(20, 30, 700, 90),
-     "target.boxes[0]: expected a box inside the 640 x 422 picture, found [20, 30, 700, 90] [box-outside]"),
-    (field(img_path="gone.jpg"), "image: <images>/gone.jpg: no such picture [missing-picture]"),
-    (field(img_path="text.jpg"), "image: <images>/text.jpg: not a readable picture: "),
+     "target.boxes[0]: expected a box inside the 640 x 422 image, found [20, 30, 700, 90] [box-outside]"),
+    (field(img_path="gone.jpg"), "image: <images>/gone.jpg: no such image [missing-image]"),
+    (field(img_path="text.jpg"), "image: <images>/text.jpg: not a readable image: "),
     (field(img_path="cut.jpg"),
      "image: <images>/cut.jpg: cannot be decoded: image file is truncated (22 bytes not processed) "
-     "[truncated-picture]"),
-    (field(width=320, height=211), "width, height: expected 640 x 422, the picture's, found 320 x 211 [picture-size]"),
+     "[truncated-image]"),
+    (field(width=320, height=211), "width, height: expected 640 x 422, the image's, found 320 x 211 [image-size]"),
     (field(img_path="turned.jpg", bbox=[1, 2, 30, 40]),
-     "width, height: expected 422 x 640, the picture's, found 640 x 422: measured before its EXIF orientation "
-     "was applied, as its boxes may be [turned-picture]"),
+     "width, height: expected 422 x 640, the image's, found 640 x 422: measured before its EXIF orientation "
+     "was applied, as its boxes may be [turned-image]"),
     (lambda line: line, ""),
     (lambda line: line, "the same line as <lines>:19 [duplicate-line]"),
     (field(expression=" "), "expression: expected words, found ' ' [blank-text]"),
     (field(expression="the <boxes>"),
      "expression: expected a text without the reserved <boxes>, found 'the <boxes>' [reserved-word]"),
     (field(img_path="petrel://photos/a.jpg"),
-     "image: pictures in ceph need the package petrel_client, which its cluster hands out, not PyPI [setup]"),
-    (field(img_path="\x1b[2J\n.jpg"), "image: <images>/\\x1b[2J\\n.jpg: no such picture [missing-picture]"),
+     "image: images in ceph need the package petrel_client, which its cluster hands out, not PyPI [setup]"),
+    (field(img_path="\x1b[2J\n.jpg"), "image: <images>/\\x1b[2J\\n.jpg: no such image [missing-image]"),
     (field(width="640", height="422"),
-     "width, height: expected 640 x 422, the picture's, found '640' x '422' [picture-size]"),
+     "width, height: expected 640 x 422, the image's, found '640' x '422' [image-size]"),
 ]  # fmt: skip
 """Of a referring expressions file, line by line: what is done to a sound line, and what is to be said of it."""
 
@@ -100,25 +100,25 @@ TALKS: list[tuple[dict[str, Any], str]] = [
     (turns(ASK, " "), "conversations[1].value: expected an answer, found ' ' [empty-answer]"),
     (turns(image=None), "conversations: expected at least one turn, found none [no-turns]"),
     (turns(ASK, "See <image>"),
-     "conversations[1].value: expected <image> in human turns only, found it in an answer [picture-in-answer]"),
+     "conversations[1].value: expected <image> in human turns only, found it in an answer [image-in-answer]"),
     (turns("<image><image>\nWhere?", "There."),
-     "conversations: expected 1 <image>, one for each picture, found 2 [picture-count]"),
+     "conversations: expected 1 <image>, one for each image, found 2 [image-count]"),
     (turns(ASK, "There.", target={"box": [[1, 2, 3, 4]]}),
      "target: unknown field 'box', expected boxes, points, boxes_image, points_image [unknown-field]"),
     (turns(ASK, {"from": "gpt", "value": "<points>", "points_seq": [[0]]}, target={"points": [[10, 500]]}),
-     "target.points[0]: expected a point inside the 640 x 422 picture, found [10, 500] [point-outside]"),
+     "target.points[0]: expected a point inside the 640 x 422 image, found [10, 500] [point-outside]"),
     (turns(ASK), "conversations: expected an answer to learn from, found none [unlearned]"),
     (turns(ASK, "well " * 150), "max_length: 42 of 152 tokens of the answer are cut off [cut-answer]"),
     (turns("well " * 150 + "<image>", "No."),
-     "max_length: expected at least 156, so that no picture is cut, found 120 [cut-picture]"),
+     "max_length: expected at least 156, so that no image is cut, found 120 [cut-image]"),
     (turns("well " * 150, "No.", image=None),
      "max_length: expected room for an answer, found all 5 tokens of it cut off [unlearned]"),
     (turns(ASK, "There.", id="a"), ""),
     (turns(ASK, "Here.", id="a"), "id: the same as <talks>:15 [duplicate-id]"),
-    (turns(ASK, "There.", image="../a.jpg"), "image: ../a.jpg: leaves its image_folder <images> [picture-path]"),
+    (turns(ASK, "There.", image="../a.jpg"), "image: ../a.jpg: leaves its image_folder <images> [image-path]"),
     (turns(ASK, "A smile: \ud83d"),
      "conversations[1].value: expected a text, found half a character, \\ud83d, behind 9 others [half-character]"),
-    (turns(ASK, "There.", image=7), "image: expected a path, a URL or a PIL image, found int '7' [picture-path]"),
+    (turns(ASK, "There.", image=7), "image: expected a path, a URL or a PIL image, found int '7' [image-path]"),
 ]  # fmt: skip
 """Of an instruction file, likewise."""
 
@@ -151,7 +151,7 @@ def break_photos(folder: Path) -> tuple[Path, dict[str, str]]:
         image.save(images / "turned.jpg", exif=exif)
     (images / "text.jpg").write_text("<html>404</html>")
     sound = (PHOTOS / "train.jsonl").read_text().splitlines()
-    # each line breaks another sound one, so that none is a duplicate; all are about the first picture
+    # each line breaks another sound one, so that none is a duplicate; all are about the first image
     first = [{**json.loads(sound[0]), "expression": f"thing {number}"} for number in range(len(LINES))]
     first[19] = first[18]
     broken = [edit(line) for line, (edit, _) in zip(first, LINES, strict=True)]

@@ -46,8 +46,8 @@ def test_a_sound_set_has_no_faults_and_its_rows_are_summed_up(
     )
     assert main(["data", "check", str(config)]) == 0
     out = capsys.readouterr().out
-    assert "train, multitest.same: 57 items, 28 pictures, 57 boxes, 0 points\n" in out
-    assert "multitest.held: 15 items, 7 pictures, 15 boxes, 0 points\n" in out
+    assert "train, multitest.same: 57 items, 28 images, 57 boxes, 0 points\n" in out
+    assert "multitest.held: 15 items, 7 images, 15 boxes, 0 points\n" in out
     assert "max_length 4096: no answer is cut" in out
     (share,) = [line for line in out.splitlines() if "train.jsonl" in line]
     assert "42 ( 73.7%)" in share
@@ -55,11 +55,11 @@ def test_a_sound_set_has_no_faults_and_its_rows_are_summed_up(
 
 
 def test_rows_are_those_of_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The rounds of a picture in one conversation: faults by line, lengths by row."""
+    """The rounds of an image in one conversation: faults by line, lengths by row."""
     inner = dict(rec(PHOTOS / "train.jsonl"))
     config = write(tmp_path, dict(train=dict(type="SamePicture", dataset=inner)))
     assert main(["data", "check", str(config)]) == 0
-    assert "train: 21 items, 21 pictures, 42 boxes, 0 points" in capsys.readouterr().out
+    assert "train: 21 items, 21 images, 42 boxes, 0 points" in capsys.readouterr().out
 
 
 def test_rows_are_filled_as_far_as_there_is_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +101,7 @@ def test_what_a_dataset_of_ones_own_raises_is_a_fault_of_its_line(tmp_path: Path
     assert str(fault) == f"{tmp_path}/own.jsonl:1: reading it raises IndexError: list index out of range [crash]"
 
 
-def test_a_picture_that_fails_is_asked_for_once(
+def test_an_image_that_fails_is_asked_for_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that stalls takes minutes each time."""
@@ -115,7 +115,7 @@ def test_a_picture_that_fails_is_asked_for_once(
     (tmp_path / "a.jsonl").write_text('{"img_path": "a.jpg", "expression": "it", "bbox": [1, 1, 50, 60]}\n')
     config = write(tmp_path, dict(train=rec(tmp_path / "a.jsonl")))
     assert main(["data", "check", str(config), "--stand-in", "--decode"]) == 1
-    assert "a.jpg: not fetched in 4 tries [unreadable-picture]" in capsys.readouterr().out
+    assert "a.jpg: not fetched in 4 tries [unreadable-image]" in capsys.readouterr().out
     assert len(asked) == 1
 
 
@@ -192,7 +192,7 @@ def test_bars_hold_every_length_once() -> None:
     assert sum(int(line.split()[-1]) for line in lines) == 52
 
 
-def test_a_test_item_whose_truth_lies_on_another_picture_is_a_fault(
+def test_a_test_item_whose_truth_lies_on_another_image_is_a_fault(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = [

@@ -37,8 +37,8 @@ def test_the_example_set_is_clean(tmp_path: Path) -> None:
     assert report["counts"] == {"pictures": 28, "texts": 0, "short texts": 57}
 
 
-def test_test_pictures_in_training_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The file itself, the same pixels in another file, and the picture half as large at another quality."""
+def test_test_images_in_training_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file itself, the same pixels in another file, and the image half as large at another quality."""
     folder = tmp_path / "images"
     folder.mkdir()
     names = [f"{number:012}.jpg" for number in (790, 885, 7574, 107438)]
@@ -47,8 +47,8 @@ def test_test_pictures_in_training_are_named(tmp_path: Path, capsys: pytest.Capt
     (folder / "copy.jpg").write_bytes((folder / names[1]).read_bytes())
     with Image.open(folder / names[2]) as image:
         image.resize((image.width // 2, image.height // 2)).save(folder / "small.jpg", quality=40)
-    for path, pictures in (("train.jsonl", names), ("test.jsonl", [names[0], "copy.jpg", "small.jpg"])):
-        lines = [json.dumps({"img_path": name, "expression": "it", "bbox": [1, 2, 30, 40]}) for name in pictures]
+    for path, images in (("train.jsonl", names), ("test.jsonl", [names[0], "copy.jpg", "small.jpg"])):
+        lines = [json.dumps({"img_path": name, "expression": "it", "bbox": [1, 2, 30, 40]}) for name in images]
         (tmp_path / path).write_text("\n".join(lines) + "\n")
     data = dict(train=rec(tmp_path / "train.jsonl", folder), test=rec(tmp_path / "test.jsonl", folder))
     report = found(tmp_path, data, status=1)
@@ -60,14 +60,14 @@ def test_test_pictures_in_training_are_named(tmp_path: Path, capsys: pytest.Capt
         f"{tmp_path}/train.jsonl:{line}: {folder}/{names[line - 1]}" for line in (1, 2, 3)
     ]
     hows = [each["how"] for each in report["pictures"]]
-    assert hows[:2] == ["the same picture as", "pixel for pixel"]
+    assert hows[:2] == ["the same image as", "pixel for pixel"]
     out = capsys.readouterr().out
-    assert "5 pictures compared" not in out
+    assert "5 images compared" not in out
     assert "  of test sets in training: 3\n" in out
 
 
 def test_texts_alike_are_found_and_wordings_are_not_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wording = "Please look at this picture with care and then say in a few words what it is that you can see in it"
+    wording = "Please look at this image with care and then say in a few words what it is that you can see in it"
     nearly = STORY.replace("two children", "some children")
     others = [f"{wording}: number {number}" for number in range(30)]
     data = dict(
@@ -76,7 +76,7 @@ def test_texts_alike_are_found_and_wordings_are_not_texts(tmp_path: Path, capsys
             tmp_path / "test.jsonl", nearly, "One man in a red coat walks along a river, and that is about all of it."
         ),
     )
-    report = found(tmp_path, data, "--similarity", "0.6", status=0)  # no picture leaks
+    report = found(tmp_path, data, "--similarity", "0.6", status=0)  # no image leaks
     place = f"{tmp_path}/train.jsonl:31: "
     assert [(each["second"][: len(place)], each["how"], each["leak"]) for each in report["texts"]] == [
         (f"{tmp_path}/train.jsonl:32: "[: len(place)], "word for word", False),
@@ -103,7 +103,7 @@ def test_what_cannot_be_read_is_listed(tmp_path: Path, capsys: pytest.CaptureFix
         [f"{tmp_path}/a.jsonl:1", f"{tmp_path}/gone.jpg"],
         [
             f"{tmp_path}/a.jsonl:2",
-            "pictures in ceph need the package petrel_client, which its cluster hands out, not PyPI",
+            "images in ceph need the package petrel_client, which its cluster hands out, not PyPI",
         ],
     ]
     assert "could not be read, see mllm data check: 3" in capsys.readouterr().out

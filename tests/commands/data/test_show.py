@@ -19,7 +19,7 @@ from mllm.conversation.processor import Processor
 from mllm.models.adapters.injection import as_base, inject_adapters, save_adapted
 from mllm.models.adapters.settings import Adapters
 from mllm.models.prompt_format import PromptFormat, save_speech
-from mllm.registry import MODELS, REGIONS, TEMPLATES
+from mllm.registry import CODECS, MODELS, TEMPLATES
 from mllm.types import Item
 from tests.commands.data.broken import PHOTOS, break_photos, rec, write
 from tests.conftest import make_tokenizer
@@ -75,7 +75,7 @@ def test_items_that_cannot_be_read_say_why(tmp_path: Path) -> None:
     assert page.count("Not read: ") == 2
     assert f"0 · {tmp_path}/lines.jsonl:1<" in page
     assert f"13 · {tmp_path}/lines.jsonl:14<" in page
-    assert "gone.jpg: no such picture" in page
+    assert "gone.jpg: no such image" in page
     assert unescape(page).count("USER: ") == 1
 
 
@@ -89,12 +89,12 @@ def test_the_whole_broken_copy_is_shown_with_what_check_says_of_it(
     assert "empty.jsonl<" in page
     assert "expected at least one record, found none" in page
     assert "gone.jsonl<" in page
-    assert "expected a box inside the 640 x 422 picture, found [20, 30, 700, 90]" in page
-    assert "width, height: expected 640 x 422, the picture's, found 320 x 211" in page
+    assert "expected a box inside the 640 x 422 image, found [20, 30, 700, 90]" in page
+    assert "width, height: expected 640 x 422, the image's, found 320 x 211" in page
     assert main(["data", "show", str(broken), "--text", "--split", "train", "--index", "11", "23"]) == 0
     out = capsys.readouterr().out
     assert "wrong: target.boxes[0]: expected an area, found [20, 30, 20, 90]\n" in out
-    assert r"images/\x1b[2J\n.jpg: no such picture" in out
+    assert r"images/\x1b[2J\n.jpg: no such image" in out
     assert "\x1b" not in out
 
 
@@ -188,7 +188,7 @@ def test_a_folder_without_weights_is_enough(tmp_path: Path) -> None:
     for weights in folder.glob("*.safetensors"):
         weights.unlink()
     processor = make_processor({"type": "llava", "model_name_or_path": str(folder)}, {}, None)
-    assert processor.view.slot((40, 20)) == "<image>" * 4
+    assert processor.view.placeholder_tokens((40, 20)) == "<image>" * 4
 
 
 def test_adapters_are_read_as_their_base(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_stand_in_reads_every_convention(template: str, codec: str) -> None:
 @pytest.mark.parametrize("model", [{}, {"type": "hf", "model_name_or_path": "/gone", "codec": "ferret"}])
 def test_a_stand_in_needs_no_model(model: dict[str, Any]) -> None:
     processor = make_stand_in(model, {"max_length": 7})
-    assert type(processor.codec) is type(REGIONS.make(model.get("codec", "shikra")))
+    assert type(processor.codec) is type(CODECS.make(model.get("codec", "shikra")))
     assert processor.max_length == 7
 
 
@@ -250,9 +250,7 @@ def test_a_decoder_that_drops_leading_spaces_drops_none_here() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, bos_token="<s>", eos_token="</s>")
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     view = SquarePreprocessor(size=8, mean=(0, 0, 0), std=(1, 1, 1), tokens=2)
-    processor = Processor(
-        tokenizer=tokenizer, template=TEMPLATES.make("plain"), codec=REGIONS.make("shikra"), view=view
-    )
+    processor = Processor(tokenizer=tokenizer, template=TEMPLATES.make("plain"), codec=CODECS.make("shikra"), view=view)
     record: dict[str, Any] = {
         "image": Image.new("RGB", (8, 8)),
         "conversations": [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": " There."}],

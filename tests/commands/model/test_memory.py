@@ -36,7 +36,7 @@ def batch_of(name: str) -> dict[str, torch.Tensor]:
     batch = make_batch(llava)
     if name == "seq2seq":
         batch = {key: batch[key] for key in ("input_ids", "attention_mask", "labels")}
-    if name == "openflamingo":  # one token a picture
+    if name == "openflamingo":  # one token an image
         slots = batch["input_ids"] == llava.config.image_token_id
         extra = slots & slots.roll(1, 1)
         batch["input_ids"] = batch["input_ids"].masked_fill(extra, 5)

@@ -46,7 +46,7 @@ def test_a_config_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     assert re.search(r"^      layers\.0-1 \(2 x LlamaDecoderLayer\) ", text, re.MULTILINE)
     assert re.search(r"q_proj \(Linear\) +\[16, 16\] +256 +float32 +yes$", text, re.MULTILINE)
-    assert "3 rows of 200 tokens, each with a picture of 640 x 480, optim sgd, fp32" in text
+    assert "3 rows of 200 tokens, each with an image of 640 x 480, optim sgd, fp32" in text
     assert "each of 2" in text
     assert values(text, "optimizer") == [0, 0]
     assert values(text, "weights")[0] == pytest.approx(2 * values(text, "weights")[1], abs=0.02)

@@ -15,7 +15,7 @@ BOX = "[0.100,0.300,0.500,0.700]"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A 1000 x 500 picture: the middle half of its padded square."""
+    """A 1000 x 500 image: the middle half of its padded square."""
     Image.new("RGB", (1000, 500)).save(tmp_path / "a.png")
     return tmp_path
 
@@ -90,7 +90,7 @@ def test_the_size_may_stand_in_the_line(folder: Path) -> None:
     assert read(folder)[0]["conversations"][1]["value"] == "[100, 100, 500, 900]"
 
 
-def test_a_predictions_file_finds_its_pictures_by_key(folder: Path) -> None:
+def test_a_predictions_file_finds_its_images_by_key(folder: Path) -> None:
     data = write(folder / "data.jsonl", {"img_path": "b.png"}, {"img_path": "a.png", "expression": "x"})
     prediction = {"key": f"{data}:2", "index": 1, "text": f"Answer: {BOX} .", "pred": [[100, 50, 500, 450]]}
     source = write(folder / "eval_extra_prediction.jsonl", prediction)
@@ -109,8 +109,8 @@ def test_an_array_stays_an_array(folder: Path) -> None:
     [
         (line("[0.1,0.2,0.3]"), "in.jsonl:2: conversations[1].value: '[0.1,0.2,0.3]': shikra cannot read it: wrong"),
         (line("[0.1,0.0,0.3,0.1]"), "[1].value: '[0.1,0.0,0.3,0.1]': shikra cannot read it: out_of_range"),
-        (line(BOX, image="gone.png"), "gone.png: no such picture"),
-        (line(BOX, image=None), "in.jsonl:2: expected 'width' and 'height', or one picture in image"),
+        (line(BOX, image="gone.png"), "gone.png: no such image"),
+        (line(BOX, image=None), "in.jsonl:2: expected 'width' and 'height', or one image in image"),
         (line(BOX, image=None, images=["a.png", "b.png"]), "found 2"),
         (line(BOX, width=0, height=5), "in.jsonl:2: width: expected a whole number of at least 1, found int '0'"),
         (line(BOX, width=5, height=10**400), "in.jsonl:2: height: expected a whole number of at least 1, found int of"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mllm.conversation.codec_base import UnitBox, read_answer
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 SIZE = (1000, 500)
 BOX = (0.1, 0.2, 0.5, 0.4)
@@ -168,14 +168,14 @@ ODD: dict[str, list[tuple[str, list[UnitBox] | str]]] = {
 
 
 def test_every_family_is_tried() -> None:
-    assert set(ODD) == {name for name in REGIONS.names() if REGIONS.find(name).__module__.startswith("mllm.")}
+    assert set(ODD) == {name for name in CODECS.names() if CODECS.find(name).__module__.startswith("mllm.")}
 
 
 @pytest.mark.parametrize(
     ("name", "text", "expected"), [(name, text, expected) for name, rows in ODD.items() for text, expected in rows]
 )
 def test_read_answer_of_odd_strings(name: str, text: str, expected: list[UnitBox] | str) -> None:
-    readings = read_answer(REGIONS.make(name), text, SIZE)
+    readings = read_answer(CODECS.make(name), text, SIZE)
     boxes = [box for reading in readings for box in reading.boxes]
     failures = {reading.failure for reading in readings} - {None}
     assert (failures or {None}) == {expected if isinstance(expected, str) else None}
@@ -200,19 +200,19 @@ def test_read_answer_of_odd_strings(name: str, text: str, expected: list[UnitBox
     ],
 )
 def test_read_answer_of_bare_points(name: str, text: str, expected: list[tuple[float, float]]) -> None:
-    readings = read_answer(REGIONS.make(name), text, SIZE)
+    readings = read_answer(CODECS.make(name), text, SIZE)
     assert [point for reading in readings for point in reading.points] == [pytest.approx(point) for point in expected]
 
 
 @pytest.mark.parametrize("name", ["internvl", "qwen2_vl", "qwen3_vl", "cogvlm", "gemini"])
 def test_bare_numbers_are_no_regions_outside_of_answers(name: str) -> None:
     """In a dataset's words a list is a list: only marks make boxes of them."""
-    assert REGIONS.make(name).read("the list [1, 2, 3, 4] and (1, 2), (3, 4)", SIZE) == []
+    assert CODECS.make(name).read("the list [1, 2, 3, 4] and (1, 2), (3, 4)", SIZE) == []
 
 
 @pytest.mark.parametrize("value", ["[]", "null", "[ ]", "None"])
 def test_an_object_that_says_that_there_is_no_region_holds_none(value: str) -> None:
-    codec = REGIONS.make("qwen25_vl")
+    codec = CODECS.make("qwen25_vl")
     assert read_answer(codec, f'```json\n[{{"bbox_2d": {value}, "label": "dog"}}]\n```', SIZE) == []
     (whole,) = read_answer(codec, f'[{{"bbox_2d": {value}}}, {{"bbox_2d": [100, 100, 500, 200]}}]', SIZE)
     assert len(whole.boxes) == 1

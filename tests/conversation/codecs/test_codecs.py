@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from mllm.conversation.codec_base import RegionCodec, clipped, framed, none_text, read_answer
 from mllm.errors import ConfigError
 from mllm.geometry import Placement, PlacementKind, place
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 from mllm.types import Box
 
 SIZE = (640, 480)
-OWN = [name for name in REGIONS.names() if REGIONS.find(name).__module__.startswith("mllm.")]
+OWN = [name for name in CODECS.names() if CODECS.find(name).__module__.startswith("mllm.")]
 CODECS: dict[str, RegionCodec] = {
-    **{name: REGIONS.make(name) for name in OWN},
-    "shikra, two digits": REGIONS.make(dict(type="shikra", digits=2)),
-    "bins, coarse": REGIONS.make(dict(type="bins", bins=33)),
+    **{name: CODECS.make(name) for name in OWN},
+    "shikra, two digits": CODECS.make(dict(type="shikra", digits=2)),
+    "bins, coarse": CODECS.make(dict(type="bins", bins=33)),
 }
 WITHOUT_BOXES = {"molmo"}
 WITHOUT_POINTS = {"llava15", "minigpt_v2", "kosmos2", "internvl", "cogvlm", "paligemma", "florence2"}
@@ -75,10 +75,10 @@ def test_points_are_read_back_within_the_bound(
 
 @st.composite
 def placements(draw: st.DrawFn) -> Placement:
-    """Any, mirrored ones too, that leave some of the picture on the canvas."""
+    """Any, mirrored ones too, that leave some of the image on the canvas."""
     source, canvas = draw(sizes), draw(sizes)
     scale = [draw(st.floats(0.05, 20)) * draw(st.sampled_from([1, -1])) for _ in range(2)]
-    # where the first edge of the picture comes to lie, so that at least a tenth of what is smaller is seen
+    # where the first edge of the image comes to lie, so that at least a tenth of what is smaller is seen
     extents = [side * factor for side, factor in zip(source, scale, strict=True)]
     offset: list[float] = []
     for extent, side in zip(extents, canvas, strict=True):
@@ -91,10 +91,10 @@ def placements(draw: st.DrawFn) -> Placement:
 @codec_of_boxes
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), placement=placements())
-def test_boxes_in_pixels_of_the_picture_come_back_within_the_bound(
+def test_boxes_in_pixels_of_the_image_come_back_within_the_bound(
     codec: RegionCodec, data: st.DataObject, placement: Placement
 ) -> None:
-    """Original pixels -> the frame -> text -> the frame -> original pixels, for what the model sees of the picture."""
+    """Original pixels -> the frame -> text -> the frame -> original pixels, for what the model sees of the image."""
     frame = framed(placement, codec.frame)
     sides: list[list[float]] = []
     for side, edges in zip(

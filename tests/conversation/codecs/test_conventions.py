@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mllm.conversation.codec_base import RegionCodec
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 SIZE = (1000, 500)
 BOX = (0.1234, 0.25, 0.5, 0.75)
@@ -80,11 +80,11 @@ POINTS = {
 
 
 def make(name: str) -> RegionCodec:
-    return REGIONS.make(name)
+    return CODECS.make(name)
 
 
 def test_every_codec_has_its_golden_text() -> None:
-    own = {name for name in REGIONS.names() if REGIONS.find(name).__module__.startswith("mllm.")}
+    own = {name for name in CODECS.names() if CODECS.find(name).__module__.startswith("mllm.")}
     assert own == {*BOXES, *POINTS}
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers.models.florence2.processing_florence2 import Florence2PostProcessor
 from transformers.models.kosmos2 import processing_kosmos2 as kosmos2
 
-from mllm.registry import REGIONS
+from mllm.registry import CODECS
 
 # nearer to 0, the ceil(32 x - 1) of Kosmos-2's own processor slips
 unit = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
@@ -25,7 +25,7 @@ def boxes(draw: st.DrawFn) -> tuple[float, float, float, float]:
 
 @given(box=boxes())
 def test_kosmos2_names_and_reads_the_same_cells(box: tuple[float, float, float, float]) -> None:
-    codec = REGIONS.make("kosmos2")
+    codec = CODECS.make("kosmos2")
     text = codec.write_boxes([box], SIZE)
     first, last = kosmos2.coordinate_to_patch_index(box, 32)
     assert text == f"<object><patch_index_{first:04d}><patch_index_{last:04d}></object>"
@@ -35,7 +35,7 @@ def test_kosmos2_names_and_reads_the_same_cells(box: tuple[float, float, float, 
 
 @given(box=boxes())
 def test_florence2_names_and_reads_the_same_bins(box: tuple[float, float, float, float]) -> None:
-    codec = REGIONS.make("florence2")
+    codec = CODECS.make("florence2")
     reference = Florence2PostProcessor.__new__(Florence2PostProcessor)  # its tokenizer is not needed here
     reference.quantize_bins = (1000, 1000)
     bins = reference.quantize(torch.tensor([box], dtype=torch.float64) * 1000, size=(1000, 1000))

@@ -51,7 +51,7 @@ def test_work_that_is_left_out_changes_no_pixel(size: tuple[int, int], side: int
         plain = image.resize(resize_short_side(size, side).canvas, BICUBIC)
         left, top = (plain.width - side) // 2, (plain.height - side) // 2
         plain = plain.crop((left, top, left + side, top + side))
-    assert view.arrange(image).tobytes() == plain.resize((side, side), BICUBIC).tobytes()
+    assert view.preview(image).tobytes() == plain.resize((side, side), BICUBIC).tobytes()
 
 
 @given(size=st.tuples(st.integers(5, 200), st.integers(5, 200)), seed=st.integers(0, 9), kind=st.sampled_from(KINDS))
@@ -59,40 +59,40 @@ def test_work_that_is_left_out_changes_no_pixel(size: tuple[int, int], side: int
 def test_quicker_pixels_are_within_two_levels(size: tuple[int, int], seed: int, kind: PlacementKind) -> None:
     view = SquarePreprocessor(tokens=4, size=28, mean=MEAN, std=STD, placement=kind)
     image = noise(size, seed)
-    exact, quick = levels(view(image)["pixels"]), levels(view.quick(image, size)["pixels"])
+    exact, quick = levels(view(image)["pixels"]), levels(view.fast(image, size)["pixels"])
     assert quick.shape == (1, 3, 28, 28)
     assert (exact - quick).abs().max() < 2.01
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(427, 299), (299, 427), (641, 480), (480, 480)])
-def test_a_reduced_picture_lies_where_the_placement_says(kind: PlacementKind, size: tuple[int, int]) -> None:
+def test_a_reduced_image_lies_where_the_placement_says(kind: PlacementKind, size: tuple[int, int]) -> None:
     view = SquarePreprocessor(tokens=4, size=56, mean=MEAN, std=STD, placement=kind)
     gradient = np.stack(np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1])), axis=-1)
     image = Image.fromarray(np.pad(gradient, ((0, 0), (0, 0), (0, 1))).astype(np.uint8))
     expected = levels(view(image)["pixels"])[0]
     file = io.BytesIO()
     image.save(file, "JPEG", quality=100, subsampling=0)
-    reduced = decode(file, "a.jpg", ImageSettings(), at_least=view.extent(size))
+    reduced = decode(file, "a.jpg", ImageSettings(), at_least=view.resized_size(size))
     assert max(reduced.size) < max(size) / 1.9
-    off = (expected - levels(view.quick(reduced, size)["pixels"])[0]).abs()
+    off = (expected - levels(view.fast(reduced, size)["pixels"])[0]).abs()
     bars = torch.nn.functional.max_pool2d(expected[None, 2:], 5, stride=1, padding=2)[0, 0] > 8  # and next to one
     # from side to side a pixel of the model is 255 / 56 = 4.6 levels: a shift by one shows
     assert off[:2, ~bars].max() < 3
 
 
-def test_a_frame_is_seen_as_a_picture_is() -> None:
+def test_a_frame_is_seen_as_an_image_is() -> None:
     image = noise((40, 30))
     square, frames = (kind(tokens=4, size=28, mean=MEAN, std=STD) for kind in (SquarePreprocessor, VideoPreprocessor))
-    video = frames.video([frames(image), frames.quick(image, image.size)])
+    video = frames.video([frames(image), frames.fast(image, image.size)])
     assert video["frames"].tolist() == [2]
     assert torch.equal(video["pixels"][:1], square(image)["pixels"])
-    assert torch.equal(video["pixels"][1:], square.quick(image, image.size)["pixels"])
+    assert torch.equal(video["pixels"][1:], square.fast(image, image.size)["pixels"])
 
 
 def test_pad_is_llavas_square_in_the_mean_colour() -> None:
     image = Image.new("RGB", (40, 20), (255, 0, 0))
-    seen = SquarePreprocessor(tokens=4, size=40, mean=MEAN, std=STD).arrange(image)
+    seen = SquarePreprocessor(tokens=4, size=40, mean=MEAN, std=STD).preview(image)
     assert seen.getpixel((20, 20)) == (255, 0, 0)
     assert seen.getpixel((20, 2)) == (122, 116, 104)
 
@@ -103,7 +103,7 @@ def test_pixels_lie_where_the_placement_says(kind: str, size: tuple[int, int]) -
     image = Image.new("RGB", size)
     image.paste((255, 255, 255), (40, 30, 56, 46))
     view = SquarePreprocessor(tokens=4, size=32, mean=(0, 0, 0), std=(1, 1, 1), placement=kind)  # type: ignore[arg-type]
-    rows, columns = np.nonzero(np.asarray(view.arrange(image))[:, :, 0] > 127)
+    rows, columns = np.nonzero(np.asarray(view.preview(image))[:, :, 0] > 127)
     placement = view.placement(size)
     x1, y1 = placement.forward(40, 30)
     x2, y2 = placement.forward(56, 46)

@@ -65,7 +65,7 @@ def test_as_many_tokens_as_llava_nexts_processor(size: tuple[int, int], grid: in
         expected = processor._get_number_of_features(size[1], size[0], side, side)
     except TypeError:  # so narrow that it finds no canvas
         assume(False)
-    assert ours.slot(size).count(ours.token) == expected
+    assert ours.placeholder_tokens(size).count(ours.token) == expected
 
 
 @pytest.mark.parametrize("kind", ["pad", "squash"])
@@ -98,7 +98,7 @@ def test_pixels_lie_where_the_placement_says(tiling: Any, kind: Any, size: tuple
     black = {"mean": (0, 0, 0), "std": (1, 1, 1), "placement": kind}
     seen = small(**black) if tiling == "any" else view(tiling, side=28, tokens=4, grid=2, **black)
     placement = seen.placement(size)
-    arranged = seen.arrange(image)
+    arranged = seen.preview(image)
     assert arranged.size == placement.canvas
     rows, columns = np.nonzero(np.asarray(arranged)[:, :, 0] > 127)
     corners = placement.forward(30, 20), placement.forward(46, 46)
@@ -129,8 +129,8 @@ def test_crops_are_the_quarters_of_the_padded_square_after_the_whole() -> None:
         ({"type": "crops", "rows": 2, "columns": 3, "thumbnail": False}, (640, 480), 6 * 576),
     ],
 )
-def test_tokens_of_a_picture(tiling: Any, size: tuple[int, int], tokens: int) -> None:
-    assert len(view(tiling).slot(size)) == tokens * len(SquarePreprocessor.token)
+def test_tokens_of_an_image(tiling: Any, size: tuple[int, int], tokens: int) -> None:
+    assert len(view(tiling).placeholder_tokens(size)) == tokens * len(SquarePreprocessor.token)
 
 
 def test_a_worker_gets_the_same_view() -> None:
@@ -172,5 +172,5 @@ def test_pinpoints_that_tiles_do_not_fill() -> None:
 
 @pytest.mark.parametrize("tiling", [NEXT, {"type": "crops", "rows": 1, "columns": 2}])
 def test_a_crop_would_hide_what_tiles_are_to_show(tiling: Any) -> None:
-    with pytest.raises(ConfigError, match="shows whole pictures: expected placement 'pad' or 'squash'"):
+    with pytest.raises(ConfigError, match="shows whole images: expected placement 'pad' or 'squash'"):
         view(tiling, placement="crop")

@@ -56,8 +56,8 @@ def table(folder: Path) -> Read:
     path.write_text(json.dumps({f"key{n}": base64.b64encode(b"x" * n).decode() for n in range(COUNT)}))
 
     def read() -> list[Any]:
-        pictures = Base64ImageIndex(str(path))
-        return [pictures[f"key{n}"].read().getvalue() for n in range(COUNT)]
+        images = Base64ImageIndex(str(path))
+        return [images[f"key{n}"].read().getvalue() for n in range(COUNT)]
 
     return read
 
@@ -70,13 +70,13 @@ def parquet(folder: Path) -> Read:
     writer.write_table(arrow.table({"id": [f"key{n}" for n in range(COUNT)], "base64": codes}), str(path))
 
     def read() -> list[Any]:
-        pictures = Base64ImageIndex(str(path))
-        return [pictures[f"key{n}"].read().getvalue() for n in range(COUNT)]
+        images = Base64ImageIndex(str(path))
+        return [images[f"key{n}"].read().getvalue() for n in range(COUNT)]
 
     return read
 
 
-def same_picture(folder: Path) -> Read:
+def same_image(folder: Path) -> Read:
     questions = folder / "questions.json"
     questions.write_text('["<image> Where is <expr>?"]')
     path = folder / "a.jsonl"
@@ -93,11 +93,11 @@ def same_picture(folder: Path) -> Read:
 def shards(folder: Path) -> Read:
     questions = folder / "questions.json"
     questions.write_text('["<image> What?"]')
-    picture = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(picture, "jpeg")
+    image = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(image, "jpeg")
     with tarfile.open(folder / "a.tar", "w") as tar:
         for n in range(20):
-            for name, data in ((f"{n:03}.jpg", picture.getvalue()), (f"{n:03}.txt", f"text {n}".encode())):
+            for name, data in ((f"{n:03}.jpg", image.getvalue()), (f"{n:03}.txt", f"text {n}".encode())):
                 member = tarfile.TarInfo(name)
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
@@ -109,7 +109,7 @@ def shards(folder: Path) -> Read:
     return read
 
 
-MAKE = (lines, array, ids, table, parquet, same_picture, shards)
+MAKE = (lines, array, ids, table, parquet, same_image, shards)
 
 
 def cut(path: Path) -> None:

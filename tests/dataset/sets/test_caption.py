@@ -81,7 +81,7 @@ def test_a_phrase_without_a_box_stays_as_words(
         ]
 
 
-def test_the_name_of_the_picture(jsonl: Callable[..., str], questions: str) -> None:
+def test_the_name_of_the_image(jsonl: Callable[..., str], questions: str) -> None:
     path = jsonl({**GROUNDED, "image_id": "{0}"})
     item = GroundedCaption(filename=path, questions=questions, image_name="COCO_{}.png")[0]
     assert item.images == (FileImage("COCO_{0}.png"),)

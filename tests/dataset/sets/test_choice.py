@@ -106,7 +106,7 @@ PROBLEM = {
     "question": "Which is a mammal?",
     "choices": ["a trout", "a bat"],
     "answer": 1,
-    "hint": "Look at the picture.",
+    "hint": "Look at the image.",
     "image": "image.png",
     "lecture": "Mammals feed milk.",
     "solution": "A bat is a mammal",
@@ -140,15 +140,15 @@ def science(tmp_path: Path, pool: Callable[[Sequence[Any]], str]) -> Callable[..
 
 
 def test_scienceqa(science: Callable[..., ScienceQA]) -> None:
-    with_picture, without = science()[0], science()[1]
-    assert with_picture.images == (FileImage("scienceqa/train/3/image.png"),)
-    assert [turn.text for turn in with_picture.turns] == [
-        "<image>\nLook at the picture.\nWhich is a mammal?\n(A) a trout (B) a bat\nWhich?",
+    with_image, without = science()[0], science()[1]
+    assert with_image.images == (FileImage("scienceqa/train/3/image.png"),)
+    assert [turn.text for turn in with_image.turns] == [
+        "<image>\nLook at the image.\nWhich is a mammal?\n(A) a trout (B) a bat\nWhich?",
         "The answer is B.",
     ]
     assert without.images == ()
     assert without.turns[0].text == "Which is a mammal?\n(A) a trout (B) a bat\nWhich?"
-    assert with_picture.truth.texts == ("B",)
+    assert with_image.truth.texts == ("B",)
 
 
 def test_scienceqa_explained(science: Callable[..., ScienceQA]) -> None:

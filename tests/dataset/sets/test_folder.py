@@ -17,7 +17,7 @@ def weather(tmp_path: Path, pool: Callable[[Sequence[Any]], str]) -> Callable[..
         path = tmp_path / "weather" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(path)
-    (tmp_path / "weather" / "rain" / "notes.txt").write_text("not a picture")
+    (tmp_path / "weather" / "rain" / "notes.txt").write_text("not an image")
 
     def make(**arguments: Any) -> ImageFolder:
         folder = str(tmp_path / "weather")
@@ -61,7 +61,7 @@ def test_names(weather: Callable[..., ImageFolder]) -> None:
 
 def test_folders_that_hold_no_classes(tmp_path: Path, weather: Callable[..., ImageFolder]) -> None:
     (tmp_path / "weather" / "sun").mkdir()
-    with pytest.raises(DataError, match=r"weather/sun: expected pictures \(\.jpg, .*\), found none"):
+    with pytest.raises(DataError, match=r"weather/sun: expected images \(\.jpg, .*\), found none"):
         weather()
     arguments = dict(question="?", questions="config/questions/vqa.json")
     with pytest.raises(DataError, match="no such folder"):

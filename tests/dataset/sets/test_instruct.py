@@ -35,18 +35,18 @@ def test_conversations_stay_as_they_are(instruct: Callable[..., Item]) -> None:
     assert [turn.text for turn in item.turns] == ["What is {this}?\n<image>", "A cat.", "Sure?", "Yes."]
 
 
-def test_lines_without_a_picture(instruct: Callable[..., Item]) -> None:
+def test_lines_without_an_image(instruct: Callable[..., Item]) -> None:
     for fields in ({}, {"image": None}):
         item = instruct(human("Hello"), gpt("Hi"), **fields)
         assert item.images == ()
 
 
-def test_a_picture_that_no_text_mentions_goes_first(instruct: Callable[..., Item]) -> None:
+def test_an_image_that_no_text_mentions_goes_first(instruct: Callable[..., Item]) -> None:
     item = instruct(human("What?"), gpt("A cat."), image="a.jpg")
     assert item.turns[0].text == "<image>\nWhat?"
 
 
-def test_a_picture_mentioned_later_stays_there(instruct: Callable[..., Item]) -> None:
+def test_an_image_mentioned_later_stays_there(instruct: Callable[..., Item]) -> None:
     item = instruct(human("Hello"), gpt("Hi"), human("<image>\nWhat?"), gpt("A cat."), image="a.jpg")
     assert [turn.text for turn in item.turns] == ["Hello", "Hi", "<image>\nWhat?", "A cat."]
 
@@ -56,7 +56,7 @@ def test_an_answer_to_nothing_is_dropped(instruct: Callable[..., Item]) -> None:
     assert [turn.text for turn in item.turns] == ["Hello", "Hi"]
 
 
-def test_several_pictures_and_a_video(instruct: Callable[..., Item]) -> None:
+def test_several_images_and_a_video(instruct: Callable[..., Item]) -> None:
     item = instruct(human("<image> or <image>?"), gpt("The first."), images=["a.jpg", ["b.jpg", "c.jpg"]])
     frames = (FileImage("coco/b.jpg"), FileImage("coco/c.jpg"))
     assert item.images == (FileImage("coco/a.jpg"), Video(frames))
@@ -84,7 +84,7 @@ def test_conversations_that_point(instruct: Callable[..., Item]) -> None:
         (["hello"], {}, "conversations[0]: expected an object with the texts 'from' and 'value', found str 'hello'"),
         ([human("a"), human("b")], {}, "conversations[1].from: expected 'gpt' (turns alternate), found 'human'"),
         ([], {}, "conversations: expected at least one turn, found none"),
-        ([human("<image>"), gpt("b")], {}, "conversations: expected 0 <image>, one for each picture, found 1"),
+        ([human("<image>"), gpt("b")], {}, "conversations: expected 0 <image>, one for each image, found 1"),
         (
             [{"from": "system", "value": "a"}],
             {},

@@ -16,15 +16,15 @@ from mllm.types import Item
 @pytest.fixture
 def read(jsonl: Callable[..., str]) -> Callable[..., Item]:
     def item(**line: Any) -> Item:
-        return DATASETS.make({"type": "InstructFlamingo", "filename": jsonl(line), "image_folder": "pictures"})[0]
+        return DATASETS.make({"type": "InstructFlamingo", "filename": jsonl(line), "image_folder": "images"})[0]
 
     return item
 
 
-def test_pictures_stand_where_the_text_has_them(read: Callable[..., Item]) -> None:
+def test_images_stand_where_the_text_has_them(read: Callable[..., Item]) -> None:
     item = read(input="Was <img_path>a/1.png<img_path>, is {now} <img_path>/b 2.png<img_path>.", output="It moved.")
     assert [turn.text for turn in item.turns] == ["Was <image>, is {now} <image>.", "It moved."]
-    assert item.images == (FileImage("pictures/a/1.png"), FileImage("/b 2.png"))
+    assert item.images == (FileImage("images/a/1.png"), FileImage("/b 2.png"))
 
 
 def test_text_alone_and_a_legacy_instruction(read: Callable[..., Item]) -> None:

@@ -31,7 +31,7 @@ def coded(colour: str) -> bytes:
     return file.getvalue()
 
 
-PICTURES = {f"DC_IMG_{n}": base64.b64encode(coded(colour)).decode() for n, colour in enumerate(COLOURS)}
+IMAGES = {f"DC_IMG_{n}": base64.b64encode(coded(colour)).decode() for n, colour in enumerate(COLOURS)}
 INSTRUCTIONS: dict[str, Any] = {
     "DC_INS_0": {"instruction": "Who?", "answer": "A dog.", "image_ids": ["DC_IMG_0"], "rel_ins_ids": []},
     "DC_INS_1": {
@@ -46,20 +46,20 @@ INSTRUCTIONS: dict[str, Any] = {
 
 @pytest.fixture
 def release(tmp_path: Path) -> Callable[..., MimicIt]:
-    """Builds the dataset from files with these instructions, pictures and relations."""
+    """Builds the dataset from files with these instructions, images and relations."""
 
     def build(
         instructions: dict[str, Any] = INSTRUCTIONS,
-        pictures: dict[str, str] | None = PICTURES,
+        images: dict[str, str] | None = IMAGES,
         relations: dict[str, Any] | None = None,
         **arguments: Any,
     ) -> MimicIt:
         files = {"DC_instructions": {"meta": {"version": "0.0.1"}, "data": instructions}}
-        files |= {} if pictures is None else {"DC": pictures}
+        files |= {} if images is None else {"DC": images}
         files |= {} if relations is None else {"DC_train": relations}
         for name, content in files.items():
             (tmp_path / f"{name}.json").write_text(json.dumps(content, indent=4))
-        arguments |= {} if pictures is None else {"images": str(tmp_path / "DC.json")}
+        arguments |= {} if images is None else {"images": str(tmp_path / "DC.json")}
         arguments |= {} if relations is None else {"relations": str(tmp_path / "DC_train.json")}
         return DATASETS.make({"type": "MimicIt", "filename": str(tmp_path / "DC_instructions.json"), **arguments})
 
@@ -73,7 +73,7 @@ def colours(item: Any) -> list[tuple[int, ...]]:
 RED, GREEN, BLUE = (255, 0, 0), (0, 128, 0), (0, 0, 255)
 
 
-def test_related_instructions_come_first_each_with_its_pictures(release: Callable[..., MimicIt]) -> None:
+def test_related_instructions_come_first_each_with_its_images(release: Callable[..., MimicIt]) -> None:
     dataset = release()
     assert len(dataset) == 3
     item = dataset[1]
@@ -90,7 +90,7 @@ def test_related_instructions_come_first_each_with_its_pictures(release: Callabl
     assert again == item
 
 
-def test_rounds_about_the_same_pictures(release: Callable[..., MimicIt]) -> None:
+def test_rounds_about_the_same_images(release: Callable[..., MimicIt]) -> None:
     item = release(shared_pictures=True)[1]
     assert [turn.text for turn in item.turns[::2]] == ["<image><image>\nWho?", "Hello", "Where?"]
     assert colours(item) == [GREEN, BLUE]
@@ -137,14 +137,14 @@ def test_the_catalogue_shows_videos_behind_one_placeholder(release: Callable[...
         assert len(video.frames) == 8
 
 
-def test_text_alone_needs_no_pictures(release: Callable[..., MimicIt]) -> None:
+def test_text_alone_needs_no_images(release: Callable[..., MimicIt]) -> None:
     assert release({"a": INSTRUCTIONS["DC_INS_2"]}, None, related=0)[0].images == ()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_ids": ["DC_IMG_9"]}, "DC_instructions.json[0]: picture 'DC_IMG_9' is not in"),
+        ({"image_ids": ["DC_IMG_9"]}, "DC_instructions.json[0]: image 'DC_IMG_9' is not in"),
         ({"image_ids": [7]}, "DC_instructions.json[0]: image_ids[0]: expected a text, found int '7'"),
         ({"rel_ins_ids": ["DC_INS_9"]}, "DC_instructions.json[0]: instruction 'DC_INS_9' is not in"),
         ({"answer": None}, "DC_instructions.json[0]: answer: expected a text, found nothing"),
@@ -170,9 +170,9 @@ def test_a_fault_is_named_in_the_file_that_has_it(release: Callable[..., MimicIt
             dataset[1]
 
 
-def test_pictures_that_no_file_holds(release: Callable[..., MimicIt]) -> None:
-    with pytest.raises(DataError, match=r"image_ids: 1 picture\(s\), but the dataset has no `images` file"):
-        release(pictures=None)[0]
+def test_images_that_no_file_holds(release: Callable[..., MimicIt]) -> None:
+    with pytest.raises(DataError, match=r"image_ids: 1 image\(s\), but the dataset has no `images` file"):
+        release(images=None)[0]
 
 
 def test_files_of_another_layout(tmp_path: Path, release: Callable[..., MimicIt]) -> None:
@@ -200,7 +200,7 @@ def test_files_of_another_layout(tmp_path: Path, release: Callable[..., MimicIt]
         ('{"a": "AA==", "a": "AA=="}', "duplicate key 'a'"),
     ],
 )
-def test_files_that_hold_no_pictures(tmp_path: Path, text: str, message: str) -> None:
+def test_files_that_hold_no_images(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "DC.json"
     path.write_text(text)
     with pytest.raises(DataError) as caught:
@@ -209,13 +209,13 @@ def test_files_that_hold_no_pictures(tmp_path: Path, text: str, message: str) ->
     assert message in str(caught.value)
 
 
-def test_pictures_are_checked_when_they_are_opened(tmp_path: Path) -> None:
+def test_images_are_checked_when_they_are_opened(tmp_path: Path) -> None:
     path = tmp_path / "DC.json"
     noise = io.BytesIO()
     Image.effect_noise((64, 48), 90).save(noise, "png")
     whole = base64.urlsafe_b64encode(noise.getvalue()).decode()
     assert "-" in whole or "_" in whole
-    path.write_text(json.dumps({"whole": whole, "cut": whole[:2000], "no base64": "a.png", "no picture": "AAAA"}))
+    path.write_text(json.dumps({"whole": whole, "cut": whole[:2000], "no base64": "a.png", "no image": "AAAA"}))
     table = Base64ImageIndex(str(path))
     assert len(table) == 4
     assert table["whole"].open().size == table["whole"].size == (64, 48)
@@ -223,7 +223,7 @@ def test_pictures_are_checked_when_they_are_opened(tmp_path: Path) -> None:
     for name, message in (
         ("cut", "cut: cannot be decoded"),
         ("no base64", "no base64: expected base64, found b'a.png'"),
-        ("no picture", "no picture: not a readable picture"),
+        ("no image", "no image: not a readable image"),
     ):
         with pytest.raises(DataError, match=message):
             table[name].open()
@@ -232,18 +232,18 @@ def test_pictures_are_checked_when_they_are_opened(tmp_path: Path) -> None:
 
 
 def test_parquet(tmp_path: Path, release: Callable[..., MimicIt]) -> None:
-    names = list(PICTURES)
+    names = list(IMAGES)
     meta = {"pandas": json.dumps({"index_columns": ["__index_level_0__"], "columns": []})}
-    columns = {"base64": list(PICTURES.values()), "__index_level_0__": names}
+    columns = {"base64": list(IMAGES.values()), "__index_level_0__": names}
     parquet.write_table(pyarrow.table(columns).replace_schema_metadata(meta), tmp_path / "DC.parquet", row_group_size=2)
     table = Base64ImageIndex(str(tmp_path / "DC.parquet"))
     assert [table[name].open().getpixel((0, 0)) for name in names[:3]] == [RED, GREEN, BLUE]
-    parquet.write_table(pyarrow.table({"picture": ["a"]}), tmp_path / "X.parquet")
+    parquet.write_table(pyarrow.table({"image": ["a"]}), tmp_path / "X.parquet")
     with pytest.raises(DataError, match="expected the ids as index, or a column 'id', and a column 'base64'"):
         Base64ImageIndex(str(tmp_path / "X.parquet"))
 
 
-def test_regions_in_the_words_lie_on_the_picture_of_their_round(release: Callable[..., MimicIt]) -> None:
+def test_regions_in_the_words_lie_on_the_image_of_their_round(release: Callable[..., MimicIt]) -> None:
     box = "<box>[[0, 0, 500, 1000]]</box>"
     rounds = {
         f"DC_INS_{n}": {"instruction": "Where?", "answer": box, "image_ids": [f"DC_IMG_{n}"], "rel_ins_ids": related}

@@ -66,7 +66,7 @@ def test_questions_in_whole_sentences() -> None:
     assert said(dataset, 0)[0].startswith("<image>\nWhere is the ")
 
 
-def test_several_questions_share_one_picture_each_about_another_shape() -> None:
+def test_several_questions_share_one_image_each_about_another_shape() -> None:
     dataset = Scenes(count=20, questions_per_scene=4, objects=(2, 6))
     for index in range(20):
         item = dataset[index]
@@ -126,7 +126,7 @@ def test_arguments_out_of_range(arguments: dict[str, Any], message: str) -> None
 
 
 def test_items_are_cheap() -> None:
-    """Two cores train and draw: an item with its picture takes well under a millisecond."""
+    """Two cores train and draw: an item with its image takes well under a millisecond."""
     dataset = Scenes(count=1000, size=64)
     dataset.set_epoch(0)
     best = 1.0

@@ -17,7 +17,7 @@ from mllm.errors import DataError
 TALK = {"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "A man."}]}
 
 
-def picture(width: int) -> bytes:
+def image(width: int) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (width, 4), "red").save(file, "jpeg")
     return file.getvalue()
@@ -34,9 +34,9 @@ def shard(path: Path, members: dict[str, bytes], mode: Any = "w") -> None:
 @pytest.fixture
 def shards(tmp_path: Path, pool: Callable[[Sequence[Any]], str]) -> Callable[..., Shards]:
     """Two shards in webdataset's layout."""
-    first = {"000.jpg": picture(5), "000.txt": b"A dog.\n", "000.json": b'{"width": 5}', "001.png": picture(6)}
+    first = {"000.jpg": image(5), "000.txt": b"A dog.\n", "000.json": b'{"width": 5}', "001.png": image(6)}
     shard(tmp_path / "00000.tar", {**first, "001.cls": b"7", "001.json": json.dumps(TALK).encode()})
-    shard(tmp_path / "00001.tar", {"a/x.y.cls": b"1", "a/x.jpg": picture(7), "a/x.json": b'{"caption": "A {cat}"}'})
+    shard(tmp_path / "00001.tar", {"a/x.y.cls": b"1", "a/x.jpg": image(7), "a/x.json": b'{"caption": "A {cat}"}'})
 
     def make(pattern: str = "*.tar") -> Shards:
         return Shards(filename=str(tmp_path / pattern), questions=pool(["<image>\nWhat?", "<image>\nSay."]))
@@ -75,8 +75,8 @@ def test_questions_are_drawn(shards: Callable[..., Shards]) -> None:
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"0.txt": b"A dog."}, "broken.tar: 0: expected a picture (jpg, jpeg, png, webp) and a text (json, txt)"),
-        ({"0.jpg": b"x"}, "broken.tar: 0: expected a picture (jpg, jpeg, png, webp) and a text (json, txt)"),
+        ({"0.txt": b"A dog."}, "broken.tar: 0: expected an image (jpg, jpeg, png, webp) and a text (json, txt)"),
+        ({"0.jpg": b"x"}, "broken.tar: 0: expected an image (jpg, jpeg, png, webp) and a text (json, txt)"),
         ({}, "broken.tar: expected at least one sample, found none"),
         ({"0.jpg": b"x", "0.json": b"{"}, "broken.tar[0]: json: expected a JSON object, found "),
         ({"0.jpg": b"x", "0.json": b"[]"}, "broken.tar[0]: json: expected a JSON object, found list"),
@@ -112,10 +112,10 @@ def test_a_shard_that_was_cut_off(shards: Callable[..., Shards], tmp_path: Path,
 def test_files_that_are_no_shards(shards: Callable[..., Shards], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\*\.tar: no such file"):
         shards("none*.tar")
-    shard(tmp_path / "packed.tar", {"0.jpg": picture(5), "0.txt": b"x"}, "w:gz")
+    shard(tmp_path / "packed.tar", {"0.jpg": image(5), "0.txt": b"x"}, "w:gz")
     with pytest.raises(DataError, match=r"packed\.tar: not a tar file, or a compressed one"):
         shards("packed.tar")
-    shard(tmp_path / "odd.tar", {"0.jpg": b"no picture", "0.txt": b"x"})
+    shard(tmp_path / "odd.tar", {"0.jpg": b"no image", "0.txt": b"x"})
     with pytest.raises(DataError, match=r"odd\.tar: sample 0: "):
         shards("odd.tar")[0].images[0].size  # noqa: B018
 
@@ -123,9 +123,9 @@ def test_files_that_are_no_shards(shards: Callable[..., Shards], tmp_path: Path)
 def test_regions_in_the_words_become_typed(tmp_path: Path, pool: Callable[[Sequence[Any]], str]) -> None:
     talk = {"conversations": [*TALK["conversations"][:1], {"from": "gpt", "value": "<box>[[0, 0, 1000, 1000]]</box>"}]}
     members = {
-        "0.jpg": picture(8),
+        "0.jpg": image(8),
         "0.json": json.dumps(talk).encode(),
-        "1.jpg": picture(8),
+        "1.jpg": image(8),
         "1.txt": b"<box>[[1]]</box>",
     }
     shard(tmp_path / "0.tar", members)

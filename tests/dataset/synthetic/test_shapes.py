@@ -5,10 +5,10 @@ import pickle
 import numpy as np
 import pytest
 
-from mllm.dataset.synthetic.shapes import COLOURS, KINDS, MOST_SHAPES, SIZES, SMALLEST_PICTURE, SceneImage, scene
+from mllm.dataset.synthetic.shapes import COLOURS, KINDS, MOST_SHAPES, SIZES, SMALLEST_IMAGE, SceneImage, scene
 from mllm.images import is_ref
 
-SIDES = (SMALLEST_PICTURE, 48, 64, 100, 224)
+SIDES = (SMALLEST_IMAGE, 48, 64, 100, 224)
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -45,7 +45,7 @@ def test_shapes_keep_apart_and_differ(side: int) -> None:
 def test_the_number_of_shapes_is_that_asked_for() -> None:
     for count in range(1, MOST_SHAPES + 1):
         for index in range(20):
-            assert len(scene(SceneImage(2, index, SMALLEST_PICTURE, (count, count)))[1]) == count
+            assert len(scene(SceneImage(2, index, SMALLEST_IMAGE, (count, count)))[1]) == count
 
 
 def test_everything_occurs() -> None:
@@ -58,13 +58,13 @@ def test_everything_occurs() -> None:
 def test_sizes_can_be_told_apart() -> None:
     sides: dict[str, set[int]] = {name: set() for name in SIZES}
     for index in range(300):
-        for shape in scene(SceneImage(4, index, SMALLEST_PICTURE, (2, 5)))[1]:
+        for shape in scene(SceneImage(4, index, SMALLEST_IMAGE, (2, 5)))[1]:
             sides[shape.size].add(shape.side)
     assert max(sides["small"]) < min(sides["medium"])
     assert max(sides["medium"]) < min(sides["large"])
 
 
-def test_a_reference_is_all_there_is_to_a_picture() -> None:
+def test_a_reference_is_all_there_is_to_an_image() -> None:
     image = SceneImage(5, 6, 48, (2, 5))
     copy = pickle.loads(pickle.dumps(image))  # noqa: S301
     assert is_ref(image)

@@ -10,7 +10,7 @@ from mllm.models.adapters.injection import as_base, base_of, inject_adapters, lo
 from mllm.models.adapters.selection import is_adapter
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.llava.transformers_layout import load_llava
-from tests.models.tiny import gradients, make, make_batch, without_pictures
+from tests.models.tiny import gradients, make, make_batch, without_images
 
 LORA = {"type": "lora", "targets": ["language_model"], "r": 4}
 PROJECTIONS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -155,10 +155,10 @@ def test_the_table_adds_up():
 
 
 @pytest.mark.parametrize("freeze", [(), ("vision_tower",)])
-def test_a_batch_without_pictures_touches_all_that_is_trained(freeze):
+def test_a_batch_without_images_touches_all_that_is_trained(freeze):
     targets = ["language_model", "connector", *(() if freeze else ["vision_tower"])]
     model = adapted({**LORA, "targets": targets, "unfrozen": ["embeddings"]}, freeze=freeze).train()
-    model(**without_pictures(make_batch(model), model)).loss.backward()
+    model(**without_images(make_batch(model), model)).loss.backward()
     assert gradients(model).keys() == trained(model)
 
 

@@ -61,7 +61,7 @@ def loaded(reference):
     return model
 
 
-def pictures(reference) -> torch.Tensor:
+def images(reference) -> torch.Tensor:
     """Without the zeros that the reference pads the second row with."""
     return reference["inputs"]["vision_x"].flatten(0, 2)[:3]
 
@@ -74,7 +74,7 @@ def test_logits_loss_and_gradients_are_the_references(loaded, reference):
     torch.testing.assert_close(features, reference["vision_tokens"], rtol=0, atol=1e-4)
     out = loaded(
         inputs["input_ids"],
-        pixels=pictures(reference),
+        pixels=images(reference),
         attention_mask=inputs["attention_mask"],
         labels=inputs["labels"],
         return_logits=True,
@@ -93,9 +93,7 @@ def test_masked_gradients_are_the_references_in_the_new_rows(loaded, reference):
     inputs = reference["inputs"]
     loaded.freeze(["vision_tower", "language_model"], "new")
     mask = inputs["attention_mask"]
-    loaded(
-        inputs["input_ids"], pixels=pictures(reference), attention_mask=mask, labels=inputs["labels"]
-    ).loss.backward()
+    loaded(inputs["input_ids"], pixels=images(reference), attention_mask=mask, labels=inputs["labels"]).loss.backward()
     found = loaded.get_input_embeddings().weight.grad
     expected = reference["forward"]["grads"]["lang_encoder.model.embed_tokens.weight"].clone()
     expected[:97], expected[99:] = 0, 0
@@ -111,10 +109,10 @@ def test_generated_ids_are_the_references(loaded, reference, beams):
 
     def answer() -> torch.Tensor:
         return loaded.generate(
-            inputs["gen_ids"], inputs["gen_mask"], pixels=pictures(reference), num_beams=beams, **arguments
+            inputs["gen_ids"], inputs["gen_mask"], pixels=images(reference), num_beams=beams, **arguments
         )
 
-    # one answer holds an `<image>`, at which the reference takes the pictures from the other rows and beams
+    # one answer holds an `<image>`, at which the reference takes the images from the other rows and beams
     found = answer()
     assert found[:, :3].tolist() == expected[:, :3].tolist() or beams > 1
     assert found.tolist() != expected.tolist()
@@ -126,7 +124,7 @@ def test_generated_ids_are_the_references(loaded, reference, beams):
 def test_a_row_alone_is_answered_as_the_reference_does(loaded, reference):
     found = loaded.generate(
         reference["inputs"]["gen_ids"][1:, 4:],
-        pixels=pictures(reference)[2:],
+        pixels=images(reference)[2:],
         **{"max_new_tokens": 6, "do_sample": False, "eos_token_id": 97, "pad_token_id": 99},
     )
     assert found.tolist() == reference["generate_row1_unpadded"][:, 4:].tolist()
@@ -135,11 +133,11 @@ def test_a_row_alone_is_answered_as_the_reference_does(loaded, reference):
 @needs_reference
 def test_continuations_behind_cached_media_are_the_references(loaded, reference):
     prompt, new = reference["inputs"]["input_ids"][:1, :11], torch.tensor([30, 31])
-    (found,) = loaded.continuation_log_probs([new], prompt, pixels=pictures(reference)[:2])
+    (found,) = loaded.continuation_log_probs([new], prompt, pixels=images(reference)[:2])
     for name in ("cached_logits", "nocached_logits"):
         expected = reference[name][0, 10:12].log_softmax(-1).gather(1, new[:, None])[:, 0]
         torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-4)
-    whole = loaded(torch.cat([prompt, new[None]], 1), pixels=pictures(reference)[:2]).logits
+    whole = loaded(torch.cat([prompt, new[None]], 1), pixels=images(reference)[:2]).logits
     torch.testing.assert_close(whole, reference["cached_logits"], rtol=0, atol=1e-4)
 
 

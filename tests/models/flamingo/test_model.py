@@ -11,7 +11,7 @@ from mllm.errors import ConfigError, ModelError
 from mllm.models.flamingo.model import Flamingo
 from mllm.models.runtime import loss
 from mllm.registry import MODELS
-from tests.models.tiny import SIDE, gradients, prompts, without_pictures
+from tests.models.tiny import SIDE, gradients, prompts, without_images
 from tests.models.tiny_flamingo import LMS, PERCEIVER, make, make_batch, tokenizer, trainable
 
 GREEDY = {"do_sample": False, "eos_token_id": None, "pad_token_id": 3}
@@ -61,7 +61,7 @@ def test_cached_generation_is_the_argmax_of_forward(text):
             logits = model(input_ids=row[None], pixels=inputs["pixels"], image_index=index).logits
             assert int(logits[0, -1].argmax()) == int(new)
             if new == model.config.image_token_id:
-                break  # it has no picture, so that forward cannot read it
+                break  # it has no image, so that forward cannot read it
             row = torch.cat([row, new[None]])
 
 
@@ -89,7 +89,7 @@ def test_media_are_encoded_once_in_a_generation():
     assert model.state.media is None
 
 
-def test_new_tokens_read_the_picture():
+def test_new_tokens_read_the_image():
     model = make()
     inputs = prompts(make_batch(model))
     seen = []
@@ -175,9 +175,9 @@ def test_slots_and_media_must_agree(change, message):
 
 @pytest.mark.parametrize("freeze", [[], ["vision_tower", "language_model"]])
 @pytest.mark.parametrize("perceiver", [{}, {"max_frames": 2, "max_media": 3}])
-def test_a_batch_without_pictures_touches_every_trainable_parameter(freeze, perceiver):
+def test_a_batch_without_images_touches_every_trainable_parameter(freeze, perceiver):
     model = make(freeze=freeze, perceiver={"depth": 1, "latents": 2, "heads": 1, "head_width": 4, **perceiver}).train()
-    batch = without_pictures(make_batch(model), model)
+    batch = without_images(make_batch(model), model)
     loss = model(**batch).loss
     loss.backward()
     found = gradients(model)
@@ -187,7 +187,7 @@ def test_a_batch_without_pictures_touches_every_trainable_parameter(freeze, perc
     torch.testing.assert_close(loss, model.eval()(**batch).loss)
 
 
-def test_a_row_without_pictures_is_the_same_beside_one_with_pictures():
+def test_a_row_without_images_is_the_same_beside_one_with_images():
     model = make()
     batch = make_batch(model)
     ids = batch["input_ids"][:, :9].clone()
@@ -328,9 +328,9 @@ def test_closed_gates_leave_the_language_model_as_it_was():
         for name, parameter in model.named_parameters():
             if name.endswith("_gate"):
                 parameter.zero_()
-    pictures = model(batch["input_ids"], pixels=batch["pixels"], image_index=batch["image_index"]).logits
+    images = model(batch["input_ids"], pixels=batch["pixels"], image_index=batch["image_index"]).logits
     plain = model.language_model(input_ids=batch["input_ids"]).logits
-    torch.testing.assert_close(pictures, plain, rtol=0, atol=0)
+    torch.testing.assert_close(images, plain, rtol=0, atol=0)
 
 
 def test_frames_of_a_video():
@@ -395,8 +395,8 @@ def test_a_copy_is_its_own_model():
 
 
 def test_describes_its_slots():
-    view = pickle.loads(pickle.dumps(make().picture_view()))  # noqa: S301, data loading workers receive it
-    assert (view.token, view.size, view.slot((40, 30))) == ("<image>", SIDE, "<image>")
+    view = pickle.loads(pickle.dumps(make().image_preprocessor()))  # noqa: S301, data loading workers receive it
+    assert (view.token, view.size, view.placeholder_tokens((40, 30))) == ("<image>", SIDE, "<image>")
 
 
 def test_half_precision_and_units_of_sharding():
@@ -411,8 +411,8 @@ def test_the_trainer_counts_labels_as_the_loss_does():
 
 
 @pytest.mark.parametrize("more", [{"max_frames": 4}, {"max_frames": 4, "max_media": 5}])
-def test_pictures_and_videos_of_any_length_go_together(more):
-    """Slots of several pictures and videos read what each medium alone would give; gradients too reach them all."""
+def test_images_and_videos_of_any_length_go_together(more):
+    """Slots of several images and videos read what each medium alone would give; gradients too reach them all."""
     model = make(perceiver={"depth": 1, "latents": 3, "heads": 2, "head_width": 4, **more}, freeze=[])
     torch.manual_seed(0)
     frames = torch.tensor([1, 3, 2, 1])

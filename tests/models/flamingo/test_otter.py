@@ -15,7 +15,7 @@ from mllm.errors import ConfigError, DataError, ModelError
 from mllm.models.flamingo.builder import compose
 from mllm.models.flamingo.checkpoints import to_our_names
 from mllm.models.flamingo.otter import load_otter, save_otter
-from mllm.registry import MODELS, REGIONS, TEMPLATES
+from mllm.registry import CODECS, MODELS, TEMPLATES
 from mllm.types import Item
 from tests.models.tiny import gradients, make_tokenizer, prompts
 from tests.models.tiny import make as make_llava
@@ -91,7 +91,7 @@ def test_logits_loss_and_gradients_are_the_references(drawn, reference):
 @needs_reference
 @pytest.mark.parametrize(("cached", "blind"), [(False, False), (True, True)])
 def test_generated_ids_are_the_references(drawn, reference, cached, blind):
-    """Its cached generation does not see the pictures after the first new token, its uncached one does."""
+    """Its cached generation does not see the images after the first new token, its uncached one does."""
     inputs, whole = reference["inputs"], reference[f"generate_use_cache_{cached}"][0]
     prompt = whole[:12]
     assert prompt.tolist() == inputs["input_ids"][0, :12].tolist()
@@ -124,7 +124,7 @@ def test_its_folder_round_trip(tmp_path, text):
     assert trainable(loaded) == trainable(model)
     batch = make_batch(model, frames=2)
     torch.testing.assert_close(loaded(**batch).loss, model(**batch).loss, rtol=0, atol=0)
-    assert loaded.picture_view().mean == model.picture_view().mean
+    assert loaded.image_preprocessor().mean == model.image_preprocessor().mean
 
 
 def test_its_folder_in_shards(tmp_path):
@@ -171,14 +171,14 @@ def test_wrong_arguments(arguments, tokens, error, message):
 
 
 def test_in_context_examples_and_labels():
-    """Every turn has its own picture; supervised is what follows `<answer>` through `<|endofchunk|>`, and the end."""
+    """Every turn has its own image; supervised is what follows `<answer>` through `<|endofchunk|>`, and the end."""
     model = make(kind="otter")
     words = tokenizer()
     processor = Processor(
         tokenizer=words,
         template=TEMPLATES.make("otter"),
-        codec=REGIONS.make("shikra"),
-        view=model.picture_view(),
+        codec=CODECS.make("shikra"),
+        view=model.image_preprocessor(),
     )
     item = Item.from_dict(
         {
@@ -221,12 +221,12 @@ def test_blind_decoding_is_off_unless_asked_for():
     assert blind[:, 0].tolist() == seeing[:, 0].tolist(), "the prompt still sees"
 
 
-def test_videos_and_pictures_in_one_conversation():
+def test_videos_and_images_in_one_conversation():
     """A list of frames is one `<image>`; the model takes what the processor and the collator make of it."""
     words = tokenizer()
     model = make(kind="otter", max_num_frames=3)
-    parts = dict(tokenizer=words, template=TEMPLATES.make("otter"), codec=REGIONS.make("shikra"))
-    processor = Processor(**parts, view=model.picture_view())
+    parts = dict(tokenizer=words, template=TEMPLATES.make("otter"), codec=CODECS.make("shikra"))
+    processor = Processor(**parts, view=model.image_preprocessor())
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "green", "blue")]
     turns = [{"from": "human", "value": "<image>\nw1"}, {"from": "gpt", "value": "w2"}]
     more = [{"from": "human", "value": "<image>\nw3"}, {"from": "gpt", "value": "w4"}]
@@ -242,6 +242,6 @@ def test_videos_and_pictures_in_one_conversation():
         one = Collator(pad_token_id=words.pad_token_id)([example])
         logits = model(**{name: one[name] for name in inputs}, return_logits=True).logits[0]
         torch.testing.assert_close(together[row, : len(logits)], logits, rtol=1e-4, atol=1e-5)
-    blind = Processor(**parts, view=make_llava().picture_view())
-    with pytest.raises(DataError, match="both: a video of 3 frames, but this model takes pictures only"):
+    blind = Processor(**parts, view=make_llava().image_preprocessor())
+    with pytest.raises(DataError, match="both: a video of 3 frames, but this model takes images only"):
         blind.encode(both, 0)

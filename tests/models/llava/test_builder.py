@@ -44,7 +44,7 @@ def test_defaults_of_parts():
     assert not model.training
     model = build(**PARTS, feature_layer=-1, keep_cls=True, connector={"type": "linear"}, image_mean=(0, 0, 0))
     assert (model.vision_tower.feature_layer, model.vision_tower.tokens) == (-1, 5)
-    assert (model.picture_view().mean, type(model.connector).__name__) == ((0, 0, 0), "Linear")
+    assert (model.image_preprocessor().mean, type(model.connector).__name__) == ((0, 0, 0), "Linear")
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool])
@@ -94,7 +94,7 @@ def test_parts_from_folders_keep_their_weights(tmp_path):
     for name, tensor in model.state_dict().items():
         if not name.startswith("connector"):
             torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
-    assert (model.picture_view().mean, model.picture_view().std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (model.image_preprocessor().mean, model.image_preprocessor().std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert model.config.text_config._attn_implementation == "sdpa"
     assert model.config.vision_config._attn_implementation == "sdpa"
 
@@ -193,11 +193,11 @@ def test_image_size_may_be_changed_of_a_checkpoint(tmp_path):
     folder = {"model_name_or_path": str(tmp_path)}
     for arguments, size in ((folder, 12), ({**folder, "image_size": 16}, 16), ({**folder, "image_size": 8}, 8)):
         model = build(**arguments)
-        view = model.picture_view()
+        view = model.image_preprocessor()
         assert (view.size, view.tokens, model.config.image_size) == (size, (size // 4) ** 2, size)
         assert model(**make_batch(model)).loss.isfinite()
     build(**folder, image_size=16).save_pretrained(tmp_path / "again")
-    assert build(model_name_or_path=str(tmp_path / "again")).picture_view().size == 16
+    assert build(model_name_or_path=str(tmp_path / "again")).image_preprocessor().size == 16
     build(**PARTS, connector="concat").save_pretrained(tmp_path / "even")
     with pytest.raises(ConfigError, match="3 patches cannot be joined 2 by 2"):
         build(model_name_or_path=str(tmp_path / "even"), image_size=12)

@@ -10,14 +10,14 @@ from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
 from mllm.errors import ConfigError, ModelError
 from mllm.types import IMAGE
-from tests.models.tiny import PATCHES, SIDE, TEXT, VISION, gradients, make, make_batch, prompts, without_pictures
+from tests.models.tiny import PATCHES, SIDE, TEXT, VISION, gradients, make, make_batch, prompts, without_images
 
 
 def trainable(model) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def test_a_shared_picture_is_a_repeated_picture():
+def test_a_shared_image_is_a_repeated_image():
     model = make()
     shared = make_batch(model)
     repeated = {**shared, "pixels": shared["pixels"][shared["image_index"]], "image_index": None}
@@ -61,9 +61,9 @@ def test_slots_and_features_must_agree(change, message):
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_a_batch_without_pictures_touches_every_trainable_parameter(vision):
+def test_a_batch_without_images_touches_every_trainable_parameter(vision):
     model = make(vision=vision).train()
-    batch = without_pictures(make_batch(model), model)
+    batch = without_images(make_batch(model), model)
     loss = model(**batch).loss
     loss.backward()
     found = gradients(model)
@@ -72,19 +72,19 @@ def test_a_batch_without_pictures_touches_every_trainable_parameter(vision):
     torch.testing.assert_close(loss, model.eval()(**batch).loss)
 
 
-def test_a_batch_without_pictures_runs_the_same_modules():
+def test_a_batch_without_images_runs_the_same_modules():
     model = make().train()
     calls: list[str] = []
     for name, module in model.named_modules():
         module.register_forward_pre_hook(lambda *_, name=name: calls.append(name))
     batch = make_batch(model)
     model(**batch)
-    with_pictures = calls.copy()
+    with_images = calls.copy()
     calls.clear()
-    model(**without_pictures(batch, model))
-    assert calls == with_pictures
+    model(**without_images(batch, model))
+    assert calls == with_images
     calls.clear()
-    model.eval()(**without_pictures(batch, model))
+    model.eval()(**without_images(batch, model))
     assert not any(name.startswith("vision_tower") for name in calls)
 
 
@@ -97,7 +97,7 @@ class NaNs(TorchDispatchMode):
         return out
 
 
-def test_the_picture_without_weight_cannot_overflow():
+def test_the_image_without_weight_cannot_overflow():
     model = make(dtype="float16").train()
     with torch.no_grad():
         model.connector.layers[2].bias.fill_(6e4)  # sums to infinity in half precision
@@ -169,7 +169,7 @@ def test_greedy_generation_is_the_argmax_of_forward(text):
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     for _ in range(5):
         rows = [
-            model(input_ids=row[kept.bool()][None], **pictures(model, row, inputs, number)).logits[0, -1]
+            model(input_ids=row[kept.bool()][None], **images(model, row, inputs, number)).logits[0, -1]
             for number, (row, kept) in enumerate(zip(ids, mask, strict=True))
         ]
         ids = torch.cat([ids, torch.stack(rows).argmax(-1)[:, None]], 1)
@@ -177,7 +177,7 @@ def test_greedy_generation_is_the_argmax_of_forward(text):
     assert found.tolist() == ids[:, inputs["input_ids"].shape[1] :].tolist()
 
 
-def pictures(model, row, inputs, number) -> dict:
+def images(model, row, inputs, number) -> dict:
     """Of one row of the batch, which has slots [0, 1] and [2]."""
     return {"pixels": inputs["pixels"], "image_index": inputs["image_index"][[slice(0, 2), slice(2, 3)][number]]}
 
@@ -199,7 +199,7 @@ def test_beams_find_an_answer_at_least_as_likely():
     assert (likely[1] >= likely[0] - 1e-5).all()
 
 
-def test_generation_without_pictures_and_without_mask():
+def test_generation_without_images_and_without_mask():
     model = make()
     ids = torch.tensor([[1, 5, 6]])
     assert model.generate(ids, max_new_tokens=2, do_sample=False, eos_token_id=None).shape == (1, 2)
@@ -214,17 +214,17 @@ def test_special_tokens_of_generation_come_from_the_tokenizer():
 @pytest.mark.parametrize("keep_cls", [False, True])
 def test_describes_its_slots(vision, keep_cls):
     model = make(vision=vision, keep_cls=keep_cls)
-    view = pickle.loads(pickle.dumps(model.picture_view()))  # noqa: S301, data loading workers receive it
+    view = pickle.loads(pickle.dumps(model.image_preprocessor()))  # noqa: S301, data loading workers receive it
     prefix = {"clip": 1, "dinov2": 1, "dinov2_with_registers": 5}.get(vision, 0)
     assert (view.token, view.size) == (IMAGE, SIDE)
-    assert view.slot((40, 30)) == IMAGE * (PATCHES + prefix * keep_cls)
+    assert view.placeholder_tokens((40, 30)) == IMAGE * (PATCHES + prefix * keep_cls)
     assert view.tokens == model.image_features(torch.randn(1, 3, SIDE, SIDE)).shape[1]
 
 
 def test_pixel_statistics_are_those_of_the_family():
-    assert make("clip").picture_view().mean == tuple(OPENAI_CLIP_MEAN)
-    assert make("siglip").picture_view().std == (0.5, 0.5, 0.5)
-    assert make("dinov2").picture_view().std == tuple(IMAGENET_DEFAULT_STD)
+    assert make("clip").image_preprocessor().mean == tuple(OPENAI_CLIP_MEAN)
+    assert make("siglip").image_preprocessor().std == (0.5, 0.5, 0.5)
+    assert make("dinov2").image_preprocessor().std == tuple(IMAGENET_DEFAULT_STD)
 
 
 @pytest.mark.parametrize("text", ["llama", "gpt_neox", "mpt"])

@@ -63,7 +63,7 @@ def test_our_folder_round_trip(tmp_path, vision, text, connector):
     assert_same(model, loaded)
     assert_same(model, Llava.from_pretrained(tmp_path))
     assert loaded.config.connector == {"type": connector}
-    assert loaded.picture_view().mean == (0.1, 0.2, 0.3)
+    assert loaded.image_preprocessor().mean == (0.1, 0.2, 0.3)
     assert loaded.generation_config.to_dict() == model.generation_config.to_dict()
     assert [p.requires_grad for p in loaded.parameters()] == [p.requires_grad for p in model.parameters()]
     assert (loaded.get_input_embeddings().weight is loaded.get_output_embeddings().weight) == bool(tied)
@@ -195,7 +195,7 @@ def test_export_round_trip(tmp_path, vision, text):
     torch.testing.assert_close(theirs.eval()(**of_reference(batch)).logits, logits, rtol=1e-5, atol=1e-5)
     again = MODELS.make({"type": "llava", "model_name_or_path": str(tmp_path)}, tokenizer=tokenizer)
     torch.testing.assert_close(again(**batch, return_logits=True).logits, logits, rtol=1e-5, atol=1e-5)
-    assert again.picture_view().mean == (0.1, 0.2, 0.3)
+    assert again.image_preprocessor().mean == (0.1, 0.2, 0.3)
     assert again.vision_tower.tokens == model.vision_tower.tokens
     again.save_pretrained(tmp_path / "ours")
     assert_same(again, load_llava(str(tmp_path / "ours")))
@@ -233,8 +233,8 @@ def test_export_ties_what_transformers_can_tie(tmp_path):
 def test_exported_processor(tmp_path):
     export_transformers_llava(make(), make_tokenizer(), str(tmp_path))
     processor = AutoProcessor.from_pretrained(tmp_path, backend="pil")
-    picture = torch.randint(0, 255, (3, 12, 20), dtype=torch.uint8).numpy()
-    inputs = processor(images=[picture], text="w1 <image> w2", return_tensors="pt")
+    image = torch.randint(0, 255, (3, 12, 20), dtype=torch.uint8).numpy()
+    inputs = processor(images=[image], text="w1 <image> w2", return_tensors="pt")
     assert inputs["pixel_values"].shape == (1, 3, SIDE, SIDE)
     assert (inputs["input_ids"] == 39).sum() == 4
     theirs = LlavaForConditionalGeneration.from_pretrained(tmp_path).eval()

@@ -65,7 +65,7 @@ ITEMS = [ask((40, 20), key="a"), ask((17, 50), (30, 30), key="b", seed=3), ask(k
 
 
 def items_for(family: str) -> list[Item]:
-    """Kosmos-2 takes a picture at the beginning only, and one."""
+    """Kosmos-2 takes an image at the beginning only, and one."""
     return [ITEMS[0], ask((17, 50), key="b", seed=3), ITEMS[2]] if family == "kosmos-2" else ITEMS
 
 
@@ -130,7 +130,7 @@ def test_left_padded_answers_are_those_one_by_one(family: str, folder: str) -> N
     assert uncached.tolist() == together.tolist()
 
 
-def test_a_picture_in_several_slots_is_processed_once_and_seen_in_each(family: str, folder: str) -> None:
+def test_an_image_in_several_slots_is_processed_once_and_seen_in_each(family: str, folder: str) -> None:
     model, processor = cached(folder)
     first, second = ask((40, 20)), ask((17, 50), seed=3)
     again = Item.from_dict(
@@ -154,9 +154,9 @@ def test_a_picture_in_several_slots_is_processed_once_and_seen_in_each(family: s
     assert model(**shared).loss.item() == pytest.approx(model(**apart).loss.item(), abs=1e-6)
 
 
-def test_spread_repeats_the_rows_of_each_picture() -> None:
-    pictures = {"pixel_values": torch.arange(5), "grid": torch.tensor([20, 30])}
-    found = spread(pictures, torch.tensor([2, 3]), torch.tensor([1, 0, 1]))
+def test_spread_repeats_the_rows_of_each_image() -> None:
+    images = {"pixel_values": torch.arange(5), "grid": torch.tensor([20, 30])}
+    found = spread(images, torch.tensor([2, 3]), torch.tensor([1, 0, 1]))
     assert found["pixel_values"].tolist() == [2, 3, 4, 0, 1, 2, 3, 4]
     assert found["grid"].tolist() == [30, 20, 30]
 
@@ -226,11 +226,11 @@ def test_adapters_find_its_language_model(family: str, folder: str) -> None:
 
 
 def packed_and_apart(processor: Processor, family: str, **options: Any) -> tuple[Any, Any]:
-    """Two questions about a picture, and others, packed and one by one."""
+    """Two questions about an image, and others, packed and one by one."""
     first, *others = items_for(family)
     again = replace(first, turns=(replace(first.turns[0], text="<image>\nIs it red?"), first.turns[1]))
-    pictures = processor.pictures(first)
-    examples = [processor.encode(item, 0, pictures=pictures) for item in (first, again)]
+    images = processor.images(first)
+    examples = [processor.encode(item, 0, images=images) for item in (first, again)]
     examples += [processor.encode(item, 0) for item in others]
     pad = cast("int", processor.tokenizer.pad_token_id)
     batches: list[Any] = [Collator(pad_token_id=pad, **options)(examples), Collator(pad_token_id=pad)(examples)]
@@ -349,11 +349,11 @@ def test_a_folder_is_needed(tmp_path: Path) -> None:
 
 
 def test_a_placement_is_not_to_be_chosen(folder: str) -> None:
-    with pytest.raises(ConfigError, match="places pictures by its own processor"):
-        cached(folder)[0].picture_view("pad")
+    with pytest.raises(ConfigError, match="places images by its own processor"):
+        cached(folder)[0].image_preprocessor("pad")
 
 
-def test_a_tokenizer_without_the_picture_token(folders: dict[str, Path]) -> None:
+def test_a_tokenizer_without_the_image_token(folders: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match="has no token '<IMG_CONTEXT>'"):
         MODELS.make({"type": "hf", "model_name_or_path": str(folders["internvl"])}, tokenizer=make_plain_tokenizer())
 

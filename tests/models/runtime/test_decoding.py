@@ -101,7 +101,7 @@ def test_a_batch_joins_what_is_left_of_those_before_it(llama: Any, options: dict
     found: dict[int, list[int]] = {}
     waited: list[int] = []
     for batch in batches:
-        decoding.make_room(len(batch))
+        decoding.step_until_free(len(batch))
         generate(llama, batch, decoding, **options)
         found |= decoding.take()
         waited.append(len(found))
@@ -125,7 +125,7 @@ def test_columns_that_no_row_holds_are_cut_off(llama: Any, monkeypatch: pytest.M
     monkeypatch.setattr(decoding_module, "ROOM", 3)
     decoding = ContinuousBatcher(seed=0, leaving=True, most=3)
     for row in [0, 1, 2, 3, 5, 6, 7, 9, 10, 11]:
-        decoding.make_room(1)
+        decoding.step_until_free(1)
         generate(llama, [row], decoding)
     decoding.finish()
     assert min(cut) >= 3

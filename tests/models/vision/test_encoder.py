@@ -70,7 +70,7 @@ def test_a_layer_that_is_not_there(layer, message):
 
 @pytest.mark.parametrize("side", [SIDE, 12, 4])
 @pytest.mark.parametrize("name", ["clip", "siglip", "dinov2", "dinov2_with_registers"])
-def test_pictures_of_another_size(name, side):
+def test_images_of_another_size(name, side):
     model = encoder(name)
     tower = VisionTower(model, feature_layer=-1, keep_cls=False, image_size=side)
     pixels = torch.randn(2, 3, side, side)
@@ -103,7 +103,7 @@ def test_resized_again():
 
 
 class Fixed(CLIPVisionModel):
-    """Takes pictures of one size only."""
+    """Takes images of one size only."""
 
     def forward(self, pixel_values, output_hidden_states=None):  # pyright: ignore
         return super().forward(pixel_values, output_hidden_states=output_hidden_states)

@@ -1,4 +1,4 @@
-"""Two vision towers see the same picture, each at its own size and with its own pixel statistics."""
+"""Two vision towers see the same image, each at its own size and with its own pixel statistics."""
 
 import pytest
 import torch
@@ -9,21 +9,21 @@ from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocesso
 from mllm.errors import ConfigError
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import load_llava
-from tests.models.tiny import PATCHES, SIDE, VISION, gradients, make, make_batch, without_pictures
+from tests.models.tiny import PATCHES, SIDE, VISION, gradients, make, make_batch, without_images
 
 CLIP, DINO, SIGLIP = (VISION[name] for name in ("clip", "dinov2", "siglip"))
 LARGE = {**DINO, "image_size": 16, "patch_size": 8}
 
 
-def pixels(model: Llava, picture: Image.Image, number: int | None = None) -> torch.Tensor:
-    """The picture as the processor gives it to the model, or as tower `number` alone would get it."""
-    config, view = model.config, model.picture_view()
+def pixels(model: Llava, image: Image.Image, number: int | None = None) -> torch.Tensor:
+    """The image as the processor gives it to the model, or as tower `number` alone would get it."""
+    config, view = model.config, model.image_preprocessor()
     mean, std, size = view.mean, view.std, view.size
     if number is not None:
         size = model.vision_tower.towers[number].size
         if number == 1:
             mean, std = config.second_image_mean, config.second_image_std
-    return SquarePreprocessor(size=size, mean=mean, std=std, tokens=1, placement="squash")(picture)["pixels"]
+    return SquarePreprocessor(size=size, mean=mean, std=std, tokens=1, placement="squash")(image)["pixels"]
 
 
 def photo(side: int) -> Image.Image:
@@ -33,19 +33,19 @@ def photo(side: int) -> Image.Image:
 
 def test_features_stand_side_by_side():
     model = make(vision_tower=[CLIP, DINO], feature_layer=[[-2, -1], -1])
-    picture = photo(SIDE)
+    image = photo(SIDE)
     first, second = model.vision_tower.towers
-    expected = torch.cat([first(pixels(model, picture, 0)), second(pixels(model, picture, 1))], -1)
-    torch.testing.assert_close(model.vision_tower(pixels(model, picture)), expected, rtol=1e-5, atol=1e-5)
+    expected = torch.cat([first(pixels(model, image, 0)), second(pixels(model, image, 1))], -1)
+    torch.testing.assert_close(model.vision_tower(pixels(model, image)), expected, rtol=1e-5, atol=1e-5)
     assert (model.vision_tower.width, model.vision_tower.tokens) == (48, PATCHES)
-    assert model.picture_view().mean == tuple(OPENAI_CLIP_MEAN)
+    assert model.image_preprocessor().mean == tuple(OPENAI_CLIP_MEAN)
     assert model.config.second_image_mean == IMAGENET_DEFAULT_MEAN
 
 
 @pytest.mark.parametrize("towers", [[CLIP, LARGE], [LARGE, CLIP]], ids=["small first", "large first"])
 def test_each_at_its_own_size(towers):
     model = make(vision_tower=towers)
-    assert model.picture_view().size == 16
+    assert model.image_preprocessor().size == 16
     seen = []
     for tower in model.vision_tower.towers:
         tower.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -61,10 +61,10 @@ def test_image_size_makes_their_patches_match():
         make(vision_tower=[CLIP, fine])
     model = make(vision_tower=[CLIP, fine], image_size=12)
     assert (model.vision_tower.tokens, model.vision_tower.size) == (9, 12)
-    model.resize_pictures([8, 8])
+    model.resize_images([8, 8])
     assert model.vision_tower.tokens == 4
     with pytest.raises(ConfigError, match="must give as many tokens"):
-        model.resize_pictures([8, 12])
+        model.resize_images([8, 12])
 
 
 def test_tokens_before_the_patches_must_match_too():
@@ -77,7 +77,7 @@ def test_both_train_and_come_back_from_a_folder(tmp_path):
     model = make(vision_tower=[CLIP, LARGE], feature_layer=[-2, [-1, 0]], image_std=[[0.2] * 3, [0.3] * 3])
     model.freeze([])
     batch = make_batch(model)
-    for given in (batch, without_pictures(batch, model)):
+    for given in (batch, without_images(batch, model)):
         model.zero_grad()
         model.train()(**given).loss.backward()
         assert gradients(model).keys() == {name for name, p in model.named_parameters() if p.requires_grad}

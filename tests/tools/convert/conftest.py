@@ -43,7 +43,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
             words = layout.words
         module = importlib.import_module(f"tools.convert.{source}")
         # words that name a file or folder of the layout
-        here = [str(tmp_path / word) if (tmp_path / word).exists() or word == "pictures" else word for word in words]
+        here = [str(tmp_path / word) if (tmp_path / word).exists() or word == "images" else word for word in words]
         argv = [*here, "--out", str(tmp_path / "out")]
         assert conversion.main(module.__doc__, module.arguments, module.convert, argv) == status
         shown = capsys.readouterr()

@@ -47,7 +47,7 @@ def write(folder: Path, files: dict[str, Any]) -> None:
             path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def picture(colour: str, kind: str = "jpeg") -> bytes:
+def image(colour: str, kind: str = "jpeg") -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (8, 6), colour).save(file, kind)
     return file.getvalue()
@@ -224,8 +224,8 @@ MIMIC_IT = {
         },
     },
 }
-MIMIC_IT_PICTURES = {
-    f"DC_IMG_{number}": base64.urlsafe_b64encode(picture(colour, kind)).decode()
+MIMIC_IT_IMAGES = {
+    f"DC_IMG_{number}": base64.urlsafe_b64encode(image(colour, kind)).decode()
     for number, (colour, kind) in enumerate([("red", "jpeg"), ("green", "png"), ("blue", "jpeg")])
 }
 
@@ -290,16 +290,16 @@ LAYOUTS = {
     "mimic_it": Layout(
         {
             "DC_instructions.json": MIMIC_IT,
-            "DC.json": MIMIC_IT_PICTURES,
+            "DC.json": MIMIC_IT_IMAGES,
             "DC_train.json": {"DC_INS_1": ["DC_INS_0"]},
         },
         (
             "DC_instructions.json",
-            *("--images", "DC.json", "--relations", "DC_train.json", "--pictures", "pictures"),
+            *("--images", "DC.json", "--relations", "DC_train.json", "--pictures", "images"),
         ),
     ),
     "image_folder": Layout(
-        {f"weather/{name}/1.jpg": picture(colour) for name, colour in (("rain", "blue"), ("heavy_snow", "white"))},
+        {f"weather/{name}/1.jpg": image(colour) for name, colour in (("rain", "blue"), ("heavy_snow", "white"))},
         ("weather", "--question", "What is the weather?"),
     ),
 }

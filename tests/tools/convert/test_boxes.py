@@ -22,12 +22,12 @@ def test_refcoco(run: Run, save: Save, items: Items, tmp_path: Path, protocol: i
         "REC_refcoco+_unc_train.jsonl",
     ]
     (item,) = items("REC_refcoco+_unc_testA.jsonl", "REC", "rec")
-    assert item.boxes[0].xyxy == pytest.approx((103.9, 300, 238.1, 480))  # cut at the edge of the picture
+    assert item.boxes[0].xyxy == pytest.approx((103.9, 300, 238.1, 480))  # cut at the edge of the image
     assert "the lady" in item.turns[0].text
     for line in (
         "         2  left out: boxes without area",
         "         2  left out: expressions without a word",
-        "         1  left out: expressions whose box or picture is not in instances.json",
+        "         1  left out: expressions whose box or image is not in instances.json",
     ):
         assert line in shown
 
@@ -59,8 +59,8 @@ def test_visual_genome(run: Run, save: Save, items: Items, tmp_path: Path) -> No
     (item,) = items("GC_genome_all.jsonl", "REG", "region_caption")
     assert item.turns[1].text == "the clock"
     assert item.boxes[0].xyxy == (421, 57, 503, 600)
-    assert "1  left out: boxes without area in the picture" in shown
-    assert "1  left out: regions of a picture that is not in image_data.json" in shown
+    assert "1  left out: boxes without area in the image" in shown
+    assert "1  left out: regions of an image that is not in image_data.json" in shown
     run("visual_genome", *files, "--val", save("val.txt", "1\n"))
     assert (tmp_path / "out" / "GC_genome_val.jsonl").exists()
 
@@ -99,7 +99,7 @@ def test_coco_captions(run: Run, save: Save, items: Items) -> None:
     shown = run("coco", "captions", save("captions_val2017.json", found))
     (item,) = items("CAP_coco2017_val.jsonl", "Caption", "caption")
     assert item.truth.texts == ("A dog.", "A pet.")
-    assert "1  left out: pictures that are not in the list of images" in shown
+    assert "1  left out: images that are not in the list of images" in shown
 
 
 def test_the_only_object_of_a_category(run: Run, save: Save, items: Items) -> None:
@@ -121,7 +121,7 @@ def test_the_only_object_of_a_category(run: Run, save: Save, items: Items) -> No
     assert "the only dog" in dog.turns[0].text
     assert dog.boxes[0].xyxy == pytest.approx((10, 5, 30, 25))
     assert pole.boxes[0].xyxy == (10, 0, 11, 30)
-    assert "2  left out: categories with several objects in a picture" in shown
+    assert "2  left out: categories with several objects in an image" in shown
     annotations[0]["bbox"] = [1.1, 0, 12.2, 20]
     run("coco", "instances", save("instances_val2017.json", found))
     assert items("REC_coco2017_val.jsonl", "REC", "rec")[0].boxes[0].x2 == 13.3  # 1.1 + 12.2 is 13.299999999999999

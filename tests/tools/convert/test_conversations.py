@@ -75,7 +75,7 @@ def test_lrv(run: Run, save: Save, items: Items) -> None:
     (item,) = items("lrv_filter_cap1.jsonl", "Instruct", image_folder="vg")
     assert [turn.text for turn in item.turns] == ["<image>\nIs it wet?", "Yes."]
     assert str(item.images[0]) == "FileImage(path='vg/VG_100K/2.jpg')"
-    assert "1  left out: records of a picture that is not in image_data.json" in shown
+    assert "1  left out: records of an image that is not in image_data.json" in shown
     run("lrv", path)
     assert [str(item.images[0]) for item in items("lrv_filter_cap1.jsonl", "Instruct")] == [
         f"FileImage(path='{number}.jpg')" for number in (2, 3)

@@ -1,4 +1,4 @@
-"""SmolVLM and Idefics3: the picture enlarged and cut into square tiles, and as a whole behind them."""
+"""SmolVLM and Idefics3: the image enlarged and cut into square tiles, and as a whole behind them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def idefics3() -> Family:
         codec="shikra",
         token=TOKEN,
         place=_place,
-        slot=_slot,
+        placeholder_tokens=_placeholder_tokens,
         rows=_rows,
-        pictures=_pictures,
+        images=_images,
         branch=nothing_beside,
         pack=as_numbered,
     )
@@ -53,7 +53,7 @@ def _place(processor: Any, size: Size) -> Placement:
     return resize(size, (width, height))
 
 
-def _slot(config: Any, processor: Any, size: Size) -> str:
+def _placeholder_tokens(config: Any, processor: Any, size: Size) -> str:
     side = processor.max_image_size["longest_edge"]
     vision = config.vision_config
     features = TOKEN * int((vision.image_size // vision.patch_size) ** 2 / config.scale_factor**2)
@@ -73,5 +73,5 @@ def _rows(tensors: Tensors) -> dict[str, Tensor]:
     return {"pixel_values": tensors["pixel_values"][0]}
 
 
-def _pictures(tensors: Tensors) -> dict[str, Tensor]:
+def _images(tensors: Tensors) -> dict[str, Tensor]:
     return {"pixel_values": tensors["pixel_values"][None]}

@@ -1,4 +1,4 @@
-"""InternVL 2.5, 3 and 3.5 in transformers' layout: the picture stretched over tiles, and as a whole beside them."""
+"""InternVL 2.5, 3 and 3.5 in transformers' layout: the image stretched over tiles, and as a whole beside them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def internvl() -> Family:
         codec="internvl",
         token=CONTEXT,
         place=_place,
-        slot=_slot,
+        placeholder_tokens=_placeholder_tokens,
         settings=SETTINGS,
         rows=_rows,
         branch=nothing_beside,
@@ -43,7 +43,7 @@ def _place(processor: Any, size: Size) -> Placement:
     return resize(size, (columns * processor.size.width, rows * processor.size.height))
 
 
-def _slot(config: Any, processor: Any, size: Size) -> str:
+def _placeholder_tokens(config: Any, processor: Any, size: Size) -> str:
     columns, rows = _tiles(processor, size)
     tiles = columns * rows + (columns * rows > 1)
     vision = config.vision_config

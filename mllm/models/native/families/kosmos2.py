@@ -1,4 +1,4 @@
-"""Kosmos-2: a picture stretched to a square and resampled to a few latents, which take the place of tokens."""
+"""Kosmos-2: an image stretched to a square and resampled to a few latents, which take the place of tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mllm.models.native.family import Family, PackedRows, Size, Tensors, as_set
 from mllm.registry import FAMILIES
 
 TOKEN = "<image>"
-"""Opens a picture, and fills the places of its latents: Kosmos-2 has no token of its own for them."""
+"""Opens an image, and fills the places of its latents: Kosmos-2 has no token of its own for them."""
 
 
 @FAMILIES.register_module("kosmos-2")
@@ -23,7 +23,7 @@ def kosmos2() -> Family:
         template="kosmos2",
         token=TOKEN,
         place=as_set,
-        slot=_slot,
+        placeholder_tokens=_placeholder_tokens,
         more=_more,
         features=_features,
         sees_first=True,
@@ -32,24 +32,24 @@ def kosmos2() -> Family:
     )
 
 
-def _slot(config: Any, processor: Any, size: Size) -> str:
+def _placeholder_tokens(config: Any, processor: Any, size: Size) -> str:
     return TOKEN * (1 + config.latent_query_num) + "</image>"
 
 
-def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, pictures: Tensors) -> dict[str, Tensor]:
-    marks_BT = ids_BT == model.picture_token_id
+def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
+    marks_BT = ids_BT == model.image_token_id
     opened_BT = torch.zeros_like(marks_BT)
     opened_BT[:, 1:] = marks_BT[:, 1:] & marks_BT[:, :-1]
-    if pictures:
+    if images:
         return {"image_embeds_position_mask": opened_BT}
-    # it cannot do without pictures, but with none of them
+    # it cannot do without images, but with none of them
     config = model.config
     none = torch.zeros(0, config.latent_query_num, config.text_config.embed_dim, device=ids_BT.device)
     return {"image_embeds_position_mask": opened_BT, "image_embeds": none}
 
 
-def _features(model: Any, pictures: Tensors) -> list[Tensor]:
-    made: Any = Kosmos2Model.get_image_features(model, pictures["pixel_values"])
+def _features(model: Any, images: Tensors) -> list[Tensor]:
+    made: Any = Kosmos2Model.get_image_features(model, images["pixel_values"])
     return [made.pooler_output]
 
 
@@ -66,7 +66,7 @@ def _number_positions(text: Any, args: Any, arguments: dict[str, Any]) -> tuple[
     return args, {**arguments, "position_ids": places_BT[:, -ids_BT.shape[1] :]}
 
 
-def _pack(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:
+def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     position_BT = rows.position_BT + model.text_model.config.pad_token_id + 1
     spans = rows.spans
     spans.over_masks = True  # it makes a causal mask, which nothing reads

@@ -1,4 +1,4 @@
-"""PaliGemma 1 and 2: a picture stretched to a square; picture and question see one another, the answer looks back."""
+"""PaliGemma 1 and 2: an image stretched to a square; image and question see one another, the answer looks back."""
 
 from __future__ import annotations
 
@@ -20,30 +20,36 @@ TOKEN = "<image>"
 def paligemma() -> Family:
     """Source: Beyer et al. 2024 (arXiv 2407.07726)."""
     return Family(
-        codec="paligemma", template="paligemma", token=TOKEN, place=as_set, slot=_slot, more=_more, pack=_pack
+        codec="paligemma",
+        template="paligemma",
+        token=TOKEN,
+        place=as_set,
+        placeholder_tokens=_placeholder_tokens,
+        more=_more,
+        pack=_pack,
     )
 
 
-def _slot(config: Any, processor: Any, size: Size) -> str:
+def _placeholder_tokens(config: Any, processor: Any, size: Size) -> str:
     vision = config.vision_config
     return TOKEN * (vision.image_size // vision.patch_size) ** 2
 
 
-def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, pictures: Tensors) -> dict[str, Tensor]:
+def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
     """0 for what is seen from both sides, 1 from the answer on."""
     if labels_BT is None:
         return {"token_type_ids": torch.zeros_like(ids_BT)}
     return {"token_type_ids": ((labels_BT != IGNORE).cumsum(1) > 0).long()}
 
 
-def _pack(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:
+def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     """
     Raises:
         ModelError: samples share a beginning.
     """
     if (rows.prefix_BT >= 0).any():
         raise ModelError(
-            "paligemma reads a picture in the light of its question, so that questions cannot share it: "
+            "paligemma reads an image in the light of its question, so that questions cannot share it: "
             "set data_args.collator_kwargs.packing to 'rows'"
         )
     labels_BT = torch.full_like(rows.ids_BT, IGNORE) if rows.labels_BT is None else rows.labels_BT

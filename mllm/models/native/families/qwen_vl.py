@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: pictures of any size, resized to whole patches with their aspect kept."""
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: images of any size, resized to whole patches with their aspect kept."""
 
 from __future__ import annotations
 
@@ -36,7 +36,15 @@ def qwen3_vl() -> Family:
 
 
 def _family(codec: str) -> Family:
-    return Family(codec=codec, token=PAD, place=_place, slot=_slot, more=_more, branch=_branch, pack=_pack)
+    return Family(
+        codec=codec,
+        token=PAD,
+        place=_place,
+        placeholder_tokens=_placeholder_tokens,
+        more=_more,
+        branch=_branch,
+        pack=_pack,
+    )
 
 
 def _place(processor: Any, size: Size) -> Placement:
@@ -51,14 +59,14 @@ def _place(processor: Any, size: Size) -> Placement:
     return resize(size, (new_width, new_height))
 
 
-def _slot(config: Any, processor: Any, size: Size) -> str:
+def _placeholder_tokens(config: Any, processor: Any, size: Size) -> str:
     width, height = _place(processor, size).canvas
     side = processor.patch_size * processor.merge_size
     return PAD * ((width // side) * (height // side))
 
 
-def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, pictures: Tensors) -> dict[str, Tensor]:
-    # positions in three dimensions follow from where the pictures are
+def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
+    # positions in three dimensions follow from where the images are
     return {"mm_token_type_ids": _types(model, ids_BT)}
 
 
@@ -66,7 +74,7 @@ def _types(model: Any, ids_BT: Tensor) -> Tensor:
     return (ids_BT == model.config.image_token_id).int()
 
 
-def _pack(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:
+def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     """Positions of each sample, or of each shared beginning, are the model's own; what follows one goes on from it."""
     spans = rows.spans
     heads: list[Tensor] = []
@@ -78,7 +86,7 @@ def _pack(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:
     found_3SL, beyond_S1 = model.model.get_rope_index(
         ids_SL,
         mm_token_type_ids=_types(model, ids_SL),
-        image_grid_thw=pictures.get("image_grid_thw"),
+        image_grid_thw=images.get("image_grid_thw"),
         attention_mask=mask_SL,
     )
     numbers = iter(range(len(heads)))
@@ -98,5 +106,5 @@ def _pack(model: Any, rows: PackedRows, pictures: Tensors) -> dict[str, Any]:
 
 
 def _branch(model: Any, index_B: Tensor) -> None:
-    # how much farther than its tokens a picture reaches in positions
+    # how much farther than its tokens an image reaches in positions
     model.model.rope_deltas = model.model.rope_deltas[index_B]

@@ -144,14 +144,14 @@ def test_ids_and_pixels_are_those_of_its_own_processor(
 def test_the_features_of_a_slot_are_those_of_the_model(folder: str, size: tuple[int, int]) -> None:
     model, processor = build(folder)
     batch = batch_of(processor, [ask(size)], answer=False)
-    pictures = {name: batch[name] for name in model._view_names}
-    features = model.family.features(model, model.family.pictures(pictures))[0]
+    images = {name: batch[name] for name in model._view_names}
+    features = model.family.features(model, model.family.images(images))[0]
     slots = int((batch["input_ids"] == processor.image_token_id).sum())
     assert slots - (family_of(folder).codec == "kosmos2") == features.numel() // features.shape[-1]
 
 
 def seen(family: str, tensors: dict[str, Tensor], canvas: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """The red channel of the picture as the model sees it, put together again: [height, width]."""
+    """The red channel of the image as the model sees it, put together again: [height, width]."""
     width, height = canvas
     pixels = tensors["pixel_values"]
     if "image_grid_thw" in tensors:
@@ -196,7 +196,7 @@ def test_a_box_comes_back_through_the_text(
     record = {"image": item.images[0].open(), "target": {"boxes": [box]}}
     turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": ANSWER, "boxes_seq": [[0]]}]
     item = Item.from_dict({**record, "conversations": turns}, key="a")
-    example = processor.encode(item, 0, pictures={ref: {} for ref in item.images})
+    example = processor.encode(item, 0, images={ref: {} for ref in item.images})
     assert example.labels is not None
     prediction = processor.decode(example.labels[example.labels >= 0].tolist(), item, 0)
     assert prediction.failure is None, prediction.text
@@ -218,7 +218,7 @@ def test_answers_are_those_of_the_model_itself(family: str, folder: str, monkeyp
     assert found.tolist() == expected[:, theirs["input_ids"].shape[1] :].tolist()
 
 
-def test_a_picture_too_narrow_for_patches(folders: dict[str, Path]) -> None:
+def test_an_image_too_narrow_for_patches(folders: dict[str, Path]) -> None:
     view = cached(str(folders["qwen2_vl"]))[1].view
     with pytest.raises(ImageError, match="refuses 3 x 900 pixels: absolute aspect ratio"):
         view.placement((3, 900))
@@ -227,4 +227,4 @@ def test_a_picture_too_narrow_for_patches(folders: dict[str, Path]) -> None:
 def test_the_view_shows_what_the_model_sees(folder: str) -> None:
     view = cached(folder)[1].view
     image = photo((60, 30))
-    assert view.arrange(image).size == view.placement(image.size).canvas
+    assert view.preview(image).size == view.placement(image.size).canvas
