@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.cache import complete
-from mllm.dataset.files.derived import cached, cached_array, ends_with, probes
+from mllm.dataset.files.derived import cached, cached_array, is_sealed, probes, seal
 from mllm.dataset.files.id_index import Keys, key_table, may_be_keys
 from mllm.errors import ConfigError, DataError, ImageError
 from mllm.files import check_file, unreadable
@@ -98,7 +98,7 @@ def _spans(file: Path, name: str) -> Iterator[tuple[str, tuple[int, int]]]:
 
 def _json_of_table(path: str) -> Path:
     copy = cached(Path(path), ".json")
-    if ends_with(copy, b"}"):
+    if is_sealed(copy):
         return copy
     if importlib.util.find_spec("pyarrow") is None:
         raise ConfigError("parquet needs a package that is missing: pip install pyarrow", where=path)
@@ -122,4 +122,5 @@ def _json_of_table(path: str) -> Path:
                 target.write(separator + json.dumps(str(key)).encode() + b": " + json.dumps(image).encode())
                 separator = b",\n"
         target.write(b"}")
+        seal(target)
     return copy

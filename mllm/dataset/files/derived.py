@@ -1,6 +1,7 @@
 """What is made of annotation files once and kept in the cache, where processes share it.
 
-An entry belongs to one path, size and modification time. One that was cut, or is something else, is made again.
+An entry belongs to one path, size and modification time. One that was cut or changed, or is something else, is made
+again: an array ends with a digest of all its numbers, a text with the number of its bytes.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mllm.cache import cache_folder, complete
 
+BLANKS = str.maketrans("01", " \t")
+"""By which a text that ends in blanks, which readers of JSON skip, holds a number."""
 PROBES = 64
 """Entries of an array that are compared with the file that they tell of, however long both are."""
 
@@ -47,6 +51,7 @@ def cached_array(
         made = make()
         with complete(table, what) as target:
             np.save(target, made)
+            target.write(_digest(table, made))
         found = _mapped(table)
         assert found is not None, "written just now"
     return found
@@ -57,10 +62,20 @@ def _mapped(table: Path) -> NDArray[np.int64] | None:
     if not table.is_file():  # a pipe would be waited for
         return None
     try:
-        found = np.lib.format.open_memmap(table, mode="r")
+        found: Any = np.lib.format.open_memmap(table, mode="r")
+        if found.dtype != np.int64:
+            return None
+        found = np.asarray(found)
+        return found if ends_with(table, _digest(table, found)) else None
     except (OSError, ValueError):  # also one that another user keeps to himself
         return None
-    return np.asarray(found) if found.dtype == np.int64 else None
+
+
+def _digest(table: Path, found: NDArray[np.int64]) -> bytes:
+    """What follows the array in its file: no other array, nor the same of another source, has it."""
+    digest = hashlib.blake2b(f"{table.name} {found.shape}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(found))
+    return digest.digest()
 
 
 def probes(count: int) -> list[int]:
@@ -68,10 +83,25 @@ def probes(count: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, PROBES)).astype(int)).tolist() if count else []
 
 
-def ends_with(path: Path, end: bytes) -> bool:
-    """Whether a file is there and ends so: what is written last says that the rest is there too."""
+def seal(target: BinaryIO) -> None:
+    """End a JSON text with its length, in blanks."""
+    target.write(_length(target.tell()))
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a text is there, and as long as `seal` says."""
     if not path.is_file():  # a pipe would be waited for
         return False
+    blanks = len(_length(0))
+    return ends_with(path, _length(path.stat().st_size - blanks))
+
+
+def _length(size: int) -> bytes:
+    return f"\n{max(0, size):064b}\n".translate(BLANKS).encode()
+
+
+def ends_with(path: Path, end: bytes) -> bool:
+    """Whether a file ends so."""
     try:
         with path.open("rb") as file:
             file.seek(-len(end), 2)

@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.cache import complete
-from mllm.dataset.files.derived import cached, cached_array, ends_with, probes
+from mllm.dataset.files.derived import cached, cached_array, is_sealed, probes, seal
 from mllm.errors import DataError
 from mllm.fields import field
 from mllm.files import check_file, decoded, parse_json, read_json, read_text, unreadable
 
 _CHUNK_BYTES = 4 << 20
 _BOM = b"\xef\xbb\xbf"
-_END = b"\n\n"
 
 
 class IndexedJsonl:
@@ -141,7 +140,7 @@ def _between(source: BinaryIO, start: int, end: int) -> bytes:
 def _lines_of(path: str, entries: Sequence[str] | None) -> Path:
     """The cached file that holds each record of a JSON file on a line of its own."""
     lines = cached(Path(path), ".jsonl" if entries is None else f".{'.'.join(('', *entries))}.jsonl")
-    if ends_with(lines, _END):
+    if is_sealed(lines):
         return lines
     if entries is None:
         several = "one JSON array (a file of lines is named .jsonl)"
@@ -151,7 +150,7 @@ def _lines_of(path: str, entries: Sequence[str] | None) -> Path:
     with complete(lines, "lines") as target:
         for record in records:
             target.write(json.dumps(record).encode() + b"\n")
-        target.write(b"\n")  # a copy that was cut does not end so
+        seal(target)
     return lines
 
 
