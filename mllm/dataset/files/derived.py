@@ -74,7 +74,7 @@ def _mapped(table: Path) -> NDArray[np.int64] | None:
 def _digest(table: Path, found: NDArray[np.int64]) -> bytes:
     """What follows the array in its file: no other array, nor the same of another source, has it."""
     digest = hashlib.blake2b(f"{table.name} {found.shape}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(found))
+    digest.update(np.ascontiguousarray(found).data)
     return digest.digest()
 
 
