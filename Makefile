@@ -59,7 +59,7 @@ check: install
 	$(BIN)/lint-imports
 
 docs: .venv-docs/installed
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 	@echo "open site/index.html"
 
 .venv-docs/installed: docs/requirements.txt

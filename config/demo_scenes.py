@@ -7,7 +7,7 @@ _base_ = ["_base_/model/llava_tiny.py", "_base_/train/tiny.py", "catalogue/scene
 
 SCENES = dict(type="Scenes", size=48)
 model_args = dict(
-    vision_tower=dict(patch_size=12),  # 16 tokens an image
+    vision_tower=dict(patch_size=12),  # 16 tokens per image
     codec=dict(type="bins", bins=25),  # steps of two pixels: half as many to learn, near enough
 )
 training_args = dict(

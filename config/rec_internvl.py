@@ -18,7 +18,7 @@ model_args = dict(
     model_name_or_path="checkpoints/InternVL3-2B-hf",
     freeze=["vision_tower"],
     adapters=dict(type="lora", targets=["language_model"], r=16, alpha=32, dropout=0.05, unfrozen=["connector"]),
-    image_processor=dict(max_patches=6),  # tiles an image, and itself as a whole
+    image_processor=dict(max_patches=6),  # tiles per image, besides the whole image
     dtype="bfloat16",
 )
 data_args = dict(

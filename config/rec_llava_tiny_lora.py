@@ -1,5 +1,5 @@
-# Low-rank adapters on the demo's tiny LLaVA: `make demo` first, which has seen four shapes an image at most; here it
-# learns images of five to eight. The language model itself stays as it is; the connector is trained in full.
+# Low-rank adapters on the demo's tiny LLaVA: run `make demo` first. Its images had at most four shapes; here it learns
+# images of five to eight. The language model itself stays as it is; the connector is trained in full.
 # `mllm checkpoint merge outputs/rec_llava_tiny_lora OUT_DIR` makes one plain model of both.
 #
 # command   mllm train config/rec_llava_tiny_lora.py

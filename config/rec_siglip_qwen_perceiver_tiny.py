@@ -1,4 +1,4 @@
-# Mixing parts: a SigLIP encoder, a perceiver of 16 tokens an image and a Qwen2, tiny and from random weights, learn to
+# Mixing parts: a SigLIP encoder, a perceiver of 16 tokens per image and a Qwen2, tiny and from random weights, learn to
 # point at coloured shapes. With folders of real checkpoints for the two dicts it trains those.
 #
 # command   mllm train config/rec_siglip_qwen_perceiver_tiny.py

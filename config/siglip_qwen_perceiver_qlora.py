@@ -1,4 +1,4 @@
-# Mix and match on one GPU: a SigLIP encoder, a perceiver of 144 tokens an image, a small Qwen in 4 bits with low-rank
+# Mix and match on one GPU: a SigLIP encoder, a perceiver of 144 tokens per image, a small Qwen in 4 bits with low-rank
 # adapters. Any other folders of an encoder and a causal language model may stand in their places.
 #
 # command   mllm train config/siglip_qwen_perceiver_qlora.py
@@ -41,7 +41,7 @@ training_args = dict(
 data_args = dict(
     train=dict(
         type="ConcatDataset",
-        # one caption an image first teaches a new connector; both are shuffled together here
+        # one caption per image first teaches a new connector; both are shuffled together here
         datasets=[
             dict(type="Subset", dataset=_base_.INSTRUCT_LLAVA_LCS_558K, fraction=0.25),
             _base_.INSTRUCT_LLAVA_150K,

@@ -1,13 +1,13 @@
-"""The exceptions users meet: one tree, so that `except MllmError` catches what is theirs to fix.
+"""The exceptions that users see. `except MllmError` catches everything that a user can fix.
 
 MllmError
 ├── ConfigError   a config file, a flag or a name in it
 ├── DataError     an annotation record or an image
 │   └── ImageError    an image that cannot be read, the only fault that training may skip
 ├── ModelError    a checkpoint, or a model and a processor that do not fit
-└── RunError      a run that cannot go on: diverged training, an output folder in use
+└── RunError      a run that cannot continue: diverged training, an output folder in use
 
-An error carries what its message is made of, so that programs need not read English:
+An error carries the parts of its message, so that programs do not have to parse it:
 
     raise DataError(where="train.jsonl:12", field="bbox", expected="4 numbers", found=show(value), kind="coordinates")
 """
@@ -65,19 +65,19 @@ KINDS = {
     "cut-image": "`max_length` would cut an image",
     "unsupported": "an image, video or region that this model, template or codec has no form for",
 }
-"""The kinds of faults in data, by which `mllm data check` counts them, and what each means."""
+"""The kinds of faults that `mllm data check` counts, with their meanings."""
 
 
 class MllmError(Exception):
     """Anything wrong that a user can fix; one line that says where, what was expected and what was found.
 
     Attributes:
-        kind: one of `KINDS`, by which faults are counted; "" where nobody counts them.
+        kind: one of `KINDS`, which faults are counted by; "" for other errors.
         where: `file:line`, a path, a config key or a command-line flag.
         field: the field at that place, such as `target.boxes[3]`.
-        expected: what should stand there.
-        found: what stands there, see `mllm.fields.show`.
-        message: what is wrong where `expected` and `found` do not say it, or what to do about it where they do.
+        expected: what was expected there.
+        found: what was found, see `mllm.fields.show`.
+        message: what is wrong, if `expected` and `found` do not say it; otherwise what to do about it.
     """
 
     usual_kind = ""
@@ -105,7 +105,7 @@ class MllmError(Exception):
 
     @property
     def reason(self) -> str:
-        """What the message says behind `where`."""
+        """The message without `where`."""
         return printable(self._said)
 
     @property

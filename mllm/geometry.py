@@ -11,14 +11,14 @@ from mllm.types import Box, Point
 
 PlacementKind = Literal["pad", "crop", "squash"]
 LARGEST_CANVAS = 400_000_000
-"""Pixels of the largest canvas that an image is laid on: a bound on memory, which long thin ones would break."""
+"""Pixels of the largest canvas: a bound on memory, which long thin images would exceed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where an image of `source` pixels lies on a `canvas`: x -> x * scale + offset on each axis; invertible.
+    """How an image of `source` pixels is placed on a `canvas`: x -> x * scale + offset on each axis; invertible.
 
-    Sizes are (width, height) in pixels. It follows from sizes alone: no pixel is read. A negative scale mirrors.
+    Sizes are (width, height) in pixels. It depends on sizes only; no pixel is read. A negative scale mirrors.
     """
 
     source: tuple[int, int]
@@ -35,7 +35,7 @@ class Placement:
         return (x - self.offset[0]) / self.scale[0], (y - self.offset[1]) / self.scale[1]
 
     def move_box(self, box: Box) -> Box:
-        """A box of the original image -> pixels of the canvas; mirrored, its right edge becomes the left one."""
+        """A box of the original image -> pixels of the canvas; when mirrored, its right edge becomes the left one."""
         (x1, y1), (x2, y2) = self.forward(box.x1, box.y1), self.forward(box.x2, box.y2)
         return replace(box, x1=min(x1, x2), y1=min(y1, y2), x2=max(x1, x2), y2=max(y1, y2))
 
@@ -45,7 +45,7 @@ class Placement:
         return replace(point, x=x, y=y)
 
     def to_unit(self, x: float, y: float) -> tuple[float, float]:
-        """Original pixels -> the canvas as a unit square; outside [0, 1] where the canvas cuts the image."""
+        """Original pixels -> the canvas as a unit square; outside [0, 1] if the canvas cuts the image there."""
         x, y = self.forward(x, y)
         return x / self.canvas[0], y / self.canvas[1]
 
@@ -54,7 +54,7 @@ class Placement:
         return self.inverse(u * self.canvas[0], v * self.canvas[1])
 
     def then(self, after: Placement) -> Placement:
-        """This placement, followed by one of its canvas.
+        """This placement, followed by a placement of its canvas.
 
         Raises:
             ValueError: `after` does not start from this canvas.
@@ -133,8 +133,8 @@ def check_canvas(size: tuple[int, int], canvas: tuple[int, int]) -> None:
     """
     if canvas[0] * canvas[1] > LARGEST_CANVAS:
         raise ImageError(
-            f"{size[0]} x {size[1]} pixels are too long and thin: they would be laid on {canvas[0]:,} x {canvas[1]:,}, "
-            f"more than {LARGEST_CANVAS:,} pixels",
+            f"{size[0]} x {size[1]} pixels are too long and thin: they would need a canvas of "
+            f"{canvas[0]:,} x {canvas[1]:,}, more than {LARGEST_CANVAS:,} pixels",
             kind="refused-image",
         )
 

@@ -187,7 +187,8 @@ def _check_listed(manifest: Path, names: Sequence[str]) -> None:
     for name in (*SETTINGS, SPEECH_FILE, *TOKENIZER):
         if name in listed and name not in names:
             raise ModelError(
-                f"is missing, and {MANIFEST} lists it: it says how the model is used", where=str(manifest.parent / name)
+                f"is missing, though {MANIFEST} lists it; it holds the model's prompt format",
+                where=str(manifest.parent / name),
             )
 
 

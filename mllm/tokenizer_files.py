@@ -83,7 +83,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         raise ModelError(
             where=str(path),
             field="tokenizer_class",
-            expected="one of the tokenizers library, with a tokenizer.json or what it is made from",
+            expected="a tokenizer of the tokenizers library: a tokenizer.json, or the files it is made from",
             found=type(tokenizer).__name__,
         )
     processors = path / "chat_template.json"  # where processors of older models keep theirs
@@ -172,7 +172,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, pr
         difference = _difference(tokenizer, _auto(folder), texts)
     if difference is not None:
         raise ModelError(
-            f"the {type(tokenizer).__name__} does not survive being saved: {difference}", where=str(folder)
+            f"the {type(tokenizer).__name__} differs after saving and loading: {difference}", where=str(folder)
         )
 
 
@@ -202,7 +202,7 @@ def _llama_from_sentencepiece(path: Path, settings: dict[str, Any]) -> PreTraine
     if legacy is None:
         legacy = True
         logger.warning(
-            '%s: no "legacy", so this is taken for a folder from before July 2023: legacy is true, '
+            '%s: no "legacy", so the folder is assumed to be from before July 2023: legacy is true, '
             "and the text after a special token begins with a space",
             path / CONFIG,
         )

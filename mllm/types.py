@@ -1,6 +1,6 @@
 """The seams of the pipeline: what each stage takes and returns.
 
-    annotation line -> Item -> Example -> Batch -> token ids -> Prediction -> scores
+    annotation line -> Item -> EncodedSample -> Batch -> token ids -> Prediction -> scores
 
 All are frozen; a stage returns a new one instead of changing its input.
 """
@@ -23,7 +23,7 @@ Region = TypeVar("Region", "Box", "Point")
 Role = Literal["human", "gpt"]
 Groups = tuple[tuple[int, ...], ...]
 Failure = Literal["none", "malformed", "out_of_range", "wrong_count", "inverted"]
-"""Why no box could be read: none in the text, unreadable numbers, outside the frame, not as many as asked, x1 > x2."""
+"""Why no box could be read: none in the text, unreadable numbers, outside the frame, the wrong number, x1 > x2."""
 
 IMAGE, BOXES, POINTS = "<image>", "<boxes>", "<points>"
 
@@ -33,7 +33,7 @@ LONGEST_TEXT = 200_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A box in pixels of the original image, corners x1 <= x2, y1 <= y2, on image number `image` of its item."""
+    """A box in pixels of the original image, x1 <= x2 and y1 <= y2; `image` is the index of its image in the item."""
 
     x1: float
     y1: float
@@ -55,7 +55,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A point in pixels of the original image number `image` of its item."""
+    """A point in pixels of the original image; `image` is the index of its image in the item."""
 
     x: float
     y: float
@@ -72,9 +72,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One utterance. The k-th `<boxes>` of `text` stands for the boxes with indices `boxes_seq[k]`; likewise points.
+    """One turn. The k-th `<boxes>` in `text` stands for the boxes with indices `boxes_seq[k]`; points likewise.
 
-    A group lies on one image. In an answer it may be empty: there is no such region.
+    All regions of a group are on one image. In an answer a group may be empty: there is no such region.
     """
 
     role: Role
@@ -82,7 +82,7 @@ class Turn:
     boxes_seq: Groups = ()
     points_seq: Groups = ()
     image: int | None = None
-    """Of a question: the number of the image that its answer is about, where the words and regions do not say it."""
+    """In a question: the index of the image that its answer is about, if its words and regions do not show it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,19 +93,19 @@ class GroundTruth:
     points: tuple[Point, ...] = ()
     texts: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    """The answers that were offered, in the order of the question; empty where the answer was free."""
+    """The offered answers, in the order of the question; empty if the answer is free text."""
     candidates: tuple[Box, ...] = ()
-    """The regions that were offered, the right one first."""
+    """The offered regions, the right one first."""
     no_target: bool = False
-    """Whether a region was asked for and there is none: the right answer has no box and no point."""
+    """Whether the question asks for a region that does not exist: the right answer has no box and no point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One annotated conversation about zero or more images, which are not opened yet.
+    """One annotated conversation about any number of images, which are not opened yet.
 
-    Turns alternate, human first. Where the last one is `gpt`, it is the answer that evaluation asks for. Its regions
-    lie on the image `answer_image`.
+    Turns alternate, human first. If the last one is `gpt`, it is the answer that evaluation asks for. Its regions are
+    on the image `answer_image`.
     """
 
     key: str
@@ -115,7 +115,7 @@ class Item:
     points: tuple[Point, ...] = ()
     truth: GroundTruth = GroundTruth()
     extra_rounds: int = 0
-    """How many rounds at the end only fill the row: those that `max_length` has no room for are left out."""
+    """How many rounds at the end only fill the row: those that do not fit into `max_length` are left out."""
 
     def __post_init__(self) -> None:
         try:
@@ -137,8 +137,8 @@ class Item:
                 if not 0 <= region.image < len(self.images):
                     raise DataError(
                         field=f"target.{field}[{number}]",
-                        expected=f"it on an image of the record, which has {len(self.images)}",
-                        found=f"it on image {region.image}",
+                        expected=f"an image of the record, which has {len(self.images)}",
+                        found=f"image {region.image}",
                         kind="region-index",
                     )
         for number in range(len(self.turns)):
@@ -163,10 +163,10 @@ class Item:
                 within(f"{field}[{place}]", _check_group, turn.role, group, regions, asked)
 
     def image_of(self, number: int) -> int | None:
-        """The image that the answer to the question `turns[number]` is about; None where the question does not say it.
+        """The index of the image that the answer to the question `turns[number]` is about; None if that is open.
 
-        It is said by the question's `image`; else by its regions, which lie on one; else by the one image it shows;
-        else, where it shows none, by the question before. Where there is one image nothing needs to be said.
+        It follows from the question's `image`; else from its regions, if they are on one image; else from the only
+        image that it shows; else, if it shows none, from the question before. A single image needs no mention.
         """
         turn = self.turns[number]
         if turn.image is not None:
@@ -184,7 +184,7 @@ class Item:
 
     @property
     def answer_image(self) -> int:
-        """The image that the last question asks about, whatever the answer is; the first where it does not say."""
+        """The index of the image that the last question asks about, whatever the answer is; 0 if that is open."""
         return self.image_of(len(self.prompt) - 1) or 0
 
     @property
@@ -193,7 +193,7 @@ class Item:
         return self.turns[:-1] if self.turns[-1].role == "gpt" else self.turns
 
     def with_extra_rounds(self, rounds: int) -> Item:
-        """With so many rounds of its filling; the images and regions of the others are left out with them."""
+        """Keep this many of the extra rounds; drop the others with their images and regions."""
         turns = self.turns[: len(self.turns) - 2 * (self.extra_rounds - rounds)]
         images = sum(turn.text.count(IMAGE) for turn in turns)
         return replace(
@@ -207,14 +207,15 @@ class Item:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], *, key: str, folder: str | None = None) -> Item:
-        """Validate the public plain-dict contract.
+        """Validate a record of the public contract (docs/data.md).
 
-        `image` (a path under `folder`, a URL, a PIL image, or None) or `images` (a list of them); `target` with `boxes`
-        [[x1, y1, x2, y2]] and `points` [[x, y]] in pixels of the original image, and `boxes_image` / `points_image`
-        (the image of each, default the first); `conversations` of `{from, value, boxes_seq, points_seq, image}`, see
-        `Turn`; `truth` with `boxes` / `points` (indices into the target; an empty list: there is none) and `texts`, by
-        default what the last answer holds; where a choice was asked for, `options` (texts) or `candidates` (indices
-        into the boxes) say among what.
+        - `image`: a path under `folder`, a URL, a PIL image, or None; or `images`: a list of them.
+        - `target`: `boxes` [[x1, y1, x2, y2]] and `points` [[x, y]] in pixels of the original image, and
+          `boxes_image` / `points_image`, the image index of each (default 0).
+        - `conversations`: a list of `{from, value, boxes_seq, points_seq, image}`, see `Turn`.
+        - `truth` (default: the content of the last answer): `boxes` / `points`, indices into the target (an empty
+          list: there is no such region), `texts`, and for a choice `options` (texts) or `candidates` (indices into the
+          boxes).
 
         Raises:
             DataError: names `key` and the field.
@@ -233,7 +234,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedSample:
-    """An item as a model reads it."""
+    """An item as token ids and pixels."""
 
     key: str
     index: int
@@ -243,52 +244,52 @@ class EncodedSample:
     labels: Tensor | None
     """int64 [T], -100 where unsupervised; None for a prompt that is to be continued."""
     images: tuple[ImageRef, ...]
-    """The image of each slot, in the order of the text."""
+    """The image of each placeholder, in the order of the text."""
     pixels: tuple[Mapping[str, Tensor], ...]
-    """The model's arguments for the image of each slot, see `ImagePreprocessor`."""
+    """The model's arguments for the image of each placeholder, see `ImagePreprocessor`."""
     images_end: int = 0
-    """Tokens up to its last image."""
+    """Number of tokens up to the end of the last image."""
     cut_tokens: int = 0
     """Answer tokens that `max_length` cut off."""
     skipped: tuple[str, ...] = ()
-    """Why the items that were due in its place are left out, see `data_args.images.on_error`."""
+    """Why the items that this one replaces were skipped, see `data_args.images.on_error`."""
 
 
 class Batch(TypedDict, total=False):
-    """Examples side by side: B rows of T tokens, M distinct images, S image slots. A plain dict for the Trainer."""
+    """Samples side by side: B rows of T tokens, M distinct images, S image placeholders. A dict for the Trainer."""
 
     input_ids: Tensor  # int64 [B, T]
     attention_mask: Tensor  # int64 [B, T], absent where there are segments
     position_ids: Tensor  # int64 [B, T], only with segments
-    segment_ids: Tensor  # int64 [B, T], where examples share a row: the stretch that a token belongs to, -1 padding
-    prefix_ids: Tensor  # int64 [B, T], the stretch that it sees as well, -1 none; only with segments
+    segment_ids: Tensor  # int64 [B, T], if samples share a row: the span that a token belongs to, -1 padding
+    prefix_ids: Tensor  # int64 [B, T], the span that it also attends to, -1 none; only with segments
     labels: Tensor  # int64 [B, T], absent in prompts
-    suffix_ids: Tensor  # int64 [N, S], of N prompts what follows the B beginnings that `input_ids` then holds
+    suffix_ids: Tensor  # int64 [N, S], for N prompts: what follows the B prefixes, which `input_ids` then holds
     suffix_mask: Tensor  # int64 [N, S]
-    suffix_prefix: Tensor  # int64 [N], the beginning of each
+    suffix_prefix: Tensor  # int64 [N], the prefix of each
     cut_answers: Tensor  # bool [examples], whether `max_length` cut supervised tokens; absent in prompts
     pixels: Tensor  # each distinct image once; float32 [M, C, H, W] of a `SquarePreprocessor`; absent without images
     image_sizes: Tensor  # int64 [M, 2], (width, height) of each image before it was cut; of a `TiledPreprocessor`
     frames: Tensor  # int64 [M], where models take videos: how many rows of `pixels` each medium has
-    image_index: Tensor  # int64 [S], the image that fills each slot, slots in reading order
+    image_index: Tensor  # int64 [S], the image of each placeholder, in reading order
     index: Tensor  # int64 [examples], as many as B unless examples share rows
     skipped: list[str]  # why items were replaced by others; absent where none was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """An answer read back, beside the truth of the item at the same `index`."""
+    """An answer that was read back, with the ground truth of the item at the same `index`."""
 
     key: str
     index: int
     text: str
     boxes: tuple[Box, ...] = ()
-    """Every readable box of the answer, in original pixels."""
+    """All readable boxes of the answer, in original pixels."""
     points: tuple[Point, ...] = ()
     failure: Failure | None = None
-    """Why a region of the answer could not be read, whatever was asked for; see `mllm.metrics.failures`."""
+    """Why a region of the answer could not be read, whether or not one was asked for; see `mllm.metrics.failures`."""
     clipped: int = 0
-    """How many of the boxes reached out of the image and were cut off at its edge."""
+    """How many boxes reached out of the image and were cut at its edge."""
     truth: GroundTruth = GroundTruth()
 
 

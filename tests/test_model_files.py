@@ -57,7 +57,7 @@ def test_check_folder_refuses_a_folder_that_lost_what_says_how_it_is_used(folder
     write_manifest(folder)
     check_folder(folder)
     (folder / name).unlink()
-    with pytest.raises(ModelError, match=rf"{name}: is missing, and manifest.json lists it"):
+    with pytest.raises(ModelError, match=rf"{name}: is missing, though manifest.json lists it"):
         check_folder(folder)
 
 

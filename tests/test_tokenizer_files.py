@@ -219,7 +219,9 @@ def test_what_does_not_read_back_is_an_error_that_names_the_text(
     forgetful = Forgetful(tokenizer_object=tokenizer.backend_tokenizer, eos_token="</s>")
     with pytest.raises(ModelError) as caught:
         save_tokenizer(forgetful, tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path}: the Forgetful does not survive being saved: expected the tokens")
+    assert str(caught.value).startswith(
+        f"{tmp_path}: the Forgetful differs after saving and loading: expected the tokens"
+    )
     assert "Hello world" in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -218,7 +218,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (top(image=3), "a:1: image: expected a path, a URL or a PIL image, found int '3'"),
     (
         top(image="file:///a.jpg"),
-        "a:1: image: file:///a.jpg: file:// is not opened; data_args.images.protocols lists what is: "
+        "a:1: image: file:///a.jpg: file:// is not allowed; data_args.images.protocols allows: "
         f"{', '.join(ImageSettings().protocols)} (zip:// and tar:// as zip://member::archive)",
     ),
     (top(image=None), "a:1: conversations: expected 0 <image>, one for each image, found 1"),
@@ -245,11 +245,11 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     ),
     (
         target(boxes_image=[0, 1, 0]),
-        "a:1: target.boxes[1]: expected it on an image of the record, which has 1, found it on image 1",
+        "a:1: target.boxes[1]: expected an image of the record, which has 1, found image 1",
     ),
     (
         target(points_image=[-1]),
-        "a:1: target.points[0]: expected it on an image of the record, which has 1, found it on image -1",
+        "a:1: target.points[0]: expected an image of the record, which has 1, found image -1",
     ),
     # the turns
     (top(conversations=None), "a:1: conversations: expected at least one turn, found none"),

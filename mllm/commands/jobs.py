@@ -92,8 +92,8 @@ def run_job(
         missing = unfinished(folder, job.stages, tasks)
     if missing:
         print(
-            f"slurm has still to make {missing} of {tasks * len(job.stages)} parts, see squeue; then the same command "
-            "puts them together, or submits those that failed"
+            f"slurm still has to make {missing} of {tasks * len(job.stages)} parts (see squeue); "
+            "then run the same command again: it puts them together, or submits failed ones again"
         )
         return PENDING
     return finish(job, folder, tasks)
@@ -107,7 +107,7 @@ def in_shards(args: argparse.Namespace) -> bool:
     """
     asked = args.executor or args.tasks or args.executor_options
     if asked and args.job_dir is None:
-        raise ConfigError("--executor and --tasks need --job-dir too, a folder that all machines share")
+        raise ConfigError("--executor and --tasks need --job-dir, a folder that all machines share")
     if args.executor_options and not args.executor:
         raise ConfigError("needs --executor too", where="--executor-options")
     return args.job_dir is not None

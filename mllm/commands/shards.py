@@ -120,12 +120,12 @@ def claim(folder: Path, about: Mapping[str, Any], data: object) -> None:
     except OSError as error:
         raise ConfigError(f"cannot be used: {error.strerror}", where=str(folder)) from error
     if not path.exists():
-        raise ConfigError("is not empty, and not the folder of a job", where=str(folder))
+        raise ConfigError("is not empty and is not a job folder", where=str(folder))
     before = read_json(path, dict, ConfigError)
     changed = [name for name in said if said[name] != before.get(name)]
     if changed:
         raise ConfigError(
-            f"holds the parts of another job: {', '.join(changed)} differ; name another folder, or remove it",
+            f"holds the parts of another job ({', '.join(changed)} differ): name another folder, or delete it",
             where=str(folder),
         )
 

@@ -105,7 +105,7 @@ def check(training_args: Mapping[str, Any]) -> None:
             within(f"training_args.{name}", check_value, value, _bounded(name, field.type))
         _check_choice(name, value, about)
         if name == "max_steps" and value == 0:
-            raise ConfigError("trains nothing; -1 trains num_train_epochs", field="training_args.max_steps")
+            raise ConfigError("trains nothing; use -1 to train for num_train_epochs", field="training_args.max_steps")
     refuse(training_args, DEFAULTS)
 
 

@@ -62,7 +62,7 @@ def load(argv: Sequence[str]) -> tuple[Config, RunArguments]:
             flag = word.lstrip("-").partition("=")[0].replace("-", "_")
             raise ConfigError(f"command line: unknown flag {word.partition('=')[0]}; {arguments.hint(flag)}")
     if unknown:
-        raise ConfigError(f"command line: cannot place {' '.join(unknown)}; expected one config file, then flags")
+        raise ConfigError(f"command line: unexpected {' '.join(unknown)}; expected one config file, then flags")
     cfg = read(parsed.config, options=parsed.cfg_options, flags=arguments.given(vars(parsed)))
     return cfg, arguments.build(cfg["training_args"])
 

@@ -66,7 +66,7 @@ def check_data_args(data_args: Mapping[str, Any]) -> None:
     collator = data_args.get("collator_kwargs") or {}
     if collator.get("packing", "none") == "none" and collator.get("max_tokens") is not None:
         raise ConfigError(
-            "bounds packed rows only: set packing, or bound samples by data_args.max_length",
+            "applies to packed rows only: set packing, or limit samples with data_args.max_length",
             field="data_args.collator_kwargs.max_tokens",
         )
 

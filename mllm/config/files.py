@@ -110,8 +110,8 @@ def _refuse_imports(path: Path) -> None:
         for module in modules:
             if module.split(".")[0] not in sys.stdlib_module_names:
                 raise ConfigError(
-                    f"{path}:{node.lineno}: imports '{module}'; a config file is data: name other config files in "
-                    "_base_, and modules that register components in custom_imports = dict(imports=[...])"
+                    f"{path}:{node.lineno}: imports '{module}'; a config file cannot import: name other config files "
+                    "in _base_, and modules that register components in custom_imports = dict(imports=[...])"
                 )
 
 
@@ -150,7 +150,7 @@ def plain(value: object, where: str) -> Any:
         return tuple(members) if isinstance(value, tuple) else members
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
-    raise ConfigError(f"{where}: {_kind(value)} cannot stand in a config; expected numbers, texts, lists or dicts")
+    raise ConfigError(f"{where}: {_kind(value)} is not allowed in a config; expected numbers, texts, lists or dicts")
 
 
 def _kind(value: object) -> str:

@@ -96,7 +96,7 @@ _CHECKPOINTING = {"every_n_layers", "offload", "use_reentrant", "preserve_rng_st
 
 def _optimizer(value: Any) -> str:
     steps_itself = str(value).startswith(_UNTRIED)
-    return "not tried here: it makes its steps in a way of its own" if steps_itself else ""
+    return "not tested: its update steps differ from those of other optimizers" if steps_itself else ""
 
 
 def _sampling(value: Any) -> str:

@@ -43,7 +43,7 @@ def value(text: str) -> Any:
         try:
             return DictAction._parse_iterable(text)
         except AssertionError as error:
-            raise ConfigError(f"--cfg-options: {error}; put quotes around a text that holds commas") from error
+            raise ConfigError(f"--cfg-options: {error}; put quotes around a text with commas") from error
     return DictAction._parse_int_float_bool(text)
 
 

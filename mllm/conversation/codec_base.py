@@ -1,6 +1,6 @@
-"""What every region codec offers: boxes and points as text a model can write, and read back from what it wrote.
+"""The interface of region codecs: boxes and points as text that a model can write, and back.
 
-Codecs live in `regions/`, one file each. They see unit coordinates (fractions of their frame) and never an image.
+Codecs are in `codecs/`, one file each. They see unit coordinates (fractions of their frame) and never an image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ UnitBox = tuple[float, float, float, float]
 """x1, y1, x2, y2 as fractions of the frame."""
 UnitPoint = tuple[float, float]
 Frame = Literal["canvas", "image"]
-"""What a codec's fractions are of: the image as the model sees it (padded, resized), or the original image."""
+"""What a codec's fractions refer to: the image as the model sees it (padded, resized), or the original image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +32,13 @@ class Reading:
     points: tuple[UnitPoint, ...] = ()
     failure: Failure | None = None
     label: str | None = None
-    """The phrase that the form itself holds (`<ref>phrase</ref>`, `"label": "phrase"`), where it holds one."""
+    """The phrase inside the form (`<ref>phrase</ref>`, `"label": "phrase"`), if there is one."""
     span: tuple[int, int] | None = None
-    """Where the form stands in the text, label included; a codec that leaves it out cannot rewrite texts."""
+    """The position of the form in the text, label included; a codec that leaves it out cannot rewrite texts."""
 
 
 class BareForm(Protocol):
-    """Reads regions that a model wrote without the marks of its family."""
+    """Reads regions without the marks of their family."""
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]: ...
 
@@ -46,11 +46,11 @@ class BareForm(Protocol):
 class RegionCodec(Protocol):
     """Writes groups of regions as text and reads them from free text; `read(write(x))` is x within `error`.
 
-    A codec may also have
+    Optional members:
 
-    - `none: str`, the text of a group without regions, by default `none`; it must read as no region;
-    - `bare: BareForm`, which reads an answer in which `read` finds nothing;
-    - `phrase: tuple[str, str]`, the marks around the phrases that its family points at, as in `<ref>the dog</ref>`.
+    - `none: str`: the text of a group without regions, default `none`; `read` must find no region in it;
+    - `bare: BareForm`: reads an answer in which `read` finds nothing;
+    - `phrase: tuple[str, str]`: the marks around phrases, as in `<ref>the dog</ref>`.
     """
 
     @property
@@ -58,18 +58,18 @@ class RegionCodec(Protocol):
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """Tokens that the vocabulary must hold."""
+        """Tokens that the vocabulary must contain."""
         ...
 
     def error(self, size: tuple[int, int]) -> float:
         """Largest distance between a coordinate and its reading, as a fraction of the frame's side along its axis.
 
-        `size` is the frame's (width, height) in pixels; it counts only where a codec writes pixels.
+        `size` is the frame's (width, height) in pixels; it matters only if the codec writes pixels.
         """
         ...
 
     def write_boxes(self, boxes: Sequence[UnitBox], size: tuple[int, int]) -> str:
-        """The text of one group; coordinates are in [0, 1]; `size` is the frame's (width, height) in pixels.
+        """Write one group; coordinates are in [0, 1]; `size` is the frame's (width, height) in pixels.
 
         Raises:
             ConfigError: the convention has no form for boxes; `write_points` likewise.
@@ -79,7 +79,7 @@ class RegionCodec(Protocol):
     def write_points(self, points: Sequence[UnitPoint], size: tuple[int, int]) -> str: ...
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
-        """Every group in the text, in order; an unreadable one is a Reading with a failure."""
+        """Find all groups in the text, in order; an unreadable one is a Reading with a failure."""
         ...
 
 

@@ -46,7 +46,7 @@ USUAL_SIZE = (640, 480)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """An item as token ids and their labels, as many of each, cut at `max_length`.
+    """An item as token ids and their labels, the same number of each, cut at `max_length`.
 
     Attributes:
         total: tokens before the cut.
@@ -292,7 +292,7 @@ class Processor:
             raise DataError(
                 expected=f"a region on image {asked}, which the question is about",
                 found=f"one on image {region.image}",
-                message="say which image it is about with 'image' in its turn",
+                message="name its image with 'image' in its turn",
                 kind="image-number",
             )
         self._codec_on(item, asked).check(region)
@@ -364,7 +364,7 @@ class Processor:
             filled_ids += slot
             filled_labels += [IGNORE] * len(slot)
         if slots != len(item.images):
-            raise ModelError(f"the template renders {slots} {IMAGE} for {len(item.images)} image(s)")
+            raise ModelError(f"the template writes {slots} {IMAGE} for {len(item.images)} image(s)")
         return filled_ids, filled_labels
 
     def _marked(self, piece: TextSpan) -> TextSpan:

@@ -43,7 +43,9 @@ def find(text: str, size: Size, source: Convention, *, image: int = 0, answer: b
     codec = source.on(size(), image=image)
     for reading in read(text, codec.frame.canvas):
         if reading.span is None:
-            raise ConfigError(f"codec '{source.name}' does not say where its regions stand: its readings have no span")
+            raise ConfigError(
+                f"codec '{source.name}' does not give the position of its regions: its readings have no span"
+            )
         regions = codec.read_group(reading, cut=answer)
         failure = regions.failure or (None if answer else codec.out_of_frame(reading))
         if failure is not None:
@@ -160,7 +162,7 @@ def _size(item: Item, image: int | None) -> tuple[int, int]:
         raise ConversionError(
             expected="regions in words on one image",
             found=f"some in a record of {len(item.images)}",
-            message="say which image they lie on with 'image' in the question's turn",
+            message="name their image with 'image' in the question's turn",
             kind="image-number",
         )
     return item.images[image].size

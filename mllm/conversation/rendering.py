@@ -85,7 +85,7 @@ def _named(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
     if token is None:
         file = Path(tokenizer.name_or_path, "tokenizer_config.json")
         raise ConfigError(
-            f"the tokenizer has no {name}, which the template writes",
+            f"the tokenizer has no {name}, which the template needs",
             where=str(file),
             field=name,
             expected="a token",

@@ -31,7 +31,7 @@ from mllm.types import Item
 
 @runtime_checkable
 class Dataset(Protocol):
-    """What training and evaluation read. `set_epoch(None)`, the state at first, is evaluation: nothing is drawn."""
+    """What training and evaluation read. `set_epoch(None)`, the initial state, is evaluation: nothing is random."""
 
     def __len__(self) -> int: ...
 
@@ -43,10 +43,12 @@ class Dataset(Protocol):
 class LineDataset:
     """One Item per record of an annotation file; override `record`.
 
-    `image_folder` stands before the relative image paths of the lines. What is drawn follows from `seed`, the epoch
-    and the index. `entries` says where a `.json` file holds its records, see `Lines`; it is not asked of a `.jsonl`.
-    `regions` names the convention of boxes and points that stand in the words, which become typed ones, see
-    `read_convention`.
+    Args:
+        filename: a `.jsonl` or `.json` file.
+        image_folder: prefix of the relative image paths in the lines.
+        seed: random choices depend on it, the epoch and the index.
+        entries: the keys that lead to the records in a `.json` file, see `IndexedJsonl`; not used for `.jsonl`.
+        regions: the convention of boxes and points in the words, which then become typed, see `read_convention`.
     """
 
     def __init__(
@@ -64,16 +66,16 @@ class LineDataset:
         self.convention = None if regions is None else within("regions", read_convention, regions)
         self.epoch: int | None = None
         self.kept: list[int] | None = None
-        """The numbers of the lines that are items, where `keep` left some out."""
+        """The line numbers of the items, if `keep` left some lines out."""
 
     def __len__(self) -> int:
         return len(self.lines) if self.kept is None else len(self.kept)
 
     def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
-        """Leave out the lines that are not wanted; all are read once. One that cannot be read is named on access.
+        """Keep only the wanted lines; reads all of them once. An unreadable line is kept, and raises on access.
 
         Raises:
-            DataError: of what `wanted` reads; names file and line.
+            DataError: raised by `wanted`; names file and line.
         """
 
         def is_kept(number: int) -> bool:
@@ -89,11 +91,11 @@ class LineDataset:
         self.kept = [number for number in range(len(self.lines)) if is_kept(number)]
 
     def line_number(self, index: int) -> int:
-        """The number of the line in `lines` behind an item."""
+        """The line number of an item in `lines`."""
         return index if self.kept is None else self.kept[index]
 
     def __getitem__(self, index: int) -> Item:
-        """The Item of a record; its key says where the record is, `file.jsonl:12`.
+        """The Item of a record; its key names the file and line, `file.jsonl:12`.
 
         Raises:
             DataError: names file, line and field.
@@ -119,13 +121,13 @@ class LineDataset:
         self.epoch = epoch
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        """One annotation record as the public plain dict that `Item.from_dict` describes.
+        """Turn one annotation record into the dict that `Item.from_dict` describes.
 
-        `rng` is the only source of chance; None in evaluation, when the answer must be the same every time.
+        `rng` is the only source of randomness; it is None in evaluation, which must be the same every time.
         """
         raise NotImplementedError(f"{type(self).__name__} has no record()")
 
 
 def seeded(seed: int, epoch: int | None, index: int) -> random.Random:
-    """A generator that is the same in every process: seeding with a text does not depend on Python's own hashing."""
+    """A generator that is the same in every process: seeding with a string does not depend on Python's hashing."""
     return random.Random(f"{seed} {epoch} {index}")

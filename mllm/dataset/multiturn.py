@@ -196,7 +196,7 @@ def _images_of(lines: IndexedJsonl, name: str) -> NDArray[np.int64]:
         pairs = {(int(found[number]), str(lines[number].get(name))) for number in probes(len(lines))}
         return len(pairs) == len({number for number, _ in pairs}) == len({image for _, image in pairs})
 
-    return cached_array(Path(lines.path), suffix, "images of lines", lambda: _numbered(lines, name), fits)
+    return cached_array(Path(lines.path), suffix, "image names of lines", lambda: _numbered(lines, name), fits)
 
 
 def _numbered(lines: IndexedJsonl, name: str) -> NDArray[np.int64]:

@@ -59,12 +59,12 @@ class Mixture:
         sizes = [len(dataset) for dataset in self.datasets]
         if sampling == "sqrt":
             if ratios is not None:
-                raise ConfigError("sampling 'sqrt' has none, sizes are its weights", field="ratios")
+                raise ConfigError("sampling 'sqrt' takes no ratios: the sizes are its weights", field="ratios")
             ratios = [math.sqrt(size) for size in sizes]
         self.shares = _shares("ratios", ratios, len(sizes))
         if train_num_samples is None and ratios is not None:
             raise ConfigError(
-                "expected the items of an epoch, which these shares divide; without it an "
+                "expected the items of an epoch, which these shares are taken from; without it an "
                 "epoch holds every item of every dataset once",
                 field="train_num_samples",
             )

@@ -205,7 +205,7 @@ def _located(source: str, folder: str) -> ImageRef:
         kind, inner, archive = member
         if fetch.is_url(folder):
             if fetch.member_of(folder):
-                raise DataError(f"an archive in the archive {folder}; unpack it", where=source, kind="image-path")
+                raise DataError(f"an archive inside the archive {folder}; unpack it", where=source, kind="image-path")
             archive = _under_url(archive, folder)
         else:
             return UrlImage(f"{kind}://{inner}::{_under(archive, folder)}", _folder_of(archive, folder))

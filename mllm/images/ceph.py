@@ -24,5 +24,5 @@ def _backend() -> PetrelBackend:
         return PetrelBackend()
     except ImportError as error:
         raise ConfigError(
-            "images in ceph need the package petrel_client, which its cluster hands out, not PyPI"
+            "images in ceph need the package petrel_client, which comes with the ceph cluster, not from PyPI"
         ) from error

@@ -183,7 +183,9 @@ def _orientation(image: Image.Image, settings: ImageSettings) -> int:
 
 def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     if image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode} (32 bits per pixel) does not say what is white, make it 8 or 16")
+        raise ValueError(
+            f"mode {image.mode} (32 bits per pixel) has no defined white level; convert it to 8 or 16 bits"
+        )
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     if not image.has_transparency_data:

@@ -74,7 +74,7 @@ def check_url(url: str) -> None:
     protocol = "petrel" if _CEPH.fullmatch(url) else _protocol(url)
     if protocol not in current_settings().protocols:
         raise DataError(
-            f"{protocol}:// is not opened; data_args.images.protocols lists what is: "
+            f"{protocol}:// is not allowed; data_args.images.protocols allows: "
             f"{', '.join(current_settings().protocols)} (zip:// and tar:// as zip://member::archive)",
             where=shown(url),
             kind="image-path",

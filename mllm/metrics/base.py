@@ -11,21 +11,21 @@ from mllm.types import Prediction
 
 
 class Metric(Protocol):
-    """Predictions, which carry their truth -> named scores, always with `count`."""
+    """Turns predictions, which carry their ground truth, into named scores, always with `count`."""
 
     headline: str
-    """The key that stands for the whole: the one to compare runs by."""
+    """The score to compare runs by."""
     meanings: Mapping[str, str]
-    """What each key of the scores says, as a phrase for a report."""
+    """The meaning of each score, as a phrase for the report."""
 
     def __call__(self, predictions: Sequence[Prediction]) -> Mapping[str, float]: ...
 
 
 def by_index(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """The predictions in dataset order, so that no score depends on the order they came in.
+    """Sort predictions into dataset order, so that no score depends on the order they came in.
 
     Raises:
-        DataError: there are none, or two answer the same item (as when processes duplicate samples).
+        DataError: there are none, or two of them answer the same item.
     """
     if not predictions:
         raise DataError("no predictions to score")

@@ -64,7 +64,7 @@ class POPE:
     meanings: Mapping[str, str] = {
         "accuracy": "share of all answers that are right",
         "precision": "of the answers yes, those that are right",
-        "recall": "of the things that are there, those that were seen",
+        "recall": "of the objects in the image, the share that was found",
         "f1": "harmonic mean of precision and recall",
         "yes_ratio": "share of answers that say yes",
         "failure_none": "answers that count as yes without saying so",

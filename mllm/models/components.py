@@ -139,7 +139,7 @@ def text_model(
         finalise_quantization(model, model, quantization)
         return model
     if quantization:
-        raise ConfigError("quantization: expected language_model to be a folder, random weights are not quantised")
+        raise ConfigError("quantization: expected language_model to be a folder; random weights cannot be quantised")
     config = _config(
         "language_model",
         spec,
@@ -211,7 +211,7 @@ def image_statistics(folder: str | None, config: PreTrainedConfig) -> Statistics
                 return mean, deviation
     if config.model_type not in FAMILIES:
         raise ConfigError(
-            f"vision_tower: {config.model_type} has no known pixel statistics, give image_mean and image_std"
+            f"vision_tower: {config.model_type} has no known pixel statistics; set image_mean and image_std"
         )
     return FAMILIES[config.model_type]
 
@@ -228,7 +228,7 @@ def local_folder(argument: str, path: str) -> str:
         ModelError: it is not; nothing is looked up on a hub.
     """
     if not Path(path).is_dir():
-        raise ModelError(f"{argument}: {path} is not a local folder, and nothing is downloaded")
+        raise ModelError(f"{argument}: {path} is not a local folder; nothing is downloaded")
     if not (Path(path) / "config.json").is_file():
         raise ModelError(f"{argument}: {path} holds no config.json")
     check_folder(path)
@@ -250,7 +250,7 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
         return from_config_on_meta(model_class, folder, **arguments)
     if Path(folder, ADAPTER_CONFIG).is_file():
         raise ModelError(
-            f"holds {ADAPTER_CONFIG} beside a whole model, which transformers would put into it: merge it, or move it "
+            f"holds {ADAPTER_CONFIG} beside a whole model, and transformers would apply it: merge it, or move it "
             "elsewhere and name it as model_args.adapters.from_pretrained",
             where=folder,
         )

@@ -124,7 +124,7 @@ class Composite(TextModel):
             ModelError: prompts cannot share their beginning exactly.
         """
         if self.sharing_obstacle is not None:
-            raise ModelError(f"{self.sharing_obstacle}: prompts cannot share one reading of their beginning")
+            raise ModelError(f"{self.sharing_obstacle}: prompts cannot share a common beginning")
 
     def check_padding(self, attention_mask: Tensor | None) -> None:
         """
@@ -132,7 +132,7 @@ class Composite(TextModel):
             ModelError: prompts are padded, and that would change their answers.
         """
         if self.padding_obstacle is not None and attention_mask is not None and not attention_mask.all():
-            raise ModelError(f"{self.padding_obstacle}: prompts of one batch must be equally long")
+            raise ModelError(f"{self.padding_obstacle}: all prompts of a batch must have the same length")
 
     def check_packing(self) -> None:
         """

@@ -19,7 +19,7 @@ from transformers.cache_utils import DummyLayer, DynamicIndexedLayer, DynamicLay
 from mllm.errors import ConfigError
 from mllm.fields import show
 
-_ENCODER = "is an encoder: its tokens see those behind them"
+_ENCODER = "is an encoder: its tokens attend to later ones"
 _DECODER = "is the decoder of a model with an encoder; type='seq2seq' trains such a model on text"
 _READS_IDS = "reads the ids of its tokens beside their embeddings, and the features of an image have no ids"
 _NO_GENERATION = "cannot generate from embeddings, which is what an image gives"
@@ -46,7 +46,7 @@ UNFIT = {
     **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), _DRAFT),
 }
 """Types that `AutoModelForCausalLM` makes and that are no language model here, with the reason."""
-OWN_MASKS = {"doge": "leaves keys out by a mask of its own", "gpt_neo": "counts its window by columns of the cache"}
+OWN_MASKS = {"doge": "leaves keys out with its own mask", "gpt_neo": "counts its window by columns of the cache"}
 """Types whose attention looks plain and is not, with the reason."""
 DROPS_ARGUMENTS = ("falcon", "nemotron", "stablelm")
 """Types whose layers hand nothing on to their attention, so that it does not learn of packed rows."""
@@ -77,7 +77,7 @@ def language_half(config: PreTrainedConfig) -> PreTrainedConfig:
     if getattr(text, "hidden_size_per_layer_input", 0):  # the small ones of Gemma 4
         raise ConfigError(f"language_model: {text.model_type} {_READS_IDS}")
     if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ConfigError(f"language_model: {text.model_type} is no causal language model of transformers")
+        raise ConfigError(f"language_model: {text.model_type} is not a causal language model of transformers")
     if text.model_type == "xlstm":
         _check_xlstm(text)
     made: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(text)]
@@ -161,9 +161,9 @@ def packing_obstacle(language_model: PreTrainedModel) -> str | None:
         return state
     kinds = {type(layer) for layer in cache_layers(language_model)}
     if DynamicIndexedLayer in kinds:
-        return f"{_kind(language_model)} chooses the keys of a row by an index of its own"
+        return f"{_kind(language_model)} chooses the keys of a row with its own index"
     if _kind(language_model) in DROPS_ARGUMENTS:
-        return f"{_kind(language_model)} does not hand its arguments on to its attention"
+        return f"{_kind(language_model)} does not pass its arguments on to its attention"
     if any(getattr(module, "sinks", None) is not None for module in language_model.modules()):
         return f"{_kind(language_model)} has attention sinks, which PyTorch's own attention lacks"
     if "chunked_attention" in (getattr(_text_config(language_model), "layer_types", None) or ()):

@@ -62,7 +62,7 @@ def check_described(folder: str, describe: Callable[[], Any]) -> None:
             model = describe()
     except _NO_MODEL as error:
         reason = " ".join(str(error).split())[:400]
-        raise ModelError(f"no model can be made of it: {type(error).__name__}: {reason}", where=str(path)) from error
+        raise ModelError(f"no model can be built from it: {type(error).__name__}: {reason}", where=str(path)) from error
     numbers = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     held = bytes_of_weights(folder)
     if numbers > MOST_PER_BYTE * held + SMALL:
@@ -141,7 +141,7 @@ def _hqq_bytes(weight: Tensor, *, bits: int = 4, group_size: int = 64, **_: Any)
 def _torchao_bytes(weight: Tensor, *, scheme: str = "Int8WeightOnlyConfig", **_: Any) -> int:
     """A byte a weight, and a scale and a zero point for each row."""
     if scheme != "Int8WeightOnlyConfig":
-        raise ConfigError(f"quantization.scheme {scheme!r}: its memory is not known; {nearest(scheme, _KNOWN)}")
+        raise ConfigError(f"quantization.scheme {scheme!r}: no estimate for its memory; {nearest(scheme, _KNOWN)}")
     return weight.numel() + weight.shape[0] * (weight.element_size() + 1)
 
 

@@ -54,7 +54,7 @@ def finalise_embeddings(language_model: Any, choice: TrainEmbeddings, new_token_
     if choice not in get_args(TrainEmbeddings):
         raise ConfigError(f"train_embeddings {choice!r}; {nearest(str(choice), get_args(TrainEmbeddings))}")
     if choice == "new" and not new_token_ids:
-        raise ConfigError("train_embeddings 'new': the model has no new tokens")
+        raise ConfigError("train_embeddings 'new': the model has no new tokens; use another value")
     inputs, head = language_model.get_input_embeddings(), language_model.get_output_embeddings()
     if choice != "none":
         inputs.weight.requires_grad_(True)

@@ -29,7 +29,7 @@ class Skeleton:
             with torch.device("meta"):
                 model: Any = build(AutoModel, config)
         except (ConfigError, ValueError) as error:
-            raise ModelError(f"no model of this config: {error}") from error
+            raise ModelError(f"cannot build a model from this config: {error}") from error
         model.tie_weights()
         self.kind = type(model).__name__
         self.shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

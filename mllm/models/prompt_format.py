@@ -52,7 +52,7 @@ def _family_speech(model_args: Mapping[str, Any]) -> PromptFormat:
     if not folder:
         raise ConfigError("hf needs model_name_or_path, the folder of a transformers model")
     if not Path(folder).is_dir():
-        raise ModelError(f"model_name_or_path: {folder} is not a local folder, and nothing is downloaded")
+        raise ModelError(f"model_name_or_path: {folder} is not a local folder; nothing is downloaded")
     from mllm.models.components import local_folder
     from mllm.models.native.family import family_of  # families are made of what PyTorch and transformers hold
 
@@ -113,7 +113,7 @@ def kind_of(folder: str | Path) -> str:
     """
     kind = stored_prompt_format(folder).get("type")
     if kind is None:
-        raise ModelError(f"{folder}: no {SPEECH_FILE} says which type of model this is; name the type")
+        raise ModelError(f"{folder}: no {SPEECH_FILE} names the type of the model; set model_args.type")
     return str(kind)
 
 

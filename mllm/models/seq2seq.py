@@ -44,7 +44,7 @@ class Seq2Seq(TextModel):
 
     def check_packing(self) -> None:
         """Raises ModelError: no two samples fit into a row."""
-        raise ModelError("packing is not for an encoder-decoder model: each of its rows has one answer")
+        raise ModelError("an encoder-decoder model cannot pack: each of its rows has one answer; set packing to 'none'")
 
     def forward(
         self,
@@ -73,11 +73,11 @@ class Seq2Seq(TextModel):
         if not (position_ids is None and segment_ids is None and prefix_ids is None):
             self.check_packing()
         if labels is None:
-            raise ModelError("an encoder-decoder model is trained with labels; without them it generates")
+            raise ModelError("an encoder-decoder model needs labels to compute a loss")
         real_BT = torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
         answer_BT = (labels != IGNORE) & real_BT
         if bool((answer_BT[:, :-1] & ~answer_BT[:, 1:] & real_BT[:, 1:]).any()):
-            raise ModelError("an encoder-decoder model writes one answer, the end of a row: use template='seq2seq'")
+            raise ModelError("an encoder-decoder model writes one answer per row: use template='seq2seq'")
         prompt_BE, prompt_mask_BE = compact(input_ids, real_BT & ~answer_BT, self.language_model.config.pad_token_id)
         labels_BD, _ = compact(labels, answer_BT, IGNORE)
 
@@ -180,7 +180,9 @@ def _inner(spec: Any, tokenizer: PreTrainedTokenizerBase, **loading: Any) -> Any
     if isinstance(spec, str):
         found = read_config(local_folder("model_name_or_path", spec))
         if not found.is_encoder_decoder:
-            raise ModelError(f"{spec}: {found.model_type} has no encoder and decoder; seq2seq takes T5 and its like")
+            raise ModelError(
+                f"{spec}: {found.model_type} has no encoder and decoder; seq2seq takes T5 and similar models"
+            )
     return text_model(AutoModelForSeq2SeqLM, spec, tokenizer, **loading)
 
 

@@ -72,7 +72,7 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
     if collator.packing != "none" and (args.do_train or args.do_eval) and hasattr(model, "check_packing"):
         model.check_packing()  # now, not at the first step
     if args.do_train and isinstance(model, Llava) and (why := export_obstacle(model)):
-        logger.info("once trained, it cannot be exported to transformers: %s", why)
+        logger.info("the trained model cannot be exported to transformers: %s", why)
     shared = collator.packing == "shared"
     return Trainer(
         model=model,
@@ -141,7 +141,7 @@ def build_model(
         check_added_tokens(folder, tokenizer)
         replaced = [name for name in PARTS if args.pop(name, None) is not None]
         if replaced:
-            logger.info("%s brings its own %s", folder, ", ".join(replaced))
+            logger.info("%s has its own %s, which replaces the config's", folder, ", ".join(replaced))
     else:
         named = args.pop("tokenizer", None)
         tokenizer = tokenizer or _tokenizer(named, args, template, train)
@@ -173,7 +173,7 @@ def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_toke
         if adapters and replace(adapters, from_pretrained=None) != brought:
             raise ConfigError(
                 f"{folder} holds adapters {brought.as_dict()}, but model_args.adapters asks for {adapters.as_dict()}: "
-                f"go on with those of the folder, or first mllm checkpoint merge {folder} OUT_DIR"
+                f"continue with those of the folder, or run mllm checkpoint merge {folder} OUT_DIR first"
             )
         args, adapters = over_base(base, args), brought
     model = MODELS.make(args, tokenizer=tokenizer)
@@ -200,7 +200,8 @@ def _check_new_tokens(model: Any, new_tokens: list[str]) -> None:
     names = embeddings(model)
     if new_tokens and not any(p.requires_grad for name, p in model.named_parameters() if name in names):
         logger.warning(
-            "%d new tokens (%s ...) have embeddings that are not trained; adapters.unfrozen=['embeddings'] trains them",
+            "%d new tokens (%s ...) have embeddings that are not trained; "
+            "set adapters.unfrozen=['embeddings'] to train them",
             len(new_tokens),
             new_tokens[0],
         )
@@ -231,7 +232,7 @@ def base_args(folder: str) -> dict[str, Any]:
     """
     stored = base_of(folder)
     if stored is None:
-        raise ModelError(f"{folder} holds no adapters, nothing is to be merged")
+        raise ModelError(f"{folder} holds no adapters to merge")
     return {name: value for name, value in stored[0].items() if name != "quantization"}
 
 
@@ -245,8 +246,8 @@ def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDat
         raise ConfigError(field="model_args.tokenizer", expected=expected, found="nothing")
     if train is None:
         raise ConfigError(
-            "is to be trained, but this run does not train: "
-            "give the trained model's folder, --cfg-options model_args.model_name_or_path=DIR",
+            "has to be trained, but this run does not train: "
+            "name the trained model's folder, --cfg-options model_args.model_name_or_path=DIR",
             field="model_args.tokenizer",
         )
     return train_tokenizer(_corpus(train, template, blank_tokenizer()), vocab_size=cfg["vocab_size"])

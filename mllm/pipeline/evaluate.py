@@ -183,7 +183,7 @@ def _pads(model: Any) -> bool:
     if obstacle := getattr(model, "sharing_obstacle", None):
         logger.info("questions about one image do not share its tokens: %s", obstacle)
     if obstacle := getattr(model, "padding_obstacle", None):
-        logger.info("prompts are answered one at a time, for padding would change the answers: %s", obstacle)
+        logger.info("prompts are answered one at a time, because padding would change the answers: %s", obstacle)
         return False
     return True
 

@@ -44,7 +44,7 @@ def check_hardware() -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise ConfigError(f"finetune_mem needs an NVIDIA GPU for flex attention, and none is visible; {INSTEAD}")
+        raise ConfigError(f"finetune_mem needs an NVIDIA GPU for flex attention, but none is visible; {INSTEAD}")
     found = torch.cuda.get_device_capability()
     if found < OLDEST:
         raise ConfigError(
@@ -52,7 +52,7 @@ def check_hardware() -> None:
             f"this one has {found[0]}.{found[1]}; {INSTEAD}"
         )
     if importlib.util.find_spec("triton") is None:
-        raise ConfigError(f"finetune_mem needs triton, by which PyTorch compiles; pip install triton, or {INSTEAD}")
+        raise ConfigError(f"finetune_mem needs triton, which PyTorch compiles with: pip install triton, or {INSTEAD}")
 
 
 def choose_attention(cfg: Any) -> None:

@@ -42,9 +42,7 @@ class GuardedTrainer(Seq2SeqTrainer):
         self.described = described
         self.run_arguments = args
         if args.max_nonfinite_steps and self.is_deepspeed_enabled:
-            raise ConfigError(
-                "max_nonfinite_steps: DeepSpeed updates before the gradient can be looked at, set it to 0"
-            )
+            raise ConfigError("max_nonfinite_steps: DeepSpeed updates before the gradient can be checked; set it to 0")
         self.guard = StepGuard(allowed=args.max_nonfinite_steps, keys=self._keys)
         self.add_callback(_Guard(self))
 
@@ -76,7 +74,7 @@ class GuardedTrainer(Seq2SeqTrainer):
         checkpoint = newest_whole(Path(self.args.output_dir or "."))
         if checkpoint is None:
             return "no checkpoint was written before"
-        return f"{checkpoint} is kept: go on from it, with a lower --learning_rate perhaps: {resume_command()}"
+        return f"{checkpoint} is kept: resume from it, perhaps with a lower --learning_rate: {resume_command()}"
 
     def _keys(self, indices: Sequence[int]) -> list[str]:
         assert isinstance(self.train_dataset, TrainDataset)
@@ -145,7 +143,7 @@ class GuardedTrainer(Seq2SeqTrainer):
         """Raises:
         Interrupted: after the checkpoint of this step, which it names.
         """
-        kept = f"checkpoint-{self.state.global_step} is written, go on with: {resume_command()}"
+        kept = f"checkpoint-{self.state.global_step} is written; continue with: {resume_command()}"
         fail(Interrupted(signum, kept))
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:

@@ -136,7 +136,7 @@ def _changes(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> Iterator[s
         elif path.stat().st_size != entry.get("size"):
             yield f"{name} has {path.stat().st_size} bytes instead of {entry.get('size')}"
         elif digest(path) != entry.get("digest"):
-            yield f"{name} has other contents than were written"
+            yield f"{name} differs from what was written"
 
 
 def _random_states(folder: Path, ranks: int | None) -> list[str]:

@@ -32,7 +32,7 @@ def check_training(args: Seq2SeqTrainingArguments) -> None:
     """
     if args.n_gpu > 1:
         raise ConfigError(
-            f"one process would split each batch over {args.n_gpu} GPUs, which tears images from their text: "
+            f"one process would split each batch over {args.n_gpu} GPUs and separate images from their text: "
             "use accelerate launch, or set CUDA_VISIBLE_DEVICES to one GPU"
         )
     if args.fp16 and args.device.type == "cpu":
@@ -71,7 +71,9 @@ def _check_optimizer(args: Seq2SeqTrainingArguments) -> None:
 def _check_schedule(args: Seq2SeqTrainingArguments) -> None:
     kind = SchedulerType(args.lr_scheduler_type).value
     if args.warmup_steps and kind in WITHOUT_WARMUP:
-        raise ConfigError(f"a {kind} schedule has none; see lr_scheduler_type", field="training_args.warmup_steps")
+        raise ConfigError(
+            f"a {kind} schedule has no warm-up; choose another lr_scheduler_type", field="training_args.warmup_steps"
+        )
     if args.lr_scheduler_kwargs and kind in WITHOUT_ARGUMENTS:
         raise ConfigError(f"a {kind} schedule takes none", field="training_args.lr_scheduler_kwargs")
     known = parameters(TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(args.lr_scheduler_type)])

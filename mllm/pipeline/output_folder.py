@@ -57,7 +57,7 @@ def _acquire(folder: Path, lease: SoftFileLease) -> None:
         owner = lease.owner
         if owner is None or owner.hostname == socket.gethostname():
             raise _held(folder, lease) from None
-        logger.warning("%s: waiting %.0f s to see whether its run lives", _held(folder, lease), LEASE)
+        logger.warning("%s: waiting %.0f s to see whether its run is alive", _held(folder, lease), LEASE)
         try:
             lease.acquire(timeout=1.5 * LEASE)
         except Timeout:
@@ -89,7 +89,7 @@ def empty(folder: Path, sources: Iterable[str]) -> None:
         path = Path(source)
         if path.exists() and folder.resolve() in (path.resolve(), *path.resolve().parents):
             raise ConfigError(
-                f"{folder} holds {source}, which this run begins from: choose another --output_dir",
+                f"{folder} holds {source}, which this run starts from: choose another --output_dir",
                 where="overwrite_output_dir",
             )
     manifest = read_manifest(folder) if (folder / MANIFEST).is_file() else None

@@ -84,7 +84,7 @@ def check_launch(ranks: int) -> None:
         raise ConfigError(
             f"no GPU was found; on CPU: {on_cpu}",
             field="accelerate launch",
-            expected=f"{launched_ranks} processes that train as one",
+            expected=f"{launched_ranks} processes in one training run",
             found=f"{ranks}",
         )
     if deepspeed and PartialState().distributed_type != DistributedType.DEEPSPEED:

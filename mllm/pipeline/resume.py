@@ -52,7 +52,9 @@ def find_start(args: RunArguments) -> Start:
     folder, wanted = Path(args.output_dir), args.resume_from_checkpoint
     if args.overwrite_output_dir:
         if wanted is not None:
-            raise ConfigError("overwrite_output_dir deletes what resume_from_checkpoint goes on from: give one of them")
+            raise ConfigError(
+                "overwrite_output_dir would delete what resume_from_checkpoint continues from: set only one of them"
+            )
         return Start()
     if wanted is None:
         _refuse_to_overwrite(folder)
@@ -179,8 +181,8 @@ def compare(checkpoint: Path, described: Mapping[str, Any], *, skips_data: bool)
     for name in now:
         if skips_data and before.get(name) != now[name]:
             raise ConfigError(
-                "which items have been seen is not known then: go on as it began, or say ignore_data_skip=True, which "
-                "begins a new epoch",
+                "it would not be known which items have been seen: use the earlier settings, or set "
+                "ignore_data_skip=True, which starts a new epoch",
                 where=f"resume_from_checkpoint {checkpoint}",
                 field=name,
                 expected=str(before.get(name)),
@@ -244,6 +246,6 @@ def _refuse_to_overwrite(folder: Path, notes: Sequence[str] = ()) -> None:
         return
     ways = "choose another --output_dir, or delete what is there with --overwrite_output_dir"
     if newest_whole(folder):
-        ways = f"go on with --resume_from_checkpoint auto, {ways}"
+        ways = f"continue with --resume_from_checkpoint auto, {ways}"
     held = earlier[-1].name if earlier else "a model"
     raise ConfigError("; ".join((*notes, ways)), where=str(folder), expected="a new output_dir", found=held)

@@ -66,7 +66,7 @@ def _train(trainer: Trainer, start: Start, args: RunArguments, sections: Mapping
     if checkpoint is not None:
         if trainer.is_deepspeed_enabled and sections["model_args"].get("quantization"):
             raise ConfigError(
-                "DeepSpeed cannot go on from a checkpoint of a quantized model: train anew, or launch without it",
+                "DeepSpeed cannot resume a quantised model: train from the start, or launch without DeepSpeed",
                 where=f"resume_from_checkpoint {checkpoint}",
                 field="model_args.quantization",
             )
@@ -104,9 +104,9 @@ def _evaluate_finished(sections: dict[str, Any], args: RunArguments, step: int) 
     done = [prefix for prefix in done if (folder / f"{prefix}_results.json").stat().st_mtime >= finished]
     data = load_data(sections, args).without(done)
     if data.validation is None and not data.tests:
-        logger.info("%s is finished, at step %d: nothing is left to do", folder, step)
+        logger.info("%s is finished at step %d; nothing remains to be done", folder, step)
         return {}
-    logger.info("%s is trained, to step %d: what is left is evaluation", folder, step)
+    logger.info("%s is trained to step %d; evaluation remains", folder, step)
     model_args = {name: value for name, value in sections["model_args"].items() if name not in PARTS}
     sections["model_args"] = {**model_args, "model_name_or_path": str(folder)}
     return _evaluate(build(sections, args, data), data)

@@ -160,7 +160,7 @@ class Trainer(GuardedTrainer):
         skipped: list[str] = gather_object(self._skipped)  # every rank logs at the same steps
         self._skipped = []
         for reason in skipped if self.is_world_process_zero() else ():
-            logger.warning("skipped, another item takes its place: %s", reason)
+            logger.warning("skipped, another item is used instead: %s", reason)
         return skipped
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
@@ -223,7 +223,7 @@ class Trainer(GuardedTrainer):
         if loss:
             scores["loss"] = mean_loss(model, test.items, self.processor, loader, self.accelerator)
             if not math.isfinite(scores["loss"]):
-                fail(RunError(f"{prefix}: the loss is {scores['loss']}: what the model computes overflows its dtype"))
+                fail(RunError(f"{prefix}: the loss is {scores['loss']}: the model's values overflow its dtype"))
         return scores, predictions
 
     def _answer(self, model: Any, test: TestSet, prefix: str, loader: Loader, folder: Path) -> list[Prediction]:

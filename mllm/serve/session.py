@@ -31,7 +31,7 @@ ImageSource = str | Path | Image.Image
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A model on its device, and the processor that speaks for it."""
+    """A model on its device, with its processor."""
 
     model: Any
     processor: Processor
@@ -39,16 +39,17 @@ class Session:
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | None = None, **model_args: Any) -> Session:
-        """The model in a local folder: one that this toolkit trained, or any that `model_name_or_path` takes.
+        """Load the model in a local folder: one that mllm trained, or any that `model_name_or_path` takes.
 
         Args:
-            device: as in torch; None: a GPU where there is one.
-            model_args: as in a config (`type`, `codec`, `template`, `dtype`, ...), where the folder does not say them
+            folder: a local folder; nothing is downloaded.
+            device: as in torch; None: a GPU if there is one.
+            model_args: as in a config (`type`, `codec`, `template`, `dtype`, ...), if the folder does not record them
                 or should not be followed.
 
         Raises:
-            ModelError: no such folder, or it does not say of which type the model is.
-            ConfigError: no such device.
+            ModelError: there is no such folder, or it does not record the type of the model.
+            ConfigError: there is no such device.
         """
         folder = str(folder)
         if not Path(folder).is_dir():
@@ -70,17 +71,18 @@ class Session:
         answer_image: int | None = None,
         generation: Mapping[str, Any] | None = None,
     ) -> Prediction:
-        """The answer to one question, with every box and point of it in pixels of the original image.
+        """Answer one question; boxes and points of the answer are in pixels of the original image.
 
         Args:
-            question: `<image>` stands for the next image (they come first where it has none), `<boxes>` for the next
-                box, x1, y1, x2, y2 in pixels of the first image.
-            answer_image: the number of the image, from 0, on which boxes and points of the answer lie; None: that of
-                the question's boxes, else the first.
+            question: `<image>` stands for the next image (if there is none, the images come first), `<boxes>` for the
+                next box.
+            images: paths, URLs or PIL images.
+            boxes: x1, y1, x2, y2 in pixels of the first image.
+            answer_image: the index of the image that the answer is about; None: that of the question's boxes, else 0.
             generation: arguments of `generate`; by default greedy, at most 64 new tokens.
 
         Raises:
-            DataError: not as many images or boxes as placeholders, or an image that cannot be read.
+            DataError: the placeholders do not match the images or boxes, or an image cannot be read.
         """
         if not question.strip():
             raise DataError(field="question", expected="a text with a word", found=repr(question))
@@ -107,10 +109,10 @@ class Session:
 
 
 def usable_device(name: str | None) -> torch.device:
-    """The device of a name as in torch; None: a GPU where there is one.
+    """The device with this name, as in torch; None: a GPU if there is one.
 
     Raises:
-        ConfigError: no such name, or nothing can be put there.
+        ConfigError: there is no such device, or it cannot be used.
     """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -124,7 +126,7 @@ def usable_device(name: str | None) -> torch.device:
 def answer(given: argparse.Namespace) -> None:
     """Print what the model answers; `given`: the flags of `mllm predict --model`."""
     if given.draw and not Path(given.draw).absolute().parent.is_dir():
-        raise ConfigError(where="--draw", expected="a file in a folder that is there", found=given.draw)
+        raise ConfigError(where="--draw", expected="a file in an existing folder", found=given.draw)
     if given.draw and not given.image:
         raise ConfigError("--draw needs an --image to draw on")
     if given.draw and Path(given.draw).suffix.lower() not in Image.registered_extensions():
@@ -155,9 +157,9 @@ def answer(given: argparse.Namespace) -> None:
 
 
 def draw_answer(answer: Prediction, images: Sequence[ImageSource], path: Path, about: int = 0) -> list[Path]:
-    """Write each image that holds boxes or points of the answer, upright, as the model saw it; the paths.
+    """Write each image that the answer has boxes or points on, upright as the model saw it; returns the paths.
 
-    The first is `path`, the second has _2 behind its name, and so on. An answer without any is `about` an image.
+    The first is `path`, the second gets the suffix _2, and so on. An answer without regions is drawn on image `about`.
     """
     regions = (*answer.boxes, *answer.points)
     written: list[Path] = []

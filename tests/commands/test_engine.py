@@ -119,7 +119,7 @@ def test_convert_writes_the_same_bytes_as_one_process(
     assert convert(source, tmp_path / name, *job) == 0
     assert (tmp_path / name).read_bytes() == alone
     assert capfd.readouterr().out == said
-    assert "2 texts left as they were" in said
+    assert "2 texts were left unchanged" in said
     text = alone.decode()
     records = json.loads(text) if name == "out.json" else [json.loads(line) for line in text.splitlines()]
     assert len(records) == 7
@@ -228,7 +228,7 @@ def test_slurm_is_given_an_array_for_each_stage_once(
         (slurm / "queue").write_text(queue)
         assert main(words) == 75
         said = capfd.readouterr()
-        assert said.out.startswith("slurm has still to make 4 of 4 parts, see squeue")
+        assert said.out.startswith("slurm still has to make 4 of 4 parts (see squeue)")
         assert said.err == ""
         # of the second run none: they are in the queue
         assert submissions(slurm) == ["--export=ALL,RUN_OFFSET=0", "--export=ALL,RUN_OFFSET=0 --dependency=afterok:17"]
@@ -291,8 +291,8 @@ SLURM = ["--executor", "slurm", "--executor-options", "time=1:00:00", "partition
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--tasks", "2"], "ConfigError: --executor and --tasks need --job-dir too"),
-        (["--executor", "local"], "ConfigError: --executor and --tasks need --job-dir too"),
+        (["--tasks", "2"], "ConfigError: --executor and --tasks need --job-dir"),
+        (["--executor", "local"], "ConfigError: --executor and --tasks need --job-dir"),
         (["--job-dir", "JOB", "--executor-options", "a=1"], "ConfigError: --executor-options: needs --executor too"),
         pytest.param(
             ["--job-dir", "JOB", *LOCAL, "--executor-options", "workers=1"],

@@ -76,7 +76,7 @@ def test_environment_variables(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             "model_args = dict(a=[len])\n",
             r"model_args\.a\.0: <built-in function len> of type builtin_function_or_method",
         ),
-        ("model_args = dict(a={1, 2})\n", r"model_args\.a: \{1, 2\} of type set cannot stand in a config"),
+        ("model_args = dict(a={1, 2})\n", r"model_args\.a: \{1, 2\} of type set is not allowed in a config"),
         ("model_args = {(1, 2): 3}\n", r"model_args: a key is \(1, 2\) of type tuple"),
         ("filename = 'x'\n", r"leaf\.py: KeyError: filename is reserved"),
     ],

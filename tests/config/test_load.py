@@ -93,7 +93,7 @@ def test_one_catalogue_entry_used_twice_is_changed_once(write: Write) -> None:
         (["--warmup_ratio", "0.03"], "in transformers 5 it is warmup_steps, where a value below 1 is a share"),
         (["--max_steps", "many"], "--max_steps.*invalid int value: 'many'"),
         (["--lr_scheduler_type", "cosin"], "invalid choice: 'cosin'"),
-        (["other.py"], "cannot place other.py; expected one config file"),
+        (["other.py"], "unexpected other.py; expected one config file"),
         (["--cfg-options", "training_args.lerning_rate=1"], "lerning_rate: unknown argument; did you mean 'learning_"),
         (
             ["--cfg-options", "training_args.max_steps=ten"],

@@ -169,7 +169,7 @@ def test_contents_are_stripped_as_the_template_strips_them() -> None:
     ("family", "options", "message"),
     [
         ("gemma2", {"system": "Be kind."}, "refuses these 3 turns: System role not supported; leave `system` out"),
-        ("mistral3", {"system": "Be kind."}, "so that prompts are not what was trained; leave `system` out"),
+        ("mistral3", {"system": "Be kind."}, "so prompts would differ from training; leave `system` out"),
         ("chatml", {"parts": True, "variables": {}}, None),
         ("llama2", {"parts": True}, "refuses these"),
     ],

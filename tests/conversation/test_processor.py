@@ -343,7 +343,7 @@ def test_each_region_is_written_at_the_size_of_its_own_image(tokenizer: PreTrain
         (
             {"boxes": [0, 1]},
             r"a.jsonl:1: truth.boxes\[1\]: expected a region on image 0, which the question is about, found one on "
-            "image 1; say which image it is about with 'image' in its turn",
+            "image 1; name its image with 'image' in its turn",
         ),
         ({"points": [2]}, r"a.jsonl:1: truth.points\[0\]: expected a region on image 0"),
     ],

@@ -250,7 +250,7 @@ def test_lift_item_puts_regions_on_the_image_of_their_question() -> None:
         (
             talk("?", "<box>[[0, 0, 10, 10]]</box>", images=2),
             r"a.jsonl:1: conversations\[1\].value: expected regions in words on one image, found some in a record of "
-            "2; say which image they lie on with 'image' in the question's turn",
+            "2; name their image with 'image' in the question's turn",
         ),
     ],
 )

@@ -183,7 +183,10 @@ def test_all_datasets_know_the_epoch() -> None:
             "at least one entry, found dict",
         ),
         ({"type": "Mixture", "ratios": [1, float("inf")]}, "ratios.1: expected a number above 0, found float 'inf'"),
-        ({"type": "Mixture", "sampling": "sqrt", "ratios": [1, 1]}, "sampling 'sqrt' has none, sizes are its weights"),
+        (
+            {"type": "Mixture", "sampling": "sqrt", "ratios": [1, 1]},
+            "sampling 'sqrt' takes no ratios: the sizes are its weights",
+        ),
         (
             {"type": "Mixture", "ratios": [9, 1]},
             "'Mixture': train_num_samples: expected the items of an epoch",

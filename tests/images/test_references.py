@@ -192,19 +192,19 @@ def test_image_ref_refuses_to_leave_the_folder(source: str, folder: str) -> None
     ],
 )
 def test_image_ref_refuses_other_protocols(url: str) -> None:
-    with pytest.raises(DataError, match=r":// is not opened; data_args\.images\.protocols lists what is: http, "):
+    with pytest.raises(DataError, match=r":// is not allowed; data_args\.images\.protocols allows: http, "):
         image_ref(url, "photos")
 
 
 def test_other_protocols_may_be_allowed(photo: str, noise: Image.Image) -> None:
     configure(ImageSettings(protocols=("file",)))
     assert image_ref(f"file://{photo}").open().tobytes() == noise.tobytes()
-    with pytest.raises(DataError, match="https:// is not opened"):
+    with pytest.raises(DataError, match="https:// is not allowed"):
         image_ref("https://x.org/a.jpg")
 
 
 def test_image_ref_refuses_an_archive_within_an_archive() -> None:
-    with pytest.raises(DataError, match="an archive in the archive"):
+    with pytest.raises(DataError, match="an archive inside the archive"):
         image_ref("zip://a.jpg::b.zip", "zip://::photos.zip")
 
 

@@ -95,7 +95,7 @@ def test_sigterm_of_the_launcher_lets_all_ranks_finish_the_step(tmp_path: Path) 
         run.process.terminate()
     assert run.statuses() == [143, 143]
     step = int(
-        re.findall(r"rank 0: checkpoint-(\d+) is written, go on with: .*--resume_from_checkpoint auto", run.said)[0]
+        re.findall(r"rank 0: checkpoint-(\d+) is written; continue with: .*--resume_from_checkpoint auto", run.said)[0]
     )
     checkpoint = tmp_path / "out" / f"checkpoint-{step}"
     assert faults(checkpoint) == []

@@ -192,7 +192,7 @@ def answers_in_a_batch_as_alone(model: Llava) -> bool:
         close(generated(model, data.prompts, data.pixels), alone)
         assert answered(model, [[0, 1, 2]]) == one_by_one
         return True
-    with pytest.raises(ModelError, match="prompts of one batch must be equally long"):
+    with pytest.raises(ModelError, match="all prompts of a batch must have the same length"):
         generated(model, data.prompts, data.pixels)
     return False
 
@@ -225,7 +225,7 @@ def answers_behind_a_shared_beginning_as_alone(model: Llava) -> bool:
         **{**ANSWER, "output_logits": True, "return_dict_in_generate": True},
     }
     if not model.eval().supports_prefix_sharing:
-        with pytest.raises(ModelError, match="prompts cannot share one reading of their beginning"):
+        with pytest.raises(ModelError, match="prompts cannot share a common beginning"):
             model.generate_with_shared_prefix(**arguments)
         return False
     found = torch.stack(model.generate_with_shared_prefix(**arguments).logits, 1)  # pyright: ignore[reportAttributeAccessIssue]

@@ -198,7 +198,7 @@ def test_adapters_on_a_quantised_language_model(folders, quantization, base, tmp
 def test_what_is_not_quantised(folders):
     pytest.importorskip("bitsandbytes")
     quantization = QUANTIZATIONS[1].values[0]
-    with pytest.raises(ConfigError, match="is in Otter's layout, expected our own, or parts"):
+    with pytest.raises(ConfigError, match="is in Otter's layout; expected a folder saved by mllm, or parts"):
         build({"model_name_or_path": folders["otter"]}, quantization, kind="otter")
     model = build(folders["own"], quantization)
     exact = MODELS.make({"type": "openflamingo", **folders["own"]}, tokenizer=tokenizer())

@@ -252,7 +252,7 @@ def test_a_checkpoint_without_tiles_takes_them_and_other_ones(tmp_path: Path) ->
     ("change", "message"),
     [
         ({"image_sizes": None}, "a model with tiling needs image_sizes beside pixels"),
-        ({"image_sizes": torch.tensor([[20, 9]])}, "6 tiles of pixels, but image_sizes speak of 3"),
+        ({"image_sizes": torch.tensor([[20, 9]])}, "6 tiles of pixels, but image_sizes need 3"),
         ({"image_index": torch.tensor([0, 1])}, r"tokens in the text, but \d+ features: 2 slot\(s\) of \[\d+, \d+\]"),
     ],
 )
@@ -266,9 +266,9 @@ def test_images_that_do_not_fit(change: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"connector": "perceiver"}, "which the connector 'perceiver' does not keep: unpad=False, newline=False"),
-        ({"keep_cls": True}, "keep_cls has no place"),
-        ({"image_size": 12}, r"\[8, 16\] is not filled by tiles of 12 x 12 pixels"),
+        ({"connector": "perceiver"}, "which the connector 'perceiver' does not keep: set unpad=False, newline=False"),
+        ({"keep_cls": True}, "keep_cls must be False"),
+        ({"image_size": 12}, r"\[8, 16\] is not a multiple of the tile size, 12 x 12 pixels"),
     ],
 )
 def test_parts_that_do_not_go_with_tiles(arguments: dict[str, Any], message: str) -> None:

@@ -136,9 +136,9 @@ def test_compact_moves_what_is_kept_to_the_left():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": None}, "trained with labels"),
+        ({"labels": None}, "needs labels"),
         ({"labels": LABELS.roll(-1, 1)}, "template='seq2seq'"),
-        ({"segment_ids": MASK}, "packing is not for an encoder-decoder"),
+        ({"segment_ids": MASK}, "an encoder-decoder model cannot pack"),
     ],
 )
 def test_rows_that_it_cannot_read(change, message):

@@ -61,7 +61,7 @@ def test_what_is_trained_is_listed_and_untrained_new_tokens_are_named(trained: P
     log = (trained / "train.log").read_text()
     assert "what is trained:\npart" in log
     assert "new tokens (" in log
-    assert "adapters.unfrozen=['embeddings'] trains them" in log
+    assert "set adapters.unfrozen=['embeddings'] to train them" in log
 
 
 @pytest.mark.parametrize("from_parts", [False, True])
@@ -105,7 +105,7 @@ def test_training_goes_on_from_a_folder_of_adapters(trained: Path, tmp_path: Pat
     [
         (["checkpoint", "merge", "BASE", "OUT"], "holds no adapters"),
         (["checkpoint", "convert", "TRAINED", "OUT"], "mllm checkpoint merge"),
-        (["train", "CONFIG", "--cfg-options", "model_args.adapters.r=2"], "go on with those of the folder"),
+        (["train", "CONFIG", "--cfg-options", "model_args.adapters.r=2"], "continue with those of the folder"),
         (
             ["train", "CONFIG", "--cfg-options", "model_args.learning_rate_groups.conector=1"],
             "did you mean 'connector'",

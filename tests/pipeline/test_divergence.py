@@ -160,7 +160,7 @@ def test_a_diverging_run_stops_with_its_last_good_checkpoint(
     assert train(tmp_path, "--gradient_accumulation_steps", "2", "--max_grad_norm", clip) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "RunError" in line]
     value = {"loss nan": "loss nan", "loss inf": "loss inf"}.get(way, "gradient norm (inf|nan)")
-    kept = f"{tmp_path / 'out' / 'checkpoint-2'} is kept: go on"
+    kept = f"{tmp_path / 'out' / 'checkpoint-2'} is kept: resume"
     assert re.match(rf"RunError: training diverged at step 3: {value}; items of the step(.*); {kept}", line)
     assert len(set(re.findall(r"scenes seed 0:\d+", line))) == 4
     assert line.endswith("--resume_from_checkpoint auto")

@@ -88,7 +88,10 @@ def test_ranks_share_the_work_without_gap_or_overlap(count: int, ranks: int) -> 
     [
         (["train", "no.py"], "no.py"),
         (["train", "CONFIG", "--learning_rat", "1"], "learning_rate"),
-        (["train", "CONFIG", "--cfg-options", "data_args.collator_kwargs.max_tokens=90"], "bounds packed rows only"),
+        (
+            ["train", "CONFIG", "--cfg-options", "data_args.collator_kwargs.max_tokens=90"],
+            "applies to packed rows only",
+        ),
         (["train", "CONFIG", "--train_sampling_strategy", "group_by_length"], "expected 'random' or 'sequential'"),
         (["train", "CONFIG", "--cfg-options", "data_args.train.type=Scene"], "did you mean 'Scenes'"),
         (["train", "CONFIG", "--cfg-options", "data_args.train.cuont=3"], "did you mean 'count'"),

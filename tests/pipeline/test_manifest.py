@@ -69,7 +69,7 @@ def test_faults_names_a_file_whose_bytes_are_others(name: str, tmp_path: Path) -
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
     assert any(
-        f"{name} has other contents than were written" in found or "expected a JSON object" in found
+        f"{name} differs from what was written" in found or "expected a JSON object" in found
         for found in faults(folder)
     )
 

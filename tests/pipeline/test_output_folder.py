@@ -77,7 +77,7 @@ def test_locked_waits_for_a_sign_of_life_from_another_machine(
     with locked(tmp_path):
         assert "elsewhere" not in (tmp_path / LOCK).read_text()
     assert (
-        "on elsewhere: wait for it, or choose another --output_dir: waiting 1 s to see whether its run lives"
+        "on elsewhere: wait for it, or choose another --output_dir: waiting 1 s to see whether its run is alive"
         in caplog.text
     )
 

@@ -105,7 +105,7 @@ def test_find_start_does_not_overwrite_unasked(file: str, tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"expected a new output_dir, found .*--overwrite_output_dir"):
         start(tmp_path)
     assert start(tmp_path, overwrite_output_dir=True) == Start()
-    with pytest.raises(ConfigError, match="give one of them"):
+    with pytest.raises(ConfigError, match="set only one of them"):
         start(tmp_path, overwrite_output_dir=True, resume_from_checkpoint="auto")
 
 
@@ -149,14 +149,14 @@ def test_a_finished_run_says_so_and_does_nothing(
 ) -> None:
     before = everything(copy)
     assert train(finished, copy, *AUTO) == 0
-    assert f"{copy} is finished, at step 4: nothing is left to do" in capsys.readouterr().err
+    assert f"{copy} is finished, at step 4: nothing remains to be done" in capsys.readouterr().err
     after = everything(copy)
     del before[str(copy / "train.log")], after[str(copy / "train.log")]
     assert after == before
     assert train(finished, copy) == 1
     assert "expected a new output_dir" in capsys.readouterr().err
     assert train(finished, copy, "--resume_from_checkpoint", str(copy / "checkpoint-4")) == 0
-    assert f"{copy} is finished, at step 4: nothing is left to do" in capsys.readouterr().err
+    assert f"{copy} is finished, at step 4: nothing remains to be done" in capsys.readouterr().err
     assert train(finished, copy, "--resume_from_checkpoint", str(copy / "checkpoint-2")) == 1
     assert "checkpoint-2: its run has finished at step 4: choose another --output_dir" in capsys.readouterr().err
 
@@ -165,14 +165,14 @@ def test_a_finished_run_evaluates_what_it_has_not(
     finished: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(finished, copy, *AUTO, "--do_eval") == 0
-    assert "what is left is evaluation" in capsys.readouterr().err
+    assert "evaluation remains" in capsys.readouterr().err
     trained = json.loads((copy / "eval_results.json").read_text())
     loaded = ["--cfg-options", f"model_args.model_name_or_path={copy}"]
     assert main(["eval", str(finished / "tiny.py"), "--output_dir", str(copy / "again"), *loaded]) == 0
     assert json.loads((copy / "again" / "eval_results.json").read_text()) == trained
     capsys.readouterr()
     assert train(finished, copy, *AUTO, "--do_eval") == 0
-    assert "nothing is left to do" in capsys.readouterr().err
+    assert "nothing remains to be done" in capsys.readouterr().err
     assert train(finished, copy, *AUTO, "--do_eval", "--do_predict") == 0  # of which the first is done
     assert (copy / "test_results.json").is_file()
     assert json.loads((copy / "eval_results.json").read_text()) == trained
@@ -238,7 +238,7 @@ def test_overwrite_output_dir_keeps_what_the_run_begins_from(
     for source in (copy, copy / "checkpoint-2"):
         words = ["--overwrite_output_dir", "--cfg-options", f"model_args.model_name_or_path={source}"]
         assert train(finished, copy, *words) == 1
-        assert f"holds {source}, which this run begins from" in capsys.readouterr().err
+        assert f"holds {source}, which this run starts from" in capsys.readouterr().err
     after = everything(copy)
     for name in ("train.log", "config.py"):
         before.pop(str(copy / name))

@@ -141,7 +141,7 @@ def test_a_language_model_that_drops_the_packing_is_refused() -> None:
     language_model = dict(model_type="falcon", hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
     items, processor, model = build(language_model=language_model)
     packed, _ = batches_of(processor, items, packing="rows")
-    with pytest.raises(ModelError, match="packing: falcon does not hand its arguments on to its attention"):
+    with pytest.raises(ModelError, match="packing: falcon does not pass its arguments on to its attention"):
         loss_and_gradients(model, packed)
 
 

@@ -155,7 +155,7 @@ def test_draw_answer_draws_each_box_on_its_own_image(tmp_path: Path) -> None:
     [
         ("answer.txt", 1, "--draw: expected the name of an image file, such as answer.png, found "),
         ("answer", 1, "--draw: expected the name of an image file"),
-        ("no/such/folder/a.png", 1, "--draw: expected a file in a folder that is there, found "),
+        ("no/such/folder/a.png", 1, "--draw: expected a file in an existing folder, found "),
     ],
 )
 def test_a_drawing_that_cannot_be_written_is_one_line(
@@ -173,10 +173,10 @@ def test_a_drawing_that_cannot_be_written_is_one_line(
 
 
 def test_a_folder_that_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ModelError, match="which type of model"):
+    with pytest.raises(ModelError, match="names the type of the model"):
         Session.load(tmp_path)
     assert cli.main(["predict", "--model", str(tmp_path), "--prompt", "hello"]) == 1
-    assert "name the type" in capsys.readouterr().err
+    assert "set model_args.type" in capsys.readouterr().err
     assert cli.main(["predict", "--model", str(tmp_path / "gone"), "--prompt", "hello"]) == 1
     assert f"{tmp_path / 'gone'}: no such folder" in capsys.readouterr().err
 
@@ -194,13 +194,13 @@ def test_a_model_whose_scores_are_not_finite_gives_no_answer(
     weights = load_file(folder / "model.safetensors")
     weights["language_model.lm_head.weight"].fill_(3e38)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="scores of the next token are not finite"):
+    with pytest.raises(ModelError, match="scores of the next token are nan or infinite"):
         Session.load(folder).ask("Where?", [photo])
     config = write_config(tmp_path, model_args={"model_name_or_path": str(folder)})
     parts = ("vision_tower", "language_model", "connector", "feature_layer", "tokenizer")
     gone = [f"model_args.{name}=None" for name in parts]
     assert cli.main(["predict", str(config), "--output_dir", str(tmp_path / "out"), "--cfg-options", *gone]) == 1
-    assert "ModelError: its scores of the next token are not finite" in capsys.readouterr().err
+    assert "ModelError: the scores of the next token are nan or infinite" in capsys.readouterr().err
 
 
 def test_the_notebook_runs_from_top_to_bottom(

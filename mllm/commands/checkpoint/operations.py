@@ -51,7 +51,7 @@ def new_folder(out: str) -> Iterator[Path]:
     """
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ModelError(f"{out} is not an empty folder: nothing is overwritten")
+        raise ModelError(f"{out} is not empty, and nothing is overwritten: name another folder")
     partial = target.parent / f".{target.name}.partial-{os.getpid()}"
     partial.mkdir(parents=True)
     try:
@@ -101,7 +101,7 @@ def _export_whole(args: argparse.Namespace, folder: Path) -> None:
     if found != expected:
         raise ModelError(f"{args.model} holds a {found}, but --format {args.format} is for a {expected}")
     if args.whole and args.format != "openflamingo":
-        raise ModelError(f"--whole: --format {args.format} always holds all weights")
+        raise ModelError(f"--whole has no effect with --format {args.format}, which always holds all weights: drop it")
     if args.dtype:
         model.to(torch_dtype(args.dtype))
     if args.original_vocabulary:
@@ -154,7 +154,7 @@ def _check_left_out(folder: str, names: Collection[str]) -> None:
     changed = {LOW_RANK_OF_LAYER.sub(".weight", name.removeprefix(PREFIX)) for name in open_folder(Path(folder))}
     if left_out := sorted(changed - set(names)):
         raise ModelError(
-            f"trained {left_out[0]} ({len(left_out)} tensors), which a file of OpenFlamingo leaves out: "
+            f"trained {left_out[0]} ({len(left_out)} tensors), which an OpenFlamingo file does not hold: "
             "export it with --whole",
             where=folder,
         )

@@ -221,7 +221,7 @@ class Reader:
             reason = f"max_length: {cut} of {kept + cut} tokens of the answer are cut off"
             faults.append(Fault(where=where, reason=reason, kind="cut-answer"))
         elif not kept:
-            reason = "conversations: expected an answer to learn from, found none"
+            reason = "conversations: expected an answer to train on, found none"
             faults.append(Fault(where=where, reason=reason, kind="unlearned"))
         row = Row(
             key=item.key,

@@ -114,7 +114,7 @@ def _processor(args: argparse.Namespace, cfg: dict[str, Any]) -> Processor:
     try:
         train = DATASETS.make(data["train"]) if trains else None
     except DataError as error:
-        raise DataError(f"{error}; a tokenizer is to be trained on it, --stand-in needs none") from error
+        raise DataError(f"{error}; the config trains a tokenizer on this dataset; --stand-in needs none") from error
     return make_processor(model, data, train)
 
 
@@ -214,7 +214,7 @@ def _say_duplicates(args: argparse.Namespace, job: Dedup, folder: Path, shards: 
 
     found = job.compare(folder, shards)
     for name in shared(job.splits):
-        print(f"{name} is training data by the config: not compared with it")
+        print(f"{name} is also training data in this config: not compared with itself")
     for line in found.lines():
         print(line)
     if args.out:

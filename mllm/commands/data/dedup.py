@@ -75,7 +75,10 @@ class Dedup:
         items, images = parts(folder, "items", shards), parts(folder, "images", shards)
         counts = [json.loads((path / "counts.json").read_text()) for path in items]
         if any(count["lengths"] != sources.lengths() for count in counts):
-            raise RunError(where=str(folder), message="the data have changed since its parts were read: remove it")
+            raise RunError(
+                where=str(folder),
+                message="the data changed after its parts were read: delete the folder and start again",
+            )
         shown = np.concatenate([load(path / "images", IMAGE) for path in images])
         unread = sorted((entry for path in images for entry in _lines(path / "unread.jsonl")), key=_place)
         texts = np.concatenate([load(path / "texts", TEXT) for path in items])
@@ -225,11 +228,10 @@ class Duplicates:
         yield from (f"    {alike}" for alike in self.duplicate_texts(leak=False))
         if self.left_out:
             yield (
-                f"of groups of more than {LARGEST:,} that are nearly alike, not all were compared with each other "
-                f"({self.left_out:,} times)"
+                f"groups of more than {LARGEST:,} near duplicates were not compared in full ({self.left_out:,} times)"
             )
         if self.unread:
-            yield f"could not be read, see mllm data check: {len(self.unread):,}"
+            yield f"could not be read (see mllm data check): {len(self.unread):,}"
             yield from (printable(f"  {reason}") for reason in self.unread)
 
     def write(self, file: TextIO) -> None:

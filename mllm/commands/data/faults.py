@@ -140,7 +140,10 @@ def _size_reasons(line: Mapping[str, Any], size: tuple[int, int]) -> Iterator[tu
         return
     found = f"width, height: expected {size[0]} x {size[1]}, the image's, found {said[0]!r} x {said[1]!r}"
     if said == size[::-1]:
-        yield "turned-image", f"{found}: measured before its EXIF orientation was applied, as its boxes may be"
+        yield (
+            "turned-image",
+            f"{found}: the size before its EXIF orientation is applied; its boxes may be measured so too",
+        )
     else:
         yield "image-size", found
 
@@ -148,7 +151,7 @@ def _size_reasons(line: Mapping[str, Any], size: tuple[int, int]) -> Iterator[tu
 def _box_reasons(field: str, box: Box, width: int, height: int) -> Iterator[tuple[str, str]]:
     found = f"found {_numbers(box.xyxy)}"
     if box.x1 == box.x2 or box.y1 == box.y2:
-        yield "empty-box", f"{field}: expected an area, {found}"
+        yield "empty-box", f"{field}: expected a box with an area, {found}"
     elif box.x1 >= 0 and box.y1 >= 0 and max(box.xyxy) <= 1 and max(width, height) > SMALLEST:
         yield "fractions", f"{field}: expected pixels of a {width} x {height} image, {found}: fractions of it?"
     elif box.x1 < -EDGE or box.y1 < -EDGE or box.x2 > width + EDGE or box.y2 > height + EDGE:

@@ -36,7 +36,7 @@ def make_processor(model_args: Mapping[str, Any], data: Mapping[str, Any], train
     for key, folder in _folders(model_args):
         if not Path(folder).exists():
             raise ModelError(
-                f"model_args.{key}: {folder}: no such folder; --stand-in reads the data without it: "
+                f"model_args.{key}: {folder}: no such folder; use --stand-in to read the data without it: "
                 f"bytes for tokens, images of {SIDE} x {SIDE} pixels"
             )
     read = {name: value for name, value in _base(model_args).items() if name not in TRAINED}
@@ -90,7 +90,8 @@ def _readable(train: ItemDataset) -> ItemDataset:
         sound.append(index)
     if not sound:
         raise DataError(
-            f"no item can be read, and a tokenizer is to be trained on them; of {len(train)} the first: {first}",
+            f"the config trains a tokenizer on these items, but none of the {len(train)} can be read; "
+            f"the first: {first}",
             where="data_args.train",
         ) from first
     return Subset(dataset=train, indices=sound)

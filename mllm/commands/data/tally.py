@@ -93,7 +93,7 @@ class Tally:
         if self.size is None:
             self.size = other.size
         if other.size != self.size:
-            raise RunError(f"a dataset had {self.size} items, then {other.size}: it changed while it was read")
+            raise RunError(f"the dataset changed while it was read: {self.size} items, then {other.size}")
         for name in _ARRAYS:
             getattr(self, name).extend(getattr(other, name))
         for file, values in other.files.items():

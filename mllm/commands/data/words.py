@@ -63,5 +63,5 @@ def _off_image(item: Item, number: int, convention: Convention) -> str | None:
     try:
         list(find(turn.text, lambda: size, convention, image=image))
     except ConversionError as error:
-        return f"words that are learned as they stand, but {error}"
+        return f"words that are learned as text, but {error}"
     return None

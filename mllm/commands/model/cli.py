@@ -39,5 +39,5 @@ def _show(given: argparse.Namespace) -> None:
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text}")
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text}")
     return number

@@ -72,7 +72,7 @@ def optimizer_bytes(model: nn.Module, args: Seq2SeqTrainingArguments, devices: i
     name = OptimizerNames(args.optim).value
     if name not in OPTIMIZERS:
         raise ConfigError(
-            f"training_args.optim {name!r}: the memory of its states is not known; {nearest(name, OPTIMIZERS)}"
+            f"training_args.optim {name!r}: no estimate for the memory of its states; {nearest(name, OPTIMIZERS)}"
         )
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

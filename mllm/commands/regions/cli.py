@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     if Path(args.output).exists() and Path(args.input).exists() and Path(args.output).samefile(args.input):
-        raise ConfigError("OUT is IN: a file that is converted twice is wrong, and nobody sees it", where=args.output)
+        raise ConfigError("OUT is the same file as IN: write to another file", where=args.output)
     if in_shards(args):
         return run_job(args, convert_job, partial(_merge, args), lambda: {"input": args.input})
     from mllm.commands.regions.convert import Counts
@@ -87,11 +87,13 @@ def _write(args: argparse.Namespace, counts: Counts, lines: Iterable[str]) -> in
     else:
         print(f"{args.output}: {done} read as {args.target}; for training with mllm regions convert --to {TYPED}")
     if counts.kept:
-        print(f"{counts.kept} texts left as they were, the first: {counts.first}")
+        print(f"{counts.kept} texts were left unchanged, the first: {counts.first}")
     if counts.unread:
-        print(f"{counts.unread} texts hold regions that do not read as {args.source}, the first: {counts.first_unread}")
+        print(
+            f"{counts.unread} texts hold regions that cannot be read as {args.source}, the first: {counts.first_unread}"
+        )
     if not counts.groups:
-        print(f"nothing in {args.input} reads as {args.source}")
+        print(f"no region in {args.input} can be read as {args.source}: check --from")
     return 0
 
 

@@ -84,7 +84,7 @@ class Conversion:
             if self.target is None:
                 raise ConfigError(
                     where=where,
-                    message=f"--to {TYPED} is for datasets; a prediction has its boxes in pixels, in 'pred'",
+                    message=f"--to {TYPED} is for datasets; predictions already have their boxes in pixels, in 'pred'",
                 )
             size = partial(_size_by_key, record, where, self.image_folder)
             text = _text(record["text"], f"{where}: text")
@@ -197,7 +197,7 @@ def _size_by_key(prediction: dict[str, Any], where: str, folder: str | None) -> 
         lines = _annotations(match["file"])
         line = lines[int(match["line"]) - 1 if match["line"] else int(match["entry"])]
     except (DataError, IndexError) as error:
-        raise DataError(f"{where}: the annotation line that 'key' names, for the image's size: {error}") from error
+        raise DataError(f"{where}: the annotation line that 'key' names, for the size of the image: {error}") from error
     return image_size(line, f"{where}: key {prediction['key']}", folder)
 
 

@@ -105,7 +105,9 @@ class AnyResolution:
         """
         for point in self.pinpoints:
             if any(length % side for length in point):
-                raise ConfigError(f"tiling.pinpoints: {list(point)} is not filled by tiles of {side} x {side} pixels")
+                raise ConfigError(
+                    f"tiling.pinpoints: {list(point)} is not a multiple of the tile size, {side} x {side} pixels"
+                )
 
     def canvas(self, size: tuple[int, int], side: int, kind: PlacementKind) -> Placement:
         """Where an image lies on tiles of this side, put side by side."""
@@ -118,7 +120,7 @@ class AnyResolution:
             ConfigError: the image cannot be placed so.
         """
         if kind == "crop":
-            raise ConfigError("tiling 'any_resolution' shows whole images: expected placement 'pad' or 'squash'")
+            raise ConfigError("tiling 'any_resolution' shows the whole image: expected placement 'pad' or 'squash'")
         if kind == "pad":
             return place(kind, size, max(self._best(size)))
         return resize(size, self._best(size))
@@ -178,7 +180,7 @@ class Crops:
 
     def canvas(self, size: tuple[int, int], side: int, kind: PlacementKind) -> Placement:
         if kind == "crop":
-            raise ConfigError("tiling 'crops' shows whole images: expected placement 'pad' or 'squash'")
+            raise ConfigError("tiling 'crops' shows the whole image: expected placement 'pad' or 'squash'")
         canvas = (self.columns * side, self.rows * side)
         return fit(size, canvas) if kind == "pad" else resize(size, canvas)
 

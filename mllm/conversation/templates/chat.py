@@ -135,7 +135,7 @@ class Chat:
                 advice = "leave `system` out, or " if self.system is not None else ""
                 raise ConfigError(
                     f"template 'chat': the chat template of the tokenizer writes {was[-60:]!r}, but {now[-60:]!r} once "
-                    f"other turns follow, so that prompts are not what was trained; {advice}name another template"
+                    f"other turns follow, so prompts would differ from training; {advice}name another template"
                 )
 
     def _layout(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> Layout:

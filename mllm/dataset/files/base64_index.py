@@ -45,7 +45,7 @@ class Base64ImageIndex:
             spans = cached_array(
                 self._file,
                 ".spans.npy",
-                "places of images",
+                "image positions",
                 lambda: key_table(_spans(self._file, path), source=path),
                 self._are_spans,
             )

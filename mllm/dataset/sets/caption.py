@@ -137,7 +137,7 @@ def grounded(line: dict[str, Any], name: str, groups: str) -> dict[str, Any]:
     starts, ends = sentence.count(PHRASE_START), sentence.count(PHRASE_END)
     if not starts == ends == len(all_groups):
         found = f"{starts} {PHRASE_START}, {ends} {PHRASE_END}, {len(all_groups)} group(s) in {groups}"
-        raise DataError(field=name, expected="as many of each", found=found, kind="placeholder-count")
+        raise DataError(field=name, expected="the same number of each", found=found, kind="placeholder-count")
     parts = sentence.replace(PHRASE_START, "").split(PHRASE_END)
     ends_of_phrases = [BOXES if group != [] else "" for group in all_groups]
     value = "".join(part + end for part, end in zip(parts, [*ends_of_phrases, ""], strict=True))

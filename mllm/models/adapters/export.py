@@ -33,10 +33,12 @@ def export_adapter(folder: str, out: Path) -> None:
     """
     stored = base_of(folder)
     if stored is None or not (Path(folder) / LOW_RANK).is_file():
-        raise ModelError(f"{folder} holds no low-rank adapters; a whole model has another --format")
+        raise ModelError(f"{folder} holds no low-rank adapters; choose another --format for a whole model")
     config = read_config(folder)
     if config.model_type != MllmLlavaConfig.model_type:
-        raise ModelError(f"{folder}: only adapters of a LLaVA have a place in transformers, found {config.model_type}")
+        raise ModelError(
+            f"{folder}: only adapters of a LLaVA can be exported for transformers, found {config.model_type}"
+        )
     prefix = layers_name(config.text_config)
     in_full = {their_name(name, prefix): lazy for name, lazy in open_file(Path(folder) / IN_FULL).items()}
     other = sorted(name for name in in_full if not name.startswith(f"{PROJECTOR}."))
@@ -44,12 +46,13 @@ def export_adapter(folder: str, out: Path) -> None:
     new = [token for token in tokens_of(folder) if token not in tokens_of(base)]
     if new:
         raise ModelError(
-            f"{folder}: tokens were added, whose embeddings an adapter cannot hold; export it merged instead: "
+            f"{folder}: tokens were added, and an adapter cannot hold their embeddings; export it merged instead: "
             + ", ".join(new)
         )
     if other:
         raise ModelError(
-            f"trained in full, which an adapter cannot hold; export it merged instead: {listing(other)}", where=folder
+            f"fully trained parts, which an adapter cannot hold; export it merged instead: {listing(other)}",
+            where=folder,
         )
     low_rank = {
         PREFIX + their_name(name.removeprefix(PREFIX), prefix): lazy

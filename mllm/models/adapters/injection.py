@@ -114,7 +114,9 @@ def whole_model(folder: str) -> str:
     """
     local_folder("model_name_or_path", folder)
     if base_of(folder):
-        raise ModelError(f"{folder} holds adapters, not a whole model: first mllm checkpoint merge {folder} OUT_DIR")
+        raise ModelError(
+            f"{folder} holds adapters, not a whole model: run mllm checkpoint merge {folder} OUT_DIR first"
+        )
     return folder
 
 
@@ -194,7 +196,7 @@ def merge(model: Any) -> Any:
             try:
                 merging.merge(safe_merge=True)
             except ValueError as error:  # the sum is not finite
-                raise ModelError(f"adapter of {name}: {error}; a wider dtype may hold the sum") from error
+                raise ModelError(f"adapter of {name}: {error}; try a wider dtype") from error
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, merging.get_base_layer())
     model.requires_grad_(True)
@@ -300,7 +302,7 @@ def _written(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ModelError(f"{path}: no such file; expected adapters with their base elsewhere")
+        raise ModelError(f"{path}: no such file; expected adapters that name their base")
     tensors = {name: lazy.read() for name, lazy in open_file(path).items()}
     return dict(require_finite(tensors, str(path)))
 

@@ -112,5 +112,5 @@ def merge_matrices(weights: Weights, scaling: Scaling) -> Weights:
         scale = scaling.of(a.shape[0])
         found[f"{layer}.weight"] = merged(base, a, b, scale=scale, transposed=scaling.transposed)
     if wrong:
-        raise ModelError(f"{len(wrong)} adapters do not fit their base: {listing(wrong)}")
+        raise ModelError(f"{len(wrong)} adapters do not match the base model: {listing(wrong)}")
     return found

@@ -119,8 +119,8 @@ def _check(argument: str, target: str, meant: Sequence[str], targets: Sequence[s
         names = list(known)
         if any(means(target, name) for name in names):
             raise ConfigError(
-                f"adapters.{argument}: {target!r} means only what cannot be trained: frozen by model_args.freeze, "
-                "quantised, or without influence on any feature"
+                f"adapters.{argument}: {target!r} matches only what cannot be trained: frozen by model_args.freeze, "
+                "quantised, or without effect on any feature"
             )
         endings = {name.rpartition(".")[2] for name in names} if argument == "targets" else set()
         raise ConfigError(
@@ -130,5 +130,5 @@ def _check(argument: str, target: str, meant: Sequence[str], targets: Sequence[s
     if seen and "vision_tower" not in targets and "vision" not in target:
         raise ConfigError(
             f"adapters.{argument}: {target!r} matches {len(seen)} names in the vision tower too, such as {seen[0]}; "
-            f"write 'language_model.*{target}', or name 'vision_tower' as well if it is meant"
+            f"write 'language_model.*{target}', or add 'vision_tower' if you mean it"
         )

@@ -89,7 +89,7 @@ def read_adapters(section: Mapping[str, Any] | str) -> Adapters:
     check_arguments(given, Adapters)
     given = {**given, "targets": tuple(given.get("targets", ())), "unfrozen": tuple(given.get("unfrozen", ()))}
     if given["type"] == "full" and (useless := sorted(set(given) & {"r", "alpha", "dropout", "from_pretrained"})):
-        raise ConfigError(f"type 'full' trains the targets themselves, it has no {', '.join(useless)}", field="type")
+        raise ConfigError(f"type 'full' trains the targets themselves and takes no {', '.join(useless)}", field="type")
     if start := given.get("from_pretrained"):
         if useless := sorted(set(given) & {"r", "alpha"} | ({"targets"} if given["targets"] else set())):
             raise ConfigError(f"{start} defines {', '.join(useless)} already; remove one", field="from_pretrained")

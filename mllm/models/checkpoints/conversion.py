@@ -84,7 +84,7 @@ def _read_back(weights: Weights, folder: Path, dtype: torch.dtype | None) -> Non
         tensor = lazy.read()
         expected = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
         if hashed(found[name].read()) != hashed(expected):
-            raise ModelError(f"read back, {name} differs; nothing is kept of it")
+            raise ModelError(f"{name} differs when it is read back; the output was deleted")
 
 
 def _tokenizer(plan: Plan, sources: BaseModels, opened: Checkpoint) -> PreTrainedTokenizerBase | None:
@@ -106,13 +106,11 @@ def _with_vocabulary(
     tokenizer.add_tokens(tokens, special_tokens=True)
     moved = [token for token, number in taken.items() if tokenizer.convert_tokens_to_ids(token) != number]
     if moved:
-        raise ModelError(
-            f"the tokenizer gives other ids than before to {moved[:3]} ...: it is not the one that was cut"
-        )
+        raise ModelError(f"the tokenizer gives different ids to {moved[:3]} ...: it is not the tokenizer that was cut")
     if plan.vocabulary is not None and len(tokenizer) != plan.vocabulary + len(taken):
         raise ModelError(
             f"the checkpoint has embeddings of {plan.vocabulary} tokens, but its tokenizer with {tokens} has "
-            f"{len(tokenizer)}: give the folder that it was trained with as --tokenizer"
+            f"{len(tokenizer)}: name the tokenizer that it was trained with as --tokenizer"
         )
     image = [IMAGE] if token_id(tokenizer, IMAGE) is None else []
     tokenizer.add_tokens(image, special_tokens=True)
@@ -136,6 +134,6 @@ def _write_generation(plan: Plan, folder: Path, tokenizer: PreTrainedTokenizerBa
         shutil.copyfile(source, folder / GENERATION)
         return
     config = read_generation_config(source.parent)
-    assert config is not None, "the file is there"
+    assert config is not None, "an existing file"
     finalise_generation_config(config, tokenizer)
     config.save_pretrained(folder)

@@ -94,7 +94,7 @@ def _refuse(names: list[str], where: str) -> None:
     if names:
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         raise ModelError(
-            "they are of a run that diverged, or their dtype is too narrow for them",
+            "the run diverged, or the dtype is too narrow",
             kind="non-finite",
             where=where,
             expected="finite weights",

@@ -72,7 +72,7 @@ class BaseModels:
         """Raises ModelError where something was given that the checkpoint brings itself."""
         given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
         if given:
-            raise ModelError(f"{opened.path} is whole by itself: drop {', '.join(given)}")
+            raise ModelError(f"{opened.path} needs no other files: drop {', '.join(given)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ def open_file(path: Path) -> Weights:
         ModelError: no such file, a damaged one, one that holds code, or no weights.
     """
     if not path.is_file():
-        raise ModelError(f"checkpoint: {path} is not a local file, and nothing is downloaded")
+        raise ModelError(f"checkpoint: {path} is not a local file; nothing is downloaded")
     try:
         if path.suffix == ".safetensors":
             return _safetensors(path)
@@ -226,7 +226,7 @@ def _joined(files: Iterable[Path]) -> Weights:
     for path in files:
         for name, lazy in open_file(path).items():
             if name in found:
-                raise ModelError(f"{name} is held twice: {found[name].origin}, and {path}")
+                raise ModelError(f"{name} occurs twice: in {found[name].origin} and in {path}")
             found[name] = lazy
     return found
 

@@ -72,7 +72,7 @@ class Written:
         if wrong:
             raise ModelError(
                 f"what was written does not hold the model's {', '.join(sorted(wrong)[:5])} ({len(wrong)} tensors); "
-                "nothing is kept of it"
+                "the output was deleted"
             )
 
     def check_model(self, read: Callable[[], Any]) -> None:
@@ -85,7 +85,7 @@ class Written:
         names = {name: hashed(tensor) for name, tensor in model.state_dict().items()}
         wrong = sorted(name for name in names.keys() | self.tensors.keys() if names.get(name) != self.tensors.get(name))
         if wrong:
-            raise ModelError(f"read back, {', '.join(wrong[:5])} ({len(wrong)} tensors) differ; nothing is kept of it")
+            raise ModelError(f"read back, {', '.join(wrong[:5])} ({len(wrong)} tensors) differ; the output was deleted")
         if self.probe is not None:
             self.check_logits(lambda probe: own_logits(model, probe))
 
@@ -106,7 +106,7 @@ class Written:
         if not difference <= TOLERANCE.get(self.logits.dtype, COARSE) * largest:  # nan differs
             raise ModelError(
                 f"read back, its logits differ by up to {difference:.3g}, of up to {largest:.3g}: the format cannot "
-                "hold this model; nothing is kept of it"
+                "hold this model; the output was deleted"
             )
 
 

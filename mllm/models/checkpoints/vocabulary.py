@@ -77,14 +77,16 @@ def strip_added_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, folder: P
     """
     added, rows = list(model.config.added_tokens), model.config.base_rows
     if rows is None:
-        raise ModelError("config.json does not record the vocabulary (base_rows, added_tokens): nothing can be undone")
+        raise ModelError(
+            "config.json does not record the vocabulary (base_rows, added_tokens), so the vocabulary cannot be restored"
+        )
     kept = max((number + 1 for number, token in enumerate(added) if token in needed), default=0)
     dropped = added[kept:]
     ids: list[int] = [tokenizer.convert_tokens_to_ids(token) for token in dropped]  # pyright: ignore[reportAssignmentType]
     first = min(ids, default=len(tokenizer))
     if ids != list(range(first, len(tokenizer))):
         raise ModelError(
-            f"the added tokens {dropped[:3]} ... are not the tokenizer's last ones: they cannot be cut off"
+            f"the added tokens {dropped[:3]} ... are not the last ones of the tokenizer, so they cannot be removed"
         )
     rows = max(rows, first) if kept else rows
     target = folder / FOLDER
@@ -109,7 +111,7 @@ def restore_added_tokens(weights: Weights, config: Any, folder: Path) -> tuple[W
     cut = open_file(folder / FOLDER / ROWS)
     wrong = [f"{name}, {list(rows.shape)}" for name, rows in cut.items() if not _fits(weights, name, rows.shape)]
     if wrong:
-        raise ModelError(f"rows for other embeddings than these: {listing(wrong)}", where=str(folder / FOLDER))
+        raise ModelError(f"rows for different embeddings: {listing(wrong)}", where=str(folder / FOLDER))
     config.text_config.vocab_size += max((rows.shape[0] for rows in cut.values()), default=0)
     config.base_rows = found["base_rows"]
     whole = {**weights, **{name: stacked(weights[name], rows) for name, rows in cut.items() if name in weights}}
@@ -144,7 +146,7 @@ def _without(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], ids: Seq
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise ModelError(f"{type(tokenizer).__name__} has no tokenizer.json, from which tokens could be taken")
+        raise ModelError(f"{type(tokenizer).__name__} has no tokenizer.json, so no token can be removed")
     found = json.loads(path.read_text(encoding="utf-8"))
     found["added_tokens"] = [entry for entry in found["added_tokens"] if entry["content"] not in tokens]
     path.write_text(json.dumps(found, ensure_ascii=False, indent=2), encoding="utf-8")
@@ -159,7 +161,7 @@ def _without(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], ids: Seq
     smaller = load_tokenizer(folder)
     left = [token for token in tokens if token_id(smaller, token) is not None]
     if left or len(smaller) != len(tokenizer) - len(tokens):
-        raise ModelError(f"{type(tokenizer).__name__}: {left or tokens} could not be taken out of the tokenizer")
+        raise ModelError(f"{type(tokenizer).__name__}: {left or tokens} could not be removed from the tokenizer")
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()

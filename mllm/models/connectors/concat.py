@@ -50,7 +50,10 @@ class Concat(nn.Module):
         """
         divided = grid_side(patches) if self.square else patches
         if divided % self.r:
-            raise ConfigError(f"connector 'concat': {divided} patches cannot be joined {self.r} by {self.r}")
+            raise ConfigError(
+                f"connector 'concat': {divided} patches cannot be divided into groups of {self.r} by {self.r}; "
+                "change r or image_size"
+            )
         return patches // self.joined
 
     def forward(self, features_MPD: Tensor) -> Tensor:

@@ -22,7 +22,8 @@ class Identity(nn.Module):
         super().__init__()
         if vision_width != text_width:
             raise ConfigError(
-                f"connector 'identity': features of width {vision_width} for a language model of width {text_width}"
+                f"connector 'identity': vision features have width {vision_width}, the language model {text_width}; "
+                "use another connector"
             )
 
     def tokens(self, patches: int) -> int:

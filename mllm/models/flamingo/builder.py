@@ -123,7 +123,7 @@ def refuse_parts(folder: str, parts: Mapping[str, Any]) -> None:
     """Raises ConfigError where parts are given beside a folder that answers for them."""
     doubled = [name for name, value in parts.items() if value is not None]
     if doubled:
-        raise ConfigError(f"model_name_or_path {folder} says what {', '.join(doubled)} is: drop one")
+        raise ConfigError(f"model_name_or_path {folder} already defines {', '.join(doubled)}; remove one of the two")
 
 
 def load_flamingo(

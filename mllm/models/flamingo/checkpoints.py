@@ -67,7 +67,7 @@ def read_reference(path: str | Sequence[str]) -> State:
         state |= to_our_names({name: lazy.read() for name, lazy in finite(open_file(file)).items()})
     if found := matrices(state):
         raise ModelError(
-            f"{path} holds {len(found)} matrices of adapters: first mllm checkpoint convert {path} OUT_DIR"
+            f"{path} holds {len(found)} adapter matrices: run mllm checkpoint convert {path} OUT_DIR first"
         )
     return state
 

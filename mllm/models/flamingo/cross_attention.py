@@ -127,7 +127,7 @@ class MediaState:
             return None
         known_rows, known = media.text_time_BT.shape
         if rows % known_rows:
-            raise ModelError(f"{rows} rows of text for the media of {known_rows}")
+            raise ModelError(f"{rows} rows of text, but media for {known_rows}")
         beams = rows // known_rows
         latents_BSLW = _repeated(media.latents_BSLW, beams)
         time_BT = _repeated(media.text_time_BT, beams)
@@ -275,7 +275,7 @@ def decoder_layers(language_model: PreTrainedModel) -> nn.ModuleList:
     }
     if len(found) != 1:
         raise ModelError(
-            f"{type(language_model).__name__}: expected one list of {count} decoder layers to put cross-attention "
+            f"{type(language_model).__name__}: expected one list of {count} decoder layers for cross-attention "
             f"before, found {', '.join(found) or 'none'}"
         )
     return next(iter(found.values()))

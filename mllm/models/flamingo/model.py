@@ -225,7 +225,7 @@ class Flamingo(Composite):
         """
         mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         if not mask_BT[:, -1].all():
-            raise ModelError("prompts must be padded on the left: a continuation follows their last column")
+            raise ModelError("pad prompts on the left, because the continuation follows the last column")
         found: list[Tensor] = []
         with self.state.reading(self.encode(input_ids, pixels, image_index, frames)):
             prompt = self._step(input_ids, mask_BT, None)
@@ -275,14 +275,16 @@ class Flamingo(Composite):
         attend: Any = self.config.attend
         slots_BT = ids_BT == self.config.image_token_id
         if segments is not None and attend == "all_previous_leaky":
-            raise ModelError("attend 'all_previous_leaky' reads across the samples of a packed row")
+            raise ModelError(
+                "attend 'all_previous_leaky' would read across the samples of a packed row; set packing to 'none'"
+            )
         segments = segments or Segments(torch.zeros_like(ids_BT), torch.full_like(ids_BT, -1))
         if pixels is not None:
             pixels, frames_M = flat_frames(pixels, frames_M)
         filled = 0 if frames_M is None else len(frames_M if image_index_S is None else image_index_S)
         found = int(slots_BT.sum())
         if found != filled:
-            raise ModelError(f"{found} {IMAGE} tokens in the text, but {filled} media for them")
+            raise ModelError(f"{found} {IMAGE} tokens in the text, but {filled} images or videos")
         if pixels is None:
             if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
                 return None
@@ -364,7 +366,9 @@ class Flamingo(Composite):
         """
         check_parts(parts, PARTS)
         if train_embeddings != "none" and "language_model" not in parts:
-            raise ConfigError(f"train_embeddings {train_embeddings!r}: the whole language model is trained already")
+            raise ConfigError(
+                f"train_embeddings {train_embeddings!r} has no effect: the whole language model is trained already"
+            )
         self.frozen = tuple(name for name in PARTS if name in parts)
         for name, modules in self._parts().items():
             for module in modules:

@@ -101,7 +101,9 @@ def otter(
     elif not _is_otters(model_name_or_path):
         model = load_flamingo(model_name_or_path, **loading, quantization=quantization)
     elif quantization:
-        raise ConfigError(f"quantization: {model_name_or_path} is in Otter's layout, expected our own, or parts")
+        raise ConfigError(
+            f"quantization: {model_name_or_path} is in Otter's layout; expected a folder saved by mllm, or parts"
+        )
     else:
         model = load_otter(model_name_or_path, **loading)
     if image_blind_decoding is not None:
@@ -161,7 +163,7 @@ def save_otter(model: Flamingo, tokenizer: PreTrainedTokenizerBase, folder: str)
     other = {key: value for key, value in config.perceiver.items() if key != "max_frames"}
     if other or config.vision_ln_post or config.attend != "immediate":
         raise ModelError(
-            f"Otter's layout has no place for perceiver {other}, vision_ln_post {config.vision_ln_post}, "
+            f"Otter's layout cannot hold perceiver {other}, vision_ln_post {config.vision_ln_post}, "
             f"attend {config.attend!r}"
         )
     settings = {

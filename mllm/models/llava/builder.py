@@ -104,7 +104,9 @@ def llava(
     if model_name_or_path is not None:
         doubled = [name for name, value in parts.items() if value is not None]
         if doubled:
-            raise ConfigError(f"model_name_or_path {model_name_or_path} says what {', '.join(doubled)} is: drop one")
+            raise ConfigError(
+                f"model_name_or_path {model_name_or_path} already defines {', '.join(doubled)}; remove one of the two"
+            )
         model = load_llava(model_name_or_path, **loading)
         model.resize_images(image_size, tiling)
     elif vision_tower is None or language_model is None:

@@ -311,11 +311,11 @@ class Llava(Composite):
         self.tiling = read_tiling(self.config.tiling)
         self.tiling.check(self.vision_tower.size)
         if self.tiling.joins and self.config.keep_cls:
-            raise ConfigError("tiling: features of 'any_resolution' make one grid, where keep_cls has no place")
+            raise ConfigError("tiling: features of 'any_resolution' make one grid, so keep_cls must be False")
         if self.tiling.by_rows and self._grid is None:
             raise ConfigError(
                 "tiling: unpad and newline need features in rows, which the connector "
-                f"{self.config.connector['type']!r} does not keep: unpad=False, newline=False"
+                f"{self.config.connector['type']!r} does not keep: set unpad=False, newline=False"
             )
         if self.mosaic is None or self.tiling.newline != (self.mosaic.newline is not None):
             embeddings: Tensor = self.language_model.get_input_embeddings().weight

@@ -36,7 +36,7 @@ class TileMerger(nn.Module):
     def forward(self, tiles_NPD: Tensor, layouts: Sequence[Layout]) -> list[Tensor]:
         counts = [layout.tiles for layout in layouts]
         if sum(counts) != len(tiles_NPD):
-            raise ModelError(f"{len(tiles_NPD)} tiles of pixels, but image_sizes speak of {sum(counts)}")
+            raise ModelError(f"{len(tiles_NPD)} tiles of pixels, but image_sizes need {sum(counts)}")
         return [self._join(*pair) for pair in zip(tiles_NPD.split(counts), layouts, strict=True)]
 
     def _join(self, tiles_NPD: Tensor, layout: Layout) -> Tensor:

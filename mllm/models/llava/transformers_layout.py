@@ -75,7 +75,9 @@ def load_llava(
     settings = read_json(path, dict, ModelError)
     model_type = settings.get("model_type")
     if "mm_vision_tower" in settings:
-        raise ModelError(f"{folder} is of the original LLaVA code: first mllm checkpoint convert {folder} OUT_DIR")
+        raise ModelError(
+            f"{folder} is in the original LLaVA layout: run mllm checkpoint convert {folder} OUT_DIR first"
+        )
     loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation, "quantization": quantization}
     if model_type == MllmLlavaConfig.model_type:
         return _load_own(folder, **loading)
@@ -243,7 +245,7 @@ def _with_head(base: PreTrainedModel, head: nn.Module) -> Any:
     language_model.set_output_embeddings(head)
     left = [name for name, tensor in language_model.state_dict().items() if tensor.is_meta]
     if left and not without_storage():
-        raise ModelError(f"{type(language_model).__name__} has weights that a LLaVA folder does not hold: {left}")
+        raise ModelError(f"{type(language_model).__name__} has weights that a LLaVA folder cannot hold: {left}")
     return language_model.eval()
 
 
@@ -273,12 +275,12 @@ def check_identity(folder: str, weight: Tensor, bias: Tensor) -> None:
 def _exportable_tower(model: Llava) -> VisionTower:
     tower = model.vision_tower
     if not isinstance(tower, VisionTower):
-        raise ModelError("transformers' LLaVA holds one vision tower, not several side by side")
+        raise ModelError("transformers' LLaVA holds one vision tower, not several")
     encoder: Any = tower.encoder.config
     if not tower.uniform or not reads_pixels(encoder):
-        raise ModelError(f"transformers' LLaVA reads vision towers of one grid of tokens, not {encoder.model_type}")
+        raise ModelError(f"transformers' LLaVA needs a vision tower with one grid of tokens, not {encoder.model_type}")
     if type(encoder) not in MODEL_MAPPING:
-        raise ModelError(f"transformers' LLaVA takes vision towers that AutoModel knows, not {encoder.model_type}")
+        raise ModelError(f"transformers' LLaVA needs a vision tower that AutoModel knows, not {encoder.model_type}")
     if tower.resized:
         raise ModelError(
             f"transformers' LLaVA does not interpolate position embeddings: it cannot hold image_size {tower.size}"

@@ -126,5 +126,5 @@ def _kind(name: str, value: object, usual: object) -> Any:
 def _token_id(tokenizer: PreTrainedTokenizerBase, token: str, folder: str) -> int:
     number = token_id(tokenizer, token)
     if number is None:
-        raise ModelError(f"{folder}: its tokenizer has no token {token!r}, by which images enter the text")
+        raise ModelError(f"{folder}: its tokenizer has no token {token!r} for images")
     return number

@@ -120,7 +120,7 @@ def family_of(folder: str) -> Family:
     known = FAMILIES.names()
     if model_type not in known:
         raise ConfigError(
-            f"{path}: model_type {model_type!r} is none of the families that type='hf' knows ({', '.join(known)}); "
+            f"{path}: model_type {model_type!r} is not among the families of type='hf' ({', '.join(known)}); "
             f"to add it, write mllm/models/native/families/{str(model_type).replace('-', '_')}.py like its neighbours"
         )
     return FAMILIES.find(model_type)()

@@ -149,7 +149,7 @@ class Native(PreTrainedModel):
             self.family.features(self, blank)  # generate reads images first, whatever `forward` does
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         if self.padding_obstacle is not None and not mask.all():
-            raise ModelError(f"{self.padding_obstacle}: prompts of one batch must be equally long")
+            raise ModelError(f"{self.padding_obstacle}: all prompts of a batch must have the same length")
         if self.supports_prefix_sharing:
             arguments |= roomy_cache(self.text_model, arguments)
         ids: Any = super().generate(input_ids=input_ids, attention_mask=mask, **arguments)  # pyright: ignore
@@ -179,7 +179,7 @@ class Native(PreTrainedModel):
         """
         if self.family.pack is None:
             raise ModelError(
-                f"{self.config.model_type} computes positions or masks of its own, which packed rows would mix: "
+                f"{self.config.model_type} computes its own positions or masks, which packed rows would mix: "
                 "set data_args.collator_kwargs.packing to 'none'"
             )
         check_packing(self.text_model)
@@ -206,7 +206,7 @@ class Native(PreTrainedModel):
             ModelError: the model cannot do it exactly, see `supports_prefix_sharing`.
         """
         if self.family.branch is None or self.sharing_obstacle is not None:
-            raise ModelError(f"{self.sharing_obstacle}: prompts cannot share one reading of their beginning")
+            raise ModelError(f"{self.sharing_obstacle}: prompts cannot share a common beginning")
         seen = {name: arguments.pop(name) for name in (*self._view_names, ROWS, "image_index") if name in arguments}
         own, blank = self._own_arguments(input_ids, None, seen)
         own["attention_mask"] = attention_mask
@@ -229,8 +229,8 @@ class Native(PreTrainedModel):
         """
         if placement is not None:
             raise ConfigError(
-                f"placement {placement!r}: {self.config.model_type} places images by its own processor; "
-                "its settings are model_args.image_processor"
+                f"placement {placement!r}: {self.config.model_type} places images with its own processor; "
+                "change model_args.image_processor instead"
             )
         return ProcessorView(family=self.family, config=self.config, processor=self.processor)
 

@@ -41,7 +41,7 @@ class FiniteScores(LogitsProcessor):
             ModelError: of a row, the largest is nan or infinite.
         """
         if not scores.max(-1).values.isfinite().all():
-            raise ModelError("its scores of the next token are not finite (nan or infinite): it diverged in training")
+            raise ModelError("the scores of the next token are nan or infinite: the model diverged in training")
         return scores
 
 
@@ -121,8 +121,8 @@ class ContinuousBatcher:
             return ids_BT
         if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
             raise ConfigError(
-                f"gen_kwargs and the model's generation_config.json ask for {mode.value}: items are answered by greedy "
-                "search, by sampling (do_sample=True) or by beam search (num_beams=2 or more, do_sample=False)"
+                f"gen_kwargs and the model's generation_config.json ask for {mode.value}: supported are greedy "
+                "search, sampling (do_sample=True) and beam search (num_beams=2 or more, do_sample=False)"
             )
         outputs = model._prefill(input_ids, generation_config, arguments)
         drawn = mode == GenerationMode.SAMPLE

@@ -199,7 +199,7 @@ def check_packing_was_used(spans: PackedAttentionMask | None, language_model: Pr
         ModelError: no layer has learnt of the packing, so that samples would see one another.
     """
     if spans is not None and not spans.read:
-        raise ModelError(f"packing: {language_model.config.model_type} does not hand its arguments on to its attention")
+        raise ModelError(f"packing: {language_model.config.model_type} does not pass its arguments on to its attention")
 
 
 def packed_attention(
@@ -274,7 +274,9 @@ def flex_packed_attention(
         return _padded_attention(module, query, key, value, attention_mask, dropout, scaling, softcap, arguments)
     _refuse_own(module, spans, attention_mask, arguments)
     if dropout:
-        raise ModelError(f"attn_implementation {FLEX!r} has no dropout, found {dropout}: set it to {PACKED!r}")
+        raise ModelError(
+            f"attn_implementation {FLEX!r} has no attention dropout, found {dropout}: set it to {PACKED!r}"
+        )
     spans.read = True
     mask = spans.block_mask(sliding_window)
     return flex_attention_forward(module, query, key, value, mask, scaling=scaling, softcap=softcap)
@@ -337,12 +339,14 @@ def _refuse_own(
     """Raises ModelError where a layer wants more of its attention than spans say: a mask that it made itself, sinks."""
     _refuse_sinks(module, arguments)
     if attention_mask is not None and attention_mask.numel() != 1 and not spans.over_masks:  # not that of `reading`
-        raise ModelError(f"packing: {type(module).__name__} makes masks of its own, which packed rows would lose")
+        raise ModelError(f"packing: {type(module).__name__} makes its own masks, which packed rows would lose")
 
 
 def _refuse_sinks(module: torch.nn.Module, arguments: dict[str, Any]) -> None:
     if arguments.get("s_aux") is not None:
-        raise ModelError(f"packing: {type(module).__name__} needs sinks, which PyTorch's own attention lacks")
+        raise ModelError(
+            f"packing: {type(module).__name__} needs attention sinks, which PyTorch's attention does not have"
+        )
 
 
 def positions(attention_mask_BT: Tensor) -> Tensor:

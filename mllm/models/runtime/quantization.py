@@ -102,7 +102,7 @@ def check_shardable(model: nn.Module, gathered_dtype: torch.dtype | None) -> Non
             if parameter.is_floating_point() and parameter.dtype != (gathered_dtype or parameter.dtype):
                 wanted, found = str(gathered_dtype).removeprefix("torch."), str(parameter.dtype).removeprefix("torch.")
                 raise ConfigError(
-                    f"quantization.storage_dtype '{found}': FSDP computes in {wanted} here, and would cast the packed "
+                    f"quantization.storage_dtype '{found}': FSDP computes in {wanted} here and would cast the packed "
                     f"bits to it; expected '{wanted}'"
                 )
         elif is_quantized(parameter) and kind != "Parameter":

@@ -86,7 +86,7 @@ class VisionTower(nn.Module):
         self._size: int | None = None
         if image_size is None and self._native_size is None:
             raise ConfigError(
-                f"image_size: {self._kind} has none of its own; give the side of the images in pixels, such as 224"
+                f"image_size: {self._kind} has no size of its own; set the side of the images in pixels, such as 224"
             )
         self._resize(image_size)
 
@@ -151,7 +151,7 @@ class VisionTower(nn.Module):
     def forward(self, pixels_MCHW: Tensor) -> Tensor:
         height, width = pixels_MCHW.shape[-2:]
         if (height, width) != (self.size, self.size):
-            raise ModelError(f"pixels of {width} x {height} for a vision encoder of {self.size} x {self.size}")
+            raise ModelError(f"got images of {width} x {height} for a vision encoder of {self.size} x {self.size}")
         # a list selects, where hidden states are counted as layers: the others are not kept
         wanted = list(self.layers) if self._shape.selects else True
         states = self._states(self.encoder, pixels_MCHW.to(self.encoder.dtype), wanted)
@@ -216,7 +216,7 @@ class VisionTower(nn.Module):
             try:
                 states = self._states(encoder, pixels_MCHW, True)
             except REFUSALS as error:
-                said = asked or f"vision_tower: {self._kind} takes no square images alone"
+                said = asked or f"vision_tower: {self._kind} does not accept square images alone"
                 raise ConfigError(f"{said}: {one_line(error)}") from error
             count = len(states)
             for layer in self.layers:
@@ -256,11 +256,11 @@ class VisionTower(nn.Module):
             # stages: a square, with or without one token before it
             side = isqrt(tokens)
             if tokens - side**2 > 1:
-                raise ConfigError(f"feature_layer: {tokens} tokens of {self._kind} are no square of patches")
+                raise ConfigError(f"feature_layer: {tokens} tokens of {self._kind} are not a square of patches")
             return side, tokens - side**2
         side = self.size // square(patch)
         if tokens < side**2 or not side:
-            raise ConfigError(f"image_size {self.size}: {tokens} tokens come out, expected {side**2} patches")
+            raise ConfigError(f"image_size {self.size}: the encoder gives {tokens} tokens, expected {side**2} patches")
         return side, tokens - side**2
 
 
@@ -280,5 +280,7 @@ def _channels_first(states: Sequence[Tensor], kind: str) -> bool:
     first = all(height == width for _, height, width in maps)
     last = all(height == width for height, width, _ in maps)
     if first == last:
-        raise ConfigError(f"vision_tower: {kind} gives maps that are not square: {[tuple(size) for size in maps]}")
+        raise ConfigError(
+            f"vision_tower: {kind} gives feature maps that are not square: {[tuple(size) for size in maps]}"
+        )
     return first

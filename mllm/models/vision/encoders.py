@@ -19,15 +19,15 @@ from transformers import MODEL_FOR_BACKBONE_MAPPING, MODEL_MAPPING, AutoModel, P
 from mllm.errors import ConfigError, ModelError, one_line
 from mllm.models.auto import build
 
-_OWN_PROCESSOR = "belongs to a model with an image processor of its own: use that model with type='hf'"
+_OWN_PROCESSOR = "belongs to a model with its own image processor: use that model with type='hf'"
 _VIDEOS = "reads videos, not images"
 NO_TOWERS = {
     "vit_mae": "hides most of an image and shuffles the rest; load its weights as 'vit'",
-    "yolos": "puts its detection tokens behind the patches",
-    "groupvit_vision_model": "gives groups of patches, which lie nowhere",
+    "yolos": "puts its detection tokens after the patches",
+    "groupvit_vision_model": "gives groups of patches, which have no position in the image",
     **dict.fromkeys(("lw_detr_vit", "rf_detr_dinov2"), "cuts images into windows, and gives these one after the other"),
     "imagegpt": "reads the numbers of colours, not pixels",
-    "perceiver": "reads no pixels without a preprocessor of its own",
+    "perceiver": "reads pixels only through its own preprocessor",
     "depth_pro": "reads an image at several sizes and gives depths",
     **dict.fromkeys(("timesformer", "videomae", "vivit", "videoprism_vision_model"), _VIDEOS),
     **dict.fromkeys(("idefics3_vision", "smolvlm_vision", "phi4_multimodal_vision", "molmo2_vision"), _OWN_PROCESSOR),
@@ -77,7 +77,7 @@ def encoder_class(config: PreTrainedConfig) -> Any:
         if each.config_class is type(config) and each.main_input_name == "pixel_values"
     ]
     if len(found) != 1:
-        raise ConfigError(f"vision_tower: {kind} is no vision encoder of transformers that takes images")
+        raise ConfigError(f"vision_tower: {kind} is not a vision encoder of transformers that takes images")
     return found[0]
 
 

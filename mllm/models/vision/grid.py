@@ -15,5 +15,5 @@ def grid_side(tokens: int) -> int:
     """
     side = isqrt(tokens)
     if side**2 != tokens:
-        raise ConfigError(f"connector: {tokens} features of an image are no square of patches (is keep_cls set?)")
+        raise ConfigError(f"connector: {tokens} features of an image are not a square of patches (is keep_cls set?)")
     return side

@@ -102,7 +102,7 @@ class MultiVisionTower(nn.Module):
                 f"{tower.tokens} ({tower.encoder.config.model_type} at {tower.size} pixels)" for tower in self.towers
             )
             raise ConfigError(
-                f"vision_tower: side by side they must give as many tokens, found {each}; image_size may mend it"
+                f"vision_tower: both must give the same number of tokens, found {each}; try another image_size"
             )
 
 
@@ -134,8 +134,8 @@ def _layers(feature_layer: FeatureLayer, towers: int) -> list[Any]:
     if isinstance(feature_layer, (list, tuple)) and all(isinstance(layer, int) for layer in feature_layer):
         if towers > 1:
             raise ConfigError(
-                f"feature_layer {list(feature_layer)} of {towers} vision towers may mean two things: "
-                "write a list of lists, the layers of each"
+                f"feature_layer {list(feature_layer)} of {towers} vision towers is ambiguous: "
+                "write a list of lists with the layers of each"
             )
         return [feature_layer]
     return _each("feature_layer", feature_layer, towers)

@@ -136,7 +136,10 @@ def test_a_set_without_a_readable_item_trains_no_tokenizer(tmp_path: Path, capsy
     config = write(tmp_path, dict(train=rec(tmp_path / "a.jsonl")))
     assert main(["data", "check", str(config)]) == 1
     said = capsys.readouterr().err
-    assert "data_args.train: no item can be read, and a tokenizer is to be trained on them; of 1 the first: " in said
+    assert (
+        "data_args.train: the config trains a tokenizer on these items, but none of the 1 can be read; the first: "
+        in said
+    )
     assert "a.jsonl:1: expression: expected a text" in said
     assert main(["data", "check", str(config), "--stand-in"]) == 1
     assert "a.jsonl:1: expression: expected a text, found nothing" in capsys.readouterr().out
@@ -146,7 +149,10 @@ def test_a_set_without_a_readable_item_trains_no_tokenizer(tmp_path: Path, capsy
     ("arguments", "message"),
     [
         (["--split", "tests"], "ConfigError: --split tests: did you mean 'test'?"),
-        (["--cfg-options", "model_args.model_name_or_path=/no/folder"], "/no/folder: no such folder; --stand-in reads"),
+        (
+            ["--cfg-options", "model_args.model_name_or_path=/no/folder"],
+            "/no/folder: no such folder; use --stand-in to read",
+        ),
         (
             ["--stand-in", "--cfg-options", "data_args.multitest.a.cgf.type=REC"],
             "data_args.multitest.a.cgf: unknown name; did you mean 'cfg'?",

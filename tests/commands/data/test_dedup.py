@@ -91,7 +91,7 @@ def test_a_test_set_that_is_training_data_is_said_to_be(tmp_path: Path, capsys: 
     train = rec(PHOTOS / "train.jsonl")
     mix = dict(type="ConcatDataset", datasets=[train, rec(PHOTOS / "heldout.jsonl")])
     found(tmp_path, dict(train=mix, test=train), status=0)
-    assert "test is training data by the config: not compared with it" in capsys.readouterr().out
+    assert "test is also training data in this config: not compared with itself" in capsys.readouterr().out
 
 
 def test_what_cannot_be_read_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +103,7 @@ def test_what_cannot_be_read_is_listed(tmp_path: Path, capsys: pytest.CaptureFix
         [f"{tmp_path}/a.jsonl:1", f"{tmp_path}/gone.jpg"],
         [
             f"{tmp_path}/a.jsonl:2",
-            "images in ceph need the package petrel_client, which its cluster hands out, not PyPI",
+            "images in ceph need the package petrel_client, which comes with the ceph cluster, not from PyPI",
         ],
     ]
-    assert "could not be read, see mllm data check: 3" in capsys.readouterr().out
+    assert "could not be read (see mllm data check): 3" in capsys.readouterr().out

@@ -93,7 +93,7 @@ def test_the_whole_broken_copy_is_shown_with_what_check_says_of_it(
     assert "width, height: expected 640 x 422, the image's, found 320 x 211" in page
     assert main(["data", "show", str(broken), "--text", "--split", "train", "--index", "11", "23"]) == 0
     out = capsys.readouterr().out
-    assert "wrong: target.boxes[0]: expected an area, found [20, 30, 20, 90]\n" in out
+    assert "wrong: target.boxes[0]: expected a box with an area, found [20, 30, 20, 90]\n" in out
     assert r"images/\x1b[2J\n.jpg: no such image" in out
     assert "\x1b" not in out
 

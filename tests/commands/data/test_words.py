@@ -87,7 +87,7 @@ def test_words_faults_warns_of_numbers_that_lie_off_the_image(codec: str, text: 
     faults = [fault.reason for fault in words_faults(asked, processor, "a:1")]
     assert len(faults) == (2 if reason else 0)
     for number, fault in zip((1, 3), faults, strict=False):
-        assert fault.startswith(f"conversations[{number}].value: words that are learned as they stand, but ")
+        assert fault.startswith(f"conversations[{number}].value: words that are learned as text, but ")
         assert reason is not None
         assert fault.endswith(reason)
 

@@ -58,7 +58,7 @@ def test_regions_that_do_not_read_as_the_source_are_pointed_out(
         assert convert(folder, source, to=to) == 0
         out = capsys.readouterr().out
         assert "2 groups of regions in 2 texts now" in out
-        assert "2 texts hold regions that do not read as shikra, the first: " in out
+        assert "2 texts hold regions that cannot be read as shikra, the first: " in out
         assert f"in.jsonl:2: conversations[1].value: str {left!r}" in out
 
 
@@ -142,12 +142,12 @@ def test_unreadable_answers_may_be_kept(folder: Path, capsys: pytest.CaptureFixt
     source = write(folder / "in.jsonl", line("[0.1,0.2,0.3]"), line(BOX))
     assert convert(folder, source, "--unreadable", "keep") == 0
     assert [record["conversations"][1]["value"] for record in read(folder)] == ["[0.1,0.2,0.3]", "[100, 100, 500, 900]"]
-    assert "1 texts left as they were, the first: " in capsys.readouterr().out
+    assert "1 texts were left unchanged, the first: " in capsys.readouterr().out
 
 
 def test_a_file_without_regions_is_pointed_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert(folder, write(folder / "in.jsonl", line("hm"))) == 0
-    assert "reads as shikra" in capsys.readouterr().out
+    assert "read as shikra" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_typed_lines_are_read_by_the_dataset(folder: Path, capsys: pytest.Captur
         (line("<boxes>"), "in.jsonl:1: expected regions in words, found typed ones"),
         (
             {"key": "a:1", "text": "[1, 2, 3, 4]"},
-            "in.jsonl:1: --to typed is for datasets; a prediction has its boxes in pixels, in 'pred'",
+            "in.jsonl:1: --to typed is for datasets; predictions already have their boxes in pixels, in 'pred'",
         ),
     ],
 )
@@ -246,5 +246,5 @@ def test_a_file_is_not_converted_in_its_place(tmp_path: Path, capsys: pytest.Cap
     path.write_text(json.dumps(line(BOX, width=40, height=20)) + "\n")
     before = path.read_text()
     assert main(["regions", "convert", "--from", "shikra", "--to", "qwen_vl", str(path), str(path)]) == 1
-    assert f"{path}: OUT is IN" in capsys.readouterr().err
+    assert f"{path}: OUT is the same file as IN" in capsys.readouterr().err
     assert path.read_text() == before

@@ -96,11 +96,11 @@ def test_the_name_of_the_image(jsonl: Callable[..., str], questions: str) -> Non
     [
         (
             {"boxes_seq": [[0]]},
-            "sentence: expected as many of each, found 2 <ph_st>, 2 <ph_ed>, 1 group(s) in boxes_seq",
+            "sentence: expected the same number of each, found 2 <ph_st>, 2 <ph_ed>, 1 group(s) in boxes_seq",
         ),
         (
             {"sentence": "a<ph_ed> <ph_st>b<ph_ed> <ph_ed>"},
-            "sentence: expected as many of each, found 1 <ph_st>, 3 <ph_ed>, 2 group(s) in boxes_seq",
+            "sentence: expected the same number of each, found 1 <ph_st>, 3 <ph_ed>, 2 group(s) in boxes_seq",
         ),
         (
             {"boxes_seq": [[0], [3]]},

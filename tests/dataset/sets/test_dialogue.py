@@ -47,12 +47,12 @@ def test_versions(read: Callable[..., Item], version: str, answer: str, groups: 
 def test_faults(read: Callable[..., Item]) -> None:
     with pytest.raises(
         DataError,
-        match=r"lines.jsonl:1: question: expected as many of each, found 1 <ph_st>, 1 <ph_ed>, 0 group",
+        match=r"lines.jsonl:1: question: expected the same number of each, found 1 <ph_st>, 1 <ph_ed>, 0 group",
     ):
         read(question_boxes_seq=[])
     with pytest.raises(
         DataError,
-        match=r"cot_with_ans: expected as many of each, found 2 <ph_st>, 2 <ph_ed>, 1 group\(s\) in answer_boxes_seq",
+        match=r"expected the same number of each, found 2 <ph_st>, 2 <ph_ed>, 1 group\(s\) in answer_boxes_seq",
     ):
         read(answer_boxes_seq=[[0]])
     with pytest.raises(ConfigError, match=r"'ReferentialDialogue': version: expected one of .*, found str 'b'"):

@@ -81,7 +81,7 @@ def test_no_layer_without_influence_is_adapted():
 
 
 def test_the_vision_tower_only_where_it_is_named():
-    with pytest.raises(ConfigError, match=r"'q_proj' matches 2 names in the vision tower too.*name 'vision_tower'"):
+    with pytest.raises(ConfigError, match=r"'q_proj' matches 2 names in the vision tower too.*add 'vision_tower'"):
         adapted({**LORA, "targets": ["q_proj"]})
     with pytest.raises(ConfigError, match=r"'norm' matches .* in the vision tower too"):
         adapted({**LORA, "unfrozen": ["norm"]})
@@ -105,7 +105,7 @@ def test_the_vision_tower_only_where_it_is_named():
         ({"type": "lora", "targets": ["("]}, "'\\(' is not a regular expression"),
         ({**LORA, "r": 0}, "r: expected a whole number of at least 1, found int '0'"),
         ({**LORA, "dropout": 1.5}, "dropout: expected a number of at least 0 and below 1, found float '1.5'"),
-        ({"type": "full", "targets": ["connector"], "r": 4}, "it has no r"),
+        ({"type": "full", "targets": ["connector"], "r": 4}, "takes no r"),
         ({**LORA, "targets": ["langage_model"]}, "'langage_model' matches nothing.*did you mean 'language_model'"),
         ({**LORA, "targets": ["cross_attention"]}, "'cross_attention' matches nothing"),
         ({**LORA, "unfrozen": ["perceiver"]}, "adapters.unfrozen: 'perceiver' matches nothing"),
@@ -118,7 +118,7 @@ def test_wrong_settings(section, message):
 
 
 def test_what_is_frozen_by_name_cannot_be_unfrozen():
-    with pytest.raises(ConfigError, match=r"means only what cannot be trained: frozen by model_args.freeze"):
+    with pytest.raises(ConfigError, match=r"matches only what cannot be trained: frozen by model_args.freeze"):
         adapted({**LORA, "unfrozen": ["connector"]}, freeze=["connector"])
 
 
@@ -199,7 +199,7 @@ def test_saved_adapters_give_the_same_logits_on_the_same_base(tmp_path, kind):
     assert {name.split(".")[0] for name in names} == (
         {"connector", "language_model"} if kind == "full" else {"connector"}
     )
-    with pytest.raises(ModelError, match="holds adapters, not a whole model: first mllm checkpoint merge"):
+    with pytest.raises(ModelError, match="holds adapters, not a whole model: run mllm checkpoint merge"):
         load_llava(str(tmp_path / "out"))
 
 

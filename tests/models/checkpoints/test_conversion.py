@@ -103,7 +103,7 @@ def test_converted_folder_is_built_by_its_name(tmp_path):
     assert built.config.image_token_id == WORDS
     assert kind_of(tmp_path / "out") == "llava"
     assert_equal_logits(built, found)
-    with pytest.raises(ModelError, match="original LLaVA code: first mllm checkpoint convert"):
+    with pytest.raises(ModelError, match="in the original LLaVA layout: run mllm checkpoint convert"):
         MODELS.make({"type": "llava", "model_name_or_path": path}, tokenizer=tokenizer)
 
 
@@ -127,7 +127,7 @@ def test_a_delta_goes_onto_a_base_with_fewer_words(tmp_path, model_type):
     with pytest.raises(ModelError, match="give --base: these are differences to a LLaMA"):
         converted(path, tmp_path / "no", vision_tower=clip)
     whole = write(tmp_path / "whole", original_names(model), original_config(model, model_type))
-    with pytest.raises(ModelError, match="is whole by itself: drop --base"):
+    with pytest.raises(ModelError, match="needs no other files: drop --base"):
         converted(whole, tmp_path / "none", base=under, vision_tower=clip)
 
 
@@ -155,7 +155,7 @@ def test_a_delta_to_another_base_lists_everything(tmp_path):
             vision_tower=save_clip(model, tmp_path / "clip"),
         )
     found = str(caught.value)
-    assert found.startswith(f"{path}: is no delta to {tmp_path / 'base'}: model.layers.0.mlp.")
+    assert found.startswith(f"{path}: is not a delta of {tmp_path / 'base'}: model.layers.0.mlp.")
     assert "; model.layers.0.mlp.up_proj.weight: [24, 16] for a base of [20, 16]" in found
     assert found.count("; ") == 2 * 3 - 1
 
@@ -419,7 +419,7 @@ def test_openflamingo_over_a_base_with_spare_rows(tmp_path):
     assert found.get_output_embeddings().weight is table
     state[name] = state[name][:41]
     torch.save(state, tmp_path / "checkpoint.pt")
-    with pytest.raises(ModelError, match=r"embeddings of 41 tokens, .* has 42: give the folder .* as --tokenizer"):
+    with pytest.raises(ModelError, match=r"embeddings of 41 tokens, .* has 42: name the tokenizer .* as --tokenizer"):
         convert_flamingo(str(tmp_path / "checkpoint.pt"), tmp_path / "no", **parts)
 
 

@@ -102,7 +102,7 @@ def test_names_of_peft():
 def test_one_name_in_two_shards(tmp_path):
     for number in (1, 2):
         save_file({"a": torch.zeros(1)}, tmp_path / f"model-{number}.safetensors")
-    with pytest.raises(ModelError, match=r"a is held twice: a in .*model-1"):
+    with pytest.raises(ModelError, match=r"a occurs twice: in a in .*model-1"):
         open_folder(tmp_path)
 
 

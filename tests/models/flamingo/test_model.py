@@ -152,7 +152,7 @@ def test_log_probabilities_of_continuations(text):
 def test_continuations_follow_the_last_column_and_hold_no_media():
     model = make()
     batch = make_batch(model)
-    with pytest.raises(ModelError, match="padded on the left"):
+    with pytest.raises(ModelError, match="pad prompts on the left"):
         model.continuation_log_probs([torch.tensor([5])], batch["input_ids"], batch["attention_mask"])
     with pytest.raises(ModelError, match="a continuation holds <image>"):
         model.continuation_log_probs([torch.tensor([39])], **prompts(batch))
@@ -161,10 +161,10 @@ def test_continuations_follow_the_last_column_and_hold_no_media():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_index": torch.tensor([0, 1])}, "3 <image> tokens in the text, but 2 media"),
-        ({"image_index": torch.tensor([0, 1, 1, 0])}, "3 <image> tokens in the text, but 4 media"),
-        ({"image_index": None}, "3 <image> tokens in the text, but 2 media"),
-        ({"pixels": None, "image_index": None}, "3 <image> tokens in the text, but 0 media"),
+        ({"image_index": torch.tensor([0, 1])}, "3 <image> tokens in the text, but 2 images or videos"),
+        ({"image_index": torch.tensor([0, 1, 1, 0])}, "3 <image> tokens in the text, but 4 images or videos"),
+        ({"image_index": None}, "3 <image> tokens in the text, but 2 images or videos"),
+        ({"pixels": None, "image_index": None}, "3 <image> tokens in the text, but 0 images or videos"),
     ],
 )
 def test_slots_and_media_must_agree(change, message):
@@ -344,7 +344,7 @@ def test_frames_of_a_video():
     single = {**batch, "pixels": batch["pixels"][:, :1]}
     still = {**batch, "pixels": batch["pixels"][:, 0]}
     torch.testing.assert_close(model(**single).loss, model(**still).loss)
-    with pytest.raises(ModelError, match="5 frames, but the perceiver has embeddings for 4"):
+    with pytest.raises(ModelError, match="5 frames; the perceiver has embeddings for 4"):
         model(**make_batch(model, frames=5))
 
 
@@ -354,7 +354,7 @@ def test_number_of_a_medium_in_its_row():
     pixels = torch.randn(1, 3, SIDE, SIDE)
     model(ids, pixels=pixels, image_index=torch.tensor([0, 0, 0]), labels=ids).loss.backward()
     assert model.perceiver.media_time_embs.grad.abs().sum((1, 2)).gt(0).all()
-    with pytest.raises(ModelError, match="3 media in a row, but the perceiver has embeddings for 2"):
+    with pytest.raises(ModelError, match="3 media in a row; the perceiver has embeddings for 2"):
         model(torch.tensor([[39, 39, 39]]), pixels=pixels, image_index=torch.tensor([0, 0, 0]))
 
 
@@ -425,5 +425,5 @@ def test_images_and_videos_of_any_length_go_together(more):
         torch.testing.assert_close(found[slot], alone[0])
     found.square().sum().backward()
     assert pixels.grad.flatten(1).any(1).all()
-    with pytest.raises(ModelError, match="7 frames in pixels, but media of 6 frames"):
+    with pytest.raises(ModelError, match="7 frames in pixels, but the media have 6 frames"):
         model.media_latents(pixels, torch.tensor([1, 3, 2]))

@@ -153,7 +153,7 @@ def test_our_folder_round_trip(tmp_path):
 
 
 def test_what_its_folder_cannot_hold(tmp_path):
-    with pytest.raises(ModelError, match=r"no place for perceiver \{'depth': 1"):
+    with pytest.raises(ModelError, match=r"cannot hold perceiver \{'depth': 1"):
         save_otter(make(kind="otter"), tokenizer(), str(tmp_path))
 
 
@@ -161,7 +161,12 @@ def test_what_its_folder_cannot_hold(tmp_path):
     ("arguments", "tokens", "error", "message"),
     [
         ({}, False, ModelError, "the tokenizer has no token <|endofchunk|>, <answer>"),
-        ({"model_name_or_path": "x", "max_num_frames": 3}, True, ConfigError, "says what perceiver is: drop one"),
+        (
+            {"model_name_or_path": "x", "max_num_frames": 3},
+            True,
+            ConfigError,
+            "already defines perceiver; remove one of the two",
+        ),
         ({"model_name_or_path": "x"}, True, ModelError, "x is not a local folder"),
     ],
 )

@@ -199,7 +199,7 @@ def test_image_size_may_be_changed_of_a_checkpoint(tmp_path):
     build(**folder, image_size=16).save_pretrained(tmp_path / "again")
     assert build(model_name_or_path=str(tmp_path / "again")).image_preprocessor().size == 16
     build(**PARTS, connector="concat").save_pretrained(tmp_path / "even")
-    with pytest.raises(ConfigError, match="3 patches cannot be joined 2 by 2"):
+    with pytest.raises(ConfigError, match="3 patches cannot be divided into groups of 2 by 2"):
         build(model_name_or_path=str(tmp_path / "even"), image_size=12)
 
 

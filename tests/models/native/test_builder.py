@@ -349,7 +349,7 @@ def test_a_folder_is_needed(tmp_path: Path) -> None:
 
 
 def test_a_placement_is_not_to_be_chosen(folder: str) -> None:
-    with pytest.raises(ConfigError, match="places images by its own processor"):
+    with pytest.raises(ConfigError, match="places images with its own processor"):
         cached(folder)[0].image_preprocessor("pad")
 
 

@@ -123,7 +123,7 @@ def test_a_size_that_the_encoder_does_not_take(model_class, side, message):
 
 def test_pixels_of_another_size():
     tower = VisionTower(encoder("dinov2"), feature_layer=-1, keep_cls=False)
-    with pytest.raises(ModelError, match="pixels of 12 x 8 for a vision encoder of 8 x 8"):
+    with pytest.raises(ModelError, match="images of 12 x 8 for a vision encoder of 8 x 8"):
         tower(torch.randn(1, 3, 8, 12))
 
 

@@ -80,7 +80,7 @@ def with_base(weights: Weights, base: str, path: str) -> Weights:
             continue
         found[name] = summed(lazy, delta)
     if wrong:
-        raise ModelError(f"is no delta to {base}: {listing(wrong)}", where=str(path))
+        raise ModelError(f"is not a delta of {base}: {listing(wrong)}", where=str(path))
     return found
 
 
@@ -91,7 +91,7 @@ def compose(
     if "mm_vision_select_layer" not in settings:
         raise ModelError(
             f"{folders[0]}: no config.json that says mm_vision_select_layer, the hidden state of the vision encoder "
-            "that is read: put LLaVA's own beside the weights"
+            "to use: put LLaVA's own config.json beside the weights"
         )
     encoder = vision_config(tower)
     if not any(name.startswith("vision_tower.") for name in weights):
@@ -122,7 +122,7 @@ def tower_of(opened: Checkpoint, sources: BaseModels, settings: Mapping[str, Any
 
 def check_kind(opened: Checkpoint, settings: Mapping[str, Any], weights: Weights) -> None:
     if "model.image_newline" in weights or settings.get("image_aspect_ratio") == "anyres":
-        raise ModelError(f"{opened.path}: any-resolution tiles (LLaVA 1.6) in the original layout are not converted")
+        raise ModelError(f"{opened.path}: any-resolution tiles (LLaVA 1.6) in the original layout cannot be converted")
     if settings.get("mm_projector_type") == "identity":
         raise ModelError(f"{opened.path}: mm_projector_type 'identity' has no weights to convert")
 
@@ -184,7 +184,7 @@ class Projector:
         settings = opened.config or read_config(opened.folder)
         text = language_config(base)
         if text.model_type not in FAMILIES.values():
-            raise ModelError(f"{base}: a projector goes onto a LLaMA or Mistral, found model_type {text.model_type!r}")
+            raise ModelError(f"{base}: a projector needs a LLaMA or Mistral, found model_type {text.model_type!r}")
         under = with_prefix(rename(open_folder(Path(base)), ()), language_names(text))
         weights = {**rename(under, RULES), **self.named(opened)}
         tower = tower_of(opened, sources, settings)
@@ -210,7 +210,7 @@ class LlavaLora:
         base = sources.need("base", opened, "a local folder of the language model or LLaVA that LoRA was trained on")
         under = rename(open_folder(Path(base)), ())
         if is_delta(under):
-            raise ModelError(f"{base} is a delta: first mllm checkpoint convert it")
+            raise ModelError(f"{base} is a delta: run mllm checkpoint convert on it first")
         own = _once(plain_names(opened.weights))
         weights = merge_matrices({**under, **own}, read_scaling(Path(opened.path)))
         check_kind(opened, opened.config, weights)

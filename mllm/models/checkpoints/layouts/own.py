@@ -39,7 +39,7 @@ class Own:
 
 @LAYOUTS.register_module("mllm-adapter")
 class OwnAdapters:
-    about = "adapters, or parts trained in full, that this toolkit saved beside their base"
+    about = "adapters, or fully trained parts, saved by mllm without their base"
     source = "mllm.models.adapters.injection"
 
     def fits(self, opened: Checkpoint) -> bool:
@@ -55,7 +55,7 @@ class OwnAdapters:
 
     def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
         raise ModelError(
-            f"{opened.path} holds adapters and names its base: mllm checkpoint merge {opened.path} OUT_DIR"
+            f"{opened.path} holds adapters and names its base: use mllm checkpoint merge {opened.path} OUT_DIR"
         )
 
 

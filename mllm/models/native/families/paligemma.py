@@ -49,7 +49,7 @@ def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     """
     if (rows.prefix_BT >= 0).any():
         raise ModelError(
-            "paligemma reads an image in the light of its question, so that questions cannot share it: "
+            "paligemma reads an image together with its question, so questions cannot share it: "
             "set data_args.collator_kwargs.packing to 'rows'"
         )
     labels_BT = torch.full_like(rows.ids_BT, IGNORE) if rows.labels_BT is None else rows.labels_BT
