@@ -143,6 +143,18 @@ def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int | None:
     return untyped.backend_tokenizer.token_to_id(token)
 
 
+def required_token(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    """The id of a token.
+
+    Raises:
+        ModelError: the tokenizer has none of this name.
+    """
+    number = token_id(tokenizer, token)
+    if number is None:
+        raise ModelError(f"the tokenizer has no token {token}")
+    return number
+
+
 def spaces_after_special_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the text behind a special token begins with a space of the tokenizer's own, as in legacy folders."""
     untyped: Any = tokenizer

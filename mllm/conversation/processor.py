@@ -28,7 +28,7 @@ from mllm.fields import within
 from mllm.images import ImageRef, Video, is_reducible, is_remote
 from mllm.images.names import name_of
 from mllm.images.settings import Pixels
-from mllm.tokenizer_files import token_id
+from mllm.tokenizer_files import required_token
 from mllm.types import BOXES, IMAGE, POINTS, Box, EncodedSample, Item, Point, Prediction, Turn
 
 if TYPE_CHECKING:  # `data check` reads items without PyTorch, whose import takes seconds
@@ -79,7 +79,7 @@ class Processor:
         self.codec = codec
         self.view = view
         self.max_length = max_length
-        self.image_token_id = self._token_id(view.token) if view.token else None
+        self.image_token_id = required_token(tokenizer, view.token) if view.token else None
         self._slots: dict[str, list[int]] = {}
         self.stop = template.end(tokenizer)
         """The text that ends an answer."""
@@ -94,7 +94,7 @@ class Processor:
         """
         if self.view.token:
             pieces = self._rendered_alike((Turn(role="human", text=f"{IMAGE}\nWhat is it?"),), None)
-            written = tokenize(pieces, self.tokenizer)[0].count(self._token_id(self.view.token))
+            written = tokenize(pieces, self.tokenizer)[0].count(required_token(self.tokenizer, self.view.token))
             if written != 1:
                 raise ConfigError(
                     f"template: expected it to write {self.view.token} once for an image, found {written}; "
@@ -316,12 +316,12 @@ class Processor:
         codec_on = cache(partial(self._codec_on, item))
 
         def boxes(group: Sequence[int]) -> str:
-            return _checked("boxes", item.boxes, group, codec_on).write_boxes([item.boxes[index] for index in group])
+            regions = [item.boxes[index] for index in group]
+            return codec_on(regions[0].image).write_boxes(regions)
 
         def points(group: Sequence[int]) -> str:
-            return _checked("points", item.points, group, codec_on).write_points(
-                [item.points[index] for index in group]
-            )
+            regions = [item.points[index] for index in group]
+            return codec_on(regions[0].image).write_points(regions)
 
         return self._rendered(turns, boxes, points)
 
@@ -396,26 +396,6 @@ class Processor:
                 break
             kept.append(int(token))
         return kept
-
-    def _token_id(self, token: str) -> int:
-        number = token_id(self.tokenizer, token)
-        if number is None:
-            raise ModelError(f"the tokenizer has no token {token!r}")
-        return number
-
-
-def _checked(
-    kind: str, regions: Sequence[Box | Point], group: Sequence[int], codec_on: Callable[[int], PixelCodec]
-) -> PixelCodec:
-    """The codec on the image of a group, each of whose regions can be written there.
-
-    Raises:
-        DataError: names the region.
-    """
-    codec = codec_on(regions[group[0]].image)
-    for index in group:
-        within(f"target.{kind}[{index}]", codec.check, regions[index])
-    return codec
 
 
 @contextmanager

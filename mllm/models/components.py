@@ -179,6 +179,39 @@ def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad
                 rows[known:] = rows[:known].float().mean(0).to(rows)
 
 
+def refuse_parts(folder: str, parts: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ConfigError: parts are given beside a folder that already defines them.
+    """
+    doubled = [name for name, value in parts.items() if value is not None]
+    if doubled:
+        raise ConfigError(f"model_name_or_path {folder} already defines {', '.join(doubled)}; remove one of the two")
+
+
+def finish(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    freeze: Sequence[str] = (),
+    pad_to_multiple_of: int | None = None,
+    **choices: Any,
+) -> Any:
+    """What every build ends with: embeddings for all tokens, special tokens, what is trained; evaluation mode.
+
+    `choices`: further arguments of the model's `freeze`.
+
+    Raises:
+        ModelError: the tokenizer lacks a token that the model needs.
+        ConfigError: `freeze` names an unknown part.
+    """
+    model.record_tokenizer(tokenizer)
+    grow_vocabulary(model, tokenizer, pad_to_multiple_of)
+    finalise_generation_config(model.generation_config, tokenizer)
+    model.freeze(freeze, **choices)
+    return model.eval()
+
+
 def finalise_generation_config(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """Fill in the special tokens that a checkpoint leaves open; drop sampling settings that it does not use."""
     if config.eos_token_id is None:

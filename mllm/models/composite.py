@@ -5,22 +5,32 @@ Shape suffixes: B rows, T tokens, D width of the language model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 import mllm.models.runtime.mpt  # noqa: F401, makes MPTs that pack
-from mllm.errors import ConfigError, ModelError, nearest
-from mllm.models.adapters.selection import is_quantized
+from mllm.errors import ModelError
+from mllm.models.checkpoints.vocabulary import record_rows
 from mllm.models.language_models import padding_obstacle, sharing_obstacle
+from mllm.models.parts import PartedModel
 from mllm.models.runtime.loss import given, next_token_loss
-from mllm.models.runtime.packed_attention import PackedAttentionMask, check_packing, check_packing_was_used, reading
+from mllm.models.runtime.packed_attention import (
+    PackedAttentionMask,
+    check_packing,
+    check_packing_was_used,
+    enable_packed_attention,
+    reading,
+)
+from mllm.tokenizer_files import required_token
+from mllm.types import IMAGE
 
 
 @dataclass
@@ -30,38 +40,19 @@ class CompositeOutput(ModelOutput):
     """[B, T, V]"""
 
 
-class TextModel(PreTrainedModel):
+class TextModel(PartedModel):
     """A subclass sets `language_model`; generation and embeddings are the language model's."""
 
     language_model: Any
-    frozen: tuple[str, ...] = ()
-    """Parts that are not trained, and so drop nothing out."""
-
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = True
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
 
-    def train(self, mode: bool = True) -> TextModel:
-        super().train(mode)
-        for name in self.frozen:
-            self.get_submodule(name).eval()
-        if mode:
-            self.train_checkpointed_layers()
-        return self
-
-    def train_checkpointed_layers(self) -> None:
-        """Gradients pass through frozen layers too, and checkpointing looks at each layer's own flag."""
-        for module in self.language_model.modules():
-            if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
-                module.training = True
-
     def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As in transformers, under the names of `state_dict`: a Trainer resumes by these, without conversion."""
-        arguments.setdefault("save_original_format", False)
+        """As `PartedModel`, with the generation settings of the language model."""
         super().save_pretrained(save_directory, is_main_process, **arguments)
         if is_main_process:
             self.generation_config.save_pretrained(save_directory)
@@ -86,37 +77,28 @@ class TextModel(PreTrainedModel):
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.language_model.set_output_embeddings(new_embeddings)
 
+    def resize_token_embeddings(self, *arguments: Any, **named: Any) -> Any:
+        return self.language_model.resize_token_embeddings(*arguments, **named)
 
-class Composite(TextModel):
-    """Of a vision tower, a causal language model, and parts between: LLaVA and Flamingo. A subclass sets both."""
+    @property
+    def text_model(self) -> Any:
+        return self.language_model
 
-    vision_tower: Any
-
-    input_modalities = ["image", "text"]  # noqa: RUF012, a class attribute of transformers
-
-    @classmethod
-    def is_custom_code(cls) -> bool:
-        """No, so that transformers fills in what no file holds: it skips modules of custom code without own weights,
-        though some of them compute buffers of the layers inside (Falcon H1)."""
-        return False
-
-    def _initialize_missing_keys(self, is_quantized: bool) -> None:
-        """As in transformers, but modules that were read whole stay as they are (one of Youtu's would lose a row)."""
-        for module in self.modules():
-            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-            if own and all(getattr(tensor, "_is_hf_initialized", False) for tensor in own):
-                setattr(module, "_is_hf_initialized", True)  # noqa: B010, not a declared attribute
-        super()._initialize_missing_keys(is_quantized)
+    @property
+    def supports_prefix_sharing(self) -> bool:
+        return self.sharing_obstacle is None
 
     @property
     def sharing_obstacle(self) -> str | None:
-        """Why answers to prompts that begin alike cannot share one reading of the beginning; None: they can."""
         return sharing_obstacle(self.language_model)
 
     @property
     def padding_obstacle(self) -> str | None:
-        """Why prompts of different lengths cannot be answered in one batch; None: they can."""
         return padding_obstacle(self.language_model)
+
+    def generate_with_shared_prefix(self, *arguments: Any, **named: Any) -> Tensor:
+        """Raises ModelError: not without a way of the model's own."""
+        raise ModelError(f"{self.sharing_obstacle}: prompts cannot share one reading of their beginning")
 
     def check_sharing(self) -> None:
         """
@@ -141,40 +123,106 @@ class Composite(TextModel):
         """
         check_packing(self.language_model)
 
-    def continue_text(
+
+class Composite(TextModel):
+    """Of a vision tower, a causal language model, and parts between: LLaVA and Flamingo. A subclass sets both."""
+
+    vision_tower: Any
+    embedded: Callable[..., AbstractContextManager[Tensor]]
+    """(input_ids, pixels, image_index, packed=None, what else the model takes of images) -> the embeddings of the text
+    [B, T, D]; within this context the language model sees the images."""
+
+    input_modalities = ["image", "text"]  # noqa: RUF012, a class attribute of transformers
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """No, so that transformers fills in what no file holds: it skips modules of custom code without own weights,
+        though some of them compute buffers of the layers inside (Falcon H1)."""
+        return False
+
+    def _initialize_missing_keys(self, is_quantized: bool) -> None:
+        """As in transformers, but modules that were read whole stay as they are (one of Youtu's would lose a row)."""
+        for module in self.modules():
+            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+            if own and all(getattr(tensor, "_is_hf_initialized", False) for tensor in own):
+                setattr(module, "_is_hf_initialized", True)  # noqa: B010, not a declared attribute
+        super()._initialize_missing_keys(is_quantized)
+
+    def record_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """
+        Raises:
+            ModelError: it has no token `<image>`.
+        """
+        self.config.image_token_id = required_token(tokenizer, IMAGE)
+        record_rows(self)
+
+    def freeze(self, parts: Sequence[str]) -> None:
+        """As `PartedModel`; what no feature depends on is never trained."""
+        super().freeze(parts)
+        self.vision_tower.freeze_unused()
+
+    def forward(
         self,
-        text_BTD: Tensor,
-        *,
-        attention_mask: Tensor | None,
-        position_ids: Tensor | None,
-        spans: PackedAttentionMask | None = None,
-        labels: Tensor | None,
-        num_items_in_batch: Tensor | int | None,
-        return_logits: bool,
-        logits_to_keep: int | Tensor,
+        input_ids: Tensor,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        prefix_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        return_logits: bool = False,
+        logits_to_keep: int | Tensor = 0,
+        **image_args: Tensor,
     ) -> CompositeOutput:
-        """The language model over embeddings: the loss where there are labels, else the logits; see `forward`."""
-        if labels is not None:
-            loss, logits = next_token_loss(
-                self.language_model,
-                text_BTD,
-                labels,
-                attention_mask=attention_mask,
-                position_ids=position_ids,
-                spans=spans,
-                num_items_in_batch=num_items_in_batch,
-                return_logits=return_logits,
+        """The loss where there are labels, else the logits.
+
+        Args:
+            input_ids: int64 [B, T].
+            pixels: [N, C, H, W], each distinct image once, or its tiles or frames; None in a text-only batch.
+            image_index: int64 [S], number of the image in each slot in reading order; None: every image once, in order.
+            attention_mask: int64 [B, T].
+            position_ids: int64 [B, T].
+            segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
+                `attention_mask`; see `PackedAttentionMask`.
+            prefix_ids: int64 [B, T].
+            labels: int64 [B, T], -100 where unsupervised; not shifted.
+            num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
+            return_logits: give all logits beside the loss.
+            logits_to_keep: without labels, only that many last positions (0: all), or those of an index.
+            image_args: what else the model's `embedded` takes of the images.
+
+        Raises:
+            ModelError: the slots in the text are not those that the images fill, or rows are packed and the language
+                model's attention is not PyTorch's own ("sdpa"), or does not learn of the packing.
+        """
+        packed = None
+        if segment_ids is not None and prefix_ids is not None:
+            enable_packed_attention(self.language_model)
+            packed = PackedAttentionMask(segment_ids, prefix_ids)
+        with self.embedded(input_ids, pixels, image_index, packed=packed, **image_args) as text_BTD:
+            positions = given(attention_mask=attention_mask, position_ids=position_ids)
+            if labels is not None:
+                loss, logits = next_token_loss(
+                    self.language_model,
+                    text_BTD,
+                    labels,
+                    **positions,
+                    spans=packed,
+                    num_items_in_batch=num_items_in_batch,
+                    return_logits=return_logits,
+                )
+                return CompositeOutput(loss=loss, logits=logits)
+            output = self.language_model(
+                inputs_embeds=text_BTD,
+                logits_to_keep=logits_to_keep,
+                use_cache=False,
+                **positions,
+                **reading(packed),
             )
-            return CompositeOutput(loss=loss, logits=logits)
-        output = self.language_model(
-            inputs_embeds=text_BTD,
-            logits_to_keep=logits_to_keep,
-            use_cache=False,
-            **given(attention_mask=attention_mask, position_ids=position_ids),
-            **reading(spans),
-        )
-        check_packing_was_used(spans, self.language_model)
-        return CompositeOutput(logits=output.logits)
+            check_packing_was_used(packed, self.language_model)
+            return CompositeOutput(logits=output.logits)
 
     def enable_input_require_grads(self) -> None:
         """As in transformers, but a frozen vision encoder stays out of the backward pass."""
@@ -197,21 +245,3 @@ class Composite(TextModel):
 def sharding_units(model: nn.Module) -> set[str]:
     """Names of the classes that FSDP shards one by one: the repeated layers of the parts that the model has."""
     return {type(module).__name__ for module in model.modules() if isinstance(module, GradientCheckpointingLayer)}
-
-
-def set_trainable(module: nn.Module, trainable: bool) -> None:
-    """All of its parameters, but those in few bits, which never are."""
-    for parameter in module.parameters():
-        parameter.requires_grad_(trainable and not is_quantized(parameter))
-
-
-def check_parts(parts: Sequence[str], known: Sequence[str]) -> None:
-    """
-    Raises:
-        ConfigError: `freeze` is no list, or names an unknown part.
-    """
-    if isinstance(parts, str):
-        raise ConfigError(f"freeze: expected a list of parts, found the text {parts!r}")
-    for name in parts:
-        if name not in known:
-            raise ConfigError(f"freeze: no part {name!r}; {nearest(name, known)}")

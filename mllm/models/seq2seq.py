@@ -8,7 +8,7 @@ Shape suffixes: B rows, T tokens of a row, E tokens of its prompt, D tokens of i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from mllm.fields import PathName, PositiveInt
 from mllm.geometry import PlacementKind
 from mllm.models.arguments import Attention, Dtype, Spec
 from mllm.models.auto import read_config
-from mllm.models.components import finalise_generation_config, grow_vocabulary, local_folder, text_model, torch_dtype
+from mllm.models.components import finish, local_folder, text_model, torch_dtype
 from mllm.models.composite import CompositeOutput, TextModel, sharding_units
 from mllm.models.runtime.loss import IGNORE, mean_cross_entropy
 from mllm.models.runtime.quantization import QuantizationConfig
@@ -33,6 +33,8 @@ INNER = "language_model."
 class Seq2Seq(TextModel):
     """Around one of transformers' encoder-decoder models, in whose own layout it is saved."""
 
+    part_names: ClassVar[Mapping[str, str]] = {"language_model": "language_model"}
+
     def __init__(self, inner: Any) -> None:
         super().__init__(inner.config)
         _share_embedding(inner)
@@ -41,6 +43,19 @@ class Seq2Seq(TextModel):
         self.loss_type = "ForCausalLM"  # labels are counted from the second token of a row on, as of other models
         self._no_split_modules = sharding_units(self)
         self.register_load_state_dict_pre_hook(_as_ours)
+
+    def resize_token_embeddings(self, *arguments: Any, **named: Any) -> Any:
+        embeddings = super().resize_token_embeddings(*arguments, **named)
+        _share_embedding(self.language_model)
+        return embeddings
+
+    @property
+    def sharing_obstacle(self) -> str:
+        return "its encoder reads each prompt by itself"
+
+    @property
+    def padding_obstacle(self) -> None:
+        return None
 
     def check_packing(self) -> None:
         """Raises ModelError: no two samples fit into a row."""
@@ -166,14 +181,12 @@ def seq2seq(
         attn_implementation=attn_implementation,
         quantization=quantization,
     )
-    grow_vocabulary(inner, tokenizer, pad_to_multiple_of)
-    finalise_generation_config(inner.generation_config, tokenizer)
     if model_name_or_path is None:
         for config in (inner.config, inner.generation_config):
             config.decoder_start_token_id = tokenizer.pad_token_id  # as T5's
     if inner.generation_config.decoder_start_token_id is None:
         raise ModelError(f"{inner.config.model_type}: no decoder_start_token_id, so the decoder cannot start")
-    return Seq2Seq(inner).eval()
+    return finish(Seq2Seq(inner), tokenizer, pad_to_multiple_of=pad_to_multiple_of)
 
 
 def _inner(spec: Any, tokenizer: PreTrainedTokenizerBase, **loading: Any) -> Any:

@@ -22,11 +22,13 @@ from mllm.fields import read_section, within
 from mllm.images import current_settings
 from mllm.models.adapters.injection import as_base, base_of, inject_adapters, load_adapted, merge, table
 from mllm.models.adapters.param_groups import ParamGroupOptions
-from mllm.models.adapters.selection import embeddings, part_of
+from mllm.models.adapters.selection import embeddings
 from mllm.models.adapters.settings import Adapters, read_adapters
+from mllm.models.base import VisionLanguageModel
 from mllm.models.checkpoints.vocabulary import check_added_tokens, record_tokens, tokens_of
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import export_obstacle
+from mllm.models.parts import part_of
 from mllm.models.prompt_format import SPEECH, chosen_prompt_format, stored_prompt_format
 from mllm.pipeline.allocation import keep_freed_memory
 from mllm.pipeline.best_model import StoppingRule
@@ -69,7 +71,7 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
         max_tokens=options.max_tokens,
         pad_to_multiple_of=options.pad_to_multiple_of,
     )
-    if collator.packing != "none" and (args.do_train or args.do_eval) and hasattr(model, "check_packing"):
+    if collator.packing != "none" and (args.do_train or args.do_eval):
         model.check_packing()  # now, not at the first step
     if args.do_train and isinstance(model, Llava) and (why := export_obstacle(model)):
         logger.info("the trained model cannot be exported to transformers: %s", why)
@@ -91,7 +93,7 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
     )
 
 
-def require_trainable(model: Any) -> None:
+def require_trainable(model: VisionLanguageModel) -> None:
     """Raises:
     ConfigError: no parameter is trained.
     """
@@ -118,7 +120,7 @@ def build_model(
     train: ItemDataset | None,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-) -> tuple[Processor, Any]:
+) -> tuple[Processor, VisionLanguageModel]:
     """The processor and the model; `train` is read only where a tokenizer is to be trained on it.
 
     `tokenizer`: stands in for the one that the config names.
@@ -164,7 +166,7 @@ def build_model(
     return processor, model
 
 
-def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_tokens: list[str]) -> Any:
+def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_tokens: list[str]) -> VisionLanguageModel:
     """The model with its adapters, new ones or those that its folder holds."""
     folder = args.get("model_name_or_path")
     stored = base_of(folder) if folder else None
@@ -196,7 +198,7 @@ def over_base(base: Section, args: Section) -> dict[str, Any]:
     return {**base, **given}
 
 
-def _check_new_tokens(model: Any, new_tokens: list[str]) -> None:
+def _check_new_tokens(model: VisionLanguageModel, new_tokens: list[str]) -> None:
     names = embeddings(model)
     if new_tokens and not any(p.requires_grad for name, p in model.named_parameters() if name in names):
         logger.warning(

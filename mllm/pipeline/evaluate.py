@@ -23,6 +23,7 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.packing import groups
 from mllm.conversation.processor import Processor
 from mllm.interrupts import Interrupted, leave_signals_to_the_parent
+from mllm.models.base import VisionLanguageModel
 from mllm.models.runtime.decoding import ContinuousBatcher, beams
 from mllm.pipeline.ranks import fail, noted_signal
 from mllm.pipeline.train_data import EvalDataset, ItemDataset, to_device
@@ -111,7 +112,7 @@ def share_out(count: int, ranks: int, rank: int) -> list[tuple[int, bool]]:
 
 
 def predict(
-    model: Any,
+    model: VisionLanguageModel,
     items: ItemDataset,
     processor: Processor,
     loader: Loader,
@@ -130,7 +131,7 @@ def predict(
     Raises:
         ConfigError: `generation` asks for another way to decode than `ContinuousBatcher` knows.
     """
-    branches = getattr(model, "supports_prefix_sharing", False)
+    branches = model.supports_prefix_sharing
     size = loader.batch_size if _pads(model) else 1
 
     def may_share(item: Item) -> bool:
@@ -178,11 +179,11 @@ def predict(
     assert done == len(items), f"{done} predictions for {len(items)} items"
 
 
-def _pads(model: Any) -> bool:
+def _pads(model: VisionLanguageModel) -> bool:
     """Whether prompts of different lengths go into one batch; what a language model cannot do exactly is said."""
-    if obstacle := getattr(model, "sharing_obstacle", None):
+    if obstacle := model.sharing_obstacle:
         logger.info("questions about one image do not share its tokens: %s", obstacle)
-    if obstacle := getattr(model, "padding_obstacle", None):
+    if obstacle := model.padding_obstacle:
         logger.info("prompts are answered one at a time, because padding would change the answers: %s", obstacle)
         return False
     return True

@@ -31,8 +31,8 @@ from torch.overrides import TorchFunctionMode
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
-from mllm.models.adapters.selection import part_of
 from mllm.models.language_models import attending_layers
+from mllm.models.parts import part_of
 from mllm.models.vision.encoder import VisionTower
 
 PRODUCTS = (torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__)

@@ -17,7 +17,7 @@ from torch.utils.data import Sampler
 
 from mllm.conversation.packing import Length
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor
-from mllm.models.adapters.selection import part_of
+from mllm.models.parts import part_of
 from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
 
 WINDOW = 16

@@ -34,6 +34,7 @@ from mllm.interrupts import INTERRUPTS, leave_signals_to_the_parent
 from mllm.metrics.base import Metric
 from mllm.models.adapters.injection import adaptation_of, gather_adapted, load_adapted, save_adapted
 from mllm.models.adapters.param_groups import ParamGroupOptions, split_param_groups
+from mllm.models.base import VisionLanguageModel
 from mllm.models.prompt_format import PromptFormat, save_speech
 from mllm.models.runtime.quantization import check_shardable, keep_quantized_apart
 from mllm.pipeline.best_model import (
@@ -77,7 +78,7 @@ class Trainer(GuardedTrainer):
     def __init__(
         self,
         *,
-        model: torch.nn.Module,
+        model: VisionLanguageModel,
         args: RunArguments,
         processor: Processor,
         collator: Collator,
@@ -91,9 +92,10 @@ class Trainer(GuardedTrainer):
         described: Mapping[str, Any],
         window: int = WINDOW,
     ) -> None:
+        module = cast("torch.nn.Module", model)
         choose_score(args, validation.metric if validation else None, early_stopping)
         super().__init__(
-            model=model,
+            model=module,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=cast("Any", validation and validation.items),  # that there is one: `evaluate` reads it itself
@@ -113,15 +115,15 @@ class Trainer(GuardedTrainer):
         self.window = window
         self.plan: PlannedBatches | None = None
         self.validation = validation
-        self.meters = ThroughputMonitor(model, watch=not args.torch_compile)  # what is compiled takes no hooks
+        self.meters = ThroughputMonitor(module, watch=not args.torch_compile)  # what is compiled takes no hooks
         self._skipped: list[str] = []
         if self.is_fsdp_enabled and args.bf16:
             # accelerate's own policy would round the loss to bf16, and sum gradients over ranks in it
             plugin: Any = self.accelerator.state.fsdp_plugin
             plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         if self.is_fsdp_enabled:
-            check_shardable(model, torch.bfloat16 if args.bf16 else None)
-        keep_quantized_apart(model)
+            check_shardable(module, torch.bfloat16 if args.bf16 else None)
+        keep_quantized_apart(module)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback):  # an evaluation alone would write to ./runs
                 callback.logging_dir = callback.logging_dir or str(self.folder / "runs")
@@ -258,7 +260,7 @@ class Trainer(GuardedTrainer):
             else:
                 self.model.to(self.args.device)
         registered = "generate_with_shared_prefix" in vars(self.model)
-        if self.is_fsdp_enabled and getattr(self.model, "supports_prefix_sharing", False) and not registered:
+        if self.is_fsdp_enabled and self.model.supports_prefix_sharing and not registered:
             register_fsdp_forward_method(self.model, "generate_with_shared_prefix")
         return self.model
 

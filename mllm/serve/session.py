@@ -17,6 +17,7 @@ from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError, ModelError, printable
 from mllm.images import image_ref
 from mllm.models.adapters.injection import base_of
+from mllm.models.base import VisionLanguageModel
 from mllm.models.prompt_format import kind_of
 from mllm.models.runtime.decoding import FiniteScores
 from mllm.pipeline.build import build_model
@@ -33,7 +34,7 @@ ImageSource = str | Path | Image.Image
 class Session:
     """A model on its device, with its processor."""
 
-    model: Any
+    model: VisionLanguageModel
     processor: Processor
     device: torch.device
 

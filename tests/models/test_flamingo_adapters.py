@@ -7,11 +7,12 @@ import torch
 
 from mllm.errors import ConfigError, ModelError
 from mllm.models.adapters.injection import base_of, inject_adapters, load_adapted, merge, save_adapted, table
-from mllm.models.adapters.selection import is_adapter, is_quantized
+from mllm.models.adapters.selection import is_adapter
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.flamingo.builder import load_flamingo
 from mllm.models.flamingo.checkpoints import load_reference, save_reference
 from mllm.models.flamingo.otter import save_otter
+from mllm.models.parts import is_quantized
 from mllm.registry import MODELS
 from tests.models.adapters.test_settings import disturb, layers, trained, tuning_config
 from tests.models.tiny import gradients, prompts, without_images

@@ -16,8 +16,8 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, ModelError
 from mllm.images import MemoryImage
-from mllm.models.adapters.selection import part_of
 from mllm.models.llava.transformers_layout import export_transformers_llava, load_llava
+from mllm.models.parts import part_of
 from mllm.registry import CODECS, MODELS, TEMPLATES
 from mllm.types import Item
 from tests.models.tiny import (

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from mllm.models.adapters.selection import is_adapter, part_of
+from mllm.models.adapters.selection import is_adapter
 from mllm.models.checkpoints.layout import Checkpoint, detect, fitting
 from mllm.models.checkpoints.lazy import Lazy, Weights
 from mllm.models.checkpoints.vocabulary import FOLDER, tokens_of
 from mllm.models.checkpoints.weight_sources import COMPUTED
+from mllm.models.parts import part_of
 from mllm.tokenizer_files import find_tokenizer
 
 TABLES = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")

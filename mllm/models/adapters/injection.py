@@ -18,11 +18,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from mllm.errors import ConfigError, ModelError, listing
 from mllm.fields import field
 from mllm.files import read_json
-from mllm.models.adapters.selection import is_adapter, is_quantized, linear_layers, parameters, part_of, plain
+from mllm.models.adapters.selection import is_adapter, linear_layers, parameters, plain
 from mllm.models.adapters.settings import Adapters, read_adapters
 from mllm.models.checkpoints.finite import require_finite
 from mllm.models.checkpoints.lazy import chain_of, open_file
 from mllm.models.components import local_folder
+from mllm.models.parts import is_quantized, part_of
 
 SETTINGS, LOW_RANK, IN_FULL = "adapters.json", "adapter_model.safetensors", "trained_in_full.safetensors"
 NAME = ".default"
@@ -73,10 +74,7 @@ def inject_adapters(model: Any, adapters: Adapters, base: Mapping[str, Any]) -> 
             _load_low_rank(model, adapters.from_pretrained)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_adapter(name) or plain(name) in in_full)
-    # a part without anything to train drops nothing out either
-    trained = {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
-    model.frozen = tuple(name for name, _ in model.named_children() if part_of(name) not in trained)
-    model.train(model.training)
+    model.freeze_untrained()
     model.adaptation = Adaptation(adapters=adapters, base=dict(base), saved=frozenset(saved))
 
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from mllm.errors import ConfigError, nearest
 from mllm.fields import NonNegative
-from mllm.models.adapters.selection import GROUPS, PARTS, embeddings, is_adapter, means, part_of
+from mllm.models.adapters.selection import GROUPS, embeddings, is_adapter, means
+from mllm.models.parts import PARTS, part_of
 
 PRETRAINED = "pretrained"
 

@@ -4,40 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from functools import cache
 from typing import Any
 
-import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from mllm.errors import ConfigError, nearest
+from mllm.models.parts import PARTS, part_of
 
-# in this order: cross-attention layers may lie inside the language model
-PARTS = {
-    "vision_tower": re.compile(
-        r"^(model\.)?(vision_tower|vision_encoder|vision_model|visual(?!\.(deepstack_)?merger))\b"
-    ),
-    "cross_attention": re.compile(r"(^|\.)(gated_)?cross_att(n|ention)"),
-    "connector": re.compile(
-        r"^(model\.)?(connector|mosaic|perceiver|multi_modal_projector|image_to_text_projection"
-        r"|visual\.\w*merger\w*)\b"
-    ),
-    "language_model": re.compile(r"^((model\.)?(language_model|lang_encoder|text_model)|lm_head)\b"),
-}
-"""By the names of our models and those of transformers."""
 GROUPS = {
     "embeddings": "the language model's input embeddings and its head",
     "adapters": "what adapters add",
 }
 """Further names for parameters."""
 _LOW_RANK = re.compile(r"\.lora_(A|B|magnitude_vector|embedding_A|embedding_B)\b")
-
-
-@cache  # models ask at every step
-def part_of(name: str) -> str:
-    """The part that a module or parameter of this name belongs to."""
-    return next((part for part, pattern in PARTS.items() if pattern.search(name)), "rest")
 
 
 def is_adapter(name: str) -> bool:
@@ -47,11 +27,6 @@ def is_adapter(name: str) -> bool:
 def plain(name: str) -> str:
     """The name that a parameter had before its layer was adapted."""
     return name.replace(".base_layer.", ".")
-
-
-def is_quantized(parameter: torch.Tensor) -> bool:
-    """It cannot be trained, whatever dtype it claims."""
-    return not parameter.is_floating_point() or type(parameter).__module__.startswith(("bitsandbytes.", "torchao."))
 
 
 def embeddings(model: Any) -> set[str]:

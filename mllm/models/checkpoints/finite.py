@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from mllm.errors import ModelError
-from mllm.models.adapters.selection import is_quantized
 from mllm.models.checkpoints.lazy import Lazy, Weights
+from mllm.models.parts import is_quantized
 
 NAMED = 3
 """Tensors that a message names; of more it says how many."""

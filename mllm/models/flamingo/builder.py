@@ -14,13 +14,12 @@ from mllm.files import read_json
 from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, Spec
 from mllm.models.auto import read_config, read_generation_config
-from mllm.models.checkpoints.vocabulary import record_rows
 from mllm.models.components import (
     causal_lm,
-    finalise_generation_config,
-    grow_vocabulary,
+    finish,
     image_statistics,
     load_strictly,
+    refuse_parts,
     torch_dtype,
     vision_encoder,
 )
@@ -112,18 +111,11 @@ def openflamingo(
         model = from_parts("openflamingo", parts, tokenizer, **loading)
     if generated_image_resets is not None:
         model.config.generated_image_resets = generated_image_resets
-    finalise_tokens(model, tokenizer, pad_to_multiple_of)
     if train_embeddings is None:
         train_embeddings = "new" if "language_model" in freeze else "none"
-    model.freeze(freeze, train_embeddings)
-    return model
-
-
-def refuse_parts(folder: str, parts: Mapping[str, Any]) -> None:
-    """Raises ConfigError where parts are given beside a folder that answers for them."""
-    doubled = [name for name, value in parts.items() if value is not None]
-    if doubled:
-        raise ConfigError(f"model_name_or_path {folder} already defines {', '.join(doubled)}; remove one of the two")
+    return finish(
+        model, tokenizer, freeze=freeze, pad_to_multiple_of=pad_to_multiple_of, train_embeddings=train_embeddings
+    )
 
 
 def load_flamingo(
@@ -216,21 +208,3 @@ def new_token_ids(language_model: Any, tokenizer: PreTrainedTokenizerBase) -> li
         if token.special and number >= tokenizer.vocab_size
     }
     return sorted((named | special | set(range(rows, len(tokenizer)))) - usual)
-
-
-def finalise_tokens(model: Flamingo, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None) -> None:
-    """Fit vocabulary and special tokens to the tokenizer.
-
-    Raises:
-        ModelError: the tokenizer has no `<image>`.
-    """
-    image_token_id = token_id(tokenizer, IMAGE)
-    if image_token_id is None:
-        raise ModelError(f"the tokenizer has no token {IMAGE}")
-    embeddings: Any = model.get_input_embeddings()
-    grown = range(embeddings.num_embeddings, len(tokenizer))
-    model.config.new_token_ids = sorted({*model.config.new_token_ids, *grown})
-    record_rows(model)
-    grow_vocabulary(model.language_model, tokenizer, pad_to_multiple_of)
-    finalise_generation_config(model.generation_config, tokenizer)
-    model.config.image_token_id = image_token_id

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from mllm.errors import ModelError, listing
 from mllm.models.adapters.low_rank import matrices, plain_names
-from mllm.models.adapters.selection import is_quantized
 from mllm.models.checkpoints.finite import finite
 from mllm.models.checkpoints.lazy import Lazy, chain_of, open_file, thirds
 from mllm.models.checkpoints.weight_sources import COMPUTED
 from mllm.models.flamingo.model import Flamingo
+from mllm.models.parts import is_quantized
 
 State = dict[str, Tensor]
 Held = TypeVar("Held", Tensor, Lazy)

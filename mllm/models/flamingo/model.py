@@ -9,9 +9,10 @@ S media slots of the batch or of a row, P patches, L latents, D width of the lan
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from transformers import (
     AutoModelForCausalLM,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.configuration_utils import SubConfigSpec
 
@@ -28,12 +30,11 @@ from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.geometry import PlacementKind
 from mllm.models.auto import build
-from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable, sharding_units
+from mllm.models.composite import Composite, sharding_units
 from mllm.models.flamingo.cross_attention import (
     ATTEND,
     Media,
     Segments,
-    cross_attention_blocks,
     insert_cross_attention,
     keep_values,
     media_segments,
@@ -44,13 +45,14 @@ from mllm.models.flamingo.perceiver import PerceiverResampler, flat_frames
 from mllm.models.language_models import takes_positions
 from mllm.models.new_rows import TrainEmbeddings, finalise_embeddings
 from mllm.models.runtime.kv_cache import roomy_cache
-from mllm.models.runtime.packed_attention import PackedAttentionMask, enable_packed_attention
+from mllm.models.runtime.packed_attention import PackedAttentionMask
 from mllm.models.vision.encoder import VisionTower
 from mllm.models.vision.encoders import new_encoder
 from mllm.types import IMAGE
 
 Part = Literal["vision_tower", "perceiver", "cross_attention", "language_model"]
-PARTS: tuple[Part, ...] = ("vision_tower", "perceiver", "cross_attention", "language_model")
+PARTS = {name: "connector" if name == "perceiver" else name for name in get_args(Part)}
+"""What `freeze` calls them; elsewhere the perceiver is the connector."""
 
 
 class MllmFlamingoConfig(PreTrainedConfig):
@@ -85,6 +87,7 @@ class Flamingo(Composite):
 
     config: MllmFlamingoConfig
     config_class = MllmFlamingoConfig
+    part_names: ClassVar[Mapping[str, str]] = PARTS
 
     def __init__(
         self,
@@ -107,66 +110,31 @@ class Flamingo(Composite):
         self.state = insert_cross_attention(
             self.language_model, every=config.cross_attn_every_n_layers, media_width=self.vision_tower.width
         )
-        self.frozen = ()
         self.train_embeddings: TrainEmbeddings = "none"
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
         self._no_split_modules = sharding_units(self)
 
-    def forward(
+    @contextmanager
+    def embedded(
         self,
         input_ids: Tensor,
-        pixels: Tensor | None = None,
-        image_index: Tensor | None = None,
+        pixels: Tensor | None,
+        image_index: Tensor | None,
+        *,
+        packed: PackedAttentionMask | None = None,
         frames: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        segment_ids: Tensor | None = None,
-        prefix_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        num_items_in_batch: Tensor | int | None = None,
-        return_logits: bool = False,
-        logits_to_keep: int | Tensor = 0,
-    ) -> CompositeOutput:
-        """The loss where there are labels, else the logits.
+    ) -> Iterator[Tensor]:
+        """As `Composite`. Text of packed rows reads media of its own segment and of its prefix.
 
         Args:
-            input_ids: int64 [B, T]; one `<image>` for each medium.
-            pixels: [N, C, H, W], the frames of M media one after the other, each medium once; or [M, F, C, H, W]; None
-                in a text-only batch.
+            pixels: [N, C, H, W], the frames of M media one after the other, each medium once; or [M, F, C, H, W].
             image_index: int64 [S], the medium of each slot in reading order; None: every medium once, in order.
             frames: int64 [M], how many rows of `pixels` each medium has; None: one, an image.
-            attention_mask: int64 [B, T].
-            position_ids: int64 [B, T].
-            segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
-                `attention_mask`; see `PackedAttentionMask`. Text reads media of its own segment and of its prefix.
-            prefix_ids: int64 [B, T].
-            labels: int64 [B, T], -100 where unsupervised; not shifted.
-            num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
-            return_logits: give all logits beside the loss.
-            logits_to_keep: without labels, only that many last positions (0: all), or those of an index.
-
-        Raises:
-            ModelError: the slots in the text are not those that the media fill, or rows are packed and the language
-                model's attention is not PyTorch's own ("sdpa"), or does not learn of the packing.
         """
-        spans, segments = None, None
-        if segment_ids is not None and prefix_ids is not None:
-            enable_packed_attention(self.language_model)
-            spans, segments = PackedAttentionMask(segment_ids, prefix_ids), Segments(segment_ids, prefix_ids)
-        media = self.encode(input_ids, pixels, image_index, frames, segments)
-        with self.state.reading(media):
-            text_BTD = self.embed(input_ids)
-            return self.continue_text(
-                text_BTD,
-                attention_mask=attention_mask,
-                position_ids=position_ids,
-                spans=spans,
-                labels=labels,
-                num_items_in_batch=num_items_in_batch,
-                return_logits=return_logits,
-                logits_to_keep=logits_to_keep,
-            )
+        segments = None if packed is None else Segments(packed.segment_ids_BT, packed.prefix_ids_BT)
+        with self.state.reading(self.encode(input_ids, pixels, image_index, frames, segments)):
+            yield self.embed(input_ids)
 
     @torch.no_grad()
     def generate(
@@ -354,6 +322,17 @@ class Flamingo(Composite):
             placement=placement or "pad",
         )
 
+    @property
+    def sharing_obstacle(self) -> str:
+        return "cross-attention reads the media of whole prompts"
+
+    def record_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """As `Composite`; tokens that get embeddings now are new ones."""
+        super().record_tokenizer(tokenizer)
+        embeddings: Any = self.get_input_embeddings()
+        grown = range(embeddings.num_embeddings, len(tokenizer))
+        self.config.new_token_ids = sorted({*self.config.new_token_ids, *grown})
+
     def freeze(self, parts: Sequence[str], train_embeddings: TrainEmbeddings = "none") -> None:
         """Train all parts but these; a frozen part also drops nothing out.
 
@@ -364,39 +343,15 @@ class Flamingo(Composite):
         Raises:
             ConfigError: an unknown part, or `train_embeddings` of a language model that is trained.
         """
-        check_parts(parts, PARTS)
         if train_embeddings != "none" and "language_model" not in parts:
             raise ConfigError(
                 f"train_embeddings {train_embeddings!r} has no effect: the whole language model is trained already"
             )
-        self.frozen = tuple(name for name in PARTS if name in parts)
-        for name, modules in self._parts().items():
-            for module in modules:
-                set_trainable(module, name not in parts)
-        self.vision_tower.freeze_unused()
+        super().freeze(parts)
         if self.config.vision_ln_post:
             self.vision_tower.encoder.post_layernorm.requires_grad_("vision_tower" not in parts)
         self.train_embeddings = train_embeddings
         finalise_embeddings(self.language_model, train_embeddings, self.config.new_token_ids)
-        self.train(self.training)
-
-    def _parts(self) -> Mapping[Part, Sequence[nn.Module]]:
-        """The modules of each part; those of cross-attention lie inside the language model, and come after it."""
-        return {
-            "vision_tower": [self.vision_tower],
-            "perceiver": [self.perceiver],
-            "language_model": [self.language_model],
-            "cross_attention": cross_attention_blocks(self.language_model),
-        }
-
-    def train(self, mode: bool = True) -> Flamingo:
-        super().train(mode)
-        for name, modules in self._parts().items():
-            for module in modules:
-                module.train(mode and name not in self.frozen)
-        if mode:
-            self.train_checkpointed_layers()
-        return self
 
 
 AutoConfig.register(MllmFlamingoConfig.model_type, MllmFlamingoConfig)

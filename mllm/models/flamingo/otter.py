@@ -24,8 +24,8 @@ from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean,
 from mllm.models.auto import build, config_for, read_generation_config
 from mllm.models.checkpoints.finite import finite
 from mllm.models.checkpoints.lazy import open_folder
-from mllm.models.components import image_statistics, local_folder, torch_dtype
-from mllm.models.flamingo.builder import compose, finalise_tokens, from_parts, load_flamingo, refuse_parts
+from mllm.models.components import finish, image_statistics, local_folder, refuse_parts, torch_dtype
+from mllm.models.flamingo.builder import compose, from_parts, load_flamingo
 from mllm.models.flamingo.checkpoints import load_reference, reference_state, to_our_names
 from mllm.models.flamingo.model import Flamingo, MllmFlamingoConfig, Part
 from mllm.models.flamingo.perceiver import PerceiverConfig
@@ -108,11 +108,11 @@ def otter(
         model = load_otter(model_name_or_path, **loading)
     if image_blind_decoding is not None:
         model.config.image_blind_decoding = image_blind_decoding
-    finalise_tokens(model, tokenizer, pad_to_multiple_of)
     if train_embeddings is None:
         train_embeddings = "input_and_output" if "language_model" in freeze else "none"
-    model.freeze(freeze, train_embeddings)
-    return model
+    return finish(
+        model, tokenizer, freeze=freeze, pad_to_multiple_of=pad_to_multiple_of, train_embeddings=train_embeddings
+    )
 
 
 def load_otter(folder: str, *, dtype: Any = None, attn_implementation: str | None = None) -> Flamingo:

@@ -8,16 +8,15 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.conversation.preprocessing.tiling import TilingConfig
-from mllm.errors import ConfigError, ModelError
+from mllm.errors import ConfigError
 from mllm.fields import PathName, PositiveInt
 from mllm.models.arguments import Attention, Deviation, Dtype, Mean, Spec
-from mllm.models.checkpoints.vocabulary import record_rows
 from mllm.models.components import (
     Statistics,
     causal_lm,
-    finalise_generation_config,
-    grow_vocabulary,
+    finish,
     image_statistics,
+    refuse_parts,
     torch_dtype,
     vision_encoder,
 )
@@ -26,7 +25,7 @@ from mllm.models.llava.transformers_layout import compose, load_llava
 from mllm.models.runtime.quantization import QuantizationConfig
 from mllm.models.vision.towers import FeatureLayer
 from mllm.registry import MODELS, ConnectorConfig
-from mllm.tokenizer_files import token_id
+from mllm.tokenizer_files import required_token
 from mllm.types import IMAGE
 
 PerTower = Sequence[float] | Sequence[Sequence[float]]
@@ -93,20 +92,14 @@ def llava(
         "image_mean": image_mean,
         "image_std": image_std,
     }
-    image_token_id = token_id(tokenizer, IMAGE)
-    if image_token_id is None:
-        raise ModelError(f"the tokenizer has no token {IMAGE}")
+    required_token(tokenizer, IMAGE)
     loading: dict[str, Any] = {
         "dtype": torch_dtype(dtype),
         "attn_implementation": attn_implementation,
         "quantization": quantization,
     }
     if model_name_or_path is not None:
-        doubled = [name for name, value in parts.items() if value is not None]
-        if doubled:
-            raise ConfigError(
-                f"model_name_or_path {model_name_or_path} already defines {', '.join(doubled)}; remove one of the two"
-            )
+        refuse_parts(model_name_or_path, parts)
         model = load_llava(model_name_or_path, **loading)
         model.resize_images(image_size, tiling)
     elif vision_tower is None or language_model is None:
@@ -114,12 +107,7 @@ def llava(
     else:
         parts |= {"image_size": image_size, "tiling": tiling}
         model = _from_parts(parts, tokenizer, **loading)
-    record_rows(model)
-    grow_vocabulary(model.language_model, tokenizer, pad_to_multiple_of)
-    finalise_generation_config(model.generation_config, tokenizer)
-    model.config.image_token_id = image_token_id
-    model.freeze(freeze)
-    return model
+    return finish(model, tokenizer, freeze=freeze, pad_to_multiple_of=pad_to_multiple_of)
 
 
 def _from_parts(

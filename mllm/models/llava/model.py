@@ -8,9 +8,10 @@ S image slots, P tokens of an image or tile, F tokens of all slots, D width of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +29,12 @@ from mllm.conversation.preprocessing.tiling import Layout, TiledPreprocessor, Ti
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
 from mllm.models.auto import build
-from mllm.models.composite import Composite, CompositeOutput, check_parts, set_trainable, sharding_units
+from mllm.models.composite import Composite, sharding_units
 from mllm.models.language_models import taking_embeddings
 from mllm.models.llava.tile_features import TileMerger
 from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
-from mllm.models.runtime.packed_attention import PackedAttentionMask, enable_packed_attention, positions
+from mllm.models.runtime.packed_attention import PackedAttentionMask, positions
 from mllm.models.vision.encoders import new_encoder
 from mllm.models.vision.grid import grid_side
 from mllm.models.vision.towers import vision_towers
@@ -41,7 +42,6 @@ from mllm.registry import CONNECTORS
 from mllm.types import IMAGE
 
 Part = Literal["vision_tower", "connector", "language_model"]
-PARTS: tuple[Part, ...] = ("vision_tower", "connector", "language_model")
 
 
 class MllmLlavaConfig(PreTrainedConfig):
@@ -85,6 +85,7 @@ class Llava(Composite):
 
     config: MllmLlavaConfig
     config_class = MllmLlavaConfig
+    part_names: ClassVar[Mapping[str, str]] = {name: name for name in get_args(Part)}
 
     def __init__(
         self,
@@ -114,63 +115,22 @@ class Llava(Composite):
         self.tiling: Tiling | None = None
         self.mosaic: TileMerger | None = None
         self._finalise_tiling()
-        self.frozen = ()
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
         self._no_split_modules = sharding_units(self)
 
-    def forward(
+    @contextmanager
+    def embedded(
         self,
         input_ids: Tensor,
-        pixels: Tensor | None = None,
-        image_index: Tensor | None = None,
+        pixels: Tensor | None,
+        image_index: Tensor | None,
+        *,
+        packed: PackedAttentionMask | None = None,
         image_sizes: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        segment_ids: Tensor | None = None,
-        prefix_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        num_items_in_batch: Tensor | int | None = None,
-        return_logits: bool = False,
-        logits_to_keep: int | Tensor = 0,
-    ) -> CompositeOutput:
-        """The loss where there are labels, else the logits.
-
-        Args:
-            input_ids: int64 [B, T].
-            pixels: [N, C, H, W], each distinct image once, or with tiling its tiles; None in a text-only batch.
-            image_index: int64 [S], number of the image in each slot in reading order; None: every image once, in
-                order.
-            image_sizes: int64 [M, 2], with tiling the (width, height) of each distinct image.
-            attention_mask: int64 [B, T].
-            position_ids: int64 [B, T].
-            segment_ids: int64 [B, T], of packed rows, with `prefix_ids` and `position_ids`, instead of
-                `attention_mask`; see `attention.PackedAttentionMask`.
-            prefix_ids: int64 [B, T].
-            labels: int64 [B, T], -100 where unsupervised; not shifted.
-            num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
-            return_logits: give all logits beside the loss.
-            logits_to_keep: without labels, only that many last positions (0: all), or those of an index.
-
-        Raises:
-            ModelError: the slots in the text are not those that the images fill, or rows are packed and the language
-                model's attention is not PyTorch's own ("sdpa"), or does not learn of the packing.
-        """
-        spans = None
-        if segment_ids is not None and prefix_ids is not None:
-            enable_packed_attention(self.language_model)
-            spans = PackedAttentionMask(segment_ids, prefix_ids)
-        text_BTD = self.embed(input_ids, pixels, image_index, image_sizes)
-        return self.continue_text(
-            text_BTD,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            spans=spans,
-            labels=labels,
-            num_items_in_batch=num_items_in_batch,
-            return_logits=return_logits,
-            logits_to_keep=logits_to_keep,
-        )
+    ) -> Iterator[Tensor]:
+        """As `Composite`; image_sizes: int64 [M, 2], with tiling the (width, height) of each distinct image."""
+        yield self.embed(input_ids, pixels, image_index, image_sizes)
 
     @torch.no_grad()
     def generate(
@@ -191,11 +151,6 @@ class Llava(Composite):
                 **roomy_cache(self.language_model, generation_args),
                 **generation_args,
             )
-
-    @property
-    def supports_prefix_sharing(self) -> bool:
-        """Whether `generate_with_shared_prefix` is exact, see `sharing_obstacle`."""
-        return self.sharing_obstacle is None
 
     @torch.no_grad()
     def generate_with_shared_prefix(
@@ -338,23 +293,6 @@ class Llava(Composite):
             return pixels_NCHW, None
         size = (self.vision_tower.size, self.vision_tower.size)
         return pixels_NCHW.expand(self._layout(size).tiles, -1, -1, -1), torch.tensor([size])
-
-    def freeze(self, parts: Sequence[str]) -> None:
-        """Train all parts but these; a frozen part also drops nothing out.
-
-        Raises:
-            ConfigError: an unknown part.
-        """
-        check_parts(parts, PARTS)
-        self.frozen = tuple(name for name in PARTS if name in parts)
-        modules = {name: [self.get_submodule(name)] for name in PARTS}
-        if self.mosaic is not None:
-            modules["connector"].append(self.mosaic)
-        for name in PARTS:
-            for module in modules[name]:
-                set_trainable(module, name not in parts)
-        self.vision_tower.freeze_unused()
-        self.train(self.training)
 
 
 def _check_slots(slots_BT: Tensor, tokens: Sequence[int]) -> None:

@@ -20,7 +20,7 @@ from mllm.model_files import check_settings
 from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Dtype
 from mllm.models.auto import PROCESSORS, read_config, read_image_processor
-from mllm.models.components import finalise_generation_config, grow_vocabulary, load_strictly, torch_dtype
+from mllm.models.components import finish, load_strictly, torch_dtype
 from mllm.models.native.family import family_of
 from mllm.models.native.model import native_class, with_settings
 from mllm.models.runtime.packed_attention import FLEX, PACKED
@@ -85,10 +85,7 @@ def hf(
         processor = _image_processor(folder, texts)
     image = _token_id(tokenizer, family.token, folder)
     model.attach(family=family, processor=processor, files=texts, image_token_id=image)
-    grow_vocabulary(model, tokenizer, pad_to_multiple_of)
-    finalise_generation_config(model.generation_config, tokenizer)
-    model.freeze(freeze)
-    return model.eval()
+    return finish(model, tokenizer, freeze=freeze, pad_to_multiple_of=pad_to_multiple_of)
 
 
 def _image_processor(folder: str, texts: Mapping[str, str]) -> Any:

@@ -7,30 +7,27 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.files import parse_json
 from mllm.geometry import Placement
-from mllm.models.adapters.selection import is_quantized, part_of
-from mllm.models.composite import CompositeOutput, check_parts, sharding_units
+from mllm.models.composite import CompositeOutput, sharding_units
 from mllm.models.language_models import padding_obstacle, sharing_obstacle
 from mllm.models.native.family import Family, PackedRows, Size
+from mllm.models.parts import PARTS, PartedModel, part_of
 from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.loss import labelled_loss
 from mllm.models.runtime.packed_attention import check_packing, check_packing_was_used, enable_packed_attention
 
-PARTS = ("vision_tower", "connector", "language_model")
 ROWS = "image_rows"
 """Beside an image's tensors: how many rows of `pixel_values` are its own."""
 
@@ -81,7 +78,7 @@ def _refusals(size: Size) -> Generator[None, None, None]:
         ) from error
 
 
-class Native(PreTrainedModel):
+class Native(PartedModel):
     """Comes before a model's own class, see `native_class`; all that is not said here is that class's.
 
     Attributes:
@@ -91,11 +88,11 @@ class Native(PreTrainedModel):
         image_token_id: of `family.token`.
     """
 
+    part_names: ClassVar[Mapping[str, str]] = {name: name for name in PARTS if name != "cross_attention"}
     family: Family
     processor: Any
     processor_files: Mapping[str, str]
     image_token_id: int
-    accepts_loss_kwargs = True
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -234,32 +231,8 @@ class Native(PreTrainedModel):
             )
         return ProcessorView(family=self.family, config=self.config, processor=self.processor)
 
-    def freeze(self, parts: Sequence[str]) -> None:
-        """Train all parts but these; a part without anything to train drops nothing out.
-
-        Raises:
-            ConfigError: an unknown part.
-        """
-        check_parts(parts, PARTS)
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(part_of(name) not in parts and not is_quantized(parameter))
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Any:
-        super().train(mode)
-        if mode:
-            trained = {part_of(name) for name, parameter in self.named_parameters() if parameter.requires_grad}
-            for name, module in self.named_modules():
-                part = part_of(name)
-                if part in PARTS and part not in trained:
-                    # gradients pass through a frozen language model too, and checkpointing looks at each layer's flag
-                    checkpointed = isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
-                    module.training = checkpointed and part == "language_model"
-        return self
-
     def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As in transformers, with the processor's files, and under the names by which a Trainer resumes."""
-        arguments.setdefault("save_original_format", False)
+        """As `PartedModel`, with the processor's files."""
         super().save_pretrained(save_directory, is_main_process, **arguments)
         if is_main_process:
             for name, text in self.processor_files.items():

@@ -17,8 +17,8 @@ from transformers import BitsAndBytesConfig, PreTrainedConfig, TorchAoConfig
 
 from mllm.errors import ConfigError, nearest
 from mllm.fields import OneOf, PositiveInt, Reads, check, check_arguments, within
-from mllm.models.adapters.selection import is_quantized, part_of
 from mllm.models.meta_device import quantize_skeleton, without_storage
+from mllm.models.parts import is_quantized, part_of
 
 HqqBits = Literal[1, 2, 3, 4, 8]
 DtypeName = Literal["float32", "float16", "bfloat16", "uint8", "int8"]

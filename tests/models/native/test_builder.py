@@ -18,9 +18,9 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, ModelError
 from mllm.models.adapters.injection import inject_adapters
-from mllm.models.adapters.selection import is_quantized, part_of
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.native.model import ROWS, spread
+from mllm.models.parts import is_quantized, part_of
 from mllm.models.prompt_format import speech_of
 from mllm.models.runtime import loss
 from mllm.models.runtime.packed_attention import FLEX, PACKED

@@ -1,0 +1,94 @@
+"""The parts of a model, known by the names of its modules: one map, which freezing, adapters, rates, tables and
+checkpoints read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from mllm.errors import ConfigError, nearest
+
+# in this order: cross-attention layers may lie inside the language model
+PARTS = {
+    "vision_tower": re.compile(
+        r"^(model\.)?(vision_tower|vision_encoder|vision_model|visual(?!\.(deepstack_)?merger))\b"
+    ),
+    "cross_attention": re.compile(r"(^|\.)(gated_)?cross_att(n|ention)"),
+    "connector": re.compile(
+        r"^(model\.)?(connector|mosaic|perceiver|multi_modal_projector|image_to_text_projection"
+        r"|visual\.\w*merger\w*)\b"
+    ),
+    "language_model": re.compile(r"^((model\.)?(language_model|lang_encoder|text_model)|lm_head)\b"),
+}
+"""By the names of our models and those of transformers."""
+
+
+@cache  # models ask at every step
+def part_of(name: str) -> str:
+    """The part that a module or parameter of this name belongs to, or "rest"."""
+    return next((part for part, pattern in PARTS.items() if pattern.search(name)), "rest")
+
+
+def is_quantized(parameter: torch.Tensor) -> bool:
+    """Whether it is stored in few bits: such a parameter cannot be trained, whatever dtype it claims."""
+    return not parameter.is_floating_point() or type(parameter).__module__.startswith(("bitsandbytes.", "torchao."))
+
+
+class PartedModel(PreTrainedModel):
+    """A transformers model whose parts can be frozen, and which is saved under the names by which a Trainer resumes.
+
+    Attributes:
+        part_names: what `freeze` calls each part that the model has.
+        frozen: parts that are not trained, and so drop nothing out.
+    """
+
+    part_names: ClassVar[Mapping[str, str]]
+    frozen: tuple[str, ...] = ()
+    accepts_loss_kwargs = True
+
+    def record_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Record in the config what the model must know of its tokenizer, before embeddings are added."""
+
+    def freeze(self, parts: Sequence[str]) -> None:
+        """Train all parts but these.
+
+        Raises:
+            ConfigError: `parts` is no list, or names an unknown part.
+        """
+        if isinstance(parts, str):
+            raise ConfigError(f"freeze: expected a list of parts, found the text {parts!r}")
+        for name in parts:
+            if name not in self.part_names:
+                raise ConfigError(f"freeze: no part {name!r}; {nearest(name, self.part_names)}")
+        self.frozen = tuple(part for name, part in self.part_names.items() if name in parts)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(part_of(name) not in self.frozen and not is_quantized(parameter))
+        self.train(self.training)
+
+    def freeze_untrained(self) -> None:
+        """Have the parts that hold no trained parameter drop nothing out; the others train as they are."""
+        trained = {part_of(name) for name, parameter in self.named_parameters() if parameter.requires_grad}
+        self.frozen = tuple(part for part in self.part_names.values() if part not in trained)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)
+        if mode and self.frozen:
+            for name, module in self.named_modules():
+                part = part_of(name)
+                if part in self.frozen:
+                    # gradients pass through a frozen language model; checkpointing looks at each layer's own flag
+                    checkpointed = isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
+                    module.training = checkpointed and part in ("language_model", "cross_attention")
+        return self
+
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As in transformers, under the names of `state_dict`: a Trainer resumes by these, without conversion."""
+        arguments.setdefault("save_original_format", False)
+        super().save_pretrained(save_directory, is_main_process, **arguments)
