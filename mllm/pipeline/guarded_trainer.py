@@ -24,6 +24,7 @@ from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, MllmError, ModelError, RunError, one_line
 from mllm.interrupts import Interrupted
 from mllm.models.checkpoints.finite import non_finite
+from mllm.pipeline.optimization import check_schedule_learns
 from mllm.pipeline.output_folder import new_checkpoint
 from mllm.pipeline.ranks import fail, largest
 from mllm.pipeline.resume import newest_whole, resume_command
@@ -113,6 +114,11 @@ class GuardedTrainer(Seq2SeqTrainer):
             scheduler.base_lrs[number] = group["initial_lr"]
             group["lr"] = group["initial_lr"] * scheduler.lr_lambdas[number](scheduler.last_epoch)
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]  # what is logged
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        check_schedule_learns(self.run_arguments, scheduler, num_training_steps)
+        return scheduler
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         indices = inputs["index"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Mapping
+import logging
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
@@ -16,7 +18,9 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from mllm.errors import ConfigError, nearest
-from mllm.fields import NonNegative, check, parameters, within
+from mllm.fields import NonNegative, check, parameters, show, within
+
+logger = logging.getLogger(__name__)
 
 WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
 WITHOUT_ARGUMENTS = ("constant", "constant_with_warmup")
@@ -94,6 +98,40 @@ def _check_schedule(args: Seq2SeqTrainingArguments) -> None:
             num_training_steps=STEPS,
             scheduler_specific_kwargs=given,
         )
+
+
+def check_learns(args: Seq2SeqTrainingArguments, rates: Iterable[float | None]) -> None:
+    """Check that some of the learning `rates` of a run is not 0.
+
+    Raises:
+        ConfigError: the run would change nothing.
+    """
+    if not any(rates):
+        raise ConfigError(
+            "the run would change nothing",
+            field="training_args.learning_rate",
+            expected="a rate above 0 for some parameter",
+            found=show(args.learning_rate),
+        )
+
+
+def check_schedule_learns(args: Seq2SeqTrainingArguments, scheduler: Any, steps: int) -> None:
+    """Check the learning rates of all groups at all of a run's `steps`; says where a warm-up is not over by then.
+
+    Raises:
+        ConfigError: all of them are 0.
+    """
+    check_learns(args, (group.get("initial_lr", group["lr"]) for group in scheduler.optimizer.param_groups))
+    if not isinstance(scheduler, LambdaLR):
+        return
+    groups = [(rate, at) for rate, at in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True) if rate]
+    if not any(at(step) for step in range(steps) for _, at in groups):
+        raise ConfigError(
+            f"at each of the {steps} steps of the run the learning rate would be 0: it would change nothing",
+            field="training_args.warmup_steps" if args.warmup_steps else "training_args.lr_scheduler_type",
+        )
+    if (warmup := args.get_warmup_steps(steps)) >= steps:
+        logger.info("warmup_steps are %d, the run has %d: it never reaches its learning rate", warmup, steps)
 
 
 def _settings(args: Seq2SeqTrainingArguments, optim_args: str | None) -> str:

@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from mllm.config.config import dump
 from mllm.config.run_arguments import RunArguments
+from mllm.config.without_effect import without_effect
 from mllm.errors import ConfigError
 from mllm.interrupts import INTERRUPTS, Interrupted
 from mllm.pipeline.build import build
@@ -50,6 +51,8 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
             logger.info("%s", note)
         sections = cfg.to_dict()
         check_run(sections, args)
+        for note in without_effect(sections["training_args"], early_stopping=bool(sections.get("early_stopping"))):
+            logger.info("%s", note)
         if start.finished is not None:
             return _evaluate_finished(sections, args, start.finished)
         data = load_data(sections, args)

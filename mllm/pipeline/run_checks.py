@@ -15,7 +15,7 @@ from mllm.geometry import PlacementKind
 from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.settings import AdaptersConfig
 from mllm.models.arguments import TokenizerConfig
-from mllm.pipeline.optimization import check_reporting, check_training
+from mllm.pipeline.optimization import check_learns, check_reporting, check_training
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
 
 PARTS = (
@@ -142,4 +142,7 @@ def check_run(cfg: Mapping[str, Any], args: RunArguments) -> None:
     if args.do_train:
         check_training(args)
     check_model_args(cfg["model_args"])
+    if args.do_train:
+        groups = cfg["model_args"].get("learning_rate_groups", {}).values()
+        check_learns(args, (args.learning_rate, cfg["model_args"].get("learning_rate_pretraining_components"), *groups))
     check_generation((cfg.get("data_args") or {}).get("gen_kwargs"))

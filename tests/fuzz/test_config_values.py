@@ -123,6 +123,8 @@ def fault(found: Try, scratch: Path) -> str:
     small = {"max_steps": 1, "per_device_train_batch_size": 2, "disable_tqdm": True, "report_to": "none"}
     config["training_args"] |= {**small, "use_cpu": True, "save_strategy": "no", "output_dir": str(scratch / "out")}
     config["training_args"]["overwrite_output_dir"] = True
+    if "warmup_steps" not in found.place:
+        config["training_args"].pop("warmup_steps", None)  # the only step would be at the rate 0
     path = scratch / "wrong.py"
     path.write_text(written(values.put(config, found.place, found.value)), encoding="utf-8")
     outcome = run(["train" if found.config["data_args"].get("train") else "predict", str(path)], Path.cwd(), scratch)

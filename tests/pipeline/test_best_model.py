@@ -121,7 +121,7 @@ def test_only_the_best_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in out.glob("checkpoint-*")] == ["checkpoint-1"]  # no later one is better
 
 
-STOPPING = "--eval_strategy steps --eval_steps 1 --save_strategy steps --save_steps 1 --learning_rate 0"
+STOPPING = "--eval_strategy steps --eval_steps 1 --save_strategy steps --save_steps 1 --learning_rate 1e-30"
 
 
 @pytest.mark.parametrize(("patience", "steps"), [(1, 2), (2, 3)])

@@ -19,6 +19,7 @@ from mllm.config import arguments
 from mllm.config.config import read
 from mllm.config.honoured import HONOURED
 from mllm.errors import ConfigError
+from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.pipeline import build as builder
 from mllm.pipeline.evaluate import Loader
 from mllm.pipeline.monitor import Bar
@@ -103,6 +104,35 @@ def test_the_optimizer_and_its_schedule(trainer: Any) -> None:
     assert {(*group["betas"], group["eps"]) for group in groups} == {(0.8, 0.9, 1e-6)}
     assert {group["weight_decay"] for group in groups} == {0.1, 0.0}
     assert logged(run, "learning_rate") == pytest.approx([0.0, 0.005, 0.01, 0.0085, 0.0055], abs=1e-6)
+
+
+def test_a_group_with_a_rate_learns_beside_others_without(tmp_path: Path, trainer: Any) -> None:
+    run = trainer(learning_rate=0.0)
+    run.rates = ParamGroupOptions(learning_rate_groups={"connector": 0.1})
+    before = {name: weight.detach().clone() for name, weight in run.model.named_parameters()}
+    trained(run)
+    moved = {name for name, weight in run.model.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved
+    assert all("connector" in name for name in moved)
+
+
+def test_rates_of_all_groups_that_are_0_are_refused_at_the_start(trainer: Any) -> None:
+    run = trainer(learning_rate=0.1)
+    run.rates = ParamGroupOptions(learning_rate_groups={"connector": 0, "vision_tower": 0, "language_model": 0})
+    with pytest.raises(ConfigError, match="expected a rate above 0 for some parameter"):
+        run.train()
+
+
+def test_a_warm_up_that_does_not_end_is_said(trainer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="mllm.pipeline.optimization"):
+        trained(trainer(warmup_steps=9))
+    assert "warmup_steps are 9, the run has 2: it never reaches its learning rate" in caplog.text
+
+
+def test_a_run_names_what_has_no_effect(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    flags = ["--max_steps", "1", "--eval_steps", "10", "--output_dir", str(tmp_path / "out")]
+    assert main(["train", str(write_config(tmp_path)), *flags]) == 0
+    assert "training_args.eval_steps has no effect: it needs eval_strategy='steps'" in capfd.readouterr().err
 
 
 def test_gradients_are_clipped_before_a_step_with_momentum(trainer: Any) -> None:
@@ -369,6 +399,16 @@ def test_evaluation_without_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             "training_args.report_to: unknown reporter 'tensorbord'; did you mean 'tensorboard'?",
         ),
         ("--fp16", "training_args.fp16: needs a GPU"),
+        ("--learning_rate 0", "training_args.learning_rate: expected a rate above 0 for some parameter, found float"),
+        (
+            "--learning_rate 0 --cfg-options model_args.learning_rate_groups.connector=0",
+            "training_args.learning_rate: expected a rate above 0",
+        ),
+        (
+            "--max_steps 1 --warmup_steps 1",
+            "training_args.warmup_steps: at each of the 1 steps of the run the learning",
+        ),
+        ("--max_steps 1 --warmup_steps 0.03", "training_args.warmup_steps: at each of the 1 steps of the run"),
         ("--tf32 True", "training_args: --tf32 requires"),
         ('--activation_checkpointing --activation_checkpointing_kwargs {"offload":true}', "offload needs a GPU"),
         ("--deepspeed x.json", "training_args.deepspeed: not supported: launch with a file of accelerate_config/"),
