@@ -230,7 +230,7 @@ def test_load_tokenizer_refuses_a_tokenizer_written_in_python(tmp_path: Path) ->
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer"}))
     with pytest.raises(ModelError) as caught:
         load_tokenizer(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path}: tokenizer_class: expected one of the tokenizers library")
+    assert str(caught.value).startswith(f"{tmp_path}: tokenizer_class: expected a tokenizer of the tokenizers library")
     assert str(caught.value).endswith("found ByT5Tokenizer")
 
 

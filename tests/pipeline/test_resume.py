@@ -149,14 +149,14 @@ def test_a_finished_run_says_so_and_does_nothing(
 ) -> None:
     before = everything(copy)
     assert train(finished, copy, *AUTO) == 0
-    assert f"{copy} is finished, at step 4: nothing remains to be done" in capsys.readouterr().err
+    assert f"{copy} is finished at step 4; nothing remains to be done" in capsys.readouterr().err
     after = everything(copy)
     del before[str(copy / "train.log")], after[str(copy / "train.log")]
     assert after == before
     assert train(finished, copy) == 1
     assert "expected a new output_dir" in capsys.readouterr().err
     assert train(finished, copy, "--resume_from_checkpoint", str(copy / "checkpoint-4")) == 0
-    assert f"{copy} is finished, at step 4: nothing remains to be done" in capsys.readouterr().err
+    assert f"{copy} is finished at step 4; nothing remains to be done" in capsys.readouterr().err
     assert train(finished, copy, "--resume_from_checkpoint", str(copy / "checkpoint-2")) == 1
     assert "checkpoint-2: its run has finished at step 4: choose another --output_dir" in capsys.readouterr().err
 
@@ -205,7 +205,7 @@ def test_a_run_of_an_earlier_version_is_finished_too(
     for path in copy.rglob(MANIFEST):
         path.unlink()
     assert train(finished, copy, *AUTO) == 0
-    assert "is finished, at step 4" in capsys.readouterr().err
+    assert "is finished at step 4" in capsys.readouterr().err
 
 
 def test_a_run_that_died_before_its_model_was_whole_writes_it_without_a_step_more(finished: Path, copy: Path) -> None:
