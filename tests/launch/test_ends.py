@@ -131,7 +131,7 @@ def test_ranks_end_with_their_launcher(tmp_path: Path) -> None:
         run.process.kill()
     assert run.statuses() == [143, 143]
     assert newest_whole(tmp_path / "out") is not None
-    assert "accelerate.commands.launch" in re.findall(r"go on with: (.*)", run.said)[0]
+    assert "accelerate.commands.launch" in re.findall(r"continue with: (.*)", run.said)[0]
 
 
 @pytest.mark.slow
