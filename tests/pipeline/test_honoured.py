@@ -384,7 +384,10 @@ def test_evaluation_without_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ('--lr_scheduler_kwargs {"cycles":2}', "training_args.lr_scheduler_kwargs: get_linear_schedule_with_warmup()"),
         ("--lr_scheduler_type warmup_stable_decay", "training_args.lr_scheduler_kwargs: "),
         ('--lr_scheduler_type constant --lr_scheduler_kwargs {"a":2}', "training_args.lr_scheduler_kwargs: a constant"),
-        ("--lr_scheduler_type constant --warmup_steps 5", "training_args.warmup_steps: a constant schedule has no warm-up"),
+        (
+            "--lr_scheduler_type constant --warmup_steps 5",
+            "training_args.warmup_steps: a constant schedule has no warm-up",
+        ),
         (
             '--lr_scheduler_type warmup_stable_decay --lr_scheduler_kwargs {"num_decay_steps":"x"}',
             "num_decay_steps: expect",
