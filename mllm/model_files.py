@@ -1,7 +1,8 @@
 """Folders of models, which may come from strangers: what is looked at before any library reads them.
 
 - Every file is a regular one, or a link to one, as the cache of Hugging Face links its files: no pipe, no device.
-- An index of weights names files beside it, and all of them are there.
+- An index of weights names files beside it, and all of them are there: no links out of the folder, unless to the blobs
+  of the same model in the cache of Hugging Face.
 - Numbers of the settings are in bounds: of a billion layers no library says so before memory is gone.
 - No setting names code: kernels that transformers would fetch from a hub, or adapters put in beside the weights.
 """
@@ -99,7 +100,29 @@ def indexed_files(index: Path) -> dict[str, str]:
         raise ModelError(
             f"{len(missing)} of {len(wanted)} shards are missing: {', '.join(missing[:8])}", where=str(index)
         )
+    for name in wanted:
+        _check_link(index, name)
     return files
+
+
+def _check_link(index: Path, name: str) -> None:
+    """Check that what an index names is not a link to a file of somebody else.
+
+    The cache of Hugging Face keeps `snapshots/REVISION/name`, a link to `blobs/HASH` beside `snapshots`.
+
+    Raises:
+        ModelError: names the target.
+    """
+    folder, target = index.parent.resolve(), (index.parent / name).resolve()
+    own = [folder, folder.parent.parent / "blobs"] if folder.parent.name == "snapshots" else [folder]
+    if not any(target.is_relative_to(place.resolve()) for place in own):
+        raise ModelError(
+            "put the file itself there, or a hard link",
+            where=str(index),
+            field="weight_map",
+            expected="a file of this folder",
+            found=f"{show(name)}, a link to {target}",
+        )
 
 
 def check_settings(settings: Any, where: str | Path, error: type[MllmError] = ModelError) -> None:

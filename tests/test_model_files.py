@@ -51,6 +51,32 @@ def test_check_folder_takes_the_layout_of_the_hugging_face_cache(folder: Path, t
     assert indexed_files(snapshot / INDEX) == {"layer.0": "model-1.safetensors"}
 
 
+def test_check_folder_takes_links_inside_it_and_a_link_to_a_folder(folder: Path, tmp_path: Path) -> None:
+    (folder / "model-2.safetensors").symlink_to("model-1.safetensors")
+    write_index(folder, "model-2.safetensors")
+    (tmp_path / "named").symlink_to(folder)
+    assert indexed_files(tmp_path / "named" / INDEX) == {"layer.0": "model-2.safetensors"}
+
+
+@pytest.mark.parametrize("place", ["model", "other/model", "snapshots/abc"])
+def test_check_folder_refuses_an_index_that_names_a_link_out_of_it(folder: Path, tmp_path: Path, place: str) -> None:
+    """Also in a folder that is named as the cache's: only its own blobs belong to a snapshot."""
+    elsewhere = tmp_path / "elsewhere" / "blobs" / "w"
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_bytes(b"")
+    if place != "model":
+        (tmp_path / place).parent.mkdir(parents=True)
+        folder = folder.rename(tmp_path / place)
+    (folder / "model-2.safetensors").symlink_to(elsewhere)
+    write_index(folder, "model-1.safetensors", "model-2.safetensors")
+    with pytest.raises(ModelError) as caught:
+        check_folder(folder)
+    assert str(caught.value) == (
+        f"{folder / INDEX}: weight_map: expected a file of this folder, found str 'model-2.safetensors', "
+        f"a link to {elsewhere}; put the file itself there, or a hard link"
+    )
+
+
 @pytest.mark.parametrize("name", ["mllm_speech.json", "generation_config.json", "tokenizer_config.json"])
 def test_check_folder_refuses_a_folder_that_lost_what_says_how_it_is_used(folder: Path, name: str) -> None:
     (folder / name).write_text("{}")
