@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import CONFIG_MAPPING, AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from mllm.errors import ConfigError, nearest, one_line
-from mllm.fields import FULL, Fits, Positive, Range, Reads, check, check_names, show, within
+from mllm.fields import FULL, Fits, Positive, Probability, Range, Reads, check, check_names, show, within
 from mllm.models.runtime.packed_attention import FLEX, PACKED
 from mllm.models.vision.encoders import missing_library
 
@@ -64,16 +64,35 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         raise missing_library(spec["model_type"], error) from error
     except (ValueError, StrictDataclassError) as error:
         raise ConfigError(f"{spec['model_type']} has no defaults: {one_line(error)}") from error
-    known = defaults.to_dict()
+    # of those that every config has, none says what the model is
+    known = {name: usual for name, usual in defaults.to_dict().items() if name not in PreTrainedConfig().to_dict()}
     # transformers would take a misspelt size without a word, and use its own
     check_names(rest, {*known, *defaults.attribute_map, *OLD_NAMES})
     for name, value in rest.items():
-        usual = known.get(defaults.attribute_map.get(name, name))
-        if type(usual) is int and usual > 0 and not name.endswith("_id"):
-            least, most = int(not OPTIONAL.search(name)), MOST_LAYERS if "layers" in name else LARGEST_SETTING
-            within(name, check, value, Annotated[int, Range(least=least, most=most)])
-        elif isinstance(value, (int, float)):
-            within(name, check, value, Annotated[float, Range(least=-LARGEST_SETTING, most=LARGEST_SETTING)] | bool)
+        own = defaults.attribute_map.get(name, name)
+        kind = _kind(own, known.get(own), isinstance(value, (int, float)))
+        within(name, check, value, kind)
+
+
+def _kind(name: str, usual: object, is_number: bool) -> Any:
+    """What a setting of a config may be, by its usual value; where that says nothing, transformers checks it."""
+    if isinstance(usual, bool):
+        return bool
+    if isinstance(usual, int) and usual > 0 and not name.endswith("_id"):
+        return Annotated[
+            int, Range(least=int(not OPTIONAL.search(name)), most=MOST_LAYERS if "layer" in name else LARGEST_SETTING)
+        ]
+    if isinstance(usual, float):
+        if "drop" in name:
+            return Probability
+        return Annotated[float, Range(above=0 if "eps" in name else -LARGEST_SETTING, most=LARGEST_SETTING)]
+    if isinstance(usual, str):
+        return str
+    if isinstance(usual, Mapping):
+        return Mapping[Any, Any] | None
+    if isinstance(usual, (list, tuple)):
+        return Sequence[Any] | int | None
+    return Annotated[float, Range(least=-LARGEST_SETTING, most=LARGEST_SETTING)] | bool if is_number else Any
 
 
 def _find_model_type(model_type: object) -> None:

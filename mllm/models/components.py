@@ -162,6 +162,8 @@ def text_model(
         )
     try:
         return build(model_class, config, **_from_config(dtype, attn_implementation))
+    except ImportError as error:
+        raise missing_library(config.model_type, error, "language_model") from error
     except REFUSALS as error:
         raise ConfigError(f"language_model: {config.model_type} refuses its config: {one_line(error)}") from error
 
@@ -295,6 +297,8 @@ def load_strictly(model_class: Any, folder: str, *, whole: bool = False, **argum
             model, info = model_class.from_pretrained(
                 folder, ignore_mismatched_sizes=True, output_loading_info=True, **LOCAL, **arguments
             )
+    except ImportError as error:
+        raise missing_library("it", error).at(folder) from error
     except UNREADABLE as error:
         raise ModelError(why_unreadable(error), where=folder) from error
     wrong = [f"missing {name}" for name in sorted(info["missing_keys"])]

@@ -127,11 +127,19 @@ class GuardedTrainer(Seq2SeqTrainer):
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The norm, after a look at it: this is called once in each step, right before the update."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        scaler = getattr(self.accelerator, "scaler", None)
-        applied = self.guard.check(self.state.global_step + 1, norm, scaler, kept=self._kept)
-        if not applied and scaler is None:
+        scale = self._loss_scale()
+        applied = self.guard.check(self.state.global_step + 1, norm, scale, kept=self._kept)
+        if not applied and scale is None:
             model.zero_grad(set_to_none=True)  # the optimizer passes over what has no gradient
         return norm
+
+    def _loss_scale(self) -> float | None:
+        """The scale of a gradient scaler (float16) that lowers it after an overflow; None without one."""
+        if self.is_deepspeed_enabled:
+            engine: Any = self.deepspeed
+            return engine.optimizer.cur_scale if engine.fp16_enabled() and engine.dynamic_loss_scale() else None
+        scaler = getattr(self.accelerator, "scaler", None)
+        return scaler.get_scale() if scaler is not None and scaler.is_enabled() else None
 
     @contextmanager
     def checkpoint_if_interrupted(self) -> Generator[None, None, None]:

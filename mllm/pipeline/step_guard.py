@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 NAMED = 50
 """Items that a message names; the log names all."""
 LEAST_SCALE = 1.0
-"""Of a gradient scaler: it halves its scale whenever gradients overflow in float16; below this it is not the scale."""
+"""A gradient scaler halves its scale whenever gradients overflow in float16; from here on it is not the scale."""
 
 
 class StepGuard:
@@ -59,13 +59,13 @@ class StepGuard:
         self._seen.append((loss, indices))
         return torch.where(loss.isfinite(), loss, torch.zeros_like(loss))
 
-    def check(self, step: int, norm: Any, scaler: Any, *, kept: Callable[[], str]) -> bool:
+    def check(self, step: int, norm: Any, loss_scale: float | None, *, kept: Callable[[], str]) -> bool:
         """Whether the gradients of this step may be applied.
 
         Args:
             step: its number.
             norm: of the gradients; a number, a tensor, sharded or not, or None where it is not known.
-            scaler: torch's gradient scaler of float16, None without one. It leaves out overflowing steps by itself.
+            loss_scale: of a gradient scaler (float16), which leaves out overflowing steps by itself; None without one.
             kept: says which checkpoint there is.
 
         Raises:
@@ -76,7 +76,7 @@ class StepGuard:
         size = 0.0 if norm is None else float(norm)
         losses = torch.stack([loss.float() for loss, _ in seen]).tolist()
         bad_loss = not all(map(math.isfinite, losses))
-        scaled = scaler is not None and scaler.is_enabled() and scaler.get_scale() > LEAST_SCALE
+        scaled = loss_scale is not None and loss_scale > LEAST_SCALE
         bad_norm = not math.isfinite(size) and not scaled
         loss_anywhere, norm_anywhere, self.signum = largest([int(bad_loss), int(bad_norm), INTERRUPTS.signum])
         self.steps += 1

@@ -225,7 +225,11 @@ class Trainer(GuardedTrainer):
         if loss:
             scores["loss"] = mean_loss(model, test.items, self.processor, loader, self.accelerator)
             if not math.isfinite(scores["loss"]):
-                fail(RunError(f"{prefix}: the loss is {scores['loss']}: the model's values overflow its dtype"))
+                training = (
+                    f", after step {self.state.global_step} of training; {self._kept()}" if self.is_in_train else ""
+                )
+                why = f"the loss is {scores['loss']}: the model's values overflow its dtype{training}"
+                fail(RunError(f"{prefix}: {why}", kind="diverged"))
         return scores, predictions
 
     def _answer(self, model: Any, test: TestSet, prefix: str, loader: Loader, folder: Path) -> list[Prediction]:

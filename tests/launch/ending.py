@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mllm.models.llava.model import Llava
 from mllm.pipeline.finetune import leave, main
+from tests.launch.deepspeed_cpu import shard_small_weights
 
 RANK = os.environ.get("RANK", "0")
 
@@ -31,8 +35,23 @@ def exits(self: Any, count: int) -> None:
         os._exit(9)
 
 
+class Overflow(torch.autograd.Function):
+    """Infinite gradients of a finite loss."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Any) -> Any:
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        return gradient * float("inf")
+
+
+SPOILT: dict[str, Callable[[Any], Any]] = {"nan": lambda loss: loss + float("nan"), "overflow": Overflow.apply}
+
+
 def patch(way: str) -> None:
-    """Make `way` happen before each forward pass in training, on rank 1 a loss of nan in the third."""
+    """Make `way` happen before each forward pass in training; on rank 1 nan, or infinite gradients, in the third."""
     forward = Llava.forward
     count = 0
 
@@ -42,8 +61,8 @@ def patch(way: str) -> None:
         if way in globals():
             globals()[way](self, count)
         output = forward(self, *args, **kwargs)
-        if way == "nan" and count == 3 and RANK == "1":
-            output.loss = output.loss + float("nan")
+        if count == 3 and RANK == "1" and way in SPOILT:
+            output.loss = SPOILT[way](output.loss)
         return output
 
     Llava.forward = patched  # type: ignore[method-assign]
@@ -51,6 +70,7 @@ def patch(way: str) -> None:
 
 if __name__ == "__main__":
     folder, way, *words = sys.argv[1:]
+    shard_small_weights()
     patch(way)
     status = main(words)
     (Path(folder) / f"status{RANK}").write_text(str(status))

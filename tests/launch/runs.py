@@ -14,6 +14,7 @@ import torch
 
 from mllm.pipeline.finetune import main
 from mllm.pipeline.manifest import MANIFEST, WEIGHTS
+from tests.launch.deepspeed_cpu import shard_small_weights
 
 
 def cut_off(folder: Path) -> None:
@@ -24,6 +25,7 @@ def cut_off(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    shard_small_weights()
     for step in json.loads(sys.argv[1]):
         if isinstance(step, dict):
             if torch.distributed.get_rank() == 0:

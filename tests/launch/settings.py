@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from accelerate.utils.launch import prepare_multi_gpu_env
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "accelerate_config"
@@ -19,4 +19,8 @@ def launch_arguments(name: str, *flags: str) -> argparse.Namespace:
 
 def launch_environment(name: str, *flags: str) -> dict[str, str]:
     """The variables by which a launched process learns of the settings."""
-    return prepare_multi_gpu_env(launch_arguments(name, *flags))
+    args = launch_arguments(name, *flags)
+    if not args.use_deepspeed:
+        return prepare_multi_gpu_env(args)
+    args.deepspeed_fields_from_accelerate_config = ""  # `accelerate launch` fills it in; for messages only
+    return prepare_deepspeed_cmd_env(args)[1]

@@ -20,7 +20,7 @@ import pytest
 
 from mllm.pipeline.manifest import faults, read_manifest
 from mllm.pipeline.resume import newest_whole
-from tests.launch.test_launch import LAUNCH, ROOT, launch
+from tests.launch.test_launch import KINDS, LAUNCH, ON_CPU, ROOT, launch
 from tests.pipeline.tiny import losses, write_config
 
 TRAINING: dict[str, Any] = {
@@ -57,16 +57,19 @@ class Launched:
 def launched(kind: str, folder: Path, way: str, *words: str, until: str) -> Generator[Launched, None, None]:
     """A run that has said `until`; all of it is gone afterwards."""
     command = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH[kind], "tests/launch/ending.py", str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command += [way, *words, *ON_CPU.get(kind, [])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DS_ACCELERATOR": "cpu"}
     with (folder / "said").open("wb") as said:
-        process = subprocess.Popen([*command, way, *words], cwd=ROOT, env=environment, stdout=said, stderr=said)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said)
     run = Launched(process, folder)
+    everybody: list[psutil.Process] = []
     deadline = time.monotonic() + 120
-    while not re.search(until, run.said) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert process.poll() is not None or re.search(until, run.said), run.said
-    everybody = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     try:
+        while not re.search(until, run.said) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if process.poll() is None:
+            everybody = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        assert re.search(until, run.said), run.said
         yield run
         process.wait(timeout=60)
         _, alive = psutil.wait_procs(everybody, timeout=30)
@@ -107,7 +110,7 @@ def test_sigterm_of_the_launcher_lets_all_ranks_finish_the_step(tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", LAUNCH)
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupted_run_continues_as_if_it_had_not_been(kind: str, tmp_path: Path) -> None:
     """Every rank gets Ctrl-C, one of them alone gets the next signal."""
     given = words(tmp_path, max_steps=16)
@@ -119,9 +122,9 @@ def test_an_interrupted_run_continues_as_if_it_had_not_been(kind: str, tmp_path:
         run.ranks[1].send_signal(signal.SIGUSR1)
     assert set(run.statuses()) <= {138, 130}  # the launcher ends the slower one after the first
     assert newest_whole(tmp_path / "out") is not None
-    launch(*LAUNCH[kind], "tests/launch/runs.py", json.dumps([again]))
+    launch(*LAUNCH[kind], "tests/launch/runs.py", json.dumps([[*again, *ON_CPU.get(kind, [])]]))
     whole = [*given[:-1], str(tmp_path / "whole")]
-    launch(*LAUNCH[kind], "tests/launch/runs.py", json.dumps([whole]))
+    launch(*LAUNCH[kind], "tests/launch/runs.py", json.dumps([[*whole, *ON_CPU.get(kind, [])]]))
     assert losses(tmp_path / "out") == losses(tmp_path / "whole")
 
 
@@ -155,16 +158,16 @@ def test_a_rank_that_disappears_ends_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", LAUNCH)
-def test_all_ranks_stop_at_the_step_where_one_diverges(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["nan", "overflow"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_ranks_stop_at_the_step_where_one_diverges(kind: str, way: str, tmp_path: Path) -> None:
     given = words(tmp_path, save_steps=1)
-    with launched(kind, tmp_path, "nan", *given, until="diverged"):
+    with launched(kind, tmp_path, way, *given, until="diverged"):
         pass
     said = (tmp_path / "said").read_text()
     (line,) = [line for line in said.splitlines() if "diverged" in line]
-    assert line.startswith(
-        "rank 0: RunError: training diverged at step 3: loss nan; items of the step, those with that"
-    )
+    what = {"nan": "loss nan; items of the step, those with that loss first: ", "overflow": r"gradient norm \S+; items"}
+    assert re.match(f"rank 0: RunError: training diverged at step 3: {what[way]}", line)
     assert len(set(re.findall(r"scenes seed 0:\d+", line))) == 4
     assert f"{tmp_path / 'out' / 'checkpoint-2'} is kept" in line
     assert [int(path.read_text()) for path in sorted(tmp_path.glob("status*"))] == [1, 1]

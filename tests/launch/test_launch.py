@@ -40,13 +40,14 @@ LAUNCH = {
     },
 }
 NEEDS_DEEPSPEED = pytest.mark.skipif(not find_spec("deepspeed"), reason="needs deepspeed")
+KINDS = [pytest.param(kind, marks=NEEDS_DEEPSPEED if kind.startswith("zero") else ()) for kind in LAUNCH]
 WAYS = [
     "ddp",
     pytest.param("fsdp2", marks=pytest.mark.slow),
     *(pytest.param(f"zero{stage}", marks=[pytest.mark.slow, NEEDS_DEEPSPEED]) for stage in (2, 3)),
 ]
-ON_CPU = ["--use_cpu", "False", "--ddp_backend", "gloo"]
-"""DeepSpeed on CPU processes: `use_cpu` would leave it out."""
+ON_CPU = {f"zero{stage}": ["--use_cpu", "False", "--ddp_backend", "gloo"] for stage in (2, 3)}
+"""Flags of DeepSpeed on CPU processes: `use_cpu` would leave it out."""
 TEXTS = [f'{{"instruction": "Count to {n}.", "output": "{list(range(1, n + 1))}"}}' for n in range(2, 22)]
 EVALUATED = ["--do_train", "--eval_strategy", "steps", "--eval_steps", "3"]
 EVALUATED += ["--load_best_model_at_end", "--greater_is_better", "True"]
@@ -61,9 +62,12 @@ LORA = dict(
 FOUR_BITS = dict(quantization=dict(type="bitsandbytes", storage_dtype="float32"))
 RECIPES: dict[str, dict[str, Any]] = {
     "everything": dict(language_model=dict(CONFIG["model_args"]["language_model"], tie_word_embeddings=True)),
+    "untied": {},
     "connector": dict(adapters=dict(type="full", targets=["connector"])),
     "lora": {**LORA, **(FOUR_BITS if find_spec("bitsandbytes") else {})},
 }
+FULL = ("everything", "untied")
+"""All weights are trained, from random ones."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_stand_in(folder / "base")
     for recipe, model_args in RECIPES.items():
         (folder / recipe).mkdir()
-        base = {} if recipe == "everything" else {"model_name_or_path": str(folder / "base")}
+        base = {} if recipe in FULL else {"model_name_or_path": str(folder / "base")}
         write_config(
             folder / recipe,
             model_args={**model_args, **base},
@@ -128,13 +132,13 @@ def launched(request: pytest.FixtureRequest, folder: Path) -> str:
     that only evaluates the saved model.
     """
     steps: list[Any] = []
-    also = ON_CPU if request.param.startswith("zero") else []
+    also = ON_CPU.get(request.param, [])
     for recipe in RECIPES:
-        if also and recipe == "lora":  # quantised
+        if why_not(recipe, request.param):
             continue
         config, out = str(folder / recipe / "tiny.py"), folder / recipe / request.param
         # a checkpoint of an adapted model is a folder like the one that is saved at the end
-        saved = out if recipe == "everything" else out / "checkpoint-6"
+        saved = out if recipe in FULL else out / "checkpoint-6"
         loaded = ["--cfg-options", f"model_args.model_name_or_path={saved}"]
         flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]
         steps += [
@@ -155,9 +159,16 @@ def one(folder: Path, recipe: str, alone: str) -> Path:
 
 @pytest.fixture
 def two(folder: Path, recipe: str, launched: str) -> Path:
-    if recipe == "lora" and launched.startswith("zero"):
-        pytest.skip("DeepSpeed does not go on from a checkpoint of a quantised model")
+    if why := why_not(recipe, launched):
+        pytest.skip(why)
     return folder / recipe / launched
+
+
+def why_not(recipe: str, way: str) -> str:
+    """Why two processes do not run a recipe this way, "" where they do."""
+    if recipe == "lora" and way in ON_CPU:
+        return "DeepSpeed does not go on from a checkpoint of a quantised model"
+    return "what is replicated is tried with tied weights" if recipe == "untied" and way == "ddp" else ""
 
 
 def launch(*arguments: str) -> None:
@@ -202,7 +213,7 @@ def test_the_best_model_is_saved_whole(two: Path, recipe: str) -> None:
     evaluated = two.parent / f"{two.name}_evaluated"
     losses_by_step = losses(evaluated, "eval_loss")
     assert losses_by_step[3] > losses_by_step[6]
-    name = {"everything": "model.safetensors", "connector": "trained_in_full.safetensors"}.get(
+    name = {**dict.fromkeys(FULL, "model.safetensors"), "connector": "trained_in_full.safetensors"}.get(
         recipe, "adapter_model.safetensors"
     )
     for shards in evaluated.glob("checkpoint-*/pytorch_model_fsdp_0"):
@@ -239,7 +250,7 @@ def test_a_checkpoint_of_fsdp2_is_shards_and_of_adapters_the_adapters(recipe: st
     names = {str(path.relative_to(two / "checkpoint-3")) for path in (two / "checkpoint-3").rglob("*")}
     parts = {"__0_0.distcp", "__1_0.distcp"} if two.name == "fsdp2" else set()
     assert {path.name for path in two.glob("checkpoint-3/optimizer_0/*.distcp")} == parts
-    if recipe == "everything":
+    if recipe in FULL:
         assert {path.name for path in two.glob("checkpoint-3/pytorch_model_fsdp_0/*.distcp")} == parts
     else:
         assert "trained_in_full.safetensors" in names

@@ -291,3 +291,15 @@ def test_cls_among_the_patches_of_a_grid_is_refused(tmp_path: Path) -> None:
 
 def test_a_tile_is_of_the_encoders_size() -> None:
     assert make(tiling=NEXT).image_preprocessor().tile.size == SIDE
+
+
+def test_tiles_of_any_number_of_images_leave_their_module_as_one_tensor() -> None:
+    """ZeRO-3 counts a backward pass for each tensor, and ranks with unequally many images would disagree."""
+    model = make("siglip", tiling=NEXT)
+    assert model.mosaic is not None
+    shapes: list[torch.Size] = []
+    model.mosaic.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape))
+    batches = [make_batch(model, number) for number in (1, 2)]
+    features = [model.image_features(batch["pixels"], batch["image_sizes"]) for batch in batches]
+    assert [shape[0] for shape in shapes] == [sum(map(len, each)) for each in features]
+    assert list(map(len, features)) == [1, 2]

@@ -14,8 +14,9 @@ import torch
 from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.runtime import loss
+from tests.launch.test_launch import NEEDS_DEEPSPEED
 from tests.models import test_seq2seq, tiny_flamingo
-from tests.models.ranks import Case, check_ranks
+from tests.models.ranks import LAUNCHES, Case, check_ranks
 from tests.models.tiny import PINPOINTS, TEXT, VISION, WORDS, make, make_batch, prompts, without_images
 from tests.models.tiny_hf import FAMILIES, ask, batch_of, build, save_tiny
 
@@ -137,13 +138,16 @@ def every_case(folder: Path) -> dict[str, Callable[[], Case]]:
     return cases
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["replicated", "sharded"])
+WAYS = [pytest.param(way, marks=NEEDS_DEEPSPEED if way.startswith("zero") else ()) for way in LAUNCHES]
+
+
+@pytest.fixture(scope="module", params=WAYS)
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("ranks")
     for family in FAMILIES:
         for tied in (False, True):
             save_tiny(family, folder / f"{family}_{'tied' if tied else 'untied'}", tied=tied)
-    return check_ranks(folder, every_case(folder), shard=request.param)
+    return check_ranks(folder, every_case(folder), way=request.param)
 
 
 @pytest.mark.parametrize("case", every_case(Path()))

@@ -25,27 +25,14 @@ from tests.pipeline.tiny import write_config
 NAN, INF = float("nan"), float("inf")
 
 
-class Scaler:
-    """A gradient scaler at some scale."""
-
-    def __init__(self, scale: float) -> None:
-        self.scale = scale
-
-    def is_enabled(self) -> bool:
-        return True
-
-    def get_scale(self) -> float:
-        return self.scale
-
-
 def guard(allowed: int = 0) -> StepGuard:
     return StepGuard(allowed=allowed, keys=lambda indices: [f"a.jsonl:{index}" for index in indices])
 
 
-def step(watch: StepGuard, loss: float = 1.0, norm: Any = 1.0, scaler: Any = None, number: int = 7) -> bool:
+def step(watch: StepGuard, loss: float = 1.0, norm: Any = 1.0, scale: float | None = None, number: int = 7) -> bool:
     watch.saw(torch.tensor(0.5), torch.tensor([1, 2]))
     watch.saw(torch.tensor(loss), torch.tensor([3]))
-    return watch.check(number, norm, scaler, kept=lambda: "KEPT")
+    return watch.check(number, norm, scale, kept=lambda: "KEPT")
 
 
 def test_check_lets_finite_steps_pass() -> None:
@@ -88,12 +75,12 @@ def test_check_leaves_out_as_many_steps_in_a_row_as_are_allowed() -> None:
 @pytest.mark.parametrize(("scale", "passes"), [(65536.0, True), (2.0, True), (1.0, False), (0.5, False)])
 def test_check_leaves_overflow_to_the_scaler_of_float16_while_it_has_room(scale: float, passes: bool) -> None:
     if passes:
-        assert step(guard(), norm=INF, scaler=Scaler(scale))
+        assert step(guard(), norm=INF, scale=scale)
     else:
         with pytest.raises(RunError):
-            step(guard(), norm=INF, scaler=Scaler(scale))
+            step(guard(), norm=INF, scale=scale)
     with pytest.raises(RunError):
-        step(guard(), loss=NAN, norm=INF, scaler=Scaler(scale))
+        step(guard(), loss=NAN, norm=INF, scale=scale)
 
 
 def test_logged_means_the_steps_that_were_finite() -> None:
@@ -273,7 +260,7 @@ def test_a_loss_scale_survives_overflow_in_float16() -> None:
     scaler.scale(model(torch.ones(1, 2)).sum() * INF).backward()
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    assert step(guard(), norm=norm, scaler=scaler)
+    assert step(guard(), norm=norm, scale=scaler.get_scale())
     scaler.step(optimizer)
     scaler.update()
     assert model.weight.equal(before)

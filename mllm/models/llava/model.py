@@ -226,7 +226,9 @@ class Llava(Composite):
             return features_NPD
         if image_sizes_M2 is None:
             raise ModelError("a model with tiling needs image_sizes beside pixels")
-        return self.mosaic(features_NPD, [self._layout((width, height)) for width, height in image_sizes_M2.tolist()])
+        layouts = [self._layout((width, height)) for width, height in image_sizes_M2.tolist()]
+        features_FD = self.mosaic(features_NPD, layouts)
+        return features_FD.split([layout.tokens(features_NPD.shape[1]) for layout in layouts])
 
     def image_preprocessor(self, placement: PlacementKind | None = None) -> ImagePreprocessor:
         """How images are taken, by default padded to a square; see `AnyResolution` and `Crops`.

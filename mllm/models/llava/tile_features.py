@@ -1,7 +1,7 @@
 """Features of an image's tiles, joined to one sequence.
 
 Shape suffixes: N tiles of all images, P features of a tile, G features along its side, R rows and C columns of tiles,
-H and W rows and columns of features, F features of an image, D width of the language model.
+H and W rows and columns of features, F features of images, D width of the language model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mllm.errors import ModelError
 
 
 class TileMerger(nn.Module):
-    """Tiles of images, [N, P, D], one image after another -> a list of [F, D], one of each image.
+    """Tiles of images, [N, P, D], one image after another -> their features [F, D], one image after another.
 
     `newline` [width] ends the rows of images whose layout asks for it; it starts as in LLaVA-NeXT, normal with a
     deviation of 1 / sqrt(width), but from a fixed seed: a folder without one gives the same model each time.
@@ -33,11 +33,12 @@ class TileMerger(nn.Module):
             generator = torch.Generator().manual_seed(0)
             self.newline = nn.Parameter(torch.randn(width, generator=generator, device="cpu") / width**0.5)
 
-    def forward(self, tiles_NPD: Tensor, layouts: Sequence[Layout]) -> list[Tensor]:
+    def forward(self, tiles_NPD: Tensor, layouts: Sequence[Layout]) -> Tensor:
         counts = [layout.tiles for layout in layouts]
         if sum(counts) != len(tiles_NPD):
             raise ModelError(f"{len(tiles_NPD)} tiles of pixels, but image_sizes need {sum(counts)}")
-        return [self._join(*pair) for pair in zip(tiles_NPD.split(counts), layouts, strict=True)]
+        # one tensor: of several, ZeRO-3 would count one backward pass each, and ranks with more images would differ
+        return torch.cat([self._join(*pair) for pair in zip(tiles_NPD.split(counts), layouts, strict=True)])
 
     def _join(self, tiles_NPD: Tensor, layout: Layout) -> Tensor:
         if layout.window is None:

@@ -81,6 +81,8 @@ class VisionTower(nn.Module):
             raise ConfigError("feature_layer: expected a layer or a list of layers, found none")
         self.keep_cls = keep_cls
         check_inputs(encoder)
+        if self.channels != 3:
+            raise ConfigError(field="vision_tower.num_channels", expected="3, as images have", found=f"{self.channels}")
         self._asks_to_interpolate = "interpolate_pos_encoding" in inspect.signature(encoder.forward).parameters
         self._native_size = native_size(encoder.config)
         self._size: int | None = None
