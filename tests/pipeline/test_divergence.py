@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from mllm.cli import main
 from mllm.errors import RunError
 from mllm.models.checkpoints.finite import non_finite
 from mllm.models.llava.model import Llava
+from mllm.pipeline.guarded_trainer import GuardedTrainer
 from mllm.pipeline.manifest import MANIFEST
 from mllm.pipeline.step_guard import NAMED, StepGuard
 from tests.pipeline.tiny import write_config
@@ -265,3 +267,26 @@ def test_a_loss_scale_survives_overflow_in_float16() -> None:
     scaler.update()
     assert model.weight.equal(before)
     assert scaler.get_scale() == 2.0
+
+
+@pytest.mark.parametrize(("float16", "dynamic", "scale"), [(True, True, 4.0), (True, False, None), (False, True, None)])
+def test_deepspeeds_loss_scale_counts_where_an_overflow_lowers_it(
+    float16: bool, dynamic: bool, scale: float | None
+) -> None:
+    engine = SimpleNamespace(
+        fp16_enabled=lambda: float16, dynamic_loss_scale=lambda: dynamic, optimizer=SimpleNamespace(cur_scale=4.0)
+    )
+    trainer: Any = SimpleNamespace(is_deepspeed_enabled=True, deepspeed=engine)
+    assert GuardedTrainer._loss_scale(trainer) == scale
+
+
+def test_an_evaluation_during_training_that_is_not_finite_names_step_and_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--optim", "sgd", "--max_grad_norm", "0", "--lr_scheduler_type", "constant", "--learning_rate", "1e6"]
+    words += ["--eval_strategy", "steps", "--eval_steps", "1", "--prediction_loss_only"]
+    assert train(tmp_path, *words, "--max_steps", "8") == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "RunError" in line]
+    match = re.search(r"eval: the loss is (nan|inf): .*, after step (\d+) of training; (\S+) is kept", line)
+    assert match, line
+    assert match[3] == str(tmp_path / "out" / f"checkpoint-{int(match[2]) - 1}")
