@@ -63,7 +63,7 @@ def launched(kind: str, folder: Path, way: str, *words: str, until: str) -> Gene
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said)
     run = Launched(process, folder)
     everybody: list[psutil.Process] = []
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     try:
         while not re.search(until, run.said) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
