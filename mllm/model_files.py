@@ -20,12 +20,14 @@ from typing import Any, cast
 from mllm.errors import MllmError, ModelError
 from mllm.fields import field, show
 from mllm.files import other_than_file, read_json
+from mllm.generation_args import check_generation_file
 
 CONFIG = "config.json"
+GENERATION = "generation_config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SETTINGS = (
-    *(CONFIG, "generation_config.json", "tokenizer_config.json", ADAPTER_CONFIG),
+    *(CONFIG, GENERATION, "tokenizer_config.json", ADAPTER_CONFIG),
     *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
 )
 """JSON files of settings, whose numbers are checked."""
@@ -75,6 +77,8 @@ def check_folder(folder: str | Path) -> None:
         if name in names:
             settings = _read(Path(folder, name))
             check_settings(settings, Path(folder, name))
+            if name == GENERATION:
+                check_generation_file(settings, str(Path(folder, name)))
             if name == CONFIG and "model_type" in settings:
                 field(settings, "model_type", str, where=Path(folder, name), error=ModelError)
 

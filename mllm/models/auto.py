@@ -14,9 +14,8 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, Generat
 
 from mllm.errors import MllmError, ModelError
 from mllm.files import read_json
-from mllm.model_files import CONFIG, check_folder, reading
+from mllm.model_files import CONFIG, GENERATION, check_folder, reading
 
-GENERATION = "generation_config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """For every `from_pretrained`: nothing is looked up on a hub, no code of a folder is run."""

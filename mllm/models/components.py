@@ -31,6 +31,7 @@ from transformers.image_utils import (
 from mllm.errors import ConfigError, ModelError, listing, one_line
 from mllm.fields import field, within
 from mllm.files import read_json
+from mllm.generation_args import FRACTIONS, SAMPLING, with_fractions
 from mllm.model_files import ADAPTER_CONFIG, check_folder
 from mllm.models.arguments import Deviation, Dtype, Mean, Spec, check_spec
 from mllm.models.auto import LOCAL, build, read_config
@@ -62,7 +63,6 @@ FAMILIES: dict[str, Statistics] = {
     "dinov2_with_registers": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
 }
 """Mean and standard deviation of the pixels that a family of vision encoders was trained on."""
-SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
 def vision_encoder(spec: Spec, *, dtype: Any, attn_implementation: str | None) -> PreTrainedModel:
@@ -220,6 +220,8 @@ def finalise_generation_config(config: GenerationConfig, tokenizer: PreTrainedTo
         config.eos_token_id = tokenizer.eos_token_id
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    for name, value in with_fractions({name: getattr(config, name) for name in FRACTIONS}).items():
+        setattr(config, name, value)
     if not config.do_sample:
         # some checkpoints hold a temperature without sampling, which transformers refuses to save again
         for name in SAMPLING:

@@ -19,6 +19,7 @@ from mllm.conversation.rendering import RenderedTurn, Template, TextSpan
 from mllm.conversation.tokenizer_training import blank_tokenizer, train_tokenizer
 from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.fields import read_section, within
+from mllm.generation_args import check_ids
 from mllm.images import current_settings
 from mllm.models.adapters.injection import as_base, base_of, inject_adapters, load_adapted, merge, table
 from mllm.models.adapters.param_groups import ParamGroupOptions
@@ -154,6 +155,11 @@ def build_model(
         tokenizer.pad_token = tokenizer.eos_token
     template.end(tokenizer)  # what it cannot render is refused before weights are read
     model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token not in speech.tokens])
+    for field, settings in (
+        ("generation_config.json", vars(model.generation_config) if hasattr(model, "generation_config") else {}),
+        ("data_args.gen_kwargs", data.get("gen_kwargs") or {}),
+    ):
+        within(field, check_ids, settings, model.get_input_embeddings().num_embeddings)
     if hasattr(model.config, "added_tokens"):
         record_tokens(model.config, [*tokens_of(folder), *new])
     processor = Processor(

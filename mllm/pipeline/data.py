@@ -15,6 +15,7 @@ from mllm.config.sections import multitest_entries
 from mllm.dataset.mixing import Subset
 from mllm.errors import ConfigError
 from mllm.fields import within
+from mllm.generation_args import with_fractions
 from mllm.images.settings import configure, read_settings
 from mllm.pipeline.best_model import evaluates_in_training
 from mllm.pipeline.splits import file_of
@@ -78,7 +79,7 @@ def _test_set(data: Section, items: ItemDataset, metric: Any) -> TestSet:
     return TestSet(
         items=items,
         metric=METRICS.make(metric) if metric else None,
-        generation=dict(data.get("gen_kwargs") or {}),
+        generation=with_fractions(data.get("gen_kwargs") or {}),
     )
 
 

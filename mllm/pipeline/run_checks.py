@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from transformers import GenerationConfig
 
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError
-from mllm.fields import Count, Positive, PositiveInt, Range, check, check_arguments, check_names, parameters, within
+from mllm.fields import check, check_arguments, check_names, parameters, within
+from mllm.generation_args import GenerationArgs
 from mllm.geometry import PlacementKind
 from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.settings import AdaptersConfig
@@ -35,60 +36,6 @@ class CommonModelArgs:
     placement: PlacementKind | None = None
     adapters: AdaptersConfig | None = None
     tokenizer: TokenizerConfig | None = None
-
-
-Tokens = int | Sequence[int]
-Fraction = Annotated[float, Range(least=0, most=1)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationArgs:
-    """What is known of generate()'s arguments; others of transformers' GenerationConfig are left to it."""
-
-    max_new_tokens: PositiveInt | None = None
-    min_new_tokens: Count | None = None
-    max_length: PositiveInt | None = None
-    min_length: Count | None = None
-    max_time: Positive | None = None
-    stop_strings: str | Sequence[str] | None = None
-    do_sample: bool | None = None
-    num_beams: PositiveInt | None = None
-    num_beam_groups: PositiveInt | None = None
-    num_return_sequences: Literal[1] | None = None
-    early_stopping: bool | Literal["never"] | None = None
-    use_cache: bool | None = None
-    temperature: Positive | None = None
-    top_k: Count | None = None
-    top_p: Fraction | None = None
-    min_p: Fraction | None = None
-    top_h: Fraction | None = None
-    typical_p: Fraction | None = None
-    epsilon_cutoff: Fraction | None = None
-    eta_cutoff: Fraction | None = None
-    repetition_penalty: Positive | None = None
-    encoder_repetition_penalty: Positive | None = None
-    length_penalty: float | None = None
-    diversity_penalty: float | None = None
-    guidance_scale: float | None = None
-    no_repeat_ngram_size: Count | None = None
-    encoder_no_repeat_ngram_size: Count | None = None
-    bad_words_ids: Sequence[Sequence[Count]] | None = None
-    suppress_tokens: Sequence[Count] | None = None
-    begin_suppress_tokens: Sequence[Count] | None = None
-    renormalize_logits: bool | None = None
-    remove_invalid_values: bool | None = None
-    token_healing: bool | None = None
-    pad_token_id: Count | None = None
-    bos_token_id: Count | None = None
-    eos_token_id: Tokens | None = None
-    decoder_start_token_id: Tokens | None = None
-    forced_bos_token_id: Count | None = None
-    forced_eos_token_id: Tokens | None = None
-    return_dict_in_generate: Literal[False] | None = None
-    output_attentions: Literal[False] | None = None
-    output_hidden_states: Literal[False] | None = None
-    output_scores: Literal[False] | None = None
-    output_logits: Literal[False] | None = None
 
 
 def check_model_args(model_args: Mapping[str, Any]) -> None:
@@ -123,9 +70,7 @@ def check_generation(gen_kwargs: Mapping[str, Any] | None, field: str = "data_ar
 
 
 def _check_generation(gen_kwargs: Mapping[str, Any]) -> None:
-    known = {one.name for one in fields(GenerationArgs)}
-    check_names(gen_kwargs, {name for name in vars(GenerationConfig()) if not name.startswith("_")} | known)
-    check({name: value for name, value in gen_kwargs.items() if name in known}, GenerationArgs)
+    check_arguments(gen_kwargs, GenerationArgs)
     try:
         GenerationConfig(**gen_kwargs).validate(strict=False)
     except (AttributeError, TypeError, ValueError) as error:  # of settings that are objects there

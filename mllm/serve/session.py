@@ -15,6 +15,7 @@ from transformers import LogitsProcessorList
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError, ModelError, printable
+from mllm.generation_args import with_fractions
 from mllm.images import image_ref
 from mllm.models.adapters.injection import base_of
 from mllm.models.base import VisionLanguageModel
@@ -103,7 +104,12 @@ class Session:
         batch = to_device(dict(Collator(pad_token_id=pad)([self.processor.encode(item, 0, answer=False)])), self.device)
         del batch["index"]
         check_generation(generation, "generation")
-        arguments = {"max_new_tokens": 64, "do_sample": False, **stopping(self.processor), **(generation or {})}
+        arguments = {
+            "max_new_tokens": 64,
+            "do_sample": False,
+            **stopping(self.processor),
+            **with_fractions(generation or {}),
+        }
         with torch.no_grad():
             ids = self.model.generate(**batch, **arguments, logits_processor=LogitsProcessorList([FiniteScores()]))
         return self.processor.decode(ids[0].tolist(), item, 0)

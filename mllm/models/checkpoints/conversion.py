@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from mllm.errors import ModelError
+from mllm.model_files import GENERATION
 from mllm.models.auto import read_config, read_generation_config
 from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan, detect
 from mllm.models.checkpoints.lazy import Weights, grown, open_folder
@@ -23,8 +24,6 @@ from mllm.models.outline import Skeleton
 from mllm.models.prompt_format import record_prompt_format
 from mllm.tokenizer_files import find_tokenizer, save_tokenizer, token_id
 from mllm.types import IMAGE
-
-GENERATION = "generation_config.json"
 
 
 def convert(

@@ -1,0 +1,92 @@
+import json
+import re
+
+import pytest
+from transformers import GenerationConfig
+
+from mllm.errors import ModelError
+from mllm.fields import parameters
+from mllm.generation_args import GenerationArgs, check_generation_file, check_ids, with_fractions
+from mllm.model_files import check_folder
+
+WRONG = ("x", "two", -2, {"a": 1}, [[]], ["x"])
+TEXTS = {"cache_implementation", "num_assistant_tokens_schedule", "speculation_type", "transformers_version"}
+
+
+def test_every_field_of_transformers_is_known():
+    assert {name for name in vars(GenerationConfig()) if not name.startswith("_")} == set(parameters(GenerationArgs))
+
+
+@pytest.mark.parametrize("name", sorted(set(parameters(GenerationArgs)) - TEXTS))
+def test_no_field_of_a_folder_takes_every_value(name, tmp_path):
+    """Of each field, values of another type are refused by a line that names file and key."""
+    allowed = {"length_penalty": [-2], "watermarking_config": [{"a": 1}], "cache_config": [{"a": 1}]}
+    for value in WRONG:
+        if value in allowed.get(name, []):
+            continue
+        (tmp_path / "generation_config.json").write_text(json.dumps({name: value}))
+        with pytest.raises(ModelError, match=rf"generation_config\.json: {name}\b.*: expected .*, found ") as caught:
+            check_folder(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"repetition_penalty": -2}, "repetition_penalty: expected a number above 0 or None, found int '-2'"),
+        ({"num_beams": "two"}, "num_beams: expected a whole number of at least 1 or None, found str 'two'"),
+        ({"num_beams": 0}, "num_beams: expected a whole number of at least 1 or None, found int '0'"),
+        ({"do_sample": "maybe"}, "do_sample: expected True or False or None, found str 'maybe'"),
+        ({"eos_token_id": "x"}, "eos_token_id: expected a whole number of at least 0 or .*, found str 'x'"),
+        ({"eos_token_id": []}, "eos_token_id: expected .*, found list"),
+        ({"do_sample": True, "temperature": 0}, "temperature: expected a number above 0 or None, found int '0'"),
+        ({"top_p": "a"}, "top_p: expected"),
+        ({"max_new_tokens": 1.5}, "max_new_tokens: expected a whole number"),
+        ({"sequence_bias": [[[1]]]}, "sequence_bias"),
+    ],
+)
+def test_wrong_settings_of_a_folder_are_refused(settings, message):
+    with pytest.raises(ModelError, match=re.escape("a.json: ") + message):
+        check_generation_file(settings, "a.json")
+
+
+def test_settings_of_public_folders_are_taken():
+    for settings in (
+        {
+            "_from_model_config": True,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+            "transformers_version": "4",
+        },
+        {"do_sample": True, "eos_token_id": [128001, 128009], "temperature": 0.6, "top_p": 0.9, "max_length": 4096},
+        {"temperature": 0, "top_p": 0, "do_sample": False, "cache_implementation": "hybrid"},
+        {"chat_format": "chatml", "max_window_size": 24000, "top_k": 0, "top_p": 0.3, "do_sample": True},
+        {"repetition_penalty": 1, "return_dict_in_generate": True, "output_attentions": False, "max_length": 20},
+    ):
+        check_generation_file(settings, "a.json")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"eos_token_id": 40},
+        {"eos_token_id": [2, 40]},
+        {"forced_bos_token_id": 40},
+        {"bad_words_ids": [[1], [2, 40]]},
+        {"suppress_tokens": [40]},
+        {"sequence_bias": [[[1, 40], 50.0]]},
+    ],
+)
+def test_ids_beyond_the_embeddings_are_refused(settings):
+    (name,) = settings
+    with pytest.raises(ModelError, match=rf"{name}: expected ids below 40, the model's embeddings, found int '40'"):
+        check_ids(settings, 40)
+    check_ids(settings, 41)
+    check_ids({"sequence_bias": [[[1], 50]], "eos_token_id": None}, 40)
+
+
+def test_whole_numbers_become_the_fractions_that_transformers_wants():
+    found = with_fractions({"repetition_penalty": 2, "top_k": 2, "temperature": None})
+    assert found == {"repetition_penalty": 2, "top_k": 2, "temperature": None}
+    assert [type(found[name]) for name in ("repetition_penalty", "top_k")] == [float, int]
