@@ -35,7 +35,14 @@ SPEECH_FILE = "mllm_speech.json"
 """Says in which codec, template and placement a model was trained."""
 MANIFEST = "manifest.json"
 """Lists what was in a folder when it was written."""
-TOKENIZER = ("tokenizer.json", "tokenizer.model", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER = (
+    "mllm_tokens.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 SAID = 240
 """Characters of a library's message that are shown."""
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")

@@ -49,6 +49,12 @@ PROBES = (
 """Texts whose ids a written folder must give back, beside each added token with and without spaces around it."""
 
 
+USED = ("bos_token", "eos_token", "pad_token", "unk_token")
+"""What every model here may read or write."""
+RECORD = "mllm_tokens.json"
+"""Lists the ids of `PROBES`, so that another tokenizer put in the place of a folder's own is noticed."""
+
+
 def has_tokenizer(folder: str | Path) -> bool:
     return any(Path(folder, name).is_file() for name in FILES)
 
@@ -78,7 +84,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
             tokenizer = _llama_from_json(path, settings)
         else:
             tokenizer = _llama_from_sentencepiece(path, settings)
-        tokenizer("a")  # what cannot tokenise, or has settings of another type, shows at its first text
+        tokenizer(list(PROBES), verbose=False)  # what cannot tokenise, or has settings of another type, shows here
     if not tokenizer.is_fast:
         raise ModelError(
             where=str(path),
@@ -86,6 +92,8 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
             expected="a tokenizer of the tokenizers library: a tokenizer.json, or the files it is made from",
             found=type(tokenizer).__name__,
         )
+    _check_vocabulary(path, tokenizer)
+    _check_recorded(path, tokenizer)
     processors = path / "chat_template.json"  # where processors of older models keep theirs
     if processors.is_file() and not (path / "chat_template.jinja").is_file():
         found = _read_json(processors)
@@ -122,6 +130,8 @@ def _check_class(path: Path, settings: dict[str, Any]) -> None:
     from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
     named = settings.get("tokenizer_class")
+    if not isinstance(named, str | None):
+        raise ModelError(where=str(path / CONFIG), field="tokenizer_class", expected="a text", found=show(named))
     if "auto_map" in settings and (not isinstance(named, str) or tokenizer_class_from_name(named) is None):
         raise ModelError(
             "its own code (auto_map) is never run",
@@ -130,6 +140,78 @@ def _check_class(path: Path, settings: dict[str, Any]) -> None:
             expected="one that transformers knows",
             found=show(named),
         )
+
+
+def _check_vocabulary(path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The tokenizer has the vocabulary of the folder's files, and its special tokens are among them.
+
+    Raises:
+        ModelError: its class made another one, or added a special token, for which the model has no trained row.
+    """
+    untyped: Any = tokenizer
+    backend = untyped.backend_tokenizer
+    known: set[str] = set()
+    if (path / "tokenizer.json").is_file():
+        found = _read_json(path / "tokenizer.json")
+        model: Any = found.get("model")
+        kind, least = model.get("type"), len(model.get("vocab") or ())
+        known = {token["content"] for token in found.get("added_tokens") or ()}
+    else:
+        vocabulary = path / "vocab.json"
+        kind, least = None, len(_read_json(vocabulary)) if vocabulary.is_file() else 0
+    made = type(backend.model).__name__
+    if (kind is not None and made != kind) or backend.get_vocab_size(with_added_tokens=False) < least:
+        raise ModelError(
+            where=str(path / CONFIG),
+            field="tokenizer_class",
+            expected=f"a class for the folder's {kind or 'BPE'} vocabulary of {least} tokens",
+            found=f"{type(tokenizer).__name__}, which makes a {made} one of {backend.get_vocab_size(False)}",
+        )
+    known |= {str(token) for token in _listed_tokens(path)}
+    named = {*_read_json(path / CONFIG)} if (path / CONFIG).is_file() else set[str]()
+    for name, token in tokenizer.special_tokens_map.items():
+        if name not in named | {*USED}:  # of some classes, what only training or filling in needs
+            continue
+        inside = backend.model.token_to_id(str(token)) is not None
+        if isinstance(token, str) and not inside and token not in known:
+            raise ModelError(
+                "the model has no trained embedding for it",
+                where=str(path / CONFIG),
+                field=name,
+                expected="a token of the vocabulary",
+                found=show(token),
+            )
+
+
+def _listed_tokens(path: Path) -> Iterable[str]:
+    """Tokens that were added beside the vocabulary, as files of older folders list them."""
+    if (path / CONFIG).is_file():
+        decoder: Any = _read_json(path / CONFIG).get("added_tokens_decoder") or {}
+        yield from (token["content"] for token in decoder.values())
+    if (path / "added_tokens.json").is_file():
+        yield from _read_json(path / "added_tokens.json")
+
+
+def _check_recorded(path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """
+    Raises:
+        ModelError: the tokenizer gives other ids than the one that the folder was saved with.
+    """
+    record = path / RECORD
+    if not record.is_file():
+        return
+    found = _read_json(record)
+    texts, ids = (field(found, name, list, where=record, error=ModelError) for name in ("texts", "ids"))
+    for text, wanted in zip(texts, ids, strict=False):
+        given: Any = tokenizer(field({"": text}, "", str, where=record, error=ModelError), verbose=False)["input_ids"]
+        if given != wanted:
+            raise ModelError(
+                "not the tokenizer that the folder was saved with",
+                where=str(path),
+                field="tokenizer",
+                expected=f"for {show(text)} the ids that {RECORD} lists, {str(wanted)[:40]} ...",
+                found=f"{str(given)[:40]} ...",
+            )
 
 
 def find_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase | None:
@@ -186,6 +268,8 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, pr
         raise ModelError(
             f"the {type(tokenizer).__name__} differs after saving and loading: {difference}", where=str(folder)
         )
+    record = {"texts": PROBES, "ids": [tokenizer(text, verbose=False)["input_ids"] for text in PROBES]}
+    Path(folder, RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 def _llama_from_json(path: Path, settings: dict[str, Any]) -> PreTrainedTokenizerFast:

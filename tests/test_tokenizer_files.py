@@ -287,3 +287,51 @@ def test_a_folder_of_a_model_of_ours_is_read_without_a_warning(
     finally:
         logging.getLogger("transformers").propagate = False
     assert not caplog.text
+
+
+def named(folder: Path, **changes: Any) -> Path:
+    """The folder, whose tokenizer_config.json says something else."""
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["BertTokenizer", "T5Tokenizer", "XLMRobertaTokenizer", "AlbertTokenizer", 7])
+def test_a_class_that_makes_another_vocabulary_is_refused(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, name: Any
+) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"tokenizer_class: expected|its tokenizer cannot be read"):
+        load_tokenizer(named(tmp_path, tokenizer_class=name))
+
+
+@pytest.mark.parametrize("name", ["eos_token", "bos_token", "pad_token", "unk_token", "sep_token"])
+def test_a_special_token_outside_the_vocabulary_is_refused(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, name: str
+) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=rf"{name}: expected a token of the vocabulary, found str '<zzz>'"):
+        load_tokenizer(named(tmp_path, **{name: "<zzz>"}))
+
+
+def test_a_special_token_that_another_file_lists_is_taken(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<zzz>": len(tokenizer)}))
+    assert load_tokenizer(named(tmp_path, pad_token="<zzz>")).pad_token == "<zzz>"
+
+
+def test_another_tokenizer_in_a_folder_of_ours_is_noticed(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """All ids one further, as of a vocabulary with a token before the others: no token is missing."""
+    save_tokenizer(tokenizer, tmp_path)
+    path = tmp_path / "tokenizer.json"
+    found = json.loads(path.read_text())
+    model = found["model"]
+    last = max(model["vocab"].values())
+    special = {token["content"] for token in found["added_tokens"]}
+    words = sorted((word for word in model["vocab"] if word not in special), key=model["vocab"].get)
+    moved = dict(zip(words, [model["vocab"][word] for word in [*words[1:], words[0]]], strict=True))
+    model["vocab"] |= moved
+    assert max(model["vocab"].values()) == last
+    path.write_text(json.dumps(found))
+    with pytest.raises(ModelError, match=r"tokenizer: expected for str .* the ids that mllm_tokens.json lists"):
+        load_tokenizer(tmp_path)
