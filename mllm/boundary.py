@@ -106,9 +106,17 @@ def _stdout_is_closed() -> bool:
 
 
 def _say(line: str) -> None:
-    """Print a line, after the rank where there are several."""
+    """Print a line, after the rank where there are several, and below whatever progress bars stand there."""
+    _end_progress_bars()
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     print(f"rank {os.environ.get('RANK', '0')}: {line}" if several else line, file=sys.stderr, flush=True)
+
+
+def _end_progress_bars() -> None:
+    """Close the bars that the error left open: theirs is the line that stderr is in."""
+    if (tqdm := sys.modules.get("tqdm.std")) is not None:  # else there is none
+        for bar in list(tqdm.tqdm._instances):
+            bar.close()
 
 
 def _message(error: BaseException) -> str:

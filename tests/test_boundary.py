@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tqdm.auto import tqdm
 
 from mllm import boundary
 from mllm.boundary import reported
@@ -71,6 +72,21 @@ def test_reported_says_expected_ends_on_one_line(
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [DataError("a.jsonl:3: no"), ValueError("?"), Interrupted(signal.SIGTERM)])
+def test_reported_begins_a_line_of_its_own_below_progress_bars(
+    error: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> int:
+        bars = [tqdm(total=3, file=sys.stderr, position=place) for place in (0, 1)]
+        bars[0].update()
+        raise error
+
+    reported(work)
+    bars, line = capsys.readouterr().err.rstrip("\n").rsplit("\n", 1)
+    assert "1/3" in bars
+    assert line.startswith(("DataError: a.jsonl:3: no", "unexpected error in", "ended by SIGTERM"))
 
 
 def test_reported_fails_with_the_status_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -316,12 +316,12 @@ class Processor:
         codec_on = cache(partial(self._codec_on, item))
 
         def boxes(group: Sequence[int]) -> str:
-            regions = [item.boxes[index] for index in group]
-            return codec_on(regions[0].image).write_boxes(regions)
+            return _checked("boxes", item.boxes, group, codec_on).write_boxes([item.boxes[index] for index in group])
 
         def points(group: Sequence[int]) -> str:
-            regions = [item.points[index] for index in group]
-            return codec_on(regions[0].image).write_points(regions)
+            return _checked("points", item.points, group, codec_on).write_points(
+                [item.points[index] for index in group]
+            )
 
         return self._rendered(turns, boxes, points)
 
@@ -396,6 +396,20 @@ class Processor:
                 break
             kept.append(int(token))
         return kept
+
+
+def _checked(
+    kind: str, regions: Sequence[Box | Point], group: Sequence[int], codec_on: Callable[[int], PixelCodec]
+) -> PixelCodec:
+    """The codec on the image of a group, each of whose regions can be written there.
+
+    Raises:
+        DataError: names the region.
+    """
+    codec = codec_on(regions[group[0]].image)
+    for index in group:
+        within(f"target.{kind}[{index}]", codec.check, regions[index])
+    return codec
 
 
 @contextmanager

@@ -363,7 +363,7 @@ def test_a_prompt_whose_truth_lies_on_another_image_is_refused(
 def test_a_truth_wholly_outside_the_image_is_refused_in_training_and_evaluation(
     processor: Processor, answer: bool
 ) -> None:
-    with pytest.raises(DataError, match=r"a.jsonl:1: .*expected a box in what the model sees of its image"):
+    with pytest.raises(DataError, match=r"a.jsonl:1: (target|truth).boxes\[0\]: expected a box in what the model"):
         processor.encode(rec((40, 20), [41, 0, 50, 20]), 0, answer=answer)
     processor.encode(rec((40, 20), [39, 0, 50, 20]), 0, answer=answer)
 
@@ -448,7 +448,7 @@ def test_a_box_that_leaves_the_crop_is_clamped_and_one_outside_is_an_error(
     processor = make_processor(tokenizer, placement="crop")
     partly = processor.tokenizer.decode(answer_ids(processor, rec((40, 20), [0, 0, 20, 20])))
     assert "[0.000,0.000,0.500,1.000]" in partly
-    with pytest.raises(DataError, match=r"a.jsonl:1: expected a box in what the model sees of its image, found"):
+    with pytest.raises(DataError, match=r"a.jsonl:1: target.boxes\[0\]: expected a box in what the model sees"):
         processor.encode(rec((40, 20), [0, 0, 5, 20]), 0)
 
 

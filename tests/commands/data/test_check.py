@@ -126,7 +126,7 @@ def test_a_box_that_the_model_does_not_see_is_a_fault(tmp_path: Path, capsys: py
     config = write(tmp_path, dict(train=rec(tmp_path / "a.jsonl")), placement="crop")
     assert main(["data", "check", str(config), "--stand-in"]) == 1
     assert (
-        "a.jsonl:1: expected a box in what the model sees of its image, found [1, 1, 50, 400]"
+        "a.jsonl:1: target.boxes[0]: expected a box in what the model sees of its image, found [1, 1, 50, 400]"
         in capsys.readouterr().out
     )
 
