@@ -125,6 +125,26 @@ class TrainDataset(Dataset[list[EncodedSample]]):
             return (), ()
 
 
+class EvalItems:
+    """The items of an evaluation, each built once: planning, encoding, decoding and the report read the same."""
+
+    def __init__(self, items: ItemDataset) -> None:
+        items.set_epoch(None)
+        self._items = items
+        self._built: dict[int, Item] = {}
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Item:
+        if index not in self._built:
+            self._built[index] = self._items[index]
+        return self._built[index]
+
+    def set_epoch(self, epoch: int | None) -> None:
+        assert epoch is None, "an evaluation draws nothing"
+
+
 class EvalDataset(Dataset[list[EncodedSample]]):
     """Items of an evaluation by groups that have their images in common, which are opened once.
 

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -51,7 +51,7 @@ from mllm.pipeline.monitor import Bar, CountingCollator, ThroughputMonitor
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
 from mllm.pipeline.ranks import fail
 from mllm.pipeline.results import summary, write_predictions, write_results
-from mllm.pipeline.train_data import ItemDataset, SeededEpochSampler, TrainDataset
+from mllm.pipeline.train_data import EvalItems, ItemDataset, SeededEpochSampler, TrainDataset
 from mllm.report.plots import plot_losses
 from mllm.tokenizer_files import save_tokenizer
 from mllm.types import Prediction
@@ -188,6 +188,7 @@ class Trainer(GuardedTrainer):
         """
         start = time.time()
         folder = folder or self.folder
+        test = replace(test, items=EvalItems(test.items))
         with INTERRUPTS.held("finishing this batch; the answers so far are kept"):
             scores, predictions = self._evaluated(test, prefix, folder, loss=loss)
         if self.is_world_process_zero():

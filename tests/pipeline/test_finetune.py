@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mllm.cli import main
+from mllm.dataset.sets.scenes import Scenes
 from mllm.errors import ConfigError
 from mllm.models.runtime.packed_attention import FLEX
 from mllm.pipeline import finetune_mem
@@ -148,3 +149,13 @@ def test_finetune_mem_says_what_padded_rows_need(monkeypatch: pytest.MonkeyPatch
     cfg = {"data_args": {"collator_kwargs": {"packing": "none"}}, "model_args": {"type": "llava"}}
     with pytest.raises(ConfigError, match="padded rows need the package flash-attn; leave packing out"):
         finetune_mem.choose_attention(cfg)
+
+
+def test_an_evaluation_builds_each_item_once(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loss, answers and report read the same items."""
+    built: list[int] = []
+    build = Scenes.__getitem__
+    monkeypatch.setattr(Scenes, "__getitem__", lambda scenes, index: built.append(index) or build(scenes, index))
+    arguments = ["--cfg-options", f"model_args.model_name_or_path={trained}", "--output_dir", str(tmp_path)]
+    assert main(["eval", str(trained / "config.py"), *arguments]) == 0
+    assert sorted(built) == list(range(7))
