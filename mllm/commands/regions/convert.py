@@ -18,7 +18,7 @@ from mllm.conversation.convention import (
 from mllm.conversation.region_conversion import PLACEHOLDER, Lifting, rewrite
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import ConfigError, DataError
-from mllm.fields import PositiveInt, field, show
+from mllm.fields import PositiveInt, absent, field, show
 from mllm.images import image_ref
 from mllm.types import Turn
 
@@ -90,8 +90,10 @@ class Conversion:
             text = _text(record["text"], f"{where}: text")
             return {**record, "text": self._words(text, f"{where}: text", size, self.target, answer=True)}
         raise DataError(
-            f"{where}: expected a list 'conversations', or 'key' and 'text' of a prediction, "
-            f"found {', '.join(record) or 'no fields'}"
+            where=where,
+            expected="a list 'conversations', or 'key' and 'text' of a prediction",
+            found=absent(record),
+            kind="missing-field",
         )
 
     def _rewritten(self, turns: list[dict[str, Any]], record: dict[str, Any], where: str, size: Size) -> dict[str, Any]:
@@ -151,14 +153,14 @@ class Conversion:
 
 def _turn(turn: Any, where: str) -> dict[str, Any]:
     if not isinstance(turn, dict) or "value" not in turn:
-        raise DataError(f"{where}: expected an object with 'value', found {str(turn)[:60]}")
+        raise DataError(where=where, expected="an object with 'value'", found=show(turn), kind="wrong-type")
     fields = cast("dict[str, Any]", turn)
     return {**fields, "value": _text(fields["value"], f"{where}.value")}
 
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise DataError(f"{where}: expected a text, found {str(value)[:60]}")
+        raise DataError(where=where, expected="a text", found=show(value), kind="wrong-type")
     return value
 
 
@@ -179,8 +181,10 @@ def image_size(line: dict[str, Any], where: str, folder: str | None) -> tuple[in
     named = several if isinstance(several, list) else [line[name] for name in IMAGE_FIELDS if line.get(name)]
     if len(named) != 1:
         raise DataError(
-            f"{where}: expected 'width' and 'height', or one image in {', '.join(IMAGE_FIELDS)}, "
-            f"found {len(named)} (the record has {', '.join(line) or 'no fields'})"
+            where=where,
+            expected=f"'width' and 'height', or one image in {', '.join(IMAGE_FIELDS)}",
+            found=f"{len(named)} (the record has {', '.join(line) or 'no fields'})",
+            kind="missing-field",
         )
     try:
         return image_ref(named[0], folder).size
@@ -197,7 +201,9 @@ def _size_by_key(prediction: dict[str, Any], where: str, folder: str | None) -> 
         lines = _annotations(match["file"])
         line = lines[int(match["line"]) - 1 if match["line"] else int(match["entry"])]
     except (DataError, IndexError) as error:
-        raise DataError(f"{where}: the annotation line that 'key' names, for the size of the image: {error}") from error
+        raise DataError(
+            f"the line that it names, for the size of the image: {error}", where=where, field="key"
+        ) from error
     return image_size(line, f"{where}: key {prediction['key']}", folder)
 
 

@@ -114,10 +114,10 @@ def test_an_array_stays_an_array(folder: Path) -> None:
         (line(BOX, image=None, images=["a.png", "b.png"]), "found 2"),
         (line(BOX, width=0, height=5), "in.jsonl:2: width: expected a whole number of at least 1, found int '0'"),
         (line(BOX, width=5, height=10**400), "in.jsonl:2: height: expected a whole number of at least 1, found int of"),
-        ({"conversations": ["hi"]}, "in.jsonl:2: conversations[0]: expected an object with 'value', found hi"),
-        ({"conversations": [{"value": 3}]}, "in.jsonl:2: conversations[0].value: expected a text, found 3"),
+        ({"conversations": ["hi"]}, "in.jsonl:2: conversations[0]: expected an object with 'value', found str 'hi'"),
+        ({"conversations": [{"value": 3}]}, "in.jsonl:2: conversations[0].value: expected a text, found int '3'"),
         ({"question": "?"}, "in.jsonl:2: expected a list 'conversations', or 'key' and 'text' of a"),
-        ({"key": "gone.jsonl:1", "text": BOX}, "in.jsonl:2: the annotation line that 'key' names"),
+        ({"key": "gone.jsonl:1", "text": BOX}, "in.jsonl:2: key: the line that it names"),
         ({"key": "demo", "text": BOX}, "in.jsonl:2: expected 'width' and 'height'"),
     ],
 )  # fmt: skip
