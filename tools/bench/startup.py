@@ -34,7 +34,7 @@ IMPORTS = (
     "conversation.processor",
     "metrics.rec",
     "models.llava",
-    "pipeline.builder",
+    "pipeline.build",
 )
 CODECS = ("bins", "shikra")
 """One with a thousand tokens of its own, and one with none."""
@@ -68,7 +68,7 @@ def lines(tokenizers: list[str], folder: Path) -> Iterator[tuple[str, str, list[
     for tokenizer in tokenizers or [make_tokenizer(folder / "made up")]:
         for codec in CODECS:
             options = [f"model_args.tokenizer={tokenizer}", f"model_args.codec={codec}"]
-            words = ["--max_steps", "1", "--output_dir", str(folder / RUN), "--do_eval", "False"]
+            words = ["--max_steps", "2", "--output_dir", str(folder / RUN), "--do_eval", "False"]
             run = ["config/demo_scenes.py", "--cfg-options", *options, "data_args.collator_kwargs.packing=none"]
             command = [sys.executable, __file__, "--until-first-step", *run, *words]
             yield "steps", f"{Path(tokenizer).name}, codec {codec}", command
