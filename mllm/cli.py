@@ -1,58 +1,63 @@
-"""The `mllm` command: `mllm train|eval|predict CONFIG [flags]`, the short form of the pipeline's entry point."""
+"""The `mllm` command: train, evaluate and predict, and look at data, checkpoints and models."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
 
 from mllm.boundary import reported
+from mllm.commands.catalogue import list_kinds
+from mllm.commands.checkpoint.cli import app as checkpoint
+from mllm.commands.data.cli import app as data
+from mllm.commands.init.cli import init
+from mllm.commands.model.cli import app as model
+from mllm.commands.regions.cli import app as regions
+from mllm.commands.training import EvalCommand, PredictCommand, TrainCommand, evaluate, predict, train
+from mllm.config.command_line import SETTINGS, Command, run
 
-USAGE = """usage: mllm COMMAND CONFIG [--cfg-options a.b=c ...] [--any_training_argument value ...]
+START, RUNS, LOOKS = "Start", "Train, evaluate, predict", "Data, checkpoints, models"
 
-  train       train as the config says, then evaluate and predict where it sets do_eval / do_predict
-  eval        loss and scores on data_args.validation
-  predict     answers and scores on data_args.test and data_args.multitest; or one answer:
-              mllm predict --model DIR --image FILE --prompt TEXT
-  data        show | check | dedup: see the data as the model does, find bad lines, find duplicates, see --help
-  checkpoint  inspect | convert | export | merge | diff: checkpoints of this and other software, see --help
-  model       mllm model show CONFIG: the tree of modules, and the memory that training would take; reads no weights
-  regions     mllm regions convert --from CODEC --to CODEC IN OUT: rewrite boxes and points in another convention
+app = typer.Typer(add_completion=False, context_settings=SETTINGS)
+app.command(cls=Command, rich_help_panel=START)(init)
+app.command("list", cls=Command, rich_help_panel=START)(list_kinds)
+app.command(cls=TrainCommand, rich_help_panel=RUNS)(train)
+app.command("eval", cls=EvalCommand, rich_help_panel=RUNS)(evaluate)
+app.command(cls=PredictCommand, rich_help_panel=RUNS)(predict)
+app.add_typer(data, name="data", rich_help_panel=LOOKS)
+app.add_typer(checkpoint, name="checkpoint", rich_help_panel=LOOKS)
+app.add_typer(model, name="model", rich_help_panel=LOOKS)
+app.add_typer(regions, name="regions", rich_help_panel=LOOKS)
 
-On several processes or GPUs: accelerate launch mllm/pipeline/finetune.py CONFIG [flags]
-`mllm train --help` lists the flags.
-"""
-FLAGS = {
-    "train": ["--do_train", "True"],
-    "eval": ["--do_train", "False", "--do_eval", "True", "--do_predict", "False"],
-    "predict": ["--do_train", "False", "--do_eval", "False", "--do_predict", "True"],
-}
-MODULES = {
-    "data": "mllm.commands.data.cli",
-    "checkpoint": "mllm.commands.checkpoint.cli",
-    "model": "mllm.commands.model.cli",
-    "regions": "mllm.commands.regions.cli",
-}
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"mllm {version('mllm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version, and exit.")
+    ] = False,
+) -> None:
+    """Train, evaluate and inspect multimodal language models that point: boxes and points as first-class data.
+
+    On several processes or GPUs: accelerate launch mllm/pipeline/finetune.py CONFIG.py OPTIONS
+    """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0; 1 for an error; 2 for a wrong command line; 128 + n where signal n ended the run."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if arguments else 2
-    return reported(lambda: _run(*arguments))
-
-
-def _run(command: str, *rest: str) -> int:
-    asks = command == "predict" and any(word.partition("=")[0] == "--model" for word in rest)
-    if asks or command in MODULES:
-        # imported when asked for: PyTorch and transformers take seconds to load
-        return import_module("mllm.commands.ask" if asks else MODULES[command]).main(rest)
-    if command in FLAGS:
-        return import_module("mllm.pipeline.finetune").main([*rest, *FLAGS[command]])
-    print(f"mllm: unknown command: {' '.join((command, *rest))}\n\n{USAGE}", file=sys.stderr)
-    return 2
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        run(app, ["--help"], "mllm")
+        return 2
+    return reported(lambda: run(app, words, "mllm"))
 
 
 if __name__ == "__main__":

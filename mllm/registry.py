@@ -28,6 +28,23 @@ from mllm.fields import check_arguments, show, within
 T = TypeVar("T", bound=Callable[..., Any])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What a source file registers.
+
+    Attributes:
+        name: of a family, its example.
+        pattern: what names it matches: of a single entry only its own.
+        about: the first paragraph of its docstring.
+        path: the file.
+    """
+
+    name: str
+    pattern: str
+    about: str
+    path: Path
+
+
 class Registry(_Registry):
     """An mmengine registry whose location is a package, with its sub-packages.
 
@@ -58,29 +75,36 @@ class Registry(_Registry):
             self._imported = complete  # after a failed import the next look-up fails the same way
 
     @cached_property
-    def _modules(self) -> Mapping[str, tuple[str, ...]]:
-        """Module -> the names that its decorators give; patterns of families among them."""
+    def _modules(self) -> Mapping[str, tuple[Source, ...]]:
+        """Module -> what its decorators register."""
         package = importlib.util.find_spec(self._folder)
         assert package is not None, f"{self._folder} is a package"
         assert package.origin is not None, f"{self._folder} has an __init__.py"
         folder = Path(package.origin).parent
-        found: dict[str, tuple[str, ...]] = {}
+        found: dict[str, tuple[Source, ...]] = {}
         for path in sorted(folder.rglob("*.py")):
             source = path.read_text(encoding="utf-8")
             if f"@{self._variable}.register_" in source:
                 module = ".".join((self._folder, *path.relative_to(folder).with_suffix("").parts))
-                found[module] = tuple(self._decorated(ast.parse(source)))
+                found[module] = tuple(self._decorated(ast.parse(source), path))
         return found
 
-    def _decorated(self, source: ast.Module) -> Iterator[str]:
+    def _decorated(self, source: ast.Module, path: Path) -> Iterator[Source]:
         for node in source.body:
             if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
                 continue
+            about = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
             for call in node.decorator_list:
                 match call:
-                    case ast.Call(func=ast.Attribute(value=ast.Name(id=self._variable)), args=arguments):
+                    case ast.Call(func=ast.Attribute(value=ast.Name(id=self._variable)), args=arguments, keywords=more):
                         names = ast.literal_eval(arguments[0]) if arguments else node.name
-                        yield from [names] if isinstance(names, str) else names
+                        example = next((ast.literal_eval(one.value) for one in more if one.arg == "example"), None)
+                        for name in [names] if isinstance(names, str) else names:
+                            yield Source(name=example or name, pattern=name, about=about, path=path)
+
+    def sources(self) -> list[Source]:
+        """What the sources of the package register, by name; nothing of it is imported."""
+        return sorted((one for found in self._modules.values() for one in found), key=lambda one: one.name)
 
     def register_module(
         self, name: str | list[str] | None = None, force: bool = False, module: Any = None
@@ -119,8 +143,10 @@ class Registry(_Registry):
             ConfigError: the name is unknown; the message lists the nearest ones.
         """
         if isinstance(name, str):
-            for module, names in self._modules.items():
-                if name not in self.module_dict and any(name == known or re.fullmatch(known, name) for known in names):
+            for module, found in self._modules.items():
+                if name not in self.module_dict and any(
+                    name == one.pattern or re.fullmatch(one.pattern, name) for one in found
+                ):
                     importlib.import_module(module)
             if name in self.module_dict:
                 return self.module_dict[name]

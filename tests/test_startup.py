@@ -15,6 +15,8 @@ WALK = """
 import contextlib, io, runpy, sys
 from importlib import import_module
 
+from typer.main import get_command
+
 from mllm import cli
 
 LARGE = {large!r}
@@ -24,20 +26,18 @@ def check(words, run):
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         run()
-    assert "usage:" in out.getvalue(), words
+    assert "Usage: " in out.getvalue() or "usage: " in out.getvalue(), words
     found = [name for name in LARGE if name in sys.modules]
     assert not found, f"{{words}} --help imports {{found}}"
 
 
-def commands(parser):
+def commands(command):
     yield []
-    for action in parser._actions:
-        for name, inner in (action.choices or {{}}).items() if action.nargs == "A..." else ():
-            yield from ([name, *more] for more in commands(inner))
+    for name, inner in getattr(command, "commands", {{}}).items():
+        yield from ([name, *more] for more in commands(inner))
 
 
-lines = [[], *([name] for name in cli.FLAGS), ["predict", "--model", "x"]]
-lines += [[name, *more] for name, module in cli.MODULES.items() for more in commands(import_module(module)._parser())]
+lines = [*commands(get_command(cli.app)), ["predict", "--model", "x"]]
 for words in lines:
     check(words, lambda: cli.main([*words, "--help"]))
 for script in {scripts!r}:
@@ -64,8 +64,8 @@ def test_no_help_imports_a_large_library() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "CONFIG", "--lerning_rate", "1"], "unknown flag --lerning_rate; did you mean 'learning_rate'"),
-        (["eval", "CONFIG", "--max_steps", "many"], "invalid int value: 'many'"),
+        (["train", "CONFIG", "--lerning_rate", "1"], "unknown flag --lerning_rate; did you mean '--learning_rate'"),
+        (["eval", "CONFIG", "--max_steps", "many"], "--max_steps: expected a whole number, found str 'many'"),
         (
             ["train", "CONFIG", "--cfg-options", "training_args.max_steps=ten"],
             "max_steps: expected a whole number of at least -1, found str 'ten'",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import typer
 
 from mllm.errors import ConfigError
 
@@ -24,35 +26,45 @@ FLAGS = ("executor", "executor_options", "tasks", "job_dir", "workers", "run", "
 """Of a command line: what says nothing about the parts."""
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=from_least(0), help="further processes (one for each core)")
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("shards: on several machines, or kept for another run after a kill")
-    group.add_argument(
-        "--job-dir", type=Path, metavar="DIR", help="folder for parts and logs; parts that are there are not made again"
-    )
-    group.add_argument("--tasks", type=from_least(1, MOST), metavar="N", help="parts to make (one for each core)")
-    group.add_argument(
-        "--executor",
-        choices=("local", "slurm", "ray"),
-        help="make the parts by datatrove: --workers at a time on this machine, as slurm jobs, or on a Ray cluster; "
-        "without it this command makes one after the other",
-    )
-    group.add_argument(
-        "--executor-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="arguments of datatrove's executor: partition=cpu time=2:00:00 of slurm, cpus_per_task=4, ...",
-    )
+SHARDS = "Shards: on several machines, or kept for another run after a kill"
+Workers = Annotated[
+    int | None, typer.Option(min=0, show_default=False, help="Further processes. Default: one for each core.")
+]
+JobDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder for parts and logs; parts that are there are not made again.",
+        rich_help_panel=SHARDS,
+    ),
+]
+Tasks = Annotated[
+    int | None,
+    typer.Option(min=1, max=MOST, help="Parts to make. Default: one for each core.", rich_help_panel=SHARDS),
+]
+Executor = Annotated[
+    Literal["local", "slurm", "ray"] | None,
+    typer.Option(
+        help="Make the parts by datatrove: --workers at a time on this machine, as slurm jobs, or on a Ray cluster; "
+        "without it this command makes one after the other.",
+        rich_help_panel=SHARDS,
+    ),
+]
+ExecutorOptions = Annotated[
+    list[str],
+    typer.Option(
+        metavar="KEY=VALUE ...",
+        default_factory=list,
+        show_default=False,
+        help="Arguments of datatrove's executor: partition=cpu time=2:00:00 of slurm, cpus_per_task=4, ...",
+        rich_help_panel=SHARDS,
+    ),
+]
 
 
 def run_job(
-    args: argparse.Namespace,
-    make: Callable[[argparse.Namespace], J],
+    args: SimpleNamespace,
+    make: Callable[[SimpleNamespace], J],
     finish: Callable[[J, Path, int], int],
     reads: Callable[[], Mapping[str, Any]],
 ) -> int:
@@ -76,7 +88,7 @@ def run_job(
     of_task = args
     if args.executor:  # of local, workers are tasks; elsewhere a task has the cores that it asks the cluster for
         inner = 0 if args.executor == "local" else args.workers or 0
-        of_task = argparse.Namespace(**{**vars(args), "workers": inner})
+        of_task = SimpleNamespace(**{**vars(args), "workers": inner})
     job = make(of_task)
     about = {name: _plain(value) for name, value in vars(args).items() if name not in FLAGS}
     data = reads()
@@ -99,7 +111,7 @@ def run_job(
     return finish(job, folder, tasks)
 
 
-def in_shards(args: argparse.Namespace) -> bool:
+def in_shards(args: SimpleNamespace) -> bool:
     """Whether the command line asks for parts in a folder.
 
     Raises:
@@ -139,15 +151,3 @@ def _options(texts: list[str]) -> dict[str, Any]:
             raise ConfigError(expected="KEY=VALUE", found=repr(text), where="--executor-options")
         options[name] = value(said)
     return options
-
-
-def from_least(least: int, most: int = 1 << 31) -> Callable[[str], int]:
-    """A flag's number in this range."""
-
-    def number(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text[:20]) <= most:
-            upper = "on" if most == 1 << 31 else f"to {most:,}"
-            raise argparse.ArgumentTypeError(f"expected a number from {least} {upper}, found {text[:40]}")
-        return int(text)
-
-    return number

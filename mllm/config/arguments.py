@@ -1,20 +1,16 @@
-"""`RunArguments` from a config's `training_args` and from command-line flags."""
+"""`RunArguments` from a config's `training_args`: what is checked, what is refused, how they are built."""
 
 from __future__ import annotations
 
 import copy
-import json
-from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from enum import Enum
 from functools import reduce
 from operator import or_
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 from mllm.config.honoured import refuse
-from mllm.config.training_fields import COMPUTED, TrainingField, training_fields
+from mllm.config.training_fields import members_of, training_fields
 from mllm.errors import ConfigError, nearest
 from mllm.fields import Fits, OneOf, Range, within
 from mllm.fields import check as check_value
@@ -71,27 +67,6 @@ BOUNDS: dict[Range | Fits, tuple[str, ...]] = {
 """What transformers takes and cannot work with is refused: the bounds of numbers, and the fields they bind."""
 
 
-class FlagParser(ArgumentParser):
-    """One flag for each field of `RunArguments`; flags that are not given leave no trace in the result.
-
-    Names and meaning are those of transformers' `HfArgumentParser`, which cannot be had without importing PyTorch.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter, **kwargs)
-        for field in training_fields().values():
-            _add_flag(self, field)
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"command line: {message}")
-
-
-def given(parsed: Mapping[str, Any]) -> dict[str, Any]:
-    """The training arguments among the parsed flags, as plain values that a config could hold."""
-    fields = training_fields()
-    return {name: _plain(fields[name], parsed[name]) for name in parsed if name in fields}
-
-
 def check(training_args: Mapping[str, Any]) -> None:
     """Raises:
     ConfigError: an unknown name, a value whose type its field does not take, or one that a run would not honour.
@@ -118,7 +93,7 @@ def _bounded(name: str, annotation: Any) -> Any:
         else Mapping[str, Any]
         if is_dataclass(member) or get_origin(member) is dict
         else member
-        for member in _members(annotation)
+        for member in members_of(annotation)
     ]
     return reduce(or_, kinds)
 
@@ -162,82 +137,3 @@ def build(training_args: Mapping[str, Any]) -> RunArguments:
     if args.dataloader_pin_memory and values.get("accelerator_config") is None:
         args.accelerator_config.non_blocking = True
     return args
-
-
-def _add_flag(parser: ArgumentParser, field: TrainingField) -> None:
-    """A flag by both spellings of its name, and `--no_x` where a switch is on by default."""
-    about = field.metadata
-    default = {**DEFAULTS, "output_dir": "$AIP_CHECKPOINT_DIR, or outputs/NAME of NAME.py"}.get(
-        field.name, field.default
-    )
-    members = [member for member in _members(field.type) if member is not type(None)]
-    options: dict[str, Any] = {name: about[name] for name in ("choices", "nargs", "const") if name in about}
-    for kind in filter(_is_enum, members):
-        options["choices"] = _values(kind)
-    if bool in members or Literal[False] in members:
-        options |= {"type": _bool_or_text if str in members else _bool, "nargs": "?", "const": True}
-    elif any(get_origin(member) is list for member in members):
-        options["nargs"] = "+"
-    elif str not in members and any(get_origin(member) is dict or is_dataclass(member) for member in members):
-        options["type"] = _json
-    elif len(members) == 1 and members[0] in (int, float):
-        options["type"] = members[0]
-    choices = f" One of {', '.join(options['choices'])}." if "choices" in options else ""
-    shown = "transformers' choice" if default is COMPUTED else str(default).replace("%", "%%")
-    text = f"{about.get('help', '')}{choices} (default: {shown})".lstrip()
-    parser.add_argument(*_spellings(field.name), default=SUPPRESS, metavar="VALUE", help=text, **options)
-    if field.default is True and members == [bool]:
-        parser.add_argument(
-            *_spellings(f"no_{field.name}"),
-            dest=field.name,
-            action="store_false",
-            default=SUPPRESS,
-            help=about.get("help"),
-        )
-
-
-def _spellings(name: str) -> list[str]:
-    return list(dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")))
-
-
-def _bool(text: str) -> bool:
-    words = {"yes": True, "true": True, "t": True, "y": True, "1": True}
-    words |= {"no": False, "false": False, "f": False, "n": False, "0": False}
-    if text.lower() not in words:
-        raise ArgumentTypeError(f"expected true or false, found {text!r}")
-    return words[text.lower()]
-
-
-def _bool_or_text(text: str) -> bool | str:
-    return {"true": True, "false": False}.get(text.lower(), text)
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ArgumentTypeError(f"expected a JSON object, found {text!r}: {error}") from error
-    if not isinstance(value, dict):
-        raise ArgumentTypeError(f"expected a JSON object, found {text!r}")
-    return value
-
-
-def _plain(field: TrainingField, value: Any) -> Any:
-    # --report_to tensorboard means the text, not a list of one
-    if isinstance(value, list) and len(value) == 1 and str in _members(field.type):
-        return value[0]
-    return value
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    """The types of a union; of `Enum | str` only the enum, whose values are the texts it means."""
-    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return tuple(m for m in members if m is not str or not any(map(_is_enum, members)))
-
-
-def _is_enum(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Enum)
-
-
-def _values(kind: type[Enum]) -> list[Any]:
-    return [member.value for member in kind]

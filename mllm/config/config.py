@@ -1,7 +1,8 @@
 """What a run is: a config file, the changes made on the command line, and the training arguments.
 
 Precedence, rising: transformers' default, ours (`arguments.DEFAULTS`), the config file over its `_base_` files,
-`--cfg-options a.b=c`, a flag of `RunArguments`. Paths in a config are relative to the working directory.
+`--cfg-options a.b=c`, a flag of `RunArguments`. Paths in a config are relative to the working
+directory; those that name a file that comes with the package are found without it, see `shipped`.
 """
 
 from __future__ import annotations
@@ -19,51 +20,27 @@ from mllm.config import arguments
 from mllm.config.files import MISTAKES, message_of, plain, read_file, write_file
 from mllm.config.options import assign
 from mllm.config.output_dir import default_output_dir
-from mllm.config.sections import DATA_ARGS, SECTIONS, check_names_of_sections
+from mllm.config.sections import check_names_of_sections
+from mllm.config.shipped import find_shipped, with_shipped
 from mllm.errors import ConfigError
 
 if TYPE_CHECKING:
     from mmengine.config import Config as Config
 
+    from mllm.config.command_line import Given
     from mllm.config.run_arguments import RunArguments
 
-_USAGE = "%(prog)s CONFIG.py [--cfg-options KEY=VALUE ...] [--FLAG [VALUE] ...]"
-_ABOUT = f"""\
-what a run is made of, the later winning:
-  _base_            config files that CONFIG.py builds on
-  CONFIG.py         a Python file with the sections
-{chr(10).join(f"                      {name:15} {about}" for name, about in SECTIONS.items())}
-                    data_args holds
-{chr(10).join(f"                      {name:15} {about}" for name, about in DATA_ARGS.items())}
-  --cfg-options     changes to single values: data_args.train.type=X  model_args.sizes.0=336  training_args.seed=1
-                    a text with commas, spaces in a list, or digits that are a text take quotes: key='"a, b"'
-  --FLAG            any training argument, listed below
 
-paths are relative to the working directory, also those in CONFIG.py"""
-
-
-def load(argv: Sequence[str]) -> tuple[Config, RunArguments]:
-    """`CONFIG.py [--cfg-options a.b=c ...] [--any_training_argument value ...]`, without the program's name.
+def load(given: Given) -> tuple[Config, RunArguments]:
+    """The config of a run and its training arguments, as a command line says them.
 
     The config always holds the sections training_args (what file, options and flags gave, over `DEFAULTS`),
-    model_args and data_args. `--help` prints and exits.
+    model_args and data_args.
 
     Raises:
         ConfigError: anything a user can mend; says where, and names the nearest known name.
     """
-    parser = arguments.FlagParser(usage=_USAGE, description=_ABOUT)
-    parser.add_argument("config", metavar="CONFIG.py", help="the config file")
-    parser.add_argument(
-        "--cfg-options", "--cfg_options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="see above"
-    )
-    parsed, unknown = parser.parse_known_args(list(argv))
-    for word in unknown:
-        if word.startswith("-"):
-            flag = word.lstrip("-").partition("=")[0].replace("-", "_")
-            raise ConfigError(f"command line: unknown flag {word.partition('=')[0]}; {arguments.hint(flag)}")
-    if unknown:
-        raise ConfigError(f"command line: unexpected {' '.join(unknown)}; expected one config file, then flags")
-    cfg = read(parsed.config, options=parsed.cfg_options, flags=arguments.given(vars(parsed)))
+    cfg = read(given.config, options=given.options, flags=given.flags)
     return cfg, arguments.build(cfg["training_args"])
 
 
@@ -77,10 +54,12 @@ def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, A
     Raises:
         ConfigError: as `load`.
     """
+    path = find_shipped(str(path))
     cfg: dict[str, Any] = {"training_args": {}, "model_args": {}, "data_args": {}, **read_file(path)}
     for option in options:
         cfg = assign(cfg, option)
-    cfg = plain(cfg, str(path))
+    cfg = plain(cfg, path)
+    cfg |= {name: with_shipped(cfg[name]) for name in ("model_args", "data_args")}
     from mllm.config.data_args import check_custom_imports, check_data_args
 
     try:
@@ -89,7 +68,7 @@ def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, A
         _import(cfg.get("custom_imports", {}))
         check_data_args(cfg["data_args"])
     except ConfigError as error:
-        raise error.at(str(path)) from error.__cause__
+        raise error.at(path) from error.__cause__
     given = {**cfg["training_args"], **(flags or {})}
     if given.get("output_dir") is None:
         given["output_dir"] = default_output_dir(path)
@@ -97,7 +76,7 @@ def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, A
     arguments.check(cfg["training_args"])
     from mmengine.config import Config
 
-    return Config(cfg, filename=str(path), format_python_code=False)
+    return Config(cfg, filename=path, format_python_code=False)
 
 
 def dump(cfg: Config, training_args: RunArguments, folder: str | Path) -> Path | None:

@@ -82,7 +82,8 @@ def _chain(path: Path, children: tuple[Path, ...]) -> list[Path]:
     if path.suffix != ".py":
         raise ConfigError(f"config file {path}{by}: expected a Python file, *.py")
     if not path.is_file():
-        raise ConfigError(f"config file {path}{by}: no such file")
+        hint = "" if by else "; `mllm list configs` lists those that come with mllm"
+        raise ConfigError(f"config file {path}{by}: no such file{hint}")
     if path.resolve() in (child.resolve() for child in children):
         raise ConfigError(f"{path}: is its own _base_: {' -> '.join(map(str, (*children, path)))}")
     _refuse_imports(path)

@@ -14,36 +14,47 @@ from mllm.config.training_fields import training_fields
 from mllm.errors import ConfigError
 from mllm.fields import show
 
-HONOURED = frozenset({
-    # what is run, and where
-    "output_dir", "do_train", "do_eval", "do_predict", "resume_from_checkpoint", "use_cpu", "seed", "data_seed",
-    "full_determinism", "accelerator_config", "debug", "skip_memory_metrics",
-    # steps
-    "per_device_train_batch_size", "num_train_epochs", "max_steps", "gradient_accumulation_steps",
-    "auto_find_batch_size", "average_tokens_across_devices", "torch_empty_cache_steps", "neftune_noise_alpha",
-    "activation_checkpointing", "activation_checkpointing_kwargs", "gradient_checkpointing",
-    "gradient_checkpointing_kwargs", "torch_compile", "torch_compile_backend", "torch_compile_mode", "bf16",
-    "fp16", "tf32",
-    # the optimizer
-    "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args",
-    "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
-    # reading
-    "train_sampling_strategy", "ignore_data_skip", "dataloader_drop_last", "dataloader_num_workers",
-    "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
-    "dataloader_multiprocessing_context", "dataloader_in_order",
-    # logs
-    "logging_strategy", "logging_steps", "logging_first_step", "log_on_each_node",
-    "log_level", "log_level_replica", "disable_tqdm", "include_num_input_tokens_seen", "report_to", "run_name",
-    "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id",
-    # evaluation and checkpoints
-    "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size",
-    "prediction_loss_only", "predict_with_generate", "save_strategy", "save_steps", "save_total_limit",
-    "save_only_model", "load_best_model_at_end", "metric_for_best_model", "greater_is_better",
-    "restore_callback_states_from_checkpoint",
-    # processes
-    "ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend",
-    "ddp_timeout",
-})  # fmt: skip
+GROUPS = {
+    "The run": (
+        "output_dir", "do_train", "do_eval", "do_predict", "resume_from_checkpoint", "use_cpu", "seed", "data_seed",
+        "full_determinism", "accelerator_config", "debug", "skip_memory_metrics", "overwrite_output_dir",
+    ),
+    "Steps and precision": (
+        "per_device_train_batch_size", "num_train_epochs", "max_steps", "gradient_accumulation_steps",
+        "auto_find_batch_size", "average_tokens_across_devices", "torch_empty_cache_steps", "neftune_noise_alpha",
+        "activation_checkpointing", "activation_checkpointing_kwargs", "gradient_checkpointing",
+        "gradient_checkpointing_kwargs", "torch_compile", "torch_compile_backend", "torch_compile_mode", "bf16",
+        "fp16", "tf32", "max_nonfinite_steps",
+    ),
+    "Optimizer": (
+        "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args",
+        "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
+    ),
+    "Reading data": (
+        "train_sampling_strategy", "ignore_data_skip", "dataloader_drop_last", "dataloader_num_workers",
+        "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+        "dataloader_multiprocessing_context", "dataloader_in_order",
+    ),
+    "Logs": (
+        "logging_strategy", "logging_steps", "logging_first_step", "log_on_each_node",
+        "log_level", "log_level_replica", "disable_tqdm", "include_num_input_tokens_seen", "report_to", "run_name",
+        "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id",
+    ),
+    "Evaluation and checkpoints": (
+        "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size",
+        "prediction_loss_only", "predict_with_generate", "save_strategy", "save_steps", "save_total_limit",
+        "save_only_model", "load_best_model_at_end", "metric_for_best_model", "greater_is_better",
+        "restore_callback_states_from_checkpoint", "num_samples",
+    ),
+    "Several processes": (
+        "ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend",
+        "ddp_timeout",
+    ),
+}  # fmt: skip
+"""What a run does as it is said, by the titles under which `--help` lists it."""
+OURS = {"overwrite_output_dir", "max_nonfinite_steps", "num_samples"}
+"""Fields that transformers does not have."""
+HONOURED = frozenset(name for names in GROUPS.values() for name in names) - OURS
 
 _CONFIG_FILE = "launch with a file of accelerate_config/: accelerate launch --config_file FILE"
 _GENERATION = "say it in data_args.gen_kwargs"

@@ -14,7 +14,8 @@ from dataclasses import dataclass, make_dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 ROOT = ("mllm.config.run_arguments", "RunArguments")
 _TYPES: dict[str, Any] = {
@@ -44,6 +45,16 @@ class TrainingField:
     type: Any
     default: Any
     metadata: dict[str, Any]
+
+
+def members_of(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union; of `Enum | str` only the enum, whose values are the texts it means."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return tuple(m for m in members if m is not str or not any(map(is_enum, members)))
+
+
+def is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
 
 
 @cache

@@ -8,16 +8,18 @@ import sys
 from typing import NoReturn
 
 from mllm.boundary import reported
+from mllm.config.command_line import Given, parse
 from mllm.config.config import load
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0; 1 with a one-line message for an error; 128 + n where signal n ended the run."""
-    return reported(lambda: _run(sys.argv[1:] if argv is None else argv))
+    return reported(lambda: start(parse(sys.argv[1:] if argv is None else argv)))
 
 
-def _run(argv: list[str]) -> None:
-    cfg, args = load(argv)
+def start(given: Given) -> None:
+    """Run what a command line says."""
+    cfg, args = load(given)
     # imports PyTorch and transformers, which take seconds: `--help` and a misspelt config need not wait for them
     from mllm.pipeline.run import run
 

@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from mllm.boundary import reported
+from mllm.config.command_line import parse
 from mllm.config.config import load
 from mllm.errors import ConfigError
 from mllm.pipeline.finetune import leave
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> None:
-    cfg, args = load(argv)
+    cfg, args = load(parse(argv))
     check_hardware()
     choose_attention(cfg)
     from mllm.pipeline.run import run  # as in finetune

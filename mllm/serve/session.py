@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,27 +129,28 @@ def usable_device(name: str | None) -> torch.device:
     return device
 
 
-def answer(given: argparse.Namespace) -> None:
-    """Print what the model answers; `given`: the flags of `mllm predict --model`."""
-    if given.draw and not Path(given.draw).absolute().parent.is_dir():
-        raise ConfigError(where="--draw", expected="a file in an existing folder", found=given.draw)
-    if given.draw and not given.image:
-        raise ConfigError("--draw needs an --image to draw on")
-    if given.draw and Path(given.draw).suffix.lower() not in Image.registered_extensions():
-        raise ConfigError(where="--draw", expected="the name of an image file, such as answer.png", found=given.draw)
-    session = Session.load(
-        given.model,
-        device=given.device,
-        type=given.type,
-        codec=given.codec,
-        template=given.template,
-        placement=given.placement,
-        dtype=given.dtype,
-    )
-    generation = {"max_new_tokens": given.max_new_tokens, "num_beams": given.num_beams}
-    said = session.ask(
-        given.prompt, given.image, boxes=given.box, answer_image=given.answer_image, generation=generation
-    )
+def answer(
+    folder: str,
+    prompt: str,
+    images: Sequence[str] = (),
+    *,
+    boxes: Sequence[Sequence[float]] = (),
+    answer_image: int | None = None,
+    drawing: str | None = None,
+    device: str | None = None,
+    max_new_tokens: int = 64,
+    num_beams: int = 1,
+    **model_args: Any,
+) -> None:
+    """Print what the model in the folder answers; `drawing`: a file for its boxes and points, drawn on the images.
+
+    The other arguments are those of `Session.load` and `Session.ask`.
+    """
+    if drawing:
+        _check_drawing(drawing, images)
+    session = Session.load(folder, device=device, **model_args)
+    generation = {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
+    said = session.ask(prompt, images, boxes=boxes, answer_image=answer_image, generation=generation)
     print(printable(said.text, keep="\n\t"))
     for box in said.boxes:
         print("box  ", *(f"{value:.1f}" for value in box.xyxy))
@@ -158,9 +158,18 @@ def answer(given: argparse.Namespace) -> None:
         print("point", *(f"{value:.1f}" for value in point.xy))
     if said.failure:
         print(f"a region of the answer could not be read: {said.failure}")
-    if given.draw:
-        for path in draw_answer(said, given.image, Path(given.draw), given.answer_image or 0):
+    if drawing:
+        for path in draw_answer(said, images, Path(drawing), answer_image or 0):
             print(path)
+
+
+def _check_drawing(path: str, images: Sequence[str]) -> None:
+    if not Path(path).absolute().parent.is_dir():
+        raise ConfigError(where="--draw", expected="a file in an existing folder", found=path)
+    if not images:
+        raise ConfigError("--draw needs an --image to draw on")
+    if Path(path).suffix.lower() not in Image.registered_extensions():
+        raise ConfigError(where="--draw", expected="the name of an image file, such as answer.png", found=path)
 
 
 def draw_answer(answer: Prediction, images: Sequence[ImageSource], path: Path, about: int = 0) -> list[Path]:

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 
+from mllm.config.command_line import parse
 from mllm.config.config import load
 from mllm.pipeline.build import build
 
 if __name__ == "__main__":
     for argv in json.loads(sys.argv[1]):
-        cfg, args = load(argv)
+        cfg, args = load(parse(argv))
         torch.manual_seed(args.seed)
         trainer = build(cfg.to_dict(), args)
         trainer.train()

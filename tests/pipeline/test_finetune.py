@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,39 @@ def test_a_wrong_command_line_is_status_2(capsys: pytest.CaptureFixture[str]) ->
     assert main(["trian", "x.py"]) == 2
     assert main([]) == 2
     assert main(["--help"]) == 0
-    assert "unknown command: trian x.py" in capsys.readouterr().err
+    assert "mllm: No such command 'trian'. Did you mean 'train'?\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data", "chek", "x.py"], "mllm data: No such command 'chek'. Did you mean 'check'?"),
+        (["data", "check", "x.py", "--wrkers", "3"], "unknown flag --wrkers; did you mean '--workers'?"),
+        (["data", "check", "x.py", "--stand-in=1"], "mllm data check: --stand-in takes no value, found '1'"),
+        (["data", "show", "x.py", "--index"], "mllm data show: --index: expected a value"),
+        (["data", "show"], "mllm data show: Missing argument 'CONFIG.py'."),
+        (["model", "show", "x.py", "y.py"], "unexpected extra argument(s) (y.py)"),
+        (["checkpoint", "export", "a", "b", "--format", "pt"], "'pt' is not one of 'transformers-llava'"),
+        (["predict", "--model", "x"], "mllm predict: --model DIR needs --prompt TEXT too"),
+        (["predict", "x.py", "--image", "a.png"], "mllm predict: --image: needs --model DIR too"),
+        (["predict", "x.py", "--model", "x", "--prompt", "Where?"], "takes no CONFIG.py"),
+        (["predict", "--model", "x", "--prompt", "Where?", "--seed", "1"], "no training argument"),
+        (["predict", "--model", "x", "--prompt", "Where?", "--box", "1,2"], "--box: expected X1,Y1,X2,Y2, found '1,2'"),
+        (["predict"], "expected CONFIG.py, or --model DIR"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_that_says_what_is_meant(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"mllm \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing where there is no GPU")

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mllm.cli import main
+from mllm.config.command_line import parse
 from mllm.config.config import load
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import Length, group_by_image
@@ -368,7 +369,7 @@ def test_the_order_follows_from_the_seed_and_the_epoch(dataset: TrainDataset) ->
 
 def test_a_sequential_run_keeps_the_order_of_the_dataset(tmp_path: Path) -> None:
     config = write_config(tmp_path, training_args={"train_sampling_strategy": "sequential"})
-    cfg, args = load([str(config), "--output_dir", str(tmp_path / "out"), "--do_train"])
+    cfg, args = load(parse([str(config), "--output_dir", str(tmp_path / "out"), "--do_train"]))
     trainer = builder.build(cfg.to_dict(), args)
     batches = [batch["index"].tolist() for batch in trainer.get_train_dataloader()]
     assert list(chain(*batches)) == list(range(40))

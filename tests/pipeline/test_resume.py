@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from mllm.cli import main
+from mllm.config.command_line import parse
 from mllm.config.config import load
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError
@@ -302,7 +303,7 @@ def test_a_checkpoint_of_the_model_alone_is_not_gone_on_from(
 
 
 def described(config: Path, *words: str, items: int = 40) -> dict[str, Any]:
-    cfg, args = load([str(config), *words])
+    cfg, args = load(parse([str(config), *words]))
     return describe(cfg.to_dict(), args, items)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSeq2SeqLM, T5Config, TrainerCallback
 
+from mllm.config.command_line import parse
 from mllm.config.config import load
 from mllm.conversation.tokenizer_training import train_tokenizer
 from mllm.pipeline.build import build
@@ -112,7 +113,7 @@ def measure(config: str, folder: str, *, model: str, steps: int, batch_size: int
     argv = [str(ROOT / f"config/flan_t5_small_{config}.py")]
     argv += ["--cfg-options", *(f"{name}={value}" for name, value in options.items())]
     argv += [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    cfg, args = load(argv)
+    cfg, args = load(parse(argv))
     trainer = build(cfg.to_dict(), args)
     clock = Clock()
     trainer.add_callback(clock)

@@ -75,21 +75,17 @@ def lines(tokenizers: list[str], folder: Path) -> Iterator[tuple[str, str, list[
 
 
 def commands() -> Iterator[list[str]]:
+    from typer.main import get_command
+
     from mllm import cli
 
-    yield []
-    for name in cli.FLAGS:
-        yield [name]
-    for name, module in cli.MODULES.items():
-        yield from ([name, *rest] for rest in subcommands(import_module(module)._parser()))
+    yield from subcommands(get_command(cli.app))
 
 
-def subcommands(parser: argparse.ArgumentParser) -> Iterator[list[str]]:
+def subcommands(command: Any) -> Iterator[list[str]]:
     yield []
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, inner in action.choices.items():
-                yield from ([name, *rest] for rest in subcommands(inner))
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from ([name, *rest] for rest in subcommands(inner))
 
 
 def cpu_seconds(command: list[str], folder: Path) -> float:

@@ -2,70 +2,110 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import typer
 
 from mllm.boundary import reported
+from mllm.config.command_line import SETTINGS, Command
 
-FORMATS = ("transformers-llava", "openflamingo", "otter", "adapter")
-DTYPES = ("float32", "bfloat16", "float16")
+PATHS = "A folder, a file, or several files in order: a.pt,b.pt."
 
+Source = Annotated[str, typer.Argument(metavar="PATH", help=PATHS)]
+Out = Annotated[str, typer.Argument(metavar="OUT", help="A new folder.")]
+Dtype = Literal["float32", "bfloat16", "float16"]
+AllDtype = Annotated[Dtype | None, typer.Option(help="Of all weights. Default: as they are.")]
+ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Of a file.")]
 
-def main(argv: Sequence[str]) -> int:
-    """Exit status 0; of `diff` 1 where they differ; 1 for what a user can mend (of `diff` 2); 2 for a wrong command."""
-    args = _parser().parse_args(argv)
-    return reported(lambda: _run(args), failed=2 if args.command == "diff" else 1)
-
-
-def _run(args: argparse.Namespace) -> int | None:
-    from mllm.commands.checkpoint import operations as checkpoint
-
-    runs = {
-        "inspect": checkpoint.inspect,
-        "convert": checkpoint.convert,
-        "export": checkpoint.export,
-        "merge": checkpoint.merge,
-        "diff": checkpoint.diff,
-    }
-    return runs[args.command](args)
+app = typer.Typer(context_settings=SETTINGS, help="Checkpoints of this and of other software.")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mllm checkpoint", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+@app.command(cls=Command)
+def inspect(path: Source) -> None:
+    """Say what a checkpoint is, what it holds, and what has to come from elsewhere."""
+    from mllm.commands.checkpoint import operations
 
-    def add(name: str, help: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=help, description=help)
+    operations.inspect(path)
 
-    inspect = add("inspect", "say what a checkpoint is, what it holds, and what has to come from elsewhere")
-    inspect.add_argument("path", help="a folder, a file, or several files in order: a.pt,b.pt")
-    into = add("convert", "write a checkpoint of any known layout as a folder for model_name_or_path")
-    into.add_argument("path", help="a folder, a file, or several files in order: a.pt,b.pt")
-    into.add_argument("out", help="a new folder")
-    into.add_argument("--base", metavar="DIR", help="the language model (or LLaVA) that the checkpoint goes onto")
-    into.add_argument("--vision-tower", metavar="DIR", help="the vision encoder, where the checkpoint names one only")
-    into.add_argument("--tokenizer", metavar="DIR", help="default: the checkpoint's own, else that of its base")
-    into.add_argument("--tuning-config", metavar="JSON", help="of Instruct-Flamingo: says lora_alpha")
-    _add_writing(into)
-    out = add("export", "write a model, or its adapters alone, for other software; adapters are merged")
-    out.add_argument("model", help="a folder that this toolkit saved")
-    out.add_argument("out", help="a new folder")
-    out.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="default: %(default)s")
-    out.add_argument("--whole", action="store_true", help="openflamingo: language model and vision encoder too")
-    out.add_argument(
-        "--original-vocabulary", action="store_true", help="without added tokens that the layout can spare"
+
+@app.command(cls=Command)
+def convert(
+    path: Source,
+    out: Out,
+    base: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The language model, or LLaVA, that the checkpoint goes onto.")
+    ] = None,
+    vision_tower: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The vision encoder, where the checkpoint only names one.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Default: the checkpoint's own, else that of its base.")
+    ] = None,
+    tuning_config: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Of Instruct-Flamingo: says lora_alpha.")
+    ] = None,
+    dtype: AllDtype = None,
+    max_shard_size: ShardSize = "5GB",
+) -> None:
+    """Write a checkpoint of any known layout as a folder for model_name_or_path."""
+    from mllm.commands.checkpoint import operations
+
+    operations.convert(
+        path,
+        out,
+        base=base,
+        vision_tower=vision_tower,
+        tokenizer=tokenizer,
+        tuning_config=tuning_config,
+        dtype=dtype,
+        max_shard_size=max_shard_size,
     )
-    out.add_argument("--dtype", choices=DTYPES, help="default: as the model is stored")
-    merge = add("merge", "add trained adapters to their base, and write the whole model")
-    merge.add_argument("adapters", help="a folder of adapters that this toolkit saved")
-    merge.add_argument("out", help="a new folder")
-    _add_writing(merge)
-    diff = add("diff", "compare two checkpoints tensor by tensor; exit status 1 where they differ, 2 for trouble")
-    diff.add_argument("a", help="a folder, a file, or a.pt,b.pt; of two layouts, names are compared as ours")
-    diff.add_argument("b")
-    return parser
 
 
-def _add_writing(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dtype", choices=DTYPES, help="of all weights; default: as they are")
-    command.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file; default: %(default)s")
+@app.command(cls=Command)
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder that this toolkit saved.")],
+    out: Out,
+    format: Annotated[
+        Literal["transformers-llava", "openflamingo", "otter", "adapter"], typer.Option(help="The layout.")
+    ] = "transformers-llava",
+    whole: Annotated[
+        bool, typer.Option("--whole", help="openflamingo: language model and vision encoder too.")
+    ] = False,
+    original_vocabulary: Annotated[
+        bool, typer.Option("--original-vocabulary", help="Without added tokens that the layout can spare.")
+    ] = False,
+    dtype: Annotated[Dtype | None, typer.Option(help="Default: as the model is stored.")] = None,
+) -> None:
+    """Write a model, or its adapters alone, for other software; adapters are merged."""
+    from mllm.commands.checkpoint import operations
+
+    operations.export(model, out, layout=format, whole=whole, original_vocabulary=original_vocabulary, dtype=dtype)
+
+
+@app.command(cls=Command)
+def merge(
+    adapters: Annotated[str, typer.Argument(metavar="ADAPTERS", help="A folder of adapters that this toolkit saved.")],
+    out: Out,
+    dtype: AllDtype = None,
+    max_shard_size: ShardSize = "5GB",
+) -> None:
+    """Add trained adapters to their base, and write the whole model."""
+    from mllm.commands.checkpoint import operations
+
+    operations.merge(adapters, out, dtype=dtype, max_shard_size=max_shard_size)
+
+
+@app.command(cls=Command)
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help=PATHS)],
+    b: Annotated[str, typer.Argument(metavar="B", help="Of another layout, names are compared as ours.")],
+) -> int:
+    """Compare two checkpoints tensor by tensor; exit status 1 where they differ, 2 for trouble."""
+
+    def compare() -> int:
+        from mllm.commands.checkpoint import operations
+
+        return operations.diff(a, b)
+
+    return reported(compare, failed=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from mllm.commands.checkpoint.inventory import Inventory, compare
 from mllm.errors import ModelError
 from mllm.models.adapters.export import export_adapter
 from mllm.models.adapters.injection import PREFIX, base_of
+from mllm.models.arguments import Dtype
 from mllm.models.auto import read_config as read_library_config
 from mllm.models.checkpoints import conversion
 from mllm.models.checkpoints.layout import BaseModels, detect, open_path, read_config
@@ -64,66 +64,74 @@ def new_folder(out: str) -> Iterator[Path]:
             shutil.rmtree(partial)
 
 
-def inspect(args: argparse.Namespace) -> None:
-    print(Inventory.of(open_path(args.path)).text())
+def inspect(path: str) -> None:
+    print(Inventory.of(open_path(path)).text())
 
 
-def convert(args: argparse.Namespace) -> None:
-    sources = BaseModels(
-        base=args.base, vision_tower=args.vision_tower, tokenizer=args.tokenizer, tuning_config=args.tuning_config
-    )
-    opened = open_path(args.path)
-    with new_folder(args.out) as folder:
-        dtype = torch_dtype(args.dtype) if args.dtype else None
-        tokenizer = conversion.convert(opened, folder, sources, dtype=dtype, max_shard_size=args.max_shard_size)
-    print(f"{args.out}: a whole model, for model_args.model_name_or_path")
-    if tokenizer is None:
+def convert(
+    path: str,
+    out: str,
+    *,
+    base: str | None,
+    vision_tower: str | None,
+    tokenizer: str | None,
+    tuning_config: str | None,
+    dtype: Dtype | None,
+    max_shard_size: str,
+) -> None:
+    sources = BaseModels(base=base, vision_tower=vision_tower, tokenizer=tokenizer, tuning_config=tuning_config)
+    opened = open_path(path)
+    with new_folder(out) as folder:
+        kind = torch_dtype(dtype) if dtype else None
+        written = conversion.convert(opened, folder, sources, dtype=kind, max_shard_size=max_shard_size)
+    print(f"{out}: a whole model, for model_args.model_name_or_path")
+    if written is None:
         print("  it has no tokenizer, which training and evaluation need: convert again with --tokenizer DIR")
     if opened.config.get("mm_use_im_start_end"):
         print("  it was trained with <im_start> and <im_end> around each image")
 
 
-def export(args: argparse.Namespace) -> None:
-    with new_folder(args.out) as folder:
-        if args.format == "adapter":
-            if args.original_vocabulary or args.whole or args.dtype:
+def export(model: str, out: str, *, layout: str, whole: bool, original_vocabulary: bool, dtype: Dtype | None) -> None:
+    with new_folder(out) as folder:
+        if layout == "adapter":
+            if original_vocabulary or whole or dtype:
                 raise ModelError("--format adapter takes neither --original-vocabulary nor --whole nor --dtype")
-            export_adapter(args.model, folder)
-            _check_adapter(args.model, folder)
+            export_adapter(model, folder)
+            _check_adapter(model, folder)
         else:
-            _export_whole(args, folder)
-    print(f"{args.out}: {args.format}")
+            _export_whole(model, folder, layout, whole=whole, original=original_vocabulary, dtype=dtype)
+    print(f"{out}: {layout}")
 
 
-def _export_whole(args: argparse.Namespace, folder: Path) -> None:
-    model, tokenizer = _load(args.model)
-    found, expected = type(model).__name__, "Llava" if args.format == "transformers-llava" else "Flamingo"
+def _export_whole(source: str, folder: Path, layout: str, *, whole: bool, original: bool, dtype: Dtype | None) -> None:
+    model, tokenizer = _load(source)
+    found, expected = type(model).__name__, "Llava" if layout == "transformers-llava" else "Flamingo"
     if found != expected:
-        raise ModelError(f"{args.model} holds a {found}, but --format {args.format} is for a {expected}")
-    if args.whole and args.format != "openflamingo":
-        raise ModelError(f"--whole has no effect with --format {args.format}, which always holds all weights: drop it")
-    if args.dtype:
-        model.to(torch_dtype(args.dtype))
-    if args.original_vocabulary:
-        tokenizer = strip_added_tokens(model, tokenizer, folder, needed=NEEDED[args.format])
+        raise ModelError(f"{source} holds a {found}, but --format {layout} is for a {expected}")
+    if whole and layout != "openflamingo":
+        raise ModelError(f"--whole has no effect with --format {layout}, which always holds all weights: drop it")
+    if dtype:
+        model.to(torch_dtype(dtype))
+    if original:
+        tokenizer = strip_added_tokens(model, tokenizer, folder, needed=NEEDED[layout])
     written, names, place = Written.of(model), None, folder
-    if args.format == "transformers-llava":
+    if layout == "transformers-llava":
         export_transformers_llava(model, tokenizer, str(folder))
-    elif args.format == "otter":
+    elif layout == "otter":
         save_otter(model, tokenizer, str(folder))
     else:
         model.freeze(("vision_tower", "language_model"), "input")
-        names = to_our_names(reference_state(model, whole=args.whole)).keys()
-        _check_left_out(args.model, names)
+        names = to_our_names(reference_state(model, whole=whole)).keys()
+        _check_left_out(source, names)
         place = folder / CHECKPOINT
-        save_reference(model, str(place), whole=args.whole)
+        save_reference(model, str(place), whole=whole)
         save_tokenizer(tokenizer, folder)
     del model
     opened = open_path(str(place))
     written.check_tensors(detect(opened)[1].named(opened), names)
-    if args.format == "transformers-llava":
+    if layout == "transformers-llava":
         _check_theirs(folder, written)
-    elif args.format == "otter":
+    elif layout == "otter":
         again = {"type": "otter", "model_name_or_path": str(folder), "dtype": "auto"}
         written.check_logits(lambda probe: own_logits(MODELS.make(again, tokenizer=tokenizer), probe))
 
@@ -168,22 +176,22 @@ def _load(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
     return (load_flamingo if flamingo else load_llava)(folder), load_tokenizer(folder)
 
 
-def merge(args: argparse.Namespace) -> None:
-    with new_folder(args.out) as folder:
-        model, tokenizer = merged(args.adapters)
-        if args.dtype:
-            model.to(torch_dtype(args.dtype))
-        written, whole = Written.of(model), {"type": base_args(args.adapters)["type"], "dtype": "auto"}
-        model.save_pretrained(folder, max_shard_size=args.max_shard_size)
+def merge(adapters: str, out: str, *, dtype: Dtype | None, max_shard_size: str) -> None:
+    with new_folder(out) as folder:
+        model, tokenizer = merged(adapters)
+        if dtype:
+            model.to(torch_dtype(dtype))
+        written, whole = Written.of(model), {"type": base_args(adapters)["type"], "dtype": "auto"}
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
         save_tokenizer(tokenizer, folder)
-        if said := stored_prompt_format(args.adapters):
+        if said := stored_prompt_format(adapters):
             record_prompt_format(folder, said.pop("type"), said)
         del model
         written.check_model(lambda: MODELS.make({**whole, "model_name_or_path": str(folder)}, tokenizer=tokenizer))
-    print(f"{args.out}: the whole model")
+    print(f"{out}: the whole model")
 
 
-def diff(args: argparse.Namespace) -> int:
-    text, differ = compare(open_path(args.a), open_path(args.b))
+def diff(a: str, b: str) -> int:
+    text, differ = compare(open_path(a), open_path(b))
     print(text)
     return int(differ)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mllm.boundary import reported
-from mllm.commands.jobs import add_flags, add_workers, from_least, in_shards, run_job
+import typer
+
+from mllm.commands.jobs import Executor, ExecutorOptions, JobDir, Tasks, Workers, in_shards, run_job
+from mllm.config.command_line import SETTINGS, Command, ConfigFile, ConfigOptions
 from mllm.errors import ConfigError, DataError, printable
 
 if TYPE_CHECKING:
@@ -24,75 +26,82 @@ if TYPE_CHECKING:
 WARNINGS_SHOWN = 20
 """Of each kind; all are counted."""
 
-EPILOG = """\
-  mllm data show CONFIG            a page of samples: images as the model sees them, prompts as it reads them
-  mllm data check CONFIG           read everything; exit status 1 if anything is wrong
-  mllm data dedup CONFIG           near duplicates; exit status 1 if an image of a test set is in training
-"""
+Splits = Annotated[
+    list[str],
+    typer.Option(
+        "--split",
+        metavar="NAME ...",
+        default_factory=list,
+        show_default=False,
+        help="train, validation, test, multitest.NAME. Default: all.",
+    ),
+]
+StandIn = Annotated[
+    bool,
+    typer.Option("--stand-in", help="Read without the model's folder: bytes for tokens, a square of 336 pixels."),
+]
+
+app = typer.Typer(
+    context_settings=SETTINGS, help="Look at the data of a config before training on them. No weights are read."
+)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0; 1 for faults, leaks, and errors; argparse's own 2 for a wrong command line; 75: see `jobs`."""
-    args = _parser().parse_args(argv)
-    return reported(lambda: args.run(args))
+@app.command(cls=Command)
+def show(
+    config: ConfigFile,
+    cfg_options: ConfigOptions,
+    split: Splits,
+    index: Annotated[
+        list[int],
+        typer.Option(metavar="N ...", default_factory=list, show_default=False, help="These samples instead."),
+    ],
+    stand_in: StandIn = False,
+    count: Annotated[int, typer.Option(min=1, help="Samples of each split, evenly spaced.")] = 6,
+    text: Annotated[bool, typer.Option("--text", help="Print to the terminal instead of writing a page.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The page. Default: data.html in the config's output_dir.")
+    ] = None,
+) -> int:
+    """Write a page of samples as the model reads them: images, prompts, boxes."""
+    return _show(SimpleNamespace(**locals()))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="mllm data",
-        description="Look at the data of a config before training on them. No weights are read.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    show = _command(commands, "show", _show, "write a page of samples as the model reads them")
-    _reading(show)
-    show.add_argument(
-        "--count", type=from_least(1), default=6, help="samples of each split, evenly spaced (%(default)s)"
-    )
-    show.add_argument("--index", type=int, nargs="+", default=[], metavar="N", help="these samples instead")
-    show.add_argument("--text", action="store_true", help="print to the terminal instead of writing a page")
-    show.add_argument("--out", type=Path, metavar="FILE", help="the page (data.html in the config's output_dir)")
-    check = _command(commands, "check", _check, "read everything, name every bad line, sum up lengths and shares")
-    _reading(check)
-    check.add_argument("--decode", action="store_true", help="decode every image, not its header alone")
-    add_workers(check)
-    add_flags(check)
-    dedup = _command(commands, "dedup", _dedup, "find near-duplicate images and texts, and test images in training")
-    dedup.add_argument(
-        "--bits",
-        type=int,
-        default=4,
-        metavar="N",
-        help="of 64 that hashes of like images may differ in (%(default)s)",
-    )
-    dedup.add_argument(
-        "--similarity", type=float, default=0.8, help="of like texts, the share of words in common (%(default)s)"
-    )
-    dedup.add_argument("--out", type=Path, metavar="FILE", help="write what was found as JSON too")
-    add_workers(dedup)
-    add_flags(dedup)
-    return parser
+@app.command(cls=Command)
+def check(
+    config: ConfigFile,
+    cfg_options: ConfigOptions,
+    split: Splits,
+    executor_options: ExecutorOptions,
+    stand_in: StandIn = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every image, not its header alone.")] = False,
+    workers: Workers = None,
+    job_dir: JobDir = None,
+    tasks: Tasks = None,
+    executor: Executor = None,
+) -> int:
+    """Read everything, name every bad line, sum up lengths and shares; exit status 1 if anything is wrong."""
+    return _check(SimpleNamespace(command="check", **locals()))
 
 
-def _command(commands: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=f"{about.capitalize()}.")
-    parser.set_defaults(run=run, command=name)
-    parser.add_argument("config", metavar="CONFIG.py")
-    parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
-    parser.add_argument(
-        "--split", nargs="+", default=[], metavar="NAME", help="train, validation, test, multitest.NAME (all)"
-    )
-    return parser
+@app.command(cls=Command)
+def dedup(
+    config: ConfigFile,
+    cfg_options: ConfigOptions,
+    split: Splits,
+    executor_options: ExecutorOptions,
+    bits: Annotated[int, typer.Option(help="Of 64 that hashes of like images may differ in.")] = 4,
+    similarity: Annotated[float, typer.Option(help="Of like texts, the share of words in common.")] = 0.8,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what was found as JSON too.")] = None,
+    workers: Workers = None,
+    job_dir: JobDir = None,
+    tasks: Tasks = None,
+    executor: Executor = None,
+) -> int:
+    """Find near-duplicate images and texts; exit status 1 if an image of a test set is in training."""
+    return _dedup(SimpleNamespace(command="dedup", **locals()))
 
 
-def _reading(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--stand-in", action="store_true", help="read without the model's folder: bytes for tokens, a 336 pixel square"
-    )
-
-
-def _config(args: argparse.Namespace) -> dict[str, Any]:
+def _config(args: SimpleNamespace) -> dict[str, Any]:
     from mllm.config.config import read
     from mllm.images.settings import configure, read_settings
 
@@ -101,7 +110,7 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
     return cfg
 
 
-def _processor(args: argparse.Namespace, cfg: dict[str, Any]) -> Processor:
+def _processor(args: SimpleNamespace, cfg: dict[str, Any]) -> Processor:
     model, data = cfg["model_args"], cfg["data_args"]
     if args.stand_in:
         from mllm.commands.data.stand_in import make_stand_in
@@ -132,7 +141,7 @@ def _written(path: Path) -> Generator[None, None, None]:
         raise ConfigError(f"--out {path}: cannot be written: {error.strerror}") from error
 
 
-def _show(args: argparse.Namespace) -> int:
+def _show(args: SimpleNamespace) -> int:
     cfg = _config(args)
     from mllm.commands.data.show import cards, terminal, write_page
     from mllm.pipeline.splits import splits
@@ -155,14 +164,14 @@ def _show(args: argparse.Namespace) -> int:
     return 0 if read else 1
 
 
-def _check(args: argparse.Namespace) -> int:
+def _check(args: SimpleNamespace) -> int:
     if in_shards(args):
         return run_job(args, check_job, _say_check, partial(_config, args))
     check = check_job(args)
     return _say_faults(check, check.run())
 
 
-def check_job(args: argparse.Namespace) -> Check:
+def check_job(args: SimpleNamespace) -> Check:
     """What `mllm data check` does."""
     cfg = _config(args)
     from mllm.commands.data.check import Check
@@ -191,11 +200,11 @@ def _say_faults(check: Check, faults: Iterable[Fault]) -> int:
     return 1 if check.failed else 0
 
 
-def _dedup(args: argparse.Namespace) -> int:
+def _dedup(args: SimpleNamespace) -> int:
     return run_job(args, dedup_job, partial(_say_duplicates, args), partial(_config, args))
 
 
-def dedup_job(args: argparse.Namespace) -> Dedup:
+def dedup_job(args: SimpleNamespace) -> Dedup:
     """What `mllm data dedup` does."""
     if not 0 <= args.bits <= 16 or not 0 < args.similarity <= 1:
         raise ConfigError("expected --bits from 0 to 16 and --similarity above 0, at most 1")
@@ -209,7 +218,7 @@ def dedup_job(args: argparse.Namespace) -> Dedup:
     return Dedup(splits=chosen, bits=args.bits, similarity=args.similarity, workers=args.workers)
 
 
-def _say_duplicates(args: argparse.Namespace, job: Dedup, folder: Path, shards: int) -> int:
+def _say_duplicates(args: SimpleNamespace, job: Dedup, folder: Path, shards: int) -> int:
     from mllm.commands.data.sources import shared
 
     found = job.compare(folder, shards)

@@ -1,43 +1,37 @@
-"""`mllm model show CONFIG`: the tree of modules, and the memory that a training step would take.
-
-The model is built without its weights: of folders only config.json, and the tokenizer where there is one, is read.
-"""
+"""`mllm model show CONFIG`: the tree of modules, and the memory that a training step would take."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+from typing import Annotated
 
-from mllm.boundary import reported
+import typer
 
+from mllm.config.command_line import SETTINGS, Command, ConfigFile, ConfigOptions
 
-def main(argv: Sequence[str]) -> int:
-    """Exit status 0; 1 for what a user can mend; argparse's own 2 for a wrong command line."""
-    given = _parser().parse_args(argv)
-    return reported(lambda: _show(given))
+app = typer.Typer(context_settings=SETTINGS, help="What a config's model is made of, and the memory it takes.")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mllm model", description=__doc__)
-    show = parser.add_subparsers(required=True, metavar="show").add_parser("show", description=__doc__)
-    show.add_argument("config", metavar="CONFIG.py")
-    show.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
-    show.add_argument("--devices", type=_count, default=4, help="over which FSDP shards everything (default 4)")
-    show.add_argument("--batch-size", type=_count, help="rows a device (default: per_device_train_batch_size)")
-    show.add_argument(
-        "--length", type=_count, help="tokens of a row (default: data_args.max_length, else an image's + 256)"
-    )
-    return parser
+@app.callback()
+def about() -> None:
+    """Keeps `show` a command of its own while it is the only one."""
 
 
-def _show(given: argparse.Namespace) -> None:
-    from mllm.commands.model.show import show
+@app.command(cls=Command)
+def show(
+    config: ConfigFile,
+    cfg_options: ConfigOptions,
+    devices: Annotated[int, typer.Option(min=1, help="Over which FSDP shards everything.")] = 4,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows a device. Default: per_device_train_batch_size.")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a row. Default: data_args.max_length, else an image's + 256.")
+    ] = None,
+) -> None:
+    """The tree of modules, and the memory that a training step would take.
 
-    show(given)
+    The model is built without its weights: of folders only config.json, and the tokenizer where there is one, is read.
+    """
+    from mllm.commands.model.show import show_config
 
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text}")
-    return number
+    show_config(config, cfg_options, devices=devices, rows=batch_size, length=length)

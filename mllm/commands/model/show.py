@@ -6,8 +6,7 @@ folder that is not there, the published sizes stand in where `published.py` know
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,9 +56,10 @@ class Estimate:
         return fixed + (self.checkpointed if checkpointed else self.activations)
 
 
-def show(given: argparse.Namespace) -> None:
-    cfg = read(given.config, options=given.cfg_options).to_dict()
-    print(show_model(cfg, devices=given.devices, rows=given.batch_size, length=given.length))
+def show_config(
+    config: str, options: Sequence[str], *, devices: int, rows: int | None = None, length: int | None = None
+) -> None:
+    print(show_model(read(config, options=options).to_dict(), devices=devices, rows=rows, length=length))
 
 
 def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None, length: int | None = None) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import pkgutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from mllm.boundary import reported
-from mllm.commands.jobs import add_flags, add_workers, in_shards, run_job
+import typer
+
+from mllm.commands.jobs import Executor, ExecutorOptions, JobDir, Tasks, Workers, in_shards, run_job
+from mllm.config.command_line import SETTINGS, Command
 from mllm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,24 +21,68 @@ if TYPE_CHECKING:
     from mllm.commands.regions.files import RegionsJob
     from mllm.conversation.convention import Convention
 
-PLACEMENTS = ("pad", "crop", "squash", "aspect")
 
-EPILOG = """\
-IN is a .jsonl (or .json array) of conversations, {"image": ..., "conversations": [{"from": ..., "value": ...}]}, or the
-predictions that an evaluation wrote, eval_extra_prediction.jsonl. Sizes of images come from "width" and "height" of a
-line, else from the image itself; a prediction's image is found through its key, which names the annotation line.
-
-  mllm regions convert --from shikra --to qwen25_vl --image-folder coco train.jsonl train_qwen.jsonl
-"""
+def codecs() -> list[str]:
+    """The names of this package's region codecs, which are those of their files."""
+    spec = find_spec("mllm.conversation.codecs")
+    assert spec, "a part of this package"
+    return sorted(module.name for module in pkgutil.iter_modules(spec.submodule_search_locations))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0; 1 for what a user can mend; argparse's own 2 for a wrong command line."""
-    args = _parser().parse_args(argv)
-    return reported(lambda: _convert(args))
+PLACEMENT = "Where images lie on the canvas of {}. Default: as the family's own preprocessing lays them out."
+Placement = Literal["pad", "crop", "squash", "aspect"]
+
+app = typer.Typer(context_settings=SETTINGS, help="Boxes and points in texts.")
 
 
-def _convert(args: argparse.Namespace) -> int:
+@app.callback()
+def about() -> None:
+    """Keeps `convert` a command of its own while it is the only one."""
+
+
+@app.command(cls=Command)
+def convert(
+    executor_options: ExecutorOptions,
+    input: Annotated[str, typer.Argument(metavar="IN", help="A dataset's .jsonl or .json, or a predictions file.")],
+    output: Annotated[str, typer.Argument(metavar="OUT", help="Replaced once all of it is converted.")],
+    source: Annotated[str, typer.Option("--from", metavar="CODEC", help=f"Convention of IN: {', '.join(codecs())}.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="CODEC",
+            help="Convention of OUT. typed: <boxes> in the texts and pixels beside them, as the dataset Instruct "
+            "reads it.",
+        ),
+    ],
+    placement: Annotated[Placement | None, typer.Option(help=PLACEMENT.format("both codecs"))] = None,
+    from_placement: Annotated[Placement | None, typer.Option(help=PLACEMENT.format("the codec of IN"))] = None,
+    to_placement: Annotated[Placement | None, typer.Option(help=PLACEMENT.format("the codec of OUT"))] = None,
+    image_size: Annotated[int, typer.Option(help="Side of the square of pad, crop and squash, in pixels.")] = 336,
+    min_pixels: Annotated[int, typer.Option(help="Of aspect: smallest image.")] = 56 * 56,
+    max_pixels: Annotated[int, typer.Option(help="Of aspect: largest image.")] = 12845056,
+    image_folder: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the images that IN names.")] = None,
+    unreadable: Annotated[
+        Literal["error", "keep"],
+        typer.Option(help="A text whose regions cannot be read: stop there, or leave it as it is and count it."),
+    ] = "error",
+    workers: Workers = None,
+    job_dir: JobDir = None,
+    tasks: Tasks = None,
+    executor: Executor = None,
+) -> int:
+    """Rewrite the regions in the texts of a file from one coordinate convention to another.
+
+    IN is a .jsonl (or .json array) of conversations, {"image": ..., "conversations": ...}, or the predictions that an
+    evaluation wrote, eval_extra_prediction.jsonl. Sizes of images come from "width" and "height" of a line, else from
+    the image itself; a prediction's image is found through its key, which names the annotation line.
+
+    mllm regions convert --from shikra --to qwen25_vl --image-folder coco train.jsonl train_qwen.jsonl
+    """
+    return _convert(SimpleNamespace(command="convert", **locals()))
+
+
+def _convert(args: SimpleNamespace) -> int:
     if Path(args.output).exists() and Path(args.input).exists() and Path(args.output).samefile(args.input):
         raise ConfigError("OUT is the same file as IN: write to another file", where=args.output)
     if in_shards(args):
@@ -47,7 +93,7 @@ def _convert(args: argparse.Namespace) -> int:
     return _write(args, counts, convert_job(args).run(counts))
 
 
-def convert_job(args: argparse.Namespace) -> RegionsJob:
+def convert_job(args: SimpleNamespace) -> RegionsJob:
     """What `mllm regions convert` does."""
     from mllm.commands.regions.convert import TYPED
     from mllm.commands.regions.files import RegionsJob
@@ -68,14 +114,14 @@ def convert_job(args: argparse.Namespace) -> RegionsJob:
     )
 
 
-def _merge(args: argparse.Namespace, job: RegionsJob, folder: Path, shards: int) -> int:
+def _merge(args: SimpleNamespace, job: RegionsJob, folder: Path, shards: int) -> int:
     from mllm.commands.regions.convert import Counts
 
     counts = Counts()
     return _write(args, counts, job.merged(counts, folder, shards))
 
 
-def _write(args: argparse.Namespace, counts: Counts, lines: Iterable[str]) -> int:
+def _write(args: SimpleNamespace, counts: Counts, lines: Iterable[str]) -> int:
     """Write the output as its lines come, and say what was done."""
     from mllm.commands.regions.convert import TYPED
     from mllm.commands.regions.files import write_lines
@@ -95,55 +141,3 @@ def _write(args: argparse.Namespace, counts: Counts, lines: Iterable[str]) -> in
     if not counts.groups:
         print(f"no region in {args.input} can be read as {args.source}: check --from")
     return 0
-
-
-def codecs() -> list[str]:
-    """The names of this package's region codecs, which are those of their files."""
-    spec = find_spec("mllm.conversation.codecs")
-    assert spec, "a part of this package"
-    return sorted(module.name for module in pkgutil.iter_modules(spec.submodule_search_locations))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mllm regions", description="Boxes and points in texts.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    convert = commands.add_parser(
-        "convert",
-        help="rewrite the regions of a file from one coordinate convention to another",
-        description="Rewrite the regions in the texts of a file from one coordinate convention to another.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    known = ", ".join(codecs())
-    convert.add_argument("--from", dest="source", required=True, metavar="CODEC", help=f"convention of IN: {known}")
-    convert.add_argument(
-        "--to",
-        dest="target",
-        required=True,
-        metavar="CODEC",
-        help="convention of OUT; typed: <boxes> in the texts, pixels beside them, as the dataset Instruct reads it",
-    )
-    placement = "where images lie on the canvas of {}; default: as the family's own preprocessing lays them out"
-    convert.add_argument("--placement", choices=PLACEMENTS, help=placement.format("both codecs"))
-    convert.add_argument("--from-placement", choices=PLACEMENTS, help=placement.format("the codec of IN"))
-    convert.add_argument("--to-placement", choices=PLACEMENTS, help=placement.format("the codec of OUT"))
-    convert.add_argument(
-        "--image-size",
-        type=int,
-        default=336,
-        help="side of the square of pad, crop and squash, in pixels (%(default)s)",
-    )
-    convert.add_argument("--min-pixels", type=int, default=56 * 56, help="of aspect: smallest image (%(default)s)")
-    convert.add_argument("--max-pixels", type=int, default=12845056, help="of aspect: largest image (%(default)s)")
-    convert.add_argument("--image-folder", help="folder of the images that IN names")
-    convert.add_argument(
-        "--unreadable",
-        choices=("error", "keep"),
-        default="error",
-        help="a text whose regions cannot be read: stop there, or leave it as it is and count it (%(default)s)",
-    )
-    add_workers(convert)
-    add_flags(convert)
-    convert.add_argument("input", metavar="IN", help="a dataset's .jsonl or .json, or a predictions file")
-    convert.add_argument("output", metavar="OUT", help="replaced once all of it is converted")
-    return parser

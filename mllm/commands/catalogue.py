@@ -1,0 +1,82 @@
+"""`mllm list`: the datasets, metrics, codecs, models and configs that there are, read from their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Row = tuple[str, str, str]
+"""Name, what it is, file."""
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    DATASETS = "datasets"
+    METRICS = "metrics"
+    CODECS = "codecs"
+    TEMPLATES = "templates"
+    MODELS = "models"
+    CONNECTORS = "connectors"
+    LAYOUTS = "layouts"
+    CONFIGS = "configs"
+
+
+def list_kinds(
+    kinds: Annotated[
+        list[Kind] | None,
+        typer.Argument(metavar="KIND ...", help=f"{', '.join(Kind)}. Default: all.", show_default=False),
+    ] = None,
+) -> None:
+    """List what a config can name: datasets, metrics, codecs, templates, models, and the configs that come with it.
+
+    For each its name, one line about it, and its file. Components of your own, which custom_imports names, are not
+    among them.
+    """
+    from mllm.report.tables import table
+
+    for kind in kinds or list(Kind):
+        print(table((kind, "", "file"), rows(kind)))
+        print()
+
+
+def rows(kind: Kind) -> list[Row]:
+    """What there is of a kind; nothing of it is imported."""
+    from mllm import registry
+
+    if kind is Kind.CONFIGS:
+        return list(_configs())
+    registries = {
+        Kind.DATASETS: registry.DATASETS,
+        Kind.METRICS: registry.METRICS,
+        Kind.CODECS: registry.CODECS,
+        Kind.TEMPLATES: registry.TEMPLATES,
+        Kind.MODELS: registry.MODELS,
+        Kind.CONNECTORS: registry.CONNECTORS,
+        Kind.LAYOUTS: registry.LAYOUTS,
+    }
+    root = Path(registry.__file__).parents[1]
+    return [(one.name, one.about, str(one.path.relative_to(root))) for one in registries[kind].sources()]
+
+
+def _configs() -> Iterator[Row]:
+    """The configs that run, and the first sentence above each."""
+    from mllm.config.shipped import shipped_root
+
+    folder = shipped_root() / "config"
+    for path in sorted(folder.glob("*.py")):
+        yield path.stem, _header(path), f"config/{path.name}"
+
+
+def _header(path: Path) -> str:
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#") or not line.strip("# "):
+            break
+        lines.append(line.strip("# "))
+    first, stop, _ = " ".join(lines).partition(". ")
+    return f"{first}." if stop else first

@@ -1,0 +1,1 @@
+"""`mllm init TASK DIR`: a project to start from, which trains and evaluates as it stands."""

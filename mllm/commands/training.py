@@ -1,0 +1,176 @@
+"""`mllm train|eval|predict CONFIG`: the pipeline's entry point; `mllm predict --model DIR`: one question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import typer
+
+from mllm.config.command_line import ConfigFile, ConfigOptions, Given, TrainingCommand
+
+QUESTION = "One question to a model, without a config"
+_READING = (
+    *("output_dir", "use_cpu", "seed", "bf16", "fp16", "disable_tqdm"),
+    *("per_device_eval_batch_size", "dataloader_num_workers"),
+)
+
+
+class TrainCommand(TrainingCommand):
+    """Its help lists what most runs say."""
+
+    shown = (
+        *_READING,
+        *("overwrite_output_dir", "resume_from_checkpoint", "do_eval", "do_predict"),
+        *("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps"),
+        *("activation_checkpointing", "torch_compile", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim"),
+        *("weight_decay", "max_grad_norm", "logging_steps", "report_to", "run_name"),
+        *("eval_strategy", "eval_steps", "save_strategy", "save_steps", "save_total_limit"),
+        *("load_best_model_at_end", "metric_for_best_model"),
+    )
+
+
+class EvalCommand(TrainingCommand):
+    """Its help lists what an evaluation reads."""
+
+    shown = (*_READING, "prediction_loss_only", "predict_with_generate")
+
+
+class PredictCommand(TrainingCommand):
+    """Its help lists what a prediction reads."""
+
+    shown = (*_READING, "num_samples")
+
+
+def train(ctx: typer.Context, config: ConfigFile, cfg_options: ConfigOptions) -> None:
+    """Train as the config says, then evaluate and predict where it sets do_eval and do_predict."""
+    _start(config, cfg_options, {**ctx.obj, "do_train": True})
+
+
+def evaluate(ctx: typer.Context, config: ConfigFile, cfg_options: ConfigOptions) -> None:
+    """Loss and scores on data_args.validation."""
+    _start(config, cfg_options, {**ctx.obj, "do_train": False, "do_eval": True, "do_predict": False})
+
+
+def predict(
+    ctx: typer.Context,
+    cfg_options: ConfigOptions,
+    image: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FILE ...", default_factory=list, show_default=False, help="Images.", rich_help_panel=QUESTION
+        ),
+    ],
+    box: Annotated[
+        list[str],
+        typer.Option(
+            metavar="X1,Y1,X2,Y2 ...",
+            default_factory=list,
+            show_default=False,
+            help="Boxes in pixels, for each <boxes>.",
+            rich_help_panel=QUESTION,
+        ),
+    ],
+    config: Annotated[str | None, typer.Argument(metavar="CONFIG.py", help="The config file.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder of a trained model.", rich_help_panel=QUESTION)
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The question; <image> marks the images, <boxes> the boxes.",
+            rich_help_panel=QUESTION,
+        ),
+    ] = None,
+    answer_image: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Of several images the one, from 0, that the answer is about. Default: that of the box, else the "
+            "first.",
+            rich_help_panel=QUESTION,
+        ),
+    ] = None,
+    draw: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the image with the answer's boxes and points here; of several images the second to FILE_2.",
+            rich_help_panel=QUESTION,
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option("--max_new_tokens", min=1, help="Default: 64.", rich_help_panel=QUESTION)
+    ] = None,
+    num_beams: Annotated[
+        int | None, typer.Option("--num_beams", min=1, help="Default: 1.", rich_help_panel=QUESTION)
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, cuda:1, ... Default: a GPU where there is one.", rich_help_panel=QUESTION),
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16", "auto"] | None, typer.Option(rich_help_panel=QUESTION)
+    ] = None,
+    type: Annotated[
+        str | None,
+        typer.Option(help="Type of the model, where its folder does not say it.", rich_help_panel=QUESTION),
+    ] = None,
+    codec: Annotated[
+        str | None, typer.Option(help="How it writes boxes. Default: as it was trained.", rich_help_panel=QUESTION)
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(help="Default: as it was trained. completion: the prompt as it is.", rich_help_panel=QUESTION),
+    ] = None,
+    placement: Annotated[
+        Literal["pad", "crop", "squash"] | None,
+        typer.Option(help="Default: as it was trained.", rich_help_panel=QUESTION),
+    ] = None,
+) -> None:
+    """Answers and scores on data_args.test and data_args.multitest; or one answer.
+
+    mllm predict CONFIG.py
+
+    mllm predict --model DIR --image FILE --prompt TEXT
+    """
+    asked = [
+        *(("--prompt", "prompt", prompt), ("--image", "images", image)),
+        *(("--box", "boxes", [_box(ctx, text) for text in box]), ("--answer-image", "answer_image", answer_image)),
+        *(("--draw", "drawing", draw), ("--device", "device", device), ("--dtype", "dtype", dtype)),
+        *(("--max_new_tokens", "max_new_tokens", max_new_tokens), ("--num_beams", "num_beams", num_beams)),
+        *(("--type", "type", type), ("--codec", "codec", codec), ("--template", "template", template)),
+        ("--placement", "placement", placement),
+    ]
+    asked = [(flag, name, value) for flag, name, value in asked if value not in (None, [])]
+    if model is None:
+        if asked:
+            ctx.fail(f"{asked[0][0]}: needs --model DIR too")
+        if config is None:
+            ctx.fail("expected CONFIG.py, or --model DIR and --prompt TEXT")
+        return _start(config, cfg_options, {**ctx.obj, "do_train": False, "do_eval": False, "do_predict": True})
+    if config is not None or cfg_options or ctx.obj:
+        ctx.fail("--model DIR asks one question: it takes no CONFIG.py, no --cfg-options and no training argument")
+    if prompt is None:
+        ctx.fail("--model DIR needs --prompt TEXT too")
+    from mllm.serve.session import answer  # imported when asked for: PyTorch and transformers take seconds to load
+
+    arguments: dict[str, Any] = {name: value for _, name, value in asked}
+    return answer(model, **arguments)
+
+
+def _box(ctx: typer.Context, text: str) -> list[float]:
+    try:
+        values = [float(value) for value in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 4:
+        ctx.fail(f"--box: expected X1,Y1,X2,Y2, found {text!r:.80}")
+    return values
+
+
+def _start(config: str, options: list[str], flags: Mapping[str, Any]) -> None:
+    from mllm.pipeline.finetune import start
+
+    start(Given(config=config, options=options, flags=flags))

@@ -1,0 +1,65 @@
+"""`mllm list`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mllm.cli import main
+from mllm.commands.catalogue import Kind, rows
+from mllm.registry import CODECS, CONNECTORS, DATASETS, LAYOUTS, METRICS, MODELS, TEMPLATES
+
+ROOT = Path(__file__).parents[2]
+REGISTRIES = {
+    Kind.DATASETS: DATASETS,
+    Kind.METRICS: METRICS,
+    Kind.CODECS: CODECS,
+    Kind.TEMPLATES: TEMPLATES,
+    Kind.MODELS: MODELS,
+    Kind.CONNECTORS: CONNECTORS,
+    Kind.LAYOUTS: LAYOUTS,
+}
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_every_registered_name_is_listed_with_a_line_and_its_file(kind: Kind) -> None:
+    listed = {name: (about, path) for name, about, path in rows(kind)}
+    registered = {name for name in REGISTRIES[kind].names() if not name.startswith("_")}
+    of_package = {name for name in registered if name in listed or _is_ours(REGISTRIES[kind], name)}
+    assert set(listed) == of_package
+    for name, (about, path) in listed.items():
+        assert about, name
+        assert (ROOT / path).is_file()
+
+
+def _is_ours(registry: object, name: str) -> bool:
+    """Tests register classes of their own."""
+    return registry.find(name).__module__.startswith("mllm.")  # type: ignore[attr-defined]
+
+
+def test_configs_are_those_that_run() -> None:
+    listed = rows(Kind.CONFIGS)
+    assert {path for _, _, path in listed} == {f"config/{path.name}" for path in (ROOT / "config").glob("*.py")}
+    assert all(about for _, about, _ in listed)
+
+
+def test_list_prints_the_kinds_that_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "metrics", "codecs"]) == 0
+    said = capsys.readouterr().out
+    assert "mllm/metrics/rec.py" in said
+    assert "mllm/conversation/codecs/shikra.py" in said
+    assert "mllm/dataset" not in said
+    assert main(["list", "metric"]) == 2
+    assert "'metric' is not one of" in capsys.readouterr().err
+
+
+def test_list_imports_nothing_that_it_lists() -> None:
+    code = (
+        "import sys; from mllm.cli import main; main(['list']); "
+        "print('torch' in sys.modules, 'mllm.dataset.sets.rec' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.endswith("False False\n")
