@@ -22,7 +22,6 @@ class Kind(StrEnum):
     TEMPLATES = "templates"
     MODELS = "models"
     CONNECTORS = "connectors"
-    LAYOUTS = "layouts"
     CONFIGS = "configs"
 
 
@@ -57,7 +56,6 @@ def rows(kind: Kind) -> list[Row]:
         Kind.TEMPLATES: registry.TEMPLATES,
         Kind.MODELS: registry.MODELS,
         Kind.CONNECTORS: registry.CONNECTORS,
-        Kind.LAYOUTS: registry.LAYOUTS,
     }
     root = Path(registry.__file__).parents[1]
     return [(one.name, one.about, str(one.path.relative_to(root))) for one in registries[kind].sources()]

@@ -10,7 +10,7 @@ import pytest
 
 from mllm.cli import main
 from mllm.commands.catalogue import Kind, rows
-from mllm.registry import CODECS, CONNECTORS, DATASETS, LAYOUTS, METRICS, MODELS, TEMPLATES
+from mllm.registry import CODECS, CONNECTORS, DATASETS, METRICS, MODELS, TEMPLATES
 
 ROOT = Path(__file__).parents[2]
 REGISTRIES = {
@@ -20,7 +20,6 @@ REGISTRIES = {
     Kind.TEMPLATES: TEMPLATES,
     Kind.MODELS: MODELS,
     Kind.CONNECTORS: CONNECTORS,
-    Kind.LAYOUTS: LAYOUTS,
 }
 
 
