@@ -13,11 +13,14 @@ from mllm.metrics.failures import failure_of
 from mllm.metrics.rec import iou_of
 from mllm.pipeline.train_data import ItemDataset
 from mllm.report.report import Row, write_report
+from mllm.report.tables import table
 from mllm.types import Prediction
 
 PREDICTIONS, RESULTS, REPORT = "extra_prediction.jsonl", "results.json", "report.html"
 """The files of an evaluation, behind its prefix. What is not whole yet has `PARTIAL` at the end of its name."""
 PARTIAL = ".partial"
+SAID = {"failure_none": "nothing to read"}
+"""Names of scores for the terminal, where that of the files reads as something else."""
 
 
 def write_predictions(predictions: Iterable[Prediction], folder: Path, prefix: str) -> Iterator[Prediction]:
@@ -127,7 +130,35 @@ def summary(prefix: str, scores: Mapping[str, float], metric: Metric | None, rep
         value = scores[name]
         is_count = isinstance(value, int) or (value.is_integer() and name not in meanings)
         shown = f"{value:.0f}" if is_count else f"{value:.4f}"
-        lines.append(f"  {name:24}{shown:>10}  {meanings.get(name, '')}".rstrip())
+        lines.append(f"  {SAID.get(name, name):24}{shown:>10}  {meanings.get(name, '')}".rstrip())
     if report:
         lines.append(f"  report: {report}")
     return "\n".join(lines)
+
+
+def joint_summary(scores: Mapping[str, float], metrics: Mapping[str, Metric | None]) -> str:
+    """A table with a line for each test set.
+
+    Args:
+        scores: of all test sets, keys with the prefix of their test set.
+        metrics: by prefix.
+    """
+    lines = []
+    for prefix, metric in metrics.items():
+        own = {
+            name.removeprefix(f"{prefix}_"): value for name, value in scores.items() if name.startswith(f"{prefix}_")
+        }
+        name = metric.headline if metric else "loss"
+        floor = own.get(f"constant_box_{name}")
+        failed = sum(value for key, value in own.items() if key.startswith("failure_"))
+        lines.append(
+            (
+                prefix,
+                name,
+                f"{own[name]:.4f}" if name in own else "",
+                "" if floor is None else f"{floor:.4f}",
+                f"{own['count']:.0f}" if "count" in own else "",
+                f"{failed:.0f}" if metric else "",
+            )
+        )
+    return table(("test set", "score", "", "constant box", "count", "failures"), lines, numbers=True)

@@ -15,11 +15,13 @@ from mllm.config.run_arguments import RunArguments
 from mllm.config.without_effect import without_effect
 from mllm.errors import ConfigError
 from mllm.interrupts import INTERRUPTS, Interrupted
+from mllm.pipeline.announcements import after_training, before_training
 from mllm.pipeline.build import build
 from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.manifest import saved_at
 from mllm.pipeline.output_folder import empty, finished_model, locked
 from mllm.pipeline.ranks import check_launch, fail, follow_launcher, noted_signal, on_main
+from mllm.pipeline.results import joint_summary
 from mllm.pipeline.resume import Start, compare, find_start, started_with
 from mllm.pipeline.run_checks import PARTS, check_run
 from mllm.pipeline.trainer import Trainer
@@ -60,7 +62,9 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
         trainer = build(sections, args, data)
         dump(cfg, args, folder)
         if args.do_train:
+            logger.info("%s", before_training(trainer, sections, data))
             _train(trainer, start, args, sections)
+            logger.info("%s", after_training(trainer))
         return _evaluate(trainer, data)
 
 
@@ -95,6 +99,8 @@ def _evaluate(trainer: Trainer, data: Data) -> dict[str, float]:
     scores = trainer.evaluate() if trainer.args.do_eval and data.validation is not None else {}
     for prefix, test in data.tests.items():
         scores |= trainer.score(test, prefix)
+    if len(data.tests) > 1 and trainer.is_world_process_zero():
+        print(joint_summary(scores, {prefix: test.metric for prefix, test in data.tests.items()}))
     return scores
 
 

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mllm.pipeline.results import as_record, rows
+from mllm.metrics.rec import REC
+from mllm.metrics.text import ExactMatch
+from mllm.pipeline.results import as_record, joint_summary, rows, summary
 from mllm.types import Box, GroundTruth, Item, Prediction
 from tests.pipeline.tiny import Items
 
@@ -58,3 +60,25 @@ def test_rows_show_the_image_that_the_question_is_about() -> None:
     for truth in (item.truth, GroundTruth()):
         (row,) = rows([answer(truth=truth)], Items([replace(item, truth=truth)]))
         assert (row.image_number, row.image) == (1, item.images[1])
+
+
+def test_joint_summary_has_a_line_for_each_test_set() -> None:
+    scores = {
+        **{"test_acc@0.5": 0.25, "test_constant_box_acc@0.5": 0.125, "test_count": 4.0, "test_failure_none": 2},
+        **{"test_failure_malformed": 1, "test_runtime": 1.5},
+        **{"multitest_words_exact_match": 1.0, "multitest_words_count": 12, "multitest_plain_loss": 2.5},
+    }
+    metrics = {"test": REC(), "multitest_words": ExactMatch(), "multitest_plain": None}
+    lines = joint_summary(scores, metrics).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["test", "acc@0.5", "0.2500", "0.1250", "4", "3"],
+        ["multitest_words", "exact_match", "1.0000", "12", "0"],
+        ["multitest_plain", "loss", "2.5000"],
+    ]
+
+
+def test_summary_prints_counts_whole_and_says_what_was_not_read() -> None:
+    said = summary("eval", {"count": 2.0, "acc@0.5": 1.0, "failure_none": 2}, REC(), None)
+    assert [line.split()[:2] for line in said.splitlines()[1:3]] == [["acc@0.5", "1.0000"], ["count", "2"]]
+    assert "nothing to read" in said
+    assert "failure_none" not in said

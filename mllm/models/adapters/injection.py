@@ -213,7 +213,7 @@ def table(model: nn.Module) -> str:
         if is_adapter(name):
             row[2] += parameter.numel()
             continue
-        size = _size(parameter)
+        size = parameter_count(parameter)
         row[0] += size
         row[1] += size if name.rpartition(".base_layer.")[0] in layers else 0
         row[3] += size if parameter.requires_grad else 0
@@ -334,7 +334,7 @@ def _in_folder(name: str, base: Mapping[str, Any]) -> bool:
     return "model_name_or_path" in places or part_of(name) in places
 
 
-def _size(parameter: Tensor) -> int:
+def parameter_count(parameter: Tensor) -> int:
     """Weights in it; of 4-bit weights two share a byte."""
     state = getattr(parameter, "quant_state", None)
     return parameter.numel() if state is None else state.shape.numel()
