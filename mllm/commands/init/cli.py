@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,7 @@ def init(
     from mllm.commands.init.project import write_project
 
     write_project(task, folder)
-    print(f"{folder}: a project to start from; see {folder / 'README.md'}, or go on with")
-    print(f"  mllm data check {folder / 'config.py'} --stand-in")
-    print(f"  mllm train {folder / 'config.py'}")
+    config = shlex.quote(str(folder / "config.py"))
+    print(f"{folder}: a project to start from, see its README.md; go on with")
+    print(f"  mllm data check {config}")
+    print(f"  mllm train {config}")
