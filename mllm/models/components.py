@@ -76,9 +76,10 @@ def vision_encoder(spec: Spec, *, dtype: Any, attn_implementation: str | None) -
         folder = local_folder("vision_tower", spec)
         whole = read_config(folder)
         config = vision_half(whole)
+        made = encoder_class(config)
         names: dict[str, Any] = {} if config is whole else {"key_mapping": {VISION_PREFIX: ""}}
         chosen = {"dtype": dtype, "attn_implementation": attn_implementation}
-        return load_strictly(encoder_class(config), folder, config=config, **chosen, **names)
+        return load_strictly(made, folder, config=config, **chosen, **names)
     config = vision_half(_config("vision_tower", spec))
     return new_encoder(config, **_from_config(dtype, attn_implementation))
 

@@ -89,7 +89,7 @@ def speech_of(model_args: Mapping[str, Any]) -> PromptFormat:
         MODELS.find(kind)
     speech = rule(model_args) if rule else PromptFormat()
     stored = stored_prompt_format(model_args.get("model_name_or_path"))
-    return replace(speech, **{name: stored[name] for name in SPEECH if name in stored})
+    return replace(speech, **{name: stored[name] for name in SPEECH if stored.get(name) is not None})
 
 
 def save_speech(folder: str | Path, kind: str, speech: PromptFormat) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
@@ -21,6 +22,7 @@ from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.fields import read_section, within
 from mllm.generation_args import check_ids
 from mllm.images import current_settings
+from mllm.model_files import SPEECH_FILE
 from mllm.models.adapters.injection import as_base, base_of, inject_adapters, load_adapted, merge, table
 from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.selection import embeddings
@@ -30,7 +32,7 @@ from mllm.models.checkpoints.vocabulary import check_added_tokens, record_tokens
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import export_obstacle
 from mllm.models.parts import part_of
-from mllm.models.prompt_format import SPEECH, chosen_prompt_format, stored_prompt_format
+from mllm.models.prompt_format import SPEECH, PromptFormat, chosen_prompt_format, stored_prompt_format
 from mllm.pipeline.allocation import keep_freed_memory
 from mllm.pipeline.best_model import StoppingRule
 from mllm.pipeline.data import Data, load_data
@@ -134,6 +136,8 @@ def build_model(
         asked = args.pop(name, None)
         if asked is not None and trained.get(name, asked) != asked:
             logger.warning("the model was trained with %s %s; this run uses %s", name, trained[name], asked)
+    if trained:
+        _say_assumed(model_args, trained, speech)
     codec: RegionCodec = CODECS.make(speech.codec)
     template: Template = TEMPLATES.make(speech.template)
     adapters = args.pop("adapters", None)
@@ -170,6 +174,22 @@ def build_model(
         max_length=data.get("max_length"),
     )
     return processor, model
+
+
+def _say_assumed(model_args: Section, trained: Section, speech: PromptFormat) -> None:
+    """What neither the config nor the folder's file says about how the model is spoken to."""
+    assumed = [
+        f"{name} {getattr(speech, name)!r}"
+        for name in ("codec", "template")
+        if trained.get(name) is None and model_args.get(name) is None
+    ]
+    if assumed:
+        logger.warning(
+            "%s does not say in which %s the model was trained; %s assumed: set model_args if it was another",
+            Path(model_args["model_name_or_path"]) / SPEECH_FILE,
+            " and ".join(one.split(" ")[0] for one in assumed),
+            " and ".join(assumed) + (" are" if len(assumed) > 1 else " is"),
+        )
 
 
 def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_tokens: list[str]) -> VisionLanguageModel:

@@ -1,5 +1,7 @@
 """Codec, template and placement: what the folder says, else the type of the model."""
 
+import json
+
 import pytest
 
 from mllm.errors import ModelError
@@ -25,3 +27,9 @@ def test_a_broken_file_is_named(tmp_path, text):
     (tmp_path / SPEECH_FILE).write_text(text)
     with pytest.raises(ModelError, match=SPEECH_FILE):
         speech_of({"type": "llava", "model_name_or_path": str(tmp_path)})
+
+
+@pytest.mark.parametrize("empty", [{}, {"codec": None, "template": None}])
+def test_what_a_folder_leaves_open_is_that_of_its_type(tmp_path, empty):
+    (tmp_path / SPEECH_FILE).write_text(json.dumps({"type": "otter", **empty}))
+    assert speech_of({"type": "otter", "model_name_or_path": str(tmp_path)}) == PromptFormat(template="otter")

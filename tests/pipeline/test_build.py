@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from mllm.errors import ConfigError
+from mllm.model_files import SPEECH_FILE
 from mllm.pipeline import build as builder
 from mllm.pipeline.build import build_model
 from mllm.tokenizer_files import save_tokenizer
@@ -61,3 +63,33 @@ def test_build_model_refuses_a_template_that_cannot_work_before_a_model_is_made(
     with pytest.raises(ConfigError) as caught:
         build_model({**CONFIG["model_args"], "tokenizer": str(tmp_path), "template": template}, {}, None)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked", "said"),
+    [
+        (
+            {},
+            {},
+            "in which codec and template the model was trained; codec 'shikra' and template 'vicuna_v1' are assumed",
+        ),
+        ({"template": "plain"}, {}, "in which codec the model was trained; codec 'shikra' is assumed"),
+        ({"template": "plain"}, {"codec": "qwen25_vl"}, ""),
+        ({"codec": None, "template": "plain"}, {}, "in which codec the model was trained; codec 'shikra' is assumed"),
+        ({"codec": "shikra", "template": "plain"}, {}, ""),
+    ],
+)
+def test_build_model_says_what_it_assumes_where_a_folder_does_not_say_how_it_is_spoken_to(
+    kept: dict[str, Any], asked: dict[str, Any], said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    args = {
+        name: value for name, value in CONFIG["model_args"].items() if name not in ("tokenizer", "codec", "template")
+    }
+    _, model = build_model(args, {}, None, tokenizer=make_tokenizer())
+    model.save_pretrained(tmp_path)
+    save_tokenizer(make_tokenizer(), tmp_path)
+    (tmp_path / SPEECH_FILE).write_text(json.dumps({"type": "llava", **kept}))
+    build_model({"type": "llava", "model_name_or_path": str(tmp_path), **asked}, {}, None)
+    found = [record.getMessage() for record in caplog.records if "was trained" in record.getMessage()]
+    assert len(found) == bool(said)
+    assert said in "".join(found)

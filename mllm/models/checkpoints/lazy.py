@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mllm.errors import ModelError, listing
+from mllm.fields import show
 from mllm.model_files import INDEXES, indexed_files
 
 DTYPES = {
@@ -108,10 +109,19 @@ def open_file(path: Path) -> Weights:
 
 
 def chain_of(path: str | Sequence[str]) -> list[Path]:
-    """The files of a list, or of "a.pt,b.pt", Instruct-Flamingo's way to name several; a path that exists is one."""
-    if not isinstance(path, str):
-        return [Path(part) for part in path]
-    return [Path(path)] if Path(path).exists() else [Path(part.strip()) for part in path.split(",")]
+    """The files of a list, or of "a.pt,b.pt", Instruct-Flamingo's way to name several; a path that exists is one.
+
+    Raises:
+        ModelError: one of them has no name.
+    """
+    if isinstance(path, str) and Path(path).exists():
+        return [Path(path)]
+    parts = [part.strip() for part in path.split(",")] if isinstance(path, str) else list(path)
+    for number, part in enumerate(parts):
+        if not part:
+            found = f"nothing in place {number + 1} of {len(parts)}"
+            raise ModelError(field="checkpoint", expected='files, as in "a.pt,b.pt"', found=f"{found} of {show(path)}")
+    return [Path(part) for part in parts]
 
 
 def why_unreadable(error: Exception) -> str:

@@ -175,13 +175,14 @@ def check_packing(language_model: PreTrainedModel) -> None:
     if getattr(language_model, "can_be_packed", False) or getattr(language_model, "attends_by_spans", False):
         return
     if obstacle := packing_obstacle(language_model):
-        raise ModelError(f"packing: {obstacle}; set data_args.collator_kwargs.packing to 'none'")
+        raise ModelError(f"data_args.collator_kwargs.packing: {obstacle}; set it to 'none'")
     used = language_model.config._attn_implementation
     # Gemma 2 for one is "eager", since "sdpa" does not cap scores
     unable = used == "eager" and not language_model._supports_sdpa and language_model._supports_attention_backend
     if used not in ("sdpa", PACKED, FLEX) and not unable:
         raise ModelError(
-            f"packing needs attn_implementation 'sdpa' (the default), {PACKED!r} or {FLEX!r}, found {used!r}"
+            f"data_args.collator_kwargs.packing needs model_args.attn_implementation 'sdpa' (the default), "
+            f"{PACKED!r} or {FLEX!r}, found {used!r}"
         )
     setattr(language_model, "can_be_packed", True)  # noqa: B010, not a declared attribute; looked at once
 

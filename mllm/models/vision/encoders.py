@@ -66,6 +66,11 @@ def encoder_class(config: PreTrainedConfig) -> Any:
     if kind in NO_TOWERS:
         raise ConfigError(f"vision_tower: {kind} {NO_TOWERS[kind]}")
     if type(config) in MODEL_MAPPING:
+        made: Any = MODEL_MAPPING[type(config)]
+        if getattr(made, "main_input_name", "") == "input_ids" and "image" not in made.input_modalities:
+            raise ConfigError(
+                field="vision_tower", expected="a vision encoder", found=f"{kind}, which reads tokens, not pixels"
+            )
         return AutoModel
     if type(config) in MODEL_FOR_BACKBONE_MAPPING:
         return MODEL_FOR_BACKBONE_MAPPING[type(config)]

@@ -14,7 +14,18 @@ from safetensors.torch import load_file, save_file
 
 from mllm.errors import ModelError
 from mllm.models.adapters.low_rank import plain_names
-from mllm.models.checkpoints.lazy import DTYPES, grown, held, merged, open_file, open_folder, over, stacked, thirds
+from mllm.models.checkpoints.lazy import (
+    DTYPES,
+    chain_of,
+    grown,
+    held,
+    merged,
+    open_file,
+    open_folder,
+    over,
+    stacked,
+    thirds,
+)
 from mllm.models.checkpoints.writing import write_shards
 
 SHAPES = st.lists(st.integers(0, 4), max_size=3)
@@ -112,3 +123,10 @@ def test_a_damaged_safetensors_file(tmp_path):
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ModelError, match=str(path)):
         open_file(path)
+
+
+@pytest.mark.parametrize("path", ["a.pt,", ",a.pt", "a.pt,,b.pt", ",", " , a.pt", ["a.pt", ""]])
+def test_an_empty_name_in_a_chain_of_files_is_refused(path: Any) -> None:
+    with pytest.raises(ModelError, match=r"checkpoint: expected files, as in .*, found nothing in place \d of \d of "):
+        chain_of(path)
+    assert chain_of(" a.pt, b.pt") == [Path("a.pt"), Path("b.pt")]

@@ -148,3 +148,12 @@ def test_of_two_towers_the_vision_half_is_taken(tmp_path, caplog):
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
     spec = {"model_type": "clip", "text_config": text, "vision_config": vision}
     assert vision_encoder(spec, dtype=torch.float32, attn_implementation=None).config.model_type == "clip_vision_model"
+
+
+@pytest.mark.parametrize("model_type", ["bert", "llama", "t5"])
+def test_a_model_of_text_is_no_vision_tower(model_type, tmp_path):
+    config = AutoConfig.for_model(model_type)
+    config.save_pretrained(tmp_path)
+    for spec in (str(tmp_path), {"model_type": model_type}):
+        with pytest.raises(ConfigError, match=f"a vision encoder, found {model_type}, which reads tokens"):
+            vision_encoder(spec, dtype=torch.float32, attn_implementation=None)
