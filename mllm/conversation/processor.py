@@ -252,8 +252,6 @@ class Processor:
 
     def ends_in_image(self, item: Item) -> bool:
         """Whether no word follows the last image of the prompt, as in captions without a question."""
-        if not item.prompt[-1].text.rstrip().endswith(IMAGE):
-            return False  # whatever the template adds
         with _about(item):
             written = [piece for piece in self._pieces(item, item.prompt) if piece.text]
         return written[-1].text == self.view.token and not written[-1].literal
