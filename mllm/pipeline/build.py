@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -97,10 +98,18 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
 
 
 def require_trainable(model: VisionLanguageModel) -> None:
-    """Raises:
-    ConfigError: no parameter is trained.
     """
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+    Raises:
+        ConfigError: no parameter is trained, or one that an optimizer cannot update as it is stored.
+    """
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+    if torch.float16 in dtypes:  # in it Adam's epsilon is 0, and small updates vanish
+        raise ConfigError(
+            field="model_args.dtype",
+            expected="'float32' (with training_args.fp16=True to compute in float16) or 'bfloat16' for what is trained",
+            found="'float16'",
+        )
+    if not dtypes:
         raise ConfigError(
             "nothing is trained: leave a part out of freeze, or name some in adapters (targets, unfrozen)",
             field="model_args",

@@ -132,9 +132,10 @@ def test_an_empty_file_is_one_line_at_the_start(
         ({"adapters": {"type": "full", "targets": []}}, "targets"),
         ({"adapters": {"type": "lora", "targets": ["conv9"], "r": 2}}, "conv9"),
         ({"adapters": {"type": "lora", "targets": ["language_model"], "r": 0}}, "r"),
+        ({"dtype": "float16"}, "model_args.dtype: expected 'float32' (with training_args.fp16=True"),
     ],
 )
-def test_a_run_that_would_train_nothing_is_refused(
+def test_a_run_that_would_train_nothing_or_not_well_is_refused(
     model_args: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_stand_in(tmp_path / "base")
