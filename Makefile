@@ -1,6 +1,7 @@
 # make demo   install, train a tiny LLaVA on generated scenes, evaluate it, write the report
 # make test   install, run the tests;  make test-slow: the long ones
 # make test-other   in .venv-other, with the oldest other Python that is found: the tests of what depends on its version
+# make test-latest  in .venv-latest, with the newest release of each library, also above the bounds of pyproject.toml
 # make check  install, lint, types, import floors
 # make docs   the documentation as a site in site/, with its own packages in .venv-docs
 # PYTHON=python3.12 make demo   chooses the interpreter of .venv
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test test-slow test-other check docs clean
+.PHONY: install demo test test-slow test-other test-latest check docs clean
 
 install: $(VENV)/installed
 
@@ -52,6 +53,15 @@ test-other:
 		OMP_NUM_THREADS=1 .venv-other/bin/python -m pytest -n auto $(OTHER_TESTS); \
 	fi
 
+LATEST := .venv-latest
+test-latest:
+	$(PYTHON) -m venv $(LATEST)
+	sed -E 's/==[^ ]+//' requirements.txt > $(LATEST)/newest.txt
+	$(LATEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager pip -r $(LATEST)/newest.txt
+	$(LATEST)/bin/python -m pip install --quiet --no-deps --editable .
+	$(LATEST)/bin/python -m pip list | grep -iE '^(torch|transformers|tokenizers|accelerate|peft|mmengine|bitsandbytes) '
+	OMP_NUM_THREADS=1 $(LATEST)/bin/python -m pytest -n auto
+
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -68,4 +78,4 @@ docs: .venv-docs/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-other .venv-docs site outputs
+	rm -rf .venv .venv-other .venv-latest .venv-docs site outputs

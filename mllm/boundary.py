@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mllm.compat.tqdm import close_bars
 from mllm.errors import MllmError
 from mllm.interrupts import INTERRUPTS, Interrupted
 
@@ -114,9 +115,7 @@ def _say(line: str) -> None:
 
 def _end_progress_bars() -> None:
     """Close the bars that the error left open: theirs is the line that stderr is in."""
-    if (tqdm := sys.modules.get("tqdm.std")) is not None:  # else there is none
-        for bar in list(tqdm.tqdm._instances):
-            bar.close()
+    close_bars()
 
 
 def _message(error: BaseException) -> str:

@@ -46,6 +46,7 @@ class Interrupts:
         self.signum = 0
         self._before: dict[int, Any] = {}
         self._holders: list[str] = []
+        self._follows_forks = False
 
     @contextmanager
     def caught(self) -> Generator[None, None, None]:
@@ -53,6 +54,9 @@ class Interrupts:
         if self._before or threading.current_thread() is not threading.main_thread():
             yield
             return
+        if not self._follows_forks:
+            os.register_at_fork(after_in_child=self.forked)
+            self._follows_forks = True
         for signum in SIGNALS:
             handler = signal.getsignal(signum)
             # what nohup and background jobs ignore stays ignored; slurm scripts hide SIGUSR1 from launchers alone
@@ -107,7 +111,6 @@ class Interrupts:
 
 
 INTERRUPTS = Interrupts()
-os.register_at_fork(after_in_child=INTERRUPTS.forked)
 
 
 def leave_signals_to_the_parent() -> None:

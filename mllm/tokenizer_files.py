@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllm.compat.transformers_files import is_tokenizer_class, merges_of, tokenizer_of
 from mllm.errors import ModelError
 from mllm.fields import field, show
 from mllm.files import read_json
@@ -106,14 +107,12 @@ def _is_llama(path: Path, settings: Mapping[str, Any], model_type: object) -> bo
 
     Folders of early 2023 name no class; of a model type that has a tokenizer of its own, transformers knows it.
     """
-    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
-
     named = settings.get("tokenizer_class")
     if named is not None:
         return str(named).lower().removesuffix("fast") == "llamatokenizer"
     if not (path / "tokenizer.model").is_file() or (path / "tokenizer.json").is_file():
         return False
-    own = TOKENIZER_MAPPING_NAMES.get(str(model_type))
+    own = tokenizer_of(str(model_type))
     return own in (None, "TokenizersBackend", "LlamaTokenizer", "LlamaTokenizerFast")
 
 
@@ -127,12 +126,10 @@ def _check_class(path: Path, settings: dict[str, Any]) -> None:
     Raises:
         ModelError: the folder's tokenizer is code of its own.
     """
-    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
-
     named = settings.get("tokenizer_class")
     if not isinstance(named, str | None):
         raise ModelError(where=str(path / CONFIG), field="tokenizer_class", expected="a text", found=show(named))
-    if "auto_map" in settings and (not isinstance(named, str) or tokenizer_class_from_name(named) is None):
+    if "auto_map" in settings and (not isinstance(named, str) or not is_tokenizer_class(named)):
         raise ModelError(
             "its own code (auto_map) is never run",
             where=str(path / CONFIG),
@@ -319,7 +316,6 @@ def _llama_from_sentencepiece(path: Path, settings: dict[str, Any]) -> PreTraine
 def _sentencepiece_model(proto: Any) -> models.Model:
     """With merges in the order of their scores; transformers 5 takes the order of the vocabulary, often the same."""
     from tokenizers import models
-    from transformers.convert_slow_tokenizer import generate_merges
 
     pieces = [piece.piece for piece in proto.pieces]
     scores = [piece.score for piece in proto.pieces]
@@ -327,7 +323,7 @@ def _sentencepiece_model(proto: Any) -> models.Model:
     if proto.trainer_spec.model_type == UNIGRAM:
         return models.Unigram(list(zip(pieces, scores, strict=True)), unknown, bytewise)
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
-    merges = generate_merges(vocabulary, dict(zip(pieces, scores, strict=True)))
+    merges = merges_of(vocabulary, dict(zip(pieces, scores, strict=True)))
     return models.BPE(vocab=vocabulary, merges=merges, unk_token=pieces[unknown], fuse_unk=True, byte_fallback=bytewise)
 
 

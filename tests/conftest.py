@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import gc
+import sys
 import tempfile
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from hypothesis import settings
 from PIL import Image
-from torch.nn.attention import flex_attention as flex
-from transformers import PreTrainedTokenizerFast
-from transformers.integrations.flex_attention import WrappedFlexAttention
 
-from mllm.conversation.tokenizer_training import train_tokenizer
 from mllm.images.settings import ImageSettings, configure
 from mllm.types import Item
+
+if TYPE_CHECKING:  # most tests of data, metrics and codecs need neither, whose imports take seconds
+    from transformers import PreTrainedTokenizerFast
 
 settings.register_profile("mllm", deadline=None)  # time on a shared machine says nothing about an example
 settings.load_profile("mllm")
@@ -34,6 +34,8 @@ def pytest_collection_finish() -> None:
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
+    from mllm.conversation.tokenizer_training import train_tokenizer
+
     tokenizer = train_tokenizer(CORPUS, vocab_size=400)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     return tokenizer
@@ -60,7 +62,8 @@ def image_settings() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_autocast_is_left_on() -> Iterator[None]:
     yield
-    assert not torch.is_autocast_enabled("cpu")
+    torch = sys.modules.get("torch")
+    assert torch is None or not torch.is_autocast_enabled("cpu")
 
 
 @pytest.fixture
@@ -74,6 +77,10 @@ def uncompiled_flex(monkeypatch: pytest.MonkeyPatch) -> None:
 
     PyTorch refuses these of the uncompiled one as well, before it computes them rightly.
     """
+    import torch
+    from torch.nn.attention import flex_attention as flex
+    from transformers.integrations.flex_attention import WrappedFlexAttention
+
     monkeypatch.setattr(WrappedFlexAttention, "__call__", lambda self: flex.flex_attention)
     monkeypatch.setattr(flex, "_validate_device", lambda *tensors: None)
     torch.compiler.reset()  # it is traced all the same: what another test scaled by would become a variable

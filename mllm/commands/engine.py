@@ -25,6 +25,7 @@ from datatrove.utils.logging import logger
 
 from mllm.commands.data.workers import in_order
 from mllm.commands.shards import Job, Shard, part, unfinished
+from mllm.compat.datatrove import add_sbatch_defaults, run_task
 from mllm.errors import ConfigError, RunError, nearest
 from mllm.fields import show
 
@@ -94,7 +95,7 @@ class LocalExecutor(PipelineExecutor):
 
     def _run(self, rank: int) -> None:
         with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # its log says all
-            self._run_for_rank(rank)
+            run_task(self, rank)
 
 
 def run(
@@ -193,7 +194,7 @@ def _submit(executor: Callable[..., Any], stages: Sequence[str], name: str) -> N
         for stage in stages:
             last = executor(stage, job_name=name, depends=last)
             # what waits for a stage that failed would else stay in the queue
-            last._sbatch_args = {"kill-on-invalid-dep": "yes", **last._sbatch_args}
+            add_sbatch_defaults(last, {"kill-on-invalid-dep": "yes"})
         assert last is not None
         last.launch_job()
     except FileNotFoundError as error:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+from mllm.compat.mmengine import read_list, read_scalar
 from mllm.errors import ConfigError
 
 
@@ -32,8 +33,6 @@ def value(text: str) -> Any:
     Raises:
         ConfigError: brackets that do not match.
     """
-    from mmengine.config import DictAction  # it takes a third of a second
-
     if text.lstrip().startswith(("'", '"', "[", "(", "{")):
         try:
             return ast.literal_eval(text.strip())
@@ -41,17 +40,17 @@ def value(text: str) -> Any:
             pass  # the short form, such as [a,b], or a text that merely begins so
     if "," in text or (text[:1], text[-1:]) in (("[", "]"), ("(", ")")):
         try:
-            return DictAction._parse_iterable(text)
-        except AssertionError as error:
+            return read_list(text)
+        except ValueError as error:
             raise ConfigError(f"--cfg-options: {error}; put quotes around a text with commas") from error
-    return DictAction._parse_int_float_bool(text)
+    return read_scalar(text)
 
 
 def _assign(node: Any, keys: list[str], new: Any, path: str, done: tuple[str, ...]) -> Any:
     if not keys:
         if not isinstance(node, Mapping) or not isinstance(new, Mapping):
             return new
-        from mmengine.config import ConfigDict
+        from mmengine.config import ConfigDict  # it takes a third of a second
 
         merged = ConfigDict(node)
         merged.merge(dict(new))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
+from mllm.compat.transformers_files import size_in_patches
 from mllm.conversation.codec_base import RegionCodec
 from mllm.conversation.pixels import PixelCodec
 from mllm.errors import ConfigError, DataError
@@ -88,10 +89,9 @@ ConventionConfig = Annotated[str | Mapping[str, Any], Reads("a codec's name, or 
 
 def _aspect(size: tuple[int, int], min_pixels: int, max_pixels: int) -> Placement:
     # only pixels of resized images need it, and it takes a second to import
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
     try:
-        height, width = smart_resize(size[1], size[0], PATCHES, min_pixels, max_pixels)
+        height, width = size_in_patches(size[1], size[0], factor=PATCHES, least=min_pixels, most=max_pixels)
     except ValueError as error:
         reason = f"an image of {size[0]} x {size[1]} pixels has no aspect placement: {error}"
         raise ConversionError(reason, kind="unsupported") from error

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
+from mllm.compat.fsspec import path_in, read_start
 from mllm.errors import ConfigError, DataError, ImageError
 from mllm.images import web
 from mllm.images.archives import Kind, archive
@@ -196,19 +197,15 @@ def _read(url: str, current: ImageSettings) -> bytes:
         from fsspec.asyn import AsyncFileSystem, sync
 
         system: Any = _file_system(_protocol(url), current)
-        path = system._strip_protocol(url)
+        path = path_in(system, url)
         if not isinstance(system, AsyncFileSystem):
             data = cast("bytes", system.cat_file(path, start=0, end=limit + 1))
         else:
-            read = _read_http if _protocol(url) in ("http", "https") else _read_range
+            read = _read_http if _protocol(url) in ("http", "https") else read_start
             data = cast("bytes", sync(system.loop, read, system, path, limit + 1, timeout=current.timeout))
     if len(data) > limit:
         raise _unfetched(url, f"more than {current.max_mb:g} MB (images.max_mb)")
     return data
-
-
-async def _read_range(system: Any, path: str, limit: int) -> bytes:
-    return await system._cat_file(path, start=0, end=limit)
 
 
 async def _read_http(system: Any, url: str, limit: int) -> bytes:
@@ -250,7 +247,7 @@ def _file_system(protocol: str, current: ImageSettings) -> Any:
 def _open_remote(target: str) -> BinaryIO:
     """A file that fetches the blocks that are read."""
     system = _file_system(_protocol(target), current_settings())
-    return system.open(system._strip_protocol(target), "rb")
+    return system.open(path_in(system, target), "rb")
 
 
 def _open_local(target: str) -> BinaryIO:

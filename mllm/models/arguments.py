@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from mllm.compat.transformers_models import known_attentions
 from mllm.errors import ConfigError, nearest, one_line
 from mllm.fields import FULL, Fits, Positive, Probability, Range, Reads, check, check_names, show, within
 from mllm.models.runtime.packed_attention import FLEX, PACKED
@@ -102,6 +102,6 @@ def _find_model_type(model_type: object) -> None:
 
 def check_attention(name: str) -> None:
     """Raises ConfigError unless transformers knows the attention; one of the hub's kernels is not looked up."""
-    known = (*ATTENTIONS, *ALL_ATTENTION_FUNCTIONS.valid_keys())
+    known = (*ATTENTIONS, *known_attentions())
     if name not in known:
         raise ConfigError(f"unknown attention {name!r:.60}; {nearest(name, known)}")

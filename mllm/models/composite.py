@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
-import mllm.models.runtime.mpt  # noqa: F401, makes MPTs that pack
+from mllm.compat.names import replaces
+from mllm.compat.transformers_models import mark_what_was_read
 from mllm.errors import ModelError
 from mllm.models.checkpoints.vocabulary import record_rows
 from mllm.models.language_models import padding_obstacle, sharing_obstacle
@@ -140,12 +141,10 @@ class Composite(TextModel):
         though some of them compute buffers of the layers inside (Falcon H1)."""
         return False
 
+    @replaces(PreTrainedModel)
     def _initialize_missing_keys(self, is_quantized: bool) -> None:
         """As in transformers, but modules that were read whole stay as they are (one of Youtu's would lose a row)."""
-        for module in self.modules():
-            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-            if own and all(getattr(tensor, "_is_hf_initialized", False) for tensor in own):
-                setattr(module, "_is_hf_initialized", True)  # noqa: B010, not a declared attribute
+        mark_what_was_read(self)
         super()._initialize_missing_keys(is_quantized)
 
     def record_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:

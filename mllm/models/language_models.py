@@ -16,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DummyLayer, DynamicIndexedLayer, DynamicLayer, DynamicSlidingWindowLayer
 
+from mllm.compat.transformers_models import is_stateful
 from mllm.errors import ConfigError
 from mllm.fields import show
 
@@ -218,7 +219,7 @@ def taking_embeddings(language_model: Any) -> Iterator[None]:
 def _state(language_model: Any) -> str | None:
     """What the model remembers beside keys and values."""
     other = [layer for layer in cache_layers(language_model) if type(layer) not in ATTENTION]
-    if language_model._is_stateful or other:
+    if is_stateful(language_model) or other:
         return f"{_kind(language_model)} has layers that keep a state (linear attention, convolution, state space)"
     return None
 

@@ -13,6 +13,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 
+from mllm.compat.transformers_models import from_config, kept_in_float32
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.model_files import CONFIG, bytes_of_weights
 from mllm.models.auto import build, read_config
@@ -45,7 +46,7 @@ def from_config_on_meta(
     given = {name: value for name, value in {"dtype": dtype, **chosen}.items() if value not in (None, "auto")}
     if hasattr(model_class, "from_config"):
         return build(model_class, config, **given).eval()
-    return model_class._from_config(config, **given).eval()
+    return from_config(model_class, config, **given).eval()
 
 
 def check_described(folder: str, describe: Callable[[], Any]) -> None:
@@ -111,7 +112,7 @@ def quantize_skeleton(language_model: Any, quantization: Mapping[str, Any]) -> N
     kind = str(quantization["type"])
     head = language_model.get_output_embeddings()
     # of bitsandbytes, transformers leaves out what it keeps in 32 bits
-    kept = set(language_model._keep_in_fp32_modules or ()) if kind == "bitsandbytes" else set()
+    kept = kept_in_float32(language_model) if kind == "bitsandbytes" else set()
     for name, layer in list(language_model.named_modules()):
         if isinstance(layer, nn.Linear) and layer is not head and not kept & set(name.split(".")):
             parent, _, child = name.rpartition(".")

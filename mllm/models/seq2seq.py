@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
+from mllm.compat.transformers_models import shard_by
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, NoView
 from mllm.errors import ConfigError, ModelError
 from mllm.fields import PathName, PositiveInt
@@ -41,7 +42,7 @@ class Seq2Seq(TextModel):
         self.language_model = inner
         self.post_init()
         self.loss_type = "ForCausalLM"  # labels are counted from the second token of a row on, as of other models
-        self._no_split_modules = sharding_units(self)
+        shard_by(self, sharding_units(self))
         self.register_load_state_dict_pre_hook(_as_ours)
 
     def resize_token_embeddings(self, *arguments: Any, **named: Any) -> Any:

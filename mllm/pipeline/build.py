@@ -34,7 +34,6 @@ from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import export_obstacle
 from mllm.models.parts import part_of
 from mllm.models.prompt_format import SPEECH, PromptFormat, chosen_prompt_format, stored_prompt_format
-from mllm.pipeline.allocation import keep_freed_memory
 from mllm.pipeline.best_model import StoppingRule
 from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.planning import WINDOW
@@ -58,8 +57,6 @@ TOKENIZER_SAMPLE = 4096
 def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer:
     """Everything else that a config describes, ready to go; `data` is loaded where it is not given."""
     data = data or load_data(cfg, args)
-    if args.device.type == "cpu":
-        keep_freed_memory()
     data_args = dict(cfg.get("data_args") or {})
     model_args = dict(cfg["model_args"])
     options = within("data_args.collator_kwargs", read_section, data_args.get("collator_kwargs") or {}, CollatorOptions)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -19,14 +20,16 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import StoppingCriteriaList, StopStringCriteria
 
+from mllm.compat.transformers_generation import missing_steps
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import groups
 from mllm.conversation.processor import Processor
-from mllm.interrupts import Interrupted, leave_signals_to_the_parent
+from mllm.images.settings import current_settings
+from mllm.interrupts import Interrupted
 from mllm.models.base import VisionLanguageModel
 from mllm.models.runtime.decoding import ContinuousBatcher, beams
 from mllm.pipeline.ranks import fail, noted_signal
-from mllm.pipeline.train_data import EvalDataset, ItemDataset, to_device
+from mllm.pipeline.train_data import EvalDataset, ItemDataset, start_worker, to_device
 from mllm.types import Item, Prediction
 
 logger = logging.getLogger(__name__)
@@ -139,16 +142,15 @@ def predict(
 
     arguments = {**stopping(processor), **generation}
     in_step = _in_step(accelerator)
-    refilling = branches and not in_step and beams(model, arguments) == 1
+    refilling = branches and not in_step and beams(model, arguments) == 1 and not missing_steps()
     refilling = refilling and accelerator.device.type not in NOT_REFILLED
     portions = PORTIONS if refilling else 1
     found = plan(items, size, may_share=may_share if branches else None, portions=portions)
-    generate = model.generate_with_shared_prefix if found.sharing else model.generate
-    most = size if refilling else None
-    decoding = ContinuousBatcher(seed=seed, leaving=branches, most=most, in_step=in_step)
+    max_rows = size if refilling else None
+    batcher = ContinuousBatcher(seed=seed, evict_finished=branches, max_rows=max_rows, synced=in_step)
 
     def answered() -> list[Prediction]:
-        return [processor.decode(ids, items[index], index) for index, ids in decoding.take().items()]
+        return [processor.decode(ids, items[index], index) for index, ids in batcher.pop_finished().items()]
 
     def everyones() -> Iterator[list[Prediction]]:
         """What all ranks have found, as often on each."""
@@ -157,14 +159,14 @@ def predict(
             _end_if_signalled()
             if counts or in_step:
                 with torch.no_grad(), accelerator.autocast():  # inference_mode breaks FSDP2's later forwards
-                    decoding.step_until_free(len(indices))
-                    generate(**batch, **arguments, custom_generate=decoding.begin(indices))
+                    batcher.step_until_free(len(indices))
+                    batcher.generate(model, indices, {**batch, **arguments}, shared=found.sharing)
             if in_step and not counts:
-                decoding.take()  # another rank gives these
+                batcher.pop_finished()  # another rank gives these
             if number % portions == 0:
                 yield gather_object(answered())
         with torch.no_grad(), accelerator.autocast():
-            decoding.finish()
+            batcher.finish()
         yield gather_object(answered())
 
     waiting: dict[int, Prediction] = {}
@@ -240,7 +242,7 @@ class _Work:
             collate_fn=replace(loader.collator, packing="shared" if plan.sharing else "none"),
             num_workers=loader.num_workers,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_init_worker,
+            worker_init_fn=partial(start_worker, current_settings()),
         )
 
     def __len__(self) -> int:
@@ -250,10 +252,6 @@ class _Work:
         for (number, counts), batch in zip(self.turns, self.loader, strict=True):
             del batch["index"]
             yield self.indices[number], counts, to_device(dict(batch), self.device)
-
-
-def _init_worker(number: int) -> None:
-    leave_signals_to_the_parent()
 
 
 def stopping(processor: Processor) -> dict[str, Any]:

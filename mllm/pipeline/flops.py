@@ -31,6 +31,7 @@ from torch.overrides import TorchFunctionMode
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
+from mllm.compat.hqq import LINEAR
 from mllm.models.language_models import attending_layers
 from mllm.models.parts import part_of
 from mllm.models.vision.encoder import VisionTower
@@ -168,7 +169,7 @@ class ModelFlops:
                 kind, forward = self._patches(name, hidden)
             self._add(kind, forward, 2 * forward, hidden)
 
-        if isinstance(module, (nn.Linear, Conv1D, *CONVOLUTIONS)) or type(module).__name__ == "HQQLinear":
+        if isinstance(module, (nn.Linear, Conv1D, *CONVOLUTIONS)) or type(module).__name__ == LINEAR:
             return matrix
         if part == "language_model" and _expert_weights(module):
             return experts

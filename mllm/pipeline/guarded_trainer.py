@@ -20,6 +20,8 @@ from transformers import Seq2SeqTrainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from mllm.boundary import Ended
+from mllm.compat.names import replaces
+from mllm.compat.torch import set_last_rates
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, MllmError, ModelError, RunError, one_line
 from mllm.interrupts import Interrupted
@@ -47,11 +49,13 @@ class GuardedTrainer(Seq2SeqTrainer):
         self.guard = StepGuard(allowed=args.max_nonfinite_steps, keys=self._keys)
         self.add_callback(_Guard(self))
 
+    @replaces(Seq2SeqTrainer)
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         # rank 0 writes trainer_state.json next, which marks the checkpoint complete: no rank may lag behind
         self.accelerator.wait_for_everyone()
 
+    @replaces(Seq2SeqTrainer)
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """As transformers', but never of weights that are not finite, and with a manifest at the end."""
         self.require_finite_weights()
@@ -82,10 +86,12 @@ class GuardedTrainer(Seq2SeqTrainer):
         self.train_dataset.items.set_epoch(self.train_dataset.epoch)
         return [self.train_dataset.items[index].key for index in dict.fromkeys(indices)]
 
+    @replaces(Seq2SeqTrainer)
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with _reading(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    @replaces(Seq2SeqTrainer)
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """A weight that the checkpoint lacks would keep its value from before the run."""
         model: Any = self.model
@@ -98,6 +104,7 @@ class GuardedTrainer(Seq2SeqTrainer):
         if wrong:
             raise ModelError(f"the checkpoint is of another model: {', '.join(wrong[:5])}, {len(wrong)} in all")
 
+    @replaces(Seq2SeqTrainer)
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """As transformers', but learning rates, their schedule and weight decay are those that this run asks for."""
         if checkpoint is None:
@@ -113,7 +120,7 @@ class GuardedTrainer(Seq2SeqTrainer):
             group.update(settings)
             scheduler.base_lrs[number] = group["initial_lr"]
             group["lr"] = group["initial_lr"] * scheduler.lr_lambdas[number](scheduler.last_epoch)
-        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]  # what is logged
+        set_last_rates(scheduler, [group["lr"] for group in optimizer.param_groups])  # what is logged
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         scheduler = super().create_scheduler(num_training_steps, optimizer)
@@ -124,6 +131,7 @@ class GuardedTrainer(Seq2SeqTrainer):
         indices = inputs["index"]
         return self.guard.saw(super().training_step(model, inputs, *args, **kwargs), indices)
 
+    @replaces(Seq2SeqTrainer)
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The norm, after a look at it: this is called once in each step, right before the update."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
@@ -160,6 +168,7 @@ class GuardedTrainer(Seq2SeqTrainer):
         kept = f"checkpoint-{self.state.global_step} is written; continue with: {resume_command()}"
         fail(Interrupted(signum, kept))
 
+    @replaces(Seq2SeqTrainer)
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """As transformers', which would make one more step where a run goes on after its last one."""
         if self.state.global_step < self.state.max_steps:

@@ -12,11 +12,10 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
+from mllm.compat.transformers_trainer import reporters, schedule_function
 from mllm.errors import ConfigError, nearest
 from mllm.fields import NonNegative, check, parameters, show, within
 
@@ -53,7 +52,7 @@ def check_reporting(args: Seq2SeqTrainingArguments) -> None:
     Raises:
         ConfigError: `report_to` names what nobody knows, or what is not installed.
     """
-    known = {*INTEGRATION_TO_CALLBACK, "all", "none"}
+    known = reporters()
     for name in args.report_to or ():
         if name not in known:
             raise ConfigError(f"unknown reporter {name!r}; {nearest(name, known)}", field="training_args.report_to")
@@ -80,7 +79,7 @@ def _check_schedule(args: Seq2SeqTrainingArguments) -> None:
         )
     if args.lr_scheduler_kwargs and kind in WITHOUT_ARGUMENTS:
         raise ConfigError(f"a {kind} schedule takes none", field="training_args.lr_scheduler_kwargs")
-    known = parameters(TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(args.lr_scheduler_type)])
+    known = parameters(schedule_function(args.lr_scheduler_type))
     given: Any = args.lr_scheduler_kwargs or {}
     within("training_args.lr_scheduler_kwargs", check, given, Mapping)
     for name, value in given.items():

@@ -15,6 +15,7 @@ from mllm.config.run_arguments import RunArguments
 from mllm.config.without_effect import without_effect
 from mllm.errors import ConfigError
 from mllm.interrupts import INTERRUPTS, Interrupted
+from mllm.pipeline.allocation import keep_freed_memory
 from mllm.pipeline.announcements import after_training, before_training
 from mllm.pipeline.build import build
 from mllm.pipeline.data import Data, load_data
@@ -44,6 +45,8 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
     started_with()
     check_launch(args.world_size)
     follow_launcher()
+    if args.device.type == "cpu":
+        keep_freed_memory()
     if args.disable_tqdm:
         disable_progress_bar()  # that of loading and writing weights
     with locked(folder):

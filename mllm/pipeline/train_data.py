@@ -16,7 +16,8 @@ from mllm.conversation.packing import Length, split_rounds
 from mllm.conversation.processor import ImageTensors, Processor
 from mllm.errors import ImageError
 from mllm.images import ImageRef
-from mllm.images.settings import configure, current_settings
+from mllm.images.settings import ImageSettings, configure, current_settings
+from mllm.interrupts import leave_signals_to_the_parent
 from mllm.types import EncodedSample, Item
 
 REPLACEMENTS = 10
@@ -31,16 +32,21 @@ class ItemDataset(Protocol):
     def set_epoch(self, epoch: int | None) -> None: ...
 
 
+def start_worker(settings: ImageSettings, number: int) -> None:
+    """Set up a data loading worker: it leaves signals to its parent, and opens images as its parent does.
+
+    A worker that was spawned, not forked, knows nothing of the `settings` of its parent.
+    """
+    leave_signals_to_the_parent()
+    configure(settings)
+
+
 class ImageLoader:
-    """Opens images as the `ImageSettings` of the process that made it say, in whatever process it is read."""
+    """Opens images as the `ImageSettings` of the process that made it say; see `start_worker` for other processes."""
 
     def __init__(self, processor: Processor) -> None:
         self.processor = processor
         self.settings = current_settings()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        configure(self.settings)  # a worker that was spawned, not forked, knows nothing of the builder's
 
     def __call__(self, item: Item, *, training: bool = False, opened: ImageTensors | None = None) -> ImageTensors:
         """The model's arguments for each image, in `training` with `pixels` as the settings say.

@@ -18,6 +18,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, register_fsdp_forward_m
 from torch.utils.data import DataLoader
 from transformers import (
     ProgressCallback,
+    Seq2SeqTrainer,
     TrainerCallback,
     TrainingArguments,
 )
@@ -26,11 +27,15 @@ from transformers.integrations.deepspeed import deepspeed_init, is_deepspeed_zer
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.trainer_utils import seed_worker
 
+from mllm.compat.accelerate import forget_last_optimizer, has_prepared_model
+from mllm.compat.names import replaces
+from mllm.compat.transformers_trainer import batch_size_of
 from mllm.config.run_arguments import RunArguments
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import RunError
-from mllm.interrupts import INTERRUPTS, leave_signals_to_the_parent
+from mllm.images.settings import ImageSettings
+from mllm.interrupts import INTERRUPTS
 from mllm.metrics.base import Metric
 from mllm.models.adapters.injection import adaptation_of, gather_adapted, load_adapted, save_adapted
 from mllm.models.adapters.param_groups import ParamGroupOptions, split_param_groups
@@ -51,7 +56,7 @@ from mllm.pipeline.monitor import Bar, CountingCollator, ThroughputMonitor
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
 from mllm.pipeline.ranks import fail
 from mllm.pipeline.results import summary, write_predictions, write_results
-from mllm.pipeline.train_data import EvalItems, ItemDataset, SeededEpochSampler, TrainDataset
+from mllm.pipeline.train_data import EvalItems, ItemDataset, SeededEpochSampler, TrainDataset, start_worker
 from mllm.report.plots import plot_losses
 from mllm.tokenizer_files import save_tokenizer
 from mllm.types import Prediction
@@ -251,12 +256,12 @@ class Trainer(GuardedTrainer):
 
     def _ready_for_evaluation(self) -> Any:
         """The model to evaluate, sharded where the launch asks for it (training has done so already)."""
-        if not self.accelerator._models:
+        if not has_prepared_model(self.accelerator):
             if self.is_fsdp_enabled:
                 # accelerate shards a model only beside an optimizer; this one never steps, and holds no state
                 idle = torch.optim.SGD(self.model.parameters(), lr=0.0)
                 self.model, _ = self.accelerator.prepare(self.model, idle)
-                self.accelerator._optimizers.pop()
+                forget_last_optimizer(self.accelerator)
                 self.model_wrapped = self.model
                 register_fsdp_forward_method(self.model, "generate")
             elif is_deepspeed_zero3_enabled():
@@ -274,7 +279,8 @@ class Trainer(GuardedTrainer):
         planned = self.collator.packing != "none" and self.window
         loader: Any = self._planned_loader() if planned else super().get_train_dataloader()
         inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it, and has no such argument
-        inner.worker_init_fn = partial(_init_worker, inner.worker_init_fn)
+        assert isinstance(self.train_dataset, TrainDataset)
+        inner.worker_init_fn = partial(_start_worker, self.train_dataset.open.settings, inner.worker_init_fn)
         return loader
 
     def _planned_loader(self) -> DataLoader[Any]:
@@ -283,7 +289,7 @@ class Trainer(GuardedTrainer):
         self.plan = PlannedBatches(
             self.train_dataset,
             self._get_train_sampler(),
-            batch_size=self._train_batch_size,
+            batch_size=batch_size_of(self),
             ranks=accelerator.num_processes,
             cost=cost_of(self.model, self.processor.view),
             sharing=self.collator.packing == "shared",
@@ -305,6 +311,7 @@ class Trainer(GuardedTrainer):
         )
         return accelerator.prepare(loader)
 
+    @replaces(Seq2SeqTrainer)
     def _get_train_sampler(self, train_dataset: Any = None) -> SeededEpochSampler:
         assert isinstance(self.train_dataset, TrainDataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
@@ -327,6 +334,7 @@ class Trainer(GuardedTrainer):
             self._save(output_dir or self.args.output_dir, state_dict=weights)
         self.accelerator.wait_for_everyone()
 
+    @replaces(Seq2SeqTrainer)
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """As transformers', which writes all weights too where they are sharded, the frozen base among them."""
         if adaptation_of(self.model) is None or not self.is_fsdp_enabled:
@@ -347,6 +355,7 @@ class Trainer(GuardedTrainer):
             )
         return optimizer
 
+    @replaces(Seq2SeqTrainer)
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """As transformers', but of an adapted model what its base lacks."""
         if adaptation_of(self.model) is None:
@@ -360,12 +369,14 @@ class Trainer(GuardedTrainer):
             save_tokenizer(self.processor.tokenizer, folder, probes=self.processor.probes())
             save_speech(folder, self.kind, self.speech)
 
+    @replaces(Seq2SeqTrainer)
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if adaptation_of(self.model) is None:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             load_adapted(self.model, resume_from_checkpoint)
 
+    @replaces(Seq2SeqTrainer)
     def _load_best_model(self) -> None:
         best = self.state.best_model_checkpoint
         if best is None or adaptation_of(self.model) is None or self.is_deepspeed_enabled:
@@ -374,8 +385,8 @@ class Trainer(GuardedTrainer):
             load_adapted(self.model, best)
 
 
-def _init_worker(init: Callable[[int], None] | None, number: int) -> None:
-    leave_signals_to_the_parent()
+def _start_worker(settings: ImageSettings, init: Callable[[int], None] | None, number: int) -> None:
+    start_worker(settings, number)
     if init is not None:
         init(number)
 

@@ -203,11 +203,11 @@ def answered(model: Llava, groups: list[list[int]]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     first = generated(model, [data.prompts[1]], data.pixels[1:2])[0, :, :IMAGE].argmax(-1)
     for group in groups:
-        decoding = ContinuousBatcher(seed=0, leaving=model.supports_prefix_sharing)
+        batcher = ContinuousBatcher(seed=0, evict_finished=model.supports_prefix_sharing)
         batch = padded([data.prompts[number] for number in group], left=True)
         settings = {**ANSWER, "eos_token_id": [int(first[2])]}
-        model.generate(**batch, pixels=data.pixels[group], **settings, custom_generate=decoding.begin(group))
-        found |= decoding.take()
+        batcher.generate(model, group, {**batch, "pixels": data.pixels[group], **settings})
+        found |= batcher.pop_finished()
     return found
 
 

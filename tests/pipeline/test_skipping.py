@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from mllm.dataset.multiturn import MultiTurn
 from mllm.dataset.sets.instruct import Instruct
 from mllm.errors import ConfigError, DataError, ImageError
 from mllm.images.settings import ImageSettings, configure, current_settings
+from mllm.interrupts import SIGNALS
 from mllm.pipeline.finetune import main
-from mllm.pipeline.train_data import REPLACEMENTS, EvalDataset, TrainDataset
+from mllm.pipeline.train_data import REPLACEMENTS, EvalDataset, TrainDataset, start_worker
 from mllm.registry import CODECS, TEMPLATES
 from mllm.types import EncodedSample
 from tests.conftest import make_tokenizer
@@ -154,11 +156,19 @@ def test_workers_skip_and_the_batch_says_what(lines: Path) -> None:
     assert torch.cat([batch["index"] for batch in batches]).tolist() == here
 
 
-def test_a_spawned_worker_learns_the_settings(lines: Path) -> None:
+def test_start_worker_configures_a_spawned_worker_and_unpickling_alone_does_not(lines: Path) -> None:
     """What a process gets that was not forked: the pickle alone."""
     data = pickle.dumps(encoded(lines, on_error="skip", max_pixels=32 * 32 - 1))
     configure(ImageSettings())
+    bound, handlers = Image.MAX_IMAGE_PIXELS, [signal.getsignal(signum) for signum in SIGNALS]
     dataset = pickle.loads(data)  # noqa: S301, our own
+    assert current_settings() == ImageSettings()
+    assert bound == Image.MAX_IMAGE_PIXELS
+    try:
+        start_worker(dataset.open.settings, 0)
+    finally:
+        for signum, handler in zip(SIGNALS, handlers, strict=True):
+            signal.signal(signum, handler)
     assert current_settings().max_pixels == 32 * 32 - 1
     with pytest.raises(ImageError, match="32 x 32 is more than 1,023 pixels"):
         dataset[0]

@@ -136,7 +136,7 @@ def answer_ours(fixture: str, batch: int, generation: dict[str, Any], name: str)
     if name == REFILLED:
         evaluation.NOT_REFILLED = ()
     if name == STAYING:
-        evaluation.ContinuousBatcher = lambda **given: ContinuousBatcher(**{**given, "leaving": False})  # pyright: ignore
+        evaluation.ContinuousBatcher = lambda **given: ContinuousBatcher(**{**given, "evict_finished": False})  # pyright: ignore
     items = DATASETS.make({"type": "Instruct", "filename": f"{fixture}/llava.json", "image_folder": fixture})
     tokenizer = session.processor.tokenizer
     pad: Any = tokenizer.pad_token_id

@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 from transformers import Seq2SeqTrainingArguments, Trainer
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.training_args import OptimizerNames
 
+from mllm.compat.bitsandbytes import make_states, makes_states
+from mllm.compat.torch import FakeTensor, FakeTensorMode, storage_id
 from mllm.errors import ConfigError, nearest
+from mllm.models.composite import sharding_units
 from mllm.models.meta_device import QuantizedLinearStub
 
 OPTIMIZERS = (
@@ -84,18 +86,15 @@ def optimizer_bytes(model: nn.Module, args: Seq2SeqTrainingArguments, devices: i
     if "foreach" in inspect.signature(kind).parameters:
         settings["foreach"] = False
     optimizer: Any = kind(shards, **settings)
-    if hasattr(optimizer, "init_state"):  # of bitsandbytes, whose step needs storage
-        optimizer.is_paged = False
-        for number, (parameter, shard) in enumerate(zip(trained, shards, strict=True)):
-            if id(parameter) in embeddings:  # the Trainer keeps their states in 32 bits
-                optimizer.mng.index2config[0, number] = {"optim_bits": 32}
-            optimizer.init_state(optimizer.param_groups[0], shard, 0, number)
+    if makes_states(optimizer):
+        # the Trainer keeps the states of embeddings in 32 bits
+        make_states(optimizer, shards, [id(parameter) in embeddings for parameter in trained])
     else:
         for shard in shards:
             shard.grad = torch.empty_like(shard)
         optimizer.step()
     tensors = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
-    return sum({tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}.values())
+    return sum({storage_id(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 
 
 def gathered_bytes(model: Any, dtype: torch.dtype | None) -> int:
@@ -103,7 +102,8 @@ def gathered_bytes(model: Any, dtype: torch.dtype | None) -> int:
 
     While one layer computes the next one is fetched. `dtype`: that of mixed precision; None: that of the weights.
     """
-    units = [module for module in model.modules() if type(module).__name__ in model._no_split_modules]
+    names = sharding_units(model)
+    units = [module for module in model.modules() if type(module).__name__ in names]
     inside = {id(parameter) for unit in units for parameter in unit.parameters()}
     outside = [parameter for parameter in model.parameters() if id(parameter) not in inside]
     sizes = sorted((_whole(list(unit.parameters()), dtype) for unit in units), reverse=True)
@@ -120,15 +120,14 @@ def saved_bytes(model: Any, batch: Mapping[str, Any], *, autocast: torch.dtype |
 
     The model may be real or fake (`make_fake`). Inside layers under activation checkpointing nothing is seen.
     """
-    known = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+    known = {storage_id(tensor) for tensor in (*model.parameters(), *model.buffers())}
     storages: dict[int, Any] = {}  # held, so that no address is used twice
     began: list[int] = []
     layers: list[int] = [0]
 
     def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in known:
-            storages[storage._cdata] = storage
+        if storage_id(tensor) not in known:
+            storages[storage_id(tensor)] = tensor.untyped_storage()
         return tensor
 
     def total() -> int:
@@ -159,16 +158,14 @@ def make_fake(model: nn.Module, half: torch.dtype | None = None) -> None:
     made: dict[int, Any] = {}
     with mode:
         for module in model.modules():
-            for name, parameter in module._parameters.items():
-                if parameter is not None:
-                    if id(parameter) not in made:
-                        dtype = half if half and parameter.is_floating_point() else parameter.dtype
-                        new = torch.empty(parameter.shape, dtype=dtype, device="cpu")
-                        made[id(parameter)] = nn.Parameter(new, requires_grad=parameter.requires_grad)
-                    module._parameters[name] = made[id(parameter)]
-            for name, buffer in module._buffers.items():
-                if buffer is not None:
-                    module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")
+            for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
+                if id(parameter) not in made:
+                    dtype = half if half and parameter.is_floating_point() else parameter.dtype
+                    new = torch.empty(parameter.shape, dtype=dtype, device="cpu")
+                    made[id(parameter)] = nn.Parameter(new, requires_grad=parameter.requires_grad)
+                setattr(module, name, made[id(parameter)])
+            for name, buffer in list(module.named_buffers(recurse=False, remove_duplicate=False)):
+                setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu"))
 
 
 class _RealMasks(TorchFunctionMode):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from mllm.compat.peft import AdaptedLayer
 from mllm.models.adapters.selection import is_adapter
 from mllm.models.meta_device import QuantizedLinearStub
 
@@ -60,8 +60,8 @@ def _add(rows: list[Row], name: str, equal: list[nn.Module], depth: int, seen: s
     """`seen`: parameters told already, by their id: a tied one is told where it comes first."""
     module = equal[0]
     parameters = {id(p): p for one in equal for p in one.parameters() if id(p) not in seen}
-    own = [*module.parameters(recurse=False)] if not isinstance(module, BaseTunerLayer) else [_base(module).weight]
-    leaf = isinstance(module, BaseTunerLayer) or not any(_counts(child) for child in module.children())
+    own = [*module.parameters(recurse=False)] if not isinstance(module, AdaptedLayer) else [_base(module).weight]
+    leaf = isinstance(module, AdaptedLayer) or not any(_counts(child) for child in module.children())
     if not parameters and not own:
         return
     largest = max(own, key=lambda parameter: parameter.numel(), default=None)
@@ -119,7 +119,7 @@ def _counts(module: nn.Module) -> bool:
 
 def _base(module: Any) -> Any:
     """The layer itself, without the adapters around it."""
-    return module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+    return module.get_base_layer() if isinstance(module, AdaptedLayer) else module
 
 
 def _dtype(layer: nn.Module, parameter: nn.Parameter) -> str:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from mllm.compat.peft import AdaptedLayer, inject
 from mllm.errors import ConfigError, ModelError, listing
 from mllm.fields import field
 from mllm.files import read_json
@@ -32,8 +32,6 @@ PREFIX = "base_model.model."
 """Before each name in a file of PEFT."""
 NOT_BASE = ("freeze", "attn_implementation", "pad_to_multiple_of")
 """Arguments of a model that say how it is run, not what it is."""
-LOOKED_FOR = ("is_loaded_in_4bit", "is_loaded_in_8bit", "hf_quantizer")
-"""What PEFT asks of the outermost module, and transformers leaves on the quantised part of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +187,7 @@ def merge(model: Any) -> Any:
     if any(is_quantized(parameter) for parameter in model.parameters()):
         raise ModelError("adapters cannot be merged into quantised weights: build the base without quantization")
     for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
+        if isinstance(module, AdaptedLayer):
             merging: Any = module
             try:
                 merging.merge(safe_merge=True)
@@ -207,7 +205,7 @@ def merge(model: Any) -> Any:
 def table(model: nn.Module) -> str:
     """Of each part: parameters, how many are in adapted layers, in adapters, trained in full, frozen, and the share."""
     counts: dict[str, list[int]] = {}
-    layers = [name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
+    layers = [name for name, module in model.named_modules() if isinstance(module, AdaptedLayer)]
     for name, parameter in model.named_parameters():
         row = counts.setdefault(part_of(name), [0, 0, 0, 0])
         if is_adapter(name):
@@ -236,12 +234,7 @@ def _inject(model: Any, adapters: Adapters, layers: list[str]) -> None:
         use_rslora=adapters.type == "rslora",
         target_modules=layers,
     )
-    left = {name: vars(part)[name] for part in model.children() for name in LOOKED_FOR if name in vars(part)}
-    for name, value in left.items():
-        setattr(model, name, value)
-    inject_adapter_in_model(config, model)
-    for name in left:
-        delattr(model, name)
+    inject(config, model)
 
 
 def _check_rank(path: Path, adapters: Adapters) -> None:

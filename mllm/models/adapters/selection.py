@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from mllm.compat.hqq import LINEAR
 from mllm.errors import ConfigError, nearest
 from mllm.models.parts import PARTS, part_of
 
@@ -55,7 +56,7 @@ def linear_layers(model: Any, targets: Sequence[str]) -> list[str]:
     layers = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) or type(module).__name__ == "HQQLinear"
+        if isinstance(module, (nn.Linear, Conv1D)) or type(module).__name__ == LINEAR
     }
     # a layer of the vision tower that is not trainable by now is frozen by name, or no feature depends on it
     usable = [name for name, layer in layers.items() if part_of(name) != "vision_tower" or _trainable(layer)]

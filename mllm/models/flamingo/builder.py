@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mllm.compat.transformers_models import attention_of, experts_of
 from mllm.errors import ConfigError, ModelError
 from mllm.fields import PathName, PositiveInt
 from mllm.files import read_json
@@ -185,8 +186,8 @@ def compose(encoder: PreTrainedModel, language_model: PreTrainedModel, **setting
     """A Flamingo around these two models, which it takes over; perceiver and cross-attention are new."""
     parts = {"vision_config": encoder.config, "text_config": language_model.config}
     # a new composite config resets these choices of its parts, unless it is told them
-    attention = {name: config._attn_implementation for name, config in parts.items()}
-    experts = {name: config._experts_implementation for name, config in parts.items()}
+    attention = {name: attention_of(config) for name, config in parts.items()}
+    experts = {name: experts_of(config) for name, config in parts.items()}
     choices: dict[str, Any] = {"attn_implementation": attention, "experts_implementation": experts}
     config = MllmFlamingoConfig(**parts, **settings, **choices)
     model = Flamingo(config, vision_encoder=encoder, language_model=language_model)

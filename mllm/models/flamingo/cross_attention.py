@@ -19,6 +19,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from mllm.compat.transformers_models import mark_initialised
 from mllm.errors import ModelError
 from mllm.models.flamingo.perceiver import feed_forward, join_heads, split_heads
 
@@ -247,15 +248,9 @@ def insert_cross_attention(
             block = GatedCrossAttentionBlock(
                 width=config.hidden_size, media_width=media_width, heads=heads, head_width=head_width
             )
-            keep_values(block)
+            mark_initialised(block)
         layers[number] = FlamingoLayer(layer, block, state)
     return state
-
-
-def keep_values(module: nn.Module) -> None:
-    """Tell transformers that these parameters are initialised: it would draw them anew, in its own way."""
-    for part in module.modules():
-        setattr(part, "_is_hf_initialized", True)  # noqa: B010, not a declared attribute
 
 
 def decoder_layers(language_model: PreTrainedModel) -> nn.ModuleList:

@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
+from mllm.compat.transformers_models import mark_initialised, shard_by
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, VideoPreprocessor
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.geometry import PlacementKind
@@ -36,7 +37,6 @@ from mllm.models.flamingo.cross_attention import (
     Media,
     Segments,
     insert_cross_attention,
-    keep_values,
     media_segments,
     media_so_far,
     text_time,
@@ -45,6 +45,7 @@ from mllm.models.flamingo.perceiver import PerceiverResampler, flat_frames
 from mllm.models.language_models import takes_positions
 from mllm.models.new_rows import TrainEmbeddings, finalise_embeddings
 from mllm.models.runtime.kv_cache import roomy_cache
+from mllm.models.runtime.mpt import packable
 from mllm.models.runtime.packed_attention import PackedAttentionMask
 from mllm.models.vision.encoder import VisionTower
 from mllm.models.vision.encoders import new_encoder
@@ -105,15 +106,15 @@ class Flamingo(Composite):
         if config.vision_ln_post and not hasattr(self.vision_tower.encoder, "post_layernorm"):
             raise ConfigError(f"vision_ln_post: {type(self.vision_tower.encoder).__name__} has no final norm")
         self.perceiver = PerceiverResampler(width=self.vision_tower.width, **config.perceiver)
-        keep_values(self.perceiver)
-        self.language_model: Any = language_model or build(AutoModelForCausalLM, config.text_config)
+        mark_initialised(self.perceiver)
+        self.language_model: Any = packable(language_model or build(AutoModelForCausalLM, config.text_config))
         self.state = insert_cross_attention(
             self.language_model, every=config.cross_attn_every_n_layers, media_width=self.vision_tower.width
         )
         self.train_embeddings: TrainEmbeddings = "none"
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
-        self._no_split_modules = sharding_units(self)
+        shard_by(self, sharding_units(self))
 
     @contextmanager
     def embedded(

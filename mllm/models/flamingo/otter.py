@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
-from transformers.initialization import no_init_weights
 
+from mllm.compat.transformers_models import no_init_weights
 from mllm.errors import ConfigError, ModelError
 from mllm.fields import PositiveInt, field
 from mllm.files import read_json

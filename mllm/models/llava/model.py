@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
+from mllm.compat.transformers_models import shard_by
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor
 from mllm.conversation.preprocessing.tiling import Layout, TiledPreprocessor, Tiling, read_tiling
 from mllm.errors import ConfigError, ModelError
@@ -34,6 +35,7 @@ from mllm.models.language_models import taking_embeddings
 from mllm.models.llava.tile_features import TileMerger
 from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
+from mllm.models.runtime.mpt import packable
 from mllm.models.runtime.packed_attention import PackedAttentionMask, positions
 from mllm.models.vision.encoders import new_encoder
 from mllm.models.vision.grid import grid_side
@@ -106,7 +108,7 @@ class Llava(Composite):
                 (config.second_image_mean, config.second_image_std),
             ],
         )
-        self.language_model: Any = language_model or build(AutoModelForCausalLM, config.text_config)
+        self.language_model: Any = packable(language_model or build(AutoModelForCausalLM, config.text_config))
         self.connector: Any = CONNECTORS.make(
             config.connector,
             vision_width=self.vision_tower.width,
@@ -117,7 +119,7 @@ class Llava(Composite):
         self._finalise_tiling()
         self.post_init()
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
-        self._no_split_modules = sharding_units(self)
+        shard_by(self, sharding_units(self))
 
     @contextmanager
     def embedded(

@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from mllm.compat.transformers_models import attention_of, experts_of
 from mllm.conversation.preprocessing.tiling import AnyResolution
 from mllm.errors import ModelError
 from mllm.fields import show
@@ -218,8 +219,8 @@ def compose(encoders: Sequence[PreTrainedModel], language_model: PreTrainedModel
     for name, encoder in zip(("vision_config", "second_vision_config"), encoders, strict=False):
         parts[name] = encoder.config
     # a new composite config resets these choices of its parts, unless it is told them
-    attention = {name: config._attn_implementation for name, config in parts.items()}
-    experts = {name: config._experts_implementation for name, config in parts.items()}
+    attention = {name: attention_of(config) for name, config in parts.items()}
+    experts = {name: experts_of(config) for name, config in parts.items()}
     choices: dict[str, Any] = {"attn_implementation": attention, "experts_implementation": experts}
     return MllmLlavaConfig(**parts, **rest, **choices)
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mllm.compat.transformers_models import positions_of_prompts, shard_by
 from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.files import parse_json
 from mllm.geometry import Placement
@@ -104,7 +105,7 @@ class Native(PartedModel):
         self.processor_files = dict(files)
         self.image_token_id = image_token_id
         family.prepare(self)
-        self._no_split_modules = sharding_units(self)  # transformers lists layers that some of its models lack
+        shard_by(self, sharding_units(self))  # transformers lists layers that some of its models lack
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
 
     def run(
@@ -207,7 +208,7 @@ class Native(PartedModel):
         seen = {name: arguments.pop(name) for name in (*self._view_names, ROWS, "image_index") if name in arguments}
         own, blank = self._own_arguments(input_ids, None, seen)
         own["attention_mask"] = attention_mask
-        own["position_ids"] = self._prepare_position_ids_for_generation(input_ids, own)  # pyright: ignore
+        own["position_ids"] = positions_of_prompts(self, input_ids, own)
         own |= roomy_cache(self.text_model, {})
         with self._seeing(blank):
             cache = self(input_ids=input_ids, logits_to_keep=1, use_cache=True, **own).past_key_values

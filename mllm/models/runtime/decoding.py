@@ -1,30 +1,39 @@
-"""Answers of batches in which no row depends on the others: each draws for itself, and leaves when it has finished, so
-that rows of the next batch can take its place.
+"""Decoding of batches whose rows do not depend on each other: each row samples for itself and leaves when it has
+finished, so that a row of the next batch can take its place.
 
 Shape suffixes: B rows of a batch, R of them that are still decoded, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
+import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+import transformers
+from torch import Tensor, distributed
 from torch.nn.functional import pad
 from transformers import (
     DynamicCache,
     LogitsProcessor,
+    LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
     SynthIDTextWatermarkLogitsProcessor,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 from transformers.generation.configuration_utils import GenerationMode
 
+from mllm.compat.names import ADVICE
+from mllm.compat.transformers_generation import arguments_after, beam_search, faster_steps, missing_steps, prefill
 from mllm.errors import ConfigError, ModelError
 from mllm.models.runtime.kv_cache import ROOM, PreallocatedCacheLayer
+
+logger = logging.getLogger(__name__)
 
 BY_ROW = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
 """Arguments of a step that hold a row of the batch in their last dimension but one."""
@@ -33,7 +42,7 @@ REMEMBERING = (SynthIDTextWatermarkLogitsProcessor, UnbatchedClassifierFreeGuida
 
 
 class FiniteScores(LogitsProcessor):
-    """Refuses scores that are not finite: of them the first token would be taken, and its answer scored."""
+    """Refuse scores that are not finite, whose first token would be taken as the answer."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """
@@ -46,38 +55,51 @@ class FiniteScores(LogitsProcessor):
 
 
 class ContinuousBatcher:
-    """Decodes in place of transformers' own loop: its `generate` takes `begin(items)` as `custom_generate`.
+    """Decodes in place of the loop in transformers' `generate`; `pop_finished` returns the answers.
 
-    `take` gives the answers, when they are found; what `generate` returns then is not them.
+    The loop stands on private names of transformers. Where one is missing, `generate` decodes each batch by itself:
+    slower, and a sampled answer then follows from `seed` and the whole batch.
 
     Args:
-        seed: of sampled answers: what a row draws follows from it and from the row's item alone.
-        leaving: rows that have finished leave the batch and the cache, for a model that remembers nothing of a row
-            outside of it.
-        most: of such a model, rows decoded together: a batch joins what is left of those before it. None: each batch is
-            decoded by itself, to its end.
-        in_step: goes on until all processes have finished, as sharded models need; without `most`.
+        seed: seed of sampled answers; what a row samples follows from it and from the row's item alone.
+        evict_finished: finished rows leave the batch and the cache. The model must keep no state of a row elsewhere.
+        max_rows: maximum rows decoded at once; new prompts take the places of finished rows. None: each batch is
+            decoded by itself, to its end. Needs `evict_finished`.
+        synced: go on until all processes have finished, as sharded models need; without `max_rows`.
     """
 
-    def __init__(self, *, seed: int, leaving: bool = False, most: int | None = None, in_step: bool = False) -> None:
+    def __init__(
+        self, *, seed: int, evict_finished: bool = False, max_rows: int | None = None, synced: bool = False
+    ) -> None:
         self.seed = seed
-        self.leaving = leaving
-        self.most = most
-        self.in_step = in_step
+        self.evict_finished = evict_finished
+        self.max_rows = max_rows
+        self.synced = synced
         self.model: Any = None
         self.cache: Any = None
         self._batches: list[_Batch] = []
         self._answers: dict[int, list[int]] = {}
 
-    def begin(self, items: Sequence[int]) -> Callable[..., Tensor]:
-        """Of a batch with a row for each item; refuses, as a ConfigError when called, another way to decode than greedy
-        search, sampling and beam search.
+    def generate(self, model: Any, items: Sequence[int], arguments: Mapping[str, Any], *, shared: bool = False) -> None:
+        """Begin a batch with a row for each item.
+
+        Args:
+            model: whose `generate` takes the `arguments`; if `shared`, its
+                `generate_with_shared_prefix`.
+
+        Raises:
+            ConfigError: another way to decode is asked for than greedy search, sampling and beam search.
         """
-        return partial(self._begin, items)
+        generate = model.generate_with_shared_prefix if shared else model.generate
+        if missing := missing_steps():
+            _warn_of_missing(tuple(missing))
+            self._generate_alone(generate, model, items, arguments)
+        else:
+            generate(**arguments, custom_generate=partial(self._start, items))
 
     def step_until_free(self, rows: int) -> None:
         """Decode until there is room for so many rows, or none is left."""
-        while self.most is not None and self._batches and self._rows + rows > self.most:
+        while self.max_rows is not None and self._batches and self._rows + rows > self.max_rows:
             self._step()
 
     def finish(self) -> None:
@@ -85,12 +107,30 @@ class ContinuousBatcher:
         while self._batches:
             self._step()
 
-    def take(self) -> dict[int, list[int]]:
-        """Answers that were found since the last time: the new tokens of each item."""
-        found, self._answers = self._answers, {}
-        return found
+    def pop_finished(self) -> dict[int, list[int]]:
+        """The answers found since the last call: the new tokens of each item."""
+        finished, self._answers = self._answers, {}
+        return finished
 
-    def _begin(
+    def _generate_alone(
+        self, generate: Callable[..., Tensor], model: Any, items: Sequence[int], arguments: Mapping[str, Any]
+    ) -> None:
+        """Decode a batch by transformers' own loop."""
+        config = copy.deepcopy(model.generation_config)
+        config.update(**{name: value for name, value in arguments.items() if hasattr(config, name)})
+        _check_mode(config.get_generation_mode())
+        processors = LogitsProcessorList([*arguments.get("logits_processor", ()), FiniteScores()])
+        synced = {"synced_gpus": True} if self.synced else {}
+        with torch.random.fork_rng():
+            torch.manual_seed(random.Random(f"answer {self.seed} {list(items)}").getrandbits(63))
+            ids_BT = generate(**{**arguments, **synced, "logits_processor": processors})
+        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+        self._answers |= {
+            item: _until_the_end(row, ends, config.pad_token_id)
+            for item, row in zip(items, ids_BT.tolist(), strict=True)
+        }
+
+    def _start(
         self,
         items: Sequence[int],
         model: Any,
@@ -105,41 +145,36 @@ class ContinuousBatcher:
             # transformers would spare as many new tokens as a prompt of embeddings has padding
             for penalty in _penalties(logits_processor):
                 penalty.prompt_ignore_length = None
-        mode = generation_config.get_generation_mode()
+        mode = _check_mode(generation_config.get_generation_mode())
         if mode == GenerationMode.BEAM_SEARCH:
-            ids_BT = type(model)._beam_search(
+            ids_BT = beam_search(
                 model,
                 input_ids,
                 logits_processor=logits_processor,
                 stopping_criteria=stopping_criteria,
                 generation_config=generation_config,
-                synced_gpus=self.in_step,
+                synced_gpus=self.synced,
                 **arguments,
             )
             prompt = input_ids.shape[1]
             self._answers |= {item: row[prompt:].tolist() for item, row in zip(items, ids_BT, strict=True)}
             return ids_BT
-        if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
-            raise ConfigError(
-                f"gen_kwargs and the model's generation_config.json ask for {mode.value}: supported are greedy "
-                "search, sampling (do_sample=True) and beam search (num_beams=2 or more, do_sample=False)"
-            )
-        outputs = model._prefill(input_ids, generation_config, arguments)
-        drawn = mode == GenerationMode.SAMPLE
+        outputs = prefill(model, input_ids, generation_config, arguments)
+        sampled = mode == GenerationMode.SAMPLE
         batch = _Batch(
             items=items,
             ids_RT=input_ids,
             arguments=arguments,
             logits_processor=logits_processor,
             stopping_criteria=stopping_criteria,
-            padding=generation_config._pad_token_tensor,
-            sources=[random.Random(f"answer {self.seed} {item}") for item in items] if drawn else None,
-            leaves=self.leaving and not any(isinstance(each, REMEMBERING) for each in logits_processor),
+            padding=generation_config.pad_token_id or 0,
+            sources=[random.Random(f"answer {self.seed} {item}") for item in items] if sampled else None,
+            evicts=self.evict_finished and not any(isinstance(each, REMEMBERING) for each in logits_processor),
         )
         self.model = model
-        self._join(batch, batch.note(model, outputs))
+        self._join(batch, batch.prepare(model, outputs))
         self._advance([batch], outputs.logits, first=batch.places[0])
-        if self.most is None or not batch.leaves:
+        if self.max_rows is None or not batch.evicts:
             self.finish()
         return input_ids
 
@@ -149,32 +184,32 @@ class ContinuousBatcher:
 
     def _join(self, batch: _Batch, cache: Any) -> None:
         usual = type(cache) is DynamicCache and all(type(layer) is PreallocatedCacheLayer for layer in cache.layers)
-        batch.leaves = batch.leaves and usual
-        if self._batches and not (batch.leaves and self._batches[0].leaves):
+        batch.evicts = batch.evicts and usual
+        if self._batches and not (batch.evicts and self._batches[0].evicts):
             self.finish()
-        if self.cache is None or not batch.leaves:
+        if self.cache is None or not batch.evicts:
             self.cache = cache
         else:
-            assert self.most is not None
+            assert self.max_rows is not None
             for mine, its in zip(self.cache.layers, cache.layers, strict=True):
-                mine.add_rows(its, self.most)
+                mine.add_rows(its, self.max_rows)
         rows = self._rows
         batch.places = list(range(rows, rows + len(batch.items)))
         self._batches.append(batch)
 
     def _step(self) -> None:
         """One more token for all rows."""
-        with self.model._optimize_model_for_decode():
+        with faster_steps(self.model):
             outputs = self.model(**self._inputs(), return_dict=True)
         for batch in self._batches:
-            self.cache = batch.note(self.model, outputs)
+            self.cache = batch.prepare(self.model, outputs)
         self._advance(self._batches, outputs.logits)
 
     def _inputs(self) -> dict[str, Any]:
         """The model's arguments for all batches at once, rows in the order of the cache."""
         inputs = [batch.inputs(self.model, self.cache) for batch in self._batches]
         columns = 0 if self.cache is None else self.cache.get_seq_length() + 1
-        if len(inputs) == 1 and (not self._batches[0].leaves or self._batches[0].columns == columns):
+        if len(inputs) == 1 and (not self._batches[0].evicts or self._batches[0].columns == columns):
             return inputs[0]
         for batch, given in zip(self._batches, inputs, strict=True):
             mask = given.get("attention_mask")
@@ -196,18 +231,18 @@ class ContinuousBatcher:
             if any(batch.running):  # else other processes are at work
                 rows = torch.tensor(batch.places, device=logits.device) - first
                 self._answers |= batch.add(logits[rows, -1])
-        self._leave()
+        self._evict_finished()
 
-    def _leave(self) -> None:
+    def _evict_finished(self) -> None:
         running = dict(pair for batch in self._batches for pair in zip(batch.places, batch.running, strict=True))
-        if not self.model._has_unfinished_sequences(not any(running.values()), self.in_step, self.model.device):
-            if self.most is not None and all(batch.leaves for batch in self._batches):
+        if not self._anyone_runs(any(running.values())):
+            if self.max_rows is not None and all(batch.evicts for batch in self._batches):
                 self.cache.batch_select_indices(torch.tensor([], dtype=torch.long))  # its memory serves again
             else:
                 self.cache = None
             self._batches = []
             return
-        if all(running.values()) or not any(running.values()) or not all(batch.leaves for batch in self._batches):
+        if all(running.values()) or not any(running.values()) or not all(batch.evicts for batch in self._batches):
             return
         kept = closed_up([running[place] for place in sorted(running)])
         index = torch.tensor(kept, device=self.model.device)
@@ -221,6 +256,14 @@ class ContinuousBatcher:
             for layer in self.cache.layers:
                 layer.crop_left(unseen)
 
+    def _anyone_runs(self, here: bool) -> bool:
+        """Whether a row is unfinished, on any process if they go in step."""
+        if not self.synced:
+            return here
+        running = torch.tensor(float(here), device=self.model.device)
+        distributed.all_reduce(running)
+        return bool(running)
+
 
 class _Batch:
     """The rows of one call of `generate` that are still decoded."""
@@ -233,9 +276,9 @@ class _Batch:
         arguments: dict[str, Any],
         logits_processor: Any,
         stopping_criteria: Any,
-        padding: Tensor | None,
+        padding: int,
         sources: Sequence[random.Random] | None,
-        leaves: bool,
+        evicts: bool,
     ) -> None:
         self.items = list(items)
         self.ids_RT = ids_RT
@@ -243,20 +286,18 @@ class _Batch:
         self.arguments = arguments
         self.logits_processor = logits_processor
         self.stopping_criteria = stopping_criteria
-        self.padding = 0 if padding is None else int(padding)
+        self.padding = padding
         self.sources = None if sources is None else list(sources)
-        self.leaves = leaves
+        self.evicts = evicts
         self.running = [True] * len(self.items)
         self.places: list[int] = []
         """Rows of the cache, in order."""
         self.columns = 0
         """Of the cache that are its own, those of the next token included; padding among them."""
 
-    def note(self, model: Any, outputs: Any) -> Any:
-        """Be ready for the next token; the cache."""
-        self.arguments = model._update_model_kwargs_for_generation(
-            outputs, self.arguments, is_encoder_decoder=model.config.is_encoder_decoder
-        )
+    def prepare(self, model: Any, outputs: Any) -> Any:
+        """Prepare the arguments of the next step; return the cache."""
+        self.arguments = arguments_after(model, outputs, self.arguments)
         cache = self.arguments.pop("past_key_values", None)
         self.columns = self.columns + 1 if self.columns or cache is None else cache.get_seq_length() + 1
         return cache
@@ -299,6 +340,33 @@ class _Batch:
         for penalty in _penalties(self.logits_processor):
             if isinstance(penalty.prompt_ignore_length, Tensor):
                 penalty.prompt_ignore_length = penalty.prompt_ignore_length.to(index_R.device)[index_R]
+
+
+@functools.cache
+def _warn_of_missing(names: tuple[str, ...]) -> None:
+    logger.warning(
+        "transformers %s has no %s: its own generate decodes, one batch at a time, which is slower; %s",
+        transformers.__version__,
+        ", ".join(names),
+        ADVICE,
+    )
+
+
+def _check_mode(mode: GenerationMode) -> GenerationMode:
+    if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE, GenerationMode.BEAM_SEARCH):
+        raise ConfigError(
+            f"gen_kwargs and the model's generation_config.json ask for {mode.value}: supported are greedy "
+            "search, sampling (do_sample=True) and beam search (num_beams=2 or more, do_sample=False)"
+        )
+    return mode
+
+
+def _until_the_end(ids: Sequence[int], ends: Sequence[int | None], padding: int | None) -> list[int]:
+    """The new tokens of a row up to its first end token, without the padding after an answer that words ended."""
+    length = next((place + 1 for place, token in enumerate(ids) if token in ends), len(ids))
+    while length and ids[length - 1] == padding and padding not in ends:
+        length -= 1
+    return list(ids[:length])
 
 
 def draw(scores_RV: Tensor, sources: Sequence[random.Random]) -> Tensor:

@@ -1,7 +1,6 @@
 """MPT in packed rows: transformers' own keeps masks and positions to itself, and hands nothing to its layers.
 
-`AutoModelForCausalLM` makes a `PackableMpt` of every MPT: transformers' own, unless it is given a
-`PackedAttentionMask`.
+`packable` makes an MPT read a `PackedAttentionMask`; without one it is transformers' own.
 
 Shape suffixes: B rows, T tokens, D width, H heads, W width of a head.
 """
@@ -12,7 +11,7 @@ import functools
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, MptConfig, MptForCausalLM, MptModel
+from transformers import MptForCausalLM, MptModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutput
 from transformers.models.mpt.modeling_mpt import MptAttention
 
@@ -48,11 +47,7 @@ class SpanAttention(MptAttention):
 
 
 class PackableMptModel(MptModel):
-    def __init__(self, config: MptConfig) -> None:
-        super().__init__(config)
-        for number, block in enumerate(self.blocks):
-            block.attn = SpanAttention(config, number)
-        self.post_init()
+    """MPT's layers, which hand a `PackedAttentionMask` on to their attention."""
 
     @functools.wraps(MptModel.forward)  # transformers reads the signature
     def forward(self, *args: Any, spans: PackedAttentionMask | None = None, **arguments: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -74,12 +69,8 @@ class PackableMpt(MptForCausalLM):
     """
 
     attends_by_spans = True
-
-    def __init__(self, config: MptConfig) -> None:
-        super(MptForCausalLM, self).__init__(config)
-        self.transformer = PackableMptModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
+    transformer: PackableMptModel
+    lm_head: nn.Linear
 
     @functools.wraps(MptForCausalLM.forward)  # transformers reads the signature
     def forward(self, *args: Any, spans: PackedAttentionMask | None = None, **arguments: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -89,4 +80,15 @@ class PackableMpt(MptForCausalLM):
         return CausalLMOutput(logits=self.lm_head(states_BTD))
 
 
-AutoModelForCausalLM.register(MptConfig, PackableMpt, exist_ok=True)
+def packable(language_model: PreTrainedModel) -> PreTrainedModel:
+    """The same model: an MPT as a `PackableMpt`, in place, any other as it is.
+
+    Its modules change their class and nothing else, so that transformers' own classes stay as they are for everybody.
+    """
+    if type(language_model) is MptForCausalLM:
+        mpt: Any = language_model
+        mpt.__class__ = PackableMpt
+        mpt.transformer.__class__ = PackableMptModel
+        for block in mpt.transformer.blocks:
+            block.attn.__class__ = SpanAttention
+    return language_model

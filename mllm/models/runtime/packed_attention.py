@@ -26,10 +26,9 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.flex_attention import flex_attention_forward
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
+from mllm.compat.transformers_attention import flex_attention_forward, sdpa_attention_forward, sdpa_mask
+from mllm.compat.transformers_models import attention_of, caps_scores_itself
 from mllm.errors import ModelError
 from mllm.models.language_models import packing_obstacle
 
@@ -156,7 +155,7 @@ def enable_packed_attention(language_model: PreTrainedModel) -> None:
     check_packing(language_model)
     if getattr(language_model, "attends_by_spans", False):
         return  # in its own way
-    used = language_model.config._attn_implementation
+    used = attention_of(language_model.config)
     on_gpu = language_model.device.type == "cuda"
     if used not in (PACKED, FLEX):
         language_model.set_attn_implementation(FLEX if on_gpu else PACKED)
@@ -176,10 +175,8 @@ def check_packing(language_model: PreTrainedModel) -> None:
         return
     if obstacle := packing_obstacle(language_model):
         raise ModelError(f"data_args.collator_kwargs.packing: {obstacle}; set it to 'none'")
-    used = language_model.config._attn_implementation
-    # Gemma 2 for one is "eager", since "sdpa" does not cap scores
-    unable = used == "eager" and not language_model._supports_sdpa and language_model._supports_attention_backend
-    if used not in ("sdpa", PACKED, FLEX) and not unable:
+    used = attention_of(language_model.config)
+    if used not in ("sdpa", PACKED, FLEX) and not caps_scores_itself(language_model):
         raise ModelError(
             f"data_args.collator_kwargs.packing needs model_args.attn_implementation 'sdpa' (the default), "
             f"{PACKED!r} or {FLEX!r}, found {used!r}"

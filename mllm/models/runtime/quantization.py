@@ -12,9 +12,12 @@ from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from transformers import BitsAndBytesConfig, PreTrainedConfig, TorchAoConfig
 
+from mllm.compat.bitsandbytes import PARAMS_4BIT, keep_layout
+from mllm.compat.hqq import Quantizer
+from mllm.compat.torch import keep_out_of_ddp
+from mllm.compat.torchao import schemes
 from mllm.errors import ConfigError, nearest
 from mllm.fields import OneOf, PositiveInt, Reads, check, check_arguments, within
 from mllm.models.meta_device import quantize_skeleton, without_storage
@@ -74,10 +77,7 @@ def finalise_quantization(outer: Any, language_model: Any, quantization: Mapping
         quantize_skeleton(language_model, quantization)
     elif quantization and quantization["type"] == "hqq":
         _replace_layers(language_model, **{name: value for name, value in quantization.items() if name != "type"})
-    for module in language_model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            # bitsandbytes would repack the weights at the first evaluation, and lose precision at the next saving
-            module.support_avx512bf16_for_cpu = False
+    keep_layout(language_model)
     if outer is language_model:
         return
     for name in STATE:
@@ -98,7 +98,7 @@ def check_shardable(model: nn.Module, gathered_dtype: torch.dtype | None) -> Non
     """
     for name, parameter in model.named_parameters():
         kind = type(parameter).__name__
-        if kind == "Params4bit":
+        if kind == PARAMS_4BIT:
             if parameter.is_floating_point() and parameter.dtype != (gathered_dtype or parameter.dtype):
                 wanted, found = str(gathered_dtype).removeprefix("torch."), str(parameter.dtype).removeprefix("torch.")
                 raise ConfigError(
@@ -115,7 +115,7 @@ def check_shardable(model: nn.Module, gathered_dtype: torch.dtype | None) -> Non
 def keep_quantized_apart(model: nn.Module) -> None:
     """Tell DDP that every rank has read these weights itself: torchao's cannot be sent."""
     names = [name for name, parameter in model.named_parameters() if is_quantized(parameter)]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
+    keep_out_of_ddp(model, names)
 
 
 def _kept_layers(model: nn.Module) -> list[str]:
@@ -133,11 +133,9 @@ def _kept_layers(model: nn.Module) -> list[str]:
 def _replace_layers(
     language_model: Any, *, bits: HqqBits = 4, group_size: PositiveInt = 64, axis: Literal[0, 1] = 1
 ) -> None:
-    from hqq.core.quantize import BaseQuantizeConfig, HQQLinear  # pyright: ignore[reportMissingImports]
-
     try:
-        settings = BaseQuantizeConfig(nbits=bits, group_size=group_size, axis=axis)
-    except AssertionError as error:
+        quantize = Quantizer(bits=bits, group_size=group_size, axis=axis)
+    except ValueError as error:
         raise ConfigError(f"quantization: {error}") from error
     head = language_model.get_output_embeddings()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -146,8 +144,7 @@ def _replace_layers(
             if layer.weight.numel() % group_size:
                 raise ConfigError(f"quantization.group_size {group_size} does not divide the weights of {name}")
             parent, _, child = name.rpartition(".")
-            quantized = HQQLinear(layer, settings, compute_dtype=layer.weight.dtype, device=device)
-            setattr(language_model.get_submodule(parent), child, quantized)
+            setattr(language_model.get_submodule(parent), child, quantize(layer, device))
 
 
 def _bitsandbytes(
@@ -172,12 +169,10 @@ def _bitsandbytes(
 
 
 def _torchao(*, skip: list[str], scheme: str = "Int8WeightOnlyConfig", **options: Any) -> TorchAoConfig:
-    from torchao import quantization as schemes  # pyright: ignore[reportMissingImports]  # slow, and an extra
-
-    known = [name for name in dir(schemes) if name.endswith("Config")]
+    known = schemes()
     if scheme not in known:
         raise ConfigError(f"quantization.scheme {scheme!r}; {nearest(scheme, known)}")
-    return TorchAoConfig(getattr(schemes, scheme)(**options), modules_to_not_convert=skip)
+    return TorchAoConfig(known[scheme](**options), modules_to_not_convert=skip)
 
 
 _MAKERS: dict[str, Callable[..., Any]] = {"bitsandbytes": _bitsandbytes, "hqq": _replace_layers, "torchao": _torchao}

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from mllm.compat.transformers_models import set_attention
 from mllm.errors import ConfigError, ModelError, one_line
 from mllm.models.vision.encoders import REFUSALS, check_inputs, encoder_inputs, native_size, square
 
@@ -209,7 +210,7 @@ class VisionTower(nn.Module):
             ConfigError: it takes no such images, lacks a layer, or its layers do not go together.
         """
         config = copy.deepcopy(self.encoder.config)
-        config._attn_implementation = "eager"  # the fast kernels need a device
+        set_attention(config, "eager")  # the fast kernels need a device
         asked = f"image_size {self.size}: {self._kind} refuses it" if self.resized else ""
         with torch.device("meta"), torch.enable_grad():
             encoder = type(self.encoder)(config).eval()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import MODEL_FOR_BACKBONE_MAPPING, MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from mllm.compat.transformers_models import from_config
 from mllm.errors import ConfigError, ModelError, one_line
 from mllm.models.auto import build
 
@@ -94,7 +95,7 @@ def new_encoder(config: Any, **chosen: Any) -> PreTrainedModel:
     """
     kind = encoder_class(config)
     try:
-        return build(kind, config, **chosen) if kind is AutoModel else kind._from_config(config, **chosen)
+        return build(kind, config, **chosen) if kind is AutoModel else from_config(kind, config, **chosen)
     except ImportError as error:
         raise missing_library(config.model_type, error, "vision_tower") from error
     except REFUSALS as error:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
-from mllm.errors import ConfigError
+from mllm.compat import transformers_generation
+from mllm.errors import ConfigError, ModelError
 from mllm.models.runtime import decoding as decoding_module
 from mllm.models.runtime.decoding import ContinuousBatcher, closed_up, draw
 from mllm.models.runtime.kv_cache import PreallocatedCacheLayer, roomy_cache
@@ -22,11 +24,18 @@ ENDS = list(range(1, 9))
 SAMPLED: dict[str, Any] = dict(do_sample=True, temperature=1.3, top_k=50, top_p=0.95)
 
 
+class Continuing(LlamaForCausalLM):
+    """As our own models do, `generate` returns new tokens only."""
+
+    def generate(self, input_ids: torch.Tensor, **arguments: Any) -> Any:
+        return super().generate(input_ids=input_ids, **arguments)[:, input_ids.shape[1] :]
+
+
 @pytest.fixture(scope="module")
 def llama() -> Any:
     torch.manual_seed(0)
     sizes: dict[str, Any] = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
-    return LlamaForCausalLM(LlamaConfig(vocab_size=64, initializer_range=0.6, **sizes)).eval()
+    return Continuing(LlamaConfig(vocab_size=64, initializer_range=0.6, **sizes)).eval()
 
 
 def prompts(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,25 +47,18 @@ def prompts(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
     return ids.masked_fill(mask == 0, PAD), mask
 
 
-def answers(model: Any, rows: list[int], *, leaving: bool = True, seed: int = 0, **options: Any) -> list[list[int]]:
-    decoding = ContinuousBatcher(seed=seed, leaving=leaving)
-    generate(model, rows, decoding, **options)
-    return in_order(decoding.take(), rows)
+def answers(model: Any, rows: list[int], *, evict: bool = True, seed: int = 0, **options: Any) -> list[list[int]]:
+    batcher = ContinuousBatcher(seed=seed, evict_finished=evict)
+    generate(model, rows, batcher, **options)
+    return in_order(batcher.pop_finished(), rows)
 
 
-def generate(model: Any, rows: list[int], decoding: ContinuousBatcher, **options: Any) -> None:
+def generate(model: Any, rows: list[int], batcher: ContinuousBatcher, **options: Any) -> None:
     ids, mask = (tensor[rows] for tensor in prompts(12))
     if not model.config.is_encoder_decoder:
         options |= roomy_cache(model, {})
-    model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        max_new_tokens=10,
-        eos_token_id=ENDS,
-        pad_token_id=PAD,
-        custom_generate=decoding.begin(rows),
-        **options,
-    )
+    settings = dict(max_new_tokens=10, eos_token_id=ENDS, pad_token_id=PAD)
+    batcher.generate(model, rows, {"input_ids": ids, "attention_mask": mask, **settings, **options})
 
 
 def in_order(found: dict[int, list[int]], rows: list[int]) -> list[list[int]]:
@@ -65,13 +67,13 @@ def in_order(found: dict[int, list[int]], rows: list[int]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("options", [dict(repetition_penalty=1.5), SAMPLED, dict(num_beams=3)])
-@pytest.mark.parametrize("leaving", [True, False])
-def test_rows_in_a_batch_answer_as_they_do_alone(llama: Any, options: dict[str, Any], leaving: bool) -> None:
-    together = answers(llama, list(range(12)), leaving=leaving, **options)
+@pytest.mark.parametrize("evict", [True, False])
+def test_rows_in_a_batch_answer_as_they_do_alone(llama: Any, options: dict[str, Any], evict: bool) -> None:
+    together = answers(llama, list(range(12)), evict=evict, **options)
     assert len(set(map(len, together))) > 3
     assert together == [answers(llama, [row], **options)[0] for row in range(12)]
     order = [5, 2, 11, 0, 7]
-    assert answers(llama, order, leaving=leaving, **options) == [together[row] for row in order]
+    assert answers(llama, order, evict=evict, **options) == [together[row] for row in order]
 
 
 def test_answers_are_those_of_transformers_own_loop(llama: Any) -> None:
@@ -79,7 +81,7 @@ def test_answers_are_those_of_transformers_own_loop(llama: Any) -> None:
     own = llama.generate(
         input_ids=ids, attention_mask=mask, max_new_tokens=10, eos_token_id=ENDS, pad_token_id=PAD, do_sample=False
     )
-    assert answers(llama, list(range(12))) == [[t for t in row if t != PAD] for row in own[:, 6:].tolist()]
+    assert answers(llama, list(range(12))) == [[t for t in row if t != PAD] for row in own.tolist()]
 
 
 def test_finished_rows_cost_nothing(llama: Any) -> None:
@@ -96,17 +98,17 @@ def test_a_batch_joins_what_is_left_of_those_before_it(llama: Any, options: dict
     """Of whatever lengths the prompts are: padding is cut off and comes to."""
     rows: list[int] = []
     hook = llama.model.register_forward_hook(lambda module, args, output: rows.append(output[0].shape[:2].numel()))
-    decoding = ContinuousBatcher(seed=0, leaving=True, most=room)
+    batcher = ContinuousBatcher(seed=0, evict_finished=True, max_rows=room)
     batches = [[4, 8], [1, 2, 3], [0], [7, 11], [5], [6, 9, 10]]  # rows 0, 4 and 8 are the longest
     found: dict[int, list[int]] = {}
     waited: list[int] = []
     for batch in batches:
-        decoding.step_until_free(len(batch))
-        generate(llama, batch, decoding, **options)
-        found |= decoding.take()
+        batcher.step_until_free(len(batch))
+        generate(llama, batch, batcher, **options)
+        found |= batcher.pop_finished()
         waited.append(len(found))
-    decoding.finish()
-    found |= decoding.take()
+    batcher.finish()
+    found |= batcher.pop_finished()
     hook.remove()
     everyone = list(range(12))
     together = in_order(found, everyone)
@@ -123,14 +125,14 @@ def test_columns_that_no_row_holds_are_cut_off(llama: Any, monkeypatch: pytest.M
         PreallocatedCacheLayer, "crop_left", lambda self, columns: cut.append(columns) or own(self, columns)
     )
     monkeypatch.setattr(decoding_module, "ROOM", 3)
-    decoding = ContinuousBatcher(seed=0, leaving=True, most=3)
+    batcher = ContinuousBatcher(seed=0, evict_finished=True, max_rows=3)
     for row in [0, 1, 2, 3, 5, 6, 7, 9, 10, 11]:
-        decoding.step_until_free(1)
-        generate(llama, [row], decoding)
-    decoding.finish()
+        batcher.step_until_free(1)
+        generate(llama, [row], batcher)
+    batcher.finish()
     assert min(cut) >= 3
     rows = [0, 1, 2, 3, 5, 6, 7, 9, 10, 11]
-    assert in_order(decoding.take(), rows) == answers(llama, rows)
+    assert in_order(batcher.pop_finished(), rows) == answers(llama, rows)
 
 
 def test_an_encoder_decoder_keeps_its_rows() -> None:
@@ -139,9 +141,9 @@ def test_an_encoder_decoder_keeps_its_rows() -> None:
         d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0, decoder_start_token_id=PAD
     )
     model = T5ForConditionalGeneration(T5Config(vocab_size=64, **sizes)).eval()
-    together = answers(model, list(range(12)), leaving=False, **SAMPLED)
+    together = answers(model, list(range(12)), evict=False, **SAMPLED)
     assert len(set(map(len, together))) > 1
-    assert together == [answers(model, [row], leaving=False, **SAMPLED)[0] for row in range(12)]
+    assert together == [answers(model, [row], evict=False, **SAMPLED)[0] for row in range(12)]
 
 
 def test_another_seed_is_another_sample(llama: Any) -> None:
@@ -164,6 +166,52 @@ def test_tokens_are_drawn_as_likely_as_they_are() -> None:
 def test_what_is_not_exact_is_refused(llama: Any) -> None:
     with pytest.raises(ConfigError, match=r"ask for beam_sample: .*do_sample=True.*num_beams=2"):
         answers(llama, [0, 1], do_sample=True, num_beams=2)
+
+
+def test_generate_without_private_names_of_transformers(
+    llama: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Greedy and beam search give the same answers, sampling repeats by the seed, and the slower way is said once."""
+    rows = list(range(12))
+    greedy, beams = answers(llama, rows), answers(llama, rows, num_beams=3)
+    decoding_module._warn_of_missing.cache_clear()
+    monkeypatch.setattr(transformers_generation, "STEPS", ("_prefill", "_gone"))
+    assert answers(llama, rows) == greedy
+    assert answers(llama, rows, num_beams=3) == beams
+    assert [record.getMessage().partition(": ")[0] for record in caplog.records if "_gone" in record.getMessage()] == [
+        f"transformers {transformers.__version__} has no _gone"
+    ]
+    sampled = answers(llama, rows, **SAMPLED)
+    assert sampled != greedy
+    assert answers(llama, rows, **SAMPLED) == sampled
+    assert answers(llama, rows, seed=1, **SAMPLED) != sampled
+    with pytest.raises(ConfigError, match="ask for beam_sample: "):
+        answers(llama, rows, do_sample=True, num_beams=2)
+
+
+def test_generate_without_private_names_refuses_scores_that_are_not_finite(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformers_generation, "STEPS", ("_gone",))
+    broken = Continuing(llama.config)
+    torch.nn.init.constant_(broken.lm_head.weight, torch.nan)
+    with pytest.raises(ModelError, match="not finite"):
+        answers(broken, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([5, 6, 2, 9, 9], [5, 6, 2]),
+        ([5, 9, 9], [5]),
+        ([5, 6], [5, 6]),
+        ([2, 5], [2]),
+        ([9, 9], []),
+        ([5, 9, 6], [5, 9, 6]),
+    ],
+)
+def test_until_the_end_cuts_after_the_first_end_token_and_padding(ids: list[int], expected: list[int]) -> None:
+    assert decoding_module._until_the_end(ids, [2, 3], 9) == expected
 
 
 @given(st.lists(st.booleans(), max_size=20))

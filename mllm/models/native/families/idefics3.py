@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from transformers.models.smolvlm.image_processing_pil_smolvlm import get_resize_output_image_size
 
+from mllm.compat.transformers_files import size_by_longest_side
 from mllm.geometry import Placement, resize
 from mllm.models.native.family import Family, Size, Tensors, as_numbered, nothing_beside
 from mllm.registry import FAMILIES
@@ -42,7 +42,7 @@ def _place(processor: Any, size: Size) -> Placement:
     height, width = size[1], size[0]
     if processor.do_resize:
         blank = np.broadcast_to(0, (height, width))  # only its shape is read
-        height, width = get_resize_output_image_size(blank, resolution_max_side=processor.size.longest_edge)
+        height, width = size_by_longest_side(blank, processor.size.longest_edge)
     aspect = width / height
     if width >= height:
         width = math.ceil(width / side) * side

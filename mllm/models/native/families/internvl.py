@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
-
+from mllm.compat.transformers_files import grid_of_tiles
 from mllm.geometry import Placement, resize
 from mllm.models.native.family import Family, Size, Tensors, as_numbered, nothing_beside
 from mllm.registry import FAMILIES
@@ -35,7 +34,7 @@ def _tiles(processor: Any, size: Size) -> tuple[int, int]:
         return 1, 1
     width, height = size
     tile = (processor.size.height, processor.size.width)
-    return get_optimal_tiled_canvas((height, width), tile, processor.min_patches, processor.max_patches)
+    return grid_of_tiles(height, width, tile=tile, least=processor.min_patches, most=processor.max_patches)
 
 
 def _place(processor: Any, size: Size) -> Placement:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+from mllm.compat.transformers_files import size_in_patches
 from mllm.geometry import Placement, resize
 from mllm.models.native.family import Family, PackedRows, Size, Tensors
 from mllm.models.runtime.packed_attention import reading
@@ -49,12 +49,12 @@ def _family(codec: str) -> Family:
 
 def _place(processor: Any, size: Size) -> Placement:
     width, height = size
-    new_height, new_width = smart_resize(
+    new_height, new_width = size_in_patches(
         height,
         width,
         factor=processor.patch_size * processor.merge_size,
-        min_pixels=processor.size.shortest_edge,
-        max_pixels=processor.size.longest_edge,
+        least=processor.size.shortest_edge,
+        most=processor.size.longest_edge,
     )
     return resize(size, (new_width, new_height))
 

@@ -1,0 +1,28 @@
+"""mmengine: how `--cfg-options` reads values, as users of it know them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mllm.compat.names import member
+
+
+def read_list(text: str) -> Any:
+    """The value of `a,b`, `[a,b]` or `(1,[x,y])`.
+
+    Raises:
+        ValueError: brackets that do not match.
+    """
+    from mmengine.config import DictAction  # it takes a third of a second
+
+    try:
+        return member(DictAction, "_parse_iterable")(text)
+    except AssertionError as error:
+        raise ValueError(str(error)) from error
+
+
+def read_scalar(text: str) -> Any:
+    """An int, a float, a truth value, None, or the text itself."""
+    from mmengine.config import DictAction
+
+    return member(DictAction, "_parse_int_float_bool")(text)

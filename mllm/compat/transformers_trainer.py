@@ -1,0 +1,27 @@
+"""transformers' Trainer: what its tables hold, and what it has decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
+from transformers.trainer_utils import SchedulerType
+
+from mllm.compat.names import member
+
+
+def reporters() -> set[str]:
+    """All names that `report_to` may hold."""
+    return {*INTEGRATION_TO_CALLBACK, "all", "none"}
+
+
+def schedule_function(kind: SchedulerType | str) -> Callable[..., Any]:
+    """The function whose arguments `lr_scheduler_kwargs` may name."""
+    return TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(kind)]
+
+
+def batch_size_of(trainer: Any) -> int:
+    """Samples in a batch of one process; with `auto_find_batch_size`, of the try at hand."""
+    return member(trainer, "_train_batch_size")

@@ -1,0 +1,24 @@
+"""`INTEGRATION_TO_CALLBACK`, `TYPE_TO_SCHEDULER_FUNCTION`, `Trainer._train_batch_size`."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import torch
+from transformers import Trainer, TrainingArguments
+
+from mllm.compat import transformers_trainer as compat
+
+
+def test_reporters_hold_the_usual_ones() -> None:
+    assert {"tensorboard", "wandb", "all", "none"} <= compat.reporters()
+
+
+def test_schedule_function_takes_the_arguments_of_a_schedule() -> None:
+    assert "min_lr" in inspect.signature(compat.schedule_function("cosine_with_min_lr")).parameters
+
+
+def test_batch_size_of_is_that_of_the_arguments(tmp_path: Path) -> None:
+    arguments = TrainingArguments(str(tmp_path), per_device_train_batch_size=3, use_cpu=True, report_to="none")
+    assert compat.batch_size_of(Trainer(torch.nn.Linear(1, 1), arguments)) == 3
