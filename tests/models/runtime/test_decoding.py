@@ -195,7 +195,7 @@ def test_generate_without_private_names_refuses_scores_that_are_not_finite(
     monkeypatch.setattr(transformers_generation, "STEPS", ("_gone",))
     broken = Continuing(llama.config)
     torch.nn.init.constant_(broken.lm_head.weight, torch.nan)
-    with pytest.raises(ModelError, match="not finite"):
+    with pytest.raises(ModelError, match="nan or infinite"):
         answers(broken, [0, 1])
 
 
