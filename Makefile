@@ -1,7 +1,7 @@
 # make demo   install, train a tiny LLaVA on generated scenes, evaluate it, write the report
 # make test   install, run the tests;  make test-slow: the long ones
 # make test-other   in .venv-other, with the oldest other Python that is found: the tests of what depends on its version
-# make test-latest  in .venv-latest, with the newest release of each library, also above the bounds of pyproject.toml
+# make test-latest  in .venv-latest, with the newest release of each library but torch, also above the bounds of pyproject.toml
 # make check  install, lint, types, import floors
 # make docs   the documentation as a site in site/, with its own packages in .venv-docs
 # PYTHON=python3.12 make demo   chooses the interpreter of .venv
@@ -56,8 +56,9 @@ test-other:
 LATEST := .venv-latest
 test-latest:
 	$(PYTHON) -m venv $(LATEST)
-	sed -E 's/==[^ ]+//' requirements.txt > $(LATEST)/newest.txt
-	$(LATEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager pip -r $(LATEST)/newest.txt
+	$(LATEST)/bin/python -m pip install --quiet --upgrade pip
+	sed -E '/^torch==/!s/==[^ ]+//' requirements.txt > $(LATEST)/newest.txt
+	$(LATEST)/bin/python -m pip install --quiet --upgrade -r $(LATEST)/newest.txt
 	$(LATEST)/bin/python -m pip install --quiet --no-deps --editable .
 	$(LATEST)/bin/python -m pip list | grep -iE '^(torch|transformers|tokenizers|accelerate|peft|mmengine|bitsandbytes) '
 	OMP_NUM_THREADS=1 $(LATEST)/bin/python -m pytest -n auto

@@ -50,8 +50,8 @@ PROBES = (
 """Texts whose ids a written folder must give back, beside each added token with and without spaces around it."""
 
 
-USED = ("bos_token", "eos_token", "pad_token", "unk_token")
-"""What every model here may read or write."""
+USED = ("bos_token", "eos_token", "pad_token")
+"""What every model here may read or write; an `unk_token` that only a class names, as Qwen2's does, none reads."""
 RECORD = "mllm_tokens.json"
 """Lists the ids of `PROBES`, so that another tokenizer put in the place of a folder's own is noticed."""
 

@@ -44,6 +44,8 @@ LARGEST_SETTING, MOST_LAYERS = 100_000_000, 1_000
 """No number of heads, tokens or features is larger, no model deeper."""
 OPTIONAL = re.compile("shared|regist|first_k|dense_(layers|replace)|nextn|offset|per_layer_input|window|padding|start")
 """What a model may have none of, though by default it has some."""
+ABOUT = ("architectures", "dtype", "transformers_version")
+"""What config.json says of itself."""
 OLD_NAMES = ("rope_theta", "rope_scaling")
 """Settings that transformers still takes under these names."""
 
@@ -64,8 +66,10 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         raise missing_library(spec["model_type"], error) from error
     except (ValueError, StrictDataclassError) as error:
         raise ConfigError(f"{spec['model_type']} has no defaults: {one_line(error)}") from error
-    # of those that every config has, none says what the model is
-    known = {name: usual for name, usual in defaults.to_dict().items() if name not in PreTrainedConfig().to_dict()}
+    # of those that every config has, none says what the model is: a whole config.json may hold them as they usually are
+    common = PreTrainedConfig().to_dict()
+    rest = {name: value for name, value in rest.items() if name not in ABOUT and (name, value) not in common.items()}
+    known = {name: usual for name, usual in defaults.to_dict().items() if name not in common}
     # transformers would take a misspelt size without a word, and use its own
     check_names(rest, {*known, *defaults.attribute_map, *OLD_NAMES})
     for name, value in rest.items():

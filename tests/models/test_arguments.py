@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig
 
 from mllm.errors import ConfigError
 from mllm.models.arguments import check_spec
@@ -33,10 +34,15 @@ def test_check_spec_refuses_values_of_another_type_or_range(spec: dict[str, Any]
         check_spec(spec)
 
 
-@pytest.mark.parametrize("name", ["id2label", "output_hidden_states", "return_dict", "dtype", "architectures"])
+@pytest.mark.parametrize("name", ["id2label", "output_hidden_states", "return_dict"])
 def test_check_spec_refuses_what_says_nothing_of_the_model(name: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name}: unknown name"):
-        check_spec({**LLAMA, name: None})
+        check_spec({**LLAMA, name: "other"})
+
+
+def test_check_spec_takes_a_whole_config_json() -> None:
+    config = LlamaConfig(hidden_size=32, num_attention_heads=2, architectures=["LlamaForCausalLM"])
+    check_spec({**config.to_dict(), "dtype": "float32"})
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_every_auto_class_is_told_not_to_trust() -> None:
         ({"vocab_size": 10**12}, "numbers, as the folder holds"),
         ({"intermediate_size": 10**9, "hidden_size": 10**6}, "config.json"),
         ({"num_attention_heads": 0}, "config.json: cannot be read: ZeroDivisionError"),
-        ({"num_attention_heads": 7}, "no model can be made of it|does not hold|config.json"),
+        ({"num_attention_heads": 7}, "no model can be built of it|does not hold|config.json"),
         ({"hidden_size": "evil"}, "config.json"),
     ],
 )
@@ -229,7 +229,9 @@ def test_a_vocabulary_far_larger_than_the_weights_is_refused_before_memory_is_ta
         return made
 
     monkeypatch.setattr(torch, "empty", watched)
-    with pytest.raises(ModelError, match=r"config\.json: (expected a model of at most|no model can be made)") as caught:
+    with pytest.raises(
+        ModelError, match=r"config\.json: (expected a model of at most|no model can be built)"
+    ) as caught:
         READERS[kind](str(folder))
     assert "\n" not in str(caught.value)
     assert largest < 10**7
