@@ -31,7 +31,7 @@ SETTINGS = (
     *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
 )
 """JSON files of settings, whose numbers are checked."""
-SPEECH_FILE = "mllm_speech.json"
+PROMPT_FORMAT_FILE = "mllm_speech.json"
 """Says in which codec, template and placement a model was trained."""
 MANIFEST = "manifest.json"
 """Lists what was in a folder when it was written."""
@@ -193,7 +193,7 @@ def bytes_of_weights(folder: str | Path) -> int:
 
 
 def _check_entry(entry: os.DirEntry[str]) -> None:
-    known = entry.name in (*SETTINGS, *INDEXES, SPEECH_FILE, *TOKENIZER)
+    known = entry.name in (*SETTINGS, *INDEXES, PROMPT_FORMAT_FILE, *TOKENIZER)
     try:
         found = entry.stat()
     except OSError as reason:
@@ -218,7 +218,7 @@ def _check_listed(manifest: Path, names: Sequence[str]) -> None:
         return
     if not isinstance(listed, dict):
         return
-    for name in (*SETTINGS, SPEECH_FILE, *TOKENIZER):
+    for name in (*SETTINGS, PROMPT_FORMAT_FILE, *TOKENIZER):
         if name in listed and name not in names:
             raise ModelError(
                 f"is missing, though {MANIFEST} lists it; it holds the model's prompt format",

@@ -16,11 +16,11 @@ from mllm.errors import ConfigError, ModelError
 from mllm.fields import check, check_names, parameters, within
 from mllm.files import read_json
 from mllm.geometry import PlacementKind
-from mllm.model_files import SPEECH_FILE
+from mllm.model_files import PROMPT_FORMAT_FILE
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
 from mllm.types import IMAGE
 
-SPEECH = ("codec", "template", "placement")
+PROMPT_FORMAT_KEYS = ("codec", "template", "placement")
 """Keys of model_args that say how the model is spoken to."""
 Component = str | Mapping[str, Any]
 Rule = Callable[[Mapping[str, Any]], "PromptFormat"]
@@ -38,7 +38,7 @@ class PromptFormat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredSpeech:
+class StoredPromptFormat:
     """What the file in a model's folder says."""
 
     type: str | None = None
@@ -47,7 +47,7 @@ class StoredSpeech:
     placement: PlacementKind | None = None
 
 
-def _family_speech(model_args: Mapping[str, Any]) -> PromptFormat:
+def _family_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
     folder = model_args.get("model_name_or_path")
     if not folder:
         raise ConfigError("hf needs model_name_or_path, the folder of a transformers model")
@@ -65,18 +65,18 @@ RULES: dict[str, Rule] = {
     "openflamingo": lambda model_args: PromptFormat(template="completion"),
     "otter": lambda model_args: PromptFormat(template="otter"),
     "seq2seq": lambda model_args: PromptFormat(template="seq2seq", tokens=()),
-    "hf": _family_speech,
+    "hf": _family_prompt_format,
 }
 """By type of model; of others the plain `PromptFormat()`. Here, so that data are read without importing the models."""
 
 
 def chosen_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
     """What the config says, over what the model's folder says, over what its type says."""
-    asked = {name: model_args[name] for name in SPEECH if model_args.get(name) is not None}
-    return replace(speech_of(model_args), **asked)
+    asked = {name: model_args[name] for name in PROMPT_FORMAT_KEYS if model_args.get(name) is not None}
+    return replace(usual_prompt_format(model_args), **asked)
 
 
-def speech_of(model_args: Mapping[str, Any]) -> PromptFormat:
+def usual_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
     """What holds where the config says nothing: what the model's folder says, else its type.
 
     Raises:
@@ -87,22 +87,24 @@ def speech_of(model_args: Mapping[str, Any]) -> PromptFormat:
     rule = RULES.get(kind) if isinstance(kind, str) else None
     if rule is None:
         MODELS.find(kind)
-    speech = rule(model_args) if rule else PromptFormat()
+    prompt_format = rule(model_args) if rule else PromptFormat()
     stored = stored_prompt_format(model_args.get("model_name_or_path"))
-    return replace(speech, **{name: stored[name] for name in SPEECH if stored.get(name) is not None})
+    return replace(prompt_format, **{name: stored[name] for name in PROMPT_FORMAT_KEYS if stored.get(name) is not None})
 
 
-def save_speech(folder: str | Path, kind: str, speech: PromptFormat) -> None:
+def save_prompt_format(folder: str | Path, kind: str, prompt_format: PromptFormat) -> None:
     """`kind`: the `type` of model_args."""
     record_prompt_format(
-        folder, kind, {"codec": speech.codec, "template": speech.template, "placement": speech.placement}
+        folder,
+        kind,
+        {"codec": prompt_format.codec, "template": prompt_format.template, "placement": prompt_format.placement},
     )
 
 
 def record_prompt_format(folder: str | Path, kind: str, known: Mapping[str, Any]) -> None:
-    """As `save_speech`, of a model of which no more than `known` is known."""
+    """As `save_prompt_format`, of a model of which no more than `known` is known."""
     said = {"type": kind, **known}
-    (Path(folder) / SPEECH_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    (Path(folder) / PROMPT_FORMAT_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 
 def kind_of(folder: str | Path) -> str:
@@ -113,24 +115,24 @@ def kind_of(folder: str | Path) -> str:
     """
     kind = stored_prompt_format(folder).get("type")
     if kind is None:
-        raise ModelError(f"{folder}: no {SPEECH_FILE} names the type of the model; set model_args.type")
+        raise ModelError(f"{folder}: no {PROMPT_FORMAT_FILE} names the type of the model; set model_args.type")
     return str(kind)
 
 
 def stored_prompt_format(folder: str | Path | None) -> dict[str, Any]:
-    """What `save_speech` wrote; nothing for any other folder.
+    """What `save_prompt_format` wrote; nothing for any other folder.
 
     Raises:
         ModelError: the file cannot be read.
     """
-    path = Path(folder or "") / SPEECH_FILE
+    path = Path(folder or "") / PROMPT_FORMAT_FILE
     if not folder or not path.is_file():
         return {}
     said = read_json(path, dict, ModelError)
     try:
-        check_names(said, StoredSpeech.__dataclass_fields__, ModelError)
+        check_names(said, StoredPromptFormat.__dataclass_fields__, ModelError)
         for name, value in said.items():
-            within(name, check, value, parameters(StoredSpeech)[name].annotation, ModelError)
+            within(name, check, value, parameters(StoredPromptFormat)[name].annotation, ModelError)
     except (ModelError, ConfigError) as error:
         raise ModelError(error.reason, where=str(path)) from error
     return said

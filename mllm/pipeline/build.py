@@ -23,7 +23,7 @@ from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.fields import read_section, within
 from mllm.generation_args import check_ids
 from mllm.images import current_settings
-from mllm.model_files import SPEECH_FILE
+from mllm.model_files import PROMPT_FORMAT_FILE
 from mllm.models.adapters.injection import as_base, base_of, inject_adapters, load_adapted, merge, table
 from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.selection import embeddings
@@ -33,7 +33,7 @@ from mllm.models.checkpoints.vocabulary import check_added_tokens, record_tokens
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import export_obstacle
 from mllm.models.parts import part_of
-from mllm.models.prompt_format import SPEECH, PromptFormat, chosen_prompt_format, stored_prompt_format
+from mllm.models.prompt_format import PROMPT_FORMAT_KEYS, PromptFormat, chosen_prompt_format, stored_prompt_format
 from mllm.pipeline.best_model import StoppingRule
 from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.planning import WINDOW
@@ -88,7 +88,7 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
         early_stopping=_early_stopping(cfg),
         rates=rates,
         kind=model_args["type"],
-        speech=chosen_prompt_format(model_args),
+        prompt_format=chosen_prompt_format(model_args),
         described={} if data.train is None else describe(cfg, args, len(data.train)),
         window=WINDOW if options.window is None else options.window,
     )
@@ -136,16 +136,16 @@ def build_model(
     """
     check_model_args(model_args)
     args = {name: value for name, value in model_args.items() if name not in RATES}
-    speech = chosen_prompt_format(args)
+    prompt_format = chosen_prompt_format(args)
     trained = stored_prompt_format(args.get("model_name_or_path"))
-    for name in SPEECH:
+    for name in PROMPT_FORMAT_KEYS:
         asked = args.pop(name, None)
         if asked is not None and trained.get(name, asked) != asked:
             logger.warning("the model was trained with %s %s; this run uses %s", name, trained[name], asked)
     if trained:
-        _say_assumed(model_args, trained, speech)
-    codec: RegionCodec = CODECS.make(speech.codec)
-    template: Template = TEMPLATES.make(speech.template)
+        _say_assumed(model_args, trained, prompt_format)
+    codec: RegionCodec = CODECS.make(prompt_format.codec)
+    template: Template = TEMPLATES.make(prompt_format.template)
     adapters = args.pop("adapters", None)
     adapters = None if adapters is None else read_adapters(adapters)
     folder = args.get("model_name_or_path")
@@ -158,13 +158,13 @@ def build_model(
     else:
         named = args.pop("tokenizer", None)
         tokenizer = tokenizer or _tokenizer(named, args, template, train)
-    wanted = (*template.tokens, *speech.tokens, *codec.tokens)
+    wanted = (*template.tokens, *prompt_format.tokens, *codec.tokens)
     new = [token for token in wanted if token_id(tokenizer, token) is None]
     tokenizer.add_tokens(new, special_tokens=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     template.end(tokenizer)  # what it cannot render is refused before weights are read
-    model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token not in speech.tokens])
+    model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token not in prompt_format.tokens])
     for field, settings in (
         ("generation_config.json", vars(model.generation_config) if hasattr(model, "generation_config") else {}),
         ("data_args.gen_kwargs", data.get("gen_kwargs") or {}),
@@ -176,23 +176,23 @@ def build_model(
         tokenizer=tokenizer,
         template=template,
         codec=codec,
-        view=model.image_preprocessor(speech.placement),
+        view=model.image_preprocessor(prompt_format.placement),
         max_length=data.get("max_length"),
     )
     return processor, model
 
 
-def _say_assumed(model_args: Section, trained: Section, speech: PromptFormat) -> None:
+def _say_assumed(model_args: Section, trained: Section, prompt_format: PromptFormat) -> None:
     """What neither the config nor the folder's file says about how the model is spoken to."""
     assumed = [
-        f"{name} {getattr(speech, name)!r}"
+        f"{name} {getattr(prompt_format, name)!r}"
         for name in ("codec", "template")
         if trained.get(name) is None and model_args.get(name) is None
     ]
     if assumed:
         logger.warning(
             "%s does not say in which %s the model was trained; %s assumed: set model_args if it was another",
-            Path(model_args["model_name_or_path"]) / SPEECH_FILE,
+            Path(model_args["model_name_or_path"]) / PROMPT_FORMAT_FILE,
             " and ".join(one.split(" ")[0] for one in assumed),
             " and ".join(assumed) + (" are" if len(assumed) > 1 else " is"),
         )

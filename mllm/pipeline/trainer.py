@@ -40,7 +40,7 @@ from mllm.metrics.base import Metric
 from mllm.models.adapters.injection import adaptation_of, gather_adapted, load_adapted, save_adapted
 from mllm.models.adapters.param_groups import ParamGroupOptions, split_param_groups
 from mllm.models.base import VisionLanguageModel
-from mllm.models.prompt_format import PromptFormat, save_speech
+from mllm.models.prompt_format import PromptFormat, save_prompt_format
 from mllm.models.runtime.quantization import check_shardable, keep_quantized_apart
 from mllm.pipeline.best_model import (
     EarlyStopping,
@@ -76,8 +76,8 @@ class TestSet:
 class Trainer(GuardedTrainer):
     """Trains on a `TrainDataset`; evaluates `TestSet`s by generation, each item once on however many processes.
 
-    `about` says in a line what is evaluated, for the reports; `kind` and `speech` are saved with the model, `described`
-    with checkpoints. Batches of packed rows are planned, `window` steps at a time; not at all where it is 0.
+    `about` says in a line what is evaluated, for the reports; `kind` and `prompt_format` are saved with the model,
+    `described` with checkpoints. Batches of packed rows are planned `window` steps at a time, with 0 not at all.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Trainer(GuardedTrainer):
         early_stopping: StoppingRule | None = None,
         rates: ParamGroupOptions | None = None,
         kind: str,
-        speech: PromptFormat,
+        prompt_format: PromptFormat,
         described: Mapping[str, Any],
         window: int = WINDOW,
     ) -> None:
@@ -113,7 +113,7 @@ class Trainer(GuardedTrainer):
         self.about = about
         self.rates = rates or ParamGroupOptions()
         self.kind = kind
-        self.speech = speech
+        self.prompt_format = prompt_format
         self.generates = generates(args)
         self.processor = processor
         self.collator = collator
@@ -367,7 +367,7 @@ class Trainer(GuardedTrainer):
         if self.args.should_save:
             folder = str(output_dir or self.args.output_dir)
             save_tokenizer(self.processor.tokenizer, folder, probes=self.processor.probes())
-            save_speech(folder, self.kind, self.speech)
+            save_prompt_format(folder, self.kind, self.prompt_format)
 
     @replaces(Seq2SeqTrainer)
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

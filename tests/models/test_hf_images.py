@@ -29,7 +29,7 @@ from transformers.models.smolvlm import processing_smolvlm
 
 from mllm.errors import ImageError
 from mllm.models.native.family import family_of
-from mllm.models.prompt_format import speech_of
+from mllm.models.prompt_format import usual_prompt_format
 from mllm.registry import FAMILIES as REGISTRY
 from mllm.types import Item
 from tests.models.tiny_hf import (
@@ -123,7 +123,9 @@ def test_ids_and_pixels_are_those_of_its_own_processor(
     family: str, folder: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, processor = build(folder)
-    assert (speech := speech_of({"type": "hf", "model_name_or_path": folder})).codec == CODECS[family], speech
+    assert (prompt_format := usual_prompt_format({"type": "hf", "model_name_or_path": folder})).codec == CODECS[
+        family
+    ], prompt_format
     sizes = [size] if family == "kosmos-2" else [size, (30, 30)]
     item = ask(*sizes)
     ours = batch_of(processor, [item], answer=False)

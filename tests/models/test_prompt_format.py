@@ -5,31 +5,31 @@ import json
 import pytest
 
 from mllm.errors import ModelError
-from mllm.model_files import SPEECH_FILE
-from mllm.models.prompt_format import PromptFormat, kind_of, save_speech, speech_of
+from mllm.model_files import PROMPT_FORMAT_FILE
+from mllm.models.prompt_format import PromptFormat, kind_of, save_prompt_format, usual_prompt_format
 
 
 def test_a_type_has_its_own_template():
-    assert speech_of({"type": "llava"}) == PromptFormat()
-    assert speech_of({"type": "otter"}).template == "otter"
-    assert speech_of({"type": "openflamingo"}).template == "completion"
+    assert usual_prompt_format({"type": "llava"}) == PromptFormat()
+    assert usual_prompt_format({"type": "otter"}).template == "otter"
+    assert usual_prompt_format({"type": "openflamingo"}).template == "completion"
 
 
 def test_a_folder_says_it_better_than_its_type(tmp_path):
     said = PromptFormat(codec={"type": "bins", "bins": 9}, template="otter", placement="squash")
-    save_speech(tmp_path, "llava", said)
-    assert speech_of({"type": "llava", "model_name_or_path": str(tmp_path)}) == said
+    save_prompt_format(tmp_path, "llava", said)
+    assert usual_prompt_format({"type": "llava", "model_name_or_path": str(tmp_path)}) == said
     assert kind_of(tmp_path) == "llava"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"colour": "red"}'])
 def test_a_broken_file_is_named(tmp_path, text):
-    (tmp_path / SPEECH_FILE).write_text(text)
-    with pytest.raises(ModelError, match=SPEECH_FILE):
-        speech_of({"type": "llava", "model_name_or_path": str(tmp_path)})
+    (tmp_path / PROMPT_FORMAT_FILE).write_text(text)
+    with pytest.raises(ModelError, match=PROMPT_FORMAT_FILE):
+        usual_prompt_format({"type": "llava", "model_name_or_path": str(tmp_path)})
 
 
 @pytest.mark.parametrize("empty", [{}, {"codec": None, "template": None}])
 def test_what_a_folder_leaves_open_is_that_of_its_type(tmp_path, empty):
-    (tmp_path / SPEECH_FILE).write_text(json.dumps({"type": "otter", **empty}))
-    assert speech_of({"type": "otter", "model_name_or_path": str(tmp_path)}) == PromptFormat(template="otter")
+    (tmp_path / PROMPT_FORMAT_FILE).write_text(json.dumps({"type": "otter", **empty}))
+    assert usual_prompt_format({"type": "otter", "model_name_or_path": str(tmp_path)}) == PromptFormat(template="otter")

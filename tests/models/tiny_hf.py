@@ -28,7 +28,7 @@ from transformers import (
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.conversation.tokenizer_training import train_tokenizer
-from mllm.models.prompt_format import speech_of
+from mllm.models.prompt_format import usual_prompt_format
 from mllm.registry import CODECS, MODELS
 from mllm.registry import TEMPLATES as FORMATS
 from mllm.types import Item
@@ -213,13 +213,13 @@ def save_tiny(family: str, folder: Path, seed: int = 0, *, tied: bool | None = N
 
 def build(folder: str, **arguments: Any) -> tuple[Any, Processor]:
     args = {"type": "hf", "model_name_or_path": folder, **arguments}
-    speech = speech_of(args)
+    prompt_format = usual_prompt_format(args)
     tokenizer = cast("Any", AutoTokenizer.from_pretrained(folder))
     model = MODELS.make(args, tokenizer=tokenizer)
     return model, Processor(
         tokenizer=tokenizer,
-        template=FORMATS.make(speech.template),
-        codec=CODECS.make(speech.codec),
+        template=FORMATS.make(prompt_format.template),
+        codec=CODECS.make(prompt_format.codec),
         view=model.image_preprocessor(),
     )
 

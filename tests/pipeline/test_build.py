@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from mllm.errors import ConfigError
-from mllm.model_files import SPEECH_FILE
+from mllm.model_files import PROMPT_FORMAT_FILE
 from mllm.pipeline import build as builder
 from mllm.pipeline.build import build_model
 from mllm.tokenizer_files import save_tokenizer
@@ -88,7 +88,7 @@ def test_build_model_says_what_it_assumes_where_a_folder_does_not_say_how_it_is_
     _, model = build_model(args, {}, None, tokenizer=make_tokenizer())
     model.save_pretrained(tmp_path)
     save_tokenizer(make_tokenizer(), tmp_path)
-    (tmp_path / SPEECH_FILE).write_text(json.dumps({"type": "llava", **kept}))
+    (tmp_path / PROMPT_FORMAT_FILE).write_text(json.dumps({"type": "llava", **kept}))
     build_model({"type": "llava", "model_name_or_path": str(tmp_path), **asked}, {}, None)
     found = [record.getMessage() for record in caplog.records if "was trained" in record.getMessage()]
     assert len(found) == bool(said)

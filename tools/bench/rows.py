@@ -110,8 +110,8 @@ def encoded(file: Path) -> TrainDataset:
     tokenizer = train_tokenizer([" ".join(WORDS)] * 2, vocab_size=400)
     tokenizer.add_tokens([IMAGE], special_tokens=True)
     view = SquarePreprocessor(size=224, mean=(0.5,) * 3, std=(0.5,) * 3, tokens=256)
-    speech: dict[str, Any] = {"template": TEMPLATES.make("vicuna_v1"), "codec": CODECS.make("shikra")}
-    processor = Processor(tokenizer=tokenizer, view=view, **speech)
+    prompt_format: dict[str, Any] = {"template": TEMPLATES.make("vicuna_v1"), "codec": CODECS.make("shikra")}
+    processor = Processor(tokenizer=tokenizer, view=view, **prompt_format)
     return TrainDataset(DATASETS.make({"type": "Instruct", "filename": str(file)}), processor, split=True)
 
 

@@ -14,7 +14,7 @@ from mllm.conversation.processor import Processor
 from mllm.dataset.mixing import Subset
 from mllm.errors import DataError, ModelError
 from mllm.models.adapters.injection import base_of
-from mllm.models.prompt_format import SPEECH, chosen_prompt_format
+from mllm.models.prompt_format import PROMPT_FORMAT_KEYS, chosen_prompt_format
 from mllm.pipeline.build import TOKENIZER_SAMPLE, build_model, over_base
 from mllm.pipeline.train_data import ItemDataset
 from mllm.tokenizer_files import load_tokenizer
@@ -62,8 +62,8 @@ def _base(model_args: Mapping[str, Any]) -> dict[str, Any]:
     stored = base_of(folder) if folder else None
     if stored is None:
         return dict(model_args)
-    speech = chosen_prompt_format(model_args)
-    return {**over_base(stored[0], model_args), **{name: getattr(speech, name) for name in SPEECH}}
+    prompt_format = chosen_prompt_format(model_args)
+    return {**over_base(stored[0], model_args), **{name: getattr(prompt_format, name) for name in PROMPT_FORMAT_KEYS}}
 
 
 def _folders(model_args: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocesso
 from mllm.conversation.processor import Processor
 from mllm.conversation.tokenizer_training import blank_tokenizer
 from mllm.errors import ModelError
-from mllm.models.prompt_format import SPEECH, PromptFormat, chosen_prompt_format
+from mllm.models.prompt_format import PROMPT_FORMAT_KEYS, PromptFormat, chosen_prompt_format
 from mllm.registry import CODECS, TEMPLATES
 from mllm.types import IMAGE
 
@@ -21,18 +21,18 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 def make_stand_in(model_args: Mapping[str, Any], data: Mapping[str, Any]) -> Processor:
     """The config's codec and template, with a token for each byte and a square view of images."""
-    speech = _asked(model_args)
-    codec, template = CODECS.make(speech.codec), TEMPLATES.make(speech.template)
+    prompt_format = _asked(model_args)
+    codec, template = CODECS.make(prompt_format.codec), TEMPLATES.make(prompt_format.template)
     tokenizer = blank_tokenizer()
     tokenizer.add_tokens(
-        [*dict.fromkeys((IMAGE, *template.tokens, *speech.tokens, *codec.tokens))], special_tokens=True
+        [*dict.fromkeys((IMAGE, *template.tokens, *prompt_format.tokens, *codec.tokens))], special_tokens=True
     )
     view = SquarePreprocessor(
         size=SIDE,
         mean=MEAN,
         std=STD,
         tokens=TOKENS,
-        placement=speech.placement or "pad",
+        placement=prompt_format.placement or "pad",
     )
     return Processor(tokenizer=tokenizer, template=template, codec=codec, view=view, max_length=data.get("max_length"))
 
@@ -44,4 +44,4 @@ def _asked(model_args: Mapping[str, Any]) -> PromptFormat:
             return chosen_prompt_format(model_args)
     except ModelError:
         pass  # the type asks its folder, which is not there
-    return PromptFormat(**{name: model_args[name] for name in SPEECH if model_args.get(name) is not None})
+    return PromptFormat(**{name: model_args[name] for name in PROMPT_FORMAT_KEYS if model_args.get(name) is not None})

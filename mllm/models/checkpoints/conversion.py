@@ -66,7 +66,7 @@ def convert(
     _read_back(weights, folder, dtype)
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder)
-    record_prompt_format(folder, plan.kind, plan.speech)
+    record_prompt_format(folder, plan.kind, plan.prompt_format)
     _write_generation(plan, folder, tokenizer)
     return tokenizer
 

@@ -81,7 +81,7 @@ class Plan:
 
     Attributes:
         kind: the `type` of model_args.
-        speech: codec, template and placement, as far as the layout's code has only one.
+        prompt_format: codec, template and placement, as far as the layout's code has only one.
         config: of our model class, at the vocabulary of the checkpoint.
         weights: under our names.
         folders: where tokenizer and generation settings may be, the first that has them counts.
@@ -93,7 +93,7 @@ class Plan:
     config: Any
     weights: Weights
     kind: str
-    speech: Mapping[str, Any] = field(default_factory=dict)
+    prompt_format: Mapping[str, Any] = field(default_factory=dict)
     folders: Sequence[str] = ()
     tokens: Sequence[str] = ()
     vocabulary: int | None = None

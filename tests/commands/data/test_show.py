@@ -18,7 +18,7 @@ from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocesso
 from mllm.conversation.processor import Processor
 from mllm.models.adapters.injection import as_base, inject_adapters, save_adapted
 from mllm.models.adapters.settings import Adapters
-from mllm.models.prompt_format import PromptFormat, save_speech
+from mllm.models.prompt_format import PromptFormat, save_prompt_format
 from mllm.registry import CODECS, MODELS, TEMPLATES
 from mllm.types import Item
 from tests.commands.data.broken import PHOTOS, break_photos, rec, write
@@ -200,7 +200,7 @@ def test_adapters_are_read_as_their_base(tmp_path: Path) -> None:
     inject_adapters(model, Adapters(type="lora", targets=("language_model",)), as_base(args))
     folder = tmp_path / "adapters"
     save_adapted(model, str(folder))
-    save_speech(folder, "llava", PromptFormat(codec="ferret", template="otter"))
+    save_prompt_format(folder, "llava", PromptFormat(codec="ferret", template="otter"))
     tokenizer.save_pretrained(folder)
     processor = make_processor({"type": "llava", "model_name_or_path": str(folder)}, {}, None)
     assert (type(processor.codec).__name__, type(processor.template).__name__) == ("Ferret", "Otter")

@@ -21,7 +21,7 @@ from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.native.model import ROWS, spread
 from mllm.models.parts import is_quantized, part_of
-from mllm.models.prompt_format import speech_of
+from mllm.models.prompt_format import usual_prompt_format
 from mllm.models.runtime import loss
 from mllm.models.runtime.packed_attention import FLEX, PACKED
 from mllm.registry import FAMILIES as REGISTRY
@@ -338,14 +338,14 @@ def test_what_a_user_can_mend(folders: dict[str, Path], arguments: dict[str, Any
 def test_an_unknown_family_says_which_file_to_write(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "my-vlm"}')
     with pytest.raises(ConfigError, match=r"'my-vlm' .*internvl.* write mllm/models/native/families/my_vlm.py"):
-        speech_of({"type": "hf", "model_name_or_path": str(tmp_path)})
+        usual_prompt_format({"type": "hf", "model_name_or_path": str(tmp_path)})
 
 
 def test_a_folder_is_needed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="hf needs model_name_or_path"):
-        speech_of({"type": "hf"})
+        usual_prompt_format({"type": "hf"})
     with pytest.raises(ModelError, match="not a local folder"):
-        speech_of({"type": "hf", "model_name_or_path": str(tmp_path / "gone")})
+        usual_prompt_format({"type": "hf", "model_name_or_path": str(tmp_path / "gone")})
 
 
 def test_a_placement_is_not_to_be_chosen(folder: str) -> None:

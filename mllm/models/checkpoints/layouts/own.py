@@ -34,7 +34,7 @@ class Own:
         config = read_config(opened.path)
         said = stored_prompt_format(opened.path)
         kind = said.pop("type", "llava" if opened.model_type == MllmLlavaConfig.model_type else "openflamingo")
-        return Plan(config=config, weights=opened.weights, kind=kind, speech=said, folders=(opened.path,))
+        return Plan(config=config, weights=opened.weights, kind=kind, prompt_format=said, folders=(opened.path,))
 
 
 @LAYOUTS.register_module("mllm-adapter")

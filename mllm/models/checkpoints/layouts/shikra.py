@@ -10,7 +10,7 @@ from mllm.models.checkpoints.lazy import Weights
 from mllm.models.checkpoints.weight_sources import rename
 from mllm.registry import LAYOUTS
 
-SPEECH = {"codec": "shikra", "template": "vicuna_v1", "placement": "pad"}
+PROMPT_FORMAT = {"codec": "shikra", "template": "vicuna_v1", "placement": "pad"}
 
 
 @LAYOUTS.register_module("shikra")
@@ -28,4 +28,4 @@ class Shikra:
         return absent_of(opened)
 
     def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
-        return replace(plan_whole(opened, sources), speech=SPEECH)
+        return replace(plan_whole(opened, sources), prompt_format=PROMPT_FORMAT)
