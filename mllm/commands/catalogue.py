@@ -28,10 +28,10 @@ class Kind(StrEnum):
 def list_kinds(
     kinds: Annotated[
         list[Kind] | None,
-        typer.Argument(metavar="KIND ...", help=f"{', '.join(Kind)}. Default: all.", show_default=False),
+        typer.Argument(metavar="KIND", help=f"{', '.join(Kind)}. Default: all.", show_default=False),
     ] = None,
 ) -> None:
-    """List what a config can name: datasets, metrics, codecs, templates, models, and the configs that come with it.
+    """List what a config can name: datasets, metrics, codecs, templates, models, connectors, and the shipped configs.
 
     For each its name, one line about it, and its file. Components of your own, which custom_imports names, are not
     among them.

@@ -219,7 +219,7 @@ def run(app: typer.Typer, words: Sequence[str], program: str) -> int:
 
 
 def _message(error: typer.TyperException) -> str:
-    message = " ".join(printable(error.format_message()).split())
+    message = " ".join(printable(error.format_message()).split()).replace("Value error, ", "")  # pydantic's
     return message if len(message) <= LONGEST else f"{message[:LONGEST]} ..."
 
 

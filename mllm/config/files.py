@@ -79,10 +79,10 @@ def bases(path: Path) -> list[Path]:
 
 def _chain(path: Path, children: tuple[Path, ...]) -> list[Path]:
     by = f" (the _base_ of {children[-1]})" if children else ""
+    hint = "" if by else "; `mllm list configs` lists those that come with mllm"
     if path.suffix != ".py":
-        raise ConfigError(f"config file {path}{by}: expected a Python file, *.py")
+        raise ConfigError(f"config file {path}{by}: expected a Python file, *.py{hint}")
     if not path.is_file():
-        hint = "" if by else "; `mllm list configs` lists those that come with mllm"
         raise ConfigError(f"config file {path}{by}: no such file{hint}")
     if path.resolve() in (child.resolve() for child in children):
         raise ConfigError(f"{path}: is its own _base_: {' -> '.join(map(str, (*children, path)))}")

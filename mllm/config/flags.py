@@ -38,7 +38,8 @@ def about(field: TrainingField) -> str:
         member.value for kind in members_of(field.type) if is_enum(kind) for member in kind
     ]
     listed = f" One of {', '.join(map(str, choices))}." if choices else ""
-    return f"{field.metadata.get('help', '')}{listed}".strip()
+    said = str(field.metadata.get("help", "")).replace("%%", "%")  # written for argparse
+    return f"{said}{listed}".strip()
 
 
 def default(field: TrainingField) -> str:
