@@ -48,8 +48,6 @@ PROBES = (
     "🐶👩‍👩‍👧 “quotes” … ½ €",
 )
 """Texts whose ids a written folder must give back, beside each added token with and without spaces around it."""
-
-
 USED = ("bos_token", "eos_token", "pad_token")
 """What every model here may read or write; an `unk_token` that only a class names, as Qwen2's does, none reads."""
 RECORD = "mllm_tokens.json"
@@ -93,7 +91,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
             expected="a tokenizer of the tokenizers library: a tokenizer.json, or the files it is made from",
             found=type(tokenizer).__name__,
         )
-    _check_vocabulary(path, tokenizer)
+    _check_vocabulary(path, settings, tokenizer)
     _check_recorded(path, tokenizer)
     processors = path / "chat_template.json"  # where processors of older models keep theirs
     if processors.is_file() and not (path / "chat_template.jinja").is_file():
@@ -139,7 +137,7 @@ def _check_class(path: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _check_vocabulary(path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def _check_vocabulary(path: Path, settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
     """The tokenizer has the vocabulary of the folder's files, and its special tokens are among them.
 
     Raises:
@@ -164,10 +162,9 @@ def _check_vocabulary(path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
             expected=f"a class for the folder's {kind or 'BPE'} vocabulary of {least} tokens",
             found=f"{type(tokenizer).__name__}, which makes a {made} one of {backend.get_vocab_size(False)}",
         )
-    known |= {str(token) for token in _listed_tokens(path)}
-    named = {*_read_json(path / CONFIG)} if (path / CONFIG).is_file() else set[str]()
+    known |= {str(token) for token in _listed_tokens(path, settings)}
     for name, token in tokenizer.special_tokens_map.items():
-        if name not in named | {*USED}:  # of some classes, what only training or filling in needs
+        if name not in settings and name not in USED:  # of some classes, what only training or filling in needs
             continue
         inside = backend.model.token_to_id(str(token)) is not None
         if isinstance(token, str) and not inside and token not in known:
@@ -180,11 +177,10 @@ def _check_vocabulary(path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
             )
 
 
-def _listed_tokens(path: Path) -> Iterable[str]:
+def _listed_tokens(path: Path, settings: dict[str, Any]) -> Iterable[str]:
     """Tokens that were added beside the vocabulary, as files of older folders list them."""
-    if (path / CONFIG).is_file():
-        decoder: Any = _read_json(path / CONFIG).get("added_tokens_decoder") or {}
-        yield from (token["content"] for token in decoder.values())
+    decoder: Any = settings.get("added_tokens_decoder") or {}
+    yield from (token["content"] for token in decoder.values())
     if (path / "added_tokens.json").is_file():
         yield from _read_json(path / "added_tokens.json")
 

@@ -92,9 +92,9 @@ class Processor:
         Raises:
             ConfigError: the template does not write one placeholder for an image.
         """
-        if self.view.token:
+        if self.image_token_id is not None:
             pieces = self._rendered_alike((Turn(role="human", text=f"{IMAGE}\nWhat is it?"),), None)
-            written = tokenize(pieces, self.tokenizer)[0].count(required_token(self.tokenizer, self.view.token))
+            written = tokenize(pieces, self.tokenizer)[0].count(self.image_token_id)
             if written != 1:
                 raise ConfigError(
                     f"template: expected it to write {self.view.token} once for an image, found {written}; "

@@ -86,10 +86,6 @@ class TextModel(PartedModel):
         return self.language_model
 
     @property
-    def supports_prefix_sharing(self) -> bool:
-        return self.sharing_obstacle is None
-
-    @property
     def sharing_obstacle(self) -> str | None:
         return sharing_obstacle(self.language_model)
 
@@ -100,22 +96,6 @@ class TextModel(PartedModel):
     def generate_with_shared_prefix(self, *arguments: Any, **named: Any) -> Tensor:
         """Raises ModelError: not without a way of the model's own."""
         raise ModelError(f"{self.sharing_obstacle}: prompts cannot share one reading of their beginning")
-
-    def check_sharing(self) -> None:
-        """
-        Raises:
-            ModelError: prompts cannot share their beginning exactly.
-        """
-        if self.sharing_obstacle is not None:
-            raise ModelError(f"{self.sharing_obstacle}: prompts cannot share a common beginning")
-
-    def check_padding(self, attention_mask: Tensor | None) -> None:
-        """
-        Raises:
-            ModelError: prompts are padded, and that would change their answers.
-        """
-        if self.padding_obstacle is not None and attention_mask is not None and not attention_mask.all():
-            raise ModelError(f"{self.padding_obstacle}: all prompts of a batch must have the same length")
 
     def check_packing(self) -> None:
         """

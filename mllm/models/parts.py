@@ -9,10 +9,11 @@ from functools import cache
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from mllm.errors import ConfigError, nearest
+from mllm.errors import ConfigError, ModelError, nearest
 
 # in this order: cross-attention layers may lie inside the language model
 PARTS = {
@@ -45,15 +46,40 @@ class PartedModel(PreTrainedModel):
 
     Attributes:
         part_names: what `freeze` calls each part that the model has.
+        sharing_obstacle: why prompts cannot share their beginning, None where they can; a subclass says it.
+        padding_obstacle: why prompts of one batch must be equally long, likewise.
         frozen: parts that are not trained, and so drop nothing out.
     """
 
     part_names: ClassVar[Mapping[str, str]]
+    sharing_obstacle: Any
+    padding_obstacle: Any
     frozen: tuple[str, ...] = ()
     accepts_loss_kwargs = True
 
     def record_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Record in the config what the model must know of its tokenizer, before embeddings are added."""
+
+    @property
+    def supports_prefix_sharing(self) -> bool:
+        """Whether `generate_with_shared_prefix` answers exactly as `generate` does."""
+        return self.sharing_obstacle is None
+
+    def check_sharing(self) -> None:
+        """
+        Raises:
+            ModelError: prompts cannot share their beginning exactly.
+        """
+        if self.sharing_obstacle is not None:
+            raise ModelError(f"{self.sharing_obstacle}: prompts cannot share a common beginning")
+
+    def check_padding(self, attention_mask: Tensor | None) -> None:
+        """
+        Raises:
+            ModelError: prompts are padded, and that would change their answers.
+        """
+        if self.padding_obstacle is not None and attention_mask is not None and not attention_mask.all():
+            raise ModelError(f"{self.padding_obstacle}: all prompts of a batch must have the same length")
 
     def freeze(self, parts: Sequence[str]) -> None:
         """Train all parts but these.

@@ -48,7 +48,7 @@ def _answered(question: str, answer: str) -> dict[str, Any]:
     return {"image_path": IMAGE, "question": question, "annotation": annotation}
 
 
-CODECS = (
+BOXED = (
     {"img_path": IMAGE, "expression": "the red circle", "bbox": list(CIRCLE)},
     {"img_path": IMAGE, "expression": "the blue square", "bbox": list(SQUARE)},
 )
@@ -58,7 +58,7 @@ KINDS = {
         about="referring expression -> box",
         pool="rec.json",
         metric="REC",
-        lines=CODECS,
+        lines=BOXED,
         question="--prompt 'the red circle' --draw answer.png",
     ),
     "reg": Kind(
@@ -66,7 +66,7 @@ KINDS = {
         about="box -> referring expression",
         pool="reg.json",
         metric="ExactMatch",
-        lines=CODECS,
+        lines=BOXED,
         question=f"--prompt 'What is in <boxes>?' --box {','.join(map(str, CIRCLE))}",
     ),
     "caption": Kind(

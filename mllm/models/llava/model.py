@@ -167,16 +167,7 @@ class Llava(Composite):
         image_sizes: Tensor | None = None,
         **generation_args: Any,
     ) -> Tensor:
-        """As `generate`, for prompts of which several begin alike: each beginning is read once.
-
-        Args:
-            input_ids: int64 [G, P], left-padded beginnings, which hold all image slots; attention_mask likewise.
-            suffix_ids: int64 [B, S], left-padded rests of the prompts; suffix_mask likewise.
-            suffix_prefix: int64 [B], the beginning of each.
-
-        Raises:
-            ModelError: the language model cannot do it exactly, see `supports_prefix_sharing`.
-        """
+        """As `VisionLanguageModel`."""
         self.check_sharing()
         prefix = self.language_model(
             inputs_embeds=self.embed(input_ids, pixels, image_index, image_sizes),

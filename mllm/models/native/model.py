@@ -145,18 +145,12 @@ class Native(PartedModel):
         arguments, blank = self._own_arguments(input_ids, None, arguments)
         if blank:
             self.family.features(self, blank)  # generate reads images first, whatever `forward` does
+        self.check_padding(attention_mask)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        if self.padding_obstacle is not None and not mask.all():
-            raise ModelError(f"{self.padding_obstacle}: all prompts of a batch must have the same length")
         if self.supports_prefix_sharing:
             arguments |= roomy_cache(self.text_model, arguments)
         ids: Any = super().generate(input_ids=input_ids, attention_mask=mask, **arguments)  # pyright: ignore
         return ids[:, input_ids.shape[1] :]
-
-    @property
-    def supports_prefix_sharing(self) -> bool:
-        """Whether `generate_with_shared_prefix` is exact."""
-        return self.sharing_obstacle is None
 
     @property
     def sharing_obstacle(self) -> str | None:
@@ -192,19 +186,9 @@ class Native(PartedModel):
         suffix_prefix: Tensor,
         **arguments: Any,
     ) -> Tensor:
-        """As `generate`, for prompts of which several begin alike: each beginning is read once.
-
-        Args:
-            input_ids: int64 [G, P], left-padded beginnings, which hold all image slots; attention_mask likewise.
-            suffix_ids: int64 [B, S], left-padded rests of the prompts; suffix_mask likewise.
-            suffix_prefix: int64 [B], the beginning of each.
-            arguments: of the images, and as in transformers' generate.
-
-        Raises:
-            ModelError: the model cannot do it exactly, see `supports_prefix_sharing`.
-        """
-        if self.family.branch is None or self.sharing_obstacle is not None:
-            raise ModelError(f"{self.sharing_obstacle}: prompts cannot share a common beginning")
+        """As `VisionLanguageModel`; `arguments`: of the images, and as in transformers' generate."""
+        self.check_sharing()
+        assert self.family.branch is not None, "checked"
         seen = {name: arguments.pop(name) for name in (*self._view_names, ROWS, "image_index") if name in arguments}
         own, blank = self._own_arguments(input_ids, None, seen)
         own["attention_mask"] = attention_mask

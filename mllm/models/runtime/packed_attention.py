@@ -55,13 +55,15 @@ class PackedAttentionMask:
     Args:
         segment_ids_BT: the sample, or the shared beginning, that a token belongs to; -1 padding, at the end of a row.
         prefix_ids_BT: the segment that it sees as well; -1 none.
-        both_ways_BT: bool, whether the tokens of its segment, which has no prefix, see those behind them too; None: no.
+        bidirectional_BT: bool, whether tokens of its segment, which has no prefix, see those behind them; None: no.
     """
 
-    def __init__(self, segment_ids_BT: Tensor, prefix_ids_BT: Tensor, both_ways_BT: Tensor | None = None) -> None:
+    def __init__(self, segment_ids_BT: Tensor, prefix_ids_BT: Tensor, bidirectional_BT: Tensor | None = None) -> None:
         self.segment_ids_BT = segment_ids_BT
         self.prefix_ids_BT = prefix_ids_BT
-        self.both_ways_BT = torch.zeros_like(segment_ids_BT, dtype=torch.bool) if both_ways_BT is None else both_ways_BT
+        if bidirectional_BT is None:
+            bidirectional_BT = torch.zeros_like(segment_ids_BT, dtype=torch.bool)
+        self.bidirectional_BT = bidirectional_BT
         self.over_masks = False
         """Whether a mask that a layer brings beside these says nothing more, and need not be read."""
         self.read = False
@@ -75,7 +77,7 @@ class PackedAttentionMask:
 
     @cached_property
     def rows(self) -> list[list[Span]]:
-        ids = (tensor.tolist() for tensor in (self.segment_ids_BT, self.prefix_ids_BT, self.both_ways_BT))
+        ids = (tensor.tolist() for tensor in (self.segment_ids_BT, self.prefix_ids_BT, self.bidirectional_BT))
         return [list(_row(*row)) for row in zip(*ids, strict=True)]
 
     def mask(self, seeing: int, seen: int, window: int | None) -> Tensor:
@@ -97,20 +99,20 @@ class PackedAttentionMask:
         return self._block_masks[window]
 
     def _sees(self, window: int | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-        segment_BT, prefix_BT, both_ways_BT = self.segment_ids_BT, self.prefix_ids_BT, self.both_ways_BT
+        segment_BT, prefix_BT, bidirectional_BT = self.segment_ids_BT, self.prefix_ids_BT, self.bidirectional_BT
 
         def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             prefix = prefix_BT[row, query]
             own = segment_BT[row, query] == segment_BT[row, key]
             before = (key <= query) & (own | ((prefix == segment_BT[row, key]) & (prefix >= 0)))
-            return before | (own & both_ways_BT[row, query])
+            return before | (own & bidirectional_BT[row, query])
 
         if window is None:
             return sees
         place_BT = self.places
 
         def sees_near(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            near = (place_BT[row, query] - place_BT[row, key] < window) | both_ways_BT[row, query]
+            near = (place_BT[row, query] - place_BT[row, key] < window) | bidirectional_BT[row, query]
             return sees(row, head, query, key) & near
 
         return sees_near
