@@ -166,7 +166,7 @@ def build_model(
     template.end(tokenizer)  # what it cannot render is refused before weights are read
     model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token not in prompt_format.tokens])
     for field, settings in (
-        ("generation_config.json", vars(model.generation_config) if hasattr(model, "generation_config") else {}),
+        ("generation_config.json", vars(model.generation_config)),
         ("data_args.gen_kwargs", data.get("gen_kwargs") or {}),
     ):
         within(field, check_ids, settings, model.get_input_embeddings().num_embeddings)
