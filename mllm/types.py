@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as attribute
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeGuard, TypeVar, cast
 
 from mllm.errors import DataError
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 Region = TypeVar("Region", "Box", "Point")
 Role = Literal["human", "gpt"]
 Groups = tuple[tuple[int, ...], ...]
+Category = str | int | float | bool
+Mask = Mapping[str, Any]
+"""Pixels of an image in COCO's run-length encoding: `{"size": [height, width], "counts": ...}`."""
 Failure = Literal["none", "malformed", "out_of_range", "wrong_count", "inverted"]
 """Why no box could be read: none in the text, unreadable numbers, outside the frame, the wrong number, x1 > x2."""
 
@@ -33,13 +37,18 @@ LONGEST_TEXT = 200_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A box in pixels of the original image, x1 <= x2 and y1 <= y2; `image` is the index of its image in the item."""
+    """A box in pixels of the original image, x1 <= x2 and y1 <= y2; `image` is the index of its image in the item.
+
+    Boxes are equal whatever their labels.
+    """
 
     x1: float
     y1: float
     x2: float
     y2: float
     image: int = 0
+    label: str | None = attribute(default=None, compare=False)
+    """The name that its annotation, or the answer it was read from, gives it."""
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.xyxy)):
@@ -96,6 +105,8 @@ class GroundTruth:
     """The offered answers, in the order of the question; empty if the answer is free text."""
     candidates: tuple[Box, ...] = ()
     """The offered regions, the right one first."""
+    masks: tuple[Mask, ...] = attribute(default=(), hash=False)
+    """Which pixels a point may lie on."""
     no_target: bool = False
     """Whether the question asks for a region that does not exist: the right answer has no box and no point."""
 
@@ -114,6 +125,8 @@ class Item:
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
     truth: GroundTruth = GroundTruth()
+    group: Mapping[str, Category] = attribute(default_factory=dict[str, "Category"], hash=False)
+    """What scores are broken down by: a value for each name, as in `{"category": "person"}`."""
     extra_rounds: int = 0
     """How many rounds at the end only fill the row: those that do not fit into `max_length` are left out."""
 
@@ -211,21 +224,23 @@ class Item:
 
         - `image`: a path under `folder`, a URL, a PIL image, or None; or `images`: a list of them.
         - `target`: `boxes` [[x1, y1, x2, y2]] and `points` [[x, y]] in pixels of the original image, and
-          `boxes_image` / `points_image`, the image index of each (default 0).
+          `boxes_image` / `points_image`, the image index of each (default 0); `labels`, the name of each box.
         - `conversations`: a list of `{from, value, boxes_seq, points_seq, image}`, see `Turn`.
         - `truth` (default: the content of the last answer): `boxes` / `points`, indices into the target (an empty
           list: there is no such region), `texts`, and for a choice `options` (texts) or `candidates` (indices into the
-          boxes).
+          boxes); `masks`, where a point may lie, in COCO's run-length encoding.
+        - `group`: `{name: value}`, what scores are broken down by.
 
         Raises:
             DataError: names `key` and the field.
         """
         try:
-            fields = _mapping(record, ("image", "images", "target", "conversations", "truth"))
+            fields = _mapping(record, ("image", "images", "target", "conversations", "truth", "group"))
+            group = within("group", _group, fields.get("group"))
             images = _images(fields, folder)
             boxes, points = within("target", _target, fields.get("target"))
             turns = within("conversations", _turns, fields.get("conversations"))
-            item = cls(key=key, images=images, turns=turns, boxes=boxes, points=points)
+            item = cls(key=key, images=images, turns=turns, boxes=boxes, points=points, group=group)
             truth = within("truth", _truth, fields.get("truth"), item)
         except DataError as error:
             raise error.at(key) from error.__cause__
@@ -291,6 +306,8 @@ class Prediction:
     clipped: int = 0
     """How many boxes reached out of the image and were cut at its edge."""
     truth: GroundTruth = GroundTruth()
+    group: Mapping[str, Category] = attribute(default_factory=dict[str, "Category"], hash=False)
+    """The item's, see `Item.group`."""
 
 
 def _numbers(values: Sequence[float]) -> str:
@@ -343,9 +360,16 @@ def _images(record: Mapping[str, Any], folder: str | None) -> tuple[ImageRef, ..
 
 
 def _target(target: object) -> tuple[tuple[Box, ...], tuple[Point, ...]]:
-    fields = _mapping(target, ("boxes", "points", "boxes_image", "points_image"))
+    fields = _mapping(target, ("boxes", "points", "boxes_image", "points_image", "labels"))
+    boxes = tuple(within(f"boxes[{n}]", _box, *region) for n, region in enumerate(_regions(fields, "boxes")))
+    if fields.get("labels") is not None:
+        labels = within("labels", _texts, fields["labels"])
+        if len(labels) != len(boxes):
+            expected = f"{len(boxes)} entries, one for each box"
+            raise DataError(field="labels", expected=expected, found=str(len(labels)), kind="region-index")
+        boxes = tuple(replace(box, label=label) for box, label in zip(boxes, labels, strict=True))
     return (
-        tuple(within(f"boxes[{n}]", _box, *region) for n, region in enumerate(_regions(fields, "boxes"))),
+        boxes,
         tuple(within(f"points[{n}]", _point, *region) for n, region in enumerate(_regions(fields, "points"))),
     )
 
@@ -425,7 +449,7 @@ def answer_truth(item: Item) -> GroundTruth:
 def _truth(truth: object, item: Item) -> GroundTruth:
     if truth is None:
         return answer_truth(item)
-    fields = _mapping(truth, ("boxes", "points", "texts", "options", "candidates"))
+    fields = _mapping(truth, ("boxes", "points", "texts", "options", "candidates", "masks"))
     boxes = within("boxes", _picked, fields.get("boxes"), item.boxes)
     points = within("points", _picked, fields.get("points"), item.points)
     asked = fields.get("boxes") is not None or fields.get("points") is not None
@@ -436,7 +460,41 @@ def _truth(truth: object, item: Item) -> GroundTruth:
         texts=within("texts", _texts, fields.get("texts")),
         options=within("options", _texts, fields.get("options")),
         candidates=within("candidates", _picked, fields.get("candidates"), item.boxes),
+        masks=tuple(within(f"masks[{n}]", _mask, m) for n, m in enumerate(within("masks", _list, fields.get("masks")))),
     )
+
+
+def _mask(value: object) -> Mask:
+    fields = _mapping(value, ("size", "counts"))
+    size, counts = (within(name, _numbers_or_text, fields.get(name)) for name in ("size", "counts"))
+    if len(size) != 2 or isinstance(size, str) or min(size) < 1:
+        raise DataError(field="size", expected="[height, width]", found=show(fields["size"]), kind="coordinates")
+    if not isinstance(counts, str) and min(counts, default=0) < 0:
+        raise DataError(field="counts", expected="lengths of runs", found=show(fields["counts"]), kind="coordinates")
+    return fields
+
+
+def _numbers_or_text(value: object) -> Sequence[int] | str:
+    if isinstance(value, str) and value:
+        return value
+    numbers = _indices(value)
+    if not numbers:
+        expected = "whole numbers, as in COCO's run-length encoding"
+        raise DataError(expected=expected, found=show(value), kind="wrong-type")
+    return numbers
+
+
+def _group(value: object) -> Mapping[str, Category]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise DataError(expected="a dict of names and values", found=show(value), kind="wrong-type")
+    group = cast("Mapping[object, object]", value)
+    for name, category in group.items():
+        if not isinstance(name, str) or not (isinstance(category, str | bool) or is_finite(category)):
+            found = f"{name!r}: {show(category)}" if isinstance(name, str) else f"the name {show(name)}"
+            raise DataError(expected="a text, number or boolean for each name", found=found, kind="wrong-type")
+    return cast("Mapping[str, Category]", value)
 
 
 def _texts(values: object) -> tuple[str, ...]:

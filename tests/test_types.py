@@ -68,6 +68,64 @@ def test_truth_can_be_given() -> None:
     assert item.truth == GroundTruth(boxes=(item.boxes[1], item.boxes[0]), points=item.points, texts=("yes", "yeah"))
 
 
+def test_from_dict_reads_labels_masks_and_groups() -> None:
+    mask = {"size": [4, 5], "counts": [3, 2, 15]}
+    labelled = {**RECORD["target"], "labels": ["man", "kite", "rope"]}
+    group = {"category": "person", "length": 3, "occluded": True}
+    item = Item.from_dict({**RECORD, "target": labelled, "truth": {"masks": [mask]}, "group": group}, key="a:1")
+    assert [box.label for box in item.boxes] == ["man", "kite", "rope"]
+    assert item.truth.masks == (mask,)
+    assert item.group == group
+    assert Item.from_dict(RECORD, key="a:1").group == {}
+
+
+def test_boxes_are_equal_whatever_their_labels() -> None:
+    assert Box(x1=0, y1=0, x2=1, y2=1, label="man") == Box(x1=0, y1=0, x2=1, y2=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"group": "person"}, "a:1: group: expected a dict of names and values, found str 'person'"),
+        ({"group": {"a": [1]}}, "a:1: group: expected a text, number or boolean for each name, found 'a': list '[1]'"),
+        ({"group": {1: "a"}}, "a:1: group: expected a text, number or boolean for each name, found the name int '1'"),
+        (
+            {"group": {"a": math.nan}},
+            "a:1: group: expected a text, number or boolean for each name, found 'a': float 'nan'",
+        ),
+        (
+            {"target": {**RECORD["target"], "labels": ["man"]}},
+            "a:1: target.labels: expected 3 entries, one for each box, found 1",
+        ),
+        (
+            {"target": {**RECORD["target"], "labels": ["man", 1, "x"]}},
+            "a:1: target.labels[1]: expected a text, found int '1'",
+        ),
+        (
+            {"truth": {"masks": [{"size": [4, 0], "counts": "x"}]}},
+            "a:1: truth.masks[0].size: expected [height, width], found list '[4, 0]'",
+        ),
+        (
+            {"truth": {"masks": [{"size": "45", "counts": "x"}]}},
+            "a:1: truth.masks[0].size: expected [height, width], found str '45'",
+        ),
+        (
+            {"truth": {"masks": [{"size": [4, 5], "counts": [3, -2]}]}},
+            "a:1: truth.masks[0].counts: expected lengths of runs, found list '[3, -2]'",
+        ),
+        (
+            {"truth": {"masks": [{"size": [4, 5]}]}},
+            "a:1: truth.masks[0].counts: expected whole numbers, as in COCO's run-length encoding, found nothing",
+        ),
+        ({"truth": {"masks": [[0, 0, 1, 1]]}}, "a:1: truth.masks[0]: expected a dict, found list '[0, 0, 1, 1]'"),
+    ],
+)
+def test_from_dict_refuses_labels_masks_and_groups_that_mean_nothing(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        Item.from_dict({**RECORD, **fields}, key="a:1")
+    assert str(caught.value) == message
+
+
 def test_several_images_name_their_boxes() -> None:
     images = [Image.new("RGB", (8, 8)), Image.new("RGB", (9, 9))]
     item = Item.from_dict(
@@ -212,7 +270,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
         r"a:1: truth.texts[1]: expected a text, found half a character, \udc00, behind 0 others",
     ),
     # the record
-    (top(imgs=[]), "a:1: unknown field 'imgs', expected image, images, target, conversations, truth"),
+    (top(imgs=[]), "a:1: unknown field 'imgs', expected image, images, target, conversations, truth, group"),
     (top(images=["b.jpg"]), "a:1: expected 'image' or 'images', found both"),
     (top(image=None, images="b.jpg"), "a:1: images: expected a list, found str 'b.jpg'"),
     (top(image=3), "a:1: image: expected a path, a URL or a PIL image, found int '3'"),
@@ -224,7 +282,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (top(image=None), "a:1: conversations: expected 0 <image>, one for each image, found 1"),
     # the target
     (top(target=[1]), "a:1: target: expected a dict, found list '[1]'"),
-    (target(box=[]), "a:1: target: unknown field 'box', expected boxes, points, boxes_image, points_image"),
+    (target(box=[]), "a:1: target: unknown field 'box', expected boxes, points, boxes_image, points_image, labels"),
     (target(boxes=5), "a:1: target.boxes: expected a list, found int '5'"),
     (target(boxes=[[1, 2, 3]]), "a:1: target.boxes[0]: expected 4 numbers, found list '[1, 2, 3]'"),
     (target(boxes=[[1, 2, 3, "4"]]), """a:1: target.boxes[0]: expected 4 numbers, found list "[1, 2, 3, '4']\""""),
@@ -312,7 +370,10 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (turn(1, boxes_seq=[[2.0]]), "a:1: conversations[1].boxes_seq[0]: expected a list of indices, found list '[2.0]'"),
     # the truth
     (top(truth=[0]), "a:1: truth: expected a dict, found list '[0]'"),
-    (top(truth={"box": [0]}), "a:1: truth: unknown field 'box', expected boxes, points, texts, options, candidates"),
+    (
+        top(truth={"box": [0]}),
+        "a:1: truth: unknown field 'box', expected boxes, points, texts, options, candidates, masks",
+    ),
     (top(truth={"boxes": [3]}), "a:1: truth.boxes: expected an index from 0 to 2 (the target holds 3), found 3"),
     (top(truth={"boxes": [-1]}), "a:1: truth.boxes: expected an index from 0 to 2 (the target holds 3), found -1"),
     (top(truth={"boxes": [[0]]}), "a:1: truth.boxes: expected a list of indices, found list '[[0]]'"),

@@ -98,7 +98,7 @@ class PixelCodec:
             if reading.points:
                 points.append(Point(x=x1, y=y1, image=self.image))
             else:
-                boxes.append(Box(x1=x1, y1=y1, x2=x2, y2=y2, image=self.image))
+                boxes.append(Box(x1=x1, y1=y1, x2=x2, y2=y2, image=self.image, label=reading.label))
                 reaching += reaches
         return PixelRegions(boxes=tuple(boxes), points=tuple(points), failure=failure, clipped=reaching)
 

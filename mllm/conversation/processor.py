@@ -263,7 +263,7 @@ class Processor:
         is about, or on this `image`. The truth is handed on and not looked at.
         """
         text = self._text(ids)
-        answer = Prediction(key=item.key, index=index, text=text, truth=item.truth)
+        answer = Prediction(key=item.key, index=index, text=text, truth=item.truth, group=item.group)
         if not item.images:
             return answer
         image = item.answer_image if image is None else image

@@ -18,7 +18,7 @@ A dataset of your own is one method:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from mllm.conversation.convention import ConventionConfig, read_convention
@@ -114,6 +114,8 @@ class LineDataset:
                 raise
             missing_field = DataError(field=missing, expected="a value", found=absent(line), kind="missing-field")
             raise missing_field.at(where) from error
+        if isinstance(line.get("group"), Mapping):
+            record = {"group": line["group"], **record}
         item = Item.from_dict(record, key=where, folder=self.image_folder)
         return item if self.convention is None else lift_item(item, self.convention)
 

@@ -55,6 +55,10 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
         "target": [] if truth.no_target else [box.xyxy for box in truth.boxes] or list(truth.texts),
         "failure": failure_of(prediction),
     }
+    if prediction.group:
+        record["group"] = dict(prediction.group)
+    if any(box.label is not None for box in prediction.boxes):
+        record["pred_labels"] = [box.label for box in prediction.boxes]
     if prediction.clipped:
         record["clipped"] = prediction.clipped
     if prediction.points or truth.points:

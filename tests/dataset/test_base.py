@@ -47,6 +47,11 @@ def test_a_line_becomes_an_item(jsonl: Callable[..., str]) -> None:
     assert dataset[1].images[0].path == "photos/a.jpg"  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_the_group_of_a_line_reaches_its_item(jsonl: Callable[..., str]) -> None:
+    dataset = Dice(filename=jsonl({**LINE, "group": {"split": "testA"}}, LINE))
+    assert [dict(dataset[index].group) for index in (0, 1)] == [{"split": "testA"}, {}]
+
+
 def test_chance_follows_from_seed_epoch_and_index(jsonl: Callable[..., str]) -> None:
     path = jsonl(LINE, LINE)
     dataset, other = Dice(filename=path), Dice(filename=path, seed=1)
