@@ -308,6 +308,8 @@ class Prediction:
     truth: GroundTruth = GroundTruth()
     group: Mapping[str, Category] = attribute(default_factory=dict[str, "Category"], hash=False)
     """The item's, see `Item.group`."""
+    image_size: tuple[int, int] | None = None
+    """Width and height of the image that the answer is about, in pixels; None without an image."""
 
 
 def _numbers(values: Sequence[float]) -> str:

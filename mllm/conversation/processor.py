@@ -270,7 +270,14 @@ class Processor:
         with _about(item):
             codec = self._codec_on(item, image)
         read = codec.read_answer(stated(text))
-        return replace(answer, boxes=read.boxes, points=read.points, failure=read.failure, clipped=read.clipped)
+        return replace(
+            answer,
+            boxes=read.boxes,
+            points=read.points,
+            failure=read.failure,
+            clipped=read.clipped,
+            image_size=codec.frame.source,
+        )
 
     def check_truth(self, item: Item) -> None:
         """Check that the last question can be answered: its truth lies on the image it asks about, where it is seen.

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mllm.errors import DataError
 from mllm.types import Prediction
+
+Totals = NDArray[np.float64]
 
 
 class Metric(Protocol):
@@ -19,6 +24,40 @@ class Metric(Protocol):
     """The meaning of each score, as a phrase for the report."""
 
     def __call__(self, predictions: Sequence[Prediction]) -> Mapping[str, float]: ...
+
+
+@runtime_checkable
+class Tallied(Protocol):
+    """A metric whose headline follows from numbers that add up over the answers: it gets intervals.
+
+    Whoever has a `value` for each answer, whose mean is the headline, inherits `MeanHeadline` instead.
+    """
+
+    def value(self, prediction: Prediction) -> float:
+        """What one answer is worth, in [0, 1]: runs are compared by it, answer by answer."""
+        ...
+
+    def tally(self, prediction: Prediction) -> tuple[float, ...]:
+        """K numbers of one answer."""
+        ...
+
+    def headline_of(self, totals: Totals) -> Totals:
+        """The headline [...] of sums of tallies [..., K]."""
+        ...
+
+
+class MeanHeadline:
+    """The headline is the mean over all answers of their `value`."""
+
+    def value(self, prediction: Prediction) -> float:
+        """What one answer is worth, in [0, 1]."""
+        raise NotImplementedError(f"{type(self).__name__} has no value()")
+
+    def tally(self, prediction: Prediction) -> tuple[float, ...]:
+        return self.value(prediction), 1.0
+
+    def headline_of(self, totals: Totals) -> Totals:
+        return totals[..., 0] / totals[..., 1]
 
 
 def by_index(predictions: Sequence[Prediction]) -> list[Prediction]:

@@ -10,7 +10,7 @@ from string import ascii_uppercase
 from mllm.answers import answers, whole_answer
 from mllm.errors import DataError
 from mllm.fields import show
-from mllm.metrics.base import by_index
+from mllm.metrics.base import MeanHeadline, by_index
 from mllm.metrics.vqa import normalised
 from mllm.registry import METRICS
 from mllm.types import Prediction
@@ -28,7 +28,7 @@ _SAMENESS: tuple[Callable[[str], str], ...] = (
 
 
 @METRICS.register_module()
-class ChoiceAccuracy:
+class ChoiceAccuracy(MeanHeadline):
     """Share of questions answered with the right option.
 
     An answer may be a letter (`B`, `(B)`, `B. a fork`, `option B`) or the words of an option, apart from case, articles
@@ -79,6 +79,9 @@ class ChoiceAccuracy:
             "failure_out_of_range": failures["out_of_range"],
             "chance": sum(chances) / len(chances),
         }
+
+    def value(self, prediction: Prediction) -> float:
+        return float(chosen_letter(prediction.text, prediction.truth.options) in _correct_letters(prediction))
 
 
 def chosen_letter(text: str, options: Sequence[str]) -> str | None:

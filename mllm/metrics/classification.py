@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from mllm.answers import short_answer
 from mllm.errors import DataError
-from mllm.metrics.base import by_index
+from mllm.metrics.base import MeanHeadline, by_index
 from mllm.metrics.vqa import normalised
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
 
 @METRICS.register_module()
-class ClassAccuracy:
+class ClassAccuracy(MeanHeadline):
     """Share of answers that name the right class, over all items and for each class.
 
     An answer names the class whose words it holds; of `snow` and `heavy snow` the longer. It is read behind `the answer
@@ -68,6 +68,9 @@ class ClassAccuracy:
             "failure_wrong_count": failures["wrong_count"],
             **{f"class_accuracy/{name}": share for name, share in shares.items()},
         }
+
+    def value(self, prediction: Prediction) -> float:
+        return float(named_classes(prediction.text, prediction.truth.options) == list(prediction.truth.texts))
 
 
 def named_classes(text: str, classes: Sequence[str]) -> list[str]:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from mllm.errors import DataError
 from mllm.geometry import iou
-from mllm.metrics.base import by_index
+from mllm.metrics.base import MeanHeadline, by_index
 from mllm.metrics.failures import FAILURES, MEANINGS, failure_of
 from mllm.registry import METRICS
 from mllm.types import Box, Failure, Point, Prediction
 
 
 @METRICS.register_module()
-class PointingAccuracy:
+class PointingAccuracy(MeanHeadline):
     """Share of questions whose answer is nearest to the right one of the candidates, in original pixels.
 
     A box means the candidate with which its IoU is greatest; a point the smallest candidate that it lies in.
@@ -66,6 +66,12 @@ class PointingAccuracy:
             scores[f"failure_{failure}"] = failures[failure]
         scores["chance"] = sum(1 / len(prediction.truth.candidates) for prediction in predictions) / count
         return scores
+
+    def value(self, prediction: Prediction) -> float:
+        region = answered_region(prediction)
+        if not isinstance(region, (Box, Point)):
+            return 0.0
+        return float(nearest_candidate(region, prediction.truth.candidates) == 0)
 
 
 def answered_region(prediction: Prediction) -> Box | Point | Failure:

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+import numpy as np
+
 from mllm.answers import short_answer
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.fields import show
-from mllm.metrics.base import by_index
+from mllm.metrics.base import Totals, by_index
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
@@ -106,6 +108,18 @@ class POPE:
             "count": count,
             "failure_none": unclear,
         }
+
+    def value(self, prediction: Prediction) -> float:
+        return float(self.says_no(prediction.text) != (prediction.truth.texts == ("yes",)))
+
+    def tally(self, prediction: Prediction) -> tuple[float, ...]:
+        """Whether it is a right yes, and how many of the answer and the truth say yes."""
+        yes, true = not self.says_no(prediction.text), prediction.truth.texts == ("yes",)
+        return float(yes and true), float(yes) + float(true)
+
+    def headline_of(self, totals: Totals) -> Totals:
+        hits, said = totals[..., 0], totals[..., 1]
+        return np.divide(2 * hits, said, out=np.zeros_like(hits), where=said > 0)
 
 
 def _words(text: str) -> set[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mllm.errors import DataError
 from mllm.geometry import iou
-from mllm.metrics.base import by_index
+from mllm.metrics.base import MeanHeadline, by_index
 from mllm.metrics.failures import FAILURES, MEANINGS, failure_of
 from mllm.registry import METRICS
 from mllm.types import Box, Prediction
@@ -22,7 +22,7 @@ MAX_CANDIDATES = 512
 
 
 @METRICS.register_module()
-class REC:
+class REC(MeanHeadline):
     """Accuracy of one predicted box against one true box, in pixels of the original image.
 
     An item whose truth says that there is no such object is answered right by an answer without a region, in whatever
@@ -93,6 +93,9 @@ class REC:
             hits = constant_box_accuracy(boxes, threshold=0.5) * len(boxes) if boxes else 0.0
             scores["constant_box_acc@0.5"] = hits / count
         return scores
+
+    def value(self, prediction: Prediction) -> float:
+        return float(iou_of(prediction) > 0.5)
 
 
 def truth_of(prediction: Prediction) -> Box | None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from mllm.answers import whole_answer
 from mllm.errors import DataError
-from mllm.metrics.base import by_index
+from mllm.metrics.base import MeanHeadline, by_index
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
 
 @METRICS.register_module()
-class ExactMatch:
+class ExactMatch(MeanHeadline):
     """Share of answers that equal one of their references, apart from case, outer spaces and one final full stop.
 
     Thinking and what is wrapped around the whole text are left out, see `mllm.answers`.
@@ -43,6 +43,9 @@ class ExactMatch:
                 )
         matches = sum(is_exact_match(prediction) for prediction in predictions)
         return {"exact_match": matches / len(predictions), "count": len(predictions)}
+
+    def value(self, prediction: Prediction) -> float:
+        return float(is_exact_match(prediction))
 
 
 def is_exact_match(prediction: Prediction) -> bool:

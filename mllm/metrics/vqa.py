@@ -10,7 +10,7 @@ from typing import Literal
 
 from mllm.answers import short_answer
 from mllm.errors import ConfigError, DataError, nearest
-from mllm.metrics.base import by_index
+from mllm.metrics.base import MeanHeadline, by_index
 from mllm.metrics.contractions import CONTRACTIONS
 from mllm.registry import METRICS
 from mllm.types import Prediction
@@ -74,7 +74,7 @@ RULES: Mapping[str, Callable[[str, Sequence[str]], float]] = {
 
 
 @METRICS.register_module()
-class VQAAccuracy:
+class VQAAccuracy(MeanHeadline):
     """Accuracy by the agreement of annotators: the scores of the public evaluation codes.
 
     Args:
@@ -119,12 +119,12 @@ class VQAAccuracy:
                     message="AnswerAccuracy compares with one",
                 )
         return {
-            "vqa_accuracy": fsum(map(self._score, predictions)) / len(predictions),
+            "vqa_accuracy": fsum(map(self.value, predictions)) / len(predictions),
             "count": len(predictions),
             "failure_none": sum(not short_answer(prediction.text) for prediction in predictions),
         }
 
-    def _score(self, prediction: Prediction) -> float:
+    def value(self, prediction: Prediction) -> float:
         return self.rule(self._read(prediction.text), prediction.truth.texts)
 
     def _read(self, text: str) -> str:
@@ -135,7 +135,7 @@ class VQAAccuracy:
 
 
 @METRICS.register_module()
-class AnswerAccuracy:
+class AnswerAccuracy(MeanHeadline):
     """Share of answers equal to a reference after the normalisation of VQA: GQA, CLEVR, PointQA, VQA-E and VQA-X.
 
     The answer is read from the text, see `mllm.answers`.
@@ -156,16 +156,18 @@ class AnswerAccuracy:
             DataError: no predictions, two for one item, or a truth without a text.
         """
         predictions = by_index(predictions)
-        right = 0
         for prediction in predictions:
             if not prediction.truth.texts:
                 raise DataError(
                     where=prediction.key, field="truth.texts", expected="at least one text", found="nothing"
                 )
-            answer = short_answer(prediction.text)
-            right += any(same_answer(answer, reference) for reference in prediction.truth.texts)
+        right = fsum(map(self.value, predictions))
         failures = sum(not short_answer(prediction.text) for prediction in predictions)
         return {"accuracy": right / len(predictions), "count": len(predictions), "failure_none": failures}
+
+    def value(self, prediction: Prediction) -> float:
+        answer = short_answer(prediction.text)
+        return float(any(same_answer(answer, reference) for reference in prediction.truth.texts))
 
 
 def same_answer(answer: str, reference: str) -> bool:

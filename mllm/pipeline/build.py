@@ -37,6 +37,7 @@ from mllm.models.prompt_format import PROMPT_FORMAT_KEYS, PromptFormat, chosen_p
 from mllm.pipeline.best_model import StoppingRule
 from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.planning import WINDOW
+from mllm.pipeline.provenance import of_model
 from mllm.pipeline.resume import describe
 from mllm.pipeline.run_checks import PARTS, check_model_args
 from mllm.pipeline.train_data import ItemDataset, TrainDataset
@@ -85,6 +86,7 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
         train_dataset=None if data.train is None else TrainDataset(data.train, processor, split=shared, seed=args.seed),
         validation=data.validation,
         about=_about(cfg),
+        described_model=of_model(cfg["model_args"]),
         early_stopping=_early_stopping(cfg),
         rates=rates,
         kind=model_args["type"],

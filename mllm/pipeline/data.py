@@ -79,6 +79,7 @@ def _test_set(data: Section, items: ItemDataset, metric: Any) -> TestSet:
     return TestSet(
         items=items,
         metric=METRICS.make(metric) if metric else None,
+        metric_config=metric,
         generation=with_fractions(data.get("gen_kwargs") or {}),
     )
 

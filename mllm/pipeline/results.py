@@ -9,7 +9,7 @@ from typing import Any
 
 from mllm.interrupts import Interrupted
 from mllm.metrics.base import Metric
-from mllm.metrics.failures import failure_of
+from mllm.metrics.outcome import ImageNames, Outcome, as_record
 from mllm.metrics.rec import iou_of
 from mllm.pipeline.train_data import ItemDataset
 from mllm.report.report import Row, write_report
@@ -19,23 +19,30 @@ from mllm.types import Prediction
 PREDICTIONS, RESULTS, REPORT = "extra_prediction.jsonl", "results.json", "report.html"
 """The files of an evaluation, behind its prefix. What is not whole yet has `PARTIAL` at the end of its name."""
 PARTIAL = ".partial"
+MOST_PARTS = 12
+"""Parts of a data set that the terminal lists."""
 SAID = {"failure_none": "nothing to read"}
 """Names of scores for the terminal, where that of the files reads as something else."""
 
 
-def write_predictions(predictions: Iterable[Prediction], folder: Path, prefix: str) -> Iterator[Prediction]:
-    """Pass predictions through, each written as it comes, one JSON object a line; `write_results` names the file.
+def write_predictions(
+    predictions: Iterable[Prediction], folder: Path, prefix: str, items: ItemDataset, metric: Metric | None
+) -> Iterator[Prediction]:
+    """Pass predictions of `items` through, each written as it comes, one JSON object a line.
+
+    `write_results` gives the file its final name.
 
     Raises:
         Interrupted: as `predictions` does; says how many there are, and where.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{prefix}_{PREDICTIONS}{PARTIAL}"
-    written = 0
+    written, image_of = 0, ImageNames()
     with path.open("w", encoding="utf-8") as file:
         try:
             for prediction in predictions:
-                file.write(json.dumps(as_record(prediction), ensure_ascii=False) + "\n")
+                record = as_record(prediction, image=image_of(items[prediction.index]), metric=metric)
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 file.flush()
                 written += 1
                 yield prediction
@@ -44,56 +51,33 @@ def write_predictions(predictions: Iterable[Prediction], folder: Path, prefix: s
             raise
 
 
-def as_record(prediction: Prediction) -> dict[str, Any]:
-    """A line of the predictions file. Boxes are xyxy in pixels of the original image; no target is an empty list."""
-    truth = prediction.truth
-    record: dict[str, Any] = {
-        "key": prediction.key,
-        "index": prediction.index,
-        "text": prediction.text,
-        "pred": [box.xyxy for box in prediction.boxes],
-        "target": [] if truth.no_target else [box.xyxy for box in truth.boxes] or list(truth.texts),
-        "failure": failure_of(prediction),
-    }
-    if prediction.group:
-        record["group"] = dict(prediction.group)
-    if any(box.label is not None for box in prediction.boxes):
-        record["pred_labels"] = [box.label for box in prediction.boxes]
-    if prediction.clipped:
-        record["clipped"] = prediction.clipped
-    if prediction.points or truth.points:
-        record["pred_points"] = [point.xy for point in prediction.points]
-        record["target_points"] = [point.xy for point in truth.points]
-    if len(truth.boxes) == 1 or truth.no_target:
-        record["iou"] = iou_of(prediction)
-    return record
-
-
 def write_results(
     folder: Path,
     prefix: str,
-    scores: Mapping[str, float],
+    found: Outcome,
     predictions: Sequence[Prediction],
     items: ItemDataset,
     metric: Metric | None,
     *,
     about: str,
+    provenance: Mapping[str, Any],
 ) -> None:
     """The report, `{prefix}_results.json` with the scores, keys prefixed, and the predictions under their final name.
 
+    `provenance` says what the scores are of, see `mllm.pipeline.provenance`.
+
     They take the place of those of an earlier evaluation all together. Without `predictions` only a loss was asked for.
     """
-    named = {f"{prefix}_{name}": value for name, value in scores.items()}
+    record = {**found.as_json(prefix), "about": provenance}
     paths = [folder / f"{prefix}_{name}" for name in (PREDICTIONS, REPORT, RESULTS)]
     partial = [path.with_name(path.name + PARTIAL) for path in paths]
-    partial[2].write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
+    partial[2].write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     write_report(
         partial[1],
         title=f"{folder.name}: {prefix}",
         subtitle=about,
-        scores=scores,
+        found=found,
         rows=rows(predictions, items),
-        headline=metric.headline if metric else None,
         meanings=metric.meanings if metric else None,
     )
     if not predictions:
@@ -124,8 +108,9 @@ def rows(predictions: Iterable[Prediction], items: ItemDataset) -> Iterator[Row]
         )
 
 
-def summary(prefix: str, scores: Mapping[str, float], metric: Metric | None, report: Path | None) -> str:
-    """The scores as a table, the headline and its floor first."""
+def summary(prefix: str, found: Outcome, metric: Metric | None, report: Path | None) -> str:
+    """The scores as a table, the headline with its 95 % interval and its floor first; then its parts."""
+    scores = found.scores
     first = [metric.headline, f"constant_box_{metric.headline}"] if metric else []
     names = [name for name in first if name in scores] + [name for name in scores if name not in first]
     meanings = metric.meanings if metric else {}
@@ -135,6 +120,16 @@ def summary(prefix: str, scores: Mapping[str, float], metric: Metric | None, rep
         is_count = isinstance(value, int) or (value.is_integer() and name not in meanings)
         shown = f"{value:.0f}" if is_count else f"{value:.4f}"
         lines.append(f"  {SAID.get(name, name):24}{shown:>10}  {meanings.get(name, '')}".rstrip())
+        if name == found.headline and found.interval:
+            lines.append(
+                f"  {'':34}  {found.interval.low:.4f} to {found.interval.high:.4f}: 95 % interval, over images"
+            )
+    for name, parts in found.parts.items():
+        lines.append(f"  {found.headline} by {name}:")
+        for part in parts[:MOST_PARTS]:
+            lines.append(f"    {part.value:22.22}{part.score:>10.4f}  {part.count} items")
+        if len(parts) > MOST_PARTS:
+            lines.append(f"    {len(parts) - MOST_PARTS} more in the report and in {prefix}_{RESULTS}")
     if report:
         lines.append(f"  report: {report}")
     return "\n".join(lines)

@@ -37,6 +37,7 @@ from mllm.errors import RunError
 from mllm.images.settings import ImageSettings
 from mllm.interrupts import INTERRUPTS
 from mllm.metrics.base import Metric
+from mllm.metrics.outcome import ImageNames, Outcome, outcome
 from mllm.models.adapters.injection import adaptation_of, gather_adapted, load_adapted, save_adapted
 from mllm.models.adapters.param_groups import ParamGroupOptions, split_param_groups
 from mllm.models.base import VisionLanguageModel
@@ -54,6 +55,7 @@ from mllm.pipeline.evaluate import Loader, mean_loss, predict
 from mllm.pipeline.guarded_trainer import GuardedTrainer
 from mllm.pipeline.monitor import Bar, CountingCollator, ThroughputMonitor
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
+from mllm.pipeline.provenance import of_data, of_machine, plain
 from mllm.pipeline.ranks import fail
 from mllm.pipeline.results import summary, write_predictions, write_results
 from mllm.pipeline.train_data import EvalItems, ItemDataset, SeededEpochSampler, TrainDataset, start_worker
@@ -70,14 +72,17 @@ class TestSet:
 
     items: ItemDataset
     metric: Metric | None
+    metric_config: Any = None
+    """As in the config: for the record of what was scored."""
     generation: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Trainer(GuardedTrainer):
     """Trains on a `TrainDataset`; evaluates `TestSet`s by generation, each item once on however many processes.
 
-    `about` says in a line what is evaluated, for the reports; `kind` and `prompt_format` are saved with the model,
-    `described` with checkpoints. Batches of packed rows are planned `window` steps at a time, with 0 not at all.
+    `about` says in a line what is evaluated, for the reports, `described_model` in full, for the results; `kind` and
+    `prompt_format` are saved with the model, `described` with checkpoints. Batches of packed rows are planned
+    `window` steps at a time, with 0 not at all.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class Trainer(GuardedTrainer):
         train_dataset: TrainDataset | None,
         validation: TestSet | None,
         about: str = "",
+        described_model: Mapping[str, Any] | None = None,
         early_stopping: StoppingRule | None = None,
         rates: ParamGroupOptions | None = None,
         kind: str,
@@ -111,6 +117,7 @@ class Trainer(GuardedTrainer):
         self.model_accepts_loss_kwargs = True  # the model divides by the labelled tokens of the whole step
         self.folder = Path(args.output_dir or ".")
         self.about = about
+        self.described_model = described_model or {}
         self.rates = rates or ParamGroupOptions()
         self.kind = kind
         self.prompt_format = prompt_format
@@ -195,11 +202,15 @@ class Trainer(GuardedTrainer):
         folder = folder or self.folder
         test = replace(test, items=EvalItems(test.items))
         with INTERRUPTS.held("finishing this batch; the answers so far are kept"):
-            scores, predictions = self._evaluated(test, prefix, folder, loss=loss)
+            found, predictions = self._evaluated(test, prefix, folder, loss=loss)
+        scores = dict(found.scores)
         if self.is_world_process_zero():
             folder.mkdir(parents=True, exist_ok=True)
-            write_results(folder, prefix, scores, predictions, test.items, test.metric, about=self.about)
-            print(summary(prefix, scores, test.metric, folder / f"{prefix}_report.html"))
+            about, provenance = self.about, self._provenance(test)
+            write_results(
+                folder, prefix, found, predictions, test.items, test.metric, about=about, provenance=provenance
+            )
+            print(summary(prefix, found, test.metric, folder / f"{prefix}_report.html"))
         scores["runtime"] = time.time() - start
         scores["samples_per_second"] = len(test.items) / scores["runtime"]
         named = {f"{prefix}_{name}": value for name, value in scores.items()}
@@ -207,10 +218,8 @@ class Trainer(GuardedTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
 
-    def _evaluated(
-        self, test: TestSet, prefix: str, folder: Path, *, loss: bool
-    ) -> tuple[dict[str, float], list[Prediction]]:
-        """Scores and predictions.
+    def _evaluated(self, test: TestSet, prefix: str, folder: Path, *, loss: bool) -> tuple[Outcome, list[Prediction]]:
+        """Scores, and the predictions that they are of.
 
         Raises:
             RunError: the loss is not finite.
@@ -223,20 +232,40 @@ class Trainer(GuardedTrainer):
             batch_size=self.args.eval_batch_size,
             num_workers=self.args.dataloader_num_workers,
         )
-        scores: dict[str, float] = {}
+        found = Outcome(scores={})
         predictions: list[Prediction] = []
         if self.generates:
             predictions = self._answer(model, test, prefix, loader, folder)
-            scores |= test.metric(predictions) if test.metric else {"count": float(len(predictions))}
+            found = Outcome(scores={"count": float(len(predictions))})
+            if test.metric:
+                image_of = ImageNames()
+                images = [image_of(test.items[prediction.index]) for prediction in predictions]
+                found = outcome(test.metric, predictions, images)
         if loss:
-            scores["loss"] = mean_loss(model, test.items, self.processor, loader, self.accelerator)
-            if not math.isfinite(scores["loss"]):
+            mean = mean_loss(model, test.items, self.processor, loader, self.accelerator)
+            if not math.isfinite(mean):
                 training = (
                     f", after step {self.state.global_step} of training; {self._kept()}" if self.is_in_train else ""
                 )
-                why = f"the loss is {scores['loss']}: the model's values overflow its dtype{training}"
+                why = f"the loss is {mean}: the model's values overflow its dtype{training}"
                 fail(RunError(f"{prefix}: {why}", kind="diverged"))
-        return scores, predictions
+            found = replace(found, scores={**found.scores, "loss": mean})
+        return found, predictions
+
+    def _provenance(self, test: TestSet) -> dict[str, Any]:
+        """What a score is of: see `mllm.pipeline.provenance`."""
+        prompt_format = self.prompt_format
+        return {
+            "model": self.described_model,
+            "trained_steps": self.state.global_step,
+            "data": of_data(test.items[index] for index in range(len(test.items))),
+            "metric": plain(test.metric_config),
+            "codec": plain(prompt_format.codec),
+            "template": plain(prompt_format.template),
+            "placement": prompt_format.placement,
+            "generation": plain(dict(test.generation)),
+            **of_machine(self.args.device, self.args.world_size, next(self.model.parameters()).dtype),
+        }
 
     def _answer(self, model: Any, test: TestSet, prefix: str, loader: Loader, folder: Path) -> list[Prediction]:
         """All predictions, on every rank; the main process writes them as they come."""
@@ -251,7 +280,7 @@ class Trainer(GuardedTrainer):
             seed=self.args.seed,
         )
         if self.is_world_process_zero():
-            found = write_predictions(found, folder, prefix)
+            found = write_predictions(found, folder, prefix, test.items, test.metric)
         return list(found)
 
     def _ready_for_evaluation(self) -> Any:

@@ -15,7 +15,9 @@ from typing import Any
 
 from mllm.images import ImageRef
 from mllm.metrics.failures import failure_of
+from mllm.metrics.outcome import Outcome
 from mllm.metrics.rec import THRESHOLDS
+from mllm.metrics.statistics import Interval
 from mllm.report import page
 from mllm.types import BOXES, IMAGE, POINTS, Box, Point, Prediction
 
@@ -47,10 +49,9 @@ def write_report(
     path: str | Path,
     *,
     title: str,
-    scores: Mapping[str, float],
+    found: Outcome,
     rows: Iterable[Row],
     subtitle: str = "",
-    headline: str | None = None,
     meanings: Mapping[str, str] | None = None,
     date: str | None = None,
     limit: int = 24,
@@ -59,9 +60,10 @@ def write_report(
 
     Args:
         title, subtitle: what was evaluated; the model and the config.
-        scores: what the metric returned. `failure_{class}` go into a table, `constant_box_{score}` beside its score.
+        found: the scores, with intervals and parts. `failure_{class}` go into a table, `constant_box_{score}` beside
+            its score.
         rows: every answer; images are opened only for those shown.
-        headline, meanings: the metric's, see `mllm.metrics.base.Metric`.
+        meanings: the metric's, see `mllm.metrics.base.Metric`.
         date: defaults to now.
         limit: images in each section of the gallery.
 
@@ -78,16 +80,19 @@ def write_report(
         subtitle=subtitle,
         date=date or datetime.now().strftime("%Y-%m-%d %H:%M"),
         items=len(rows),
-        tiles=_tiles(scores, headline, meanings),
-        failures=_failures(scores, meanings),
+        tiles=_tiles(found, meanings),
+        failures=_failures(found.scores, meanings),
+        headline=found.headline,
+        parts=_parts(found),
         histogram=_histogram(rows),
         kinds=[kind for kind in KINDS if any(card["drawn"][kind] for section in sections for card in section["cards"])],
         sections=sections,
     )
 
 
-def _tiles(scores: Mapping[str, float], headline: str | None, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
+def _tiles(found: Outcome, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
     """The scores to show as numbers, the headline first."""
+    scores, headline = found.scores, found.headline
     apart = ("failure_", "constant_box_")
     names = [name for name in scores if name != "count" and not name.startswith(apart)]
     names.sort(key=lambda name: name != headline)
@@ -97,11 +102,39 @@ def _tiles(scores: Mapping[str, float], headline: str | None, meanings: Mapping[
             "value": _number(scores[name]),
             "meaning": meanings.get(name, ""),
             "headline": name == headline,
+            "interval": _bounds(found.interval) if name == headline else None,
             "floor": _number(scores[floor]) if (floor := f"constant_box_{name}") in scores else None,
             "floor_meaning": meanings.get(floor, "what one constant box would score"),
         }
         for name in names
     ]
+
+
+def _bounds(interval: Interval | None) -> str | None:
+    return None if interval is None else f"{_number(interval.low)} to {_number(interval.high)}"
+
+
+def _parts(found: Outcome) -> list[dict[str, Any]]:
+    """For each name a table of its values, with places in per cent of a line on which scores are drawn."""
+    tables: list[dict[str, Any]] = []
+    for name, parts in found.parts.items():
+        top = max(1.0, *(part.interval.high if part.interval else part.score for part in parts))
+        rows: list[dict[str, Any]] = []
+        for part in parts:
+            low, high = (part.interval.low, part.interval.high) if part.interval else (part.score, part.score)
+            rows.append(
+                {
+                    "value": part.value,
+                    "count": part.count,
+                    "score": _number(float(part.score)),
+                    "interval": _bounds(part.interval),
+                    "at": 100 * part.score / top,
+                    "low": 100 * low / top,
+                    "high": 100 * high / top,
+                }
+            )
+        tables.append({"name": name, "rows": rows})
+    return tables
 
 
 def _failures(scores: Mapping[str, float], meanings: Mapping[str, str]) -> dict[str, Any] | None:

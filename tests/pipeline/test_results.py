@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mllm.metrics.outcome import Outcome, as_record
 from mllm.metrics.rec import REC
 from mllm.metrics.text import ExactMatch
-from mllm.pipeline.results import as_record, joint_summary, rows, summary
+from mllm.pipeline.results import joint_summary, rows, summary
 from mllm.types import Box, GroundTruth, Item, Prediction
 from tests.pipeline.tiny import Items
 
@@ -41,7 +42,7 @@ def answer(*boxes: Box, truth: GroundTruth, **found: Any) -> Prediction:
     ],
 )
 def test_as_record_judges_an_answer_by_its_truth(prediction: Prediction, fields: dict[str, Any]) -> None:
-    record = as_record(prediction)
+    record = as_record(prediction, image="a.jpg", metric=None)
     assert {name: record[name] for name in fields} == fields
     assert ("clipped" in record) == bool(prediction.clipped)
     assert ("iou" in record) == ("iou" in fields)
@@ -78,7 +79,7 @@ def test_joint_summary_has_a_line_for_each_test_set() -> None:
 
 
 def test_summary_prints_counts_whole_and_says_what_was_not_read() -> None:
-    said = summary("eval", {"count": 2.0, "acc@0.5": 1.0, "failure_none": 2}, REC(), None)
+    said = summary("eval", Outcome(scores={"count": 2.0, "acc@0.5": 1.0, "failure_none": 2}), REC(), None)
     assert [line.split()[:2] for line in said.splitlines()[1:3]] == [["acc@0.5", "1.0000"], ["count", "2"]]
     assert "nothing to read" in said
     assert "failure_none" not in said

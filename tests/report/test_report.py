@@ -13,7 +13,10 @@ import pytest
 from PIL import Image
 
 from mllm.images import FileImage, ImageRef, MemoryImage
+from mllm.metrics.breakdown import Part
+from mllm.metrics.outcome import Outcome
 from mllm.metrics.rec import FAILURES, REC, iou_of
+from mllm.metrics.statistics import Interval
 from mllm.report.report import Row, write_report
 from mllm.types import Box, Failure, GroundTruth, Point, Prediction
 
@@ -38,9 +41,10 @@ def row(
 
 def report(rows: Sequence[Row], folder: Path, **options: Any) -> str:
     metric = REC(constant_box=True)
-    given: dict[str, Any] = {"title": "REC", "headline": metric.headline, "meanings": metric.meanings, **options}
-    if "scores" not in given:
-        given["scores"] = metric([row.prediction for row in rows])
+    given: dict[str, Any] = {"title": "REC", "meanings": metric.meanings, **options}
+    if "found" not in given:
+        scores = metric([row.prediction for row in rows])
+        given["found"] = Outcome(scores=scores, headline=metric.headline)
     write_report(folder / "report.html", rows=rows, **given)
     return (folder / "report.html").read_text(encoding="utf-8")
 
@@ -117,7 +121,9 @@ def test_what_people_and_models_write_is_escaped(tmp_path: Path) -> None:
     attack = "<script>alert(1)</script>\" onload='x' & {{ 7 * 7 }} {% raw %}"
     prediction = Prediction(key=attack, index=0, text=attack, truth=GroundTruth(texts=(attack,)))
     rows = [Row(prediction=prediction, question=attack, image=SCENE)]
-    html = report(rows, tmp_path, title=attack, subtitle=attack, scores={attack: 0.5}, headline=attack, meanings={})
+    html = report(
+        rows, tmp_path, title=attack, subtitle=attack, found=Outcome(scores={attack: 0.5}, headline=attack), meanings={}
+    )
     assert "<script" not in html
     page = Page(html)
     assert page.text.count(attack) == 8  # title twice, subtitle, score, key, question, answer, truth
@@ -168,7 +174,7 @@ def test_captions_show_text_without_iou(tmp_path: Path) -> None:
         )
         for n in range(10)
     ]
-    html = report(rows, tmp_path, scores={"exact_match": 0.25, "CIDEr": 113.24, "count": 10}, limit=5)
+    html = report(rows, tmp_path, found=Outcome(scores={"exact_match": 0.25, "CIDEr": 113.24, "count": 10}), limit=5)
     assert sections(html) == {"Answers": ["cap:0", "cap:2", "cap:4", "cap:6", "cap:8"]}
     page = Page(html)
     assert "113.24" in page.text
@@ -178,7 +184,7 @@ def test_captions_show_text_without_iou(tmp_path: Path) -> None:
 
 
 def test_no_rows_at_all(tmp_path: Path) -> None:
-    html = report([], tmp_path, scores={"loss": 1.25})
+    html = report([], tmp_path, found=Outcome(scores={"loss": 1.25}))
     assert "1.25" in Page(html).text
     assert "0 items" in html
 
@@ -221,7 +227,7 @@ def test_only_what_lies_on_the_image_is_drawn(tmp_path: Path) -> None:
             asked=(Point(x=7, y=8), Box(x1=9, y1=9, x2=10, y2=10, image=1)),
         )
     ]
-    page = Page(report(rows, tmp_path, scores={}))
+    page = Page(report(rows, tmp_path, found=Outcome(scores={})))
     assert page.all("img")[0]["alt"] == "Image of pair; predicted: [3, 3, 4, 4], [5, 6]; asked: [9, 9, 10, 10]"
     assert [path["d"] for path in page.all("path")] == ["M5.00 6.00h0"] * 2
     assert "imageimage What is at point in box?" in page.text
@@ -261,3 +267,20 @@ def test_a_full_gallery_of_photos_is_a_few_megabytes(tmp_path: Path) -> None:
     html = report(rows, tmp_path)
     assert html.count("<article") == 72
     assert len(html) < 6_000_000
+
+
+def test_parts_of_the_data_stand_in_tables_with_their_intervals(tmp_path: Path) -> None:
+    parts = {
+        "split": [
+            Part(value="testA", count=30, score=0.75, interval=Interval(low=0.5, high=0.875)),
+            Part(value="<b>", count=1, score=0.0, interval=None),
+        ]
+    }
+    found = Outcome(
+        scores={"acc@0.5": 0.7258, "count": 31}, headline="acc@0.5", interval=Interval(low=0.6, high=0.8), parts=parts
+    )
+    page = Page(report([], tmp_path, found=found))
+    assert "acc@0.5 by split" in page.text
+    assert "0.5000 to 0.8750" in page.text
+    assert "0.6000 to 0.8000: 95 %" in page.text
+    assert "<b>" in page.text

@@ -1,0 +1,91 @@
+"""Scores of parts of a data set: by what its records say of themselves (`group`), by file, by the size of the box."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mllm.metrics.base import Metric, Tallied
+from mllm.metrics.statistics import Interval, interval
+from mllm.types import Box, Prediction
+
+SMALL, LARGE = 32**2, 96**2
+"""Areas between small, medium and large boxes in square pixels: COCO's."""
+MOST = 200
+"""Values of a name beyond which it tells items apart rather than kinds of items."""
+ABSENT = "(none)"
+"""The value of items that do not have the name."""
+_NUMBERED = re.compile(r"^(.*):\d+$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The score of the items with one value of a name."""
+
+    value: str
+    count: int
+    score: float
+    interval: Interval | None
+
+
+def breakdown(metric: Metric, predictions: Sequence[Prediction], images: Sequence[str]) -> dict[str, list[Part]]:
+    """For each name the headline of the items with each of its values, in the order of the values.
+
+    Names with one value, or with more than `MOST`, are left out. `images` names the image of each prediction.
+    """
+    names = dict.fromkeys(name for prediction in predictions for name in prediction.group)
+    values = {name: [_text(prediction.group.get(name, ABSENT)) for prediction in predictions] for name in names}
+    values = {"file": [_file(prediction) for prediction in predictions], **_sizes(predictions), **values}
+    return {
+        name: _parts(metric, predictions, images, found)
+        for name, found in values.items()
+        if 1 < len(set(found)) <= MOST
+    }
+
+
+def _parts(
+    metric: Metric, predictions: Sequence[Prediction], images: Sequence[str], values: Sequence[str]
+) -> list[Part]:
+    places: dict[str, list[int]] = {}
+    for place, value in enumerate(values):
+        places.setdefault(value, []).append(place)
+    parts: list[Part] = []
+    for value in sorted(places, key=_naturally):
+        some = [predictions[place] for place in places[value]]
+        bounds = None
+        if isinstance(metric, Tallied):
+            bounds = interval(metric, some, [images[place] for place in places[value]])
+        score = metric(some)[metric.headline]
+        parts.append(Part(value=value, count=len(some), score=score, interval=bounds))
+    return parts
+
+
+def _sizes(predictions: Sequence[Prediction]) -> Mapping[str, list[str]]:
+    """The size of each true box; nothing unless every item that has a target has one box."""
+    if any(len(prediction.truth.boxes) != 1 and not prediction.truth.no_target for prediction in predictions):
+        return {}
+    return {"box size": [_size(prediction.truth.boxes) for prediction in predictions]}
+
+
+def _size(boxes: Sequence[Box]) -> str:
+    if not boxes:
+        return ABSENT
+    x1, y1, x2, y2 = boxes[0].xyxy
+    area = (x2 - x1) * (y2 - y1)
+    return "small (< 32²)" if area < SMALL else "large (> 96²)" if area > LARGE else "medium"
+
+
+def _file(prediction: Prediction) -> str:
+    """The file that a key names, as in `testA.jsonl:12`."""
+    numbered = _NUMBERED.match(prediction.key)
+    return numbered[1].rsplit("/", 1)[-1] if numbered else ABSENT
+
+
+def _text(value: object) -> str:
+    return str(value)
+
+
+def _naturally(value: str) -> list[tuple[bool, int, str]]:
+    """A sort key by which 2 comes before 10."""
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", value)]

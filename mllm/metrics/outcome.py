@@ -1,0 +1,105 @@
+"""What is known of a set of answers once they are scored: the scores, how sure they are, and where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mllm.images import IN_MEMORY, ImageRef
+from mllm.images.names import name_of
+from mllm.metrics.base import Metric, Tallied
+from mllm.metrics.breakdown import Part, breakdown
+from mllm.metrics.failures import failure_of
+from mllm.metrics.rec import iou_of
+from mllm.metrics.statistics import Interval, interval
+from mllm.types import Item, Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Of one test set.
+
+    Attributes:
+        scores: what the metric returns.
+        headline: the name of the score to compare runs by; None without a metric.
+        interval: of the headline, 95 %; None where the metric has no tally, or there is one image.
+        parts: the headline by name and value, see `breakdown`.
+    """
+
+    scores: Mapping[str, float]
+    headline: str | None = None
+    interval: Interval | None = None
+    parts: Mapping[str, Sequence[Part]] = field(default_factory=dict[str, Sequence[Part]])
+
+    def as_json(self, prefix: str) -> dict[str, Any]:
+        """The scores, keys prefixed; `intervals` and `parts` beside them where there are any."""
+        record: dict[str, Any] = {f"{prefix}_{name}": value for name, value in self.scores.items()}
+        if self.headline is not None and self.interval is not None:
+            record["intervals"] = {f"{prefix}_{self.headline}": [self.interval.low, self.interval.high]}
+        if self.parts:
+            record["parts"] = {name: [asdict(part) for part in parts] for name, parts in self.parts.items()}
+        return record
+
+
+def outcome(metric: Metric, predictions: Sequence[Prediction], images: Sequence[str]) -> Outcome:
+    """Score the answers; `images` names the image of each, see `image_names`.
+
+    Raises:
+        DataError: as the metric.
+    """
+    return Outcome(
+        scores=metric(predictions),
+        headline=metric.headline,
+        interval=interval(metric, predictions, images) if isinstance(metric, Tallied) else None,
+        parts=breakdown(metric, predictions, images),
+    )
+
+
+class ImageNames:
+    """A name for the images of each item, the same for items about the same ones; an item without has its own."""
+
+    def __init__(self) -> None:
+        self._unnamed: dict[tuple[ImageRef, ...], str] = {}
+
+    def __call__(self, item: Item) -> str:
+        if not item.images:
+            return item.key
+        names = [name_of(ref) for ref in item.images]
+        if IN_MEMORY not in names:
+            return ", ".join(names)
+        return self._unnamed.setdefault(item.images, f"the image of {item.key}")
+
+
+def as_record(prediction: Prediction, *, image: str, metric: Metric | None) -> dict[str, Any]:
+    """A line of the predictions file. Boxes are xyxy in pixels of the original image; no target is an empty list.
+
+    `score` is what the metric gives for this answer alone.
+    """
+    return dict(_fields(prediction, image, metric))
+
+
+def _fields(prediction: Prediction, image: str, metric: Metric | None) -> Iterator[tuple[str, Any]]:
+    truth = prediction.truth
+    yield "key", prediction.key
+    yield "index", prediction.index
+    yield "image", image
+    if prediction.image_size is not None:
+        yield "image_size", prediction.image_size
+    yield "text", prediction.text
+    yield "pred", [box.xyxy for box in prediction.boxes]
+    yield "target", [] if truth.no_target else [box.xyxy for box in truth.boxes] or list(truth.texts)
+    yield "failure", failure_of(prediction)
+    if prediction.clipped:
+        yield "clipped", prediction.clipped
+    if any(box.label is not None for box in prediction.boxes):
+        yield "pred_labels", [box.label for box in prediction.boxes]
+    if prediction.points or truth.points:
+        yield "pred_points", [point.xy for point in prediction.points]
+        yield "target_points", [point.xy for point in truth.points]
+    if len(truth.boxes) == 1 or truth.no_target:
+        yield "iou", iou_of(prediction)
+    if isinstance(metric, Tallied):
+        yield "score", metric.value(prediction)
+    if prediction.group:
+        yield "group", dict(prediction.group)
