@@ -9,13 +9,15 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.errors import DataError
+from mllm.errors import ConfigError, DataError, nearest
 from mllm.geometry import iou
 from mllm.metrics.base import MeanHeadline, by_index
 from mllm.metrics.failures import FAILURES, MEANINGS, failure_of
+from mllm.metrics.rec_readings import READINGS
 from mllm.registry import METRICS
-from mllm.types import Box, Prediction
+from mllm.types import Box, Failure, Prediction
 
+CODEC = "codec"
 THRESHOLDS = (0.25, 0.5, 0.75)
 MAX_CANDIDATES = 512
 """Truth boxes tried as the constant box, evenly spaced over the dataset: a bound on time for large sets."""
@@ -24,6 +26,13 @@ MAX_CANDIDATES = 512
 @METRICS.register_module()
 class REC(MeanHeadline):
     """Accuracy of one predicted box against one true box, in pixels of the original image.
+
+    Args:
+        constant_box: adds the score of the best single box.
+        reading: "codec", the default: any form that the model's codec reads, marked or bare, cut at the edge of the
+            image, and right only where there is one box. Or the name of a public scorer, which then reads the text in
+            its own way and frame, whatever the codec: see `mllm.metrics.rec_readings`. Published numbers of a family
+            are those of its own reading.
 
     An item whose truth says that there is no such object is answered right by an answer without a region, in whatever
     words; its IoU is then 1, else 0.
@@ -62,8 +71,11 @@ class REC(MeanHeadline):
         "constant_box_acc@0.5": "what the best single box would score, whatever the image and the phrase",
     }
 
-    def __init__(self, *, constant_box: bool = False) -> None:
+    def __init__(self, *, constant_box: bool = False, reading: str = CODEC) -> None:
+        if reading not in (CODEC, *READINGS):
+            raise ConfigError(f"REC: reading {reading!r}; {nearest(str(reading), (CODEC, *READINGS))}")
         self.constant_box = constant_box
+        self.reading = READINGS.get(reading)
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.
@@ -73,11 +85,13 @@ class REC(MeanHeadline):
         """
         predictions = by_index(predictions)
         truths = [truth_of(prediction) for prediction in predictions]
-        ious = [iou_of(prediction) for prediction in predictions]
-        failures = Counter(failure_of(prediction) for prediction in predictions)
+        judged = [self._judged(prediction) for prediction in predictions]
+        ious = [iou for iou, _ in judged]
+        failures = Counter(failure for _, failure in judged)
         count = len(predictions)
         scores: dict[str, float] = {
-            f"acc@{threshold}": sum(value > threshold for value in ious) / count for threshold in THRESHOLDS
+            f"acc@{threshold}": sum(self._is_right(value, threshold) for value in ious) / count
+            for threshold in THRESHOLDS
         }
         scores["mean_iou"] = fsum(ious) / count
         scores["count"] = count
@@ -95,7 +109,23 @@ class REC(MeanHeadline):
         return scores
 
     def value(self, prediction: Prediction) -> float:
-        return float(iou_of(prediction) > 0.5)
+        return float(self._is_right(self._judged(prediction)[0], 0.5))
+
+    def _is_right(self, iou: float, threshold: float) -> bool:
+        return iou > threshold if self.reading is None else self.reading.is_right(iou, threshold)
+
+    def _judged(self, prediction: Prediction) -> tuple[float, Failure | None]:
+        """The IoU of an answer, and why it has none."""
+        if self.reading is None:
+            return iou_of(prediction), failure_of(prediction)
+        truth = truth_of(prediction)
+        if truth is None:
+            expected = "an object (public readings know no item without)"
+            raise DataError(where=prediction.key, field="truth.boxes", expected=expected, found="none")
+        if prediction.image_size is None:
+            raise DataError(where=prediction.key, field="image_size", expected="width and height", found="none")
+        iou = self.reading.iou(prediction.text, truth.xyxy, prediction.image_size)
+        return (0.0, "none") if iou is None else (iou, None)
 
 
 def truth_of(prediction: Prediction) -> Box | None:

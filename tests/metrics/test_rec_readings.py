@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pytest
+
+from mllm.errors import ConfigError, DataError
+from mllm.metrics.rec import REC
+from mllm.metrics.rec_readings import READINGS
+from mllm.types import Box, GroundTruth, Prediction
+
+SIZE = (200, 100)
+TRUTH = (20.0, 10.0, 120.0, 60.0)
+"""[100, 100, 600, 600] of 1000."""
+
+TEXTS: list[tuple[str, str, float | None]] = [
+    # reading, answer, IoU with the truth; None: no box
+    ("internvl", "<ref>a dog</ref><box>[[100, 100, 600, 600]]</box>", 1),
+    ("internvl", "[0.1, 0.1, 0.6, 0.6]", 1),
+    ("internvl", "[100,100,600,600] or [0,0,1,1]", 1),
+    ("internvl", '[{"bbox_2d": [100, 100, 600, 600]}]', None),
+    ("internvl", "(100,100),(600,600)", None),
+    ("internvl", "[100, 100, 600]", None),
+    ("internvl", "[100, 100, 600, a]", None),
+    ("internvl", "[600, 600, 100, 100]", 0),
+    ("internvl", "[100, 100, 600, 1100]", 0.5),  # nothing is clipped
+    ("qwen_vl", "<box>(100,100),(600,600)</box>", 0.996),
+    ("qwen_vl", "(99.9,99.9),(599.4,599.4)", 1),
+    ("qwen_vl", "(99.9,99.9), (599.4,599.4)", None),
+    ("qwen_vl", "(a dog) at (99.9,99.9),(599.4,599.4)", None),  # the first group begins with the words
+    ("qwen_vl", "(99.9;99.9),(599.4,599.4)", None),
+    ("qwen_vl", "[100,100,600,600]", None),
+    ("qwen3_vl", '```json\n[{"bbox_2d": [100, 100, 600, 600], "label": "dog"}]\n```', 1),
+    ("qwen3_vl", '[{"label": "dog"}, {"bbox_2d": [100, 100, 600, 600]}, {"bbox_2d": [0, 0, 1, 1]}]', 1),
+    ("qwen3_vl", '[{"bbox_2d": [100, 100, 600]}]', None),
+    ("qwen3_vl", '[{"bbox_2d": ["100", 100, 600, 600]}]', None),
+    ("qwen3_vl", "[100, 100, 600, 600]", None),
+    ("cogvlm", "A dog [[100,100,600,600]].", 1),
+    ("cogvlm", "[[100,100,300,600;200,200,600,600]]", 1),  # one box around both
+    ("cogvlm", "[[100,100,300,600]] and [[200,200,600,600]]", 1),
+    ("cogvlm", "[[100, 100, 600, 600]]", None),  # digits and commas only
+    ("cogvlm", "[100,100,600,600]", None),
+    # in the square of 200, with 50 above the image: 0.1, 0.3, 0.6, 0.55
+    ("shikra", "Answer: [0.100,0.300,0.600,0.550] .", 1),
+    ("shikra", "[0.1,0.3,0.6,0.55]", 1),
+    ("shikra", "[0.1, 0.3, 0.6, 0.55]", None),
+    ("shikra", "[0.1,0.3,0.6,0.55;0,0,1,1]", None),
+    ("shikra", "[0.1,0.3,0.6,0.55] or [0,0,1,1]", None),
+    ("shikra", "[10.1,0.3,0.6,0.55]", None),
+    # a pixel more on each side: 101 x 51 against 101 x 26 -> overlap 101 * 26
+    ("minigpt_v2", "{<10><10><60><60>}", 1),
+    ("minigpt_v2", "{<10> <10> <60> <60>}<unk> and more", 1),
+    ("minigpt_v2", "{<10><10><60><35>}", 101 * 26 / (101 * 51)),
+    ("minigpt_v2", "the dog {<10><10><60><60>}", None),
+    ("minigpt_v2", "{<10><10><60><1000>}", None),
+    ("ferret", "the dog [100, 100, 600, 600].", 1),
+    ("ferret", "the dog [100, 100, 600, 600], [0, 0, 1, 1].", 1),
+    ("ferret", "the dog [100, 100, 600, 600] [sic].", None),
+    ("ferret", "[[100, 100, 600, 600]]", None),
+    ("ferret", "[100.0, 100, 600, 600]", None),
+    ("ferret", "[104, 109, 604, 609]", 1),  # 20.8, 10.9, 120.8, 60.9 are cut down to whole pixels
+    ("paligemma", "<loc0102><loc0102><loc0614><loc0614>" + "<seg000>" * 16 + " dog", 0.9985),
+    ("paligemma", "<loc0102><loc0102><loc0614><loc0614> dog", None),
+    ("paligemma", "<loc0614><loc0102><loc0102><loc0614>" + "<seg000>" * 16, None),
+    ("vlmevalkit", "[100 100 600 600]", 1),
+    ("vlmevalkit", "[0.1, 0.1, 0.6, 0.6]", 1),
+    ("vlmevalkit", "from (100,100) to (600,600)", 1),
+    ("vlmevalkit", "[600, 600, 100, 100]", 1),  # corners are sorted
+    ("vlmevalkit", "[100, 100, 600]", None),
+    ("vlmevalkit", "I see 3 dogs", None),
+    ("vlmevalkit", "[-2000, -2000, 2000, 2000]", 100 * 50 / (200 * 100)),  # clipped to the image
+    ("lmms_eval", "[0.1, 0.1, 0.6, 0.6]", 1),
+    ("lmms_eval", "[100, 100, 600, 600]", 0),  # never rescaled
+    ("lmms_eval", "(0.1, 0.1, 0.6, 0.6)", None),
+]
+
+
+@pytest.mark.parametrize(("reading", "text", "expected"), TEXTS, ids=[f"{name} {text}" for name, text, _ in TEXTS])
+def test_a_public_reading_takes_an_answer_as_its_code_does(reading: str, text: str, expected: float | None) -> None:
+    iou = READINGS[reading].iou(text, TRUTH, SIZE)
+    assert iou == (None if expected is None else pytest.approx(expected, abs=2e-3 if expected != 1 else 1e-6))
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("text", ["", "no box", "[]", "[[", "(),()", "{<", "[,,,]", "[[;]]", "```json\n[", "]" * 50])
+def test_a_public_reading_finds_no_box_in_anything_else(reading: str, text: str) -> None:
+    assert READINGS[reading].iou(text, TRUTH, SIZE) is None
+
+
+def said(index: int, text: str, *, size: tuple[int, int] | None = SIZE) -> Prediction:
+    truth = GroundTruth(boxes=(Box(x1=20, y1=10, x2=120, y2=60),))
+    return Prediction(key=f"a:{index}", index=index, text=text, truth=truth, image_size=size)
+
+
+def test_rec_scores_by_the_reading_that_it_is_given() -> None:
+    answers = [said(0, "[100, 100, 600, 600]"), said(1, "[100, 100, 600, 350]"), said(2, "a dog")]
+    scores = REC(reading="internvl")(answers)
+    assert scores["acc@0.5"] == pytest.approx(2 / 3)  # a tie is right by its rule
+    assert scores["acc@0.75"] == pytest.approx(1 / 3)
+    assert scores["mean_iou"] == pytest.approx((1 + 0.5) / 3)
+    assert (scores["failure_none"], scores["count"]) == (1, 3)
+    assert [REC(reading="internvl").value(answer) for answer in answers] == [1, 1, 0]
+
+
+def test_rec_breaks_ties_as_its_reading_says() -> None:
+    half = "A dog [[100,100,600,350]]."
+    assert READINGS["cogvlm"].iou(half, TRUTH, SIZE) == 0.5
+    assert REC(reading="cogvlm")([said(0, half)])["acc@0.5"] == 0
+
+
+def test_rec_refuses_readings_that_it_does_not_know_and_answers_without_a_size() -> None:
+    with pytest.raises(ConfigError, match=r"REC: reading 'intern'; did you mean 'internvl'"):
+        REC(reading="intern")
+    with pytest.raises(DataError, match="a:0: image_size: expected width and height"):
+        REC(reading="internvl")([said(0, "[1,2,3,4]", size=None)])
+
+
+HUGE = "9" * 400
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[{HUGE},{HUGE},{HUGE},{HUGE}]",
+        f"[[{HUGE},0,{HUGE},0]]",
+        f"({HUGE},0),(0,{HUGE})",
+        f'[{{"bbox_2d": [{HUGE}, 0, {HUGE}, 1]}}]',
+        "[nan, nan, nan, nan]",
+        "[-inf, -inf, inf, inf]",
+        "[1e400, 0, 1e400, 0]",
+        "(nan,nan),(nan,nan)",
+        '[{"bbox_2d": [NaN, 0, Infinity, 1]}]',
+    ],
+)
+def test_numbers_that_are_none_or_beyond_all_images_are_no_hit(reading: str, text: str) -> None:
+    iou = READINGS[reading].iou(text, TRUTH, SIZE)
+    assert iou is None or 0 <= iou < 0.5
