@@ -12,14 +12,16 @@ import typer
 from mllm.boundary import reported
 from mllm.commands.catalogue import list_kinds
 from mllm.commands.checkpoint.cli import app as checkpoint
+from mllm.commands.compare.cli import compare
 from mllm.commands.data.cli import app as data
 from mllm.commands.init.cli import init
 from mllm.commands.model.cli import app as model
 from mllm.commands.regions.cli import app as regions
+from mllm.commands.score.cli import score
 from mllm.commands.training import EvalCommand, PredictCommand, TrainCommand, evaluate, predict, train
 from mllm.config.command_line import SETTINGS, Command, run
 
-START, RUNS, LOOKS = "Start", "Train, evaluate, predict", "Data, checkpoints, models"
+START, RUNS, LOOKS = "Start", "Train, evaluate, compare", "Data, checkpoints, models"
 
 app = typer.Typer(add_completion=False, context_settings=SETTINGS)
 app.command(cls=Command, rich_help_panel=START)(init)
@@ -27,6 +29,8 @@ app.command("list", cls=Command, rich_help_panel=START)(list_kinds)
 app.command(cls=TrainCommand, rich_help_panel=RUNS)(train)
 app.command("eval", cls=EvalCommand, rich_help_panel=RUNS)(evaluate)
 app.command(cls=PredictCommand, rich_help_panel=RUNS)(predict)
+app.command(cls=Command, rich_help_panel=RUNS)(score)
+app.command(cls=Command, rich_help_panel=RUNS)(compare)
 app.add_typer(data, name="data", rich_help_panel=LOOKS)
 app.add_typer(checkpoint, name="checkpoint", rich_help_panel=LOOKS)
 app.add_typer(model, name="model", rich_help_panel=LOOKS)

@@ -22,10 +22,10 @@ from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.manifest import saved_at
 from mllm.pipeline.output_folder import empty, finished_model, locked
 from mllm.pipeline.ranks import check_launch, fail, follow_launcher, noted_signal, on_main
-from mllm.pipeline.results import joint_summary
 from mllm.pipeline.resume import Start, compare, find_start, started_with
 from mllm.pipeline.run_checks import PARTS, check_run
 from mllm.pipeline.trainer import Trainer
+from mllm.report.summary import joint_summary
 
 if TYPE_CHECKING:
     from mllm.config.config import Config

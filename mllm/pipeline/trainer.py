@@ -57,9 +57,10 @@ from mllm.pipeline.monitor import Bar, CountingCollator, ThroughputMonitor
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
 from mllm.pipeline.provenance import of_data, of_machine, plain
 from mllm.pipeline.ranks import fail
-from mllm.pipeline.results import summary, write_predictions, write_results
+from mllm.pipeline.results import write_predictions, write_results
 from mllm.pipeline.train_data import EvalItems, ItemDataset, SeededEpochSampler, TrainDataset, start_worker
 from mllm.report.plots import plot_losses
+from mllm.report.summary import summary
 from mllm.tokenizer_files import save_tokenizer
 from mllm.types import Prediction
 

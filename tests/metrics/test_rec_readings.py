@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mllm.errors import ConfigError, DataError
@@ -134,3 +136,13 @@ HUGE = "9" * 400
 def test_numbers_that_are_none_or_beyond_all_images_are_no_hit(reading: str, text: str) -> None:
     iou = READINGS[reading].iou(text, TRUTH, SIZE)
     assert iou is None or 0 <= iou < 0.5
+
+
+def test_the_table_of_the_docs_is_what_the_readings_give() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    lines = docs.split("<!-- readings -->\n")[1].split("\n\n")[0].splitlines()
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    assert len(rows) == 6
+    for answer, *cells in rows:
+        ious = [READINGS[name].iou(answer.strip("`"), TRUTH, SIZE) for name in header[1:]]
+        assert cells == ["-" if iou is None else f"{iou:.2f}" for iou in ious], answer

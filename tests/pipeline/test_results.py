@@ -9,7 +9,8 @@ from PIL import Image
 from mllm.metrics.outcome import Outcome, as_record
 from mllm.metrics.rec import REC
 from mllm.metrics.text import ExactMatch
-from mllm.pipeline.results import joint_summary, rows, summary
+from mllm.pipeline.results import rows
+from mllm.report.summary import joint_summary, summary
 from mllm.types import Box, GroundTruth, Item, Prediction
 from tests.pipeline.tiny import Items
 

@@ -1,0 +1,144 @@
+"""Predictions files of several models about the same items, compared answer by answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mllm.dataset.files.jsonl import IndexedJsonl
+from mllm.errors import DataError
+from mllm.fields import field, show
+from mllm.metrics.breakdown import ABSENT
+from mllm.metrics.statistics import Difference, compare
+
+SUFFIX = "_extra_prediction.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """A predictions file: what it holds of each item, in the order of the items."""
+
+    name: str
+    path: str
+    records: list[Mapping[str, Any]]
+
+    @property
+    def scores(self) -> list[float]:
+        return [record["score"] for record in self.records]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """Two models on the same items: all of them, and parts of them by the values of a name."""
+
+    a: Answers
+    b: Answers
+    difference: Difference
+    parts: Mapping[str, Mapping[str, Difference]]
+
+    @property
+    def flipped(self) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """The records of items whose scores differ, the greatest gains of B first, its greatest losses last."""
+        pairs = zip(self.a.records, self.b.records, strict=True)
+        return sorted(
+            (pair for pair in pairs if pair[0]["score"] != pair[1]["score"]),
+            key=lambda pair: pair[0]["score"] - pair[1]["score"],
+        )
+
+
+def read_all(paths: Sequence[str]) -> list[Answers]:
+    """The files, or those in folders of evaluations, under names that tell them apart.
+
+    Raises:
+        DataError: a folder holds none or several, a record has no score, or two files are about other items.
+    """
+    files = [_file_in(path) for path in paths]
+    names = _names(files)
+    read = [_read(name, path) for name, path in zip(names, files, strict=True)]
+    for other in read[1:]:
+        _check_same(read[0], other)
+    return read
+
+
+def compared(a: Answers, b: Answers) -> Compared:
+    """Compare two files of the same items.
+
+    Raises:
+        DataError: they are about one image.
+    """
+    images = [record["image"] for record in a.records]
+    if len(set(images)) < 2:
+        raise DataError(where=a.path, expected="answers about at least two images", found="one image")
+    return Compared(a=a, b=b, difference=compare(a.scores, b.scores, images), parts=_parts(a, b, images))
+
+
+def _parts(a: Answers, b: Answers, images: Sequence[str]) -> dict[str, dict[str, Difference]]:
+    names = dict.fromkeys(name for record in a.records for name in record.get("group") or {})
+    found: dict[str, dict[str, Difference]] = {}
+    for name in names:
+        places: dict[str, list[int]] = {}
+        for place, record in enumerate(a.records):
+            places.setdefault(str((record.get("group") or {}).get(name, ABSENT)), []).append(place)
+        several = {value: some for value, some in places.items() if len({images[place] for place in some}) > 1}
+        if len(places) > 1:
+            found[name] = {
+                value: compare(
+                    [a.scores[place] for place in some],
+                    [b.scores[place] for place in some],
+                    [images[place] for place in some],
+                )
+                for value, some in sorted(several.items())
+            }
+    return found
+
+
+def _file_in(path: str) -> str:
+    if not Path(path).is_dir():
+        return path
+    files = sorted(Path(path).glob(f"*{SUFFIX}"))
+    if len(files) != 1:
+        found = ", ".join(file.name for file in files) or "none"
+        raise DataError(where=path, expected=f"one file *{SUFFIX}", found=found, message="name the file itself")
+    return str(files[0])
+
+
+def _names(files: Sequence[str]) -> list[str]:
+    """The shortest ends of the paths that tell the files apart, without what all predictions files are called.
+
+    Raises:
+        DataError: a file is named twice.
+    """
+    parts = [(*Path(file).resolve().parent.parts[1:], Path(file).name.removesuffix(SUFFIX)) for file in files]
+    if len(set(parts)) < len(parts):
+        twice = next(file for file, each in zip(files, parts, strict=True) if parts.count(each) > 1)
+        raise DataError(where=twice, expected="different files", found="it twice")
+    lengths = range(1, max(map(len, parts)) + 1)
+    return next(
+        names for length in lengths if len(set(names := ["/".join(each[-length:]) for each in parts])) == len(parts)
+    )
+
+
+def _read(name: str, path: str) -> Answers:
+    lines = IndexedJsonl(path)
+    records: list[Mapping[str, Any]] = []
+    for number in range(len(lines)):
+        record, where = lines[number], lines.where(number)
+        for known, kind in (("key", str), ("image", str), ("score", float)):
+            if known not in record:
+                message = "evaluate again, or score the file: mllm score FILE --output_dir DIR"
+                raise DataError(where=where, field=known, expected="a value", found="nothing", message=message)
+            field(record, known, kind, where=where)
+        records.append(record)
+    return Answers(name=name, path=path, records=sorted(records, key=lambda record: record["index"]))
+
+
+def _check_same(a: Answers, b: Answers) -> None:
+    if len(a.records) != len(b.records):
+        raise DataError(where=b.path, expected=f"{len(a.records)} answers, as {a.path}", found=str(len(b.records)))
+    for one, other in zip(a.records, b.records, strict=True):
+        for name in ("key", "target"):
+            if one.get(name) != other.get(name):
+                found, expected = show(other.get(name)), f"{show(one.get(name))}, as {a.path}"
+                raise DataError(where=f"{b.path}: {other['key']}", field=name, expected=expected, found=found)

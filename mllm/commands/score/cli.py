@@ -1,0 +1,147 @@
+"""`mllm score FILE`: the scores of answers that are there already, ours or others'."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mllm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mllm.commands.score.scoring import Scored
+    from mllm.conversation.convention import Convention
+    from mllm.metrics.base import Metric
+
+ALL = "all"
+
+
+def score(
+    answers: Annotated[str, typer.Argument(metavar="FILE", help="Answers: .jsonl, .json, .tsv, .csv or .txt.")],
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="From mllm list metrics, or '{\"type\": ..., ...}'. Default: REC."),
+    ] = None,
+    reading: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of REC: a public scorer's way to read a box; all: every one, in a table."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="CONFIG.py", help="The config whose data was asked; it holds the truth.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="validation, test or multitest.NAME. Default: the only one.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="Field of the annotation lines that names a question.")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who wrote FILE. Default: recognised by its fields.")
+    ] = None,
+    codec: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Read boxes and points from the text by this convention.")
+    ] = None,
+    placement: Annotated[
+        Literal["pad", "crop", "squash", "aspect"] | None,
+        typer.Option(help="Where images lie on the codec's canvas. Default: as in the family's own preprocessing."),
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output_dir", metavar="DIR", help="Write scores and predictions here.")
+    ] = None,
+) -> None:
+    """Score answers without a model: those of an evaluation of ours, or of somebody else.
+
+    FILE may be an evaluation's ..._extra_prediction.jsonl, samples of lmms-eval, a table of VLMEvalKit, what the
+    scripts of InternVL or Shikra write, a submission (VQAv2, GQA, VizWiz, COCO captions), answers of LLaVA, or a text a
+    line.
+
+    mllm score outputs/eval_extra_prediction.jsonl --reading all
+
+    mllm score answers.jsonl --data config/vqav2.py --split test --metric VQAAccuracy
+    """
+    from mllm.commands.score.layouts import read_answers
+    from mllm.commands.score.scoring import from_answers, joined
+    from mllm.metrics.outcome import outcome
+    from mllm.report.summary import summary
+
+    found_layout, found = read_answers(answers, layout)
+    convention = _convention(codec, placement)
+    if data is None:
+        if split or key:
+            raise ConfigError(f"{'--split' if split else '--key'}: needs --data too")
+        scored = from_answers(found, convention)
+    else:
+        scored = joined(found, _items(data, split), found_layout, key, convention)
+    print(f"{answers}: {len(found)} answers, layout {found_layout}")
+    if reading == ALL:
+        if metric is not None:
+            raise ConfigError("--reading all compares readings of REC; leave --metric out")
+        return print(_readings(scored, has_boxes=codec is not None or found_layout == "mllm"))
+    judge = _metric(metric, reading)
+    result = outcome(judge, scored.predictions, scored.images)
+    print(summary("score", result, judge, None))
+    if output_dir is not None:
+        _write(output_dir, result.as_json("score"), scored, judge)
+
+
+def _convention(codec: str | None, placement: Any) -> Convention | None:
+    if codec is None:
+        if placement:
+            raise ConfigError("--placement: needs --codec too")
+        return None
+    from mllm.conversation.convention import make_convention
+
+    return make_convention(codec, placement=placement)
+
+
+def _items(config: str, split: str | None) -> Any:
+    from mllm.config.config import read
+    from mllm.pipeline.splits import splits
+    from mllm.registry import DATASETS
+
+    data = {**read(config)["data_args"], "train": None}
+    chosen = splits(data, [split] if split else ())
+    if len(chosen) > 1:
+        names = ", ".join(map(str, chosen))
+        raise ConfigError(f"{config} has several data sets: choose one with --split: {names}")
+    return DATASETS.make(chosen[0].cfg)
+
+
+def _metric(metric: str | None, reading: str | None) -> Metric:
+    from mllm.registry import METRICS
+
+    config: Any = metric or "REC"
+    if config.lstrip().startswith("{"):
+        from mllm.files import parse_json
+
+        config = parse_json(config, dict, "--metric", ConfigError)
+    if reading is not None:
+        config = {**(config if isinstance(config, dict) else {"type": config}), "reading": reading}
+    return METRICS.make(config)
+
+
+def _readings(scored: Scored, *, has_boxes: bool) -> str:
+    """A table of what each public scorer makes of the same answers."""
+    from mllm.metrics.rec import CODEC, REC
+    from mllm.metrics.rec_readings import READINGS
+    from mllm.report.tables import table
+
+    rows: list[tuple[str, ...]] = []
+    for name in ((CODEC,) if has_boxes else ()) + tuple(READINGS):
+        scores = REC(reading=name)(scored.predictions)
+        unread = sum(value for key, value in scores.items() if key.startswith("failure_"))
+        rows.append((name, f"{scores['acc@0.5']:.4f}", f"{scores['mean_iou']:.4f}", f"{unread:.0f}"))
+    return table(("reading", "acc@0.5", "mean_iou", "no box"), rows, numbers=True)
+
+
+def _write(folder: Path, record: dict[str, Any], scored: Scored, metric: Metric) -> None:
+    from mllm.metrics.outcome import as_record
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "score_results.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    with (folder / "score_extra_prediction.jsonl").open("w", encoding="utf-8") as file:
+        for prediction, image in zip(scored.predictions, scored.images, strict=True):
+            file.write(json.dumps(as_record(prediction, image=image, metric=metric), ensure_ascii=False) + "\n")
+    print(f"  written to {folder}")

@@ -1,0 +1,260 @@
+"""Files of answers, whoever wrote them: each layout is a function from a record to an `Answer`.
+
+Facts on the layouts: the writers of OpenGVLab/InternVL (evaluate_grounding.py), lmms-eval (`--log_samples`), VLMEvalKit
+(result tables), shikras/shikra (`_extra_prediction.jsonl`), LLaVA (answers files), the servers of COCO captions and
+VQAv2.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from mllm.dataset.files.jsonl import IndexedJsonl
+from mllm.errors import DataError, nearest
+from mllm.fields import absent, field, show
+from mllm.files import read_json, read_text
+from mllm.types import Box, Failure, GroundTruth, Point
+
+UNIT = 1000
+"""Side of the image that fractions are taken of where the file does not say how large it was: IoU is the same."""
+TABLES = (".tsv", ".csv")
+_SHIKRA = re.compile(r"\[(\d(?:\.\d*)?(?:,\d(?:\.\d*)?){3})\]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer of a file.
+
+    Attributes:
+        where: the record, for messages.
+        key: what names its question: a field of the annotation, see `Layout.key`; None: the place in the file.
+        truth, size, image, group: None where only the data set says it.
+        boxes, points, failure: as they were read already; empty where only the text is there.
+    """
+
+    where: str
+    text: str
+    key: str | int | None = None
+    truth: GroundTruth | None = None
+    size: tuple[int, int] | None = None
+    image: str | None = None
+    group: Mapping[str, Any] | None = None
+    boxes: tuple[Box, ...] = ()
+    points: tuple[Point, ...] = ()
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How one kind of file is recognised and read.
+
+    Attributes:
+        fields: those that its first record has, and no other layout's.
+        key: the field of the annotation lines that `Answer.key` is.
+    """
+
+    fields: tuple[str, ...]
+    read: Callable[[Mapping[str, Any], str], Answer]
+    key: str | None = None
+
+
+def _mllm(record: Mapping[str, Any], where: str) -> Answer:
+    return Answer(
+        where=where,
+        text=field(record, "text", str, where=where),
+        key=field(record, "key", str, where=where),
+        truth=_own_truth(record, where),
+        size=_size(record["image_size"], f"{where}: image_size") if record.get("image_size") else None,
+        image=record.get("image"),
+        group=record.get("group") or {},
+        boxes=tuple(_boxes(record.get("pred", []), f"{where}: pred", record.get("pred_labels"))),
+        points=tuple(_points(record.get("pred_points", []), f"{where}: pred_points")),
+        failure=record.get("failure"),
+    )
+
+
+def _own_truth(record: Mapping[str, Any], where: str) -> GroundTruth:
+    target = field(record, "target", list, where=where)
+    points = tuple(_points(record.get("target_points", []), f"{where}: target_points"))
+    if target and all(isinstance(each, str) for each in target):
+        return GroundTruth(texts=tuple(cast("list[str]", target)), points=points)
+    boxes = tuple(_boxes(target, f"{where}: target"))
+    return GroundTruth(boxes=boxes, points=points, no_target="iou" in record and not boxes)
+
+
+def _internvl(record: Mapping[str, Any], where: str) -> Answer:
+    height, width = _size(field(record, "hw", list, where=where), f"{where}: hw")
+    (box,) = _boxes([record["gt_bbox"]], f"{where}: gt_bbox")
+    return Answer(
+        where=where,
+        text=field(record, "answer", str, where=where),
+        truth=GroundTruth(boxes=(box,)),
+        size=(width, height),
+    )
+
+
+def _vlmevalkit(record: Mapping[str, Any], where: str) -> Answer:
+    text, key = str(record["prediction"]), str(record["index"])
+    names = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "width", "height")
+    if not all(name in record for name in names):
+        reference = record.get("answer")
+        truth = None if reference is None else GroundTruth(texts=(str(reference),))
+        return Answer(where=where, text=text, key=key, truth=truth)
+    *corners, width, height = (_number(record[name], f"{where}: {name}") for name in names)
+    (box,) = _boxes([corners], f"{where}: bbox_x1")
+    group = {"split": str(record["split"])} if record.get("split") else {}
+    return Answer(
+        where=where,
+        text=text,
+        key=key,
+        truth=GroundTruth(boxes=(box,)),
+        size=_size([int(width), int(height)], f"{where}: width, height"),
+        group=group,
+    )
+
+
+def _lmms_eval(record: Mapping[str, Any], where: str) -> Answer:
+    responses = record.get("filtered_resps") or record.get("resps")
+    while isinstance(responses, list) and responses:
+        responses = cast("list[object]", responses)[0]
+    if not isinstance(responses, str):
+        raise DataError(where=where, field="filtered_resps", expected="a text", found=show(responses))
+    named = [cast("dict[str, Any]", value) for value in record.values() if isinstance(value, dict)]
+    regions = [value for value in named if {"bbox", "pred"} <= value.keys()]
+    truth = size = None
+    if regions:  # fractions of the image
+        corners = [_number(value, f"{where}: bbox") * UNIT for value in field(regions[0], "bbox", list, where=where)]
+        truth, size = GroundTruth(boxes=tuple(_boxes([corners], f"{where}: bbox"))), (UNIT, UNIT)
+    elif isinstance(record.get("target"), str):
+        truth = GroundTruth(texts=(record["target"],))
+    return Answer(where=where, text=responses, key=field(record, "doc_id", int, where=where), truth=truth, size=size)
+
+
+def _shikra(record: Mapping[str, Any], where: str) -> Answer:
+    """Texts alone: their numbers are fractions of the padded square, which is taken for the image."""
+    target = field(record, "target", str, where=where)
+    boxes = [[float(value) * UNIT for value in box.split(",")] for box in _SHIKRA.findall(target)]
+    truth = GroundTruth(boxes=tuple(_boxes(boxes, f"{where}: target")), texts=() if boxes else (target,))
+    return Answer(where=where, text=field(record, "pred", str, where=where), truth=truth, size=(UNIT, UNIT))
+
+
+def _by(key: str, text: str) -> Callable[[Mapping[str, Any], str], Answer]:
+    def read(record: Mapping[str, Any], where: str) -> Answer:
+        return Answer(where=where, text=field(record, text, str, where=where), key=record[key])
+
+    return read
+
+
+def _plain(record: Mapping[str, Any], where: str) -> Answer:
+    return Answer(where=where, text=record["text"])
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    "mllm": Layout(fields=("key", "index", "text", "pred"), read=_mllm),
+    "internvl": Layout(fields=("answer", "gt_bbox", "hw"), read=_internvl),
+    "lmms_eval": Layout(fields=("doc_id",), read=_lmms_eval),
+    "vlmevalkit": Layout(fields=("index", "prediction"), read=_vlmevalkit, key="index"),
+    "shikra": Layout(fields=("pred", "target"), read=_shikra),
+    "llava": Layout(fields=("question_id", "text"), read=_by("question_id", "text"), key="question_id"),
+    "vqa": Layout(fields=("question_id", "answer"), read=_by("question_id", "answer"), key="question_id"),
+    "gqa": Layout(fields=("questionId", "prediction"), read=_by("questionId", "prediction"), key="questionId"),
+    "coco_captions": Layout(fields=("image_id", "caption"), read=_by("image_id", "caption"), key="image_id"),
+    "vizwiz": Layout(fields=("image", "answer"), read=_by("image", "answer"), key="image"),
+    "texts": Layout(fields=("text",), read=_plain),
+}
+
+
+def read_answers(path: str, layout: str | None) -> tuple[str, list[Answer]]:
+    """The name of the file's layout, and its answers.
+
+    Args:
+        layout: None recognises it by the fields of the first record.
+
+    Raises:
+        DataError: names file, record and field.
+    """
+    if layout is not None and layout not in LAYOUTS:
+        raise DataError(f"--layout {layout}: {nearest(layout, LAYOUTS)}")
+    answers: list[Answer] = []
+    for record, where in _records(path):
+        layout = layout or _recognised(record, where)
+        for name in LAYOUTS[layout].fields:
+            if name not in record:
+                found = absent(record)
+                raise DataError(where=where, field=name, expected=f"a value (layout '{layout}')", found=found)
+        answers.append(LAYOUTS[layout].read(record, where))
+    if layout is None:
+        raise DataError(where=path, expected="answers", found="an empty file")
+    return layout, answers
+
+
+def _recognised(record: Mapping[str, Any], where: str) -> str:
+    for name, layout in LAYOUTS.items():
+        if all(each in record for each in layout.fields):
+            return name
+    known = "; ".join(f"{name}: {', '.join(layout.fields)}" for name, layout in LAYOUTS.items())
+    raise DataError(where=where, expected=f"the fields of a known layout ({known})", found=absent(record))
+
+
+def _records(path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    suffix = Path(path).suffix.lower()
+    if suffix == ".txt":
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
+            yield {"text": line}, f"{path}:{number}"
+    elif suffix in TABLES:
+        csv.field_size_limit(1 << 28)  # a table may hold images
+        rows = csv.DictReader(io.StringIO(read_text(path)), delimiter="\t" if suffix == ".tsv" else ",")
+        for number, row in enumerate(rows, start=2):
+            yield row, f"{path}:{number}"
+    elif suffix in (".jsonl", ".json"):
+        texts = read_json(path, list) if suffix == ".json" and read_text(path).lstrip().startswith("[") else None
+        if texts is not None and all(isinstance(each, str) for each in texts):
+            yield from (({"text": text}, f"{path}[{number}]") for number, text in enumerate(texts))
+            return
+        lines = IndexedJsonl(path)
+        yield from ((lines[number], lines.where(number)) for number in range(len(lines)))
+    else:
+        expected = f".jsonl, .json, .txt, {', '.join(TABLES)} (save a spreadsheet as .tsv)"
+        raise DataError(where=path, expected=expected, found=suffix or "no suffix", kind="unsupported")
+
+
+def _number(value: object, where: str) -> float:
+    try:
+        return float(cast("str", value))
+    except (TypeError, ValueError):
+        raise DataError(where=where, expected="a number", found=show(value)) from None
+
+
+def _size(value: object, where: str) -> tuple[int, int]:
+    sides = cast("list[object]", value) if isinstance(value, list) else []
+    if len(sides) != 2 or not all(isinstance(side, (int, float)) and side > 0 for side in sides):
+        raise DataError(where=where, expected="two sides in pixels", found=show(value))
+    first, second = cast("list[float]", sides)
+    return int(first), int(second)
+
+
+def _boxes(values: object, where: str, labels: Sequence[str | None] | None = None) -> Iterator[Box]:
+    for number, (x1, y1, x2, y2) in enumerate(_rows(values, 4, where)):
+        try:
+            yield Box(x1=x1, y1=y1, x2=x2, y2=y2, label=labels[number] if labels else None)
+        except DataError as error:
+            raise error.at(f"{where}[{number}]") from None
+
+
+def _points(values: object, where: str) -> Iterator[Point]:
+    for x, y in _rows(values, 2, where):
+        yield Point(x=x, y=y)
+
+
+def _rows(values: object, width: int, where: str) -> Iterator[list[float]]:
+    for number, row in enumerate(cast("list[object]", values if isinstance(values, list) else [values])):
+        numbers = cast("list[object]", row) if isinstance(row, list) else []
+        if len(numbers) != width:
+            raise DataError(where=f"{where}[{number}]", expected=f"{width} numbers", found=show(row))
+        yield [_number(value, f"{where}[{number}]") for value in numbers]

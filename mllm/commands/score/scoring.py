@@ -1,0 +1,155 @@
+"""Answers of a file as predictions: joined to a data set where one is given, read by a codec where one is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from mllm.answers import stated
+from mllm.commands.score.layouts import LAYOUTS, Answer
+from mllm.conversation.convention import Convention
+from mllm.dataset.base import Dataset
+from mllm.errors import ConfigError, DataError
+from mllm.fields import absent, show
+from mllm.images import ImageRef
+from mllm.metrics.outcome import ImageNames
+from mllm.pipeline.splits import line_of
+from mllm.types import GroundTruth, Item, Prediction
+
+NAMED = 5
+"""Keys that a message lists."""
+_DIGITS = re.compile(r"(\d+)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """What can be scored: predictions, and the name of each one's image."""
+
+    predictions: list[Prediction]
+    images: list[str]
+
+
+def from_answers(answers: Sequence[Answer], convention: Convention | None) -> Scored:
+    """Predictions of a file that holds its own truths.
+
+    Raises:
+        DataError: it does not; a size is missing that the codec needs.
+    """
+    predictions: list[Prediction] = []
+    for index, answer in enumerate(answers):
+        if answer.truth is None:
+            raise DataError(
+                where=answer.where, expected="the ground truth", found="answers alone", message="name the data, --data"
+            )
+        key = answer.key if isinstance(answer.key, str) else answer.where
+        predictions.append(_prediction(answer, index, key, answer.truth, answer.size, answer.group or {}, convention))
+    return Scored(predictions=predictions, images=[answer.image or answer.where for answer in answers])
+
+
+def joined(
+    answers: Sequence[Answer], items: Dataset, layout: str, key: str | None, convention: Convention | None
+) -> Scored:
+    """Predictions for every item of a data set.
+
+    Args:
+        key: the field of the annotation lines that names a question; None: the layout's own. Where it has none, answers
+            are in the order of the data set.
+
+    Raises:
+        DataError: answers are missing, doubled, or belong to no item; names them.
+    """
+    items.set_epoch(None)
+    order = _order(answers, items, layout, key)
+    name = ImageNames()
+    predictions: list[Prediction] = []
+    images: list[str] = []
+    for index, answer in enumerate(order):
+        item = items[index]
+        size = _size_of(item)
+        predictions.append(_prediction(answer, index, item.key, item.truth, size, item.group, convention))
+        images.append(name(item))
+    return Scored(predictions=predictions, images=images)
+
+
+def _order(answers: Sequence[Answer], items: Dataset, layout: str, key: str | None) -> list[Answer]:
+    """The answer of each item."""
+    key = key or LAYOUTS[layout].key
+    if layout == "mllm" and key is None:
+        keys = [items[index].key for index in range(len(items))]
+    elif key is not None:
+        keys = [_field(items, index, key) for index in range(len(items))]
+    elif layout == "lmms_eval":  # doc_id counts the data set's rows
+        keys = [str(index) for index in range(len(items))]
+    else:
+        if len(answers) != len(items):
+            expected = f"{len(items)} answers, in the order of the data set"
+            raise DataError(where=answers[0].where, expected=expected, found=str(len(answers)))
+        return list(answers)
+    _check_distinct(keys, "two items of the data set")
+    given = [str(answer.key) for answer in answers]
+    _check_distinct(given, "two answers to one item")
+    known = set(keys)
+    unknown = [name for name in given if name not in known]
+    by_key = dict(zip(given, answers, strict=True))
+    missing = [name for name in keys if name not in by_key]
+    for kind, names in (("answers to no item of the data set", unknown), ("items without an answer", missing)):
+        if names:
+            where = answers[0].where.rsplit(":", 1)[0]
+            raise DataError(where=where, message=f"{len(names)} {kind}: {_listed(names)}", kind="unknown-field")
+    return [by_key[name] for name in keys]
+
+
+def _check_distinct(names: Sequence[str], what: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(message=f"{what} have the same key, {show(name)}", kind="duplicate")
+        seen.add(name)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(show, names[:NAMED])) + more
+
+
+def _field(items: Any, index: int, key: str) -> str:
+    """A field of an item's annotation line; `image_id` also as the number at the end of an image's name."""
+    found = line_of(items, index)
+    if found is not None and key in found[0]:
+        return str(found[0][key])
+    if key == "image_id" and (number := _number_of(items[index].images)) is not None:
+        return number
+    if found is None:
+        raise ConfigError(f"--key {key}: this data set has no annotation lines; leave --key out")
+    raise DataError(where=found[1], field=key, expected="the key of a question", found=absent(found[0]))
+
+
+def _number_of(images: Sequence[ImageRef]) -> str | None:
+    path = getattr(images[0], "path", None) if images else None
+    digits = _DIGITS.search(PurePath(path).stem) if path else None
+    return str(int(digits[1])) if digits else None
+
+
+def _size_of(item: Item) -> tuple[int, int] | None:
+    return item.images[item.answer_image].size if item.images else None
+
+
+def _prediction(
+    answer: Answer,
+    index: int,
+    key: str,
+    truth: GroundTruth,
+    size: tuple[int, int] | None,
+    group: Mapping[str, Any],
+    convention: Convention | None,
+) -> Prediction:
+    known = Prediction(key=key, index=index, text=answer.text, truth=truth, group=group, image_size=size)
+    if convention is None:
+        return replace(known, boxes=answer.boxes, points=answer.points, failure=answer.failure)
+    if size is None:
+        raise DataError(where=answer.where, expected="the size of its image, which a codec needs", found="none")
+    read = convention.on(size).read_answer(stated(answer.text))
+    return replace(known, boxes=read.boxes, points=read.points, failure=read.failure, clipped=read.clipped)

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mllm.cli import main
+
+TRUTH = [20.0, 10.0, 120.0, 60.0]
+"""[100, 100, 600, 600] of 1000 on an image of 200 x 100."""
+RIGHT, WRONG, UNREAD = "[100, 100, 600, 600]", "[0, 0, 100, 100]", "a dog"
+GROUNDING = [{"answer": text, "gt_bbox": TRUTH, "hw": [100, 200]} for text in (RIGHT, WRONG, UNREAD, RIGHT)]
+TABLE = "index\tprediction\tbbox_x1\tbbox_y1\tbbox_x2\tbbox_y2\twidth\theight\tsplit\n" + "".join(
+    f"RefCOCO_val_{number}\t{text}\t20\t10\t120\t60\t200\t100\tRefCOCO_val\n"
+    for number, text in enumerate((RIGHT, WRONG, UNREAD, RIGHT))
+)
+FRACTIONS = [
+    {
+        "doc_id": number,
+        "target": "a dog",
+        "filtered_resps": [text],
+        "refcoco_ACC@0.5": {"answer": "a dog", "pred": [0, 0, 0, 0], "ann_id": number, "bbox": [0.1, 0.1, 0.6, 0.6]},
+    }
+    for number, text in enumerate(("[0.1, 0.1, 0.6, 0.6]", RIGHT, UNREAD, "[0.1, 0.1, 0.6, 0.6]"))
+]
+SHIKRA = [
+    {"pred": f"Answer: {text} .", "target": "Answer: [0.100,0.300,0.600,0.550] ."}
+    for text in ("[0.100,0.300,0.600,0.550]", "[0.000,0.000,0.100,0.100]", "no", "[0.100,0.300,0.600,0.560]")
+]
+
+
+def write(path: Path, content: object) -> str:
+    if path.suffix == ".jsonl":
+        assert isinstance(content, list)
+        path.write_text("".join(json.dumps(record) + "\n" for record in content), encoding="utf-8")
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return str(path)
+
+
+def scores(folder: Path, *arguments: str) -> dict[str, Any]:
+    assert main(["score", *arguments, "--output_dir", str(folder / "out")]) == 0
+    return json.loads((folder / "out" / "score_results.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reading", "layout"),
+    [
+        ("a.json", GROUNDING, "internvl", "internvl"),
+        ("a.tsv", TABLE, "vlmevalkit", "vlmevalkit"),
+        ("a.jsonl", FRACTIONS, "lmms_eval", "lmms_eval"),
+        ("a.jsonl", SHIKRA, "shikra", "shikra"),
+    ],
+)
+def test_score_reads_foreign_layouts_by_their_own_rules(
+    name: str, content: object, reading: str, layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = scores(tmp_path, write(tmp_path / name, content), "--reading", reading)
+    assert (found["score_acc@0.5"], found["score_count"], found["score_failure_none"]) == (0.5, 4, 1)
+    assert f"4 answers, layout {layout}" in capsys.readouterr().out
+
+
+def test_score_reads_a_foreign_file_by_a_codec(tmp_path: Path) -> None:
+    found = scores(tmp_path, write(tmp_path / "a.json", GROUNDING), "--codec", "internvl")
+    assert (found["score_acc@0.5"], found["score_failure_none"]) == (0.5, 1)
+
+
+def test_score_compares_all_readings_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", write(tmp_path / "a.json", GROUNDING), "--reading", "all"]) == 0
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert rows["internvl"] == ["0.5000", "0.5000", "1"]
+    assert rows["lmms_eval"] == ["0.0000", "0.0000", "1"]
+    assert rows["cogvlm"] == ["0.0000", "0.0000", "4"]
+
+
+def ours(index: int, **fields: Any) -> dict[str, Any]:
+    return {
+        **{"key": f"a.jsonl:{index + 1}", "index": index, "image": "a.jpg", "image_size": [200, 100]},
+        **{"text": RIGHT, "pred": [TRUTH], "target": [TRUTH], "failure": None, "iou": 1.0, **fields},
+    }
+
+
+def test_score_of_an_evaluation_is_what_it_was(tmp_path: Path) -> None:
+    records = [
+        ours(0),
+        ours(1, pred=[], failure="malformed", iou=0.0),
+        ours(2, pred=[[0, 0, 20, 10]], iou=0.0, group={"kind": "dog"}),
+        ours(3, pred=[], target=[]),  # there is no such object
+    ]
+    found = scores(tmp_path, write(tmp_path / "a.jsonl", records))
+    assert (found["score_acc@0.5"], found["score_failure_malformed"], found["score_no_target_acc"]) == (0.5, 1, 1.0)
+    assert [part["value"] for part in found["parts"]["kind"]] == ["(none)", "dog"]
+    again = json.loads((tmp_path / "out" / "score_extra_prediction.jsonl").read_text().splitlines()[0])
+    assert (again["score"], again["image"], again["image_size"]) == (1.0, "a.jpg", [200, 100])
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., str]:
+    """A config whose validation set asks VQA questions with these ids about one image."""
+
+    def write_config(*ids: int) -> str:
+        Image.new("RGB", (8, 8)).save(tmp_path / "COCO_val2014_000000000042.jpg")
+        lines = [
+            {
+                "question_id": number,
+                "image_path": "COCO_val2014_000000000042.jpg",
+                "question": "Is it red?",
+                "annotation": {"multiple_choice_answer": "yes", "answers": [{"answer": "yes"}] * 10},
+            }
+            for number in ids
+        ]
+        write(tmp_path / "vqa.jsonl", lines)
+        write(tmp_path / "questions.json", ["<image> <question>"])
+        dataset = {
+            "type": "VQAv2",
+            "filename": str(tmp_path / "vqa.jsonl"),
+            "image_folder": str(tmp_path),
+            "questions": str(tmp_path / "questions.json"),
+        }
+        path = tmp_path / "config.py"
+        path.write_text(f"data_args = dict(validation={dataset!r}, compute_metric='VQAAccuracy')\n")
+        return str(path)
+
+    return write_config
+
+
+def test_score_joins_a_submission_to_its_questions(config: Callable[..., str], tmp_path: Path) -> None:
+    answers = [{"question_id": 30, "answer": "no"}, {"question_id": 10, "answer": "yes"}]
+    file = write(tmp_path / "a.json", answers)
+    found = scores(tmp_path, file, "--data", config(10, 30), "--metric", "VQAAccuracy")
+    assert (found["score_vqa_accuracy"], found["score_count"]) == (0.5, 2)
+
+
+def test_score_takes_plain_texts_in_order(config: Callable[..., str], tmp_path: Path) -> None:
+    file = write(tmp_path / "a.txt", "yes\nno\nyes\n")
+    found = scores(tmp_path, file, "--data", config(1, 2, 3), "--metric", '{"type": "VQAAccuracy", "reading": "text"}')
+    assert found["score_vqa_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_score_finds_the_number_of_an_image_in_its_name(config: Callable[..., str], tmp_path: Path) -> None:
+    file = write(tmp_path / "a.json", [{"image_id": 42, "caption": "yes"}])
+    assert scores(tmp_path, file, "--data", config(1), "--metric", "VQAAccuracy")["score_vqa_accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([{"question_id": 1, "answer": "yes"}], "1 items without an answer: str '2'"),
+        ([{"question_id": number, "answer": "yes"} for number in (1, 2, 3)], "1 answers to no item of the data set"),
+        (
+            [{"question_id": number, "answer": "yes"} for number in (1, 2, 2)],
+            "two answers to one item have the same key",
+        ),
+        ([{"question_id": 1, "answer": 3}, {"question_id": 2, "answer": "yes"}], "answer: expected a text"),
+        ([{"question": 1}], "expected the fields of a known layout"),
+        ([{"question_id": 1, "answer": "yes"}, {"question_id": 2}], "answer: expected a value (layout 'vqa')"),
+        ([], "expected answers, found an empty file"),
+    ],
+)
+def test_score_names_what_is_missing_doubled_or_unknown(
+    answers: object, message: str, config: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "a.json", answers)
+    assert main(["score", file, "--data", config(1, 2), "--metric", "VQAAccuracy"]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layout", "intern"], "--layout intern: did you mean 'internvl'"),
+        (["--reading", "intern"], "reading 'intern'"),
+        (["--metric", "RECC"], "RECC"),
+        (["--placement", "pad"], "--placement: needs --codec too"),
+        (["--key", "id"], "--key: needs --data too"),
+        (["--codec", "nothing"], "nothing"),
+        (["--reading", "all", "--metric", "REC"], "--reading all compares readings of REC"),
+    ],
+)
+def test_score_refuses_options_that_mean_nothing(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", write(tmp_path / "a.json", GROUNDING), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a", "missing.json"])
+def test_score_names_a_file_that_it_cannot_read(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not name.startswith("missing"):
+        (tmp_path / name).write_bytes(b"PK")
+    assert main(["score", str(tmp_path / name)]) == 1
+    error = capsys.readouterr().err
+    assert name in error
+    assert error.count("\n") == 1
