@@ -39,7 +39,7 @@ LONGEST_TEXT = 200_000
 class Box:
     """A box in pixels of the original image, x1 <= x2 and y1 <= y2; `image` is the index of its image in the item.
 
-    Boxes are equal whatever their labels.
+    Boxes are equal whatever their labels and scores.
     """
 
     x1: float
@@ -49,6 +49,8 @@ class Box:
     image: int = 0
     label: str | None = attribute(default=None, compare=False)
     """The name that its annotation, or the answer it was read from, gives it."""
+    score: float | None = attribute(default=None, compare=False)
+    """How sure the prediction is of it, where it says so: detection ranks boxes by it."""
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.xyxy)):

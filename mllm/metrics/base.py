@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.errors import DataError
+from mllm.fields import absent
 from mllm.types import Prediction
 
 Totals = NDArray[np.float64]
@@ -73,3 +74,18 @@ def by_index(predictions: Sequence[Prediction]) -> list[Prediction]:
         if before.index == after.index:
             raise DataError(f"two predictions for item {after.index}, expected one", where=after.key)
     return ordered
+
+
+def by_group(predictions: Sequence[Prediction], name: str) -> dict[str, list[Prediction]]:
+    """Predictions by the value that the record's `group` has for `name`; values in the order of the alphabet.
+
+    Raises:
+        DataError: a record has none.
+    """
+    groups: dict[str, list[Prediction]] = {}
+    for prediction in predictions:
+        if name not in prediction.group:
+            expected, found = f"a value for '{name}', which scores are broken down by", absent(prediction.group)
+            raise DataError(where=prediction.key, field="group", expected=expected, found=found, kind="missing-field")
+        groups.setdefault(str(prediction.group[name]), []).append(prediction)
+    return dict(sorted(groups.items()))

@@ -56,8 +56,9 @@ def _parts(
         bounds = None
         if isinstance(metric, Tallied):
             bounds = interval(metric, some, [images[place] for place in places[value]])
-        score = metric(some)[metric.headline]
-        parts.append(Part(value=value, count=len(some), score=score, interval=bounds))
+        score = metric(some).get(metric.headline)
+        if score is not None:  # None: these items have nothing that the headline is of
+            parts.append(Part(value=value, count=len(some), score=score, interval=bounds))
     return parts
 
 

@@ -94,6 +94,8 @@ def _fields(prediction: Prediction, image: str, metric: Metric | None) -> Iterat
         yield "clipped", prediction.clipped
     if any(box.label is not None for box in prediction.boxes):
         yield "pred_labels", [box.label for box in prediction.boxes]
+    if any(box.score is not None for box in prediction.boxes):
+        yield "pred_scores", [box.score for box in prediction.boxes]
     if prediction.points or truth.points:
         yield "pred_points", [point.xy for point in prediction.points]
         yield "target_points", [point.xy for point in truth.points]
