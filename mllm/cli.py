@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -19,11 +18,11 @@ from mllm.commands.model.cli import app as model
 from mllm.commands.regions.cli import app as regions
 from mllm.commands.score.cli import score
 from mllm.commands.training import EvalCommand, PredictCommand, TrainCommand, evaluate, predict, train
-from mllm.config.command_line import SETTINGS, Command, run
+from mllm.config.command_line import SETTINGS, Command, Group, run
 
 START, RUNS, LOOKS = "Start", "Train, evaluate, compare", "Data, checkpoints, models"
 
-app = typer.Typer(add_completion=False, context_settings=SETTINGS)
+app = typer.Typer(cls=Group, add_completion=False, context_settings=SETTINGS)
 app.command(cls=Command, rich_help_panel=START)(init)
 app.command("list", cls=Command, rich_help_panel=START)(list_kinds)
 app.command(cls=TrainCommand, rich_help_panel=RUNS)(train)
@@ -39,6 +38,8 @@ app.add_typer(regions, name="regions", rich_help_panel=LOOKS)
 
 def _print_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version  # loads the parsers of e-mail, which no other command needs
+
         print(f"mllm {version('mllm')}")
         raise typer.Exit
 

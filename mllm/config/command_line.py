@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from mllm.config import arguments, flags
@@ -96,6 +96,20 @@ class Command(TyperCommand):
     def hint(self, flag: str, options: Mapping[str, Any]) -> str:
         """What the writer of an unknown option may have meant."""
         return nearest(flag, options)
+
+
+class Group(TyperGroup):
+    """A command of commands.
+
+    Its `--help` is False where it is not given: typer loads pydantic to convert any other default, a tenth of a second
+    that each command of the group would wait for.
+    """
+
+    def get_help_option(self, ctx: Any) -> TyperOption | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False
+        return option
 
 
 def _fail(ctx: typer.Context, message: str) -> NoReturn:

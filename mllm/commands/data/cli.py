@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mllm.commands.jobs import Executor, ExecutorOptions, JobDir, Tasks, Workers, in_shards, run_job
-from mllm.config.command_line import SETTINGS, Command, ConfigFile, ConfigOptions
+from mllm.config.command_line import SETTINGS, Command, ConfigFile, ConfigOptions, Group
 from mllm.errors import ConfigError, DataError, printable
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ StandIn = Annotated[
 ]
 
 app = typer.Typer(
-    context_settings=SETTINGS, help="Look at the data of a config before training on them. No weights are read."
+    cls=Group,
+    context_settings=SETTINGS,
+    help="Look at the data of a config before training on them. No weights are read.",
 )
 
 

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from mllm.config.command_line import SETTINGS, Command, ConfigFile, ConfigOptions
+from mllm.config.command_line import SETTINGS, Command, ConfigFile, ConfigOptions, Group
 
-app = typer.Typer(context_settings=SETTINGS, help="What a config's model is made of, and the memory it takes.")
+app = typer.Typer(
+    cls=Group, context_settings=SETTINGS, help="What a config's model is made of, and the memory it takes."
+)
 
 
 @app.callback()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mllm.commands.jobs import Executor, ExecutorOptions, JobDir, Tasks, Workers, in_shards, run_job
-from mllm.config.command_line import SETTINGS, Command
+from mllm.config.command_line import SETTINGS, Command, Group
 from mllm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def codecs() -> list[str]:
 PLACEMENT = "Where images lie on the canvas of {}. Default: as the family's own preprocessing lays them out."
 Placement = Literal["pad", "crop", "squash", "aspect"]
 
-app = typer.Typer(context_settings=SETTINGS, help="Boxes and points in texts.")
+app = typer.Typer(cls=Group, context_settings=SETTINGS, help="Boxes and points in texts.")
 
 
 @app.callback()
