@@ -33,13 +33,13 @@ class TrainCommand(TrainingCommand):
 class EvalCommand(TrainingCommand):
     """Its help lists what an evaluation reads."""
 
-    shown = (*_READING, "prediction_loss_only", "predict_with_generate")
+    shown = (*_READING, "resume", "prediction_loss_only", "predict_with_generate")
 
 
 class PredictCommand(TrainingCommand):
     """Its help lists what a prediction reads."""
 
-    shown = (*_READING, "num_samples")
+    shown = (*_READING, "resume", "num_samples")
 
 
 def train(ctx: typer.Context, config: ConfigFile, cfg_options: ConfigOptions) -> None:

@@ -44,7 +44,7 @@ GROUPS = {
         "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size",
         "prediction_loss_only", "predict_with_generate", "save_strategy", "save_steps", "save_total_limit",
         "save_only_model", "load_best_model_at_end", "metric_for_best_model", "greater_is_better",
-        "restore_callback_states_from_checkpoint", "num_samples",
+        "restore_callback_states_from_checkpoint", "num_samples", "resume",
     ),
     "Several processes": (
         "ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend",
@@ -52,7 +52,7 @@ GROUPS = {
     ),
 }  # fmt: skip
 """What a run does as it is said, by the titles under which `--help` lists it."""
-OURS = {"overwrite_output_dir", "max_nonfinite_steps", "num_samples"}
+OURS = {"overwrite_output_dir", "max_nonfinite_steps", "num_samples", "resume"}
 """Fields that transformers does not have."""
 HONOURED = frozenset(name for names in GROUPS.values() for name in names) - OURS
 

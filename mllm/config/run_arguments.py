@@ -30,6 +30,11 @@ class RunArguments(Seq2SeqTrainingArguments):
         metadata={"help": "Predict at most this many items of each test set, drawn by the seed."},
     )
 
+    resume: bool = field(
+        default=False,
+        metadata={"help": "Go on with the answers that an evaluation left in output_dir when it was stopped."},
+    )
+
     def __post_init__(self) -> None:
         if self.output_dir == "":
             raise ValueError("output_dir: expected a folder, found ''")

@@ -97,6 +97,11 @@ ALWAYS = (
         names=("num_samples",), holds=lambda given: bool(given["do_predict"]), otherwise="do_predict, or mllm predict"
     ),
     Need(
+        names=("resume",),
+        holds=lambda given: bool(given["do_eval"] or given["do_predict"]),
+        otherwise="do_eval or do_predict",
+    ),
+    Need(
         names=("overwrite_output_dir",),
         holds=lambda given: bool(given["do_train"]),
         otherwise="do_train, or mllm train",

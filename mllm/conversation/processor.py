@@ -262,7 +262,10 @@ class Processor:
         Regions are read where the text states its answer (`mllm.answers.stated`), on the image that the last question
         is about, or on this `image`. The truth is handed on and not looked at.
         """
-        text = self._text(ids)
+        return self.read(self._text(ids), item, index, image=image)
+
+    def read(self, text: str, item: Item, index: int, *, image: int | None = None) -> Prediction:
+        """As `decode`, of an answer's text."""
         answer = Prediction(key=item.key, index=index, text=text, truth=item.truth, group=item.group)
         if not item.images:
             return answer

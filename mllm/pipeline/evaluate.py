@@ -61,24 +61,27 @@ class Plan:
     """Whether the items of a group share one reading of their beginning."""
 
 
-def plan(items: ItemDataset, size: int, *, may_share: Callable[[Item], bool] | None, portions: int = 1) -> Plan:
-    """At most `size` items in a batch, or in so many `portions` of one; a larger group of items is a batch by itself.
+def plan(
+    items: ItemDataset, size: int, *, may_share: Callable[[Item], bool] | None, portions: int = 1, first: int = 0
+) -> Plan:
+    """The items from the `first` on, at most `size` in a batch, or in so many `portions` of one; a larger
+    group of items is a batch by itself.
 
     Those about an image are together, and in one group where every item `may_share`. What `SORTED` batches hold is
     sorted by the length of the prompts, the longest first, so that little of a batch is padding.
     """
     items.set_epoch(None)
-    lengths: list[int] = []
+    lengths: dict[int, int] = {}
     sharing: list[bool] = []
 
     def look() -> Iterator[Item]:
-        for index in range(len(items)):
+        for index in range(first, len(items)):
             item = items[index]
-            lengths.append(sum(len(turn.text) for turn in item.prompt))
+            lengths[index] = sum(len(turn.text) for turn in item.prompt)
             sharing.append(may_share is not None and may_share(item))
             yield item
 
-    found = groups(look(), size)
+    found = [[first + number for number in group] for group in groups(look(), size)]
     shares = may_share is not None and all(sharing)
     filled: list[list[list[int]]] = []
     for window in _windows(found, size * SORTED):
@@ -124,8 +127,9 @@ def predict(
     generation: Mapping[str, Any],
     description: str,
     seed: int = 0,
+    first: int = 0,
 ) -> Iterator[Prediction]:
-    """Generate and read back the answer of every item, in dataset order; on every rank the same predictions.
+    """Generate and read back the answer of every item from the `first` on, in dataset order; on every rank the same.
 
     Where the model can, prompts about the same images share one reading of them, and on a GPU others take the places
     of rows that have finished. `generation` goes to transformers' `generate`; a sampled answer follows from `seed` and
@@ -145,7 +149,7 @@ def predict(
     refilling = branches and not in_step and beams(model, arguments) == 1 and not missing_steps()
     refilling = refilling and accelerator.device.type not in NOT_REFILLED
     portions = PORTIONS if refilling else 1
-    found = plan(items, size, may_share=may_share if branches else None, portions=portions)
+    found = plan(items, size, may_share=may_share if branches else None, portions=portions, first=first)
     max_rows = size if refilling else None
     batcher = ContinuousBatcher(seed=seed, evict_finished=branches, max_rows=max_rows, synced=in_step)
 
@@ -170,8 +174,10 @@ def predict(
         yield gather_object(answered())
 
     waiting: dict[int, Prediction] = {}
-    done = 0
-    with tqdm(total=len(items), desc=description, disable=not accelerator.is_main_process, unit="item") as bar:
+    done = first
+    with tqdm(
+        total=len(items), initial=first, desc=description, disable=not accelerator.is_main_process, unit="item"
+    ) as bar:
         for predictions in everyones():
             waiting |= {prediction.index: prediction for prediction in predictions}
             while done in waiting:

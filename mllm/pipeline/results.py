@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mllm.errors import ConfigError
+from mllm.fields import show
+from mllm.files import parse_json, read_json
 from mllm.interrupts import Interrupted
 from mllm.metrics.base import Metric
 from mllm.metrics.outcome import ImageNames, Outcome, as_record
@@ -18,12 +22,59 @@ from mllm.types import Prediction
 PREDICTIONS, RESULTS, REPORT = "extra_prediction.jsonl", "results.json", "report.html"
 """The files of an evaluation, behind its prefix. What is not whole yet has `PARTIAL` at the end of its name."""
 PARTIAL = ".partial"
+ABOUT = "about.json"
+"""What unfinished predictions are of: an evaluation goes on with them only if it is of the same."""
+SAME = ("model", "data", "codec", "template", "placement", "generation")
+"""What must be equal for that."""
+
+
+def resumable(folder: Path, prefix: str, items: ItemDataset, about: Mapping[str, Any]) -> list[str]:
+    """The texts of the first answers, as far as an evaluation of the same model and items has left them here.
+
+    Raises:
+        ConfigError: they are of something else; names what.
+    """
+    path, described = (folder / f"{prefix}_{name}{PARTIAL}" for name in (PREDICTIONS, ABOUT))
+    if not path.exists():
+        return []
+    before = read_json(described, dict, ConfigError)
+    for name in SAME:
+        expected, found = (_known(each, name) for each in (before, about))
+        if expected != found:
+            expected, found = show(expected), show(found)
+            message = "leave --resume out to begin anew"
+            raise ConfigError(where=str(path), field=name, expected=expected, found=found, message=message)
+    texts: list[str] = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n"):  # it was cut while it was written
+            break
+        record = parse_json(line.decode("utf-8"), dict, f"{path}:{len(texts) + 1}", ConfigError)
+        if record.get("key") != items[len(texts)].key:
+            where, expected = f"{path}:{len(texts) + 1}", show(items[len(texts)].key)
+            raise ConfigError(where=where, field="key", expected=expected, found=show(record.get("key")))
+        texts.append(record["text"])
+    return texts
+
+
+def _known(about: Mapping[str, Any], name: str) -> Any:
+    """Of a model its weights: a folder may have been moved."""
+    value = about.get(name)
+    return value.get("weights", value) if name == "model" and isinstance(value, Mapping) else value
 
 
 def write_predictions(
-    predictions: Iterable[Prediction], folder: Path, prefix: str, items: ItemDataset, metric: Metric | None
+    predictions: Iterable[Prediction],
+    folder: Path,
+    prefix: str,
+    items: ItemDataset,
+    metric: Metric | None,
+    *,
+    about: Mapping[str, Any],
+    kept: int = 0,
 ) -> Iterator[Prediction]:
     """Pass predictions of `items` through, each written as it comes, one JSON object a line.
+
+    `about` says what they are of; the first `kept` lines of an earlier evaluation stay.
 
     `write_results` gives the file its final name.
 
@@ -32,8 +83,13 @@ def write_predictions(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{prefix}_{PREDICTIONS}{PARTIAL}"
-    written, image_of = 0, ImageNames()
-    with path.open("w", encoding="utf-8") as file:
+    (folder / f"{prefix}_{ABOUT}{PARTIAL}").write_text(json.dumps(about), encoding="utf-8")
+    written, image_of = kept, ImageNames()
+    for index in range(kept):
+        image_of(items[index])
+    with path.open("r+b" if kept else "wb") as old:
+        old.truncate(sum(map(len, islice(old, kept))))
+    with path.open("a", encoding="utf-8") as file:
         try:
             for prediction in predictions:
                 record = as_record(prediction, image=image_of(items[prediction.index]), metric=metric)
@@ -42,7 +98,8 @@ def write_predictions(
                 written += 1
                 yield prediction
         except Interrupted as error:
-            error.message = f"the evaluation is not finished: its first {written} answers are in {path}"
+            answers = f"its first {written} answers are in {path}"
+            error.message = f"the evaluation is not finished: {answers}; --resume goes on from there"
             raise
 
 
@@ -77,6 +134,7 @@ def write_results(
     )
     if not predictions:
         partial[0].unlink(missing_ok=True)
+    (folder / f"{prefix}_{ABOUT}{PARTIAL}").unlink(missing_ok=True)
     for path in reversed(paths):  # whoever finds scores also finds what they are of
         path.unlink(missing_ok=True)
     for path, whole in zip(paths, partial, strict=True):

@@ -55,9 +55,9 @@ from mllm.pipeline.evaluate import Loader, mean_loss, predict
 from mllm.pipeline.guarded_trainer import GuardedTrainer
 from mllm.pipeline.monitor import Bar, CountingCollator, ThroughputMonitor
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
-from mllm.pipeline.provenance import of_data, of_machine, plain
-from mllm.pipeline.ranks import fail
-from mllm.pipeline.results import write_predictions, write_results
+from mllm.pipeline.provenance import of_data, of_machine, of_model, plain
+from mllm.pipeline.ranks import fail, on_main
+from mllm.pipeline.results import resumable, write_predictions, write_results
 from mllm.pipeline.train_data import EvalItems, ItemDataset, SeededEpochSampler, TrainDataset, start_worker
 from mllm.report.plots import plot_losses
 from mllm.report.summary import summary
@@ -117,6 +117,7 @@ class Trainer(GuardedTrainer):
         )
         self.model_accepts_loss_kwargs = True  # the model divides by the labelled tokens of the whole step
         self.folder = Path(args.output_dir or ".")
+        self._resumes = args.resume
         self.about = about
         self.described_model = described_model or {}
         self.rates = rates or ParamGroupOptions()
@@ -255,9 +256,10 @@ class Trainer(GuardedTrainer):
 
     def _provenance(self, test: TestSet) -> dict[str, Any]:
         """What a score is of: see `mllm.pipeline.provenance`."""
-        prompt_format = self.prompt_format
+        prompt_format, known = self.prompt_format, self.described_model
+        saved = self.state.global_step > 0 and not self.is_in_train
         return {
-            "model": self.described_model,
+            "model": of_model({**known, "model_name_or_path": str(self.folder)}) if saved else known,
             "trained_steps": self.state.global_step,
             "data": of_data(test.items[index] for index in range(len(test.items))),
             "metric": plain(test.metric_config),
@@ -270,6 +272,15 @@ class Trainer(GuardedTrainer):
 
     def _answer(self, model: Any, test: TestSet, prefix: str, loader: Loader, folder: Path) -> list[Prediction]:
         """All predictions, on every rank; the main process writes them as they come."""
+        about = self._provenance(test)
+        texts = (
+            on_main(lambda: resumable(folder, prefix, test.items, about))
+            if self._resumes and not self.is_in_train
+            else []
+        )
+        if texts:
+            logger.info("%s: going on after %d of %d answers", prefix, len(texts), len(test.items))
+        kept = [self.processor.read(text, test.items[index], index) for index, text in enumerate(texts)]
         found = predict(
             model,
             test.items,
@@ -279,10 +290,11 @@ class Trainer(GuardedTrainer):
             generation=test.generation,
             description=prefix,
             seed=self.args.seed,
+            first=len(kept),
         )
         if self.is_world_process_zero():
-            found = write_predictions(found, folder, prefix, test.items, test.metric)
-        return list(found)
+            found = write_predictions(found, folder, prefix, test.items, test.metric, about=about, kept=len(kept))
+        return [*kept, *found]
 
     def _ready_for_evaluation(self) -> Any:
         """The model to evaluate, sharded where the launch asks for it (training has done so already)."""

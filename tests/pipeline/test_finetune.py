@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mllm.cli import main
+from mllm.conversation.processor import Processor
 from mllm.dataset.sets.scenes import Scenes
 from mllm.errors import ConfigError
 from mllm.models.runtime.packed_attention import FLEX
@@ -195,3 +196,49 @@ def test_an_evaluation_builds_each_item_once(trained: Path, tmp_path: Path, monk
     arguments = ["--cfg-options", f"model_args.model_name_or_path={trained}", "--output_dir", str(tmp_path)]
     assert main(["eval", str(trained / "config.py"), *arguments]) == 0
     assert sorted(built) == list(range(7))
+
+
+def stopped(trained: Path, folder: Path, lines: int) -> Path:
+    """A folder with what an evaluation of the test set leaves that is killed while it writes a line."""
+    folder.mkdir()
+    whole = (trained / "test_extra_prediction.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "test_extra_prediction.jsonl.partial").write_bytes(b"".join(whole[:lines]) + whole[lines][:10])
+    about = json.loads((trained / "test_results.json").read_text())["about"]
+    (folder / "test_about.json.partial").write_text(json.dumps(about))
+    return folder
+
+
+def predicts(trained: Path, folder: Path, *options: str) -> int:
+    arguments = ["--cfg-options", f"model_args.model_name_or_path={trained}", *options, "--output_dir", str(folder)]
+    return main(["predict", str(trained / "config.py"), *arguments, "--resume", "True"])
+
+
+def test_a_killed_evaluation_goes_on_to_the_same_bytes(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stopped(trained, tmp_path / "out", 3)
+    answered: list[int] = []
+    decode = Processor.decode
+
+    def counted(self: Processor, ids: Any, item: Any, index: int, **rest: Any) -> Any:
+        answered.append(index)
+        return decode(self, ids, item, index, **rest)
+
+    monkeypatch.setattr(Processor, "decode", counted)
+    assert predicts(trained, folder) == 0
+    name = "test_extra_prediction.jsonl"
+    assert (folder / name).read_bytes() == (trained / name).read_bytes()
+    assert sorted(index for index in answered if index < 3) == [0, 0, 1, 1, 2, 2]  # of the two sets that had not begun
+    before, after = (json.loads((each / "test_results.json").read_text()) for each in (trained, folder))
+    assert before["test_acc@0.5"] == after["test_acc@0.5"]
+    assert not list(folder.glob("*.partial"))
+
+
+def test_a_killed_evaluation_is_not_continued_by_another(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = stopped(trained, tmp_path / "out", 3)
+    assert predicts(trained, folder, "data_args.gen_kwargs.max_new_tokens=3") == 1
+    error = capsys.readouterr().err
+    assert "test_extra_prediction.jsonl.partial: generation: expected" in error
+    assert "leave --resume out to begin anew" in error
