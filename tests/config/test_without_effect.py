@@ -22,6 +22,7 @@ EFFECTIVE: dict[str, dict[str, Any]] = {
     "dataloader_persistent_workers": {"dataloader_num_workers": 2},
     "run_name": {"report_to": ["tensorboard"]},
     "num_samples": {"do_predict": True},
+    "resume": {"do_eval": True},
     "overwrite_output_dir": {},
 }
 OTHERWISE: dict[str, dict[str, Any]] = {
