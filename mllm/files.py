@@ -9,6 +9,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
+from xml.etree import ElementTree
 
 from mllm.errors import DataError, MllmError
 
@@ -138,3 +139,19 @@ def _around(reason: json.JSONDecodeError) -> str:
     after = reason.doc[before : before + 60].partition("\n")[0]
     cut = "..." if before > reason.pos - reason.colno + 1 else ""
     return f"{cut + after!r}: {reason.msg} in column {reason.colno}"
+
+
+def read_xml(path: str | Path, error: type[MllmError] = DataError) -> ElementTree.Element:
+    """The root of a UTF-8 XML file. One that declares a document type is refused: entities may blow up when read.
+
+    Raises:
+        error: as `read_text`, or it is not such a file; names the line.
+    """
+    text = read_text(path, error)
+    if "<!DOCTYPE" in text:
+        raise error(where=str(path), expected="XML without a document type", found="<!DOCTYPE", kind="xml")
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError as reason:
+        line = reason.position[0]
+        raise error(where=f"{path}:{line}", expected="XML", found=str(reason), kind="xml") from reason

@@ -128,6 +128,14 @@ POINTED: dict[str, Any] = {
     "point": [9, 9],
 }
 RECORDS: dict[str, dict[str, Any]] = {
+    "BoxList": {"img_path": "a.jpg", "expression": "dogs", "boxes": [[4, 4, 20, 18], [1, 1, 9, 9]]},
+    "HumanRef": {
+        "image_name": "a.jpg",
+        "referring": "the men",
+        "domain": "attribute",
+        "sub_domain": "a",
+        "answer_boxes": [[4, 4, 20, 18]],
+    },
     "REC": REC,
     "REG": REC,
     "Caption": {"img_path": "a.jpg", "caption": "A dog."},
@@ -260,6 +268,12 @@ def _clevr(cfg: Mapping[str, Any], images: Path, folder: Path) -> dict[str, Any]
     return {"image_folder": str(images), **_json_files(files, cfg, folder)}
 
 
+def _screenspot(cfg: Mapping[str, Any], images: Path, folder: Path) -> dict[str, Any]:
+    line = {"img_filename": "a.jpg", "bbox": [4, 4, 16, 14], "instruction": "stop", "data_type": "icon"}
+    line |= {"data_source": "ios", "ui_type": "icon", "platform": "macos", "application": "word", "group": "Office"}
+    return {"image_folder": str(images), **_json_files({"filename": [line, line]}, cfg, folder)}
+
+
 def _shard(cfg: Mapping[str, Any], images: Path, folder: Path) -> dict[str, Any]:
     (folder / "0.txt").write_text("A dog.", encoding="utf-8")
     with tarfile.open(folder / "0.tar", "w") as tar:
@@ -289,5 +303,6 @@ FILES: dict[str, Callable[[Mapping[str, Any], Path, Path], dict[str, Any]]] = {
     "MimicIt": _mimic_it,
     "Shards": _shard,
     "ScienceQA": _scienceqa,
+    "ScreenSpot": _screenspot,
 }
 """Datasets that read more than a file of lines."""

@@ -185,3 +185,15 @@ REC_COCO2017_VAL = dict(
     image_folder="data/images/coco2017/val2017",
     questions="config/questions/rec.json",
 )
+REC_REF_L4_VAL = dict(
+    type="REC",
+    filename="data/annotations/REC_ref_l4_val.jsonl",
+    image_folder="data/images/ref_l4",
+    questions="config/questions/rec.json",
+)
+REC_REF_L4_TEST = dict(
+    type="REC",
+    filename="data/annotations/REC_ref_l4_test.jsonl",
+    image_folder="data/images/ref_l4",
+    questions="config/questions/rec.json",
+)

@@ -15,6 +15,8 @@ from mllm.types import IMAGE
 
 POOLS = {
     "rec": (IMAGE, EXPR),
+    "boxes": (IMAGE, EXPR),
+    "point": (IMAGE, EXPR),
     "reg": (IMAGE, OBJS),
     "region_caption": (IMAGE, OBJS),
     "grounded_caption": (IMAGE,),

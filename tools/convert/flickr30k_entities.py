@@ -1,9 +1,12 @@
 """Flickr30k Entities -> CWB_flickr30k_{split}.jsonl, for the datasets GroundedCaption and GroundedPhrase.
 
     python tools/convert/flickr30k_entities.py data/originals/flickr30k_entities --split train val test
+    python tools/convert/flickr30k_entities.py data/originals/flickr30k_entities --split test --phrases
 
 The folder holds Annotations/*.xml, Sentences/*.txt and, for each split, the ids of its images in SPLIT.txt, as the
 public repository does. Phrases without a box stay in the sentence unmarked. Shikra calls the split val `eval`.
+With `--phrases` each phrase that has boxes is a line of PG_flickr30k_{split}.jsonl, for the dataset BoxList, with its
+types (`people/bodyparts`) as `group`.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from mllm.convert.conversion import Outputs, main
 from mllm.convert.visual_genome import read_ids
 from mllm.errors import DataError
 from mllm.fields import show
-from mllm.files import read_text, unreadable
+from mllm.files import read_text, read_xml
 
 PHRASE = re.compile(r"\[/EN#(\d+)/(\S+) ([^\]]*)\]")
 """`[/EN#137644/people A group of friends]`"""
@@ -26,21 +29,36 @@ PHRASE = re.compile(r"\[/EN#(\d+)/(\S+) ([^\]]*)\]")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="holds Annotations, Sentences and a list of ids for each split")
+    parser.add_argument("--phrases", action="store_true", help="a line for each phrase, for phrase grounding")
     parser.add_argument("--split", nargs="+", default=["train", "val", "test"], help="names of the lists, without .txt")
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     for split in given.split:
-        name = f"CWB_flickr30k_{'eval' if split == 'val' else split}.jsonl"
+        name = f"{'PG' if given.phrases else 'CWB'}_flickr30k_{'eval' if split == 'val' else split}.jsonl"
         for image in out.progress(sorted(read_ids(given.folder / f"{split}.txt")), split):
             sentences = given.folder / "Sentences" / f"{image}.txt"
             boxes = read_boxes(given.folder / "Annotations" / f"{image}.xml", out)
             for line in read_text(sentences).splitlines():
+                if given.phrases:
+                    write_phrases(line, boxes, image, name, out)
+                    continue
                 sentence, found, groups = grounded(line, boxes)
                 if groups:
                     out.write(name, {"image_id": image, "sentence": sentence, "boxes": found, "boxes_seq": groups})
                 else:
                     out.skip("sentences without a phrase that has a box")
+
+
+def write_phrases(line: str, boxes: dict[str, list[list[int]]], image: str, name: str, out: Outputs) -> None:
+    """A line for each phrase of a sentence that has boxes; as often as it stands there, as the benchmark counts."""
+    for entity, types, phrase in PHRASE.findall(line):
+        own = boxes.get(entity, [])
+        if own:
+            record = {"img_path": f"{image}.jpg", "expression": phrase, "boxes": own, "group": {"type": types}}
+            out.write(name, record)
+        else:
+            out.skip("phrases without a box")
 
 
 def grounded(line: str, boxes: dict[str, list[list[int]]]) -> tuple[str, list[list[int]], list[list[int]]]:
@@ -68,20 +86,15 @@ def read_boxes(path: Path, out: Outputs) -> dict[str, list[list[int]]]:
         DataError: it cannot be read.
     """
     boxes: dict[str, list[list[int]]] = {}
-    try:
-        for thing in ElementTree.parse(path).getroot().iter("object"):
-            frame = thing.find("bndbox")
-            if frame is not None:
-                left, top, right, bottom = (edge(frame, n, path) for n in ("xmin", "ymin", "xmax", "ymax"))
-                if left > right or top > bottom:
-                    out.skip("boxes with edges the wrong way round")
-                    continue
-                for name in thing.findall("name"):
-                    boxes.setdefault(name.text or "", []).append([max(left - 1, 0), max(top - 1, 0), right, bottom])
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except ElementTree.ParseError as error:
-        raise DataError(f"not an annotation of boxes: {error}", where=str(path)) from error
+    for thing in read_xml(path).iter("object"):
+        frame = thing.find("bndbox")
+        if frame is not None:
+            left, top, right, bottom = (edge(frame, n, path) for n in ("xmin", "ymin", "xmax", "ymax"))
+            if left > right or top > bottom:
+                out.skip("boxes with edges the wrong way round")
+                continue
+            for name in thing.findall("name"):
+                boxes.setdefault(name.text or "", []).append([max(left - 1, 0), max(top - 1, 0), right, bottom])
     return boxes
 
 

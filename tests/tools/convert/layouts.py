@@ -229,7 +229,41 @@ MIMIC_IT_IMAGES = {
     for number, (colour, kind) in enumerate([("red", "jpeg"), ("green", "png"), ("blue", "jpeg")])
 }
 
+GREF = {
+    "image_id": 581857,
+    "split": "testA",
+    "sentences": [{"tokens": ["both"], "raw": "Both", "sent_id": 0, "sent": "both"}],
+    "file_name": "COCO_train2014_000000581857_16.jpg",
+    "category_id": [1, 1],
+    "ann_id": [1, 2],
+    "sent_ids": [0],
+    "ref_id": 0,
+}
+GREF_INSTANCES = {
+    "images": [{"id": 581857, "file_name": "COCO_train2014_000000581857.jpg", "width": 640, "height": 480}],
+    "annotations": [
+        {"id": 1, "image_id": 581857, "category_id": 1, "bbox": [10, 20, 30, 40]},
+        {"id": 2, "image_id": 581857, "category_id": 1, "bbox": [600.5, 400, 50, 90]},
+    ],
+}
+REF_L4 = {
+    "id": "000000",
+    "caption": "The man with the hat.",
+    "bbox": [10.5, 20, 30, 40],
+    "bbox_area": 1200,
+    "bbox_id": 7,
+    "ori_category_id": "refcoco_1",
+    "image_id": 3,
+    "height": 480,
+    "width": 640,
+    "file_name": "objects365_v2_1.jpg",
+    "is_rewrite": False,
+    "split": "val",
+}
+
 LAYOUTS = {
+    "grefcoco": Layout({"grefcoco/grefs(unc).json": [GREF], "grefcoco/instances.json": GREF_INSTANCES}, ("grefcoco",)),
+    "ref_l4": Layout({"ref-l4-val.jsonl": JsonLines([REF_L4])}, ("ref-l4-val.jsonl",)),
     "refcoco": Layout(
         {"refcoco+/instances.json": INSTANCES, "refcoco+/refs(unc).p": pickle.dumps(REFS, 2)}, ("refcoco+",)
     ),

@@ -29,7 +29,14 @@ BAD = [
         7,
         "region_descriptions.json[0]: regions[0]: phrase: expected a text, found int '7'",
     ),
-    ("flickr30k_entities", ("flickr/Annotations/36979.xml",), "<a>", "36979.xml: not an annotation of boxes: "),
+    ("flickr30k_entities", ("flickr/Annotations/36979.xml",), "<a>", "36979.xml:1: expected XML, found "),
+    (
+        "grefcoco",
+        ("grefcoco/grefs(unc).json", 0, "ann_id"),
+        [1, -1],
+        "grefs(unc).json[0]: ann_id: expected numbers of annotations, or -1 alone, found [1, -1]",
+    ),
+    ("ref_l4", ("ref-l4-val.jsonl", 0, "bbox"), [1, 2], "ref-l4-val.jsonl:1: bbox: expected 4 numbers"),
     (
         "coco",
         ("instances_val2014.json", "images", 0, "height"),

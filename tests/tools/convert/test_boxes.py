@@ -9,7 +9,20 @@ from typing import Any
 
 import pytest
 
-from tests.tools.convert.layouts import IMAGE_DATA, INSTANCES, REF, REFS, REGION, XML, Items, Run, Save
+from tests.tools.convert.layouts import (
+    GREF,
+    GREF_INSTANCES,
+    IMAGE_DATA,
+    INSTANCES,
+    REF,
+    REF_L4,
+    REFS,
+    REGION,
+    XML,
+    Items,
+    Run,
+    Save,
+)
 
 
 @pytest.mark.parametrize("protocol", [0, 2])  # as Python 2 wrote them
@@ -128,3 +141,50 @@ def test_the_only_object_of_a_category(run: Run, save: Save, items: Items) -> No
     annotations[0]["bbox"] = box["bbox"]
     run("coco", "instances", save("instances_val2017.json", found))
     assert items("REC_coco2017_val.jsonl", "REC", "rec")[0].boxes[0].xyxy == (0, 0, 40, 30)
+
+
+def test_flickr30k_phrases(run: Run, items: Items, tmp_path: Path) -> None:
+    run("flickr30k_entities")
+    shown = run("flickr30k_entities", str(tmp_path / "flickr"), "--split", "val", "--phrases")
+    group, hand = items("PG_flickr30k_eval.jsonl", "BoxList", "boxes")
+    assert "A group" in group.turns[0].text
+    assert [box.xyxy for box in group.truth.boxes] == [(0, 0, 10, 20), (4, 4, 9, 9)]
+    assert [box.xyxy for box in hand.truth.boxes] == [(0, 0, 10, 20)]
+    assert (group.group, hand.group) == ({"type": "people"}, {"type": "people/bodyparts"})
+    assert "3  left out: phrases without a box" in shown
+
+
+def test_xml_with_entities_is_refused(run: Run, save: Save, tmp_path: Path) -> None:
+    run("flickr30k_entities")
+    bomb = '<!DOCTYPE a [<!ENTITY b "x"><!ENTITY c "&b;&b;">]>' + XML.replace("36979.jpg", "&c;")
+    save("flickr/Annotations/36979.xml", bomb)
+    shown = run("flickr30k_entities", str(tmp_path / "flickr"), "--split", "val", status=1)
+    assert "36979.xml: expected XML without a document type, found <!DOCTYPE" in shown
+
+
+def test_grefcoco(run: Run, save: Save, items: Items, tmp_path: Path) -> None:
+    nothing = {**GREF, "ann_id": [-1], "category_id": [-1]}
+    one = {**GREF, "ann_id": 1, "sentences": [{"sent": "left"}, {"sent": " "}]}
+    save("grefcoco/grefs(unc).json", [GREF, nothing, one, {**GREF, "ann_id": [9]}, {**GREF, "image_id": 5}])
+    save("grefcoco/instances.json", GREF_INSTANCES)
+    shown = run("grefcoco", str(tmp_path / "grefcoco"))
+    both, none, left = items("GREC_grefcoco_unc_testA.jsonl", "BoxList", "boxes")
+    assert [box.xyxy for box in both.truth.boxes] == [(10, 20, 40, 60), (600.5, 400, 640, 480)]
+    assert none.truth.no_target
+    assert [box.xyxy for box in left.truth.boxes] == [(10, 20, 40, 60)]
+    for reason in ("words", "box is not", "image is not"):
+        assert f"1  left out: expressions {'without a word' if reason == 'words' else f'whose {reason}'}" in shown
+
+
+def test_ref_l4_from_parquet(run: Run, save: Save, items: Items, tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [REF_L4, {**REF_L4, "ori_category_id": "o365_2", "split": "test"}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "ref-l4.parquet")
+    categories = save("merged.json", {"refcoco_1": "o365_1"})
+    run("ref_l4", str(tmp_path / "ref-l4.parquet"), "--categories", categories)
+    (item,) = items("REC_ref_l4_val.jsonl", "REC", "rec")
+    assert item.truth.boxes[0].xyxy == (10.5, 20, 40.5, 60)
+    assert item.group == {"category": "o365_1"}
+    assert items("REC_ref_l4_test.jsonl", "REC", "rec")[0].group == {"category": "o365_2"}
+    (tmp_path / "ref-l4.parquet").write_bytes(b"PAR1")
+    assert "ref-l4.parquet: not a parquet table" in run("ref_l4", str(tmp_path / "ref-l4.parquet"), status=1)
