@@ -68,6 +68,8 @@ POPE_ADVERSARIAL = dict(
     image_folder="data/images/coco2014/val2014",
     questions="config/questions/yes_no.json",
 )
+# the three splits at once: the metric POPE then gives each one's scores, and their means
+POPE_ALL = dict(type="ConcatDataset", datasets=[POPE_RANDOM, POPE_POPULAR, POPE_ADVERSARIAL])
 AOKVQA_TRAIN = dict(
     type="AOKVQA",
     filename="data/annotations/aokvqa_v1p0_train.json",

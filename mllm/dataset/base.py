@@ -115,7 +115,7 @@ class LineDataset:
             missing_field = DataError(field=missing, expected="a value", found=absent(line), kind="missing-field")
             raise missing_field.at(where) from error
         if isinstance(line.get("group"), Mapping):
-            record = {"group": line["group"], **record}
+            record = {**record, "group": {**record.get("group", {}), **line["group"]}}
         item = Item.from_dict(record, key=where, folder=self.image_folder)
         return item if self.convention is None else lift_item(item, self.convention)
 

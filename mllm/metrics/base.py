@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.errors import DataError
-from mllm.fields import absent
+from mllm.fields import absent, show
 from mllm.types import Prediction
 
 Totals = NDArray[np.float64]
@@ -89,3 +89,18 @@ def by_group(predictions: Sequence[Prediction], name: str) -> dict[str, list[Pre
             raise DataError(where=prediction.key, field="group", expected=expected, found=found, kind="missing-field")
         groups.setdefault(str(prediction.group[name]), []).append(prediction)
     return dict(sorted(groups.items()))
+
+
+def with_references(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """The same, and check that each has texts to compare it with.
+
+    Raises:
+        DataError: as `by_index`, or a truth without texts, or with a blank one.
+    """
+    ordered = by_index(predictions)
+    for prediction in ordered:
+        texts = prediction.truth.texts
+        if not texts or not all(text.strip() for text in texts):
+            expected = "at least one reference, none of them blank"
+            raise DataError(where=prediction.key, field="truth.texts", expected=expected, found=show(list(texts)))
+    return ordered

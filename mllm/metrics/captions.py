@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mllm.answers import stated
-from mllm.errors import ConfigError, DataError, RunError, one_line
-from mllm.fields import show
+from mllm.errors import ConfigError, RunError, one_line
 from mllm.metrics import ptb
-from mllm.metrics.base import by_index
+from mllm.metrics.base import with_references
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
@@ -109,15 +108,7 @@ class Captions:
             DataError: no predictions, two for one item, or a truth without references, or with a blank one.
             RunError: a program in Java failed.
         """
-        predictions = by_index(predictions)
-        for prediction in predictions:
-            if not prediction.truth.texts or not all(text.strip() for text in prediction.truth.texts):
-                raise DataError(
-                    where=prediction.key,
-                    field="truth.texts",
-                    expected="at least one reference, none of them blank",
-                    found=show(list(prediction.truth.texts)),
-                )
+        predictions = with_references(predictions)
         split = ptb.tokenize if self.tokenizer == "python" else _tokenize_in_java
         references = {one.index: list(one.truth.texts) for one in predictions}
         captions = {one.index: [self.reading(one.text)] for one in predictions}

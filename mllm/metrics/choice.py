@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from string import ascii_uppercase
+from typing import Literal
 
 from mllm.answers import answers, whole_answer
 from mllm.errors import DataError
@@ -25,6 +26,9 @@ _SAMENESS: tuple[Callable[[str], str], ...] = (
     normalised,
 )
 """What texts are compared by, the strictest first: `Aa` and `aa` may both be options."""
+_LLAVA_LETTERS = ("A", "B", "C", "D", "E")
+_LLAVA_ANSWER = re.compile(r"The answer is ([A-Z]).")
+Reading = Literal["options", "llava", "text"]
 
 
 @METRICS.register_module()
@@ -36,12 +40,20 @@ class ChoiceAccuracy(MeanHeadline):
     (`A, B`) names none. The answer is read from the text by `mllm.answers`; of several the first that names an option
     counts. Options with the same text are one.
 
+    Args:
+        reading: "options" as above. "llava" as LLaVA scores ScienceQA: the text is a letter from A to E, begins
+            with one as in `B. `, or says `The answer is B.` exactly once. "text" as A-OKVQA is scored: the text is that
+            of the right option, to the letter. A text that these do not read is wrong.
+
     Scores:
         accuracy: over ALL predictions, readable or not.
         count: predictions scored.
         failure_none: answers with neither a letter nor the words of an option.
         failure_out_of_range: a letter behind which there is no option.
         chance: the accuracy of guessing, mean of right options / options.
+
+    Source: of "llava" llava/eval/eval_science_qa.py of haotian-liu/LLaVA; of "text" evaluation/eval_predictions.py of
+    allenai/aokvqa.
     """
 
     headline = "accuracy"
@@ -51,6 +63,9 @@ class ChoiceAccuracy(MeanHeadline):
         "failure_out_of_range": "a letter that no option has",
         "chance": "accuracy of guessing",
     }
+
+    def __init__(self, *, reading: Reading = "options") -> None:
+        self.letter = READINGS[reading]
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.
@@ -66,7 +81,7 @@ class ChoiceAccuracy(MeanHeadline):
             options = prediction.truth.options
             correct = _correct_letters(prediction)
             chances.append(len(correct) / len(options))
-            letter = chosen_letter(prediction.text, options)
+            letter = self.letter(prediction.text, options)
             if letter is None:
                 failures["none"] += 1
             elif letter not in ascii_uppercase[: len(options)]:
@@ -81,7 +96,7 @@ class ChoiceAccuracy(MeanHeadline):
         }
 
     def value(self, prediction: Prediction) -> float:
-        return float(chosen_letter(prediction.text, prediction.truth.options) in _correct_letters(prediction))
+        return float(self.letter(prediction.text, prediction.truth.options) in _correct_letters(prediction))
 
 
 def chosen_letter(text: str, options: Sequence[str]) -> str | None:
@@ -92,6 +107,28 @@ def chosen_letter(text: str, options: Sequence[str]) -> str | None:
     letters = [letter for letter in found if letter is not None]
     known = (letter for letter in letters if letter in ascii_uppercase[: len(options)])
     return next(known, letters[0] if letters else None)
+
+
+def llava_letter(text: str, options: Sequence[str]) -> str | None:
+    """The letter that LLaVA's script reads; None where it says `FAILED`."""
+    if text in _LLAVA_LETTERS:
+        return text
+    if text[:1] in _LLAVA_LETTERS and text[1:3] == ". ":
+        return text[0]
+    found = _LLAVA_ANSWER.findall(text)
+    return found[0] if len(found) == 1 and found[0] in _LLAVA_LETTERS else None
+
+
+def letter_of_text(text: str, options: Sequence[str]) -> str | None:
+    """The letter of the option that the text is, apart from outer spaces."""
+    return next((ascii_uppercase[number] for number, option in enumerate(options) if option == text.strip()), None)
+
+
+READINGS: Mapping[str, Callable[[str, Sequence[str]], str | None]] = {
+    "options": chosen_letter,
+    "llava": llava_letter,
+    "text": letter_of_text,
+}
 
 
 def _named(answer: str, options: Sequence[str]) -> str | None:

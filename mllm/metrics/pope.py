@@ -17,6 +17,8 @@ from mllm.registry import METRICS
 from mllm.types import Prediction
 
 Reading = Literal["public", "words"]
+CATEGORIES = ("random", "popular", "adversarial")
+"""How the objects were drawn that are not in the image: the three files of the benchmark."""
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019]t\b)?")
 
 
@@ -56,6 +58,8 @@ class POPE:
     Scores:
         accuracy, precision, recall, f1: in [0, 1], yes being positive; 0 where nothing is divided by nothing.
         yes_ratio: share of answers that say yes; half of the questions of POPE ask for it.
+        accuracy_random, f1_random, ... mean_accuracy, mean_f1: where the answers are of several of POPE's categories
+            (random, popular, adversarial, as their `group` names them), those of each, and their plain means.
         count: predictions scored.
         failure_none: answers that count as yes without saying so.
 
@@ -69,6 +73,11 @@ class POPE:
         "recall": "of the objects in the image, the share that was found",
         "f1": "harmonic mean of precision and recall",
         "yes_ratio": "share of answers that say yes",
+        "mean_accuracy": "mean of the categories' accuracies",
+        "mean_f1": "mean of the categories' f1",
+        **{
+            f"{score}_{category}": f"{score} of the category" for category in CATEGORIES for score in ("accuracy", "f1")
+        },
         "failure_none": "answers that count as yes without saying so",
     }
 
@@ -84,8 +93,6 @@ class POPE:
             DataError: no predictions, two for one item, or a truth that is neither yes nor no.
         """
         predictions = by_index(predictions)
-        pairs: Counter[tuple[bool, bool]] = Counter()
-        unclear = 0
         for prediction in predictions:
             if prediction.truth.texts not in (("yes",), ("no",)):
                 raise DataError(
@@ -94,20 +101,42 @@ class POPE:
                     expected="yes or no",
                     found=show(list(prediction.truth.texts)),
                 )
-            no = self.says_no(prediction.text)
-            unclear += not (no or "yes" in _words(prediction.text))
-            pairs[not no, prediction.truth.texts == ("yes",)] += 1
-        hits, false_alarms, misses = pairs[True, True], pairs[True, False], pairs[False, True]
-        count = len(predictions)
+        unclear = sum(
+            not (self.says_no(prediction.text) or "yes" in _words(prediction.text)) for prediction in predictions
+        )
         return {
-            "accuracy": (hits + pairs[False, False]) / count,
+            **self._scores(predictions),
+            **self._by_category(predictions),
+            "count": len(predictions),
+            "failure_none": unclear,
+        }
+
+    def _scores(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        pairs = Counter(
+            (not self.says_no(prediction.text), prediction.truth.texts == ("yes",)) for prediction in predictions
+        )
+        hits, false_alarms, misses = pairs[True, True], pairs[True, False], pairs[False, True]
+        return {
+            "accuracy": (hits + pairs[False, False]) / len(predictions),
             "precision": _share(hits, hits + false_alarms),
             "recall": _share(hits, hits + misses),
             "f1": _share(2 * hits, 2 * hits + false_alarms + misses),
-            "yes_ratio": (hits + false_alarms) / count,
-            "count": count,
-            "failure_none": unclear,
+            "yes_ratio": (hits + false_alarms) / len(predictions),
         }
+
+    def _by_category(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """Accuracy and F1 of each category, and their means; nothing where there are not several."""
+        of = {
+            category: [one for one in predictions if one.group.get("category") == category] for category in CATEGORIES
+        }
+        scores = {category: self._scores(some) for category, some in of.items() if some}
+        if len(scores) < 2:
+            return {}
+        found: dict[str, float] = {}
+        for name in ("accuracy", "f1"):
+            found |= {f"{name}_{category}": values[name] for category, values in scores.items()}
+            found[f"mean_{name}"] = sum(values[name] for values in scores.values()) / len(scores)
+        return found
 
     def value(self, prediction: Prediction) -> float:
         return float(self.says_no(prediction.text) != (prediction.truth.texts == ("yes",)))

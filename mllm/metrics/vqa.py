@@ -12,6 +12,7 @@ from mllm.answers import short_answer
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.metrics.base import MeanHeadline, by_index
 from mllm.metrics.contractions import CONTRACTIONS
+from mllm.metrics.okvqa_stems import STEMS
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
@@ -25,8 +26,11 @@ MAX_PERIODS = 32
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
 
-Rule = Literal["vqa", "textvqa", "aokvqa"]
+_AFTER_FLAMINGO = re.compile("Question|Answer|Short|, ")
+
+Rule = Literal["vqa", "textvqa", "aokvqa", "openflamingo", "openflamingo_okvqa"]
 Reading = Literal["answer", "text"]
+AnswerRule = Literal["vqa", "gqa"]
 
 
 def consensus(answer: str, references: Sequence[str]) -> float:
@@ -66,10 +70,35 @@ def exact_consensus(answer: str, references: Sequence[str]) -> float:
     return min(1.0, sum(reference == answer for reference in references) / 3)
 
 
+def flamingo_consensus(answer: str, references: Sequence[str]) -> float:
+    """VQA's accuracy as OpenFlamingo has it: what follows `Question`, `Answer`, `Short` or a comma is cut off.
+
+    All texts are normalised, whether or not annotators differ.
+
+    Source: eval/vqa_metric.py of open_flamingo 2.0.1.
+    """
+    cut = _AFTER_FLAMINGO.split(answer, maxsplit=1)[0]
+    return _leave_one_out(normalised(cut), [normalised(reference) for reference in references])
+
+
+def flamingo_okvqa_consensus(answer: str, references: Sequence[str]) -> float:
+    """The same for OK-VQA, whose public answers are stemmed, as are here the words of OpenFlamingo's table.
+
+    OpenFlamingo also brings other verbs in -ing and plural nouns to that form, by WordNet and a tagger, not done here:
+    such answers count as wrong where the public ones are stemmed.
+
+    Source: eval/ok_vqa_utils.py of open_flamingo 2.0.1.
+    """
+    cut = _AFTER_FLAMINGO.split(answer, maxsplit=1)[0]
+    return flamingo_consensus(" ".join(STEMS.get(word, word) for word in cut.split()), references)
+
+
 RULES: Mapping[str, Callable[[str, Sequence[str]], float]] = {
     "vqa": consensus,
     "textvqa": textvqa_consensus,
     "aokvqa": exact_consensus,
+    "openflamingo": flamingo_consensus,
+    "openflamingo_okvqa": flamingo_okvqa_consensus,
 }
 
 
@@ -78,9 +107,11 @@ class VQAAccuracy(MeanHeadline):
     """Accuracy by the agreement of annotators: the scores of the public evaluation codes.
 
     Args:
-        rule: "vqa" (VQAv2, OK-VQA, VizWiz), "textvqa", or "aokvqa" (its direct answers): see the functions of `RULES`.
+        rule: "vqa" (VQAv2, OK-VQA, VizWiz), "textvqa", "aokvqa" (its direct answers), or "openflamingo" and
+            "openflamingo_okvqa", that harness's variants: see the functions of `RULES`.
         reading: "answer" scores the answer read from the text (`mllm.answers`); a bare answer, with nothing around it
-            but a final full stop, is scored as it stands. "text" scores every text as it stands, as a server would.
+            but a final full stop, is scored as it stands. "text" scores every text as it stands, as a server would. By
+            default "text" for OpenFlamingo's rules, which cut the text themselves, else "answer".
 
     Scores:
         vqa_accuracy: mean over ALL predictions, in [0, 1].
@@ -94,9 +125,11 @@ class VQAAccuracy(MeanHeadline):
         "failure_none": "answers without a word",
     }
 
-    def __init__(self, *, rule: Rule = "vqa", reading: Reading = "answer") -> None:
+    def __init__(self, *, rule: Rule = "vqa", reading: Reading | None = None) -> None:
         if rule not in RULES:
             raise ConfigError(f"VQAAccuracy: rule {rule!r}; {nearest(str(rule), RULES)}")
+        if reading is None:
+            reading = "text" if rule.startswith("openflamingo") else "answer"
         if reading not in ("answer", "text"):
             raise ConfigError(f"VQAAccuracy: reading {reading!r}; {nearest(str(reading), ('answer', 'text'))}")
         self.rule = RULES[rule]
@@ -136,9 +169,13 @@ class VQAAccuracy(MeanHeadline):
 
 @METRICS.register_module()
 class AnswerAccuracy(MeanHeadline):
-    """Share of answers equal to a reference after the normalisation of VQA: GQA, CLEVR, PointQA, VQA-E and VQA-X.
+    """Share of answers equal to a reference: GQA, CLEVR, PointQA, VQA-E and VQA-X.
 
-    The answer is read from the text, see `mllm.answers`.
+    Args:
+        rule: "vqa" reads the answer from the text (`mllm.answers`) and compares after the normalisation of VQA. "gqa"
+            compares as LLaVA scores GQA: the text in lower case, without final full stops, must be the reference.
+
+    Source: of "gqa" scripts/convert_gqa_for_eval.py of haotian-liu/LLaVA, and GQA's own eval.py.
 
     Scores: accuracy in [0, 1] over ALL predictions, count, failure_none (answers without a word).
     """
@@ -148,6 +185,12 @@ class AnswerAccuracy(MeanHeadline):
         "accuracy": "share of all answers equal to a reference, apart from case, articles, punctuation, number words",
         "failure_none": "answers without a word",
     }
+
+    def __init__(self, *, rule: AnswerRule = "vqa") -> None:
+        self.rule = rule
+        if rule == "gqa":
+            meaning = "share of all texts that are the reference in lower case, apart from final full stops"
+            self.meanings = {**self.meanings, "accuracy": meaning}
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.
@@ -166,6 +209,8 @@ class AnswerAccuracy(MeanHeadline):
         return {"accuracy": right / len(predictions), "count": len(predictions), "failure_none": failures}
 
     def value(self, prediction: Prediction) -> float:
+        if self.rule == "gqa":
+            return float(prediction.text.rstrip(".").lower() in prediction.truth.texts)
         answer = short_answer(prediction.text)
         return float(any(same_answer(answer, reference) for reference in prediction.truth.texts))
 

@@ -52,6 +52,16 @@ def test_the_group_of_a_line_reaches_its_item(jsonl: Callable[..., str]) -> None
     assert [dict(dataset[index].group) for index in (0, 1)] == [{"split": "testA"}, {}]
 
 
+def test_the_group_of_a_line_stands_beside_that_of_its_dataset(jsonl: Callable[..., str]) -> None:
+    class Thrown(Dice):
+        def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+            return {**super().record(line, rng), "group": {"split": "val", "hand": "left"}}
+
+    dataset = Thrown(filename=jsonl({**LINE, "group": {"split": "testA"}}, LINE))
+    groups = [dict(dataset[index].group) for index in (0, 1)]
+    assert groups == [{"split": "testA", "hand": "left"}, {"split": "val", "hand": "left"}]
+
+
 def test_chance_follows_from_seed_epoch_and_index(jsonl: Callable[..., str]) -> None:
     path = jsonl(LINE, LINE)
     dataset, other = Dice(filename=path), Dice(filename=path, seed=1)

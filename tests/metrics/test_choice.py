@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from mllm.errors import DataError
-from mllm.metrics.choice import ChoiceAccuracy, chosen_letter
+from mllm.errors import ConfigError, DataError
+from mllm.metrics.choice import ChoiceAccuracy, chosen_letter, llava_letter
+from mllm.registry import METRICS
 from mllm.types import GroundTruth, Prediction
 
 OPTIONS = ("table", "a fork", "candle", "The floor")
@@ -136,3 +137,51 @@ def test_errors() -> None:
         ChoiceAccuracy()([answer(0, "B", "B", tuple(map(str, range(27))))])
     with pytest.raises(DataError, match="two predictions for item 0"):
         ChoiceAccuracy()([answer(0, "B"), answer(0, "B")])
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("B", "B"),
+        ("B. a fork", "B"),
+        ("The answer is B.", "B"),
+        ("Since it is metal. The answer is B. BECAUSE: it is.", "B"),
+        ("The answer is B, a fork", "B"),
+        ("E", "E"),
+        # what the script calls FAILED
+        ("b", None),
+        ("(B)", None),
+        ("B.", None),
+        (" B", None),
+        ("a fork", None),
+        ("The answer is B", None),
+        ("The answer is B. The answer is B.", None),
+        ("The answer is F.", None),
+        ("the answer is B.", None),
+        ("", None),
+    ],
+)
+def test_llava_letter_reads_as_the_script_for_scienceqa(text: str, letter: str | None) -> None:
+    assert llava_letter(text, OPTIONS) == letter
+
+
+@pytest.mark.parametrize(
+    ("reading", "right", "none", "out_of_range"),
+    [("options", 4, 0, 1), ("llava", 2, 2, 1), ("text", 1, 4, 0)],
+)
+def test_choice_accuracy_by_reading(reading: str, right: int, none: int, out_of_range: int) -> None:
+    texts = ["B", "The answer is B.", "a fork", "(B)", "E"]
+    scores = ChoiceAccuracy(reading=reading)([answer(n, text) for n, text in enumerate(texts)])  # type: ignore[arg-type]
+    assert scores["accuracy"] == right / 5
+    assert (scores["failure_none"], scores["failure_out_of_range"]) == (none, out_of_range)
+
+
+def test_choice_accuracy_by_text_is_to_the_letter() -> None:
+    """As A-OKVQA's evaluation compares choices."""
+    values = [ChoiceAccuracy(reading="text").value(answer(0, text)) for text in (" a fork\n", "A fork", "fork", "B")]
+    assert values == [1, 0, 0, 0]
+
+
+def test_choice_accuracy_names_a_wrong_reading() -> None:
+    with pytest.raises(ConfigError, match=r"reading: expected one of 'options', 'llava', 'text', found str 'lava'"):
+        METRICS.make({"type": "ChoiceAccuracy", "reading": "lava"})

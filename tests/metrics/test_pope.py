@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mllm.errors import ConfigError, DataError
@@ -85,3 +87,37 @@ def test_no_true_positives() -> None:
 def test_errors() -> None:
     with pytest.raises(DataError, match=r"a:0: truth.texts: expected yes or no, found list \"\['maybe'\]\""):
         POPE()(answers(("yes", "maybe")))
+
+
+def in_categories(**pairs: list[tuple[str, str]]) -> list[Prediction]:
+    every = [(category, one) for category, several in pairs.items() for one in several]
+    given = answers(*(one for _, one in every))
+    return [replace(one, group={"category": category}) for one, (category, _) in zip(given, every, strict=True)]
+
+
+def test_pope_gives_each_category_and_the_means() -> None:
+    given = in_categories(
+        random=[("yes", "yes"), ("no", "no")],
+        popular=[("yes", "yes"), ("yes", "no"), ("no", "no"), ("no", "no")],
+        adversarial=[("yes", "no"), ("no", "yes")],
+    )
+    scores = POPE()(given)
+    assert scores["accuracy"] == pytest.approx(5 / 8)
+    assert {
+        name: value for name, value in scores.items() if "_" in name and name not in ("yes_ratio", "failure_none")
+    } == {
+        "accuracy_random": 1,
+        "accuracy_popular": 0.75,
+        "accuracy_adversarial": 0,
+        "mean_accuracy": pytest.approx(1.75 / 3),
+        "f1_random": 1,
+        "f1_popular": pytest.approx(2 / 3),
+        "f1_adversarial": 0,
+        "mean_f1": pytest.approx((1 + 2 / 3) / 3),
+    }
+    assert set(scores) - {"count"} <= set(POPE.meanings)
+
+
+def test_pope_gives_no_means_of_one_category() -> None:
+    assert "mean_f1" not in POPE()(in_categories(random=[("yes", "yes"), ("no", "no")]))
+    assert "mean_f1" not in POPE()(answers(("yes", "yes")))

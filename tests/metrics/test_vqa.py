@@ -13,6 +13,8 @@ from mllm.metrics.vqa import (
     VQAAccuracy,
     consensus,
     exact_consensus,
+    flamingo_consensus,
+    flamingo_okvqa_consensus,
     normalised,
     same_answer,
     textvqa_consensus,
@@ -21,6 +23,8 @@ from mllm.types import GroundTruth, Prediction
 
 OFFICIAL = json.loads((Path(__file__).parent / "vqav2_official.json").read_text())["questions"]
 NORMALISED = json.loads((Path(__file__).parent / "vqa_normalised.json").read_text())["normalise"]
+
+FLAMINGO = json.loads((Path(__file__).parent / "vqa_openflamingo.json").read_text(encoding="utf-8"))["cases"]
 
 
 def answer(index: int, text: str, *references: str) -> Prediction:
@@ -189,3 +193,58 @@ def test_answer_accuracy() -> None:
 )
 def test_same_answer_keeps_texts_of_signs_apart(text: str, reference: str, same: bool) -> None:
     assert same_answer(text, reference) is same
+
+
+@pytest.mark.parametrize(("text", "people", "score"), FLAMINGO)
+def test_flamingo_consensus_is_the_one_of_its_harness(text: str, people: list[str], score: float) -> None:
+    assert flamingo_consensus(text, people) == pytest.approx(score, abs=1e-6)
+    assert VQAAccuracy(rule="openflamingo")([answer(0, text, *people)])["vqa_accuracy"] == pytest.approx(
+        score, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("red, blue", "red"),
+        ("dog Question:what", "dog"),
+        ("yes Answer: no", "yes"),
+        ("two\n", "2"),
+        ("a,b", "b"),
+        ("dog, Question", "dog"),
+    ],
+)
+def test_flamingo_consensus_cuts_the_text_and_always_normalises(text: str, kept: str) -> None:
+    assert flamingo_consensus(text, [kept] * 10) == 1
+    assert flamingo_consensus("Short answer: dog", ["dog"] * 10) == 0
+    assert flamingo_consensus("Two", ["two"] * 10) == 1  # VQAv2's own rule compares these as they stand
+
+
+@pytest.mark.parametrize(
+    ("text", "stem"), [("riding a horse", "ride horse"), ("leaves, grass", "leaf"), ("yes", "yes")]
+)
+def test_flamingo_okvqa_consensus_stems_the_words_of_its_table(text: str, stem: str) -> None:
+    assert flamingo_okvqa_consensus(text, [stem] * 10) == 1
+    assert VQAAccuracy(rule="openflamingo_okvqa")([answer(0, text, *[stem] * 10)])["vqa_accuracy"] == 1
+
+
+def test_vqa_accuracy_takes_whole_texts_by_the_rules_of_openflamingo() -> None:
+    given = [answer(0, "dog The answer is cat", *["dog The answer is cat"] * 10)]
+    assert VQAAccuracy(rule="openflamingo")(given)["vqa_accuracy"] == 1
+    assert VQAAccuracy(rule="openflamingo", reading="answer")(given)["vqa_accuracy"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "right"),
+    [
+        ("Yes.", "yes", 1),
+        ("yes..", "yes", 1),
+        ("the dog", "dog", 0),
+        ("two", "2", 0),
+        ("yes .", "yes", 0),
+        (" yes", "yes", 0),
+        ("The answer is yes.", "yes", 0),
+    ],
+)
+def test_answer_accuracy_of_gqa_is_that_of_llava(text: str, reference: str, right: int) -> None:
+    assert AnswerAccuracy(rule="gqa")([answer(0, text, reference)])["accuracy"] == right

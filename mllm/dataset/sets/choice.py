@@ -93,6 +93,9 @@ def _difficult(line: dict[str, Any]) -> bool:
 class ScienceQA(LineDataset):
     """ScienceQA: school questions with options, half of them with an image.
 
+    The `group` of an item holds the `subject` and `grade` of its problem, and whether it has an `image` and a `hint`:
+    what the benchmark is reported by.
+
     Args:
         filename: the public `problems.json`: `{id: {question, choices, answer, hint, image, lecture, solution,
             split}}`, or such records, with their `id`, as lines.
@@ -157,7 +160,9 @@ class ScienceQA(LineDataset):
         elif explanation and self.explained == "after":
             said = f"{said} {explanation}"
         turns = [{"from": "human", "value": question}, {"from": "gpt", "value": said}]
-        return {"image": image, "conversations": turns, "truth": truth}
+        group = {name: field(line, name, str) for name in ("subject", "grade") if name in line}
+        known = {"image": image is not None, "hint": bool(parts[0])}
+        return {"image": image, "conversations": turns, "truth": truth, "group": {**group, **known}}
 
 
 def listed(choices: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from mllm.dataset.base import LineDataset
@@ -13,6 +14,7 @@ from mllm.fields import Fits, PathName, check, field, show, within
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
+POPE_CATEGORIES = ("random", "popular", "adversarial")
 AnswerText = Annotated[str, Fits(f"a text with {ANSWER} in it once", lambda text: text.count(ANSWER) == 1)]
 """The text of every answer, with a place for the answer alone."""
 
@@ -108,7 +110,10 @@ class VQAReason(LineDataset):
 class POPE(LineDataset):
     """Is there a thing in the image? Lines: `{image, text, label}`, label yes or no.
 
-    `questions` and `answer` as for VQAv2. Source: Li et al. 2023, Evaluating Object Hallucination, arXiv 2305.10355.
+    `questions` and `answer` as for VQAv2. The `group` of an item holds its `category`, random, popular or adversarial:
+    that of its line, else the one in the name of the file.
+
+    Source: Li et al. 2023, Evaluating Object Hallucination, arXiv 2305.10355.
     """
 
     def __init__(
@@ -123,9 +128,12 @@ class POPE(LineDataset):
         super().__init__(filename=filename, image_folder=image_folder, seed=seed)
         self.questions = Questions(questions, (IMAGE, QUESTION))
         self.answer = answer
+        name = PurePath(filename).name.lower()
+        self.category = next((category for category in POPE_CATEGORIES if category in name), None)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         label = field(line, "label", str)
+        category = field(line, "category", str) if "category" in line else self.category
         if label not in ("yes", "no"):
             raise DataError(field="label", expected="yes or no", found=show(label), kind="wrong-type")
         return {
@@ -135,6 +143,7 @@ class POPE(LineDataset):
                 {"from": "gpt", "value": fill(self.answer, {ANSWER: label})},
             ],
             "truth": {"texts": [label], "options": ["yes", "no"]},
+            "group": {} if category is None else {"category": category},
         }
 
 

@@ -111,6 +111,8 @@ PROBLEM = {
     "lecture": "Mammals feed milk.",
     "solution": "A bat is a mammal",
     "split": "train",
+    "subject": "natural science",
+    "grade": "grade2",
 }
 PROBLEMS = {
     "3": PROBLEM,
@@ -149,6 +151,8 @@ def test_scienceqa(science: Callable[..., ScienceQA]) -> None:
     assert without.images == ()
     assert without.turns[0].text == "Which is a mammal?\n(A) a trout (B) a bat\nWhich?"
     assert with_image.truth.texts == ("B",)
+    assert with_image.group == {"subject": "natural science", "grade": "grade2", "image": True, "hint": True}
+    assert without.group == {"subject": "natural science", "grade": "grade2", "image": False, "hint": False}
 
 
 def test_scienceqa_explained(science: Callable[..., ScienceQA]) -> None:

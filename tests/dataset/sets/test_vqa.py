@@ -96,6 +96,24 @@ def test_pope(read: Callable[..., Item]) -> None:
     item = read("POPE", POPE)
     assert [turn.text for turn in item.turns] == ["<image>\nIs there a snowboard in the image?", "The answer is yes."]
     assert item.truth.texts == ("yes",)
+    assert item.group == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "group"),
+    [
+        ("coco_pope_adversarial.jsonl", {}, {"category": "adversarial"}),
+        ("COCO_POPE_Popular.jsonl", {}, {"category": "popular"}),
+        ("pope.jsonl", {"category": "random"}, {"category": "random"}),
+        ("coco_pope_random.jsonl", {"category": "popular"}, {"category": "popular"}),
+    ],
+)
+def test_pope_knows_its_category_by_the_line_or_the_file(
+    jsonl: Callable[..., str], pool: Callable[[Sequence[Any]], str], name: str, line: Any, group: dict[str, str]
+) -> None:
+    path = jsonl({**POPE, **line}, name=name)
+    dataset = DATASETS.make({"type": "POPE", "filename": path, "questions": pool(["<image>\n<question>"])})
+    assert dataset[0].group == group
 
 
 @pytest.mark.parametrize(
