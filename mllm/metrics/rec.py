@@ -46,6 +46,8 @@ class REC(MeanHeadline):
         failure_none, failure_malformed, ...: predictions without exactly one readable box, by class
             (`mllm.types.Failure`); always all five. Of several boxes none is credited: that is `wrong_count`, as is a
             box where there is nothing.
+        wrong_object: wrong answers that lie on another object of the image (IoU > 0.5): items whose truth has
+            `candidates`, the right box first.
         no_target_acc, no_target_count: where some items have no object, the share of these answered without a region
             (gRefCOCO's N-acc), and how many there are.
         constant_box_acc@0.5: with `constant_box=True`, the acc@0.5 of the best box that ignores image and phrase. It
@@ -63,6 +65,7 @@ class REC(MeanHeadline):
         "acc@0.5": "share of all answers with IoU > 0.5",
         "acc@0.75": "share of all answers with IoU > 0.75",
         "mean_iou": "mean IoU over all answers, 0 where unreadable",
+        "wrong_object": "wrong answers on another object of the image, where these are known (IoU > 0.5)",
         "no_target_acc": "share of the items without an object that were answered without a box",
         "no_target_count": "items without an object",
         **MEANINGS,
@@ -102,6 +105,8 @@ class REC(MeanHeadline):
             scores["no_target_count"] = len(absent)
         for failure in FAILURES:
             scores[f"failure_{failure}"] = failures[failure]
+        if any(prediction.truth.candidates for prediction in predictions):
+            scores["wrong_object"] = sum(map(is_on_another, predictions))
         if self.constant_box:
             boxes = [truth for truth in truths if truth is not None]
             hits = constant_box_accuracy(boxes, threshold=0.5) * len(boxes) if boxes else 0.0
@@ -159,6 +164,17 @@ def iou_of(prediction: Prediction) -> float:
         return 1.0
     answer = prediction.boxes[0]
     return iou(answer, truth) if answer.image == truth.image else 0.0
+
+
+def is_on_another(prediction: Prediction) -> bool:
+    """Whether an answer's box lies on another object of the image, where these are known, rather than on the right one.
+
+    It does where their IoU is above 0.5, and that with the true box is not.
+    """
+    others = prediction.truth.candidates[1:]
+    if not others or failure_of(prediction) is not None or iou_of(prediction) > 0.5:
+        return False
+    return any(box.image == other.image and iou(box, other) > 0.5 for box in prediction.boxes for other in others)
 
 
 def constant_box_accuracy(truths: Sequence[Box], *, threshold: float) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 from mllm.images import ImageRef
 from mllm.metrics.failures import failure_of
 from mllm.metrics.outcome import Outcome
-from mllm.metrics.rec import THRESHOLDS
+from mllm.metrics.rec import THRESHOLDS, is_on_another
 from mllm.metrics.statistics import Interval
 from mllm.report import page
 from mllm.types import BOXES, IMAGE, POINTS, Box, Point, Prediction
@@ -183,15 +183,19 @@ def _histogram(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def _sections(rows: Sequence[Row], limit: int) -> list[dict[str, Any]]:
-    """The gallery: the worst and the best readable boxes, unreadable answers, and answers without boxes."""
+    """The gallery: the worst and the best readable boxes, those on other objects, unreadable answers, and answers
+    without boxes.
+    """
     scored = [row for row in rows if row.iou is not None]
     unreadable = [row for row in scored if failure_of(row.prediction) is not None]
     readable = sorted((row for row in scored if failure_of(row.prediction) is None), key=lambda row: row.iou or 0.0)
+    elsewhere = [row for row in readable if is_on_another(row.prediction)]
     half = min(limit, (len(readable) + 1) // 2)  # no answer in both, where there are few
     texts = [row for row in rows if row.iou is None]
     sections = (
         ("Worst", "lowest IoU among the readable answers", readable, readable[:half]),
         ("Best", "highest IoU", readable, readable[half:][::-1][:limit]),
+        ("On another object", "the box fits another object of the image", elsewhere, _spread(elsewhere, limit)),
         ("Unreadable answers", "no single box could be read; IoU counts as 0", unreadable, _spread(unreadable, limit)),
         ("Answers", "evenly spaced over the data set", texts, _spread(texts, limit)),
     )

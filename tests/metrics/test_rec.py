@@ -202,6 +202,20 @@ def test_constant_box_is_left_out_unless_asked_for() -> None:
 
 
 def test_every_score_but_the_count_has_a_meaning() -> None:
-    scores: dict[str, Any] = REC(constant_box=True)([answer(0, TRUTH), nothing_there(1)])
+    among_others = replace(answer(2, TRUTH), truth=GroundTruth(boxes=(TRUTH,), candidates=(TRUTH, strip(10))))
+    scores: dict[str, Any] = REC(constant_box=True)([answer(0, TRUTH), nothing_there(1), among_others])
     assert set(scores) - {"count"} == set(REC.meanings)
     assert REC.headline in scores
+
+
+def test_an_answer_on_another_known_object_is_counted() -> None:
+    other = Box(x1=0, y1=50, x2=100, y2=60)
+    truth = GroundTruth(boxes=(TRUTH,), candidates=(TRUTH, other))
+
+    def said(index: int, *boxes: Box, failure: Failure | None = None) -> Prediction:
+        return Prediction(key=f"a:{index}", index=index, text="", boxes=boxes, failure=failure, truth=truth)
+
+    elsewhere = Box(x1=200, y1=200, x2=210, y2=210)
+    answers = [said(0, other), said(1, TRUTH), said(2, elsewhere), said(3), said(4, other, failure="malformed")]
+    assert REC()(answers)["wrong_object"] == 1
+    assert "wrong_object" not in REC()([answer(0, strip(100))])

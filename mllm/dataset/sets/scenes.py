@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from mllm.dataset.base import seeded
 from mllm.dataset.questions import EXPR, OBJS, BoxAnswer, Questions, fill, without_image
-from mllm.dataset.synthetic.expressions import count_phrase, expression, full_name
+from mllm.dataset.synthetic.expressions import count_phrase, expression, full_name, kind_of
 from mllm.dataset.synthetic.shapes import MOST_SHAPES, SMALLEST_IMAGE, SceneImage, Shape, scene
 from mllm.errors import ConfigError
 from mllm.fields import FULL, PositiveInt, Range, show
@@ -79,15 +79,22 @@ class Scenes:
         _, shapes = scene(image)
         rng = seeded(self.seed, self.epoch, index)
         turns: list[dict[str, Any]] = []
-        for asked in self._conversation(shapes, rng):
+        exchanges = self._conversation(shapes, rng)
+        for asked in exchanges:
             template = self._template(asked.task, rng)
             text = fill(without_image(template) if turns else template, {EXPR: asked.phrase})
             turns.append({"from": "human", "value": text.replace(OBJS, BOXES), "boxes_seq": asked.question_boxes})
             turns.append({"from": "gpt", "value": asked.answer, "boxes_seq": asked.answer_boxes})
-        return Item.from_dict(
-            {"image": image, "target": {"boxes": [shape.box for shape in shapes]}, "conversations": turns},
-            key=f"scenes seed {self.seed}:{index}",
-        )
+        boxes = [shape.box for shape in shapes]
+        record: dict[str, Any] = {"image": image, "target": {"boxes": boxes}, "conversations": turns}
+        last = exchanges[-1]
+        if last.task == "rec":
+            # the other shapes are known: an answer may lie on one of them
+            ((target,),) = last.answer_boxes
+            others = [number for number in range(len(shapes)) if number != target]
+            record["truth"] = {"boxes": [target], "texts": [last.answer], "candidates": [target, *others]}
+            record["group"] = {"expression": kind_of(last.phrase)}
+        return Item.from_dict(record, key=f"scenes seed {self.seed}:{index}")
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch

@@ -73,6 +73,13 @@ def expression(shapes: Sequence[Shape], target: Shape, rng: random.Random, *, cl
     return said or f"the {_name(target, _distinguishing(target, others, rng, fewest=fewest))}"
 
 
+def kind_of(expression: str) -> str:
+    """By what an expression tells its shape: "relation", "extreme" or "looks"."""
+    if any(f" {word} the " in expression for word in RELATIONS):
+        return "relation"
+    return "looks" if EXTREMES.keys().isdisjoint(expression.split()) else "extreme"
+
+
 def count_phrase(shapes: Sequence[Shape], rng: random.Random) -> tuple[str, int]:
     """A plural such as "large red circles", and how many of `shapes` it fits, which may be none."""
     model = rng.choice(shapes)

@@ -104,7 +104,7 @@ TALKS: list[tuple[dict[str, Any], str]] = [
     (turns("<image><image>\nWhere?", "There."),
      "conversations: expected 1 <image>, one for each image, found 2 [image-count]"),
     (turns(ASK, "There.", target={"box": [[1, 2, 3, 4]]}),
-     "target: unknown field 'box', expected boxes, points, boxes_image, points_image [unknown-field]"),
+     "target: unknown field 'box', expected boxes, points, boxes_image, points_image, labels [unknown-field]"),
     (turns(ASK, {"from": "gpt", "value": "<points>", "points_seq": [[0]]}, target={"points": [[10, 500]]}),
      "target.points[0]: expected a point inside the 640 x 422 image, found [10, 500] [point-outside]"),
     (turns(ASK), "conversations: expected an answer to train on, found none [unlearned]"),

@@ -9,7 +9,7 @@ import pytest
 
 from mllm.dataset.base import Dataset
 from mllm.dataset.sets.scenes import Scenes
-from mllm.dataset.synthetic.expressions import WORDS
+from mllm.dataset.synthetic.expressions import WORDS, kind_of
 from mllm.dataset.synthetic.shapes import SceneImage
 from mllm.errors import ConfigError
 from mllm.registry import DATASETS
@@ -139,3 +139,30 @@ def test_items_are_cheap() -> None:
         dataset[index].images[0].open()
     sys.setprofile(None)
     assert calls / 100 < 2000
+
+
+def test_a_referring_expression_knows_the_other_shapes_and_its_kind() -> None:
+    items = Scenes(count=200, seed=3)
+    kinds = set()
+    for index in range(200):
+        item = items[index]
+        target = item.turns[-1].boxes_seq[0][0]
+        assert item.truth.boxes == (item.boxes[target],)
+        assert item.truth.candidates[0] == item.boxes[target]
+        assert sorted(box.xyxy for box in item.truth.candidates) == sorted(box.xyxy for box in item.boxes)
+        kinds.add(item.group["expression"])
+    assert kinds == {"looks", "extreme", "relation"}
+
+
+@pytest.mark.parametrize(
+    ("expression", "kind"),
+    [
+        ("the large red circle", "looks"),
+        ("the largest green shape", "extreme"),
+        ("the circle left of the red square", "relation"),
+        ("the leftmost shape", "extreme"),
+        ("the shape above the largest square", "relation"),
+    ],
+)
+def test_kind_of_an_expression(expression: str, kind: str) -> None:
+    assert kind_of(expression) == kind
