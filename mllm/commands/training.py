@@ -10,6 +10,7 @@ import typer
 from mllm.config.command_line import ConfigFile, ConfigOptions, Given, TrainingCommand
 
 QUESTION = "One question to a model, without a config"
+SERVER = "A model behind a server"
 _READING = (
     *("output_dir", "use_cpu", "seed", "bf16", "fp16", "disable_tqdm"),
     *("per_device_eval_batch_size", "dataloader_num_workers"),
@@ -73,8 +74,25 @@ def predict(
     ],
     config: Annotated[str | None, typer.Argument(metavar="CONFIG.py", help="The config file.")] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Folder of a trained model.", rich_help_panel=QUESTION)
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Folder of a trained model; with --api its name there.", rich_help_panel=QUESTION
+        ),
     ] = None,
+    api: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Ask --model NAME of an OpenAI-compatible server, http://host:8000/v1, instead of a model that is "
+            "loaded. Its key is in OPENAI_API_KEY.",
+            rich_help_panel=SERVER,
+        ),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=512, help="Requests at once.", rich_help_panel=SERVER)] = 8,
+    retries: Annotated[
+        int,
+        typer.Option(min=0, help="Further attempts where the server is full or fails.", rich_help_panel=SERVER),
+    ] = 8,
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -133,8 +151,21 @@ def predict(
 
     mllm predict CONFIG.py
 
+    mllm predict CONFIG.py --api http://host:8000/v1 --model NAME
+
     mllm predict --model DIR --image FILE --prompt TEXT
     """
+    if api is not None:
+        if config is None or model is None:
+            ctx.fail("--api needs CONFIG.py and --model NAME too")
+        if prompt is not None or image or box:
+            ctx.fail("--api asks the questions of CONFIG.py: leave --prompt, --image and --box out")
+        from mllm.pipeline.remote import start
+
+        flags = {**ctx.obj, "do_train": False, "do_eval": False, "do_predict": True}
+        given = Given(config=config, options=cfg_options, flags=flags)
+        server = {"url": api, "name": model, "concurrency": concurrency, "retries": retries}
+        return start(given, codec=codec, placement=placement, **server)
     asked = [
         *(("--prompt", "prompt", prompt), ("--image", "images", image)),
         *(("--box", "boxes", [_box(ctx, text) for text in box]), ("--answer-image", "answer_image", answer_image)),
