@@ -33,6 +33,8 @@ Placed = tuple[str, dict[str, Any]]
 """A record after its place, as messages call it: `a.jsonl:12` counts lines from 1, `a.json[11]` entries from 0."""
 Side = Annotated[int, Range(least=1, most=1_000_000)]
 """Width or height of an image in pixels."""
+MOST_SHOWN = 50
+"""Files that a summary names one by one."""
 
 
 class Outputs:
@@ -54,14 +56,24 @@ class Outputs:
             ConfigError: that file is an input.
         """
         if name not in self._files:
-            if (self.folder / name).resolve() in self._inputs:
-                raise ConfigError("is an input; name another folder with --out", where=str(self.folder / name))
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor, part = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.", suffix=".part")
-            self._stack.callback(Path(part).unlink, missing_ok=True)
-            self._files[name] = self._stack.enter_context(os.fdopen(descriptor, "w", encoding="utf-8")), Path(part)
+            self._open(name)
         self._files[name][0].write(json.dumps(record, ensure_ascii=False) + "\n")
         self.written[name] += 1
+
+    def write_text(self, name: str, text: str, records: int) -> None:
+        """Write a whole file of another kind, which holds so many records; raises as `write`."""
+        self._open(name)
+        with self._files[name][0] as file:  # there may be more of them than a process may hold open
+            file.write(text)
+        self.written[name] = records
+
+    def _open(self, name: str) -> None:
+        if (self.folder / name).resolve() in self._inputs:
+            raise ConfigError("is an input; name another folder with --out", where=str(self.folder / name))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor, part = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.", suffix=".part")
+        self._stack.callback(Path(part).unlink, missing_ok=True)
+        self._files[name] = self._stack.enter_context(os.fdopen(descriptor, "w", encoding="utf-8")), Path(part)
 
     def skip(self, reason: str) -> None:
         """Count a record that is left out."""
@@ -88,6 +100,8 @@ class Outputs:
 
     def summary(self) -> str:
         lines = [f"{count:>10}  {self.folder / name}" for name, count in sorted(self.written.items())]
+        if len(lines) > MOST_SHOWN:
+            lines = [f"{self.written.total():>10}  {self.folder}, in {len(lines):,} files"]
         lines += [f"{count:>10}  left out: {reason}" for reason, count in self.skipped.most_common()]
         return "\n".join(lines)
 
@@ -174,6 +188,10 @@ def corners(xywh: Sequence[float], size: tuple[int, int], where: str, at: str) -
     if len(xywh) != 4 or not all(map(is_finite, xywh)):
         raise DataError(where=where, field=at, expected="4 numbers", found=show(xywh), kind="coordinates")
     x, y, width, height = xywh
-    sides = (x, y, round(x + width, 6), round(y + height, 6))
-    box = [min(max(value, 0), size[n % 2]) for n, value in enumerate(sides)]
+    return cut((x, y, round(x + width, 6), round(y + height, 6)), size)
+
+
+def cut(xyxy: Sequence[float], size: tuple[int, int]) -> list[float] | None:
+    """[x1, y1, x2, y2] cut at the edges of an image; None where nothing is left."""
+    box = [min(max(value, 0), size[n % 2]) for n, value in enumerate(xyxy)]
     return box if box[0] < box[2] and box[1] < box[3] else None

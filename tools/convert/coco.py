@@ -1,10 +1,12 @@
-"""COCO -> captions for the dataset Caption, or "the only <category>" expressions for REC and REG.
+"""COCO -> captions for Caption, "the only <category>" expressions for REC and REG, all boxes of a category for BoxList.
 
     python tools/convert/coco.py captions data/originals/captions_train2014.json
+    python tools/convert/coco.py detection data/originals/instances_val2017.json
     python tools/convert/coco.py instances data/originals/instances_val2017.json --boxes masks
 
 `captions` writes CAP_coco2014_train.jsonl, all captions of an image in one line. `instances` writes
 REC_coco2017_val.jsonl: where an image holds exactly one object of a category, `the only dog` means its box.
+`detection` writes DET_coco2017_val.jsonl: every box of a category as one answer, where none is a crowd.
 """
 
 from __future__ import annotations
@@ -13,17 +15,19 @@ import argparse
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mllm.convert.conversion import Outputs, Placed, by_id, corners, entries, main, size_of
+from mllm.convert.detection import Labelled, write_boxes
 from mllm.errors import DataError
 from mllm.fields import ID, field
 from mllm.files import read_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=("captions", "instances"))
+    parser.add_argument("kind", choices=("captions", "instances", "detection"))
     parser.add_argument("annotations", type=Path, help="captions_*.json or instances_*.json")
     parser.add_argument("--boxes", choices=("given", "masks"), default="given", help="masks: boxes around the masks")
     parser.add_argument("--min-side", type=float, default=8, help="smallest side of a box, in pixels")
@@ -39,7 +43,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     split = re.fullmatch(r"[a-z]+_(train|val|test)(\d{4})", path.stem)
     name = f"coco{split[2]}_{split[1]}" if split else f"coco_{path.stem}"
     names: dict[int | str, str] = {}
-    if given.kind == "instances":
+    if given.kind != "captions":
         names = {
             n: field(one, "name", str, where=where) for n, (where, one) in by_id(found, "categories", path).items()
         }
@@ -54,9 +58,35 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
                 out.write(f"CAP_{name}.jsonl", {"img_path": img_path, "caption": captions})
             else:
                 out.skip("images without a caption")
+        elif given.kind == "detection":
+            name_of_image = field(image[1], "file_name", str, where=image[0])
+            objects = all_boxes(own, names, size_of(image[1], image[0]), given, out)
+            write_boxes(out, f"DET_{name}.jsonl", name_of_image, size_of(image[1], image[0]), objects)
         else:
             for line in only(image, own, names, given, out):
                 out.write(f"REC_{name}.jsonl", line)
+
+
+def all_boxes(
+    objects: list[Placed], names: dict[int | str, str], size: tuple[int, int], given: argparse.Namespace, out: Outputs
+) -> Iterator[Labelled]:
+    """The boxes of the categories of which no object is a crowd."""
+    crowds = {one.get("category_id") for _, one in objects if one.get("iscrowd")}
+    for where, thing in objects:
+        category = field(thing, "category_id", int, where=where)
+        if category not in names:
+            expected, found = "one of the list of categories", str(category)
+            raise DataError(where=where, field="category_id", expected=expected, found=found)
+        if category in crowds:
+            out.skip("objects of a category with a crowd in the image")
+            continue
+        given_box = given.boxes == "given"
+        xywh = field(thing, "bbox", list, where=where) if given_box else around(thing, size, where)
+        box = corners(xywh, size, where, "bbox" if given_box else "segmentation")
+        if box is None or min(box[2] - box[0], box[3] - box[1]) < given.min_side:
+            out.skip("objects too small")
+        else:
+            yield names[category], box
 
 
 def only(

@@ -229,6 +229,13 @@ MIMIC_IT_IMAGES = {
     for number, (colour, kind) in enumerate([("red", "jpeg"), ("green", "png"), ("blue", "jpeg")])
 }
 
+
+def _png(width: int, height: int) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (width, height)).save(data, "png")
+    return data.getvalue()
+
+
 GREF = {
     "image_id": 581857,
     "split": "testA",
@@ -261,7 +268,77 @@ REF_L4 = {
     "split": "val",
 }
 
+VOC = """<annotation><filename>a.jpg</filename><size><width>100</width><height>80</height><depth>3</depth></size>
+<object><name>dog</name><difficult>0</difficult>
+<bndbox><xmin>11</xmin><ymin>21</ymin><xmax>40</xmax><ymax>60</ymax></bndbox></object>
+<object><name>dog</name><difficult>1</difficult>
+<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox></object>
+<object><name>cat</name><bndbox><xmin>50.5</xmin><ymin>1</ymin><xmax>200</xmax><ymax>9</ymax></bndbox></object>
+</annotation>"""
+LABELME = {
+    "version": "5.0.1",
+    "shapes": [
+        {"label": "dog", "points": [[40, 60], [10, 20]], "shape_type": "rectangle"},
+        {"label": "dog", "points": [[1, 2], [9, 2], [5, 8]], "shape_type": "polygon"},
+        {"label": "ball", "points": [[50, 40], [53, 44]], "shape_type": "circle"},
+        {"label": "nose", "points": [[5, 5]], "shape_type": "point"},
+    ],
+    "imagePath": "a.jpg",
+    "imageData": None,
+    "imageHeight": 80,
+    "imageWidth": 100,
+}
+CVAT = """<annotations><version>1.1</version><image id="0" name="a.jpg" width="100" height="80">
+<box label="dog" xtl="10" ytl="20" xbr="40" ybr="60" occluded="0"><attribute name="age">2</attribute></box>
+<box label="dog" xtl="10" ytl="20" xbr="30" ybr="60" rotation="90"/>
+<polygon label="cat" points="1,2;9,2;5,8"/><points label="nose" points="5,5"/></image></annotations>"""
+LABEL_STUDIO = {
+    "id": 1,
+    "data": {"image": "/data/local-files/?d=photos/a.jpg"},
+    "annotations": [
+        {"was_cancelled": True, "result": []},
+        {
+            "was_cancelled": False,
+            "result": [
+                {
+                    "type": "rectanglelabels",
+                    "original_width": 200,
+                    "original_height": 80,
+                    "value": {"x": 10, "y": 25, "width": 20, "height": 50, "rotation": 0, "rectanglelabels": ["dog"]},
+                },
+                {"type": "choices", "value": {"choices": ["good"]}},
+            ],
+        },
+    ],
+}
+PREDICTED = {
+    "key": "a:1",
+    "index": 0,
+    "image": "images/a.jpg",
+    "image_size": [100, 80],
+    "text": "",
+    "pred": [[10, 20, 40, 60], [0, 0, 50, 40]],
+    "pred_labels": ["dog", None],
+}
+COCO_NAMES = {"images": [{"id": 7, "file_name": "a.jpg"}], "categories": [{"id": 18, "name": "dog"}]}
+
 LAYOUTS = {
+    "voc": Layout({"voc/Annotations/a.xml": VOC}, ("voc",)),
+    "yolo": Layout(
+        {
+            "pictures/a.png": _png(100, 80),
+            "labels/a.txt": "1 0.25 0.5 0.3 0.5\n0 0.1 0.1 0.9 0.1 0.5 0.2\n",
+            "names.txt": "cat\ndog\n",
+        },
+        ("pictures", "labels", "--names", "names.txt"),
+    ),
+    "labelme": Layout({"labelme/a.json": LABELME}, ("labelme",)),
+    "cvat": Layout({"annotations.xml": CVAT}, ("annotations.xml",)),
+    "label_studio": Layout({"project.json": [LABEL_STUDIO]}, ("project.json",)),
+    "predictions": Layout(
+        {"eval.jsonl": JsonLines([PREDICTED]), "instances.json": COCO_NAMES},
+        ("coco", "eval.jsonl", "--instances", "instances.json"),
+    ),
     "grefcoco": Layout({"grefcoco/grefs(unc).json": [GREF], "grefcoco/instances.json": GREF_INSTANCES}, ("grefcoco",)),
     "ref_l4": Layout({"ref-l4-val.jsonl": JsonLines([REF_L4])}, ("ref-l4-val.jsonl",)),
     "refcoco": Layout(

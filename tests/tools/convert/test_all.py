@@ -36,6 +36,22 @@ BAD = [
         [1, -1],
         "grefs(unc).json[0]: ann_id: expected numbers of annotations, or -1 alone, found [1, -1]",
     ),
+    ("voc", ("voc/Annotations/a.xml",), "<a/>", "a.xml: size.width: expected a number, found nothing"),
+    ("yolo", ("labels/a.txt",), "2 0 0 1 1", "a.txt:1: class: expected the number of one of 2 classes, found '2'"),
+    ("labelme", ("labelme/a.json", "shapes", 1, "points", 2), [1], "a.json: shapes[1]: points[2]: expected 2 numbers"),
+    (
+        "cvat",
+        ("annotations.xml",),
+        "<annotations><image name='a' width='0' height='2'/></annotations>",
+        "annotations.xml: a: image.width: expected a whole number from 1 to 1,000,000, found int '0'",
+    ),
+    (
+        "label_studio",
+        ("project.json", 0, "annotations", 1, "result", 0, "value", "width"),
+        "20",
+        "project.json[0]: annotations[1]: result[0]: value.width: expected a number, found str '20'",
+    ),
+    ("predictions", ("eval.jsonl", 0, "pred", 1), [1, 2], "eval.jsonl:1: pred[1]: expected 4 numbers, found list"),
     ("ref_l4", ("ref-l4-val.jsonl", 0, "bbox"), [1, 2], "ref-l4-val.jsonl:1: bbox: expected 4 numbers"),
     (
         "coco",
