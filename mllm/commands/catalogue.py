@@ -66,8 +66,8 @@ def _configs() -> Iterator[Row]:
     from mllm.config.shipped import shipped_root
 
     folder = shipped_root() / "config"
-    for path in sorted(folder.glob("*.py")):
-        yield path.stem, _header(path), f"config/{path.name}"
+    for path in (*sorted(folder.glob("*.py")), *sorted(folder.glob("eval/*.py"))):
+        yield path.relative_to(folder).with_suffix("").as_posix(), _header(path), f"config/{path.relative_to(folder)}"
 
 
 def _header(path: Path) -> str:

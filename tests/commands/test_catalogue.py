@@ -41,7 +41,8 @@ def _is_ours(registry: object, name: str) -> bool:
 
 def test_configs_are_those_that_run() -> None:
     listed = rows(Kind.CONFIGS)
-    assert {path for _, _, path in listed} == {f"config/{path.name}" for path in (ROOT / "config").glob("*.py")}
+    files = [*(ROOT / "config").glob("*.py"), *(ROOT / "config" / "eval").glob("*.py")]
+    assert {path for _, _, path in listed} == {path.relative_to(ROOT).as_posix() for path in files}
     assert all(about for _, about, _ in listed)
 
 
