@@ -35,6 +35,8 @@ class Outcome:
     def as_json(self, prefix: str) -> dict[str, Any]:
         """The scores, keys prefixed; `intervals` and `parts` beside them where there are any."""
         record: dict[str, Any] = {f"{prefix}_{name}": value for name, value in self.scores.items()}
+        if self.headline is not None:
+            record["headline"] = f"{prefix}_{self.headline}"
         if self.headline is not None and self.interval is not None:
             record["intervals"] = {f"{prefix}_{self.headline}": [self.interval.low, self.interval.high]}
         if self.parts:

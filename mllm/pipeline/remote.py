@@ -172,10 +172,15 @@ def score(server: Server, test: TestSet, convention: Convention, folder: Path, p
     }
     texts = resumable(folder, prefix, items, about) if resume else []
     kept = [_read(text, items[index], index, convention) for index, text in enumerate(texts)]
+    kept_so_far = f"the answers so far are in {folder}; --resume goes on with them"
     with INTERRUPTS.held("waiting for the answers under way; those so far are kept"):
         found = _answers(server, items, convention, first=len(kept), description=prefix)
         written = write_predictions(found, folder, prefix, items, test.metric, about=about, kept=len(kept))
-        predictions = [*kept, *written]
+        try:
+            predictions = [*kept, *written]
+        except RunError as error:
+            error.message = f"{error.message or ''}; {kept_so_far}".lstrip("; ")
+            raise
     name = ImageNames()
     images = [name(items[prediction.index]) for prediction in predictions]
     result = Outcome(scores={"count": float(len(predictions))})

@@ -16,12 +16,13 @@ from mllm.metrics.base import Metric
 from mllm.metrics.outcome import ImageNames, Outcome, as_record
 from mllm.metrics.rec import iou_of
 from mllm.pipeline.train_data import ItemDataset
+from mllm.report.index import write_index
 from mllm.report.report import Row, write_report
 from mllm.types import Prediction
 
 PREDICTIONS, RESULTS, REPORT = "extra_prediction.jsonl", "results.json", "report.html"
 """The files of an evaluation, behind its prefix. What is not whole yet has `PARTIAL` at the end of its name."""
-PARTIAL = ".partial"
+PARTIAL, OLD = ".partial", ".old"
 ABOUT = "about.json"
 """What unfinished predictions are of: an evaluation goes on with them only if it is of the same."""
 SAME = ("model", "data", "codec", "template", "placement", "generation")
@@ -74,9 +75,8 @@ def write_predictions(
 ) -> Iterator[Prediction]:
     """Pass predictions of `items` through, each written as it comes, one JSON object a line.
 
-    `about` says what they are of; the first `kept` lines of an earlier evaluation stay.
-
-    `write_results` gives the file its final name.
+    `about` says what they are of; the first `kept` lines of an earlier evaluation stay. Those of one that is not
+    continued are moved aside, to `.old`. `write_results` gives the file its final name.
 
     Raises:
         Interrupted: as `predictions` does; says how many there are, and where.
@@ -87,6 +87,8 @@ def write_predictions(
     written, image_of = kept, ImageNames()
     for index in range(kept):
         image_of(items[index])
+    if path.exists() and not kept:
+        path.replace(path.with_name(path.name + OLD))
     with path.open("r+b" if kept else "wb") as old:
         old.truncate(sum(map(len, islice(old, kept))))
     with path.open("a", encoding="utf-8") as file:
@@ -116,6 +118,8 @@ def write_results(
 ) -> None:
     """The report, `{prefix}_results.json` with the scores, keys prefixed, and the predictions under their final name.
 
+    Of several test sets also `report.html` over all of them.
+
     `provenance` says what the scores are of, see `mllm.pipeline.provenance`.
 
     They take the place of those of an earlier evaluation all together. Without `predictions` only a loss was asked for.
@@ -140,6 +144,7 @@ def write_results(
     for path, whole in zip(paths, partial, strict=True):
         if whole.exists():
             whole.replace(path)
+    write_index(folder)
 
 
 def rows(predictions: Iterable[Prediction], items: ItemDataset) -> Iterator[Row]:

@@ -25,6 +25,7 @@ from mllm.pipeline.ranks import check_launch, fail, follow_launcher, noted_signa
 from mllm.pipeline.resume import Start, compare, find_start, started_with
 from mllm.pipeline.run_checks import PARTS, check_run
 from mllm.pipeline.trainer import Trainer
+from mllm.report.index import INDEX
 from mllm.report.summary import joint_summary
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def _evaluate(trainer: Trainer, data: Data) -> dict[str, float]:
         scores |= trainer.score(test, prefix)
     if len(data.tests) > 1 and trainer.is_world_process_zero():
         print(joint_summary(scores, {prefix: test.metric for prefix, test in data.tests.items()}))
+        print(f"  report: {trainer.folder / INDEX}")
     return scores
 
 
