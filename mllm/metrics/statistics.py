@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.metrics.base import Tallied, Totals
+from mllm.metrics.base import MeanHeadline, Tallied, Totals
 from mllm.types import Prediction
 
 DRAWS = 2000
@@ -77,7 +77,12 @@ def interval(metric: Tallied, predictions: Sequence[Prediction], images: Sequenc
     totals = _by_image(tallies, images)
     if len(totals) < 2:
         return None
-    return _bounds(metric.headline_of(_drawn(totals)))
+    found = _bounds(metric.headline_of(_drawn(totals)))
+    if isinstance(metric, MeanHeadline) and found.low == found.high and found.low in (0.0, 1.0):
+        # all answers are worth the same, and so is every draw: the exact bounds of as many independent images
+        reach = 1 - ((1 - LEVEL) / 2) ** (1 / len(totals))
+        return Interval(low=0.0, high=reach) if found.high == 0.0 else Interval(low=1 - reach, high=1.0)
+    return found
 
 
 def compare(a: Sequence[float], b: Sequence[float], images: Sequence[str]) -> Difference:

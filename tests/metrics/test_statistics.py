@@ -62,6 +62,15 @@ def test_interval_of_answers_about_the_same_images_is_as_wide_as_that_of_the_ima
     assert clustered.high - clustered.low > 2.5 * (independent.high - independent.low)
 
 
+def test_interval_of_answers_that_are_all_wrong_or_all_right_is_the_exact_binomial_one() -> None:
+    wrong, right = (interval(REC(), located([hit] * 10), names(10)) for hit in (False, True))
+    assert wrong is not None
+    assert right is not None
+    # Clopper and Pearson of 0 in 10: 1 - 0.025 ** (1 / 10)
+    assert (wrong.low, wrong.high) == (0.0, pytest.approx(0.3085, abs=1e-4))
+    assert (right.low, right.high) == (pytest.approx(0.6915, abs=1e-4), 1.0)
+
+
 def test_interval_does_not_depend_on_the_order_of_the_answers() -> None:
     predictions = located([True, False, True, True, False, True])
     images = ["a", "a", "b", "c", "c", "d"]
