@@ -31,10 +31,8 @@ SPICE_MODEL = Path("spice", "lib", "stanford-corenlp-3.6.0.jar")
 MEANINGS: Mapping[str, str] = {
     "cider": "CIDEr-D: likeness to the references in words that are rare among ALL references scored here, so a part "
     "of a set, or a single image (0), has another scale; papers print 100 times this",
-    **{
-        f"bleu_{n}": f"share of the runs of up to {n} words that a reference has, short captions penalised"
-        for n in range(1, 5)
-    },
+    "bleu_1": "share of the words that a reference has, short captions penalised",
+    **{f"bleu_{n}": f"the same of runs of up to {n} words (geometric mean)" for n in range(2, 5)},
     "rouge_l": "longest common subsequence with a reference (F, recall weighing more)",
     "meteor": "METEOR 1.5: words that match by form, stem, synonym or paraphrase",
     "spice": "F1 of the objects, attributes and relations that a parser finds",
@@ -90,8 +88,8 @@ class Captions:
             )
         if "spice" in scores and not (_package_folder() / SPICE_MODEL).exists():
             raise ConfigError(
-                f"spice needs a parser's model, {SPICE_MODEL.name} in {_package_folder() / SPICE_MODEL.parent}: "
-                "`python -m pycocoevalcap.spice.get_stanford_models`, run in the folder above it, downloads it",
+                f"spice needs a parser's model, {_package_folder() / SPICE_MODEL}; "
+                "`python -m pycocoevalcap.spice.get_stanford_models` downloads it",
                 field="scores",
             )
         self.scores = tuple(dict.fromkeys(scores))

@@ -39,7 +39,7 @@ _A = "['\u2019]"
 _END = r"(?![A-Za-z])"
 _SUFFIX = f"(?:'(?:s|d|m|ll|re|ve){_END}|\u2019(?:s|d|m|ll|re|ve))"
 _ACRONYM = r"[A-Za-z](?:\.[A-Za-z])*"
-_HYPHENATED = r"[A-Za-z0-9][A-Za-z0-9.,\u00ad]*(?:-(?:[A-Za-z](?:\.[A-Za-z])+\.|[A-Za-z0-9\u00ad]+))+"
+_HYPHENATED = r"[A-Za-z0-9][A-Za-z0-9.,\u00ad]{0,80}(?:-(?:[A-Za-z](?:\.[A-Za-z])+\.|[A-Za-z0-9\u00ad]+))+"
 _PART = r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}"
 _NUMBER = r"(?:\d*(?:[.,:\u00ad\u066b\u066c]\d+)+|\d+)"
 
@@ -123,7 +123,7 @@ _RULES = tuple(
         # of the web
         (True, r"(?:https?://|www\.)[^\s\"<>|()]*[^\s\"<>|().,;:!?']"),
         (True, r"(?:[A-Z0-9-]+\.)+(?:com|net|org|edu)(?:/[^\s\"<>|()]+[^\s\"<>|().,;:!?'])?"),
-        (True, r"[A-Z0-9][A-Z0-9_.+-]*@(?:[A-Z0-9.-]*[A-Z0-9])"),
+        (True, r"[A-Z0-9][A-Z0-9_.+-]{0,80}@(?:[A-Z0-9.-]*[A-Z0-9])"),
         (True, f"@[A-Z_][A-Z0-9_]*|#{_L}+"),
         (True, "</?[A-Z!?][^<>\n]*>|&(?:amp|lt|gt|quot|apos|nbsp|mdash|ndash|#[0-9]+);"),
         (False, r">?[:;=][-']?[()DdPp|\[\]](?![A-Za-z0-9])|:[O3](?![A-Za-z0-9])|\^_\^|-_-|>_<"),
@@ -139,12 +139,15 @@ _QUOTES = {
     **dict.fromkeys("\u201c\u00ab", "``"),
     **dict.fromkeys('\u201d\u00bb"', "''"),
 }
+_UNQUOTED = str.maketrans(_QUOTES)
 _QUOTED = re.compile(f"[{''.join(_QUOTES)}]+")
 _UNCOUNTED = re.compile(
     "''?|``?|[,:;?!]|\\.+|\u2026+|-{1,4}|[\u2013-\u2015]|&(?:quot|apos|nbsp|mdash|ndash);", re.IGNORECASE
 )
 """Tokens of punctuation that do not count."""
-_PLAIN = re.compile("[a-z]+(?=[ \\n])")
+_SPACE = re.compile(r"[^\S\n]+")
+_PLAIN = re.compile(r"[A-Z]?[a-z]+(?=[ \n])")
+"""A word that no rule but those of `_SPLIT` does anything to."""
 _WITH_APOSTROPHE = re.compile(rf"{_SUFFIX}|n[\u2019\u2018]t", re.IGNORECASE)
 _BEFORE_SUFFIX = re.compile(_SUFFIX, re.IGNORECASE)
 _SPLIT = {
@@ -184,10 +187,12 @@ def one_line(caption: str) -> str:
 
 def _next(text: str, place: int) -> tuple[str, int]:
     """The token at a place, empty where it does not count, and where it ends."""
+    if space := _SPACE.match(text, place):
+        return "", space.end()
     if plain := _PLAIN.match(text, place):
-        return plain[0], plain.end()
+        return plain[0].lower(), plain.end()
     matches = [match for rule in _RULES if (match := rule.match(text, place))]
-    if not matches:  # a space, or a character that the program cannot read
+    if not matches:  # a character that the program cannot read
         return "", place + 1
     longest = max(matches, key=lambda match: match.end())
     group = longest.re.groups
@@ -196,7 +201,7 @@ def _next(text: str, place: int) -> tuple[str, int]:
 
 def _spelled(token: str) -> str:
     if _QUOTED.fullmatch(token):
-        token = token.translate(str.maketrans(_QUOTES))
+        token = token.translate(_UNQUOTED)
     if _UNCOUNTED.fullmatch(token):
         return ""
     if _WITH_APOSTROPHE.fullmatch(token):

@@ -104,7 +104,7 @@ def test_captions_names_the_missing_model_of_spice(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(captions, "_java_runs", lambda: True)
     monkeypatch.setattr(captions, "_package_folder", lambda: tmp_path)
     with pytest.raises(
-        ConfigError, match=r"spice needs a parser's model, stanford-corenlp-3\.6\.0\.jar in .*downloads it"
+        ConfigError, match=r"spice needs a parser's model, .*stanford-corenlp-3\.6\.0\.jar; .*downloads it"
     ):
         Captions(scores=["spice"])
 
