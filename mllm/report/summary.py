@@ -24,7 +24,7 @@ def summary(prefix: str, found: Outcome, metric: Metric | None, report: Path | N
     lines = [f"{prefix}:"]
     for name in names:
         value = scores[name]
-        is_count = isinstance(value, int) or (value.is_integer() and name not in meanings)
+        is_count = isinstance(value, int) or (value.is_integer() and name.partition("/")[0] not in meanings)
         shown = f"{value:.0f}" if is_count else f"{value:.4f}"
         lines.append(f"  {SAID.get(name, name):24}{shown:>10}  {meanings.get(name, '')}".rstrip())
         if name == found.headline and found.interval:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from mllm.metrics.outcome import Outcome, as_record
+from mllm.metrics.phrase_grounding import PhraseGrounding
 from mllm.metrics.rec import REC
 from mllm.metrics.text import ExactMatch
 from mllm.pipeline.results import rows
@@ -84,3 +85,9 @@ def test_summary_prints_counts_whole_and_says_what_was_not_read() -> None:
     assert [line.split()[:2] for line in said.splitlines()[1:3]] == [["acc@0.5", "1.0000"], ["count", "2"]]
     assert "nothing to read" in said
     assert "failure_none" not in said
+
+
+def test_summary_shows_shares_of_groups_as_shares() -> None:
+    scores = {"recall@1": 0.5, "recall@1/people": 1.0, "phrases/people": 3}
+    lines = summary("eval", Outcome(scores=scores), PhraseGrounding(), None).splitlines()
+    assert [line.split()[:2] for line in lines[2:]] == [["recall@1/people", "1.0000"], ["phrases/people", "3"]]
