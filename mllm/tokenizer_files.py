@@ -3,7 +3,9 @@
 transformers 5 builds a `LlamaTokenizer` from its vocabulary and the setting `legacy` alone, takes a folder without the
 setting for a new one, and does not write it. Here:
 
-- `tokenizer.json` is followed as it stands: it says itself where a space is put before a word;
+- `tokenizer.json` is followed as it stands: it says itself where a space is put before a word, and how words are split.
+  transformers 5 builds most classes from their vocabulary alone, and so splits text as the class that
+  tokenizer_config.json names, which in older folders was never more than a name;
 - `tokenizer.model` alone is read as the sentencepiece library reads it; without `legacy` the folder is from before
   July 2023, when the setting came, and the text after a special token begins with a space.
 """
@@ -77,9 +79,12 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         with reading(path / "config.json"):
             AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     with reading(path, "its tokenizer", JSON_FILES):
+        has_json = (path / "tokenizer.json").is_file()
         if not _is_llama(path, settings, model_type):
             tokenizer = _auto(path)
-        elif (path / "tokenizer.json").is_file():
+            if has_json and not _reads_as_its_json(path, settings, tokenizer):
+                tokenizer = _generic(path, tokenizer)
+        elif has_json:
             tokenizer = _llama_from_json(path, settings)
         else:
             tokenizer = _llama_from_sentencepiece(path, settings)
@@ -263,6 +268,39 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, pr
         )
     record = {"texts": PROBES, "ids": [tokenizer(text, verbose=False)["input_ids"] for text in PROBES]}
     Path(folder, RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
+
+
+def _reads_as_its_json(path: Path, settings: Mapping[str, Any], tokenizer: Any) -> bool:
+    """Whether a tokenizer gives texts the ids that the folder's tokenizer.json gives them."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    if not tokenizer.is_fast or type(tokenizer) is PreTrainedTokenizerFast:
+        return True
+    written, backend = Tokenizer.from_file(str(path / "tokenizer.json")), tokenizer.backend_tokenizer
+    if type(written.model) is not type(backend.model):
+        return True  # which `_check_vocabulary` refuses
+    for each in (written, backend):
+        each.no_truncation()
+        each.no_padding()
+    # the two keys are above what tokenizer.json says of special tokens, whatever the class
+    special = not {"add_bos_token", "add_eos_token"} & settings.keys()
+    return all(
+        written.encode(text, None, False, special).ids == backend.encode(text, None, False, special).ids
+        for text in PROBES
+    )
+
+
+def _generic(path: Path, named: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder by its tokenizer.json, whatever class it names."""
+    from transformers import PreTrainedTokenizerFast
+
+    logger.warning(
+        "%s: tokenizer_class %s would split text otherwise than tokenizer.json; tokenizer.json is followed",
+        path / CONFIG,
+        type(named).__name__,
+    )
+    return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
 
 
 def _llama_from_json(path: Path, settings: dict[str, Any]) -> PreTrainedTokenizerFast:

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mllm.errors import ModelError
-from mllm.tokenizer_files import find_tokenizer, load_tokenizer, save_tokenizer, token_id
+from mllm.tokenizer_files import PROBES, find_tokenizer, load_tokenizer, save_tokenizer, token_id
+from tests.conftest import CORPUS
 from tests.sentencepieces import processor_of, save_llama, save_t5
 
 REAL = Path(__file__).parents[2] / "shared" / "tokenizers"
+END = "<|endoftext|>"
 TEXTS = ["Where is it?", "  two  spaces", "\nWhere", "{unknown} 中文 🐶", " At", "</s>", "a   b  c ", "12.5% [0.1,0.2]"]
 
 
@@ -42,6 +44,21 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip("needs the shared tokenizers")
     return REAL
+
+
+@pytest.fixture(scope="module")
+def byte_level() -> Tokenizer:
+    """A byte-level vocabulary that holds numbers and never reads them whole; no class does so by itself."""
+    tokenizer = Tokenizer(models.BPE())
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = words  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[END], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator([*["It's 12.5% of 123,456"] * 9, *CORPUS], trainer)
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, words])  # pyright: ignore[reportAttributeAccessIssue]
+    return tokenizer
 
 
 def without_key(folder: Path, out: Path) -> Path:
@@ -303,6 +320,41 @@ def test_a_class_that_makes_another_vocabulary_is_refused(
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"tokenizer_class: expected|its tokenizer cannot be read"):
         load_tokenizer(named(tmp_path, tokenizer_class=name))
+
+
+BYTE_LEVEL = ("GPT2Tokenizer", "CLIPTokenizer", "WhisperTokenizer", "Qwen2Tokenizer")
+
+
+@pytest.mark.parametrize("name", BYTE_LEVEL)
+def test_tokenizer_json_is_followed_where_a_class_would_split_text_otherwise(
+    byte_level: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    byte_level.save(str(tmp_path / "tokenizer.json"))
+    settings = {"tokenizer_class": name, "eos_token": END, "bos_token": END, "unk_token": END, "pad_token": END}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(tmp_path)
+    assert f"tokenizer_config.json: tokenizer_class {name} would split text otherwise" in caplog.text
+    for text in (*TEXTS, *PROBES):
+        assert tokenizer(text)["input_ids"] == byte_level.encode(text).ids, text
+    save_tokenizer(tokenizer, tmp_path / "saved")
+    caplog.clear()
+    assert load_tokenizer(tmp_path / "saved")("It's 12,345")["input_ids"] == byte_level.encode("It's 12,345").ids
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("name", BYTE_LEVEL)
+@pytest.mark.parametrize("family", ["gpt2", "neox", pytest.param("qwen3", marks=pytest.mark.slow)])
+def test_a_real_tokenizer_json_is_followed_whatever_class_is_named(
+    real: Path, tmp_path: Path, family: str, name: str
+) -> None:
+    source: Any = load_tokenizer(real / family)
+    source.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    shutil.copyfile(real / family / "tokenizer_config.json", tmp_path / "tokenizer_config.json")
+    written = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    end = source.eos_token
+    read = load_tokenizer(named(tmp_path, tokenizer_class=name, bos_token=end, unk_token=end, pad_token=end))
+    for text in (*TEXTS, *PROBES):
+        assert read(text)["input_ids"] == written.encode(text).ids, text
 
 
 @pytest.mark.parametrize("name", ["eos_token", "bos_token", "pad_token", "unk_token", "sep_token"])
