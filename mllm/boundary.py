@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mllm.compat.notes import without_notes
 from mllm.compat.tqdm import close_bars
 from mllm.errors import MllmError
 from mllm.interrupts import INTERRUPTS, Interrupted
@@ -30,9 +31,6 @@ SMALLER = (
 )
 LOGGER = logging.getLogger("mllm")
 PACKAGE = Path(__file__).parent
-NOISE = ("bitsandbytes.backends.cpu.ops",)
-"""Loggers that warn, as they are imported, of what only makes something slower that a run may never use: on CPUs with
-bfloat16, bitsandbytes looks for a package of kernels for weights of 4 bits."""
 
 
 class Ended(BaseException):
@@ -48,9 +46,7 @@ def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
 
     A signal gives 128 plus its number, as shells count; so does a reader that closes the pipe early.
     """
-    for name in NOISE:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with _own_log(), INTERRUPTS.caught():
+    with _own_log(), without_notes(), INTERRUPTS.caught():
         try:
             status = work() or 0
             sys.stdout.flush()
@@ -127,7 +123,8 @@ def _message(error: BaseException) -> str:
 def _known(error: Exception) -> str | None:
     """The line for what a machine lacks rather than the program."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    if {"MemoryError", "OutOfMemoryError"} & kinds:  # the latter is torch's, which is not imported here
+    # what torch raises for a GPU, which is not imported here, and says for the CPU
+    if {"MemoryError", "OutOfMemoryError"} & kinds or "DefaultCPUAllocator: " in str(error):
         found = _message(error).partition("\n")[0][:LINE]
         return f"out of memory{f': {found}' if found else ''}: {SMALLER}"
     if isinstance(error, OSError) and error.strerror:

@@ -120,6 +120,8 @@ class GenerationArgs:
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 """Read with `do_sample` only; some folders hold them without it, as 0 or 1."""
+OF_BEAMS = ("early_stopping", "length_penalty")
+"""Read with several beams only."""
 OUTPUT = ("output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate")
 """What generate() returns beside the tokens, which nothing reads."""
 FRACTIONS = ("temperature", "repetition_penalty", "encoder_repetition_penalty")
@@ -160,6 +162,27 @@ def check_ids(settings: Mapping[str, Any], rows: int) -> None:
         for number in _numbers(ids):
             if number >= rows:
                 raise ModelError(field=name, expected=f"ids below {rows:,}, the model's embeddings", found=show(number))
+
+
+def as_generate_takes_them(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without those that have no effect, and with fractions where transformers takes no whole number."""
+    return with_fractions({name: value for name, value in settings.items() if not _lacks(name, settings)})
+
+
+def without_effect(settings: Mapping[str, Any], field: str) -> Iterator[str]:
+    """What to say of each setting, in `field`, that changes nothing beside the others."""
+    for name in settings:
+        if needed := _lacks(name, settings):
+            yield f"{field}.{name} has no effect: it needs {needed}"
+
+
+def _lacks(name: str, settings: Mapping[str, Any]) -> str:
+    """What a setting needs and the others do not give."""
+    if name in SAMPLING and not settings.get("do_sample"):
+        return "do_sample=True"
+    if name in OF_BEAMS and (settings.get("num_beams") or 1) == 1:
+        return "num_beams above 1"
+    return ""
 
 
 def with_fractions(settings: Mapping[str, Any]) -> dict[str, Any]:

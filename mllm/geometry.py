@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Literal
+from typing import Annotated, Literal
 
 from mllm.errors import ImageError
+from mllm.fields import Range
 from mllm.types import Box, Point
 
+ImageSide = Annotated[int, Range(least=1, most=16_384)]
+"""Pixels of a side of the images that a model is given."""
 PlacementKind = Literal["pad", "crop", "squash"]
 LARGEST_CANVAS = 400_000_000
 """Pixels of the largest canvas: a bound on memory, which long thin images would exceed."""

@@ -103,6 +103,7 @@ def test_reported_fails_with_the_status_asked_for(capsys: pytest.CaptureFixture[
         (OSError(errno.EIO, "Input/output error"), "Input/output error"),
         (MemoryError(), "out of memory: use fewer samples at a time (per_device_train_batch_size"),
         (OutOfMemoryError("CUDA out of memory. Tried\nmore"), "out of memory: CUDA out of memory. Tried: use fewer"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of memory: [enforce fail]"),
         (ValueError("first\nsecond"), "ValueError: first;"),
         (RuntimeError(), "RuntimeError: ;"),
         (RuntimeError("x" * 9999), f"RuntimeError: {'x' * 400};"),

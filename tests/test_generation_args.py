@@ -6,7 +6,14 @@ from transformers import GenerationConfig
 
 from mllm.errors import ModelError
 from mllm.fields import parameters
-from mllm.generation_args import GenerationArgs, check_generation_file, check_ids, with_fractions
+from mllm.generation_args import (
+    GenerationArgs,
+    as_generate_takes_them,
+    check_generation_file,
+    check_ids,
+    with_fractions,
+    without_effect,
+)
 from mllm.model_files import check_folder
 
 WRONG = ("x", "two", -2, {"a": 1}, [[]], ["x"])
@@ -90,3 +97,16 @@ def test_whole_numbers_become_the_fractions_that_transformers_wants():
     found = with_fractions({"repetition_penalty": 2, "top_k": 2, "temperature": None})
     assert found == {"repetition_penalty": 2, "top_k": 2, "temperature": None}
     assert [type(found[name]) for name in ("repetition_penalty", "top_k")] == [float, int]
+
+
+def test_settings_without_effect_are_named_and_left_out() -> None:
+    given = {"max_new_tokens": 4, "temperature": 1, "top_p": 0.9, "length_penalty": 0.5}
+    assert list(without_effect(given, "data_args.gen_kwargs")) == [
+        "data_args.gen_kwargs.temperature has no effect: it needs do_sample=True",
+        "data_args.gen_kwargs.top_p has no effect: it needs do_sample=True",
+        "data_args.gen_kwargs.length_penalty has no effect: it needs num_beams above 1",
+    ]
+    assert as_generate_takes_them(given) == {"max_new_tokens": 4}
+    given |= {"do_sample": True, "num_beams": 2}
+    assert not list(without_effect(given, "data_args.gen_kwargs"))
+    assert as_generate_takes_them(given) == given

@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from mllm.compat.transformers_models import known_attentions
 from mllm.errors import ConfigError, nearest, one_line
-from mllm.fields import FULL, Fits, Positive, Probability, Range, Reads, check, check_names, show, within
+from mllm.fields import FULL, Count, Fits, Probability, Range, Reads, check, check_names, show, within
 from mllm.models.runtime.packed_attention import FLEX, PACKED
 from mllm.models.vision.encoders import missing_library
 
@@ -30,10 +30,14 @@ class NewTokenizer:
     vocab_size: Annotated[int, Range(least=300, most=1_000_000)]
 
 
+RowMultiple = Annotated[int, Range(least=1, most=65_536)]
+"""What the number of embeddings is rounded up to."""
+OfPixels = Annotated[float, Range(least=-1_000, most=1_000)]
+Spread = Annotated[float, Range(least=0.000_001, most=1_000)]
 Dtype = Literal["float32", "bfloat16", "float16", "auto"]
 Attention = Annotated[str, Reads("the name of an attention", lambda name: check_attention(name))]
-Mean = tuple[float, float, float]
-Deviation = tuple[Positive, Positive, Positive]
+Mean = tuple[OfPixels, OfPixels, OfPixels]
+Deviation = tuple[Spread, Spread, Spread]
 """Of pixels, per channel."""
 TokenizerConfig = Annotated[str, Fits("a folder", bool)] | NewTokenizer
 Checkpoint = Annotated[str, Fits("a file", bool)] | Annotated[Sequence[str], FULL]
@@ -44,8 +48,12 @@ LARGEST_SETTING, MOST_LAYERS = 100_000_000, 1_000
 """No number of heads, tokens or features is larger, no model deeper."""
 OPTIONAL = re.compile("shared|regist|first_k|dense_(layers|replace)|nextn|offset|per_layer_input|window|padding|start")
 """What a model may have none of, though by default it has some."""
-ABOUT = ("architectures", "dtype", "transformers_version")
-"""What config.json says of itself."""
+ABOUT: Mapping[str, Any] = {
+    "architectures": Sequence[str] | None,
+    "dtype": Literal["float32", "float64", "bfloat16", "float16"] | None,
+    "transformers_version": str,
+}
+"""What config.json says of itself, and what that may be; `model_args` decides."""
 OLD_NAMES = ("rope_theta", "rope_scaling")
 """Settings that transformers still takes under these names."""
 
@@ -65,16 +73,21 @@ def check_spec(spec: Mapping[str, Any]) -> None:
     except ImportError as error:
         raise missing_library(spec["model_type"], error) from error
     except (ValueError, StrictDataclassError) as error:
-        raise ConfigError(f"{spec['model_type']} has no defaults: {one_line(error)}") from error
+        raise ConfigError(f"{spec['model_type']} has no defaults: {one_line(error)}", field="model_type") from error
     # of those that every config has, none says what the model is: a whole config.json may hold them as they usually are
     common = PreTrainedConfig().to_dict()
-    rest = {name: value for name, value in rest.items() if name not in ABOUT and (name, value) not in common.items()}
+    for name in ABOUT.keys() & rest.keys():
+        within(name, check, rest.pop(name), ABOUT[name])
+    rest = {name: value for name, value in rest.items() if (name, value) not in common.items()}
     known = {name: usual for name, usual in defaults.to_dict().items() if name not in common}
     # transformers would take a misspelt size without a word, and use its own
     check_names(rest, {*known, *defaults.attribute_map, *OLD_NAMES})
     for name, value in rest.items():
         own = defaults.attribute_map.get(name, name)
-        kind = _kind(own, known.get(own), isinstance(value, (int, float)))
+        usual = known.get(own)
+        if own.endswith("_token_id") and value != usual:  # a negative number would be read as counted from the end
+            within(name, check, value, Count | Sequence[Count] | None)
+        kind = _kind(own, usual, isinstance(value, (int, float)))
         within(name, check, value, kind)
 
 

@@ -28,6 +28,7 @@ from transformers.image_utils import (
     OPENAI_CLIP_STD,
 )
 
+from mllm.compat.transformers_models import attention_of
 from mllm.errors import ConfigError, ModelError, listing, one_line
 from mllm.fields import field, within
 from mllm.files import read_json
@@ -50,6 +51,8 @@ from mllm.models.vision.encoders import (
 )
 
 Statistics = tuple[Sequence[float], Sequence[float]]
+TRIED = 4
+"""Tokens that a new language model is tried on."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
 FAMILIES: dict[str, Statistics] = {
     "clip_vision_model": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
@@ -162,11 +165,22 @@ def text_model(
             f"give its language model alone, model_type {half(config).model_type!r}"
         )
     try:
-        return build(model_class, config, **_from_config(dtype, attn_implementation))
+        model = build(model_class, config, **_from_config(dtype, attn_implementation))
+        _try(model)
     except ImportError as error:
         raise missing_library(config.model_type, error, "language_model") from error
     except REFUSALS as error:
         raise ConfigError(f"language_model: {config.model_type} refuses its config: {one_line(error)}") from error
+    return model
+
+
+@torch.no_grad()
+def _try(model: Any) -> None:
+    """Let a new language model read a few tokens: settings that contradict one another show now, not at a step."""
+    if without_storage() or model.dtype == torch.float16 or attention_of(model.config) not in ("eager", "sdpa"):
+        return  # what only a GPU computes
+    ids = torch.zeros(1, TRIED, dtype=torch.long)
+    model.eval()(input_ids=ids, **({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}))
 
 
 def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None) -> None:

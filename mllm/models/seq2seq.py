@@ -18,9 +18,9 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from mllm.compat.transformers_models import shard_by
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, NoView
 from mllm.errors import ConfigError, ModelError
-from mllm.fields import PathName, PositiveInt
+from mllm.fields import PathName
 from mllm.geometry import PlacementKind
-from mllm.models.arguments import Attention, Dtype, Spec
+from mllm.models.arguments import Attention, Dtype, RowMultiple, Spec
 from mllm.models.auto import read_config
 from mllm.models.components import finish, local_folder, text_model, torch_dtype
 from mllm.models.composite import CompositeOutput, TextModel, sharding_units
@@ -156,7 +156,7 @@ def seq2seq(
     dtype: Dtype | None = None,
     attn_implementation: Attention | None = None,
     quantization: QuantizationConfig | None = None,
-    pad_to_multiple_of: PositiveInt | None = None,
+    pad_to_multiple_of: RowMultiple | None = None,
 ) -> Seq2Seq:
     """An encoder-decoder model in evaluation mode.
 
@@ -176,6 +176,7 @@ def seq2seq(
     if (model_name_or_path is None) == (language_model is None):
         raise ConfigError("seq2seq needs either model_name_or_path or language_model")
     inner = _inner(
+        "language_model" if model_name_or_path is None else "model_name_or_path",
         model_name_or_path or language_model,
         tokenizer,
         dtype=torch_dtype(dtype),
@@ -190,12 +191,14 @@ def seq2seq(
     return finish(Seq2Seq(inner), tokenizer, pad_to_multiple_of=pad_to_multiple_of)
 
 
-def _inner(spec: Any, tokenizer: PreTrainedTokenizerBase, **loading: Any) -> Any:
+def _inner(argument: str, spec: Any, tokenizer: PreTrainedTokenizerBase, **loading: Any) -> Any:
     if isinstance(spec, str):
-        found = read_config(local_folder("model_name_or_path", spec))
+        found = read_config(local_folder(argument, spec))
         if not found.is_encoder_decoder:
             raise ModelError(
-                f"{spec}: {found.model_type} has no encoder and decoder; seq2seq takes T5 and similar models"
+                f"{found.model_type} has no encoder and decoder; seq2seq takes T5 and similar models",
+                where=spec,
+                field=argument,
             )
     return text_model(AutoModelForSeq2SeqLM, spec, tokenizer, **loading)
 

@@ -15,7 +15,7 @@ from mllm.config.sections import multitest_entries
 from mllm.dataset.mixing import Subset
 from mllm.errors import ConfigError
 from mllm.fields import within
-from mllm.generation_args import with_fractions
+from mllm.generation_args import as_generate_takes_them
 from mllm.images.settings import configure, read_settings
 from mllm.pipeline.best_model import evaluates_in_training
 from mllm.pipeline.splits import file_of
@@ -80,7 +80,7 @@ def _test_set(data: Section, items: ItemDataset, metric: Any) -> TestSet:
         items=items,
         metric=METRICS.make(metric) if metric else None,
         metric_config=metric,
-        generation=with_fractions(data.get("gen_kwargs") or {}),
+        generation=as_generate_takes_them(data.get("gen_kwargs") or {}),
     )
 
 

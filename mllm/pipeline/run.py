@@ -14,6 +14,7 @@ from mllm.config.config import dump
 from mllm.config.run_arguments import RunArguments
 from mllm.config.without_effect import without_effect
 from mllm.errors import ConfigError
+from mllm.generation_args import without_effect as unused
 from mllm.interrupts import INTERRUPTS, Interrupted
 from mllm.pipeline.allocation import keep_freed_memory
 from mllm.pipeline.announcements import after_training, before_training
@@ -58,6 +59,8 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
         sections = cfg.to_dict()
         check_run(sections, args)
         for note in without_effect(sections["training_args"], early_stopping=bool(sections.get("early_stopping"))):
+            logger.info("%s", note)
+        for note in unused((sections.get("data_args") or {}).get("gen_kwargs") or {}, "data_args.gen_kwargs"):
             logger.info("%s", note)
         if start.finished is not None:
             return _evaluate_finished(sections, args, start.finished)

@@ -14,7 +14,7 @@ from transformers import LogitsProcessorList
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError, ModelError, printable
-from mllm.generation_args import with_fractions
+from mllm.generation_args import as_generate_takes_them
 from mllm.images import image_ref
 from mllm.models.adapters.injection import base_of
 from mllm.models.base import VisionLanguageModel
@@ -107,7 +107,7 @@ class Session:
             "max_new_tokens": 64,
             "do_sample": False,
             **stopping(self.processor),
-            **with_fractions(generation or {}),
+            **as_generate_takes_them(generation or {}),
         }
         with torch.no_grad():
             ids = self.model.generate(**batch, **arguments, logits_processor=LogitsProcessorList([FiniteScores()]))

@@ -27,6 +27,11 @@ LLAMA = {"model_type": "llama"}
         ({**LLAMA, "hidden_act": 7}, "hidden_act: expected a text"),
         ({"model_type": "qwen2_vl", "vision_config": 7}, "vision_config: expected a dict or None"),
         ({"model_type": "swin", "depths": "x"}, "depths: expected a list"),
+        ({**LLAMA, "dtype": "nonsense"}, "dtype: expected .*'float32'.*, found str 'nonsense'"),
+        ({**LLAMA, "dtype": -7}, "dtype: expected "),
+        ({**LLAMA, "architectures": -7}, "architectures: expected a list"),
+        ({**LLAMA, "pad_token_id": -1}, "pad_token_id: expected a whole number of at least 0"),
+        ({**LLAMA, "eos_token_id": [1, -7]}, r"eos_token_id\.1: expected a whole number of at least 0"),
     ],
 )
 def test_check_spec_refuses_values_of_another_type_or_range(spec: dict[str, Any], message: str) -> None:

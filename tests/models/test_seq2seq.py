@@ -146,11 +146,18 @@ def test_rows_that_it_cannot_read(change, message):
         make()(**{**ROWS, **change})
 
 
+def test_settings_that_contradict_one_another_are_refused():
+    with pytest.raises(ConfigError, match="language_model: t5 refuses its config: division by zero"):
+        make(language_model={**FAMILIES["t5"], "relative_attention_num_buckets": 3})
+
+
 def test_what_is_no_encoder_decoder(tmp_path):
     with pytest.raises(ConfigError, match="either model_name_or_path or language_model"):
         make(dtype="float32")
-    with pytest.raises(ModelError, match="not a local folder"):
+    with pytest.raises(ModelError, match=r"^model_name_or_path: /no/such is not a local folder"):
         make(model_name_or_path="/no/such")
+    with pytest.raises(ModelError, match=r"^language_model: /no/such is not a local folder"):
+        make(language_model="/no/such")
     AutoModelForCausalLM.from_config(AutoConfig.for_model(**TEXT["llama"])).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="llama has no encoder and decoder"):
         make(model_name_or_path=str(tmp_path))

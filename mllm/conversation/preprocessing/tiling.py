@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.errors import ConfigError
-from mllm.fields import FULL, OneOf, PositiveInt, Range, Reads, check, read_section, within
-from mllm.geometry import Placement, PlacementKind, fit, place, resize
+from mllm.fields import FULL, OneOf, Range, Reads, check, read_section, within
+from mllm.geometry import ImageSide, Placement, PlacementKind, fit, place, resize
 from mllm.types import IMAGE
 
 Window = tuple[int, int, int, int]
@@ -79,7 +79,7 @@ class AnyResolution:
     joins: ClassVar[bool] = True
     """Whether the tiles' features make one grid, where those of each tile make one."""
 
-    pinpoints: Annotated[Sequence[tuple[PositiveInt, PositiveInt]], FULL]
+    pinpoints: Annotated[Sequence[tuple[ImageSide, ImageSide]], FULL]
     unpad: bool = True
     newline: bool = True
     aspect: Literal["pad", "squash"] = "pad"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mllm.errors import ConfigError
-from mllm.fields import OneOf, Positive, PositiveInt, Range, Reads, check, check_arguments, field, show
+from mllm.fields import OneOf, Positive, Range, Reads, check, check_arguments, field, show
 from mllm.files import read_json
 
 TYPES = {
@@ -18,6 +18,7 @@ TYPES = {
     "rslora": "as lora, scaled by alpha / sqrt(r) (Kalajdzievski 2023)",
     "full": "the targets themselves are trained",
 }
+Rank = Annotated[int, Range(least=1, most=65_536)]
 LANGUAGE_MODEL = r"^(language_model|lang_encoder)\.(.*\.)?"
 
 
@@ -38,7 +39,7 @@ class TuningConfig:
     lora: bool
     from_pretrained: str | None = None
     lora_target_modules: Sequence[str] | None = None
-    lora_r: PositiveInt | None = None
+    lora_r: Rank | None = None
     lora_alpha: Positive | None = None
     lora_dropout: float | None = None
     unfrozen: Sequence[str] | None = None
@@ -58,7 +59,7 @@ class Adapters:
 
     type: Annotated[str, OneOf(tuple(TYPES))]
     targets: tuple[Pattern, ...] = ()
-    r: PositiveInt = 16
+    r: Rank = 16
     alpha: Positive = 32
     dropout: Annotated[float, Range(least=0, below=1)] = 0.0
     unfrozen: tuple[Pattern, ...] = ()
@@ -131,7 +132,7 @@ def _of_folder(folder: str) -> dict[str, Any]:
     names = field(found, "target_modules", str | list[str], where=path, error=ConfigError)
     kind = "dora" if found.get("use_dora") else "rslora" if found.get("use_rslora") else "lora"
     targets = (names,) if isinstance(names, str) else (_ending(sorted(names)),)
-    r = field(found, "r", PositiveInt, where=path, error=ConfigError)
+    r = field(found, "r", Rank, where=path, error=ConfigError)
     alpha = field(found, "lora_alpha", Positive, where=path, error=ConfigError)
     return {"type": kind, "targets": targets, "r": r, "alpha": alpha}
 

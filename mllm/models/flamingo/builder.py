@@ -13,7 +13,7 @@ from mllm.errors import ConfigError, ModelError
 from mllm.fields import PathName, PositiveInt
 from mllm.files import read_json
 from mllm.models.adapters.injection import whole_model
-from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, Spec
+from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, RowMultiple, Spec
 from mllm.models.auto import read_config, read_generation_config
 from mllm.models.components import (
     causal_lm,
@@ -59,7 +59,7 @@ def openflamingo(
     dtype: Dtype | None = None,
     attn_implementation: Attention | None = None,
     quantization: QuantizationConfig | None = None,
-    pad_to_multiple_of: PositiveInt | None = None,
+    pad_to_multiple_of: RowMultiple | None = None,
 ) -> Flamingo:
     """A Flamingo in evaluation mode, either from a folder or from a vision tower and a language model.
 

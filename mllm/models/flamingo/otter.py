@@ -20,7 +20,7 @@ from mllm.compat.transformers_models import no_init_weights
 from mllm.errors import ConfigError, ModelError
 from mllm.fields import PositiveInt, field
 from mllm.files import read_json
-from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, Spec
+from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, RowMultiple, Spec
 from mllm.models.auto import build, config_for, read_generation_config
 from mllm.models.checkpoints.finite import finite
 from mllm.models.checkpoints.lazy import open_folder
@@ -28,7 +28,7 @@ from mllm.models.components import finish, image_statistics, local_folder, refus
 from mllm.models.flamingo.builder import compose, from_parts, load_flamingo
 from mllm.models.flamingo.checkpoints import load_reference, reference_state, to_our_names
 from mllm.models.flamingo.model import Flamingo, MllmFlamingoConfig, Part
-from mllm.models.flamingo.perceiver import PerceiverConfig
+from mllm.models.flamingo.perceiver import PerceiverConfig, Width
 from mllm.models.meta_device import check_described, without_storage
 from mllm.models.new_rows import TrainEmbeddings
 from mllm.models.runtime.quantization import QuantizationConfig
@@ -54,7 +54,7 @@ def otter(
     checkpoint: Checkpoint | None = None,
     cross_attn_every_n_layers: PositiveInt | None = None,
     perceiver: PerceiverConfig | None = None,
-    max_num_frames: PositiveInt | None = None,
+    max_num_frames: Width | None = None,
     image_blind_decoding: bool | None = None,
     image_mean: Mean | None = None,
     image_std: Deviation | None = None,
@@ -63,7 +63,7 @@ def otter(
     dtype: Dtype | None = None,
     attn_implementation: Attention | None = None,
     quantization: QuantizationConfig | None = None,
-    pad_to_multiple_of: PositiveInt | None = None,
+    pad_to_multiple_of: RowMultiple | None = None,
 ) -> Flamingo:
     """An Otter in evaluation mode; arguments as of `openflamingo`, and:
 

@@ -9,8 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.conversation.preprocessing.tiling import TilingConfig
 from mllm.errors import ConfigError
-from mllm.fields import PathName, PositiveInt
-from mllm.models.arguments import Attention, Deviation, Dtype, Mean, Spec
+from mllm.fields import PathName
+from mllm.geometry import ImageSide
+from mllm.models.arguments import Attention, Deviation, Dtype, Mean, RowMultiple, Spec
 from mllm.models.components import (
     Statistics,
     causal_lm,
@@ -42,7 +43,7 @@ def llava(
     connector: ConnectorConfig | None = None,
     feature_layer: FeatureLayer | None = None,
     keep_cls: bool | None = None,
-    image_size: PositiveInt | Sequence[PositiveInt] | None = None,
+    image_size: ImageSide | Sequence[ImageSide] | None = None,
     image_mean: Mean | tuple[Mean, Mean] | None = None,
     image_std: Deviation | tuple[Deviation, Deviation] | None = None,
     tiling: TilingConfig | None = None,
@@ -50,7 +51,7 @@ def llava(
     dtype: Dtype | None = None,
     attn_implementation: Attention | None = None,
     quantization: QuantizationConfig | None = None,
-    pad_to_multiple_of: PositiveInt | None = None,
+    pad_to_multiple_of: RowMultiple | None = None,
 ) -> Llava:
     """A LLaVA in evaluation mode, either from a checkpoint or from a vision tower and a language model.
 

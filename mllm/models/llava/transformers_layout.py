@@ -343,7 +343,22 @@ def _check_language_model(language_model: Any, head: nn.Linear) -> None:
         raise ModelError("transformers' LLaVA has no bias in its language modelling head")
     if why := cache_obstacle(language_model):
         raise ModelError(f"transformers' LLaVA reads keys and values, but {why}")
+    _check_embeddings(language_model, head)
     _check_logits(language_model.config)
+
+
+def _check_embeddings(language_model: Any, head: nn.Linear) -> None:
+    kind, embeddings = language_model.config.model_type, language_model.get_input_embeddings()
+    if embeddings.embedding_dim != language_model.config.hidden_size:
+        raise ModelError(
+            f"{kind}: transformers' LLaVA has no layer between embeddings of {embeddings.embedding_dim} numbers and "
+            f"layers of {language_model.config.hidden_size}"
+        )
+    if kind == "youtu" and embeddings.padding_idx is not None and head.weight is embeddings.weight:
+        raise ModelError(
+            "youtu: transformers 5.23 sets the padding token's embedding, which the head shares, to zero as it reads a "
+            "folder: the logits would differ"
+        )
 
 
 def _check_logits(config: PreTrainedConfig) -> None:

@@ -6,30 +6,44 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import torch
+from PIL import Image
+from PIL.Image import Resampling
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     PreTrainedTokenizerBase,
 )
 
-from mllm.errors import ConfigError, ModelError, nearest
-from mllm.fields import PathName, PositiveInt, check, within
+from mllm.compat.transformers_models import attention_of
+from mllm.errors import ConfigError, MllmError, ModelError, nearest, one_line
+from mllm.fields import OneOf, PathName, PositiveInt, check, show, within
 from mllm.files import read_text
 from mllm.model_files import check_settings
 from mllm.models.adapters.injection import whole_model
-from mllm.models.arguments import Attention, Dtype
+from mllm.models.arguments import Attention, Deviation, Dtype, Mean, RowMultiple
 from mllm.models.auto import PROCESSORS, read_config, read_image_processor
 from mllm.models.components import finish, load_strictly, torch_dtype
+from mllm.models.meta_device import without_storage
 from mllm.models.native.family import family_of
 from mllm.models.native.model import native_class, with_settings
 from mllm.models.runtime.packed_attention import FLEX, PACKED
 from mllm.models.runtime.quantization import QuantizationConfig, finalise_quantization, quantized_loading
+from mllm.models.vision.encoders import REFUSALS
 from mllm.registry import MODELS
 from mllm.tokenizer_files import token_id
 
-RESAMPLE = "resample"
-"""The number of a filter of Pillow's, of which one is 0."""
+TRIED = (96, 64)
+"""Size in pixels of an image that changed settings are tried on."""
+SHAPES = ("patch_size", "temporal_patch_size", "merge_size")
+"""Settings that follow from the shapes of the model's weights."""
+KINDS: Mapping[str, Any] = {
+    "image_mean": Mean,
+    "image_std": Deviation,
+    "resample": Annotated[int, OneOf(tuple(sorted(filter.value for filter in Resampling)))],
+}
+"""Settings whose values the processor's own do not tell."""
 
 
 @MODELS.register_module("hf")
@@ -42,7 +56,7 @@ def hf(
     dtype: Dtype | None = None,
     attn_implementation: Attention | None = None,
     quantization: QuantizationConfig | None = None,
-    pad_to_multiple_of: PositiveInt | None = None,
+    pad_to_multiple_of: RowMultiple | None = None,
 ) -> Any:
     """A transformers vision language model in evaluation mode, of a family in `mllm/models/native/families`.
 
@@ -85,7 +99,31 @@ def hf(
         processor = _image_processor(folder, texts)
     image = _token_id(tokenizer, family.token, folder)
     model.attach(family=family, processor=processor, files=texts, image_token_id=image)
-    return finish(model, tokenizer, freeze=freeze, pad_to_multiple_of=pad_to_multiple_of)
+    finish(model, tokenizer, freeze=freeze, pad_to_multiple_of=pad_to_multiple_of)
+    if image_processor:
+        _try(model, tokenizer)
+    return model
+
+
+@torch.no_grad()
+def _try(model: Any, tokenizer: Any) -> None:
+    """Let the model read an image as the changed settings prepare it.
+
+    Raises:
+        ConfigError: it cannot; the first step would show it.
+    """
+    if without_storage() or model.dtype == torch.float16 or attention_of(model.config) not in ("eager", "sdpa"):
+        return  # what only a GPU computes
+    image = Image.new("RGB", TRIED)
+    try:
+        view = model.image_preprocessor()
+        ids = tokenizer(view.placeholder_tokens(image.size), add_special_tokens=False, return_tensors="pt")
+        model(**ids, **view(image))
+    except (*REFUSALS, MllmError) as error:
+        found = f"of {TRIED[0]} x {TRIED[1]} pixels: {one_line(error)}"
+        raise ConfigError(
+            f"the model cannot read an image that is prepared so, {found}", field="model_args.image_processor"
+        ) from error
 
 
 def _image_processor(folder: str, texts: Mapping[str, str]) -> Any:
@@ -107,15 +145,20 @@ def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
     for name, value in settings.items():
         if name not in known:
             raise ConfigError(f"image_processor: {type(processor).__name__} has no {name!r}; {nearest(name, known)}")
-        within(f"model_args.image_processor.{name}", check, value, _kind(name, value, known[name]))
+        field = f"model_args.image_processor.{name}"
+        within(field, check, value, KINDS.get(name) or _kind(value, known[name]))
+        if name in SHAPES and value != known[name]:
+            raise ConfigError(
+                "the model's weights are made for it", field=field, expected=repr(known[name]), found=show(value)
+            )
     check_settings(settings, "model_args.image_processor", ConfigError)
 
 
-def _kind(name: str, value: object, usual: object) -> Any:
-    """What a setting is by the one that the processor has; whole numbers, but for one, are above 0, as in sizes."""
+def _kind(value: object, usual: object) -> Any:
+    """What a setting is by the one that the processor has; whole numbers are above 0, as in sizes."""
     if isinstance(usual, Mapping):
         return Mapping[str, PositiveInt | None]
-    if type(value) is int and name != RESAMPLE and (usual is None or type(usual) in (int, float)):
+    if type(value) is int and (usual is None or type(usual) in (int, float)):
         return PositiveInt
     return Any if usual is None else type(usual)
 

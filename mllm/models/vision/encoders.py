@@ -68,7 +68,8 @@ def encoder_class(config: PreTrainedConfig) -> Any:
         raise ConfigError(f"vision_tower: {kind} {NO_TOWERS[kind]}")
     if type(config) in MODEL_MAPPING:
         made: Any = MODEL_MAPPING[type(config)]
-        if getattr(made, "main_input_name", "") == "input_ids" and "image" not in made.input_modalities:
+        reads_tokens = getattr(made, "main_input_name", "") == "input_ids" and "image" not in made.input_modalities
+        if reads_tokens and hasattr(config, "vocab_size"):  # some vision encoders do not say what they read
             raise ConfigError(
                 field="vision_tower", expected="a vision encoder", found=f"{kind}, which reads tokens, not pixels"
             )
@@ -150,6 +151,8 @@ def check_inputs(encoder: PreTrainedModel) -> None:
 def missing_library(model_type: str, error: ImportError, argument: str = "") -> ConfigError:
     """What to raise where transformers lacks a library that a model needs."""
     needed = one_line(error).partition(". ")[0]
+    if "FlashAttention" in needed:
+        return ConfigError(f"needs a library that is missing: {needed}", field="attn_implementation")
     return ConfigError(f"{model_type} needs a library that is missing: {needed}", field=argument)
 
 

@@ -153,7 +153,7 @@ def test_a_worker_gets_the_same_view() -> None:
         ({**NEXT, "pinpoints": []}, r"pinpoints: expected a list of at least one entry, found list '\[\]'"),
         (
             {**NEXT, "pinpoints": [[336]]},
-            r"pinpoints\.0: expected a list of 2 whole numbers of at least 1, found list '\[336\]'",
+            r"pinpoints\.0: expected a list of 2 whole numbers from 1 to 16,384, found list '\[336\]'",
         ),
         ({**NEXT, "aspect": "crop"}, "aspect: expected one of 'pad', 'squash', found str 'crop'"),
         ({**NEXT, "aspect": "squash"}, "unpad: has no effect with aspect='squash'; set unpad=False"),

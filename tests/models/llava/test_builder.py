@@ -211,6 +211,28 @@ def test_heads_that_cannot_share_keys_are_refused():
     assert build(**{**PARTS, "language_model": {**spec, "num_key_value_heads": 2, "head_dim": 8}})
 
 
+def test_settings_of_a_language_model_that_contradict_one_another_are_refused():
+    spec = {**TEXT["llama"], "head_dim": 3}  # the two halves of a head are turned together
+    with pytest.raises(ConfigError, match="language_model: llama refuses its config: "):
+        build(**{**PARTS, "language_model": spec})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": 10**9}, "image_size: expected a whole number from 1 to 16,384"),
+        (
+            {"tiling": {"type": "any_resolution", "pinpoints": [[10**9, 16]]}},
+            r"pinpoints\.0\.0: expected a whole number from 1 to 16,384",
+        ),
+        ({"pad_to_multiple_of": 10**9}, "pad_to_multiple_of: expected a whole number from 1 to 65,536"),
+    ],
+)
+def test_sizes_beyond_reason_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**PARTS, **arguments)
+
+
 def test_a_folder_that_misses_weights(tmp_path):
     model = make().language_model
     state = {name: tensor for name, tensor in model.state_dict().items() if "layers.1.mlp" not in name}

@@ -325,6 +325,11 @@ def test_other_settings_of_the_image_processor_are_kept(old: bool, tmp_path: Pat
             {"image_processor": {"size": {"height": -7}}},
             r"image_processor\.size\.height: expected a whole number of at least 1",
         ),
+        ({"image_processor": {"image_mean": [0.5]}}, r"image_processor\.image_mean: expected a list of 3 numbers"),
+        ({"image_processor": {"image_std": [0, 0, 0]}}, r"image_processor\.image_std\.0: expected a number from 1e-06"),
+        ({"image_processor": {"resample": 99}}, r"image_processor\.resample: expected one of 0, 1"),
+        ({"image_processor": {"resample": -1}}, r"image_processor\.resample: expected one of 0, 1"),
+        ({"pad_to_multiple_of": 10**9}, "pad_to_multiple_of: expected a whole number from 1 to 65,536"),
         ({"image_processor": {"size": "big"}}, r"image_processor\.size: expected a dict, found str 'big'"),
         ({"freeze": ["vision_towr"]}, "did you mean 'vision_tower'"),
         ({"dtype": "int3"}, "dtype: expected one of .*, found str 'int3'"),
@@ -333,6 +338,32 @@ def test_other_settings_of_the_image_processor_are_kept(old: bool, tmp_path: Pat
 def test_what_a_user_can_mend(folders: dict[str, Path], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(str(folders["internvl"]), **arguments)
+
+
+@pytest.mark.parametrize("name", ["patch_size", "temporal_patch_size", "merge_size"])
+def test_settings_that_the_weights_are_made_for_are_refused(name: str, tmp_path: Path) -> None:
+    folder = str(save_tiny("qwen2_vl", tmp_path))
+    usual = json.loads((tmp_path / "preprocessor_config.json").read_text())[name]
+    build(folder, image_processor={name: usual})
+    with pytest.raises(ConfigError, match=rf"image_processor\.{name}: expected {usual}, found int"):
+        build(folder, image_processor={name: usual + 1})
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("paligemma", {"size": {"longest_edge": 7}}),
+        ("paligemma", {"do_resize": False}),
+        ("internvl", {"size": {"longest_edge": 7}}),
+        ("smolvlm", {"size": {"height": 16, "width": 16}}),
+        ("smolvlm", {"max_image_size": {"longest_edge": 7}}),
+    ],
+)
+def test_settings_by_which_no_image_can_be_read_are_refused(
+    folders: dict[str, Path], family: str, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=r"image_processor: the model cannot read an image .*, of 96 x 64 pixels: "):
+        build(str(folders[family]), image_processor=settings)
 
 
 def test_an_unknown_family_says_which_file_to_write(tmp_path: Path) -> None:
