@@ -24,7 +24,7 @@ from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor
 from mllm.conversation.rendering import IGNORE, RenderedTurn, Template, TextSpan, tokenize
 from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ConfigError, DataError, ImageError, MllmError, ModelError
-from mllm.fields import within
+from mllm.fields import show, within
 from mllm.images import ImageRef, Video, is_reducible, is_remote
 from mllm.images.names import name_of
 from mllm.images.settings import Pixels
@@ -193,6 +193,13 @@ class Processor:
         if not answer:
             self._check_truth(item)
         ids, labels = self._tokens(item, item.turns if answer else item.prompt)
+        if not ids:
+            raise DataError(
+                field="conversations",
+                expected="a prompt that says something in this template, or a tokenizer with a BOS token",
+                found="no token",
+                kind="unsupported",
+            )
         labels[0] = IGNORE  # nothing comes before it that could predict it
         total, cut = len(ids), 0
         if answer and self.max_length is not None and total > self.max_length:
@@ -323,6 +330,7 @@ class Processor:
     def _pieces(self, item: Item, turns: Sequence[Turn]) -> list[TextSpan]:
         """The rendered turns, where the view's token marks the images."""
         self._check_sight(item)
+        self._check_ends(turns)
         codec_on = cache(partial(self._codec_on, item))
 
         def boxes(group: Sequence[int]) -> str:
@@ -334,6 +342,17 @@ class Processor:
             )
 
         return self._rendered(turns, boxes, points)
+
+    def _check_ends(self, turns: Sequence[Turn]) -> None:
+        """Where an answer ends in words, no answer may hold them: it would be read, and generated, up to there."""
+        for number, turn in enumerate(turns):
+            if self.end_token_id is None and turn.role == "gpt" and self.stop in turn.text.rstrip():
+                raise DataError(
+                    field=f"conversations[{number}].value",
+                    expected=f"an answer without {self.stop!r}, which ends answers in this template",
+                    found=show(turn.text),
+                    kind="unsupported",
+                )
 
     def _rendered(self, turns: Sequence[Turn], boxes: Write, points: Write) -> list[TextSpan]:
         none = none_text(self.codec)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import replace
 from typing import Any
@@ -372,6 +373,40 @@ def test_a_multi_token_end_is_cut_off(tokenizer: PreTrainedTokenizerFast, item: 
     processor = make_processor(tokenizer, template="llava_v0")
     ids = tokenizer(" [0.5,0.25,1,0.75]\n### Human: more", add_special_tokens=False)["input_ids"]
     assert processor.decode(ids, item, 0).text == "[0.5,0.25,1,0.75]"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [("plain", "a\nb"), ("plain", "\na"), ("llava_v0", "left\n### Human: and"), ("llava_v0", "\n###")],
+)
+def test_an_answer_that_spells_an_end_in_words_is_refused(
+    tokenizer: PreTrainedTokenizerFast, template: str, said: str
+) -> None:
+    turns = [{"from": "human", "value": "x"}, {"from": "gpt", "value": said}]
+    made = Item.from_dict({"conversations": turns}, key="t:1")
+    with pytest.raises(
+        DataError, match=r"t:1: conversations\[1\]\.value: expected an answer without .*, which ends"
+    ) as caught:
+        make_processor(tokenizer, template=template).encode(made, 0)
+    assert caught.value.kind == "unsupported"
+    make_processor(tokenizer, template="vicuna_v1").encode(made, 0)
+
+
+def test_a_line_break_behind_an_answer_is_no_end_within_it(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
+    turns = [{"from": "human", "value": "x"}, {"from": "gpt", "value": "A cat.\n"}]
+    processor = make_processor(tokenizer, template="plain")
+    example = processor.encode(Item.from_dict({"conversations": turns}, key="t:1"), 0)
+    assert processor.decode(example.input_ids.tolist(), item, 0).text == "A cat."
+
+
+def test_a_prompt_without_a_token_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    bare = copy.deepcopy(tokenizer)
+    bare.bos_token = None
+    turns = [{"from": "human", "value": "x"}, {"from": "gpt", "value": "Hi."}]
+    with pytest.raises(DataError, match="t:1: conversations: expected a prompt that says something"):
+        make_processor(bare, template="plain").encode(
+            Item.from_dict({"conversations": turns}, key="t:1"), 0, answer=False
+        )
 
 
 @pytest.mark.parametrize(
