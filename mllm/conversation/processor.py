@@ -63,6 +63,7 @@ class Processor:
     """Writes an item the way a model reads it, and reads back what the model wrote.
 
     `max_length` bounds the tokens of a training row: answers are cut and counted, images never; prompts are kept.
+    `positions`: how many tokens the language model can read; None: any number.
     """
 
     def __init__(
@@ -73,12 +74,14 @@ class Processor:
         codec: RegionCodec,
         view: ImagePreprocessor,
         max_length: int | None = None,
+        positions: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.template = template
         self.codec = codec
         self.view = view
         self.max_length = max_length
+        self.positions = positions
         self.image_token_id = required_token(tokenizer, view.token) if view.token else None
         self._slots: dict[str, list[int]] = {}
         self.stop = template.end(tokenizer)
@@ -213,6 +216,14 @@ class Processor:
                 )
             cut = learned(labels[self.max_length :])
             ids, labels = ids[: self.max_length], labels[: self.max_length]
+        if self.positions is not None and len(ids) > self.positions:
+            raise DataError(
+                "set data_args.max_length" if answer else "",
+                field="conversations",
+                expected=f"at most {self.positions:,} tokens, the most that the language model reads",
+                found=f"{len(ids):,}",
+                kind="unsupported",
+            )
         return Tokens(ids=ids, labels=labels, total=total, cut=cut)
 
     def length(self, item: Item) -> Length:

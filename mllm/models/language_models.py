@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, get_args, get_type_hints
 
+from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DummyLayer, DynamicIndexedLayer, DynamicLayer, DynamicSlidingWindowLayer
 
@@ -61,6 +62,8 @@ LAYERS = {"llama4_text": "model"}
 """Types whose `base_model_prefix` is no attribute of theirs, with the name that is."""
 HANDS_ON = ("bamba", "falcon_h1", "nemotron_h", "zamba", "zamba2")
 """Types whose `prepare_inputs_for_generation` takes embeddings, though its signature does not say so."""
+POSITIONS = ("wpe", "embed_positions", "positions_embed", "position_embeddings")
+"""What tables of positions are called: of GPT-2, of OPT and GPT-J, of GPT, of others."""
 ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer, DynamicIndexedLayer, DummyLayer)
 """What keeps keys and values and nothing else, or nothing at all."""
 
@@ -191,6 +194,21 @@ def attending_layers(config: PreTrainedConfig) -> list[bool]:
 def takes_positions(language_model: PreTrainedModel) -> bool:
     """Whether positions are given; MPT and others like it count them by what their own cache holds."""
     return "position_ids" in inspect.signature(type(language_model).forward).parameters
+
+
+def position_limit(language_model: nn.Module | None) -> int | None:
+    """How many tokens a decoder can read: None: any number. Some have a table of positions."""
+    config: Any = getattr(language_model, "config", None)
+    if language_model is None or config is None or config.is_encoder_decoder:
+        return None
+    if config.model_type == "mpt":  # which makes the biases of all distances beforehand
+        return config.max_seq_len
+    if config.model_type == "xlstm":  # transformers 5.23 reads more in chunks, between which it rounds the state
+        return config.max_inference_chunksize
+    tables = [name for name, module in language_model.named_modules() if isinstance(module, nn.Embedding)]
+    tables += [name for name, _ in language_model.named_buffers()]
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return limit if any(name.rpartition(".")[2] in POSITIONS for name in tables) else None
 
 
 def cache_layers(language_model: PreTrainedModel) -> list[Any]:

@@ -30,6 +30,7 @@ from mllm.models.adapters.selection import embeddings
 from mllm.models.adapters.settings import Adapters, read_adapters
 from mllm.models.base import VisionLanguageModel
 from mllm.models.checkpoints.vocabulary import check_added_tokens, record_tokens, tokens_of
+from mllm.models.language_models import position_limit
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import export_obstacle
 from mllm.models.parts import part_of
@@ -180,6 +181,7 @@ def build_model(
         codec=codec,
         view=model.image_preprocessor(prompt_format.placement),
         max_length=data.get("max_length"),
+        positions=position_limit(getattr(model, "language_model", None)),
     )
     return processor, model
 

@@ -399,6 +399,26 @@ def test_a_line_break_behind_an_answer_is_no_end_within_it(tokenizer: PreTrained
     assert processor.decode(example.input_ids.tolist(), item, 0).text == "A cat."
 
 
+@pytest.mark.parametrize("answer", [True, False])
+def test_more_tokens_than_the_language_model_has_positions_for_are_refused(
+    tokenizer: PreTrainedTokenizerFast, item: Item, answer: bool
+) -> None:
+    processor = make_processor(tokenizer)
+    length = len(processor.tokens(item, answer=answer).ids)
+    processor.positions = length
+    processor.encode(item, 0, answer=answer)
+    processor.positions = length - 1
+    with pytest.raises(DataError, match=rf"conversations: expected at most {length - 1} tokens, .*, found {length}"):
+        processor.encode(item, 0, answer=answer)
+
+
+def test_a_row_that_max_length_cuts_fits_the_positions(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
+    processor = make_processor(tokenizer)
+    length = len(processor.tokens(item).ids)
+    processor.positions = processor.max_length = length - 1
+    assert len(processor.encode(item, 0).input_ids) == length - 1
+
+
 def test_a_prompt_without_a_token_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     bare = copy.deepcopy(tokenizer)
     bare.bos_token = None

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, LlavaForCondit
 from mllm.errors import MllmError, ModelError
 from mllm.models.checkpoints.readback import Written, transformers_logits
 from mllm.models.components import causal_lm, load_strictly
+from mllm.models.language_models import position_limit
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import as_transformers, export_obstacle, load_llava
 from mllm.models.runtime.decoding import ContinuousBatcher
@@ -338,6 +339,33 @@ def test_xlstm_of_sizes_that_cannot_generate_is_refused(settings: dict[str, Any]
     refused = error_of(lambda: make({"model_type": "xlstm", "num_hidden_layers": 2, "num_heads": 2, **settings}))
     assert refused is not None
     assert re.search(rf"language_model\.{named}", refused)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neo", "gptj", "opt", "mpt", "llama", "bloom"])
+def test_position_limit_is_where_a_language_model_cannot_read_on(name: str) -> None:
+    language_model = make(tiny(name)).language_model
+    limit = position_limit(language_model)
+    settings = language_model.config
+    most = getattr(settings, "max_seq_len", getattr(settings, "max_position_embeddings", 128))
+    ids = torch.full((1, most + 1), 5)
+    with torch.no_grad():
+        language_model(input_ids=ids[:, :most], use_cache=False)
+        if limit is None:
+            language_model(input_ids=ids, use_cache=False)
+        else:
+            assert limit == most
+            with pytest.raises((IndexError, RuntimeError), match=r"index|size of tensor"):
+                language_model(input_ids=ids, use_cache=False)
+
+
+def test_position_limit_of_xlstm_is_what_it_reads_in_one_piece() -> None:
+    language_model = make({**tiny("xlstm"), "max_inference_chunksize": 8}).eval().language_model
+    assert position_limit(language_model) == 8
+    ids = torch.arange(5, 21)[None]
+    with torch.no_grad():
+        whole, pieces = (language_model.train(mode)(input_ids=ids, use_cache=False).logits for mode in (True, False))
+    assert torch.allclose(whole[:, :8], pieces[:, :8], atol=1e-4)
+    assert not torch.allclose(whole[:, 8:], pieces[:, 8:], atol=1e-4), "transformers no longer rounds: lift the limit"
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
