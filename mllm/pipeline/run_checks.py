@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError
 from mllm.fields import check, check_arguments, check_names, parameters, within
-from mllm.generation_args import GenerationArgs
+from mllm.generation_args import GenerationArgs, as_generate_takes_them
 from mllm.geometry import PlacementKind
 from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.settings import AdaptersConfig
@@ -72,7 +72,7 @@ def check_generation(gen_kwargs: Mapping[str, Any] | None, field: str = "data_ar
 def _check_generation(gen_kwargs: Mapping[str, Any]) -> None:
     check_arguments(gen_kwargs, GenerationArgs)
     try:
-        GenerationConfig(**gen_kwargs).validate(strict=False)
+        GenerationConfig(**as_generate_takes_them(gen_kwargs)).validate(strict=False)
     except (AttributeError, TypeError, ValueError) as error:  # of settings that are objects there
         raise ConfigError(str(error)) from error
 
