@@ -136,8 +136,9 @@ def check_canvas(size: tuple[int, int], canvas: tuple[int, int]) -> None:
     """
     if canvas[0] * canvas[1] > LARGEST_CANVAS:
         raise ImageError(
-            f"{size[0]} x {size[1]} pixels are too long and thin: they would need a canvas of "
-            f"{canvas[0]:,} x {canvas[1]:,}, more than {LARGEST_CANVAS:,} pixels",
+            "the image is too long and thin",
+            expected=f"a canvas of at most {LARGEST_CANVAS:,} pixels",
+            found=f"{canvas[0]:,} x {canvas[1]:,} for {size[0]} x {size[1]} pixels",
             kind="refused-image",
         )
 

@@ -276,7 +276,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (top(image=3), "a:1: image: expected a path, a URL or a PIL image, found int '3'"),
     (
         top(image="file:///a.jpg"),
-        "a:1: image: file:///a.jpg: file:// is not allowed; data_args.images.protocols allows: "
+        "a:1: image: file:///a.jpg: expected a protocol among "
         f"{', '.join(ImageSettings().protocols)} (zip:// and tar:// as zip://member::archive)",
     ),
     (top(image=None), "a:1: conversations: expected 0 <image>, one for each image, found 1"),

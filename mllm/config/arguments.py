@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin
 from mllm.config.honoured import refuse
 from mllm.config.training_fields import members_of, training_fields
 from mllm.errors import ConfigError, nearest
-from mllm.fields import Fits, OneOf, Range, within
+from mllm.fields import Fits, OneOf, Range, show, within
 from mllm.fields import check as check_value
 
 if TYPE_CHECKING:
@@ -80,7 +80,11 @@ def check(training_args: Mapping[str, Any]) -> None:
             within(f"training_args.{name}", check_value, value, _bounded(name, field.type))
         _check_choice(name, value, about)
         if name == "max_steps" and value == 0:
-            raise ConfigError("trains nothing; use -1 to train for num_train_epochs", field="training_args.max_steps")
+            raise ConfigError(
+                field="training_args.max_steps",
+                expected="a number of steps above 0, or -1 to train for num_train_epochs",
+                found=show(value),
+            )
     refuse(training_args, DEFAULTS)
 
 

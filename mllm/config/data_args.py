@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mllm.errors import ConfigError
-from mllm.fields import Count, PositiveInt, check_arguments, within
+from mllm.fields import Count, PositiveInt, check_arguments, show, within
 from mllm.images.settings import ImageSettings
 from mllm.registry import DatasetConfig, MetricConfig
 
@@ -66,8 +66,10 @@ def check_data_args(data_args: Mapping[str, Any]) -> None:
     collator = data_args.get("collator_kwargs") or {}
     if collator.get("packing", "none") == "none" and collator.get("max_tokens") is not None:
         raise ConfigError(
-            "applies to packed rows only: set packing, or limit samples with data_args.max_length",
+            "set packing, or limit samples with data_args.max_length",
             field="data_args.collator_kwargs.max_tokens",
+            expected="nothing where rows are not packed",
+            found=show(collator["max_tokens"]),
         )
 
 

@@ -18,6 +18,7 @@ from types import BuiltinFunctionType
 from typing import Any
 
 from mllm.errors import ConfigError
+from mllm.fields import show
 
 DELETE_KEY = "_delete_"
 """mmengine's: what was inherited is dropped, not merged."""
@@ -72,20 +73,30 @@ def bases(path: Path) -> list[Path]:
                 named = None
             named = [named] if isinstance(named, str) else named
             if not isinstance(named, (list, tuple)) or not all(isinstance(base, str) for base in named):
-                raise ConfigError(f"{path}:{node.lineno}: _base_: expected a file name or a list of them, as literals")
+                raise ConfigError(
+                    where=f"{path}:{node.lineno}",
+                    field="_base_",
+                    expected="a file name or a list of them, as literals",
+                    found=show(ast.unparse(node.value)),
+                )
             return [path.parent / base for base in named]
     return []
 
 
 def _chain(path: Path, children: tuple[Path, ...]) -> list[Path]:
     by = f" (the _base_ of {children[-1]})" if children else ""
-    hint = "" if by else "; `mllm list configs` lists those that come with mllm"
+    hint = "" if by else "`mllm list configs` lists those that come with mllm"
     if path.suffix != ".py":
-        raise ConfigError(f"config file {path}{by}: expected a Python file, *.py{hint}")
+        raise ConfigError(hint, where=f"config file {path}{by}", expected="a Python file, *.py", found=repr(path.name))
     if not path.is_file():
-        raise ConfigError(f"config file {path}{by}: no such file{hint}")
+        raise ConfigError("; ".join(filter(None, ("no such file", hint))), where=f"config file {path}{by}")
     if path.resolve() in (child.resolve() for child in children):
-        raise ConfigError(f"{path}: is its own _base_: {' -> '.join(map(str, (*children, path)))}")
+        raise ConfigError(
+            where=str(path),
+            field="_base_",
+            expected="files that do not lead back to this one",
+            found=" -> ".join(map(str, (*children, path))),
+        )
     _refuse_imports(path)
     return [path, *(file for base in bases(path) for file in _chain(base, (*children, path)))]
 
@@ -94,7 +105,11 @@ def _parse(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8 text: {error}") from error
+        raise ConfigError(
+            where=str(path),
+            expected="UTF-8 text",
+            found=f"byte 0x{error.object[error.start]:02x} at position {error.start}",
+        ) from error
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
         raise ConfigError(f"{path}{line}: {type(error).__name__}: {message_of(error)}") from error
@@ -111,8 +126,11 @@ def _refuse_imports(path: Path) -> None:
         for module in modules:
             if module.split(".")[0] not in sys.stdlib_module_names:
                 raise ConfigError(
-                    f"{path}:{node.lineno}: imports '{module}'; a config file cannot import: name other config files "
-                    "in _base_, and modules that register components in custom_imports = dict(imports=[...])"
+                    "name other config files in _base_, and modules that register components in "
+                    "custom_imports = dict(imports=[...])",
+                    where=f"{path}:{node.lineno}",
+                    expected="imports from Python's standard library only",
+                    found=f"'{module}'",
                 )
 
 
@@ -143,7 +161,7 @@ def plain(value: object, where: str) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if key is not None and not isinstance(key, (str, int, float, bool)):
-                raise ConfigError(f"{where}: a key is {_kind(key)}, expected a text or a number")
+                raise ConfigError(where=where, expected="keys that are texts or numbers", found=_kind(key))
         # mmengine leaves _delete_ in place where there was nothing to delete
         return {key: plain(member, f"{where}.{key}") for key, member in value.items() if key != DELETE_KEY}
     if isinstance(value, (list, tuple)):
@@ -151,7 +169,7 @@ def plain(value: object, where: str) -> Any:
         return tuple(members) if isinstance(value, tuple) else members
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
-    raise ConfigError(f"{where}: {_kind(value)} is not allowed in a config; expected numbers, texts, lists or dicts")
+    raise ConfigError(where=where, expected="numbers, texts, lists or dicts", found=_kind(value))
 
 
 def _kind(value: object) -> str:

@@ -105,44 +105,48 @@ _ACCELERATOR = {"non_blocking", "gradient_accumulation_kwargs"}
 _CHECKPOINTING = {"every_n_layers", "offload", "use_reentrant", "preserve_rng_state"}
 
 
-def _optimizer(value: Any) -> str:
+Obstacle = tuple[str, str] | None
+"""What was expected of a value that is not honoured, and why or what to do instead; None for others."""
+
+
+def _optimizer(value: Any) -> Obstacle:
     steps_itself = str(value).startswith(_UNTRIED)
-    return "not tested: its update steps differ from those of other optimizers" if steps_itself else ""
+    return ("a tested optimizer", "the update steps of this one differ") if steps_itself else None
 
 
-def _sampling(value: Any) -> str:
+def _sampling(value: Any) -> Obstacle:
     if value in ("random", "sequential"):
-        return ""
-    return "expected 'random' or 'sequential'; packing plans batches by length: data_args.collator_kwargs"
+        return None
+    return "'random' or 'sequential'", "packing plans batches by length: data_args.collator_kwargs"
 
 
-def _workers(value: Any) -> str:
-    return "" if type(value) is int and 0 <= value <= MOST_WORKERS else f"expected 0 to {MOST_WORKERS}"
+def _workers(value: Any) -> Obstacle:
+    return None if type(value) is int and 0 <= value <= MOST_WORKERS else (f"0 to {MOST_WORKERS}", "")
 
 
-def _counted_tokens(value: Any) -> str:
+def _counted_tokens(value: Any) -> Obstacle:
     known = isinstance(value, bool) or value in ("all", "non_padding", "no")
-    return "" if known else "expected True, False, 'all', 'non_padding' or 'no'"
+    return None if known else ("True, False, 'all', 'non_padding' or 'no'", "")
 
 
-def _accelerator(value: Any) -> str:
+def _accelerator(value: Any) -> Obstacle:
     if not isinstance(value := _object(value), Mapping):
-        return "expected a dict"
+        return "a dict", ""
     accumulation = value.get("gradient_accumulation_kwargs") or {}
     if not isinstance(accumulation, Mapping):
-        return "gradient_accumulation_kwargs: expected a dict"
+        return "a dict as gradient_accumulation_kwargs", ""
     if "num_steps" in accumulation:
-        return "gradient_accumulation_kwargs.num_steps: not supported; say gradient_accumulation_steps"
+        return "no gradient_accumulation_kwargs.num_steps", "set gradient_accumulation_steps"
     if other := sorted({*value} - _ACCELERATOR) or sorted({*accumulation} - {"sync_each_batch"}):
-        return f"{other[0]}: not supported; only non_blocking and gradient_accumulation_kwargs.sync_each_batch are"
-    return ""
+        return "only non_blocking and gradient_accumulation_kwargs.sync_each_batch", f"{other[0]} is not supported"
+    return None
 
 
-def _checkpointing(value: Any) -> str:
+def _checkpointing(value: Any) -> Obstacle:
     if not isinstance(value := _object(value), Mapping):
-        return "expected a dict"
+        return "a dict", ""
     other = sorted({*value} - _CHECKPOINTING)
-    return f"{other[0]}: not supported; only {', '.join(sorted(_CHECKPOINTING))} are" if other else ""
+    return (f"only {', '.join(sorted(_CHECKPOINTING))}", f"{other[0]} is not supported") if other else None
 
 
 def _object(value: Any) -> Any:
@@ -153,7 +157,7 @@ def _object(value: Any) -> Any:
         return None
 
 
-IN_PART: dict[str, Callable[[Any], str]] = {
+IN_PART: dict[str, Callable[[Any], Obstacle]] = {
     "optim": _optimizer,
     "train_sampling_strategy": _sampling,
     "dataloader_num_workers": _workers,
@@ -162,7 +166,7 @@ IN_PART: dict[str, Callable[[Any], str]] = {
     "activation_checkpointing_kwargs": _checkpointing,
     "gradient_checkpointing_kwargs": _checkpointing,
 }
-"""Honoured fields of which some values are not: why not, "" for the others."""
+"""Honoured fields of which some values are not."""
 
 
 def refuse(training_args: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
@@ -174,12 +178,13 @@ def refuse(training_args: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
     for name, value in training_args.items():
         if name in REFUSED and not _is_usual(value, usual.get(name, training_fields()[name].default)):
             raise ConfigError(f"not supported: {REFUSED[name]}", field=f"training_args.{name}")
-        if value is not None and (why := IN_PART.get(name, _allowed)(value)):
-            raise ConfigError(f"found {show(value)}: {why}", field=f"training_args.{name}")
+        if value is not None and (obstacle := IN_PART.get(name, _allowed)(value)):
+            expected, why = obstacle
+            raise ConfigError(why, field=f"training_args.{name}", expected=expected, found=show(value))
 
 
-def _allowed(_: Any) -> str:
-    return ""
+def _allowed(_: Any) -> Obstacle:
+    return None
 
 
 def _is_usual(value: Any, usual: Any) -> bool:

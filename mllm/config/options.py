@@ -8,6 +8,7 @@ from typing import Any
 
 from mllm.compat.mmengine import read_list, read_scalar
 from mllm.errors import ConfigError
+from mllm.fields import show
 
 
 def assign(cfg: Mapping[str, Any], option: str) -> dict[str, Any]:
@@ -20,7 +21,9 @@ def assign(cfg: Mapping[str, Any], option: str) -> dict[str, Any]:
     """
     path, equals, text = option.partition("=")
     if not equals or not all(path.split(".")):
-        raise ConfigError(f"--cfg-options {option}: expected key=value, for example training_args.seed=1")
+        raise ConfigError(
+            where="--cfg-options", expected="key=value, for example training_args.seed=1", found=repr(option)
+        )
     return _assign(cfg, path.split("."), value(text), path, ())
 
 
@@ -59,10 +62,20 @@ def _assign(node: Any, keys: list[str], new: Any, path: str, done: tuple[str, ..
     here = ".".join(done)
     if isinstance(node, (list, tuple)):
         if not key.isdecimal() or int(key) >= len(node):
-            raise ConfigError(f"--cfg-options {path}: '{here}' is a list of {len(node)}, it has no {key!r}")
+            raise ConfigError(
+                where=f"--cfg-options {path}",
+                field=here,
+                expected=f"an index from 0 to {len(node) - 1}" if node else "a list with entries",
+                found=repr(key) if node else "an empty list",
+            )
         members = list(node)
         members[int(key)] = _assign(members[int(key)], rest, new, path, (*done, key))
         return tuple(members) if isinstance(node, tuple) else members
     if node is not None and not isinstance(node, Mapping):
-        raise ConfigError(f"--cfg-options {path}: '{here}' is {node!r}, neither a dict nor a list")
+        raise ConfigError(
+            where=f"--cfg-options {path}",
+            field=here,
+            expected="a dict or a list to change a value in",
+            found=show(node),
+        )
     return {**(node or {}), key: _assign((node or {}).get(key), rest, new, path, (*done, key))}

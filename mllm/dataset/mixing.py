@@ -69,8 +69,12 @@ class Subset:
     ) -> None:
         self.dataset = built(dataset)
         total = len(self.dataset)
-        if (first is not None) + (indices is not None) + (fraction is not None) != 1:
-            raise ConfigError("expected exactly one of first, indices, fraction")
+        choices = {"first": first, "indices": indices, "fraction": fraction}
+        given = [name for name, value in choices.items() if value is not None]
+        if len(given) != 1:
+            raise ConfigError(
+                expected="exactly one of first, indices, fraction", found=", ".join(given) or "none of them"
+            )
         if first is not None:
             if first > total:
                 raise ConfigError(field="first", expected=f"1 to {total}, the items of the dataset", found=str(first))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mllm.dataset.mixing import Sources, built, check_index, generator, order
 from mllm.errors import ConfigError
-from mllm.fields import Positive, PositiveInt
+from mllm.fields import Positive, PositiveInt, show
 from mllm.registry import DATASETS
 from mllm.types import Item
 
@@ -59,14 +59,19 @@ class Mixture:
         sizes = [len(dataset) for dataset in self.datasets]
         if sampling == "sqrt":
             if ratios is not None:
-                raise ConfigError("sampling 'sqrt' takes no ratios: the sizes are its weights", field="ratios")
+                raise ConfigError(
+                    field="ratios",
+                    expected="nothing with sampling='sqrt', whose weights are the sizes",
+                    found=show(ratios),
+                )
             ratios = [math.sqrt(size) for size in sizes]
         self.shares = _shares("ratios", ratios, len(sizes))
         if train_num_samples is None and ratios is not None:
             raise ConfigError(
-                "expected the items of an epoch, which these shares are taken from; without it an "
-                "epoch holds every item of every dataset once",
+                "without ratios an epoch holds every item of every dataset once",
                 field="train_num_samples",
+                expected="the number of items of an epoch, which ratios are shares of",
+                found="nothing",
             )
         self.count = train_num_samples
         self.seed = seed

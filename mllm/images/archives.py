@@ -70,8 +70,12 @@ class Archive:
             except _BROKEN as error:
                 raise ImageError(f"cannot be unpacked: {error}", where=where, kind="unreadable-image") from error
         if len(data) > max_bytes:
-            reason = f"more than {max_bytes / 1e6:g} MB (images.max_mb)"
-            raise ImageError(reason, where=where, kind="unreadable-image")
+            raise ImageError(
+                where=where,
+                expected=f"at most {max_bytes / 1e6:g} MB (images.max_mb)",
+                found="more",
+                kind="unreadable-image",
+            )
         return data
 
     def _zipped(self, member: str, limit: int) -> bytes:

@@ -110,7 +110,10 @@ def _opened(source: Source, name: str, settings: ImageSettings) -> Image.Image:
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"more than {settings.max_pixels:,} pixels (images.max_pixels)", where=name, kind="unreadable-image"
+            where=name,
+            expected=f"at most {settings.max_pixels:,} pixels (images.max_pixels)",
+            found="more",
+            kind="unreadable-image",
         ) from error
     except _BROKEN as error:
         raise ImageError(f"not a readable image: {error}", where=name, kind=_kind(error)) from error
@@ -142,8 +145,9 @@ def check_size(size: tuple[int, int], name: str, settings: ImageSettings) -> Non
         raise ImageError(expected="pixels", found=f"{width} x {height}", where=name, kind="unreadable-image")
     if width * height > settings.max_pixels:
         raise ImageError(
-            f"{width} x {height} is more than {settings.max_pixels:,} pixels (images.max_pixels)",
             where=name,
+            expected=f"at most {settings.max_pixels:,} pixels (images.max_pixels)",
+            found=f"{width} x {height}",
             kind="unreadable-image",
         )
 

@@ -55,8 +55,12 @@ class _Span(ABC):
             ImageError: more bytes than `most`, or the file cannot be read.
         """
         if self.end - self.start > most:
-            reason = f"more than {current_settings().max_mb:g} MB (images.max_mb)"
-            raise ImageError(reason, where=self.where, kind="unreadable-image")
+            raise ImageError(
+                where=self.where,
+                expected=f"at most {current_settings().max_mb:g} MB (images.max_mb)",
+                found=f"{(self.end - self.start) / 1e6:.3g} MB",
+                kind="unreadable-image",
+            )
         try:
             check_kind(self.path, self.where)
             with open(self.path, "rb", buffering=0) as file:

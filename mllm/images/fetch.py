@@ -75,9 +75,10 @@ def check_url(url: str) -> None:
     protocol = "petrel" if _CEPH.fullmatch(url) else _protocol(url)
     if protocol not in current_settings().protocols:
         raise DataError(
-            f"{protocol}:// is not allowed; data_args.images.protocols allows: "
-            f"{', '.join(current_settings().protocols)} (zip:// and tar:// as zip://member::archive)",
+            "data_args.images.protocols allows others (zip:// and tar:// as zip://member::archive)",
             where=shown(url),
+            expected=f"a protocol among {', '.join(current_settings().protocols)}",
+            found=f"{protocol}://",
             kind="image-path",
         )
 

@@ -68,11 +68,11 @@ def by_index(predictions: Sequence[Prediction]) -> list[Prediction]:
         DataError: there are none, or two of them answer the same item.
     """
     if not predictions:
-        raise DataError("no predictions to score")
+        raise DataError(expected="predictions to score", found="none")
     ordered = sorted(predictions, key=lambda prediction: prediction.index)
     for before, after in pairwise(ordered):
         if before.index == after.index:
-            raise DataError(f"two predictions for item {after.index}, expected one", where=after.key)
+            raise DataError(where=after.key, expected=f"one prediction for item {after.index}", found="two")
     return ordered
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mllm.answers import short_answer
 from mllm.errors import DataError
+from mllm.fields import show
 from mllm.metrics.base import MeanHeadline, by_index
 from mllm.metrics.vqa import normalised
 from mllm.registry import METRICS
@@ -51,8 +52,10 @@ class ClassAccuracy(MeanHeadline):
             truth = prediction.truth
             if len(truth.texts) != 1 or truth.texts[0] not in truth.options:
                 raise DataError(
-                    f"{prediction.key}: expected one of the options as the truth, found {list(truth.texts)} "
-                    f"of {list(truth.options)}"
+                    where=prediction.key,
+                    field="truth",
+                    expected=f"one of the options {list(truth.options)}",
+                    found=show(list(truth.texts)),
                 )
             named = named_classes(prediction.text, truth.options)
             if len(named) != 1:

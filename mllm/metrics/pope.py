@@ -83,7 +83,13 @@ class POPE:
 
     def __init__(self, *, reading: Reading = "public") -> None:
         if reading not in READINGS:
-            raise ConfigError(f"POPE: reading {reading!r}; {nearest(str(reading), READINGS)}")
+            raise ConfigError(
+                nearest(str(reading), READINGS),
+                where="POPE",
+                field="reading",
+                expected=f"one of {', '.join(map(repr, READINGS))}",
+                found=show(reading),
+            )
         self.says_no = READINGS[reading]
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.errors import ConfigError, DataError, nearest
+from mllm.fields import show
 from mllm.geometry import iou
 from mllm.metrics.base import MeanHeadline, by_index
 from mllm.metrics.failures import FAILURES, MEANINGS, failure_of
@@ -76,7 +77,13 @@ class REC(MeanHeadline):
 
     def __init__(self, *, constant_box: bool = False, reading: str = CODEC) -> None:
         if reading not in (CODEC, *READINGS):
-            raise ConfigError(f"REC: reading {reading!r}; {nearest(str(reading), (CODEC, *READINGS))}")
+            raise ConfigError(
+                nearest(str(reading), (CODEC, *READINGS)),
+                where="REC",
+                field="reading",
+                expected=f"one of {', '.join(map(repr, (CODEC, *READINGS)))}",
+                found=show(reading),
+            )
         self.constant_box = constant_box
         self.reading = READINGS.get(reading)
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from mllm.answers import short_answer
 from mllm.errors import ConfigError, DataError, nearest
+from mllm.fields import show
 from mllm.metrics.base import MeanHeadline, by_index
 from mllm.metrics.contractions import CONTRACTIONS
 from mllm.metrics.okvqa_stems import STEMS
@@ -127,11 +128,23 @@ class VQAAccuracy(MeanHeadline):
 
     def __init__(self, *, rule: Rule = "vqa", reading: Reading | None = None) -> None:
         if rule not in RULES:
-            raise ConfigError(f"VQAAccuracy: rule {rule!r}; {nearest(str(rule), RULES)}")
+            raise ConfigError(
+                nearest(str(rule), RULES),
+                where="VQAAccuracy",
+                field="rule",
+                expected=f"one of {', '.join(map(repr, RULES))}",
+                found=show(rule),
+            )
         if reading is None:
             reading = "text" if rule.startswith("openflamingo") else "answer"
         if reading not in ("answer", "text"):
-            raise ConfigError(f"VQAAccuracy: reading {reading!r}; {nearest(str(reading), ('answer', 'text'))}")
+            raise ConfigError(
+                nearest(str(reading), ("answer", "text")),
+                where="VQAAccuracy",
+                field="reading",
+                expected="one of 'answer', 'text'",
+                found=show(reading),
+            )
         self.rule = RULES[rule]
         self.reading: Reading = reading
 

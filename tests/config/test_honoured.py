@@ -62,24 +62,36 @@ def test_defaults_are_no_requests() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("dataloader_num_workers", 100_000, "expected 0 to 1024"),
-        ("include_num_input_tokens_seen", "some", "expected True, False, 'all'"),
-        ("train_sampling_strategy", "group_by_length", "expected 'random' or 'sequential'"),
-        ("optim", "schedule_free_adamw", "not tested"),
-        ("optim", "galore_adamw", "not tested"),
-        ("optim", "lomo", "not tested"),
-        ("accelerator_config", {"split_batches": True}, "split_batches: not supported"),
-        ("accelerator_config", '{"dispatch_batches": true}', "dispatch_batches: not supported"),
-        ("accelerator_config", {"even_batches": False}, "even_batches: not supported"),
-        ("accelerator_config", {"gradient_accumulation_kwargs": {"num_steps": 4}}, "say gradient_accumulation_steps"),
-        ("accelerator_config", {"gradient_accumulation_kwargs": 4}, "gradient_accumulation_kwargs: expected a dict"),
-        ("accelerator_config", "settings.json", "expected a dict"),
-        ("activation_checkpointing_kwargs", {"nonsense": 1}, "nonsense: not supported"),
-        ("gradient_checkpointing_kwargs", "[1]", "expected a dict"),
+        ("dataloader_num_workers", 100_000, "expected 0 to 1024, found int"),
+        (
+            "include_num_input_tokens_seen",
+            "some",
+            "expected True, False, 'all', 'non_padding' or 'no', found str 'some'",
+        ),
+        ("train_sampling_strategy", "group_by_length", "expected 'random' or 'sequential', found .*; packing plans"),
+        ("optim", "schedule_free_adamw", "expected a tested optimizer, found"),
+        ("optim", "galore_adamw", "expected a tested optimizer, found"),
+        ("optim", "lomo", "expected a tested optimizer, found"),
+        ("accelerator_config", {"split_batches": True}, "found .*; split_batches is not supported"),
+        ("accelerator_config", '{"dispatch_batches": true}', "found .*; dispatch_batches is not supported"),
+        ("accelerator_config", {"even_batches": False}, "found .*; even_batches is not supported"),
+        (
+            "accelerator_config",
+            {"gradient_accumulation_kwargs": {"num_steps": 4}},
+            "found .*; set gradient_accumulation_steps",
+        ),
+        (
+            "accelerator_config",
+            {"gradient_accumulation_kwargs": 4},
+            "expected a dict as gradient_accumulation_kwargs, found",
+        ),
+        ("accelerator_config", "settings.json", "expected a dict, found str"),
+        ("activation_checkpointing_kwargs", {"nonsense": 1}, "found .*; nonsense is not supported"),
+        ("gradient_checkpointing_kwargs", "[1]", "expected a dict, found str"),
     ],
 )
 def test_values_that_are_not_honoured(name: str, value: object, said: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^training_args\.{name}: found .*{said}"):
+    with pytest.raises(ConfigError, match=rf"^training_args\.{name}: .*{said}"):
         check({name: value})
 
 

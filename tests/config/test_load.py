@@ -120,7 +120,10 @@ def test_one_catalogue_entry_used_twice_is_changed_once(write: Write) -> None:
         (["--cfg-options", "model_arg.type=x"], "model_arg: unknown name; did you mean 'model_args'?"),
         (["--cfg-options", "data_args.trian.type=x"], "data_args.trian: unknown name; did you mean 'train'?"),
         (["--cfg-options", "model_args=1"], "model_args: expected a dict, found int '1'"),
-        (["--cfg-options", "seed"], "--cfg-options seed: expected key=value"),
+        (
+            ["--cfg-options", "seed"],
+            "--cfg-options: expected key=value, for example training_args.seed=1, found 'seed'",
+        ),
         (["--log_level", "loud"], "training_args.log_level: expected one of 'detail', 'debug', .*, found str 'loud'"),
         (["--fp16", "--bf16"], "At most one of fp16 and bf16"),
     ],

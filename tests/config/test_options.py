@@ -75,9 +75,9 @@ def test_assignments(option: str, path: str, expected: object) -> None:
     [
         ("a.b", "expected key=value"),
         (".a=1", "expected key=value"),
-        ("a.b.2.c=1", "a.b.2.c: 'a.b' is a list of 2, it has no '2'"),
-        ("a.b.first=1", "'a.b' is a list of 2, it has no 'first'"),
-        ("a.s.k=1", "a.s.k: 'a.s' is 'x', neither a dict nor a list"),
+        ("a.b.2.c=1", "a.b.2.c: a.b: expected an index from 0 to 1, found '2'"),
+        ("a.b.first=1", "a.b: expected an index from 0 to 1, found 'first'"),
+        ("a.s.k=1", "a.s.k: a.s: expected a dict or a list to change a value in, found str 'x'"),
         ("a.s=one (two, three", "Imbalanced brackets exist in .*; put quotes around"),
     ],
 )

@@ -129,7 +129,11 @@ def test_our_defaults_are_arguments_and_the_old_names_are_not() -> None:
         ("warmup_steps", 1.5, "expected a number of steps, whole or below 1 a share of all, found float '1.5'"),
         ("save_steps", 2.5, "expected a number of steps above 0, whole or below 1 a share of all, found float '2.5'"),
         ("logging_steps", 0, "expected a number of steps above 0, whole or below 1 a share of all, found int '0'"),
-        ("max_steps", 0, "max_steps: trains nothing; use -1 to train for num_train_epochs"),
+        (
+            "max_steps",
+            0,
+            "max_steps: expected a number of steps above 0, or -1 to train for num_train_epochs, found int '0'",
+        ),
         ("max_nonfinite_steps", -1, "max_nonfinite_steps: expected a whole number of at least 0, found int '-1'"),
         ("num_samples", 0, "num_samples: expected a whole number of at least 1 or None, found int '0'"),
         ("logging_nan_inf_filter", True, "logging_nan_inf_filter"),

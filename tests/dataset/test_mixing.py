@@ -63,8 +63,8 @@ def test_a_drawn_fraction(texts: Callable[[str, int], dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({}, "expected exactly one of first, indices, fraction"),
-        ({"first": 1, "fraction": 0.5}, "expected exactly one of first, indices, fraction"),
+        ({}, "expected exactly one of first, indices, fraction, found none of them"),
+        ({"first": 1, "fraction": 0.5}, "expected exactly one of first, indices, fraction, found first, fraction"),
         ({"first": 5}, "first: expected 1 to 4, the items of the dataset, found 5"),
         ({"indices": [4]}, "indices: expected some from 0 to 3, found 4"),
         ({"indices": []}, "indices: expected a list of at least one entry or None, found list '[]'"),

@@ -185,13 +185,16 @@ def test_all_datasets_know_the_epoch() -> None:
         ({"type": "Mixture", "ratios": [1, float("inf")]}, "ratios.1: expected a number above 0, found float 'inf'"),
         (
             {"type": "Mixture", "sampling": "sqrt", "ratios": [1, 1]},
-            "sampling 'sqrt' takes no ratios: the sizes are its weights",
+            "ratios: expected nothing with sampling='sqrt', whose weights are the sizes, found",
         ),
         (
             {"type": "Mixture", "ratios": [9, 1]},
-            "'Mixture': train_num_samples: expected the items of an epoch",
+            "'Mixture': train_num_samples: expected the number of items of an epoch",
         ),
-        ({"type": "Mixture", "sampling": "sqrt"}, "'Mixture': train_num_samples: expected the items of an epoch"),
+        (
+            {"type": "Mixture", "sampling": "sqrt"},
+            "'Mixture': train_num_samples: expected the number of items of an epoch",
+        ),
         (
             {"type": "Mixture", "train_num_samples": 1e6},
             "train_num_samples: expected a whole number of at least 1 or None, found float",

@@ -83,7 +83,7 @@ class TestMembers:
             ("none.png", "the archive has no such file"),
             ("../photo.png", "the archive has no such file"),
             ("a/notes.txt", "not a readable image"),
-            ("zeros.bin", r"more than 2 MB \(images\.max_mb\)"),
+            ("zeros.bin", r"expected at most 2 MB \(images\.max_mb\), found more"),
         ],
     )
     def test_what_is_wrong_is_named(self, kind: str, member: str, message: str, folder: Path) -> None:

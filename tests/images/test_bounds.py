@@ -195,7 +195,7 @@ def test_a_zip_bomb_is_cut_off_at_the_bound(tmp_path: Path, look: Look) -> None:
         archive.writestr("a.png", bytes(50_000_000))
     assert (tmp_path / "a.zip").stat().st_size < 60_000
     configure(ImageSettings(max_mb=1))
-    with pytest.raises(ImageError, match=r"more than 1 MB \(images\.max_mb\)"):
+    with pytest.raises(ImageError, match=r"at most 1 MB \(images\.max_mb\), found"):
         look(UrlImage(f"zip://a.png::{tmp_path}/a.zip"))
 
 
@@ -217,7 +217,7 @@ def test_an_embedded_image_is_bounded_too(tmp_path: Path, kind: str, look: Look,
     make = MemberImage if kind == "member" else Base64Image
     ref = make(path=str(tmp_path / "all"), start=0, end=len(data), name="a")
     configure(ImageSettings(max_mb=2))
-    with pytest.raises(ImageError, match=r"all: a: more than 2 MB \(images\.max_mb\)"):
+    with pytest.raises(ImageError, match=r"all: a: expected at most 2 MB \(images\.max_mb\), found"):
         look(ref)
     configure(ImageSettings(max_mb=4))
     look(ref)
@@ -302,7 +302,7 @@ def test_the_bounds_do_not_depend_on_what_other_libraries_set(tmp_path: Path, mo
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     path = tmp_path / "large.png"
     path.write_bytes(png_of(20_000, 10_000, bits=1))
-    with pytest.raises(ImageError, match="20000 x 10000 is more than 100,000,000 pixels"):
+    with pytest.raises(ImageError, match=r"at most 100,000,000 pixels .*, found 20000 x 10000"):
         FileImage(str(path)).open()
 
 

@@ -82,12 +82,16 @@ class TestUnreadable:
 
     def test_too_large(self, read: object, photo: str) -> None:
         configure(ImageSettings(max_pixels=2399))
-        with pytest.raises(ImageError, match=r"photo\.png: 60 x 40 is more than 2,399 pixels \(images\.max_pixels\)"):
+        with pytest.raises(
+            ImageError, match=r"photo\.png: expected at most 2,399 pixels \(images\.max_pixels\), found 60 x 40"
+        ):
             read(FileImage(photo))  # pyright: ignore[reportCallIssue]
 
     def test_a_decompression_bomb(self, read: object, photo: str) -> None:
         configure(ImageSettings(max_pixels=1000))  # above twice as many Pillow itself refuses
-        with pytest.raises(ImageError, match=r"photo\.png: more than 1,000 pixels \(images\.max_pixels\)"):
+        with pytest.raises(
+            ImageError, match=r"photo\.png: expected at most 1,000 pixels \(images\.max_pixels\), found more"
+        ):
             read(FileImage(photo))  # pyright: ignore[reportCallIssue]
 
 
@@ -102,7 +106,7 @@ def test_the_limit_may_be_above_pillows(tmp_path: Path) -> None:
     start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     Path(path).write_bytes(start + b"\0\0\0\0IDAT" + struct.pack(">I", zlib.crc32(b"IDAT")))
     configure(ImageSettings())
-    with pytest.raises(ImageError, match="more than 100,000,000 pixels"):
+    with pytest.raises(ImageError, match="at most 100,000,000 pixels"):
         FileImage(path).size  # noqa: B018
     configure(ImageSettings(max_pixels=200_000_000))
     assert FileImage(path).size == (20_000, 10_000)
@@ -192,14 +196,17 @@ def test_image_ref_refuses_to_leave_the_folder(source: str, folder: str) -> None
     ],
 )
 def test_image_ref_refuses_other_protocols(url: str) -> None:
-    with pytest.raises(DataError, match=r":// is not allowed; data_args\.images\.protocols allows: http, "):
+    with pytest.raises(
+        DataError,
+        match=r": expected a protocol among http, .*, found \w+://; data_args\.images\.protocols allows others",
+    ):
         image_ref(url, "photos")
 
 
 def test_other_protocols_may_be_allowed(photo: str, noise: Image.Image) -> None:
     configure(ImageSettings(protocols=("file",)))
     assert image_ref(f"file://{photo}").open().tobytes() == noise.tobytes()
-    with pytest.raises(DataError, match="https:// is not allowed"):
+    with pytest.raises(DataError, match="found https://; data_args"):
         image_ref("https://x.org/a.jpg")
 
 

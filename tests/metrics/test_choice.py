@@ -135,7 +135,7 @@ def test_errors() -> None:
         ChoiceAccuracy()([answer(0, "B", "E")])
     with pytest.raises(DataError, match=r"a:0: truth\.options: expected at most 26, found 27"):
         ChoiceAccuracy()([answer(0, "B", "B", tuple(map(str, range(27))))])
-    with pytest.raises(DataError, match="two predictions for item 0"):
+    with pytest.raises(DataError, match="expected one prediction for item 0, found two"):
         ChoiceAccuracy()([answer(0, "B"), answer(0, "B")])
 
 

@@ -60,7 +60,9 @@ def test_pope_publishes_the_public_reading_by_default() -> None:
     assert POPE()(given)["failure_none"] == 1
     assert POPE(reading="words")(given)["accuracy"] == 1
     assert POPE(reading="words")(given)["failure_none"] == 0
-    with pytest.raises(ConfigError, match=r"POPE: reading 'word'; did you mean 'words'\?"):
+    with pytest.raises(
+        ConfigError, match=r"POPE: reading: expected one of .*, found str 'word'; did you mean 'words'\?"
+    ):
         POPE(reading="word")  # type: ignore[arg-type]
 
 

@@ -136,12 +136,12 @@ def test_the_truth_is_one_box(boxes: tuple[Box, ...]) -> None:
 
 
 def test_no_predictions() -> None:
-    with pytest.raises(DataError, match="no predictions to score"):
+    with pytest.raises(DataError, match="expected predictions to score, found none"):
         REC()([])
 
 
 def test_two_predictions_for_one_item() -> None:
-    with pytest.raises(DataError, match="a:1: two predictions for item 1, expected one"):
+    with pytest.raises(DataError, match="a:1: expected one prediction for item 1, found two"):
         REC()([answer(1, TRUTH), answer(0, TRUTH), answer(1)])
 
 

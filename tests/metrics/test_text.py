@@ -45,11 +45,11 @@ def test_any_reference_counts() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(DataError, match="no predictions to score"):
+    with pytest.raises(DataError, match="expected predictions to score, found none"):
         ExactMatch()([])
     with pytest.raises(DataError, match=r"a:0: truth\.texts: expected at least one text, found nothing"):
         ExactMatch()([answer(0, "yes")])
-    with pytest.raises(DataError, match="a:3: two predictions for item 3, expected one"):
+    with pytest.raises(DataError, match="a:3: expected one prediction for item 3, found two"):
         ExactMatch()([answer(3, "yes", "yes"), answer(3, "no", "yes")])
 
 

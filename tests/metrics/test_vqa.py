@@ -139,8 +139,11 @@ def test_vqa_accuracy_of_bare_answers_is_the_official_one(reading: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rule": "vqa2"}, "VQAAccuracy: rule 'vqa2'; did you mean 'vqa'"),
-        ({"reading": "txt"}, "VQAAccuracy: reading 'txt'; did you mean 'text'?"),
+        ({"rule": "vqa2"}, "VQAAccuracy: rule: expected one of .*, found str 'vqa2'; did you mean 'vqa'"),
+        (
+            {"reading": "txt"},
+            "VQAAccuracy: reading: expected one of 'answer', 'text', found str 'txt'; did you mean 'text'?",
+        ),
     ],
 )
 def test_vqa_accuracy_names_a_wrong_argument(arguments: dict[str, str], message: str) -> None:

@@ -404,7 +404,7 @@ def test_what_a_model_refuses_is_skipped_by_name(tmp_path: Path) -> None:
 def test_what_would_need_too_large_a_canvas_is_refused(kind: Any, size: tuple[int, int]) -> None:
     view = SquarePreprocessor(size=224, mean=MEAN, std=STD, tokens=4, placement=kind)
     for ask in (lambda: view.placement(size), lambda: view(Image.new("RGB", size))):
-        with pytest.raises(ImageError, match=f"{size[0]} x {size[1]} pixels are too long and thin"):
+        with pytest.raises(ImageError, match=f"for {size[0]} x {size[1]} pixels; the image is too long and thin"):
             ask()
 
 

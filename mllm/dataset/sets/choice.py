@@ -12,7 +12,7 @@ from mllm.dataset.image_names import ImageName, NameTemplate
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
 from mllm.dataset.sets.vqa import AnswerText, sentence, texts
 from mllm.errors import ConfigError, DataError, nearest
-from mllm.fields import PathName, field
+from mllm.fields import PathName, field, show
 from mllm.files import read_json
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
@@ -138,8 +138,9 @@ class ScienceQA(LineDataset):
 
         self.keep(is_asked)
         if not len(self):
-            reason = f"holds no problem of split {split!r} (pictures: {pictures})"
-            raise ConfigError(reason, where=filename)
+            raise ConfigError(
+                where=filename, expected=f"problems of split {split!r} (pictures: {pictures})", found="none"
+            )
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         choices = texts(line, "choices")
@@ -191,7 +192,7 @@ def _split(path: str | None, split: str | None) -> set[str]:
         raise ConfigError(field="splits, split", expected="both or neither", found="one of them")
     known = read_json(path, dict)
     if split not in known:
-        raise ConfigError(f"{split!r} is not in {path}; {nearest(split, known)}", field="split")
+        raise ConfigError(nearest(split, known), field="split", expected=f"a split of {path}", found=show(split))
     try:
         return {str(key) for key in field(known, split, list)}
     except DataError as error:

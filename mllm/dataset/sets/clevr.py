@@ -184,14 +184,25 @@ def run(program: Sequence[Any], scene: Scene) -> list[Found | None]:
         elif name in VALUES or name.startswith(("query_", "equal_")):
             found.append(None)
         else:
-            raise DataError(f"unknown function {name!r}; {nearest(name, FUNCTIONS)}", field=at, kind="missing-record")
+            raise DataError(
+                nearest(name, FUNCTIONS),
+                field=at,
+                expected="a function of CLEVR",
+                found=show(name),
+                kind="missing-record",
+            )
     return found
 
 
 def _related(scene: Scene, things: Found, name: str) -> Found:
     if name not in scene.relations:
-        reason = f"unknown relation {name!r}; {nearest(str(name), scene.relations)}"
-        raise DataError(reason, field="relate", kind="missing-record")
+        raise DataError(
+            nearest(str(name), scene.relations),
+            field="relate",
+            expected="a relation of the scene",
+            found=show(name),
+            kind="missing-record",
+        )
     return sorted({n for thing in things for n in scene.relations[name][thing]})
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from mllm.dataset.base import seeded
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill
 from mllm.dataset.sets.vqa import AnswerText
-from mllm.errors import ConfigError, DataError
-from mllm.fields import PathName
+from mllm.errors import ConfigError, DataError, nearest
+from mllm.fields import PathName, show
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Item
 
@@ -56,10 +57,17 @@ class ImageFolder:
         self._first = [numbers.index(number) for number in range(len(found))]
         for name in names or {}:
             if name not in found:
-                raise ConfigError(f"no folder {name!r} in {folder}; it holds {', '.join(found)}", field="names")
+                raise ConfigError(
+                    nearest(name, found), field="names", expected=f"a folder in {folder}", found=show(name)
+                )
         called = {name: (names or {}).get(name, name.replace("_", " ")) for name in found}
-        if len(set(called.values())) < len(called):
-            raise ConfigError(f"two folders of {folder} have the same name: {called}", field="names")
+        for name, folders in Counter(called.values()).items():
+            if folders > 1:
+                raise ConfigError(
+                    field="names",
+                    expected=f"a name of its own for each folder of {folder}",
+                    found=f"{name!r} for {', '.join(each for each in called if called[each] == name)}",
+                )
         self.classes = list(called.values())
 
     def __len__(self) -> int:

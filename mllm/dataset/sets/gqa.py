@@ -113,7 +113,9 @@ class GQA(LineDataset):
         image = field(line, "imageId", str)
         found = self._scene_ids.find(image)
         if found is None:
-            raise DataError(f"image '{image}' is not in {self.scenes.path}", field="imageId", kind="missing-record")
+            raise DataError(
+                field="imageId", expected=f"an image of {self.scenes.path}", found=show(image), kind="missing-record"
+            )
         try:
             known = field(self.scenes[found[0]], "objects", dict, image)
         except DataError as error:
@@ -153,7 +155,7 @@ class Objects:
         group: list[int] = []
         for key in found.split(","):
             if key not in self.known:
-                raise DataError(f"object '{key}' is not in the scene graph of the image", kind="missing-record")
+                raise DataError(expected="an object of the image's scene graph", found=show(key), kind="missing-record")
             try:
                 x, y, width, height = (number(self.known[key], name, f"{self.at}.{key}") for name in "xywh")
             except DataError as error:

@@ -16,7 +16,7 @@ from mllm.dataset.files.id_index import by_id
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.questions import plain
 from mllm.errors import DataError
-from mllm.fields import Count, PathName, PositiveInt, field, within
+from mllm.fields import Count, PathName, PositiveInt, field, show, within
 from mllm.images import ImageRef, Video
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Item
@@ -112,8 +112,12 @@ class MimicIt:
         with self._named(number) as line:
             ids = field(line, "image_ids", list[str])
             if ids and self.images is None:
-                reason = f"{len(ids)} image(s), but the dataset has no `images` file"
-                raise DataError(reason, field="image_ids", kind="missing-record")
+                raise DataError(
+                    field="image_ids",
+                    expected="no images, since the dataset has no `images` file",
+                    found=f"{len(ids)}",
+                    kind="missing-record",
+                )
             if self.frames is not None and len(ids) > self.frames:
                 last = len(ids) - 1
                 steps = max(self.frames - 1, 1)
@@ -134,5 +138,5 @@ class MimicIt:
         """Which record an instruction is."""
         found = self._ids.find(str(key))
         if found is None:
-            raise DataError(f"instruction {str(key)[:60]!r} is not in {self.lines.path}", kind="missing-record")
+            raise DataError(expected=f"an instruction of {self.lines.path}", found=show(key), kind="missing-record")
         return found[0]

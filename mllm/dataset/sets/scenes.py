@@ -11,7 +11,7 @@ from mllm.dataset.base import seeded
 from mllm.dataset.questions import EXPR, OBJS, BoxAnswer, Questions, fill, without_image
 from mllm.dataset.synthetic.expressions import count_phrase, expression, full_name, kind_of
 from mllm.dataset.synthetic.shapes import MOST_SHAPES, SMALLEST_IMAGE, SceneImage, Shape, scene
-from mllm.errors import ConfigError
+from mllm.errors import ConfigError, nearest
 from mllm.fields import FULL, PositiveInt, Range, show
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE, Groups, Item
@@ -138,5 +138,10 @@ def _pools(questions: str | Mapping[str, str] | None, tasks: Sequence[str]) -> d
         questions = {tasks[0]: questions}
     for task in questions or {}:
         if task not in tasks:
-            raise ConfigError(f"{task!r} is not one of the tasks {', '.join(tasks)}", field="questions")
+            raise ConfigError(
+                nearest(task, tasks),
+                field="questions",
+                expected=f"one of the tasks {', '.join(tasks)}",
+                found=show(task),
+            )
     return {task: Questions(path, _PLACEHOLDERS[task]) for task, path in (questions or {}).items()}

@@ -133,7 +133,10 @@ def test_bad_scenes(clevr: Callable[..., CLEVR], change: dict[str, Any], message
         ({"inputs": [1]}, "program[1].inputs: expected indices of earlier steps, found list '[1]'"),
         ({"inputs": []}, "program[1]: expected 1 inputs and 1 value_inputs for filter_shape, found 0 and 1"),
         ({"value_inputs": []}, "program[1]: expected 1 inputs and 1 value_inputs for filter_shape, found 1 and 0"),
-        ({"function": "relate"}, "relate: unknown relation 'sphere'; known: front, left, right"),
+        (
+            {"function": "relate"},
+            "relate: expected a relation of the scene, found str 'sphere'; known: front, left, right",
+        ),
     ],
 )
 def test_bad_programs(clevr: Callable[..., CLEVR], change: Any, message: str) -> None:
@@ -144,7 +147,10 @@ def test_bad_programs(clevr: Callable[..., CLEVR], change: Any, message: str) ->
 
 
 def test_bad_records(clevr: Callable[..., CLEVR]) -> None:
-    with pytest.raises(DataError, match=r"questions\.json\[0\]: program\[0\]: unknown function 'uniqe'; did you mean"):
+    with pytest.raises(
+        DataError,
+        match=r"questions\.json\[0\]: program\[0\]: expected a function of CLEVR, found str 'uniqe'; did you mean",
+    ):
         clevr("q-bs", {**QUESTION, "program": [step("uniqe")]})[0]
     with pytest.raises(DataError, match=r"image_index: expected one of the 1 scenes of .*scenes\.json, found 3"):
         clevr("q-bs", {**QUESTION, "image_index": 3})[0]

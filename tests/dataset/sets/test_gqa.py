@@ -96,12 +96,12 @@ def test_a_question_with_boxes(gqa: Callable[..., GQA]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"imageId": "5"}, "imageId: image '5' is not in "),
+        ({"imageId": "5"}, "imageId: expected an image of "),
         (
             {"annotations": {"question": {"9": "12"}}},
             "annotations.question: expected a span of 7 words such as 2:4",
         ),
-        ({"annotations": {"question": {"2": "99"}}}, "object '99' is not in the scene graph of the image"),
+        ({"annotations": {"question": {"2": "99"}}}, "expected an object of the image's scene graph, found str '99'"),
     ],
 )
 def test_bad_records(gqa: Callable[..., GQA], change: dict[str, Any], message: str) -> None:

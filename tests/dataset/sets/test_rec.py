@@ -79,7 +79,7 @@ def test_reg(rec: Callable[..., Item]) -> None:
         ({"expression": 5}, "expression: expected a text, found int '5'"),
         ({"expression": "<boxes>"}, "expression: expected a text without the reserved <boxes>, found '<boxes>'"),
         ({"expression": " "}, "expression: expected words, found ' '"),
-        ({"img_path": "file:///b.jpg"}, "image: file:///b.jpg: file:// is not allowed"),
+        ({"img_path": "file:///b.jpg"}, "image: file:///b.jpg: expected a protocol among http, "),
     ],
 )
 def test_bad_lines(rec: Callable[..., Item], kind: str, change: dict[str, Any], message: str) -> None:

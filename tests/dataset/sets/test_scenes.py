@@ -115,7 +115,7 @@ def test_the_same_in_every_process() -> None:
         ({"tasks": []}, "tasks: expected a list of at least one entry, found list '[]'"),
         ({"tasks": ["a"]}, "tasks.0: expected one of 'rec', 'reg', 'count', found str 'a'"),
         ({"tasks": ALL, "questions": "a"}, "questions: expected {task: pool} for 3 tasks, found str 'a'"),
-        ({"questions": {"reg": "a"}}, "questions: 'reg' is not one of the tasks rec"),
+        ({"questions": {"reg": "a"}}, "questions: expected one of the tasks rec, found str 'reg'; did you mean 'rec'?"),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str) -> None:
