@@ -134,7 +134,10 @@ def test_half_precision_and_shards_take_less() -> None:
     [
         (["model_args.model_name_or_path=/no/such"], "/no/such: no such folder"),
         (["model_args.type=lava"], "did you mean 'llava'"),
-        (["training_args.optim=apollo_adamw"], "training_args.optim: found str 'apollo_adamw'"),
+        (
+            ["training_args.optim=apollo_adamw"],
+            "training_args.optim: expected a tested optimizer, found str 'apollo_adamw'",
+        ),
         (
             ["model_args.freeze=[vision_tower,connector,language_model]"],
             "nothing in this model is trained; leave a part out of model_args.freeze",

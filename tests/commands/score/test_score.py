@@ -175,7 +175,7 @@ def test_score_names_what_is_missing_doubled_or_unknown(
     ("arguments", "message"),
     [
         (["--layout", "intern"], "--layout intern: did you mean 'internvl'"),
-        (["--reading", "intern"], "reading 'intern'"),
+        (["--reading", "intern"], "REC: reading: expected one of 'codec', "),
         (["--metric", "RECC"], "RECC"),
         (["--placement", "pad"], "--placement: needs --codec too"),
         (["--key", "id"], "--key: needs --data too"),
