@@ -96,7 +96,7 @@ def test_ranks_share_the_work_without_gap_or_overlap(count: int, ranks: int) -> 
         (["train", "CONFIG", "--learning_rat", "1"], "learning_rate"),
         (
             ["train", "CONFIG", "--cfg-options", "data_args.collator_kwargs.max_tokens=90"],
-            "applies to packed rows only",
+            "data_args.collator_kwargs.max_tokens: expected nothing where rows are not packed",
         ),
         (["train", "CONFIG", "--train_sampling_strategy", "group_by_length"], "expected 'random' or 'sequential'"),
         (["train", "CONFIG", "--cfg-options", "data_args.train.type=Scene"], "did you mean 'Scenes'"),
