@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mllm.errors import ConfigError, DataError, ModelError
-from mllm.files import read_json, read_text
+from mllm.files import read_json, read_text, read_xml
 
 BROKEN = [
     (b"", "expected a JSON object, found nothing", "json"),
@@ -56,3 +56,26 @@ def test_read_text_of_what_is_no_file(tmp_path: Path, error: type[DataError]) ->
         with pytest.raises(error) as caught:
             read_text(tmp_path / name, error)
         assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'<!DOCTYPE a [<!ENTITY b "x">]><a>&b;</a>', "expected XML without a document type, found <!DOCTYPE"),
+        ('<!DOCTYPE a [<!ENTITY b "x">]><a/>'.encode("utf-16"), "expected UTF-8, found byte 0xff"),
+        (b"<a>&b;</a>", ":1: expected XML, found undefined entity"),
+        (b"<a>\n<b></a>", ":2: expected XML, found mismatched tag"),
+        (b"", "expected XML, found no element found"),
+    ],
+)
+def test_read_xml_refuses_entities_and_names_the_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.xml").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_xml(tmp_path / "a.xml")
+    assert f"a.xml{message if message.startswith(':') else ''}" in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_read_xml_gives_the_root(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text('<?xml version="1.0"?><a><b>é</b></a>', encoding="utf-8")
+    assert read_xml(tmp_path / "a.xml").findtext("b") == "é"
