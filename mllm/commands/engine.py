@@ -166,7 +166,7 @@ def _checked(kind: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, value in options.items():
         if name not in known:
             said = nearest(name, known) if known else "it takes none, --workers and --tasks say all"
-            raise ConfigError(f"executor {kind} has no option {name!r}; {said}", where=where)
+            raise ConfigError(said, where=where, expected=f"an option of executor {kind}", found=repr(name))
         annotation = parameters[name].annotation
         said = annotation if isinstance(annotation, str) else annotation.__name__
         expected = KINDS.get(said.partition(" |")[0])
@@ -174,7 +174,11 @@ def _checked(kind: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
             raise ConfigError(where=where, field=name, expected=said.partition(" |")[0], found=show(value))
     missing = [name for name in known if parameters[name].default is inspect.Parameter.empty and name not in options]
     if missing:
-        raise ConfigError(f"executor {kind} needs {' '.join(f'{name}=...' for name in missing)}", where=where)
+        raise ConfigError(
+            where=where,
+            expected=f"{' '.join(f'{name}=...' for name in missing)} for executor {kind}",
+            found=" ".join(options) or "nothing",
+        )
     return options
 
 

@@ -119,9 +119,11 @@ def in_shards(args: SimpleNamespace) -> bool:
     """
     asked = args.executor or args.tasks or args.executor_options
     if asked and args.job_dir is None:
-        raise ConfigError("--executor and --tasks need --job-dir, a folder that all machines share")
+        raise ConfigError(
+            where="--job-dir", expected="a folder that all machines share, for --executor and --tasks", found="nothing"
+        )
     if args.executor_options and not args.executor:
-        raise ConfigError("needs --executor too", where="--executor-options")
+        raise ConfigError(where="--executor", expected="an executor for --executor-options", found="nothing")
     return args.job_dir is not None
 
 

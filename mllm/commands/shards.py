@@ -120,13 +120,17 @@ def claim(folder: Path, about: Mapping[str, Any], data: object) -> None:
     except OSError as error:
         raise ConfigError(f"cannot be used: {error.strerror}", where=str(folder)) from error
     if not path.exists():
-        raise ConfigError("is not empty and is not a job folder", where=str(folder))
+        raise ConfigError(
+            "name another folder", where=str(folder), expected="an empty folder or that of a job", found="other files"
+        )
     before = read_json(path, dict, ConfigError)
     changed = [name for name in said if said[name] != before.get(name)]
     if changed:
         raise ConfigError(
-            f"holds the parts of another job ({', '.join(changed)} differ): name another folder, or delete it",
+            "name another folder, or delete it",
             where=str(folder),
+            expected="the parts of this job",
+            found=f"those of another, {', '.join(changed)} differ",
         )
 
 

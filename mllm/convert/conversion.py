@@ -69,7 +69,12 @@ class Outputs:
 
     def _open(self, name: str) -> None:
         if (self.folder / name).resolve() in self._inputs:
-            raise ConfigError("is an input; name another folder with --out", where=str(self.folder / name))
+            raise ConfigError(
+                "name another folder with --out",
+                where=str(self.folder / name),
+                expected="a new file",
+                found="an input",
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor, part = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.", suffix=".part")
         self._stack.callback(Path(part).unlink, missing_ok=True)
@@ -91,8 +96,11 @@ class Outputs:
         """
         if not self._files:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
-            reason = f"nothing to write ({reasons or 'the input holds no record'})"
-            raise DataError(reason, where=str(self.folder))
+            raise DataError(
+                where=str(self.folder),
+                expected="records to write",
+                found=f"none ({reasons or 'the input holds no record'})",
+            )
         for name, (file, part) in self._files.items():
             file.close()
             part.chmod(0o644)

@@ -81,7 +81,7 @@ def choose_score(args: Seq2SeqTrainingArguments, metric: Metric | None, rule: St
     }
     for where, asks in asking.items():
         if asks and args.eval_strategy == "no":
-            raise ConfigError("needs training_args.eval_strategy to be 'steps' or 'epoch'", where=where)
+            raise ConfigError(where=where, expected="training_args.eval_strategy 'steps' or 'epoch'", found="'no'")
     if rule is not None and args.metric_for_best_model is None:
         args.metric_for_best_model, args.greater_is_better = "loss", False
     if args.metric_for_best_model is not None and evaluates_in_training(args):

@@ -111,8 +111,10 @@ def require_trainable(model: VisionLanguageModel) -> None:
         )
     if not dtypes:
         raise ConfigError(
-            "nothing is trained: leave a part out of freeze, or name some in adapters (targets, unfrozen)",
+            "leave a part out of freeze, or name some in adapters (targets, unfrozen)",
             field="model_args",
+            expected="parameters to train",
+            found="none",
         )
 
 
@@ -210,8 +212,10 @@ def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_toke
         base, brought = stored
         if adapters and replace(adapters, from_pretrained=None) != brought:
             raise ConfigError(
-                f"{folder} holds adapters {brought.as_dict()}, but model_args.adapters asks for {adapters.as_dict()}: "
-                f"continue with those of the folder, or run mllm checkpoint merge {folder} OUT_DIR first"
+                f"continue with those of the folder, or run mllm checkpoint merge {folder} OUT_DIR first",
+                field="model_args.adapters",
+                expected=f"those that {folder} holds, {brought.as_dict()}",
+                found=f"{adapters.as_dict()}",
             )
         args, adapters = over_base(base, args), brought
     model = MODELS.make(args, tokenizer=tokenizer)
@@ -270,7 +274,7 @@ def base_args(folder: str) -> dict[str, Any]:
     """
     stored = base_of(folder)
     if stored is None:
-        raise ModelError(f"{folder} holds no adapters to merge")
+        raise ModelError(where=str(folder), expected="adapters to merge", found="none")
     return {name: value for name, value in stored[0].items() if name != "quantization"}
 
 
@@ -284,9 +288,10 @@ def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDat
         raise ConfigError(field="model_args.tokenizer", expected=expected, found="nothing")
     if train is None:
         raise ConfigError(
-            "has to be trained, but this run does not train: "
             "name the trained model's folder, --cfg-options model_args.model_name_or_path=DIR",
             field="model_args.tokenizer",
+            expected="a tokenizer that is there, as this run does not train",
+            found="dict(vocab_size=...), which has to be trained",
         )
     return train_tokenizer(_corpus(train, template, blank_tokenizer()), vocab_size=cfg["vocab_size"])
 

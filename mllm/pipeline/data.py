@@ -58,7 +58,11 @@ def load_data(cfg: Section, args: RunArguments) -> Data:
     if args.do_train and not data.get("train"):
         raise ConfigError(field="data_args.train", expected="the dataset of do_train", found="nothing")
     if evaluates_in_training(args) and not data.get("validation"):
-        raise ConfigError("evaluation during training (eval_strategy, eval_on_start) needs data_args.validation")
+        raise ConfigError(
+            field="data_args.validation",
+            expected="the dataset of evaluation during training (eval_strategy, eval_on_start)",
+            found="nothing",
+        )
     if args.do_eval and not data.get("validation"):
         raise ConfigError(field="data_args.validation", expected="the dataset that this run evaluates", found="nothing")
     train = _items(data["train"], "data_args.train") if args.do_train else None
@@ -92,7 +96,7 @@ def _tests(data: Section, args: RunArguments) -> dict[str, TestSet]:
     entries = {"test": {"cfg": data["test"]}} if data.get("test") else {}
     entries |= {f"multitest_{name}": entry for name, entry in multitest_entries(data).items()}
     if not entries:
-        raise ConfigError("do_predict needs data_args.test or data_args.multitest")
+        raise ConfigError(field="data_args", expected="test or multitest, the datasets of do_predict", found="neither")
     tests: dict[str, TestSet] = {}
     for prefix, entry in entries.items():
         field = f"data_args.multitest.{prefix.removeprefix('multitest_')}.cfg" if prefix != "test" else "data_args.test"

@@ -45,12 +45,14 @@ def check_hardware() -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise ConfigError(f"finetune_mem needs an NVIDIA GPU for flex attention, but none is visible; {INSTEAD}")
+        raise ConfigError(INSTEAD, where="finetune_mem", expected="an NVIDIA GPU for flex attention", found="none")
     found = torch.cuda.get_device_capability()
     if found < OLDEST:
         raise ConfigError(
-            f"finetune_mem needs a GPU of compute capability {OLDEST[0]}.{OLDEST[1]} for flex attention, "
-            f"this one has {found[0]}.{found[1]}; {INSTEAD}"
+            INSTEAD,
+            where="finetune_mem",
+            expected=f"a GPU of compute capability {OLDEST[0]}.{OLDEST[1]} or above for flex attention",
+            found=f"{found[0]}.{found[1]}",
         )
     if importlib.util.find_spec("triton") is None:
         raise ConfigError(f"finetune_mem needs triton, which PyTorch compiles with: pip install triton, or {INSTEAD}")
@@ -73,8 +75,11 @@ def choose_attention(cfg: Any) -> None:
         cfg["model_args"]["attn_implementation"] = "flash_attention_2"
     else:
         raise ConfigError(
-            "finetune_mem: data_args.collator_kwargs.packing is 'none', and padded rows need the package flash-attn; "
-            f"leave packing out or set it to 'rows' or 'shared', pip install flash-attn, or {INSTEAD}"
+            f"leave it out or set it to 'rows' or 'shared', pip install flash-attn for padded rows, or {INSTEAD}",
+            where="finetune_mem",
+            field="data_args.collator_kwargs.packing",
+            expected="'rows' or 'shared' without the package flash-attn",
+            found="'none'",
         )
 
 

@@ -45,7 +45,12 @@ class GuardedTrainer(Seq2SeqTrainer):
         self.described = described
         self.run_arguments = args
         if args.max_nonfinite_steps and self.is_deepspeed_enabled:
-            raise ConfigError("max_nonfinite_steps: DeepSpeed updates before the gradient can be checked; set it to 0")
+            raise ConfigError(
+                "DeepSpeed updates before the gradient can be checked",
+                field="training_args.max_nonfinite_steps",
+                expected="0 under DeepSpeed",
+                found=str(args.max_nonfinite_steps),
+            )
         self.guard = StepGuard(allowed=args.max_nonfinite_steps, keys=self._keys)
         self.add_callback(_Guard(self))
 
@@ -102,7 +107,9 @@ class GuardedTrainer(Seq2SeqTrainer):
         ]  # others are tied
         wrong = [f"missing {name}" for name in missing] + [f"unexpected {name}" for name in load_result.unexpected_keys]
         if wrong:
-            raise ModelError(f"the checkpoint is of another model: {', '.join(wrong[:5])}, {len(wrong)} in all")
+            raise ModelError(
+                expected="a checkpoint of this model", found=f"{len(wrong)} differences: {', '.join(wrong[:5])}"
+            )
 
     @replaces(Seq2SeqTrainer)
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

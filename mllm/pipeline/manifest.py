@@ -17,6 +17,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from mllm.errors import RunError
+from mllm.fields import show
 from mllm.files import read_json
 from mllm.model_files import MANIFEST as MANIFEST
 
@@ -54,9 +55,13 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     manifest = _read_json(folder / MANIFEST)
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
-        raise RunError(f"{MANIFEST} lists no files")
+        raise RunError(field=f"{MANIFEST}: files", expected="an object of files", found=show(files))
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
-        raise RunError(f"{MANIFEST} names files outside its folder")
+        raise RunError(
+            field=f"{MANIFEST}: files",
+            expected="paths inside its folder",
+            found=next(repr(name) for name in files if Path(name).is_absolute() or ".." in Path(name).parts),
+        )
     return manifest
 
 

@@ -35,14 +35,22 @@ def check_training(args: Seq2SeqTrainingArguments) -> None:
     """
     if args.n_gpu > 1:
         raise ConfigError(
-            f"one process would split each batch over {args.n_gpu} GPUs and separate images from their text: "
-            "use accelerate launch, or set CUDA_VISIBLE_DEVICES to one GPU"
+            "one process would split each batch and separate images from their text: use accelerate launch, "
+            "or set CUDA_VISIBLE_DEVICES to one GPU",
+            expected="one GPU for each process",
+            found=str(args.n_gpu),
         )
     if args.fp16 and args.device.type == "cpu":
-        raise ConfigError("needs a GPU; on a CPU there is bf16", field="training_args.fp16")
+        raise ConfigError(
+            "on a CPU there is bf16", field="training_args.fp16", expected="False without a GPU", found="True"
+        )
     checkpointing: Any = args.activation_checkpointing_kwargs or {}
     if checkpointing.get("offload") and args.device.type == "cpu":
-        raise ConfigError("offload needs a GPU", field="training_args.activation_checkpointing_kwargs")
+        raise ConfigError(
+            field="training_args.activation_checkpointing_kwargs.offload",
+            expected="False without a GPU",
+            found=show(checkpointing["offload"]),
+        )
     _check_optimizer(args)
     _check_schedule(args)
 
@@ -55,7 +63,12 @@ def check_reporting(args: Seq2SeqTrainingArguments) -> None:
     known = reporters()
     for name in args.report_to or ():
         if name not in known:
-            raise ConfigError(f"unknown reporter {name!r}; {nearest(name, known)}", field="training_args.report_to")
+            raise ConfigError(
+                nearest(name, known),
+                field="training_args.report_to",
+                expected="a reporter that transformers knows",
+                found=show(name),
+            )
     with _named("report_to"):
         for kind in get_reporting_integration_callbacks(args.report_to):
             kind()
@@ -68,17 +81,28 @@ def _check_optimizer(args: Seq2SeqTrainingArguments) -> None:
         _settings(args, args.optim_args)
     for name in _names(args.optim_args):
         if not _reads(args, name):
-            raise ConfigError(f"{OptimizerNames(args.optim).value} reads no {name!r}", field="training_args.optim_args")
+            raise ConfigError(
+                field="training_args.optim_args",
+                expected=f"an argument of {OptimizerNames(args.optim).value}",
+                found=repr(name),
+            )
 
 
 def _check_schedule(args: Seq2SeqTrainingArguments) -> None:
     kind = SchedulerType(args.lr_scheduler_type).value
     if args.warmup_steps and kind in WITHOUT_WARMUP:
         raise ConfigError(
-            f"a {kind} schedule has no warm-up; choose another lr_scheduler_type", field="training_args.warmup_steps"
+            "or choose another lr_scheduler_type",
+            field="training_args.warmup_steps",
+            expected=f"0, as a {kind} schedule has no warm-up",
+            found=str(args.warmup_steps),
         )
     if args.lr_scheduler_kwargs and kind in WITHOUT_ARGUMENTS:
-        raise ConfigError(f"a {kind} schedule takes none", field="training_args.lr_scheduler_kwargs")
+        raise ConfigError(
+            field="training_args.lr_scheduler_kwargs",
+            expected=f"nothing, as a {kind} schedule takes none",
+            found=show(args.lr_scheduler_kwargs),
+        )
     known = parameters(schedule_function(args.lr_scheduler_type))
     given: Any = args.lr_scheduler_kwargs or {}
     within("training_args.lr_scheduler_kwargs", check, given, Mapping)

@@ -63,7 +63,9 @@ def _acquire(folder: Path, lease: SoftFileLease) -> None:
         except Timeout:
             raise _held(folder, lease) from None
     except FileExistsError:
-        raise ConfigError("is a file, not a folder", where="output_dir", field=str(folder)) from None
+        raise ConfigError(
+            "choose another --output_dir", where="output_dir", field=str(folder), expected="a folder", found="a file"
+        ) from None
     except OSError as error:
         said = f"cannot be used: {error.strerror or error}"
         raise ConfigError(said, where="output_dir", field=str(folder)) from error
@@ -89,8 +91,10 @@ def empty(folder: Path, sources: Iterable[str]) -> None:
         path = Path(source)
         if path.exists() and folder.resolve() in (path.resolve(), *path.resolve().parents):
             raise ConfigError(
-                f"{folder} holds {source}, which this run starts from: choose another --output_dir",
+                "choose another --output_dir",
                 where="overwrite_output_dir",
+                expected=f"an output folder without {source}, which this run starts from",
+                found=str(folder),
             )
     manifest = read_manifest(folder) if (folder / MANIFEST).is_file() else None
     names = [MANIFEST, *(manifest["files"] if manifest else ())]

@@ -53,7 +53,10 @@ def find_start(args: RunArguments) -> Start:
     if args.overwrite_output_dir:
         if wanted is not None:
             raise ConfigError(
-                "overwrite_output_dir would delete what resume_from_checkpoint continues from: set only one of them"
+                "overwrite_output_dir would delete what it continues from: set only one of them",
+                where="resume_from_checkpoint",
+                expected="nothing with overwrite_output_dir",
+                found=show(wanted),
             )
         return Start()
     if wanted is None:
@@ -72,7 +75,9 @@ def find_start(args: RunArguments) -> Start:
     else:
         checkpoint = Path(wanted)
         if found := faults(checkpoint) if checkpoint.is_dir() else ["no such folder"]:
-            raise ConfigError(f"not a whole checkpoint: {'; '.join(found)}", where=f"resume_from_checkpoint {wanted}")
+            raise ConfigError(
+                where=f"resume_from_checkpoint {wanted}", expected="a whole checkpoint", found="; ".join(found)
+            )
         if checkpoint.resolve().parent != folder.resolve():
             _refuse_to_overwrite(folder)
         elif finished and over:
@@ -94,9 +99,10 @@ def _back_to(checkpoint: Path, finished: int) -> Start:
     step = read_state(checkpoint).get("global_step")
     if step != finished:
         raise ConfigError(
-            f"its run has finished at step {finished}: choose another --output_dir to train from step {step} again, "
-            "or ask for more steps",
+            f"choose another --output_dir to train from step {step} again, or ask for more steps",
             where=f"resume_from_checkpoint {checkpoint}",
+            expected=f"a checkpoint of step {finished}, at which its run has finished",
+            found=f"step {step}",
         )
     return Start(finished=finished)
 

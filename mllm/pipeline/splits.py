@@ -12,6 +12,7 @@ from mllm.dataset.base import Dataset as MllmDataset
 from mllm.dataset.base import LineDataset
 from mllm.dataset.mixing import ConcatDataset, Subset
 from mllm.errors import ConfigError, DataError, nearest
+from mllm.fields import show
 from mllm.registry import DATASETS
 
 Config = Mapping[str, Any]
@@ -48,10 +49,12 @@ def splits(data: Config, names: Sequence[str] = ()) -> list[Split]:
     found = {name: data[name] for name in ("train", "validation", "test") if data.get(name)}
     found |= {f"multitest.{name}": entry["cfg"] for name, entry in multitest_entries(data).items()}
     if not found:
-        raise ConfigError("data_args: expected train, validation, test or multitest, found none of them")
+        raise ConfigError(field="data_args", expected="train, validation, test or multitest", found="none of them")
     for name in names:
         if name not in found:
-            raise ConfigError(f"--split {name}: {nearest(name, found)}")
+            raise ConfigError(
+                nearest(name, found), where="--split", expected="a data set of the config", found=show(name)
+            )
     distinct: list[tuple[list[str], Config]] = []
     for name in names or found:
         same = next((entry for entry in distinct if entry[1] == found[name]), None)

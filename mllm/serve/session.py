@@ -54,7 +54,7 @@ class Session:
         """
         folder = str(folder)
         if not Path(folder).is_dir():
-            raise ModelError("no such folder", where=folder)
+            raise ModelError(where=folder, expected="the folder of a trained model", found="no such folder")
         where = usable_device(device)
         given = {name: value for name, value in model_args.items() if value is not None}
         if "type" not in given:
@@ -96,7 +96,11 @@ class Session:
             "image": answer_image,
         }
         if len(turn["boxes_seq"]) != len(boxes):
-            raise DataError(f"question: {len(turn['boxes_seq'])} {BOXES} in the text, {len(boxes)} box(es) given")
+            raise DataError(
+                where="question",
+                expected=f"a box for each of its {len(turn['boxes_seq'])} {BOXES}",
+                found=str(len(boxes)),
+            )
         record = {"images": list(images), "target": {"boxes": [list(box) for box in boxes]}, "conversations": [turn]}
         item = Item.from_dict(record, key="question")
         pad: Any = self.processor.tokenizer.pad_token_id
@@ -125,7 +129,9 @@ def usable_device(name: str | None) -> torch.device:
         torch.zeros(1, device=device).item()
     except (AssertionError, ImportError, NotImplementedError, RuntimeError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ConfigError(f"cannot be used: {reason[:200]}", field=f"device {name!r:.40}") from error
+        raise ConfigError(
+            reason[:200], where="--device", expected="a device that can be used", found=f"{name!r:.40}"
+        ) from error
     return device
 
 
@@ -167,7 +173,7 @@ def _check_drawing(path: str, images: Sequence[str]) -> None:
     if not Path(path).absolute().parent.is_dir():
         raise ConfigError(where="--draw", expected="a file in an existing folder", found=path)
     if not images:
-        raise ConfigError("--draw needs an --image to draw on")
+        raise ConfigError(where="--draw", expected="an --image to draw on", found="none")
     if Path(path).suffix.lower() not in Image.registered_extensions():
         raise ConfigError(where="--draw", expected="the name of an image file, such as answer.png", found=path)
 

@@ -291,28 +291,31 @@ SLURM = ["--executor", "slurm", "--executor-options", "time=1:00:00", "partition
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--tasks", "2"], "ConfigError: --executor and --tasks need --job-dir"),
-        (["--executor", "local"], "ConfigError: --executor and --tasks need --job-dir"),
-        (["--job-dir", "JOB", "--executor-options", "a=1"], "ConfigError: --executor-options: needs --executor too"),
+        (["--tasks", "2"], "ConfigError: --job-dir: expected a folder that all machines share"),
+        (["--executor", "local"], "ConfigError: --job-dir: expected a folder that all machines share"),
+        (
+            ["--job-dir", "JOB", "--executor-options", "a=1"],
+            "ConfigError: --executor: expected an executor for --executor-options, found nothing",
+        ),
         pytest.param(
             ["--job-dir", "JOB", *LOCAL, "--executor-options", "workers=1"],
-            "ConfigError: --executor-options: executor local has no option 'workers'; it takes none",
+            "ConfigError: --executor-options: expected an option of executor local, found 'workers'; it takes none",
             marks=needs_datatrove,
         ),
         (["--job-dir", "JOB", *LOCAL, "--executor-options", "workers"], "expected KEY=VALUE, found 'workers'"),
         pytest.param(
             ["--job-dir", "JOB", "--executor", "slurm"],
-            "ConfigError: --executor-options: executor slurm needs time=... partition=...",
+            "ConfigError: --executor-options: expected time=... partition=... for executor slurm, found",
             marks=needs_datatrove,
         ),
         pytest.param(
             ["--job-dir", "JOB", *SLURM, "partitions=cpu"],
-            "executor slurm has no option 'partitions'; did you mean 'partition'",
+            "expected an option of executor slurm, found 'partitions'; did you mean 'partition'",
             marks=needs_datatrove,
         ),
         pytest.param(
             ["--job-dir", "JOB", *SLURM, "logging_dir=x"],
-            "executor slurm has no option 'logging_dir'",
+            "expected an option of executor slurm, found 'logging_dir'",
             marks=needs_datatrove,
         ),
         pytest.param(

@@ -40,16 +40,19 @@ def test_a_folder_belongs_to_one_job_on_the_same_files(tmp_path: Path) -> None:
     cfg = {"train": [{"filename": str(data)}]}
     for _ in range(2):
         claim(folder, {"bits": 4}, cfg)
-    with pytest.raises(ConfigError, match=r"job: holds the parts of another job \(bits differ\): name another folder"):
+    with pytest.raises(
+        ConfigError,
+        match=r"job: expected the parts of this job, found those of another, bits differ; name another folder",
+    ):
         claim(folder, {"bits": 5}, cfg)
     data.write_text("{}\n{}\n")
-    with pytest.raises(ConfigError, match=r"another job \(files differ"):
+    with pytest.raises(ConfigError, match=r"those of another, files differ"):
         claim(folder, {"bits": 4}, cfg)
 
 
 def test_claim_takes_no_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="is not empty and is not a job folder"):
+    with pytest.raises(ConfigError, match="expected an empty folder or that of a job, found other files"):
         claim(tmp_path, {}, {})
     with pytest.raises(ConfigError, match=r"a\.txt: cannot be used: File exists"):
         claim(tmp_path / "a.txt", {}, {})

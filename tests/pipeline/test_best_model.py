@@ -164,10 +164,16 @@ def test_a_plateau_of_a_score_lowers_the_learning_rate(tmp_path: Path) -> None:
     [
         (
             "--eval_strategy steps --cfg-options data_args.validation=None",
-            "evaluation during training (eval_strategy, eval_on_start) needs data_args.validation",
+            "data_args.validation: expected the dataset of evaluation during training (eval_strategy, eval_on_start)",
         ),
-        ("--eval_on_start --cfg-options data_args.validation=None", "needs data_args.validation"),
-        ("--cfg-options early_stopping.patience=2", "early_stopping: needs training_args.eval_strategy"),
+        (
+            "--eval_on_start --cfg-options data_args.validation=None",
+            "data_args.validation: expected the dataset of evaluation",
+        ),
+        (
+            "--cfg-options early_stopping.patience=2",
+            "early_stopping: expected training_args.eval_strategy 'steps' or 'epoch', found 'no'",
+        ),
         (
             "--eval_strategy steps --metric_for_best_model acc@0.55",
             "training_args.metric_for_best_model: expected a score of data_args.compute_metric, or loss, "
@@ -179,8 +185,14 @@ def test_a_plateau_of_a_score_lowers_the_learning_rate(tmp_path: Path) -> None:
         ),
         ("--eval_strategy epoch --cfg-options early_stopping.patience=0", "early_stopping.patience: expected a whole"),
         ("--eval_strategy epoch --cfg-options early_stopping.patient=1", "early_stopping.patient: unknown name"),
-        ("--load_best_model_at_end", "training_args.load_best_model_at_end: needs training_args.eval_strategy to be"),
-        ("--save_strategy best --metric_for_best_model loss", "training_args.save_strategy='best': needs"),
+        (
+            "--load_best_model_at_end",
+            "training_args.load_best_model_at_end: expected training_args.eval_strategy 'steps' or 'epoch', found 'no'",
+        ),
+        (
+            "--save_strategy best --metric_for_best_model loss",
+            "training_args.save_strategy='best': expected training_args.eval_strategy 'steps' or 'epoch', found 'no'",
+        ),
         ("--load_best_model_at_end --eval_strategy epoch --save_strategy steps", "training_args: "),
     ],
 )

@@ -125,7 +125,7 @@ def test_an_empty_file_is_one_line_at_the_start(
     [
         (
             {"freeze": ["vision_tower", "connector", "language_model"]},
-            "model_args: nothing is trained: leave a part out",
+            "model_args: expected parameters to train, found none; leave a part out",
         ),
         ({"adapters": {"type": "lora", "targets": [], "r": 2}}, "targets"),
         ({"adapters": {"type": "lora", "r": 2}}, "targets"),

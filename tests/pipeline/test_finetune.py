@@ -160,7 +160,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing where there is no GPU")
 def test_finetune_mem_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert finetune_mem.main([str(write_config(tmp_path)), "--do_train", "True"]) == 1
-    assert "finetune_mem needs an NVIDIA GPU for flex attention" in capsys.readouterr().err
+    assert "finetune_mem: expected an NVIDIA GPU for flex attention, found none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -378,15 +378,24 @@ def test_evaluation_without_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("--optim adamw_anyprecision", "training_args.optim: Please install"),
         ("--optim sgd --optim_args momentum", "training_args.optim_args: not enough values"),
         ("--optim sgd --optim_args momentum=fast", "training_args.optim_args: could not convert"),
-        ("--optim adamw_torch --optim_args beta1=0.5", "training_args.optim_args: adamw_torch reads no 'beta1'"),
-        ("--optim sgd --optim_args momentum=0.5,betas=1", "training_args.optim_args: sgd reads no 'betas'"),
+        (
+            "--optim adamw_torch --optim_args beta1=0.5",
+            "training_args.optim_args: expected an argument of adamw_torch, found 'beta1'",
+        ),
+        (
+            "--optim sgd --optim_args momentum=0.5,betas=1",
+            "training_args.optim_args: expected an argument of sgd, found 'betas'",
+        ),
         ("--lr_scheduler_type cosine_with_min_lr", "training_args.lr_scheduler_kwargs: One of min_lr or min_lr_rate"),
         ('--lr_scheduler_kwargs {"cycles":2}', "training_args.lr_scheduler_kwargs: get_linear_schedule_with_warmup()"),
         ("--lr_scheduler_type warmup_stable_decay", "training_args.lr_scheduler_kwargs: "),
-        ('--lr_scheduler_type constant --lr_scheduler_kwargs {"a":2}', "training_args.lr_scheduler_kwargs: a constant"),
+        (
+            '--lr_scheduler_type constant --lr_scheduler_kwargs {"a":2}',
+            "training_args.lr_scheduler_kwargs: expected nothing, as a constant schedule takes none, found",
+        ),
         (
             "--lr_scheduler_type constant --warmup_steps 5",
-            "training_args.warmup_steps: a constant schedule has no warm-up",
+            "training_args.warmup_steps: expected 0, as a constant schedule has no warm-up, found",
         ),
         (
             '--lr_scheduler_type warmup_stable_decay --lr_scheduler_kwargs {"num_decay_steps":"x"}',
@@ -399,9 +408,10 @@ def test_evaluation_without_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("--lr_scheduler_kwargs fast", "training_args.lr_scheduler_kwargs: expected a dict, found str 'fast'"),
         (
             "--report_to tensorbord",
-            "training_args.report_to: unknown reporter 'tensorbord'; did you mean 'tensorboard'?",
+            "training_args.report_to: expected a reporter that transformers knows, found str 'tensorbord'; "
+            "did you mean 'tensorboard'?",
         ),
-        ("--fp16", "training_args.fp16: needs a GPU"),
+        ("--fp16", "training_args.fp16: expected False without a GPU, found True; on a CPU there is bf16"),
         ("--learning_rate 0", "training_args.learning_rate: expected a rate above 0 for some parameter, found float"),
         (
             "--learning_rate 0 --cfg-options model_args.learning_rate_groups.connector=0",
@@ -413,7 +423,10 @@ def test_evaluation_without_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ),
         ("--max_steps 1 --warmup_steps 0.03", "training_args.warmup_steps: at each of the 1 steps of the run"),
         ("--tf32 True", "training_args: --tf32 requires"),
-        ('--activation_checkpointing --activation_checkpointing_kwargs {"offload":true}', "offload needs a GPU"),
+        (
+            '--activation_checkpointing --activation_checkpointing_kwargs {"offload":true}',
+            "activation_checkpointing_kwargs.offload: expected False without a GPU, found bool 'True'",
+        ),
         ("--deepspeed x.json", "training_args.deepspeed: not supported: launch with a file of accelerate_config/"),
         (
             "--generation_num_beams 2",

@@ -109,10 +109,13 @@ def test_faults_knows_the_layouts_of_sharded_training(names: list[str], tmp_path
     [
         (lambda text: text[:-9], "manifest.json: expected a JSON object"),
         (lambda text: "[]", "manifest.json: expected a JSON object, found list"),
-        (lambda text: "{}", "manifest.json lists no files"),
-        (lambda text: '{"files": {"a": 3}}', "manifest.json lists no files"),
-        (lambda text: '{"files": {"../a": {}}}', "manifest.json names files outside its folder"),
-        (lambda text: '{"files": {"/etc/passwd": {}}}', "manifest.json names files outside its folder"),
+        (lambda text: "{}", "manifest.json: files: expected an object of files, found"),
+        (lambda text: '{"files": {"a": 3}}', "manifest.json: files: expected an object of files, found"),
+        (lambda text: '{"files": {"../a": {}}}', "manifest.json: files: expected paths inside its folder, found"),
+        (
+            lambda text: '{"files": {"/etc/passwd": {}}}',
+            "manifest.json: files: expected paths inside its folder, found",
+        ),
     ],
 )
 def test_a_damaged_manifest_is_a_fault(spoil: Callable[[str], str], message: str, tmp_path: Path) -> None:

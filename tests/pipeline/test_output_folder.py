@@ -86,7 +86,9 @@ def test_locked_waits_for_a_sign_of_life_from_another_machine(
 def test_locked_names_a_folder_that_cannot_be(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(ConfigError, match=r"^output_dir: .*: (is a file, not a folder|cannot be used: (Not|File name))"),
+        pytest.raises(
+            ConfigError, match=r"^output_dir: .*: (expected a folder, found a file|cannot be used: (Not|File name))"
+        ),
         locked(tmp_path / name),
     ):
         pass

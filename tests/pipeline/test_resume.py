@@ -84,7 +84,9 @@ def test_find_start_refuses_a_checkpoint_that_is_not_whole(wanted: str, tmp_path
         ):
             start(tmp_path, resume_from_checkpoint="auto")
     else:
-        with pytest.raises(ConfigError, match=r"not a whole checkpoint: (scheduler.pt is missing|no such folder)"):
+        with pytest.raises(
+            ConfigError, match=r"expected a whole checkpoint, found (scheduler.pt is missing|no such folder)"
+        ):
             start(tmp_path, resume_from_checkpoint=str(tmp_path / wanted))
 
 
@@ -159,7 +161,10 @@ def test_a_finished_run_says_so_and_does_nothing(
     assert train(finished, copy, "--resume_from_checkpoint", str(copy / "checkpoint-4")) == 0
     assert f"{copy} is finished at step 4; nothing remains to be done" in capsys.readouterr().err
     assert train(finished, copy, "--resume_from_checkpoint", str(copy / "checkpoint-2")) == 1
-    assert "checkpoint-2: its run has finished at step 4: choose another --output_dir" in capsys.readouterr().err
+    assert (
+        "checkpoint-2: expected a checkpoint of step 4, at which its run has finished, found step 2"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_finished_run_evaluates_what_it_has_not(
@@ -239,7 +244,9 @@ def test_overwrite_output_dir_keeps_what_the_run_begins_from(
     for source in (copy, copy / "checkpoint-2"):
         words = ["--overwrite_output_dir", "--cfg-options", f"model_args.model_name_or_path={source}"]
         assert train(finished, copy, *words) == 1
-        assert f"holds {source}, which this run starts from" in capsys.readouterr().err
+        assert (
+            f"expected an output folder without {source}, which this run starts from, found" in capsys.readouterr().err
+        )
     after = everything(copy)
     for name in ("train.log", "config.py"):
         before.pop(str(copy / name))
@@ -299,7 +306,7 @@ def test_a_checkpoint_of_the_model_alone_is_not_gone_on_from(
     assert train(tmp_path, tmp_path / "out") == 0
     wanted = str(tmp_path / "out" / "checkpoint-2")
     assert train(tmp_path, tmp_path / "new", "--resume_from_checkpoint", wanted) == 1
-    assert "not a whole checkpoint: no optimizer; no scheduler; no rng_state.pth" in capsys.readouterr().err
+    assert "expected a whole checkpoint, found no optimizer; no scheduler; no rng_state.pth" in capsys.readouterr().err
 
 
 def described(config: Path, *words: str, items: int = 40) -> dict[str, Any]:
@@ -359,7 +366,7 @@ def test_a_lower_learning_rate_counts_when_going_on(finished: Path, tmp_path: Pa
     ("options", "message"),
     [
         (["model_args.codec.bins=33"], "does not fit this run"),
-        (["model_args.connector=mlp2x_gelu"], "the checkpoint is of another model: missing connector"),
+        (["model_args.connector=mlp2x_gelu"], "expected a checkpoint of this model, found"),
         (["model_args.freeze=['vision_tower']"], "does not fit this run: loaded state dict"),
     ],
 )

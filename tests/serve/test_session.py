@@ -178,7 +178,9 @@ def test_a_folder_that_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert cli.main(["predict", "--model", str(tmp_path), "--prompt", "hello"]) == 1
     assert "set model_args.type" in capsys.readouterr().err
     assert cli.main(["predict", "--model", str(tmp_path / "gone"), "--prompt", "hello"]) == 1
-    assert f"{tmp_path / 'gone'}: no such folder" in capsys.readouterr().err
+    assert (
+        f"{tmp_path / 'gone'}: expected the folder of a trained model, found no such folder" in capsys.readouterr().err
+    )
 
 
 def test_a_question_has_a_word(trained: Path, photo: Path) -> None:

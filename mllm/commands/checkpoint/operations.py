@@ -51,7 +51,12 @@ def new_folder(out: str) -> Iterator[Path]:
     """
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ModelError(f"{out} is not empty, and nothing is overwritten: name another folder")
+        raise ModelError(
+            "nothing is overwritten: name another folder",
+            where=str(out),
+            expected="a new or empty folder",
+            found="files in it" if target.is_dir() else "a file",
+        )
     partial = target.parent / f".{target.name}.partial-{os.getpid()}"
     partial.mkdir(parents=True)
     try:
@@ -95,7 +100,12 @@ def export(model: str, out: str, *, layout: str, whole: bool, original_vocabular
     with new_folder(out) as folder:
         if layout == "adapter":
             if original_vocabulary or whole or dtype:
-                raise ModelError("--format adapter takes neither --original-vocabulary nor --whole nor --dtype")
+                raise ModelError(
+                    "drop it",
+                    where="--format adapter",
+                    expected="neither --original-vocabulary nor --whole nor --dtype",
+                    found="--original-vocabulary" if original_vocabulary else "--whole" if whole else "--dtype",
+                )
             export_adapter(model, folder)
             _check_adapter(model, folder)
         else:
@@ -107,7 +117,7 @@ def _export_whole(source: str, folder: Path, layout: str, *, whole: bool, origin
     model, tokenizer = _load(source)
     found, expected = type(model).__name__, "Llava" if layout == "transformers-llava" else "Flamingo"
     if found != expected:
-        raise ModelError(f"{source} holds a {found}, but --format {layout} is for a {expected}")
+        raise ModelError(where=source, expected=f"a {expected} for --format {layout}", found=f"a {found}")
     if whole and layout != "openflamingo":
         raise ModelError(f"--whole has no effect with --format {layout}, which always holds all weights: drop it")
     if dtype:
@@ -162,9 +172,10 @@ def _check_left_out(folder: str, names: Collection[str]) -> None:
     changed = {LOW_RANK_OF_LAYER.sub(".weight", name.removeprefix(PREFIX)) for name in open_folder(Path(folder))}
     if left_out := sorted(changed - set(names)):
         raise ModelError(
-            f"trained {left_out[0]} ({len(left_out)} tensors), which an OpenFlamingo file does not hold: "
             "export it with --whole",
             where=folder,
+            expected="no training beyond what an OpenFlamingo file holds",
+            found=f"{left_out[0]} ({len(left_out)} tensors)",
         )
 
 

@@ -29,7 +29,7 @@ def compare(
     mllm compare outputs/run1 outputs/run2
     """
     if len(files) < 2:
-        raise ConfigError(f"expected at least two predictions files, found {files[0]}")
+        raise ConfigError(expected="at least two predictions files", found=f"only {files[0]}")
     from mllm.commands.compare.comparing import compared, read_all
 
     first, *others = read_all(files)

@@ -209,7 +209,10 @@ def _dedup(args: SimpleNamespace) -> int:
 def dedup_job(args: SimpleNamespace) -> Dedup:
     """What `mllm data dedup` does."""
     if not 0 <= args.bits <= 16 or not 0 < args.similarity <= 1:
-        raise ConfigError("expected --bits from 0 to 16 and --similarity above 0, at most 1")
+        raise ConfigError(
+            expected="--bits from 0 to 16 and --similarity above 0, at most 1",
+            found=f"--bits {args.bits} --similarity {args.similarity}",
+        )
     cfg = _config(args)
     try:
         from mllm.commands.data.dedup import Dedup

@@ -36,8 +36,10 @@ def make_processor(model_args: Mapping[str, Any], data: Mapping[str, Any], train
     for key, folder in _folders(model_args):
         if not Path(folder).exists():
             raise ModelError(
-                f"model_args.{key}: {folder}: no such folder; use --stand-in to read the data without it: "
-                f"bytes for tokens, images of {SIDE} x {SIDE} pixels"
+                f"use --stand-in to read the data without it: bytes for tokens, images of {SIDE} x {SIDE} pixels",
+                where=f"model_args.{key}",
+                expected="the folder of a model",
+                found=f"{folder}, which does not exist",
             )
     read = {name: value for name, value in _base(model_args).items() if name not in TRAINED}
     folder = model_args.get("model_name_or_path")
@@ -90,8 +92,9 @@ def _readable(train: ItemDataset) -> ItemDataset:
         sound.append(index)
     if not sound:
         raise DataError(
-            f"the config trains a tokenizer on these items, but none of the {len(train)} can be read; "
             f"the first: {first}",
             where="data_args.train",
+            expected="items to train the config's tokenizer on",
+            found=f"{len(train)}, none of which can be read",
         ) from first
     return Subset(dataset=train, indices=sound)

@@ -105,7 +105,11 @@ def cards(split: Split, processor: Processor, *, count: int, indices: Sequence[i
     total = len(dataset)
     for index in indices:
         if not 0 <= index < total:
-            raise ConfigError(f"--index {index}: {split} has items 0 to {total - 1}")
+            raise ConfigError(
+                where="--index",
+                expected=f"an item of {split}, 0 to {total - 1}" if total else f"an item of {split}, which has none",
+                found=str(index),
+            )
     spread = [number * total // min(count, total) for number in range(min(count, total))]
     return [_card(dataset, index, processor) for index in indices or spread]
 

@@ -93,7 +93,9 @@ class Tally:
         if self.size is None:
             self.size = other.size
         if other.size != self.size:
-            raise RunError(f"the dataset changed while it was read: {self.size} items, then {other.size}")
+            raise RunError(
+                "the dataset changed while it was read", expected=f"{self.size} items", found=str(other.size)
+            )
         for name in _ARRAYS:
             getattr(self, name).extend(getattr(other, name))
         for file, values in other.files.items():

@@ -24,6 +24,7 @@ from transformers.training_args import OptimizerNames
 from mllm.compat.bitsandbytes import make_states, makes_states
 from mllm.compat.torch import FakeTensor, FakeTensorMode, storage_id
 from mllm.errors import ConfigError, nearest
+from mllm.fields import show
 from mllm.models.composite import sharding_units
 from mllm.models.meta_device import QuantizedLinearStub
 
@@ -74,7 +75,10 @@ def optimizer_bytes(model: nn.Module, args: Seq2SeqTrainingArguments, devices: i
     name = OptimizerNames(args.optim).value
     if name not in OPTIMIZERS:
         raise ConfigError(
-            f"training_args.optim {name!r}: no estimate for the memory of its states; {nearest(name, OPTIMIZERS)}"
+            nearest(name, OPTIMIZERS),
+            where="training_args.optim",
+            expected="an optimizer whose memory can be estimated",
+            found=show(name),
         )
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

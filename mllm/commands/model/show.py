@@ -79,7 +79,9 @@ def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None,
     batch = make_batch(processor, size, length or (cfg.get("data_args") or {}).get("max_length"))
     half = torch.bfloat16 if training.get("bf16") else torch.float16 if training.get("fp16") else None
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError("nothing in this model is trained; leave a part out of model_args.freeze")
+        raise ConfigError(
+            "leave a part out of it", where="model_args.freeze", expected="parts left to train", found="none"
+        )
     alone, sharded = estimates(model, batch, args, devices=devices, half=half)
     seen = f", each with an image of {EXAMPLE_SIZE[0]} x {EXAMPLE_SIZE[1]}" if processor.view.token else ""
     settings = [
@@ -135,7 +137,12 @@ def make_batch(processor: Processor, rows: int, length: int | None) -> dict[str,
     few, many = (len(_example(processor, words, words).input_ids) for words in (1, 65))
     length = length or few + TEXT_TOKENS
     if length < few + 2:
-        raise ConfigError(f"length {length}: a row has {few} tokens before any words; choose a larger length")
+        raise ConfigError(
+            "choose a larger length",
+            where="--length",
+            expected=f"at least {few + 2} tokens, as a row has {few} before any words",
+            found=str(length),
+        )
     words = -(-64 * (length - few) // (many - few)) + 2
     examples = [_example(processor, words, words + 2) for _ in range(rows)]
     cut = [replace(e, input_ids=e.input_ids[:length], labels=_labels(e)[:length]) for e in examples]

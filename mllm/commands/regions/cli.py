@@ -84,7 +84,7 @@ def convert(
 
 def _convert(args: SimpleNamespace) -> int:
     if Path(args.output).exists() and Path(args.input).exists() and Path(args.output).samefile(args.input):
-        raise ConfigError("OUT is the same file as IN: write to another file", where=args.output)
+        raise ConfigError("write to another file", where=args.output, expected="another file than IN", found="the same")
     if in_shards(args):
         return run_job(args, convert_job, partial(_merge, args), lambda: {"input": args.input})
     from mllm.commands.regions.convert import Counts

@@ -84,7 +84,8 @@ class Conversion:
             if self.target is None:
                 raise ConfigError(
                     where=where,
-                    message=f"--to {TYPED} is for datasets; predictions already have their boxes in pixels, in 'pred'",
+                    expected=f"records of a dataset for --to {TYPED}",
+                    found="a prediction, whose boxes in pixels are in 'pred' already",
                 )
             size = partial(_size_by_key, record, where, self.image_folder)
             text = _text(record["text"], f"{where}: text")

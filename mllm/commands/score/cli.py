@@ -70,14 +70,21 @@ def score(
     convention = _convention(codec, placement)
     if data is None:
         if split or key:
-            raise ConfigError(f"{'--split' if split else '--key'}: needs --data too")
+            raise ConfigError(
+                where="--data", expected=f"a config for {'--split' if split else '--key'}", found="nothing"
+            )
         scored = from_answers(found, convention)
     else:
         scored = joined(found, _items(data, split), found_layout, key, convention)
     print(f"{answers}: {len(found)} answers, layout {found_layout}")
     if reading == ALL:
         if metric is not None:
-            raise ConfigError("--reading all compares readings of REC; leave --metric out")
+            raise ConfigError(
+                "leave --metric out",
+                where="--reading all",
+                expected="no --metric, as it compares readings of REC",
+                found=repr(metric),
+            )
         return print(_readings(scored, has_boxes=codec is not None or found_layout == "mllm"))
     judge = _metric(metric, reading)
     result = outcome(judge, scored.predictions, scored.images)
@@ -89,7 +96,7 @@ def score(
 def _convention(codec: str | None, placement: Any) -> Convention | None:
     if codec is None:
         if placement:
-            raise ConfigError("--placement: needs --codec too")
+            raise ConfigError(where="--codec", expected="a codec for --placement", found="nothing")
         return None
     from mllm.conversation.convention import make_convention
 
@@ -105,7 +112,9 @@ def _items(config: str, split: str | None) -> Any:
     chosen = splits(data, [split] if split else ())
     if len(chosen) > 1:
         names = ", ".join(map(str, chosen))
-        raise ConfigError(f"{config} has several data sets: choose one with --split: {names}")
+        raise ConfigError(
+            f"choose one with --split: {names}", where=config, expected="one data set", found=str(len(chosen))
+        )
     return DATASETS.make(chosen[0].cfg)
 
 

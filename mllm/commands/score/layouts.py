@@ -180,7 +180,7 @@ def read_answers(path: str, layout: str | None) -> tuple[str, list[Answer]]:
         DataError: names file, record and field.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise DataError(f"--layout {layout}: {nearest(layout, LAYOUTS)}")
+        raise DataError(nearest(layout, LAYOUTS), where="--layout", expected="a layout of answers", found=show(layout))
     answers: list[Answer] = []
     for record, where in _records(path):
         layout = layout or _recognised(record, where)

@@ -137,8 +137,8 @@ def test_a_set_without_a_readable_item_trains_no_tokenizer(tmp_path: Path, capsy
     assert main(["data", "check", str(config)]) == 1
     said = capsys.readouterr().err
     assert (
-        "data_args.train: the config trains a tokenizer on these items, but none of the 1 can be read; the first: "
-        in said
+        "data_args.train: expected items to train the config's tokenizer on, found 1, none of which can be "
+        "read; the first: " in said
     )
     assert "a.jsonl:1: expression: expected a text" in said
     assert main(["data", "check", str(config), "--stand-in"]) == 1
@@ -148,10 +148,13 @@ def test_a_set_without_a_readable_item_trains_no_tokenizer(tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--split", "tests"], "ConfigError: --split tests: did you mean 'test'?"),
+        (
+            ["--split", "tests"],
+            "ConfigError: --split: expected a data set of the config, found str 'tests'; did you mean 'test'?",
+        ),
         (
             ["--cfg-options", "model_args.model_name_or_path=/no/folder"],
-            "/no/folder: no such folder; use --stand-in to read",
+            "expected the folder of a model, found /no/folder, which does not exist; use --stand-in to read",
         ),
         (
             ["--stand-in", "--cfg-options", "data_args.multitest.a.cgf.type=REC"],

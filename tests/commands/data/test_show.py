@@ -179,7 +179,7 @@ def test_the_page_lies_beside_the_outputs(config: Path, monkeypatch: pytest.Monk
 
 def test_an_index_that_is_not_there_is_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "show", str(config), "--index", "99"]) == 1
-    assert "--index 99: train has items 0 to 41" in capsys.readouterr().err
+    assert "--index: expected an item of train, 0 to 41, found 99" in capsys.readouterr().err
 
 
 def test_a_folder_without_weights_is_enough(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_fsdp_gathers_what_is_outside_and_two_layers() -> None:
 
 def test_an_optimizer_that_is_not_known() -> None:
     with pytest.raises(
-        ConfigError, match=r"training_args.optim 'galore_adamw': no estimate for the memory of its states"
+        ConfigError,
+        match=r"training_args.optim: expected an optimizer whose memory can be estimated, found str 'galore_adamw'",
     ):
         memory.optimizer_bytes(build("llava", "meta"), args_of(optim="galore_adamw", optim_target_modules=["a"]))

@@ -214,7 +214,8 @@ def test_typed_lines_are_read_by_the_dataset(folder: Path, capsys: pytest.Captur
         (line("<boxes>"), "in.jsonl:1: expected regions in words, found typed ones"),
         (
             {"key": "a:1", "text": "[1, 2, 3, 4]"},
-            "in.jsonl:1: --to typed is for datasets; predictions already have their boxes in pixels, in 'pred'",
+            "in.jsonl:1: expected records of a dataset for --to typed, found a prediction, whose boxes "
+            "in pixels are in 'pred' already",
         ),
     ],
 )
@@ -246,5 +247,5 @@ def test_a_file_is_not_converted_in_its_place(tmp_path: Path, capsys: pytest.Cap
     path.write_text(json.dumps(line(BOX, width=40, height=20)) + "\n")
     before = path.read_text()
     assert main(["regions", "convert", "--from", "shikra", "--to", "qwen_vl", str(path), str(path)]) == 1
-    assert f"{path}: OUT is the same file as IN" in capsys.readouterr().err
+    assert f"{path}: expected another file than IN, found the same; write" in capsys.readouterr().err
     assert path.read_text() == before

@@ -174,13 +174,16 @@ def test_score_names_what_is_missing_doubled_or_unknown(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--layout", "intern"], "--layout intern: did you mean 'internvl'"),
+        (["--layout", "intern"], "--layout: expected a layout of answers, found str 'intern'; did you mean 'internvl'"),
         (["--reading", "intern"], "REC: reading: expected one of 'codec', "),
         (["--metric", "RECC"], "RECC"),
-        (["--placement", "pad"], "--placement: needs --codec too"),
-        (["--key", "id"], "--key: needs --data too"),
+        (["--placement", "pad"], "--codec: expected a codec for --placement, found nothing"),
+        (["--key", "id"], "--data: expected a config for --key, found nothing"),
         (["--codec", "nothing"], "nothing"),
-        (["--reading", "all", "--metric", "REC"], "--reading all compares readings of REC"),
+        (
+            ["--reading", "all", "--metric", "REC"],
+            "--reading all: expected no --metric, as it compares readings of REC",
+        ),
     ],
 )
 def test_score_refuses_options_that_mean_nothing(

@@ -280,8 +280,8 @@ def test_a_converter_runs_again_and_names_a_bad_record(
         ("[]", "TextCaps_0.1_val.json: expected a JSON object, found list"),
         ("{}", "TextCaps_0.1_val.json: data: expected a list, found nothing"),
         ('{"data": [5]}', "TextCaps_0.1_val.json: data[0]: expected an object, found int"),
-        ('{"data": []}', "nothing to write (the input holds no record)"),
-        ('{"data": [{"image_id": "a"}]}', "nothing to write (1 records without a caption)"),
+        ('{"data": []}', "expected records to write, found none (the input holds no record)"),
+        ('{"data": [{"image_id": "a"}]}', "expected records to write, found none (1 records without a caption)"),
     ],
 )
 def test_files_of_another_layout(run: Run, save: Save, content: str, message: str) -> None:
@@ -310,5 +310,7 @@ def test_files_that_cannot_be_read(run: Run, save: Save, tmp_path: Path) -> None
 def test_an_input_is_not_written_over(run: Run, save: Save, tmp_path: Path) -> None:
     content = '{"instruction": "a", "output": "b"}\n'
     path = save("out/alpaca.jsonl", content)
-    assert "out/alpaca.jsonl: is an input; name another folder with --out" in run("alpaca", path, status=1)
+    assert "out/alpaca.jsonl: expected a new file, found an input; name another folder with --out" in run(
+        "alpaca", path, status=1
+    )
     assert snapshot(tmp_path / "out") == {"alpaca.jsonl": content.encode()}

@@ -122,7 +122,7 @@ def test_boxes_of_svit_that_are_none(run: Run, save: Save, box: str) -> None:
     images = save("image_data.json", IMAGE_DATA)
     for answer in (f"<st>It<ed> {box}.", "It is at [0.1, 0.2, 0.3, 0.4]."):
         shown = run("svit", refer(save, answer), "--images", images, status=1)
-        assert "nothing to write (1 conversations with a box that is not four fractions after <st> <ed>)" in shown
+        assert "found none (1 conversations with a box that is not four fractions after <st> <ed>)" in shown
 
 
 def test_alpaca(run: Run, save: Save, items: Items) -> None:
