@@ -36,6 +36,7 @@ test-slow: install
 
 VERSIONS := 3.11 3.12 3.13
 OTHER_TESTS := $(addprefix tests/,config conversation dataset images metrics commands/data) \
+	$(addprefix tests/repository/test_,accelerate_config.py config_levels.py dataset_catalogue.py imports.py layout.py) \
 	$(wildcard tests/test_[abefgimrtv]*.py)
 # on PATH or among pyenv's; its shims are on PATH for versions that do not start
 find_other = for version in $(VERSIONS); do \

@@ -2,7 +2,7 @@
 
 Three things save work: prompts of different lengths in one batch (padded on the left), prompts that share one reading
 of their beginning, and training samples packed into one row. Each is exact for plain attention. Linear layers, state
-spaces and masks of a model's own may mix in what does not belong there. `tests/models/test_every_language_model.py`
+spaces and masks of a model's own may mix in what does not belong there. `tests/models/test_language_models.py`
 compares all types of transformers with the same prompts alone; `docs/mix_and_match.md` has its table.
 """
 

@@ -20,28 +20,11 @@ from mllm.conversation.rendering import IGNORE
 from mllm.errors import ConfigError, DataError, ModelError
 from mllm.geometry import Placement
 from mllm.metrics.failures import failure_of
-from mllm.registry import CODECS, TEMPLATES
+from mllm.registry import TEMPLATES
 from mllm.types import Box, GroundTruth, Item, Prediction, Turn
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES
-
-SIDE, TOKENS = 28, 4
-
-
-def make_processor(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Processor:
-    codec = CODECS.make(changes.pop("codec", "shikra"))
-    template = TEMPLATES.make(changes.pop("template", "vicuna_v1"))
-    placement = changes.pop("placement", "pad")
-    mean = std = (0.5, 0.5, 0.5)
-    view = SquarePreprocessor(size=SIDE, mean=mean, std=std, tokens=TOKENS, placement=placement)
-    tokenizer.add_tokens([*template.tokens, *codec.tokens], special_tokens=True)
-    return Processor(
-        tokenizer=tokenizer,
-        template=template,
-        codec=codec,
-        view=changes.pop("view", view),
-        **changes,
-    )
+from tests.conversation.processors import SIDE, TOKENS, make_processor
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from mllm.conversation.rendering import IGNORE, RenderedTurn, TextSpan, tokenize
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
+from tests.conversation.rendered import marked
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -110,12 +111,6 @@ def llama_like() -> PreTrainedTokenizerFast:
 @pytest.fixture(params=["bytes", "sentencepiece"])
 def any_tokenizer(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
     return chat_tokenizer(tokenizer) if request.param == "bytes" else llama_like()
-
-
-def marked(pieces: list[TextSpan]) -> str:
-    """The rendered text with supervised spans between « and »."""
-    text = "".join(f"«{piece.text}»" if piece.supervised and piece.text else piece.text for piece in pieces)
-    return text
 
 
 @pytest.mark.parametrize("name", GOLDEN)

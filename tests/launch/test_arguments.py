@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from mllm.cli import main
-from tests.launch.test_launch import LAUNCH, launch
+from tests.launch.launching import LAUNCH, launch
 from tests.pipeline.tiny import SCENES, save_stand_in, write_config
 
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ import pytest
 
 from mllm.pipeline.manifest import faults, read_manifest
 from mllm.pipeline.resume import newest_whole
-from tests.launch.test_launch import KINDS, LAUNCH, ON_CPU, ROOT, launch
+from tests.launch.launching import KINDS, LAUNCH, ON_CPU, ROOT, launch
 from tests.pipeline.tiny import losses, write_config
 
 TRAINING: dict[str, Any] = {

@@ -5,9 +5,6 @@ DeepSpeed's ZeRO-2 and ZeRO-3).
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,33 +18,15 @@ from mllm.config.config import read
 from mllm.pipeline.finetune import main
 from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
 from mllm.registry import DATASETS
+from tests.launch.launching import LAUNCH, NEEDS_DEEPSPEED, ON_CPU, ROOT, launch
 from tests.pipeline.tiny import CONFIG, SCENES, losses, save_stand_in, write_config
 from tests.stand_ins import RECORDS
 
-ROOT = Path(__file__).parents[2]
-LAUNCH = {
-    "ddp": ["--config_file", "accelerate_config/cpu.yaml"],
-    "fsdp2": [
-        *["--config_file", "accelerate_config/default_config.yaml", "--num_processes", "2"],
-        *["--mixed_precision", "no", "tests/launch/fsdp_cpu.py"],
-    ],
-    **{
-        f"zero{stage}": [
-            *["--config_file", f"accelerate_config/deepspeed_zero{stage}.yaml", "--num_processes", "2"],
-            *["--mixed_precision", "no"],
-        ]
-        for stage in (2, 3)
-    },
-}
-NEEDS_DEEPSPEED = pytest.mark.skipif(not find_spec("deepspeed"), reason="needs deepspeed")
-KINDS = [pytest.param(kind, marks=NEEDS_DEEPSPEED if kind.startswith("zero") else ()) for kind in LAUNCH]
 WAYS = [
     "ddp",
     pytest.param("fsdp2", marks=pytest.mark.slow),
     *(pytest.param(f"zero{stage}", marks=[pytest.mark.slow, NEEDS_DEEPSPEED]) for stage in (2, 3)),
 ]
-ON_CPU = {f"zero{stage}": ["--use_cpu", "False", "--ddp_backend", "gloo"] for stage in (2, 3)}
-"""Flags of DeepSpeed on CPU processes: `use_cpu` would leave it out."""
 TEXTS = [f'{{"instruction": "Count to {n}.", "output": "{list(range(1, n + 1))}"}}' for n in range(2, 22)]
 EVALUATED = ["--do_train", "--eval_strategy", "steps", "--eval_steps", "3"]
 EVALUATED += ["--load_best_model_at_end", "--greater_is_better", "True"]
@@ -169,13 +148,6 @@ def why_not(recipe: str, way: str) -> str:
     if recipe == "lora" and way in ON_CPU:
         return "DeepSpeed does not go on from a checkpoint of a quantised model"
     return "what is replicated is tried with tied weights" if recipe == "untied" and way == "ddp" else ""
-
-
-def launch(*arguments: str) -> None:
-    command = [sys.executable, "-m", "accelerate.commands.launch", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DS_ACCELERATOR": "cpu"}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, text=True)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
 
 
 def test_ranks_meet_batches_with_and_without_images(folder: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from mllm.errors import ConfigError, ModelError
 from mllm.models.base import VisionLanguageModel
 from mllm.models.parts import part_of
-from tests.models import test_seq2seq, tiny, tiny_flamingo, tiny_hf
+from tests.models import tiny, tiny_flamingo, tiny_hf, tiny_seq2seq
 
 MEMBERS = {name for name in {*vars(VisionLanguageModel), *VisionLanguageModel.__annotations__} if name[0] != "_"}
 
@@ -21,7 +21,7 @@ def model_of(kind: str, folder: Path) -> VisionLanguageModel:
     if kind == "flamingo":
         return tiny_flamingo.make()
     if kind == "seq2seq":
-        return test_seq2seq.make()
+        return tiny_seq2seq.make()
     return tiny_hf.build(str(tiny_hf.save_tiny("qwen2_vl", folder)))[0]
 
 

@@ -23,10 +23,10 @@ from mllm.pipeline.evaluate import Loader, plan, predict, stopping
 from mllm.registry import CODECS, DATASETS, TEMPLATES
 from mllm.types import Item, Turn
 from tests.conftest import make_tokenizer
-from tests.conversation.test_processor import make_processor
+from tests.conversation.processors import make_processor
 from tests.models.tiny_hf import FAMILIES, ask, save_tiny
 from tests.models.tiny_hf import build as build_hf
-from tests.pipeline.test_sharing import LANGUAGE_MODELS, SIZES, build
+from tests.pipeline.packed import LANGUAGE_MODELS, SIZES, build
 from tests.pipeline.tiny import SCENES, Items
 
 

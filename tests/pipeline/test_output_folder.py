@@ -20,7 +20,7 @@ from mllm.errors import ConfigError, RunError
 from mllm.pipeline import output_folder
 from mllm.pipeline.manifest import faults
 from mllm.pipeline.output_folder import LOCK, locked, writing
-from tests.pipeline.test_manifest import make
+from tests.pipeline.checkpoints import make
 from tests.pipeline.tiny import write_config
 
 # as `locked` does, without the seconds that its imports take

@@ -29,7 +29,7 @@ from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
 from mllm.pipeline.trainer import Trainer
 from mllm.registry import DATASETS
 from mllm.types import Item
-from tests.pipeline.test_sharing import build, same
+from tests.pipeline.packed import build, same
 from tests.pipeline.tiny import SCENES, Items, losses, write_config
 
 COST = Cost(pair=0.01, image_token=0.5)

@@ -23,7 +23,7 @@ from mllm.errors import ConfigError
 from mllm.pipeline import resume
 from mllm.pipeline.manifest import MANIFEST, faults, read_manifest
 from mllm.pipeline.resume import Start, checkpoints, compare, describe, find_start
-from tests.pipeline.test_manifest import make
+from tests.pipeline.checkpoints import make
 from tests.pipeline.tiny import losses, write_config
 
 STEPS: dict[str, Any] = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}

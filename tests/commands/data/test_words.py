@@ -12,7 +12,7 @@ from mllm.commands.data.words import words_faults
 from mllm.types import Item
 from tests.commands.data.broken import turns, write
 from tests.conftest import make_tokenizer
-from tests.conversation.test_processor import make_processor
+from tests.conversation.processors import make_processor
 
 
 def item(*texts: str, image: bool = True, size: tuple[int, int] = (8, 8)) -> Item:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Seq2SeqTrainingArguments, Trainer
+from transformers import Trainer
 
 from mllm.commands.model import memory
 from mllm.errors import ConfigError
 from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.settings import read_adapters
 from mllm.registry import MODELS
+from tests.commands.model.arguments import args_of
 from tests.models.tiny import TEXT, VISION, make_batch, make_tokenizer
 
 PARTS = {"vision_tower": VISION["clip"], "language_model": TEXT["llama"]}
@@ -41,10 +42,6 @@ def batch_of(name: str) -> dict[str, torch.Tensor]:
         extra = slots & slots.roll(1, 1)
         batch["input_ids"] = batch["input_ids"].masked_fill(extra, 5)
     return batch
-
-
-def args_of(**arguments: Any) -> Seq2SeqTrainingArguments:
-    return Seq2SeqTrainingArguments(output_dir="unused", use_cpu=True, **arguments)
 
 
 @pytest.mark.parametrize("name", MODEL_ARGS)

@@ -16,7 +16,7 @@ from mllm.commands.model.module_tree import module_tree
 from mllm.commands.model.show import Estimate, estimates, make_batch, show_model, skeleton
 from mllm.config.config import read
 from mllm.errors import ConfigError
-from tests.commands.model.test_memory import args_of
+from tests.commands.model.arguments import args_of
 from tests.pipeline.tiny import CONFIG, save_stand_in, write_config
 
 ROOT = Path(__file__).parents[3]

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -11,6 +9,7 @@ from mllm.models.adapters.selection import is_adapter
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.llava.transformers_layout import load_llava
 from tests.models.tiny import gradients, make, make_batch, without_images
+from tests.models.tuning import disturb, layers, trained, tuning_config
 
 LORA = {"type": "lora", "targets": ["language_model"], "r": 4}
 PROJECTIONS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -22,26 +21,9 @@ def adapted(section=LORA, *, base=None, **arguments):
     return model
 
 
-def disturb(model, seed=3):
-    """As training would: what is trained moves, the low-rank matrices from zero."""
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-
-
 def logits(model):
     batch = {name: tensor for name, tensor in make_batch(model).items() if name != "labels"}
     return model.eval()(**batch).logits
-
-
-def trained(model) -> set[str]:
-    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def layers(model) -> set[str]:
-    return {name.partition(".lora_A")[0] for name in trained(model) if ".lora_A" in name}
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "rslora"])
@@ -246,22 +228,6 @@ def test_merging_leaves_a_plain_model_of_the_same_logits(tmp_path, kind):
     assert merged.state_dict().keys() == make().state_dict().keys()
     merged.save_pretrained(tmp_path)
     torch.testing.assert_close(logits(load_llava(str(tmp_path))), expected, rtol=1e-5, atol=1e-5)
-
-
-def tuning_config(folder, **changes) -> str:
-    """As Instruct-Flamingo's `lora[lm+xqttn]+perceiver` has it, with the connector in the perceiver's place."""
-    found = {
-        "lora": True,
-        "from_pretrained": None,
-        "lora_target_modules": ["Wqkv", "q_proj", "v_proj", "to_q", "to_kv", "ff.1", "ff.3"],
-        "lora_r": 128,
-        "lora_alpha": 64,
-        "lora_dropout": 0.1,
-        "unfrozen": ["connector"],
-    }
-    path = folder / "tuning.json"
-    path.write_text(json.dumps({**found, **changes}))
-    return str(path)
 
 
 def test_a_tuning_config_adapts_the_language_model_alone(tmp_path):

@@ -28,7 +28,6 @@ from mllm.models.llava.transformers_layout import export_transformers_llava, loa
 from mllm.models.prompt_format import kind_of, stored_prompt_format
 from mllm.registry import LAYOUTS, MODELS
 from tests.models import tiny, tiny_flamingo
-from tests.models.flamingo.test_checkpoints import PARITY, REFERENCE_LMS, needs_reference, reference_model
 from tests.models.foreign import (
     original_config,
     original_names,
@@ -38,7 +37,9 @@ from tests.models.foreign import (
     state_of,
     write,
 )
+from tests.models.reference_flamingo import REFERENCE_LMS, needs_reference, reference_model
 from tests.models.tiny import PINPOINTS, VISION, WORDS, make, make_batch, make_tokenizer
+from tests.models.tiny_flamingo import PARITY
 
 
 def converted(path: str, out: Path, **arguments: Any) -> Llava:

@@ -25,12 +25,12 @@ from mllm.models.flamingo.checkpoints import read_reference, reference_state
 from mllm.models.flamingo.otter import save_otter
 from mllm.models.llava.transformers_layout import export_transformers_llava, load_llava
 from mllm.registry import MODELS
-from tests.models.test_seq2seq import make as make_seq2seq
 from tests.models.tiny import make, make_tokenizer
 from tests.models.tiny_flamingo import make as make_flamingo
 from tests.models.tiny_flamingo import tokenizer as flamingo_tokenizer
 from tests.models.tiny_hf import build as build_hf
 from tests.models.tiny_hf import save_tiny
+from tests.models.tiny_seq2seq import make as make_seq2seq
 
 NAN, INF = float("nan"), float("inf")
 FLOATS = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2]

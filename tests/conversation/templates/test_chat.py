@@ -15,10 +15,10 @@ from mllm.tokenizer_files import load_tokenizer
 from mllm.types import IMAGE
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES, QWEN3, SAME_AS_PUBLISHED, TOKENS
-from tests.conversation.test_rendering import marked
+from tests.conversation.rendered import marked
 from tests.sentencepieces import save_llama
 
-REAL = Path(__file__).parents[3] / "shared" / "tokenizers"
+REAL = Path(__file__).parents[4] / "shared" / "tokenizers"
 WORDS = ["Where is it?", "At [0.1,0.2].", "And now </s>?", "Gone", "Then?", "No"]
 ENDS = {
     **dict.fromkeys(("chatml", "qwen2", "qwen3", "only_thinking", "smollm3", "qwen2_vl"), "<|im_end|>"),

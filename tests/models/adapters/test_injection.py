@@ -14,9 +14,9 @@ from mllm.models.flamingo.checkpoints import load_reference, save_reference
 from mllm.models.flamingo.otter import save_otter
 from mllm.models.parts import is_quantized
 from mllm.registry import MODELS
-from tests.models.adapters.test_settings import disturb, layers, trained, tuning_config
 from tests.models.tiny import gradients, prompts, without_images
 from tests.models.tiny_flamingo import LMS, make, make_batch, tokenizer
+from tests.models.tuning import disturb, layers, trained, tuning_config
 
 BLOCK = {"attn.to_q", "attn.to_kv", "attn.to_out", "ff.1", "ff.3"}
 LORA = {"type": "lora", "targets": ["language_model", "cross_attention"], "r": 4, "unfrozen": ["perceiver"]}

@@ -14,7 +14,7 @@ from mllm.registry import DATASETS
 from mllm.types import Item
 from tests import stand_ins
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LEAVES = sorted((ROOT / "config").glob("*.py"))
 CATALOGUES = sorted((ROOT / "config" / "catalogue").glob("*.py"))
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, LlavaForConditionalGeneration
 
-from mllm.errors import MllmError, ModelError
+from mllm.errors import ModelError
 from mllm.models.checkpoints.readback import Written, transformers_logits
 from mllm.models.components import causal_lm, load_strictly
 from mllm.models.language_models import position_limit
@@ -24,11 +23,11 @@ from mllm.models.llava.transformers_layout import as_transformers, export_obstac
 from mllm.models.runtime.decoding import ContinuousBatcher
 from mllm.pipeline.flops import FlopCounts, ModelFlops
 from mllm.registry import MODELS
+from tests.models.documented import documented, error_of, reason
 from tests.models.every_encoder import tiny as encoder_config
 from tests.models.every_language_model import TYPES, VARIANTS, tiny, variant
 from tests.models.tiny import VISION, WORDS, gradients, make_tokenizer
 
-DOCS = Path(__file__).parents[2] / "docs" / "mix_and_match.md"
 IMAGE, PAD = WORDS - 1, 3
 ANSWER: dict[str, Any] = {
     **{"max_new_tokens": 5, "do_sample": False, "eos_token_id": None, "pad_token_id": PAD},
@@ -36,18 +35,6 @@ ANSWER: dict[str, Any] = {
 }
 FEW = ["bamba", "bert", "deepseek_v3", "mixtral", "qwen3_next", "recurrent_gemma"]
 """Types that every run of the tests looks at."""
-
-
-def documented(heading: str = "Language models") -> dict[str, str]:
-    """What a table of the docs says of each type: "batched, shared, packed" or the like, or why it is refused."""
-    found: dict[str, str] = {}
-    section = DOCS.read_text(encoding="utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    for line in section.splitlines():
-        said, _, types = line.strip("| ").partition(" | `")
-        for name in re.findall(r"`([^`]+)`", f"`{types}"):
-            assert name not in found, f"{name} stands in two rows"
-            found[name] = said
-    return found
 
 
 def make(spec: dict[str, Any] | str) -> Llava:
@@ -72,24 +59,6 @@ class Samples:
             [1, *row[:before], *[IMAGE] * 4, *row[12:14]] for row, (before, _) in zip(words, sizes, strict=True)
         ]
         self.answers = [row[before : before + after] for row, (before, after) in zip(words, sizes, strict=True)]
-
-
-def error_of(work: Callable[[], Any]) -> str | None:
-    """The one line of an MllmError that the work raises; None: it raises none."""
-    try:
-        work()
-    except MllmError as error:
-        line = str(error)
-    else:
-        return None
-    assert "\n" not in line
-    return line
-
-
-def reason(refused: str) -> str:
-    """The part of a refusal that is the same for all types: without their names, and what a library said."""
-    said = re.sub(r"^model 'llava': (language_model|vision_tower)(\.model_type)?: [\w-]+:? ", "", refused)
-    return re.split(r"(?<=defaults|.missing|..config|...alone|..square): |, model_type ", said)[0]
 
 
 def padded(rows: list[list[int]], *, left: bool = False) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from mllm.config.config import read
 from mllm.pipeline.finetune import main as finetune
 from mllm.registry import CODECS, CONNECTORS, METRICS, MODELS, TEMPLATES, Registry
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -16,9 +16,8 @@ from mllm.conversation.collator import Collator
 from mllm.pipeline.evaluate import Loader, predict
 from mllm.pipeline.finetune import main
 from mllm.types import Item
-from tests.pipeline.test_evaluate import Items
-from tests.pipeline.test_sharing import build
-from tests.pipeline.tiny import write_config
+from tests.pipeline.packed import build
+from tests.pipeline.tiny import Items, write_config
 
 NEXT: dict[str, Any] = dict(type="any_resolution", pinpoints=[[32, 64], [64, 32], [64, 64]])
 CROPS: dict[str, Any] = dict(type="crops", rows=1, columns=2)

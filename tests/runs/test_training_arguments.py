@@ -35,7 +35,7 @@ SHOWN = {
         "eval_strategy eval_steps eval_delay eval_on_start load_best_model_at_end metric_for_best_model "
         "greater_is_better predict_with_generate save_strategy"
     ),
-    "tests/pipeline/test_honoured.py": (
+    "tests/runs/test_training_arguments.py": (
         "learning_rate lr_scheduler_type lr_scheduler_kwargs warmup_steps optim optim_args weight_decay adam_beta1 "
         "adam_beta2 adam_epsilon max_grad_norm per_device_train_batch_size gradient_accumulation_steps "
         "num_train_epochs dataloader_drop_last seed data_seed full_determinism train_sampling_strategy "
@@ -59,7 +59,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("name", sorted(HONOURED))
 def test_a_test_sets_every_honoured_argument(name: str) -> None:
     (path,) = [path for path, names in SHOWN.items() if name in names.split()]
-    assert (ROOT / path).read_text().count(name) > (path == "tests/pipeline/test_honoured.py")
+    assert (ROOT / path).read_text().count(name) > (path == "tests/runs/test_training_arguments.py")
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from mllm.models.llava.model import Llava
 from mllm.models.vision.encoder import VisionTower
 from mllm.models.vision.encoders import vision_half
 from mllm.registry import MODELS
+from tests.models.documented import documented, error_of, reason
 from tests.models.every_encoder import TYPES, tiny
-from tests.models.test_every_language_model import documented, error_of, reason
-from tests.models.test_mix import learns_is_saved_and_answers
+from tests.models.learning import learns_is_saved_and_answers
 from tests.models.tiny import TEXT, make_tokenizer
 
 FEW = ["convnext", "hiera", "levit", "siglip2", "swin", "vit_mae"]

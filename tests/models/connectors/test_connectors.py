@@ -9,7 +9,7 @@ from mllm.errors import ConfigError
 from mllm.models.connectors.perceiver import Perceiver
 from mllm.registry import CONNECTORS
 
-DOCS = Path(__file__).parents[2] / "docs" / "mix_and_match.md"
+DOCS = Path(__file__).parents[3] / "docs" / "mix_and_match.md"
 WIDTHS = {"vision_width": 6, "text_width": 10}
 
 

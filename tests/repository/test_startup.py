@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PHOTOS = "config/rec_llava_tiny_coco.py"
 LARGE = ("torch", "transformers", "accelerate", "peft", "mmengine", "matplotlib", "datasketch", "scipy", "datatrove")
 WALK = """

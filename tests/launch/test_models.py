@@ -14,8 +14,8 @@ import torch
 from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.runtime import loss
-from tests.launch.test_launch import NEEDS_DEEPSPEED
-from tests.models import test_seq2seq, tiny_flamingo
+from tests.launch.launching import NEEDS_DEEPSPEED
+from tests.models import tiny_flamingo, tiny_seq2seq
 from tests.models.ranks import LAUNCHES, Case, check_ranks
 from tests.models.tiny import PINPOINTS, TEXT, VISION, WORDS, make, make_batch, prompts, without_images
 from tests.models.tiny_hf import FAMILIES, ask, batch_of, build, save_tiny
@@ -91,14 +91,14 @@ def native(folder: str) -> Case:
 
 
 def seq2seq(family: str) -> Case:
-    model = test_seq2seq.make(language_model={**test_seq2seq.FAMILIES[family], "dropout_rate": 0.0})
+    model = tiny_seq2seq.make(language_model={**tiny_seq2seq.FAMILIES[family], "dropout_rate": 0.0})
     batches: list[dict[str, Any]] = []
     for seed in range(BATCHES):
         torch.manual_seed(seed)
-        ids, labels = test_seq2seq.IDS.clone(), test_seq2seq.LABELS.clone()
+        ids, labels = tiny_seq2seq.IDS.clone(), tiny_seq2seq.LABELS.clone()
         ids[ids > 3] = torch.randint(4, WORDS - 1, ids.shape)[ids > 3]
         labels[labels != -100] = ids[labels != -100]
-        batches.append({"input_ids": ids, "attention_mask": test_seq2seq.MASK, "labels": labels})
+        batches.append({"input_ids": ids, "attention_mask": tiny_seq2seq.MASK, "labels": labels})
     asked = {"input_ids": torch.tensor([[5, 6, 7, 8, 2], [3, 3, 11, 12, 2]])}
     return model, batches, [asked, asked]
 
@@ -132,7 +132,7 @@ def every_case(folder: Path) -> dict[str, Callable[[], Case]]:
             made = str(folder / f"{family}_{said}")
             cases[f"{family}, {said}"] = partial(checkpointed, partial(native, made))
         cases[f"smolvlm, pieces, {said}"] = partial(in_pieces, partial(native, str(folder / f"smolvlm_{said}")))
-    for family in test_seq2seq.FAMILIES:
+    for family in tiny_seq2seq.FAMILIES:
         cases[family] = partial(seq2seq, family)
     cases["t5, pieces"] = partial(in_pieces, partial(seq2seq, "t5"))
     return cases

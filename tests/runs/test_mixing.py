@@ -87,7 +87,7 @@ def test_a_run_killed_in_mid_epoch_goes_on_with_the_same_batches(
 def killed(arguments: list[str], batches: Path, log: Path) -> int:
     """The exit status of a run in a process of its own, which dies at step KILLED."""
     script = (
-        "import sys; from pathlib import Path; from tests.pipeline.test_mixing import *; "
+        "import sys; from pathlib import Path; from tests.runs.test_mixing import *; "
         "Trainer.compute_loss = recording(Path(sys.argv[1]), die_at=KILLED); main(sys.argv[2:])"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}

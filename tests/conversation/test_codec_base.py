@@ -1,0 +1,244 @@
+"""What every codec does alike: what it writes is read back within its bound, from free text, with its place there."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mllm.conversation.codec_base import RegionCodec, clipped, framed, none_text, read_answer
+from mllm.errors import ConfigError
+from mllm.geometry import Placement, PlacementKind, place
+from mllm.registry import CODECS
+from mllm.types import Box
+
+SIZE = (640, 480)
+OWN = [name for name in CODECS.names() if CODECS.find(name).__module__.startswith("mllm.")]
+CODECS: dict[str, RegionCodec] = {
+    **{name: CODECS.make(name) for name in OWN},
+    "shikra, two digits": CODECS.make(dict(type="shikra", digits=2)),
+    "bins, coarse": CODECS.make(dict(type="bins", bins=33)),
+}
+WITHOUT_BOXES = {"molmo"}
+WITHOUT_POINTS = {"llava15", "minigpt_v2", "kosmos2", "internvl", "cogvlm", "paligemma", "florence2"}
+BOXED = {name: codec for name, codec in CODECS.items() if name not in WITHOUT_BOXES}
+POINTED = {name: codec for name, codec in CODECS.items() if name not in WITHOUT_POINTS}
+
+every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+codec_of_boxes = pytest.mark.parametrize("codec", BOXED.values(), ids=BOXED)
+codec_of_points = pytest.mark.parametrize("codec", POINTED.values(), ids=POINTED)
+unit = st.floats(0, 1)
+points = st.lists(st.tuples(unit, unit), min_size=1, max_size=4)
+sides = st.integers(1, 3000)
+sizes = st.tuples(sides, sides)
+
+
+@st.composite
+def boxes(draw: st.DrawFn) -> list[tuple[float, float, float, float]]:
+    corners = draw(st.lists(st.tuples(unit, unit, unit, unit), min_size=1, max_size=4))
+    return [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners]
+
+
+def frame_of(codec: RegionCodec, kind: PlacementKind, size: tuple[int, int]) -> tuple[int, int]:
+    return size if codec.frame == "image" else place(kind, size, 336).canvas
+
+
+@codec_of_boxes
+@settings(max_examples=60, deadline=None)
+@given(group=boxes(), size=sizes, kind=st.sampled_from(get_args(PlacementKind)))
+def test_boxes_are_read_back_within_the_bound(
+    codec: RegionCodec, group: list[Any], size: tuple[int, int], kind: PlacementKind
+) -> None:
+    frame = frame_of(codec, kind, size)
+    (reading,) = codec.read(f"It is {codec.write_boxes(group, frame)} .", frame)
+    assert reading.failure is None
+    for box, read in zip(group, reading.boxes, strict=True):
+        assert read == pytest.approx(box, abs=codec.error(frame))
+
+
+@codec_of_points
+@settings(max_examples=60, deadline=None)
+@given(group=points, size=sizes, kind=st.sampled_from(get_args(PlacementKind)))
+def test_points_are_read_back_within_the_bound(
+    codec: RegionCodec, group: list[Any], size: tuple[int, int], kind: PlacementKind
+) -> None:
+    frame = frame_of(codec, kind, size)
+    (reading,) = codec.read(codec.write_points(group, frame), frame)
+    assert reading.failure is None
+    for point, read in zip(group, reading.points, strict=True):
+        assert read == pytest.approx(point, abs=codec.error(frame))
+
+
+@st.composite
+def placements(draw: st.DrawFn) -> Placement:
+    """Any, mirrored ones too, that leave some of the image on the canvas."""
+    source, canvas = draw(sizes), draw(sizes)
+    scale = [draw(st.floats(0.05, 20)) * draw(st.sampled_from([1, -1])) for _ in range(2)]
+    # where the first edge of the image comes to lie, so that at least a tenth of what is smaller is seen
+    extents = [side * factor for side, factor in zip(source, scale, strict=True)]
+    offset: list[float] = []
+    for extent, side in zip(extents, canvas, strict=True):
+        seen = min(abs(extent), side) / 10
+        left = draw(st.floats(seen - abs(extent), side - seen))
+        offset.append(left if extent > 0 else left - extent)
+    return Placement(source=source, canvas=canvas, scale=(scale[0], scale[1]), offset=(offset[0], offset[1]))
+
+
+@codec_of_boxes
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), placement=placements())
+def test_boxes_in_pixels_of_the_image_come_back_within_the_bound(
+    codec: RegionCodec, data: st.DataObject, placement: Placement
+) -> None:
+    """Original pixels -> the frame -> text -> the frame -> original pixels, for what the model sees of the image."""
+    frame = framed(placement, codec.frame)
+    sides: list[list[float]] = []
+    for side, edges in zip(
+        frame.source, zip(frame.inverse(0, 0), frame.inverse(*frame.canvas), strict=True), strict=True
+    ):
+        seen = st.floats(max(0.0, min(edges)), min(float(side), max(edges)))
+        sides.append(sorted([data.draw(seen), data.draw(seen)]))
+    box = Box(x1=sides[0][0], y1=sides[1][0], x2=sides[0][1], y2=sides[1][1])
+    x1, y1, x2, y2 = (value / frame.canvas[place % 2] for place, value in enumerate(frame.move_box(box).xyxy))
+    inside = clipped((x1, y1, x2, y2))
+    assert inside is not None
+    (reading,) = codec.read(codec.write_boxes([inside], frame.canvas), frame.canvas)
+    corners = [frame.from_unit(*corner) for corner in (reading.boxes[0][:2], reading.boxes[0][2:])]
+    for axis, read in enumerate(zip(*corners, strict=True)):
+        bound = codec.error(frame.canvas) * frame.canvas[axis] / abs(frame.scale[axis])
+        assert sorted(read) == pytest.approx(sides[axis], abs=bound + 1e-6)
+
+
+@codec_of_boxes
+@settings(max_examples=30, deadline=None)
+@given(group=boxes())
+def test_a_text_is_written_again_from_its_reading(codec: RegionCodec, group: list[Any]) -> None:
+    """A second round changes nothing: converting there and back does not drift."""
+    once = codec.write_boxes(group, SIZE)
+    (first,) = codec.read(once, SIZE)
+    twice = codec.write_boxes(first.boxes, SIZE)
+    (second,) = codec.read(twice, SIZE)
+    assert codec.write_boxes(second.boxes, SIZE) == twice
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_POINTS))
+def test_a_codec_without_points_says_so(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"codec '{name}' cannot write points"):
+        CODECS[name].write_points([(0.5, 0.5)], SIZE)
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_BOXES))
+def test_a_codec_without_boxes_says_so(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"codec '{name}' cannot write boxes"):
+        CODECS[name].write_boxes([(0.1, 0.1, 0.5, 0.5)], SIZE)
+
+
+def written(codec: RegionCodec, x: float) -> str:
+    """A region at `x`, in the form that the codec has."""
+    return (
+        codec.write_points([(x, 0.5)], SIZE)
+        if any(codec is CODECS[name] for name in WITHOUT_BOXES)
+        else codec.write_boxes([(x, 0.5, 0.75, 1.0)], SIZE)
+    )
+
+
+@every_codec
+def test_several_groups_in_free_text_keep_their_order_and_place(codec: RegionCodec) -> None:
+    first, second = written(codec, 0.0), written(codec, 0.5)
+    text = f"The man {first} is left {{of}} {second} [sic]. <b>"
+    readings = codec.read(text, SIZE)
+    xs = [(*reading.boxes, *reading.points)[0][0] for reading in readings]
+    assert xs == pytest.approx([0.0, 0.5], abs=codec.error(SIZE))
+    assert [text[slice(*reading.span)] for reading in readings if reading.span] == [first, second]
+
+
+@every_codec
+def test_letter_case_and_spaces_do_not_matter(codec: RegionCodec) -> None:
+    text = written(codec, 0.25)
+    spaced = text.replace(",", " ,  ").replace("><", "> <").replace("[", "[ ").replace("]", " ]")
+    for variant in (text.upper(), spaced, f"\n{text}\n"):
+        readings = codec.read(variant, SIZE)
+        assert [reading.failure for reading in readings] == [None]
+        assert readings[0].boxes + readings[0].points == codec.read(text, SIZE)[0].boxes + readings[0].points
+
+
+@every_codec
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Answer: it is not there [sic], I think {maybe} <b>",
+        "a < b > c, {x: [y]} (see <location>) <box or <point> of <object",
+        "[[ ]] {} <> [] ;;; <loc> <loc_>",
+    ],
+)
+def test_text_without_regions_has_no_reading(codec: RegionCodec, text: str) -> None:
+    assert codec.read(text, SIZE) == []
+
+
+@every_codec
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_answer_makes_a_codec_fail(codec: RegionCodec, data: st.DataObject) -> None:
+    """Whatever a model writes, cut anywhere, with anything in it, is read or classed; spans lie in the text."""
+    whole = written(codec, 0.25)
+    cut = data.draw(st.integers(0, len(whole)))
+    noise = data.draw(st.text(alphabet=st.sampled_from('[]{}<>(),;:"\\`x9. -_')))
+    text = "".join(data.draw(st.permutations([whole[:cut], noise, whole])))
+    for reading in codec.read(text, SIZE):
+        assert bool(reading.boxes or reading.points) != bool(reading.failure)
+        assert reading.span is not None
+        start, end = reading.span
+        assert 0 <= start < end <= len(text)
+
+
+@every_codec
+def test_there_is_no_region_in_the_text_of_no_region(codec: RegionCodec) -> None:
+    for text in (none_text(codec), f"Answer: {none_text(codec)} .", none_text(codec).upper()):
+        assert codec.read(text, SIZE) == read_answer(codec, text, SIZE) == []
+
+
+@every_codec
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_answer_makes_the_reader_of_bare_numbers_fail(codec: RegionCodec, data: st.DataObject) -> None:
+    text = data.draw(st.text(alphabet=st.sampled_from("[](),;.-+ \n`0123456789eNa"), max_size=80))
+    for reading in read_answer(codec, text, SIZE):
+        assert bool(reading.boxes or reading.points) != bool(reading.failure)
+        assert reading.span is not None
+        start, end = reading.span
+        assert 0 <= start < end <= len(text)
+
+
+@every_codec
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "inf", "9" * 400, "-" + "9" * 400, "0." + "1" * 400, "٣"])
+def test_odd_numbers_are_read_or_classed(codec: RegionCodec, number: str) -> None:
+    """In place of the last number of a form; nothing overflows, and no box has a side that is not finite."""
+    text = written(codec, 0.25)
+    last = list(re.finditer(r"\d+(\.\d+)?", text))[-1]
+    for reading in read_answer(codec, f"{text[: last.start()]}{number}{text[last.end() :]}", SIZE):
+        assert all(map(math.isfinite, [value for region in (*reading.boxes, *reading.points) for value in region]))
+
+
+@every_codec
+def test_very_long_numbers_are_classed(codec: RegionCodec) -> None:
+    text = written(codec, 0.25)
+    last = list(re.finditer(r"\d+(\.\d+)?", text))[-1]
+    readings = codec.read(f"{text[: last.start()]}{'9' * 6000}{text[last.end() :]}", SIZE)
+    assert [reading.failure for reading in readings] == ["out_of_range"]
+
+
+@every_codec
+def test_declared_tokens_are_those_that_are_written(codec: RegionCodec) -> None:
+    assert len(set(codec.tokens)) == len(codec.tokens)
+    text = written(codec, 0.25)
+    for token in sorted(codec.tokens, key=len, reverse=True):
+        text = text.replace(token, "")
+    if any(letter.isdigit() for letter in "".join(codec.tokens)):
+        assert text == "", "coordinates are tokens, nothing else is written"
+    for token in codec.tokens:
+        assert re.fullmatch("<[^<>]+>", token)
