@@ -130,6 +130,12 @@ def test_scores() -> None:
     }
 
 
+def test_each_score_but_the_count_has_a_meaning() -> None:
+    scores = ChoiceAccuracy()([answer(0, "B")])
+    assert set(scores) - {"count"} == set(ChoiceAccuracy.meanings)
+    assert ChoiceAccuracy.headline in scores
+
+
 def test_errors() -> None:
     with pytest.raises(DataError, match="a:0: truth: expected options and the letter of one of them, found"):
         ChoiceAccuracy()([answer(0, "B", "E")])

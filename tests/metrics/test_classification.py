@@ -31,17 +31,29 @@ def test_which_classes_are_named(text: str, named: list[str]) -> None:
 
 def test_scores() -> None:
     scores = ClassAccuracy()(
-        [answer(0, "rain", "rain"), answer(1, "rain, sun", "rain"), answer(2, "sun", "sun"), answer(3, "fog", "rain")]
+        [
+            answer(0, "rain", "rain"),
+            answer(1, "rain, sun", "rain"),
+            answer(2, "sun", "sun"),
+            answer(3, "fog", "rain"),
+            answer(4, "", "rain"),
+        ]
     )
     assert scores == {
-        "accuracy": 0.5,
-        "mean_class_accuracy": pytest.approx((1 / 3 + 1) / 2),
-        "count": 4,
-        "failure_none": 1,
+        "accuracy": 0.4,
+        "mean_class_accuracy": pytest.approx((1 / 4 + 1) / 2),
+        "count": 5,
+        "failure_none": 2,
         "failure_wrong_count": 1,
-        "class_accuracy/rain": 1 / 3,
+        "class_accuracy/rain": 1 / 4,
         "class_accuracy/sun": 1,
     }
+
+
+def test_each_score_but_the_count_and_those_of_classes_has_a_meaning() -> None:
+    scores = ClassAccuracy()([answer(0, "rain", "rain")])
+    assert set(scores) - {"count", "class_accuracy/rain"} == set(ClassAccuracy.meanings)
+    assert ClassAccuracy.headline in scores
 
 
 def test_errors() -> None:

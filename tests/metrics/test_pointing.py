@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mllm.errors import DataError
-from mllm.metrics.pointing import PointingAccuracy
+from mllm.metrics.pointing import PointingAccuracy, answered_region, nearest_candidate
 from mllm.types import Box, GroundTruth, Point, Prediction
 
 RIGHT = Box(x1=0, y1=0, x2=10, y2=10)
@@ -54,6 +54,46 @@ def test_a_point_means_the_smallest_candidate_around_it() -> None:
         ]
     )
     assert (scores["accuracy"], scores["failure_no_candidate"], scores["failure_none"]) == (0.25, 1, 1)
+
+
+def test_of_two_candidates_a_guess_is_right_half_of_the_time() -> None:
+    truth = GroundTruth(boxes=(RIGHT,), candidates=(RIGHT, ELSEWHERE))
+    scores = PointingAccuracy()([answer(0, truth, boxes=(RIGHT,)), answer(1, truth, boxes=(ELSEWHERE,))])
+    assert (scores["accuracy"], scores["chance"], scores["failure_no_candidate"]) == (0.5, 0.5, 0)
+
+
+def test_candidates_of_another_image_are_not_meant() -> None:
+    on_second = Box(x1=0, y1=0, x2=10, y2=10, image=1)
+    assert nearest_candidate(on_second, (RIGHT, AROUND, on_second)) == 2
+    assert nearest_candidate(Point(x=5, y=5, image=1), (RIGHT, AROUND, on_second)) == 2
+    assert nearest_candidate(RIGHT, (on_second, AROUND)) == 1
+    assert nearest_candidate(RIGHT, (on_second,)) is None
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger"),
+    [
+        ((100, 0, 120, 10), (105, 0, 115, 40)),  # 200 and 400 square pixels; the larger is the narrower
+        ((100, 100, 120, 110), (0, 100, 200, 110)),  # the larger is nearer to the left edge
+        ((100, 100, 120, 110), (100, 0, 120, 110)),  # the larger is nearer to the top
+    ],
+)
+def test_a_point_means_the_candidate_of_the_smaller_area(smaller: tuple[int, ...], larger: tuple[int, ...]) -> None:
+    boxes = [Box(x1=x1, y1=y1, x2=x2, y2=y2) for x1, y1, x2, y2 in (larger, smaller)]
+    assert nearest_candidate(Point(x=110, y=105 if smaller[1] else 5), boxes) == 1
+
+
+@pytest.mark.parametrize(
+    ("boxes", "meant"), [((RIGHT,), RIGHT), ((), "none"), ((RIGHT, AROUND), "wrong_count"), ((ELSEWHERE,), ELSEWHERE)]
+)
+def test_a_truth_of_candidates_alone_asks_for_one_box(boxes: tuple[Box, ...], meant: Box | str) -> None:
+    assert answered_region(answer(0, GroundTruth(candidates=(RIGHT, AROUND)), boxes=boxes)) == meant
+
+
+def test_each_score_but_the_count_has_a_meaning() -> None:
+    scores = PointingAccuracy()([answer(0)])
+    assert set(scores) - {"count"} == set(PointingAccuracy.meanings)
+    assert PointingAccuracy.headline in scores
 
 
 def test_errors() -> None:

@@ -86,6 +86,12 @@ def test_no_true_positives() -> None:
     assert (scores["precision"], scores["recall"], scores["f1"], scores["yes_ratio"]) == (0, 0, 0, 0)
 
 
+def test_each_score_but_the_count_has_a_meaning() -> None:
+    scores = POPE()(answers(("yes", "yes")))
+    assert set(scores) - {"count"} <= set(POPE.meanings)  # those of its three parts, where there are any, beside them
+    assert POPE.headline in scores
+
+
 def test_errors() -> None:
     with pytest.raises(DataError, match=r"a:0: truth.texts: expected yes or no, found list \"\['maybe'\]\""):
         POPE()(answers(("yes", "maybe")))

@@ -44,6 +44,12 @@ def test_any_reference_counts() -> None:
     assert scores == {"exact_match": 2 / 3, "count": 3}
 
 
+def test_each_score_but_the_count_has_a_meaning() -> None:
+    scores = ExactMatch()([answer(0, "yes", "yes")])
+    assert set(scores) - {"count"} == set(ExactMatch.meanings)
+    assert ExactMatch.headline in scores
+
+
 def test_errors() -> None:
     with pytest.raises(DataError, match="expected predictions to score, found none"):
         ExactMatch()([])

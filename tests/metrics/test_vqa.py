@@ -190,6 +190,13 @@ def test_answer_accuracy() -> None:
         AnswerAccuracy()([answer(0, "yes")])
 
 
+@pytest.mark.parametrize("metric", [VQAAccuracy(), AnswerAccuracy()])
+def test_each_score_but_the_count_has_a_meaning(metric: VQAAccuracy | AnswerAccuracy) -> None:
+    scores = metric([answer(0, "yes", "yes", "no")])
+    assert set(scores) - {"count"} == set(metric.meanings)
+    assert metric.headline in scores
+
+
 @pytest.mark.parametrize(
     ("text", "reference", "same"),
     [("+", "-", False), ("-", "-", True), ("", "the", False), ("A", "a", True), ("the dog", "Dog!", True)],

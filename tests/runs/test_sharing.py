@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.packing import bin_pack, groups, shared_prefix_row, split_rounds
+from mllm.conversation.packing import shared_prefix_row, split_rounds
 from mllm.errors import ConfigError, DataError, ModelError
 from mllm.models.runtime.packed_attention import FLEX
 from mllm.types import Batch, EncodedSample, Item
@@ -104,19 +102,6 @@ def test_a_language_model_that_drops_the_packing_is_refused() -> None:
         loss_and_gradients(model, packed)
 
 
-@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30), room=st.integers(10, 60))
-def test_rows_are_filled_without_loss(lengths: list[int], room: int) -> None:
-    rows = bin_pack(lengths, room)
-    assert sorted(piece for row in rows for piece in row) == list(range(len(lengths)))
-    assert all(len(row) == 1 or sum(lengths[piece] for piece in row) <= room for row in rows)
-    assert sum(lengths) > (len(rows) - 1) * room / 2, "two half-empty rows would have been one"
-
-
-def test_rows_are_about_equally_long() -> None:
-    """So that there is little padding: best fit alone gives 9 and 3."""
-    assert bin_pack([3, 3, 3, 3], 11) == [[0, 2], [1, 3]]
-
-
 def test_a_row_is_the_prefix_and_what_each_question_adds() -> None:
     items, processor, _ = build()
     index = next(n for n in range(6) if len(items[n].turns) >= 4)
@@ -139,14 +124,6 @@ def test_two_equal_questions_keep_what_their_first_label_needs() -> None:
     first = int((example.labels != -100).nonzero()[0])
     assert int((row.segment_ids == 0).sum()) == first - 1
     assert (row.labels != -100).sum() == 2 * (example.labels != -100).sum()
-
-
-def test_images_that_do_not_come_first_are_not_shared() -> None:
-    turns = [{"from": "human", "value": "Where is it in <image>?"}]
-    image = Image.new("RGB", (8, 8))
-    late = [Item.from_dict({"image": image, "conversations": turns}, key="late") for _ in range(2)]
-    text = [Item.from_dict({"conversations": [{"from": "human", "value": "Hello."}]}, key="text") for _ in range(2)]
-    assert groups([*late, *text], 4) == [[0], [1], [2], [3]]
 
 
 def test_a_single_question_is_a_row_of_its_own() -> None:
