@@ -103,7 +103,7 @@ def test_training_goes_on_from_a_folder_of_adapters(trained: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["checkpoint", "merge", "BASE", "OUT"], "holds no adapters"),
+        (["checkpoint", "merge", "BASE", "OUT"], "expected adapters to merge, found none"),
         (["checkpoint", "convert", "TRAINED", "OUT"], "mllm checkpoint merge"),
         (["train", "CONFIG", "--cfg-options", "model_args.adapters.r=2"], "continue with those of the folder"),
         (
