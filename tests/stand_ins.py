@@ -192,6 +192,10 @@ RECORDS: dict[str, dict[str, Any]] = {
     },
     "Instruct": {"id": "1", "image": "a.jpg", "conversations": CONVERSATION},
     "InstructFlamingo": {"input": "<img_path>a.jpg<img_path>What is it?", "output": "A dog."},
+    "OCRBench": {
+        **{"image_path": "a.jpg", "question": "What is written?", "answers": ["STOP"]},
+        **{"type": "Regular Text Recognition", "dataset_name": "IIIT5K"},
+    },
     "TextOnly": {"instruction": "Name an animal.", "output": "A dog."},
 }
 """A line of each kind of dataset."""

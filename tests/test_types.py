@@ -277,7 +277,8 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (
         top(image="file:///a.jpg"),
         "a:1: image: file:///a.jpg: expected a protocol among "
-        f"{', '.join(ImageSettings().protocols)} (zip:// and tar:// as zip://member::archive)",
+        f"{', '.join(ImageSettings().protocols)}, found file://; data_args.images.protocols allows others (zip:// and "
+        "tar:// as zip://member::archive)",
     ),
     (top(image=None), "a:1: conversations: expected 0 <image>, one for each image, found 1"),
     # the target

@@ -30,7 +30,7 @@ WAYS = [
 TEXTS = [f'{{"instruction": "Count to {n}.", "output": "{list(range(1, n + 1))}"}}' for n in range(2, 22)]
 EVALUATED = ["--do_train", "--eval_strategy", "steps", "--eval_steps", "3"]
 EVALUATED += ["--load_best_model_at_end", "--greater_is_better", "True"]
-"""The best model is the one of the highest loss, which the first of two evaluations has."""
+"""The best model is the one of the highest loss, as a rule that of the first of two evaluations."""
 
 
 LORA = dict(
@@ -184,15 +184,17 @@ def test_evaluation_during_training_leaves_training_alone_and_scores_as_one_proc
 def test_the_best_model_is_saved_whole(two: Path, recipe: str) -> None:
     evaluated = two.parent / f"{two.name}_evaluated"
     losses_by_step = losses(evaluated, "eval_loss")
-    assert losses_by_step[3] > losses_by_step[6]
+    best_step, other_step = sorted(losses_by_step, key=lambda step: losses_by_step[step], reverse=True)
     name = {**dict.fromkeys(FULL, "model.safetensors"), "connector": "trained_in_full.safetensors"}.get(
         recipe, "adapter_model.safetensors"
     )
     for shards in evaluated.glob("checkpoint-*/pytorch_model_fsdp_0"):
         merge_fsdp_weights(str(shards), str(shards.parent))
-    best, last, saved = (load_file(evaluated / folder / name) for folder in ("checkpoint-3", "checkpoint-6", "."))
+    best, other, saved = (
+        load_file(evaluated / folder / name) for folder in (f"checkpoint-{best_step}", f"checkpoint-{other_step}", ".")
+    )
     assert all(saved[name].equal(best[name]) for name in saved)
-    assert not all(saved[name].equal(last[name]) for name in saved)
+    assert not all(saved[name].equal(other[name]) for name in saved)
 
 
 def test_two_processes_count_the_work_of_one(one: Path, two: Path) -> None:
@@ -207,8 +209,10 @@ def test_every_item_is_answered_once_and_as_by_one_process(one: Path, two: Path,
     assert (two / f"{prefix}_extra_prediction.jsonl").read_text() == expected
     scores = [json.loads((folder / f"{prefix}_results.json").read_text()) for folder in (one, two)]
     for name, value in scores[0].items():
-        if not name.endswith(("runtime", "per_second")):
+        if isinstance(value, float) and not name.endswith(("runtime", "per_second")):
             assert scores[1][name] == pytest.approx(value, abs=1e-4), name
+    for name in ("intervals", "parts"):
+        assert scores[1].get(name) == scores[0].get(name)
 
 
 def test_a_saved_model_scores_the_same_when_loaded_again(two: Path) -> None:

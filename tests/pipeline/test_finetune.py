@@ -187,7 +187,7 @@ def test_finetune_mem_packs_rows_for_flex_attention(
 def test_finetune_mem_says_what_padded_rows_need(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: False)
     cfg = {"data_args": {"collator_kwargs": {"packing": "none"}}, "model_args": {"type": "llava"}}
-    with pytest.raises(ConfigError, match="padded rows need the package flash-attn; leave packing out"):
+    with pytest.raises(ConfigError, match="expected 'rows' or 'shared' without the package flash-attn, found 'none'"):
         finetune_mem.choose_attention(cfg)
 
 

@@ -186,8 +186,8 @@ def test_a_server_that_gives_up_leaves_its_answers_for_resume(
         ([], "model_args.codec: expected how the model writes boxes (or --codec), found nothing"),
         (["--codec", "qwen4"], "qwen4"),
         (
-            ["--codec", "shikra", "--cfg-options", "data_args.gen_kwargs.top_k=3"],
-            "data_args.gen_kwargs.top_k: expected",
+            ["--codec", "shikra", "--cfg-options", "data_args.gen_kwargs.num_beams=3"],
+            "data_args.gen_kwargs.num_beams: expected",
         ),
     ],
 )

@@ -92,7 +92,7 @@ def test_questions_hold_images_and_boxes(trained: Path, photo: Path, monkeypatch
     session.ask("What is in <boxes>?", [photo], boxes=[(0, 0, 32, 32)])
     assert asked[0].count("<image>") == 4
     assert "<bin_0><bin_0><bin_16><bin_16>" in asked[0].replace(" ", "")
-    with pytest.raises(DataError, match="1 <boxes> in the text, 0 box"):
+    with pytest.raises(DataError, match="expected a box for each of its 1 <boxes>, found 0"):
         session.ask("What is in <boxes>?", [photo])
 
 

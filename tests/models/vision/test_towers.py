@@ -104,7 +104,7 @@ def test_gradient_checkpointing_and_freezing_reach_both():
         ({"feature_layer": [[-1], -1, -1]}, r"feature_layer: expected a number, or one for each of 2 vision tower"),
         ({"feature_layer": [-1, -2]}, r"feature_layer \[-1, -2\] of 2 vision towers is ambiguous"),
         ({"image_size": [8, 8, 8]}, r"image_size: expected a number, or one for each of 2 vision tower"),
-        ({"image_size": "8"}, r"image_size: expected a whole number of at least 1 or a list of .*, found str '8'"),
+        ({"image_size": "8"}, r"image_size: expected a whole number from 1 to 16,384 or a list of .*, found str '8'"),
         ({"feature_layer": [-1, [9]]}, "feature_layer 9: the vision encoder has 3 layers"),
     ],
 )
