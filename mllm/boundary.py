@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mllm.compat.notes import without_notes
 from mllm.compat.tqdm import close_bars
-from mllm.errors import MllmError
+from mllm.errors import MllmError, UsageError
 from mllm.interrupts import INTERRUPTS, Interrupted
 
 LINE = 400
@@ -44,7 +44,8 @@ class Ended(BaseException):
 def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
     """The exit status of the work (None is 0), or `failed` with one line that says what went wrong.
 
-    A signal gives 128 plus its number, as shells count; so does a reader that closes the pipe early.
+    A wrong command line gives 2. A signal gives 128 plus its number, as shells count; so does a reader that closes the
+    pipe early.
     """
     with _own_log(), without_notes(), INTERRUPTS.caught():
         try:
@@ -59,6 +60,7 @@ def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
             line = f"{type(error).__name__}: {_message(error)}"
             _append(line + "\n")
             _say(line)
+            return 2 if isinstance(error, UsageError) else failed
         except Interrupted as error:
             _say(error.message or f"ended by {signal.Signals(error.signum).name}")
             return 128 + error.signum
@@ -67,7 +69,6 @@ def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
             return 128 + signal.SIGINT
         except Exception as error:  # noqa: BLE001, this is the outermost frame: what passes here ends in a traceback
             return _failure(error, failed)
-    return failed
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 MllmError
 ├── ConfigError   a config file, a flag or a name in it
+│   └── UsageError    a command line that no command understands: exit status 2
 ├── DataError     an annotation record or an image
 │   └── ImageError    an image that cannot be read, the only fault that training may skip
 ├── ModelError    a checkpoint, or a model and a processor that do not fit
@@ -147,6 +148,10 @@ def _rebuilt(kind: type[MllmError], attributes: dict[str, Any]) -> MllmError:
 
 class ConfigError(MllmError):
     """A config file, a command-line flag, or a name they hold."""
+
+
+class UsageError(ConfigError):
+    """The words of a command line: an unknown flag, a missing value, a value of another type."""
 
 
 class DataError(MllmError):

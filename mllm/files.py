@@ -1,4 +1,4 @@
-"""Text and JSON files, read whole: whatever is wrong with one is an error of ours that names it."""
+"""Text and JSON files, read whole, and whatever is written: what goes wrong is an error of ours that names the file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import os
 import stat
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 from xml.etree import ElementTree
 
-from mllm.errors import DataError, MllmError
+from mllm.errors import ConfigError, DataError, MllmError
 
 T = TypeVar("T")
 
@@ -38,6 +40,19 @@ def unreadable(path: str | Path, reason: OSError | ValueError, error: type[MllmE
     kind = "missing-file" if isinstance(reason, (FileNotFoundError, NotADirectoryError)) else "unreadable-file"
     said = reason.strerror or str(reason) if isinstance(reason, OSError) else str(reason)
     return error(f"cannot be read: {said}", where=str(path), kind=kind)
+
+
+@contextmanager
+def writing_to(path: str | Path, error: type[MllmError] = ConfigError) -> Generator[None, None, None]:
+    """Around what creates or writes a file or a folder that a user has named.
+
+    Raises:
+        error: it cannot be written; says why.
+    """
+    try:
+        yield
+    except OSError as reason:
+        raise error(f"cannot be written: {reason.strerror or reason}", where=str(path)) from reason
 
 
 def read_bytes(path: str | Path, error: type[MllmError] = DataError) -> bytes:

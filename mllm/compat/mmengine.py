@@ -11,7 +11,7 @@ def read_list(text: str) -> Any:
     """The value of `a,b`, `[a,b]` or `(1,[x,y])`.
 
     Raises:
-        ValueError: brackets that do not match.
+        ValueError: brackets that do not match, are nested too deep, or hold all commas behind a text: `f(a,b)`.
     """
     from mmengine.config import DictAction  # it takes a third of a second
 
@@ -19,6 +19,8 @@ def read_list(text: str) -> Any:
         return member(DictAction, "_parse_iterable")(text)
     except AssertionError as error:
         raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError(f"cannot read {text[:60]!r} as a list") from error
 
 
 def read_scalar(text: str) -> Any:

@@ -27,7 +27,7 @@ from mllm.config import arguments, flags
 from mllm.config.honoured import GROUPS
 from mllm.config.sections import DATA_ARGS, SECTIONS
 from mllm.config.training_fields import TrainingField, training_fields
-from mllm.errors import ConfigError, nearest, printable
+from mllm.errors import UsageError, nearest, printable
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 IS_VALUE = re.compile(r"(?!-)|-$|-\.?\d|.* ", re.DOTALL)
@@ -83,13 +83,14 @@ class Command(TyperCommand):
                 continue
             values = [value] if equals else self._values(options[name], words)
             if not values:
-                _fail(ctx, f"{name}: expected a value")
+                found = f", found {words[0]!r:.80}" if words else ""
+                _fail(ctx, f"{name}: expected {options[name].metavar or 'a value'}{found}")
             yield from (f"{name}={value}" for value in values)
 
     def _values(self, option: TyperOption, words: deque[str]) -> list[str]:
         """The values of an option, taken from the words behind it."""
         values: list[str] = []
-        while words and IS_VALUE.match(words[0]) and (option.multiple or not values):
+        while words and _is_value(words[0], option) and (option.multiple or not values):
             values.append(words.popleft())
         return values
 
@@ -110,6 +111,14 @@ class Group(TyperGroup):
         if option is not None:
             option.default = False
         return option
+
+
+def _is_value(word: str, option: TyperOption) -> bool:
+    """Whether the word is a value of the option; behind one that takes several, a config file is none."""
+    if option.name == "cfg_options" and "=" not in word:
+        return False
+    is_config = option.multiple and word.endswith(".py") and "=" not in word
+    return bool(IS_VALUE.match(word)) and not is_config
 
 
 def _fail(ctx: typer.Context, message: str) -> NoReturn:
@@ -148,11 +157,11 @@ class TrainingCommand(Command):
             for name, field in training_fields().items()
             if field.type is bool and field.default is True
         }
+        rest = super().parse_args(ctx, [off.get(word.replace("_", "-"), word) for word in args])
         try:
-            rest = super().parse_args(ctx, [off.get(word.replace("_", "-"), word) for word in args])
-        except typer.TyperException as error:
-            raise ConfigError(_message(error), where="command line") from error
-        ctx.obj = flags.given({name: ctx.params.pop(name) for name in training_fields()})
+            ctx.obj = flags.given({name: ctx.params.pop(name) for name in training_fields()})
+        except UsageError as error:
+            _fail(ctx, str(error))
         return rest
 
     def _values(self, option: TyperOption, words: deque[str]) -> list[str]:
@@ -260,13 +269,15 @@ def parse(words: Sequence[str]) -> Given:
     """`CONFIG.py [--cfg-options KEY=VALUE ...] [--any_training_argument VALUE ...]`. `--help` prints and exits.
 
     Raises:
-        ConfigError: a word that has no place, an unknown option, or a value of another type; says what may be meant.
+        UsageError: a word that has no place, an unknown option, or a value of another type; says what may be meant.
     """
     try:
         with _run_command().make_context(Path(sys.argv[0]).name, list(words)) as ctx:
             return ctx.command.invoke(ctx)
     except typer.Exit as end:
         raise SystemExit(end.exit_code) from end
+    except typer.TyperException as error:
+        raise UsageError(_message(error), where="command line") from error
 
 
 @cache

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mllm.config import arguments
 from mllm.config.files import MISTAKES, message_of, plain, read_file, write_file
-from mllm.config.options import assign
+from mllm.config.options import PLACE, assign, set_by_option
 from mllm.config.output_dir import default_output_dir
 from mllm.config.sections import check_names_of_sections
 from mllm.config.shipped import find_shipped, with_shipped
@@ -55,10 +55,10 @@ def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, A
         ConfigError: as `load`.
     """
     path = find_shipped(str(path))
-    cfg: dict[str, Any] = {"training_args": {}, "model_args": {}, "data_args": {}, **read_file(path)}
+    cfg = before = {"training_args": {}, "model_args": {}, "data_args": {}, **read_file(path)}
     for option in options:
         cfg = assign(cfg, option)
-    cfg = plain(cfg, path)
+    cfg = {name: plain(section, f"{PLACE}: {name}") for name, section in cfg.items()}  # the file's are plain already
     cfg |= {name: with_shipped(cfg[name]) for name in ("model_args", "data_args")}
     from mllm.config.data_args import check_custom_imports, check_data_args
 
@@ -68,7 +68,7 @@ def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, A
         _import(cfg.get("custom_imports", {}))
         check_data_args(cfg["data_args"])
     except ConfigError as error:
-        raise error.at(path) from error.__cause__
+        raise error.at(PLACE if set_by_option(error.field, options, before) else path) from error.__cause__
     given = {**cfg["training_args"], **(flags or {})}
     if given.get("output_dir") is None:
         given["output_dir"] = default_output_dir(path)

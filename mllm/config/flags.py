@@ -10,7 +10,7 @@ from typing import Any, Literal, get_origin
 
 from mllm.config.arguments import DEFAULTS
 from mllm.config.training_fields import COMPUTED, TrainingField, is_enum, members_of, training_fields
-from mllm.errors import ConfigError
+from mllm.errors import UsageError
 from mllm.fields import show
 
 TRUTHS = {
@@ -52,7 +52,7 @@ def given(words: Mapping[str, str | Sequence[str] | None]) -> dict[str, Any]:
     """The training arguments that the words say, as values that a config could hold; None and no words: not given.
 
     Raises:
-        ConfigError: a word is no value of its argument's type.
+        UsageError: a word is no value of its argument's type.
     """
     fields = training_fields()
     return {name: _value(fields[name], said) for name, said in words.items() if said not in (None, (), [])}
@@ -89,8 +89,8 @@ def _object(field: TrainingField, said: str) -> dict[str, Any]:
     return value
 
 
-def _wrong(field: TrainingField, expected: str, said: str) -> ConfigError:
-    return ConfigError(where="command line", field=f"--{field.name}", expected=expected, found=show(said))
+def _wrong(field: TrainingField, expected: str, said: str) -> UsageError:
+    return UsageError(field=f"--{field.name}", expected=expected, found=show(said))
 
 
 def _kinds(field: TrainingField) -> tuple[Any, ...]:

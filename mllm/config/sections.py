@@ -34,7 +34,8 @@ def check_names_of_sections(cfg: Mapping[str, Any]) -> None:
     """
     for name, section in cfg.items():
         if name not in SECTIONS:
-            raise ConfigError(f"unknown name; {nearest(name, SECTIONS)} A constant is UPPERCASE.", field=name)
+            hint = f"unknown name (constants are UPPERCASE); {nearest(name, SECTIONS)}"
+            raise ConfigError(hint, field=name)
         if not isinstance(section, Mapping):
             raise ConfigError(field=name, expected="a dict", found=show(section))
     within("data_args", check_names, cfg["data_args"], DATA_ARGS)

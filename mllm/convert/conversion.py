@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from mllm.errors import ConfigError, DataError, MllmError
 from mllm.fields import ID, Range, field, is_finite, show
-from mllm.files import parse_json, read_text
+from mllm.files import parse_json, read_text, writing_to
 
 T = TypeVar("T")
 Placed = tuple[str, dict[str, Any]]
@@ -53,7 +53,7 @@ class Outputs:
         """Add a line to the file `name`.
 
         Raises:
-            ConfigError: that file is an input.
+            ConfigError: that file is an input, or the folder cannot be written.
         """
         if name not in self._files:
             self._open(name)
@@ -75,8 +75,9 @@ class Outputs:
                 expected="a new file",
                 found="an input",
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor, part = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.", suffix=".part")
+        with writing_to(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor, part = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.", suffix=".part")
         self._stack.callback(Path(part).unlink, missing_ok=True)
         self._files[name] = self._stack.enter_context(os.fdopen(descriptor, "w", encoding="utf-8")), Path(part)
 
@@ -104,7 +105,8 @@ class Outputs:
         for name, (file, part) in self._files.items():
             file.close()
             part.chmod(0o644)
-            os.replace(part, self.folder / name)
+            with writing_to(self.folder / name):
+                os.replace(part, self.folder / name)
 
     def summary(self) -> str:
         lines = [f"{count:>10}  {self.folder / name}" for name, count in sorted(self.written.items())]

@@ -39,6 +39,7 @@ from mllm.pipeline.best_model import StoppingRule
 from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.planning import WINDOW
 from mllm.pipeline.provenance import of_model
+from mllm.pipeline.replaced_parts import say_replaced
 from mllm.pipeline.resume import describe
 from mllm.pipeline.run_checks import PARTS, check_model_args
 from mllm.pipeline.train_data import ItemDataset, TrainDataset
@@ -157,10 +158,10 @@ def build_model(
     if folder:
         tokenizer = tokenizer or load_tokenizer(folder)
         check_added_tokens(folder, tokenizer)
-        replaced = [name for name in PARTS if args.pop(name, None) is not None]
-        if replaced:
-            logger.info("%s has its own %s, which replaces the config's", folder, ", ".join(replaced))
+        given = {name: args.pop(name) for name in PARTS if name in args}
+        replaced = {name: value for name, value in given.items() if value is not None}
     else:
+        replaced = {}
         named = args.pop("tokenizer", None)
         tokenizer = tokenizer or _tokenizer(named, args, template, train)
     wanted = (*template.tokens, *prompt_format.tokens, *codec.tokens)
@@ -170,6 +171,8 @@ def build_model(
         tokenizer.pad_token = tokenizer.eos_token
     template.end(tokenizer)  # what it cannot render is refused before weights are read
     model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token not in prompt_format.tokens])
+    if replaced:
+        say_replaced(folder, replaced, model.config)
     for field, settings in (
         ("generation_config.json", vars(model.generation_config)),
         ("data_args.gen_kwargs", data.get("gen_kwargs") or {}),

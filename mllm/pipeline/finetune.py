@@ -13,7 +13,7 @@ from mllm.config.config import load
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0; 1 with a one-line message for an error; 128 + n where signal n ended the run."""
+    """Exit status 0; 1 with a one-line message for an error, 2 for a wrong command line; 128 + n: signal n ended it."""
     return reported(lambda: start(parse(sys.argv[1:] if argv is None else argv)))
 
 

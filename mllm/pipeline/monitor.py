@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import ProgressCallback, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from mllm.conversation.collator import Collator
@@ -236,10 +236,32 @@ class Bar(ProgressCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        if are_scores(logs):
+            return
         super().on_log(args, state, control, logs=logs, **kwargs)
         bar: Any = self.training_bar
         if bar is not None and logs and "samples_per_second" in logs:
             bar.set_postfix_str(postfix(logs))
+
+
+class Lines(PrinterCallback):
+    """transformers' lines, which stand in for the bar."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not are_scores(logs):
+            super().on_log(args, state, control, logs=logs, **kwargs)
+
+
+def are_scores(logs: Mapping[str, float] | None) -> bool:
+    """Whether these are the scores of a test set, which the terminal has seen as a table."""
+    return any(name.endswith("_runtime") and name != "train_runtime" for name in logs or ())
 
 
 def postfix(logs: dict[str, float]) -> str:

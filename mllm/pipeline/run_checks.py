@@ -51,12 +51,11 @@ def _check_model_args(model_args: Mapping[str, Any]) -> None:
     built = within("type", MODELS.find, model_args.get("type"))
     common = {one.name for kind in (CommonModelArgs, ParamGroupOptions) for one in fields(kind)}
     own = parameters(built)
-    left_out = set(PARTS) - {*common, *own} if model_args.get("model_name_or_path") else set()
-    check_names(model_args, {"type", *common, *own, *left_out})
+    check_names(model_args, {"type", *common, *own})
     for kind in (CommonModelArgs, ParamGroupOptions):
         known = {one.name for one in fields(kind)}
         check({name: value for name, value in model_args.items() if name in known}, kind)
-    given = {name: value for name, value in model_args.items() if name not in {"type", *common, *left_out}}
+    given = {name: value for name, value in model_args.items() if name not in {"type", *common}}
     check_arguments(given, built, also=("tokenizer",))
 
 

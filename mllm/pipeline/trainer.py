@@ -17,6 +17,7 @@ from accelerate.utils import gather_object, save_fsdp_optimizer
 from torch.distributed.fsdp import MixedPrecisionPolicy, register_fsdp_forward_method
 from torch.utils.data import DataLoader
 from transformers import (
+    PrinterCallback,
     ProgressCallback,
     Seq2SeqTrainer,
     TrainerCallback,
@@ -53,7 +54,7 @@ from mllm.pipeline.best_model import (
 )
 from mllm.pipeline.evaluate import Loader, mean_loss, predict
 from mllm.pipeline.guarded_trainer import GuardedTrainer
-from mllm.pipeline.monitor import Bar, CountingCollator, ThroughputMonitor
+from mllm.pipeline.monitor import Bar, CountingCollator, Lines, ThroughputMonitor
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
 from mllm.pipeline.provenance import of_data, of_machine, of_model, plain
 from mllm.pipeline.ranks import fail, on_main
@@ -141,8 +142,9 @@ class Trainer(GuardedTrainer):
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback):  # an evaluation alone would write to ./runs
                 callback.logging_dir = callback.logging_dir or str(self.folder / "runs")
-        if self.pop_callback(ProgressCallback):
-            self.add_callback(Bar())
+        for theirs, ours in ((ProgressCallback, Bar()), (PrinterCallback, Lines())):
+            if self.pop_callback(theirs):
+                self.add_callback(ours)
         self.add_callback(self.meters)
         self.add_callback(_Follow(self))
         if early_stopping is not None and args.do_train:

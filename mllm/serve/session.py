@@ -14,6 +14,7 @@ from transformers import LogitsProcessorList
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError, ModelError, printable
+from mllm.files import writing_to
 from mllm.generation_args import as_generate_takes_them
 from mllm.images import image_ref
 from mllm.models.adapters.injection import base_of
@@ -166,7 +167,7 @@ def answer(
         print(f"a region of the answer could not be read: {said.failure}")
     if drawing:
         for path in draw_answer(said, images, Path(drawing), answer_image or 0):
-            print(path)
+            print(f"drawn: {path}")
 
 
 def _check_drawing(path: str, images: Sequence[str]) -> None:
@@ -187,7 +188,7 @@ def draw_answer(answer: Prediction, images: Sequence[ImageSource], path: Path, a
     written: list[Path] = []
     for number in sorted({region.image for region in regions}) or [about]:
         written.append(path.with_stem(f"{path.stem}_{len(written) + 1}") if written else path)
-        draw(image_ref(images[number]).open(), [region for region in regions if region.image == number]).save(
-            written[-1]
-        )
+        drawn = draw(image_ref(images[number]).open(), [region for region in regions if region.image == number])
+        with writing_to(written[-1]):
+            drawn.save(written[-1])
     return written

@@ -34,6 +34,13 @@ from mllm.errors import ConfigError
         ("{question} please", "{question} please"),
         ("a (b", "a (b"),
         ("(draft", "(draft"),
+        ("dict(type='bins',bins=49)", {"type": "bins", "bins": 49}),
+        ("dict()", {}),
+        ("dict(a=dict(b=[dict(c=1)]), d=true)", {"a": {"b": [{"c": 1}]}, "d": True}),
+        ("[dict(a=1), dict(b=null)]", [{"a": 1}, {"b": None}]),
+        ('{"keep": false}', {"keep": False}),
+        ("dict", "dict"),
+        ("dictionary(s)", "dictionary(s)"),
     ],
 )
 def test_values(text: str, expected: object) -> None:
@@ -78,6 +85,17 @@ def test_assignments(option: str, path: str, expected: object) -> None:
         ("a.b.2.c=1", "a.b.2.c: a.b: expected an index from 0 to 1, found '2'"),
         ("a.b.first=1", "a.b: expected an index from 0 to 1, found 'first'"),
         ("a.s.k=1", "a.s.k: a.s: expected a dict or a list to change a value in, found str 'x'"),
+        (
+            "a.s=dict(type='bins' bins=49)",
+            r"--cfg-options a.s: expected dict\(key=value, ...\) of .*, found str \"dict",
+        ),
+        ("a.s=dict(x)", r"expected dict\(key=value"),
+        ("a.s=dict(**x)", r"expected dict\(key=value"),
+        ("a.s=dict(type=print(1))", r"expected dict\(key=value"),
+        ("a.s=bins(1,2)", "a.s: cannot read 'bins.*' as a list; put quotes around a text with commas"),
+        ("a.s=[a,b(c,d),e]", "cannot read .* as a list"),
+        ("a.s=" + "[" * 3000 + "]" * 3000, "cannot read .* as a list"),
+        ("a.s=" + "[a," * 1500 + "]" * 1500, "brackets are nested too deep"),
         ("a.s=one (two, three", "Imbalanced brackets exist in .*; put quotes around"),
     ],
 )

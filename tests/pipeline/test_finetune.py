@@ -15,7 +15,7 @@ from mllm.conversation.processor import Processor
 from mllm.dataset.sets.scenes import Scenes
 from mllm.errors import ConfigError
 from mllm.models.runtime.packed_attention import FLEX
-from mllm.pipeline import finetune_mem
+from mllm.pipeline import finetune, finetune_mem
 from mllm.pipeline.evaluate import share_out
 from mllm.report import plots
 from tests.pipeline.tiny import losses, write_config
@@ -134,7 +134,14 @@ def test_a_wrong_command_line_is_status_2(capsys: pytest.CaptureFixture[str]) ->
         (["data", "chek", "x.py"], "mllm data: No such command 'chek'. Did you mean 'check'?"),
         (["data", "check", "x.py", "--wrkers", "3"], "unknown flag --wrkers; did you mean '--workers'?"),
         (["data", "check", "x.py", "--stand-in=1"], "mllm data check: --stand-in takes no value, found '1'"),
-        (["data", "show", "x.py", "--index"], "mllm data show: --index: expected a value"),
+        (["data", "show", "x.py", "--index"], "mllm data show: --index: expected N ..."),
+        (["train"], "mllm train: Missing argument 'CONFIG.py'."),
+        (["train", "x.py", "--leaning_rate", "1"], "mllm train: unknown flag --leaning_rate; did you mean"),
+        (["train", "x.py", "--max_steps"], "mllm train: --max_steps: expected a value"),
+        (["train", "x.py", "--max_steps", "abc"], "mllm train: --max_steps: expected a whole number, found str 'abc'"),
+        (["eval", "x.py", "y.py"], "mllm eval: Got unexpected extra argument(s) (y.py)"),
+        (["train", "--cfg-options", "x.py"], "mllm train: --cfg-options: expected KEY=VALUE ..., found 'x.py'"),
+        (["data", "check", "x.py", "--cfg-options", "a"], "--cfg-options: expected KEY=VALUE ..., found 'a'"),
         (["data", "show"], "mllm data show: Missing argument 'CONFIG.py'."),
         (["model", "show", "x.py", "y.py"], "unexpected extra argument(s) (y.py)"),
         (["checkpoint", "export", "a", "b", "--format", "pt"], "'pt' is not one of 'transformers-llava'"),
@@ -153,6 +160,29 @@ def test_a_wrong_command_line_is_one_line_that_says_what_is_meant(
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data", "check", "--cfg-options", "a.b=1", "c=2", "no_such.py"],
+        ["train", "--cfg-options", "a.b=1", "no_such.py", "--seed", "1"],
+        ["data", "check", "--split", "train", "no_such.py"],
+        ["train", "--report_to", "none", "no_such.py"],
+    ],
+)
+def test_a_config_behind_an_option_of_several_words_is_the_config(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 1
+    assert capsys.readouterr().err.startswith("ConfigError: config file no_such.py: no such file")
+
+
+def test_a_launched_run_says_a_wrong_command_line_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert finetune.main(["x.py", "--max_steps", "abc"]) == 2
+    assert capsys.readouterr().err == (
+        "UsageError: command line: --max_steps: expected a whole number, found str 'abc'\n"
+    )
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

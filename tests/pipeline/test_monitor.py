@@ -18,7 +18,7 @@ from mllm.pipeline import monitor as meters
 from mllm.pipeline.build import build_model
 from mllm.pipeline.finetune import main
 from mllm.pipeline.flops import FlopCounts
-from mllm.pipeline.monitor import CountingCollator, ThroughputMonitor, peak_memory, postfix, readings
+from mllm.pipeline.monitor import CountingCollator, ThroughputMonitor, are_scores, peak_memory, postfix, readings
 from mllm.registry import DATASETS
 from tests.pipeline.tiny import CONFIG, SCENES, write_config
 
@@ -137,3 +137,11 @@ def test_the_bar_says_it_in_short() -> None:
 
 def test_peak_memory_is_in_bytes() -> None:
     assert 2**26 < peak_memory(torch.device("cpu")) < 2**38
+
+
+def test_are_scores_tells_an_evaluation_from_a_step_and_from_the_end_of_training() -> None:
+    assert are_scores({"eval_acc@0.5": 0.5, "eval_runtime": 1.0})
+    assert are_scores({"test_boxes_runtime": 1.0})
+    assert not are_scores({"loss": 1.0, "grad_norm": 2.0})
+    assert not are_scores({"train_runtime": 1.0, "train_loss": 2.0})
+    assert not are_scores(None)

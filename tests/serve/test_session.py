@@ -110,7 +110,7 @@ def test_the_command_prints_and_draws(
     drawn = tmp_path / "drawn.png"
     command = ["predict", "--model", str(trained), "--image", str(photo), "--prompt", "<image>the color is"]
     assert cli.main([*command, "--draw", str(drawn), "--template", "completion"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["there", "box   4.0 5.0 20.0 21.0", str(drawn)]
+    assert capsys.readouterr().out.splitlines() == ["there", "box   4.0 5.0 20.0 21.0", f"drawn: {drawn}"]
     image = Image.open(drawn)
     assert image.getpixel((10, 5)) == image.getpixel((4, 12)) == (230, 25, 75)
     assert image.getpixel((10, 10)) == Image.open(photo).convert("RGB").getpixel((10, 10))

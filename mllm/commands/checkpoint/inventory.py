@@ -135,7 +135,10 @@ def _vocabulary(opened: Checkpoint, named: Weights) -> str:
     words.append("no tokenizer" if tokenizer is None else f"a tokenizer of {len(tokenizer)} tokens")
     if added := tokens_of(str(opened.folder)):
         more = f" and {len(added) - TOKENS_SHOWN} more" if len(added) > TOKENS_SHOWN else ""
-        words.append(f"grown from {opened.config.get('base_rows')} by {', '.join(added[:TOKENS_SHOWN])}{more}")
+        base = opened.config.get("base_rows")
+        # a language model that was made for the whole tokenizer has not grown
+        grown = f"grown from {base} by" if isinstance(base, int) and rows and base < rows[-1] else "with added tokens"
+        words.append(f"{grown} {', '.join(added[:TOKENS_SHOWN])}{more}")
     if (Path(opened.path) / FOLDER).is_dir():
         words.append(f"what was added is kept in {FOLDER}/")
     return "; ".join(words)

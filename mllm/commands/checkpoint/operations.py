@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mllm.commands.checkpoint.inventory import Inventory, compare
 from mllm.errors import ModelError
+from mllm.files import writing_to
 from mllm.models.adapters.export import export_adapter
 from mllm.models.adapters.injection import PREFIX, base_of
 from mllm.models.arguments import Dtype
@@ -47,7 +48,7 @@ def new_folder(out: str) -> Iterator[Path]:
     """A folder beside `out`, which becomes `out` when all is written; of work that fails nothing is left.
 
     Raises:
-        ModelError: `out` holds something already.
+        ModelError: `out` holds something already, or cannot be made.
     """
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -58,7 +59,8 @@ def new_folder(out: str) -> Iterator[Path]:
             found="files in it" if target.is_dir() else "a file",
         )
     partial = target.parent / f".{target.name}.partial-{os.getpid()}"
-    partial.mkdir(parents=True)
+    with writing_to(target, ModelError):
+        partial.mkdir(parents=True)
     try:
         yield partial
         if target.is_dir():

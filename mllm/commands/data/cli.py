@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,9 @@ import typer
 from mllm.commands.jobs import Executor, ExecutorOptions, JobDir, Tasks, Workers, in_shards, run_job
 from mllm.config.command_line import SETTINGS, Command, ConfigFile, ConfigOptions, Group
 from mllm.errors import ConfigError, DataError, printable
+from mllm.fields import check_arguments, within
+from mllm.files import writing_to
+from mllm.generation_args import GenerationArgs
 
 if TYPE_CHECKING:
     from mllm.commands.data.check import Check
@@ -114,12 +116,17 @@ def _config(args: SimpleNamespace) -> dict[str, Any]:
 
 def _processor(args: SimpleNamespace, cfg: dict[str, Any]) -> Processor:
     model, data = cfg["model_args"], cfg["data_args"]
+    within("data_args.gen_kwargs", check_arguments, data.get("gen_kwargs") or {}, GenerationArgs)
     if args.stand_in:
         from mllm.commands.data.stand_in import make_stand_in
 
         return make_stand_in(model, data)
     from mllm.commands.data.reader import make_processor
+    from mllm.pipeline.run_checks import check_generation, check_model_args
     from mllm.registry import DATASETS
+
+    check_model_args(model)
+    check_generation(data.get("gen_kwargs"))
 
     trains = isinstance(model.get("tokenizer"), dict) and not model.get("model_name_or_path") and data.get("train")
     try:
@@ -127,20 +134,6 @@ def _processor(args: SimpleNamespace, cfg: dict[str, Any]) -> Processor:
     except DataError as error:
         raise DataError(f"{error}; the config trains a tokenizer on this dataset; --stand-in needs none") from error
     return make_processor(model, data, train)
-
-
-@contextmanager
-def _written(path: Path) -> Generator[None, None, None]:
-    """Its folder is made.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise ConfigError(f"--out {path}: cannot be written: {error.strerror}") from error
 
 
 def _show(args: SimpleNamespace) -> int:
@@ -156,7 +149,8 @@ def _show(args: SimpleNamespace) -> int:
         print(terminal(sections, colour=sys.stdout.isatty()))
         return 0 if read else 1
     path: Path = args.out or Path(cfg["training_args"]["output_dir"]) / "data.html"
-    with _written(path):
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_page(path, title=args.config, sections=sections, processor=processor, stand_in=args.stand_in)
     for split, found in sections:
         for card in found:
@@ -232,6 +226,8 @@ def _say_duplicates(args: SimpleNamespace, job: Dedup, folder: Path, shards: int
     for line in found.lines():
         print(line)
     if args.out:
-        with _written(args.out), args.out.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            found.write(file)
+        with writing_to(args.out):
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            with args.out.open("w", encoding="utf-8", errors="backslashreplace") as file:
+                found.write(file)
     return 1 if found.leaked else 0

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from mllm.config.shipped import shipped_root
 from mllm.errors import ConfigError
+from mllm.files import writing_to
 
 IMAGE = "scene.png"
 SIZE = (320, 240)
@@ -98,14 +99,19 @@ def write_project(task: str, folder: Path) -> None:
     """Write a project for the task into a new or empty folder.
 
     Raises:
-        ConfigError: the folder holds something, or is none.
+        ConfigError: the folder holds something, is none, or cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         found = "one with files" if folder.is_dir() else "a file"
         raise ConfigError("nothing is overwritten", where=str(folder), expected="a new or empty folder", found=found)
     kind = KINDS[task]
-    folder.mkdir(parents=True, exist_ok=True)
     questions = json.loads((shipped_root() / "config" / "questions" / kind.pool).read_text(encoding="utf-8"))
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_files(task, kind, questions, folder)
+
+
+def _write_files(task: str, kind: Kind, questions: Any, folder: Path) -> None:
     _drawn().save(folder / IMAGE)
     _write(folder / "questions.json", json.dumps(questions, indent=2, ensure_ascii=False))
     _write(folder / "train.jsonl", "\n".join(json.dumps(line) for line in kind.lines))

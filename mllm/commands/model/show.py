@@ -25,6 +25,7 @@ from mllm.conversation.processor import Processor
 from mllm.conversation.tokenizer_training import blank_tokenizer
 from mllm.errors import ConfigError
 from mllm.pipeline.build import build_model
+from mllm.pipeline.run_checks import check_model_args
 from mllm.tokenizer_files import has_tokenizer
 from mllm.types import IMAGE, EncodedSample, Item
 
@@ -75,6 +76,9 @@ def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None,
     tree = as_text(module_tree(model))
     if replaced:
         tree = f"{', '.join(replaced)}: not on this machine, shown with the published sizes\n\n{tree}"
+    if trains_tokenizer(model_args):
+        tokens = f"{model.get_input_embeddings().num_embeddings:,} tokens"
+        tree = f"tokenizer: trained on data_args.train, which may give fewer; shown with {tokens}\n\n{tree}"
     size: int = rows or training.get("per_device_train_batch_size") or 8  # as in transformers
     batch = make_batch(processor, size, length or (cfg.get("data_args") or {}).get("max_length"))
     half = torch.bfloat16 if training.get("bf16") else torch.float16 if training.get("fp16") else None
@@ -97,6 +101,7 @@ def skeleton(
     model_args: Mapping[str, Any], *, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> tuple[Processor, Any]:
     """The processor and the model of a config, the model without storage."""
+    check_model_args(model_args)
     with torch.device("meta"):
         return build_model(model_args, {}, None, tokenizer=tokenizer or _stand_in(model_args))
 
@@ -169,13 +174,21 @@ def _labels(example: EncodedSample) -> torch.Tensor:
     return example.labels
 
 
+def trains_tokenizer(model_args: Mapping[str, Any]) -> bool:
+    """Whether a run would train a tokenizer on its data."""
+    named = model_args.get("tokenizer")
+    return isinstance(named, Mapping) and not model_args.get("model_name_or_path")
+
+
 def _stand_in(model_args: Mapping[str, Any]) -> PreTrainedTokenizerBase | None:
     """A tokenizer where a config trains one, as large as it may become, or where a folder has none; else None."""
+    if trains_tokenizer(model_args):
+        return blank_tokenizer(model_args["tokenizer"]["vocab_size"])
     named = model_args.get("model_name_or_path") or model_args.get("tokenizer") or model_args.get("language_model")
     if isinstance(named, str):
         bare = Path(named, "config.json").is_file() and not has_tokenizer(named)
         return blank_tokenizer() if bare else None
-    return blank_tokenizer(named["vocab_size"]) if isinstance(named, Mapping) and set(named) == {"vocab_size"} else None
+    return None
 
 
 def _optimizer(training: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from mllm.commands.shards import WHOLE, Shard, new_part, parts
 from mllm.conversation.convention import Convention
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import ConfigError, DataError, ImageError, MllmError
+from mllm.files import writing_to
 
 ERRORS: dict[str, type[MllmError]] = {each.__name__: each for each in (ConfigError, DataError, ImageError)}
 
@@ -103,14 +104,13 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 @contextmanager
 def _complete(path: Path) -> Generator[TextIO, None, None]:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with _text(unfinished) as file:
-            yield file
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with writing_to(path):
+        try:
+            with _text(unfinished) as file:
+                yield file
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def _text(path: Path) -> TextIO:

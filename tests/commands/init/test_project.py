@@ -56,6 +56,19 @@ def test_nothing_is_overwritten(held: str, tmp_path: Path, capsys: pytest.Captur
     assert main(["init", "rex", str(tmp_path / "y")]) == 2
 
 
+@pytest.mark.parametrize("above", ["/proc", "file"])
+def test_where_nothing_can_be_written_one_line_says_so(
+    above: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    target = tmp_path / above / "x"
+    assert main(["init", "rec", str(target)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"ConfigError: {target}: cannot be written: ")
+    assert len(error.splitlines()) == 1
+    assert ".log" not in error
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", Task)
 def test_a_new_project_trains_and_scores(task: str, tmp_path: Path) -> None:

@@ -53,6 +53,16 @@ def test_a_config_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert values(text, "total (as configured)")[0] > values(text, "total, checkpointed")[0]
 
 
+def test_a_tokenizer_that_is_yet_to_be_trained_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "show", str(write_config(tmp_path))]) == 0
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert re.fullmatch(r"tokenizer: trained on data_args.train, which may give fewer; shown with 4\d\d tokens", first)
+    assert not second
+    wrong = "model_args.tokenizer.vocab_size=few"
+    assert main(["model", "show", str(write_config(tmp_path)), "--cfg-options", wrong]) == 1
+    assert "model_args.tokenizer.vocab_size: expected a whole number" in capsys.readouterr().err
+
+
 def test_weights_and_tokenizer_may_be_missing(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for kind, config, rows in (("llava", "rec_llava_v1_7b_fsdp", 4), ("seq2seq", "flan_t5_small_bf16", 8)):
         options = [f"model_args.model_name_or_path={bare / kind}", "data_args.max_length=256"]
