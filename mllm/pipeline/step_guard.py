@@ -1,4 +1,6 @@
-"""Before each update: whether loss and gradient are finite on every rank, and whether any has noted a signal."""
+"""Before each update: whether loss and gradient are finite on every rank, whether there is a gradient at all, and whether
+a signal has been noted.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 NAMED = 50
 """Items that a message names; the log names all."""
+DEAD_STEPS = 3
+"""Steps in a row without any gradient, though there is a loss, after which a training is over."""
 LEAST_SCALE = 1.0
 """A gradient scaler halves its scale whenever gradients overflow in float16; from here on it is not the scale."""
 
@@ -46,12 +50,13 @@ class StepGuard:
         self.steps = 0
         self.left_out = 0
         self._in_a_row = 0
+        self._dead = 0
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     def begin(self) -> None:
         """Forget what a run before left in the middle of a step, as one that ran out of memory."""
         self._seen = []
-        self._in_a_row = self.steps = self.left_out = 0
+        self._in_a_row = self._dead = self.steps = self.left_out = 0
 
     def saw(self, loss: Tensor, indices: Tensor) -> Tensor:
         """Note the loss of a batch and its items; the loss to be logged, 0 where it is not finite."""
@@ -69,7 +74,8 @@ class StepGuard:
             kept: says which checkpoint there is.
 
         Raises:
-            RunError: more steps than allowed had a loss or a gradient that was not finite.
+            RunError: more steps than allowed had a loss or a gradient that was not finite, or nothing is learned any
+                more: several steps had a loss, and gradients that were exactly 0.
         """
         seen, self._seen = self._seen, []
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
@@ -78,10 +84,14 @@ class StepGuard:
         bad_loss = not all(map(math.isfinite, losses))
         scaled = loss_scale is not None and loss_scale > LEAST_SCALE
         bad_norm = not math.isfinite(size) and not scaled
-        loss_anywhere, norm_anywhere, self.signum = largest([int(bad_loss), int(bad_norm), INTERRUPTS.signum])
+        has_gradient = norm is None or size != 0
+        loss_anywhere, norm_anywhere, self.signum, alive, to_learn = largest(
+            [int(bad_loss), int(bad_norm), INTERRUPTS.signum, int(has_gradient), int(any(losses))]
+        )
         self.steps += 1
         if not loss_anywhere and not norm_anywhere:
             self._in_a_row = 0
+            self._count_dead(step, bool(alive), bool(to_learn), losses, kept)
             return True
         self._in_a_row += 1
         self.left_out += 1
@@ -100,6 +110,17 @@ class StepGuard:
             return {}
         finite = steps - left_out
         return {"loss": mean * steps / finite if finite else math.nan, "left_out_steps": float(left_out)}
+
+    def _count_dead(self, step: int, alive: bool, to_learn: bool, losses: list[float], kept: Callable[[], str]) -> None:
+        """Stop after some steps in a row without gradients; one without a loss (rows without labels) says nothing."""
+        if alive:
+            self._dead = 0
+        elif to_learn:
+            self._dead += 1
+        if self._dead >= DEAD_STEPS:
+            what = f"the last {DEAD_STEPS} steps had a loss (now {sum(losses):.4g}) and gradients of exactly 0"
+            why = "no trained weight learns any more: try a lower --learning_rate, or a warm-up"
+            fail(RunError(f"training is dead at step {step}: {what}; {why}; {kept()}", kind="diverged"))
 
     def _stop(
         self, step: int, losses: list[float], indices: list[Tensor], norm: float, kept: Callable[[], str]

@@ -21,7 +21,7 @@ from mllm.models.checkpoints.finite import non_finite
 from mllm.models.llava.model import Llava
 from mllm.pipeline.guarded_trainer import GuardedTrainer
 from mllm.pipeline.manifest import MANIFEST
-from mllm.pipeline.step_guard import NAMED, StepGuard
+from mllm.pipeline.step_guard import DEAD_STEPS, NAMED, StepGuard
 from tests.pipeline.tiny import write_config
 
 NAN, INF = float("nan"), float("inf")
@@ -83,6 +83,52 @@ def test_check_leaves_overflow_to_the_scaler_of_float16_while_it_has_room(scale:
             step(guard(), norm=INF, scale=scale)
     with pytest.raises(RunError):
         step(guard(), loss=NAN, norm=INF, scale=scale)
+
+
+def test_check_stops_a_training_without_gradients() -> None:
+    watch = guard()
+    for _ in range(DEAD_STEPS - 1):
+        assert step(watch, loss=3.0, norm=0.0)
+    with pytest.raises(RunError) as caught:
+        step(watch, loss=3.0, norm=torch.tensor(0.0), number=9)
+    said = str(caught.value)
+    assert said.startswith(
+        f"training is dead at step 9: the last {DEAD_STEPS} steps had a loss (now 3.5) and gradients"
+    )
+    assert said.endswith("; KEPT")
+    assert caught.value.kind == "diverged"
+
+
+def test_check_takes_no_harmless_step_for_a_dead_one() -> None:
+    def unlabelled(watch: StepGuard) -> None:
+        watch.saw(torch.tensor(0.0), torch.tensor([1]))
+        assert watch.check(7, 0.0, None, kept=lambda: "")
+
+    watch = guard()
+    for _ in range(3 * DEAD_STEPS):
+        unlabelled(watch)  # nothing to learn in these
+        assert step(watch, norm=None)  # not known
+        assert step(watch, norm=1e-30)
+    for _ in range(2 * DEAD_STEPS):
+        for _ in range(DEAD_STEPS - 1):
+            assert step(watch, norm=0.0)
+        assert step(watch, norm=1e-6)
+    watch.begin()
+    assert step(watch, norm=0.0)
+    unlabelled(watch)
+    assert step(watch, norm=0.0)
+    with pytest.raises(RunError, match="training is dead"):
+        step(watch, norm=0.0)
+
+
+def test_training_whose_rate_kills_every_gradient_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, training_args={"max_steps": 12, "learning_rate": 1e6, "max_grad_norm": 1.0})
+    assert main(["train", str(config), "--output_dir", str(tmp_path / "out")]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r"RunError: training (is dead|diverged) at step \d+: ", last)
+    assert not list((tmp_path / "out").glob("*.safetensors"))
 
 
 def test_logged_means_the_steps_that_were_finite() -> None:
