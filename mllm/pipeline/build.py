@@ -171,7 +171,7 @@ def build_model(
         tokenizer.pad_token = tokenizer.eos_token
     template.end(tokenizer)  # what it cannot render is refused before weights are read
     model = _model(args, adapters, tokenizer, new_tokens=[token for token in new if token not in prompt_format.tokens])
-    if replaced:
+    if folder and replaced:
         say_replaced(folder, replaced, model.config)
     for field, settings in (
         ("generation_config.json", vars(model.generation_config)),

@@ -41,7 +41,7 @@ def difference(name: str, asked: Any, config: Any) -> tuple[str, Any, str] | Non
     Only what both sides say is compared: the name of a folder says nothing, nor does a setting that the model's config
     does not keep.
     """
-    held = getattr(config, KEPT_AS.get(name, name), None)
+    held: Any = getattr(config, KEPT_AS.get(name, name), None)
     return _difference(name, asked, held.to_dict() if hasattr(held, "to_dict") else held)
 
 

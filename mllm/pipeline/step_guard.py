@@ -1,5 +1,5 @@
-"""Before each update: whether loss and gradient are finite on every rank, whether there is a gradient at all, and whether
-a signal has been noted.
+"""Before each update: whether loss and gradient are finite on every rank, whether there is a gradient at all, and
+whether a signal has been noted.
 """
 
 from __future__ import annotations

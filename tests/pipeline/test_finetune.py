@@ -96,7 +96,6 @@ def test_ranks_share_the_work_without_gap_or_overlap(count: int, ranks: int) -> 
     ("arguments", "message"),
     [
         (["train", "no.py"], "no.py"),
-        (["train", "CONFIG", "--learning_rat", "1"], "learning_rate"),
         (
             ["train", "CONFIG", "--cfg-options", "data_args.collator_kwargs.max_tokens=90"],
             "data_args.collator_kwargs.max_tokens: expected nothing where rows are not packed",
