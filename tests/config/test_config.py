@@ -141,7 +141,10 @@ def test_mistakes_are_named(write: Write, argv: list[str], message: str) -> None
         ("data_args={'trian': 1}", "--cfg-options: data_args.trian: unknown name"),
         ("data_args.images.cache={1}", "--cfg-options: data_args.images.cache: {1} of type set is not allowed"),
         ("training_args.seed=1", "FILE: data_args.max_length: expected a whole number"),
-        ("data_args.max_length.x=1", "--cfg-options data_args.max_length.x: data_args.max_length: expected a dict or a list"),
+        (
+            "data_args.max_length.x=1",
+            "--cfg-options data_args.max_length.x: data_args.max_length: expected a dict or a list",
+        ),
     ],
 )
 def test_an_error_names_the_option_that_it_is_about(option: str, blamed: str, write: Write) -> None:
