@@ -143,7 +143,7 @@ def test_mistakes_are_named(write: Write, argv: list[str], message: str) -> None
         ("training_args.seed=1", "FILE: data_args.max_length: expected a whole number"),
         (
             "data_args.max_length.x=1",
-            "--cfg-options data_args.max_length.x: data_args.max_length: expected a dict or a list",
+            "--cfg-options data_args.max_length.x: data_args.max_length: expected a dict",
         ),
     ],
 )
