@@ -51,11 +51,13 @@ def _check_model_args(model_args: Mapping[str, Any]) -> None:
     built = within("type", MODELS.find, model_args.get("type"))
     common = {one.name for kind in (CommonModelArgs, ParamGroupOptions) for one in fields(kind)}
     own = parameters(built)
-    check_names(model_args, {"type", *common, *own})
+    # a part that a base config describes is taken away with None
+    nothing = {name for name in PARTS if model_args.get(name) is None} - {*common, *own}
+    check_names(model_args, {"type", *common, *own, *nothing})
     for kind in (CommonModelArgs, ParamGroupOptions):
         known = {one.name for one in fields(kind)}
         check({name: value for name, value in model_args.items() if name in known}, kind)
-    given = {name: value for name, value in model_args.items() if name not in {"type", *common}}
+    given = {name: value for name, value in model_args.items() if name not in {"type", *common, *nothing}}
     check_arguments(given, built, also=("tokenizer",))
 
 

@@ -139,7 +139,10 @@ def test_mistakes_are_named(write: Write, argv: list[str], message: str) -> None
         ("size.x=1", "--cfg-options: size: unknown name"),
         ("data_args.train.tpye=Scenes", "--cfg-options: data_args.train: "),
         ("data_args={'trian': 1}", "--cfg-options: data_args.trian: unknown name"),
-        ("data_args.images.cache={1}", "--cfg-options: data_args.images.cache: {1} of type set is not allowed"),
+        (
+            "data_args.images.cache={1}",
+            "--cfg-options: data_args.images.cache: expected numbers, texts, lists or dicts, found {1} of type set",
+        ),
         ("training_args.seed=1", "FILE: data_args.max_length: expected a whole number"),
         (
             "data_args.max_length.x=1",

@@ -64,7 +64,8 @@ def test_training_goes_on_as_without_evaluation(tmp_path: Path, kind: str) -> No
     model_args: dict[str, Any] = dict(language_model=DROPOUT)
     if kind != "llava":
         folder = save_tiny(kind, tmp_path / "base", attention_dropout=0.3)
-        model_args = dict(type="hf", model_name_or_path=str(folder), codec=None, template=None)
+        none = dict.fromkeys(("vision_tower", "connector", "language_model", "feature_layer", "codec", "template"))
+        model_args = {**none, "type": "hf", "model_name_or_path": str(folder)}
     sections = dict(
         model_args=model_args,
         data_args=dict(train=train_set, gen_kwargs=SAMPLED),

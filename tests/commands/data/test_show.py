@@ -119,7 +119,7 @@ def test_a_page_that_cannot_be_written(
 ) -> None:
     (tmp_path / "page.html").write_text("")
     assert main(["data", "show", str(config), "--out", str(tmp_path / out), "--count", "1"]) == 1
-    assert f"ConfigError: --out {tmp_path / out}: cannot be written: " in capsys.readouterr().err
+    assert f"ConfigError: {tmp_path / out}: cannot be written: " in capsys.readouterr().err
 
 
 def test_text_marks_the_answer(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
