@@ -29,7 +29,7 @@ demo: install
 		mllm/pipeline/finetune.py config/demo_scenes.py --overwrite_output_dir
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
@@ -62,7 +62,7 @@ test-latest:
 	$(LATEST)/bin/python -m pip install --quiet --upgrade -r $(LATEST)/newest.txt
 	$(LATEST)/bin/python -m pip install --quiet --no-deps --editable .
 	$(LATEST)/bin/python -m pip list | grep -iE '^(torch|transformers|tokenizers|accelerate|peft|mmengine|bitsandbytes) '
-	OMP_NUM_THREADS=1 $(LATEST)/bin/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(LATEST)/bin/python -m pytest -n auto --dist worksteal
 
 check: install
 	$(BIN)/ruff format --check .

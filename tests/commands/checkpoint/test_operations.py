@@ -344,7 +344,7 @@ def test_adapters_alone_and_merged_answer_alike(adapted, tmp_path, capsys):
     assert run("convert", lora, tmp_path / "no") == 1
     assert f"mllm checkpoint merge {lora} OUT_DIR" in capsys.readouterr().err
     assert run("merge", base, tmp_path / "no") == 1
-    assert "holds no adapters" in capsys.readouterr().err
+    assert "expected adapters to merge, found none" in capsys.readouterr().err
 
 
 def test_adapters_with_new_tokens_are_not_exported_alone(grown, tmp_path, capsys):
