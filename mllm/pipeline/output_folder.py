@@ -25,7 +25,10 @@ logger = logging.getLogger(__name__)
 LOCK = "run.lock"
 LEASE = 60.0
 """Seconds after which a lock that nobody renews is taken over, where its process cannot be looked up."""
-RESULTS = ("*_results.json", "*_extra_prediction.jsonl*", "*_report.html", "trainer_state.json", "loss.png", "runs")
+RESULTS = (
+    *("*_results.json", "*_extra_prediction.jsonl*", "*_about.json.partial", "*_report.html", "report.html"),
+    *("trainer_state.json", "loss.png", "runs"),
+)
 UNFINISHED = "model.partial"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 WRITERS = ("PytorchStreamWriter", "inline_container")
