@@ -6,8 +6,9 @@ Training, evaluation and conversion go through it, so that they agree on what re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mllm.answers import stated
 from mllm.conversation.codec_base import (
     Reading,
     RegionCodec,
@@ -20,7 +21,7 @@ from mllm.conversation.codec_base import (
 )
 from mllm.errors import DataError
 from mllm.geometry import Placement
-from mllm.types import Box, Failure, Point
+from mllm.types import Box, Failure, Point, Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,18 @@ class PixelCodec:
             points=tuple(point for group in groups for point in group.points),
             failure=next((group.failure for group in groups if group.failure), None),
             clipped=sum(group.clipped for group in groups),
+        )
+
+    def read_into(self, prediction: Prediction) -> Prediction:
+        """The prediction with the regions of its text, where that states its answer, and the size of their image."""
+        read = self.read_answer(stated(prediction.text))
+        return replace(
+            prediction,
+            boxes=read.boxes,
+            points=read.points,
+            failure=read.failure,
+            clipped=read.clipped,
+            image_size=self.frame.source,
         )
 
     def read_group(self, reading: Reading, *, cut: bool = True) -> PixelRegions:

@@ -5,7 +5,6 @@ Training, evaluation, prediction and serving share one Processor, so coordinates
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mllm.answers import stated
 from mllm.conversation.codec_base import RegionCodec, framed, none_text
 from mllm.conversation.packing import Length
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor, VideoPreprocessor
-from mllm.conversation.rendering import IGNORE, RenderedTurn, Template, TextSpan, tokenize
+from mllm.conversation.rendering import IGNORE, RenderedTurn, Template, TextSpan, Write, tokenize, written_turn
 from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ConfigError, DataError, ImageError, MllmError, ModelError
 from mllm.fields import show, within
@@ -37,9 +35,6 @@ if TYPE_CHECKING:  # `data check` reads items without PyTorch, whose import take
 
 ImageTensors = Mapping[ImageRef, Mapping[str, "Tensor"]]
 """The model's arguments for images."""
-PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS})")
-Write = Callable[[Sequence[int]], str]
-"""The text of a group of regions, which are given by number."""
 USUAL_SIZE = (640, 480)
 """Width and height that lengths are taken for where the real ones are not at hand, in pixels: COCO's most frequent."""
 
@@ -290,15 +285,7 @@ class Processor:
         image = item.answer_image if image is None else image
         with _about(item):
             codec = self._codec_on(item, image)
-        read = codec.read_answer(stated(text))
-        return replace(
-            answer,
-            boxes=read.boxes,
-            points=read.points,
-            failure=read.failure,
-            clipped=read.clipped,
-            image_size=codec.frame.source,
-        )
+        return codec.read_into(answer)
 
     def check_truth(self, item: Item) -> None:
         """Check that the last question can be answered: its truth lies on the image it asks about, where it is seen.
@@ -367,7 +354,7 @@ class Processor:
 
     def _rendered(self, turns: Sequence[Turn], boxes: Write, points: Write) -> list[TextSpan]:
         none = none_text(self.codec)
-        said = [RenderedTurn(turn.role, tuple(_written(turn, boxes, points, none))) for turn in turns]
+        said = [RenderedTurn(turn.role, tuple(written_turn(turn, boxes, points, none))) for turn in turns]
         return [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
 
     def _rendered_alike(self, turns: Sequence[Turn], size: tuple[int, int] | None) -> list[TextSpan]:
@@ -479,22 +466,6 @@ def _row(numbers: list[int]) -> Tensor:
     import torch
 
     return torch.from_numpy(np.array(numbers, dtype=np.int64))  # torch reads lists at a tenth of this speed
-
-
-def _written(turn: Turn, boxes: Write, points: Write, none: str) -> list[TextSpan]:
-    """The pieces of a turn: words, image slots, and regions as the codec's text; `none` is that of an empty group."""
-    box_groups, point_groups = iter(turn.boxes_seq), iter(turn.points_seq)
-    pieces: list[TextSpan] = []
-    for part in PLACEHOLDER.split(turn.text):
-        if part in (BOXES, POINTS):
-            write, groups = (boxes, box_groups) if part == BOXES else (points, point_groups)
-            group = next(groups)
-            pieces.append(TextSpan(write(group) if group else none))
-        elif part == IMAGE:
-            pieces.append(TextSpan(IMAGE))
-        elif part:
-            pieces.append(TextSpan(part, literal=True))
-    return pieces
 
 
 def _shareable(pieces: Sequence[TextSpan], token: str) -> bool:

@@ -5,7 +5,8 @@ A template arranges pieces; `tokenize` reads their text and labels every token b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 from mllm.conversation.text_encoder import Start, encoder_of
 from mllm.errors import ConfigError
 from mllm.fields import show
-from mllm.types import IMAGE, Role
+from mllm.types import BOXES, IMAGE, POINTS, Role, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS})")
+Write = Callable[[Sequence[int]], str]
+"""The text of a group of regions, which are given by number."""
 IGNORE = -100
 """The label of a token that is not supervised (PyTorch's cross entropy skips it)."""
 
@@ -55,6 +59,22 @@ class Template(Protocol):
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         """All pieces in order. A last turn by `human` ends in the words that open the answer."""
         ...
+
+
+def written_turn(turn: Turn, boxes: Write, points: Write, none: str) -> list[TextSpan]:
+    """The pieces of a turn: words, image slots, and regions as the codec's text; `none` is that of an empty group."""
+    box_groups, point_groups = iter(turn.boxes_seq), iter(turn.points_seq)
+    pieces: list[TextSpan] = []
+    for part in PLACEHOLDER.split(turn.text):
+        if part in (BOXES, POINTS):
+            write, groups = (boxes, box_groups) if part == BOXES else (points, point_groups)
+            group = next(groups)
+            pieces.append(TextSpan(write(group) if group else none))
+        elif part == IMAGE:
+            pieces.append(TextSpan(IMAGE))
+        elif part:
+            pieces.append(TextSpan(part, literal=True))
+    return pieces
 
 
 def opening(tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mllm.metrics.base import Metric, Tallied
@@ -35,7 +35,7 @@ def breakdown(metric: Metric, predictions: Sequence[Prediction], images: Sequenc
     Names with one value, or with more than `MOST`, are left out. `images` names the image of each prediction.
     """
     names = dict.fromkeys(name for prediction in predictions for name in prediction.group)
-    values = {name: [_text(prediction.group.get(name, ABSENT)) for prediction in predictions] for name in names}
+    values = {name: [str(prediction.group.get(name, ABSENT)) for prediction in predictions] for name in names}
     values = {"file": [_file(prediction) for prediction in predictions], **_sizes(predictions), **values}
     return {
         name: _parts(metric, predictions, images, found)
@@ -44,12 +44,18 @@ def breakdown(metric: Metric, predictions: Sequence[Prediction], images: Sequenc
     }
 
 
-def _parts(
-    metric: Metric, predictions: Sequence[Prediction], images: Sequence[str], values: Sequence[str]
-) -> list[Part]:
+def places_of(values: Iterable[str]) -> dict[str, list[int]]:
+    """Where each value stands."""
     places: dict[str, list[int]] = {}
     for place, value in enumerate(values):
         places.setdefault(value, []).append(place)
+    return places
+
+
+def _parts(
+    metric: Metric, predictions: Sequence[Prediction], images: Sequence[str], values: Sequence[str]
+) -> list[Part]:
+    places = places_of(values)
     parts: list[Part] = []
     for value in sorted(places, key=_naturally):
         some = [predictions[place] for place in places[value]]
@@ -81,10 +87,6 @@ def _file(prediction: Prediction) -> str:
     """The file that a key names, as in `testA.jsonl:12`."""
     numbered = _NUMBERED.match(prediction.key)
     return numbered[1].rsplit("/", 1)[-1] if numbered else ABSENT
-
-
-def _text(value: object) -> str:
-    return str(value)
 
 
 def _naturally(value: str) -> list[tuple[bool, int, str]]:

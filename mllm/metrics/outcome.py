@@ -15,6 +15,9 @@ from mllm.metrics.rec import iou_of
 from mllm.metrics.statistics import Interval, interval
 from mllm.types import Item, Prediction
 
+PREDICTIONS, RESULTS = "extra_prediction.jsonl", "results.json"
+"""The files that hold the answers of a test set and their scores, behind its name and `_`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -44,12 +47,14 @@ class Outcome:
         return record
 
 
-def outcome(metric: Metric, predictions: Sequence[Prediction], images: Sequence[str]) -> Outcome:
-    """Score the answers; `images` names the image of each, see `image_names`.
+def outcome(metric: Metric | None, predictions: Sequence[Prediction], images: Sequence[str]) -> Outcome:
+    """Score the answers, without a metric count them; `images` names the image of each, see `ImageNames`.
 
     Raises:
         DataError: as the metric.
     """
+    if metric is None:
+        return Outcome(scores={"count": float(len(predictions))})
     return Outcome(
         scores=metric(predictions),
         headline=metric.headline,

@@ -6,11 +6,10 @@ places it, so that the coordinates of the answer are read in the very frame that
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -18,32 +17,30 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from tqdm.auto import tqdm
 
-from mllm.answers import stated
 from mllm.config.config import load
 from mllm.conversation.codec_base import none_text
 from mllm.conversation.convention import Convention, make_convention
+from mllm.conversation.preprocessing.tiling import lay
+from mllm.conversation.rendering import written_turn
 from mllm.errors import ConfigError, RunError
 from mllm.fields import show
-from mllm.geometry import Placement
-from mllm.images import Video
+from mllm.images import ImageRef, Video
 from mllm.interrupts import INTERRUPTS, Interrupted
 from mllm.metrics.outcome import ImageNames, Outcome, outcome
 from mllm.pipeline.data import load_data
 from mllm.pipeline.output_folder import locked
 from mllm.pipeline.provenance import of_data, plain
-from mllm.pipeline.results import REPORT, resumable, write_predictions, write_results
+from mllm.pipeline.results import resumable, write_predictions, write_results
 from mllm.pipeline.train_data import EvalItems, ItemDataset
+from mllm.report.index import REPORT
 from mllm.report.summary import summary
-from mllm.types import BOXES, IMAGE, POINTS, Item, Prediction, Turn
+from mllm.types import IMAGE, Item, Prediction, Turn
 
 if TYPE_CHECKING:
     from mllm.config.command_line import Given
     from mllm.pipeline.trainer import TestSet
-
-logger = logging.getLogger(__name__)
 
 SENT = {"max_new_tokens": "max_tokens", "temperature": "temperature", "top_p": "top_p"}
 """Generation arguments that the API knows, and their names there."""
@@ -51,7 +48,6 @@ SIDE = 1024
 """Pixels of the square that an image is sent as, where its codec's fractions are of a square."""
 BACKGROUND = (127, 127, 127)
 """Around an image that is padded, as models are used to the mean colour."""
-_PARTS = re.compile(f"({IMAGE}|{BOXES}|{POINTS})")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,8 +121,8 @@ def start(
     written = codec or sections["model_args"].get("codec")
     if written is None:
         raise ConfigError(field="model_args.codec", expected="how the model writes boxes (or --codec)", found="nothing")
-    placed = placement or sections["model_args"].get("placement")
-    convention = make_convention(written, placement=placed, image_size=SIDE)
+    kind = placement or sections["model_args"].get("placement")
+    convention = make_convention(written, placement=kind, image_size=SIDE)
     folder = Path(args.output_dir or ".")
     server = Server(
         url=url, name=name, key=os.environ.get("OPENAI_API_KEY", ""), concurrency=concurrency, retries=retries
@@ -181,11 +177,9 @@ def score(server: Server, test: TestSet, convention: Convention, folder: Path, p
         except RunError as error:
             error.message = f"{error.message or ''}; {kept_so_far}".lstrip("; ")
             raise
-    name = ImageNames()
-    images = [name(items[prediction.index]) for prediction in predictions]
-    result = Outcome(scores={"count": float(len(predictions))})
-    if test.metric:
-        result = outcome(test.metric, predictions, images)
+    image_of = ImageNames()
+    images = [image_of(items[prediction.index]) for prediction in predictions]
+    result = outcome(test.metric, predictions, images)
     title = f"{server.name} at {server.url}"
     about["usage"] = server.usage
     write_results(folder, prefix, result, predictions, items, test.metric, about=title, provenance=about)
@@ -230,9 +224,7 @@ def _read(text: str, item: Item, index: int, convention: Convention) -> Predicti
     if not item.images:
         return answer
     size = item.images[item.answer_image].size
-    read = convention.on(size, image=item.answer_image).read_answer(stated(text))
-    regions = {"boxes": read.boxes, "points": read.points, "failure": read.failure, "clipped": read.clipped}
-    return replace(answer, image_size=size, **regions)
+    return convention.on(size, image=item.answer_image).read_into(answer)
 
 
 def messages_of(item: Item, convention: Convention) -> list[dict[str, Any]]:
@@ -244,55 +236,35 @@ def messages_of(item: Item, convention: Convention) -> list[dict[str, Any]]:
     ]
 
 
-def _content(turn: Turn, item: Item, images: Iterator[Any], convention: Convention) -> Iterator[dict[str, Any]]:
+def _content(turn: Turn, item: Item, images: Iterator[ImageRef], convention: Convention) -> Iterator[dict[str, Any]]:
     """The parts of a turn: neighbouring texts are one."""
-    groups: dict[str, tuple[Iterator[Sequence[int]], Callable[[Sequence[int]], str]]] = {
-        BOXES: (iter(turn.boxes_seq), lambda group: _written(item, group, convention, "boxes")),
-        POINTS: (iter(turn.points_seq), lambda group: _written(item, group, convention, "points")),
-    }
+
+    def boxes(group: Sequence[int]) -> str:
+        some = [item.boxes[index] for index in group]
+        return convention.on(item.images[some[0].image].size).write_boxes(some)
+
+    def points(group: Sequence[int]) -> str:
+        some = [item.points[index] for index in group]
+        return convention.on(item.images[some[0].image].size).write_points(some)
+
     words = ""
-    for part in _PARTS.split(turn.text):
-        if part in groups:
-            seq, write = groups[part]
-            words += write(next(seq))
-        elif part == IMAGE:
-            if words.strip():
-                yield {"type": "text", "text": words}
-            words = ""
-            yield {"type": "image_url", "image_url": {"url": _data_url(next(images), convention)}}
-        else:
-            words += part
+    for piece in written_turn(turn, boxes, points, none_text(convention.codec)):
+        if piece.text != IMAGE or piece.literal:
+            words += piece.text
+            continue
+        if words.strip():
+            yield {"type": "text", "text": words}
+        words = ""
+        yield {"type": "image_url", "image_url": {"url": _data_url(next(images), convention)}}
     if words.strip():
         yield {"type": "text", "text": words.strip("\n")}
 
 
-def _written(item: Item, group: Sequence[int], convention: Convention, kind: str) -> str:
-    if not group:
-        return none_text(convention.codec)
-    if kind == "boxes":
-        boxes = [item.boxes[index] for index in group]
-        return convention.on(item.images[boxes[0].image].size).write_boxes(boxes)
-    points = [item.points[index] for index in group]
-    return convention.on(item.images[points[0].image].size).write_points(points)
-
-
-def _data_url(ref: Any, convention: Convention) -> str:
+def _data_url(ref: ImageRef, convention: Convention) -> str:
     if isinstance(ref, Video):
         raise ConfigError("--api sends images only, found a video")
     image, buffer = ref.open(), BytesIO()
     if convention.codec.frame == "canvas":  # else the model's coordinates are those of the image alone
-        image = placed(image, convention.placement(ref.size))
+        image = lay(image, convention.placement(ref.size), BACKGROUND)
     image.save(buffer, "PNG")
     return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def placed(image: Image.Image, placement: Placement) -> Image.Image:
-    """An image on its canvas, as a placement says."""
-    (across, down), (left, top) = placement.scale, placement.offset
-    size = (max(1, round(image.width * across)), max(1, round(image.height * down)))
-    scaled = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
-    if scaled.size == placement.canvas and not (left or top):
-        return scaled
-    canvas = Image.new("RGB", placement.canvas, BACKGROUND)
-    canvas.paste(scaled, (round(left), round(top)))
-    return canvas

@@ -13,16 +13,15 @@ from mllm.fields import show
 from mllm.files import parse_json, read_json
 from mllm.interrupts import Interrupted
 from mllm.metrics.base import Metric
-from mllm.metrics.outcome import ImageNames, Outcome, as_record
+from mllm.metrics.outcome import PREDICTIONS, RESULTS, ImageNames, Outcome, as_record
 from mllm.metrics.rec import iou_of
 from mllm.pipeline.train_data import ItemDataset
-from mllm.report.index import write_index
+from mllm.report.index import REPORT, write_index
 from mllm.report.report import Row, write_report
 from mllm.types import Prediction
 
-PREDICTIONS, RESULTS, REPORT = "extra_prediction.jsonl", "results.json", "report.html"
-"""The files of an evaluation, behind its prefix. What is not whole yet has `PARTIAL` at the end of its name."""
 PARTIAL, OLD = ".partial", ".old"
+"""What is not whole yet has the one at the end of its name; what is not continued, both."""
 ABOUT = "about.json"
 """What unfinished predictions are of: an evaluation goes on with them only if it is of the same."""
 SAME = ("model", "data", "codec", "template", "placement", "generation")

@@ -205,14 +205,14 @@ class Trainer(GuardedTrainer):
         start = time.time()
         folder = folder or self.folder
         test = replace(test, items=EvalItems(test.items))
+        provenance = self._provenance(test) if self.is_world_process_zero() else {}
         with INTERRUPTS.held("finishing this batch; the answers so far are kept"):
-            found, predictions = self._evaluated(test, prefix, folder, loss=loss)
+            found, predictions = self._evaluated(test, prefix, folder, provenance, loss=loss)
         scores = dict(found.scores)
         if self.is_world_process_zero():
             folder.mkdir(parents=True, exist_ok=True)
-            about, provenance = self.about, self._provenance(test)
             write_results(
-                folder, prefix, found, predictions, test.items, test.metric, about=about, provenance=provenance
+                folder, prefix, found, predictions, test.items, test.metric, about=self.about, provenance=provenance
             )
             print(summary(prefix, found, test.metric, folder / f"{prefix}_report.html"))
         scores["runtime"] = time.time() - start
@@ -222,7 +222,9 @@ class Trainer(GuardedTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
 
-    def _evaluated(self, test: TestSet, prefix: str, folder: Path, *, loss: bool) -> tuple[Outcome, list[Prediction]]:
+    def _evaluated(
+        self, test: TestSet, prefix: str, folder: Path, provenance: Mapping[str, Any], *, loss: bool
+    ) -> tuple[Outcome, list[Prediction]]:
         """Scores, and the predictions that they are of.
 
         Raises:
@@ -239,12 +241,10 @@ class Trainer(GuardedTrainer):
         found = Outcome(scores={})
         predictions: list[Prediction] = []
         if self.generates:
-            predictions = self._answer(model, test, prefix, loader, folder)
-            found = Outcome(scores={"count": float(len(predictions))})
-            if test.metric:
-                image_of = ImageNames()
-                images = [image_of(test.items[prediction.index]) for prediction in predictions]
-                found = outcome(test.metric, predictions, images)
+            predictions = self._answer(model, test, prefix, loader, folder, provenance)
+            image_of = ImageNames()
+            images = [image_of(test.items[prediction.index]) for prediction in predictions]
+            found = outcome(test.metric, predictions, images)
         if loss:
             mean = mean_loss(model, test.items, self.processor, loader, self.accelerator)
             if not math.isfinite(mean):
@@ -272,9 +272,10 @@ class Trainer(GuardedTrainer):
             **of_machine(self.args.device, self.args.world_size, next(self.model.parameters()).dtype),
         }
 
-    def _answer(self, model: Any, test: TestSet, prefix: str, loader: Loader, folder: Path) -> list[Prediction]:
+    def _answer(
+        self, model: Any, test: TestSet, prefix: str, loader: Loader, folder: Path, about: Mapping[str, Any]
+    ) -> list[Prediction]:
         """All predictions, on every rank; the main process writes them as they come."""
-        about = self._provenance(test)
         texts = (
             on_main(lambda: resumable(folder, prefix, test.items, about))
             if self._resumes and not self.is_in_train

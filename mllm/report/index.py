@@ -9,14 +9,16 @@ from typing import Any
 
 from mllm.errors import DataError
 from mllm.files import read_json
+from mllm.metrics.outcome import RESULTS
 from mllm.report import page
 
-RESULTS, REPORT, INDEX = "_results.json", "_report.html", "report.html"
+REPORT = INDEX = "report.html"
+"""The page of a test set, behind its name and `_`; by itself that of all test sets."""
 
 
 def write_index(folder: Path) -> Path | None:
     """Write `report.html` over the results in a folder; None, and no page, where there is one test set at most."""
-    rows = [row for path in sorted(folder.glob(f"*{RESULTS}")) if (row := _row(path)) is not None]
+    rows = [row for path in sorted(folder.glob(f"*_{RESULTS}")) if (row := _row(path)) is not None]
     if len(rows) < 2:
         return None
     top = max(1.0, *(row["high"] for row in rows))
@@ -38,7 +40,7 @@ def write_index(folder: Path) -> Path | None:
 def _row(path: Path) -> dict[str, Any] | None:
     """A test set of the table; None for results without a headline, as of an earlier version, or a loss alone."""
     record = read_json(path, dict, DataError)
-    headline, prefix = record.get("headline"), path.name.removesuffix(RESULTS)
+    headline, prefix = record.get("headline"), path.name.removesuffix(f"_{RESULTS}")
     if headline is None:
         return None
     score = float(record[headline])
@@ -46,7 +48,7 @@ def _row(path: Path) -> dict[str, Any] | None:
     low, high = record.get("intervals", {}).get(headline, (score, score))
     floor = record.get(f"{prefix}_constant_box_{name}", record.get(f"{prefix}_chance"))
     failed = sum(int(value) for key, value in record.items() if key.startswith(f"{prefix}_failure_"))
-    report = path.with_name(prefix + REPORT)
+    report = path.with_name(f"{prefix}_{REPORT}")
     return {
         "name": prefix.removeprefix("multitest_"),
         "href": report.name if report.exists() else None,

@@ -10,10 +10,11 @@ from typing import Any
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import DataError
 from mllm.fields import field, show
-from mllm.metrics.breakdown import ABSENT
+from mllm.metrics.breakdown import ABSENT, places_of
+from mllm.metrics.outcome import PREDICTIONS
 from mllm.metrics.statistics import Difference, compare
 
-SUFFIX = "_extra_prediction.jsonl"
+SUFFIX = f"_{PREDICTIONS}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +79,7 @@ def _parts(a: Answers, b: Answers, images: Sequence[str]) -> dict[str, dict[str,
     names = dict.fromkeys(name for record in a.records for name in record.get("group") or {})
     found: dict[str, dict[str, Difference]] = {}
     for name in names:
-        places: dict[str, list[int]] = {}
-        for place, record in enumerate(a.records):
-            places.setdefault(str((record.get("group") or {}).get(name, ABSENT)), []).append(place)
+        places = places_of(str((record.get("group") or {}).get(name, ABSENT)) for record in a.records)
         several = {value: some for value, some in places.items() if len({images[place] for place in some}) > 1}
         if len(places) > 1:
             found[name] = {

@@ -28,7 +28,7 @@ from mllm.commands.data.identity import identity, key128
 from mllm.commands.data.sources import Sources
 from mllm.commands.data.workers import in_order
 from mllm.commands.shards import Shard, new_part, parts
-from mllm.conversation.processor import PLACEHOLDER
+from mllm.conversation.rendering import PLACEHOLDER
 from mllm.errors import ConfigError, DataError
 from mllm.types import Item
 

@@ -146,11 +146,11 @@ def _readings(scored: Scored, *, has_boxes: bool) -> str:
 
 
 def _write(folder: Path, record: dict[str, Any], scored: Scored, metric: Metric) -> None:
-    from mllm.metrics.outcome import as_record
+    from mllm.metrics.outcome import PREDICTIONS, RESULTS, as_record
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "score_results.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    with (folder / "score_extra_prediction.jsonl").open("w", encoding="utf-8") as file:
+    (folder / f"score_{RESULTS}").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    with (folder / f"score_{PREDICTIONS}").open("w", encoding="utf-8") as file:
         for prediction, image in zip(scored.predictions, scored.images, strict=True):
             file.write(json.dumps(as_record(prediction, image=image, metric=metric), ensure_ascii=False) + "\n")
     print(f"  written to {folder}")

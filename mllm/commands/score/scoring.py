@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from mllm.answers import stated
 from mllm.commands.score.layouts import LAYOUTS, Answer
 from mllm.conversation.convention import Convention
 from mllm.dataset.base import Dataset
@@ -151,5 +150,4 @@ def _prediction(
         return replace(known, boxes=answer.boxes, points=answer.points, failure=answer.failure)
     if size is None:
         raise DataError(where=answer.where, expected="the size of its image, which a codec needs", found="none")
-    read = convention.on(size).read_answer(stated(answer.text))
-    return replace(known, boxes=read.boxes, points=read.points, failure=read.failure, clipped=read.clipped)
+    return convention.on(size).read_into(known)

@@ -3,52 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
-from mllm.dataset.base import LineDataset
-from mllm.dataset.questions import EXPR, BoxAnswer, Questions, fill, words_of
-from mllm.fields import PathName, field
+from mllm.dataset.expressions import ExpressionDataset
+from mllm.dataset.questions import words_of
+from mllm.fields import field
 from mllm.registry import DATASETS
-from mllm.types import IMAGE
-
-
-class Listed(LineDataset):
-    """An expression of each line, answered with a list of boxes.
-
-    Args:
-        questions: a pool with `<image>` and `<expr>`.
-        answer: the text of every answer; holds `<boxes>` once.
-    """
-
-    def __init__(
-        self,
-        *,
-        filename: PathName,
-        questions: PathName,
-        image_folder: str | None = None,
-        answer: BoxAnswer = "Answer: <boxes> .",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
-        self.questions = Questions(questions, (IMAGE, EXPR))
-        self.answer = answer
-
-    def asked(self, image: str, expression: str, target: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        """The record of a question for all boxes of `target`."""
-        boxes: Sequence[Any] = target["boxes"]
-        return {
-            "image": image,
-            "target": target,
-            "conversations": [
-                {"from": "human", "value": fill(self.questions.draw(rng), {EXPR: expression})},
-                {"from": "gpt", "value": self.answer, "boxes_seq": [list(range(len(boxes)))]},
-            ],
-        }
 
 
 @DATASETS.register_module()
-class BoxList(Listed):
+class BoxList(ExpressionDataset):
     """All boxes that an expression means, as one answer.
 
     Lines: `{img_path, expression, boxes}`, boxes [[x1, y1, x2, y2], ...] in pixels, [] where there is no such object;
@@ -63,7 +27,7 @@ class BoxList(Listed):
 
 
 @DATASETS.register_module()
-class HumanRef(Listed):
+class HumanRef(ExpressionDataset):
     """HumanRef: all people that a phrase means, of many in an image, or none.
 
     Lines: the public annotations.jsonl, `{image_name, referring, domain, sub_domain, answer_boxes}`, boxes in pixels,

@@ -6,14 +6,15 @@ import random
 from typing import Any
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.questions import EXPR, OBJS, BoxAnswer, Questions, fill, words_of
+from mllm.dataset.expressions import ExpressionDataset
+from mllm.dataset.questions import OBJS, Questions, words_of
 from mllm.fields import PathName, field
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 
 
 @DATASETS.register_module()
-class REC(LineDataset):
+class REC(ExpressionDataset):
     """Referring expression comprehension: which box does an expression mean?
 
     Lines: `{img_path, expression, bbox}`, bbox [x1, y1, x2, y2] in pixels, or [] where there is no such object: the
@@ -21,30 +22,9 @@ class REC(LineDataset):
     `<expr>`; `answer` is the text of every answer and holds `<boxes>` once.
     """
 
-    def __init__(
-        self,
-        *,
-        filename: PathName,
-        questions: PathName,
-        image_folder: str | None = None,
-        answer: BoxAnswer = "Answer: <boxes> .",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(filename=filename, image_folder=image_folder, seed=seed)
-        self.questions = Questions(questions, (IMAGE, EXPR))
-        self.answer = answer
-
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        question = fill(self.questions.draw(rng), {EXPR: words_of(line, "expression")})
-        bbox = field(line, "bbox", list)
-        return {
-            "image": field(line, "img_path", str),
-            "target": {"boxes": [bbox] if bbox else []},
-            "conversations": [
-                {"from": "human", "value": question},
-                {"from": "gpt", "value": self.answer, "boxes_seq": [[0] if bbox else []]},
-            ],
-        }
+        expression, bbox = words_of(line, "expression"), field(line, "bbox", list)
+        return self.asked(field(line, "img_path", str), expression, {"boxes": [bbox] if bbox else []}, rng)
 
 
 @DATASETS.register_module()

@@ -5,19 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 from transformers.models.florence2.processing_florence2 import Florence2PostProcessor
 
 from mllm.registry import CODECS
-
-unit = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
-SIZE = (1000, 1000)
-
-
-@st.composite
-def boxes(draw: st.DrawFn) -> tuple[float, float, float, float]:
-    (x1, x2), (y1, y2) = (sorted(draw(st.lists(unit, min_size=2, max_size=2, unique=True))) for _ in range(2))
-    return x1, y1, x2, y2
+from tests.conversation.unit_boxes import SIZE, boxes
 
 
 @given(box=boxes())

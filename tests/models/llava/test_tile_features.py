@@ -20,6 +20,7 @@ from mllm.models.llava.transformers_layout import export_transformers_llava, loa
 from mllm.models.parts import part_of
 from mllm.registry import CODECS, MODELS, TEMPLATES
 from mllm.types import Item
+from tests.models.llava_names import our_name
 from tests.models.tiny import (
     PINPOINTS,
     SIDE,
@@ -39,13 +40,6 @@ FAMILIES = [
     *(("clip", text) for text in ("llama", "qwen2", "gpt_neox", "gemma2")),
     *(("siglip", "llama"), ("dinov2", "llama")),
 ]
-OURS = {
-    "model.vision_tower.": "vision_tower.encoder.",
-    "model.multi_modal_projector.linear_1.": "connector.layers.0.",
-    "model.multi_modal_projector.linear_2.": "connector.layers.2.",
-    "model.image_newline": "mosaic.newline",
-    "lm_head.": "language_model.lm_head.",
-}
 
 
 def reference(vision: str = "clip", text: str = "llama", **changes: Any) -> LlavaNextForConditionalGeneration:
@@ -74,14 +68,6 @@ def of_reference(batch: dict, model: Any) -> dict:
     order = batch["image_index"].tolist()
     sizes = batch["image_sizes"][order].flip(1)
     return {**inputs, "pixel_values": torch.cat([tiles[image] for image in order]), "image_sizes": sizes}
-
-
-def our_name(name: str, model: Any) -> str:
-    base = f"language_model.{model.language_model.base_model_prefix}."
-    for theirs, ours in {**OURS, "model.language_model.": base}.items():
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    raise AssertionError(name)
 
 
 @pytest.mark.parametrize(("vision", "text"), FAMILIES)

@@ -20,6 +20,7 @@ from mllm.models.llava.transformers_layout import (
     load_transformers_llava,
 )
 from mllm.registry import MODELS
+from tests.models.llava_names import our_name
 from tests.models.tiny import SIDE, TEXT, VISION, gradients, make, make_batch, make_tokenizer, prompts
 
 PARITY = Path(__file__).parents[4] / "shared" / "parity" / "llava15.pt"
@@ -140,22 +141,6 @@ def reference(vision: str, text: str, **changes) -> LlavaForConditionalGeneratio
 def of_reference(batch: dict) -> dict:
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels") if name in batch}
     return {**inputs, "pixel_values": batch["pixels"][batch["image_index"]]}
-
-
-OURS = {
-    "model.vision_tower.": "vision_tower.encoder.",
-    "model.multi_modal_projector.linear_1.": "connector.layers.0.",
-    "model.multi_modal_projector.linear_2.": "connector.layers.2.",
-    "lm_head.": "language_model.lm_head.",
-}
-
-
-def our_name(name: str, model: Llava) -> str:
-    base = f"language_model.{model.language_model.base_model_prefix}."
-    for theirs, ours in {**OURS, "model.language_model.": base}.items():
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    raise AssertionError(name)
 
 
 @pytest.mark.parametrize(("vision", "text"), FAMILIES)

@@ -41,22 +41,6 @@ from tests.models.tiny_hf import (
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("native")
-    return {family: save_tiny(family, root / family) for family in FAMILIES}
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def folder(family: str, folders: dict[str, Path]) -> str:
-    return str(folders[family])
-
-
 def test_no_family_is_left_out() -> None:
     assert {*REGISTRY.names()} == {*FAMILIES, "qwen3_vl_moe"}
 

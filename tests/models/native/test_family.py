@@ -42,7 +42,6 @@ from tests.models.tiny_hf import (
     cached,
     make_image_processor,
     photo,
-    save_tiny,
 )
 
 CODECS = {
@@ -65,22 +64,6 @@ PROCESSORS: dict[str, Any] = {
     "paligemma": PaliGemmaProcessor,
     "kosmos-2": Kosmos2Processor,
 }
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("native")
-    return {family: save_tiny(family, root / family) for family in FAMILIES}
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def folder(family: str, folders: dict[str, Path]) -> str:
-    return str(folders[family])
 
 
 def own_processor(family: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> Any:
