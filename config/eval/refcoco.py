@@ -16,6 +16,6 @@ data_args = dict(
         refcocog_val=dict(cfg=_base_.REC_REFCOCOG_UMD_VAL),
         refcocog_test=dict(cfg=_base_.REC_REFCOCOG_UMD_TEST),
     ),
-    compute_metric=dict(type="REC"),
+    compute_metric="REC",
     gen_kwargs=dict(max_new_tokens=64),
 )

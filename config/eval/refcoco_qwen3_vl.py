@@ -2,21 +2,21 @@
 #
 # command   mllm predict config/eval/refcoco_qwen3_vl.py --cfg-options model_args.model_name_or_path=DIR
 # source    QwenLM/Qwen3-VL issue 1721 (prompt), evaluation/ODinW-13 (reading)
-_base_ = ["refcoco.py"]
+_base_ = ["../_base_/train/eval.py", "../catalogue/refcoco.py"]
 
 QUESTIONS = "config/questions/eval/rec_qwen3_vl.json"
 training_args = dict(output_dir="outputs/refcoco_qwen3_vl")
 model_args = dict(type="hf", codec="qwen3_vl")
 data_args = dict(
     multitest=dict(
-        refcoco_val=dict(cfg=dict(questions=QUESTIONS)),
-        refcoco_testA=dict(cfg=dict(questions=QUESTIONS)),
-        refcoco_testB=dict(cfg=dict(questions=QUESTIONS)),
-        refcoco_plus_val=dict(cfg=dict(questions=QUESTIONS)),
-        refcoco_plus_testA=dict(cfg=dict(questions=QUESTIONS)),
-        refcoco_plus_testB=dict(cfg=dict(questions=QUESTIONS)),
-        refcocog_val=dict(cfg=dict(questions=QUESTIONS)),
-        refcocog_test=dict(cfg=dict(questions=QUESTIONS)),
+        refcoco_val=dict(cfg=dict(_base_.REC_REFCOCO_UNC_VAL, questions=QUESTIONS)),
+        refcoco_testA=dict(cfg=dict(_base_.REC_REFCOCO_UNC_TESTA, questions=QUESTIONS)),
+        refcoco_testB=dict(cfg=dict(_base_.REC_REFCOCO_UNC_TESTB, questions=QUESTIONS)),
+        refcoco_plus_val=dict(cfg=dict(_base_.REC_REFCOCO_PLUS_UNC_VAL, questions=QUESTIONS)),
+        refcoco_plus_testA=dict(cfg=dict(_base_.REC_REFCOCO_PLUS_UNC_TESTA, questions=QUESTIONS)),
+        refcoco_plus_testB=dict(cfg=dict(_base_.REC_REFCOCO_PLUS_UNC_TESTB, questions=QUESTIONS)),
+        refcocog_val=dict(cfg=dict(_base_.REC_REFCOCOG_UMD_VAL, questions=QUESTIONS)),
+        refcocog_test=dict(cfg=dict(_base_.REC_REFCOCOG_UMD_TEST, questions=QUESTIONS)),
     ),
     compute_metric=dict(type="REC", reading="qwen3_vl"),
     gen_kwargs=dict(max_new_tokens=256),
