@@ -84,6 +84,7 @@ VCR_VAL_QAC_R = dict(
     image_folder="data/images/vcr1images",
     questions="config/questions/vqa.json",
 )
+VCR_VAL_JOINT = dict(type="ConcatDataset", datasets=[VCR_VAL_QC_A, VCR_VAL_QAC_R])
 VCR_VAL_QC_A_QC_R = dict(
     type="VCR",
     version="qc-a-qc-r",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -87,8 +88,10 @@ def _order(answers: Sequence[Answer], items: Dataset, layout: str, key: str | No
             expected = f"{len(items)} answers, in the order of the data set"
             raise DataError(where=answers[0].where, expected=expected, found=str(len(answers)))
         return list(answers)
-    _check_distinct(keys, "two items of the data set")
     given = [str(answer.key) for answer in answers]
+    if layout == "mllm" and len(set(keys)) < len(keys):  # a data set that asks twice about its lines
+        keys, given = _numbered(keys), _numbered(given)
+    _check_distinct(keys, "two items of the data set")
     _check_distinct(given, "two answers to one item")
     known = set(keys)
     unknown = [name for name in given if name not in known]
@@ -99,6 +102,16 @@ def _order(answers: Sequence[Answer], items: Dataset, layout: str, key: str | No
             where = answers[0].where.rsplit(":", 1)[0]
             raise DataError(where=where, message=f"{len(names)} {kind}: {_listed(names)}", kind="unknown-field")
     return [by_key[name] for name in keys]
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The same, with how often each has come before."""
+    seen: Counter[str] = Counter()
+    found: list[str] = []
+    for name in names:
+        seen[name] += 1
+        found.append(f"{name} ({seen[name]})")
+    return found
 
 
 def _check_distinct(names: Sequence[str], what: str) -> None:

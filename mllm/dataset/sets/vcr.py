@@ -17,6 +17,8 @@ from mllm.types import BOXES, IMAGE
 
 Version = Literal["q-a", "q-ra", "qc-a", "qc-ra", "qc-rac", "qa-r", "qac-r", "q-a-q-r", "qc-a-qc-r"]
 VERSIONS = ("q-a", "q-ra", "qc-a", "qc-ra", "qc-rac", "qa-r", "qac-r", "q-a-q-r", "qc-a-qc-r")
+TASKS = {"qc-a": "answer", "qac-r": "reason"}
+"""What `VCRAccuracy` joins."""
 Words = tuple[str, list[list[int]]]
 """A text with `<boxes>`, and the group of each."""
 
@@ -31,7 +33,8 @@ class VCR(LineDataset):
         version: what is given and what answered, as in Shikra: q question, c options, a answer, r reason. `qc-ra` asks
             with options and answers with the reason and the letter; `qa-r` asks for the reason of a given answer;
             `qac-r` with reasons to choose from; `q-a-q-r` and `qc-a-qc-r` ask for the answer, then for the reason;
-            `qc-rac` says reason, answer and letter. Those with a letter as the answer are made for evaluation.
+            `qc-rac` says reason, answer and letter. Those with a letter as the answer are made for evaluation; `qc-a`
+            and `qac-r` of the same lines, as parts of one test set, are scored together by `VCRAccuracy`.
         questions: a pool with `<image>` and `<question>`.
         answer: the text of every answer by letter; holds `<answer>` once.
 
@@ -68,6 +71,7 @@ class VCR(LineDataset):
             "target": {"boxes": [box[:4] if isinstance(box, list) else box for box in field(line, "boxes", list)]},
             "conversations": turns,
             "truth": truth,
+            "group": {"task": TASKS[self.version]} if self.version in TASKS else {},
         }
 
     def _rounds(self, line: dict[str, Any]) -> tuple[list[tuple[Words, Words]], dict[str, Any] | None]:

@@ -146,6 +146,34 @@ def test_score_finds_the_number_of_an_image_in_its_name(config: Callable[..., st
     assert scores(tmp_path, file, "--data", config(1), "--metric", "VQAAccuracy")["score_vqa_accuracy"] == 1
 
 
+def test_score_joins_answers_to_a_line_that_is_asked_about_twice(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    words = [[["yes"], ["no"]]] * 2
+    line = {"img_fn": "a.jpg", "boxes": [], "question": ["why", "?"], "answer_label": 1, "rationale_label": 0}
+    line |= dict(zip(("answer_choices", "rationale_choices"), words, strict=True))
+    file, questions = (
+        write(tmp_path / name, [content]) for name, content in (("v.jsonl", line), ("q.json", "<image> <question>"))
+    )
+    parts = [
+        {"type": "VCR", "version": version, "filename": file, "image_folder": str(tmp_path), "questions": questions}
+        for version in ("qc-a", "qac-r")
+    ]
+    config = tmp_path / "config.py"
+    config.write_text(f"data_args = dict(validation=dict(type='ConcatDataset', datasets={parts!r}))")
+    records = [{"key": f"{file}:1", "index": index, "text": text} for index, text in enumerate("BA")]
+    answers = write(tmp_path / "a.jsonl", records)
+    found = scores(tmp_path, answers, "--data", str(config), "--metric", "VCRAccuracy")
+    assert (found["score_q_ar"], found["score_count"]) == (1.0, 2)
+    full = [{**ours(index), "key": f"{file}:1", "text": text} for index, text in enumerate("BA")]
+    assert (
+        scores(tmp_path, write(tmp_path / "a.jsonl", full), "--data", str(config), "--metric", "VCRAccuracy")[
+            "score_q_ar"
+        ]
+        == 1.0
+    )
+    assert main(["score", write(tmp_path / "a.jsonl", [*full, full[1]]), "--data", str(config)]) == 1
+
+
 @pytest.mark.parametrize(
     ("answers", "message"),
     [

@@ -53,6 +53,11 @@ def test_what_each_version_answers(vcr: Callable[..., VCR]) -> None:
         "q-a-q-r": [answer, reason],
         "qc-a-qc-r": ["The answer is (B).", "The answer is (C)."],
     }
+    assert {version: vcr(version)[0].group for version in ("qc-a", "qac-r", "q-a")} == {
+        "qc-a": {"task": "answer"},
+        "qac-r": {"task": "reason"},
+        "q-a": {},
+    }
     assert vcr("qc-a-qc-r")[0].turns[2].text == "Why?\n(A) C . (B) D . (C) <boxes> waits . (D) E ."
     assert vcr("qac-r")[0].turns[0].boxes_seq == ((0,), (1,), (0,), (0, 1), (1,))
 
