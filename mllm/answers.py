@@ -9,12 +9,16 @@ r"""Reading the answer out of what a model wrote: the one step that every metric
    So does `would be`, `should be`, `must be`, and `the correct option is` (or `choice`, or `right`).
 5. Quotes, code fences, dollar signs, `\text{...}` and a final full stop around an answer are removed.
 
-Regions are read from what the first two steps leave.
+Regions are read from what the first two steps leave. `steps_of` says which steps found something in a text.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Literal
+
+Depth = Literal["stated", "whole_answer", "short_answer"]
+"""How far a text is read: by the function of this name."""
 
 _FLAGS = re.IGNORECASE | re.DOTALL
 _TAGS = "think|thinking|thought|reasoning"
@@ -51,10 +55,7 @@ _WRAPPERS = (
 
 def stated(text: str) -> str:
     """What a model says after its thinking, or inside its answer tag or box; nothing where it was cut off thinking."""
-    said = _without_thinking(text)
-    tagged = [match[2] for match in _TAGGED.finditer(said) if match[2].strip()]
-    # the tag may have been opened in the prompt
-    said = tagged[0] if tagged else _TAG_ENDS.split(said)[0]
+    said = _in_tag(_without_thinking(text))
     boxes = list(_BOXED.finditer(said))
     return _braced(said, boxes[-1].end()) if boxes else said
 
@@ -80,11 +81,42 @@ def short_answer(text: str) -> str:
     return answers(text)[0]
 
 
+def steps_of(text: str, depth: Depth) -> tuple[str, ...]:
+    """Which steps found something to do in a text, in their order.
+
+    They are `thinking`, `answer_tag`, `boxed`, `emphasis`, `the_answer_is` and `wrapping`.
+    """
+    found: list[str] = []
+    said = _without_thinking(text)
+    if said != text.strip():
+        found.append("thinking")
+    if _TAGGED.search(said) or _TAG_ENDS.search(said):
+        found.append("answer_tag")
+    if _BOXED.search(_in_tag(said)):
+        found.append("boxed")
+    said = stated(text)
+    if depth != "stated":
+        plain = _without_emphasis(said)
+        if plain != said:
+            found.append("emphasis")
+        marked = depth == "short_answer" and _MARK.search(plain) is not None
+        if marked:
+            found.append("the_answer_is")
+        elif _unwrapped(plain) != plain.strip():
+            found.append("wrapping")
+    return tuple(found)
+
+
 def _without_thinking(text: str) -> str:
     ends = list(_THINKING_ENDS.finditer(text))
     said = text[ends[-1].end() :] if ends else text
     start = _THINKING_STARTS.search(said)
     return (said if start is None else said[: start.start()]).strip()
+
+
+def _in_tag(text: str) -> str:
+    tagged = [match[2] for match in _TAGGED.finditer(text) if match[2].strip()]
+    return tagged[0] if tagged else _TAG_ENDS.split(text)[0]  # the tag may have been opened in the prompt
 
 
 def _without_emphasis(text: str) -> str:

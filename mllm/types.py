@@ -29,6 +29,9 @@ Mask = Mapping[str, Any]
 Failure = Literal["none", "malformed", "out_of_range", "wrong_count", "inverted"]
 """Why no box could be read: none in the text, unreadable numbers, outside the frame, the wrong number, x1 > x2."""
 
+Form = Literal["marked", "bare"]
+"""Regions in an answer: as a codec writes them, or as numbers without the marks of its family."""
+
 IMAGE, BOXES, POINTS = "<image>", "<boxes>", "<points>"
 
 LONGEST_TEXT = 200_000
@@ -307,6 +310,8 @@ class Prediction:
     """Why a region of the answer could not be read, whether or not one was asked for; see `mllm.metrics.failures`."""
     clipped: int = 0
     """How many boxes reached out of the image and were cut at its edge."""
+    read_by: tuple[str, ...] = ()
+    """How its regions were found: the steps that `mllm.answers.steps_of` names, then the `Form` of the regions."""
     truth: GroundTruth = GroundTruth()
     group: Mapping[str, Category] = attribute(default_factory=dict[str, "Category"], hash=False)
     """The item's, see `Item.group`."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mllm.answers import answers, short_answer, stated, whole_answer
+from mllm.answers import answers, short_answer, stated, steps_of, whole_answer
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,38 @@ def test_whole_answer_keeps_all_that_was_said() -> None:
 )
 def test_stated_leaves_the_answer_as_it_is_written(text: str, expected: str | None) -> None:
     assert stated(text) == (text if expected is None else expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "stated_by", "read_by"),
+    [
+        ("red", (), ()),
+        (" red ", (), ()),
+        ("", (), ()),
+        ("red.", (), ("wrapping",)),
+        ("'red'", (), ("wrapping",)),
+        ("**red**", (), ("emphasis",)),
+        ("**red**.", (), ("emphasis", "wrapping")),
+        ("The answer is red.", (), ("the_answer_is",)),
+        ("<think>blue</think> red", ("thinking",), ("thinking",)),
+        ("<think>blue", ("thinking",), ("thinking",)),
+        ("<answer>red</answer>", ("answer_tag",), ("answer_tag",)),
+        ("red</answer>", ("answer_tag",), ("answer_tag",)),
+        ("\\boxed{red}", ("boxed",), ("boxed",)),
+        ("\\boxed{blue} <answer>red</answer>", ("answer_tag",), ("answer_tag",)),
+        (
+            "<think>?</think><answer>**The answer is \\boxed{red}**</answer>",
+            ("thinking", "answer_tag", "boxed"),
+            ("thinking", "answer_tag", "boxed"),
+        ),
+    ],
+)
+def test_steps_of_names_the_steps_that_read_an_answer(
+    text: str, stated_by: tuple[str, ...], read_by: tuple[str, ...]
+) -> None:
+    assert steps_of(text, "stated") == stated_by
+    assert steps_of(text, "short_answer") == read_by
+
+
+def test_steps_of_a_whole_answer_is_not_looked_for_behind_words() -> None:
+    assert steps_of("The answer is red.", "whole_answer") == ("wrapping",)

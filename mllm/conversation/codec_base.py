@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from mllm.errors import ConfigError
@@ -35,6 +35,8 @@ class Reading:
     """The phrase inside the form (`<ref>phrase</ref>`, `"label": "phrase"`), if there is one."""
     span: tuple[int, int] | None = None
     """The position of the form in the text, label included; a codec that leaves it out cannot rewrite texts."""
+    bare: bool = field(default=False, compare=False)
+    """Whether it lacks the marks of its family, see `BareForm`."""
 
 
 class BareForm(Protocol):
@@ -125,7 +127,7 @@ def read_answer(codec: RegionCodec, text: str, size: tuple[int, int]) -> list[Re
     bare: BareForm | None = getattr(codec, "bare", None)
     if bare is None or any(reading.failure != "malformed" for reading in marked):
         return marked
-    unmarked = bare.read(text, size)
+    unmarked = [replace(reading, bare=True) for reading in bare.read(text, size)]
     if not marked:
         return unmarked
     # marks that are not closed, or of another family around the numbers

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mllm.answers import stated
+from mllm.answers import stated, steps_of
 from mllm.conversation.codec_base import (
     Reading,
     RegionCodec,
@@ -21,7 +21,7 @@ from mllm.conversation.codec_base import (
 )
 from mllm.errors import DataError
 from mllm.geometry import Placement
-from mllm.types import Box, Failure, Point, Prediction
+from mllm.types import Box, Failure, Form, Point, Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,8 @@ class PixelRegions:
     """The first failure among the groups."""
     clipped: int = 0
     """Boxes that reached out of the image by more than the codec's own error, and were cut off at its edge."""
+    form: Form | None = None
+    """With or without the marks of the codec's family; None where an answer has no region."""
 
 
 class PixelCodec:
@@ -70,12 +72,15 @@ class PixelCodec:
 
     def read_answer(self, text: str) -> PixelRegions:
         """All regions in a model's answer, with or without the marks of its family."""
-        groups = [self.read_group(reading) for reading in read_answer(self.codec, text, self.frame.canvas)]
+        readings = read_answer(self.codec, text, self.frame.canvas)
+        groups = [self.read_group(reading) for reading in readings]
+        bare = any(reading.bare for reading in readings)
         return PixelRegions(
             boxes=tuple(box for group in groups for box in group.boxes),
             points=tuple(point for group in groups for point in group.points),
             failure=next((group.failure for group in groups if group.failure), None),
             clipped=sum(group.clipped for group in groups),
+            form=None if not readings else "bare" if bare else "marked",
         )
 
     def read_into(self, prediction: Prediction) -> Prediction:
@@ -88,6 +93,7 @@ class PixelCodec:
             failure=read.failure,
             clipped=read.clipped,
             image_size=self.frame.source,
+            read_by=steps_of(prediction.text, "stated") + ((read.form,) if read.form else ()),
         )
 
     def read_group(self, reading: Reading, *, cut: bool = True) -> PixelRegions:

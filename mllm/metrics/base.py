@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mllm.answers import Depth, steps_of
 from mllm.errors import DataError
 from mllm.fields import absent, show
 from mllm.types import Prediction
@@ -45,6 +46,23 @@ class Tallied(Protocol):
     def headline_of(self, totals: Totals) -> Totals:
         """The headline [...] of sums of tallies [..., K]."""
         ...
+
+
+def read_by(metric: Metric | None, prediction: Prediction) -> tuple[str, ...]:
+    """Which rules read an answer for a metric; none where there was nothing to read.
+
+    They are the steps of `mllm.answers`, and of regions their `Form`; `text` is an answer in words that stands alone.
+    A metric whose `depth` is no function of `mllm.answers` reads texts by a rule of its own, of this name.
+    """
+    truth = prediction.truth
+    depth: str | None = getattr(metric, "depth", None)
+    if depth is None and (truth.boxes or truth.points or truth.no_target):
+        return prediction.read_by
+    if depth is not None and depth not in get_args(Depth):
+        return (depth,)
+    if not prediction.text.strip():
+        return ()
+    return steps_of(prediction.text, cast("Depth", depth or "short_answer")) or ("text",)
 
 
 class MeanHeadline:

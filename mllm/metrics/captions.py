@@ -95,6 +95,7 @@ class Captions:
         self.scores = tuple(dict.fromkeys(scores))
         self.tokenizer = tokenizer
         self.reading = READINGS[reading]
+        self.depth = "stated" if reading == "answer" else reading
         names = [name for score in self.scores for name in _names(score)]
         self.headline = "cider" if "cider" in names else names[-1]
         self.meanings = {name: MEANINGS[name] for name in (*names, "java_tokenizer", "failure_none")}

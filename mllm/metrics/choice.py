@@ -66,6 +66,7 @@ class ChoiceAccuracy(MeanHeadline):
 
     def __init__(self, *, reading: Reading = "options") -> None:
         self.letter = READINGS[reading]
+        self.depth = "short_answer" if reading == "options" else reading
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.

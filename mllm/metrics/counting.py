@@ -64,6 +64,7 @@ class Counting(MeanHeadline):
 
     def __init__(self, *, reading: Reading = "last") -> None:
         self.reading: Reading = reading
+        self.depth = {"regions": None, "molmo": "stated"}.get(reading, "short_answer")
         read = READINGS[reading]
         self.meanings: Mapping[str, str] = {
             "accuracy": f"share of all answers with the right number, which is {read}",

@@ -65,6 +65,7 @@ class OCRBench(MeanHeadline):
         "hits_formula": "of handwritten formulas, 100",
         "failure_none": "answers without a word",
     }
+    depth = "stated"
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.

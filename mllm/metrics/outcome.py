@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mllm.images import IN_MEMORY, ImageRef
 from mllm.images.names import name_of
-from mllm.metrics.base import Metric, Tallied
+from mllm.metrics.base import Metric, Tallied, read_by
 from mllm.metrics.breakdown import Part, breakdown
 from mllm.metrics.failures import failure_of
 from mllm.metrics.rec import iou_of
@@ -28,12 +29,14 @@ class Outcome:
         headline: the name of the score to compare runs by; None without a metric.
         interval: of the headline, 95 %; None where the metric has no tally, or there is one image.
         parts: the headline by name and value, see `breakdown`.
+        read_by: how many answers each rule read, or several one after another; "" for those without anything to read.
     """
 
     scores: Mapping[str, float]
     headline: str | None = None
     interval: Interval | None = None
     parts: Mapping[str, Sequence[Part]] = field(default_factory=dict[str, Sequence[Part]])
+    read_by: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def as_json(self, prefix: str) -> dict[str, Any]:
         """The scores, keys prefixed; `intervals` and `parts` beside them where there are any."""
@@ -42,6 +45,8 @@ class Outcome:
             record["headline"] = f"{prefix}_{self.headline}"
         if self.headline is not None and self.interval is not None:
             record["intervals"] = {f"{prefix}_{self.headline}": [self.interval.low, self.interval.high]}
+        if self.read_by:
+            record["read_by"] = dict(self.read_by)
         if self.parts:
             record["parts"] = {name: [asdict(part) for part in parts] for name, parts in self.parts.items()}
         return record
@@ -60,6 +65,7 @@ def outcome(metric: Metric | None, predictions: Sequence[Prediction], images: Se
         headline=metric.headline,
         interval=interval(metric, predictions, images) if isinstance(metric, Tallied) else None,
         parts=breakdown(metric, predictions, images),
+        read_by=dict(Counter(" ".join(read_by(metric, prediction)) for prediction in predictions).most_common()),
     )
 
 
@@ -97,6 +103,7 @@ def _fields(prediction: Prediction, image: str, metric: Metric | None) -> Iterat
     yield "pred", [box.xyxy for box in prediction.boxes]
     yield "target", [] if truth.no_target else [box.xyxy for box in truth.boxes] or list(truth.texts)
     yield "failure", failure_of(prediction)
+    yield "read_by", read_by(metric, prediction)
     if prediction.clipped:
         yield "clipped", prediction.clipped
     if any(box.label is not None for box in prediction.boxes):

@@ -91,6 +91,7 @@ class POPE:
                 found=show(reading),
             )
         self.says_no = READINGS[reading]
+        self.depth = "short_answer" if reading == "words" else reading
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.

@@ -86,6 +86,7 @@ class REC(MeanHeadline):
             )
         self.constant_box = constant_box
         self.reading = READINGS.get(reading)
+        self.depth = None if reading == CODEC else reading
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.

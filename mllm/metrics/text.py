@@ -25,12 +25,14 @@ class ExactMatch(MeanHeadline):
     articles, number words or inner spacing, and gives nothing for a good paraphrase, so on captions and region
     descriptions it serves only to see a model overfit a small set.
 
-    Scores: exact_match in [0, 1], count.
+    Scores: exact_match in [0, 1], count, failure_none (answers without a word).
     """
 
     headline = "exact_match"
+    depth = "whole_answer"
     meanings: Mapping[str, str] = {
         "exact_match": "share of all answers equal to a reference, apart from case and a final full stop",
+        "failure_none": "answers without a word",
     }
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
@@ -46,7 +48,11 @@ class ExactMatch(MeanHeadline):
                     where=prediction.key, field="truth.texts", expected="at least one text", found="nothing"
                 )
         matches = sum(is_exact_match(prediction) for prediction in predictions)
-        return {"exact_match": matches / len(predictions), "count": len(predictions)}
+        return {
+            "exact_match": matches / len(predictions),
+            "count": len(predictions),
+            "failure_none": sum(not whole_answer(prediction.text) for prediction in predictions),
+        }
 
     def value(self, prediction: Prediction) -> float:
         return float(is_exact_match(prediction))
@@ -71,6 +77,7 @@ class FreeText(MeanHeadline):
     """
 
     headline = "rouge_l"
+    depth = "whole_answer"
     meanings: Mapping[str, str] = {
         "rouge_l": "F1 of the longest common subsequence of words with the nearest reference",
         "exact_match": "share of all answers equal to a reference, apart from case and a final full stop",

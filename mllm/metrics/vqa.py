@@ -147,6 +147,7 @@ class VQAAccuracy(MeanHeadline):
             )
         self.rule = RULES[rule]
         self.reading: Reading = reading
+        self.depth = "short_answer" if reading == "answer" else reading
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.
@@ -201,7 +202,9 @@ class AnswerAccuracy(MeanHeadline):
 
     def __init__(self, *, rule: AnswerRule = "vqa") -> None:
         self.rule = rule
+        self.depth = "short_answer"
         if rule == "gqa":
+            self.depth = rule
             meaning = "share of all texts that are the reference in lower case, apart from final full stops"
             self.meanings = {**self.meanings, "accuracy": meaning}
 

@@ -12,7 +12,7 @@ from mllm.conversation.pixels import PixelCodec
 from mllm.errors import DataError
 from mllm.geometry import PlacementKind, place
 from mllm.registry import CODECS
-from mllm.types import Box, Point
+from mllm.types import Box, Point, Prediction
 
 SIZE = (400, 200)
 
@@ -145,3 +145,22 @@ def test_a_box_that_touches_the_image_from_outside_is_refused(box: tuple[float, 
 def test_a_box_with_a_part_in_the_image_or_on_its_edge_is_written(box: tuple[float, float, float, float]) -> None:
     x1, y1, x2, y2 = box
     assert PixelCodec(CODECS.make("shikra"), EDGES).write_boxes([Box(x1=x1, y1=y1, x2=x2, y2=y2)])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rules"),
+    [
+        ("qwen_vl", "<box>(100,200),(500,600)</box>", ("marked",)),
+        ("qwen_vl", "(100, 200), (500, 600)", ("bare",)),
+        (
+            "qwen_vl",
+            "<think>[1, 2, 3, 4]</think><answer>[100, 200, 500, 600]</answer>",
+            ("thinking", "answer_tag", "bare"),
+        ),
+        ("shikra", "\\boxed{[0.1,0.2,0.5,0.6]}", ("boxed", "marked")),
+        ("shikra", "[0.5,0.2,0.1,0.6]", ("marked",)),
+        ("shikra", "nothing", ()),
+    ],
+)
+def test_read_into_names_the_rules_and_the_form_of_an_answer(name: str, text: str, rules: tuple[str, ...]) -> None:
+    assert codec_on(name).read_into(Prediction(key="a", index=0, text=text)).read_by == rules

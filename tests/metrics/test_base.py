@@ -7,17 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mllm.metrics.base import Metric, Tallied
+from mllm.metrics.base import Metric, Tallied, read_by
 from mllm.metrics.boxes_f1 import BoxesF1
 from mllm.metrics.breakdown import breakdown
+from mllm.metrics.choice import ChoiceAccuracy
 from mllm.metrics.counting import Counting
 from mllm.metrics.density_f1 import DensityF1
 from mllm.metrics.detection import Detection
 from mllm.metrics.grec import GREC
 from mllm.metrics.phrase_grounding import PhraseGrounding
 from mllm.metrics.point_in import PointIn
+from mllm.metrics.pope import POPE
+from mllm.metrics.rec import REC
 from mllm.metrics.ref_l4 import RefL4
-from mllm.types import Prediction
+from mllm.metrics.text import ExactMatch
+from mllm.metrics.vqa import AnswerAccuracy, VQAAccuracy
+from mllm.types import Box, GroundTruth, Prediction
 from tests.metrics.official_boxes import stored_answers
 
 ANSWERS = stored_answers("domain")
@@ -47,3 +52,34 @@ def test_breakdown_leaves_out_parts_that_the_headline_is_not_of() -> None:
     for metric in (DensityF1(), Detection()):
         values = [part.value for part in breakdown(metric, ANSWERS, names)["domain"]]
         assert values == ["attribute", "position", "reasoning"]  # not "rejection"
+
+
+@pytest.mark.parametrize(
+    ("metric", "text", "rules"),
+    [
+        (None, "[0, 0, 1, 1]", ("marked",)),
+        (REC(), "[0, 0, 1, 1]", ("marked",)),
+        (REC(reading="internvl"), "[0, 0, 1, 1]", ("internvl",)),
+        (Counting(reading="regions"), "one", ("marked",)),
+        (Counting(), "one", ("text",)),
+        (Counting(), "The answer is **one**.", ("emphasis", "the_answer_is")),
+        (ExactMatch(), "The answer is one.", ("wrapping",)),
+        (POPE(), "no", ("public",)),
+        (POPE(reading="words"), "no", ("text",)),
+        (VQAAccuracy(reading="text"), "no", ("text",)),
+        (AnswerAccuracy(rule="gqa"), "no", ("gqa",)),
+        (ChoiceAccuracy(reading="llava"), "A", ("llava",)),
+        (ChoiceAccuracy(), " ", ()),
+    ],
+)
+def test_read_by_names_the_rules_that_a_metric_reads_an_answer_by(
+    metric: Metric | None, text: str, rules: tuple[str, ...]
+) -> None:
+    box = Box(x1=0, y1=0, x2=1, y2=1)
+    answer = Prediction(key="a", index=0, text=text, truth=GroundTruth(boxes=(box,)), read_by=("marked",))
+    assert read_by(metric, answer) == rules
+
+
+def test_read_by_takes_the_steps_of_words_where_no_region_was_asked_for() -> None:
+    answer = Prediction(key="a", index=0, text="<think>?</think>red", truth=GroundTruth(texts=("red",)))
+    assert read_by(None, answer) == ("thinking",)

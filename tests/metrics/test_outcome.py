@@ -30,6 +30,7 @@ def test_outcome_is_written_with_its_interval_and_parts() -> None:
         {"value": "cat", "count": 1, "score": 1.0, "interval": None},
         {"value": "dog", "count": 1, "score": 0.0, "interval": None},
     ]
+    assert record["read_by"] == {"text": 2}
 
 
 def test_image_names_are_the_same_for_items_about_the_same_image() -> None:

@@ -41,7 +41,7 @@ def test_everything_else_does(text: str, reference: str) -> None:
 
 def test_any_reference_counts() -> None:
     scores = ExactMatch()([answer(1, "no", "yes"), answer(0, "a cat", "cat", "A cat."), answer(2, "yes", "Yes")])
-    assert scores == {"exact_match": 2 / 3, "count": 3}
+    assert scores == {"exact_match": 2 / 3, "count": 3, "failure_none": 0}
 
 
 def test_each_score_but_the_count_has_a_meaning() -> None:

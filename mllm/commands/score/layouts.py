@@ -35,7 +35,7 @@ class Answer:
         where: the record, for messages.
         key: what names its question: a field of the annotation, see `Layout.key`; None: the place in the file.
         truth, size, image, group: None where only the data set says it.
-        boxes, points, failure: as they were read already; empty where only the text is there.
+        boxes, points, failure, read_by: as they were read already; empty where only the text is there.
     """
 
     where: str
@@ -48,6 +48,7 @@ class Answer:
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
     failure: Failure | None = None
+    read_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ def _mllm(record: Mapping[str, Any], where: str) -> Answer:
         boxes=tuple(_boxes(record.get("pred", []), f"{where}: pred", record.get("pred_labels"))),
         points=tuple(_points(record.get("pred_points", []), f"{where}: pred_points")),
         failure=record.get("failure"),
+        read_by=tuple(record.get("read_by", ())),
     )
 
 

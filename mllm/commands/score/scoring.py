@@ -160,7 +160,7 @@ def _prediction(
 ) -> Prediction:
     known = Prediction(key=key, index=index, text=answer.text, truth=truth, group=group, image_size=size)
     if convention is None:
-        return replace(known, boxes=answer.boxes, points=answer.points, failure=answer.failure)
+        return replace(known, boxes=answer.boxes, points=answer.points, failure=answer.failure, read_by=answer.read_by)
     if size is None:
         raise DataError(where=answer.where, expected="the size of its image, which a codec needs", found="none")
     return convention.on(size).read_into(known)
