@@ -148,15 +148,6 @@ def test_command_names_what_exists(page: str, line: str) -> None:
             assert words[0] in ("mllm", "accelerate", "sbatch", "cp", "source", "pre-commit", "pytest", "pip"), line
 
 
-def option_help(*command: str) -> str:
-    """All help of a command, wide enough that nothing is cut."""
-    environment = {**os.environ, "COLUMNS": "400", "TERM": "dumb"}
-    asked = [[sys.executable, "-m", "mllm.cli", *command, word] for word in ("--help", "--help-all")]
-    runs = [subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT) for words in asked]
-    assert runs[0].returncode == 0, runs[0].stderr
-    return "".join(run.stdout for run in runs)
-
-
 def command_of(words: list[str]) -> tuple[str, ...]:
     """The command in a line that begins with `mllm`: one word, or two where the first is a group."""
     groups = ("data", "checkpoint", "model", "regions")
@@ -168,10 +159,16 @@ MLLM_COMMANDS = sorted({command_of(words) for words in MLLM_LINES if not words[1
 
 
 @pytest.mark.parametrize("command", MLLM_COMMANDS, ids=" ".join)
-def test_mllm_command_has_the_options_that_the_pages_use(command: tuple[str, ...]) -> None:
-    known = option_help(*command)
+def test_mllm_command_has_the_options_that_the_pages_use(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # wide enough that nothing is cut
+    monkeypatch.setenv("TERM", "dumb")
+    assert main([*command, "--help"]) == 0
+    main([*command, "--help-all"])  # which commands without arguments of the Trainer do not have
     if command == ("predict",):
-        known += option_help("predict", "--model", "x")
+        main(["predict", "--model", "x", "--help"])
+    known = capsys.readouterr().out
     for words in MLLM_LINES:
         if command_of(words) == command:
             options = {word.strip("[]").split("=")[0] for word in words if word.strip("[").startswith("--")}
