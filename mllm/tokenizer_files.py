@@ -70,7 +70,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
 
     path = Path(folder)
     if not path.is_dir():
-        raise ModelError("no such folder; expected a local checkpoint with its tokenizer", where=str(folder))
+        raise ModelError(where=str(folder), expected="a local checkpoint with its tokenizer", found="no such folder")
     check_folder(path)
     settings = _read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
     _check_class(path, settings)
@@ -231,7 +231,7 @@ def required_token(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     """
     number = token_id(tokenizer, token)
     if number is None:
-        raise ModelError(f"the tokenizer has no token {token}")
+        raise ModelError(where="tokenizer", expected=f"a token {token}", found="none")
     return number
 
 

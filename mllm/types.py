@@ -541,5 +541,5 @@ def _mapping(value: object, known: Sequence[str]) -> Mapping[str, Any]:
     fields = cast("Mapping[str, Any]", value)
     for name in fields:
         if name not in known:
-            raise DataError(f"unknown field '{name}', expected {', '.join(known)}", kind="unknown-field")
+            raise DataError(expected=f"one of {', '.join(known)}", found=f"{name!r:.80}", kind="unknown-field")
     return fields

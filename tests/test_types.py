@@ -270,7 +270,10 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
         r"a:1: truth.texts[1]: expected a text, found half a character, \udc00, behind 0 others",
     ),
     # the record
-    (top(imgs=[]), "a:1: unknown field 'imgs', expected image, images, target, conversations, truth, group"),
+    (
+        top(imgs=[]),
+        "a:1: expected one of image, images, target, conversations, truth, group, found 'imgs'",
+    ),
     (top(images=["b.jpg"]), "a:1: expected 'image' or 'images', found both"),
     (top(image=None, images="b.jpg"), "a:1: images: expected a list, found str 'b.jpg'"),
     (top(image=3), "a:1: image: expected a path, a URL or a PIL image, found int '3'"),
@@ -283,7 +286,10 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (top(image=None), "a:1: conversations: expected 0 <image>, one for each image, found 1"),
     # the target
     (top(target=[1]), "a:1: target: expected a dict, found list '[1]'"),
-    (target(box=[]), "a:1: target: unknown field 'box', expected boxes, points, boxes_image, points_image, labels"),
+    (
+        target(box=[]),
+        "a:1: target: expected one of boxes, points, boxes_image, points_image, labels, found 'box'",
+    ),
     (target(boxes=5), "a:1: target.boxes: expected a list, found int '5'"),
     (target(boxes=[[1, 2, 3]]), "a:1: target.boxes[0]: expected 4 numbers, found list '[1, 2, 3]'"),
     (target(boxes=[[1, 2, 3, "4"]]), """a:1: target.boxes[0]: expected 4 numbers, found list "[1, 2, 3, '4']\""""),
@@ -317,7 +323,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (top(conversations=["hello"]), "a:1: conversations[0]: expected a dict, found str 'hello'"),
     (
         turn(1, text="x"),
-        "a:1: conversations[1]: unknown field 'text', expected from, value, boxes_seq, points_seq, image",
+        "a:1: conversations[1]: expected one of from, value, boxes_seq, points_seq, image, found 'text'",
     ),
     (turn(0, **{"from": "user"}), "a:1: conversations[0].from: expected 'human' or 'gpt', found str 'user'"),
     (turn(0, **{"from": "gpt"}), "a:1: conversations[0].from: expected 'human' (turns alternate), found 'gpt'"),
@@ -373,7 +379,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (top(truth=[0]), "a:1: truth: expected a dict, found list '[0]'"),
     (
         top(truth={"box": [0]}),
-        "a:1: truth: unknown field 'box', expected boxes, points, texts, options, candidates, masks",
+        "a:1: truth: expected one of boxes, points, texts, options, candidates, masks, found 'box'",
     ),
     (top(truth={"boxes": [3]}), "a:1: truth.boxes: expected an index from 0 to 2 (the target holds 3), found 3"),
     (top(truth={"boxes": [-1]}), "a:1: truth.boxes: expected an index from 0 to 2 (the target holds 3), found -1"),

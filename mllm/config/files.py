@@ -44,7 +44,9 @@ def read_file(path: str | Path) -> dict[str, Any]:
         # lazy_import=False: with None, a leaf with an import would be read by other rules than its bases
         read = Config.fromfile(str(path), lazy_import=False, import_custom_modules=False, format_python_code=False)
     except MISTAKES as error:
-        raise ConfigError(f"{_place(error, files, Path(path))}: {type(error).__name__}: {message_of(error)}") from error
+        raise ConfigError(
+            message_of(error), where=_place(error, files, Path(path)), field=type(error).__name__
+        ) from error
     names = {name: read[name] for name in read}
     return {
         name: plain(value, f"{path}: {name}")
@@ -112,7 +114,7 @@ def _parse(path: Path) -> ast.Module:
         ) from error
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ConfigError(f"{path}{line}: {type(error).__name__}: {message_of(error)}") from error
+        raise ConfigError(message_of(error), where=f"{path}{line}", field=type(error).__name__) from error
 
 
 def _refuse_imports(path: Path) -> None:

@@ -21,6 +21,7 @@ from mllm.conversation.packing import (
 )
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import ConfigError
+from mllm.fields import show
 from mllm.images import ImageRef
 from mllm.types import Batch, EncodedSample
 
@@ -44,7 +45,8 @@ class Collator:
 
     def __post_init__(self) -> None:
         if self.packing not in get_args(Packing):
-            raise ConfigError(f"collator_kwargs.packing: expected {get_args(Packing)}, found {self.packing!r}")
+            expected = f"one of {', '.join(map(repr, get_args(Packing)))}"
+            raise ConfigError(field="collator_kwargs.packing", expected=expected, found=show(self.packing))
 
     def __call__(self, entries: Sequence[EncodedSample | Sequence[EncodedSample]]) -> Batch:
         groups = [[entry] if isinstance(entry, EncodedSample) else list(entry) for entry in entries]

@@ -95,8 +95,10 @@ class Processor:
             written = tokenize(pieces, self.tokenizer)[0].count(self.image_token_id)
             if written != 1:
                 raise ConfigError(
-                    f"template: expected it to write {self.view.token} once for an image, found {written}; "
-                    "dict(type='chat', parts=True) leaves that to the tokenizer's chat template, parts=False does not"
+                    "dict(type='chat', parts=True) leaves that to the tokenizer's chat template, parts=False does not",
+                    field="template",
+                    expected=f"{self.view.token} once for an image",
+                    found=str(written),
                 )
 
     def images(
@@ -391,7 +393,9 @@ class Processor:
             filled_ids += slot
             filled_labels += [IGNORE] * len(slot)
         if slots != len(item.images):
-            raise ModelError(f"the template writes {slots} {IMAGE} for {len(item.images)} image(s)")
+            raise ModelError(
+                field="template", expected=f"{len(item.images)} {IMAGE}, one for each image", found=str(slots)
+            )
         return filled_ids, filled_labels
 
     def _marked(self, piece: TextSpan) -> TextSpan:

@@ -104,8 +104,9 @@ def _opened(source: Source, name: str, settings: ImageSettings) -> Image.Image:
         raise ImageError("no such image", where=name, kind="missing-image") from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"not a readable image: expected one of {', '.join(_formats())}, found {_beginning(source)}",
             where=name,
+            expected=f"an image, one of {', '.join(_formats())}",
+            found=_beginning(source),
             kind="unreadable-image",
         ) from error
     except Image.DecompressionBombError as error:

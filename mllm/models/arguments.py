@@ -114,11 +114,14 @@ def _kind(name: str, usual: object, is_number: bool) -> Any:
 
 def _find_model_type(model_type: object) -> None:
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
-        raise ConfigError(f"unknown model_type {model_type!r:.60}; {nearest(str(model_type), CONFIG_MAPPING)}")
+        hint = nearest(str(model_type), CONFIG_MAPPING)
+        raise ConfigError(hint, field="model_type", expected="one that transformers knows", found=show(model_type))
 
 
 def check_attention(name: str) -> None:
     """Raises ConfigError unless transformers knows the attention; one of the hub's kernels is not looked up."""
     known = (*ATTENTIONS, *known_attentions())
     if name not in known:
-        raise ConfigError(f"unknown attention {name!r:.60}; {nearest(name, known)}")
+        raise ConfigError(
+            nearest(name, known), field="attn_implementation", expected="an attention of transformers", found=show(name)
+        )

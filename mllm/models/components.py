@@ -143,7 +143,12 @@ def text_model(
         finalise_quantization(model, model, quantization)
         return model
     if quantization:
-        raise ConfigError("quantization: expected language_model to be a folder; random weights cannot be quantised")
+        raise ConfigError(
+            "random weights cannot be quantised",
+            field="language_model",
+            expected="a folder, for quantization",
+            found="a model from scratch",
+        )
     config = _config(
         "language_model",
         spec,
@@ -196,6 +201,16 @@ def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad
                 rows[known:] = rows[:known].float().mean(0).to(rows)
 
 
+def parts_missing(name: str, parts: Mapping[str, Any]) -> ConfigError:
+    """What is wrong with a model that names neither a folder nor both of its parts."""
+    given = [part for part in ("vision_tower", "language_model") if parts[part] is not None]
+    return ConfigError(
+        field="model_args",
+        expected=f"model_name_or_path, or both vision_tower and language_model, for {name}",
+        found=f"{given[0]} alone" if given else "none of them",
+    )
+
+
 def refuse_parts(folder: str, parts: Mapping[str, Any]) -> None:
     """
     Raises:
@@ -203,7 +218,12 @@ def refuse_parts(folder: str, parts: Mapping[str, Any]) -> None:
     """
     doubled = [name for name, value in parts.items() if value is not None]
     if doubled:
-        raise ConfigError(f"model_name_or_path {folder} already defines {', '.join(doubled)}; remove one of the two")
+        raise ConfigError(
+            "remove one of the two",
+            field="model_args",
+            expected=f"no {', '.join(doubled)} beside model_name_or_path",
+            found=f"{folder}, which defines {'it' if len(doubled) == 1 else 'them'} already",
+        )
 
 
 def finish(
@@ -263,7 +283,10 @@ def image_statistics(folder: str | None, config: PreTrainedConfig) -> Statistics
                 return mean, deviation
     if config.model_type not in FAMILIES:
         raise ConfigError(
-            f"vision_tower: {config.model_type} has no known pixel statistics; set image_mean and image_std"
+            "set image_mean and image_std",
+            field="vision_tower",
+            expected="an encoder with known pixel statistics",
+            found=f"a {config.model_type}",
         )
     return FAMILIES[config.model_type]
 
@@ -280,9 +303,9 @@ def local_folder(argument: str, path: str) -> str:
         ModelError: it is not; nothing is looked up on a hub.
     """
     if not Path(path).is_dir():
-        raise ModelError(f"{argument}: {path} is not a local folder; nothing is downloaded")
+        raise ModelError("nothing is downloaded", field=argument, expected="a folder on this machine", found=path)
     if not (Path(path) / "config.json").is_file():
-        raise ModelError(f"{argument}: {path} holds no config.json")
+        raise ModelError(field=argument, expected="a folder with a config.json", found=f"{path}, which has none")
     check_folder(path)
     return path
 

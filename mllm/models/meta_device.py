@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mllm.compat.transformers_models import from_config, kept_in_float32
 from mllm.errors import ConfigError, ModelError, nearest
+from mllm.fields import show
 from mllm.model_files import CONFIG, bytes_of_weights
 from mllm.models.auto import build, read_config
 
@@ -142,7 +143,9 @@ def _hqq_bytes(weight: Tensor, *, bits: int = 4, group_size: int = 64, **_: Any)
 def _torchao_bytes(weight: Tensor, *, scheme: str = "Int8WeightOnlyConfig", **_: Any) -> int:
     """A byte a weight, and a scale and a zero point for each row."""
     if scheme != "Int8WeightOnlyConfig":
-        raise ConfigError(f"quantization.scheme {scheme!r}: no estimate for its memory; {nearest(scheme, _KNOWN)}")
+        hint = nearest(scheme, _KNOWN)
+        expected = "one whose memory can be estimated"
+        raise ConfigError(hint, field="quantization.scheme", expected=expected, found=show(scheme))
     return weight.numel() + weight.shape[0] * (weight.element_size() + 1)
 
 

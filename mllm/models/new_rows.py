@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from mllm.errors import ConfigError, ModelError, nearest
+from mllm.errors import ConfigError, ModelError
+from mllm.fields import show
 
 TrainEmbeddings = Literal["none", "new", "input", "input_and_output"]
 
@@ -52,9 +53,12 @@ def finalise_embeddings(language_model: Any, choice: TrainEmbeddings, new_token_
         ModelError: a tied head of a kind whose rows cannot be told apart.
     """
     if choice not in get_args(TrainEmbeddings):
-        raise ConfigError(f"train_embeddings {choice!r}; {nearest(str(choice), get_args(TrainEmbeddings))}")
+        expected = ", ".join(map(repr, get_args(TrainEmbeddings)))
+        raise ConfigError(field="train_embeddings", expected=f"one of {expected}", found=show(choice))
     if choice == "new" and not new_token_ids:
-        raise ConfigError("train_embeddings 'new': the model has no new tokens; use another value")
+        raise ConfigError(
+            field="train_embeddings", expected="another value for a model without new tokens", found=repr(choice)
+        )
     inputs, head = language_model.get_input_embeddings(), language_model.get_output_embeddings()
     if choice != "none":
         inputs.weight.requires_grad_(True)
@@ -62,7 +66,9 @@ def finalise_embeddings(language_model: Any, choice: TrainEmbeddings, new_token_
         head.requires_grad_(True)
     if choice == "new" and head.weight is inputs.weight:
         if type(head) not in (nn.Linear, NewRowsHead):
-            raise ModelError(f"train_embeddings 'new': the tied head is a {type(head).__name__}, not a Linear")
+            raise ModelError(
+                field="train_embeddings 'new'", expected="a Linear as the tied head", found=f"a {type(head).__name__}"
+            )
         if not isinstance(head, NewRowsHead):
             head = _with_new_rows(head)
             language_model.set_output_embeddings(head)

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError, nearest
+from mllm.fields import show
 
 # in this order: cross-attention layers may lie inside the language model
 PARTS = {
@@ -88,10 +89,11 @@ class PartedModel(PreTrainedModel):
             ConfigError: `parts` is no list, or names an unknown part.
         """
         if isinstance(parts, str):
-            raise ConfigError(f"freeze: expected a list of parts, found the text {parts!r}")
+            raise ConfigError(field="freeze", expected="a list of parts", found=show(parts))
         for name in parts:
             if name not in self.part_names:
-                raise ConfigError(f"freeze: no part {name!r}; {nearest(name, self.part_names)}")
+                hint = nearest(name, self.part_names)
+                raise ConfigError(hint, field="freeze", expected="a part of the model", found=show(name))
         self.frozen = tuple(part for name, part in self.part_names.items() if name in parts)
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(part_of(name) not in self.frozen and not is_quantized(parameter))

@@ -50,9 +50,13 @@ class StoredPromptFormat:
 def _family_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
     folder = model_args.get("model_name_or_path")
     if not folder:
-        raise ConfigError("hf needs model_name_or_path, the folder of a transformers model")
+        raise ConfigError(
+            field="model_name_or_path", expected="the folder of a transformers model, for type='hf'", found="nothing"
+        )
     if not Path(folder).is_dir():
-        raise ModelError(f"model_name_or_path: {folder} is not a local folder; nothing is downloaded")
+        raise ModelError(
+            "nothing is downloaded", field="model_name_or_path", expected="a folder on this machine", found=folder
+        )
     from mllm.models.components import local_folder
     from mllm.models.native.family import family_of  # families are made of what PyTorch and transformers hold
 
@@ -115,7 +119,12 @@ def kind_of(folder: str | Path) -> str:
     """
     kind = stored_prompt_format(folder).get("type")
     if kind is None:
-        raise ModelError(f"{folder}: no {PROMPT_FORMAT_FILE} names the type of the model; set model_args.type")
+        raise ModelError(
+            "set model_args.type",
+            where=str(folder),
+            expected=f"a {PROMPT_FORMAT_FILE} that names the type of the model",
+            found="none",
+        )
     return str(kind)
 
 

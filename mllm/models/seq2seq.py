@@ -174,7 +174,10 @@ def seq2seq(
         ModelError: a folder that does not hold an encoder-decoder model.
     """
     if (model_name_or_path is None) == (language_model is None):
-        raise ConfigError("seq2seq needs either model_name_or_path or language_model")
+        found = "neither" if language_model is None else "both"
+        raise ConfigError(
+            field="model_args", expected="either model_name_or_path or language_model, for seq2seq", found=found
+        )
     inner = _inner(
         "language_model" if model_name_or_path is None else "model_name_or_path",
         model_name_or_path or language_model,
@@ -187,7 +190,12 @@ def seq2seq(
         for config in (inner.config, inner.generation_config):
             config.decoder_start_token_id = tokenizer.pad_token_id  # as T5's
     if inner.generation_config.decoder_start_token_id is None:
-        raise ModelError(f"{inner.config.model_type}: no decoder_start_token_id, so the decoder cannot start")
+        raise ModelError(
+            where=inner.config.model_type,
+            field="decoder_start_token_id",
+            expected="a token to start the decoder with",
+            found="nothing",
+        )
     return finish(Seq2Seq(inner), tokenizer, pad_to_multiple_of=pad_to_multiple_of)
 
 

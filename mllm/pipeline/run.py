@@ -41,7 +41,12 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
     A run that has finished training is not trained again; what it still has to evaluate is evaluated.
     """
     if not (args.do_train or args.do_eval or args.do_predict):
-        raise ConfigError("nothing to do: set do_train, do_eval or do_predict (or use mllm train|eval|predict)")
+        raise ConfigError(
+            "or use mllm train, eval or predict",
+            field="training_args",
+            expected="do_train, do_eval or do_predict",
+            found="none of them",
+        )
     assert args.output_dir is not None, "load gives every run an output_dir"
     folder = Path(args.output_dir)
     started_with()

@@ -82,7 +82,7 @@ class TestMembers:
         [
             ("none.png", "the archive has no such file"),
             ("../photo.png", "the archive has no such file"),
-            ("a/notes.txt", "not a readable image"),
+            ("a/notes.txt", "expected an image, one of"),
             ("zeros.bin", r"expected at most 2 MB \(images\.max_mb\), found more"),
         ],
     )

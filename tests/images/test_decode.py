@@ -247,7 +247,7 @@ class TestBroken:
     ) -> None:
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as other libraries leave it
         data = saved(noise, kind)
-        with pytest.raises(ImageError, match=r"^a\.jpg: (cannot be decoded|not a readable image)"):
+        with pytest.raises(ImageError, match=r"^a\.jpg: (cannot be decoded|not a readable image|expected an image)"):
             opened(data[: int(len(data) * share)])
 
     @given(seed=st.integers(0, 2**32), kind=st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "ICO"]))
@@ -264,7 +264,7 @@ class TestBroken:
 
     def test_programs_are_not_run(self) -> None:
         """EPS would start Ghostscript."""
-        with pytest.raises(ImageError, match=r"not a readable image: .*found b'%!PS-Adobe"):
+        with pytest.raises(ImageError, match=r"expected an image, .*found b'%!PS-Adobe"):
             opened(saved(Image.new("RGB", (8, 8)), "EPS"))
 
     def test_a_small_file_that_unpacks_to_much(self) -> None:

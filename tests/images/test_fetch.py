@@ -175,7 +175,7 @@ class TestHttp:
             ("silent", 3, r"not fetched in 3 tries: it took more than 0\.2 seconds \(images\.timeout\)"),
             ("cut", 3, "not fetched in 3 tries: ClientPayloadError: "),
             ("cut_without_length", 1, "cannot be decoded: "),
-            ("page", 1, "not a readable image: .*found b'<html>log in first"),
+            ("page", 1, "expected an image, .*found b'<html>log in first"),
         ],
     )
     def test_what_is_wrong_is_named_and_not_kept(

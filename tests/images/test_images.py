@@ -72,7 +72,7 @@ class TestUnreadable:
     def test_no_image(self, read: object, tmp_path: Path) -> None:
         path = tmp_path / "notes.jpg"
         path.write_text("<html>404 Not Found</html>")
-        expected = r"notes\.jpg: not a readable image: expected one of JPEG, PNG, .*, found b'<html>404 Not Found</htm'"
+        expected = r"notes\.jpg: expected an image, one of JPEG, PNG, .*, found b'<html>404 Not Found</htm'"
         with pytest.raises(ImageError, match=expected):
             read(FileImage(str(path)))  # pyright: ignore[reportCallIssue]
 

@@ -49,7 +49,7 @@ def test_build_model_copies_the_vocabulary_as_often_for_any_number_of_codec_toke
     [
         ({"type": "chat"}, "", "has no chat template; name another template"),
         ({"type": "chat"}, "{{ raise_exception('no\nchat') }}", "refuses these 2 turns: no chat; name another"),
-        ({"type": "chat", "system": "Be kind."}, "{{ messages[0].content }}", "drops or reorders turns"),
+        ({"type": "chat", "system": "Be kind."}, "{{ messages[0].content }}", "writes all turns in their order"),
         ({"type": "chat"}, "{{ messages | unknown }}", "refuses these"),
     ],
 )

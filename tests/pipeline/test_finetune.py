@@ -106,7 +106,10 @@ def test_ranks_share_the_work_without_gap_or_overlap(count: int, ranks: int) -> 
         (["train", "CONFIG", "--cfg-options", "model_args.type=lava"], "did you mean 'llava'"),
         (["train", "CONFIG", "--cfg-options", "model_args.codec=shikr"], "did you mean 'shikra'"),
         (["eval", "CONFIG"], "model_args.model_name_or_path=DIR"),
-        (["eval", "CONFIG", "--cfg-options", "model_args.model_name_or_path=/no/such"], "/no/such: no such folder"),
+        (
+            ["eval", "CONFIG", "--cfg-options", "model_args.model_name_or_path=/no/such"],
+            "/no/such: expected a local checkpoint with its tokenizer, found no such folder",
+        ),
     ],
 )
 def test_what_a_user_can_mend_is_said_on_one_line(

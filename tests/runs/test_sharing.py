@@ -167,5 +167,5 @@ def test_what_cannot_share_is_said() -> None:
         Collator(pad_token_id=0, packing="share")  # type: ignore[arg-type]
     items, processor, model = build(attn_implementation="eager")
     batch = Collator(pad_token_id=0, packing="shared")([[processor.encode(split_rounds(items[0])[0], 0)]])
-    with pytest.raises(ModelError, match=r"packing needs model_args.attn_implementation 'sdpa' .*, found 'eager'"):
+    with pytest.raises(ModelError, match=r"model_args.attn_implementation: expected 'sdpa' .*, found 'eager'"):
         loss_and_gradients(model, batch)

@@ -121,7 +121,9 @@ def _export_whole(source: str, folder: Path, layout: str, *, whole: bool, origin
     if found != expected:
         raise ModelError(where=source, expected=f"a {expected} for --format {layout}", found=f"a {found}")
     if whole and layout != "openflamingo":
-        raise ModelError(f"--whole has no effect with --format {layout}, which always holds all weights: drop it")
+        raise ModelError(
+            "drop it", where="--whole", expected="another --format", found=f"{layout}, which always holds all weights"
+        )
     if dtype:
         model.to(torch_dtype(dtype))
     if original:

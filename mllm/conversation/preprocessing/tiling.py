@@ -57,6 +57,11 @@ class Layout:
 TileCount = Annotated[int, Range(least=1, most=64)]
 
 
+def _crops(tiling: str) -> ConfigError:
+    """What is wrong with a placement that crops, where a tiling shows the whole image."""
+    return ConfigError(field="placement", expected=f"'pad' or 'squash' with tiling {tiling!r}", found="'crop'")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnyResolution:
     """LLaVA-NeXT's: the canvas that fits the image best, and the whole image squashed to one tile before it.
@@ -106,7 +111,9 @@ class AnyResolution:
         for point in self.pinpoints:
             if any(length % side for length in point):
                 raise ConfigError(
-                    f"tiling.pinpoints: {list(point)} is not a multiple of the tile size, {side} x {side} pixels"
+                    field="tiling.pinpoints",
+                    expected=f"multiples of the tile's side, {side} pixels",
+                    found=str(list(point)),
                 )
 
     def canvas(self, size: tuple[int, int], side: int, kind: PlacementKind) -> Placement:
@@ -120,7 +127,7 @@ class AnyResolution:
             ConfigError: the image cannot be placed so.
         """
         if kind == "crop":
-            raise ConfigError("tiling 'any_resolution' shows the whole image: expected placement 'pad' or 'squash'")
+            raise _crops("any_resolution")
         if kind == "pad":
             return place(kind, size, max(self._best(size)))
         return resize(size, self._best(size))
@@ -180,7 +187,7 @@ class Crops:
 
     def canvas(self, size: tuple[int, int], side: int, kind: PlacementKind) -> Placement:
         if kind == "crop":
-            raise ConfigError("tiling 'crops' shows the whole image: expected placement 'pad' or 'squash'")
+            raise _crops("crops")
         canvas = (self.columns * side, self.rows * side)
         return fit(size, canvas) if kind == "pad" else resize(size, canvas)
 

@@ -161,7 +161,11 @@ class Chat:
         stretches = sum(len(self._stretches(turn, tokenizer)) for turn in turns)
         if [int(number) for number in parts[1::2]] != list(range(stretches)):
             written = MARK.sub("...", "...".join(parts[::2]))
-            raise ConfigError(f"template 'chat': the tokenizer's chat template drops or reorders turns: {written!r}")
+            raise ConfigError(
+                field="template 'chat'",
+                expected="a chat template that writes all turns in their order",
+                found=f"the tokenizer's, which writes {written!r}",
+            )
         return parts[::2]
 
     def _shape(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, ...]:

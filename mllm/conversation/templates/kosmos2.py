@@ -45,7 +45,9 @@ class Kosmos2:
 
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
-            raise ConfigError(f"template 'kosmos2': expected one question and its answer, found {len(turns)} turns")
+            raise ConfigError(
+                field="template 'kosmos2'", expected="one question and its answer", found=f"{len(turns)} turns"
+            )
         images, words = images_first(turns[0])
         space = [TextSpan(" ")] if images else []
         pieces = [

@@ -33,7 +33,9 @@ class PaliGemma:
 
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
-            raise ConfigError(f"template 'paligemma': expected one question and its answer, found {len(turns)} turns")
+            raise ConfigError(
+                field="template 'paligemma'", expected="one question and its answer", found=f"{len(turns)} turns"
+            )
         images, words = images_first(turns[0])
         pieces = [*images, TextSpan(beginning_of_sequence(tokenizer)), *words, TextSpan("\n")]
         return pieces + (answer(turns[1], end=self.end(tokenizer)) if len(turns) == 2 else [])

@@ -59,7 +59,9 @@ class Base64ImageIndex:
     def __getitem__(self, key: str) -> Base64Image:
         span = self._keys.find(key)
         if span is None:
-            raise ImageError(f"image {key[:60]!r} is not in {self.path}", kind="missing-image")
+            raise ImageError(
+                where=self.path, expected=f"the image {key[:60]!r}", found="none of this id", kind="missing-image"
+            )
         return Base64Image(path=str(self._file), start=span[0], end=span[1], name=key)
 
     def __reduce__(self) -> tuple[type[Base64ImageIndex], tuple[str]]:

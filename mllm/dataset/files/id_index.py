@@ -52,7 +52,7 @@ def key_table(rows: Iterable[tuple[str, tuple[int, ...]]], *, source: str) -> ND
     twice = np.flatnonzero(array[1:, 0] == array[:-1, 0])
     if len(twice):
         twin = keys[int(order[int(twice[0])])]
-        raise DataError(f"duplicate key {twin[:60]!r}", where=source, kind="duplicate-key")
+        raise DataError(where=source, expected="each id once", found=f"{twin[:60]!r} twice", kind="duplicate-key")
     return array
 
 

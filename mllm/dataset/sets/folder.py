@@ -104,7 +104,7 @@ def class_files(folder: str) -> tuple[list[tuple[str, int]], list[str]]:
         DataError: no such folder, fewer than two classes, or a class without images.
     """
     if not Path(folder).is_dir():
-        raise DataError("no such folder", where=folder, kind="missing-file")
+        raise DataError(where=folder, expected="a folder for each class", found="no such folder", kind="missing-file")
     classes = sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(classes) < 2:
         expected, found = "a folder for each of at least two classes", str(len(classes))

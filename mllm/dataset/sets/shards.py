@@ -55,7 +55,7 @@ class Shards:
     ) -> None:
         self.paths = sorted(glob.glob(filename))
         if not self.paths:
-            raise DataError("no such file", where=filename, kind="missing-file")
+            raise DataError(where=filename, expected="a shard, *.tar", found="no such file", kind="missing-file")
         self.questions = Questions(questions)
         self.convention = None if regions is None else within("regions", read_convention, regions)
         self.seed = seed

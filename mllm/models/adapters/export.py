@@ -33,11 +33,13 @@ def export_adapter(folder: str, out: Path) -> None:
     """
     stored = base_of(folder)
     if stored is None or not (Path(folder) / LOW_RANK).is_file():
-        raise ModelError(f"{folder} holds no low-rank adapters; choose another --format for a whole model")
+        raise ModelError(
+            "choose another --format for a whole model", where=str(folder), expected="low-rank adapters", found="none"
+        )
     config = read_config(folder)
     if config.model_type != MllmLlavaConfig.model_type:
         raise ModelError(
-            f"{folder}: only adapters of a LLaVA can be exported for transformers, found {config.model_type}"
+            where=str(folder), expected="adapters of a LLaVA, for transformers", found=f"those of a {config.model_type}"
         )
     prefix = layers_name(config.text_config)
     in_full = {their_name(name, prefix): lazy for name, lazy in open_file(Path(folder) / IN_FULL).items()}
@@ -46,8 +48,10 @@ def export_adapter(folder: str, out: Path) -> None:
     new = [token for token in tokens_of(folder) if token not in tokens_of(base)]
     if new:
         raise ModelError(
-            f"{folder}: tokens were added, and an adapter cannot hold their embeddings; export it merged instead: "
-            + ", ".join(new)
+            "an adapter cannot hold their embeddings; export it merged instead",
+            where=str(folder),
+            expected="no tokens beside those of the base",
+            found=", ".join(new),
         )
     if other:
         raise ModelError(

@@ -111,7 +111,10 @@ def whole_model(folder: str) -> str:
     local_folder("model_name_or_path", folder)
     if base_of(folder):
         raise ModelError(
-            f"{folder} holds adapters, not a whole model: run mllm checkpoint merge {folder} OUT_DIR first"
+            f"run mllm checkpoint merge {folder} OUT_DIR first",
+            where=str(folder),
+            expected="a whole model",
+            found="adapters",
         )
     return folder
 
@@ -293,7 +296,7 @@ def _written(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ModelError(f"{path}: no such file; expected adapters that name their base")
+        raise ModelError(where=str(path), expected="adapters that name their base", found="no such file")
     tensors = {name: lazy.read() for name, lazy in open_file(path).items()}
     return dict(require_finite(tensors, str(path)))
 

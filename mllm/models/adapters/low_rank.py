@@ -112,5 +112,7 @@ def merge_matrices(weights: Weights, scaling: Scaling) -> Weights:
         scale = scaling.of(a.shape[0])
         found[f"{layer}.weight"] = merged(base, a, b, scale=scale, transposed=scaling.transposed)
     if wrong:
-        raise ModelError(f"{len(wrong)} adapters do not match the base model: {listing(wrong)}")
+        raise ModelError(
+            listing(wrong), expected="adapters that match the base model", found=f"{len(wrong)} that do not"
+        )
     return found

@@ -46,7 +46,7 @@ def split_param_groups(optimizer: Any, model: nn.Module, rates: ParamGroupOption
         brought = [name for name in names.values() if _is_pretrained(name)]
         if not brought:
             field = "model_args.learning_rate_pretraining_components"
-            raise ConfigError("no pretrained parameter is trained", field=field)
+            raise ConfigError(field=field, expected="a pretrained parameter that is trained", found="none")
         for name in brought:
             rate.setdefault(name, (PRETRAINED, rates.learning_rate_pretraining_components))
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -76,7 +76,12 @@ def _choices(
         if not meant:
             known = {*PARTS, *GROUPS}
             why = "nothing of it is trained" if selector in known else nearest(selector, known)
-            raise ConfigError(f"{selector!r} matches no trained parameter; {why}", field=f"model_args.{argument}")
+            raise ConfigError(
+                why,
+                field=f"model_args.{argument}",
+                expected="what matches a trained parameter",
+                found=f"{selector!r}, which matches none",
+            )
         for name in meant:
             found.setdefault(name, (selector, value))
     return found

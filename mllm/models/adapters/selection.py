@@ -95,12 +95,17 @@ def _check(argument: str, target: str, meant: Sequence[str], targets: Sequence[s
         names = list(known)
         if any(means(target, name) for name in names):
             raise ConfigError(
-                f"adapters.{argument}: {target!r} matches only what cannot be trained: frozen by model_args.freeze, "
-                "quantised, or without effect on any feature"
+                field=f"adapters.{argument}",
+                expected="layers that can be trained",
+                found=f"{target!r}, which matches only what is frozen by model_args.freeze, quantised, or without "
+                "effect on any feature",
             )
         endings = {name.rpartition(".")[2] for name in names} if argument == "targets" else set()
         raise ConfigError(
-            f"adapters.{argument}: {target!r} matches nothing in the model; {nearest(target, {*PARTS, *endings})}"
+            nearest(target, {*PARTS, *endings}),
+            field=f"adapters.{argument}",
+            expected="a part of the model, or a pattern of its names",
+            found=f"{target!r}, which matches nothing",
         )
     seen = [name for name in meant if part_of(name) == "vision_tower"]
     if seen and "vision_tower" not in targets and "vision" not in target:

@@ -26,7 +26,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"{pattern[:60]!r} is not a regular expression: {error}") from error
+        raise ConfigError(str(error), expected="a regular expression", found=show(pattern)) from error
 
 
 Pattern = Annotated[str, Reads("a part, or a regular expression", _compiled)]

@@ -90,7 +90,11 @@ def _tokenizer(plan: Plan, sources: BaseModels, opened: Checkpoint) -> PreTraine
     if sources.tokenizer is not None:
         tokenizer = find_tokenizer(sources.tokenizer)
         if tokenizer is None:
-            raise ModelError(f"--tokenizer {sources.tokenizer}: holds no tokenizer")
+            raise ModelError(
+                where="--tokenizer",
+                expected="a folder with a tokenizer",
+                found=f"{sources.tokenizer}, which holds none",
+            )
         return tokenizer
     found = (find_tokenizer(folder) for folder in (str(opened.folder), *plan.folders))
     return next((tokenizer for tokenizer in found if tokenizer is not None), None)
@@ -105,11 +109,17 @@ def _with_vocabulary(
     tokenizer.add_tokens(tokens, special_tokens=True)
     moved = [token for token, number in taken.items() if tokenizer.convert_tokens_to_ids(token) != number]
     if moved:
-        raise ModelError(f"the tokenizer gives different ids to {moved[:3]} ...: it is not the tokenizer that was cut")
+        raise ModelError(
+            where="tokenizer",
+            expected="the one that was cut",
+            found=f"one with other ids for {', '.join(moved[:3])} ...",
+        )
     if plan.vocabulary is not None and len(tokenizer) != plan.vocabulary + len(taken):
         raise ModelError(
-            f"the checkpoint has embeddings of {plan.vocabulary} tokens, but its tokenizer with {tokens} has "
-            f"{len(tokenizer)}: name the tokenizer that it was trained with as --tokenizer"
+            "name the tokenizer that it was trained with as --tokenizer",
+            where="tokenizer",
+            expected=f"{plan.vocabulary} tokens, as the checkpoint has embeddings of",
+            found=f"{len(tokenizer)} with {', '.join(tokens) or 'none added'}",
         )
     image = [IMAGE] if token_id(tokenizer, IMAGE) is None else []
     tokenizer.add_tokens(image, special_tokens=True)

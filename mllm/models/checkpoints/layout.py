@@ -65,14 +65,16 @@ class BaseModels:
         """
         found = getattr(self, name)
         if found is None:
-            raise ModelError(f"{opened.path}: give --{name.replace('_', '-')}: {why}")
+            raise ModelError(where=opened.path, field=f"--{name.replace('_', '-')}", expected=why, found="nothing")
         return found
 
     def refuse(self, opened: Checkpoint, *names: str) -> None:
         """Raises ModelError where something was given that the checkpoint brings itself."""
         given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
         if given:
-            raise ModelError(f"{opened.path} needs no other files: drop {', '.join(given)}")
+            raise ModelError(
+                "drop it", where=opened.path, expected="no other files, as it holds all", found=", ".join(given)
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

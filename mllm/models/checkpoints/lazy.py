@@ -93,7 +93,9 @@ def open_file(path: Path) -> Weights:
         ModelError: no such file, a damaged one, one that holds code, or no weights.
     """
     if not path.is_file():
-        raise ModelError(f"checkpoint: {path} is not a local file; nothing is downloaded")
+        raise ModelError(
+            "nothing is downloaded", field="checkpoint", expected="a file on this machine", found=f"{path}"
+        )
     try:
         if path.suffix == ".safetensors":
             return _safetensors(path)
@@ -104,7 +106,7 @@ def open_file(path: Path) -> Weights:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ModelError(f"{path}: expected weights by name, found {type(content).__name__}")
+        raise ModelError(where=str(path), expected="weights by name", found=type(content).__name__)
     return {name: held(tensor, f"{name} in {path}") for name, tensor in content.items()}
 
 
@@ -148,7 +150,8 @@ def open_folder(folder: Path) -> Weights:
             return _joined(files)
     if files := [folder / name for name in BESIDE if (folder / name).is_file()]:
         return _joined(files)
-    raise ModelError(f"{folder} holds no weights: expected one of {', '.join((*INDEXES, *PATTERNS, *BESIDE))}")
+    known = ", ".join((*INDEXES, *PATTERNS, *BESIDE))
+    raise ModelError(where=str(folder), expected=f"weights in one of {known}", found="none")
 
 
 def held(tensor: Tensor, origin: str) -> Lazy:
@@ -225,7 +228,9 @@ def _safetensors(path: Path) -> Weights:
     for name in file.keys():  # noqa: SIM118, a file is no mapping
         header = file.get_slice(name)
         if header.get_dtype() not in DTYPES:
-            raise ModelError(f"{path}: {name}: dtype {header.get_dtype()} is not supported")
+            raise ModelError(
+                where=str(path), field=name, expected=f"one of the dtypes {', '.join(DTYPES)}", found=header.get_dtype()
+            )
         dtype = DTYPES[header.get_dtype()]
         found[name] = Lazy(tuple(header.get_shape()), dtype, f"{name} in {path}", partial(file.get_tensor, name))
     return found

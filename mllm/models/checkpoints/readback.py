@@ -101,7 +101,9 @@ class Written:
         found = _tried(lambda: compute(probe)).float()
         largest = float(expected.abs().max())
         if found.shape != expected.shape:
-            raise ModelError(f"read back, its logits are {list(found.shape)}, expected {list(expected.shape)}")
+            raise ModelError(
+                field="read back", expected=f"logits of {list(expected.shape)}", found=f"{list(found.shape)}"
+            )
         difference = float((found - expected).abs().max())
         if not difference <= TOLERANCE.get(self.logits.dtype, COARSE) * largest:  # nan differs
             raise ModelError(

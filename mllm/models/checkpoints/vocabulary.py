@@ -78,7 +78,10 @@ def strip_added_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, folder: P
     added, rows = list(model.config.added_tokens), model.config.base_rows
     if rows is None:
         raise ModelError(
-            "config.json does not record the vocabulary (base_rows, added_tokens), so the vocabulary cannot be restored"
+            "the vocabulary cannot be restored without it",
+            where="config.json",
+            expected="a record of the vocabulary, base_rows and added_tokens",
+            found="none",
         )
     kept = max((number + 1 for number, token in enumerate(added) if token in needed), default=0)
     dropped = added[kept:]
@@ -86,7 +89,10 @@ def strip_added_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, folder: P
     first = min(ids, default=len(tokenizer))
     if ids != list(range(first, len(tokenizer))):
         raise ModelError(
-            f"the added tokens {dropped[:3]} ... are not the last ones of the tokenizer, so they cannot be removed"
+            "they cannot be removed",
+            where="tokenizer",
+            expected=f"the added tokens {', '.join(dropped[:3])} ... as its last ones",
+            found="others after them",
         )
     rows = max(rows, first) if kept else rows
     target = folder / FOLDER
@@ -146,7 +152,9 @@ def _without(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], ids: Seq
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise ModelError(f"{type(tokenizer).__name__} has no tokenizer.json, so no token can be removed")
+        raise ModelError(
+            where=type(tokenizer).__name__, expected="a tokenizer.json, to remove tokens from", found="none"
+        )
     found = json.loads(path.read_text(encoding="utf-8"))
     found["added_tokens"] = [entry for entry in found["added_tokens"] if entry["content"] not in tokens]
     path.write_text(json.dumps(found, ensure_ascii=False, indent=2), encoding="utf-8")

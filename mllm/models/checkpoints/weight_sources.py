@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
-from mllm.errors import ModelError
+from mllm.errors import ModelError, nearest
+from mllm.fields import show
 from mllm.models.arguments import OLD_NAMES
 from mllm.models.auto import build, read_config
 from mllm.models.checkpoints.lazy import Weights, open_folder
@@ -79,6 +80,12 @@ def config_of(model_type: str, settings: Mapping[str, Any], path: str) -> Any:
         ModelError: no such family.
     """
     if model_type not in CONFIG_MAPPING:
-        raise ModelError(f"{path}: unknown language model {model_type!r}")
+        raise ModelError(
+            nearest(model_type, CONFIG_MAPPING),
+            where=path,
+            field="model_type",
+            expected="a language model that transformers knows",
+            found=show(model_type),
+        )
     known = {*AutoConfig.for_model(model_type).to_dict(), *OLD_NAMES} - {"model_type", "transformers_version"}
     return AutoConfig.for_model(model_type, **{name: value for name, value in settings.items() if name in known})

@@ -14,7 +14,8 @@ import torch
 from huggingface_hub import split_state_dict_into_shards_factory
 from tqdm.auto import tqdm
 
-from mllm.errors import ModelError
+from mllm.errors import ModelError, one_line
+from mllm.fields import show
 from mllm.models.checkpoints.finite import finite, non_finite
 from mllm.models.checkpoints.lazy import DTYPES, Lazy
 
@@ -50,7 +51,9 @@ def write_shards(
             max_shard_size=max_shard_size,
         )
     except ValueError as error:
-        raise ModelError(f"max_shard_size: {error}") from error
+        raise ModelError(
+            one_line(error), field="max_shard_size", expected="a size such as 5GB", found=show(max_shard_size)
+        ) from error
     weights = finite(dict(weights))
     total = sum(lazy.numel * stored(lazy).itemsize for lazy in weights.values())
     with tqdm(total=total, desc="writing", unit="B", unit_scale=True) as bar:
@@ -78,9 +81,16 @@ def _write(members: Mapping[str, tuple[Lazy, torch.dtype]], path: Path, bar: tqd
             lazy, dtype = members[name]
             tensor = lazy.read().detach()
             if tuple(tensor.shape) != lazy.shape:
-                raise ModelError(f"{lazy.origin}: {list(tensor.shape)} instead of {list(lazy.shape)}")
+                raise ModelError(
+                    where=lazy.origin, expected=f"a tensor of {list(lazy.shape)}", found=f"{list(tensor.shape)}"
+                )
             stored = tensor.to(dtype)
             if stored.dtype != tensor.dtype and non_finite([(name, stored)]):
-                raise ModelError(f"{lazy.origin}: its weights do not fit into {NAMES[dtype]}, choose another dtype")
+                raise ModelError(
+                    "choose another dtype",
+                    where=lazy.origin,
+                    expected=f"weights that fit into {NAMES[dtype]}",
+                    found="some beyond its largest number",
+                )
             file.write(stored.contiguous().flatten().view(torch.uint8).numpy().data)
             bar.update(lazy.numel * dtype.itemsize)

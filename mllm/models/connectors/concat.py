@@ -50,9 +50,12 @@ class Concat(nn.Module):
         """
         divided = grid_side(patches) if self.square else patches
         if divided % self.r:
+            whole = "patches along a side" if self.square else "patches"
             raise ConfigError(
-                f"connector 'concat': {divided} patches cannot be divided into groups of {self.r} by {self.r}; "
-                "change r or image_size"
+                "change r or image_size",
+                field="connector 'concat'",
+                expected=f"a multiple of r, {self.r}, as {whole}",
+                found=str(divided),
             )
         return patches // self.joined
 

@@ -22,8 +22,10 @@ class Identity(nn.Module):
         super().__init__()
         if vision_width != text_width:
             raise ConfigError(
-                f"connector 'identity': vision features have width {vision_width}, the language model {text_width}; "
-                "use another connector"
+                "use another connector",
+                field="connector 'identity'",
+                expected=f"vision features as wide as the language model, {text_width}",
+                found=str(vision_width),
             )
 
     def tokens(self, patches: int) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.compat.transformers_models import attention_of, experts_of
-from mllm.errors import ConfigError, ModelError
-from mllm.fields import PathName, PositiveInt
+from mllm.errors import ModelError
+from mllm.fields import PathName, PositiveInt, show
 from mllm.files import read_json
 from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, RowMultiple, Spec
@@ -20,6 +20,7 @@ from mllm.models.components import (
     finish,
     image_statistics,
     load_strictly,
+    parts_missing,
     refuse_parts,
     torch_dtype,
     vision_encoder,
@@ -134,7 +135,8 @@ def load_flamingo(
     path = Path(whole_model(folder)) / "config.json"
     model_type = read_json(path, dict, ModelError).get("model_type")
     if model_type != MllmFlamingoConfig.model_type:
-        raise ModelError(f"{path}: model_type '{model_type}', expected '{MllmFlamingoConfig.model_type}'")
+        expected = repr(MllmFlamingoConfig.model_type)
+        raise ModelError(where=str(path), field="model_type", expected=expected, found=show(model_type))
     loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
     if quantization:
         config = read_config(folder)
@@ -156,7 +158,7 @@ def from_parts(
 ) -> Flamingo:
     """A new Flamingo around two models, with the weights of a checkpoint file where one is given."""
     if parts["vision_tower"] is None or parts["language_model"] is None:
-        raise ConfigError(f"{name} needs model_name_or_path, or both vision_tower and language_model")
+        raise parts_missing(name, parts)
     language_model = causal_lm(
         parts["language_model"],
         tokenizer,

@@ -67,7 +67,10 @@ def read_reference(path: str | Sequence[str]) -> State:
         state |= to_our_names({name: lazy.read() for name, lazy in finite(open_file(file)).items()})
     if found := matrices(state):
         raise ModelError(
-            f"{path} holds {len(found)} adapter matrices: run mllm checkpoint convert {path} OUT_DIR first"
+            f"run mllm checkpoint convert {path} OUT_DIR first",
+            where=str(path),
+            expected="merged weights",
+            found=f"{len(found)} adapter matrices",
         )
     return state
 
@@ -159,7 +162,7 @@ def _without_aliases(state: dict[str, Held]) -> dict[str, Held]:
         below = "gated_cross_attn_layer" if alias[1] == "gated_cross_attn_layers" else "decoder_layer"
         ending = f".{alias[2]}.{below}.{alias[3]}"
         if below == "gated_cross_attn_layer" and not any(other.endswith(ending) for other in kept):
-            raise ModelError(f"{name} has no second copy that ends in {ending}")
+            raise ModelError(field=name, expected=f"a second copy that ends in {ending}", found="none")
     return kept
 
 

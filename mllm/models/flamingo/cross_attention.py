@@ -128,7 +128,9 @@ class MediaState:
             return None
         known_rows, known = media.text_time_BT.shape
         if rows % known_rows:
-            raise ModelError(f"{rows} rows of text, but media for {known_rows}")
+            raise ModelError(
+                expected=f"text in rows of {known_rows} or beams of them, as the media have", found=f"{rows} rows"
+            )
         beams = rows // known_rows
         latents_BSLW = _repeated(media.latents_BSLW, beams)
         time_BT = _repeated(media.text_time_BT, beams)
@@ -240,7 +242,11 @@ def insert_cross_attention(
     config: Any = language_model.config.get_text_config()
     layers = decoder_layers(language_model)
     if not 1 <= every <= len(layers):
-        raise ModelError(f"cross_attn_every_n_layers {every}: the language model has {len(layers)} layers")
+        raise ModelError(
+            field="cross_attn_every_n_layers",
+            expected=f"1 to {len(layers)}, the layers of the language model",
+            found=str(every),
+        )
     state = MediaState()
     for number, layer in enumerate(layers):
         block = None
@@ -270,8 +276,9 @@ def decoder_layers(language_model: PreTrainedModel) -> nn.ModuleList:
     }
     if len(found) != 1:
         raise ModelError(
-            f"{type(language_model).__name__}: expected one list of {count} decoder layers for cross-attention "
-            f"before, found {', '.join(found) or 'none'}"
+            where=type(language_model).__name__,
+            expected=f"one list of {count} decoder layers, for cross-attention before them",
+            found=", ".join(found) or "none",
         )
     return next(iter(found.values()))
 

@@ -29,6 +29,7 @@ from transformers.configuration_utils import SubConfigSpec
 from mllm.compat.transformers_models import mark_initialised, shard_by
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, VideoPreprocessor
 from mllm.errors import ConfigError, ModelError, nearest
+from mllm.fields import show
 from mllm.geometry import PlacementKind
 from mllm.models.auto import build
 from mllm.models.composite import Composite, sharding_units
@@ -99,12 +100,21 @@ class Flamingo(Composite):
     ) -> None:
         super().__init__(config)
         if config.attend not in ATTEND:
-            raise ConfigError(f"attend {config.attend!r}; {nearest(config.attend, ATTEND)}")
+            raise ConfigError(
+                nearest(config.attend, ATTEND),
+                field="attend",
+                expected="what text attends to",
+                found=show(config.attend),
+            )
         self.vision_tower = VisionTower(
             vision_encoder or new_encoder(config.vision_config), feature_layer=-1, keep_cls=False
         )
         if config.vision_ln_post and not hasattr(self.vision_tower.encoder, "post_layernorm"):
-            raise ConfigError(f"vision_ln_post: {type(self.vision_tower.encoder).__name__} has no final norm")
+            raise ConfigError(
+                field="vision_ln_post",
+                expected="a vision encoder with a final norm",
+                found=type(self.vision_tower.encoder).__name__,
+            )
         self.perceiver = PerceiverResampler(width=self.vision_tower.width, **config.perceiver)
         mark_initialised(self.perceiver)
         self.language_model: Any = packable(language_model or build(AutoModelForCausalLM, config.text_config))
@@ -253,7 +263,9 @@ class Flamingo(Composite):
         filled = 0 if frames_M is None else len(frames_M if image_index_S is None else image_index_S)
         found = int(slots_BT.sum())
         if found != filled:
-            raise ModelError(f"{found} {IMAGE} tokens in the text, but {filled} images or videos")
+            raise ModelError(
+                expected=f"{filled} {IMAGE} tokens in the text, one for each image or video", found=str(found)
+            )
         if pixels is None:
             if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
                 return None
@@ -346,7 +358,10 @@ class Flamingo(Composite):
         """
         if train_embeddings != "none" and "language_model" not in parts:
             raise ConfigError(
-                f"train_embeddings {train_embeddings!r} has no effect: the whole language model is trained already"
+                "the whole language model is trained already",
+                field="train_embeddings",
+                expected="'none' where the language model is not frozen",
+                found=repr(train_embeddings),
             )
         super().freeze(parts)
         if self.config.vision_ln_post:

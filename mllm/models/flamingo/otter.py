@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from mllm.compat.transformers_models import no_init_weights
 from mllm.errors import ConfigError, ModelError
-from mllm.fields import PositiveInt, field
+from mllm.fields import PositiveInt, field, show
 from mllm.files import read_json
 from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, RowMultiple, Spec
 from mllm.models.auto import build, config_for, read_generation_config
@@ -82,7 +82,9 @@ def otter(
     """
     missing = [token for token in TOKENS if token_id(tokenizer, token) is None]
     if missing:
-        raise ModelError(f"the tokenizer has no token {', '.join(missing)}")
+        raise ModelError(
+            where="tokenizer", expected=f"the tokens {', '.join(TOKENS)}", found=f"no {', '.join(missing)}"
+        )
     parts = {
         "vision_tower": vision_tower,
         "language_model": language_model,
@@ -102,7 +104,9 @@ def otter(
         model = load_flamingo(model_name_or_path, **loading, quantization=quantization)
     elif quantization:
         raise ConfigError(
-            f"quantization: {model_name_or_path} is in Otter's layout; expected a folder saved by mllm, or parts"
+            field="quantization",
+            expected="a folder saved by mllm, or parts",
+            found=f"{model_name_or_path}, in Otter's layout",
         )
     else:
         model = load_otter(model_name_or_path, **loading)
@@ -126,7 +130,12 @@ def load_otter(folder: str, *, dtype: Any = None, attn_implementation: str | Non
         check_described(folder, lambda: load_otter(folder))
     settings = read_json(path, dict, ModelError)
     if settings.get("model_type") not in MODEL_TYPES:
-        raise ModelError(f"{path}: model_type '{settings.get('model_type')}', expected one of {', '.join(MODEL_TYPES)}")
+        raise ModelError(
+            where=str(path),
+            field="model_type",
+            expected=f"one of {', '.join(MODEL_TYPES)}",
+            found=show(settings.get("model_type")),
+        )
     frames = settings.get("max_num_frames")
     chosen: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     text, vision = (part_config(path, settings, key) for key in ("text_config", "vision_config"))

@@ -80,7 +80,7 @@ def flat_frames(pixels: Tensor, frames_M: Tensor | None) -> tuple[Tensor, Tensor
     elif frames_M is None:
         frames_M = torch.ones(len(pixels), dtype=torch.long, device=pixels.device)
     if int(frames_M.sum()) != len(pixels):
-        raise ModelError(f"{len(pixels)} frames in pixels, but the media have {int(frames_M.sum())} frames")
+        raise ModelError(expected=f"{int(frames_M.sum())} frames in pixels, as the media have", found=str(len(pixels)))
     return pixels, frames_M
 
 
@@ -124,7 +124,7 @@ def join_heads(rows_BHTE: Tensor) -> Tensor:
 
 def _check_count(what: str, found: int, known: int) -> None:
     if found > known:
-        raise ModelError(f"{found} {what}; the perceiver has embeddings for {known} only")
+        raise ModelError(expected=f"at most {known} {what}, as the perceiver has embeddings for", found=str(found))
 
 
 PerceiverConfig = Annotated[

@@ -17,6 +17,7 @@ from mllm.models.components import (
     causal_lm,
     finish,
     image_statistics,
+    parts_missing,
     refuse_parts,
     torch_dtype,
     vision_encoder,
@@ -104,7 +105,7 @@ def llava(
         model = load_llava(model_name_or_path, **loading)
         model.resize_images(image_size, tiling)
     elif vision_tower is None or language_model is None:
-        raise ConfigError("llava needs model_name_or_path, or both vision_tower and language_model")
+        raise parts_missing("llava", parts)
     else:
         parts |= {"image_size": image_size, "tiling": tiling}
         model = _from_parts(parts, tokenizer, **loading)
@@ -130,7 +131,7 @@ def _from_parts(
     dtype = language_model.dtype
     specs = [parts["vision_tower"]] if isinstance(parts["vision_tower"], (str, Mapping)) else parts["vision_tower"]
     if len(specs) not in (1, 2):
-        raise ConfigError(f"vision_tower: expected one, or a list of two, found {len(specs)}")
+        raise ConfigError(field="vision_tower", expected="one, or a list of two", found=str(len(specs)))
     encoders = [vision_encoder(spec, dtype=dtype, attn_implementation=attn_implementation) for spec in specs]
     known = [_statistics(parts, specs, encoders, number) for number in range(len(specs))]
     second = {"second_image_mean": known[1][0], "second_image_std": known[1][1]} if len(known) == 2 else {}

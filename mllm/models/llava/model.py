@@ -261,11 +261,18 @@ class Llava(Composite):
         self.tiling = read_tiling(self.config.tiling)
         self.tiling.check(self.vision_tower.size)
         if self.tiling.joins and self.config.keep_cls:
-            raise ConfigError("tiling: features of 'any_resolution' make one grid, so keep_cls must be False")
+            raise ConfigError(
+                "features of 'any_resolution' make one grid",
+                field="keep_cls",
+                expected="False with tiling",
+                found="True",
+            )
         if self.tiling.by_rows and self._grid is None:
             raise ConfigError(
-                "tiling: unpad and newline need features in rows, which the connector "
-                f"{self.config.connector['type']!r} does not keep: set unpad=False, newline=False"
+                "set unpad=False, newline=False",
+                field="tiling",
+                expected="a connector that keeps features in rows, for unpad and newline",
+                found=repr(self.config.connector["type"]),
             )
         if self.mosaic is None or self.tiling.newline != (self.mosaic.newline is not None):
             embeddings: Tensor = self.language_model.get_input_embeddings().weight
@@ -295,7 +302,7 @@ def _check_slots(slots_BT: Tensor, tokens: Sequence[int]) -> None:
     if found != sum(tokens):
         each = f"{tokens[0] if tokens else 0} tokens each" if len(set(tokens)) < 2 else f"{list(tokens)} tokens"
         raise ModelError(
-            f"{found} {IMAGE} tokens in the text, but {sum(tokens)} features: {len(tokens)} slot(s) of {each}"
+            expected=f"{sum(tokens)} {IMAGE} tokens in the text, for {len(tokens)} slot(s) of {each}", found=str(found)
         )
 
 

@@ -36,7 +36,7 @@ class TileMerger(nn.Module):
     def forward(self, tiles_NPD: Tensor, layouts: Sequence[Layout]) -> Tensor:
         counts = [layout.tiles for layout in layouts]
         if sum(counts) != len(tiles_NPD):
-            raise ModelError(f"{len(tiles_NPD)} tiles of pixels, but image_sizes need {sum(counts)}")
+            raise ModelError(expected=f"{sum(counts)} tiles of pixels, as image_sizes need", found=str(len(tiles_NPD)))
         # one tensor: of several, ZeRO-3 would count one backward pass each, and ranks with more images would differ
         return torch.cat([self._join(*pair) for pair in zip(tiles_NPD.split(counts), layouts, strict=True)])
 

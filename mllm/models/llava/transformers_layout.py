@@ -77,7 +77,10 @@ def load_llava(
     model_type = settings.get("model_type")
     if "mm_vision_tower" in settings:
         raise ModelError(
-            f"{folder} is in the original LLaVA layout: run mllm checkpoint convert {folder} OUT_DIR first"
+            f"run mllm checkpoint convert {folder} OUT_DIR first",
+            where=folder,
+            expected="a LLaVA in the layout of mllm or transformers",
+            found="one in the original layout",
         )
     loading: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation, "quantization": quantization}
     if model_type == MllmLlavaConfig.model_type:
@@ -85,7 +88,7 @@ def load_llava(
     if model_type in THEIRS:
         return load_transformers_llava(folder, **loading)
     known = " or ".join(f"'{name}'" for name in (MllmLlavaConfig.model_type, *THEIRS))
-    raise ModelError(f"{path}: model_type '{model_type}', expected {known}")
+    raise ModelError(where=str(path), field="model_type", expected=known, found=show(model_type))
 
 
 def load_transformers_llava(
@@ -116,12 +119,19 @@ def load_transformers_llava(
     assert isinstance(model.vision_tower, VisionTower), "one encoder makes one tower"
     if settings.vision_feature_select_strategy == "default" and model.vision_tower.prefix != 1:
         raise ModelError(
-            f"{folder}: vision_feature_select_strategy 'default' leaves out one token, "
-            f"but this vision encoder puts {model.vision_tower.prefix} before its patches"
+            where=folder,
+            field="vision_feature_select_strategy",
+            expected="one token before the patches for 'default', which leaves out one",
+            found=str(model.vision_tower.prefix),
         )
     if model.mosaic is not None:
         if settings.vision_feature_select_strategy == "full" and model.vision_tower.prefix:
-            raise ModelError(f"{folder}: vision_feature_select_strategy 'full' leaves CLS among the patches of a grid")
+            raise ModelError(
+                where=folder,
+                field="vision_feature_select_strategy",
+                expected="'default', as features with CLS make no grid",
+                found="'full'",
+            )
         model.mosaic.newline = source.model.image_newline
     projector = source.model.multi_modal_projector
     if settings.projector_hidden_act == LINEAR:
@@ -276,18 +286,27 @@ def check_identity(folder: str, weight: Tensor, bias: Tensor) -> None:
 def _exportable_tower(model: Llava) -> VisionTower:
     tower = model.vision_tower
     if not isinstance(tower, VisionTower):
-        raise ModelError("transformers' LLaVA holds one vision tower, not several")
+        raise ModelError(expected="one vision tower for transformers' LLaVA", found="several")
     encoder: Any = tower.encoder.config
     if not tower.uniform or not reads_pixels(encoder):
-        raise ModelError(f"transformers' LLaVA needs a vision tower with one grid of tokens, not {encoder.model_type}")
+        raise ModelError(
+            expected="a vision tower with one grid of tokens for transformers' LLaVA", found=f"a {encoder.model_type}"
+        )
     if type(encoder) not in MODEL_MAPPING:
-        raise ModelError(f"transformers' LLaVA needs a vision tower that AutoModel knows, not {encoder.model_type}")
+        raise ModelError(
+            expected="a vision tower that AutoModel knows for transformers' LLaVA", found=f"a {encoder.model_type}"
+        )
     if tower.resized:
         raise ModelError(
-            f"transformers' LLaVA does not interpolate position embeddings: it cannot hold image_size {tower.size}"
+            "transformers' LLaVA does not interpolate position embeddings",
+            field="image_size",
+            expected="the vision tower's own",
+            found=str(tower.size),
         )
     if not tower.keep_cls and tower.prefix > 1:
-        raise ModelError(f"transformers' LLaVA leaves out one token before the patches, not {tower.prefix}")
+        raise ModelError(
+            expected="one token before the patches, which transformers' LLaVA leaves out", found=str(tower.prefix)
+        )
     return tower
 
 
@@ -298,8 +317,9 @@ def _exportable_pinpoints(model: Llava) -> list[list[int]]:
         return []
     if not isinstance(tiling, AnyResolution) or not (tiling.unpad and tiling.newline):
         raise ModelError(
-            "transformers' LLaVA-NeXT holds the tiling 'any_resolution' with unpad and newline only, "
-            f"not {model.config.tiling}"
+            field="tiling",
+            expected="'any_resolution' with unpad and newline for transformers' LLaVA-NeXT",
+            found=str(model.config.tiling),
         )
     return [list(point) for point in tiling.pinpoints]
 
@@ -319,8 +339,9 @@ def _projector(model: Llava) -> tuple[nn.Linear, str, nn.Linear]:
     found = None if layers is None else layers()
     if found is None or len(found) > 2:
         raise ModelError(
-            "transformers' LLaVA holds the connectors 'mlp2x_gelu', 'linear' and 'identity' only, "
-            f"not {model.config.connector}"
+            field="connector",
+            expected="'mlp2x_gelu', 'linear' or 'identity' for transformers' LLaVA",
+            found=str(model.config.connector),
         )
     if len(found) == 2:
         return found[0], "gelu", found[1]
@@ -340,7 +361,9 @@ def _identity(like: Tensor) -> nn.Linear:
 
 def _check_language_model(language_model: Any, head: nn.Linear) -> None:
     if head.bias is not None:
-        raise ModelError("transformers' LLaVA has no bias in its language modelling head")
+        raise ModelError(
+            expected="a language modelling head without bias for transformers' LLaVA", found="one with bias"
+        )
     if why := cache_obstacle(language_model):
         raise ModelError(f"transformers' LLaVA reads keys and values, but {why}")
     _check_embeddings(language_model, head)
@@ -351,8 +374,9 @@ def _check_embeddings(language_model: Any, head: nn.Linear) -> None:
     kind, embeddings = language_model.config.model_type, language_model.get_input_embeddings()
     if embeddings.embedding_dim != language_model.config.hidden_size:
         raise ModelError(
-            f"{kind}: transformers' LLaVA has no layer between embeddings of {embeddings.embedding_dim} numbers and "
-            f"layers of {language_model.config.hidden_size}"
+            where=kind,
+            expected=f"embeddings as wide as the layers for transformers' LLaVA, {language_model.config.hidden_size}",
+            found=str(embeddings.embedding_dim),
         )
     if kind == "youtu" and embeddings.padding_idx is not None and head.weight is embeddings.weight:
         raise ModelError(

@@ -144,7 +144,12 @@ def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
     known = json.loads(processor.to_json_string())
     for name, value in settings.items():
         if name not in known:
-            raise ConfigError(f"image_processor: {type(processor).__name__} has no {name!r}; {nearest(name, known)}")
+            raise ConfigError(
+                nearest(name, known),
+                field="model_args.image_processor",
+                expected=f"a setting of {type(processor).__name__}",
+                found=repr(name),
+            )
         field = f"model_args.image_processor.{name}"
         within(field, check, value, KINDS.get(name) or _kind(value, known[name]))
         if name in SHAPES and value != known[name]:
@@ -166,5 +171,5 @@ def _kind(value: object, usual: object) -> Any:
 def _token_id(tokenizer: PreTrainedTokenizerBase, token: str, folder: str) -> int:
     number = token_id(tokenizer, token)
     if number is None:
-        raise ModelError(f"{folder}: its tokenizer has no token {token!r} for images")
+        raise ModelError(where=folder, field="tokenizer", expected=f"a token {token!r} for images", found="none")
     return number

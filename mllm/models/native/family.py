@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from mllm.errors import ConfigError, ModelError
+from mllm.fields import show
 from mllm.files import read_json
 from mllm.geometry import Placement, centre_crop, check_canvas, resize, resize_short_side
 from mllm.models.runtime.packed_attention import PackedAttentionMask, reading
@@ -120,8 +121,11 @@ def family_of(folder: str) -> Family:
     known = FAMILIES.names()
     if model_type not in known:
         raise ConfigError(
-            f"{path}: model_type {model_type!r} is not among the families of type='hf' ({', '.join(known)}); "
-            f"to add it, write mllm/models/native/families/{str(model_type).replace('-', '_')}.py like its neighbours"
+            f"to add it, write mllm/models/native/families/{str(model_type).replace('-', '_')}.py like its neighbours",
+            where=str(path),
+            field="model_type",
+            expected=f"a family of type='hf', {', '.join(known)}",
+            found=show(model_type),
         )
     return FAMILIES.find(model_type)()
 

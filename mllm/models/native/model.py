@@ -211,8 +211,10 @@ class Native(PartedModel):
         """
         if placement is not None:
             raise ConfigError(
-                f"placement {placement!r}: {self.config.model_type} places images with its own processor; "
-                "change model_args.image_processor instead"
+                "change model_args.image_processor instead",
+                field="placement",
+                expected=f"none, as {self.config.model_type} places images with its own processor",
+                found=repr(placement),
             )
         return ProcessorView(family=self.family, config=self.config, processor=self.processor)
 

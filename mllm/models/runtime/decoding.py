@@ -355,8 +355,9 @@ def _warn_of_missing(names: tuple[str, ...]) -> None:
 def _check_mode(mode: GenerationMode) -> GenerationMode:
     if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE, GenerationMode.BEAM_SEARCH):
         raise ConfigError(
-            f"gen_kwargs and the model's generation_config.json ask for {mode.value}: supported are greedy "
-            "search, sampling (do_sample=True) and beam search (num_beams=2 or more, do_sample=False)"
+            field="gen_kwargs",
+            expected="greedy search, sampling (do_sample=True) or beam search (num_beams=2 or more, do_sample=False)",
+            found=f"{mode.value}, with the model's generation_config.json",
         )
     return mode
 

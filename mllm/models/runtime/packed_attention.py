@@ -180,8 +180,9 @@ def check_packing(language_model: PreTrainedModel) -> None:
     used = attention_of(language_model.config)
     if used not in ("sdpa", PACKED, FLEX) and not caps_scores_itself(language_model):
         raise ModelError(
-            f"data_args.collator_kwargs.packing needs model_args.attn_implementation 'sdpa' (the default), "
-            f"{PACKED!r} or {FLEX!r}, found {used!r}"
+            field="model_args.attn_implementation",
+            expected=f"'sdpa' (the default), {PACKED!r} or {FLEX!r} for data_args.collator_kwargs.packing",
+            found=repr(used),
         )
     setattr(language_model, "can_be_packed", True)  # noqa: B010, not a declared attribute; looked at once
 
@@ -275,7 +276,10 @@ def flex_packed_attention(
     _refuse_own(module, spans, attention_mask, arguments)
     if dropout:
         raise ModelError(
-            f"attn_implementation {FLEX!r} has no attention dropout, found {dropout}: set it to {PACKED!r}"
+            f"or set attn_implementation to {PACKED!r}",
+            field="attention_dropout",
+            expected=f"0 with attn_implementation {FLEX!r}",
+            found=str(dropout),
         )
     spans.read = True
     mask = spans.block_mask(sliding_window)

@@ -19,7 +19,7 @@ from mllm.compat.hqq import Quantizer
 from mllm.compat.torch import keep_out_of_ddp
 from mllm.compat.torchao import schemes
 from mllm.errors import ConfigError, nearest
-from mllm.fields import OneOf, PositiveInt, Reads, check, check_arguments, within
+from mllm.fields import OneOf, PositiveInt, Reads, check, check_arguments, show, within
 from mllm.models.meta_device import quantize_skeleton, without_storage
 from mllm.models.parts import is_quantized, part_of
 
@@ -102,8 +102,10 @@ def check_shardable(model: nn.Module, gathered_dtype: torch.dtype | None) -> Non
             if parameter.is_floating_point() and parameter.dtype != (gathered_dtype or parameter.dtype):
                 wanted, found = str(gathered_dtype).removeprefix("torch."), str(parameter.dtype).removeprefix("torch.")
                 raise ConfigError(
-                    f"quantization.storage_dtype '{found}': FSDP computes in {wanted} here and would cast the packed "
-                    f"bits to it; expected '{wanted}'"
+                    f"FSDP computes in {wanted} here and would cast the packed bits to it",
+                    field="quantization.storage_dtype",
+                    expected=repr(wanted),
+                    found=repr(found),
                 )
         elif is_quantized(parameter) and kind != "Parameter":
             raise ConfigError(
@@ -142,7 +144,11 @@ def _replace_layers(
     for name, layer in list(language_model.named_modules()):
         if isinstance(layer, nn.Linear) and layer is not head and part_of(name) != "cross_attention":
             if layer.weight.numel() % group_size:
-                raise ConfigError(f"quantization.group_size {group_size} does not divide the weights of {name}")
+                raise ConfigError(
+                    field="quantization.group_size",
+                    expected=f"a divisor of the {layer.weight.numel()} weights of {name}",
+                    found=str(group_size),
+                )
             parent, _, child = name.rpartition(".")
             setattr(language_model.get_submodule(parent), child, quantize(layer, device))
 
@@ -171,7 +177,8 @@ def _bitsandbytes(
 def _torchao(*, skip: list[str], scheme: str = "Int8WeightOnlyConfig", **options: Any) -> TorchAoConfig:
     known = schemes()
     if scheme not in known:
-        raise ConfigError(f"quantization.scheme {scheme!r}; {nearest(scheme, known)}")
+        hint = nearest(scheme, known)
+        raise ConfigError(hint, field="quantization.scheme", expected="a config of torchao", found=show(scheme))
     return TorchAoConfig(known[scheme](**options), modules_to_not_convert=skip)
 
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from mllm.compat.transformers_models import set_attention
 from mllm.errors import ConfigError, ModelError, one_line
+from mllm.fields import show
 from mllm.models.vision.encoders import REFUSALS, check_inputs, encoder_inputs, native_size, square
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -79,7 +80,7 @@ class VisionTower(nn.Module):
         self.feature_layer = feature_layer
         self.layers = (feature_layer,) if isinstance(feature_layer, int) else tuple(feature_layer)
         if not self.layers:
-            raise ConfigError("feature_layer: expected a layer or a list of layers, found none")
+            raise ConfigError(field="feature_layer", expected="a layer or a list of layers", found="none")
         self.keep_cls = keep_cls
         check_inputs(encoder)
         if self.channels != 3:
@@ -89,7 +90,10 @@ class VisionTower(nn.Module):
         self._size: int | None = None
         if image_size is None and self._native_size is None:
             raise ConfigError(
-                f"image_size: {self._kind} has no size of its own; set the side of the images in pixels, such as 224"
+                f"{self._kind} has no size of its own",
+                field="image_size",
+                expected="the side of the images in pixels, such as 224",
+                found="nothing",
             )
         self._resize(image_size)
 
@@ -100,7 +104,9 @@ class VisionTower(nn.Module):
             ConfigError: not one number, or the encoder takes no other size than its own.
         """
         if not isinstance(image_size, int):
-            raise ConfigError(f"image_size: expected a number of pixels for one vision tower, found {image_size!r}")
+            raise ConfigError(
+                field="image_size", expected="a number of pixels for one vision tower", found=show(image_size)
+            )
         self._resize(image_size)
 
     @property
@@ -154,7 +160,9 @@ class VisionTower(nn.Module):
     def forward(self, pixels_MCHW: Tensor) -> Tensor:
         height, width = pixels_MCHW.shape[-2:]
         if (height, width) != (self.size, self.size):
-            raise ModelError(f"got images of {width} x {height} for a vision encoder of {self.size} x {self.size}")
+            raise ModelError(
+                expected=f"images of {self.size} x {self.size} for this vision encoder", found=f"{width} x {height}"
+            )
         # a list selects, where hidden states are counted as layers: the others are not kept
         wanted = list(self.layers) if self._shape.selects else True
         states = self._states(self.encoder, pixels_MCHW.to(self.encoder.dtype), wanted)
@@ -194,7 +202,9 @@ class VisionTower(nn.Module):
         # of those that have both, only the maps are in the order of the image's rows (Hiera)
         states = getattr(output, "reshaped_hidden_states", None) or getattr(output, "hidden_states", None)
         if states is None:
-            raise ConfigError(f"vision_tower: {self._kind} gives no hidden states")
+            raise ConfigError(
+                field="vision_tower", expected="an encoder that gives hidden states", found=f"a {self._kind}"
+            )
         return states
 
     def _tokens(self, state: Tensor) -> Tensor:
@@ -224,7 +234,11 @@ class VisionTower(nn.Module):
             count = len(states)
             for layer in self.layers:
                 if not isinstance(layer, int) or not -count <= layer < count:
-                    raise ConfigError(f"feature_layer {layer}: the vision encoder has {count - 1} layers")
+                    raise ConfigError(
+                        field="feature_layer",
+                        expected=f"a layer of the vision encoder, {-count} to {count - 1}",
+                        found=show(layer),
+                    )
             chosen = [states[layer] for layer in self.layers]
             if not all(isinstance(state, Tensor) and state.dim() in (3, 4) for state in chosen):
                 raise ConfigError(f"vision_tower: {self._kind} gives hidden states that are neither tokens nor maps")
@@ -235,7 +249,9 @@ class VisionTower(nn.Module):
         grids = [self._grid(state, states, channels_first) for state in chosen]
         if len(set(grids)) > 1:
             each = ", ".join(f"{side} x {side} at {layer}" for layer, (side, _) in zip(self.layers, grids, strict=True))
-            raise ConfigError(f"feature_layer: the layers of {self._kind} give grids of different sizes: {each}")
+            raise ConfigError(
+                field="feature_layer", expected=f"layers of {self._kind} with one size of grid", found=each
+            )
         width = sum(state.shape[1] if channels_first and state.dim() == 4 else state.shape[-1] for state in chosen)
         side, prefix = grids[0]
         return Shape(
@@ -259,11 +275,17 @@ class VisionTower(nn.Module):
             # stages: a square, with or without one token before it
             side = isqrt(tokens)
             if tokens - side**2 > 1:
-                raise ConfigError(f"feature_layer: {tokens} tokens of {self._kind} are not a square of patches")
+                raise ConfigError(
+                    field="feature_layer",
+                    expected="a square of patches",
+                    found=f"{tokens} tokens of {self._kind}",
+                )
             return side, tokens - side**2
         side = self.size // square(patch)
         if tokens < side**2 or not side:
-            raise ConfigError(f"image_size {self.size}: the encoder gives {tokens} tokens, expected {side**2} patches")
+            raise ConfigError(
+                field=f"image_size {self.size}", expected=f"{side**2} patches", found=f"{tokens} tokens of the encoder"
+            )
         return side, tokens - side**2
 
 

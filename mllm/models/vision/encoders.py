@@ -50,7 +50,9 @@ def vision_half(config: PreTrainedConfig) -> PreTrainedConfig:
     """
     half = getattr(config, "vision_config", config)
     if not isinstance(half, PreTrainedConfig):
-        raise ConfigError(f"vision_tower: {config.model_type} without a vision_config has no vision encoder")
+        raise ConfigError(
+            field="vision_tower", expected="a model with a vision_config", found=f"a {config.model_type} without one"
+        )
     return half
 
 
@@ -120,7 +122,7 @@ def square(size: int | list[int] | tuple[int, int]) -> int:
         return size
     height, width = size
     if height != width:
-        raise ModelError(f"vision encoder of {width} x {height} pixels: only squares are supported")
+        raise ModelError(expected="a vision encoder of square images", found=f"one of {width} x {height} pixels")
     return width
 
 

@@ -15,5 +15,10 @@ def grid_side(tokens: int) -> int:
     """
     side = isqrt(tokens)
     if side**2 != tokens:
-        raise ConfigError(f"connector: {tokens} features of an image are not a square of patches (is keep_cls set?)")
+        raise ConfigError(
+            "is keep_cls set?",
+            field="connector",
+            expected="a square of patches",
+            found=f"{tokens} features of an image",
+        )
     return side

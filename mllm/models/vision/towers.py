@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 from transformers import PreTrainedModel
 
 from mllm.errors import ConfigError
+from mllm.fields import show
 from mllm.models.components import Statistics
 from mllm.models.vision.encoder import VisionTower
 
@@ -102,7 +103,10 @@ class MultiVisionTower(nn.Module):
                 f"{tower.tokens} ({tower.encoder.config.model_type} at {tower.size} pixels)" for tower in self.towers
             )
             raise ConfigError(
-                f"vision_tower: both must give the same number of tokens, found {each}; try another image_size"
+                "try another image_size",
+                field="vision_tower",
+                expected="two that give the same number of tokens",
+                found=each,
             )
 
 
@@ -134,8 +138,9 @@ def _layers(feature_layer: FeatureLayer, towers: int) -> list[Any]:
     if isinstance(feature_layer, (list, tuple)) and all(isinstance(layer, int) for layer in feature_layer):
         if towers > 1:
             raise ConfigError(
-                f"feature_layer {list(feature_layer)} of {towers} vision towers is ambiguous: "
-                "write a list of lists with the layers of each"
+                field="feature_layer",
+                expected=f"a list of {towers} lists, the layers of each vision tower",
+                found=show(list(feature_layer)),
             )
         return [feature_layer]
     return _each("feature_layer", feature_layer, towers)
@@ -149,5 +154,7 @@ def _sizes(image_size: int | Sequence[int] | None, towers: int) -> list[int | No
 
 def _each(name: str, values: Any, towers: int) -> list[Any]:
     if not isinstance(values, (list, tuple)) or len(values) != towers:
-        raise ConfigError(f"{name}: expected a number, or one for each of {towers} vision tower(s), found {values!r}")
+        raise ConfigError(
+            field=name, expected=f"a number, or one for each of {towers} vision tower(s)", found=show(values)
+        )
     return list(values)

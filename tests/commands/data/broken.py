@@ -56,7 +56,7 @@ LINES: list[tuple[Edit, str]] = [
     (box(20, 30, 700, 90),
      "target.boxes[0]: expected a box inside the 640 x 422 image, found [20, 30, 700, 90] [box-outside]"),
     (field(img_path="gone.jpg"), "image: <images>/gone.jpg: no such image [missing-image]"),
-    (field(img_path="text.jpg"), "image: <images>/text.jpg: not a readable image: "),
+    (field(img_path="text.jpg"), "image: <images>/text.jpg: expected an image, one of "),
     (field(img_path="cut.jpg"),
      "image: <images>/cut.jpg: cannot be decoded: image file is truncated (22 bytes not processed) "
      "[truncated-image]"),
@@ -104,7 +104,7 @@ TALKS: list[tuple[dict[str, Any], str]] = [
     (turns("<image><image>\nWhere?", "There."),
      "conversations: expected 1 <image>, one for each image, found 2 [image-count]"),
     (turns(ASK, "There.", target={"box": [[1, 2, 3, 4]]}),
-     "target: unknown field 'box', expected boxes, points, boxes_image, points_image, labels [unknown-field]"),
+     "target: expected one of boxes, points, boxes_image, points_image, labels, found 'box' [unknown-field]"),
     (turns(ASK, {"from": "gpt", "value": "<points>", "points_seq": [[0]]}, target={"points": [[10, 500]]}),
      "target.points[0]: expected a point inside the 640 x 422 image, found [10, 500] [point-outside]"),
     (turns(ASK), "conversations: expected an answer to train on, found none [unlearned]"),

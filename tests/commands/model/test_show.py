@@ -144,7 +144,10 @@ def test_half_precision_and_shards_take_less() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["model_args.model_name_or_path=/no/such"], "/no/such: no such folder"),
+        (
+            ["model_args.model_name_or_path=/no/such"],
+            "/no/such: expected a local checkpoint with its tokenizer, found no such folder",
+        ),
         (["model_args.type=lava"], "did you mean 'llava'"),
         (
             ["training_args.optim=apollo_adamw"],

@@ -180,7 +180,7 @@ def test_what_cannot_work_is_refused_before_there_are_data(
     tokenizer = made_for(family, make_tokenizer())
     with pytest.raises(ConfigError) as caught:
         TEMPLATES.make({"type": "chat", **options}).end(tokenizer)
-    assert (message or "drops or reorders turns") in str(caught.value)
+    assert (message or "writes all turns in their order") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -96,7 +96,7 @@ def test_wrong_rates(rates: dict[str, Any], message: str) -> None:
 
 
 def test_nothing_pretrained_is_trained() -> None:
-    with pytest.raises(ConfigError, match="no pretrained parameter is trained"):
+    with pytest.raises(ConfigError, match="expected a pretrained parameter that is trained, found none"):
         grouped(
             make(freeze=["vision_tower", "language_model"]),
             ParamGroupOptions(learning_rate_pretraining_components=1e-6),

@@ -123,7 +123,7 @@ def test_without_latents_in_the_keys_each_latent_reads_alone(depth):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("identity", "features have width 6, the language model 10"),
+        ("identity", "expected vision features as wide as the language model, 10, found 6"),
         ({"type": "mlp", "layers": 0}, "layers: expected a whole number from 1 to 99, found int '0'"),
         ("mlp0x_gelu", "unknown connector type 'mlp0x_gelu'; did you mean 'mlp2x_gelu'"),
         ({"type": "mlp2x_gelu", "layers": 3}, "layers: unknown name; known: none"),
@@ -141,10 +141,10 @@ def test_wrong_arguments(spec, message):
 @pytest.mark.parametrize(
     ("spec", "patches", "message"),
     [
-        ("concat", 25, "5 patches cannot be divided into groups of 2 by 2"),
-        ({"type": "concat", "neighbours": "row"}, 25, "25 patches cannot be divided into groups of 2 by 2"),
-        ("concat", 37, "37 features of an image are not a square of patches"),
-        ("ldp", 37, "37 features of an image are not a square of patches"),
+        ("concat", 25, "expected a multiple of r, 2, as patches along a side, found 5"),
+        ({"type": "concat", "neighbours": "row"}, 25, "expected a multiple of r, 2, as patches, found 25"),
+        ("concat", 37, "expected a square of patches, found 37 features"),
+        ("ldp", 37, "expected a square of patches, found 37 features"),
     ],
 )
 def test_patches_that_do_not_fit(spec, patches, message):

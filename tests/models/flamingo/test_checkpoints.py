@@ -211,7 +211,7 @@ def test_embeddings_of_another_vocabulary(text, change):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "is not a local file"), ([1], "expected weights by name, found list"), (b"no", "x.pt: ")],
+    [(None, "expected a file on this machine"), ([1], "expected weights by name, found list"), (b"no", "x.pt: ")],
 )
 def test_files_that_hold_no_weights(tmp_path, content, message):
     path = tmp_path / "x.pt"

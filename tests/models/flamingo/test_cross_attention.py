@@ -98,7 +98,7 @@ def test_new_tokens_stand_where_the_last_one_of_the_text_does():
         _, step, _ = state.for_rows(3, 1)
         _, whole, _ = state.for_rows(3, 6)
         media, beams, _ = state.for_rows(6, 1)
-        with pytest.raises(ModelError, match="4 rows of text, but media for 3"):
+        with pytest.raises(ModelError, match=r"expected text in rows of 3 .*, found 4 rows"):
             state.for_rows(4, 1)
     assert step[:, 0].tolist() == [[False, True], [True, False], [False, False]]
     assert whole[:, 4:].tolist() == [[[False, True]] * 2, [[True, False]] * 2, [[False, False]] * 2]

@@ -161,10 +161,10 @@ def test_continuations_follow_the_last_column_and_hold_no_media():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_index": torch.tensor([0, 1])}, "3 <image> tokens in the text, but 2 images or videos"),
-        ({"image_index": torch.tensor([0, 1, 1, 0])}, "3 <image> tokens in the text, but 4 images or videos"),
-        ({"image_index": None}, "3 <image> tokens in the text, but 2 images or videos"),
-        ({"pixels": None, "image_index": None}, "3 <image> tokens in the text, but 0 images or videos"),
+        ({"image_index": torch.tensor([0, 1])}, "expected 2 <image> tokens .*, found 3"),
+        ({"image_index": torch.tensor([0, 1, 1, 0])}, "expected 4 <image> tokens .*, found 3"),
+        ({"image_index": None}, "expected 2 <image> tokens .*, found 3"),
+        ({"pixels": None, "image_index": None}, "expected 0 <image> tokens .*, found 3"),
     ],
 )
 def test_slots_and_media_must_agree(change, message):
@@ -300,7 +300,7 @@ def test_what_is_trained_can_change():
         ),
         ({"attend": "nearest"}, "attend: expected one of .*'all_previous'.*, found str 'nearest'"),
         ({"perceiver": {"lattents": 3}}, r"perceiver\.lattents: unknown name; did you mean 'latents'"),
-        ({"vision_tower": None}, "needs model_name_or_path, or both"),
+        ({"vision_tower": None}, "expected model_name_or_path, or both .*, found language_model alone"),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -425,5 +425,5 @@ def test_images_and_videos_of_any_length_go_together(more):
         torch.testing.assert_close(found[slot], alone[0])
     found.square().sum().backward()
     assert pixels.grad.flatten(1).any(1).all()
-    with pytest.raises(ModelError, match="7 frames in pixels, but the media have 6 frames"):
+    with pytest.raises(ModelError, match="expected 6 frames in pixels, as the media have, found 7"):
         model.media_latents(pixels, torch.tensor([1, 3, 2]))

@@ -131,8 +131,12 @@ def test_sampling_settings_that_a_checkpoint_does_not_use_are_dropped(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, ConfigError, "needs model_name_or_path, or both"),
-        ({"vision_tower": VISION["clip"]}, ConfigError, "needs model_name_or_path, or both"),
+        ({}, ConfigError, "expected model_name_or_path, or both .*, found none of them"),
+        (
+            {"vision_tower": VISION["clip"]},
+            ConfigError,
+            "expected model_name_or_path, or both .*, found vision_tower alone",
+        ),
         (
             {**PARTS, "language_model": "some/hub-name"},
             ModelError,
@@ -199,7 +203,7 @@ def test_image_size_may_be_changed_of_a_checkpoint(tmp_path):
     build(**folder, image_size=16).save_pretrained(tmp_path / "again")
     assert build(model_name_or_path=str(tmp_path / "again")).image_preprocessor().size == 16
     build(**PARTS, connector="concat").save_pretrained(tmp_path / "even")
-    with pytest.raises(ConfigError, match="3 patches cannot be divided into groups of 2 by 2"):
+    with pytest.raises(ConfigError, match=r"expected a multiple of r, 2, .* found 3"):
         build(model_name_or_path=str(tmp_path / "even"), image_size=12)
 
 
@@ -248,7 +252,7 @@ def test_a_folder_that_misses_weights(tmp_path):
 
 
 def test_a_folder_without_config_or_weights(tmp_path):
-    with pytest.raises(ModelError, match=r"holds no config\.json"):
+    with pytest.raises(ModelError, match=r"expected a folder with a config\.json"):
         build(**{**PARTS, "language_model": str(tmp_path)})
     make().config.text_config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="no file named"):

@@ -238,8 +238,11 @@ def test_a_checkpoint_without_tiles_takes_them_and_other_ones(tmp_path: Path) ->
     ("change", "message"),
     [
         ({"image_sizes": None}, "a model with tiling needs image_sizes beside pixels"),
-        ({"image_sizes": torch.tensor([[20, 9]])}, "6 tiles of pixels, but image_sizes need 3"),
-        ({"image_index": torch.tensor([0, 1])}, r"tokens in the text, but \d+ features: 2 slot\(s\) of \[\d+, \d+\]"),
+        ({"image_sizes": torch.tensor([[20, 9]])}, "expected 3 tiles of pixels, as image_sizes need, found 6"),
+        (
+            {"image_index": torch.tensor([0, 1])},
+            r"expected \d+ <image> tokens in the text, for 2 slot\(s\) of \[\d+, \d+\] tokens, found",
+        ),
     ],
 )
 def test_images_that_do_not_fit(change: dict[str, Any], message: str) -> None:
@@ -253,8 +256,8 @@ def test_images_that_do_not_fit(change: dict[str, Any], message: str) -> None:
     ("arguments", "message"),
     [
         ({"connector": "perceiver"}, "which the connector 'perceiver' does not keep: set unpad=False, newline=False"),
-        ({"keep_cls": True}, "keep_cls must be False"),
-        ({"image_size": 12}, r"\[8, 16\] is not a multiple of the tile size, 12 x 12 pixels"),
+        ({"keep_cls": True}, "keep_cls: expected False with tiling, found True"),
+        ({"image_size": 12}, r"expected multiples of the tile's side, 12 pixels, found \[8, 16\]"),
     ],
 )
 def test_parts_that_do_not_go_with_tiles(arguments: dict[str, Any], message: str) -> None:
@@ -264,14 +267,14 @@ def test_parts_that_do_not_go_with_tiles(arguments: dict[str, Any], message: str
 
 @pytest.mark.parametrize("tiling", [CROPS, {**NEXT, "unpad": False}, {**NEXT, "newline": False}])
 def test_what_llava_next_cannot_hold_is_not_exported(tmp_path: Path, tiling: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match="'any_resolution' with unpad and newline only"):
+    with pytest.raises(ModelError, match="expected 'any_resolution' with unpad and newline"):
         export_transformers_llava(make(tiling=tiling), make_tokenizer(), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_cls_among_the_patches_of_a_grid_is_refused(tmp_path: Path) -> None:
     reference(vision_feature_select_strategy="full").save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="'full' leaves CLS among the patches of a grid"):
+    with pytest.raises(ModelError, match="expected 'default', as features with CLS make no grid, found 'full'"):
         load_llava(str(tmp_path))
 
 

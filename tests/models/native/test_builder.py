@@ -357,7 +357,7 @@ def test_an_unknown_family_says_which_file_to_write(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="hf needs model_name_or_path"):
+    with pytest.raises(ConfigError, match="model_name_or_path: expected the folder of a transformers model"):
         usual_prompt_format({"type": "hf"})
     with pytest.raises(ModelError, match="not a local folder"):
         usual_prompt_format({"type": "hf", "model_name_or_path": str(tmp_path / "gone")})

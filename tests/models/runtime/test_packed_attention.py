@@ -185,7 +185,7 @@ def test_what_an_attention_cannot_do_is_refused() -> None:
     with pytest.raises(ModelError, match="'mllm_flex' trains on NVIDIA GPUs only; leave it out"):
         enable_packed_attention(model.train())
     spans = PackedAttentionMask(ROWS["segment_ids"], ROWS["prefix_ids"])
-    with pytest.raises(ModelError, match=r"no attention dropout, found 0.1"):
+    with pytest.raises(ModelError, match=r"attention_dropout: expected 0 .*, found 0.1"):
         model(torch.zeros_like(ROWS["segment_ids"]), **reading(spans))
     states = torch.zeros(1, 2, 3, 4)
     for each in (packed_attention, flex_packed_attention):

@@ -140,7 +140,7 @@ def test_wrong_settings(folders, quantization, message):
 
 
 def test_random_weights_are_not_quantised():
-    with pytest.raises(ConfigError, match="expected language_model to be a folder"):
+    with pytest.raises(ConfigError, match="language_model: expected a folder, for quantization"):
         make(quantization={"type": "bitsandbytes"})
 
 

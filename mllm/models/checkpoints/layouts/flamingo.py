@@ -58,7 +58,11 @@ def every(weights: Weights, path: str) -> int:
     """
     layers = sorted({int(match[1]) + 1 for name in weights if (match := BLOCK.search(name))})
     if not layers or layers != list(range(layers[0], layers[-1] + 1, layers[0])):
-        raise ModelError(f"{path}: cross-attention before layers {layers} (counted from 1), expected every n-th")
+        raise ModelError(
+            where=path,
+            expected="cross-attention before every n-th layer",
+            found=f"before layers {', '.join(map(str, layers))}" if layers else "none",
+        )
     return layers[0]
 
 
@@ -130,7 +134,7 @@ def _rows(weights: Weights, path: str) -> int:
     found = [lazy.shape[0] for name, lazy in weights.items() if EMBEDDINGS.search(name)]
     if len(found) != 1:
         raise ModelError(
-            f"{path}: expected one table of input embeddings (embed_tokens, wte, embed_in), found {len(found)}"
+            where=path, expected="one table of input embeddings (embed_tokens, wte, embed_in)", found=str(len(found))
         )
     return found[0]
 
@@ -157,10 +161,12 @@ def _deepened(name: str, deeper: dict[str, str]) -> str:
 def _merged(weights: Weights, opened: Checkpoint, sources: BaseModels) -> Weights:
     if not matrices(weights):
         if sources.tuning_config is not None:
-            raise ModelError(f"{opened.path} holds no adapters: drop --tuning-config")
+            raise ModelError(
+                "drop --tuning-config", where=opened.path, expected="adapters for --tuning-config", found="none"
+            )
         return weights
     settings = sources.need("tuning_config", opened, "the json that says lora_alpha of the adapters in these files")
     adapters = read_adapters(settings)
     if adapters.type != "lora":
-        raise ModelError(f"{settings}: adapters of type {adapters.type!r}, expected lora")
+        raise ModelError(where=settings, field="peft_type", expected="'LORA'", found=repr(adapters.type.upper()))
     return merge_matrices(weights, Scaling(alpha=adapters.alpha))

@@ -90,8 +90,11 @@ def compose(
     """The plan of weights under our names, with the vision encoder of its own folder where they have none."""
     if "mm_vision_select_layer" not in settings:
         raise ModelError(
-            f"{folders[0]}: no config.json that says mm_vision_select_layer, the hidden state of the vision encoder "
-            "to use: put LLaVA's own config.json beside the weights"
+            "put LLaVA's own config.json beside the weights",
+            where=str(Path(folders[0], "config.json")),
+            field="mm_vision_select_layer",
+            expected="the hidden state of the vision encoder to use",
+            found="nothing",
         )
     encoder = vision_config(tower)
     if not any(name.startswith("vision_tower.") for name in weights):
@@ -124,7 +127,12 @@ def check_kind(opened: Checkpoint, settings: Mapping[str, Any], weights: Weights
     if "model.image_newline" in weights or settings.get("image_aspect_ratio") == "anyres":
         raise ModelError(f"{opened.path}: any-resolution tiles (LLaVA 1.6) in the original layout cannot be converted")
     if settings.get("mm_projector_type") == "identity":
-        raise ModelError(f"{opened.path}: mm_projector_type 'identity' has no weights to convert")
+        raise ModelError(
+            where=opened.path,
+            field="mm_projector_type",
+            expected="a projector with weights to convert",
+            found="'identity'",
+        )
 
 
 def plan_whole(opened: Checkpoint, sources: BaseModels) -> Plan:
@@ -184,7 +192,12 @@ class Projector:
         settings = opened.config or read_config(opened.folder)
         text = language_config(base)
         if text.model_type not in FAMILIES.values():
-            raise ModelError(f"{base}: a projector needs a LLaMA or Mistral, found model_type {text.model_type!r}")
+            raise ModelError(
+                where=base,
+                field="model_type",
+                expected="a LLaMA or Mistral for a projector",
+                found=repr(text.model_type),
+            )
         under = with_prefix(rename(open_folder(Path(base)), ()), language_names(text))
         weights = {**rename(under, RULES), **self.named(opened)}
         tower = tower_of(opened, sources, settings)
@@ -210,7 +223,9 @@ class LlavaLora:
         base = sources.need("base", opened, "a local folder of the language model or LLaVA that LoRA was trained on")
         under = rename(open_folder(Path(base)), ())
         if is_delta(under):
-            raise ModelError(f"{base} is a delta: run mllm checkpoint convert on it first")
+            raise ModelError(
+                "run mllm checkpoint convert on it first", where=base, expected="a whole base", found="a delta"
+            )
         own = _once(plain_names(opened.weights))
         weights = merge_matrices({**under, **own}, read_scaling(Path(opened.path)))
         check_kind(opened, opened.config, weights)

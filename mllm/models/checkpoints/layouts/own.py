@@ -55,7 +55,10 @@ class OwnAdapters:
 
     def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
         raise ModelError(
-            f"{opened.path} holds adapters and names its base: use mllm checkpoint merge {opened.path} OUT_DIR"
+            f"run mllm checkpoint merge {opened.path} OUT_DIR",
+            where=opened.path,
+            expected="a whole model",
+            found="adapters",
         )
 
 

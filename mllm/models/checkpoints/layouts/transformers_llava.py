@@ -33,7 +33,9 @@ def named(opened: Checkpoint) -> Weights:
     text = opened.config.get("text_config") or {}
     config = config_of(text.get("model_type", "llama"), {}, opened.path)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError(f"{opened.path}: text_config: {config.model_type} is not a causal language model")
+        raise ModelError(
+            where=opened.path, field="text_config", expected="a causal language model", found=f"a {config.model_type}"
+        )
     inside = f"language_model.{layers_name(config)}."
     found = rename(opened.weights, (*RULES, (r"^(model\.language_model|language_model\.model)\.", inside)))
     if opened.config.get("projector_hidden_act") != LINEAR:
