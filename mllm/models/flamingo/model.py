@@ -48,6 +48,7 @@ from mllm.models.new_rows import TrainEmbeddings, finalise_embeddings
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.mpt import packable
 from mllm.models.runtime.packed_attention import PackedAttentionMask
+from mllm.models.runtime.position_table import within_positions
 from mllm.models.vision.encoder import VisionTower
 from mllm.models.vision.encoders import new_encoder
 from mllm.types import IMAGE
@@ -162,16 +163,18 @@ class Flamingo(Composite):
         New tokens read the media that the last token of the prompt reads, also after an `<image>` among them.
         """
         self.check_padding(attention_mask)
+        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         hook = None
         if self.config.generated_image_resets:
             hook = self.language_model.register_forward_pre_hook(self._reset_media, with_kwargs=True)
+        within = within_positions(self.language_model, mask_BT, generation_args, prompt=input_ids.shape[1])
         try:
-            with self.state.reading(self.encode(input_ids, pixels, image_index, frames)):
+            with self.state.reading(self.encode(input_ids, pixels, image_index, frames)), within as arguments:
                 ids = self.language_model.generate(
                     input_ids=input_ids,
-                    attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+                    attention_mask=mask_BT,
                     **roomy_cache(self.language_model, generation_args),
-                    **generation_args,
+                    **arguments,
                 )
         finally:
             if hook is not None:

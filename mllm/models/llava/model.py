@@ -37,6 +37,7 @@ from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.mpt import packable
 from mllm.models.runtime.packed_attention import PackedAttentionMask, positions
+from mllm.models.runtime.position_table import within_positions
 from mllm.models.vision.encoders import new_encoder
 from mllm.models.vision.grid import grid_side
 from mllm.models.vision.towers import vision_towers
@@ -146,12 +147,14 @@ class Llava(Composite):
     ) -> Tensor:
         """The ids that continue left-padded prompts, int64 [B, new tokens]; arguments as in transformers' generate."""
         self.check_padding(attention_mask)
-        with taking_embeddings(self.language_model):
+        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        within = within_positions(self.language_model, mask_BT, generation_args)
+        with taking_embeddings(self.language_model), within as arguments:
             return self.language_model.generate(
                 inputs_embeds=self.embed(input_ids, pixels, image_index, image_sizes),
-                attention_mask=torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+                attention_mask=mask_BT,
                 **roomy_cache(self.language_model, generation_args),
-                **generation_args,
+                **arguments,
             )
 
     @torch.no_grad()
@@ -180,13 +183,15 @@ class Llava(Composite):
         cache = prefix.past_key_values
         cache.batch_select_indices(suffix_prefix.repeat_interleave(beams(self, generation_args)))
         text_BSD = self.language_model.get_input_embeddings()(suffix_ids)
-        # what the cache holds already is never read
-        return self.language_model.generate(
-            inputs_embeds=nn.functional.pad(text_BSD, (0, 0, input_ids.shape[1], 0)),
-            attention_mask=torch.cat([attention_mask[suffix_prefix], suffix_mask], dim=1),
-            past_key_values=cache,
-            **generation_args,
-        )
+        mask_BT = torch.cat([attention_mask[suffix_prefix], suffix_mask], dim=1)
+        with within_positions(self.language_model, mask_BT, generation_args) as arguments:
+            # what the cache holds already is never read
+            return self.language_model.generate(
+                inputs_embeds=nn.functional.pad(text_BSD, (0, 0, input_ids.shape[1], 0)),
+                attention_mask=mask_BT,
+                past_key_values=cache,
+                **arguments,
+            )
 
     def embed(
         self,

@@ -32,6 +32,7 @@ from mllm.compat.names import ADVICE
 from mllm.compat.transformers_generation import arguments_after, beam_search, faster_steps, missing_steps, prefill
 from mllm.errors import ConfigError, ModelError
 from mllm.models.runtime.kv_cache import ROOM, PreallocatedCacheLayer
+from mllm.models.runtime.position_table import TableEnd
 
 logger = logging.getLogger(__name__)
 
@@ -340,6 +341,9 @@ class _Batch:
         for penalty in _penalties(self.logits_processor):
             if isinstance(penalty.prompt_ignore_length, Tensor):
                 penalty.prompt_ignore_length = penalty.prompt_ignore_length.to(index_R.device)[index_R]
+        for end in self.stopping_criteria:
+            if isinstance(end, TableEnd):
+                end.keep(index_R)
 
 
 @functools.cache
