@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer as AdaptedLayer
 from torch import nn
 
-__all__ = ["AdaptedLayer", "inject"]
+from mllm.compat.notes import without_notes
+
+with without_notes():  # PEFT imports bitsandbytes, whether or not anything is quantised
+    from peft import LoraConfig, PeftModel, inject_adapter_in_model
+    from peft.tuners.tuners_utils import BaseTunerLayer as AdaptedLayer
+
+__all__ = ["AdaptedLayer", "LoraConfig", "PeftModel", "inject"]
 
 LOOKED_FOR = ("is_loaded_in_4bit", "is_loaded_in_8bit", "hf_quantizer")
 """What PEFT asks of the outermost module, and transformers leaves on the quantised part of it."""

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from mllm.commands.checkpoint.inventory import Inventory, compare
+from mllm.compat.peft import PeftModel
 from mllm.errors import ModelError
 from mllm.files import writing_to
 from mllm.models.adapters.export import export_adapter

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from mllm.compat.peft import AdaptedLayer, inject
+from mllm.compat.peft import AdaptedLayer, LoraConfig, inject
 from mllm.errors import ConfigError, ModelError, listing
 from mllm.fields import field
 from mllm.files import read_json
