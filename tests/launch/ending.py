@@ -51,7 +51,8 @@ SPOILT: dict[str, Callable[[Any], Any]] = {"nan": lambda loss: loss + float("nan
 
 
 def patch(way: str) -> None:
-    """Make `way` happen before each forward pass in training; on rank 1 nan, or infinite gradients, in the third."""
+    """Make `way` happen before each forward pass in training; on rank 1 nan, or infinite gradients, in the third;
+    dead is a loss whose gradients are exactly 0, from the third on and on every rank."""
     forward = Llava.forward
     count = 0
 
@@ -63,6 +64,8 @@ def patch(way: str) -> None:
         output = forward(self, *args, **kwargs)
         if count == 3 and RANK == "1" and way in SPOILT:
             output.loss = SPOILT[way](output.loss)
+        if way == "dead" and count >= 3:
+            output.loss = output.loss.detach() + 0 * output.loss
         return output
 
     Llava.forward = patched  # type: ignore[method-assign]

@@ -174,6 +174,18 @@ def test_all_ranks_stop_at_the_step_where_one_diverges(kind: str, way: str, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_ranks_stop_once_no_gradient_is_left(kind: str, tmp_path: Path) -> None:
+    with launched(kind, tmp_path, "dead", *words(tmp_path, save_steps=1), until="dead"):
+        pass
+    said = (tmp_path / "said").read_text()
+    (line,) = [line for line in said.splitlines() if "is dead" in line]
+    assert re.match(r"rank 0: RunError: training is dead at step 5: the last 3 steps had a loss \(now ", line)
+    assert f"{tmp_path / 'out' / 'checkpoint-4'} is kept" in line
+    assert [int(path.read_text()) for path in sorted(tmp_path.glob("status*"))] == [1, 1]
+
+
+@pytest.mark.slow
 def test_an_interrupted_evaluation_keeps_its_answers(tmp_path: Path) -> None:
     out = tmp_path / "out"
     launch(*LAUNCH["ddp"], "tests/launch/runs.py", json.dumps([words(tmp_path, max_steps=1)]))
