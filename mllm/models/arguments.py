@@ -115,13 +115,11 @@ def _kind(name: str, usual: object, is_number: bool) -> Any:
 def _find_model_type(model_type: object) -> None:
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         hint = nearest(str(model_type), CONFIG_MAPPING)
-        raise ConfigError(hint, field="model_type", expected="one that transformers knows", found=show(model_type))
+        raise ConfigError(hint, expected="one that transformers knows", found=show(model_type))
 
 
 def check_attention(name: str) -> None:
     """Raises ConfigError unless transformers knows the attention; one of the hub's kernels is not looked up."""
     known = (*ATTENTIONS, *known_attentions())
     if name not in known:
-        raise ConfigError(
-            nearest(name, known), field="attn_implementation", expected="an attention of transformers", found=show(name)
-        )
+        raise ConfigError(nearest(name, known), expected="an attention of transformers", found=show(name))

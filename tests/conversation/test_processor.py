@@ -447,7 +447,7 @@ def test_a_template_that_writes_no_placeholder_is_refused(tokenizer: PreTrainedT
     tokenizer.add_tokens(["<start_of_image>", "<end_of_turn>"], special_tokens=True)
     tokenizer.chat_template = FAMILIES["gemma3"]
     make_processor(tokenizer, template="chat")
-    with pytest.raises(ConfigError, match=r"expected it to write <image> once for an image, found 0; .* parts=False"):
+    with pytest.raises(ConfigError, match=r"template: expected <image> once for an image, found 0; .* parts=False"):
         make_processor(tokenizer, template={"type": "chat", "parts": True})
 
 
@@ -503,7 +503,7 @@ def test_a_template_that_loses_an_image_is_an_error(processor: Processor, item: 
     processor.template.render = lambda turns, tokenizer: [  # type: ignore[method-assign]
         piece for piece in dropping(turns, tokenizer) if piece.text != "<image>"
     ]
-    with pytest.raises(ModelError, match="0 <image> for 1 image"):
+    with pytest.raises(ModelError, match=r"template: expected 1 <image>, .* found 0"):
         processor.encode(item, 0)
 
 

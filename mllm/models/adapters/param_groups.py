@@ -79,7 +79,7 @@ def _choices(
             raise ConfigError(
                 why,
                 field=f"model_args.{argument}",
-                expected="what matches a trained parameter",
+                expected="a part, or a pattern, of trained parameters",
                 found=f"{selector!r}, which matches none",
             )
         for name in meant:

@@ -88,7 +88,7 @@ def test_convert_writes_all_or_nothing(tmp_path, capsys):
     path = write(tmp_path / "a", original_names(model), original_config(model, mm_use_im_start_end=True))
     clip, out = save_clip(model, tmp_path / "clip"), tmp_path / "deep" / "out"
     assert run("convert", path, out) == 1
-    assert "give --vision-tower" in capsys.readouterr().err
+    assert "--vision-tower: expected a local folder of" in capsys.readouterr().err
     assert list(out.parent.iterdir()) == []
     assert run("convert", path, out, "--vision-tower", clip, "--dtype", "bfloat16", "--max-shard-size", "9KB") == 0
     printed = capsys.readouterr().out

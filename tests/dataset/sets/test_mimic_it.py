@@ -144,7 +144,7 @@ def test_text_alone_needs_no_images(release: Callable[..., MimicIt]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_ids": ["DC_IMG_9"]}, "DC_instructions.json[0]: image 'DC_IMG_9' is not in"),
+        ({"image_ids": ["DC_IMG_9"]}, "DC.json: expected the image 'DC_IMG_9', found none"),
         ({"image_ids": [7]}, "DC_instructions.json[0]: image_ids[0]: expected a text, found int '7'"),
         ({"rel_ins_ids": ["DC_INS_9"]}, "DC_instructions.json[0]: expected an instruction of "),
         ({"answer": None}, "DC_instructions.json[0]: answer: expected a text, found nothing"),
@@ -200,7 +200,7 @@ def test_files_of_another_layout(tmp_path: Path, release: Callable[..., MimicIt]
         ('{"a": "AA=="} {', "byte 13: expected the end, found"),
         ('["a"]', "expected a JSON object, found"),
         ("", "expected a JSON object, found an empty file"),
-        ('{"a": "AA==", "a": "AA=="}', "duplicate key 'a'"),
+        ('{"a": "AA==", "a": "AA=="}', "expected each id once, found 'a' twice"),
     ],
 )
 def test_files_that_hold_no_images(tmp_path: Path, text: str, message: str) -> None:

@@ -73,11 +73,11 @@ def test_weight_decay_by_part_spares_biases_and_norms() -> None:
     [
         (
             {"learning_rate_groups": {"conector": 1}},
-            "'conector' matches no trained parameter; did you mean 'connector'",
+            "found 'conector', which matches none; did you mean 'connector'",
         ),
         (
             {"learning_rate_groups": {"vision_tower": 1}},
-            "'vision_tower' matches no trained parameter; nothing of it is trained",
+            "found 'vision_tower', which matches none; nothing of it is trained",
         ),
         (
             {"learning_rate_groups": {"connector": "fast"}},

@@ -125,7 +125,7 @@ def test_a_delta_goes_onto_a_base_with_fewer_words(tmp_path, model_type):
     assert_equal_logits(found, model, rtol=1e-4, atol=1e-4)
     assert found.config.base_rows == rows
     assert stored_prompt_format(tmp_path / "out").get("placement") == ("pad" if model_type == "shikra" else None)
-    with pytest.raises(ModelError, match="give --base: these are differences to a LLaMA"):
+    with pytest.raises(ModelError, match="--base: expected a local folder of the LLaMA that these are differences to"):
         converted(path, tmp_path / "no", vision_tower=clip)
     whole = write(tmp_path / "whole", original_names(model), original_config(model, model_type))
     with pytest.raises(ModelError, match="needs no other files: drop --base"):
@@ -194,7 +194,7 @@ def test_lora_of_the_original_code(tmp_path, type, kind, onto_llava):
     assert layout_of(str(path)) == "llava-lora"
     out = converted(str(path), tmp_path / "out", base=base, vision_tower=clip)
     assert_equal_logits(out, model, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ModelError, match="give --base"):
+    with pytest.raises(ModelError, match="--base: expected a local folder of the language model"):
         converted(str(path), tmp_path / "no", vision_tower=clip)
     torch.save({**rest, "base_model.model.model.mm_projector.9.bias": torch.ones(1)}, path / "non_lora_trainables.bin")
     with pytest.raises(ModelError, match=r"1 unexpected, .*: unexpected connector\.layers\.9\.bias"):
@@ -483,7 +483,7 @@ def test_a_chain_with_adapters(tmp_path, new_names):
     torch.save({"epoch": 3, "model_state_dict": saved}, tmp_path / "b.pt")
     chain = f"{tmp_path / 'a.pt'},{tmp_path / 'b.pt'}"
     assert layout_of(chain) == "openflamingo"
-    with pytest.raises(ModelError, match="give --tuning-config: the json that says lora_alpha"):
+    with pytest.raises(ModelError, match="--tuning-config: expected the json that says lora_alpha"):
         convert_flamingo(chain, tmp_path / "no", **parts)
     found = convert_flamingo(chain, tmp_path / "out", **parts, tuning_config=str(tmp_path / "tuning.json"))
     torch.testing.assert_close(flamingo_logits(found), flamingo_logits(merge(model)), rtol=1e-5, atol=1e-5)
@@ -739,7 +739,7 @@ def test_what_is_no_known_layout(tmp_path):
     [
         ({"image_aspect_ratio": "anyres"}, "any-resolution tiles"),
         ({"mm_projector_type": "identity"}, "expected a projector with weights to convert, found 'identity'"),
-        ({}, "give --vision-tower: a local folder of openai/clip-vit-large-patch14-336"),
+        ({}, "--vision-tower: expected a local folder of openai/clip-vit-large-patch14-336"),
     ],
 )
 def test_originals_that_cannot_be_converted(tmp_path, changes, message):

@@ -144,7 +144,7 @@ def test_a_language_model_without_one_list_of_layers_is_refused():
     config = AutoConfig.for_model("mamba", hidden_size=16, num_hidden_layers=2, state_size=4, vocab_size=20)
     model = AutoModelForCausalLM.from_config(config)
     model.backbone.layers = torch.nn.ModuleList([torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)])
-    with pytest.raises(ModelError, match=r"MambaForCausalLM: expected one list of 2 decoder layers .* found none"):
+    with pytest.raises(ModelError, match=r"MambaForCausalLM: expected one list of 2 decoder layers, .* found none"):
         insert_cross_attention(model, every=1, media_width=4)
 
 

@@ -255,7 +255,10 @@ def test_images_that_do_not_fit(change: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"connector": "perceiver"}, "which the connector 'perceiver' does not keep: set unpad=False, newline=False"),
+        (
+            {"connector": "perceiver"},
+            "expected a connector that keeps features in rows, .* found 'perceiver'; set unpad=False, newline=False",
+        ),
         ({"keep_cls": True}, "keep_cls: expected False with tiling, found True"),
         ({"image_size": 12}, r"expected multiples of the tile's side, 12 pixels, found \[8, 16\]"),
     ],

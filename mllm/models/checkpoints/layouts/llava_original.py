@@ -141,7 +141,7 @@ def plan_whole(opened: Checkpoint, sources: BaseModels) -> Plan:
     check_kind(opened, opened.config, weights)
     rows = None
     if is_delta(weights):
-        base = sources.need("base", opened, "these are differences to a LLaMA, a local folder of it")
+        base = sources.need("base", opened, "a local folder of the LLaMA that these are differences to")
         weights = with_base(weights, base, opened.path)
         rows = language_config(base).vocab_size
     else:
