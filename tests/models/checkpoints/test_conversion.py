@@ -128,7 +128,7 @@ def test_a_delta_goes_onto_a_base_with_fewer_words(tmp_path, model_type):
     with pytest.raises(ModelError, match="--base: expected a local folder of the LLaMA that these are differences to"):
         converted(path, tmp_path / "no", vision_tower=clip)
     whole = write(tmp_path / "whole", original_names(model), original_config(model, model_type))
-    with pytest.raises(ModelError, match="needs no other files: drop --base"):
+    with pytest.raises(ModelError, match="expected no other files, as it holds all, found --base; drop it"):
         converted(whole, tmp_path / "none", base=under, vision_tower=clip)
 
 
