@@ -48,10 +48,10 @@ def test_features_stand_in_their_slots_in_reading_order():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_index": torch.tensor([0, 1])}, "12 <image> tokens in the text, but 8 features: 2 slot"),
-        ({"image_index": torch.tensor([0, 1, 1, 0])}, "12 <image> tokens in the text, but 16 features: 4 slot"),
-        ({"image_index": None}, "12 <image> tokens in the text, but 8 features"),
-        ({"pixels": None, "image_index": None}, "12 <image> tokens in the text, but 0 features"),
+        ({"image_index": torch.tensor([0, 1])}, "expected 8 <image> tokens in the text, for 2 slot"),
+        ({"image_index": torch.tensor([0, 1, 1, 0])}, "expected 16 <image> tokens in the text, for 4 slot"),
+        ({"image_index": None}, "expected 8 <image> tokens in the text, for"),
+        ({"pixels": None, "image_index": None}, "expected 0 <image> tokens in the text, for"),
     ],
 )
 def test_slots_and_features_must_agree(change, message):
