@@ -113,9 +113,25 @@ def _fields(prediction: Prediction, image: str, metric: Metric | None) -> Iterat
     if prediction.points or truth.points:
         yield "pred_points", [point.xy for point in prediction.points]
         yield "target_points", [point.xy for point in truth.points]
+    yield from _truth_fields(prediction)
     if len(truth.boxes) == 1 or truth.no_target:
         yield "iou", iou_of(prediction)
     if isinstance(metric, Tallied):
         yield "score", metric.value(prediction)
     if prediction.group:
         yield "group", dict(prediction.group)
+
+
+def _truth_fields(prediction: Prediction) -> Iterator[tuple[str, Any]]:
+    """What else a metric compares with, so that `mllm score` needs no data set to score the file again."""
+    truth = prediction.truth
+    if truth.texts and (truth.boxes or truth.no_target):
+        yield "target_texts", truth.texts
+    if any(box.label is not None for box in truth.boxes):
+        yield "target_labels", [box.label for box in truth.boxes]
+    if truth.options:
+        yield "options", truth.options
+    if truth.candidates:
+        yield "candidates", [box.xyxy for box in truth.candidates]
+    if truth.masks:
+        yield "masks", truth.masks

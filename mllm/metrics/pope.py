@@ -101,7 +101,7 @@ class POPE:
         """
         predictions = by_index(predictions)
         for prediction in predictions:
-            if prediction.truth.texts not in (("yes",), ("no",)):
+            if prediction.truth.texts[:1] not in (("yes",), ("no",)):
                 raise DataError(
                     where=prediction.key,
                     field="truth.texts",
@@ -120,7 +120,7 @@ class POPE:
 
     def _scores(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         pairs = Counter(
-            (not self.says_no(prediction.text), prediction.truth.texts == ("yes",)) for prediction in predictions
+            (not self.says_no(prediction.text), prediction.truth.texts[0] == "yes") for prediction in predictions
         )
         hits, false_alarms, misses = pairs[True, True], pairs[True, False], pairs[False, True]
         return {
@@ -146,11 +146,11 @@ class POPE:
         return found
 
     def value(self, prediction: Prediction) -> float:
-        return float(self.says_no(prediction.text) != (prediction.truth.texts == ("yes",)))
+        return float(self.says_no(prediction.text) != (prediction.truth.texts[0] == "yes"))
 
     def tally(self, prediction: Prediction) -> tuple[float, ...]:
         """Whether it is a right yes, and how many of the answer and the truth say yes."""
-        yes, true = not self.says_no(prediction.text), prediction.truth.texts == ("yes",)
+        yes, true = not self.says_no(prediction.text), prediction.truth.texts[0] == "yes"
         return float(yes and true), float(yes) + float(true)
 
     def headline_of(self, totals: Totals) -> Totals:

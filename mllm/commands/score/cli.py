@@ -87,6 +87,8 @@ def score(
             )
         return print(_readings(scored, has_boxes=codec is not None or found_layout == "mllm"))
     judge = _metric(metric, reading)
+    if convention is None and found_layout != "mllm":
+        _check_regions(answers, scored, judge)
     result = outcome(judge, scored.predictions, scored.images)
     print(summary("score", result, judge, None))
     if output_dir is not None:
@@ -129,6 +131,19 @@ def _metric(metric: str | None, reading: str | None) -> Metric:
     if reading is not None:
         config = {**(config if isinstance(config, dict) else {"type": config}), "reading": reading}
     return METRICS.make(config)
+
+
+def _check_regions(path: str, scored: Scored, metric: Metric) -> None:
+    """Texts whose boxes nobody reads would all be wrong.
+
+    Raises:
+        ConfigError: the truths are regions alone, and neither a codec nor a reading of the metric finds any in texts.
+    """
+    truths = [prediction.truth for prediction in scored.predictions]
+    regions = any(truth.boxes or truth.points for truth in truths) and not any(truth.texts for truth in truths)
+    if regions and getattr(metric, "reading", None) is None:
+        expected = "--codec NAME (mllm list codecs), or --reading NAME of REC, to read boxes from its texts"
+        raise ConfigError(where=path, expected=expected, found="neither")
 
 
 def _readings(scored: Scored, *, has_boxes: bool) -> str:

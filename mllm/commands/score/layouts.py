@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from mllm.answers import short_answer, whole_answer
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import DataError, nearest
 from mllm.fields import absent, field, show
 from mllm.files import read_json, read_text
-from mllm.types import Box, Failure, GroundTruth, Point
+from mllm.metrics.failures import failure_of
+from mllm.types import Box, Failure, GroundTruth, Point, Prediction
 
 UNIT = 1000
 """Side of the image that fractions are taken of where the file does not say how large it was: IoU is the same."""
+LARGEST_FRACTION = 1.1
+"""Above it a corner is in pixels: the task refcoco_grounding of lmms-eval writes these, its others fractions."""
 TABLES = (".tsv", ".csv")
 _SHIKRA = re.compile(r"\[(\d(?:\.\d*)?(?:,\d(?:\.\d*)?){3})\]")
 
@@ -35,7 +40,7 @@ class Answer:
         where: the record, for messages.
         key: what names its question: a field of the annotation, see `Layout.key`; None: the place in the file.
         truth, size, image, group: None where only the data set says it.
-        boxes, points, failure, read_by: as they were read already; empty where only the text is there.
+        boxes, points, failure, clipped, read_by: as they were read already; empty where only the text is there.
     """
 
     where: str
@@ -48,6 +53,7 @@ class Answer:
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
     failure: Failure | None = None
+    clipped: int = 0
     read_by: tuple[str, ...] = ()
 
 
@@ -66,28 +72,48 @@ class Layout:
 
 
 def _mllm(record: Mapping[str, Any], where: str) -> Answer:
+    known = Prediction(
+        key=field(record, "key", str, where=where),
+        index=0,
+        text=field(record, "text", str, where=where),
+        boxes=tuple(
+            _boxes(record.get("pred", []), f"{where}: pred", record.get("pred_labels"), record.get("pred_scores"))
+        ),
+        points=tuple(_points(record.get("pred_points", []), f"{where}: pred_points")),
+        truth=_own_truth(record, where),
+    )
+    failure = record.get("failure")
     return Answer(
         where=where,
-        text=field(record, "text", str, where=where),
-        key=field(record, "key", str, where=where),
-        truth=_own_truth(record, where),
+        text=known.text,
+        key=known.key,
+        truth=known.truth,
         size=_size(record["image_size"], f"{where}: image_size") if record.get("image_size") else None,
         image=record.get("image"),
         group=record.get("group") or {},
-        boxes=tuple(_boxes(record.get("pred", []), f"{where}: pred", record.get("pred_labels"))),
-        points=tuple(_points(record.get("pred_points", []), f"{where}: pred_points")),
-        failure=record.get("failure"),
+        boxes=known.boxes,
+        points=known.points,
+        failure=None if failure == failure_of(known) else failure,  # what follows from the counts says nothing new
+        clipped=record.get("clipped", 0),
         read_by=tuple(record.get("read_by", ())),
     )
 
 
 def _own_truth(record: Mapping[str, Any], where: str) -> GroundTruth:
     target = field(record, "target", list, where=where)
-    points = tuple(_points(record.get("target_points", []), f"{where}: target_points"))
+    texts = tuple(record.get("target_texts", ()))
     if target and all(isinstance(each, str) for each in target):
-        return GroundTruth(texts=tuple(cast("list[str]", target)), points=points)
-    boxes = tuple(_boxes(target, f"{where}: target"))
-    return GroundTruth(boxes=boxes, points=points, no_target="iou" in record and not boxes)
+        target, texts = [], tuple(cast("list[str]", target))
+    boxes = tuple(_boxes(target, f"{where}: target", record.get("target_labels")))
+    return GroundTruth(
+        boxes=boxes,
+        points=tuple(_points(record.get("target_points", []), f"{where}: target_points")),
+        texts=texts,
+        options=tuple(record.get("options", ())),
+        candidates=tuple(_boxes(record.get("candidates", []), f"{where}: candidates")),
+        masks=tuple(record.get("masks", ())),
+        no_target="iou" in record and not record["target"],
+    )
 
 
 def _internvl(record: Mapping[str, Any], where: str) -> Answer:
@@ -102,11 +128,11 @@ def _internvl(record: Mapping[str, Any], where: str) -> Answer:
 
 
 def _vlmevalkit(record: Mapping[str, Any], where: str) -> Answer:
-    text, key = str(record["prediction"]), str(record["index"])
+    text, key = _cell(record["prediction"]) or "", str(record["index"])
     names = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "width", "height")
     if not all(name in record for name in names):
-        reference = record.get("answer")
-        truth = None if reference is None else GroundTruth(texts=(str(reference),))
+        reference = _cell(record.get("answer"))
+        truth = None if reference is None else GroundTruth(texts=(reference,))
         return Answer(where=where, text=text, key=key, truth=truth)
     *corners, width, height = (_number(record[name], f"{where}: {name}") for name in names)
     (box,) = _boxes([corners], f"{where}: bbox_x1")
@@ -116,13 +142,13 @@ def _vlmevalkit(record: Mapping[str, Any], where: str) -> Answer:
         text=text,
         key=key,
         truth=GroundTruth(boxes=(box,)),
-        size=_size([int(width), int(height)], f"{where}: width, height"),
+        size=_size([width, height], f"{where}: width, height"),
         group=group,
     )
 
 
 def _lmms_eval(record: Mapping[str, Any], where: str) -> Answer:
-    responses = record.get("filtered_resps") or record.get("resps")
+    responses = record.get("filtered_resps", record.get("resps"))
     while isinstance(responses, list) and responses:
         responses = cast("list[object]", responses)[0]
     if not isinstance(responses, str):
@@ -130,20 +156,30 @@ def _lmms_eval(record: Mapping[str, Any], where: str) -> Answer:
     named = [cast("dict[str, Any]", value) for value in record.values() if isinstance(value, dict)]
     regions = [value for value in named if {"bbox", "pred"} <= value.keys()]
     truth = size = None
-    if regions:  # fractions of the image
-        corners = [_number(value, f"{where}: bbox") * UNIT for value in field(regions[0], "bbox", list, where=where)]
-        truth, size = GroundTruth(boxes=tuple(_boxes([corners], f"{where}: bbox"))), (UNIT, UNIT)
+    if regions:
+        corners = [_number(value, f"{where}: bbox") for value in field(regions[0], "bbox", list, where=where)]
+        if not any(value > LARGEST_FRACTION for value in corners):  # else pixels of an image whose size is not there
+            box = [value * UNIT for value in corners]
+            truth, size = GroundTruth(boxes=tuple(_boxes([box], f"{where}: bbox"))), (UNIT, UNIT)
     elif isinstance(record.get("target"), str):
         truth = GroundTruth(texts=(record["target"],))
     return Answer(where=where, text=responses, key=field(record, "doc_id", int, where=where), truth=truth, size=size)
 
 
 def _shikra(record: Mapping[str, Any], where: str) -> Answer:
-    """Texts alone: their numbers are fractions of the padded square, which is taken for the image."""
+    """Texts alone: their numbers are fractions of the padded square, which is taken for the image.
+
+    The truth is the whole target, and where it says `The answer is ...`, what follows.
+    """
     target = field(record, "target", str, where=where)
     boxes = [[float(value) * UNIT for value in box.split(",")] for box in _SHIKRA.findall(target)]
-    truth = GroundTruth(boxes=tuple(_boxes(boxes, f"{where}: target")), texts=() if boxes else (target,))
+    truth = GroundTruth(boxes=tuple(_boxes(boxes, f"{where}: target")), texts=() if boxes else _texts_of(target))
     return Answer(where=where, text=field(record, "pred", str, where=where), truth=truth, size=(UNIT, UNIT))
+
+
+def _texts_of(target: str) -> tuple[str, ...]:
+    short = short_answer(target)
+    return (target,) if short == whole_answer(target) else (short, target)
 
 
 def _by(key: str, text: str) -> Callable[[Mapping[str, Any], str], Answer]:
@@ -207,13 +243,11 @@ def _recognised(record: Mapping[str, Any], where: str) -> str:
 def _records(path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     suffix = Path(path).suffix.lower()
     if suffix == ".txt":
-        for number, line in enumerate(read_text(path).splitlines(), start=1):
-            yield {"text": line}, f"{path}:{number}"
+        for number, line in enumerate(io.StringIO(read_text(path), newline=None), start=1):  # not at U+2028 and others
+            yield {"text": line.removesuffix("\n")}, f"{path}:{number}"
     elif suffix in TABLES:
         csv.field_size_limit(1 << 28)  # a table may hold images
-        rows = csv.DictReader(io.StringIO(read_text(path)), delimiter="\t" if suffix == ".tsv" else ",")
-        for number, row in enumerate(rows, start=2):
-            yield row, f"{path}:{number}"
+        yield from _rows_of(path, "\t" if suffix == ".tsv" else ",")
     elif suffix in (".jsonl", ".json"):
         texts = read_json(path, list) if suffix == ".json" and read_text(path).lstrip().startswith("[") else None
         if texts is not None and all(isinstance(each, str) for each in texts):
@@ -226,6 +260,25 @@ def _records(path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
         raise DataError(where=path, expected=expected, found=suffix or "no suffix", kind="unsupported")
 
 
+def _rows_of(path: str, delimiter: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The rows of a table, and the lines that they end in."""
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
+    try:
+        for row in rows:
+            where, columns = f"{path}:{rows.line_num}", len(rows.fieldnames or ())
+            cells = sum(value is not None for name, value in row.items() if name is not None) + len(row.get(None) or ())  # pyright: ignore
+            if cells != columns:
+                raise DataError(where=where, expected=f"{columns} fields, as the first line has", found=str(cells))
+            yield row, where
+    except csv.Error as error:
+        raise DataError(where=f"{path}:{rows.line_num + 1}", expected="a row of the table", found=str(error)) from None
+
+
+def _cell(value: object) -> str | None:
+    """What a cell says; None where it is empty, which pandas writes as null or NaN."""
+    return None if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+
+
 def _number(value: object, where: str) -> float:
     try:
         return float(cast("str", value))
@@ -235,16 +288,26 @@ def _number(value: object, where: str) -> float:
 
 def _size(value: object, where: str) -> tuple[int, int]:
     sides = cast("list[object]", value) if isinstance(value, list) else []
-    if len(sides) != 2 or not all(isinstance(side, (int, float)) and side > 0 for side in sides):
+    if len(sides) != 2 or not all(isinstance(side, (int, float)) and 0 < side < math.inf for side in sides):
         raise DataError(where=where, expected="two sides in pixels", found=show(value))
     first, second = cast("list[float]", sides)
     return int(first), int(second)
 
 
-def _boxes(values: object, where: str, labels: Sequence[str | None] | None = None) -> Iterator[Box]:
-    for number, (x1, y1, x2, y2) in enumerate(_rows(values, 4, where)):
+def _boxes(
+    values: object,
+    where: str,
+    labels: Sequence[str | None] | None = None,
+    scores: Sequence[float | None] | None = None,
+) -> Iterator[Box]:
+    rows = list(_rows(values, 4, where))
+    for what, given in (("labels", labels), ("scores", scores)):
+        if given is not None and len(given) != len(rows):
+            raise DataError(where=where, expected=f"{len(rows)} {what}, one for each box", found=str(len(given)))
+    for number, (x1, y1, x2, y2) in enumerate(rows):
         try:
-            yield Box(x1=x1, y1=y1, x2=x2, y2=y2, label=labels[number] if labels else None)
+            label, score = labels[number] if labels else None, scores[number] if scores else None
+            yield Box(x1=x1, y1=y1, x2=x2, y2=y2, label=label, score=score)
         except DataError as error:
             raise error.at(f"{where}[{number}]") from None
 

@@ -36,13 +36,17 @@ def from_answers(answers: Sequence[Answer], convention: Convention | None) -> Sc
     """Predictions of a file that holds its own truths.
 
     Raises:
-        DataError: it does not; a size is missing that the codec needs.
+        DataError: it does not, or has two answers of one name; a size is missing that the codec needs.
     """
+    _check_distinct([str(answer.key) for answer in answers if answer.key is not None], "two answers")
     predictions: list[Prediction] = []
     for index, answer in enumerate(answers):
         if answer.truth is None:
             raise DataError(
-                where=answer.where, expected="the ground truth", found="answers alone", message="name the data, --data"
+                "name the data, --data",
+                where=answer.where,
+                expected="the ground truth: texts, or a box and the size of its image",
+                found="none",
             )
         key = answer.key if isinstance(answer.key, str) else answer.where
         predictions.append(_prediction(answer, index, key, answer.truth, answer.size, answer.group or {}, convention))
@@ -160,7 +164,14 @@ def _prediction(
 ) -> Prediction:
     known = Prediction(key=key, index=index, text=answer.text, truth=truth, group=group, image_size=size)
     if convention is None:
-        return replace(known, boxes=answer.boxes, points=answer.points, failure=answer.failure, read_by=answer.read_by)
+        return replace(
+            known,
+            boxes=answer.boxes,
+            points=answer.points,
+            failure=answer.failure,
+            clipped=answer.clipped,
+            read_by=answer.read_by,
+        )
     if size is None:
         raise DataError(where=answer.where, expected="the size of its image, which a codec needs", found="none")
     return convention.on(size).read_into(known)

@@ -231,3 +231,97 @@ def test_score_names_a_file_that_it_cannot_read(name: str, tmp_path: Path, capsy
     error = capsys.readouterr().err
     assert name in error
     assert error.count("\n") == 1
+
+
+def refused(path: Path, content: object, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["score", write(path, content), *arguments]) != 0
+    return capsys.readouterr().err.replace(str(path.parent) + "/", "")
+
+
+def test_score_without_a_codec_or_a_reading_refuses_texts_with_boxes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "a.json: expected --codec NAME" in refused(tmp_path / "a.json", GROUNDING, capsys)
+    assert "found neither" in refused(tmp_path / "a.json", GROUNDING, capsys, "--metric", "BoxesF1")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", [FRACTIONS[0]] * 2),
+        ("a.tsv", TABLE + TABLE.splitlines(keepends=True)[1]),
+        ("a.jsonl", [ours(0), ours(0)]),
+    ],
+)
+def test_score_refuses_doubled_answers_of_a_file_with_its_own_truths(
+    name: str, content: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "two answers have the same key" in refused(tmp_path / name, content, capsys, "--reading", "lmms_eval")
+
+
+def test_score_counts_an_empty_answer_of_lmms_eval_as_wrong(tmp_path: Path) -> None:
+    records = [FRACTIONS[0], {**FRACTIONS[1], "filtered_resps": ""}]
+    found = scores(tmp_path, write(tmp_path / "a.jsonl", records), "--reading", "lmms_eval")
+    assert (found["score_acc@0.5"], found["score_failure_none"]) == (0.5, 1)
+
+
+def test_score_takes_no_pixels_of_lmms_eval_for_fractions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = {**FRACTIONS[0], "grounding": {"pred": [0, 0, 1, 1], "bbox": [20, 10, 120, 60]}}
+    del record["refcoco_ACC@0.5"], record["target"]
+    message = refused(tmp_path / "a.jsonl", [record], capsys, "--reading", "lmms_eval")
+    assert "a.jsonl:1: expected the ground truth: texts, or a box and the size of its image" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\t200\t100\t", "\tnan\t100\t", "a.tsv:2: width, height: expected two sides in pixels"),
+        ("\t200\t100\tRefCOCO_val\n", "\t200\t100\n", "a.tsv:2: expected 9 fields, as the first line has, found 8"),
+        ("\tRefCOCO_val\n", "\tRefCOCO_val\tmore\n", "a.tsv:2: expected 9 fields, as the first line has, found 10"),
+        (f"\t{UNREAD}\t", f'\t"{UNREAD}\t', "a.tsv:4: expected a row of the table"),
+    ],
+)
+def test_score_names_a_broken_row_of_a_table(
+    old: str, new: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(tmp_path / "a.tsv", TABLE.replace(old, new, 1), capsys, "--reading", "vlmevalkit")
+
+
+def test_score_reads_an_empty_cell_as_an_empty_answer(tmp_path: Path) -> None:
+    rows = '[{"index": 1, "prediction": NaN, "answer": "nan"}, {"index": 2, "prediction": null, "answer": "None"}]'
+    assert scores(tmp_path, write(tmp_path / "a.json", rows), "--metric", "ExactMatch")["score_exact_match"] == 0
+
+
+@pytest.mark.parametrize("metric", ["AnswerAccuracy", "ExactMatch", "POPE"])
+def test_score_reads_what_shikra_asks_for_from_its_whole_target(metric: str, tmp_path: Path) -> None:
+    records = [{"pred": text, "target": "The answer is yes ."} for text in ("The answer is yes .", "no")]
+    found = scores(tmp_path, write(tmp_path / "a.jsonl", records), "--metric", metric)
+    assert (
+        found[{"AnswerAccuracy": "score_accuracy", "ExactMatch": "score_exact_match"}.get(metric, "score_accuracy")]
+        == 0.5
+    )
+
+
+def test_score_splits_texts_at_line_breaks_alone(config: Callable[..., str], tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "yes\r\nno\u2028yes\n")
+    found = scores(tmp_path, path, "--data", config(1, 2), "--metric", "VQAAccuracy")
+    assert (found["score_count"], found["score_vqa_accuracy"]) == (2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("metric", "headline", "fields"),
+    [
+        ("BoxesF1", "micro_f1@0.5", {"pred_labels": ["cat"], "target_labels": ["dog"]}),
+        ("PointingAccuracy", "accuracy", {"candidates": [TRUTH, [0, 0, 9, 9]], "pred": [[0, 0, 9, 9]], "iou": 0.0}),
+        ("PointIn", "accuracy", {"candidates": [[0, 0, 9, 9]]}),
+        ("ChoiceAccuracy", "accuracy", {"options": ["a", "b"], "target": ["A"], "text": "B", "pred": []}),
+    ],
+)
+def test_score_of_an_evaluation_compares_with_all_of_its_truth(
+    metric: str, headline: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    assert (
+        scores(tmp_path, write(tmp_path / "a.jsonl", [ours(0, **fields)]), "--metric", metric)[f"score_{headline}"] == 0
+    )
+    again = json.loads((tmp_path / "out" / "score_extra_prediction.jsonl").read_text())
+    assert {name: again[name] for name in fields} == fields
