@@ -39,6 +39,7 @@ class Answer:
     Attributes:
         where: the record, for messages.
         key: what names its question: a field of the annotation, see `Layout.key`; None: the place in the file.
+        number: what no other answer of the file has, where its layout numbers them.
         truth, size, image, group: None where only the data set says it.
         boxes, points, failure, clipped, read_by: as they were read already; empty where only the text is there.
     """
@@ -46,6 +47,7 @@ class Answer:
     where: str
     text: str
     key: str | int | None = None
+    number: str | int | None = None
     truth: GroundTruth | None = None
     size: tuple[int, int] | None = None
     image: str | None = None
@@ -87,6 +89,7 @@ def _mllm(record: Mapping[str, Any], where: str) -> Answer:
         where=where,
         text=known.text,
         key=known.key,
+        number=record["index"],
         truth=known.truth,
         size=_size(record["image_size"], f"{where}: image_size") if record.get("image_size") else None,
         image=record.get("image"),
@@ -133,7 +136,7 @@ def _vlmevalkit(record: Mapping[str, Any], where: str) -> Answer:
     if not all(name in record for name in names):
         reference = _cell(record.get("answer"))
         truth = None if reference is None else GroundTruth(texts=(reference,))
-        return Answer(where=where, text=text, key=key, truth=truth)
+        return Answer(where=where, text=text, key=key, number=key, truth=truth)
     *corners, width, height = (_number(record[name], f"{where}: {name}") for name in names)
     (box,) = _boxes([corners], f"{where}: bbox_x1")
     group = {"split": str(record["split"])} if record.get("split") else {}
@@ -141,6 +144,7 @@ def _vlmevalkit(record: Mapping[str, Any], where: str) -> Answer:
         where=where,
         text=text,
         key=key,
+        number=key,
         truth=GroundTruth(boxes=(box,)),
         size=_size([width, height], f"{where}: width, height"),
         group=group,
@@ -163,7 +167,8 @@ def _lmms_eval(record: Mapping[str, Any], where: str) -> Answer:
             truth, size = GroundTruth(boxes=tuple(_boxes([box], f"{where}: bbox"))), (UNIT, UNIT)
     elif isinstance(record.get("target"), str):
         truth = GroundTruth(texts=(record["target"],))
-    return Answer(where=where, text=responses, key=field(record, "doc_id", int, where=where), truth=truth, size=size)
+    number = field(record, "doc_id", int, where=where)
+    return Answer(where=where, text=responses, key=number, number=number, truth=truth, size=size)
 
 
 def _shikra(record: Mapping[str, Any], where: str) -> Answer:

@@ -38,7 +38,7 @@ def from_answers(answers: Sequence[Answer], convention: Convention | None) -> Sc
     Raises:
         DataError: it does not, or has two answers of one name; a size is missing that the codec needs.
     """
-    _check_distinct([str(answer.key) for answer in answers if answer.key is not None], "two answers")
+    _check_distinct([str(answer.number) for answer in answers if answer.number is not None], "two answers")
     predictions: list[Prediction] = []
     for index, answer in enumerate(answers):
         if answer.truth is None:
