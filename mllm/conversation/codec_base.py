@@ -23,7 +23,7 @@ Frame = Literal["canvas", "image"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One group of regions found in a text, or why it could not be read.
+    """One group of regions found in a text: those that could be read, and why another one could not be.
 
     A box overlaps the frame, but may reach out of it: what is seen of it is for the reader to clip, see `clipped`.
     """
@@ -33,6 +33,8 @@ class Reading:
     failure: Failure | None = None
     label: str | None = None
     """The phrase inside the form (`<ref>phrase</ref>`, `"label": "phrase"`), if there is one."""
+    labels: tuple[str | None, ...] = ()
+    """Of each region its own, where the form has one for each; empty: all have `label`."""
     span: tuple[int, int] | None = None
     """The position of the form in the text, label included; a codec that leaves it out cannot rewrite texts."""
     bare: bool = field(default=False, compare=False)
@@ -125,7 +127,7 @@ def read_answer(codec: RegionCodec, text: str, size: tuple[int, int]) -> list[Re
     """The groups of regions in a model's answer, which may leave out the marks of its family."""
     marked = codec.read(text, size)
     bare: BareForm | None = getattr(codec, "bare", None)
-    if bare is None or any(reading.failure != "malformed" for reading in marked):
+    if bare is None or any(reading.failure != "malformed" or reading.boxes or reading.points for reading in marked):
         return marked
     unmarked = [replace(reading, bare=True) for reading in bare.read(text, size)]
     if not marked:
@@ -142,16 +144,28 @@ def no_form(codec: str, kind: str) -> ConfigError:
 
 def reading(rows: Sequence[Sequence[float]], *, points: bool = True) -> Reading:
     """Check one group of coordinate rows: all boxes (four numbers) or, where there is a form for `points`, two."""
-    widths = {len(row) for row in rows}
-    if widths != {4} and not (points and widths == {2}):
+    return together([_region(row, points) for row in rows])
+
+
+def together(readings: Sequence[Reading]) -> Reading:
+    """One group of what was read of its regions, which are all boxes or all points, and the first failure."""
+    boxes = tuple(box for each in readings for box in each.boxes)
+    points = tuple(point for each in readings for point in each.points)
+    if not readings or (boxes and points):
         return Reading(failure="wrong_count")
-    if not all(math.isfinite(value) for row in rows for value in row):
+    labels = tuple(label for each in readings for label in each.labels if each.boxes or each.points)
+    failure = next((each.failure for each in readings if each.failure), None)
+    return Reading(boxes=boxes, points=points, failure=failure, labels=labels)
+
+
+def _region(row: Sequence[float], points: bool) -> Reading:
+    if len(row) != 4 and not (points and len(row) == 2):
+        return Reading(failure="wrong_count")
+    if not all(map(math.isfinite, row)):
         return Reading(failure="out_of_range")
-    boxes = [(row[0], row[1], row[-2], row[-1]) for row in rows]  # a point is a box without extent
-    if any(clipped((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))) is None for x1, y1, x2, y2 in boxes):
+    x1, y1, x2, y2 = row[0], row[1], row[-2], row[-1]  # a point is a box without extent
+    if clipped((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))) is None:
         return Reading(failure="out_of_range")
-    if any(x1 > x2 or y1 > y2 for x1, y1, x2, y2 in boxes):
+    if x1 > x2 or y1 > y2:
         return Reading(failure="inverted")
-    if widths == {2}:
-        return Reading(points=tuple(box[:2] for box in boxes))
-    return Reading(boxes=tuple(boxes))
+    return Reading(boxes=((x1, y1, x2, y2),)) if len(row) == 4 else Reading(points=((x1, y1),))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mllm.conversation.codec_base import Reading
-from mllm.conversation.codec_text import FLAGS, Found, numbers
+from mllm.conversation.codec_base import Reading, together
+from mllm.conversation.codec_text import FLAGS, numbers, read_rows
 
 _STRING = r'"(?:[^"\\]|\\.)*(?:"|\Z)'
 _OPENING = re.compile(r"\{")
@@ -74,19 +74,19 @@ class JsonForm:
 
     def _group(self, objects: Sequence[_Object], span: tuple[int, int], scale: tuple[float, float]) -> Reading:
         value = re.compile(rf'["\'](?:({self.box})|{self.point})["\']\s*:\s*\[([^\[\]{{}}]*)\]', FLAGS)
-        rows: list[list[float] | None] = []
-        labels: list[str] = []
+        readings: list[Reading] = []
+        labels: list[str | None] = []
         for found in objects:
             label = _LABEL.search(found.text)
-            if label:
-                labels.append(_unescaped(label[1]).strip())
+            labels.append(_unescaped(label[1]).strip() or None if label else None)
             region = value.search(found.text)
             row = numbers(region[2]) if region and found.closed else None
             if row is not None and region and len(row) != (4 if region[1] else 2):
                 row = []  # a box of two numbers is no point
-            rows.append(row)
-        group = Found(parts=(), closed=True, label=", ".join(dict.fromkeys(filter(None, labels))) or None, span=span)
-        return group.read(rows, scale=scale, y_first=self.y_first)
+            read = read_rows([row], scale=scale, y_first=self.y_first)
+            readings.append(replace(read, labels=(labels[-1],)))
+        label = ", ".join(dict.fromkeys(filter(None, labels))) or None
+        return replace(together(readings), label=label, span=span)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from mllm.conversation.codec_base import Reading, reading
+from mllm.conversation.codec_base import Reading, reading, together
 from mllm.fields import Range
 
 Digits = Annotated[int, Range(least=1, most=9)]
@@ -119,16 +119,17 @@ def read_rows(
 
     Fractions where `scale` is above 1 are of another frame, out of range, unless the form's numbers have `decimals`.
     """
-    checked: list[list[float]] = []
+    found: list[Reading] = []
     for row in rows:
-        if row is None:
-            return Reading(failure="malformed")
         whole = min(scale) > 1 and not decimals
-        if whole and all(0 <= value <= 1 for value in row) and any(value % 1 for value in row):
-            return Reading(failure="out_of_range")
-        ordered = swapped(row) if y_first else row
-        checked.append([value / scale[place % 2] for place, value in enumerate(ordered)])
-    return reading(checked, points=points)
+        if row is None:
+            found.append(Reading(failure="malformed"))
+        elif whole and all(0 <= value <= 1 for value in row) and any(value % 1 for value in row):
+            found.append(Reading(failure="out_of_range"))
+        else:
+            ordered = swapped(row) if y_first else row
+            found.append(reading([[value / scale[place % 2] for place, value in enumerate(ordered)]], points=points))
+    return together(found)
 
 
 def swapped(row: Sequence[float]) -> list[float]:

@@ -106,7 +106,8 @@ class PixelCodec:
         failure = reading.failure
         reaching = 0
         error = self.codec.error(self.frame.canvas)
-        for unit in (*reading.boxes, *((x, y, x, y) for x, y in reading.points)):
+        units = (*reading.boxes, *((x, y, x, y) for x, y in reading.points))
+        for unit, label in zip(units, reading.labels or [reading.label] * len(units), strict=True):
             inside = clipped(unit, self._seen, slack=(error, error))
             if inside is None:
                 failure = failure or "out_of_range"
@@ -117,7 +118,7 @@ class PixelCodec:
             if reading.points:
                 points.append(Point(x=x1, y=y1, image=self.image))
             else:
-                boxes.append(Box(x1=x1, y1=y1, x2=x2, y2=y2, image=self.image, label=reading.label))
+                boxes.append(Box(x1=x1, y1=y1, x2=x2, y2=y2, image=self.image, label=label))
                 reaching += reaches
         return PixelRegions(boxes=tuple(boxes), points=tuple(points), failure=failure, clipped=reaching)
 

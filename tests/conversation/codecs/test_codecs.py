@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mllm.conversation.codec_base import RegionCodec
+from mllm.conversation.convention import make_convention
 from mllm.registry import CODECS
 
 SIZE = (1000, 500)
@@ -349,3 +350,37 @@ def test_the_documented_texts_are_those_that_are_written() -> None:
             assert codec.error(SIZE) == pytest.approx(1 / min(SIZE))
         else:
             assert codec.error(SIZE) == codec.error((7, 9)) == pytest.approx(float(bound), rel=0.03)
+
+
+CAT, DOG = '{"bbox_2d": [100, 50, 200, 250], "label": "cat"}', '{"bbox_2d": [0, 0, 1000, 500], "label": "dog"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "failure"),
+    [
+        (f"[{CAT}, {DOG}]", ["cat", "dog"], None),
+        (f'[{CAT}, {{"bbox_2d": [0, 0, 10, 10]}}, {DOG}]', ["cat", None, "dog"], None),
+        (f'[{CAT}, {{"bbox_2d": [9, 9, 1, 1], "label": "bird"}}, {DOG}]', ["cat", "dog"], "inverted"),
+        (f'[{CAT}, {{"bbox_2d": [9, 9, 1]}}, {DOG}]', ["cat", "dog"], "wrong_count"),
+        (f'[{CAT}, {DOG}, {{"bbox_2d": [1,', ["cat", "dog"], "malformed"),
+    ],
+)
+def test_each_object_of_a_json_array_keeps_its_label_whatever_the_others_are(
+    text: str, labels: list[str | None], failure: str | None
+) -> None:
+    read = make_convention("qwen3_vl").on((1000, 1000)).read_answer(text)
+    assert ([box.label for box in read.boxes], read.failure) == (labels, failure)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("shikra", "[0.100,0.100,0.200,0.200;0.500,0.500,0.400,0.400]"),
+        ("internvl", "<box>[[100, 100, 200, 200], [500, 500, 400, 400]]</box>"),
+        ("cogvlm", "[[100,100,200,200;500,500,400,400]]"),
+    ],
+)
+def test_a_box_that_can_be_read_counts_beside_one_that_cannot(name: str, text: str) -> None:
+    (reading,) = make(name).read(text, SIZE)
+    assert reading.failure == "inverted"
+    assert [pytest.approx(box) for box in reading.boxes] == [(0.1, 0.1, 0.2, 0.2)]
