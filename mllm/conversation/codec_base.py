@@ -133,7 +133,7 @@ def read_answer(codec: RegionCodec, text: str, size: tuple[int, int]) -> list[Re
     if not marked:
         return unmarked
     # marks that are not closed, or of another family around the numbers
-    whole = unmarked and all(reading.boxes for reading in unmarked)
+    whole = unmarked and all(reading.boxes and reading.failure is None for reading in unmarked)
     return unmarked if whole else marked
 
 

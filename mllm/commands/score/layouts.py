@@ -84,7 +84,7 @@ def _mllm(record: Mapping[str, Any], where: str) -> Answer:
         points=tuple(_points(record.get("pred_points", []), f"{where}: pred_points")),
         truth=_own_truth(record, where),
     )
-    failure = record.get("failure")
+    failure: Failure | None = record.get("failure")
     return Answer(
         where=where,
         text=known.text,
