@@ -154,7 +154,7 @@ def together(readings: Sequence[Reading]) -> Reading:
     if not readings or (boxes and points):
         return Reading(failure="wrong_count")
     labels = tuple(label for each in readings for label in each.labels if each.boxes or each.points)
-    failure = next((each.failure for each in readings if each.failure), None)
+    failure: Failure | None = next((each.failure for each in readings if each.failure), None)
     return Reading(boxes=boxes, points=points, failure=failure, labels=labels)
 
 
