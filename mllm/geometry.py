@@ -10,6 +10,11 @@ from mllm.errors import ImageError
 from mllm.fields import Range
 from mllm.types import Box, Point
 
+PATCHES = 28
+"""Qwen2.5-VL's images have sides that are multiples of it: two patches of 14 pixels."""
+MIN_PIXELS, MAX_PIXELS = 56 * 56, 12845056
+"""Bounds of an image's area under `aspect`: those of Qwen2.5-VL's released preprocessor configs."""
+
 ImageSide = Annotated[int, Range(least=1, most=16_384)]
 """Pixels of a side of the images that a model is given."""
 PlacementKind = Literal["pad", "crop", "squash"]

@@ -132,6 +132,8 @@ class Item:
     truth: GroundTruth = GroundTruth()
     group: Mapping[str, Category] = attribute(default_factory=dict[str, "Category"], hash=False)
     """What scores are broken down by: a value for each name, as in `{"category": "person"}`."""
+    expression: str | None = None
+    """The words for what is to be pointed at, without the rest of the question."""
     extra_rounds: int = 0
     """How many rounds at the end only fill the row: those that do not fit into `max_length` are left out."""
 
@@ -235,17 +237,27 @@ class Item:
           list: there is no such region), `texts`, and for a choice `options` (texts) or `candidates` (indices into the
           boxes); `masks`, where a point may lie, in COCO's run-length encoding.
         - `group`: `{name: value}`, what scores are broken down by.
+        - `expression`: the words for what is to be pointed at, without the rest of the question.
 
         Raises:
             DataError: names `key` and the field.
         """
         try:
-            fields = _mapping(record, ("image", "images", "target", "conversations", "truth", "group"))
+            fields = _mapping(record, ("image", "images", "target", "conversations", "truth", "group", "expression"))
             group = within("group", _group, fields.get("group"))
             images = _images(fields, folder)
             boxes, points = within("target", _target, fields.get("target"))
             turns = within("conversations", _turns, fields.get("conversations"))
-            item = cls(key=key, images=images, turns=turns, boxes=boxes, points=points, group=group)
+            said = fields.get("expression")
+            item = cls(
+                key=key,
+                images=images,
+                turns=turns,
+                boxes=boxes,
+                points=points,
+                group=group,
+                expression=None if said is None else within("expression", text, said),
+            )
             truth = within("truth", _truth, fields.get("truth"), item)
         except DataError as error:
             raise error.at(key) from error.__cause__
@@ -315,6 +327,8 @@ class Prediction:
     truth: GroundTruth = GroundTruth()
     group: Mapping[str, Category] = attribute(default_factory=dict[str, "Category"], hash=False)
     """The item's, see `Item.group`."""
+    expression: str | None = None
+    """The item's, see `Item.expression`."""
     image_size: tuple[int, int] | None = None
     """Width and height of the image that the answer is about, in pixels; None without an image."""
 

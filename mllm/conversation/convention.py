@@ -11,17 +11,13 @@ from mllm.conversation.codec_base import RegionCodec
 from mllm.conversation.pixels import PixelCodec
 from mllm.errors import ConfigError, DataError
 from mllm.fields import PositiveInt, Reads, check_arguments
-from mllm.geometry import Placement, PlacementKind, place, resize
+from mllm.geometry import MAX_PIXELS, MIN_PIXELS, PATCHES, Placement, PlacementKind, place, resize
 from mllm.registry import CODECS, RegionCodecConfig
 
 OWN_PLACEMENT = {"paligemma": "squash", "qwen25_vl": "aspect"}
 """How a family's own preprocessing lays an image out; of the others with a canvas: `pad`."""
-PATCHES = 28
-"""Qwen2.5-VL's images have sides that are multiples of it: two patches of 14 pixels."""
 SIDE = 336
 """Pixels of the square of `pad`, `crop` and `squash`: that of LLaVA-1.5. Fractions of it do not depend on it."""
-MIN_PIXELS, MAX_PIXELS = 56 * 56, 12845056
-"""Bounds of an image's area under `aspect`: those of Qwen2.5-VL's released preprocessor configs."""
 
 
 class ConversionError(DataError):

@@ -281,7 +281,9 @@ class Processor:
 
     def read(self, text: str, item: Item, index: int, *, image: int | None = None) -> Prediction:
         """As `decode`, of an answer's text."""
-        answer = Prediction(key=item.key, index=index, text=text, truth=item.truth, group=item.group)
+        answer = Prediction(
+            key=item.key, index=index, text=text, truth=item.truth, group=item.group, expression=item.expression
+        )
         if not item.images:
             return answer
         image = item.answer_image if image is None else image

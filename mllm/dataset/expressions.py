@@ -39,6 +39,7 @@ class ExpressionDataset(LineDataset):
         return {
             "image": image,
             "target": target,
+            "expression": expression,
             "conversations": [
                 {"from": "human", "value": fill(self.questions.draw(rng), {EXPR: expression})},
                 {"from": "gpt", "value": self.answer, "boxes_seq": [list(range(len(boxes)))]},

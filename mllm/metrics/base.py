@@ -17,8 +17,19 @@ from mllm.types import Prediction
 Totals = NDArray[np.float64]
 
 
+BOX_SIZE, WORDS = "box size", "words of the expression"
+"""Names that scores are broken down by, beside those of the records."""
+
+
 class Metric(Protocol):
-    """Turns predictions, which carry their ground truth, into named scores, always with `count`."""
+    """Turns predictions, which carry their ground truth, into named scores, always with `count`.
+
+    Optional members:
+
+    - `failure(prediction)`: why an answer could not be read, where that is not `failure_of`;
+    - `depth: str | None`: how texts are read, see `read_by`;
+    - `own_parts: tuple[str, ...]`: names by which it breaks its scores down itself.
+    """
 
     headline: str
     """The score to compare runs by."""

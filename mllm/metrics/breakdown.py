@@ -1,4 +1,6 @@
-"""Scores of parts of a data set: by what its records say of themselves (`group`), by file, by the size of the box."""
+"""Scores of parts of a data set: by what its records say of themselves (`group`), by file, by the size of the box, by
+the length of the expression.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mllm.metrics.base import Metric, Tallied
+from mllm.metrics.base import BOX_SIZE, WORDS, Metric, Tallied
 from mllm.metrics.statistics import Interval, interval
 from mllm.types import Box, Prediction
 
 SMALL, LARGE = 32**2, 96**2
 """Areas between small, medium and large boxes in square pixels: COCO's."""
+LENGTHS = ((1, 2), (3, 5), (6, 10), (11, 20))
+"""Least and most words of an expression that is counted together with others."""
 MOST = 200
 """Values of a name beyond which it tells items apart rather than kinds of items."""
 ABSENT = "(none)"
@@ -32,11 +36,19 @@ class Part:
 def breakdown(metric: Metric, predictions: Sequence[Prediction], images: Sequence[str]) -> dict[str, list[Part]]:
     """For each name the headline of the items with each of its values, in the order of the values.
 
-    Names with one value, or with more than `MOST`, are left out. `images` names the image of each prediction.
+    Names with one value, with more than `MOST`, or among the metric's `own_parts` are left out. `images` names the
+    image of each prediction.
     """
     names = dict.fromkeys(name for prediction in predictions for name in prediction.group)
     values = {name: [str(prediction.group.get(name, ABSENT)) for prediction in predictions] for name in names}
-    values = {"file": [_file(prediction) for prediction in predictions], **_sizes(predictions), **values}
+    values = {
+        "file": [_file(prediction) for prediction in predictions],
+        **_sizes(predictions),
+        **_lengths(predictions),
+        **values,
+    }
+    for name in getattr(metric, "own_parts", ()):
+        values.pop(name, None)
     return {
         name: _parts(metric, predictions, images, found)
         for name, found in values.items()
@@ -72,7 +84,7 @@ def _sizes(predictions: Sequence[Prediction]) -> Mapping[str, list[str]]:
     """The size of each true box; nothing unless every item that has a target has one box."""
     if any(len(prediction.truth.boxes) != 1 and not prediction.truth.no_target for prediction in predictions):
         return {}
-    return {"box size": [_size(prediction.truth.boxes) for prediction in predictions]}
+    return {BOX_SIZE: [_size(prediction.truth.boxes) for prediction in predictions]}
 
 
 def _size(boxes: Sequence[Box]) -> str:
@@ -81,6 +93,18 @@ def _size(boxes: Sequence[Box]) -> str:
     x1, y1, x2, y2 = boxes[0].xyxy
     area = (x2 - x1) * (y2 - y1)
     return "small (< 32²)" if area < SMALL else "large (> 96²)" if area > LARGE else "medium"
+
+
+def _lengths(predictions: Sequence[Prediction]) -> Mapping[str, list[str]]:
+    """How many words each expression has; nothing unless every item has one."""
+    expressions = [prediction.expression for prediction in predictions]
+    if not all(expressions):
+        return {}
+    return {WORDS: [_length(len((expression or "").split())) for expression in expressions]}
+
+
+def _length(words: int) -> str:
+    return next((f"{least} to {most}" for least, most in LENGTHS if words <= most), f"more than {LENGTHS[-1][1]}")
 
 
 def _file(prediction: Prediction) -> str:

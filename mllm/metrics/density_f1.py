@@ -8,7 +8,7 @@ from math import fsum
 import numpy as np
 
 from mllm.metrics.base import Totals, by_group, by_index
-from mllm.metrics.failures import LIST_MEANINGS, list_failures, says_nothing_is_there
+from mllm.metrics.failures import LIST_MEANINGS, list_failures, says_nothing_is_there, unreadable
 from mllm.metrics.overlaps import COCO_THRESHOLDS, Matrix, overlaps, true_boxes
 from mllm.registry import METRICS
 from mllm.types import Prediction
@@ -44,6 +44,7 @@ class DensityF1:
     """
 
     headline = "density_f1"
+    failure = staticmethod(unreadable)
     meanings: Mapping[str, str] = {
         "recall@0.5": "share of the boxes that were meant and found, IoU >= 0.5, mean over the answers",
         "precision@0.5": "share of the answered boxes that are right, IoU >= 0.5, mean over the answers",
@@ -59,6 +60,7 @@ class DensityF1:
 
     def __init__(self, *, group: str | None = "domain") -> None:
         self.group = group
+        self.own_parts = (group,)
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.

@@ -10,7 +10,7 @@ from typing import Any
 from mllm.errors import DataError
 from mllm.metrics.base import by_index
 from mllm.metrics.boxes_f1 import normal_label
-from mllm.metrics.failures import LIST_MEANINGS, list_failures
+from mllm.metrics.failures import LIST_MEANINGS, list_failures, unreadable
 from mllm.metrics.overlaps import true_boxes
 from mllm.registry import METRICS
 from mllm.types import Box, Prediction
@@ -58,6 +58,7 @@ class Detection:
     """
 
     headline = "ap"
+    failure = staticmethod(unreadable)
     meanings: Mapping[str, str] = {
         **dict(STATS),
         "boxes": "boxes in the answers",

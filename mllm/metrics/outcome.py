@@ -99,10 +99,12 @@ def _fields(prediction: Prediction, image: str, metric: Metric | None) -> Iterat
     yield "image", image
     if prediction.image_size is not None:
         yield "image_size", prediction.image_size
+    if prediction.expression is not None:
+        yield "expression", prediction.expression
     yield "text", prediction.text
     yield "pred", [box.xyxy for box in prediction.boxes]
     yield "target", [] if truth.no_target else [box.xyxy for box in truth.boxes] or list(truth.texts)
-    yield "failure", failure_of(prediction)
+    yield "failure", getattr(metric, "failure", failure_of)(prediction)
     yield "read_by", read_by(metric, prediction)
     if prediction.clipped:
         yield "clipped", prediction.clipped

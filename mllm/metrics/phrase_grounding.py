@@ -8,7 +8,7 @@ from typing import Literal
 
 from mllm.errors import DataError
 from mllm.metrics.base import MeanHeadline, by_group, by_index
-from mllm.metrics.failures import LIST_MEANINGS, list_failures
+from mllm.metrics.failures import LIST_MEANINGS, list_failures, unreadable
 from mllm.metrics.overlaps import enclosing, overlaps
 from mllm.registry import METRICS
 from mllm.types import Prediction
@@ -39,10 +39,12 @@ class PhraseGrounding(MeanHeadline):
     """
 
     headline = "recall@1"
+    failure = staticmethod(unreadable)
 
     def __init__(self, *, protocol: Protocol = "any", group: str | None = "type") -> None:
         self.protocol = protocol
         self.group = group
+        self.own_parts = (group,)
         against = {"any": "any box of the phrase", "merged": "the box around all boxes of the phrase"}[protocol]
         self.meanings: Mapping[str, str] = {
             **{f"recall@{k}": f"one of the first {k} boxes has IoU >= 0.5 with {against}" for k in RANKS},

@@ -71,6 +71,7 @@ class PointIn(MeanHeadline):
         self.rule: Rule = rule
         self.box_centre = box_centre
         self.group = group
+        self.own_parts = (group,)
         self.counted = frozenset(counted)
         self.headline = "f1" if rule == "match" else "accuracy"
         matching = {
@@ -113,7 +114,7 @@ class PointIn(MeanHeadline):
         if absent:
             scores["no_target_acc"] = sum(absent) / len(absent)
             scores["no_target_count"] = len(absent)
-        return {**scores, **list_failures(predictions, self._failure)}
+        return {**scores, **list_failures(predictions, self.failure)}
 
     def value(self, prediction: Prediction) -> float:
         return self._score(prediction)[self.headline]
@@ -123,7 +124,7 @@ class PointIn(MeanHeadline):
             return prediction.points
         return [Point(x=(b.x1 + b.x2) / 2, y=(b.y1 + b.y2) / 2, image=b.image) for b in prediction.boxes]
 
-    def _failure(self, prediction: Prediction) -> Failure | None:
+    def failure(self, prediction: Prediction) -> Failure | None:
         if prediction.truth.no_target or prediction.failure is not None:
             return unreadable(prediction)
         return None if self._points(prediction) else "none"

@@ -67,6 +67,7 @@ class POPE:
     """
 
     headline = "f1"
+    own_parts = ("category",)
     meanings: Mapping[str, str] = {
         "accuracy": "share of all answers that are right",
         "precision": "of the answers yes, those that are right",

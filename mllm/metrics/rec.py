@@ -137,7 +137,14 @@ class REC(MeanHeadline):
             raise DataError(where=prediction.key, field="truth.boxes", expected=expected, found="none")
         if prediction.image_size is None:
             raise DataError(where=prediction.key, field="image_size", expected="width and height", found="none")
-        iou = self.reading.iou(prediction.text, truth.xyxy, prediction.image_size)
+        text = prediction.text
+        if self.reading.prompt:
+            if prediction.expression is None:
+                expected = "the expression, which this reading compares phrases with"
+                raise DataError(where=prediction.key, field="expression", expected=expected, found="none")
+            prompt = self.reading.prompt.format(prediction.expression)
+            text = prompt + text.removeprefix(prompt)
+        iou = self.reading.iou(text, truth.xyxy, prediction.image_size)
         return (0.0, "none") if iou is None else (iou, None)
 
 

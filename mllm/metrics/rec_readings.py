@@ -15,12 +15,18 @@ its code would compute, or None where the code finds no box: a box without area 
 | paligemma | four `<loc0000>` (y first) and 16 `<seg000>` at the beginning | 1023 | >= 0.5 |
 | vlmevalkit | the first four numbers, those in brackets first | guessed by their size; clipped, sorted | >= 0.5 |
 | lmms_eval | the first `[a, b, c, d]` | fractions | >= 0.5 |
+| kosmos2 | the first of the phrase that equals the expression | centres of cells of a 32 x 32 grid | >= 0.5 |
+| qwen25_vl | the first `[a, b, c, d]` | pixels of the resized image | > 0.5 |
+
+`qwen25_vl` is VLM-R1's rule: its own authors have published no scorer. It takes the image to be resized by the family's
+default bounds. `kosmos2` reads the prompt `<phrase>expression</phrase>` and the answer as one text, as its code does.
 
 Sources: the evaluation scripts of OpenGVLab/InternVL (evaluate_grounding.py), QwenLM/Qwen-VL (evaluate_grounding.py),
 QwenLM/Qwen3-VL (evaluation/ODinW-13), THUDM/CogVLM (grounding_parser.py, issue 127), shikras/shikra (rec.py,
 box_process_function.py), Vision-CAIR/MiniGPT-4 (eval_ref.py, eval_utils.py), apple/ml-ferret (eval_refexp.py),
 google-research/big_vision (paligemma/transfers/segmentation.py), open-compass/VLMEvalKit (refcoco.py),
-EvolvingLMMs-Lab/lmms-eval (refcoco/utils_rec.py).
+EvolvingLMMs-Lab/lmms-eval (refcoco/utils_rec.py), microsoft/unilm (kosmos-2/evaluation/refcoco: refexp_evaluate.py,
+decode_string.py), om-ai-lab/VLM-R1 (src/eval/test_rec_baseline.py).
 """
 
 from __future__ import annotations
@@ -34,11 +40,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from mllm.geometry import pad_to_square
+from mllm.compat.transformers_files import size_in_patches
+from mllm.geometry import MAX_PIXELS, MIN_PIXELS, PATCHES, pad_to_square
 
 Corners = tuple[float, float, float, float]
 Size = tuple[int, int]
 BEYOND = 1e12
+KOSMOS2_CELLS = 32
 
 _INTERNVL = re.compile(r"\[*\[(.*?),(.*?),(.*?),(.*?)\]\]*")
 _QWEN_VL = re.compile(r"\((.*?)\),\((.*?)\)")
@@ -49,7 +57,13 @@ _MINIGPT = re.compile(r"\{<(\d{1,3})><(\d{1,3})><(\d{1,3})><(\d{1,3})>\}")
 _PALIGEMMA = re.compile(r"((?:<loc\d{4}>){4})\s*(?:<seg\d{3}>){16}")
 _NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
 _BRACKETED = re.compile(r"\[\s*" + r"(?:\s*,\s*|\s+)".join([f"({_NUMBER})"] * 4) + r"\s*\]")
+_VLM_R1 = re.compile(r"\[" + ",".join([r"\s*(-?\d*\.?\d+)\s*"] * 4) + r"\]")
 _LMMS_EVAL = re.compile(r"\[\s*" + r",\s*".join([r"(-?\d+(?:\.\d+)?)"] * 4) + r"\s*\]")
+_KOSMOS2_PHRASE = re.compile(r"<phrase>([^<]+)</phrase>")
+_PATCH_PAIR = r"<patch_index_(\d{1,9})><patch_index_(\d{1,9})>"
+_KOSMOS2 = re.compile(
+    rf"(?:<phrase>([^<]+)</phrase>)?<object>{_PATCH_PAIR}(?:</delimiter_of_multi_objects/>|</object>)"
+)
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)(?:```|\Z)", re.DOTALL)
 
 
@@ -60,10 +74,12 @@ class PublicReading:
     Attributes:
         iou: of the answer's text, the true box in pixels and the image's (width, height); None where it reads no box.
         ties: whether an IoU of exactly the threshold is right.
+        prompt: what the code reads before the answer; `{}` stands for the expression.
     """
 
     iou: Callable[[str, Corners, Size], float | None]
     ties: bool
+    prompt: str = ""
 
     def is_right(self, iou: float, threshold: float) -> bool:
         return iou >= threshold if self.ties else iou > threshold
@@ -184,6 +200,30 @@ def _lmms_eval(text: str, truth: Corners, size: Size) -> float | None:
     return _iou([float(value) for value in match.groups()], _scaled(truth, 1, (1 / size[0], 1 / size[1])))
 
 
+def _kosmos2(text: str, truth: Corners, size: Size) -> float | None:
+    asked = _KOSMOS2_PHRASE.search(text)
+    named = ((match[1] or "", match) for match in _KOSMOS2.finditer(text))
+    found = next((match for name, match in named if asked is not None and name.strip() == asked[1].strip()), None)
+    if found is None:
+        return None
+    (y1, x1), (y2, x2) = (divmod(int(index), KOSMOS2_CELLS) for index in found.groups()[1:])
+    start, end = (0.0, 1.0) if x1 == x2 or y1 == y2 else (0.5, 0.5)
+    return _iou(_scaled((x1 + start, y1 + start, x2 + end, y2 + end), KOSMOS2_CELLS, size), truth)
+
+
+def _qwen25_vl(text: str, truth: Corners, size: Size) -> float | None:
+    match = _VLM_R1.search(text)
+    if match is None:
+        return None
+    try:
+        height, width = size_in_patches(size[1], size[0], factor=PATCHES, least=MIN_PIXELS, most=MAX_PIXELS)
+    except ValueError:  # an image too narrow for the family
+        return None
+    values = [max(-BEYOND, min(float(number), BEYOND)) for number in match.groups()]
+    sides = (size[0] / width, size[1] / height)
+    return _iou([value * sides[axis % 2] for axis, value in enumerate(values)], truth)
+
+
 READINGS: Mapping[str, PublicReading] = {
     "internvl": PublicReading(iou=_internvl, ties=True),
     "qwen_vl": PublicReading(iou=_qwen_vl, ties=True),
@@ -195,6 +235,8 @@ READINGS: Mapping[str, PublicReading] = {
     "paligemma": PublicReading(iou=_paligemma, ties=True),
     "vlmevalkit": PublicReading(iou=_vlmevalkit, ties=True),
     "lmms_eval": PublicReading(iou=_lmms_eval, ties=True),
+    "kosmos2": PublicReading(iou=_kosmos2, ties=True, prompt="<phrase>{}</phrase>"),
+    "qwen25_vl": PublicReading(iou=_qwen25_vl, ties=False),
 }
 
 

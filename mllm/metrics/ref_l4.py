@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import fsum, sqrt
 
 from mllm.errors import DataError
-from mllm.metrics.base import MeanHeadline, by_group, by_index
+from mllm.metrics.base import BOX_SIZE, MeanHeadline, by_group, by_index
 from mllm.metrics.failures import FAILURES, MEANINGS, failure_of
 from mllm.metrics.overlaps import COCO_THRESHOLDS
 from mllm.metrics.rec import iou_of, truth_of
@@ -38,6 +38,7 @@ class RefL4(MeanHeadline):
     """
 
     headline = "macc"
+    own_parts = (BOX_SIZE,)
     meanings: Mapping[str, str] = {
         **{f"acc@{threshold}": f"share of all answers with IoU > {threshold}" for threshold in (0.5, 0.75, 0.9)},
         "macc": "share of all answers with IoU > threshold, mean over 0.50 to 0.95",

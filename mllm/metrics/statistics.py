@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil
 from statistics import NormalDist
 
 import numpy as np
@@ -119,16 +119,6 @@ def compare(a: Sequence[float], b: Sequence[float], images: Sequence[str]) -> Di
         p=_mcnemar(only_a, only_b) if binary else None,
         detectable=(NormalDist().inv_cdf((1 + LEVEL) / 2) + NormalDist().inv_cdf(POWER)) * error,
     )
-
-
-def standard_error(values: Sequence[float], images: Sequence[str]) -> float:
-    """Of the mean of values, clustered by image.
-
-    Source: Miller 2024, arXiv 2411.00640, equation 4.
-    """
-    numbers = np.asarray(values, dtype=np.float64)
-    residuals = _by_image((numbers - numbers.mean())[:, None], images)[:, 0]
-    return sqrt(float((residuals**2).sum())) / len(numbers)
 
 
 def _mcnemar(only_a: int, only_b: int) -> float:

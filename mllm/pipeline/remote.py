@@ -220,7 +220,9 @@ def _answers(
 
 def _read(text: str, item: Item, index: int, convention: Convention) -> Prediction:
     """As `Processor.read`."""
-    answer = Prediction(key=item.key, index=index, text=text.strip(), truth=item.truth, group=item.group)
+    answer = Prediction(
+        key=item.key, index=index, text=text.strip(), truth=item.truth, group=item.group, expression=item.expression
+    )
     if not item.images:
         return answer
     size = item.images[item.answer_image].size

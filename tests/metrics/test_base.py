@@ -49,7 +49,7 @@ def test_headline_follows_from_tallies(metric: Metric, answers: list[Prediction]
 
 def test_breakdown_leaves_out_parts_that_the_headline_is_not_of() -> None:
     names = [str(one.index) for one in ANSWERS]
-    for metric in (DensityF1(), Detection()):
+    for metric in (DensityF1(group=None), Detection()):
         values = [part.value for part in breakdown(metric, ANSWERS, names)["domain"]]
         assert values == ["attribute", "position", "reasoning"]  # not "rejection"
 

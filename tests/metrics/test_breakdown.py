@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mllm.metrics.breakdown import Part, breakdown
+from mllm.metrics.phrase_grounding import PhraseGrounding
 from mllm.metrics.rec import REC
 from mllm.metrics.text import ExactMatch
 from mllm.types import Box, Category, GroundTruth, Prediction
@@ -52,3 +55,24 @@ def test_breakdown_of_boxes_has_their_sizes() -> None:
     ]
     found = scores(breakdown(REC(), predictions, names(4))["box size"])
     assert sorted(found) == [("large (> 96²)", 1, 1.0), ("medium", 2, 1.0), ("small (< 32²)", 1, 1.0)]
+
+
+def test_breakdown_of_expressions_has_their_lengths() -> None:
+    counts = (1, 2, 3, 5, 6, 10, 11, 20, 21)
+    predictions = [replace(said(index, "yes"), expression="x " * count) for index, count in enumerate(counts)]
+    found = breakdown(ExactMatch(), predictions, names(len(counts)))["words of the expression"]
+    assert [(part.value, part.count) for part in found] == [
+        *((value, 2) for value in ("1 to 2", "3 to 5", "6 to 10", "11 to 20")),
+        ("more than 20", 1),
+    ]
+    assert breakdown(ExactMatch(), [*predictions, said(9, "yes")], names(10)) == {}
+
+
+def test_breakdown_leaves_out_what_the_metric_breaks_down_itself() -> None:
+    box = Box(x1=0, y1=0, x2=9, y2=9)
+    predictions = [
+        replace(said(index, ""), boxes=(box,), truth=GroundTruth(boxes=(box,)), group={"type": kind, "split": kind})
+        for index, kind in enumerate(("people", "animals"))
+    ]
+    assert list(breakdown(PhraseGrounding(), predictions, names(2))) == ["split"]
+    assert list(breakdown(PhraseGrounding(group=None), predictions, names(2))) == ["type", "split"]

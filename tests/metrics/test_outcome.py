@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from PIL import Image
 
+from mllm.metrics.boxes_f1 import BoxesF1
+from mllm.metrics.detection import Detection
 from mllm.metrics.outcome import ImageNames, as_record, outcome
 from mllm.metrics.rec import REC
 from mllm.metrics.text import ExactMatch
@@ -57,3 +59,9 @@ def test_as_record_holds_the_score_image_labels_and_group_of_an_answer() -> None
     expected = {"image": "x.jpg", "image_size": (20, 30), "score": 1.0, "iou": 0.6, "pred_labels": ["dog"]}
     assert {name: record[name] for name in expected} == expected
     assert record["group"] == {"kind": "cat"}
+
+
+def test_as_record_has_no_wrong_count_where_a_list_was_asked_for() -> None:
+    prediction = Prediction(key="a", index=0, text="", boxes=(BOX, BOX), truth=GroundTruth(boxes=(BOX,)))
+    for metric, failure in ((REC(), "wrong_count"), (None, "wrong_count"), (BoxesF1(), None), (Detection(), None)):
+        assert as_record(prediction, image="x.jpg", metric=metric)["failure"] == failure

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from mllm.types import Box, GroundTruth, Prediction
 SIZE = (200, 100)
 TRUTH = (20.0, 10.0, 120.0, 60.0)
 """[100, 100, 600, 600] of 1000."""
+
+PATCHES, ELSEWHERE = "<patch_index_0099><patch_index_0627>", "<patch_index_0988><patch_index_1023>"
+DELIMITER = "</delimiter_of_multi_objects/>"
 
 TEXTS: list[tuple[str, str, float | None]] = [
     # reading, answer, IoU with the truth; None: no box
@@ -72,6 +76,27 @@ TEXTS: list[tuple[str, str, float | None]] = [
     ("lmms_eval", "[0.1, 0.1, 0.6, 0.6]", 1),
     ("lmms_eval", "[100, 100, 600, 600]", 0),  # never rescaled
     ("lmms_eval", "(0.1, 0.1, 0.6, 0.6)", None),
+    # cells 3, 3 and 19, 19 of 32: centres 21.875, 10.9375, 121.875, 60.9375
+    ("kosmos2", f"<phrase>a dog</phrase><object>{PATCHES}</object>", 0.9284),
+    ("kosmos2", f"<phrase>a dog</phrase><object>{PATCHES}{DELIMITER}{ELSEWHERE}</object>", 0.9284),
+    ("kosmos2", f"<phrase>a dog</phrase><object>{ELSEWHERE}{DELIMITER}{PATCHES}</object>", 0),
+    ("kosmos2", f"<phrase> a dog </phrase> is <phrase>a dog</phrase><object>{PATCHES}</object>", 0.9284),
+    ("kosmos2", f"<phrase>a dog</phrase> on <phrase>grass</phrase><object>{PATCHES}</object>", None),
+    ("kosmos2", f"<phrase>a dog</phrase> <object>{PATCHES}</object>", None),  # a blank parts them
+    ("kosmos2", f"<phrase>a dog</phrase><object>{PATCHES}", None),
+    ("kosmos2", "<phrase>a dog</phrase><object><patch_index_0099></object>", None),
+    ("kosmos2", "<phrase>a dog</phrase><object><patch_index_0627><patch_index_0099></object>", 0),
+    # a row of cells, from edge to edge: y 9.375 to 12.5, x 18.75 to 125
+    ("kosmos2", "<phrase>a dog</phrase><object><patch_index_0099><patch_index_0115></object>", 250 / 5082.03),
+    ("kosmos2", "[100, 100, 600, 600]", None),
+    # of 200 x 100 the family makes 196 x 112
+    ("qwen25_vl", "[19.6, 11.2, 117.6, 67.2]", 1),
+    ("qwen25_vl", '```json\n[{"bbox_2d": [20, 11, 118, 67], "label": "a dog"}]\n```', 0.9848),
+    ("qwen25_vl", "[[0,0,1,1],[19.6,11.2,117.6,67.2]]", 0),
+    ("qwen25_vl", "(19.6, 11.2, 117.6, 67.2)", None),
+    ("qwen25_vl", "[19.6 11.2 117.6 67.2]", None),
+    ("qwen25_vl", "[118, 67, 20, 11]", 0),
+    ("qwen25_vl", "[1e2, 11, 118, 67]", None),
 ]
 
 
@@ -85,6 +110,15 @@ def test_a_public_reading_takes_an_answer_as_its_code_does(reading: str, text: s
 @pytest.mark.parametrize("text", ["", "no box", "[]", "[[", "(),()", "{<", "[,,,]", "[[;]]", "```json\n[", "]" * 50])
 def test_a_public_reading_finds_no_box_in_anything_else(reading: str, text: str) -> None:
     assert READINGS[reading].iou(text, TRUTH, SIZE) is None
+
+
+def test_kosmos2_reads_the_prompt_before_the_answer() -> None:
+    answer = replace(said(0, f"<object>{PATCHES}</object>"), expression="a dog")
+    whole = replace(answer, text=f"<phrase>a dog</phrase>{answer.text}")
+    other = replace(answer, text=f" on <phrase>grass</phrase>{answer.text}")
+    assert [REC(reading="kosmos2").value(one) for one in (answer, whole, other)] == [1, 1, 0]
+    with pytest.raises(DataError, match="a:0: expression: expected the expression"):
+        REC(reading="kosmos2")([said(0, "<object>")])
 
 
 def said(index: int, text: str, *, size: tuple[int, int] | None = SIZE) -> Prediction:

@@ -10,7 +10,7 @@ import pytest
 from mllm.metrics.base import Tallied
 from mllm.metrics.pope import POPE
 from mllm.metrics.rec import REC
-from mllm.metrics.statistics import compare, interval, standard_error
+from mllm.metrics.statistics import compare, interval
 from mllm.types import Box, GroundTruth, Prediction
 
 TRUTH = Box(x1=0, y1=0, x2=100, y2=10)
@@ -94,16 +94,6 @@ def test_the_tallies_of_pope_add_up_to_its_headline(answers: list[tuple[str, str
     found = interval(metric, predictions, names(len(predictions)))
     assert found is not None
     assert 0 <= found.low <= metric(predictions)["f1"] <= found.high <= 1
-
-
-def test_standard_error_is_that_of_the_mean_where_images_differ() -> None:
-    values = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0]
-    assert standard_error(values, names(8)) == pytest.approx(np.std(values) / math.sqrt(8))
-
-
-def test_standard_error_adds_what_answers_about_one_image_have_in_common() -> None:
-    # residuals 1/4, 1/4, 1/4, -3/4: the images' sums are 1/2 and -1/2
-    assert standard_error([1.0, 1.0, 1.0, 0.0], ["a", "a", "b", "b"]) == pytest.approx(math.sqrt(1 / 2) / 4)
 
 
 def test_compare_counts_the_answers_that_only_one_gives() -> None:

@@ -153,7 +153,11 @@ def _readings(scored: Scored, *, has_boxes: bool) -> str:
     from mllm.report.tables import table
 
     rows: list[tuple[str, ...]] = []
+    named = all(prediction.expression is not None for prediction in scored.predictions)
     for name in ((CODEC,) if has_boxes else ()) + tuple(READINGS):
+        if name != CODEC and READINGS[name].prompt and not named:
+            rows.append((name, "-", "-", "no expression"))
+            continue
         scores = REC(reading=name)(scored.predictions)
         unread = sum(value for key, value in scores.items() if key.startswith("failure_"))
         rows.append((name, f"{scores['acc@0.5']:.4f}", f"{scores['mean_iou']:.4f}", f"{unread:.0f}"))

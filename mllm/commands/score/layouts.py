@@ -40,7 +40,7 @@ class Answer:
         where: the record, for messages.
         key: what names its question: a field of the annotation, see `Layout.key`; None: the place in the file.
         number: what no other answer of the file has, where its layout numbers them.
-        truth, size, image, group: None where only the data set says it.
+        truth, size, image, group, expression: None where only the data set says it.
         boxes, points, failure, clipped, read_by: as they were read already; empty where only the text is there.
     """
 
@@ -52,6 +52,7 @@ class Answer:
     size: tuple[int, int] | None = None
     image: str | None = None
     group: Mapping[str, Any] | None = None
+    expression: str | None = None
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
     failure: Failure | None = None
@@ -94,6 +95,7 @@ def _mllm(record: Mapping[str, Any], where: str) -> Answer:
         size=_size(record["image_size"], f"{where}: image_size") if record.get("image_size") else None,
         image=record.get("image"),
         group=record.get("group") or {},
+        expression=record.get("expression"),
         boxes=known.boxes,
         points=known.points,
         failure=None if failure == failure_of(known) else failure,  # what follows from the counts says nothing new

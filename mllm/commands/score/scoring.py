@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
@@ -17,7 +17,7 @@ from mllm.fields import absent, show
 from mllm.images import ImageRef
 from mllm.metrics.outcome import ImageNames
 from mllm.pipeline.splits import line_of
-from mllm.types import GroundTruth, Item, Prediction
+from mllm.types import Item, Prediction
 
 NAMED = 5
 """Keys that a message lists."""
@@ -49,7 +49,16 @@ def from_answers(answers: Sequence[Answer], convention: Convention | None) -> Sc
                 found="none",
             )
         key = answer.key if isinstance(answer.key, str) else answer.where
-        predictions.append(_prediction(answer, index, key, answer.truth, answer.size, answer.group or {}, convention))
+        known = Prediction(
+            key=key,
+            index=index,
+            text=answer.text,
+            truth=answer.truth,
+            group=answer.group or {},
+            expression=answer.expression,
+            image_size=answer.size,
+        )
+        predictions.append(_read(answer, known, convention))
     return Scored(predictions=predictions, images=[answer.image or answer.where for answer in answers])
 
 
@@ -72,8 +81,16 @@ def joined(
     images: list[str] = []
     for index, answer in enumerate(order):
         item = items[index]
-        size = _size_of(item)
-        predictions.append(_prediction(answer, index, item.key, item.truth, size, item.group, convention))
+        known = Prediction(
+            key=item.key,
+            index=index,
+            text=answer.text,
+            truth=item.truth,
+            group=item.group,
+            expression=item.expression,
+            image_size=_size_of(item),
+        )
+        predictions.append(_read(answer, known, convention))
         images.append(name(item))
     return Scored(predictions=predictions, images=images)
 
@@ -153,16 +170,8 @@ def _size_of(item: Item) -> tuple[int, int] | None:
     return item.images[item.answer_image].size if item.images else None
 
 
-def _prediction(
-    answer: Answer,
-    index: int,
-    key: str,
-    truth: GroundTruth,
-    size: tuple[int, int] | None,
-    group: Mapping[str, Any],
-    convention: Convention | None,
-) -> Prediction:
-    known = Prediction(key=key, index=index, text=answer.text, truth=truth, group=group, image_size=size)
+def _read(answer: Answer, known: Prediction, convention: Convention | None) -> Prediction:
+    """The prediction with its regions: those of the file, or read from the text by a codec."""
     if convention is None:
         return replace(
             known,
@@ -172,6 +181,6 @@ def _prediction(
             clipped=answer.clipped,
             read_by=answer.read_by,
         )
-    if size is None:
+    if known.image_size is None:
         raise DataError(where=answer.where, expected="the size of its image, which a codec needs", found="none")
-    return convention.on(size).read_into(known)
+    return convention.on(known.image_size).read_into(known)

@@ -53,7 +53,8 @@ class ScreenSpot(LineDataset):
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         x1, y1, x2, y2 = box = self._box(line)
-        question = fill(self.questions.draw(rng), {EXPR: words_of(line, "instruction")})
+        instruction = words_of(line, "instruction")
+        question = fill(self.questions.draw(rng), {EXPR: instruction})
         return {
             "image": field(line, "img_filename", str),
             "target": {"boxes": [box], "points": [[(x1 + x2) / 2, (y1 + y2) / 2]]},
@@ -63,6 +64,7 @@ class ScreenSpot(LineDataset):
             ],
             "truth": {"points": [0], "candidates": [0]},
             "group": self._group(line),
+            "expression": instruction,
         }
 
     def _box(self, line: dict[str, Any]) -> list[float]:
