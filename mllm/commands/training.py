@@ -101,6 +101,30 @@ def predict(
             rich_help_panel=QUESTION,
         ),
     ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Ask the question about each image in this folder; the answers go to --out, a line for each.",
+            rich_help_panel=QUESTION,
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.jsonl",
+            help="With --images. Default: answers.jsonl. A file that has answers already is continued.",
+            rich_help_panel=QUESTION,
+        ),
+    ] = None,
+    on_error: Annotated[
+        Literal["raise", "skip"] | None,
+        typer.Option(
+            "--on_error",
+            help="With --images: what an image that cannot be read does. Default: raise.",
+            rich_help_panel=QUESTION,
+        ),
+    ] = None,
     answer_image: Annotated[
         int | None,
         typer.Option(
@@ -114,7 +138,8 @@ def predict(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Write the image with the answer's boxes and points here; of several images the second to FILE_2.",
+            help="Write the image with the answer's boxes and points here; of several images the second to FILE_2. "
+            "With --images a folder.",
             rich_help_panel=QUESTION,
         ),
     ] = None,
@@ -154,12 +179,14 @@ def predict(
     mllm predict CONFIG.py --api http://host:8000/v1 --model NAME
 
     mllm predict --model DIR --image FILE --prompt TEXT
+
+    mllm predict --model DIR --images FOLDER --prompt TEXT --out answers.jsonl
     """
     if api is not None:
         if config is None or model is None:
             ctx.fail("--api needs CONFIG.py and --model NAME too")
-        if prompt is not None or image or box:
-            ctx.fail("--api asks the questions of CONFIG.py: leave --prompt, --image and --box out")
+        if prompt is not None or image or images or box:
+            ctx.fail("--api asks the questions of CONFIG.py: leave --prompt, --image, --images and --box out")
         from mllm.pipeline.remote import start
 
         flags = {**ctx.obj, "do_train": False, "do_eval": False, "do_predict": True}
@@ -172,7 +199,8 @@ def predict(
         *(("--draw", "drawing", draw), ("--device", "device", device), ("--dtype", "dtype", dtype)),
         *(("--max_new_tokens", "max_new_tokens", max_new_tokens), ("--num_beams", "num_beams", num_beams)),
         *(("--type", "type", type), ("--codec", "codec", codec), ("--template", "template", template)),
-        ("--placement", "placement", placement),
+        *(("--placement", "placement", placement), ("--images", "folder", images)),
+        *(("--out", "out", out), ("--on_error", "on_error", on_error)),
     ]
     asked = [(flag, name, value) for flag, name, value in asked if value not in (None, [])]
     if model is None:
@@ -185,10 +213,19 @@ def predict(
         ctx.fail("--model DIR asks one question: it takes no CONFIG.py, no --cfg-options and no training argument")
     if prompt is None:
         ctx.fail("--model DIR needs --prompt TEXT too")
-    from mllm.serve.session import answer  # imported when asked for: PyTorch and transformers take seconds to load
-
     arguments: dict[str, Any] = {name: value for _, name, value in asked}
-    return answer(model, **arguments)
+    if images is None:
+        if out is not None or on_error is not None:
+            ctx.fail("--out and --on_error need --images FOLDER")
+        from mllm.serve.session import answer  # imported when asked for: PyTorch and transformers take seconds to load
+
+        return answer(model, **arguments)
+    if image or box or answer_image is not None:
+        ctx.fail("--images asks about one image at a time: leave --image, --box and --answer-image out")
+    from mllm.serve.folder import answer_folder
+
+    settings = {"out": "answers.jsonl", "drawings": arguments.pop("drawing", None), **arguments}
+    return answer_folder(model, images=settings.pop("folder"), **settings)
 
 
 def _box(ctx: typer.Context, text: str) -> list[float]:

@@ -111,10 +111,21 @@ def class_files(folder: str) -> tuple[list[tuple[str, int]], list[str]]:
         raise DataError(where=folder, expected=expected, found=found, kind="empty-file")
     files: list[tuple[str, int]] = []
     for number, name in enumerate(classes):
-        inside = sorted(Path(folder, name).rglob("*"))
-        images = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
-        if not images:
-            expected = f"images ({', '.join(SUFFIXES)})"
-            raise DataError(where=f"{folder}/{name}", expected=expected, found="none", kind="empty-file")
-        files += [(str(path), number) for path in images]
+        files += [(str(path), number) for path in images_in(Path(folder, name))]
     return files, classes
+
+
+def images_in(folder: Path) -> list[Path]:
+    """All image files under a folder, by name.
+
+    Raises:
+        DataError: there is no such folder, or there are none in it.
+    """
+    if not folder.is_dir():
+        raise DataError("no such folder", where=str(folder), kind="missing-file")
+    inside = sorted(folder.rglob("*"))
+    images = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
+    if not images:
+        expected = f"images ({', '.join(SUFFIXES)})"
+        raise DataError(where=str(folder), expected=expected, found="none", kind="empty-file")
+    return images

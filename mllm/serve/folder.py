@@ -1,0 +1,108 @@
+"""One question about each image of a folder: what `mllm predict --model DIR --images FOLDER` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm.auto import tqdm
+
+from mllm.dataset.sets.folder import images_in
+from mllm.errors import ConfigError, ImageError
+from mllm.fields import show
+from mllm.files import parse_json, writing_to
+from mllm.serve.session import Session, draw_answer
+
+OnError = Literal["raise", "skip"]
+SAME = ("model", "prompt")
+"""What must be equal in the lines of a file that a run goes on with."""
+
+
+def answer_folder(
+    folder: str,
+    prompt: str,
+    images: str,
+    *,
+    out: str,
+    drawings: str | None = None,
+    on_error: OnError = "raise",
+    device: str | None = None,
+    max_new_tokens: int = 64,
+    num_beams: int = 1,
+    **model_args: Any,
+) -> None:
+    """Write what the model in `folder` answers about each image under `images`, a JSON object a line, to `out`.
+
+    A line holds `image` (the path under `images`), `text`, `boxes` and `points` in pixels of the image as it is shown
+    upright, and `failure`. Images that `out` has already are left out, so that a run that was cut goes on.
+
+    Args:
+        drawings: a folder for the images with their answers drawn on them, each as PNG.
+        on_error: "skip": an image that cannot be read gets a line with `error` in place of an answer.
+
+    Raises:
+        ImageError: an image cannot be read; names it.
+        ConfigError: `out` holds answers of another model, or to another question.
+    """
+    root = Path(images)
+    names = [str(path.relative_to(root)) for path in images_in(root)]
+    done = _answered(Path(out), {"model": folder, "prompt": prompt})
+    session = Session.load(folder, device=device, **model_args)
+    generation = {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
+    broken: list[str] = []
+
+    def answers() -> Iterator[dict[str, Any]]:
+        for name in tqdm([name for name in names if name not in done], desc="images", unit="image"):
+            record: dict[str, Any] = {"image": name, "model": folder, "prompt": prompt}
+            try:
+                said = session.ask(prompt, [root / name], generation=generation)
+            except ImageError as error:
+                if on_error == "raise":
+                    error.message = f"{error.message or ''} (--on_error skip goes on without it)".lstrip()
+                    raise
+                broken.append(name)
+                yield {**record, "error": str(error)}
+                continue
+            if drawings:
+                _draw(said, root / name, Path(drawings) / f"{name}.png")
+            boxes, points = [box.xyxy for box in said.boxes], [point.xy for point in said.points]
+            yield {**record, "text": said.text, "boxes": boxes, "points": points, "failure": said.failure}
+
+    with writing_to(out), Path(out).open("a", encoding="utf-8") as file:
+        for record in answers():
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.flush()
+    already = f", {len(done)} of them before" if done else ""
+    print(f"{len(names)} images{already}: {out}")
+    if broken:
+        print(f"{len(broken)} could not be read: {', '.join(broken)}")
+
+
+def _answered(path: Path, asked: dict[str, str]) -> set[str]:
+    """The images that a file of answers has; a line that was cut while it was written is removed from it."""
+    if not path.exists():
+        return set()
+    lines = path.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+        with writing_to(path):
+            path.write_bytes(b"".join(lines))
+    done: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}"
+        record = parse_json(line.decode("utf-8"), dict, where, ConfigError)
+        for name in SAME:
+            if record.get(name) != asked[name]:
+                message = "name another file with --out"
+                expected, found = show(asked[name]), show(record.get(name))
+                raise ConfigError(message, where=where, field=name, expected=expected, found=found)
+        done.add(str(record.get("image")))
+    return done
+
+
+def _draw(said: Any, image: Path, path: Path) -> None:
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    draw_answer(said, [image], path)
