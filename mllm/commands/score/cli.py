@@ -50,6 +50,13 @@ def score(
     output_dir: Annotated[
         Path | None, typer.Option("--output_dir", metavar="DIR", help="Write scores and predictions here.")
     ] = None,
+    submission: Annotated[
+        Literal["vqa", "gqa", "vizwiz", "coco_captions"] | None,
+        typer.Option(
+            help="With --data and --output_dir: instead of scores, write the file that this benchmark's server takes, "
+            "one record for every question."
+        ),
+    ] = None,
 ) -> None:
     """Score answers without a model: those of an evaluation of ours, or of somebody else.
 
@@ -60,6 +67,8 @@ def score(
     mllm score outputs/eval_extra_prediction.jsonl --reading all
 
     mllm score answers.jsonl --data config/vqav2.py --split test --metric VQAAccuracy
+
+    mllm score test_extra_prediction.jsonl --data config/vqav2.py --split test --submission vqa --output_dir out
     """
     from mllm.commands.score.layouts import read_answers
     from mllm.commands.score.scoring import from_answers, joined
@@ -68,15 +77,25 @@ def score(
 
     found_layout, found = read_answers(answers, layout)
     convention = _convention(codec, placement)
-    if data is None:
+    if submission is not None and (data is None or output_dir is None):
+        found_options = "--data" if data else "--output_dir" if output_dir else "neither"
+        raise ConfigError(where="--submission", expected="--data and --output_dir", found=found_options)
+    items = None if data is None else _items(data, split)
+    if items is None:
         if split or key:
             raise ConfigError(
                 where="--data", expected=f"a config for {'--split' if split else '--key'}", found="nothing"
             )
         scored = from_answers(found, convention)
     else:
-        scored = joined(found, _items(data, split), found_layout, key, convention)
+        scored = joined(found, items, found_layout, key, convention)
     print(f"{answers}: {len(found)} answers, layout {found_layout}")
+    if submission is not None and output_dir is not None:
+        from mllm.commands.score.submission import write_submission
+
+        path = output_dir / f"submission_{submission}.json"
+        write_submission(path, submission, scored.predictions, items)
+        return print(f"  {len(scored.predictions)} answers for the server: {path}")
     if reading == ALL:
         if metric is not None:
             raise ConfigError(

@@ -38,7 +38,7 @@ def from_answers(answers: Sequence[Answer], convention: Convention | None) -> Sc
     Raises:
         DataError: it does not, or has two answers of one name; a size is missing that the codec needs.
     """
-    _check_distinct([str(answer.number) for answer in answers if answer.number is not None], "two answers")
+    check_distinct([str(answer.number) for answer in answers if answer.number is not None], "two answers")
     predictions: list[Prediction] = []
     for index, answer in enumerate(answers):
         if answer.truth is None:
@@ -101,7 +101,7 @@ def _order(answers: Sequence[Answer], items: Dataset, layout: str, key: str | No
     if layout == "mllm" and key is None:
         keys = [items[index].key for index in range(len(items))]
     elif key is not None:
-        keys = [_field(items, index, key) for index in range(len(items))]
+        keys = [field_of(items, index, key) for index in range(len(items))]
     elif layout == "lmms_eval":  # doc_id counts the data set's rows
         keys = [str(index) for index in range(len(items))]
     else:
@@ -112,8 +112,8 @@ def _order(answers: Sequence[Answer], items: Dataset, layout: str, key: str | No
     given = [str(answer.key) for answer in answers]
     if layout == "mllm" and len(set(keys)) < len(keys):  # a data set that asks twice about its lines
         keys, given = _numbered(keys), _numbered(given)
-    _check_distinct(keys, "two items of the data set")
-    _check_distinct(given, "two answers to one item")
+    check_distinct(keys, "two items of the data set")
+    check_distinct(given, "two answers to one item")
     known = set(keys)
     unknown = [name for name in given if name not in known]
     by_key = dict(zip(given, answers, strict=True))
@@ -135,7 +135,11 @@ def _numbered(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _check_distinct(names: Sequence[str], what: str) -> None:
+def check_distinct(names: Sequence[str], what: str) -> None:
+    """
+    Raises:
+        DataError: a name comes twice; `what` says of what.
+    """
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -148,7 +152,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(show, names[:NAMED])) + more
 
 
-def _field(items: Any, index: int, key: str) -> str:
+def field_of(items: Any, index: int, key: str) -> str:
     """A field of an item's annotation line; `image_id` also as the number at the end of an image's name."""
     found = line_of(items, index)
     if found is not None and key in found[0]:
