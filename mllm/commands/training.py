@@ -189,8 +189,9 @@ def predict(
             ctx.fail("--api asks the questions of CONFIG.py: leave --prompt, --image, --images and --box out")
         from mllm.pipeline.remote import start
 
-        flags = {**ctx.obj, "do_train": False, "do_eval": False, "do_predict": True}
-        given = Given(config=config, options=cfg_options, flags=flags)
+        # nothing is computed here, so the precision of the config needs no GPU
+        flags = {**ctx.obj, "do_train": False, "do_eval": False, "do_predict": True, "use_cpu": True}
+        given = Given(config=config, options=cfg_options, flags={**flags, "bf16": False, "fp16": False})
         server = {"url": api, "name": model, "concurrency": concurrency, "retries": retries}
         return start(given, codec=codec, placement=placement, **server)
     asked = [

@@ -2,14 +2,15 @@
 
     python tools/convert/labelme.py data/originals/my_boxes --name my_boxes
 
-The folder holds a .json for each image. Rectangles are taken as they are, of polygons, circles and masks the box around
-them; points and lines are left out.
+The folder, or one in it, holds a .json for each image, which names the image from where it lies itself. Rectangles are
+taken as they are, of polygons, circles and masks the box around them; points and lines are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import posixpath
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,13 +31,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
-    files = sorted(given.folder.glob("*.json"))
+    files = sorted(given.folder.rglob("*.json"))
     if not files:
         raise DataError(where=str(given.folder), expected="json files", found="none")
     for path in out.progress(files, "images"):
         found = read_json(path, dict)
         size = field(found, "imageWidth", Side, where=path), field(found, "imageHeight", Side, where=path)
         image = field(found, "imagePath", str, where=path).replace("\\", "/")
+        image = posixpath.normpath((path.parent.relative_to(given.folder) / image).as_posix())
         name = f"DET_{given.name or given.folder.resolve().name}.jsonl"
         write_boxes(out, name, image, size, objects(found, path, out))
 

@@ -3,8 +3,8 @@
     python tools/convert/yolo.py data/originals/coco8/images/val data/originals/coco8/labels/val \\
         --names data/originals/coco8/data.yaml --name coco8_val
 
-Of each image of the first folder the file of the same name in the second holds `class x y width height`, fractions of
-the image, or `class x1 y1 x2 y2 x3 y3 ...`, an outline, of which the box around it is taken.
+Of each image of the first folder, and of the folders in it, the file of the same name in the second holds `class x y
+width height`, fractions of the image, or `class x1 y1 x2 y2 x3 y3 ...`, an outline, of which the box around is taken.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from mllm.errors import DataError
 from mllm.files import read_text
 from mllm.images import image_ref
 
+BEYOND = 1.01
+"""Above it a number is no fraction of the image, not even one that was rounded."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -32,17 +34,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     names = class_names(given.names)
-    images = sorted(path for path in given.images.glob("*") if path.suffix.lower() in SUFFIXES)
+    images = sorted(path for path in given.images.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not images:
         raise DataError(where=str(given.images), expected=f"images ({', '.join(SUFFIXES)})", found="none")
+    known = {image.relative_to(given.images).with_suffix(".txt") for image in images}
+    listed = given.names.resolve()  # the list of classes may lie among the labels
+    for labels in given.labels.rglob("*.txt"):
+        if labels.relative_to(given.labels) not in known and labels.resolve() != listed:
+            out.skip("files of labels without an image")
     for image in out.progress(images, "images"):
-        labels = given.labels / f"{image.stem}.txt"
+        place = image.relative_to(given.images)
+        labels = given.labels / place.with_suffix(".txt")
         if not labels.exists():
             out.skip("images without a file of labels")
             continue
         size = image_ref(str(image)).size
         name = f"DET_{given.name or given.images.resolve().name}.jsonl"
-        write_boxes(out, name, image.name, size, objects(labels, size, names))
+        write_boxes(out, name, place.as_posix(), size, objects(labels, size, names))
 
 
 def objects(path: Path, size: tuple[int, int], names: list[str]) -> Iterator[Labelled]:
@@ -57,6 +65,9 @@ def objects(path: Path, size: tuple[int, int], names: list[str]) -> Iterator[Lab
             expected = f"the number of one of {len(names)} classes"
             raise DataError(where=where, field="class", expected=expected, found=repr(words[0][:20]))
         values = [decimal(word, where, "coordinates") for word in words[1:]]
+        if values and max(map(abs, values)) > BEYOND:
+            found = f"{max(values, key=abs):g}"
+            raise DataError(where=where, field="coordinates", expected="fractions of the image, 0 to 1", found=found)
         if len(values) == 4:
             x, y, w, h = values
             box = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mllm.types import Item
 from tests.tools.convert.layouts import COCO_NAMES, PREDICTED, VOC, Items, JsonLines, Run, Save
@@ -140,3 +141,35 @@ def test_faults_of_predictions(run: Run, save: Save, tmp_path: Path) -> None:
     twice = {**COCO_NAMES, "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "b/a.jpg"}]}
     message = "images[1]: file_name: expected a name of its own, found a second 'a.jpg'"
     assert message in run("predictions", "coco", lines, "--instances", save("i.json", twice), status=1)
+
+
+def test_yolo_takes_images_in_folders_and_counts_labels_without_one(
+    run: Run, save: Save, items: Items, tmp_path: Path
+) -> None:
+    for place in ("a.png", "sub/b.png"):
+        path = tmp_path / "pictures" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (200, 100)).save(path)
+    names = save("names.txt", "dog\n")
+    for place in ("a", "sub/b", "c"):
+        path = tmp_path / "labels" / f"{place}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("0 0.3 0.35 0.4 0.5\n")
+    shown = run("yolo", str(tmp_path / "pictures"), str(tmp_path / "labels"), "--names", names)
+    assert "1  left out: files of labels without an image" in shown
+    lines = (tmp_path / "out" / "DET_pictures.jsonl").read_text().splitlines()
+    assert [json.loads(line)["img_path"] for line in lines] == ["a.png", "sub/b.png"]
+    (tmp_path / "labels" / "a.txt").write_text("0 60 35 80 50\n")
+    message = run("yolo", str(tmp_path / "pictures"), str(tmp_path / "labels"), "--names", names, status=1)
+    assert "a.txt:1: coordinates: expected fractions of the image, 0 to 1, found 80" in message
+
+
+def test_labelme_names_images_from_where_their_file_lies(run: Run, save: Save, tmp_path: Path) -> None:
+    shape = {"label": "dog", "points": [[20, 10], [100, 60]], "shape_type": "rectangle"}
+    record = {"shapes": [shape], "imageWidth": 200, "imageHeight": 100}
+    (tmp_path / "boxes" / "sub").mkdir(parents=True)
+    for place, image in (("a", "a.jpg"), ("sub/b", "b.jpg"), ("sub/c", "..\\pictures\\c.jpg")):
+        (tmp_path / "boxes" / f"{place}.json").write_text(json.dumps({**record, "imagePath": image}))
+    run("labelme", str(tmp_path / "boxes"))
+    lines = (tmp_path / "out" / "DET_boxes.jsonl").read_text().splitlines()
+    assert [json.loads(line)["img_path"] for line in lines] == ["a.jpg", "sub/b.jpg", "pictures/c.jpg"]
