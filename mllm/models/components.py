@@ -171,12 +171,27 @@ def text_model(
         )
     try:
         model = build(model_class, config, **_from_config(dtype, attn_implementation))
+        _check_rotation(model)
         _try(model)
     except ImportError as error:
         raise missing_library(config.model_type, error, "language_model") from error
     except REFUSALS as error:
         raise ConfigError(f"language_model: {config.model_type} refuses its config: {one_line(error)}") from error
     return model
+
+
+def _check_rotation(model: Any) -> None:
+    """Rotary positions turn pairs of numbers; a head of one number would be widened to two by broadcasting.
+
+    Raises:
+        ConfigError: heads are too narrow.
+    """
+    config = model.config.get_text_config()
+    width, heads = getattr(config, "head_dim", None), getattr(config, "num_attention_heads", None)
+    if width is None and isinstance(heads, int):
+        width = config.hidden_size // heads
+    if width == 1 and any(name.endswith("inv_freq") for name, _ in model.named_buffers()):
+        raise ConfigError(field="language_model.head_dim", expected="at least 2, for rotary positions", found="1")
 
 
 @torch.no_grad()

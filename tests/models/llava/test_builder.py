@@ -173,6 +173,11 @@ def test_sampling_settings_that_a_checkpoint_does_not_use_are_dropped(tmp_path):
             ConfigError,
             r"language_model\.hidden_size: expected a whole number from 1 to 100,000,000, found str '8'",
         ),
+        (
+            {**PARTS, "language_model": {**TEXT["llama"], "head_dim": 1}},
+            ConfigError,
+            r"language_model\.head_dim: expected at least 2, for rotary positions, found 1",
+        ),
         ({**PARTS, "connector": "mlp3x"}, ConfigError, "unknown connector type 'mlp3x'"),
         ({**PARTS, "feature_layer": 9}, ConfigError, "feature_layer: expected a layer .*, found int '9'"),
         ({**PARTS, "freeze": ["lm"]}, ConfigError, r"freeze\.0: expected one of .*'language_model', found str 'lm'"),
