@@ -30,7 +30,7 @@ class TableEnd(StoppingCriteria):
         self.room_R = room_R
         self.prompt = prompt
 
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """bool [rows], or of beams, those of one row together: which end here."""
         room = self.room_R.to(input_ids.device).repeat_interleave(len(input_ids) // max(1, len(self.room_R)))
         return room <= input_ids.shape[1] - self.prompt

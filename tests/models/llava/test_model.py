@@ -123,7 +123,7 @@ def test_frozen_parts_do_not_train():
 
 def test_unknown_parts_cannot_be_frozen():
     model = make()
-    with pytest.raises(ConfigError, match="no part 'vision_towr'; did you mean 'vision_tower'"):
+    with pytest.raises(ConfigError, match="found str 'vision_towr'; did you mean 'vision_tower'"):
         model.freeze(["vision_towr"])
     with pytest.raises(ConfigError, match="expected a list of parts"):
         model.freeze("vision_tower")
