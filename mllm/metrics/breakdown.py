@@ -39,6 +39,16 @@ def breakdown(metric: Metric, predictions: Sequence[Prediction], images: Sequenc
     Names with one value, with more than `MOST`, or among the metric's `own_parts` are left out. `images` names the
     image of each prediction.
     """
+    own = getattr(metric, "own_parts", ())
+    return {
+        name: _parts(metric, predictions, images, values)
+        for name, values in kinds_of(predictions).items()
+        if name not in own
+    }
+
+
+def kinds_of(predictions: Sequence[Prediction]) -> dict[str, list[str]]:
+    """For each name that tells kinds of items apart the value of each item."""
     names = dict.fromkeys(name for prediction in predictions for name in prediction.group)
     values = {name: [str(prediction.group.get(name, ABSENT)) for prediction in predictions] for name in names}
     values = {
@@ -47,13 +57,7 @@ def breakdown(metric: Metric, predictions: Sequence[Prediction], images: Sequenc
         **_lengths(predictions),
         **values,
     }
-    for name in getattr(metric, "own_parts", ()):
-        values.pop(name, None)
-    return {
-        name: _parts(metric, predictions, images, found)
-        for name, found in values.items()
-        if 1 < len(set(found)) <= MOST
-    }
+    return {name: found for name, found in values.items() if 1 < len(set(found)) <= MOST}
 
 
 def places_of(values: Iterable[str]) -> dict[str, list[int]]:

@@ -26,7 +26,14 @@ LOCK = "run.lock"
 LEASE = 60.0
 """Seconds after which a lock that nobody renews is taken over, where its process cannot be looked up."""
 RESULTS = (
-    *("*_results.json", "*_extra_prediction.jsonl*", "*_about.json.partial", "*_report.html", "report.html"),
+    *(
+        "*_results.json",
+        "*_extra_prediction.jsonl*",
+        "*_about.json.partial",
+        "*_report.html",
+        "report.html",
+        "*_report",
+    ),
     *("trainer_state.json", "loss.png", "runs"),
 )
 UNFINISHED = "model.partial"

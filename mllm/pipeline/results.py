@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,10 +13,11 @@ from mllm.errors import ConfigError
 from mllm.fields import show
 from mllm.files import parse_json, read_json
 from mllm.interrupts import Interrupted
-from mllm.metrics.base import Metric
+from mllm.metrics.base import Metric, Tallied
 from mllm.metrics.outcome import PREDICTIONS, RESULTS, ImageNames, Outcome, as_record
 from mllm.metrics.rec import iou_of
 from mllm.pipeline.train_data import ItemDataset
+from mllm.report.gallery import data_folder
 from mllm.report.index import REPORT, write_index
 from mllm.report.report import Row, write_report
 from mllm.types import Prediction
@@ -132,22 +134,27 @@ def write_results(
         title=f"{folder.name}: {prefix}",
         subtitle=about,
         found=found,
-        rows=rows(predictions, items),
+        rows=rows(predictions, items, metric),
         meanings=metric.meanings if metric else None,
     )
     if not predictions:
         partial[0].unlink(missing_ok=True)
     (folder / f"{prefix}_{ABOUT}{PARTIAL}").unlink(missing_ok=True)
+    paths, partial = ([*files, data_folder(files[1])] for files in (paths, partial))
     for path in reversed(paths):  # whoever finds scores also finds what they are of
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     for path, whole in zip(paths, partial, strict=True):
         if whole.exists():
             whole.replace(path)
     write_index(folder)
 
 
-def rows(predictions: Iterable[Prediction], items: ItemDataset) -> Iterator[Row]:
+def rows(predictions: Iterable[Prediction], items: ItemDataset, metric: Metric | None) -> Iterator[Row]:
     """Each answer beside its question and the image that the question is about, which its truth lies on."""
+    name_of = ImageNames()
     for prediction in predictions:
         item = items[prediction.index]
         turn = item.prompt[-1]
@@ -156,10 +163,12 @@ def rows(predictions: Iterable[Prediction], items: ItemDataset) -> Iterator[Row]
             prediction=prediction,
             question=turn.text,
             image=item.images[number] if item.images else None,
+            image_name=name_of(item) if len(item.images) < 2 else f"{name_of(item)}: image {number}",
             image_number=number,
             asked=(
                 *(item.boxes[i] for group in turn.boxes_seq for i in group),
                 *(item.points[i] for group in turn.points_seq for i in group),
             ),
             iou=iou_of(prediction) if len(prediction.truth.boxes) == 1 else None,
+            score=metric.value(prediction) if isinstance(metric, Tallied) else None,
         )

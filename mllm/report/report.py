@@ -1,11 +1,10 @@
-"""A results page: scores, failures, and the answers drawn on their images, in one HTML file.
+"""A results page: scores, failures, and answers drawn on their images.
 
-The page fetches nothing and runs no script: style, images and drawings are inside it, to be mailed or archived.
+The page alone can be mailed or archived: scores and a gallery are inside it. All answers are in a folder beside it.
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,18 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from mllm.images import ImageRef
+from mllm.metrics.breakdown import kinds_of
 from mllm.metrics.failures import failure_of
 from mllm.metrics.outcome import Outcome
 from mllm.metrics.rec import THRESHOLDS, is_on_another
 from mllm.metrics.statistics import Interval
 from mllm.report import page
-from mllm.types import BOXES, IMAGE, POINTS, Box, Point, Prediction
+from mllm.report.gallery import Answer, Entry, Region, embedded_card, write_data
+from mllm.types import Box, Point, Prediction
 
 BINS = 20
 """Of the IoU histogram: 0.05 wide, open on the left, so that what lies right of a threshold has passed it."""
 
-KINDS = ("true", "predicted", "asked")
-MARKS = {IMAGE: "image", BOXES: "box", POINTS: "point"}
+ANSWER, READ, ELSEWHERE = "answer", "readable", "wrong_object"
+"""The name of the kinds of answers, and those beside the classes of failure."""
+PREDICTED = "predicted"
+LAYERS = {
+    "true": {"id": "true", "classes": "true"},
+    PREDICTED: {"id": "a0", "classes": "answered a0 c0"},
+    "asked": {"id": "asked", "classes": "asked"},
+    "other": {"id": "other", "classes": "other"},
+}
+"""What is drawn, with its classes in the drawing; the first of them shows and hides it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +46,16 @@ class Row:
     """As in the item: may hold `<image>`, `<boxes>` and `<points>`."""
     image: ImageRef | None = None
     """The image to draw on; None shows the text alone."""
+    image_name: str = ""
+    """Rows about one image have the same."""
     image_number: int = 0
     """Which of the item's images `image` is: only boxes and points on it are drawn."""
     asked: tuple[Box | Point, ...] = ()
     """What the question's `<boxes>` and `<points>` stand for, in original pixels."""
     iou: float | None = None
     """None where IoU does not apply, as for captions."""
+    score: float | None = None
+    """What the metric gives for this answer alone; None where it gives none."""
 
 
 def write_report(
@@ -56,13 +69,13 @@ def write_report(
     date: str | None = None,
     limit: int = 24,
 ) -> None:
-    """Write the page; the folder of `path` exists.
+    """Write the page, and beside it the folder with all answers (see `gallery`); the folder of `path` exists.
 
     Args:
         title, subtitle: what was evaluated; the model and the config.
         found: the scores, with intervals and parts. `failure_{class}` go into a table, `constant_box_{score}` beside
             its score.
-        rows: every answer; images are opened only for those shown.
+        rows: every answer; images are opened for those in the page itself, and where a browser could not open them.
         meanings: the metric's, see `mllm.metrics.base.Metric`.
         date: defaults to now.
         limit: images in each section of the gallery.
@@ -72,7 +85,13 @@ def write_report(
     """
     rows = sorted(rows, key=lambda row: row.prediction.index)
     meanings = meanings or {}
+    entries = _entries(rows)
     sections = _sections(rows, limit)
+    shown = [
+        {**section, "cards": [embedded_card(entries[row.prediction.index], (PREDICTED,)) for row in section["rows"]]}
+        for section in sections
+    ]
+    data = write_data(Path(path), list(entries.values()), (PREDICTED,)) if rows else None
     page.write(
         path,
         "report/report.html.j2",
@@ -81,12 +100,14 @@ def write_report(
         date=date or datetime.now().strftime("%Y-%m-%d %H:%M"),
         items=len(rows),
         tiles=_tiles(found, meanings),
-        failures=_failures(found.scores, meanings),
+        failures=_failures(found.scores, meanings, (data or {}).get("kinds", {}).get(ANSWER, {})),
         headline=found.headline,
         parts=_parts(found),
         histogram=_histogram(rows),
-        kinds=[kind for kind in KINDS if any(card["drawn"][kind] for section in sections for card in section["cards"])],
-        sections=sections,
+        layers=_layers(entries.values(), data),
+        data=data,
+        sections=shown,
+        scripts=("tables.js", "gallery.js") if data else (),
     )
 
 
@@ -137,8 +158,10 @@ def _parts(found: Outcome) -> list[dict[str, Any]]:
     return tables
 
 
-def _failures(scores: Mapping[str, float], meanings: Mapping[str, str]) -> dict[str, Any] | None:
-    """The table of failure classes, None for a metric that has none."""
+def _failures(
+    scores: Mapping[str, float], meanings: Mapping[str, str], kinds: Mapping[str, int]
+) -> dict[str, Any] | None:
+    """The table of failure classes, None for a metric that has none; a metric's own classes are no kinds of answers."""
     counts = {name: int(value) for name, value in scores.items() if name.startswith("failure_")}
     if not counts:
         return None
@@ -151,6 +174,7 @@ def _failures(scores: Mapping[str, float], meanings: Mapping[str, str]) -> dict[
                 "meaning": meanings.get(name, ""),
                 "count": found,
                 "share": f"{found / count:.1%}",
+                "filter": [ANSWER, kind] if kinds.get(kind := name.removeprefix("failure_")) == found else None,
             }
             for name, found in counts.items()
         ],
@@ -199,11 +223,7 @@ def _sections(rows: Sequence[Row], limit: int) -> list[dict[str, Any]]:
         ("Unreadable answers", "no single box could be read; IoU counts as 0", unreadable, _spread(unreadable, limit)),
         ("Answers", "evenly spaced over the data set", texts, _spread(texts, limit)),
     )
-    return [
-        {"name": name, "note": note, "of": len(of), "cards": [_card(row) for row in shown]}
-        for name, note, of, shown in sections
-        if shown
-    ]
+    return [{"name": name, "note": note, "of": len(of), "rows": shown} for name, note, of, shown in sections if shown]
 
 
 def _spread(rows: Sequence[Row], limit: int) -> list[Row]:
@@ -212,42 +232,58 @@ def _spread(rows: Sequence[Row], limit: int) -> list[Row]:
     return [rows[number * len(rows) // count] for number in range(count)]
 
 
-def _card(row: Row) -> dict[str, Any]:
-    prediction = row.prediction
-    drawn = {
-        "true": _on_image((*prediction.truth.boxes, *prediction.truth.points), row.image_number),
-        "predicted": _on_image((*prediction.boxes, *prediction.points), row.image_number),
-        "asked": _on_image(row.asked, row.image_number),
-    }
+def _entries(rows: Sequence[Row]) -> dict[int, Entry]:
+    """What the page shows of each row, by index."""
+    kinds = kinds_of([row.prediction for row in rows])
     return {
-        "key": prediction.key,
-        "image": None if row.image is None else page.embedded(row.image.open()),
-        "drawn": drawn,
-        "description": "; ".join(f"{kind}: {_coordinates(regions)}" for kind, regions in drawn.items() if regions),
-        "question": _segments(row.question),
-        "answer": prediction.text.strip(),
-        "truths": [_segments(text) for text in prediction.truth.texts],
-        "iou": None if row.iou is None else f"{row.iou:.2f}",
-        "failure": None if row.iou is None else failure_of(prediction),
+        row.prediction.index: _entry(row, {name: values[place] for name, values in kinds.items()})
+        for place, row in enumerate(rows)
     }
 
 
-def _on_image(regions: Iterable[Box | Point], image: int) -> list[Box | Point]:
-    return [region for region in regions if region.image == image]
+def _entry(row: Row, kinds: Mapping[str, str]) -> Entry:
+    prediction, truth = row.prediction, row.prediction.truth
+    failure = failure_of(prediction)
+    measures = {"IoU": row.iou, "score": row.score}
+    if truth.boxes or truth.points or truth.no_target:
+        on_another = row.iou is not None and is_on_another(prediction)
+        kinds = {ANSWER: failure or (ELSEWHERE if on_another else READ), **kinds}
+    return Entry(
+        index=prediction.index,
+        key=prediction.key,
+        question=row.question,
+        truths=truth.texts,
+        name=row.image_name or prediction.key,
+        image=row.image,
+        true=_on_image((*truth.boxes, *truth.points), row.image_number),
+        asked=_on_image(row.asked, row.image_number),
+        candidates=tuple(box for box in truth.candidates if box.image == row.image_number),
+        answers=(
+            Answer(
+                text=prediction.text,
+                verdict="" if row.iou is None else failure or f"IoU {row.iou:.2f}",
+                regions=_on_image((*prediction.boxes, *prediction.points), row.image_number),
+            ),
+        ),
+        kinds=kinds,
+        measures={name: value for name, value in measures.items() if value is not None},
+    )
 
 
-def _coordinates(regions: Iterable[Box | Point]) -> str:
-    """Rounded pixels, for readers who do not see the drawing."""
-    numbers = (region.xyxy if isinstance(region, Box) else region.xy for region in regions)
-    return ", ".join(f"[{', '.join(f'{value:.0f}' for value in values)}]" for values in numbers)
+def _layers(entries: Iterable[Entry], data: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """What is drawn on some image."""
+    shown = [entry for entry in entries if entry.image is not None]
+    found = {
+        "true": any(entry.true for entry in shown),
+        PREDICTED: any(entry.answers[0].regions for entry in shown),
+        "asked": any(entry.asked for entry in shown),
+        "other": data is not None and data["others"],
+    }
+    return [{"name": name, **layer} for name, layer in LAYERS.items() if found[name]]
 
 
-def _segments(text: str) -> list[tuple[str | None, str]]:
-    """Pieces of a text: (None, plain) or (placeholder, what it reads). A lone `<image>` is left out: it is shown."""
-    if text.count(IMAGE) == 1:
-        text = text.replace(IMAGE, "")
-    pieces = re.split(f"({'|'.join(MARKS)})", text.strip())
-    return [(piece, MARKS[piece]) if piece in MARKS else (None, piece) for piece in pieces if piece]
+def _on_image(regions: Iterable[Region], image: int) -> tuple[Region, ...]:
+    return tuple(region for region in regions if region.image == image)
 
 
 def _number(value: float) -> str:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
 from html import unescape
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
@@ -17,6 +21,7 @@ from mllm.metrics.breakdown import Part
 from mllm.metrics.outcome import Outcome
 from mllm.metrics.rec import FAILURES, REC, iou_of
 from mllm.metrics.statistics import Interval
+from mllm.report import gallery
 from mllm.report.report import Row, write_report
 from mllm.types import Box, Failure, GroundTruth, Point, Prediction
 
@@ -104,31 +109,130 @@ def test_it_holds_scores_their_meaning_and_the_floor(tmp_path: Path) -> None:
     assert tiles == ["acc@0.5", "acc@0.25", "acc@0.75", "mean_iou", "clipped"]
 
 
-def test_it_is_one_self_contained_file(tmp_path: Path) -> None:
+def data_of(folder: Path) -> list[dict[str, Any]]:
+    """What each file of data gives to the page."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted((folder / "report_files").glob("*.js"))]
+    return [json.loads(text.removeprefix("loaded(").removesuffix(")\n")) for text in texts]
+
+
+def test_the_page_fetches_nothing_and_reads_alone(tmp_path: Path) -> None:
     html = report([row(0), row(1, failure="none")], tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report_files"]
     assert not re.search(r"(src|href|action|srcset|data)\s*=\s*[\"']?(https?:)?//", html)
     assert "url(" not in html
     assert "@import" not in html
     page = Page(html)
-    assert {"script", "link", "iframe", "object", "base"}.isdisjoint(tag for tag, _ in page.tags)
+    assert {"link", "iframe", "object", "base"}.isdisjoint(tag for tag, _ in page.tags)
     assert all((image["src"] or "").startswith("data:image/") for image in page.all("img"))
-    policies = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
-    assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
+def test_the_page_permits_its_own_script_alone(tmp_path: Path) -> None:
+    html = report([row(0)], tmp_path)
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    own = b64encode(sha256(script.encode()).digest()).decode()
+    policies = [meta["content"] for meta in Page(html).all("meta") if "http-equiv" in meta]
+    assert policies == [
+        "default-src 'none'; img-src data: 'self' file:; "
+        f"script-src 'sha256-{own}' 'self' file:; style-src 'unsafe-inline'"
+    ]
 
 
 def test_what_people_and_models_write_is_escaped(tmp_path: Path) -> None:
-    attack = "<script>alert(1)</script>\" onload='x' & {{ 7 * 7 }} {% raw %}"
-    prediction = Prediction(key=attack, index=0, text=attack, truth=GroundTruth(texts=(attack,)))
-    rows = [Row(prediction=prediction, question=attack, image=SCENE)]
-    html = report(
-        rows, tmp_path, title=attack, subtitle=attack, found=Outcome(scores={attack: 0.5}, headline=attack), meanings={}
+    attack = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\" onload='x' & {{ 7 * 7 }} {% raw %}"
+    prediction = Prediction(
+        key=attack, index=0, text=attack, truth=GroundTruth(texts=(attack,)), group={attack: attack}
     )
-    assert "<script" not in html
+    rows = [
+        Row(prediction=prediction, question=attack, image=SCENE, image_name=attack),
+        Row(prediction=replace(prediction, index=1, group={attack: "b"}), question="", image_name=attack),
+    ]
+    part = Part(value=attack, count=1, score=0.5, interval=None)
+    found = Outcome(scores={attack: 0.5}, headline=attack, parts={attack: [part]})
+    html = report(rows, tmp_path, title=attack, subtitle=attack, found=found, meanings={})
     page = Page(html)
-    assert page.text.count(attack) == 8  # title twice, subtitle, score, key, question, answer, truth
+    assert page.all("script") == [{"type": "application/json", "id": "data"}, {}]
+    # title twice, subtitle, score, name and score of its parts each twice, a value; of
+    # two cards keys, one question, answers, truths
+    assert page.text.count(attack) == 16
     assert [image["alt"] for image in page.all("img")] == [f"Image of {attack}"]
-    assert not any("onload" in attrs for _, attrs in page.tags)
+    assert not any("onload" in attributes or "onerror" in attributes for _, attributes in page.tags)
+    (filtered,) = [tr["data-filter"] for tr in page.all("tr") if "data-filter" in tr]
+    assert json.loads(filtered or "") == [attack, attack]
+    (data,) = re.findall(r'id="data">(.*?)</script>', html, re.DOTALL)
+    assert json.loads(data)["kinds"] == {attack: {attack: 1, "b": 1}}
+    assert data_of(tmp_path)[0]["items"][0]["key"] == attack
+
+
+def test_all_answers_are_in_files_of_a_thousand(tmp_path: Path) -> None:
+    rows = [row(index, index % 11, image=None) for index in range(2001)]
+    html = report(rows, tmp_path)
+    shares = data_of(tmp_path)
+    assert [len(share["items"]) for share in shares] == [1000, 1000, 1]
+    first = shares[0]["items"][3]
+    assert (first["key"], first["true"], first["measures"]) == ("scene:3", [[2, 3, 12, 13]], {"IoU": 0.3})
+    assert first["answers"] == [{"text": "answer 3", "verdict": "IoU 0.30", "regions": [[2, 3, 5, 13]]}]
+    assert first["question"] == ["Where is it?"]
+    assert len(html) < 200_000
+
+
+def test_images_are_read_from_their_files_or_copied(tmp_path: Path) -> None:
+    photo = tmp_path / "photos" / "a b?.png"
+    photo.parent.mkdir()
+    Image.new("RGB", (300, 200)).save(photo)
+    tiff = tmp_path / "photos" / "c.tiff"
+    Image.new("RGB", (300, 200)).save(tiff)
+    images = [FileImage(str(photo)), SCENE, FileImage(str(tiff)), FileImage(str(photo))]
+    names = ["photo", "scene", "tiff", "photo"]
+    rows = [replace(row(n, n, image=image), image_name=names[n]) for n, image in enumerate(images)]
+    report(rows, tmp_path)
+    (share,) = data_of(tmp_path)
+    sources = [image["source"] for image in share["images"]]
+    assert sources[0] == "photos/a%20b%3F.png"
+    assert [(tmp_path / unquote(source)).is_file() for source in sources] == [True] * 3
+    assert [source.rpartition(".")[2] for source in sources] == ["png", "png", "jpeg"]
+    assert [item["image"] for item in share["items"]] == [0, 1, 2, 0]
+    assert share["images"][0]["boxes"] == [[2, 3, 12, 13]]
+
+
+def test_copies_of_images_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "MOST_COPIES", 1)
+    report([replace(row(n), image_name=str(n)) for n in range(2)], tmp_path)
+    (share,) = data_of(tmp_path)
+    assert share["images"][1]["missing"] == "not copied: only the first 1 images are"
+
+
+def test_other_boxes_of_an_image_are_those_of_all_its_items(tmp_path: Path) -> None:
+    known = row(0)
+    candidates = (known.prediction.truth.boxes[0], Box(x1=20, y1=3, x2=30, y2=13))
+    truth = replace(known.prediction.truth, candidates=candidates)
+    first = replace(known, image_name="a", prediction=replace(known.prediction, truth=truth))
+    other = GroundTruth(boxes=(Box(x1=1, y1=1, x2=5, y2=5),))
+    second = replace(row(1), image_name="a", prediction=replace(row(1).prediction, truth=other))
+    html = report([first, second], tmp_path)
+    assert data_of(tmp_path)[0]["images"][0]["boxes"] == [[2, 3, 12, 13], [20, 3, 30, 13], [1, 1, 5, 5]]
+    assert 'id="show-other"' in html
+
+
+def test_several_regions_of_an_answer_are_numbered(tmp_path: Path) -> None:
+    boxes = tuple(Box(x1=n, y1=n, x2=n + 10, y2=n + 10, label=f"<{n}>") for n in range(2))
+    prediction = Prediction(key="a", index=0, text="two", boxes=boxes, points=(Point(x=5, y=6),))
+    html = report([Row(prediction=prediction, question="", image=SCENE)], tmp_path, found=Outcome(scores={}))
+    assert re.findall(r'class="number tag answered a0 (c\d)"[^>]*>(\d)<', html) == [
+        ("c0", "1"),
+        ("c1", "2"),
+        ("c2", "3"),
+    ]
+    assert "1, 1, 11, 11 &lt;1&gt;" in html
+    assert data_of(tmp_path)[0]["items"][0]["answers"][0]["labels"] == ["<0>", "<1>", ""]
+
+
+def test_rows_of_tables_filter_by_what_they_count(tmp_path: Path) -> None:
+    rows = [row(0), row(1, failure="malformed"), row(2, 3)]
+    page = Page(report(rows, tmp_path))
+    filters = [
+        json.loads(attributes["data-filter"] or "") for _, attributes in page.tags if "data-filter" in attributes
+    ]
+    assert filters == [["IoU", 0.25, 0.3], ["IoU", 0.95, 1.0], ["answer", "malformed"]]
 
 
 def test_text_that_has_no_encoding(tmp_path: Path) -> None:
@@ -147,7 +251,7 @@ def test_with_failures_alone(tmp_path: Path) -> None:
     assert sections(html) == {"Unreadable answers": [f"scene:{index}" for index in range(5)]}
     assert "<title>unreadable: 5</title>" in html
     for failure in FAILURES:
-        assert f'<span class="iou">{failure}</span>' in html
+        assert f'<span class="verdict">{failure}</span>' in html
 
 
 def test_worst_and_best_come_sorted_and_bounded(tmp_path: Path) -> None:
@@ -231,7 +335,7 @@ def test_only_what_lies_on_the_image_is_drawn(tmp_path: Path) -> None:
     assert page.all("img")[0]["alt"] == "Image of pair; predicted: [3, 3, 4, 4], [5, 6]; asked: [9, 9, 10, 10]"
     assert [path["d"] for path in page.all("path")] == ["M5.00 6.00h0"] * 2
     assert "imageimage What is at point in box?" in page.text
-    assert [box["id"] for box in page.all("input")] == ["show-predicted", "show-asked"]
+    assert [box["id"] for box in page.all("input")] == ["show-a0", "show-asked"]
 
 
 def embedded(page: Page) -> list[Image.Image]:
@@ -256,7 +360,13 @@ def test_images_are_bounded_and_small_ones_stay_crisp(tmp_path: Path) -> None:
 
 
 def test_only_images_that_are_shown_are_opened(tmp_path: Path) -> None:
-    rows = [row(index, 10 - index, image=SCENE if index in (0, 9) else FileImage("no.jpg")) for index in range(10)]
+    cut = tmp_path / "cut.png"
+    Image.new("RGB", (300, 200)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:60])  # it has a size
+    rows = [
+        replace(row(index, 10 - index, image=SCENE if index in (0, 9) else FileImage(str(cut))), image_name=str(index))
+        for index in range(10)
+    ]
     assert sections(report(rows, tmp_path, limit=1)) == {"Worst": ["scene:9"], "Best": ["scene:0"]}
 
 
