@@ -52,7 +52,7 @@ def kinds_of(predictions: Sequence[Prediction]) -> dict[str, list[str]]:
     names = dict.fromkeys(name for prediction in predictions for name in prediction.group)
     values = {name: [str(prediction.group.get(name, ABSENT)) for prediction in predictions] for name in names}
     values = {
-        "file": [_file(prediction) for prediction in predictions],
+        "file": [file_of(prediction) for prediction in predictions],
         **_sizes(predictions),
         **_lengths(predictions),
         **values,
@@ -111,7 +111,7 @@ def _length(words: int) -> str:
     return next((f"{least} to {most}" for least, most in LENGTHS if words <= most), f"more than {LENGTHS[-1][1]}")
 
 
-def _file(prediction: Prediction) -> str:
+def file_of(prediction: Prediction) -> str:
     """The file that a key names, as in `testA.jsonl:12`."""
     numbered = _NUMBERED.match(prediction.key)
     return numbered[1].rsplit("/", 1)[-1] if numbered else ABSENT

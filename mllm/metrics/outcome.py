@@ -84,15 +84,15 @@ class ImageNames:
         return self._unnamed.setdefault(item.images, f"the image of {item.key}")
 
 
-def as_record(prediction: Prediction, *, image: str, metric: Metric | None) -> dict[str, Any]:
+def as_record(prediction: Prediction, *, image: str, question: str = "", metric: Metric | None) -> dict[str, Any]:
     """A line of the predictions file. Boxes are xyxy in pixels of the original image; no target is an empty list.
 
     `score` is what the metric gives for this answer alone.
     """
-    return dict(_fields(prediction, image, metric))
+    return dict(_fields(prediction, image, question, metric))
 
 
-def _fields(prediction: Prediction, image: str, metric: Metric | None) -> Iterator[tuple[str, Any]]:
+def _fields(prediction: Prediction, image: str, question: str, metric: Metric | None) -> Iterator[tuple[str, Any]]:
     truth = prediction.truth
     yield "key", prediction.key
     yield "index", prediction.index
@@ -101,6 +101,8 @@ def _fields(prediction: Prediction, image: str, metric: Metric | None) -> Iterat
         yield "image_size", prediction.image_size
     if prediction.expression is not None:
         yield "expression", prediction.expression
+    if question:
+        yield "question", question
     yield "text", prediction.text
     yield "pred", [box.xyxy for box in prediction.boxes]
     yield "target", [] if truth.no_target else [box.xyxy for box in truth.boxes] or list(truth.texts)

@@ -19,6 +19,7 @@ from mllm.metrics.rec import iou_of
 from mllm.pipeline.train_data import ItemDataset
 from mllm.report.gallery import data_folder
 from mllm.report.index import REPORT, write_index
+from mllm.report.published import published
 from mllm.report.report import Row, write_report
 from mllm.types import Prediction
 
@@ -95,7 +96,9 @@ def write_predictions(
     with path.open("a", encoding="utf-8") as file:
         try:
             for prediction in predictions:
-                record = as_record(prediction, image=image_of(items[prediction.index]), metric=metric)
+                item = items[prediction.index]
+                question = item.prompt[-1].text
+                record = as_record(prediction, image=image_of(item), question=question, metric=metric)
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 file.flush()
                 written += 1
@@ -125,7 +128,8 @@ def write_results(
 
     They take the place of those of an earlier evaluation all together. Without `predictions` only a loss was asked for.
     """
-    record = {**found.as_json(prefix), "about": provenance}
+    others = published(metric, predictions)
+    record = {**found.as_json(prefix), **({"published": others} if others else {}), "about": provenance}
     paths = [folder / f"{prefix}_{name}" for name in (PREDICTIONS, REPORT, RESULTS)]
     partial = [path.with_name(path.name + PARTIAL) for path in paths]
     partial[2].write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -135,6 +139,7 @@ def write_results(
         subtitle=about,
         found=found,
         rows=rows(predictions, items, metric),
+        published=others,
         meanings=metric.meanings if metric else None,
     )
     if not predictions:

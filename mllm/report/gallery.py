@@ -63,6 +63,8 @@ class Entry:
     """Of the image: items about one image have the same."""
     image: ImageRef | None = None
     """What the regions lie on; None shows texts alone."""
+    size: tuple[int, int] | None = None
+    """Width and height of the image that the regions are of, where `image` is a smaller copy."""
     true: tuple[Region, ...] = ()
     asked: tuple[Region, ...] = ()
     """What the question's placeholders stand for."""
@@ -110,9 +112,10 @@ def embedded_card(entry: Entry, answered: Sequence[str]) -> dict[str, Any]:
     parts = [("true", shown["true"])]
     parts += [(name, answer["regions"]) for name, answer in zip(answered, shown["answers"], strict=True)]
     parts += [("asked", shown["asked"])]
+    size = {} if entry.size is None else dict(zip(("width", "height"), entry.size, strict=True))
     return {
         **shown,
-        "image": None if entry.image is None else page.embedded(entry.image.open()),
+        "image": None if entry.image is None else {**page.embedded(entry.image.open()), **size},
         "description": "; ".join(f"{name}: {_coordinates(regions)}" for name, regions in parts if regions),
     }
 
@@ -147,7 +150,7 @@ def write_data(path: Path, entries: Sequence[Entry], answered: Sequence[str]) ->
             if entry.image is not None:
                 if entry.name not in images:
                     images[entry.name] = len(pages)
-                    pages.append({**pictures.of(entry.name, entry.image), "boxes": others.get(entry.name, [])})
+                    pages.append({**pictures.of(entry.name, entry.image, entry.size), "boxes": others[entry.name]})
                 shown["image"] = images[entry.name]
             items.append(shown)
         data = json.dumps({"images": pages, "items": items}, ensure_ascii=False, separators=(",", ":"))
@@ -170,34 +173,35 @@ class _Pictures:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name, self.copies = folder, name, 0
 
-    def of(self, name: str, image: ImageRef) -> dict[str, Any]:
+    def of(self, name: str, image: ImageRef, size: tuple[int, int] | None) -> dict[str, Any]:
         """Source and size of an image; where the page has none, `missing` says why."""
-        known = {"name": name, "pixel_art": False}
+        known = {"name": name}
         if isinstance(image, FileImage) and _is_for_browsers(image.path):
-            width, height = image.size
-            return {**known, "source": quote(relpath(image.path, self.folder.parent)), "width": width, "height": height}
-        if is_remote(image):
+            source = relpath(image.path, self.folder.parent)
+        elif is_remote(image):
             return {**known, "missing": "not copied from where it is stored"}
-        if self.copies == MOST_COPIES:
+        elif self.copies == MOST_COPIES:
             return {**known, "missing": f"not copied: only the first {MOST_COPIES} images are"}
-        self.copies += 1
-        small = page.shrunk(image.open())
-        target = self.folder / IMAGES / copy_name(name, small.kind)
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(small.data)
-        source = quote(f"{self.name}/{IMAGES}/{target.name}")
-        return {
-            **known,
-            "source": source,
-            "width": small.width,
-            "height": small.height,
-            "pixel_art": small.pixel_art,
-        }
+        else:
+            self.copies += 1
+            small = page.shrunk(image.open())
+            target = self.folder / IMAGES / f"{_digest(name)}.{small.kind}"
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(small.data)
+            source = f"{self.name}/{IMAGES}/{target.name}"
+        width, height = size or image.size
+        pixel_art = max(width, height) <= page.PIXEL_ART_SIDE
+        return {**known, "source": quote(source), "width": width, "height": height, "pixel_art": pixel_art}
 
 
-def copy_name(name: str, kind: str) -> str:
-    """The file of a copied image."""
-    return f"{sha256(name.encode('utf-8', errors='replace')).hexdigest()[:16]}.{kind}"
+def copy_of(path: Path, name: str) -> Path | None:
+    """The copy of an image beside a page; None where there is none."""
+    return next((data_folder(path) / IMAGES).glob(f"{_digest(name)}.*"), None)
+
+
+def _digest(name: str) -> str:
+    """The name of an image's copy."""
+    return sha256(name.encode("utf-8", errors="replace")).hexdigest()[:16]
 
 
 def _is_for_browsers(path: str) -> bool:

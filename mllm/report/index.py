@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,31 @@ def write_index(folder: Path) -> Path | None:
         subtitle=models.pop() if len(models) == 1 else "several models",
         date=datetime.now().strftime("%Y-%m-%d %H:%M"),
         rows=rows,
+        published=_published(rows),
+        scripts=("tables.js",),
     )
     return target
+
+
+def _published(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A line for each model with its published scores on the test sets that have such, ours first; None without."""
+    sets = [row for row in rows if row["published"]]
+    if not sets:
+        return None
+    models = dict.fromkeys(each["model"] for row in sets for each in row["published"])
+    sources = {each["model"]: each["source"] for row in sets for each in row["published"]}
+    scores = {(row["name"], each["model"]): f"{each['score']:.4f}" for row in sets for each in row["published"]}
+    return {
+        "sets": [{"name": row["name"], "score": row["score"]} for row in sets],
+        "models": [
+            {
+                "name": model,
+                "source": sources[model],
+                "scores": [scores.get((row["name"], model), "") for row in sets],
+            }
+            for model in models
+        ],
+    }
 
 
 def _row(path: Path) -> dict[str, Any] | None:
@@ -61,6 +84,7 @@ def _row(path: Path) -> dict[str, Any] | None:
         "at": score,
         "low": low,
         "high": high,
+        "published": record.get("published", []),
         "model": _model(record.get("about", {}).get("model", {})),
     }
 

@@ -49,13 +49,15 @@ def _script(name: str) -> str:
 @cache
 def _templates() -> Environment:
     """The same for every page: it keeps templates compiled."""
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("mllm", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    return environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,7 @@ def write_report(
     rows: Iterable[Row],
     subtitle: str = "",
     meanings: Mapping[str, str] | None = None,
+    published: Sequence[Mapping[str, Any]] = (),
     date: str | None = None,
     limit: int = 24,
 ) -> None:
@@ -77,6 +78,7 @@ def write_report(
             its score.
         rows: every answer; images are opened for those in the page itself, and where a browser could not open them.
         meanings: the metric's, see `mllm.metrics.base.Metric`.
+        published: scores of others, see `mllm.report.published`.
         date: defaults to now.
         limit: images in each section of the gallery.
 
@@ -103,6 +105,7 @@ def write_report(
         failures=_failures(found.scores, meanings, (data or {}).get("kinds", {}).get(ANSWER, {})),
         headline=found.headline,
         parts=_parts(found),
+        published=_beside(found, published),
         histogram=_histogram(rows),
         layers=_layers(entries.values(), data),
         data=data,
@@ -156,6 +159,14 @@ def _parts(found: Outcome) -> list[dict[str, Any]]:
             )
         tables.append({"name": name, "rows": rows})
     return tables
+
+
+def _beside(found: Outcome, published: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The headline among the scores of others; nothing without such."""
+    if not published or found.headline is None:
+        return []
+    own = {"model": "this evaluation", "score": found.scores[found.headline], "source": ""}
+    return sorted([own, *published], key=lambda row: -row["score"])
 
 
 def _failures(

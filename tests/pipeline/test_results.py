@@ -61,7 +61,7 @@ def test_rows_show_the_image_that_the_question_is_about() -> None:
     }
     item = Item.from_dict(record, key="a:1")
     for truth in (item.truth, GroundTruth()):
-        (row,) = rows([answer(truth=truth)], Items([replace(item, truth=truth)]))
+        (row,) = rows([answer(truth=truth)], Items([replace(item, truth=truth)]), None)
         assert (row.image_number, row.image) == (1, item.images[1])
 
 

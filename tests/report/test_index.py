@@ -32,10 +32,25 @@ def test_write_index_lists_all_test_sets_with_links(tmp_path: Path) -> None:
     assert "&lt;b&gt;" in html
     assert "llava: &lt;here&gt;" in html
     assert "2 test sets" in html
-    assert "<script" not in html
+    assert html.count("<script") == 1
+    assert "As published" not in html
 
 
 def test_write_index_of_one_test_set_is_none(tmp_path: Path) -> None:
     results(tmp_path, "test", [True])
     assert write_index(tmp_path) is None
     assert not (tmp_path / "report.html").exists()
+
+
+def test_write_index_sets_published_scores_beside_ours(tmp_path: Path) -> None:
+    for name, score in (("a", 0.25), ("b", 0.5)):
+        results(tmp_path, f"multitest_{name}", [True, False])
+        path = tmp_path / f"multitest_{name}_results.json"
+        others = [{"model": "<m>", "score": score, "source": "a paper"}]
+        path.write_text(json.dumps({**json.loads(path.read_text()), "published": others}))
+    results(tmp_path, "multitest_c", [True])
+    write_index(tmp_path)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<th scope="row">this evaluation</th><td class="count score">0.5000</td>' in html
+    line = '<th scope="row">&lt;m&gt;</th><td class="count">0.2500</td><td class="count">0.5000</td>'
+    assert line + '<td class="note">a paper</td>' in html

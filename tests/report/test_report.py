@@ -394,3 +394,11 @@ def test_parts_of_the_data_stand_in_tables_with_their_intervals(tmp_path: Path) 
     assert "0.5000 to 0.8750" in page.text
     assert "0.6000 to 0.8000: 95 %" in page.text
     assert "<b>" in page.text
+
+
+def test_published_scores_stand_around_ours(tmp_path: Path) -> None:
+    others = [{"model": f"<{n}>", "score": n / 4, "source": "a paper"} for n in (1, 3)]
+    found = Outcome(scores={"acc@0.5": 0.5}, headline="acc@0.5")
+    html = report([], tmp_path, found=found, published=others)
+    shown = re.findall(r'<th scope="row">([^<]*)</th><td class="count">([^<]*)</td>', html)
+    assert shown == [("&lt;3&gt;", "0.7500"), ("this evaluation", "0.5000"), ("&lt;1&gt;", "0.2500")]

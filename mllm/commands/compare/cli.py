@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,6 @@ from mllm.errors import ConfigError
 
 if TYPE_CHECKING:
     from mllm.commands.compare.comparing import Compared
-    from mllm.metrics.statistics import Difference
 
 
 def compare(
@@ -19,6 +19,10 @@ def compare(
         typer.Argument(metavar="A B ...", help="Files ..._extra_prediction.jsonl of the same items, or folders."),
     ],
     flipped: Annotated[int, typer.Option(min=0, help="Answers to show that one gives and the other does not.")] = 6,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output_dir", metavar="DIR", help="Write compare.html here: all answers side by side."),
+    ] = None,
 ) -> None:
     """Compare the answers of two or more models to the same items, each with the first.
 
@@ -26,18 +30,24 @@ def compare(
     where answers are right or wrong, the answers that only one of them gives, and how many items a smaller difference
     would need.
 
-    mllm compare outputs/run1 outputs/run2
+    mllm compare outputs/run1 outputs/run2 --output_dir outputs/comparison
     """
     if len(files) < 2:
         raise ConfigError(expected="at least two predictions files", found=f"only {files[0]}")
     from mllm.commands.compare.comparing import compared, read_all
 
     first, *others = read_all(files)
-    for other in others:
-        print(_text(compared(first, other), flipped), end="\n\n" if other is not others[-1] else "\n")
+    comparisons = [compared(first, other) for other in others]
+    print("\n\n".join(_text(found, flipped) for found in comparisons))
+    if output_dir is not None:
+        from mllm.commands.compare.page import write_comparison
+
+        print(f"page: {write_comparison(output_dir, [first, *others], comparisons)}")
 
 
 def _text(found: Compared, shown: int) -> str:
+    from mllm.commands.compare.comparing import verdict
+
     difference = found.difference
     lines = [
         f"A  {found.a.name}: {difference.a:.4f}",
@@ -48,7 +58,7 @@ def _text(found: Compared, shown: int) -> str:
     if difference.p is not None:
         only = f"only A is right: {difference.only_a}; only B is right: {difference.only_b}"
         lines.append(f"{only}; McNemar's p = {difference.p:.3g}")
-    lines.append(_verdict(difference))
+    lines.append(verdict(difference))
     for name, parts in found.parts.items():
         lines.append(f"B - A by {name}:")
         for value, part in parts.items():
@@ -64,21 +74,6 @@ def _text(found: Compared, shown: int) -> str:
             lines.append(f"  {a['key']}")
             lines += [f"    A  {a['score']:.2f}  {a['text']:.100}", f"    B  {b['score']:.2f}  {b['text']:.100}"]
     return "\n".join(lines)
-
-
-def _verdict(difference: Difference) -> str:
-    """What the numbers say, and what it would take to say more."""
-    if not difference.detectable:
-        return "both score the same on every item"
-    detectable = f"differences from {difference.detectable:.4f} on show in 4 of 5 comparisons of this size"
-    if difference.is_significant:
-        better = "B" if difference.difference > 0 else "A"
-        return f"{better} is better: the interval leaves out 0; {detectable}"
-    needed = difference.count_needed
-    if needed is None:
-        return f"no difference was found; {detectable}"
-    more = f"one of {abs(difference.difference):.4f} would need about {needed:,} answers"
-    return f"neither is better by these answers; {detectable}, {more}"
 
 
 def _signed(value: float) -> str:

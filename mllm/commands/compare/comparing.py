@@ -75,6 +75,21 @@ def compared(a: Answers, b: Answers) -> Compared:
     return Compared(a=a, b=b, difference=compare(a.scores, b.scores, images), parts=_parts(a, b, images))
 
 
+def verdict(difference: Difference) -> str:
+    """What the numbers say, and what it would take to say more."""
+    if not difference.detectable:
+        return "both score the same on every item"
+    detectable = f"differences from {difference.detectable:.4f} on show in 4 of 5 comparisons of this size"
+    if difference.is_significant:
+        better = "B" if difference.difference > 0 else "A"
+        return f"{better} is better: the interval leaves out 0; {detectable}"
+    needed = difference.count_needed
+    if needed is None:
+        return f"no difference was found; {detectable}"
+    more = f"one of {abs(difference.difference):.4f} would need about {needed:,} answers"
+    return f"neither is better by these answers; {detectable}, {more}"
+
+
 def _parts(a: Answers, b: Answers, images: Sequence[str]) -> dict[str, dict[str, Difference]]:
     names = dict.fromkeys(name for record in a.records for name in record.get("group") or {})
     found: dict[str, dict[str, Difference]] = {}

@@ -189,6 +189,7 @@ def _write(folder: Path, record: dict[str, Any], scored: Scored, metric: Metric)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"score_{RESULTS}").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     with (folder / f"score_{PREDICTIONS}").open("w", encoding="utf-8") as file:
-        for prediction, image in zip(scored.predictions, scored.images, strict=True):
-            file.write(json.dumps(as_record(prediction, image=image, metric=metric), ensure_ascii=False) + "\n")
+        for prediction, image, question in zip(scored.predictions, scored.images, scored.questions, strict=True):
+            record = as_record(prediction, image=image, question=question, metric=metric)
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
     print(f"  written to {folder}")

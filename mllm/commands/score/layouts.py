@@ -46,6 +46,7 @@ class Answer:
 
     where: str
     text: str
+    question: str = ""
     key: str | int | None = None
     number: str | int | None = None
     truth: GroundTruth | None = None
@@ -89,6 +90,7 @@ def _mllm(record: Mapping[str, Any], where: str) -> Answer:
     return Answer(
         where=where,
         text=known.text,
+        question=record.get("question", ""),
         key=known.key,
         number=record["index"],
         truth=known.truth,

@@ -26,10 +26,11 @@ _DIGITS = re.compile(r"(\d+)$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """What can be scored: predictions, and the name of each one's image."""
+    """What can be scored: predictions, and the name of each one's image, and its question, as far as it is known."""
 
     predictions: list[Prediction]
     images: list[str]
+    questions: list[str]
 
 
 def from_answers(answers: Sequence[Answer], convention: Convention | None) -> Scored:
@@ -59,7 +60,11 @@ def from_answers(answers: Sequence[Answer], convention: Convention | None) -> Sc
             image_size=answer.size,
         )
         predictions.append(_read(answer, known, convention))
-    return Scored(predictions=predictions, images=[answer.image or answer.where for answer in answers])
+    return Scored(
+        predictions=predictions,
+        images=[answer.image or answer.where for answer in answers],
+        questions=[answer.question for answer in answers],
+    )
 
 
 def joined(
@@ -79,6 +84,7 @@ def joined(
     name = ImageNames()
     predictions: list[Prediction] = []
     images: list[str] = []
+    questions: list[str] = []
     for index, answer in enumerate(order):
         item = items[index]
         known = Prediction(
@@ -92,7 +98,8 @@ def joined(
         )
         predictions.append(_read(answer, known, convention))
         images.append(name(item))
-    return Scored(predictions=predictions, images=images)
+        questions.append(item.prompt[-1].text)
+    return Scored(predictions=predictions, images=images, questions=questions)
 
 
 def _order(answers: Sequence[Answer], items: Dataset, layout: str, key: str | None) -> list[Answer]:
