@@ -322,6 +322,8 @@ class Prediction:
     """Why a region of the answer could not be read, whether or not one was asked for; see `mllm.metrics.failures`."""
     clipped: int = 0
     """How many boxes reached out of the image and were cut at its edge."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Where in `text` the form of each box, then of each point, stands; empty where that is not known."""
     read_by: tuple[str, ...] = ()
     """How its regions were found: the steps that `mllm.answers.steps_of` names, then the `Form` of the regions."""
     truth: GroundTruth = GroundTruth()

@@ -34,6 +34,8 @@ class PixelRegions:
     """The first failure among the groups."""
     clipped: int = 0
     """Boxes that reached out of the image by more than the codec's own error, and were cut off at its edge."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Where the form of each box, then of each point, stands in the text; empty where the codec does not say it."""
     form: Form | None = None
     """With or without the marks of the codec's family; None where an answer has no region."""
 
@@ -75,23 +77,33 @@ class PixelCodec:
         readings = read_answer(self.codec, text, self.frame.canvas)
         groups = [self.read_group(reading) for reading in readings]
         bare = any(reading.bare for reading in readings)
+        spans = [
+            reading.span
+            for kind in ("boxes", "points")
+            for reading, group in zip(readings, groups, strict=True)
+            for _ in getattr(group, kind)
+        ]
         return PixelRegions(
             boxes=tuple(box for group in groups for box in group.boxes),
             points=tuple(point for group in groups for point in group.points),
             failure=next((group.failure for group in groups if group.failure), None),
             clipped=sum(group.clipped for group in groups),
+            spans=tuple(span for span in spans if span is not None) if None not in spans else (),
             form=None if not readings else "bare" if bare else "marked",
         )
 
     def read_into(self, prediction: Prediction) -> Prediction:
         """The prediction with the regions of its text, where that states its answer, and the size of their image."""
-        read = self.read_answer(stated(prediction.text))
+        answer = stated(prediction.text)
+        read = self.read_answer(answer)
+        start = prediction.text.rfind(answer)
         return replace(
             prediction,
             boxes=read.boxes,
             points=read.points,
             failure=read.failure,
             clipped=read.clipped,
+            spans=tuple((start + first, start + last) for first, last in read.spans) if start >= 0 else (),
             image_size=self.frame.source,
             read_by=steps_of(prediction.text, "stated") + ((read.form,) if read.form else ()),
         )

@@ -75,14 +75,22 @@ const pictureOf = (item) => {
 const rich = (pieces) =>
   pieces.map((piece) => (typeof piece === "string" ? piece : element("span", { class: "chip" }, piece[0])));
 
+const numberOf = (place, number) =>
+  element("span", { class: `number ${classesOf(place, number)}` }, String(number + 1));
+
+// the text, with the number of each region before its form where that is known
+const written = (answer, place) =>
+  (answer.pieces ?? [answer.text || element("span", { class: "empty" }, "empty")]).flatMap((piece) =>
+    Array.isArray(piece) ? [...piece[1].map((number) => numberOf(place, number)), piece[0]] : piece,
+  );
+
 const said = (answer, place) => {
-  const parts = [answer.text || element("span", { class: "empty" }, "empty")];
+  const parts = written(answer, place);
   if (several) parts.unshift(element("span", { class: "verdict" }, answer.verdict), " ");
   if (answer.regions.length > 1) {
     const lines = answer.regions.map((region, number) => {
       const label = answer.labels ? ` ${answer.labels[number]}` : "";
-      const tag = element("span", { class: `number ${classesOf(place, number)}` }, String(number + 1));
-      return element("li", {}, tag, element("span", {}, region.map(Math.round).join(", ") + label));
+      return element("li", {}, numberOf(place, number), element("span", {}, region.map(Math.round).join(", ") + label));
     });
     parts.push(element("ol", { class: "regions" }, ...lines));
   }

@@ -47,6 +47,8 @@ class Answer:
     """What it is worth, as `IoU 0.83`; '' where that is not known."""
     regions: tuple[Region, ...] = ()
     """Those on the image, in the order of the text."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Where in `text` each region is written; empty where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,7 @@ def card(entry: Entry) -> dict[str, Any]:
                 "verdict": answer.verdict,
                 "regions": list(map(_numbers, answer.regions)),
                 **({"labels": labels} if any(labels := _labels(answer.regions)) else {}),
+                **({"pieces": _pieces(answer)} if answer.spans and len(answer.regions) > 1 else {}),
             }
             for answer in entry.answers
         ],
@@ -231,6 +234,21 @@ def _segments(text: str) -> list[str | list[str]]:
     if text.count(IMAGE) == 1:
         text = text.replace(IMAGE, "")
     return [[MARKS[piece]] if piece in MARKS else piece for piece in _MARKS.split(text.strip()) if piece]
+
+
+def _pieces(answer: Answer) -> list[str | list[Any]]:
+    """The answer's text in pieces; a list holds a form and the places of the regions that it writes."""
+    written: dict[tuple[int, int], list[int]] = {}
+    for place, span in enumerate(answer.spans):
+        written.setdefault(span, []).append(place)
+    pieces: list[str | list[Any]] = []
+    end = 0
+    for (first, last), places in sorted(written.items()):
+        if first < end:  # a form inside another
+            continue
+        pieces += [answer.text[end:first], [answer.text[first:last], places]]
+        end = last
+    return [piece for piece in (*pieces, answer.text[end:]) if piece]
 
 
 def _labels(regions: Iterable[Region]) -> list[str]:

@@ -273,7 +273,8 @@ def _entry(row: Row, kinds: Mapping[str, str]) -> Entry:
             Answer(
                 text=prediction.text,
                 verdict="" if row.iou is None else failure or f"IoU {row.iou:.2f}",
-                regions=_on_image((*prediction.boxes, *prediction.points), row.image_number),
+                regions=(regions := _on_image((*prediction.boxes, *prediction.points), row.image_number)),
+                spans=prediction.spans if len(regions) == len(prediction.spans) else (),
             ),
         ),
         kinds=kinds,

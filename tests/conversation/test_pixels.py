@@ -159,3 +159,25 @@ def test_a_box_with_a_part_in_the_image_or_on_its_edge_is_written(box: tuple[flo
 )
 def test_read_into_names_the_rules_and_the_form_of_an_answer(name: str, text: str, rules: tuple[str, ...]) -> None:
     assert codec_on(name).read_into(Prediction(key="a", index=0, text=text)).read_by == rules
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "forms"),
+    [
+        (
+            "shikra",
+            "<think>[0.1,0.1,0.2,0.2]</think> a [0.1,0.2,0.5,0.6;0.1,0.2,0.6,0.7]",
+            ["[0.1,0.2,0.5,0.6;0.1,0.2,0.6,0.7]"] * 2,
+        ),
+        (
+            "qwen_vl",
+            "<answer>(100,200),(500,600) and (200,300),(600,700)</answer>",
+            ["(100,200),(500,600)", "(200,300),(600,700)"],
+        ),
+        ("shikra", "nothing", []),
+    ],
+)
+def test_read_into_says_where_in_the_text_each_region_stands(name: str, text: str, forms: list[str]) -> None:
+    prediction = codec_on(name).read_into(Prediction(key="a", index=0, text=text))
+    assert len(prediction.boxes) == len(forms)
+    assert [text[first:last] for first, last in prediction.spans] == forms

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import replace
@@ -224,6 +226,47 @@ def test_several_regions_of_an_answer_are_numbered(tmp_path: Path) -> None:
     ]
     assert "1, 1, 11, 11 &lt;1&gt;" in html
     assert data_of(tmp_path)[0]["items"][0]["answers"][0]["labels"] == ["<0>", "<1>", ""]
+
+
+def test_regions_are_numbered_in_the_text_where_it_is_known_where_they_stand(tmp_path: Path) -> None:
+    boxes = tuple(Box(x1=n, y1=n, x2=n + 10, y2=n + 10) for n in range(3))
+    prediction = Prediction(key="a", index=0, text="a <1>, b <2>.", boxes=boxes, spans=((2, 5), (9, 12), (9, 12)))
+    html = report([Row(prediction=prediction, question="", image=SCENE)], tmp_path, found=Outcome(scores={}))
+    (answer,) = data_of(tmp_path)[0]["items"][0]["answers"]
+    assert answer["pieces"] == ["a ", ["<1>", [0]], ", b ", ["<2>", [1, 2]], "."]
+    shown = html.split('class="answer">')[1].split("<ol")[0]
+    assert re.sub(r"<[^>]*>", "|", shown).strip() == "a |1|&lt;1&gt;, b |2||3|&lt;2&gt;."
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_a_browser_shows_all_answers_and_runs_nothing_of_their_texts(tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    attack = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+    rows = [row(n, n, text=f"{attack}{n}") for n in range(11)]
+    rows[3] = replace(
+        rows[3], question=attack, prediction=replace(rows[3].prediction, key=attack, group={attack: attack})
+    )
+    report(rows, tmp_path)
+    html = subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"),
+            (tmp_path / "report.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    assert "<title>REC</title>" in html
+    shown = html.split('id="all"')[1].split("</section>")[0]
+    assert shown.count("<article") == 11
+    assert "11 of 11" in shown
+    assert '<img src="x"' not in html
 
 
 def test_rows_of_tables_filter_by_what_they_count(tmp_path: Path) -> None:
