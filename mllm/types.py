@@ -331,6 +331,8 @@ class Prediction:
     """The item's, see `Item.group`."""
     expression: str | None = None
     """The item's, see `Item.expression`."""
+    candidate_scores: Mapping[str, float] = attribute(default_factory=dict[str, float], hash=False)
+    """Where answers are ranked: the log-probability of each candidate, the best first; of many only the best ones."""
     image_size: tuple[int, int] | None = None
     """Width and height of the image that the answer is about, in pixels; None without an image."""
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from mllm.errors import ConfigError
-from mllm.fields import Count, PositiveInt, check_arguments, show, within
+from mllm.fields import FULL, Count, Fits, PositiveInt, check_arguments, show, within
 from mllm.images.settings import ImageSettings
 from mllm.registry import DatasetConfig, MetricConfig
 
@@ -25,12 +25,33 @@ class CollatorOptions:
     window: Count | None = None
 
 
+Wording = Annotated[str, Fits("a text with <answer> in it once", lambda text: text.count("<answer>") == 1)]
+CandidateSource = Annotated[str, FULL] | Annotated[Sequence[Annotated[str, FULL]], FULL]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Answers are the most likely of given candidates.
+
+    Attributes:
+        candidates: "options": those of the item; "letters": their letters; a list of texts; or a file of them, a JSON
+            list or one a line.
+        score: the "mean" log-probability of the tokens of a candidate, or their "total".
+        answer: what the model says, with the candidate in the place of `<answer>`.
+    """
+
+    candidates: CandidateSource = "options"
+    score: Literal["mean", "total"] = "mean"
+    answer: Wording = "<answer>"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MultitestEntry:
     """One of several test sets."""
 
     cfg: DatasetConfig
     compute_metric: MetricConfig | None = None
+    ranking: Ranking | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +65,7 @@ class DataArgs:
     compute_metric: MetricConfig | None = None
     collator_kwargs: CollatorOptions | None = None
     gen_kwargs: Mapping[str, Any] | None = None
+    ranking: Ranking | None = None
     max_length: PositiveInt | None = None
     images: ImageSettings | None = None
 

@@ -19,10 +19,11 @@ DATA_ARGS = {
     "train": "the dataset to train on",
     "validation": "the dataset of do_eval and of eval_strategy",
     "test": "the dataset of do_predict",
-    "multitest": "{name: dict(cfg=dataset, compute_metric=metric)}: datasets that do_predict takes in turn",
+    "multitest": "{name: dict(cfg=dataset, compute_metric=..., ranking=...)}: datasets that do_predict takes in turn",
     "compute_metric": "the metric of validation and test",
     "collator_kwargs": "arguments of the collator",
     "gen_kwargs": "arguments of generate()",
+    "ranking": "dict(candidates=...): the answer is the most likely of given ones, instead of what generate() says",
     "max_length": "tokens that a training sample has at most",
     "images": "how images are fetched, kept and decoded, and what becomes of those that fail",
 }

@@ -19,8 +19,17 @@ from mllm.conversation.codec_base import RegionCodec, framed, none_text
 from mllm.conversation.packing import Length
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor, VideoPreprocessor
-from mllm.conversation.rendering import IGNORE, RenderedTurn, Template, TextSpan, Write, tokenize, written_turn
-from mllm.conversation.text_encoder import encoder_of
+from mllm.conversation.rendering import (
+    IGNORE,
+    RenderedTurn,
+    Template,
+    TextSpan,
+    Write,
+    start_behind,
+    tokenize,
+    written_turn,
+)
+from mllm.conversation.text_encoder import Start, encoder_of
 from mllm.errors import ConfigError, DataError, ImageError, MllmError, ModelError
 from mllm.fields import show, within
 from mllm.images import ImageRef, Video, is_reducible, is_remote
@@ -79,6 +88,7 @@ class Processor:
         self.positions = positions
         self.image_token_id = required_token(tokenizer, view.token) if view.token else None
         self._slots: dict[str, list[int]] = {}
+        self._answers: dict[tuple[str, Start], list[int]] = {}
         self.stop = template.end(tokenizer)
         """The text that ends an answer."""
         self.end_token_id = encoder_of(tokenizer).token_at_end(self.stop)
@@ -270,6 +280,29 @@ class Processor:
         with _about(item):
             written = [piece for piece in self._pieces(item, item.prompt) if piece.text]
         return written[-1].text == self.view.token and not written[-1].literal
+
+    def answer_ids(self, item: Item, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of answers to the last question, as training supervises them, up to what ends them.
+
+        Raises:
+            DataError: a text cannot be an answer in this template, or is empty.
+        """
+        with _about(item):
+            pieces = self._pieces(item, item.prompt)
+            start = start_behind(pieces, self.tokenizer, image=self.image_token_id)
+            return [self._answer_ids(text, start) for text in texts]
+
+    def _answer_ids(self, text: str, start: Start) -> list[int]:
+        if (text, start) not in self._answers:
+            turns = (Turn(role="human", text="?"), Turn(role="gpt", text=text))
+            self._check_ends(turns)
+            supervised = [piece for piece in self._rendered_alike(turns, None) if piece.supervised and piece.text]
+            words = [number for number, piece in enumerate(supervised) if piece.literal]
+            ids = tokenize(supervised[: words[-1] + 1], self.tokenizer, start=start)[0] if words else []
+            if not ids:
+                raise DataError(expected="words to rank", found=show(text), kind="blank-text")
+            self._answers[text, start] = ids
+        return self._answers[text, start]
 
     def decode(self, ids: Sequence[int], item: Item, index: int, *, image: int | None = None) -> Prediction:
         """The answer's text up to its end, with every box and point in pixels of the item's original image.

@@ -130,9 +130,15 @@ def images_first(turn: RenderedTurn) -> tuple[list[TextSpan], list[TextSpan]]:
 
 
 def tokenize(
-    pieces: Sequence[TextSpan], tokenizer: PreTrainedTokenizerBase, *, image: int | None = None
+    pieces: Sequence[TextSpan],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    image: int | None = None,
+    start: Start = "text",
 ) -> tuple[list[int], list[int]]:
     """Token ids and labels of the joined pieces; label = id where supervised, else IGNORE.
+
+    `start`: where they begin, see `start_behind`.
 
     The text is read as `tokenizer(text)` reads it, with four provisos. It is cut where supervision begins and ends: a
     prompt then has the same ids alone and before its answer. A special token in a user's words is spelled out. The
@@ -143,7 +149,6 @@ def tokenize(
     encoder = encoder_of(tokenizer)
     ids: list[int] = []
     labels: list[int] = []
-    start: Start = "text"
     text, supervised = "", False
 
     def emit(new: list[int]) -> None:
@@ -167,3 +172,17 @@ def tokenize(
     if text:
         emit(encoder(text, start))
     return ids, labels
+
+
+def start_behind(pieces: Sequence[TextSpan], tokenizer: PreTrainedTokenizerBase, *, image: int | None = None) -> Start:
+    """Where pieces begin that are supervised otherwise than these, which they follow."""
+    said = [piece for piece in pieces if piece.text]
+    if not said or said[-1].literal:
+        return "middle" if said else "text"
+    encoder = encoder_of(tokenizer)
+    found = [(words, token) for piece in said for words, token in encoder.split(piece.text)]
+    if found[-1][0]:
+        return "middle"
+    token = found[-2][1]
+    alone = not any(words for words, _ in found) and sum(each is not None for _, each in found) == 1
+    return "text" if token == image or (alone and token == encoder.bos) else "special"

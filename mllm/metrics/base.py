@@ -59,6 +59,15 @@ class Tallied(Protocol):
         ...
 
 
+@runtime_checkable
+class Resampled(Protocol):
+    """A metric whose headline follows from all answers together, such as an area under a curve; it gets intervals."""
+
+    def headline_of_counts(self, predictions: Sequence[Prediction], counts: Totals) -> Totals:
+        """The headline [D] where each of N predictions stands so often [D, N]; nan where there is none."""
+        ...
+
+
 def read_by(metric: Metric | None, prediction: Prediction) -> tuple[str, ...]:
     """Which rules read an answer for a metric; none where there was nothing to read.
 

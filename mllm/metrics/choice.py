@@ -38,7 +38,8 @@ class ChoiceAccuracy(MeanHeadline):
     An answer may be a letter (`B`, `(B)`, `B. a fork`, `option B`) or the words of an option, apart from case, articles
     and punctuation. The words come first: where `a` is an option, the answer `a` means it. A list of letters
     (`A, B`) names none. The answer is read from the text by `mllm.answers`; of several the first that names an option
-    counts. Options with the same text are one.
+    counts. Where the options were ranked (`data_args.ranking`), it is one of them as it stands. Options with the same
+    text are one.
 
     Args:
         reading: "options" as above. "llava" as LLaVA scores ScienceQA: the text is a letter from A to E, begins
@@ -82,7 +83,7 @@ class ChoiceAccuracy(MeanHeadline):
             options = prediction.truth.options
             correct = _correct_letters(prediction)
             chances.append(len(correct) / len(options))
-            letter = self.letter(prediction.text, options)
+            letter = self._chosen(prediction)
             if letter is None:
                 failures["none"] += 1
             elif letter not in ascii_uppercase[: len(options)]:
@@ -97,7 +98,12 @@ class ChoiceAccuracy(MeanHeadline):
         }
 
     def value(self, prediction: Prediction) -> float:
-        return float(self.letter(prediction.text, prediction.truth.options) in _correct_letters(prediction))
+        return float(self._chosen(prediction) in _correct_letters(prediction))
+
+    def _chosen(self, prediction: Prediction) -> str | None:
+        options = prediction.truth.options
+        ranked = prediction.candidate_scores and set(prediction.candidate_scores) <= set(options)
+        return (letter_of_text if ranked else self.letter)(prediction.text, options)
 
 
 def chosen_letter(text: str, options: Sequence[str]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mllm.images import IN_MEMORY, ImageRef
 from mllm.images.names import name_of
-from mllm.metrics.base import Metric, Tallied, read_by
+from mllm.metrics.base import Metric, Resampled, Tallied, read_by
 from mllm.metrics.breakdown import Part, breakdown
 from mllm.metrics.failures import failure_of
 from mllm.metrics.rec import iou_of
@@ -63,7 +63,7 @@ def outcome(metric: Metric | None, predictions: Sequence[Prediction], images: Se
     return Outcome(
         scores=metric(predictions),
         headline=metric.headline,
-        interval=interval(metric, predictions, images) if isinstance(metric, Tallied) else None,
+        interval=interval(metric, predictions, images) if isinstance(metric, (Tallied, Resampled)) else None,
         parts=breakdown(metric, predictions, images),
         read_by=dict(Counter(" ".join(read_by(metric, prediction)) for prediction in predictions).most_common()),
     )
@@ -120,6 +120,8 @@ def _fields(prediction: Prediction, image: str, question: str, metric: Metric | 
     yield from _truth_fields(prediction)
     if len(truth.boxes) == 1 or truth.no_target:
         yield "iou", iou_of(prediction)
+    if prediction.candidate_scores:
+        yield "candidate_scores", dict(prediction.candidate_scores)
     if isinstance(metric, Tallied):
         yield "score", metric.value(prediction)
     if prediction.group:

@@ -6,7 +6,7 @@ Cameron, Gelbach and Miller 2008). Draws follow from a fixed seed, so that an in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from statistics import NormalDist
@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.metrics.base import MeanHeadline, Tallied, Totals
+from mllm.metrics.base import MeanHeadline, Resampled, Tallied, Totals
 from mllm.types import Prediction
 
 DRAWS = 2000
@@ -68,11 +68,13 @@ class Difference:
         return ceil(self.count * (self.detectable / abs(self.difference)) ** 2)
 
 
-def interval(metric: Tallied, predictions: Sequence[Prediction], images: Sequence[str]) -> Interval | None:
+def interval(metric: Tallied | Resampled, predictions: Sequence[Prediction], images: Sequence[str]) -> Interval | None:
     """The 95 % interval of a metric's headline; `images` names the image of each prediction.
 
     None for fewer than two images, which say nothing of others.
     """
+    if isinstance(metric, Resampled):
+        return _resampled(metric, predictions, images)
     tallies = np.array([metric.tally(prediction) for prediction in predictions], dtype=np.float64)  # [N, K]
     totals = _by_image(tallies, images)
     if len(totals) < 2:
@@ -83,6 +85,18 @@ def interval(metric: Tallied, predictions: Sequence[Prediction], images: Sequenc
         reach = 1 - ((1 - LEVEL) / 2) ** (1 / len(totals))
         return Interval(low=0.0, high=reach) if found.high == 0.0 else Interval(low=1 - reach, high=1.0)
     return found
+
+
+def _resampled(metric: Resampled, predictions: Sequence[Prediction], images: Sequence[str]) -> Interval | None:
+    names, numbers = np.unique(np.asarray(images, dtype=object).astype(str), return_inverse=True)
+    if len(names) < 2:
+        return None
+    found = [
+        metric.headline_of_counts(predictions, counts[:, numbers].astype(np.float64)) for counts in _counts(len(names))
+    ]
+    values = np.concatenate(found)
+    known = values[~np.isnan(values)]
+    return _bounds(known) if len(known) else None
 
 
 def compare(a: Sequence[float], b: Sequence[float], images: Sequence[str]) -> Difference:
@@ -138,14 +152,15 @@ def _by_image(rows: Totals, images: Sequence[str]) -> Totals:
 
 def _drawn(totals: Totals) -> Totals:
     """Sums [DRAWS, K] over as many images, drawn with replacement, as there are."""
+    return np.concatenate([counts @ totals for counts in _counts(len(totals))])
+
+
+def _counts(images: int) -> Iterator[NDArray[np.int64]]:
+    """How often each image is drawn [D, images], with replacement; all `DRAWS`, some at a time."""
     generator = np.random.default_rng(SEED)
-    images = len(totals)
     at_once = max(1, AT_ONCE // images)
-    parts: list[NDArray[np.float64]] = []
     for start in range(0, DRAWS, at_once):
-        counts = generator.multinomial(images, np.full(images, 1 / images), size=min(at_once, DRAWS - start))
-        parts.append(counts @ totals)
-    return np.concatenate(parts)
+        yield generator.multinomial(images, np.full(images, 1 / images), size=min(at_once, DRAWS - start))
 
 
 def _bounds(values: Totals) -> Interval:

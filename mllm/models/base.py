@@ -67,6 +67,11 @@ class VisionLanguageModel(Protocol):
         """Why prompts of different lengths cannot be answered in one batch; None: they can."""
         ...
 
+    @property
+    def continuing_obstacle(self) -> str | None:
+        """Why a cached prompt cannot go on by several tokens at once, as candidates do; None: it can."""
+        ...
+
     def generate_with_shared_prefix(
         self,
         input_ids: Tensor,

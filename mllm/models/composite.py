@@ -20,7 +20,7 @@ from mllm.compat.names import replaces
 from mllm.compat.transformers_models import mark_what_was_read
 from mllm.errors import ModelError
 from mllm.models.checkpoints.vocabulary import record_rows
-from mllm.models.language_models import padding_obstacle, sharing_obstacle
+from mllm.models.language_models import continuing_obstacle, padding_obstacle, sharing_obstacle
 from mllm.models.parts import PartedModel
 from mllm.models.runtime.loss import given, next_token_loss
 from mllm.models.runtime.packed_attention import (
@@ -88,6 +88,10 @@ class TextModel(PartedModel):
     @property
     def sharing_obstacle(self) -> str | None:
         return sharing_obstacle(self.language_model)
+
+    @property
+    def continuing_obstacle(self) -> str | None:
+        return continuing_obstacle(self.language_model)
 
     @property
     def padding_obstacle(self) -> str | None:

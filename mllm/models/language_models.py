@@ -181,6 +181,11 @@ def padding_obstacle(language_model: PreTrainedModel) -> str | None:
     return None if _kind(language_model) in PADS else state
 
 
+def continuing_obstacle(language_model: PreTrainedModel) -> str | None:
+    """Why a cached prompt cannot go on by several tokens at once; None: it can, exactly."""
+    return _state(language_model)
+
+
 def attending_layers(config: PreTrainedConfig) -> list[bool]:
     """Of each layer of a language model: whether it attends to keys, its own or those of another layer."""
     layers = DynamicCache(config=config).layers

@@ -49,12 +49,14 @@ class PartedModel(PreTrainedModel):
         part_names: what `freeze` calls each part that the model has.
         sharing_obstacle: why prompts cannot share their beginning, None where they can; a subclass says it.
         padding_obstacle: why prompts of one batch must be equally long, likewise.
+        continuing_obstacle: why a cached prompt cannot go on by several tokens at once, likewise.
         frozen: parts that are not trained, and so drop nothing out.
     """
 
     part_names: ClassVar[Mapping[str, str]]
     sharing_obstacle: Any
     padding_obstacle: Any
+    continuing_obstacle: Any
     frozen: tuple[str, ...] = ()
     accepts_loss_kwargs = True
 

@@ -55,6 +55,10 @@ class Seq2Seq(TextModel):
         return "its encoder reads each prompt by itself"
 
     @property
+    def continuing_obstacle(self) -> str:
+        return self.sharing_obstacle
+
+    @property
     def padding_obstacle(self) -> None:
         return None
 

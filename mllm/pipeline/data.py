@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mllm.config.data_args import Ranking
 from mllm.config.run_arguments import RunArguments
 from mllm.config.sections import multitest_entries
 from mllm.dataset.mixing import Subset
 from mllm.errors import ConfigError
-from mllm.fields import within
+from mllm.fields import read_section, within
 from mllm.generation_args import as_generate_takes_them
 from mllm.images.settings import configure, read_settings
 from mllm.pipeline.best_model import evaluates_in_training
+from mllm.pipeline.ranking import Candidates
 from mllm.pipeline.splits import file_of
 from mllm.pipeline.train_data import ItemDataset
 from mllm.pipeline.trainer import TestSet
@@ -68,7 +70,9 @@ def load_data(cfg: Section, args: RunArguments) -> Data:
     train = _items(data["train"], "data_args.train") if args.do_train else None
     validation = None
     if args.do_eval or evaluates_in_training(args):
-        validation = _test_set(data, _items(data["validation"], "data_args.validation"), data.get("compute_metric"))
+        validation = _test_set(
+            data, _items(data["validation"], "data_args.validation"), data.get("compute_metric"), data.get("ranking")
+        )
     return Data(train=train, validation=validation, tests=_tests(data, args) if args.do_predict else {})
 
 
@@ -79,13 +83,22 @@ def _items(cfg: Section, field: str) -> ItemDataset:
     return items
 
 
-def _test_set(data: Section, items: ItemDataset, metric: Any) -> TestSet:
+def _test_set(data: Section, items: ItemDataset, metric: Any, ranking: Section | None) -> TestSet:
     return TestSet(
         items=items,
         metric=METRICS.make(metric) if metric else None,
         metric_config=metric,
         generation=as_generate_takes_them(data.get("gen_kwargs") or {}),
+        ranking=_ranking(ranking),
     )
+
+
+def _ranking(section: Section | None) -> Ranking | None:
+    if section is None:
+        return None
+    ranking = read_section(section, Ranking)
+    Candidates(ranking)  # a fault of theirs is found now, not once the model is loaded
+    return ranking
 
 
 def _tests(data: Section, args: RunArguments) -> dict[str, TestSet]:
@@ -104,7 +117,8 @@ def _tests(data: Section, args: RunArguments) -> dict[str, TestSet]:
         for name, member in _members(items).items():
             metric = entry.get("compute_metric", data.get("compute_metric"))
             drawn = _drawn(member, args.num_samples, args.seed)
-            tests[f"{prefix}_{name}" if name else prefix] = _test_set(data, drawn, metric)
+            ranking = entry.get("ranking", data.get("ranking"))
+            tests[f"{prefix}_{name}" if name else prefix] = _test_set(data, drawn, metric, ranking)
     return tests
 
 

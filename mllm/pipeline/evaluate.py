@@ -6,7 +6,7 @@ Processes take turns; answers are joined to their items by index and come in dat
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -139,33 +139,33 @@ def predict(
         ConfigError: `generation` asks for another way to decode than `ContinuousBatcher` knows.
     """
     branches = model.supports_prefix_sharing
-    size = loader.batch_size if _pads(model) else 1
+    size = loader.batch_size if pads(model) else 1
 
     def may_share(item: Item) -> bool:
         return not processor.ends_in_image(item)  # a branch needs a token of its own that is not an image's
 
     arguments = {**stopping(processor), **generation}
-    in_step = _in_step(accelerator)
-    refilling = branches and not in_step and beams(model, arguments) == 1 and not missing_steps()
+    synced = in_step(accelerator)
+    refilling = branches and not synced and beams(model, arguments) == 1 and not missing_steps()
     refilling = refilling and accelerator.device.type not in NOT_REFILLED
     portions = PORTIONS if refilling else 1
     found = plan(items, size, may_share=may_share if branches else None, portions=portions, first=first)
     max_rows = size if refilling else None
-    batcher = ContinuousBatcher(seed=seed, evict_finished=branches, max_rows=max_rows, synced=in_step)
+    batcher = ContinuousBatcher(seed=seed, evict_finished=branches, max_rows=max_rows, synced=synced)
 
     def answered() -> list[Prediction]:
         return [processor.decode(ids, items[index], index) for index, ids in batcher.pop_finished().items()]
 
     def everyones() -> Iterator[list[Prediction]]:
         """What all ranks have found, as often on each."""
-        work = _Work(items, processor, loader, accelerator, found, answer=False)
+        work = Work(items, processor, loader, accelerator, found, answer=False)
         for number, (indices, counts, batch) in enumerate(work, start=1):
-            _end_if_signalled()
-            if counts or in_step:
+            end_if_signalled()
+            if counts or synced:
                 with torch.no_grad(), accelerator.autocast():  # inference_mode breaks FSDP2's later forwards
                     batcher.step_until_free(len(indices))
                     batcher.generate(model, indices, {**batch, **arguments}, shared=found.sharing)
-            if in_step and not counts:
+            if synced and not counts:
                 batcher.pop_finished()  # another rank gives these
             if number % portions == 0:
                 yield gather_object(answered())
@@ -173,21 +173,26 @@ def predict(
             batcher.finish()
         yield gather_object(answered())
 
+    yield from in_order(everyones(), range(first, len(items)), description, shown=accelerator.is_main_process)
+
+
+def in_order(
+    found: Iterable[Sequence[Prediction]], indices: range, description: str, *, shown: bool
+) -> Iterator[Prediction]:
+    """The predictions of these items in dataset order, each as soon as those before it are there."""
     waiting: dict[int, Prediction] = {}
-    done = first
-    with tqdm(
-        total=len(items), initial=first, desc=description, disable=not accelerator.is_main_process, unit="item"
-    ) as bar:
-        for predictions in everyones():
+    done = indices.start
+    with tqdm(total=indices.stop, initial=done, desc=description, disable=not shown, unit="item") as bar:
+        for predictions in found:
             waiting |= {prediction.index: prediction for prediction in predictions}
             while done in waiting:
                 yield waiting.pop(done)
                 done += 1
             bar.update(len(predictions))
-    assert done == len(items), f"{done} predictions for {len(items)} items"
+    assert done == indices.stop, f"{done} predictions for {indices.stop} items"
 
 
-def _pads(model: VisionLanguageModel) -> bool:
+def pads(model: VisionLanguageModel) -> bool:
     """Whether prompts of different lengths go into one batch; what a language model cannot do exactly is said."""
     if obstacle := model.sharing_obstacle:
         logger.info("questions about one image do not share its tokens: %s", obstacle)
@@ -203,10 +208,10 @@ def mean_loss(
     """Cross entropy per supervised token over the whole set, each item counted once."""
     packed = loader.collator.packing == "shared"
     found = plan(items, loader.batch_size, may_share=(lambda _: True) if packed else None)
-    work = _Work(items, processor, loader, accelerator, found, answer=True)
+    work = Work(items, processor, loader, accelerator, found, answer=True)
     total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
     for _, counts, batch in tqdm(work, desc="loss", disable=not accelerator.is_main_process, unit="batch"):
-        _end_if_signalled()
+        end_if_signalled()
         del batch["cut_answers"]
         with torch.no_grad(), accelerator.autocast():
             loss = model(**batch, num_items_in_batch=1).loss
@@ -216,7 +221,7 @@ def mean_loss(
     return float(total[0] / total[1].clamp(min=1))
 
 
-def _end_if_signalled() -> None:
+def end_if_signalled() -> None:
     """Raises:
     Interrupted: a rank has noted a signal; all end between the same batches.
     """
@@ -224,7 +229,7 @@ def _end_if_signalled() -> None:
         fail(Interrupted(signum, "the evaluation is not finished"))
 
 
-class _Work:
+class Work:
     """One rank's batches of a test set on its device: (indices of the items, whether they count, batch)."""
 
     def __init__(
@@ -270,7 +275,7 @@ def stopping(processor: Processor) -> dict[str, Any]:
     return {"eos_token_id": ends, "pad_token_id": tokenizer.pad_token_id, "stopping_criteria": criteria}
 
 
-def _in_step(accelerator: Accelerator) -> bool:
+def in_step(accelerator: Accelerator) -> bool:
     """Whether all ranks must make the same number of forward passes, as of a sharded model."""
     sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
     return sharded and accelerator.num_processes > 1

@@ -166,8 +166,8 @@ def score(server: Server, test: TestSet, convention: Convention, folder: Path, p
         "codec": convention.name,
         "generation": plain(server.generation),
     }
-    texts = resumable(folder, prefix, items, about) if resume else []
-    kept = [_read(text, items[index], index, convention) for index, text in enumerate(texts)]
+    records = resumable(folder, prefix, items, about) if resume else []
+    kept = [_read(record["text"], items[index], index, convention) for index, record in enumerate(records)]
     kept_so_far = f"the answers so far are in {folder}; --resume goes on with them"
     with INTERRUPTS.held("waiting for the answers under way; those so far are kept"):
         found = _answers(server, items, convention, first=len(kept), description=prefix)

@@ -27,12 +27,12 @@ PARTIAL, OLD = ".partial", ".old"
 """What is not whole yet has the one at the end of its name; what is not continued, both."""
 ABOUT = "about.json"
 """What unfinished predictions are of: an evaluation goes on with them only if it is of the same."""
-SAME = ("model", "data", "codec", "template", "placement", "generation")
+SAME = ("model", "data", "codec", "template", "placement", "generation", "ranking")
 """What must be equal for that."""
 
 
-def resumable(folder: Path, prefix: str, items: ItemDataset, about: Mapping[str, Any]) -> list[str]:
-    """The texts of the first answers, as far as an evaluation of the same model and items has left them here.
+def resumable(folder: Path, prefix: str, items: ItemDataset, about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The records of the first answers, as far as an evaluation of the same model and items has left them here.
 
     Raises:
         ConfigError: they are of something else; names what.
@@ -47,16 +47,16 @@ def resumable(folder: Path, prefix: str, items: ItemDataset, about: Mapping[str,
             expected, found = show(expected), show(found)
             message = "leave --resume out to begin anew"
             raise ConfigError(where=str(path), field=name, expected=expected, found=found, message=message)
-    texts: list[str] = []
+    records: list[Mapping[str, Any]] = []
     for line in path.read_bytes().splitlines(keepends=True):
         if not line.endswith(b"\n"):  # it was cut while it was written
             break
-        record = parse_json(line.decode("utf-8"), dict, f"{path}:{len(texts) + 1}", ConfigError)
-        if record.get("key") != items[len(texts)].key:
-            where, expected = f"{path}:{len(texts) + 1}", show(items[len(texts)].key)
+        record = parse_json(line.decode("utf-8"), dict, f"{path}:{len(records) + 1}", ConfigError)
+        if record.get("key") != items[len(records)].key:
+            where, expected = f"{path}:{len(records) + 1}", show(items[len(records)].key)
             raise ConfigError(where=where, field="key", expected=expected, found=show(record.get("key")))
-        texts.append(record["text"])
-    return texts
+        records.append(record)
+    return records
 
 
 def _known(about: Mapping[str, Any], name: str) -> Any:

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +31,7 @@ from transformers.trainer_utils import seed_worker
 from mllm.compat.accelerate import forget_last_optimizer, has_prepared_model
 from mllm.compat.names import replaces
 from mllm.compat.transformers_trainer import batch_size_of
+from mllm.config.data_args import Ranking
 from mllm.config.run_arguments import RunArguments
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
@@ -57,6 +58,7 @@ from mllm.pipeline.guarded_trainer import GuardedTrainer
 from mllm.pipeline.monitor import Bar, CountingCollator, Lines, ThroughputMonitor
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
 from mllm.pipeline.provenance import of_data, of_machine, of_model, plain
+from mllm.pipeline.ranking import rank
 from mllm.pipeline.ranks import fail, on_main
 from mllm.pipeline.results import resumable, write_predictions, write_results
 from mllm.pipeline.train_data import EvalItems, ItemDataset, SeededEpochSampler, TrainDataset, start_worker
@@ -77,6 +79,8 @@ class TestSet:
     metric_config: Any = None
     """As in the config: for the record of what was scored."""
     generation: Mapping[str, Any] = field(default_factory=dict)
+    ranking: Ranking | None = None
+    """How answers are ranked; None: they are generated."""
 
 
 class Trainer(GuardedTrainer):
@@ -269,6 +273,7 @@ class Trainer(GuardedTrainer):
             "template": plain(prompt_format.template),
             "placement": prompt_format.placement,
             "generation": plain(dict(test.generation)),
+            "ranking": None if test.ranking is None else plain(asdict(test.ranking)),
             **of_machine(self.args.device, self.args.world_size, next(self.model.parameters()).dtype),
         }
 
@@ -276,25 +281,27 @@ class Trainer(GuardedTrainer):
         self, model: Any, test: TestSet, prefix: str, loader: Loader, folder: Path, about: Mapping[str, Any]
     ) -> list[Prediction]:
         """All predictions, on every rank; the main process writes them as they come."""
-        texts = (
+        records = (
             on_main(lambda: resumable(folder, prefix, test.items, about))
             if self._resumes and not self.is_in_train
             else []
         )
-        if texts:
-            logger.info("%s: going on after %d of %d answers", prefix, len(texts), len(test.items))
-        kept = [self.processor.read(text, test.items[index], index) for index, text in enumerate(texts)]
-        found = predict(
-            model,
-            test.items,
-            self.processor,
-            loader,
-            self.accelerator,
-            generation=test.generation,
-            description=prefix,
-            seed=self.args.seed,
-            first=len(kept),
-        )
+        if records:
+            logger.info("%s: going on after %d of %d answers", prefix, len(records), len(test.items))
+        kept = [
+            replace(
+                self.processor.read(record["text"], test.items[index], index),
+                candidate_scores=record.get("candidate_scores", {}),
+            )
+            for index, record in enumerate(records)
+        ]
+        given = (model, test.items, self.processor, loader, self.accelerator)
+        if test.ranking is not None:
+            found = rank(*given, ranking=test.ranking, description=prefix, first=len(kept))
+        else:
+            found = predict(
+                *given, generation=test.generation, description=prefix, seed=self.args.seed, first=len(kept)
+            )
         if self.is_world_process_zero():
             found = write_predictions(found, folder, prefix, test.items, test.metric, about=about, kept=len(kept))
         return [*kept, *found]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from mllm.conversation.rendering import IGNORE, RenderedTurn, TextSpan, tokenize
-from mllm.errors import ConfigError
+from mllm.errors import ConfigError, DataError
 from mllm.registry import TEMPLATES
+from mllm.types import Item
+from tests.conversation.processors import make_processor
 from tests.conversation.rendered import marked
 
 CHATML = (
@@ -250,3 +253,26 @@ def test_formats_of_one_question(tokenizer: PreTrainedTokenizerFast, template: A
     assert marked(made.render(TURNS[:1], tokenizer)) == expected[: expected.index("«")]
     with pytest.raises(ConfigError, match="expected one question and its answer, found 4 turns"):
         made.render(TURNS, tokenizer)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("asked", ["<image>\nWhere?", "<image>"])
+def test_a_candidate_has_the_tokens_that_training_supervises(
+    name: str, asked: str, any_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Behind words or a special token, and behind an image, where the template lets an answer follow it."""
+    processor = make_processor(any_tokenizer, template=name)
+    for text in ("Gone", "At it", "[0.1]"):
+        turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": text}]
+        item = Item.from_dict({"image": Image.new("RGB", (8, 8)), "conversations": turns}, key="a")
+        tokens = processor.tokens(item)
+        (found,) = processor.answer_ids(item, [text])
+        supervised = [label for label in tokens.labels if label != IGNORE]
+        assert found
+        assert supervised[: len(found)] == found
+        ended, _ = tokenize([TextSpan(processor.stop, supervised=True)], any_tokenizer, start="middle")
+        assert supervised[len(found) :][: len(ended)] == ended
+        prompt = processor.tokens(item, answer=False).ids
+        assert tokens.ids[: len(prompt)] + found == tokens.ids[: len(prompt) + len(found)]
+    with pytest.raises(DataError, match=r"a: expected words to rank, found str ''"):
+        processor.answer_ids(item, [""])

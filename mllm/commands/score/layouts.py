@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +43,7 @@ class Answer:
         number: what no other answer of the file has, where its layout numbers them.
         truth, size, image, group, expression: None where only the data set says it.
         boxes, points, failure, clipped, read_by: as they were read already; empty where only the text is there.
+        candidate_scores: see `Prediction`; empty where answers were generated.
     """
 
     where: str
@@ -59,6 +61,7 @@ class Answer:
     failure: Failure | None = None
     clipped: int = 0
     read_by: tuple[str, ...] = ()
+    candidate_scores: Mapping[str, float] = attribute(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +106,7 @@ def _mllm(record: Mapping[str, Any], where: str) -> Answer:
         failure=None if failure == failure_of(known) else failure,  # what follows from the counts says nothing new
         clipped=record.get("clipped", 0),
         read_by=tuple(record.get("read_by", ())),
+        candidate_scores=record.get("candidate_scores") or {},
     )
 
 

@@ -182,7 +182,9 @@ def _size_of(item: Item) -> tuple[int, int] | None:
 
 
 def _read(answer: Answer, known: Prediction, convention: Convention | None) -> Prediction:
-    """The prediction with its regions: those of the file, or read from the text by a codec."""
+    """The prediction with its scores of candidates and its regions: those of the file, or read from the text by a
+    codec."""
+    known = replace(known, candidate_scores=answer.candidate_scores)
     if convention is None:
         return replace(
             known,

@@ -106,6 +106,8 @@ class MediaState:
 
     def __init__(self) -> None:
         self.media: Media | None = None
+        self.continues = False
+        """Whether the tokens of the call at hand follow the text, whose keys and values are cached."""
         self.new_time_B: Tensor | None = None
         """Where set: the medium that new tokens are at, instead of that of the text's last token."""
 
@@ -116,12 +118,13 @@ class MediaState:
             yield
         finally:
             self.media = self.new_time_B = None
+            self.continues = False
 
     def for_rows(self, rows: int, tokens: int) -> tuple[Tensor, Tensor, bool] | None:
         """What a block takes beside the text, for `tokens` tokens of `rows` rows.
 
-        Fewer tokens than the text has are the next ones of a cached generation, more are the text and what follows.
-        More rows are beams: those of one row stand together.
+        They are the text and what follows, or what follows alone if it `continues`. More rows are beams: those of one
+        row stand together.
         """
         media = self.media
         if media is None:
@@ -135,7 +138,7 @@ class MediaState:
         latents_BSLW = _repeated(media.latents_BSLW, beams)
         time_BT = _repeated(media.text_time_BT, beams)
         of_BT, prefix_BT = (_repeated(ids, beams) for ids in (media.segments.of_BT, media.segments.prefix_BT))
-        first = known if tokens < known else 0
+        first = known if self.continues else 0
         last_time_B = time_BT[:, -1] if self.new_time_B is None else self.new_time_B
         new = first + tokens - known
         time_BT = torch.cat([time_BT, last_time_B[:, None].expand(-1, new)], 1)[:, first:]

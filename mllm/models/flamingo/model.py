@@ -8,7 +8,6 @@ S media slots of the batch or of a row, P patches, L latents, D width of the lan
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field
@@ -43,7 +42,6 @@ from mllm.models.flamingo.cross_attention import (
     text_time,
 )
 from mllm.models.flamingo.perceiver import PerceiverResampler, flat_frames
-from mllm.models.language_models import takes_positions
 from mllm.models.new_rows import TrainEmbeddings, finalise_embeddings
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.mpt import packable
@@ -164,9 +162,7 @@ class Flamingo(Composite):
         """
         self.check_padding(attention_mask)
         mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hook = None
-        if self.config.generated_image_resets:
-            hook = self.language_model.register_forward_pre_hook(self._reset_media, with_kwargs=True)
+        hook = self.language_model.register_forward_pre_hook(self._before_step, with_kwargs=True)
         within = within_positions(self.language_model, mask_BT, generation_args, prompt=input_ids.shape[1])
         try:
             with self.state.reading(self.encode(input_ids, pixels, image_index, frames)), within as arguments:
@@ -177,61 +173,18 @@ class Flamingo(Composite):
                     **arguments,
                 )
         finally:
-            if hook is not None:
-                hook.remove()
+            hook.remove()
         return ids[:, input_ids.shape[1] :]
 
-    def _reset_media(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
-        """OpenFlamingo's own rule: a step with a new `<image>` in any row counts the media of all rows anew."""
-        slots_BT = kwargs["input_ids"] == self.config.image_token_id
-        media = self.state.media
-        if media is not None and slots_BT.shape[1] < media.text_time_BT.shape[1] and slots_BT.any():
-            self.state.new_time_B = slots_BT.sum(1)
-
-    @torch.no_grad()
-    def continuation_log_probs(
-        self,
-        continuations: Sequence[Tensor],
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        pixels: Tensor | None = None,
-        image_index: Tensor | None = None,
-        frames: Tensor | None = None,
-    ) -> list[Tensor]:
-        """Log-probability of each token of each continuation of left-padded prompts, [B, N] per continuation.
-
-        Media and prompts are read once, whatever the number of continuations: int64 [N], or [B, N] one for each row.
-
-        Raises:
-            ModelError: a prompt is padded on the right, or a continuation holds a medium.
-        """
-        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        if not mask_BT[:, -1].all():
-            raise ModelError("pad prompts on the left, because the continuation follows the last column")
-        found: list[Tensor] = []
-        with self.state.reading(self.encode(input_ids, pixels, image_index, frames)):
-            prompt = self._step(input_ids, mask_BT, None)
-            for ids in continuations:
-                ids_BN = ids.expand(len(input_ids), -1)
-                if (ids_BN == self.config.image_token_id).any():
-                    raise ModelError(f"a continuation holds {IMAGE}")
-                whole_BT = torch.cat([mask_BT, torch.ones_like(ids_BN)], 1)
-                # a cache grows in place: every continuation needs its own
-                output = self._step(ids_BN, whole_BT, copy.deepcopy(prompt.past_key_values))
-                logits_BNV = torch.cat([prompt.logits[:, -1:], output.logits[:, :-1]], 1).float()
-                found.append(logits_BNV.log_softmax(-1).gather(2, ids_BN[:, :, None])[:, :, 0])
-        return found
-
-    def _step(self, ids_BT: Tensor, mask_BT: Tensor, cache: Any) -> Any:
-        """The language model on the last tokens of what `mask_BT` covers."""
-        position_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
-        return self.language_model(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            past_key_values=cache,
-            use_cache=True,
-            **({"position_ids": position_BT} if takes_positions(self.language_model) else {}),
-        )
+    def _before_step(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """Note whether tokens go on behind a cache. OpenFlamingo's own rule, where it is asked for: a step with a new
+        `<image>` in any row counts the media of all rows anew."""
+        cache = kwargs.get("past_key_values")
+        self.state.continues = cache is not None and cache.get_seq_length() > 0
+        if self.config.generated_image_resets and self.state.continues:
+            slots_BT = kwargs["input_ids"] == self.config.image_token_id
+            if slots_BT.any():
+                self.state.new_time_B = slots_BT.sum(1)
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         """The embeddings of the text; where only new tokens are trained, the others get no gradient."""

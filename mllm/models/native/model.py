@@ -21,7 +21,7 @@ from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.files import parse_json
 from mllm.geometry import Placement
 from mllm.models.composite import CompositeOutput, sharding_units
-from mllm.models.language_models import padding_obstacle, sharing_obstacle
+from mllm.models.language_models import continuing_obstacle, padding_obstacle, sharing_obstacle
 from mllm.models.native.family import Family, PackedRows, Size
 from mllm.models.parts import PARTS, PartedModel, part_of
 from mllm.models.runtime.decoding import beams
@@ -158,6 +158,11 @@ class Native(PartedModel):
         if self.family.branch is None:
             return f"{self.config.model_type} reads a beginning otherwise by what follows it"
         return sharing_obstacle(self.text_model)
+
+    @property
+    def continuing_obstacle(self) -> str | None:
+        """Why a cached prompt cannot go on by several tokens at once; None: it can."""
+        return self.sharing_obstacle if self.family.branch is None else continuing_obstacle(self.text_model)
 
     @property
     def padding_obstacle(self) -> str | None:

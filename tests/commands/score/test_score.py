@@ -69,6 +69,21 @@ def test_score_reads_a_foreign_file_by_a_codec(tmp_path: Path) -> None:
     assert (found["score_acc@0.5"], found["score_failure_none"]) == (0.5, 1)
 
 
+def test_score_reads_the_scores_of_candidates(tmp_path: Path) -> None:
+    likely = [(-0.1, "yes"), (-2.0, "no"), (-3.0, "yes"), (-1.0, "no")]
+    records = [
+        {"key": f"a:{n}", "text": "yes", "target": [truth], "candidate_scores": {"yes": score, "no": -1.5}}
+        for n, (score, truth) in enumerate(likely)
+    ]
+    found = scores(
+        tmp_path,
+        write(tmp_path / "a.jsonl", [{"index": 0, "pred": [], **each} for each in records]),
+        "--metric",
+        "RocAuc",
+    )
+    assert found["score_roc_auc"] == 0.5
+
+
 def test_score_compares_all_readings_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", write(tmp_path / "a.json", GROUNDING), "--reading", "all"]) == 0
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}

@@ -10,6 +10,7 @@ from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 from mllm.errors import ConfigError, ModelError
 from mllm.models.flamingo.model import Flamingo
 from mllm.models.runtime import loss
+from mllm.models.runtime.ranking import candidate_log_probs
 from mllm.registry import MODELS
 from tests.models.tiny import SIDE, gradients, prompts, without_images
 from tests.models.tiny_flamingo import LMS, PERCEIVER, make, make_batch, tokenizer, trainable
@@ -111,51 +112,31 @@ def test_beams_find_an_answer_at_least_as_likely(text):
     for beams in (1, 4):
         ids = model.generate(**inputs, num_beams=beams, max_new_tokens=4, bad_words_ids=[[39]], **GREEDY)
         assert ids.shape == (2, 4)
-        (log_probs,) = model.continuation_log_probs([ids], **inputs)
-        likely.append(log_probs.sum(1))
-    assert (likely[1] >= likely[0] - 1e-5).all()
+        rows = zip(ids.tolist(), rows_of(inputs), strict=True)
+        likely.append([float(candidate_log_probs(model, row, [[answer]])[0]) for answer, row in rows])
+    assert all(better >= first - 1e-5 for first, better in zip(*likely, strict=True))
+
+
+def rows_of(inputs):
+    """Each row by itself."""
+    return [
+        {
+            "input_ids": inputs["input_ids"][number][None],
+            "attention_mask": inputs["attention_mask"][number][None],
+            "pixels": inputs["pixels"],
+            "image_index": inputs["image_index"][mine],
+        }
+        for number, mine in enumerate((slice(0, 2), slice(2, 3)))
+    ]
 
 
 def test_each_sequence_of_a_row_reads_the_media_of_that_row():
     model = make()
     inputs = prompts(make_batch(model))
     ids = model.generate(**inputs, num_beams=4, num_return_sequences=4, max_new_tokens=3, **GREEDY)
-    for number in range(2):
-        row = {
-            "input_ids": inputs["input_ids"][number][None],
-            "attention_mask": inputs["attention_mask"][number][None],
-            "pixels": inputs["pixels"],
-            "image_index": inputs["image_index"][[slice(0, 2), slice(2, 3)][number]],
-        }
+    for number, row in enumerate(rows_of(inputs)):
         alone = model.generate(**row, num_beams=4, num_return_sequences=4, max_new_tokens=3, **GREEDY)
         assert ids[4 * number : 4 * number + 4].tolist() == alone.tolist()
-
-
-@pytest.mark.parametrize("text", LMS)
-def test_log_probabilities_of_continuations(text):
-    model = make(text)
-    inputs = prompts(make_batch(model))
-    classes = [torch.tensor([5, 6, 7]), torch.tensor([8]), torch.tensor([[9, 10], [11, 12]]), torch.tensor([5, 6, 7])]
-    found = model.continuation_log_probs(classes, **inputs)
-    assert [tuple(values.shape) for values in found] == [(2, 3), (2, 1), (2, 2), (2, 3)]
-    torch.testing.assert_close(found[0], found[3], rtol=0, atol=0)
-    for ids, values in zip(classes, found, strict=True):
-        for number, kept in enumerate(inputs["attention_mask"].bool()):
-            new = ids.expand(2, -1)[number]
-            row = torch.cat([inputs["input_ids"][number][kept], new])[None]
-            index = inputs["image_index"][[slice(0, 2), slice(2, 3)][number]]
-            logits = model(input_ids=row, pixels=inputs["pixels"], image_index=index).logits
-            expected = logits[0, -len(new) - 1 : -1].log_softmax(-1).gather(1, new[:, None])[:, 0]
-            torch.testing.assert_close(values[number], expected, rtol=1e-4, atol=1e-4)
-
-
-def test_continuations_follow_the_last_column_and_hold_no_media():
-    model = make()
-    batch = make_batch(model)
-    with pytest.raises(ModelError, match="pad prompts on the left"):
-        model.continuation_log_probs([torch.tensor([5])], batch["input_ids"], batch["attention_mask"])
-    with pytest.raises(ModelError, match="a continuation holds <image>"):
-        model.continuation_log_probs([torch.tensor([39])], **prompts(batch))
 
 
 @pytest.mark.parametrize(
