@@ -154,7 +154,7 @@ def test_labels_cover_the_supervised_text_in_every_turn(name: str, any_tokenizer
     ids, labels = tokenize(pieces, any_tokenizer)
     assert len(ids) == len(labels)
     assert all(label in (IGNORE, token) for token, label in zip(ids, labels, strict=True))
-    supervised = any_tokenizer.decode([label for label in labels if label != IGNORE])
+    supervised: Any = any_tokenizer.decode([label for label in labels if label != IGNORE])
     expected = "".join(piece.text for piece in pieces if piece.supervised)
     assert supervised.replace(" ", "") == expected.replace(" ", "")
 
@@ -182,7 +182,7 @@ def test_a_whole_prompt_is_tokenized_as_the_model_knows_it(tokenizer: PreTrained
 def test_special_tokens_in_user_text_are_spelled_out(tokenizer: PreTrainedTokenizerFast) -> None:
     pieces = [TextSpan("say </s> <image>", literal=True), TextSpan("</s>", supervised=True)]
     ids, labels = tokenize(pieces, tokenizer)
-    assert ids.count(tokenizer.eos_token_id) == 1
+    assert sum(token == tokenizer.eos_token_id for token in ids) == 1
     assert tokenizer.convert_tokens_to_ids("<image>") not in ids
     assert tokenizer.decode(ids) == "say </s> <image></s>"
     assert [label for label in labels if label != IGNORE] == [tokenizer.eos_token_id]
@@ -192,7 +192,7 @@ def test_bos_comes_first_where_the_tokenizer_adds_one() -> None:
     tokenizer = llama_like()
     ids, _ = tokenize(TEMPLATES.make("vicuna_v1").render(TURNS, tokenizer), tokenizer)
     assert ids[0] == tokenizer.bos_token_id
-    assert ids.count(tokenizer.bos_token_id) == 1
+    assert sum(token == tokenizer.bos_token_id for token in ids) == 1
 
 
 def test_chat_needs_a_chat_template(tokenizer: PreTrainedTokenizerFast) -> None:

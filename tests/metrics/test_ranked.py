@@ -82,7 +82,7 @@ def test_a_ranked_option_is_taken_as_it_stands() -> None:
     """Among options that are letters, or say more, an answer in words would be read otherwise."""
     options = ("A", "not B", "the answer is A")
     truth = GroundTruth(texts=("C",), options=options)
-    scores = dict.fromkeys(reversed(options), -1.0)
+    scores: dict[str, float] = dict.fromkeys(options, -1.0)
     told = Prediction(key="a:0", index=0, text=options[2], truth=truth)
     assert ChoiceAccuracy()([told])["accuracy"] == 0
     ranked = Prediction(key="a:0", index=0, text=options[2], truth=truth, candidate_scores=scores)

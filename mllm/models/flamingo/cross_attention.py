@@ -123,8 +123,8 @@ class MediaState:
     def for_rows(self, rows: int, tokens: int) -> tuple[Tensor, Tensor, bool] | None:
         """What a block takes beside the text, for `tokens` tokens of `rows` rows.
 
-        They are the text and what follows, or what follows alone if it `continues`. More rows are beams: those of one
-        row stand together.
+        Fewer tokens than the text has, and any that continue it, are the next ones of a cached generation; others are
+        the text and what follows. More rows are beams: those of one row stand together.
         """
         media = self.media
         if media is None:
@@ -138,7 +138,7 @@ class MediaState:
         latents_BSLW = _repeated(media.latents_BSLW, beams)
         time_BT = _repeated(media.text_time_BT, beams)
         of_BT, prefix_BT = (_repeated(ids, beams) for ids in (media.segments.of_BT, media.segments.prefix_BT))
-        first = known if self.continues else 0
+        first = known if self.continues or tokens < known else 0
         last_time_B = time_BT[:, -1] if self.new_time_B is None else self.new_time_B
         new = first + tokens - known
         time_BT = torch.cat([time_BT, last_time_B[:, None].expand(-1, new)], 1)[:, first:]

@@ -95,15 +95,12 @@ def test_new_tokens_stand_where_the_last_one_of_the_text_does():
     slots_BT = torch.tensor([[True, False, True, False], [False, True, False, False], [False] * 4])
     state = MediaState()
     with state.reading(media_of(slots_BT, one_segment(slots_BT), "immediate")):
-        _, whole, _ = state.for_rows(3, 6)
-        state.continues = True
         _, step, _ = state.for_rows(3, 1)
-        _, longer, _ = state.for_rows(3, 5)
+        _, whole, _ = state.for_rows(3, 6)
         media, beams, _ = state.for_rows(6, 1)
         with pytest.raises(ModelError, match=r"expected text in rows of 3 .*, found 4 rows"):
             state.for_rows(4, 1)
     assert step[:, 0].tolist() == [[False, True], [True, False], [False, False]]
-    assert longer.tolist() == step.expand(-1, 5, -1).tolist(), "more tokens than the text has"
     assert whole[:, 4:].tolist() == [[[False, True]] * 2, [[True, False]] * 2, [[False, False]] * 2]
     assert beams[:, 0].tolist() == [row for row in step[:, 0].tolist() for _ in range(2)]
     assert media.shape[0] == 6
@@ -195,7 +192,6 @@ def test_cross_attention_is_the_references(reference, name, attend, tokens):
     )
     state = MediaState()
     with state.reading(media):
-        state.continues = tokens < slots_BT.shape[1]
         given = state.for_rows(2, tokens)
     module = block if name == "xattn_block_out" else block.attn
     found = module(reference["xattn_in"][:, :tokens], *given)

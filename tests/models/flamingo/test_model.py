@@ -1,5 +1,6 @@
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -255,7 +256,7 @@ def test_only_new_embeddings_are_trained(text):
 
 
 def test_what_is_trained_can_change():
-    model = make("mpt")
+    model: Any = make("mpt")
     model.freeze([])
     model.train()(**make_batch(model)).loss.backward()
     assert gradients(model).keys() == trainable(model)
@@ -315,7 +316,7 @@ def test_closed_gates_leave_the_language_model_as_it_was():
 
 
 def test_frames_of_a_video():
-    model = make(perceiver={"depth": 1, "latents": 3, "heads": 2, "head_width": 4, "max_frames": 4}, freeze=[])
+    model: Any = make(perceiver={"depth": 1, "latents": 3, "heads": 2, "head_width": 4, "max_frames": 4}, freeze=[])
     batch = make_batch(model, frames=3)
     loss = model(**batch).loss
     loss.backward()
@@ -330,7 +331,7 @@ def test_frames_of_a_video():
 
 
 def test_number_of_a_medium_in_its_row():
-    model = make(perceiver={"depth": 1, "latents": 3, "heads": 2, "head_width": 4, "max_media": 2}, freeze=[])
+    model: Any = make(perceiver={"depth": 1, "latents": 3, "heads": 2, "head_width": 4, "max_media": 2}, freeze=[])
     ids = torch.tensor([[1, 39, 5, 39, 6], [1, 39, 5, 7, 6]])
     pixels = torch.randn(1, 3, SIDE, SIDE)
     model(ids, pixels=pixels, image_index=torch.tensor([0, 0, 0]), labels=ids).loss.backward()
@@ -381,7 +382,7 @@ def test_describes_its_slots():
 
 
 def test_half_precision_and_units_of_sharding():
-    model = make(dtype="bfloat16")
+    model: Any = make(dtype="bfloat16")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert {"GatedCrossAttentionBlock", "LlamaDecoderLayer", "CLIPEncoderLayer"} <= model._no_split_modules
     assert model(**make_batch(model)).loss.isfinite()
@@ -405,6 +406,7 @@ def test_images_and_videos_of_any_length_go_together(more):
         alone = model.media_latents(apart[medium][None], None, torch.tensor([0]), torch.tensor([place]))
         torch.testing.assert_close(found[slot], alone[0])
     found.square().sum().backward()
+    assert pixels.grad is not None
     assert pixels.grad.flatten(1).any(1).all()
     with pytest.raises(ModelError, match="expected 6 frames in pixels, as the media have, found 7"):
         model.media_latents(pixels, torch.tensor([1, 3, 2]))
