@@ -71,9 +71,12 @@ class Resampled(Protocol):
 def read_by(metric: Metric | None, prediction: Prediction) -> tuple[str, ...]:
     """Which rules read an answer for a metric; none where there was nothing to read.
 
-    They are the steps of `mllm.answers`, and of regions their `Form`; `text` is an answer in words that stands alone.
+    They are the steps of `mllm.answers`, and of regions their `Form`; `text` is an answer in words that stands alone,
+    `ranking` the best of given candidates.
     A metric whose `depth` is no function of `mllm.answers` reads texts by a rule of its own, of this name.
     """
+    if prediction.candidate_scores:
+        return ("ranking",)
     truth = prediction.truth
     depth: str | None = getattr(metric, "depth", None)
     if depth is None and (truth.boxes or truth.points or truth.no_target):

@@ -140,6 +140,7 @@ def test_two_processes_leave_the_files_of_one(folder: Path) -> None:
     results = json.loads((folder / "one" / "multitest_numbers_results.json").read_text())
     assert results["about"]["ranking"] == {"candidates": ["1", "2", "3", "4"], "score": "mean", "answer": "<answer>"}
     assert results["headline"] == "multitest_numbers_top1"
+    assert all(record["read_by"] == ["ranking"] for record in records)
 
 
 def test_a_ranking_that_was_stopped_goes_on_with_its_scores(folder: Path) -> None:
