@@ -25,7 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mllm.compat.transformers_generation import arguments_after, missing_steps, prefill
 from mllm.compat.transformers_models import attention_of
 from mllm.errors import ModelError
-from mllm.models.language_models import sharing_obstacle
+from mllm.models.language_models import position_limit, sharing_obstacle
 from mllm.models.runtime.loss import IGNORE, LOGITS_AT_ONCE
 from mllm.models.runtime.packed_attention import FLEX, PACKED
 
@@ -59,7 +59,8 @@ def candidate_log_probs(
         candidates: of each prompt the token ids of its candidates, none of them empty.
 
     Raises:
-        ModelError: a value is not a number, or several prompts where each is to be read alone.
+        ModelError: a value is not a number, there are more tokens than the model has positions, or several prompts
+            where each is to be read alone.
     """
     way = ranking_way(model)
     if way != "tree" and len(candidates) > 1:
@@ -115,12 +116,22 @@ def _behind_prompt(
     mask = arguments.get("attention_mask")  # None: there is no padding
     every_BP = torch.ones(len(scores), cache.get_seq_length(), dtype=torch.bool, device=outputs.logits.device)
     prompt_BP = every_BP if mask is None else mask[:, :-1].bool()
+    _check_positions(model, prompt_BP, candidates)
     if way == "tree":
         _read_trees(model, step, prompt_BP, candidates, scores)
     else:
         _read_rows(model, step, prompt_BP, candidates[0], scores[0])
     found += [each.sums for each in scores]
     return input_ids
+
+
+def _check_positions(model: Any, prompt_BP: Tensor, candidates: Sequence[Sequence[Ids]]) -> None:
+    limit = position_limit(model)
+    read = [max(map(len, each)) - 1 for each in candidates]  # the last token of each is not
+    longest = max(tokens + more for tokens, more in zip(prompt_BP.sum(1).tolist(), read, strict=True))
+    if limit is not None and longest > limit:
+        expected = f"prompts with candidates of at most {limit:,} tokens, the most that the language model reads"
+        raise ModelError(expected=expected, found=f"{longest:,}")
 
 
 class _Scores:

@@ -126,6 +126,15 @@ def test_values_that_are_no_numbers_are_refused() -> None:
         candidate_log_probs(model, tiny_hf.batch_of(processor, [items[0]], answer=False), [CANDIDATES])
 
 
+def test_candidates_beyond_the_table_of_positions_are_refused() -> None:
+    model = tiny_flamingo.make("gpt2").eval()
+    prompt = torch.tensor([[5] * 60])
+    given = {"input_ids": prompt, "attention_mask": torch.ones_like(prompt)}
+    assert candidate_log_probs(model, given, [[[5] * 5]])[0].isfinite().all()
+    with pytest.raises(ModelError, match="at most 64 tokens, the most that the language model reads, found 65"):
+        candidate_log_probs(model, given, [[[5] * 6, [7]]])
+
+
 def test_a_tree_holds_a_common_beginning_once() -> None:
     (tree,) = trees(CANDIDATES, 100)
     assert tree.tokens == [5, 6, 9, 10, 12, 6]
