@@ -72,15 +72,11 @@ def test_score_reads_a_foreign_file_by_a_codec(tmp_path: Path) -> None:
 def test_score_reads_the_scores_of_candidates(tmp_path: Path) -> None:
     likely = [(-0.1, "yes"), (-2.0, "no"), (-3.0, "yes"), (-1.0, "no")]
     records = [
-        {"key": f"a:{n}", "text": "yes", "target": [truth], "candidate_scores": {"yes": score, "no": -1.5}}
+        {"key": f"a:{n}", "index": n, "text": "yes", "pred": [], "target": [truth]}
+        | {"candidate_scores": {"yes": score, "no": -1.5}}
         for n, (score, truth) in enumerate(likely)
     ]
-    found = scores(
-        tmp_path,
-        write(tmp_path / "a.jsonl", [{"index": 0, "pred": [], **each} for each in records]),
-        "--metric",
-        "RocAuc",
-    )
+    found = scores(tmp_path, write(tmp_path / "a.jsonl", records), "--metric", "RocAuc")
     assert found["score_roc_auc"] == 0.5
 
 
