@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,19 @@ def _read(name: str, path: str) -> Answers:
     records: list[Mapping[str, Any]] = []
     for number in range(len(lines)):
         record, where = lines[number], lines.where(number)
-        for known, kind in (("key", str), ("image", str), ("score", float)):
+        for known, kind in (("key", str), ("index", int), ("image", str), ("score", float)):
             if known not in record:
                 message = "evaluate again, or score the file: mllm score FILE --output_dir DIR"
                 raise DataError(where=where, field=known, expected="a value", found="nothing", message=message)
             field(record, known, kind, where=where)
+        if not 0 <= record["score"] <= 1:
+            raise DataError(where=where, field="score", expected="a number from 0 to 1", found=show(record["score"]))
         records.append(record)
-    return Answers(name=name, path=path, records=sorted(records, key=lambda record: record["index"]))
+    records.sort(key=lambda record: record["index"])
+    for before, after in pairwise(records):
+        if before["index"] == after["index"]:
+            raise DataError(where=path, expected=f"one answer of index {after['index']}", found="two", kind="duplicate")
+    return Answers(name=name, path=path, records=records)
 
 
 def _check_same(a: Answers, b: Answers) -> None:
