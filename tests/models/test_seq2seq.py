@@ -136,9 +136,9 @@ def test_settings_that_contradict_one_another_are_refused():
 def test_what_is_no_encoder_decoder(tmp_path):
     with pytest.raises(ConfigError, match="either model_name_or_path or language_model"):
         make(dtype="float32")
-    with pytest.raises(ModelError, match=r"^model_name_or_path: /no/such is not a local folder"):
+    with pytest.raises(ModelError, match=r"^model_name_or_path: expected a folder on this machine, found /no/such"):
         make(model_name_or_path="/no/such")
-    with pytest.raises(ModelError, match=r"^language_model: /no/such is not a local folder"):
+    with pytest.raises(ModelError, match=r"^language_model: expected a folder on this machine, found /no/such"):
         make(language_model="/no/such")
     AutoModelForCausalLM.from_config(AutoConfig.for_model(**TEXT["llama"])).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="llama has no encoder and decoder"):

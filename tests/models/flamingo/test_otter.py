@@ -160,14 +160,14 @@ def test_what_its_folder_cannot_hold(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "tokens", "error", "message"),
     [
-        ({}, False, ModelError, "the tokenizer has no token <|endofchunk|>, <answer>"),
+        ({}, False, ModelError, "expected the tokens .*, found no <|endofchunk|>, <answer>"),
         (
             {"model_name_or_path": "x", "max_num_frames": 3},
             True,
             ConfigError,
-            "already defines perceiver; remove one of the two",
+            "expected no perceiver beside model_name_or_path, found x, .*; remove one of the two",
         ),
-        ({"model_name_or_path": "x"}, True, ModelError, "x is not a local folder"),
+        ({"model_name_or_path": "x"}, True, ModelError, "expected a folder on this machine, found x"),
     ],
 )
 def test_wrong_arguments(arguments, tokens, error, message):
