@@ -48,8 +48,8 @@ def test_rec_results_hold_scores_failures_and_the_floor(trained: Path) -> None:
     for name in ("loss", "acc@0.25", "acc@0.5", "acc@0.75", "mean_iou", "constant_box_acc@0.5", "failure_malformed"):
         assert f"eval_{name}" in results
     line = json.loads((trained / "eval_extra_prediction.jsonl").read_text().splitlines()[0])
-    names = {"key", "index", "image", "image_size", "text", "pred", "target", "failure", "iou", "score", "group"}
-    assert set(line) == names
+    names = {"key", "index", "image", "image_size", "question", "text", "pred", "target", "target_texts", "candidates"}
+    assert set(line) == names | {"failure", "read_by", "iou", "score", "group"}
     assert results["about"]["data"]["items"] == 7
     assert len(results["intervals"]["eval_acc@0.5"]) == 2
     assert len(line["target"][0]) == 4
