@@ -129,6 +129,10 @@ def start(
     )
     with locked(folder):
         data = load_data(sections, args)
+        if any(test.ranking is not None for test in data.tests.values()):
+            raise ConfigError(
+                field="data_args.ranking", expected="nothing with --api, which generates", found="a ranking"
+            )
         for prefix, test in data.tests.items():
             score(server, test, convention, folder, prefix, resume=args.resume)
 

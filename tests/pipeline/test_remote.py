@@ -189,6 +189,10 @@ def test_a_server_that_gives_up_leaves_its_answers_for_resume(
             ["--codec", "shikra", "--cfg-options", "data_args.gen_kwargs.num_beams=3"],
             "data_args.gen_kwargs.num_beams: expected",
         ),
+        (
+            ["--codec", "shikra", "--cfg-options", "data_args.ranking=dict(candidates=['a', 'b'])"],
+            "data_args.ranking: expected nothing with --api",
+        ),
     ],
 )
 def test_api_refuses_what_it_cannot_send(
