@@ -3,10 +3,10 @@ r"""Reading the answer out of what a model wrote: the one step that every metric
     <think>Two dogs ...</think> **The answer is "two".**  ->  two
 
 1. Thinking is left out: all up to the last closing tag, and from an opening tag that is never closed.
-2. Inside `<answer>...</answer>` (the first that is not blank) or `\boxed{...}` (the last) only that is read.
+2. Inside `<answer>...</answer>` or `\boxed{...}` only that is read: the last that is not blank.
 3. Emphasis marks (`**`, `__`, `*`, `_`, backticks) are removed.
 4. What follows `the answer is` or `answer:` is an answer, to the end of its sentence; without either, the whole text.
-   So does `would be`, `should be`, `must be`, and `the correct option is` (or `choice`, or `right`).
+   So does `would be`, `should be`, `must be`, and `the correct option is` (or `choice`, or `right`). The last counts.
 5. Quotes, code fences, dollar signs, `\text{...}` and a final full stop around an answer are removed.
 
 Regions are read from what the first two steps leave. `steps_of` says which steps found something in a text.
@@ -66,18 +66,18 @@ def whole_answer(text: str) -> str:
 
 
 def answers(text: str) -> list[str]:
-    """The answers that a text gives, in its order: after each `the answer is` or `answer:`, else the whole text."""
+    """The answers that a text gives, the last first: after each `the answer is` or `answer:`, else the whole text."""
     said = _without_emphasis(stated(text))
     marks = list(_MARK.finditer(said))
     if not marks:
         return [_unwrapped(said)]
     ends = [*(mark.start() for mark in marks[1:]), len(said)]
     found = [_unwrapped(_sentence(said[mark.end() : end])) for mark, end in zip(marks, ends, strict=True)]
-    return [answer for answer in found if answer] or [""]
+    return [answer for answer in found[::-1] if answer] or [""]
 
 
 def short_answer(text: str) -> str:
-    """The first answer of a text: `red` of `The answer is red. The answer is blue.`; "" where there is none."""
+    """The last answer of a text: `blue` of `The answer is red. No, the answer is blue.`; "" where there is none."""
     return answers(text)[0]
 
 
@@ -116,7 +116,7 @@ def _without_thinking(text: str) -> str:
 
 def _in_tag(text: str) -> str:
     tagged = [match[2] for match in _TAGGED.finditer(text) if match[2].strip()]
-    return tagged[0] if tagged else _TAG_ENDS.split(text)[0]  # the tag may have been opened in the prompt
+    return tagged[-1] if tagged else _TAG_ENDS.split(text)[0]  # the tag may have been opened in the prompt
 
 
 def _without_emphasis(text: str) -> str:

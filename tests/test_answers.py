@@ -18,9 +18,10 @@ from mllm.answers import answers, short_answer, stated, steps_of, whole_answer
         ("Answer: 2 dogs", "2 dogs"),
         ("The answer is: left", "left"),
         ("The answer is no. It does not rain.", "no"),
-        ("The answer is yes. The answer is no.", "yes"),
-        ("The answer is yes, so the answer is no", "yes"),
-        ("The answer is yes\nThe answer is no", "yes"),
+        ("The answer is yes. The answer is no.", "no"),
+        ("The answer is yes. The answer is", "yes"),
+        ("The answer is yes, so the answer is no", "no"),
+        ("The answer is yes\nThe answer is no", "no"),
         ("The answer is 3.5 metres.", "3.5 metres"),
         ("The answer is Dr. Pepper.", "Dr. Pepper"),
         ("The answer is St. Louis.", "St. Louis"),
@@ -58,6 +59,7 @@ from mllm.answers import answers, short_answer, stated, steps_of, whole_answer
         ("<answer>red</answer>", "red"),
         ("<answer> The answer is red. </answer> Bye.", "red"),
         ("<ANSWER>red", "red"),
+        ("<answer>blue</answer> wait: <answer>red</answer> <answer> </answer>", "red"),
         ("<conclusion>red</conclusion>", "red"),
         ("<think>blue? The answer is blue.</think>red", "red"),
         ("<think>blue</think>\n<answer>**red**</answer>", "red"),
@@ -84,12 +86,12 @@ def test_short_answer(text: str, answer: str) -> None:
     ("text", "expected"),
     [
         ("red", ["red"]),
-        ("The answer is not clear. The answer is **A**.", ["not clear", "A"]),
+        ("The answer is not clear. The answer is **A**.", ["A", "not clear"]),
         ("The answer is. Answer: B", ["B"]),
         ("", [""]),
     ],
 )
-def test_answers_come_in_the_order_of_the_text(text: str, expected: list[str]) -> None:
+def test_answers_come_the_last_first(text: str, expected: list[str]) -> None:
     assert answers(text) == expected
 
 

@@ -37,7 +37,7 @@ class ChoiceAccuracy(MeanHeadline):
 
     An answer may be a letter (`B`, `(B)`, `B. a fork`, `option B`) or the words of an option, apart from case, articles
     and punctuation. The words come first: where `a` is an option, the answer `a` means it. A list of letters
-    (`A, B`) names none. The answer is read from the text by `mllm.answers`; of several the first that names an option
+    (`A, B`) names none. The answer is read from the text by `mllm.answers`; of several the last that names an option
     counts. Where the options were ranked (`data_args.ranking`), it is one of them as it stands. Options with the same
     text are one.
 

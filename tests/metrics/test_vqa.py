@@ -156,7 +156,7 @@ def test_vqa_accuracy_of_a_set() -> None:
     scores = VQAAccuracy()(
         [
             answer(1, "", *people),
-            answer(0, "The answer is 2. The answer is 7.", *people),
+            answer(0, "The answer is 7. The answer is 2.", *people),
             answer(2, "So the answer is 9.", *people),
         ]
     )
