@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Literal
 
-from mllm.answers import answers, whole_answer
+from mllm.answers import answers, stated, whole_answer
 from mllm.errors import DataError
 from mllm.fields import show
 from mllm.metrics.base import MeanHeadline, by_index
@@ -20,6 +20,10 @@ _LETTER = re.compile(r"(?:(?:option|choice) )?[(\[{]?([A-Z])(?=[)\]}]|[.:,;\n]|\
 _SEVERAL = re.compile(r"[(\[{]?[A-Z][)\]}]?(?:(?:\s*[,/&]|\s+and|\s+or)+\s*[(\[{]?[A-Z][)\]}]?)+", re.IGNORECASE)
 """More than one letter, which chooses none: `A, B`, `(A) and (C)`."""
 _BRACKETED = re.compile(r"(?<!not )(?<!n't )\(([A-Z])\)")
+_EMPHASISED_END = re.compile(r"(?<![Nn]ot )(?<!n't )(?<![*_`\w])([*_]{1,2}|`)(?=\S)([^*_`\n]+)\1[.!]?$")
+"""What is set in bold, italics or backticks at the end of a text: `... so **B**.`"""
+_CAPITAL = re.compile(r"(?<![^\W_])[A-HJ-Z](?![^\W_])")
+"""A capital by itself, but for the word `I`."""
 _SAMENESS: tuple[Callable[[str], str], ...] = (
     lambda text: " ".join(text.split()),
     lambda text: " ".join(text.casefold().split()),
@@ -37,9 +41,10 @@ class ChoiceAccuracy(MeanHeadline):
 
     An answer may be a letter (`B`, `(B)`, `B. a fork`, `option B`) or the words of an option, apart from case, articles
     and punctuation. The words come first: where `a` is an option, the answer `a` means it. A list of letters
-    (`A, B`) names none. The answer is read from the text by `mllm.answers`; of several the last that names an option
-    counts. Where the options were ranked (`data_args.ranking`), it is one of them as it stands. Options with the same
-    text are one.
+    (`A, B`) names none. In a longer text a letter in bold at its end counts where no other letter stands by itself
+    (`Both look alike: **D**`). The answer is read from the text by `mllm.answers`; of several the last that names an
+    option counts. Where the options were ranked (`data_args.ranking`), it is one of them as it stands. Options with
+    the same text are one.
 
     Args:
         reading: "options" as above. "llava" as LLaVA scores ScienceQA: the text is a letter from A to E, begins
@@ -112,8 +117,10 @@ def chosen_letter(text: str, options: Sequence[str]) -> str | None:
     found = [_named(answer, options) for answer in given]
     found.append(_letter(whole_answer(text)))  # `B. The answer is obvious.`
     letters = [letter for letter in found if letter is not None]
+    if not letters:
+        return _emphasised_last(text, options)
     known = (letter for letter in letters if letter in ascii_uppercase[: len(options)])
-    return next(known, letters[0] if letters else None)
+    return next(known, letters[0])
 
 
 def llava_letter(text: str, options: Sequence[str]) -> str | None:
@@ -158,6 +165,19 @@ def _letter(answer: str) -> str | None:
     """The letter with which an answer begins; None where it lists several."""
     start = None if _SEVERAL.fullmatch(answer) else _LETTER.match(answer)
     return None if start is None else start[1].upper()
+
+
+def _emphasised_last(text: str, options: Sequence[str]) -> str | None:
+    """The letter that a text ends with in bold and the only one in it; None where an option has the letter as a word.
+
+    So `Both look alike: **D**` is D, and `in solution **B**` is none where `Solution B` is an option.
+    """
+    said = stated(text).strip()
+    end = _EMPHASISED_END.search(said)
+    letter = None if end is None else _letter(end[2])
+    if letter is None or set(_CAPITAL.findall(said)) != {letter}:
+        return None
+    return None if any(letter in _CAPITAL.findall(option.removeprefix("A ")) for option in options) else letter
 
 
 def _correct_letters(prediction: Prediction) -> set[str]:

@@ -80,6 +80,32 @@ def answer(index: int, text: str, letter: str = "B", options: tuple[str, ...] = 
         ("A/B", None),
         ("The answer is A, B.", None),
         ("A, a cup", "A"),
+        ("Both look alike: **D**", "D"),
+        ("Both look alike: **(D)**", "D"),
+        ("It has tines, so **B**.", "B"),
+        ("It has tines, so **B.**", "B"),
+        ("It has tines, so *B*", "B"),
+        ("It has tines, so __B__", "B"),
+        ("It has tines, so `B`", "B"),
+        ("It has tines, so **option B**.", "B"),
+        ("It has tines: **B. a fork**", "B"),
+        ("It has tines.\n\n**B**\n", "B"),
+        ("It **has** tines, so I pick **B**", "B"),
+        ("B fits best: **B**", "B"),
+        ("The answer is not clear. I pick **B**.", "B"),
+        ("<think>A? C?</think>It has tines, so **B**.", "B"),
+        ("It has tines, so $\\boxed{B}$.", "B"),
+        ("Both look alike: \\boxed{D}", "D"),
+        ("Vitamin **C** is in A and B", None),
+        ("Vitamin **C** is good", None),
+        ("Either **A** or **B**", None),
+        ("**A** is wrong, so is **B**.", None),
+        ("The answer is not **B**.", None),
+        ("It isn't **B**", None),
+        ("Not **B**", None),
+        ("It has tines: **B, C**", None),
+        ("It is **a fork or so**", None),
+        ("Both look alike: D", None),
     ],
 )
 def test_which_letter_is_meant(text: str, letter: str | None) -> None:
@@ -100,6 +126,10 @@ def test_words_come_before_letters() -> None:
         ("dog", ("cat", "dog", "dog"), "B"),
         ("Dog.", ("a dog", "the dog"), None),  # normalised they are one, as texts they are not
         ("B", ("dog", "dog"), "B"),
+        ("There is more salt in solution **B**", ("neither", "Solution A", "Solution B"), None),
+        ("There is more salt in solution **B**", ("neither", "the left", "the right"), "B"),
+        ("It barks, so **A**", ("A dog", "A cat"), "A"),
+        ("It barks, so **A**", ("B", "A"), None),  # the letter, or the words?
     ],
 )
 def test_the_strictest_likeness_of_words_decides(text: str, options: tuple[str, ...], letter: str | None) -> None:
