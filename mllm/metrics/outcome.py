@@ -19,6 +19,9 @@ from mllm.types import Item, Prediction
 PREDICTIONS, RESULTS = "extra_prediction.jsonl", "results.json"
 """The files that hold the answers of a test set and their scores, behind its name and `_`."""
 
+WITHOUT_METRIC = {"loss": "cross entropy per token of the true answers"}
+"""The meaning of scores that every test set may have."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

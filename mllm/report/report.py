@@ -15,7 +15,7 @@ from typing import Any
 from mllm.images import ImageRef
 from mllm.metrics.breakdown import kinds_of
 from mllm.metrics.failures import failure_of
-from mllm.metrics.outcome import Outcome
+from mllm.metrics.outcome import WITHOUT_METRIC, Outcome
 from mllm.metrics.rec import THRESHOLDS, is_on_another
 from mllm.metrics.statistics import Interval
 from mllm.report import page
@@ -86,7 +86,7 @@ def write_report(
         DataError: an image that is shown cannot be read.
     """
     rows = sorted(rows, key=lambda row: row.prediction.index)
-    meanings = meanings or {}
+    meanings = {**WITHOUT_METRIC, **(meanings or {})}
     entries = _entries(rows)
     sections = _sections(rows, limit)
     shown = [

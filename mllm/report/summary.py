@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mllm.metrics.base import Metric
-from mllm.metrics.outcome import Outcome
+from mllm.metrics.outcome import WITHOUT_METRIC, Outcome
 from mllm.report.tables import table
 
 MOST_PARTS = 12
@@ -20,7 +20,7 @@ def summary(prefix: str, found: Outcome, metric: Metric | None, report: Path | N
     scores = found.scores
     first = [metric.headline, f"constant_box_{metric.headline}"] if metric else []
     names = [name for name in first if name in scores] + [name for name in scores if name not in first]
-    meanings = metric.meanings if metric else {}
+    meanings = {**WITHOUT_METRIC, **(metric.meanings if metric else {})}
     lines = [f"{prefix}:"]
     for name in names:
         value = scores[name]
