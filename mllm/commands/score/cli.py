@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from mllm.metrics.base import Metric
 
 ALL = "all"
+DETECTIONS = "coco_detection"
 
 
 def score(
     answers: Annotated[str, typer.Argument(metavar="FILE", help="Answers: .jsonl, .json, .tsv, .csv or .txt.")],
     metric: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="From mllm list metrics, or '{\"type\": ..., ...}'. Default: REC."),
+        typer.Option(
+            metavar="NAME",
+            help="From mllm list metrics, or '{\"type\": ..., ...}'. Default: REC, of detections Detection.",
+        ),
     ] = None,
     reading: Annotated[
         str | None,
@@ -50,6 +54,12 @@ def score(
     output_dir: Annotated[
         Path | None, typer.Option("--output_dir", metavar="DIR", help="Write scores and predictions here.")
     ] = None,
+    instances: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.json", help="COCO annotations: they name the images and categories of a detector's results."
+        ),
+    ] = None,
     submission: Annotated[
         Literal["vqa", "gqa", "vizwiz", "coco_captions"] | None,
         typer.Option(
@@ -61,8 +71,8 @@ def score(
     """Score answers without a model: those of an evaluation of ours, or of somebody else.
 
     FILE may be an evaluation's ..._extra_prediction.jsonl, samples of lmms-eval, a table of VLMEvalKit, what the
-    scripts of InternVL or Shikra write, a submission (VQAv2, GQA, VizWiz, COCO captions), answers of LLaVA, or a text a
-    line.
+    scripts of InternVL or Shikra write, a submission (VQAv2, GQA, VizWiz, COCO captions), answers of LLaVA, COCO
+    detections, or a text a line.
 
     mllm score outputs/eval_extra_prediction.jsonl --reading all
 
@@ -70,12 +80,16 @@ def score(
 
     mllm score test_extra_prediction.jsonl --data config/vqav2.py --split test --submission vqa --output_dir out
     """
+    from mllm.commands.score.detections import detected
     from mllm.commands.score.layouts import read_answers
     from mllm.commands.score.scoring import from_answers, joined
     from mllm.metrics.outcome import outcome
     from mllm.report.summary import summary
 
     found_layout, found = read_answers(answers, layout)
+    if found_layout == DETECTIONS or instances is not None:
+        texts = {"--codec": codec, "--reading": reading, "--key": key, "--submission": submission}
+        _check_detections(answers, found_layout, {"--data": data, "--instances": instances}, texts)
     convention = _convention(codec, placement)
     if submission is not None and (data is None or output_dir is None):
         found_options = "--data" if data else "--output_dir" if output_dir else "neither"
@@ -87,6 +101,8 @@ def score(
                 where="--data", expected=f"a config for {'--split' if split else '--key'}", found="nothing"
             )
         scored = from_answers(found, convention)
+    elif instances is not None:
+        scored = detected(found, items, instances)
     else:
         scored = joined(found, items, found_layout, key, convention)
     print(f"{answers}: {len(found)} answers, layout {found_layout}")
@@ -105,13 +121,30 @@ def score(
                 found=repr(metric),
             )
         return print(_readings(scored, has_boxes=codec is not None or found_layout == "mllm"))
-    judge = _metric(metric, reading)
-    if convention is None and found_layout != "mllm":
+    judge = _metric(metric or ("Detection" if found_layout == DETECTIONS else "REC"), reading)
+    if convention is None and found_layout not in ("mllm", DETECTIONS):
         _check_regions(answers, scored, judge)
     result = outcome(judge, scored.predictions, scored.images)
     print(summary("score", result, judge, None))
     if output_dir is not None:
         _write(output_dir, result.as_json("score"), scored, judge)
+
+
+def _check_detections(path: str, layout: str, needed: dict[str, str | None], of_texts: dict[str, str | None]) -> None:
+    """
+    Raises:
+        ConfigError: a detector's results lack an option or have one that reads texts, or other answers have
+            --instances.
+    """
+    if layout != DETECTIONS:
+        raise ConfigError(where="--instances", expected=f"answers of layout '{DETECTIONS}'", found=f"'{layout}'")
+    missing = [name for name, value in needed.items() if value is None]
+    if missing:
+        expected = "--data and --instances for a detector's results"
+        raise ConfigError(where=path, expected=expected, found=f"no {' and no '.join(missing)}")
+    for name, value in of_texts.items():
+        if value is not None:
+            raise ConfigError(where=name, expected="answers in words", found=f"a detector's results, {path}")
 
 
 def _convention(codec: str | None, placement: Any) -> Convention | None:
@@ -139,10 +172,10 @@ def _items(config: str, split: str | None) -> Any:
     return DATASETS.make(chosen[0].cfg)
 
 
-def _metric(metric: str | None, reading: str | None) -> Metric:
+def _metric(metric: str, reading: str | None) -> Metric:
     from mllm.registry import METRICS
 
-    config: Any = metric or "REC"
+    config: Any = metric
     if config.lstrip().startswith("{"):
         from mllm.files import parse_json
 

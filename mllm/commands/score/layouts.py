@@ -1,8 +1,8 @@
 """Files of answers, whoever wrote them: each layout is a function from a record to an `Answer`.
 
 Facts on the layouts: the writers of OpenGVLab/InternVL (evaluate_grounding.py), lmms-eval (`--log_samples`), VLMEvalKit
-(result tables), shikras/shikra (`_extra_prediction.jsonl`), LLaVA (answers files), the servers of COCO captions and
-VQAv2.
+(result tables), shikras/shikra (`_extra_prediction.jsonl`), LLaVA (answers files), the servers of COCO captions, COCO
+detection and VQAv2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, cast
 from mllm.answers import short_answer, whole_answer
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import DataError, nearest
-from mllm.fields import absent, field, show
+from mllm.fields import ID, absent, field, show
 from mllm.files import read_json, read_text
 from mllm.metrics.failures import failure_of
 from mllm.types import Box, Failure, GroundTruth, Point, Prediction
@@ -202,6 +202,18 @@ def _by(key: str, text: str) -> Callable[[Mapping[str, Any], str], Answer]:
     return read
 
 
+def _detection(record: Mapping[str, Any], where: str) -> Answer:
+    """One box, its category's id as the label."""
+    image, category = (field(record, name, ID, where=where) for name in ("image_id", "category_id"))
+    ((x, y, width, height),) = _rows([record["bbox"]], 4, f"{where}: bbox")
+    corners = [x, y, x + width, y + height]
+    score = _number(record["score"], f"{where}: score")
+    if not math.isfinite(score):
+        raise DataError(where=where, field="score", expected="a finite number", found=show(score), kind="not-finite")
+    boxes = _boxes([corners], f"{where}: bbox", [str(category)], [score])
+    return Answer(where=where, text="", key=image, boxes=tuple(boxes))
+
+
 def _plain(record: Mapping[str, Any], where: str) -> Answer:
     return Answer(where=where, text=record["text"])
 
@@ -216,6 +228,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "vqa": Layout(fields=("question_id", "answer"), read=_by("question_id", "answer"), key="question_id"),
     "gqa": Layout(fields=("questionId", "prediction"), read=_by("questionId", "prediction"), key="questionId"),
     "coco_captions": Layout(fields=("image_id", "caption"), read=_by("image_id", "caption"), key="image_id"),
+    "coco_detection": Layout(fields=("image_id", "category_id", "bbox", "score"), read=_detection),
     "vizwiz": Layout(fields=("image", "answer"), read=_by("image", "answer"), key="image"),
     "texts": Layout(fields=("text",), read=_plain),
 }
