@@ -1,4 +1,4 @@
-# What LLaVA-1.5 reports, by its own scripts' rules: ScienceQA with images, POPE, GQA, VQAv2 (here val). Not TextVQA.
+# Of what LLaVA-1.5 reports, by its own scripts' rules: ScienceQA with images, POPE, GQA, VQAv2 (here val).
 #
 # command   mllm predict config/eval/llava.py --cfg-options model_args.model_name_or_path=DIR
 # source    haotian-liu/LLaVA: docs/Evaluation.md, llava/eval/eval_science_qa.py, scripts/convert_gqa_for_eval.py

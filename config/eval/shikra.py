@@ -1,4 +1,4 @@
-# What Shikra reports: RefCOCO, RefCOCO+ and RefCOCOg, LookTwice with points and boxes, VQAv2 and POPE. Not OK-VQA.
+# Of what Shikra reports: RefCOCO, RefCOCO+, RefCOCOg, PointQA, VQAv2 val and POPE. Not OK-VQA, not Flickr30k.
 #
 # command   mllm predict config/eval/shikra.py --cfg-options model_args.model_name_or_path=DIR
 # source    Chen et al. 2023 (arXiv 2306.15195), tables 2 to 6; reading of boxes: shikras/shikra, rec.py
