@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -43,6 +44,27 @@ def test_refcoco(run: Run, save: Save, items: Items, tmp_path: Path, protocol: i
         "         1  left out: expressions whose box or image is not in instances.json",
     ):
         assert line in shown
+
+
+def test_refcoco_keeps_what_a_review_finds_right(run: Run, save: Save, tmp_path: Path) -> None:
+    words = ("the lady", "Her  Bag", "a man", "unseen")
+    sentences = [{"sent": text} for text in words]
+    save("refcoco+/instances.json", INSTANCES)
+    (tmp_path / "refcoco+" / "refs(unc).p").write_bytes(pickle.dumps([{**REFS[0], "sentences": sentences}], 2))
+    images = [{"id": n, "original_id": 581857, "caption": text.lower()} for n, text in enumerate(words[:3])]
+    annotations = [
+        {"image_id": n, "original_id": 16, "caption_quality": quality} for n, quality in enumerate((1, 1, 0))
+    ]
+    review = save("val.json", {"images": images, "annotations": annotations})
+    shown = run("refcoco", str(tmp_path / "refcoco+"), "--reviewed", review)
+    lines = (tmp_path / "out" / "REC_refcoco+_unc_testA_reviewed.jsonl").read_text().splitlines()
+    assert [json.loads(line)["expression"] for line in lines] == ["the lady", "Her  Bag"]
+    assert "1  left out: expressions that a review calls faulty" in shown
+    assert "1  left out: expressions without a review" in shown
+    annotations[0]["caption_quality"] = 2
+    review = save("val.json", {"images": images, "annotations": annotations})
+    shown = run("refcoco", str(tmp_path / "refcoco+"), "--reviewed", review, status=1)
+    assert "annotations[0]: caption_quality: expected 0 or 1, found 2" in shown
 
 
 class Hostile:
