@@ -1,4 +1,4 @@
-# Of what Shikra reports: RefCOCO, RefCOCO+, RefCOCOg, PointQA, VQAv2 val and POPE. Not OK-VQA, not Flickr30k.
+# Of what Shikra reports: RefCOCO, RefCOCO+, RefCOCOg, PointQA, Visual7W, VQAv2 val and POPE. Not OK-VQA, not Flickr30k.
 #
 # command   mllm predict config/eval/shikra.py --cfg-options model_args.model_name_or_path=DIR
 # source    Chen et al. 2023 (arXiv 2306.15195), tables 2 to 6; reading of boxes: shikras/shikra, rec.py
@@ -26,6 +26,7 @@ data_args = dict(
         looktwice_boxes=dict(cfg=_base_.POINTQA_TWICE_GQ_B_TEST),
         local_points=dict(cfg=_base_.POINTQA_LOCAL_P_TEST),
         local_boxes=dict(cfg=_base_.POINTQA_LOCAL_B_TEST),
+        v7w_pointing=dict(cfg=_base_.V7W_POINTING_B_TEST, compute_metric="PointingAccuracy"),
         vqav2_val=dict(cfg=_base_.VQAV2_VAL, compute_metric="VQAAccuracy"),
         pope=dict(cfg=_base_.POPE_ALL, compute_metric="POPE"),
     ),
