@@ -110,7 +110,7 @@ def test_a_sharded_model_is_refused(crowd: Items, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An evaluation by one process, one by two, and one that is taken up again."""
+    """A trained model and an evaluation by one process."""
     folder = tmp_path_factory.mktemp("ranked")
     counting = dict(SCENES, count=7, seed=3, tasks=["count"])
     ranking = dict(candidates=["1", "2", "3", "4"])
@@ -122,11 +122,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main([config, "--do_train", "True", "--max_steps", "1", "--output_dir", str(folder / "trained")]) == 0
     flags = [config, "--do_predict", "True", "--cfg-options", f"model_args.model_name_or_path={folder / 'trained'}"]
     assert main([*flags, "--output_dir", str(folder / "one")]) == 0
-    launch(*LAUNCH["ddp"], "tests/launch/runs.py", json.dumps([[*flags, "--output_dir", str(folder / "two")]]))
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_leave_the_files_of_one(folder: Path) -> None:
+    flags = [str(folder / "one" / "config.py"), "--do_predict", "True", "--output_dir", str(folder / "two")]
+    launch(*LAUNCH["ddp"], "tests/launch/runs.py", json.dumps([flags]))
     for prefix in ("multitest_numbers", "multitest_generated"):
         name = f"{prefix}_extra_prediction.jsonl"
         assert (folder / "one" / name).read_text() == (folder / "two" / name).read_text()

@@ -110,7 +110,7 @@ def test_a_shard_that_was_cut_off(shards: Callable[..., Shards], tmp_path: Path,
 
 
 def test_files_that_are_no_shards(shards: Callable[..., Shards], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\*\.tar: no such file"):
+    with pytest.raises(DataError, match=r"none\*\.tar: expected a shard, \*\.tar, found no such file"):
         shards("none*.tar")
     shard(tmp_path / "packed.tar", {"0.jpg": image(5), "0.txt": b"x"}, "w:gz")
     with pytest.raises(DataError, match=r"packed\.tar: not a tar file, or a compressed one"):

@@ -126,7 +126,7 @@ BAD = [
         "mimic_it",
         ("DC_instructions.json", "data", "DC_INS_1", "image_ids", 0),
         "DC_IMG_9",
-        "DC_instructions.json[1]: image 'DC_IMG_9' is not in",
+        "DC.json: expected the image 'DC_IMG_9', found none of this id",
     ),
 ]
 
