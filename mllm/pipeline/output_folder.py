@@ -26,15 +26,8 @@ LOCK = "run.lock"
 LEASE = 60.0
 """Seconds after which a lock that nobody renews is taken over, where its process cannot be looked up."""
 RESULTS = (
-    *(
-        "*_results.json",
-        "*_extra_prediction.jsonl*",
-        "*_about.json.partial",
-        "*_report.html",
-        "report.html",
-        "*_report",
-    ),
-    *("trainer_state.json", "loss.png", "runs"),
+    *("*_results.json*", "*_extra_prediction.jsonl*", "*_about.json.partial", "*_report.html*", "*_report_files*"),
+    *("report.html", "trainer_state.json", "loss.png", "runs"),
 )
 UNFINISHED = "model.partial"
 FULL = (errno.ENOSPC, errno.EDQUOT)

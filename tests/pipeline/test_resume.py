@@ -227,15 +227,20 @@ def test_a_run_that_died_before_its_model_was_whole_writes_it_without_a_step_mor
 
 def test_overwrite_output_dir_trains_anew_and_leaves_nothing_of_the_earlier_run(finished: Path, copy: Path) -> None:
     left = {"eval_results.json", "report.html", "test_about.json.partial", "test_extra_prediction.jsonl.partial.old"}
+    left |= {"test_results.json.partial", "test_report.html.partial"}
     for name in left:
         (copy / name).write_text("{}")
+    folders = {"eval_report_files", "test_report_files.partial"}
+    for name in folders:
+        (copy / name).mkdir()
+        (copy / name / "000.js").write_text("")
     (copy / "model-00001-of-00002.safetensors").write_bytes(b"")
     (copy / "model.safetensors.index.json").write_text("{}")
     (copy / "mine.txt").write_text("kept")
     assert train(finished, copy, "--overwrite_output_dir", "--max_steps", "1", "--save_steps", "1") == 0
     names = {path.name for path in copy.iterdir()}
     assert {"checkpoint-1", "model.safetensors", MANIFEST, "mine.txt"} <= names
-    assert not names & {"checkpoint-2", "checkpoint-4", "model.safetensors.index.json", *left}
+    assert not names & {"checkpoint-2", "checkpoint-4", "model.safetensors.index.json", *left, *folders}
     assert not any(name.startswith("model-0000") for name in names)
 
 
