@@ -85,15 +85,13 @@ class ChoiceAccuracy(MeanHeadline):
         failures: Counter[str] = Counter()
         chances: list[float] = []
         for prediction in predictions:
-            options = prediction.truth.options
-            correct = _correct_letters(prediction)
-            chances.append(len(correct) / len(options))
+            chances.append(chance_of(prediction))
             letter = self._chosen(prediction)
             if letter is None:
                 failures["none"] += 1
-            elif letter not in ascii_uppercase[: len(options)]:
+            elif letter not in ascii_uppercase[: len(prediction.truth.options)]:
                 failures["out_of_range"] += 1
-            right += letter in correct
+            right += letter in _correct_letters(prediction)
         return {
             "accuracy": right / len(predictions),
             "count": len(predictions),
@@ -178,6 +176,11 @@ def _emphasised_last(text: str, options: Sequence[str]) -> str | None:
     if letter is None or set(_CAPITAL.findall(said)) != {letter}:
         return None
     return None if any(letter in _CAPITAL.findall(option.removeprefix("A ")) for option in options) else letter
+
+
+def chance_of(prediction: Prediction) -> float:
+    """The share of an item's options that are right: what guessing gets."""
+    return len(_correct_letters(prediction)) / len(prediction.truth.options)
 
 
 def _correct_letters(prediction: Prediction) -> set[str]:

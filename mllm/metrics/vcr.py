@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mllm.errors import DataError
 from mllm.fields import show
 from mllm.metrics.base import by_index
-from mllm.metrics.choice import ChoiceAccuracy, Reading
+from mllm.metrics.choice import ChoiceAccuracy, Reading, chance_of
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
@@ -46,6 +46,7 @@ class VCRAccuracy:
 
     def __init__(self, *, reading: Reading = "options") -> None:
         self.choice = ChoiceAccuracy(reading=reading)
+        self.depth = self.choice.depth
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.
@@ -54,16 +55,17 @@ class VCRAccuracy:
             DataError: as `ChoiceAccuracy`, or a question that is not asked once for its answer and once for its reason.
         """
         predictions = by_index(predictions)
+        value = self.choice.value
         of = {name: [one for one in predictions if one.group.get("task") == task] for name, task in TASKS.items()}
-        scores = {name: self.choice(some)["accuracy"] for name, some in of.items() if some}
+        scores = {name: sum(map(value, some)) / len(some) for name, some in of.items() if some}
         rest = self.choice(predictions)
         del rest["accuracy"]
         pairs = _pairs(predictions)
         if not pairs:
             return {**scores, **rest}
-        both = [self.choice.value(answer) * self.choice.value(reason) for answer, reason in pairs]
-        guessed = [self.choice([answer])["chance"] * self.choice([reason])["chance"] for answer, reason in pairs]
-        return {"q_ar": sum(both) / len(pairs), **scores, **rest, "chance": sum(guessed) / len(pairs)}
+        both = sum(value(answer) * value(reason) for answer, reason in pairs)
+        chance = sum(chance_of(answer) * chance_of(reason) for answer, reason in pairs)
+        return {"q_ar": both / len(pairs), **scores, **rest, "chance": chance / len(pairs)}
 
 
 def _pairs(predictions: Sequence[Prediction]) -> list[tuple[Prediction, Prediction]]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mllm.errors import DataError
+from mllm.metrics.base import read_by
 from mllm.metrics.vcr import VCRAccuracy
 from mllm.types import GroundTruth, Prediction
 
@@ -39,6 +40,7 @@ def test_vcr_reads_options_as_it_is_told() -> None:
     answers = asked(("she", "B"))
     assert VCRAccuracy()(answers)["q_ar"] == 1.0
     assert VCRAccuracy(reading="llava")(answers)["q_ar"] == 0.0
+    assert read_by(VCRAccuracy(reading="llava"), answers[0]) == ("llava",)
 
 
 def test_vcr_of_one_task_has_no_joint_score() -> None:
