@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mllm.metrics.base import BOX_SIZE, WORDS, Metric, Resampled, Tallied
+from mllm.metrics.base import BOX_SIZE, WORDS, Metric
 from mllm.metrics.statistics import Interval, interval
 from mllm.types import Box, Prediction
 
@@ -75,9 +75,7 @@ def _parts(
     parts: list[Part] = []
     for value in sorted(places, key=_naturally):
         some = [predictions[place] for place in places[value]]
-        bounds = None
-        if isinstance(metric, (Tallied, Resampled)):
-            bounds = interval(metric, some, [images[place] for place in places[value]])
+        bounds = interval(metric, some, [images[place] for place in places[value]])
         score = metric(some).get(metric.headline)
         if score is not None:  # None: these items have nothing that the headline is of
             parts.append(Part(value=value, count=len(some), score=score, interval=bounds))

@@ -9,7 +9,7 @@ from typing import Any
 
 from mllm.images import IN_MEMORY, ImageRef
 from mllm.images.names import name_of
-from mllm.metrics.base import Metric, Resampled, Tallied, read_by
+from mllm.metrics.base import Metric, Tallied, read_by
 from mllm.metrics.breakdown import Part, breakdown
 from mllm.metrics.failures import failure_of
 from mllm.metrics.rec import iou_of
@@ -66,7 +66,7 @@ def outcome(metric: Metric | None, predictions: Sequence[Prediction], images: Se
     return Outcome(
         scores=metric(predictions),
         headline=metric.headline,
-        interval=interval(metric, predictions, images) if isinstance(metric, (Tallied, Resampled)) else None,
+        interval=interval(metric, predictions, images),
         parts=breakdown(metric, predictions, images),
         read_by=dict(Counter(" ".join(read_by(metric, prediction)) for prediction in predictions).most_common()),
     )

@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.metrics.base import MeanHeadline, Resampled, Tallied, Totals
+from mllm.metrics.base import MeanHeadline, Metric, Resampled, Tallied, Totals
 from mllm.types import Prediction
 
 DRAWS = 2000
@@ -68,13 +68,16 @@ class Difference:
         return ceil(self.count * (self.detectable / abs(self.difference)) ** 2)
 
 
-def interval(metric: Tallied | Resampled, predictions: Sequence[Prediction], images: Sequence[str]) -> Interval | None:
+def interval(metric: Metric, predictions: Sequence[Prediction], images: Sequence[str]) -> Interval | None:
     """The 95 % interval of a metric's headline; `images` names the image of each prediction.
 
-    None for fewer than two images, which say nothing of others.
+    None for a metric that is neither `Tallied` nor `Resampled`, and for fewer than two images, which say nothing of
+    others.
     """
     if isinstance(metric, Resampled):
         return _resampled(metric, predictions, images)
+    if not isinstance(metric, Tallied):
+        return None
     tallies = np.array([metric.tally(prediction) for prediction in predictions], dtype=np.float64)  # [N, K]
     totals = _by_image(tallies, images)
     if len(totals) < 2:
@@ -88,12 +91,10 @@ def interval(metric: Tallied | Resampled, predictions: Sequence[Prediction], ima
 
 
 def _resampled(metric: Resampled, predictions: Sequence[Prediction], images: Sequence[str]) -> Interval | None:
-    names, numbers = np.unique(np.asarray(images, dtype=object).astype(str), return_inverse=True)
-    if len(names) < 2:
+    count, numbers = _numbered(images)
+    if count < 2:
         return None
-    found = [
-        metric.headline_of_counts(predictions, counts[:, numbers].astype(np.float64)) for counts in _counts(len(names))
-    ]
+    found = [metric.headline_of_counts(predictions, counts[:, numbers].astype(np.float64)) for counts in _counts(count)]
     values = np.concatenate(found)
     known = values[~np.isnan(values)]
     return _bounds(known) if len(known) else None
@@ -144,10 +145,16 @@ def _mcnemar(only_a: int, only_b: int) -> float:
 
 def _by_image(rows: Totals, images: Sequence[str]) -> Totals:
     """The sums [C, K] of the rows [N, K] of each image."""
-    names, numbers = np.unique(np.asarray(images, dtype=object).astype(str), return_inverse=True)
-    totals = np.zeros((len(names), rows.shape[1]))
+    count, numbers = _numbered(images)
+    totals = np.zeros((count, rows.shape[1]))
     np.add.at(totals, numbers, rows)
     return totals
+
+
+def _numbered(images: Sequence[str]) -> tuple[int, NDArray[np.intp]]:
+    """How many images there are, and the number [N] of each row's."""
+    names, numbers = np.unique(np.asarray(images, dtype=object).astype(str), return_inverse=True)
+    return len(names), numbers
 
 
 def _drawn(totals: Totals) -> Totals:

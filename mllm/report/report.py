@@ -255,6 +255,7 @@ def _entries(rows: Sequence[Row]) -> dict[int, Entry]:
 def _entry(row: Row, kinds: Mapping[str, str]) -> Entry:
     prediction, truth = row.prediction, row.prediction.truth
     failure = failure_of(prediction)
+    regions = _on_image((*prediction.boxes, *prediction.points), row.image_number)
     measures = {"IoU": row.iou, "score": row.score}
     if truth.boxes or truth.points or truth.no_target:
         on_another = row.iou is not None and is_on_another(prediction)
@@ -273,7 +274,7 @@ def _entry(row: Row, kinds: Mapping[str, str]) -> Entry:
             Answer(
                 text=prediction.text,
                 verdict="" if row.iou is None else failure or f"IoU {row.iou:.2f}",
-                regions=(regions := _on_image((*prediction.boxes, *prediction.points), row.image_number)),
+                regions=regions,
                 spans=prediction.spans if len(regions) == len(prediction.spans) else (),
             ),
         ),
