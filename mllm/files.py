@@ -68,6 +68,12 @@ def read_bytes(path: str | Path, error: type[MllmError] = DataError) -> bytes:
         raise unreadable(path, reason, error) from reason
 
 
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file up to one that was cut while it was written."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    return lines[:-1] if lines and not lines[-1].endswith(b"\n") else lines
+
+
 def read_text(path: str | Path, error: type[MllmError] = DataError) -> str:
     """The content of a UTF-8 file, without a byte order mark.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mllm.errors import ConfigError, DataError, ModelError
-from mllm.files import read_json, read_text, read_xml
+from mllm.files import read_json, read_text, read_xml, whole_lines
 
 BROKEN = [
     (b"", "expected a JSON object, found nothing", "json"),
@@ -79,3 +79,11 @@ def test_read_xml_refuses_entities_and_names_the_line(tmp_path: Path, content: b
 def test_read_xml_gives_the_root(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text('<?xml version="1.0"?><a><b>é</b></a>', encoding="utf-8")
     assert read_xml(tmp_path / "a.xml").findtext("b") == "é"
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"), [(b"", []), (b"a\nb\n", [b"a\n", b"b\n"]), (b"a\nb", [b"a\n"]), (b"a", [])]
+)
+def test_whole_lines_leaves_out_one_that_was_cut(tmp_path: Path, content: bytes, lines: list[bytes]) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    assert whole_lines(tmp_path / "a.jsonl") == lines

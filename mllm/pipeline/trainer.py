@@ -62,6 +62,7 @@ from mllm.pipeline.ranking import rank
 from mllm.pipeline.ranks import fail, on_main
 from mllm.pipeline.results import resumable, write_predictions, write_results
 from mllm.pipeline.train_data import EvalItems, ItemDataset, SeededEpochSampler, TrainDataset, start_worker
+from mllm.report.index import REPORT
 from mllm.report.plots import plot_losses
 from mllm.report.summary import summary
 from mllm.tokenizer_files import save_tokenizer
@@ -218,7 +219,7 @@ class Trainer(GuardedTrainer):
             write_results(
                 folder, prefix, found, predictions, test.items, test.metric, about=self.about, provenance=provenance
             )
-            print(summary(prefix, found, test.metric, folder / f"{prefix}_report.html"))
+            print(summary(prefix, found, test.metric, folder / f"{prefix}_{REPORT}"))
         scores["runtime"] = time.time() - start
         scores["samples_per_second"] = len(test.items) / scores["runtime"]
         named = {f"{prefix}_{name}": value for name, value in scores.items()}

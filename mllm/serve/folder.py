@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from mllm.dataset.sets.folder import images_in
 from mllm.errors import ConfigError, ImageError
 from mllm.fields import show
-from mllm.files import parse_json, writing_to
+from mllm.files import parse_json, whole_lines, writing_to
 from mllm.serve.session import Session, draw_answer
 
 OnError = Literal["raise", "skip"]
@@ -84,11 +84,9 @@ def _answered(path: Path, asked: dict[str, str]) -> set[str]:
     """The images that a file of answers has; a line that was cut while it was written is removed from it."""
     if not path.exists():
         return set()
-    lines = path.read_bytes().splitlines(keepends=True)
-    if lines and not lines[-1].endswith(b"\n"):
-        lines.pop()
-        with writing_to(path):
-            path.write_bytes(b"".join(lines))
+    lines = whole_lines(path)
+    with writing_to(path), path.open("r+b") as file:
+        file.truncate(sum(map(len, lines)))
     done: set[str] = set()
     for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}"
