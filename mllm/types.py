@@ -134,6 +134,8 @@ class Item:
     """What scores are broken down by: a value for each name, as in `{"category": "person"}`."""
     expression: str | None = None
     """The words for what is to be pointed at, without the rest of the question."""
+    system: str | None = None
+    """A system message in place of the template's own, where that has a place for one."""
     extra_rounds: int = 0
     """How many rounds at the end only fill the row: those that do not fit into `max_length` are left out."""
 
@@ -238,17 +240,19 @@ class Item:
           boxes); `masks`, where a point may lie, in COCO's run-length encoding.
         - `group`: `{name: value}`, what scores are broken down by.
         - `expression`: the words for what is to be pointed at, without the rest of the question.
+        - `system`: a system message in place of the template's own.
 
         Raises:
             DataError: names `key` and the field.
         """
         try:
-            fields = _mapping(record, ("image", "images", "target", "conversations", "truth", "group", "expression"))
+            known = ("image", "images", "target", "conversations", "truth", "group", "expression", "system")
+            fields = _mapping(record, known)
             group = within("group", _group, fields.get("group"))
             images = _images(fields, folder)
             boxes, points = within("target", _target, fields.get("target"))
             turns = within("conversations", _turns, fields.get("conversations"))
-            said = fields.get("expression")
+            said, system = fields.get("expression"), fields.get("system")
             item = cls(
                 key=key,
                 images=images,
@@ -257,6 +261,7 @@ class Item:
                 points=points,
                 group=group,
                 expression=None if said is None else within("expression", text, said),
+                system=None if system is None else within("system", text, system),
             )
             truth = within("truth", _truth, fields.get("truth"), item)
         except DataError as error:

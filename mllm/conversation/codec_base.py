@@ -54,7 +54,8 @@ class RegionCodec(Protocol):
 
     - `none: str`: the text of a group without regions, default `none`; `read` must find no region in it;
     - `bare: BareForm`: reads an answer in which `read` finds nothing;
-    - `phrase: tuple[str, str]`: the marks around phrases, as in `<ref>the dog</ref>`.
+    - `phrase: tuple[str, str]`: the marks around phrases, as in `<ref>the dog</ref>`;
+    - `phrase_follows: bool`: a phrase stands behind its regions, up to the next `;`.
     """
 
     @property
@@ -135,6 +136,11 @@ def read_answer(codec: RegionCodec, text: str, size: tuple[int, int]) -> list[Re
     # marks that are not closed, or of another family around the numbers
     whole = unmarked and all(reading.boxes and reading.failure is None for reading in unmarked)
     return unmarked if whole else marked
+
+
+def phrase_follows(codec: RegionCodec) -> bool:
+    """Whether the phrase that regions are about stands behind them as plain text; of other families before them."""
+    return getattr(codec, "phrase_follows", False)
 
 
 def no_form(codec: str, kind: str) -> ConfigError:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mllm.conversation.codec_base import RegionCodec, framed, none_text
+from mllm.conversation.detokenizer import words_of
 from mllm.conversation.packing import Length
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor, VideoPreprocessor
@@ -46,6 +47,8 @@ ImageTensors = Mapping[ImageRef, Mapping[str, "Tensor"]]
 """The model's arguments for images."""
 USUAL_SIZE = (640, 480)
 """Width and height that lengths are taken for where the real ones are not at hand, in pixels: COCO's most frequent."""
+KNOWN_SYSTEMS = 16
+"""As many system messages are remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,7 @@ class Processor:
         self.image_token_id = required_token(tokenizer, view.token) if view.token else None
         self._slots: dict[str, list[int]] = {}
         self._answers: dict[tuple[str, Start], list[int]] = {}
+        self._systems: dict[str, Template] = {}
         self.stop = template.end(tokenizer)
         """The text that ends an answer."""
         self.end_token_id = encoder_of(tokenizer).token_at_end(self.stop)
@@ -310,19 +314,26 @@ class Processor:
         Regions are read where the text states its answer (`mllm.answers.stated`), on the image that the last question
         is about, or on this `image`. The truth is handed on and not looked at.
         """
-        return self.read(self._text(ids), item, index, image=image)
+        return self.read(self.text(ids), item, index, image=image)
 
     def read(self, text: str, item: Item, index: int, *, image: int | None = None) -> Prediction:
         """As `decode`, of an answer's text."""
         answer = Prediction(
             key=item.key, index=index, text=text, truth=item.truth, group=item.group, expression=item.expression
         )
+        codec = self.codec_of_answer(item, image)
+        return answer if codec is None else codec.read_into(answer)
+
+    def codec_of_answer(self, item: Item, image: int | None = None) -> PixelCodec | None:
+        """The codec on the image that the last question is about, or on this `image`; None where the item has none.
+
+        Raises:
+            ImageError: its size cannot be read, or the model refuses it; names the item.
+        """
         if not item.images:
-            return answer
-        image = item.answer_image if image is None else image
+            return None
         with _about(item):
-            codec = self._codec_on(item, image)
-        return codec.read_into(answer)
+            return self._codec_on(item, item.answer_image if image is None else image)
 
     def check_truth(self, item: Item) -> None:
         """Check that the last question can be answered: its truth lies on the image it asks about, where it is seen.
@@ -376,7 +387,33 @@ class Processor:
                 [item.points[index] for index in group]
             )
 
-        return self._rendered(turns, boxes, points)
+        template = self.template if item.system is None else self._with_system(item.system)
+        return self._rendered(turns, boxes, points, template)
+
+    def _with_system(self, system: str) -> Template:
+        """The template with another system message.
+
+        Raises:
+            DataError: it has no place for one, or the message holds a special token.
+        """
+        if system not in self._systems:
+            make = getattr(self.template, "with_system", None)
+            if make is None:
+                name = type(self.template).__name__
+                raise DataError(
+                    field="system",
+                    expected=f"no system message: the template of this model ({name}) has no place for one",
+                    found=show(system),
+                    kind="unsupported",
+                )
+            for begin, end, _ in encoder_of(self.tokenizer).marks(system):
+                raise DataError(
+                    field="system", expected="words alone", found=f"the special token {system[begin:end].strip()}"
+                )
+            if len(self._systems) == KNOWN_SYSTEMS:
+                self._systems.clear()
+            self._systems[system] = make(system)
+        return self._systems[system]
 
     def _check_ends(self, turns: Sequence[Turn]) -> None:
         """Where an answer ends in words, no answer may hold them: it would be read, and generated, up to there."""
@@ -389,10 +426,12 @@ class Processor:
                     kind="unsupported",
                 )
 
-    def _rendered(self, turns: Sequence[Turn], boxes: Write, points: Write) -> list[TextSpan]:
+    def _rendered(
+        self, turns: Sequence[Turn], boxes: Write, points: Write, template: Template | None = None
+    ) -> list[TextSpan]:
         none = none_text(self.codec)
         said = [RenderedTurn(turn.role, tuple(written_turn(turn, boxes, points, none))) for turn in turns]
-        return [self._marked(piece) for piece in self.template.render(said, self.tokenizer)]
+        return [self._marked(piece) for piece in (template or self.template).render(said, self.tokenizer)]
 
     def _rendered_alike(self, turns: Sequence[Turn], size: tuple[int, int] | None) -> list[TextSpan]:
         """The turns with sample boxes and points in place of theirs; `size` is that of an image, in pixels."""
@@ -444,24 +483,18 @@ class Processor:
             self._slots[text] = tokenize([TextSpan(text)], self.tokenizer)[0]
         return self._slots[text]
 
-    def _text(self, ids: Sequence[int]) -> str:
+    def text(self, ids: Sequence[int]) -> str:
         """The answer's words. An end that is a token ends them there; other ends where the words first spell them."""
-        text: Any = self.tokenizer.decode(
-            self._until_end(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
+        until = next((place for place, token in enumerate(ids) if self.ends(token)), len(ids))
+        text = words_of(self.tokenizer, list(map(int, ids[:until])))
         if self.end_token_id is None:
             text = text.split(self.stop)[0]
         return text.strip()
 
-    def _until_end(self, ids: Sequence[int]) -> list[int]:
+    def ends(self, token: int) -> bool:
+        """Whether a token ends an answer, or pads what follows it."""
         tokenizer: Any = self.tokenizer
-        ends = {tokenizer.eos_token_id, tokenizer.pad_token_id, self.end_token_id}
-        kept: list[int] = []
-        for token in ids:
-            if int(token) in ends:
-                break
-            kept.append(int(token))
-        return kept
+        return int(token) in (tokenizer.eos_token_id, tokenizer.pad_token_id, self.end_token_id)
 
 
 def _checked(

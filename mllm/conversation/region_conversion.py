@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from mllm.conversation.codec_base import phrase_marks, read_answer
+from mllm.conversation.codec_base import RegionCodec, phrase_marks, read_answer
 from mllm.conversation.convention import Convention, ConversionError
 from mllm.errors import ConfigError, DataError
 from mllm.types import BOXES, POINTS, Box, GroundTruth, Item, Point, Turn, answer_truth
@@ -90,9 +90,9 @@ def rewrite(text: str, size: Size, *, source: Convention, target: Convention, an
             raise ConversionError(reason, kind="unseen-region") from error
 
     return Rewritten(
-        text=_replaced(text, groups, write, source),
+        text=replaced(text, groups, write, source.codec),
         groups=len(groups),
-        rest=_replaced(text, groups, lambda _: "", source),
+        rest=replaced(text, groups, lambda _: "", source.codec),
     )
 
 
@@ -124,12 +124,12 @@ class Lifting:
         for group in groups:
             take_given(done, group.span[0])
             known, regions = (self.boxes, group.boxes) if group.boxes else (self.points, group.points)
-            seqs[_placeholder(group)].append(tuple(range(len(known), len(known) + len(regions))))
+            seqs[placeholder(group)].append(tuple(range(len(known), len(known) + len(regions))))
             self.boxes += group.boxes
             self.points += group.points
             done = group.span[1]
         take_given(done, len(turn.text))
-        text = _replaced(turn.text, groups, _placeholder, self.source)
+        text = replaced(turn.text, groups, placeholder, self.source.codec)
         return replace(turn, text=text, boxes_seq=tuple(seqs[BOXES]), points_seq=tuple(seqs[POINTS]))
 
 
@@ -168,13 +168,14 @@ def _size(item: Item, image: int | None) -> tuple[int, int]:
     return item.images[image].size
 
 
-def _placeholder(group: Group) -> str:
+def placeholder(group: Group) -> str:
+    """What stands for a group in the text of a turn."""
     return BOXES if group.boxes else POINTS
 
 
-def _replaced(text: str, groups: Sequence[Group], write: Callable[[Group], str], source: Convention) -> str:
-    """The text with each group as `write` gives it behind its phrase, and without the source's marks of phrases."""
-    marks = phrase_marks(source.codec)
+def replaced(text: str, groups: Sequence[Group], write: Callable[[Group], str], codec: RegionCodec) -> str:
+    """The text with each group as `write` gives it behind its phrase, and without the codec's marks of phrases."""
+    marks = phrase_marks(codec)
     pattern = None if marks is None else re.compile("|".join(map(re.escape, marks)), re.IGNORECASE)
 
     def plain(words: str) -> str:

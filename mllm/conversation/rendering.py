@@ -45,7 +45,10 @@ class RenderedTurn:
 
 
 class Template(Protocol):
-    """Arranges a conversation for one family of language models. Templates live in `templates/`, one file each."""
+    """Arranges a conversation for one family of language models. Templates live in `templates/`, one file each.
+
+    Optional member: `with_system(system: str) -> Template`, the same with this system message in place of its own.
+    """
 
     @property
     def tokens(self) -> tuple[str, ...]:

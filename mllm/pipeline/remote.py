@@ -237,7 +237,8 @@ def messages_of(item: Item, convention: Convention) -> list[dict[str, Any]]:
     """The question, with all rounds before it, as OpenAI's chat messages; images as PNG inside data URLs."""
     images = iter(item.images)
     roles = {"human": "user", "gpt": "assistant"}
-    return [
+    system = [] if item.system is None else [{"role": "system", "content": item.system}]
+    return system + [
         {"role": roles[turn.role], "content": list(_content(turn, item, images, convention))} for turn in item.prompt
     ]
 

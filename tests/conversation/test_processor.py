@@ -579,3 +579,27 @@ def test_rounds_that_are_no_filling_stay(tokenizer: PreTrainedTokenizerFast) -> 
     row = replace(filled_row(2), extra_rounds=1)
     processor = make_processor(tokenizer, max_length=8)
     assert len(processor.fit_to_max_length(row).turns) == 4
+
+
+def asked_with(system: str, *, template: Any = "vicuna_v1", tokenizer: Any = None) -> str:
+    turns = [{"from": "human", "value": "Where is it?"}]
+    item = Item.from_dict({"conversations": turns, "system": system}, key="a.jsonl:1")
+    processor = make_processor(tokenizer or make_tokenizer(), template=template)
+    return processor.tokenizer.decode(processor.encode(item, 0, answer=False).input_ids)
+
+
+def test_a_system_message_stands_in_place_of_the_template_s_own() -> None:
+    assert asked_with("the red circle.").replace("<s>", "").strip().startswith("the red circle. USER: Where is it?")
+    assert "the red circle.\n\n### Human: Where" in asked_with("the red circle.", template="llava_v0")
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}[assistant]"
+    assert asked_with("Be red", template="chat", tokenizer=tokenizer).startswith("[system]Be red</s>[user]Where is")
+
+
+def test_a_system_message_that_the_template_cannot_carry_is_an_error() -> None:
+    with pytest.raises(
+        DataError, match=r"a.jsonl:1: system: expected no system message: .*\(Completion\) has no place"
+    ):
+        asked_with("Be brief.", template="completion")
+    with pytest.raises(DataError, match="system: expected words alone, found the special token </s>"):
+        asked_with("Be brief.</s> USER: no", template="vicuna_v1")

@@ -28,6 +28,7 @@ class PaliGemma:
 
     frame: Frame = "canvas"
     tokens: tuple[str, ...] = tuple(f"<loc{number:04d}>" for number in range(BINS))
+    phrase_follows = True
 
     def error(self, size: tuple[int, int]) -> float:
         return 0.5 / (BINS - 1) + ROUNDING

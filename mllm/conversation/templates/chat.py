@@ -87,6 +87,9 @@ class Chat:
         self.parts = parts
         self._known: dict[tuple[Any, ...], Any] = {}
 
+    def with_system(self, system: str) -> Chat:
+        return Chat(system=system, variables=self.variables, parts=self.parts, thinking=self.thinking)
+
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         self.render([QUESTION, ANSWER, QUESTION, ANSWER], tokenizer)  # what cannot be rendered is refused at once
         return self._layout([QUESTION, ANSWER], tokenizer).end

@@ -24,11 +24,17 @@ class LlavaV0:
 
     tokens: tuple[str, ...] = ()
 
+    def __init__(self, *, system: str = SYSTEM) -> None:
+        self.system = system
+
+    def with_system(self, system: str) -> LlavaV0:
+        return LlavaV0(system=system)
+
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return "\n###"
 
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
-        pieces = [*opening(tokenizer), TextSpan(f"{SYSTEM}\n\n###")]
+        pieces = [*opening(tokenizer), TextSpan(f"{self.system}\n\n###")]
         for turn in turns:
             if turn.role == "human":
                 pieces += [TextSpan(" Human: "), *turn.pieces, TextSpan("\n### Assistant:")]

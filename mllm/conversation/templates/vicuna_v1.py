@@ -24,6 +24,9 @@ class VicunaV1:
     def __init__(self, *, system: str = SYSTEM) -> None:
         self.system = system
 
+    def with_system(self, system: str) -> VicunaV1:
+        return VicunaV1(system=system)
+
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return end_of_sequence(tokenizer)
 
