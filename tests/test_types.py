@@ -272,7 +272,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     # the record
     (
         top(imgs=[]),
-        "a:1: expected one of image, images, target, conversations, truth, group, expression, found 'imgs'",
+        "a:1: expected one of image, images, target, conversations, truth, group, expression, system, found 'imgs'",
     ),
     (top(images=["b.jpg"]), "a:1: expected 'image' or 'images', found both"),
     (top(image=None, images="b.jpg"), "a:1: images: expected a list, found str 'b.jpg'"),
