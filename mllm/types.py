@@ -288,6 +288,8 @@ class EncodedSample:
     """Number of tokens up to the end of the last image."""
     cut_tokens: int = 0
     """Answer tokens that `max_length` cut off."""
+    source: int = 0
+    """Which dataset of a mixture it is of, see `mllm.pipeline.origins`."""
     skipped: tuple[str, ...] = ()
     """Why the items that this one replaces were skipped, see `data_args.images.on_error`."""
 
@@ -304,7 +306,7 @@ class Batch(TypedDict, total=False):
     suffix_ids: Tensor  # int64 [N, S], for N prompts: what follows the B prefixes, which `input_ids` then holds
     suffix_mask: Tensor  # int64 [N, S]
     suffix_prefix: Tensor  # int64 [N], the prefix of each
-    cut_answers: Tensor  # bool [examples], whether `max_length` cut supervised tokens; absent in prompts
+    label_sources: Tensor  # int64 [labels], the dataset that each is of, in reading order; absent in prompts
     pixels: Tensor  # each distinct image once; float32 [M, C, H, W] of a `SquarePreprocessor`; absent without images
     image_sizes: Tensor  # int64 [M, 2], (width, height) of each image before it was cut; of a `TiledPreprocessor`
     frames: Tensor  # int64 [M], where models take videos: how many rows of `pixels` each medium has

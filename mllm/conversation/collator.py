@@ -60,7 +60,9 @@ class Collator:
             batch, groups = self._packed(groups)
         examples = [example for group in groups for example in group]
         if examples[0].labels is not None:
-            batch["cut_answers"] = torch.tensor([example.cut_tokens > 0 for example in examples])
+            labels = torch.tensor([int((labels_of(example)[1:] != IGNORE).sum()) for example in examples])
+            sources = torch.tensor([example.source for example in examples])
+            batch["label_sources"] = torch.repeat_interleave(sources, labels)
         batch["index"] = torch.tensor([example.index for example in examples])
         skipped = [reason for example in examples for reason in example.skipped]
         if skipped:

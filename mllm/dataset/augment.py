@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
+from mllm.dataset.base import Dataset
 from mllm.dataset.left_right_text import mirrored, names_sides
 from mllm.dataset.mixing import Source, built
 from mllm.dataset.written_regions import writes_coordinates
@@ -96,6 +97,9 @@ class Augmented:
             return padded_item(item, colour) if padded else item
         except ImageError as error:
             raise error.at(item.key) from error
+
+    def part(self, index: int) -> tuple[Dataset, int]:
+        return self.dataset, index
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch

@@ -1,4 +1,7 @@
-"""Datasets made of datasets: one after another, a part of one, one in another order, one several times."""
+"""Datasets made of datasets: one after another, a part of one, one in another order, one several times.
+
+`part(index)` of each gives the dataset that an item is of, and its index there.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,6 @@ class ConcatDataset:
         return dataset[own]
 
     def part(self, index: int) -> tuple[Dataset, int]:
-        """The dataset that an item is of, and its index there."""
         check_index(self, index)
         number = bisect_right(self._ends, index)
         return self.datasets[number], index - (self._ends[number - 1] if number else 0)
@@ -90,8 +92,12 @@ class Subset:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Item:
+        dataset, own = self.part(index)
+        return dataset[own]
+
+    def part(self, index: int) -> tuple[Dataset, int]:
         check_index(self, index)
-        return self.dataset[self.indices[index]]
+        return self.dataset, self.indices[index]
 
     def set_epoch(self, epoch: int | None) -> None:
         self.dataset.set_epoch(epoch)
@@ -111,8 +117,12 @@ class Shuffle:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Item:
+        dataset, own = self.part(index)
+        return dataset[own]
+
+    def part(self, index: int) -> tuple[Dataset, int]:
         check_index(self, index)
-        return self.dataset[int(self._order[index])]
+        return self.dataset, int(self._order[index])
 
     def set_epoch(self, epoch: int | None) -> None:
         self.dataset.set_epoch(epoch)
@@ -134,11 +144,15 @@ class Repeat:
         return len(self.dataset) * self.times
 
     def __getitem__(self, index: int) -> Item:
+        dataset, own = self.part(index)
+        return dataset[own]
+
+    def part(self, index: int) -> tuple[Dataset, int]:
         check_index(self, index)
         time, index = divmod(index, len(self.dataset))
         if self.epoch is not None:
             self.dataset.set_epoch(self.epoch * self.times + time)
-        return self.dataset[index]
+        return self.dataset, index
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch

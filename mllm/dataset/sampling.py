@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import Sources, built, check_index, generator, order
 from mllm.errors import ConfigError
 from mllm.fields import Positive, PositiveInt, show
@@ -82,8 +83,12 @@ class Mixture:
         return len(self._plan)
 
     def __getitem__(self, index: int) -> Item:
+        dataset, own = self.part(index)
+        return dataset[own]
+
+    def part(self, index: int) -> tuple[Dataset, int]:
         check_index(self, index)
-        return self.datasets[int(self._plan[index, 0])][int(self._plan[index, 1])]
+        return self.datasets[int(self._plan[index, 0])], int(self._plan[index, 1])
 
     def set_epoch(self, epoch: int | None) -> None:
         for dataset in self.datasets:
@@ -139,10 +144,14 @@ class Interleave:
         return len(self._sources)
 
     def __getitem__(self, index: int) -> Item:
+        dataset, own = self.part(index)
+        return dataset[own]
+
+    def part(self, index: int) -> tuple[Dataset, int]:
         check_index(self, index)
         number = int(self._sources[index])
         time, place = divmod(int(self._places[index]), len(self.datasets[number]))
-        return self.datasets[number][int(self._order(number, time)[place])]
+        return self.datasets[number], int(self._order(number, time)[place])
 
     def set_epoch(self, epoch: int | None) -> None:
         for dataset in self.datasets:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import ModelOutput
 
 from mllm.compat.names import replaces
 from mllm.compat.transformers_models import mark_what_was_read
@@ -22,7 +20,7 @@ from mllm.errors import ModelError
 from mllm.models.checkpoints.vocabulary import record_rows
 from mllm.models.language_models import continuing_obstacle, padding_obstacle, sharing_obstacle
 from mllm.models.parts import PartedModel
-from mllm.models.runtime.loss import given, next_token_loss
+from mllm.models.runtime.loss import LanguageOutput, given, next_token_loss
 from mllm.models.runtime.packed_attention import (
     PackedAttentionMask,
     check_packing,
@@ -32,13 +30,6 @@ from mllm.models.runtime.packed_attention import (
 )
 from mllm.tokenizer_files import required_token
 from mllm.types import IMAGE
-
-
-@dataclass
-class CompositeOutput(ModelOutput):
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    """[B, T, V]"""
 
 
 class TextModel(PartedModel):
@@ -158,7 +149,7 @@ class Composite(TextModel):
         return_logits: bool = False,
         logits_to_keep: int | Tensor = 0,
         **image_args: Tensor,
-    ) -> CompositeOutput:
+    ) -> LanguageOutput:
         """The loss where there are labels, else the logits.
 
         Args:
@@ -187,7 +178,7 @@ class Composite(TextModel):
         with self.embedded(input_ids, pixels, image_index, packed=packed, **image_args) as text_BTD:
             positions = given(attention_mask=attention_mask, position_ids=position_ids)
             if labels is not None:
-                loss, logits = next_token_loss(
+                return next_token_loss(
                     self.language_model,
                     text_BTD,
                     labels,
@@ -196,7 +187,6 @@ class Composite(TextModel):
                     num_items_in_batch=num_items_in_batch,
                     return_logits=return_logits,
                 )
-                return CompositeOutput(loss=loss, logits=logits)
             output = self.language_model(
                 inputs_embeds=text_BTD,
                 logits_to_keep=logits_to_keep,
@@ -205,7 +195,7 @@ class Composite(TextModel):
                 **reading(packed),
             )
             check_packing_was_used(packed, self.language_model)
-            return CompositeOutput(logits=output.logits)
+            return LanguageOutput(logits=output.logits)
 
     def enable_input_require_grads(self) -> None:
         """As in transformers, but a frozen vision encoder stays out of the backward pass."""

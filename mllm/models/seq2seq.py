@@ -23,8 +23,8 @@ from mllm.geometry import PlacementKind
 from mllm.models.arguments import Attention, Dtype, RowMultiple, Spec
 from mllm.models.auto import read_config
 from mllm.models.components import finish, local_folder, text_model, torch_dtype
-from mllm.models.composite import CompositeOutput, TextModel, sharding_units
-from mllm.models.runtime.loss import IGNORE, mean_cross_entropy
+from mllm.models.composite import TextModel, sharding_units
+from mllm.models.runtime.loss import IGNORE, LanguageOutput, mean_cross_entropy
 from mllm.models.runtime.quantization import QuantizationConfig
 from mllm.registry import MODELS
 
@@ -75,7 +75,7 @@ class Seq2Seq(TextModel):
         position_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
         prefix_ids: Tensor | None = None,
-    ) -> CompositeOutput:
+    ) -> LanguageOutput:
         """The loss of the answers, summed and divided by `num_items_in_batch`, else by the number of labels.
 
         Args:
@@ -109,7 +109,7 @@ class Seq2Seq(TextModel):
                 use_cache=False,
             )
 
-        return CompositeOutput(loss=mean_cross_entropy(self.language_model, run, labels_BD, num_items_in_batch))
+        return mean_cross_entropy(self.language_model, run, labels_BD, num_items_in_batch)
 
     @torch.no_grad()
     def generate(self, input_ids: Tensor, attention_mask: Tensor | None = None, **generation_args: Any) -> Tensor:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import random
-import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mllm.config.data_args import Ranking
@@ -19,8 +16,8 @@ from mllm.fields import read_section, within
 from mllm.generation_args import as_generate_takes_them
 from mllm.images.settings import configure, read_settings
 from mllm.pipeline.best_model import evaluates_in_training
+from mllm.pipeline.origins import names_of
 from mllm.pipeline.ranking import Candidates
-from mllm.pipeline.splits import file_of
 from mllm.pipeline.train_data import ItemDataset
 from mllm.pipeline.trainer import TestSet
 from mllm.registry import DATASETS, METRICS
@@ -134,34 +131,13 @@ def _members(items: ItemDataset) -> dict[str, ItemDataset]:
     if not hasattr(items, "datasets"):
         return {"": items}
     leaves = list(_leaves(items, None))
-    names = _names([name or [*_file_of(member).parts[-2:-1], _file_of(member).stem] for name, member in leaves])
-    return {name: member for name, (_, member) in zip(names, leaves, strict=True)}
+    return {name: member for name, (_, member) in zip(names_of(leaves), leaves, strict=True)}
 
 
-def _leaves(items: Any, name: str | None) -> Iterator[tuple[list[str] | None, ItemDataset]]:
+def _leaves(items: Any, name: str | None) -> Iterator[tuple[str | None, ItemDataset]]:
     if not hasattr(items, "datasets"):
-        yield [name] if name else None, items
+        yield name, items
         return
     given: Sequence[str | None] = getattr(items, "names", None) or [None] * len(items.datasets)
     for inner, member in zip(given, items.datasets, strict=True):
         yield from _leaves(member, inner)
-
-
-def _file_of(items: ItemDataset) -> Path:
-    """The file that the first item is from, or what its key says in place of one."""
-    items.set_epoch(None)
-    return Path(file_of(items[0].key))
-
-
-def _names(paths: Sequence[Sequence[str]]) -> list[str]:
-    """A distinct name for each, fit for a file: its last part, behind others where that is not enough, or a number."""
-    short = [path[-1] for path in paths]
-    clashing = {name for name, count in Counter(short).items() if count > 1}
-    names = ["_".join(path) if path[-1] in clashing else path[-1] for path in paths]
-    names = [re.sub(r"[^\w.-]+", "_", name) for name in names]
-    counts: Counter[str] = Counter()
-    found: list[str] = []
-    for name in names:
-        counts[name] += 1
-        found.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
-    return found

@@ -28,6 +28,7 @@ from mllm.images.settings import current_settings
 from mllm.interrupts import Interrupted
 from mllm.models.base import VisionLanguageModel
 from mllm.models.runtime.decoding import ContinuousBatcher, beams
+from mllm.pipeline.origins import DatasetLosses, Origins
 from mllm.pipeline.ranks import fail, noted_signal
 from mllm.pipeline.train_data import EvalDataset, ItemDataset, start_worker, to_device
 from mllm.types import Item, Prediction
@@ -202,23 +203,29 @@ def pads(model: VisionLanguageModel) -> bool:
     return True
 
 
-def mean_loss(
+def mean_losses(
     model: nn.Module, items: ItemDataset, processor: Processor, loader: Loader, accelerator: Accelerator
-) -> float:
-    """Cross entropy per supervised token over the whole set, each item counted once."""
+) -> dict[str, float]:
+    """Cross entropy per supervised token, each item counted once: `loss` of the whole set, and `loss/NAME` of each
+    dataset where it is made of several.
+    """
+    origins = Origins(items)
+    datasets = DatasetLosses(origins.names) if len(origins) > 1 else None
     packed = loader.collator.packing == "shared"
-    found = plan(items, loader.batch_size, may_share=(lambda _: True) if packed else None)
-    work = Work(items, processor, loader, accelerator, found, answer=True)
+    batches = plan(items, loader.batch_size, may_share=(lambda _: True) if packed else None)
+    work = Work(items, processor, loader, accelerator, batches, answer=True)
     total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
     for _, counts, batch in tqdm(work, desc="loss", disable=not accelerator.is_main_process, unit="batch"):
         end_if_signalled()
-        del batch["cut_answers"]
+        sources = batch.pop("label_sources")
         with torch.no_grad(), accelerator.autocast():
-            loss = model(**batch, num_items_in_batch=1).loss
+            found = model(**batch, num_items_in_batch=1)
         if counts:
-            total += torch.stack([loss.detach().double(), (batch["labels"][:, 1:] >= 0).sum().double()])
+            total += torch.stack([found.loss.double(), (batch["labels"][:, 1:] >= 0).sum().double()])
+        if counts and datasets:
+            datasets.add(found.token_losses, sources)
     total = accelerator.reduce(total, reduction="sum")
-    return float(total[0] / total[1].clamp(min=1))
+    return {"loss": float(total[0] / total[1].clamp(min=1)), **(datasets.means(accelerator) if datasets else {})}
 
 
 def end_if_signalled() -> None:

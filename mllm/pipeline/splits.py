@@ -10,7 +10,7 @@ from typing import Any, cast
 from mllm.config.sections import multitest_entries
 from mllm.dataset.base import Dataset as MllmDataset
 from mllm.dataset.base import LineDataset
-from mllm.dataset.mixing import ConcatDataset, Subset
+from mllm.dataset.mixing import Subset
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.fields import show
 from mllm.registry import DATASETS
@@ -103,10 +103,8 @@ def place_of(dataset: Any, index: int) -> str:
 
 def _source(dataset: Any, index: int) -> tuple[Any, int]:
     """The dataset that an item of a part or a sum of datasets is of, and its index there."""
-    if isinstance(dataset, Subset):
-        return _source(dataset.dataset, dataset.indices[index])
-    if isinstance(dataset, ConcatDataset):
-        return _source(*dataset.part(index))
+    while hasattr(dataset, "part"):
+        dataset, index = dataset.part(index)
     return dataset, index
 
 

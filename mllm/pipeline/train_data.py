@@ -18,6 +18,7 @@ from mllm.errors import ImageError
 from mllm.images import ImageRef
 from mllm.images.settings import ImageSettings, configure, current_settings
 from mllm.interrupts import leave_signals_to_the_parent
+from mllm.pipeline.origins import Origins
 from mllm.types import EncodedSample, Item
 
 REPLACEMENTS = 10
@@ -67,6 +68,7 @@ class TrainDataset(Dataset[list[EncodedSample]]):
     def __init__(self, items: ItemDataset, processor: Processor, *, split: bool = False, seed: int = 0) -> None:
         self.items = items
         self.processor = processor
+        self.origins = Origins(items)
         self.open = ImageLoader(processor)
         self.split = split
         self.seed = seed
@@ -118,7 +120,8 @@ class TrainDataset(Dataset[list[EncodedSample]]):
         images = self.open(item, training=True, opened=opened)
         opened |= images
         items = split_rounds(item) if self.split else [item]
-        return [self.processor.encode(each, index, images=images) for each in items]
+        source = self.origins(index)
+        return [replace(self.processor.encode(each, index, images=images), source=source) for each in items]
 
     def lengths(self, index: int) -> tuple[tuple[ImageRef, ...], tuple[Length, ...]]:
         """The images of an item, unopened, and how long its examples will be; of one that cannot be read, none."""
@@ -136,16 +139,19 @@ class EvalItems:
 
     def __init__(self, items: ItemDataset) -> None:
         items.set_epoch(None)
-        self._items = items
+        self.dataset = items
         self._built: dict[int, Item] = {}
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Item:
         if index not in self._built:
-            self._built[index] = self._items[index]
+            self._built[index] = self.dataset[index]
         return self._built[index]
+
+    def part(self, index: int) -> tuple[ItemDataset, int]:
+        return self.dataset, index
 
     def set_epoch(self, epoch: int | None) -> None:
         assert epoch is None, "an evaluation draws nothing"
@@ -162,6 +168,7 @@ class EvalDataset(Dataset[list[EncodedSample]]):
     ) -> None:
         self.items = items
         self.processor = processor
+        self.origins = Origins(items)
         self.open = ImageLoader(processor)
         self.groups = groups
         self.answer = answer
@@ -173,7 +180,10 @@ class EvalDataset(Dataset[list[EncodedSample]]):
         self.items.set_epoch(None)
         items = {index: self.items[index] for index in self.groups[number]}
         images = self.open(next(iter(items.values())))
-        return [self.processor.encode(item, index, answer=self.answer, images=images) for index, item in items.items()]
+        encoded = [
+            self.processor.encode(item, index, answer=self.answer, images=images) for index, item in items.items()
+        ]
+        return [replace(example, source=self.origins(example.index)) for example in encoded]
 
 
 class SeededEpochSampler(Sampler[int]):

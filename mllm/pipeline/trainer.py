@@ -53,9 +53,10 @@ from mllm.pipeline.best_model import (
     generates,
     random_state_kept,
 )
-from mllm.pipeline.evaluate import Loader, mean_loss, predict
+from mllm.pipeline.evaluate import Loader, mean_losses, predict
 from mllm.pipeline.guarded_trainer import GuardedTrainer
 from mllm.pipeline.monitor import Bar, CountingCollator, Lines, ThroughputMonitor
+from mllm.pipeline.origins import DatasetLosses
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
 from mllm.pipeline.provenance import of_data, of_machine, of_model, plain
 from mllm.pipeline.ranking import rank
@@ -136,6 +137,8 @@ class Trainer(GuardedTrainer):
         self.plan: PlannedBatches | None = None
         self.validation = validation
         self.meters = ThroughputMonitor(module, watch=not args.torch_compile)  # what is compiled takes no hooks
+        several = train_dataset is not None and len(train_dataset.origins) > 1
+        self.losses = DatasetLosses(train_dataset.origins.names) if train_dataset and several else None
         self._skipped: list[str] = []
         if self.is_fsdp_enabled and args.bf16:
             # accelerate's own policy would round the loss to bf16, and sum gradients over ranks in it
@@ -155,12 +158,23 @@ class Trainer(GuardedTrainer):
         if early_stopping is not None and args.do_train:
             self.add_callback(EarlyStopping(early_stopping.patience, early_stopping.threshold))
 
-    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
         inputs = dict(inputs)
-        del inputs["index"], inputs["cut_answers"]
+        del inputs["index"]
+        sources = inputs.pop("label_sources")
         self._skipped += inputs.pop("skipped", [])
         with self.meters.counting(inputs.pop("counts")):
-            return super().compute_loss(model, inputs, *args, **kwargs)
+            found: Any = super().compute_loss(model, inputs, True, num_items_in_batch)
+        loss, outputs = found
+        if self.losses:
+            self.losses.add(outputs.token_losses, sources)
+        return found if return_outputs else loss
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         return super().get_batch_samples(self.meters.waiting(epoch_iterator), num_batches, device)
@@ -170,7 +184,8 @@ class Trainer(GuardedTrainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:  # of training
-            logs = {**logs, **self.guard.logged(logs["loss"]), **self.meters.read(self.accelerator)}
+            datasets = self.losses.means(self.accelerator) if self.losses else {}
+            logs = {**logs, **self.guard.logged(logs["loss"]), **datasets, **self.meters.read(self.accelerator)}
         skipped = self._everyones_skipped()
         if skipped:
             logs = {**logs, "skipped_images": len(skipped)}
@@ -251,14 +266,15 @@ class Trainer(GuardedTrainer):
             images = [image_of(test.items[prediction.index]) for prediction in predictions]
             found = outcome(test.metric, predictions, images)
         if loss:
-            mean = mean_loss(model, test.items, self.processor, loader, self.accelerator)
+            losses = mean_losses(model, test.items, self.processor, loader, self.accelerator)
+            mean = losses["loss"]
             if not math.isfinite(mean):
                 training = (
                     f", after step {self.state.global_step} of training; {self._kept()}" if self.is_in_train else ""
                 )
                 why = f"the loss is {mean}: the model's values overflow its dtype{training}"
                 fail(RunError(f"{prefix}: {why}", kind="diverged"))
-            found = replace(found, scores={**found.scores, "loss": mean})
+            found = replace(found, scores={**found.scores, **losses})
         return found, predictions
 
     def _provenance(self, test: TestSet) -> dict[str, Any]:

@@ -531,7 +531,7 @@ def test_a_text_only_batch_has_no_pixels(processor: Processor) -> None:
     turns = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hi."}]
     example = processor.encode(Item.from_dict({"conversations": turns}, key="t:1"), 0)
     batch = Collator(pad_token_id=2)([example])
-    assert set(batch) == {"input_ids", "attention_mask", "labels", "cut_answers", "index"}
+    assert set(batch) == {"input_ids", "attention_mask", "labels", "label_sources", "index"}
 
 
 def test_the_first_token_is_never_supervised(tokenizer: PreTrainedTokenizerFast) -> None:

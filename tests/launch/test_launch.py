@@ -163,6 +163,13 @@ def test_two_processes_train_with_the_losses_of_one(one: Path, two: Path) -> Non
     assert losses(two) == pytest.approx(losses(one), abs=1e-4)
 
 
+def test_two_processes_tell_the_loss_of_each_dataset_as_one(one: Path, two: Path) -> None:
+    for name in ("loss/texts", "loss/scenes_seed_0"):
+        found = losses(two, name)
+        assert found
+        assert found == pytest.approx(losses(one, name), abs=1e-4)
+
+
 def test_two_processes_have_the_gradient_norms_of_one(one: Path, two: Path) -> None:
     found = [losses(folder, "grad_norm") for folder in (one, two)]
     assert found[1] == pytest.approx(found[0], rel=1e-3)

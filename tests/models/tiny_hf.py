@@ -250,7 +250,7 @@ def ask(*sizes: tuple[int, int], key: str = "a", question: str = QUESTION, seed:
 def batch_of(processor: Processor, items: list[Item], *, answer: bool = True) -> dict[str, Tensor]:
     examples = [processor.encode(item, number, answer=answer) for number, item in enumerate(items)]
     batch = cast("dict[str, Tensor]", Collator(pad_token_id=cast("int", processor.tokenizer.pad_token_id))(examples))
-    return {name: tensor for name, tensor in batch.items() if name not in ("index", "cut_answers")}
+    return {name: tensor for name, tensor in batch.items() if name not in ("index", "label_sources")}
 
 
 _BUILT: dict[str, tuple[Any, Processor]] = {}

@@ -38,7 +38,7 @@ def build(*, without: Sequence[str] = (), **changes: Any) -> tuple[Any, Any, Any
 
 def loss_and_gradients(model: Any, batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
     model.zero_grad()
-    inputs = {name: value for name, value in batch.items() if name not in ("index", "cut_answers")}
+    inputs = {name: value for name, value in batch.items() if name not in ("index", "label_sources")}
     loss = model(**inputs).loss
     loss.backward()
     return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

@@ -51,7 +51,7 @@ def batch_of(processor: Any, packing: Any, scenes: int = 3) -> tuple[dict[str, A
 def collated(processor: Any, groups: Sequence[Sequence[EncodedSample]], packing: Any) -> tuple[dict[str, Any], Counts]:
     batch = CountingCollator(Collator(pad_token_id=processor.tokenizer.pad_token_id, packing=packing))(groups)
     counts = batch.pop("counts")
-    del batch["index"], batch["cut_answers"]
+    del batch["index"], batch["label_sources"]
     return batch, counts
 
 

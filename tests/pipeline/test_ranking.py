@@ -56,7 +56,7 @@ def test_scores_are_the_loss_of_each_answer(name: str, crowd: Items) -> None:
             assert sample.input_ids[start : start + len(ids)].tolist() == ids
             sample.labels[start + len(ids) :] = -100
             batch = Collator(pad_token_id=0)([sample])
-            given = {key: batch[key] for key in batch if key not in ("index", "cut_answers")}
+            given = {key: batch[key] for key in batch if key not in ("index", "label_sources")}
             with torch.no_grad():
                 total = -float(model(**given, num_items_in_batch=1).loss)
             assert found["total"][index].candidate_scores[colour] == pytest.approx(total, abs=2e-5)

@@ -174,7 +174,7 @@ def make_batch(model: Any, given: argparse.Namespace) -> dict[str, Any]:
         groups.append(group)
     entries: Any = groups if given.only == "shared" else [example for group in groups for example in group]
     batch = Collator(pad_token_id=0, packing=given.only, max_tokens=given.max_tokens)(entries)
-    made: dict[str, Any] = {name: value for name, value in batch.items() if name not in ("index", "cut_answers")}
+    made: dict[str, Any] = {name: value for name, value in batch.items() if name not in ("index", "label_sources")}
     made["pixels"] = made["pixels"].to(model.dtype)
     return made
 

@@ -95,7 +95,7 @@ def bare(model: Any, optimizer: Any, batches: list[Any]) -> dict[str, Any]:
     losses: list[Any] = []
     model.train()
     for batch in batches:
-        inputs = {name: value for name, value in batch.items() if name not in ("index", "cut_answers", "counts")}
+        inputs = {name: value for name, value in batch.items() if name not in ("index", "label_sources", "counts")}
         loss = model(**inputs, num_items_in_batch=(inputs["labels"][:, 1:] != -100).sum()).loss
         loss.backward()
         clip_grad_norm_(model.parameters(), 1.0)

@@ -153,7 +153,7 @@ def make_batch(processor: Processor, rows: int, length: int | None) -> dict[str,
     cut = [replace(e, input_ids=e.input_ids[:length], labels=_labels(e)[:length]) for e in examples]
     pad: Any = processor.tokenizer.pad_token_id
     batch = dict(Collator(pad_token_id=pad)(cut))
-    del batch["index"], batch["cut_answers"]
+    del batch["index"], batch["label_sources"]
     return batch
 
 

@@ -20,7 +20,7 @@ from mllm.compat.transformers_models import positions_of_prompts, shard_by
 from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.files import parse_json
 from mllm.geometry import Placement
-from mllm.models.composite import CompositeOutput, sharding_units
+from mllm.models.composite import sharding_units
 from mllm.models.language_models import continuing_obstacle, padding_obstacle, sharing_obstacle
 from mllm.models.native.family import Family, PackedRows, Size
 from mllm.models.parts import PARTS, PartedModel, part_of
@@ -133,11 +133,11 @@ class Native(PartedModel):
             return forward(input_ids=input_ids, use_cache=False, **arguments)
 
         with self._seeing(blank):
-            loss, all_logits = labelled_loss(
+            found = labelled_loss(
                 self, whole, labels, num_items_in_batch=num_items_in_batch, return_logits=return_logits
             )
         check_packing_was_used(arguments.get("spans"), self.text_model)
-        return CompositeOutput(loss=loss, logits=all_logits)
+        return found
 
     @torch.no_grad()
     def generate(self, input_ids: Tensor, attention_mask: Tensor | None = None, **arguments: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -6,12 +6,15 @@ Shape suffixes: B rows, T tokens, D width, N labelled tokens, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.utils import ModelOutput
 
 from mllm.models.runtime.head import total_over_logits
 from mllm.models.runtime.packed_attention import PackedAttentionMask, check_packing_was_used, reading
@@ -19,6 +22,17 @@ from mllm.models.runtime.packed_attention import PackedAttentionMask, check_pack
 IGNORE = -100
 LOGITS_AT_ONCE = 2**25
 """More of them are made in pieces, and made again for the gradients. 128 MiB in float32; the loss holds some copies."""
+
+
+@dataclass
+class LanguageOutput(ModelOutput):
+    """What the models here give: where there are labels the loss, else the logits."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    """[B, T, V]; beside a loss only where asked for."""
+    token_losses: Tensor | None = None
+    """float32 [N], cross entropy of each labelled token in row-major order; without gradient."""
 
 
 def next_token_loss(
@@ -31,9 +45,8 @@ def next_token_loss(
     spans: PackedAttentionMask | None = None,
     num_items_in_batch: Tensor | int | None = None,
     return_logits: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """Cross entropy of the labels given all tokens before them, and where asked for the logits [B, T, V]; see
-    `labelled_loss`."""
+) -> LanguageOutput:
+    """Cross entropy of the labels given all tokens before them, and where asked for the logits; see `labelled_loss`."""
 
     def run() -> Any:
         return language_model(
@@ -57,7 +70,7 @@ def labelled_loss(
     *,
     num_items_in_batch: Tensor | int | None,
     return_logits: bool,
-) -> tuple[Tensor, Tensor | None]:
+) -> LanguageOutput:
     """Cross entropy of the next tokens; see `mean_cross_entropy`.
 
     Args:
@@ -69,15 +82,17 @@ def labelled_loss(
     """
     next_BT = pad(labels_BT[:, 1:], (0, 1), value=IGNORE)
     if not return_logits:
-        return mean_cross_entropy(language_model, run, next_BT, num_items_in_batch), None
+        return mean_cross_entropy(language_model, run, next_BT, num_items_in_batch)
     logits_BTV = run().logits
     labelled_BT = next_BT != IGNORE
-    return _mean(_total(logits_BTV[labelled_BT], next_BT[labelled_BT]), next_BT, num_items_in_batch), logits_BTV
+    losses_N = _cross_entropy(logits_BTV[labelled_BT], next_BT[labelled_BT])
+    loss = _mean(losses_N.sum(), next_BT, num_items_in_batch)
+    return LanguageOutput(loss=loss, logits=logits_BTV, token_losses=losses_N.detach())
 
 
 def mean_cross_entropy(
     language_model: Any, run: Callable[[], Any], target_BT: Tensor, num_items_in_batch: Tensor | int | None
-) -> Tensor:
+) -> LanguageOutput:
     """Cross entropy summed and divided by `num_items_in_batch`, or else by the number of labelled tokens; 0 for none.
 
     Args:
@@ -87,20 +102,23 @@ def mean_cross_entropy(
     """
     labelled_BT = target_BT != IGNORE
     target_N = target_BT[labelled_BT]
+    losses_N = torch.empty(len(target_N), device=target_N.device)
 
     def total(logits_nV: Tensor, some: slice) -> Tensor:
-        return _total(logits_nV, target_N[some])
+        losses_n = _cross_entropy(logits_nV, target_N[some])
+        losses_N[some] = losses_n.detach()
+        return losses_n.sum()
 
     # under ZeRO-3 the weights of the head are there during its own call only
     at_once = max(LOGITS_AT_ONCE // language_model.config.get_text_config().vocab_size, 1)
     found = total_over_logits(
         language_model, run, labelled_BT, total, at_once=None if is_deepspeed_zero3_enabled() else at_once
     )
-    return _mean(found, target_BT, num_items_in_batch)
+    return LanguageOutput(loss=_mean(found, target_BT, num_items_in_batch), token_losses=losses_N)
 
 
-def _total(logits_NV: Tensor, target_N: Tensor) -> Tensor:
-    return cross_entropy(logits_NV.float(), target_N.to(logits_NV.device), reduction="sum")
+def _cross_entropy(logits_NV: Tensor, target_N: Tensor) -> Tensor:
+    return cross_entropy(logits_NV.float(), target_N.to(logits_NV.device), reduction="none")
 
 
 def _mean(total: Tensor, target_BT: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:

@@ -241,7 +241,7 @@ def test_videos_and_images_in_one_conversation():
     batch = Collator(pad_token_id=words.pad_token_id)(examples)
     assert batch["frames"].tolist() == [3, 1, 1]
     assert len(batch["pixels"]) == 5
-    inputs = {name: value for name, value in batch.items() if name not in ("index", "cut_answers")}
+    inputs = {name: value for name, value in batch.items() if name not in ("index", "label_sources")}
     together = model(**inputs, return_logits=True).logits
     for row, example in enumerate(examples):
         one = Collator(pad_token_id=words.pad_token_id)([example])

@@ -153,7 +153,7 @@ def test_questions_in_one_row_read_the_tiles_once(tiling: dict[str, Any]) -> Non
     losses = []
     for batch in (one_by_one, shared):
         arguments: dict[str, Any] = {
-            name: value for name, value in batch.items() if name not in ("index", "cut_answers")
+            name: value for name, value in batch.items() if name not in ("index", "label_sources")
         }
         losses.append(model(**arguments).loss)
     torch.testing.assert_close(*losses)

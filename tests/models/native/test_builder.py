@@ -134,7 +134,7 @@ def test_an_image_in_several_slots_is_processed_once_and_seen_in_each(family: st
     assert shared["image_index"].tolist() == [0, 1, 1]
     assert len(shared[ROWS]) == 2
     for batch in (apart, shared):
-        del batch["index"], batch["cut_answers"]
+        del batch["index"], batch["label_sources"]
     assert model(**shared).loss.item() == pytest.approx(model(**apart).loss.item(), abs=1e-6)
 
 
@@ -219,7 +219,7 @@ def packed_and_apart(processor: Processor, family: str, **options: Any) -> tuple
     pad = cast("int", processor.tokenizer.pad_token_id)
     batches: list[Any] = [Collator(pad_token_id=pad, **options)(examples), Collator(pad_token_id=pad)(examples)]
     for batch in batches:
-        del batch["index"], batch["cut_answers"]
+        del batch["index"], batch["label_sources"]
     return batches[0], batches[1]
 
 
