@@ -97,6 +97,12 @@ def with_rows(
     return sorted([*found, *rows], key=lambda reading_: reading_.span or (0, 0))
 
 
+def labelled(group: Reading, words: str) -> Reading:
+    """The group with words as the label of each of its regions, which stand in the text beside the form."""
+    label = words.strip(" \n.,;:")
+    return replace(group, labels=(label,) * len(group.boxes)) if label else group
+
+
 def by_four(row: Sequence[float]) -> list[Sequence[float]]:
     """Rows of four numbers from one; what is left over is a row too."""
     return [row[start : start + 4] for start in range(0, len(row), 4)]

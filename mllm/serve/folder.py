@@ -35,8 +35,9 @@ def answer_folder(
 ) -> None:
     """Write what the model in `folder` answers about each image under `images`, a JSON object a line, to `out`.
 
-    A line holds `image` (the path under `images`), `text`, `boxes` and `points` in pixels of the image as it is shown
-    upright, and `failure`. Images that `out` has already are left out, so that a run that was cut goes on.
+    A line holds `image` (the path under `images`), its `image_size`, `text`, `boxes` and `points` in pixels of the
+    image as it is shown upright, `labels` where boxes have some, and `failure`. Images that `out` has already are left
+    out, so that a run that was cut goes on.
 
     Args:
         drawings: a folder for the images with their answers drawn on them, each as PNG.
@@ -68,7 +69,16 @@ def answer_folder(
             if drawings:
                 _draw(said, root / name, Path(drawings) / f"{name}.png")
             boxes, points = [box.xyxy for box in said.boxes], [point.xy for point in said.points]
-            yield {**record, "text": said.text, "boxes": boxes, "points": points, "failure": said.failure}
+            labels = [box.label for box in said.boxes]
+            yield {
+                **record,
+                "image_size": said.image_size,
+                "text": said.text,
+                "boxes": boxes,
+                **({"labels": labels} if any(labels) else {}),
+                "points": points,
+                "failure": said.failure,
+            }
 
     with writing_to(out), Path(out).open("a", encoding="utf-8") as file:
         for record in answers():

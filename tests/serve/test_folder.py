@@ -44,6 +44,7 @@ def test_answer_folder_writes_a_line_for_each_image_and_goes_on_where_it_was_cut
     assert [line["image"] for line in found] == ["a.jpg", "b.png", "more/c.png"]
     session = Session.load(MODEL, device="cpu")
     alone = session.ask("Where is it?", [photos / "a.jpg"], generation={"max_new_tokens": 4})
+    assert found[0]["image_size"] == list(alone.image_size or ())
     assert (found[0]["text"], found[0]["boxes"]) == (alone.text, [list(box.xyxy) for box in alone.boxes])
     out.write_bytes(whole[: len(whole) - 9])  # cut inside the last line
     asked: list[Any] = []

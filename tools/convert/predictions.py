@@ -3,6 +3,8 @@
     python tools/convert/predictions.py coco outputs/run/predict_extra_prediction.jsonl --instances instances_val.json
     python tools/convert/predictions.py yolo outputs/run/predict_extra_prediction.jsonl --names data.yaml
 
+The file may also be what `mllm predict --images FOLDER` wrote.
+
 `coco` writes {name}_coco.json, `[{image_id, category_id, bbox, score}]`; images and categories are those of
 `--instances`. `yolo` writes a .txt for each image, `class x y width height`, fractions of the image. Boxes have the
 score 1 where the prediction has none. Images are told apart by the names of their files.
@@ -17,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mllm.convert.conversion import Outputs, Side, by_id, main, read_records
+from mllm.convert.conversion import Outputs, Placed, Side, by_id, main, read_records
 from mllm.convert.detection import class_names
 from mllm.errors import ConfigError, DataError
 from mllm.fields import field, is_finite, show
@@ -39,11 +41,16 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     needed = {"coco": "instances", "yolo": "names"}[given.kind]
     if getattr(given, needed) is None:
         raise ConfigError(field=f"--{needed}", expected=f"a file, which {given.kind} needs", found="nothing")
-    records = read_records(given.predictions)
+    records: list[Placed] = []
+    for where, record in read_records(given.predictions):
+        if "error" in record:
+            out.skip("images of a folder that could not be read")
+        else:
+            records.append((where, record))
     (write_coco if given.kind == "coco" else write_yolo)(given, records, out)
 
 
-def write_coco(given: argparse.Namespace, records: list[tuple[str, dict[str, Any]]], out: Outputs) -> None:
+def write_coco(given: argparse.Namespace, records: list[Placed], out: Outputs) -> None:
     source: Path = given.instances
     instances = read_json(source, dict)
     images: dict[str, int | str] = {}
@@ -69,7 +76,7 @@ def write_coco(given: argparse.Namespace, records: list[tuple[str, dict[str, Any
     out.write_text(f"{given.predictions.stem}_coco.json", "[" + ",\n ".join(lines) + "]\n", len(lines))
 
 
-def write_yolo(given: argparse.Namespace, records: list[tuple[str, dict[str, Any]]], out: Outputs) -> None:
+def write_yolo(given: argparse.Namespace, records: list[Placed], out: Outputs) -> None:
     names = class_names(given.names)
     seen: dict[str, str] = {}
     lines: dict[str, list[str]] = {}
@@ -100,15 +107,16 @@ def boxes_of(record: dict[str, Any], label: str | None, where: str) -> Iterator[
         DataError: the line has other fields.
     """
     image = base_name(field(record, "image", str, where=where))
-    boxes = field(record, "pred", list, where=where)
-    labels = record.get("pred_labels") or [None] * len(boxes)
+    name, of_labels = ("boxes", "labels") if "prompt" in record else ("pred", "pred_labels")
+    boxes = field(record, name, list, where=where)
+    labels = record.get(of_labels) or [None] * len(boxes)
     scores = record.get("pred_scores") or [None] * len(boxes)
     if not len(labels) == len(scores) == len(boxes):
         expected, found = f"{len(boxes)} labels and scores", f"{len(labels)} and {len(scores)}"
-        raise DataError(where=where, field="pred_labels", expected=expected, found=found)
+        raise DataError(where=where, field=of_labels, expected=expected, found=found)
     for number, (box, own, score) in enumerate(zip(boxes, labels, scores, strict=True)):
         if not isinstance(box, list) or len(box) != 4 or not all(map(is_finite, box)):
-            raise DataError(where=where, field=f"pred[{number}]", expected="4 numbers", found=show(box))
+            raise DataError(where=where, field=f"{name}[{number}]", expected="4 numbers", found=show(box))
         yield image, label if own is None else own, box, 1.0 if score is None else score
 
 

@@ -106,6 +106,8 @@ def score(
     else:
         scored = joined(found, items, found_layout, key, convention)
     print(f"{answers}: {len(found)} answers, layout {found_layout}")
+    if scored.left_out:
+        print(f"  {scored.left_out}")
     if submission is not None and output_dir is not None:
         from mllm.commands.score.submission import write_submission
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from mllm.commands.score.layouts import Answer
 from mllm.commands.score.scoring import Scored
-from mllm.convert.conversion import by_id
+from mllm.convert.conversion import by_id, entries
 from mllm.dataset.base import Dataset
 from mllm.errors import DataError
 from mllm.fields import field, show
@@ -26,12 +26,15 @@ class _Image:
 
     key: str
     name: str
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     boxes: list[Box]
 
 
 def detected(answers: Sequence[Answer], items: Dataset, instances: str) -> Scored:
-    """Predictions for every image of a data set; an image that the file does not name has no box.
+    """Predictions for every image of a data set, and for the images of `instances` that have no object: boxes on these
+    are false positives. An image that the file does not name has no box.
+
+    Boxes on images with objects, none of which the data set asks for (crowds, those that are too small), are left out.
 
     Args:
         answers: one for each box, its category's id as the label; `Answer.key` is the id of the image.
@@ -48,11 +51,22 @@ def detected(answers: Sequence[Answer], items: Dataset, instances: str) -> Score
     }
     names = {str(n): field(one, "name", str, where=at) for n, (at, one) in by_id(found, "categories", path).items()}
     images = _images(items)
+    objects = {str(one.get("image_id")) for _, one in entries(found.get("annotations", ()), f"{path}: annotations")}
+    if objects:
+        images |= {
+            file: _Image(f"{path}: image {number}", file, None, [])
+            for number, file in files.items()
+            if number not in objects and file not in images
+        }
+    left_out: Counter[str] = Counter()
     boxes: dict[str, list[Box]] = defaultdict(list)
     for answer in answers:
         (box,) = answer.boxes
         file, category = files.get(str(answer.key)), names.get(str(box.label))
-        if file not in images:
+        if file is not None and file not in images and str(answer.key) in objects:
+            left_out[file] += 1
+            continue
+        if file is None or file not in images:
             expected = f"an image of the data, by its id in {instances}"
             shown = show(answer.key) + (f" ({file})" if file else "")
             raise DataError(where=answer.where, field="image_id", expected=expected, found=shown, kind="unknown-field")
@@ -62,6 +76,9 @@ def detected(answers: Sequence[Answer], items: Dataset, instances: str) -> Score
                 where=answer.where, field="category_id", expected=expected, found=str(box.label), kind="unknown-field"
             )
         boxes[file].append(replace(box, label=category))
+    if left_out and not boxes:
+        expected = f"boxes on the images of the data, by their ids in {instances}"
+        raise DataError(where=answers[0].where, field="image_id", expected=expected, found="none", kind="unknown-field")
     predictions = [
         Prediction(
             key=image.key,
@@ -77,6 +94,15 @@ def detected(answers: Sequence[Answer], items: Dataset, instances: str) -> Score
         predictions=predictions,
         images=[image.name for image in images.values()],
         questions=[""] * len(images),
+        left_out=_told(left_out),
+    )
+
+
+def _told(left_out: Counter[str]) -> str:
+    if not left_out:
+        return ""
+    return (
+        f"{left_out.total()} boxes are left out: on {len(left_out)} images whose objects the data set does not ask for"
     )
 
 

@@ -26,11 +26,15 @@ _DIGITS = re.compile(r"(\d+)$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """What can be scored: predictions, and the name of each one's image, and its question, as far as it is known."""
+    """What can be scored: predictions, and the name of each one's image, and its question, as far as it is known.
+
+    `left_out` says what of the file is not scored, and why; else empty.
+    """
 
     predictions: list[Prediction]
     images: list[str]
     questions: list[str]
+    left_out: str = ""
 
 
 def from_answers(answers: Sequence[Answer], convention: Convention | None) -> Scored:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.codec_text import FLAGS, ROUNDING, Found, by_four, token_numbers
+from mllm.conversation.codec_text import FLAGS, ROUNDING, Found, by_four, labelled, token_numbers
 from mllm.registry import CODECS
 
 _TOKEN = r"<loc_\s*[+-]?\d[^<>]*(?:>|(?=<)|\Z)"
@@ -20,8 +20,8 @@ BINS = 1000
 class Florence2:
     """The bin, of 1000 over the original image, that holds each coordinate, xyxy, read at its middle; no points.
 
-    Several boxes follow each other, four tokens each. The phrase stands before them as plain text, `cat<loc_123>...`,
-    and stays where it is.
+    Several boxes follow each other, four tokens each. The phrase stands before them as plain text, `cat<loc_123>...`.
+    All words since the boxes before are read as their label, and stay where they are.
     Source: Xiao et al. 2023 (arXiv 2311.06242); transformers' Florence2PostProcessor (quantize, dequantize).
     """
 
@@ -38,7 +38,10 @@ class Florence2:
         raise no_form("florence2", "points")
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
-        return [self._group(match) for match in GROUP.finditer(text)]
+        matches = list(GROUP.finditer(text))
+        ends = [0, *(match.end() for match in matches)]
+        before = [text[end : match.start()] for end, match in zip(ends, matches, strict=False)]
+        return [labelled(self._group(match), words) for match, words in zip(matches, before, strict=True)]
 
     def _group(self, match: re.Match[str]) -> Reading:
         bins = token_numbers(match[0], LOC)

@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.codec_text import FLAGS, ROUNDING, Found, stepped, swapped, token_numbers
+from mllm.conversation.codec_text import FLAGS, ROUNDING, Found, labelled, stepped, swapped, token_numbers
 from mllm.registry import CODECS
 
 _TOKEN = r"<loc\s*[+-]?\d[^<>]*(?:>|(?=<)|\Z)"
 _BOX = rf"{_TOKEN}(?:\s*{_TOKEN})*"
 GROUP = re.compile(rf"{_BOX}(?:\s*;\s*{_BOX})*", FLAGS)
 LOC = re.compile(r"<loc\s*([+-]?\d+)\s*>", FLAGS)
+PHRASE = re.compile(r"(?:\s*<seg\d+>)*([^;<>\n]*)", FLAGS)
 BINS = 1024
 
 
@@ -21,7 +22,7 @@ class PaliGemma:
     """1024 tokens over the resized image, y1 x1 y2 x2, ` ; ` between boxes; no points.
 
     The phrase of a box follows it as plain text, `<loc0456><loc0123><loc0901><loc0789> cat ; ...`: such boxes are
-    groups of their own, and the text stays where it is.
+    groups of their own. It is read as their label up to the next `;`, and stays where it is.
     Source: Beyer et al. 2024 (arXiv 2407.07726), section 3; github.com/google-research/big_vision,
     big_vision/pp/proj/paligemma/segmentation.py (round(1023 x)); transformers' PaliGemmaProcessor (the tokens).
     """
@@ -41,7 +42,8 @@ class PaliGemma:
         raise no_form("paligemma", "points")
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
-        return [self._group(match) for match in GROUP.finditer(text)]
+        groups = [(self._group(match), PHRASE.match(text, match.end())) for match in GROUP.finditer(text)]
+        return [labelled(group, phrase[1] if phrase else "") for group, phrase in groups]
 
     def _group(self, match: re.Match[str]) -> Reading:
         parts = tuple(match[0].split(";"))

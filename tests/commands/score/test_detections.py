@@ -75,9 +75,11 @@ def setup(tmp_path: Path) -> Setup:
     return write
 
 
-def annotations() -> dict[str, Any]:
+def annotations(more: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`more`: names of images without objects, with ids from 100 on."""
+    files = FILES | dict(enumerate(more, 100))
     return {
-        "images": [{"id": number, "file_name": f"val2017/{name}"} for number, name in FILES.items()],
+        "images": [{"id": number, "file_name": f"val2017/{name}"} for number, name in files.items()],
         "categories": [{"id": number, "name": name} for number, name in NAMES.items()],
         "annotations": [
             {"id": n, "image_id": i, "category_id": c, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
@@ -95,9 +97,8 @@ def results(tmp_path: Path, **changed: Any) -> str:
     return str(path)
 
 
-def test_score_of_detections_is_that_of_pycocotools(setup: Setup, tmp_path: Path) -> None:
-    config, instances = setup()
-    found, out = results(tmp_path), tmp_path / "out"
+def scored(found: str, config: str, instances: str, out: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Our scores, and those of pycocotools."""
     assert main(["score", found, "--data", config, "--instances", instances, "--output_dir", str(out)]) == 0
     ours = json.loads((out / "score_results.json").read_text())
     with redirect_stdout(io.StringIO()):
@@ -106,12 +107,42 @@ def test_score_of_detections_is_that_of_pycocotools(setup: Setup, tmp_path: Path
         theirs.evaluate()
         theirs.accumulate()
         theirs.summarize()
-    expected = {name: value for (name, _), value in zip(STATS, theirs.stats, strict=True) if value >= 0}
+    return ours, {name: value for (name, _), value in zip(STATS, theirs.stats, strict=True) if value >= 0}
+
+
+def test_score_of_detections_is_that_of_pycocotools(setup: Setup, tmp_path: Path) -> None:
+    config, instances = setup()
+    out = tmp_path / "out"
+    ours, expected = scored(results(tmp_path), config, instances, out)
     assert 0.2 < expected["ap"] < 0.8
     assert {name: ours[f"score_{name}"] for name in expected} == pytest.approx(expected)
     assert (ours["score_count"], ours["score_boxes"], ours["score_true_boxes"]) == (3, 6, 6)
     last = json.loads((out / "score_extra_prediction.jsonl").read_text().splitlines()[-1])
     assert (last["image"].rsplit("/")[-1], last["pred"]) == ("c.jpg", [])
+
+
+def test_score_counts_detections_on_images_without_objects_as_false(setup: Setup, tmp_path: Path) -> None:
+    config, instances = setup()
+    without, _ = scored(results(tmp_path), config, instances, tmp_path / "without")
+    (tmp_path / "instances.json").write_text(json.dumps(annotations(more=("d.jpg", "e.jpg"))))
+    found = results(tmp_path, image_id=100, score=0.99)
+    ours, expected = scored(found, config, instances, tmp_path / "out")
+    assert {name: ours[f"score_{name}"] for name in expected} == pytest.approx(expected)
+    assert ours["score_ap"] < without["score_ap"]
+    assert (ours["score_count"], ours["score_boxes"]) == (5, 6)
+
+
+def test_score_leaves_out_detections_on_images_that_the_data_does_not_ask_about(
+    setup: Setup, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, instances = setup()
+    lines = (tmp_path / "boxes.jsonl").read_text().splitlines()
+    (tmp_path / "boxes.jsonl").write_text("\n".join(line for line in lines if "a.jpg" not in line))
+    assert main(["score", results(tmp_path), "--data", config, "--instances", instances]) == 0
+    assert "3 boxes are left out: on 1 images whose objects the data set does not ask for" in capsys.readouterr().out
+    (tmp_path / "boxes.jsonl").write_text("\n".join(line for line in lines if "c.jpg" in line))
+    assert main(["score", results(tmp_path), "--data", config, "--instances", instances]) == 1
+    assert "expected boxes on the images of the data, by their ids in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ import pytest
 
 from mllm.conversation.codec_base import RegionCodec
 from mllm.conversation.convention import make_convention
+from mllm.conversation.pixels import PixelCodec
+from mllm.conversation.region_conversion import rewrite
+from mllm.geometry import Placement
 from mllm.registry import CODECS
 
 SIZE = (1000, 500)
@@ -151,6 +154,33 @@ def test_the_forms_of_the_sources_are_read(
     assert len(read) == len(boxes)
     for box, expected in zip(read, boxes, strict=True):
         assert box == pytest.approx(expected)
+
+
+CORNER, FIRST = "<loc0000><loc0000><loc1023><loc1023>", "<loc_0><loc_0><loc_499><loc_999>"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "labels"),
+    [
+        ("paligemma", f"{CORNER} black cat ; {CORNER} dog", ["black cat", "dog"]),
+        ("paligemma", f"{CORNER} ; {CORNER} dog.\n", ["dog", "dog"]),
+        ("paligemma", f"{CORNER}{'<seg127>' * 16} cat;{CORNER}", ["cat", None]),
+        ("paligemma", f"Answer: {CORNER} .", [None]),
+        ("florence2", f"black cat{FIRST}{FIRST}dog{FIRST}", ["black cat", "black cat", "dog"]),
+        ("florence2", f"{FIRST} and the dog {FIRST}.", [None, "and the dog"]),
+    ],
+)
+def test_labels_beside_the_form_are_read(name: str, text: str, labels: list[str | None]) -> None:
+    codec = PixelCodec(make(name), Placement(source=SIZE, canvas=SIZE))
+    read = codec.read_answer(text)
+    assert [box.label for box in read.boxes] == labels
+    assert all(text[slice(*span)].replace(" ; ", "").endswith(">") for span in read.spans)
+
+
+def test_labels_beside_the_form_stay_where_they_are_in_a_text_that_is_rewritten() -> None:
+    source, target = make_convention("paligemma", placement="squash"), make_convention("shikra", placement="squash")
+    text = f"{CORNER} cat ; {CORNER} dog"
+    assert rewrite(text, lambda: SIZE, source=source, target=target).text.count(" cat ; [") == 1
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
-from mllm.types import Item
+from mllm.metrics.detection import Detection
+from mllm.metrics.outcome import as_record
+from mllm.types import Item, Prediction
 from tests.tools.convert.layouts import COCO_NAMES, PREDICTED, VOC, Items, JsonLines, Run, Save
 
 
@@ -123,6 +129,82 @@ def test_predictions_to_yolo_are_read_back(run: Run, save: Save, items: Items, t
     run("yolo", str(tmp_path / "pictures"), str(tmp_path / "out"), "--names", names)
     expected = {"dog": [(10, 20, 40, 60)], "cat": [(0, 0, 50, 40)]}
     assert found(items("DET_pictures.jsonl", "BoxList", "boxes")) == expected
+
+
+def test_predictions_of_a_folder_of_images(run: Run, save: Save, tmp_path: Path) -> None:
+    asked = {"model": "m", "prompt": "Find the dogs."}
+    record = {**asked, "image": "sub/a.jpg", "image_size": [100, 80], "text": "", "boxes": [[10, 20, 40, 60]]}
+    broken = {**asked, "image": "b.jpg", "error": "not an image"}
+    lines = save("answers.jsonl", JsonLines([{**record, "labels": ["dog"]}, {**record, "boxes": []}, broken]))
+    shown = run("predictions", "yolo", lines, "--names", save("names.txt", "cat\ndog\n"))
+    assert (tmp_path / "out" / "a.txt").read_text() == "1 0.250000 0.500000 0.300000 0.500000\n"
+    assert "1  left out: images of a folder that could not be read" in shown
+    lines = save("answers.jsonl", JsonLines([{**record, "labels": ["dog", "cat"]}]))
+    message = "answers.jsonl:1: labels: expected 1 labels and scores, found 2 and 1"
+    names = str(tmp_path / "names.txt")
+    assert message in run("predictions", "yolo", lines, "--names", names, status=1)
+
+
+def perfect(read: list[Item]) -> list[dict[str, Any]]:
+    """Lines of predictions that equal the truth."""
+    return [
+        as_record(
+            Prediction(
+                key=item.key,
+                index=index,
+                text="",
+                boxes=item.truth.boxes,
+                truth=item.truth,
+                image_size=item.images[0].size,
+            ),
+            image=str(item.images[0].path),  # type: ignore[attr-defined]
+            metric=Detection(),
+        )
+        for index, item in enumerate(read)
+    ]
+
+
+def test_coco_to_items_to_predictions_to_coco_is_perfect(run: Run, save: Save, items: Items, tmp_path: Path) -> None:
+    objects = [
+        (7, 1, [10, 10, 40, 40.5]),
+        (7, 1, [100, 20, 50, 30]),
+        (7, 18, [5, 60, 12, 30]),
+        (3, 18, [130, 5, 20, 60]),
+    ]
+    for number in (3, 7):
+        Image.new("RGB", (160, 120)).save(tmp_path / f"{number}.jpg")
+    truth = {
+        "images": [{"id": number, "file_name": f"{number}.jpg", "width": 160, "height": 120} for number in (3, 7)],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 18, "name": "Traffic Light"}],
+        "annotations": [
+            {"id": n, "image_id": i, "category_id": c, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            for n, (i, c, box) in enumerate(objects, 1)
+        ],
+    }
+    instances = save("instances_val2017.json", truth)
+    run("coco", "detection", instances)
+    read = items("DET_coco2017_val.jsonl", "BoxList", "boxes", image_folder=str(tmp_path))
+    lines = save("eval.jsonl", JsonLines(perfect(read)))
+    run("predictions", "coco", lines, "--instances", instances)
+    with redirect_stdout(io.StringIO()):
+        coco = COCO(instances)
+        evaluation: Any = COCOeval(coco, coco.loadRes(str(tmp_path / "out" / "eval_coco.json")), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1.0)
+
+
+def test_yolo_to_items_to_predictions_to_yolo_is_the_same(run: Run, save: Save, items: Items, tmp_path: Path) -> None:
+    labels = "1 0.250000 0.500000 0.300000 0.500000\n0 0.500000 0.150000 0.800000 0.100000\n"
+    run("yolo")
+    save("labels/a.txt", labels)
+    words = [str(tmp_path / name) for name in ("pictures", "labels")]
+    run("yolo", *words, "--names", str(tmp_path / "names.txt"))
+    read = items("DET_pictures.jsonl", "BoxList", "boxes", image_folder=str(tmp_path / "pictures"))
+    lines = save("eval.jsonl", JsonLines(perfect(read)))
+    run("predictions", "yolo", lines, "--names", str(tmp_path / "names.txt"))
+    assert sorted((tmp_path / "out" / "a.txt").read_text().splitlines()) == sorted(labels.splitlines())
 
 
 def test_predictions_on_many_images_are_summed_up(run: Run, save: Save) -> None:
