@@ -12,6 +12,7 @@ A converter is a module with a docstring for its users and
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -26,13 +27,15 @@ from tqdm import tqdm
 
 from mllm.errors import ConfigError, DataError, MllmError
 from mllm.fields import ID, Range, field, is_finite, show
-from mllm.files import parse_json, read_text, writing_to
+from mllm.files import check_file, parse_json, read_text, writing_to
 
 T = TypeVar("T")
 Placed = tuple[str, dict[str, Any]]
 """A record after its place, as messages call it: `a.jsonl:12` counts lines from 1, `a.json[11]` entries from 0."""
 Side = Annotated[int, Range(least=1, most=1_000_000)]
 """Width or height of an image in pixels."""
+BATCH_ROWS = 16
+"""Rows of a table that are read at once: one may hold many masks."""
 MOST_SHOWN = 50
 """Files that a summary names one by one."""
 
@@ -161,6 +164,34 @@ def read_records(path: Path) -> list[Placed]:
         return list(entries(parse_json(text, list, str(path)), path))
     lines = [(f"{path}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     return [(where, parse_json(line, dict, where)) for where, line in lines]
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[Placed]:
+    """The rows of a parquet table, a few at a time, or of a file of JSON lines.
+
+    Args:
+        columns: of a parquet table only these.
+
+    Raises:
+        ConfigError: a parquet table, but no package to read it.
+        DataError: it cannot be read.
+    """
+    if path.suffix != ".parquet":
+        yield from read_records(path)
+        return
+    check_file(path)
+    try:
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ConfigError("parquet needs a package that is missing: pip install pyarrow", where=str(path)) from error
+    number = 0
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches(BATCH_ROWS, columns=columns):
+            for row in batch.to_pylist():
+                yield f"{path}[{number}]", row
+                number += 1
+    except (OSError, ValueError) as error:
+        raise DataError(f"not a parquet table: {error}", where=str(path)) from error
 
 
 def entries(found: Iterable[Any], where: object) -> Iterator[Placed]:

@@ -10,15 +10,12 @@ a JSON object, `{"refcoco_1": "o365_1", ...}`. Without it they are classes of th
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
-from typing import Any
 
-from mllm.convert.conversion import Outputs, Placed, corners, main, read_records, size_of
-from mllm.errors import ConfigError, DataError
+from mllm.convert.conversion import Outputs, corners, main, read_table, size_of
 from mllm.fields import field
-from mllm.files import check_file, read_json
+from mllm.files import read_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     merged = read_json(given.categories, dict) if given.categories else {}
     for table in given.tables:
-        for where, row in out.progress(rows(table), table.name):
+        for where, row in out.progress(list(read_table(table)), table.name):
             size = size_of(row, where)
             box = corners(field(row, "bbox", list, where=where), size, where, "bbox")
             expression = field(row, "caption", str, where=where).strip()
@@ -42,27 +39,6 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
                 line = {"img_path": field(row, "file_name", str, where=where), "expression": expression, "bbox": box}
                 line |= {"width": size[0], "height": size[1], "group": {"category": merged.get(category, category)}}
                 out.write(f"REC_ref_l4_{field(row, 'split', str, where=where)}.jsonl", line)
-
-
-def rows(path: Path) -> list[Placed]:
-    """The rows of a parquet table, or of a file of JSON lines.
-
-    Raises:
-        ConfigError: a parquet table, but no package to read it.
-        DataError: it cannot be read.
-    """
-    if path.suffix != ".parquet":
-        return read_records(path)
-    check_file(path)
-    try:
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise ConfigError("parquet needs a package that is missing: pip install pyarrow", where=str(path)) from error
-    try:
-        table = parquet.read_table(path).to_pylist()
-    except (OSError, ValueError) as error:
-        raise DataError(f"not a parquet table: {error}", where=str(path)) from error
-    return [(f"{path}[{number}]", row) for number, row in enumerate(table)]
 
 
 if __name__ == "__main__":

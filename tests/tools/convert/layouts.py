@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import pickle
@@ -322,6 +323,14 @@ PREDICTED = {
 }
 COCO_NAMES = {"images": [{"id": 7, "file_name": "a.jpg"}], "categories": [{"id": 18, "name": "dog"}]}
 
+PIXMO = {
+    "image_url": "https://x.org/a.png",
+    "image_sha256": hashlib.sha256(_png(4, 2)).hexdigest(),
+    "label": "black bomb",
+    "points": [{"x": 12.5, "y": 25.0}, {"x": 99.0, "y": 75.0}],
+    "masks": [[[True, True, False, False], [False] * 4], [[False] * 4, [False, False, False, True]]],
+}
+
 LAYOUTS = {
     "voc": Layout({"voc/Annotations/a.xml": VOC}, ("voc",)),
     "yolo": Layout(
@@ -340,6 +349,10 @@ LAYOUTS = {
         ("coco", "eval.jsonl", "--instances", "instances.json"),
     ),
     "grefcoco": Layout({"grefcoco/grefs(unc).json": [GREF], "grefcoco/instances.json": GREF_INSTANCES}, ("grefcoco",)),
+    "pixmo": Layout(
+        {"test-0.jsonl": JsonLines([PIXMO]), f"pictures/{PIXMO['image_sha256']}.png": _png(4, 2)},
+        ("points", "test-0.jsonl", "--images", "pictures"),
+    ),
     "ref_l4": Layout({"ref-l4-val.jsonl": JsonLines([REF_L4])}, ("ref-l4-val.jsonl",)),
     "refcoco": Layout(
         {"refcoco+/instances.json": INSTANCES, "refcoco+/refs(unc).p": pickle.dumps(REFS, 2)}, ("refcoco+",)

@@ -52,6 +52,12 @@ BAD = [
         "project.json[0]: annotations[1]: result[0]: value.width: expected a number, found str '20'",
     ),
     ("predictions", ("eval.jsonl", 0, "pred", 1), [1, 2], "eval.jsonl:1: pred[1]: expected 4 numbers, found list"),
+    (
+        "pixmo",
+        ("test-0.jsonl", 0, "points", 1, "x"),
+        120,
+        "test-0.jsonl:1: points[1]: expected x and y from 0 to 100, found dict",
+    ),
     ("ref_l4", ("ref-l4-val.jsonl", 0, "bbox"), [1, 2], "ref-l4-val.jsonl:1: bbox: expected 4 numbers"),
     (
         "coco",
