@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from collections.abc import Generator
@@ -15,6 +16,25 @@ from mllm.errors import ConfigError
 def cache_folder() -> Path:
     """`$MLLM_CACHE`, or `~/.cache/mllm`; it need not exist yet."""
     return Path(os.environ.get("MLLM_CACHE") or Path.home() / ".cache" / "mllm")
+
+
+@contextmanager
+def one_at_a_time(target: Path) -> Generator[None, None, None]:
+    """Of several processes of a machine that make the same file one does, while the others wait.
+
+    Raises:
+        ConfigError: the cache cannot be written.
+    """
+    lock = target.parent / f"{target.name}.lock"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("ab")
+    except OSError as error:
+        reason = f"the cache cannot be written (MLLM_CACHE names another): {error.strerror or error}"
+        raise ConfigError(reason, where=str(target.parent)) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

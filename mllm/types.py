@@ -138,6 +138,10 @@ class Item:
     """A system message in place of the template's own, where that has a place for one."""
     extra_rounds: int = 0
     """How many rounds at the end only fill the row: those that do not fit into `max_length` are left out."""
+    demonstrations: tuple[str, ...] = ()
+    """The keys of the items that stand, answered, before this one's own rounds."""
+    demonstrated_images: int = 0
+    """How many of the images, the first ones, are those of the demonstrations."""
 
     def __post_init__(self) -> None:
         try:
@@ -206,8 +210,15 @@ class Item:
 
     @property
     def answer_image(self) -> int:
-        """The index of the image that the last question asks about, whatever the answer is; 0 if that is open."""
-        return self.image_of(len(self.prompt) - 1) or 0
+        """The index of the image that the last question asks about, whatever the answer is; if that is open, of the
+        first one that is no demonstration's."""
+        image = self.image_of(len(self.prompt) - 1)
+        return image if image is not None else min(self.demonstrated_images, max(len(self.images) - 1, 0))
+
+    @property
+    def own_images(self) -> tuple[ImageRef, ...]:
+        """The images that are no demonstration's."""
+        return self.images[self.demonstrated_images :]
 
     @property
     def prompt(self) -> tuple[Turn, ...]:
@@ -286,6 +297,8 @@ class EncodedSample:
     """The model's arguments for the image of each placeholder, see `ImagePreprocessor`."""
     images_end: int = 0
     """Number of tokens up to the end of the last image."""
+    image_starts: tuple[int, ...] = ()
+    """Number of tokens before each image."""
     cut_tokens: int = 0
     """Answer tokens that `max_length` cut off."""
     source: int = 0
@@ -310,7 +323,7 @@ class Batch(TypedDict, total=False):
     pixels: Tensor  # each distinct image once; float32 [M, C, H, W] of a `SquarePreprocessor`; absent without images
     image_sizes: Tensor  # int64 [M, 2], (width, height) of each image before it was cut; of a `TiledPreprocessor`
     frames: Tensor  # int64 [M], where models take videos: how many rows of `pixels` each medium has
-    image_index: Tensor  # int64 [S], the image of each placeholder, in reading order
+    image_index: Tensor  # int64 [S], the image of each placeholder, in reading order; of prefixes before suffixes
     index: Tensor  # int64 [examples], as many as B unless examples share rows
     skipped: list[str]  # why items were replaced by others; absent where none was
 
@@ -338,6 +351,8 @@ class Prediction:
     """The item's, see `Item.group`."""
     expression: str | None = None
     """The item's, see `Item.expression`."""
+    demonstrations: tuple[str, ...] = ()
+    """The item's, see `Item.demonstrations`."""
     candidate_scores: Mapping[str, float] = attribute(default_factory=dict[str, float], hash=False)
     """Where answers are ranked: the log-probability of each candidate, the best first; of many only the best ones."""
     image_size: tuple[int, int] | None = None

@@ -26,6 +26,8 @@ from mllm.images import ImageRef
 from mllm.types import Batch, EncodedSample
 
 Packing = Literal["none", "rows", "shared"]
+Slot = tuple[ImageRef, Mapping[str, Tensor]]
+"""The image of a placeholder, and the model's arguments for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +54,11 @@ class Collator:
         groups = [[entry] if isinstance(entry, EncodedSample) else list(entry) for entry in entries]
         if self.packing != "shared":
             groups = [[example] for group in groups for example in group]
-        if groups[0][0].labels is None:
-            batch = self._branches(groups) if self.packing == "shared" else self._prompts(groups)
+        slots: list[Slot] | None = None
+        if groups[0][0].labels is None and self.packing == "shared":
+            batch, slots = self._branches(groups)
+        elif groups[0][0].labels is None:
+            batch = self._prompts(groups)
         elif self.packing == "none":
             batch = self._labelled(groups)
         else:
@@ -67,7 +72,7 @@ class Collator:
         skipped = [reason for example in examples for reason in example.skipped]
         if skipped:
             batch["skipped"] = skipped
-        _add_images(batch, [group[0] for group in groups])
+        _add_images(batch, [slot for group in groups for slot in _slots(group[0])] if slots is None else slots)
         return batch
 
     def _prompts(self, groups: Sequence[Sequence[EncodedSample]]) -> Batch:
@@ -77,17 +82,24 @@ class Collator:
             attention_mask=self._pad([torch.ones_like(row) for row in rows], 0, left=True),
         )
 
-    def _branches(self, groups: Sequence[Sequence[EncodedSample]]) -> Batch:
+    def _branches(self, groups: Sequence[Sequence[EncodedSample]]) -> tuple[Batch, list[Slot]]:
+        """The batch, and its images: those of the prefixes, then those of the suffixes."""
         split = [prefix_and_suffixes(group) for group in groups]
-        prefixes = [prefix for prefix, _ in split]
-        rests = [rest for _, group in split for rest in group]
-        return Batch(
+        prefixes = [prefix for prefix, _, _ in split]
+        rests = [rest for _, group, _ in split for rest in group]
+        slots: list[Slot] = []
+        for group, (_, _, inside) in zip(groups, split, strict=True):
+            slots += _slots(group[0])[:inside]
+        for group, (_, _, inside) in zip(groups, split, strict=True):
+            slots += [slot for example in group for slot in _slots(example)[inside:]]
+        batch = Batch(
             input_ids=self._pad(prefixes, self.pad_token_id, left=True),
             attention_mask=self._pad([torch.ones_like(row) for row in prefixes], 0, left=True),
             suffix_ids=self._pad(rests, self.pad_token_id, left=True),
             suffix_mask=self._pad([torch.ones_like(row) for row in rests], 0, left=True),
-            suffix_prefix=torch.tensor([number for number, (_, group) in enumerate(split) for _ in group]),
+            suffix_prefix=torch.tensor([number for number, (_, group, _) in enumerate(split) for _ in group]),
         )
+        return batch, slots
 
     def _labelled(self, groups: Sequence[Sequence[EncodedSample]]) -> Batch:
         rows = [example.input_ids for (example,) in groups]
@@ -122,17 +134,18 @@ class Collator:
         )
 
 
-def _add_images(batch: Batch, examples: Sequence[EncodedSample]) -> None:
+def _slots(example: EncodedSample) -> list[Slot]:
+    return list(zip(example.images, example.pixels, strict=True))
+
+
+def _add_images(batch: Batch, slots: Sequence[Slot]) -> None:
     rows: dict[ImageRef, int] = {}
     pixels: list[Mapping[str, Tensor]] = []
-    slots: list[int] = []
-    for example in examples:
-        for ref, image in zip(example.images, example.pixels, strict=True):
-            if ref not in rows:
-                rows[ref] = len(pixels)
-                pixels.append(image)
-            slots.append(rows[ref])
+    for ref, image in slots:
+        if ref not in rows:
+            rows[ref] = len(pixels)
+            pixels.append(image)
     if pixels:
         for name in pixels[0]:  # the model's own names for what its view made
             cast("dict[str, Tensor]", batch)[name] = torch.cat([image[name] for image in pixels])
-        batch["image_index"] = torch.tensor(slots)
+        batch["image_index"] = torch.tensor([rows[ref] for ref, _ in slots])

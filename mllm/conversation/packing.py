@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING
 
 from mllm.conversation.rendering import IGNORE
@@ -79,29 +79,41 @@ def split_rounds(item: Item) -> list[Item]:
     ]
 
 
-def groups(items: Iterable[Item], size: int) -> list[list[int]]:
+def groups(items: Iterable[Item], size: int, *, demonstrated: bool = False) -> list[list[int]]:
     """Indices of items with the same images, at most `size` together, in the order of the first of each group.
 
-    Items without images, and those whose images do not come first, stay alone.
+    Items without images, and those whose images do not come first, stay alone. With `demonstrated` those behind the
+    same demonstrations are together, whatever their own images are.
     """
     found: list[list[int]] = []
-    open_groups: dict[tuple[ImageRef, ...], list[int]] = {}
+    open_groups: dict[tuple[ImageRef | str, ...], list[int]] = {}
     for index, item in enumerate(items):
         leads = bool(item.images) and _leading(item) is not None
-        group = open_groups.get(item.images)
+        key: tuple[ImageRef | str, ...] = item.images
+        if demonstrated and item.demonstrated_images:
+            leads, key = True, item.demonstrations
+        group = open_groups.get(key)
         if group is None or len(group) == size or not leads:
             group = []
             found.append(group)
             if leads:
-                open_groups[item.images] = group
+                open_groups[key] = group
         group.append(index)
     return found
 
 
-def prefix_and_suffixes(examples: Sequence[EncodedSample]) -> tuple[Tensor, list[Tensor]]:
-    """Prompts with the same images: int64 [P] that all begin with, and the int64 [S] that is left of each, S >= 1."""
+def prefix_and_suffixes(examples: Sequence[EncodedSample]) -> tuple[Tensor, list[Tensor], int]:
+    """Prompts that begin alike: int64 [P] that all begin with, the int64 [S] that is left of each, S >= 1, and how
+    many of the images, which all have, are in the beginning."""
     shared = len(_beginning([example.input_ids[:-1] for example in examples]))
-    return examples[0].input_ids[:shared], [example.input_ids[shared:] for example in examples]
+    shortest = min(len(example.images) for example in examples)
+    alike = (len({example.images[number] for example in examples}) == 1 for number in range(shortest))
+    common = sum(takewhile(bool, alike))
+    for example in examples:
+        if len(example.images) > common:  # the tokens of different images are the same
+            shared = min(shared, example.image_starts[common])
+    inside = sum(start < shared for start in examples[0].image_starts)
+    return examples[0].input_ids[:shared], [example.input_ids[shared:] for example in examples], inside
 
 
 def group_by_image(entries: Iterable[Sequence[EncodedSample]], room: int | None) -> list[list[EncodedSample]]:

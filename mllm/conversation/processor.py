@@ -58,12 +58,14 @@ class Tokens:
     Attributes:
         total: tokens before the cut.
         cut: tokens of answers that are cut off.
+        image_starts: how many tokens stand before each image.
     """
 
     ids: list[int]
     labels: list[int]
     total: int
     cut: int
+    image_starts: tuple[int, ...] = ()
 
 
 class Processor:
@@ -195,6 +197,7 @@ class Processor:
             images=item.images,
             pixels=tuple(pixels[ref] for ref in item.images),
             images_end=self._images_end(tokens.ids),
+            image_starts=tokens.image_starts,
             cut_tokens=tokens.cut,
         )
 
@@ -206,7 +209,7 @@ class Processor:
     def _cut(self, item: Item, *, answer: bool) -> Tokens:
         if not answer:
             self._check_truth(item)
-        ids, labels = self._tokens(item, item.turns if answer else item.prompt)
+        ids, labels, starts = self._tokens(item, item.turns if answer else item.prompt)
         if not ids:
             raise DataError(
                 field="conversations",
@@ -235,7 +238,7 @@ class Processor:
                 found=f"{len(ids):,}",
                 kind="unsupported",
             )
-        return Tokens(ids=ids, labels=labels, total=total, cut=cut)
+        return Tokens(ids=ids, labels=labels, total=total, cut=cut, image_starts=tuple(starts))
 
     def length(self, item: Item) -> Length:
         """Of the row that `encode` makes, for plans: no pixel is read, nor a size that the view does not ask for.
@@ -319,7 +322,13 @@ class Processor:
     def read(self, text: str, item: Item, index: int, *, image: int | None = None) -> Prediction:
         """As `decode`, of an answer's text."""
         answer = Prediction(
-            key=item.key, index=index, text=text, truth=item.truth, group=item.group, expression=item.expression
+            key=item.key,
+            index=index,
+            text=text,
+            truth=item.truth,
+            group=item.group,
+            expression=item.expression,
+            demonstrations=item.demonstrations,
         )
         codec = self.codec_of_answer(item, image)
         return answer if codec is None else codec.read_into(answer)
@@ -368,8 +377,8 @@ class Processor:
     def _length(self, item: Item) -> int:
         return len(self._tokens(item, item.turns)[0])
 
-    def _tokens(self, item: Item, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
-        """Ids and labels of these turns, with the tokens of their images."""
+    def _tokens(self, item: Item, turns: Sequence[Turn]) -> tuple[list[int], list[int], list[int]]:
+        """Ids and labels of these turns, with the tokens of their images, and how many stand before each image."""
         pieces = self._pieces(item, turns)
         return self._fill_slots(item, *tokenize(pieces, self.tokenizer, image=self.image_token_id))
 
@@ -448,10 +457,11 @@ class Processor:
         with _named(ref):
             return PixelCodec(self.codec, self.view.placement(size), image=image)
 
-    def _fill_slots(self, item: Item, ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
-        """Put each image's slot where its mark is."""
+    def _fill_slots(self, item: Item, ids: list[int], labels: list[int]) -> tuple[list[int], list[int], list[int]]:
+        """Put each image's slot where its mark is; also how many tokens stand before each."""
         filled_ids: list[int] = []
         filled_labels: list[int] = []
+        starts: list[int] = []
         refs = iter(item.images)
         slots = 0
         for token, label in zip(ids, labels, strict=True):
@@ -464,13 +474,14 @@ class Processor:
             if ref is None:
                 break
             slot = self._slot(ref, ref.size)
+            starts.append(len(filled_ids))
             filled_ids += slot
             filled_labels += [IGNORE] * len(slot)
         if slots != len(item.images):
             raise ModelError(
                 field="template", expected=f"{len(item.images)} {IMAGE}, one for each image", found=str(slots)
             )
-        return filled_ids, filled_labels
+        return filled_ids, filled_labels, starts
 
     def _marked(self, piece: TextSpan) -> TextSpan:
         return replace(piece, text=self.view.token) if piece.text == IMAGE and not piece.literal else piece

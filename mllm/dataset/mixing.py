@@ -52,12 +52,13 @@ class ConcatDataset:
 
 @DATASETS.register_module()
 class Subset:
-    """A part of a dataset: its `first` items, those at `indices`, or a `fraction` drawn by `seed`, once for all epochs.
+    """A part of a dataset: its `first` items, those at `indices`, or a `fraction` or `count` of them drawn by `seed`,
+    once for all epochs.
 
-    A drawn fraction is rounded to the nearest count, at least 1, and keeps the order of the dataset.
+    A drawn fraction is rounded to the nearest count, at least 1. What is drawn keeps the order of the dataset.
 
     Raises:
-        ConfigError: not exactly one of the three is given, or it does not fit the dataset.
+        ConfigError: not exactly one of the four is given, or it does not fit the dataset.
     """
 
     def __init__(
@@ -67,26 +68,30 @@ class Subset:
         first: PositiveInt | None = None,
         indices: Annotated[Sequence[Count], FULL] | None = None,
         fraction: Annotated[float, Range(above=0, most=1)] | None = None,
+        count: PositiveInt | None = None,
         seed: int = 0,
     ) -> None:
         self.dataset = built(dataset)
         total = len(self.dataset)
-        choices = {"first": first, "indices": indices, "fraction": fraction}
+        choices = {"first": first, "indices": indices, "fraction": fraction, "count": count}
         given = [name for name, value in choices.items() if value is not None]
         if len(given) != 1:
             raise ConfigError(
-                expected="exactly one of first, indices, fraction", found=", ".join(given) or "none of them"
+                expected="exactly one of first, indices, fraction, count", found=", ".join(given) or "none of them"
             )
+        for name, number in (("first", first), ("count", count)):
+            if number is not None and number > total:
+                raise ConfigError(field=name, expected=f"1 to {total}, the items of the dataset", found=str(number))
         if first is not None:
-            if first > total:
-                raise ConfigError(field="first", expected=f"1 to {total}, the items of the dataset", found=str(first))
             self.indices: Sequence[int] = range(first)
         elif indices is not None:
             if max(indices) >= total:
                 raise ConfigError(field="indices", expected=f"some from 0 to {total - 1}", found=str(max(indices)))
             self.indices = tuple(indices)
-        elif fraction is not None:
-            self.indices = sorted(random.Random(seed).sample(range(total), max(1, round(fraction * total))))
+        else:
+            drawn = count if fraction is None else max(1, round(fraction * total))
+            assert drawn is not None, "one of the four is given"
+            self.indices = sorted(random.Random(seed).sample(range(total), drawn))
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -137,7 +137,8 @@ def merged(items: Sequence[Item]) -> Item:
             expected = f"the image of {first.key}"
             raise DataError(where=item.key, expected=expected, found="another", kind="missing-record")
     texts = [[turn.text if item is first else without_image(turn.text) for turn in item.turns] for item in items]
-    return replace(_chained(items, texts, first.images, [0] * len(items)), truth=items[-1].truth)
+    answered(items)
+    return replace(chained(items, texts, first.images, [0] * len(items)), truth=items[-1].truth)
 
 
 def joined(items: Sequence[Item]) -> Item:
@@ -148,21 +149,30 @@ def joined(items: Sequence[Item]) -> Item:
     """
     texts = [[turn.text for turn in item.turns] for item in items]
     before = [0, *accumulate(len(item.images) for item in items)][:-1]
-    whole = _chained(items, texts, [ref for item in items for ref in item.images], before)
+    answered(items)
+    whole = chained(items, texts, [ref for item in items for ref in item.images], before)
     return replace(whole, extra_rounds=sum(len(item.turns) for item in items[1:]) // 2)
 
 
-def _chained(
+def answered(items: Iterable[Item]) -> None:
+    """Raises:
+    DataError: one of them has no answer.
+    """
+    for item in items:
+        if item.turns[-1].role != "gpt":
+            expected = "an answer as the last turn"
+            raise DataError(where=item.key, expected=expected, found="a question", kind="no-answer")
+
+
+def chained(
     items: Sequence[Item], texts: Sequence[Sequence[str]], images: Sequence[ImageRef], starts: Sequence[int]
 ) -> Item:
-    """One conversation with these texts; the regions of each item lie on its images, counted from its start."""
+    """One conversation with these texts; the regions of each item lie on its images, counted from its start. The truth
+    is the first's."""
     turns: list[Turn] = []
     boxes: list[Box] = []
     points: list[Point] = []
     for item, words, shift in zip(items, texts, starts, strict=True):
-        if item.turns[-1].role != "gpt":
-            expected = "an answer as the last turn"
-            raise DataError(where=item.key, expected=expected, found="a question", kind="no-answer")
         for turn, text in zip(item.turns, words, strict=True):
             groups = {
                 "boxes_seq": _shifted(turn.boxes_seq, len(boxes)),

@@ -23,6 +23,7 @@ BoxAnswer = Annotated[str, Fits(f"a text with {BOXES} in it once", lambda text: 
 
 _IN_TEMPLATES = (IMAGE, EXPR, OBJS, QUESTION)
 _RESERVED = (IMAGE, BOXES, POINTS)
+_LEADING = re.compile(rf"^\s*(?:{IMAGE})+(?=\S)")
 
 
 class Questions:
@@ -94,8 +95,10 @@ def words_of(line: Mapping[str, Any], name: str, at: str = "") -> str:
 
 
 def without_image(text: str) -> str:
-    """The question as a later turn about the same image: `<image>` is dropped with its line, or put into words."""
-    lines = [line for line in text.split("\n") if line.strip() != IMAGE]
+    """The question without its image: `<image>` is dropped with its line, dropped where words follow it at once at
+    the beginning of a line, or put into words.
+    """
+    lines = [_LEADING.sub("", line) for line in text.split("\n") if line.strip() != IMAGE]
     return "\n".join(lines).replace(IMAGE, "the image")
 
 

@@ -79,12 +79,12 @@ class ImageNames:
         self._unnamed: dict[tuple[ImageRef, ...], str] = {}
 
     def __call__(self, item: Item) -> str:
-        if not item.images:
+        if not item.own_images:
             return item.key
-        names = [name_of(ref) for ref in item.images]
+        names = [name_of(ref) for ref in item.own_images]
         if IN_MEMORY not in names:
             return ", ".join(names)
-        return self._unnamed.setdefault(item.images, f"the image of {item.key}")
+        return self._unnamed.setdefault(item.own_images, f"the image of {item.key}")
 
 
 def as_record(prediction: Prediction, *, image: str, question: str = "", metric: Metric | None) -> dict[str, Any]:
@@ -129,6 +129,8 @@ def _fields(prediction: Prediction, image: str, question: str, metric: Metric | 
         yield "score", metric.value(prediction)
     if prediction.group:
         yield "group", dict(prediction.group)
+    if prediction.demonstrations:
+        yield "demonstrations", prediction.demonstrations
 
 
 def _truth_fields(prediction: Prediction) -> Iterator[tuple[str, Any]]:

@@ -58,6 +58,11 @@ class VisionLanguageModel(Protocol):
         ...
 
     @property
+    def branches_hold_images(self) -> bool:
+        """Whether the suffixes of `generate_with_shared_prefix` may hold images, too."""
+        ...
+
+    @property
     def sharing_obstacle(self) -> str | None:
         """Why prompts that begin alike cannot share one reading of the beginning; None: they can."""
         ...
@@ -84,8 +89,10 @@ class VisionLanguageModel(Protocol):
         """As `generate`, for prompts of which several begin alike: each beginning is read once.
 
         Args:
-            input_ids: int64 [G, P], left-padded beginnings, which hold all images; attention_mask likewise.
-            suffix_ids: int64 [B, S], left-padded rests of the prompts; suffix_mask likewise.
+            input_ids: int64 [G, P], left-padded beginnings, which hold all images where not `branches_hold_images`;
+                attention_mask likewise.
+            suffix_ids: int64 [B, S], left-padded rests of the prompts; suffix_mask likewise. `image_index` gives the
+                images of the beginnings, then those of the rests.
             suffix_prefix: int64 [B], the beginning of each.
 
         Raises:

@@ -50,6 +50,7 @@ class PartedModel(PreTrainedModel):
         sharing_obstacle: why prompts cannot share their beginning, None where they can; a subclass says it.
         padding_obstacle: why prompts of one batch must be equally long, likewise.
         continuing_obstacle: why a cached prompt cannot go on by several tokens at once, likewise.
+        branches_hold_images: as `VisionLanguageModel`.
         frozen: parts that are not trained, and so drop nothing out.
     """
 
@@ -57,6 +58,7 @@ class PartedModel(PreTrainedModel):
     sharing_obstacle: Any
     padding_obstacle: Any
     continuing_obstacle: Any
+    branches_hold_images: bool = False
     frozen: tuple[str, ...] = ()
     accepts_loss_kwargs = True
 

@@ -57,19 +57,26 @@ class Plan:
     """All items of a test set in batches."""
 
     batches: list[list[list[int]]]
-    """Indices, by groups that have their images in common."""
+    """Indices, by groups that have their images, or their demonstrations, in common."""
     sharing: bool
     """Whether the items of a group share one reading of their beginning."""
 
 
 def plan(
-    items: ItemDataset, size: int, *, may_share: Callable[[Item], bool] | None, portions: int = 1, first: int = 0
+    items: ItemDataset,
+    size: int,
+    *,
+    may_share: Callable[[Item], bool] | None,
+    demonstrated: bool = False,
+    portions: int = 1,
+    first: int = 0,
 ) -> Plan:
     """The items from the `first` on, at most `size` in a batch, or in so many `portions` of one; a larger
     group of items is a batch by itself.
 
-    Those about an image are together, and in one group where every item `may_share`. What `SORTED` batches hold is
-    sorted by the length of the prompts, the longest first, so that little of a batch is padding.
+    Those about an image are together, with `demonstrated` also those behind the same demonstrations, and in one group
+    where every item `may_share`. What `SORTED` batches hold is sorted by the length of the prompts, the longest first,
+    so that little of a batch is padding.
     """
     items.set_epoch(None)
     lengths: dict[int, int] = {}
@@ -82,7 +89,7 @@ def plan(
             sharing.append(may_share is not None and may_share(item))
             yield item
 
-    found = [[first + number for number in group] for group in groups(look(), size)]
+    found = [[first + number for number in group] for group in groups(look(), size, demonstrated=demonstrated)]
     shares = may_share is not None and all(sharing)
     filled: list[list[list[int]]] = []
     for window in _windows(found, size * SORTED):
@@ -132,9 +139,9 @@ def predict(
 ) -> Iterator[Prediction]:
     """Generate and read back the answer of every item from the `first` on, in dataset order; on every rank the same.
 
-    Where the model can, prompts about the same images share one reading of them, and on a GPU others take the places
-    of rows that have finished. `generation` goes to transformers' `generate`; a sampled answer follows from `seed` and
-    the item's index.
+    Where the model can, prompts with the same images or demonstrations share one reading of them, and on a GPU others
+    take the places of rows that have finished. `generation` goes to transformers' `generate`; a sampled answer follows
+    from `seed` and the item's index.
 
     Raises:
         ConfigError: `generation` asks for another way to decode than `ContinuousBatcher` knows.
@@ -150,7 +157,14 @@ def predict(
     refilling = branches and not synced and beams(model, arguments) == 1 and not missing_steps()
     refilling = refilling and accelerator.device.type not in NOT_REFILLED
     portions = PORTIONS if refilling else 1
-    found = plan(items, size, may_share=may_share if branches else None, portions=portions, first=first)
+    found = plan(
+        items,
+        size,
+        may_share=may_share if branches else None,
+        demonstrated=branches and model.branches_hold_images,
+        portions=portions,
+        first=first,
+    )
     max_rows = size if refilling else None
     batcher = ContinuousBatcher(seed=seed, evict_finished=branches, max_rows=max_rows, synced=synced)
 

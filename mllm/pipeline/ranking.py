@@ -87,7 +87,13 @@ def rank(
     together = ranking_way(model) == "tree"
     shares = together and model.supports_prefix_sharing
     may_share = (lambda item: not processor.ends_in_image(item)) if shares else None
-    found = plan(items, loader.batch_size if together else 1, may_share=may_share, first=first)
+    found = plan(
+        items,
+        loader.batch_size if together else 1,
+        may_share=may_share,
+        demonstrated=shares and model.branches_hold_images,
+        first=first,
+    )
     unpadded = replace(loader, collator=replace(loader.collator, pad_to_multiple_of=1))
 
     def answered(indices: Sequence[int], batch: dict[str, Any]) -> list[Prediction]:

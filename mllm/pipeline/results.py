@@ -166,7 +166,9 @@ def rows(predictions: Iterable[Prediction], items: ItemDataset, metric: Metric |
             prediction=prediction,
             question=turn.text,
             image=item.images[number] if item.images else None,
-            image_name=name_of(item) if len(item.images) < 2 else f"{name_of(item)}: image {number}",
+            image_name=name_of(item)
+            if len(item.own_images) < 2
+            else f"{name_of(item)}: image {number - item.demonstrated_images}",
             image_number=number,
             asked=(
                 *(item.boxes[i] for group in turn.boxes_seq for i in group),

@@ -158,7 +158,7 @@ class EvalItems:
 
 
 class EvalDataset(Dataset[list[EncodedSample]]):
-    """Items of an evaluation by groups that have their images in common, which are opened once.
+    """Items of an evaluation by groups; an image that several items of a group have is opened once.
 
     `answer=False` gives prompts. Nothing is skipped: a score counts every item.
     """
@@ -179,7 +179,9 @@ class EvalDataset(Dataset[list[EncodedSample]]):
     def __getitem__(self, number: int) -> list[EncodedSample]:
         self.items.set_epoch(None)
         items = {index: self.items[index] for index in self.groups[number]}
-        images = self.open(next(iter(items.values())))
+        images: ImageTensors = {}
+        for item in items.values():
+            images = {**images, **self.open(item, opened=images)}
         encoded = [
             self.processor.encode(item, index, answer=self.answer, images=images) for index, item in items.items()
         ]

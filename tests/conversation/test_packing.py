@@ -151,6 +151,27 @@ def test_prefix_and_suffixes_leave_each_prompt_a_token(
     assert [suffix.tolist() for suffix in found[1]] == suffixes
 
 
+def test_a_shared_beginning_ends_before_images_that_differ() -> None:
+    """Their tokens, two of 9 each, are the same."""
+    ids = (1, 9, 9, 5, 9, 9, 6)
+    examples = [
+        replace(prompt(*ids), images=("photo", name), image_starts=(1, 4))  # pyright: ignore[reportArgumentType]
+        for name in ("a", "b")
+    ]
+    prefix, suffixes, inside = prefix_and_suffixes(examples)
+    assert (prefix.tolist(), [rest.tolist() for rest in suffixes], inside) == ([1, 9, 9, 5], [[9, 9, 6]] * 2, 1)
+    prefix, _, inside = prefix_and_suffixes([examples[0]] * 2)
+    assert (prefix.tolist(), inside) == ([1, 9, 9, 5, 9, 9], 2)
+
+
+def test_items_behind_the_same_demonstrations_are_a_group() -> None:
+    record = {"images": ["a.jpg"], "conversations": [{"from": "human", "value": "<image>\n?"}]}
+    plain = Item.from_dict(record, key="a")
+    items = [replace(plain, demonstrations=shown, demonstrated_images=1) for shown in (("x",), ("y",), ("x",))]
+    assert groups([*items, plain, plain], 2, demonstrated=True) == [[0, 2], [1], [3, 4]]
+    assert groups(items, 3) == [[0, 1, 2]]
+
+
 @pytest.mark.parametrize(
     ("lengths", "room", "rows"),
     [

@@ -58,13 +58,17 @@ def test_a_drawn_fraction(texts: Callable[[str, int], dict[str, Any]]) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
     assert drawn[0] == sorted(drawn[0], key=lambda text: int(text[1:]))
     assert len(Subset(dataset=dataset, fraction=0.001)) == 1
+    assert answers(Subset(dataset=dataset, count=len(drawn[0]))) == drawn[0]
 
 
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({}, "expected exactly one of first, indices, fraction, found none of them"),
-        ({"first": 1, "fraction": 0.5}, "expected exactly one of first, indices, fraction, found first, fraction"),
+        ({}, "expected exactly one of first, indices, fraction, count, found none of them"),
+        (
+            {"first": 1, "fraction": 0.5},
+            "expected exactly one of first, indices, fraction, count, found first, fraction",
+        ),
         ({"first": 5}, "first: expected 1 to 4, the items of the dataset, found 5"),
         ({"indices": [4]}, "indices: expected some from 0 to 3, found 4"),
         ({"indices": []}, "indices: expected a list of at least one entry or None, found list '[]'"),

@@ -1,9 +1,9 @@
 """README and docs: what they show runs, and what they name exists.
 
 Blocks behind `<!-- file: NAME -->` are written to a folder, those behind `<!-- run -->` are run there, in the order of
-README.md and docs/extending.md. All other shell blocks are checked word by word: commands, options, scripts, configs.
-They are not run: they need a real model (launch, adapters, checkpoints, models), annotation files (convert, data), a
-cluster, GPUs, or minutes of measuring (performance).
+README.md, docs/few_shot.md and docs/extending.md. All other shell blocks are checked word by word: commands, options,
+scripts, configs. They are not run: they need a real model (launch, adapters, checkpoints, models), annotation files
+(convert, data), a cluster, GPUs, or minutes of measuring (performance).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 }
-WALK = PAGES["README.md"] + PAGES["docs/extending.md"]
+WALK = PAGES["README.md"] + PAGES["docs/few_shot.md"] + PAGES["docs/extending.md"]
 BLOCK = re.compile(
     r"<!-- (?:file: (?P<file>\S+)|part of: (?P<part>\S+)|(?P<run>run)) -->\n```(?P<language>\w+)\n(?P<text>.*?)```",
     re.DOTALL,
@@ -69,7 +69,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_blocks(folder: Path) -> None:
-    """Write and run the blocks of README.md and docs/extending.md in `folder`, which is the working directory."""
+    """Write and run the blocks of `WALK` in `folder`, which is the working directory."""
     for block in BLOCK.finditer(WALK):
         text = block["text"]
         if block["file"]:

@@ -25,14 +25,17 @@ class OpenFlamingo:
         prompt: what stands between images and answer; `{question}` in it becomes the words of the turn, which are
             left out otherwise. OpenFlamingo's are "Output:" for captions and classes, "Question:{question} Short
             answer:" for questions, "" in its pretraining.
+        separator: stands before every question but the first; a line break in OpenFlamingo's evaluation of captions and
+            of answers to questions.
 
     Source: OpenFlamingo's evaluation prompts and its pretraining on LAION.
     """
 
     tokens: tuple[str, ...] = (END,)
 
-    def __init__(self, *, prompt: Prompt = "Output:") -> None:
+    def __init__(self, *, prompt: Prompt = "Output:", separator: str = "") -> None:
         self.prompt = prompt
+        self.separator = separator
 
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return END
@@ -40,10 +43,16 @@ class OpenFlamingo:
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         before, asks, after = self.prompt.partition(QUESTION)
         pieces = opening(tokenizer)
-        for turn in turns:
+        for number, turn in enumerate(turns):
             if turn.role == "human":
                 slots, words = images_first(turn)
-                pieces += [*slots, TextSpan(before), *(words if asks else ()), TextSpan(after)]
+                pieces += [
+                    TextSpan(self.separator if number else ""),
+                    *slots,
+                    TextSpan(before),
+                    *(words if asks else ()),
+                    TextSpan(after),
+                ]
             else:
                 pieces += answer(turn, end=END)
         if turns[-1].role == "gpt":

@@ -89,6 +89,7 @@ class Llava(Composite):
     config: MllmLlavaConfig
     config_class = MllmLlavaConfig
     part_names: ClassVar[Mapping[str, str]] = {name: name for name in get_args(Part)}
+    branches_hold_images = True
 
     def __init__(
         self,
@@ -172,8 +173,11 @@ class Llava(Composite):
     ) -> Tensor:
         """As `VisionLanguageModel`."""
         self.check_sharing()
+        (rows, length), (_, rest) = input_ids.shape, suffix_ids.shape
+        together = [nn.functional.pad(ids, (max(length, rest) - ids.shape[1], 0)) for ids in (input_ids, suffix_ids)]
+        text_BTD = self.embed(torch.cat(together), pixels, image_index, image_sizes)  # each image is encoded once
         prefix = self.language_model(
-            inputs_embeds=self.embed(input_ids, pixels, image_index, image_sizes),
+            inputs_embeds=text_BTD[:rows, text_BTD.shape[1] - length :],
             attention_mask=attention_mask,
             position_ids=positions(attention_mask),
             logits_to_keep=1,
@@ -182,7 +186,7 @@ class Llava(Composite):
         )
         cache = prefix.past_key_values
         cache.batch_select_indices(suffix_prefix.repeat_interleave(beams(self, generation_args)))
-        text_BSD = self.language_model.get_input_embeddings()(suffix_ids)
+        text_BSD = text_BTD[rows:, text_BTD.shape[1] - rest :]
         mask_BT = torch.cat([attention_mask[suffix_prefix], suffix_mask], dim=1)
         with within_positions(self.language_model, mask_BT, generation_args) as arguments:
             # what the cache holds already is never read
