@@ -218,7 +218,7 @@ def predict(
     if images is None:
         if out is not None or on_error is not None:
             ctx.fail("--out and --on_error need --images FOLDER")
-        from mllm.serve.session import answer  # imported when asked for: PyTorch and transformers take seconds to load
+        from mllm.serve.ask import answer  # imported when asked for: PyTorch and transformers take seconds to load
 
         return answer(model, **arguments)
     if image or box or answer_image is not None:

@@ -64,6 +64,8 @@ def _family_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
     return PromptFormat(codec=family.codec, template=family.template, tokens=())
 
 
+LLAVA_TYPES = ("llava", "llava_next")
+"""What transformers calls the models that `type="llava"` reads in its layout."""
 RULES: dict[str, Rule] = {
     "llava": lambda model_args: PromptFormat(),
     "openflamingo": lambda model_args: PromptFormat(template="completion"),
@@ -112,12 +114,12 @@ def record_prompt_format(folder: str | Path, kind: str, known: Mapping[str, Any]
 
 
 def kind_of(folder: str | Path) -> str:
-    """The `type` of the model that a folder holds.
+    """The `type` of the model that a folder holds: as mllm recorded it, else by transformers' config.json.
 
     Raises:
-        ModelError: no folder of a trained model.
+        ModelError: neither says it.
     """
-    kind = stored_prompt_format(folder).get("type")
+    kind = stored_prompt_format(folder).get("type") or _kind_in_transformers(Path(folder) / "config.json")
     if kind is None:
         raise ModelError(
             "set model_args.type",
@@ -126,6 +128,18 @@ def kind_of(folder: str | Path) -> str:
             found="none",
         )
     return str(kind)
+
+
+def _kind_in_transformers(path: Path) -> str | None:
+    """The `type` that reads a folder in transformers' layout; None where no type does."""
+    if not path.is_file():
+        return None
+    model_type = read_json(path, dict, ModelError).get("model_type")
+    if model_type in LLAVA_TYPES:
+        return "llava"
+    from mllm.models.native.family import FAMILIES  # families are made of what PyTorch and transformers hold
+
+    return "hf" if model_type in FAMILIES.names() else None
 
 
 def stored_prompt_format(folder: str | Path | None) -> dict[str, Any]:

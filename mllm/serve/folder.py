@@ -13,7 +13,9 @@ from mllm.dataset.sets.folder import images_in
 from mllm.errors import ConfigError, ImageError
 from mllm.fields import show
 from mllm.files import parse_json, whole_lines, writing_to
-from mllm.serve.session import Session, draw_answer
+from mllm.serve.ask import draw_answer
+from mllm.serve.chat_model import load
+from mllm.serve.reading import Answer
 
 OnError = Literal["raise", "skip"]
 SAME = ("model", "prompt")
@@ -50,15 +52,14 @@ def answer_folder(
     root = Path(images)
     names = [str(path.relative_to(root)) for path in images_in(root)]
     done = _answered(Path(out), {"model": folder, "prompt": prompt})
-    session = Session.load(folder, device=device, **model_args)
-    generation = {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
+    model = load(folder, device=device, **model_args)
     broken: list[str] = []
 
     def answers() -> Iterator[dict[str, Any]]:
         for name in tqdm([name for name in names if name not in done], desc="images", unit="image"):
             record: dict[str, Any] = {"image": name, "model": folder, "prompt": prompt}
             try:
-                said = session.ask(prompt, [root / name], generation=generation)
+                said = model.chat(root / name, prompt, max_new_tokens=max_new_tokens, num_beams=num_beams)
             except ImageError as error:
                 if on_error == "raise":
                     error.message = f"{error.message or ''} (--on_error skip goes on without it)".lstrip()
@@ -67,12 +68,12 @@ def answer_folder(
                 yield {**record, "error": str(error)}
                 continue
             if drawings:
-                _draw(said, root / name, Path(drawings) / f"{name}.png")
+                _draw(said, Path(drawings) / f"{name}.png")
             boxes, points = [box.xyxy for box in said.boxes], [point.xy for point in said.points]
             labels = [box.label for box in said.boxes]
             yield {
                 **record,
-                "image_size": said.image_size,
+                "image_size": said.item.images[0].size,
                 "text": said.text,
                 "boxes": boxes,
                 **({"labels": labels} if any(labels) else {}),
@@ -110,7 +111,7 @@ def _answered(path: Path, asked: dict[str, str]) -> set[str]:
     return done
 
 
-def _draw(said: Any, image: Path, path: Path) -> None:
+def _draw(said: Answer, path: Path) -> None:
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    draw_answer(said, [image], path)
+    draw_answer(said, path)

@@ -36,6 +36,8 @@ class Message:
 
     Regions are in pixels of the original image, upright. A `Box` or `Point` names its image by its index in the whole
     conversation. Bare numbers lie on the first image of their message, or of the last message before that has images.
+
+    `answer_image`, of a question: the index of the image that its answer is about; None: as in `Item.image_of`.
     """
 
     role: MessageRole
@@ -43,15 +45,19 @@ class Message:
     images: Sequence[ImageSource] = ()
     boxes: Sequence[BoxLike | Sequence[BoxLike]] = ()
     points: Sequence[PointLike | Sequence[PointLike]] = ()
+    answer_image: int | None = None
 
 
-def to_item(messages: Sequence[Message], *, answer_image: int | None = None, key: str = "question") -> Item:
+def to_item(
+    messages: Sequence[Message], *, answer_image: int | None = None, key: str = "question", answered: bool = False
+) -> Item:
     """The conversation as an item whose last turn is the question.
 
     Args:
         messages: by turns `user` and `assistant`; a `system` message may come first.
-        answer_image: the index of the image that the answer is about; None: as in `Item.image_of`.
+        answer_image: the index of the image that the answer is about; None: as the last message says.
         key: what errors call it.
+        answered: the last turn may be an answer.
 
     Raises:
         DataError: names the message and its field: placeholders that do not match the images or regions, a region that
@@ -63,7 +69,7 @@ def to_item(messages: Sequence[Message], *, answer_image: int | None = None, key
     try:
         for number, message in enumerate(said):
             try:
-                conversation.add(message, last=number == len(said) - 1)
+                conversation.add(message, asks=number == len(said) - 1 and not answered)
             except DataError as error:
                 raise (error.inside(f"messages[{first + number}]") if len(messages) > 1 else error) from error
         return conversation.item(key, system, answer_image)
@@ -90,7 +96,7 @@ class _Conversation:
         self.image = 0
         """On which bare numbers lie."""
 
-    def add(self, message: Message, *, last: bool) -> None:
+    def add(self, message: Message, *, asks: bool) -> None:
         role = "human" if message.role == "user" else "gpt"
         expected = "human" if len(self.turns) % 2 == 0 else "gpt"
         if role != expected or message.role == "system":
@@ -101,7 +107,7 @@ class _Conversation:
                 found=show(message.role),
                 kind="turn-order",
             )
-        if last and role == "gpt":
+        if asks and role == "gpt":
             raise DataError(field="role", expected="'user' in the last message", found="'assistant'", kind="turn-order")
         text = message.text
         if role == "human" and not text.strip() and not message.images:
@@ -111,7 +117,8 @@ class _Conversation:
         self._add_images(message, text)
         boxes = self._groups("boxes", BOXES, text, message.boxes, self.boxes, _box)
         points = self._groups("points", POINTS, text, message.points, self.points, _point)
-        self.turns.append(Turn(role=role, text=text, boxes_seq=boxes, points_seq=points))
+        image = message.answer_image
+        self.turns.append(Turn(role=role, text=text, boxes_seq=boxes, points_seq=points, image=image))
 
     def _add_images(self, message: Message, text: str) -> None:
         slots = text.count(IMAGE)
@@ -155,7 +162,8 @@ class _Conversation:
     def item(self, key: str, system: str | None, answer_image: int | None) -> Item:
         if not self.turns:
             raise DataError(field="messages", expected="a question", found="none", kind="no-turns")
-        self.turns[-1] = replace(self.turns[-1], image=answer_image)
+        if answer_image is not None:
+            self.turns[-1] = replace(self.turns[-1], image=answer_image)
         return Item(
             key=key,
             images=tuple(self.images),
@@ -217,14 +225,17 @@ def as_messages(item: Item) -> list[Message]:
                 images=item.images[shown : shown + count],
                 boxes=[[item.boxes[index] for index in group] for group in turn.boxes_seq],
                 points=[[item.points[index] for index in group] for group in turn.points_seq],
+                answer_image=turn.image,
             )
         )
         shown += count
     return messages
 
 
-def record_of(item: Item, sources: Mapping[ImageRef, str]) -> dict[str, Any]:
-    """The item in the dataset's format (docs/data.md); `sources`: what to write for each of its images.
+def record_of(item: Item, sources: Mapping[ImageRef, Any]) -> dict[str, Any]:
+    """The item in the dataset's format (docs/data.md).
+
+    `sources`: what to write for each of its images: a path, a URL, or a list of them for a video.
 
     Its inverse is `Item.from_dict`.
     """

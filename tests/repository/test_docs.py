@@ -1,9 +1,10 @@
 """README and docs: what they show runs, and what they name exists.
 
 Blocks behind `<!-- file: NAME -->` are written to a folder, those behind `<!-- run -->` are run there, in the order of
-README.md, docs/few_shot.md and docs/extending.md. All other shell blocks are checked word by word: commands, options,
-scripts, configs. They are not run: they need a real model (launch, adapters, checkpoints, models), annotation files
-(convert, data), a cluster, GPUs, or minutes of measuring (performance).
+README.md, docs/chat.md, docs/few_shot.md and docs/extending.md. What Python blocks bind holds in those that follow.
+All other shell blocks are checked word by word: commands, options, scripts, configs. They are not run: they need a
+real model (launch, adapters, checkpoints, models), annotation files (convert, data), a cluster, GPUs, or minutes of
+measuring (performance).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,7 +33,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 }
-WALK = PAGES["README.md"] + PAGES["docs/few_shot.md"] + PAGES["docs/extending.md"]
+WALK = "".join(PAGES[page] for page in ("README.md", "docs/chat.md", "docs/few_shot.md", "docs/extending.md"))
 BLOCK = re.compile(
     r"<!-- (?:file: (?P<file>\S+)|part of: (?P<part>\S+)|(?P<run>run)) -->\n```(?P<language>\w+)\n(?P<text>.*?)```",
     re.DOTALL,
@@ -70,6 +72,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_blocks(folder: Path) -> None:
     """Write and run the blocks of `WALK` in `folder`, which is the working directory."""
+    names: dict[str, Any] = {}
     for block in BLOCK.finditer(WALK):
         text = block["text"]
         if block["file"]:
@@ -77,7 +80,7 @@ def run_blocks(folder: Path) -> None:
         elif block["part"]:
             assert text in (folder / block["part"]).read_text(encoding="utf-8")
         elif block["language"] == "python":
-            exec(compile(text, "README.md", "exec"), {})  # noqa: S102, our own text
+            exec(compile(text, "README.md", "exec"), names)  # noqa: S102, our own text
         else:
             for line in text.splitlines():
                 words = shlex.split(line, comments=True)

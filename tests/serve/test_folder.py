@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mllm import cli
-from mllm.serve.session import Session
+from mllm.serve.chat_model import ChatModel, load
 
 MODEL = str(Path(__file__).parents[1] / "assets" / "saved_before_rooms")
 
@@ -42,19 +42,18 @@ def test_answer_folder_writes_a_line_for_each_image_and_goes_on_where_it_was_cut
     whole = out.read_bytes()
     found = lines(out)
     assert [line["image"] for line in found] == ["a.jpg", "b.png", "more/c.png"]
-    session = Session.load(MODEL, device="cpu")
-    alone = session.ask("Where is it?", [photos / "a.jpg"], generation={"max_new_tokens": 4})
-    assert found[0]["image_size"] == list(alone.image_size or ())
+    alone = load(MODEL, device="cpu").chat(photos / "a.jpg", "Where is it?", max_new_tokens=4)
+    assert found[0]["image_size"] == [40, 30]
     assert (found[0]["text"], found[0]["boxes"]) == (alone.text, [list(box.xyxy) for box in alone.boxes])
     out.write_bytes(whole[: len(whole) - 9])  # cut inside the last line
     asked: list[Any] = []
-    really = Session.ask
+    really = ChatModel.chat
 
-    def ask_once(self: Session, prompt: str, images: Any, **given: Any) -> Any:
-        asked.extend(images)
-        return really(self, prompt, images, **given)
+    def ask_once(self: ChatModel, image: Any, prompt: str, **given: Any) -> Any:
+        asked.append(image)
+        return really(self, image, prompt, **given)
 
-    monkeypatch.setattr(Session, "ask", ask_once)
+    monkeypatch.setattr(ChatModel, "chat", ask_once)
     assert ask(photos, out) == 0
     assert (out.read_bytes(), asked) == (whole, [photos / "more/c.png"])
 

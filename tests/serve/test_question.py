@@ -107,7 +107,7 @@ def test_as_messages_is_the_inverse_of_to_item() -> None:
             Message(role="system", text="Be brief."),
             user("What is <boxes> at <points>?", images=["a.png"], boxes=[[BOX, (5, 5, 6, 6)]], points=[(1, 1)]),
             assistant("A cat <boxes>.", boxes=[BOX]),
-            user("And <image>", images=["b.png"]),
+            user("And <image>", images=["b.png"], answer_image=0),
         ]
     )
     assert to_item(as_messages(item)) == item

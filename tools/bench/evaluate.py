@@ -120,17 +120,15 @@ def processor_of(fixture: str, model: Any, *, padding_side: str) -> Any:
 def answer_ours(fixture: str, batch: int, generation: dict[str, Any], name: str) -> dict[str, Any]:
     from accelerate import Accelerator
 
+    from mllm import load
     from mllm.conversation.collator import Collator
     from mllm.models.llava.model import Llava
     from mllm.models.runtime.decoding import ContinuousBatcher
     from mllm.pipeline import evaluate as evaluation
     from mllm.registry import DATASETS
-    from mllm.serve.session import Session
 
     set_threads()
-    session = Session.load(
-        f"{fixture}/model", device="cpu", type="llava", template="chat", placement="crop", dtype="float32"
-    )
+    session = load(f"{fixture}/model", device="cpu", type="llava", template="chat", placement="crop", dtype="float32")
     if name == CONTENDERS[1]:
         Llava.supports_prefix_sharing = False  # pyright: ignore[reportAttributeAccessIssue]
     if name == REFILLED:

@@ -130,19 +130,17 @@ def behind_cache(model: Any, inputs: Any) -> Any:
 def rank_ours(fixture: str, questions: int, name: str) -> dict[str, Any]:
     from accelerate import Accelerator
 
+    from mllm import load
     from mllm.config.data_args import Ranking
     from mllm.conversation.collator import Collator
     from mllm.dataset.mixing import Subset
     from mllm.pipeline import ranking
     from mllm.pipeline.evaluate import Loader
     from mllm.registry import DATASETS
-    from mllm.serve.session import Session
 
     set_threads()
     ranking.KEPT = len(NAMES)
-    session = Session.load(
-        f"{fixture}/model", device="cpu", type="llava", template="chat", placement="crop", dtype="float32"
-    )
+    session = load(f"{fixture}/model", device="cpu", type="llava", template="chat", placement="crop", dtype="float32")
     items = DATASETS.make({"type": "Instruct", "filename": f"{fixture}/llava.json", "image_folder": fixture})
     pad: Any = session.processor.tokenizer.pad_token_id
     with Clock() as clock:
