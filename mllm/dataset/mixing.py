@@ -74,6 +74,8 @@ class Subset:
         self.dataset = built(dataset)
         total = len(self.dataset)
         choices = {"first": first, "indices": indices, "fraction": fraction, "count": count}
+        self.drawn: Mapping[str, Any] = {}
+        """How its items were drawn, where they were: for the record of an evaluation."""
         given = [name for name, value in choices.items() if value is not None]
         if len(given) != 1:
             raise ConfigError(
@@ -92,6 +94,7 @@ class Subset:
             drawn = count if fraction is None else max(1, round(fraction * total))
             assert drawn is not None, "one of the four is given"
             self.indices = sorted(random.Random(seed).sample(range(total), drawn))
+            self.drawn = {**({"count": count} if fraction is None else {"fraction": fraction}), "seed": seed}
 
     def __len__(self) -> int:
         return len(self.indices)

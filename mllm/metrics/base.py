@@ -28,7 +28,8 @@ class Metric(Protocol):
 
     - `failure(prediction)`: why an answer could not be read, where that is not `failure_of`;
     - `depth: str | None`: how texts are read, see `read_by`;
-    - `own_parts: tuple[str, ...]`: names by which it breaks its scores down itself.
+    - `parts_of(prediction)`: by which names it breaks its scores down itself, and for each the values that an answer
+      counts under.
     """
 
     headline: str

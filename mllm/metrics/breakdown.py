@@ -5,7 +5,7 @@ the length of the expression.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mllm.metrics.base import BOX_SIZE, WORDS, Metric
@@ -36,15 +36,25 @@ class Part:
 def breakdown(metric: Metric, predictions: Sequence[Prediction], images: Sequence[str]) -> dict[str, list[Part]]:
     """For each name the headline of the items with each of its values, in the order of the values.
 
-    Names with one value, with more than `MOST`, or among the metric's `own_parts` are left out. `images` names the
-    image of each prediction.
+    Names with one value, or with more than `MOST`, are left out. Where the metric breaks its scores down by a name
+    itself, the parts are its own, see `Metric`. `images` names the image of each prediction.
     """
-    own = getattr(metric, "own_parts", ())
-    return {
-        name: _parts(metric, predictions, images, values)
-        for name, values in kinds_of(predictions).items()
-        if name not in own
+    places = {name: places_of(values) for name, values in kinds_of(predictions).items()} | _own(metric, predictions)
+    parts = {
+        name: _parts(metric, predictions, images, found) for name, found in places.items() if 1 < len(found) <= MOST
     }
+    return {name: found for name, found in parts.items() if found}
+
+
+def _own(metric: Metric, predictions: Sequence[Prediction]) -> dict[str, dict[str, list[int]]]:
+    """For each name by which a metric breaks its scores down itself, where each value stands."""
+    parts_of: Callable[[Prediction], Mapping[str, Sequence[str]]] | None = getattr(metric, "parts_of", None)
+    found: dict[str, dict[str, list[int]]] = {}
+    for place, prediction in enumerate(predictions if parts_of else ()):
+        for name, values in parts_of(prediction).items() if parts_of else ():
+            for value in values:
+                found.setdefault(name, {}).setdefault(value, []).append(place)
+    return found
 
 
 def kinds_of(predictions: Sequence[Prediction]) -> dict[str, list[str]]:
@@ -69,9 +79,8 @@ def places_of(values: Iterable[str]) -> dict[str, list[int]]:
 
 
 def _parts(
-    metric: Metric, predictions: Sequence[Prediction], images: Sequence[str], values: Sequence[str]
+    metric: Metric, predictions: Sequence[Prediction], images: Sequence[str], places: Mapping[str, Sequence[int]]
 ) -> list[Part]:
-    places = places_of(values)
     parts: list[Part] = []
     for value in sorted(places, key=_naturally):
         some = [predictions[place] for place in places[value]]

@@ -96,6 +96,9 @@ class Counting(MeanHeadline):
             scores[f"accuracy/{number}"] = sum(own) / len(own)
         return {**scores, "count": count, "failure_none": count - len(errors)}
 
+    def parts_of(self, prediction: Prediction) -> dict[str, list[str]]:
+        return {"number": [str(true_number(prediction))]}
+
     def value(self, prediction: Prediction) -> float:
         return float(self._read(prediction) == true_number(prediction))
 

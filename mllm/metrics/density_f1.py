@@ -60,7 +60,6 @@ class DensityF1:
 
     def __init__(self, *, group: str | None = "domain") -> None:
         self.group = group
-        self.own_parts = (group,)
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Score the predictions; their order does not matter.
@@ -88,6 +87,11 @@ class DensityF1:
         scores["count"] = len(predictions)
         scores["clipped"] = sum(prediction.clipped > 0 for prediction in predictions)
         return {**scores, **list_failures(predictions)}
+
+    def parts_of(self, prediction: Prediction) -> dict[str, list[str]]:
+        boxes = len(prediction.truth.boxes)
+        parts = {"boxes": [name for name, low, high in BINS if low <= boxes <= high]}
+        return parts if self.group is None else {**parts, self.group: [str(prediction.group[self.group])]}
 
     def value(self, prediction: Prediction) -> float:
         """The DensityF1 of an answer; where there is no target, whether it has no region."""

@@ -41,6 +41,17 @@ class Outcome:
     parts: Mapping[str, Sequence[Part]] = field(default_factory=dict[str, Sequence[Part]])
     read_by: Mapping[str, int] = field(default_factory=dict[str, int])
 
+    @property
+    def apart(self) -> dict[str, float]:
+        """The scores but for those of parts, which have tables of their own."""
+        shown = {
+            f"{self.headline}{mark}{prefix}{part.value}"
+            for name, parts in self.parts.items()
+            for part in parts
+            for mark, prefix in (("/", ""), ("_", ""), ("/", f"{name}="))
+        }
+        return {name: value for name, value in self.scores.items() if name not in shown}
+
     def as_json(self, prefix: str) -> dict[str, Any]:
         """The scores, keys prefixed; `intervals` and `parts` beside them where there are any."""
         record: dict[str, Any] = {f"{prefix}_{name}": value for name, value in self.scores.items()}

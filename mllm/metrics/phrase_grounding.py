@@ -44,7 +44,6 @@ class PhraseGrounding(MeanHeadline):
     def __init__(self, *, protocol: Protocol = "any", group: str | None = "type") -> None:
         self.protocol = protocol
         self.group = group
-        self.own_parts = (group,)
         against = {"any": "any box of the phrase", "merged": "the box around all boxes of the phrase"}[protocol]
         self.meanings: Mapping[str, str] = {
             **{f"recall@{k}": f"one of the first {k} boxes has IoU >= 0.5 with {against}" for k in RANKS},
@@ -74,6 +73,9 @@ class PhraseGrounding(MeanHeadline):
                 scores |= {f"{score}/{name}": value for score, value in _recalls(found).items()}
                 scores[f"phrases/{name}"] = len(found)
         return scores
+
+    def parts_of(self, prediction: Prediction) -> dict[str, list[str]]:
+        return {} if self.group is None else {self.group: str(prediction.group[self.group]).split("/")}
 
     def value(self, prediction: Prediction) -> float:
         return float(self._rank(prediction) == 1)

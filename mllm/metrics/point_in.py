@@ -71,7 +71,6 @@ class PointIn(MeanHeadline):
         self.rule: Rule = rule
         self.box_centre = box_centre
         self.group = group
-        self.own_parts = (group,)
         self.counted = frozenset(counted)
         self.headline = "f1" if rule == "match" else "accuracy"
         matching = {
@@ -115,6 +114,9 @@ class PointIn(MeanHeadline):
             scores["no_target_acc"] = sum(absent) / len(absent)
             scores["no_target_count"] = len(absent)
         return {**scores, **list_failures(predictions, self.failure)}
+
+    def parts_of(self, prediction: Prediction) -> dict[str, list[str]]:
+        return {} if self.group is None else {self.group: [str(prediction.group[self.group])]}
 
     def value(self, prediction: Prediction) -> float:
         return self._score(prediction)[self.headline]

@@ -67,7 +67,6 @@ class POPE:
     """
 
     headline = "f1"
-    own_parts = ("category",)
     meanings: Mapping[str, str] = {
         "accuracy": "share of all answers that are right",
         "precision": "of the answers yes, those that are right",
@@ -145,6 +144,10 @@ class POPE:
             found |= {f"{name}_{category}": values[name] for category, values in scores.items()}
             found[f"mean_{name}"] = sum(values[name] for values in scores.values()) / len(scores)
         return found
+
+    def parts_of(self, prediction: Prediction) -> dict[str, list[str]]:
+        category = prediction.group.get("category")
+        return {"category": [str(category)]} if category in CATEGORIES else {}
 
     def value(self, prediction: Prediction) -> float:
         return float(self.says_no(prediction.text) != (prediction.truth.texts[0] == "yes"))

@@ -38,7 +38,6 @@ class RefL4(MeanHeadline):
     """
 
     headline = "macc"
-    own_parts = (BOX_SIZE,)
     meanings: Mapping[str, str] = {
         **{f"acc@{threshold}": f"share of all answers with IoU > {threshold}" for threshold in (0.5, 0.75, 0.9)},
         "macc": "share of all answers with IoU > threshold, mean over 0.50 to 0.95",
@@ -78,6 +77,9 @@ class RefL4(MeanHeadline):
         scores["clipped"] = sum(prediction.clipped > 0 for prediction in predictions)
         failures = [failure_of(prediction) for prediction in predictions]
         return {**scores, **{f"failure_{name}": failures.count(name) for name in FAILURES}}
+
+    def parts_of(self, prediction: Prediction) -> dict[str, list[str]]:
+        return {BOX_SIZE: [size_of(prediction)]}
 
     def value(self, prediction: Prediction) -> float:
         return mean_accuracy([iou_of(prediction)])

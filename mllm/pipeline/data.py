@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast, get_args, get_type_hints
 
 from mllm.config.data_args import Ranking
 from mllm.config.run_arguments import RunArguments
 from mllm.config.sections import multitest_entries
 from mllm.dataset.mixing import Subset
-from mllm.errors import ConfigError
-from mllm.fields import read_section, within
+from mllm.errors import ConfigError, DataError
+from mllm.fields import PathName, read_section, within
 from mllm.generation_args import as_generate_takes_them
 from mllm.images.settings import configure, read_settings
 from mllm.pipeline.best_model import evaluates_in_training
@@ -107,6 +108,10 @@ def _tests(data: Section, args: RunArguments) -> dict[str, TestSet]:
     entries |= {f"multitest_{name}": entry for name, entry in multitest_entries(data).items()}
     if not entries:
         raise ConfigError(field="data_args", expected="test or multitest, the datasets of do_predict", found="neither")
+    missing = [path for prefix, entry in entries.items() for path in within(prefix, missing_files, entry["cfg"])]
+    if len(set(missing)) > 1:
+        listed = ", ".join(dict.fromkeys(missing))
+        raise DataError(f"{len(set(missing))} files of the test sets are missing: {listed}", kind="missing-file")
     tests: dict[str, TestSet] = {}
     for prefix, entry in entries.items():
         field = f"data_args.multitest.{prefix.removeprefix('multitest_')}.cfg" if prefix != "test" else "data_args.test"
@@ -119,11 +124,30 @@ def _tests(data: Section, args: RunArguments) -> dict[str, TestSet]:
     return tests
 
 
+def missing_files(cfg: Any) -> list[str]:
+    """The files that a dataset's config, or one inside it, names and that are not there."""
+    if isinstance(cfg, Mapping):
+        section = cast("Section", cfg)
+        built = DATASETS.find(section["type"]) if "type" in section else None
+        hints = (
+            get_type_hints(built.__init__ if isinstance(built, type) else built, include_extras=True) if built else {}
+        )
+        named = [name for name, hint in hints.items() if PathName in (hint, *get_args(hint))]
+        paths = [section[name] for name in named if isinstance(section.get(name), str)]
+        inside = [path for value in section.values() for path in missing_files(value)]
+        return [path for path in paths if not Path(path).exists()] + inside
+    if isinstance(cfg, (list, tuple)):
+        return [path for each in cast("Sequence[Any]", cfg) for path in missing_files(each)]
+    return []
+
+
 def _drawn(items: ItemDataset, count: int | None, seed: int) -> ItemDataset:
     total = len(items)
     if count is None or count >= total:
         return items
-    return Subset(dataset=items, indices=sorted(random.Random(f"num_samples {seed}").sample(range(total), count)))
+    some = Subset(dataset=items, indices=sorted(random.Random(f"num_samples {seed}").sample(range(total), count)))
+    some.drawn = {"num_samples": count, "seed": seed}
+    return some
 
 
 def _members(items: ItemDataset) -> dict[str, ItemDataset]:

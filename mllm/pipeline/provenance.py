@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from mllm.pipeline.manifest import digest
-from mllm.types import Item
 
 PACKAGES = ("mllm", "torch", "transformers", "tokenizers", "accelerate", "peft", "pillow", "numpy")
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
@@ -30,18 +29,28 @@ def of_model(model_args: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def of_data(items: Iterable[Item]) -> dict[str, Any]:
-    """How many items there are, the first question, and a hash of all questions, regions and truths."""
+def of_data(items: Any) -> dict[str, Any]:
+    """How many items a dataset has, the first question, a hash of all questions, regions and truths, and how items were
+    drawn where not all are evaluated."""
     first, count = "", 0
 
     def texts() -> Iterable[str]:
         nonlocal first, count
-        for item in items:
+        for item in (items[index] for index in range(len(items))):
             first, count = first or item.prompt[-1].text, count + 1
             yield repr((item.turns, item.boxes, item.points, item.truth))
 
     found = _hash(texts())
-    return {"items": count, "hash": found, "first_question": first}
+    drawn = drawn_from(items)
+    return {"items": count, "hash": found, "first_question": first, **({"drawn": drawn} if drawn else {})}
+
+
+def drawn_from(items: Any) -> list[dict[str, Any]]:
+    """Of each part that was drawn of a dataset, how, and of how many items; empty where all are evaluated."""
+    own = getattr(items, "drawn", None)
+    found = [{**own, "of": len(items.dataset)}] if own else []
+    inner = getattr(items, "datasets", None) or ([items.dataset] if hasattr(items, "part") else [])
+    return found + [each for dataset in inner for each in drawn_from(dataset)]
 
 
 def of_machine(device: torch.device, processes: int, dtype: torch.dtype) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def score(server: Server, test: TestSet, convention: Convention, folder: Path, p
     server = replace(server, generation=generation_of(test.generation), usage=dict.fromkeys(server.usage, 0))
     about: dict[str, Any] = {
         "model": {"api": server.url, "name": server.name},
-        "data": of_data(items[index] for index in range(len(items))),
+        "data": of_data(items),
         "metric": plain(test.metric_config),
         "codec": convention.name,
         "generation": plain(server.generation),

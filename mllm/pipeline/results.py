@@ -13,14 +13,14 @@ from mllm.errors import ConfigError
 from mllm.fields import show
 from mllm.files import parse_json, read_json, whole_lines
 from mllm.interrupts import Interrupted
-from mllm.metrics.base import Metric, Tallied
+from mllm.metrics.base import Metric
 from mllm.metrics.outcome import PREDICTIONS, RESULTS, ImageNames, Outcome, as_record
-from mllm.metrics.rec import iou_of
 from mllm.pipeline.train_data import ItemDataset
 from mllm.report.gallery import data_folder
 from mllm.report.index import REPORT, write_index
 from mllm.report.published import published
-from mllm.report.report import Row, write_report
+from mllm.report.report import write_report
+from mllm.report.rows import rows
 from mllm.types import Prediction
 
 PARTIAL, OLD = ".partial", ".old"
@@ -153,27 +153,3 @@ def write_results(
         if whole.exists():
             whole.replace(path)
     write_index(folder)
-
-
-def rows(predictions: Iterable[Prediction], items: ItemDataset, metric: Metric | None) -> Iterator[Row]:
-    """Each answer beside its question and the image that the question is about, which its truth lies on."""
-    name_of = ImageNames()
-    for prediction in predictions:
-        item = items[prediction.index]
-        turn = item.prompt[-1]
-        number = item.answer_image
-        yield Row(
-            prediction=prediction,
-            question=turn.text,
-            image=item.images[number] if item.images else None,
-            image_name=name_of(item)
-            if len(item.own_images) < 2
-            else f"{name_of(item)}: image {number - item.demonstrated_images}",
-            image_number=number,
-            asked=(
-                *(item.boxes[i] for group in turn.boxes_seq for i in group),
-                *(item.points[i] for group in turn.points_seq for i in group),
-            ),
-            iou=iou_of(prediction) if len(prediction.truth.boxes) == 1 else None,
-            score=metric.value(prediction) if isinstance(metric, Tallied) else None,
-        )

@@ -284,7 +284,7 @@ class Trainer(GuardedTrainer):
         return {
             "model": of_model({**known, "model_name_or_path": str(self.folder)}) if saved else known,
             "trained_steps": self.state.global_step,
-            "data": of_data(test.items[index] for index in range(len(test.items))),
+            "data": of_data(test.items),
             "metric": plain(test.metric_config),
             "codec": plain(prompt_format.codec),
             "template": plain(prompt_format.template),

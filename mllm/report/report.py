@@ -116,7 +116,7 @@ def write_report(
 
 def _tiles(found: Outcome, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
     """The scores to show as numbers, the headline first."""
-    scores, headline = found.scores, found.headline
+    scores, headline = found.apart, found.headline
     apart = ("failure_", "constant_box_")
     names = [name for name in scores if name != "count" and not name.startswith(apart)]
     names.sort(key=lambda name: name != headline)

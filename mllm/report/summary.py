@@ -17,7 +17,7 @@ SAID = {"failure_none": "nothing to read"}
 
 def summary(prefix: str, found: Outcome, metric: Metric | None, report: Path | None) -> str:
     """The scores as a table, the headline with its 95 % interval and its floor first; then its parts."""
-    scores = found.scores
+    scores = found.apart
     first = [metric.headline, f"constant_box_{metric.headline}"] if metric else []
     names = [name for name in first if name in scores] + [name for name in scores if name not in first]
     meanings = {**WITHOUT_METRIC, **(metric.meanings if metric else {})}

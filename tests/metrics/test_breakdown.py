@@ -2,11 +2,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from mllm.metrics.base import Metric
 from mllm.metrics.breakdown import Part, breakdown
+from mllm.metrics.counting import Counting
+from mllm.metrics.density_f1 import DensityF1
+from mllm.metrics.outcome import outcome
 from mllm.metrics.phrase_grounding import PhraseGrounding
+from mllm.metrics.point_in import PointIn
+from mllm.metrics.pope import POPE
 from mllm.metrics.rec import REC
+from mllm.metrics.ref_l4 import RefL4
 from mllm.metrics.text import ExactMatch
-from mllm.types import Box, Category, GroundTruth, Prediction
+from mllm.types import Box, Category, GroundTruth, Point, Prediction
 
 
 def said(index: int, text: str, *, key: str = "a.jsonl:1", **group: Category) -> Prediction:
@@ -68,11 +77,78 @@ def test_breakdown_of_expressions_has_their_lengths() -> None:
     assert breakdown(ExactMatch(), [*predictions, said(9, "yes")], names(10)) == {}
 
 
-def test_breakdown_leaves_out_what_the_metric_breaks_down_itself() -> None:
-    box = Box(x1=0, y1=0, x2=9, y2=9)
-    predictions = [
-        replace(said(index, ""), boxes=(box,), truth=GroundTruth(boxes=(box,)), group={"type": kind, "split": kind})
-        for index, kind in enumerate(("people", "animals"))
-    ]
-    assert list(breakdown(PhraseGrounding(), predictions, names(2))) == ["split"]
+def boxed(index: int, side: float = 9, **group: Category) -> Prediction:
+    """Right answers at even places, wrong ones at odd places."""
+    box, other = Box(x1=0, y1=0, x2=side, y2=side), Box(x1=side, y1=side, x2=2 * side, y2=2 * side)
+    answer = box if index % 2 == 0 else other
+    return replace(said(index, ""), boxes=(answer,), truth=GroundTruth(boxes=(box,)), group=group)
+
+
+def polled(index: int, text: str, truth: str, category: str) -> Prediction:
+    return replace(said(index, text, category=category), truth=GroundTruth(texts=(truth,)))
+
+
+POINTED = [
+    replace(boxed(0, cell="a"), points=(Point(x=1, y=1),), boxes=()),
+    replace(boxed(1, cell="a"), points=(Point(x=1, y=1),), boxes=()),
+    replace(boxed(2, cell="b"), points=(Point(x=99, y=1),), boxes=()),
+]
+OWN: list[tuple[Metric, str, list[Prediction], list[tuple[str, int, float]]]] = [
+    (
+        POPE(),
+        "category",
+        [
+            polled(0, "Yes.", "yes", "random"),
+            polled(1, "Yes.", "no", "random"),
+            polled(2, "No.", "no", "popular"),
+            polled(3, "Yes.", "yes", "popular"),
+        ],
+        [("popular", 2, 1.0), ("random", 2, 2 / 3)],
+    ),
+    (
+        RefL4(group=None),
+        "box size",
+        [boxed(0, 100), boxed(1, 100), boxed(2, 200), boxed(4, 300)],
+        [("large", 1, 1.0), ("medium", 1, 1.0), ("small", 2, 0.5)],
+    ),
+    (
+        PhraseGrounding(),
+        "type",
+        [boxed(0, type="people/bodyparts"), boxed(1, type="people"), boxed(2, type="animals")],
+        [("animals", 1, 1.0), ("bodyparts", 1, 1.0), ("people", 2, 0.5)],
+    ),
+    (
+        DensityF1(),
+        "domain",
+        [boxed(0, domain="face"), boxed(1, domain="face"), boxed(2, domain="pose")],
+        [("face", 2, 0.5), ("pose", 1, 1.0)],
+    ),
+    (PointIn(group="cell"), "cell", POINTED, [("a", 2, 1.0), ("b", 1, 0.0)]),
+    (
+        Counting(),
+        "number",
+        [replace(said(n, text), truth=GroundTruth(texts=(true,))) for n, (text, true) in enumerate(("22", "23", "33"))],
+        [("2", 1, 1.0), ("3", 2, 0.5)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("metric", "name", "predictions", "expected"), OWN, ids=lambda value: type(value).__name__)
+def test_breakdown_has_the_parts_of_a_metric_with_intervals_over_images(
+    metric: Metric, name: str, predictions: list[Prediction], expected: list[tuple[str, int, float]]
+) -> None:
+    found = outcome(metric, predictions, names(len(predictions)))
+    assert scores(list(found.parts[name])) == [(value, count, pytest.approx(score)) for value, count, score in expected]
+    for part in found.parts[name]:
+        assert (part.interval is not None) == (part.count > 1)
+        for own in (f"{metric.headline}/{part.value}", f"{metric.headline}_{part.value}"):
+            assert own not in found.apart
+            assert found.scores.get(own, part.score) == pytest.approx(part.score)
+    assert set(found.apart) < set(found.scores)
+    alone = outcome(metric, predictions, ["one image"] * len(predictions))
+    assert all(part.interval is None for part in alone.parts[name])
+
+
+def test_breakdown_is_that_of_the_records_where_the_metric_has_none() -> None:
+    predictions = [boxed(index, type=kind, split=kind) for index, kind in enumerate(("people", "animals"))]
     assert list(breakdown(PhraseGrounding(group=None), predictions, names(2))) == ["type", "split"]

@@ -10,7 +10,7 @@ import pytest
 
 from mllm.cli import main
 from mllm.config.run_arguments import RunArguments
-from mllm.errors import ConfigError
+from mllm.errors import ConfigError, DataError
 from mllm.pipeline.data import load_data
 from mllm.registry import DATASETS
 from mllm.types import Item
@@ -86,6 +86,20 @@ def test_load_data_draws_num_samples_of_each_test_set_by_the_seed(tmp_path: Path
     assert few["test_a"] == [text for text in whole["test_a"] if text in few["test_a"]]  # in the order of the file
     assert few["test_a"] != whole["test_a"][:5]
     assert drawn(50) == whole
+
+
+def test_load_data_names_all_files_that_are_missing(tmp_path: Path) -> None:
+    there = texts(tmp_path / "a.jsonl", 2)
+    gone = [dict(there, filename=str(tmp_path / f"{name}.jsonl")) for name in ("b", "c", "d")]
+    inner = {"type": "ConcatDataset", "datasets": [there, gone[1], {"type": "Subset", "dataset": gone[2], "first": 1}]}
+    data = {"multitest": {"x": {"cfg": gone[0]}, "y": {"cfg": inner}, "z": {"cfg": gone[0]}}}
+    with pytest.raises(DataError) as caught:
+        load(data, tmp_path, do_predict=True)
+    paths = ", ".join(str(tmp_path / f"{name}.jsonl") for name in ("b", "c", "d"))
+    assert str(caught.value) == f"3 files of the test sets are missing: {paths}"
+    with pytest.raises(DataError) as caught:
+        load({"test": gone[0]}, tmp_path, do_predict=True)
+    assert str(tmp_path / "b.jsonl") in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +192,8 @@ def test_predict_writes_a_file_for_each_dataset_of_an_instruct_flamingo_config(t
         "test_data2_extra_prediction.jsonl": 2,
         "test_short_answers_extra_prediction.jsonl": 3,
     }
-    for name in ("data2", "short_answers"):
-        assert json.loads((out / f"test_{name}_results.json").read_text())[f"test_{name}_count"] in (2, 3)
+    for name, drawn in (("data2", None), ("short_answers", [{"num_samples": 3, "seed": 0, "of": 7}])):
+        results = json.loads((out / f"test_{name}_results.json").read_text())
+        assert results[f"test_{name}_count"] in (2, 3)
+        assert results["about"]["data"].get("drawn") == drawn
         assert (out / f"test_{name}_report.html").exists()

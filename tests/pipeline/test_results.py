@@ -1,19 +1,15 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from mllm.metrics.outcome import Outcome, as_record
 from mllm.metrics.phrase_grounding import PhraseGrounding
 from mllm.metrics.rec import REC
 from mllm.metrics.text import ExactMatch
-from mllm.pipeline.results import rows
 from mllm.report.summary import joint_summary, summary
-from mllm.types import Box, GroundTruth, Item, Prediction
-from tests.pipeline.tiny import Items
+from mllm.types import Box, GroundTruth, Prediction
 
 BOX = Box(x1=0, y1=0, x2=10, y2=10)
 
@@ -48,21 +44,6 @@ def test_as_record_judges_an_answer_by_its_truth(prediction: Prediction, fields:
     assert {name: record[name] for name in fields} == fields
     assert ("clipped" in record) == bool(prediction.clipped)
     assert ("iou" in record) == ("iou" in fields)
-
-
-def test_rows_show_the_image_that_the_question_is_about() -> None:
-    record = {
-        "images": [Image.new("RGB", (8, 8)), Image.new("RGB", (9, 9))],
-        "target": {"boxes": [[0, 0, 1, 1]], "boxes_image": [1]},
-        "conversations": [
-            {"from": "human", "value": "<image><image>\nWhere?", "image": 1},
-            {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]},
-        ],
-    }
-    item = Item.from_dict(record, key="a:1")
-    for truth in (item.truth, GroundTruth()):
-        (row,) = rows([answer(truth=truth)], Items([replace(item, truth=truth)]), None)
-        assert (row.image_number, row.image) == (1, item.images[1])
 
 
 def test_joint_summary_has_a_line_for_each_test_set() -> None:

@@ -9,23 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mllm.errors import ConfigError
+from mllm.fields import show, within
 
 if TYPE_CHECKING:
     from mllm.commands.score.scoring import Scored
     from mllm.conversation.convention import Convention
     from mllm.metrics.base import Metric
+    from mllm.metrics.outcome import Outcome
 
 ALL = "all"
 DETECTIONS = "coco_detection"
 
 
 def score(
-    answers: Annotated[str, typer.Argument(metavar="FILE", help="Answers: .jsonl, .json, .tsv, .csv or .txt.")],
+    answers: Annotated[str, typer.Argument(metavar="FILE", help="Answers: .jsonl, .json, .tsv, .csv, .xlsx or .txt.")],
     metric: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="From mllm list metrics, or '{\"type\": ..., ...}'. Default: REC, of detections Detection.",
+            help='From mllm list metrics, or "dict(type=..., ...)" as in a config. Default: REC, of detections '
+            "Detection.",
         ),
     ] = None,
     reading: Annotated[
@@ -52,7 +55,7 @@ def score(
         typer.Option(help="Where images lie on the codec's canvas. Default: as in the family's own preprocessing."),
     ] = None,
     output_dir: Annotated[
-        Path | None, typer.Option("--output_dir", metavar="DIR", help="Write scores and predictions here.")
+        Path | None, typer.Option("--output_dir", metavar="DIR", help="Write scores, predictions and a report here.")
     ] = None,
     instances: Annotated[
         str | None,
@@ -129,7 +132,7 @@ def score(
     result = outcome(judge, scored.predictions, scored.images)
     print(summary("score", result, judge, None))
     if output_dir is not None:
-        _write(output_dir, result.as_json("score"), scored, judge)
+        _write(output_dir, answers, result, scored, judge)
 
 
 def _check_detections(path: str, layout: str, needed: dict[str, str | None], of_texts: dict[str, str | None]) -> None:
@@ -175,13 +178,13 @@ def _items(config: str, split: str | None) -> Any:
 
 
 def _metric(metric: str, reading: str | None) -> Metric:
+    from mllm.config.options import value
     from mllm.registry import METRICS
 
-    config: Any = metric
-    if config.lstrip().startswith("{"):
-        from mllm.files import parse_json
-
-        config = parse_json(config, dict, "--metric", ConfigError)
+    config: Any = within("--metric", value, metric) if metric.lstrip().startswith(("{", "dict(")) else metric
+    if not isinstance(config, (str, dict)):
+        expected = "dict(type=..., key=value, ...) of numbers, texts in quotes, lists and dicts"
+        raise ConfigError(where="--metric", expected=expected, found=show(config))
     if reading is not None:
         config = {**(config if isinstance(config, dict) else {"type": config}), "reading": reading}
     return METRICS.make(config)
@@ -218,13 +221,31 @@ def _readings(scored: Scored, *, has_boxes: bool) -> str:
     return table(("reading", "acc@0.5", "mean_iou", "no box"), rows, numbers=True)
 
 
-def _write(folder: Path, record: dict[str, Any], scored: Scored, metric: Metric) -> None:
+def _write(folder: Path, answers: str, found: Outcome, scored: Scored, metric: Metric) -> None:
     from mllm.metrics.outcome import PREDICTIONS, RESULTS, as_record
+    from mllm.report.index import REPORT
+    from mllm.report.published import published
+    from mllm.report.report import write_report
+    from mllm.report.rows import rows, rows_without_items
 
     folder.mkdir(parents=True, exist_ok=True)
+    others = published(metric, scored.predictions)
+    record = {**found.as_json("score"), **({"published": others} if others else {})}
     (folder / f"score_{RESULTS}").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     with (folder / f"score_{PREDICTIONS}").open("w", encoding="utf-8") as file:
         for prediction, image, question in zip(scored.predictions, scored.images, scored.questions, strict=True):
             record = as_record(prediction, image=image, question=question, metric=metric)
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    print(f"  written to {folder}")
+    answered = scored.predictions
+    write_report(
+        folder / f"score_{REPORT}",
+        title=f"{folder.name}: {Path(answers).name}",
+        subtitle=answers,
+        found=found,
+        rows=rows_without_items(answered, scored.images, scored.questions, metric)
+        if scored.items is None
+        else rows(answered, scored.items, metric),
+        published=others,
+        meanings=metric.meanings,
+    )
+    print(f"  report: {folder / f'score_{REPORT}'}")

@@ -8,6 +8,7 @@ detection and VQAv2.
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import math
 import re
@@ -16,12 +17,13 @@ from dataclasses import dataclass
 from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any, cast
+from zipfile import BadZipFile
 
 from mllm.answers import short_answer, whole_answer
 from mllm.dataset.files.jsonl import IndexedJsonl
-from mllm.errors import DataError, nearest
+from mllm.errors import ConfigError, DataError, nearest
 from mllm.fields import ID, absent, field, show
-from mllm.files import read_json, read_text
+from mllm.files import check_file, read_json, read_text
 from mllm.metrics.failures import failure_of
 from mllm.types import Box, Failure, GroundTruth, Point, Prediction
 
@@ -274,6 +276,8 @@ def _records(path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     elif suffix in TABLES:
         csv.field_size_limit(1 << 28)  # a table may hold images
         yield from _rows_of(path, "\t" if suffix == ".tsv" else ",")
+    elif suffix == ".xlsx":
+        yield from _rows_of_workbook(path)
     elif suffix in (".jsonl", ".json"):
         texts = read_json(path, list) if suffix == ".json" and read_text(path).lstrip().startswith("[") else None
         if texts is not None and all(isinstance(each, str) for each in texts):
@@ -282,7 +286,7 @@ def _records(path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
         lines = IndexedJsonl(path)
         yield from ((lines[number], lines.where(number)) for number in range(len(lines)))
     else:
-        expected = f".jsonl, .json, .txt, {', '.join(TABLES)} (save a spreadsheet as .tsv)"
+        expected = f".jsonl, .json, .txt, .xlsx, {', '.join(TABLES)}"
         raise DataError(where=path, expected=expected, found=suffix or "no suffix", kind="unsupported")
 
 
@@ -298,6 +302,24 @@ def _rows_of(path: str, delimiter: str) -> Iterator[tuple[Mapping[str, Any], str
             yield row, where
     except csv.Error as error:
         raise DataError(where=f"{path}:{rows.line_num + 1}", expected="a row of the table", found=str(error)) from None
+
+
+def _rows_of_workbook(path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The rows of the first sheet of an Excel workbook, whose first row names the columns."""
+    check_file(path)
+    try:
+        openpyxl: Any = importlib.import_module("openpyxl")
+    except ImportError as error:
+        message = "a workbook needs a package that is missing: pip install 'mllm[xlsx]'"
+        raise ConfigError(message, where=path) from error
+    try:
+        rows = list(openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0].values)
+    except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
+        raise DataError(where=path, expected="an Excel workbook", found=str(error) or type(error).__name__) from error
+    names = [name for name in rows[0] if name is not None] if rows else []
+    for number, row in enumerate(rows[1:], start=2):
+        if any(cell is not None for cell in row):
+            yield dict(zip(names, row, strict=False)), f"{path}:{number}"
 
 
 def _cell(value: object) -> str | None:

@@ -28,12 +28,14 @@ _DIGITS = re.compile(r"(\d+)$")
 class Scored:
     """What can be scored: predictions, and the name of each one's image, and its question, as far as it is known.
 
-    `left_out` says what of the file is not scored, and why; else empty.
+    `items` are those of the predictions, where there is a data set and they are in its order. `left_out` says what of
+    the file is not scored, and why; else empty.
     """
 
     predictions: list[Prediction]
     images: list[str]
     questions: list[str]
+    items: Dataset | None = None
     left_out: str = ""
 
 
@@ -103,7 +105,7 @@ def joined(
         predictions.append(_read(answer, known, convention))
         images.append(name(item))
         questions.append(item.prompt[-1].text)
-    return Scored(predictions=predictions, images=images, questions=questions)
+    return Scored(predictions=predictions, images=images, questions=questions, items=items)
 
 
 def _order(answers: Sequence[Answer], items: Dataset, layout: str, key: str | None) -> list[Answer]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,53 @@ def test_score_reads_foreign_layouts_by_their_own_rules(
     found = scores(tmp_path, write(tmp_path / name, content), "--reading", reading)
     assert (found["score_acc@0.5"], found["score_count"], found["score_failure_none"]) == (0.5, 4, 1)
     assert f"4 answers, layout {layout}" in capsys.readouterr().out
+
+
+def test_score_reads_a_workbook_as_vlmevalkit_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    header, *rows = [line.split("\t") for line in TABLE.splitlines()]
+    book.active.append(header)
+    for row in rows:
+        book.active.append([int(cell) if cell.isdecimal() else cell for cell in row])
+    book.active.append([None] * len(header))  # a row that was emptied
+    book.save(tmp_path / "a.xlsx")
+    found = scores(tmp_path, str(tmp_path / "a.xlsx"), "--reading", "vlmevalkit")
+    assert (found["score_acc@0.5"], found["score_count"], found["score_failure_none"]) == (0.5, 4, 1)
+    assert "4 answers, layout vlmevalkit" in capsys.readouterr().out
+
+
+def test_score_says_how_to_read_a_workbook_without_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    (tmp_path / "a.xlsx").write_bytes(b"PK")
+    assert main(["score", str(tmp_path / "a.xlsx")]) == 1
+    assert "pip install 'mllm[xlsx]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("metric", ["dict(type='REC', reading='internvl')", '{"type": "REC", "reading": "internvl"}'])
+def test_score_takes_a_metric_as_a_config_or_json_has_it(metric: str, tmp_path: Path) -> None:
+    assert scores(tmp_path, write(tmp_path / "a.json", GROUNDING), "--metric", metric)["score_acc@0.5"] == 0.5
+
+
+def test_score_writes_the_report_of_an_evaluation(config: Callable[..., str], tmp_path: Path) -> None:
+    file = write(tmp_path / "a.json", [{"question_id": 30, "answer": "no"}, {"question_id": 10, "answer": "yes"}])
+    scores(tmp_path, file, "--data", config(10, 30), "--metric", "VQAAccuracy")
+    page = (tmp_path / "out" / "score_report.html").read_text()
+    assert "vqa_accuracy" in page
+    assert "data:image/" in page
+    data = (tmp_path / "out" / "score_report_files" / "000.js").read_text()
+    assert "Is it red?" in data
+    assert "COCO_val2014_000000000042.jpg" in data
+
+
+def test_score_draws_on_images_that_the_predictions_name(tmp_path: Path) -> None:
+    image = tmp_path / "seen.png"
+    Image.new("RGB", (200, 100)).save(image)
+    scores(tmp_path, write(tmp_path / "a.jsonl", [ours(0, image=str(image)), ours(1, image="gone.png")]))
+    page = (tmp_path / "out" / "score_report.html").read_text()
+    assert page.count("data:image/") == 1
 
 
 def test_score_reads_a_foreign_file_by_a_codec(tmp_path: Path) -> None:
@@ -216,6 +264,8 @@ def test_score_names_what_is_missing_doubled_or_unknown(
         (["--layout", "intern"], "--layout: expected a layout of answers, found str 'intern'; did you mean 'internvl'"),
         (["--reading", "intern"], "REC: reading: expected one of 'codec', "),
         (["--metric", "RECC"], "RECC"),
+        (["--metric", "dict(type=REC)"], "--metric: expected dict(key=value, ...) of numbers, texts in quotes"),
+        (["--metric", "{'REC'}"], "--metric: expected dict(type=..., key=value, ...)"),
         (["--placement", "pad"], "--codec: expected a codec for --placement, found nothing"),
         (["--key", "id"], "--data: expected a config for --key, found nothing"),
         (["--codec", "nothing"], "nothing"),
