@@ -65,3 +65,41 @@ CAPTION_TEXTCAPS_VAL = dict(
     image_folder="data/images/textcaps/train_images",
     questions="config/questions/caption.json",
 )
+
+# Karpathy's splits, as tools/convert/karpathy.py writes them
+CAPTION_COCO_KARPATHY_TRAIN = dict(
+    type="Caption",
+    filename="data/annotations/CAP_coco_karpathy_train.jsonl",
+    image_folder="data/images/coco2014",
+    questions="config/questions/caption.json",
+)
+CAPTION_COCO_KARPATHY_VAL = dict(
+    type="Caption",
+    filename="data/annotations/CAP_coco_karpathy_val.jsonl",
+    image_folder="data/images/coco2014",
+    questions="config/questions/caption.json",
+)
+CAPTION_COCO_KARPATHY_TEST = dict(
+    type="Caption",
+    filename="data/annotations/CAP_coco_karpathy_test.jsonl",
+    image_folder="data/images/coco2014",
+    questions="config/questions/caption.json",
+)
+CAPTION_FLICKR30K_KARPATHY_TRAIN = dict(
+    type="Caption",
+    filename="data/annotations/CAP_flickr30k_karpathy_train.jsonl",
+    image_folder="data/images/flickr30k",
+    questions="config/questions/caption.json",
+)
+CAPTION_FLICKR30K_KARPATHY_VAL = dict(
+    type="Caption",
+    filename="data/annotations/CAP_flickr30k_karpathy_val.jsonl",
+    image_folder="data/images/flickr30k",
+    questions="config/questions/caption.json",
+)
+CAPTION_FLICKR30K_KARPATHY_TEST = dict(
+    type="Caption",
+    filename="data/annotations/CAP_flickr30k_karpathy_test.jsonl",
+    image_folder="data/images/flickr30k",
+    questions="config/questions/caption.json",
+)

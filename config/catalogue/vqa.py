@@ -1,7 +1,7 @@
-"""Questions about COCO images.
+"""Questions about images, most of them COCO's.
 
-VQAv2 and VQA-E as tools/convert/vqav2.py and vqa_e.py write them, VQA-X as Shikra's lines; the others in their public
-files.
+VQAv2, OK-VQA, VQA-E, TextVQA and VizWiz as tools/convert/ writes them, VQA-X as Shikra's lines; the others in their
+public files.
 """
 
 VQAV2_TRAIN = dict(
@@ -20,6 +20,49 @@ VQAV2_TESTDEV = dict(
     type="VQAv2",
     filename="data/annotations/v2_OpenEnded_mscoco_test-dev2015_questions.jsonl",
     image_folder="data/images/coco2014/test2015",
+    questions="config/questions/vqa.json",
+)
+OKVQA_TRAIN = dict(
+    type="VQAv2",
+    filename="data/annotations/OpenEnded_mscoco_train2014_questions.jsonl",
+    image_folder="data/images/coco2014/train2014",
+    questions="config/questions/vqa.json",
+)
+OKVQA_VAL = dict(
+    type="VQAv2",
+    filename="data/annotations/OpenEnded_mscoco_val2014_questions.jsonl",
+    image_folder="data/images/coco2014/val2014",
+    questions="config/questions/vqa.json",
+)
+TEXTVQA_TRAIN = dict(
+    type="VQAv2",
+    filename="data/annotations/textvqa_train.jsonl",
+    image_folder="data/images/textvqa/train_images",
+    questions="config/questions/vqa.json",
+)
+TEXTVQA_VAL = dict(
+    type="VQAv2",
+    filename="data/annotations/textvqa_val.jsonl",
+    image_folder="data/images/textvqa/train_images",
+    questions="config/questions/vqa.json",
+)
+# with the words that were read in the image behind the question: textvqa.py --ocr
+TEXTVQA_OCR_VAL = dict(
+    type="VQAv2",
+    filename="data/annotations/textvqa_val_ocr.jsonl",
+    image_folder="data/images/textvqa/train_images",
+    questions="config/questions/vqa.json",
+)
+VIZWIZ_TRAIN = dict(
+    type="VQAv2",
+    filename="data/annotations/vizwiz_train.jsonl",
+    image_folder="data/images/vizwiz/train",
+    questions="config/questions/vqa.json",
+)
+VIZWIZ_VAL = dict(
+    type="VQAv2",
+    filename="data/annotations/vizwiz_val.jsonl",
+    image_folder="data/images/vizwiz/val",
     questions="config/questions/vqa.json",
 )
 VQA_E_TRAIN = dict(
@@ -108,4 +151,16 @@ AOKVQA_DIRECT_TEST = dict(
     filename="data/annotations/aokvqa_v1p0_test.json",
     image_folder="data/images/coco2017/test2017",
     questions="config/questions/vqa.json",
+)
+HATEFUL_MEMES_TRAIN = dict(
+    type="HatefulMemes",
+    filename="data/annotations/hateful_memes/train.jsonl",
+    image_folder="data/images/hateful_memes",
+    questions="config/questions/eval/openflamingo_hateful_memes.json",
+)
+HATEFUL_MEMES_DEV = dict(
+    type="HatefulMemes",
+    filename="data/annotations/hateful_memes/dev_seen.jsonl",
+    image_folder="data/images/hateful_memes",
+    questions="config/questions/eval/openflamingo_hateful_memes.json",
 )

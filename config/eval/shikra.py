@@ -1,4 +1,4 @@
-# Of what Shikra reports: RefCOCO, RefCOCO+, RefCOCOg, PointQA, Visual7W, VQAv2 val and POPE. Not OK-VQA, not Flickr30k.
+# What Shikra reports: RefCOCO/+/g, PointQA, Visual7W, VQAv2 (here val), OK-VQA, captions of Flickr30k, POPE.
 #
 # command   mllm predict config/eval/shikra.py --cfg-options model_args.model_name_or_path=DIR
 # source    Chen et al. 2023 (arXiv 2306.15195), tables 2 to 6; reading of boxes: shikras/shikra, rec.py
@@ -7,6 +7,7 @@ _base_ = [
     "../catalogue/refcoco.py",
     "../catalogue/point_qa.py",
     "../catalogue/vqa.py",
+    "../catalogue/captions.py",
 ]
 
 training_args = dict(output_dir="outputs/eval_shikra")
@@ -28,6 +29,8 @@ data_args = dict(
         local_boxes=dict(cfg=_base_.POINTQA_LOCAL_B_TEST),
         v7w_pointing=dict(cfg=_base_.V7W_POINTING_B_TEST, compute_metric="PointingAccuracy"),
         vqav2_val=dict(cfg=_base_.VQAV2_VAL, compute_metric="VQAAccuracy"),
+        okvqa_val=dict(cfg=_base_.OKVQA_VAL, compute_metric="VQAAccuracy"),
+        flickr30k_captions=dict(cfg=_base_.CAPTION_FLICKR30K_KARPATHY_TEST, compute_metric="Captions"),
         pope=dict(cfg=_base_.POPE_ALL, compute_metric="POPE"),
     ),
     compute_metric="AnswerAccuracy",

@@ -51,6 +51,7 @@ class MultitestEntry:
 
     cfg: DatasetConfig
     compute_metric: MetricConfig | None = None
+    gen_kwargs: Mapping[str, Any] | None = None
     ranking: Ranking | None = None
 
 

@@ -19,7 +19,7 @@ DATA_ARGS = {
     "train": "the dataset to train on",
     "validation": "the dataset of do_eval and of eval_strategy",
     "test": "the dataset of do_predict",
-    "multitest": "{name: dict(cfg=dataset, compute_metric=..., ranking=...)}: datasets that do_predict takes in turn",
+    "multitest": "{name: dict(cfg=dataset, compute_metric=..., gen_kwargs=..., ranking=...)}: datasets of do_predict",
     "compute_metric": "the metric of validation and test",
     "collator_kwargs": "arguments of the collator",
     "gen_kwargs": "arguments of generate()",
@@ -40,6 +40,15 @@ def check_names_of_sections(cfg: Mapping[str, Any]) -> None:
         if not isinstance(section, Mapping):
             raise ConfigError(field=name, expected="a dict", found=show(section))
     within("data_args", check_names, cfg["data_args"], DATA_ARGS)
+
+
+def generation_sections(data_args: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """All `gen_kwargs` of a config, those of a test set of its own included, by the field that they stand in."""
+    found: dict[str, Mapping[str, Any]] = {"data_args.gen_kwargs": data_args.get("gen_kwargs") or {}}
+    for name, entry in multitest_entries(data_args).items():
+        if entry.get("gen_kwargs"):
+            found[f"data_args.multitest.{name}.gen_kwargs"] = entry["gen_kwargs"]
+    return found
 
 
 def multitest_entries(data_args: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -29,7 +29,7 @@ _PERIOD = re.compile(r"\.(?!\d)")
 
 _AFTER_FLAMINGO = re.compile("Question|Answer|Short|, ")
 
-Rule = Literal["vqa", "textvqa", "aokvqa", "openflamingo", "openflamingo_okvqa"]
+Rule = Literal["vqa", "textvqa", "aokvqa", "openflamingo", "openflamingo_okvqa", "openflamingo_vizwiz"]
 Reading = Literal["answer", "text"]
 AnswerRule = Literal["vqa", "gqa"]
 
@@ -94,12 +94,25 @@ def flamingo_okvqa_consensus(answer: str, references: Sequence[str]) -> float:
     return flamingo_consensus(" ".join(STEMS.get(word, word) for word in cut.split()), references)
 
 
+def flamingo_vizwiz_consensus(answer: str, references: Sequence[str]) -> float:
+    """The same for VizWiz, whose answers have no numbers, by which OpenFlamingo would tell those of annotators apart:
+    with an annotator's own answer all equal ones are left out, so that the answer of all ten scores 0.
+
+    Source: eval/vqa_metric.py of open_flamingo 2.0.1.
+    """
+    answer = normalised(_AFTER_FLAMINGO.split(answer, maxsplit=1)[0])
+    given = [normalised(reference) for reference in references]
+    supported = min(1.0, given.count(answer) / 3)
+    return fsum(supported for other in given if other != answer) / len(given)
+
+
 RULES: Mapping[str, Callable[[str, Sequence[str]], float]] = {
     "vqa": consensus,
     "textvqa": textvqa_consensus,
     "aokvqa": exact_consensus,
     "openflamingo": flamingo_consensus,
     "openflamingo_okvqa": flamingo_okvqa_consensus,
+    "openflamingo_vizwiz": flamingo_vizwiz_consensus,
 }
 
 
@@ -108,8 +121,8 @@ class VQAAccuracy(MeanHeadline):
     """Accuracy by the agreement of annotators: the scores of the public evaluation codes.
 
     Args:
-        rule: "vqa" (VQAv2, OK-VQA, VizWiz), "textvqa", "aokvqa" (its direct answers), or "openflamingo" and
-            "openflamingo_okvqa", that harness's variants: see the functions of `RULES`.
+        rule: "vqa" (VQAv2, OK-VQA, VizWiz), "textvqa", "aokvqa" (its direct answers), or "openflamingo",
+            "openflamingo_okvqa" and "openflamingo_vizwiz", that harness's variants: see the functions of `RULES`.
         reading: "answer" scores the answer read from the text (`mllm.answers`); a bare answer, with nothing around it
             but a final full stop, is scored as it stands. "text" scores every text as it stands, as a server would. By
             default "text" for OpenFlamingo's rules, which cut the text themselves, else "answer".

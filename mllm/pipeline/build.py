@@ -14,6 +14,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from mllm.config.data_args import CollatorOptions
 from mllm.config.run_arguments import RunArguments
+from mllm.config.sections import generation_sections
 from mllm.conversation.codec_base import RegionCodec
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
@@ -175,7 +176,7 @@ def build_model(
         say_replaced(folder, replaced, model.config)
     for field, settings in (
         ("generation_config.json", vars(model.generation_config)),
-        ("data_args.gen_kwargs", data.get("gen_kwargs") or {}),
+        *generation_sections(data).items(),
     ):
         within(field, check_ids, settings, model.get_input_embeddings().num_embeddings)
     if hasattr(model.config, "added_tokens"):

@@ -68,9 +68,7 @@ def load_data(cfg: Section, args: RunArguments) -> Data:
     train = _items(data["train"], "data_args.train") if args.do_train else None
     validation = None
     if args.do_eval or evaluates_in_training(args):
-        validation = _test_set(
-            data, _items(data["validation"], "data_args.validation"), data.get("compute_metric"), data.get("ranking")
-        )
+        validation = _test_set(data, _items(data["validation"], "data_args.validation"))
     return Data(train=train, validation=validation, tests=_tests(data, args) if args.do_predict else {})
 
 
@@ -81,13 +79,17 @@ def _items(cfg: Section, field: str) -> ItemDataset:
     return items
 
 
-def _test_set(data: Section, items: ItemDataset, metric: Any, ranking: Section | None) -> TestSet:
+def _test_set(data: Section, items: ItemDataset, own: Section | None = None) -> TestSet:
+    """`own`: what an entry of `multitest` says, before what `data_args` says of all; its `gen_kwargs` key by key."""
+    own = own or {}
+    metric = own.get("compute_metric", data.get("compute_metric"))
+    generation = {**(data.get("gen_kwargs") or {}), **(own.get("gen_kwargs") or {})}
     return TestSet(
         items=items,
         metric=METRICS.make(metric) if metric else None,
         metric_config=metric,
-        generation=as_generate_takes_them(data.get("gen_kwargs") or {}),
-        ranking=_ranking(ranking),
+        generation=as_generate_takes_them(generation),
+        ranking=_ranking(own.get("ranking", data.get("ranking"))),
     )
 
 
@@ -117,10 +119,8 @@ def _tests(data: Section, args: RunArguments) -> dict[str, TestSet]:
         field = f"data_args.multitest.{prefix.removeprefix('multitest_')}.cfg" if prefix != "test" else "data_args.test"
         items = _items(entry["cfg"], field)
         for name, member in _members(items).items():
-            metric = entry.get("compute_metric", data.get("compute_metric"))
             drawn = _drawn(member, args.num_samples, args.seed)
-            ranking = entry.get("ranking", data.get("ranking"))
-            tests[f"{prefix}_{name}" if name else prefix] = _test_set(data, drawn, metric, ranking)
+            tests[f"{prefix}_{name}" if name else prefix] = _test_set(data, drawn, entry)
     return tests
 
 

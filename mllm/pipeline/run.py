@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from mllm.config.config import dump
 from mllm.config.run_arguments import RunArguments
+from mllm.config.sections import generation_sections
 from mllm.config.without_effect import without_effect
 from mllm.errors import ConfigError
 from mllm.generation_args import without_effect as unused
@@ -65,8 +66,9 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
         check_run(sections, args)
         for note in without_effect(sections["training_args"], early_stopping=bool(sections.get("early_stopping"))):
             logger.info("%s", note)
-        for note in unused((sections.get("data_args") or {}).get("gen_kwargs") or {}, "data_args.gen_kwargs"):
-            logger.info("%s", note)
+        for field, given in generation_sections(sections.get("data_args") or {}).items():
+            for note in unused(given, field):
+                logger.info("%s", note)
         if start.finished is not None:
             return _evaluate_finished(sections, args, start.finished)
         data = load_data(sections, args)

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import GenerationConfig
 
 from mllm.config.run_arguments import RunArguments
+from mllm.config.sections import generation_sections
 from mllm.errors import ConfigError
 from mllm.fields import check, check_arguments, check_names, parameters, within
 from mllm.generation_args import GenerationArgs, as_generate_takes_them
@@ -91,4 +92,5 @@ def check_run(cfg: Mapping[str, Any], args: RunArguments) -> None:
     if args.do_train:
         groups = cfg["model_args"].get("learning_rate_groups", {}).values()
         check_learns(args, (args.learning_rate, cfg["model_args"].get("learning_rate_pretraining_components"), *groups))
-    check_generation((cfg.get("data_args") or {}).get("gen_kwargs"))
+    for field, given in generation_sections(cfg.get("data_args") or {}).items():
+        check_generation(given, field)

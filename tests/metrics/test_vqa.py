@@ -15,6 +15,7 @@ from mllm.metrics.vqa import (
     exact_consensus,
     flamingo_consensus,
     flamingo_okvqa_consensus,
+    flamingo_vizwiz_consensus,
     normalised,
     same_answer,
     textvqa_consensus,
@@ -228,6 +229,18 @@ def test_flamingo_consensus_cuts_the_text_and_always_normalises(text: str, kept:
     assert flamingo_consensus(text, [kept] * 10) == 1
     assert flamingo_consensus("Short answer: dog", ["dog"] * 10) == 0
     assert flamingo_consensus("Two", ["two"] * 10) == 1  # VQAv2's own rule compares these as they stand
+
+
+# of ten annotators so many said "dog": what OpenFlamingo's code gives where answers have no numbers
+VIZWIZ = [0, 0.3, 0.5333, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0]
+
+
+@pytest.mark.parametrize(("matches", "score"), enumerate(VIZWIZ))
+def test_flamingo_vizwiz_consensus_leaves_equal_answers_out_together(matches: int, score: float) -> None:
+    people = ["Dog"] * matches + [f"cat {n}" for n in range(10 - matches)]
+    assert flamingo_vizwiz_consensus("dog, brown", people) == pytest.approx(score, abs=1e-4)
+    found = VQAAccuracy(rule="openflamingo_vizwiz")([answer(0, "dog", *people)])
+    assert found["vqa_accuracy"] == pytest.approx(score, abs=1e-4)
 
 
 @pytest.mark.parametrize(

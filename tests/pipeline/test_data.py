@@ -197,3 +197,18 @@ def test_predict_writes_a_file_for_each_dataset_of_an_instruct_flamingo_config(t
         assert results[f"test_{name}_count"] in (2, 3)
         assert results["about"]["data"].get("drawn") == drawn
         assert (out / f"test_{name}_report.html").exists()
+
+
+def test_a_test_set_may_have_generation_arguments_of_its_own(tmp_path: Path) -> None:
+    plain = texts(tmp_path / "a.jsonl", 3)
+    entries = dict(short=dict(cfg=plain, gen_kwargs=dict(max_new_tokens=5)), usual=dict(cfg=plain))
+    data = dict(multitest=entries, gen_kwargs=dict(max_new_tokens=20, num_beams=3))
+    tests = load(data, tmp_path, do_predict=True).tests
+    found = [dict(tests[f"multitest_{name}"].generation) for name in ("short", "usual")]
+    assert [(each["max_new_tokens"], each["num_beams"]) for each in found] == [(5, 3), (20, 3)]
+    entries["short"]["gen_kwargs"] = dict(max_new_token=5)
+    config = str(write_config(tmp_path, data_args=dict(data, test=None)))
+    for command in ("predict", "train"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path)
+            assert main([command, config, "--output_dir", str(tmp_path / "out")]) == 1

@@ -8,6 +8,7 @@ import pytest
 from mllm.metrics.base import Metric
 from mllm.metrics.rec import REC
 from mllm.metrics.text import ExactMatch
+from mllm.metrics.vqa import VQAAccuracy
 from mllm.report.published import published
 from mllm.types import Prediction
 
@@ -25,6 +26,14 @@ def test_published_names_scores_and_sources_of_a_known_test_set() -> None:
     }
     assert all(0 < each["score"] < 1 and each["source"] for each in found)
     assert len({each["model"] for each in found}) == len(found) == 11
+
+
+def test_published_knows_answers_in_words() -> None:
+    found = published(VQAAccuracy(), answers("OpenEnded_mscoco_val2014_questions.jsonl", 5046))
+    assert {"model": "Shikra-13B", "score": 0.4716, "source": "QwenLM/Qwen-VL, README"} in found
+    shown = [replace(one, demonstrations=("a:1",)) for one in answers("OpenEnded_mscoco_val2014_questions.jsonl", 5046)]
+    assert published(VQAAccuracy(), shown) == []
+    assert published(VQAAccuracy(rule="textvqa"), answers("textvqa_val_ocr.jsonl", 5000))[0]["score"] == 0.582
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ PROMPTS = sorted((ROOT / "config" / "questions" / "eval").glob("*.json"))
 def sets(cfg: Any) -> Iterator[dict[str, Any]]:
     """The datasets inside a dataset's config, itself first."""
     yield cfg
-    for inner in (*cfg.get("datasets", ()), *([cfg["dataset"]] if isinstance(cfg.get("dataset"), dict) else ())):
+    named = [cfg[name] for name in ("dataset", "demonstrations") if isinstance(cfg.get(name), dict)]
+    for inner in (*cfg.get("datasets", ()), *named):
         yield from sets(inner)
 
 
@@ -43,4 +44,12 @@ def test_a_suite_names_known_datasets_questions_and_metrics(path: Path) -> None:
 @pytest.mark.parametrize("path", PROMPTS, ids=lambda path: path.stem)
 def test_a_public_prompt_is_one_wording(path: Path) -> None:
     (prompt,) = json.loads(path.read_text(encoding="utf-8"))
-    assert prompt.count("<image>") == prompt.count("<expr>") == 1
+    assert prompt.count("<image>") == 1
+    assert prompt.count("<expr>") + prompt.count("<question>") == int(path.stem != "openflamingo_caption")
+
+
+@pytest.mark.parametrize("name", ["openflamingo", "openflamingo_ranking"])
+def test_the_suites_of_openflamingo_have_one_number_of_shots(name: str) -> None:
+    data = read(ROOT / "config" / "eval" / f"{name}.py").to_dict()["data_args"]
+    assert {entry["cfg"]["shots"] for entry in data["multitest"].values()} == {4}
+    assert {entry["cfg"]["text_only"] for entry in data["multitest"].values()} == {2}

@@ -1,9 +1,10 @@
-"""VQAv2 -> {name of the questions}.jsonl, for the dataset VQAv2.
+"""VQAv2, OK-VQA -> {name of the questions}.jsonl, for the dataset VQAv2.
 
     python tools/convert/vqav2.py data/originals/v2_OpenEnded_mscoco_train2014_questions.json \\
         --annotations data/originals/v2_mscoco_train2014_annotations.json
 
-Without annotations, as for the test split, the lines are questions alone.
+Without annotations, as for the test split, the lines are questions alone. OK-VQA's files,
+OpenEnded_mscoco_*_questions.json and mscoco_*_annotations.json, name no most frequent answer: it is counted.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mllm.convert.answers import annotation as counted
 from mllm.convert.conversion import Outputs, Placed, by_id, entries, main
 from mllm.fields import ID, field
 from mllm.files import read_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("questions", type=Path, help="v2_OpenEnded_mscoco_*_questions.json")
+    parser.add_argument("questions", type=Path, help="v2_OpenEnded_mscoco_*_questions.json, OK-VQA's without v2_")
     parser.add_argument("--annotations", type=Path, help="v2_mscoco_*_annotations.json")
 
 
@@ -48,9 +50,11 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
 
 def checked(where: str, annotation: dict[str, Any]) -> dict[str, Any]:
     """An annotation with the texts that the dataset reads."""
+    given = entries(field(annotation, "answers", list, where=where), f"{where}: answers")
+    answers = [field(answer, "answer", str, where=place) for place, answer in given]
+    if "multiple_choice_answer" not in annotation and answers:
+        return {**counted(answers), **annotation}
     field(annotation, "multiple_choice_answer", str, where=where)
-    for place, answer in entries(field(annotation, "answers", list, where=where), f"{where}: answers"):
-        field(answer, "answer", str, where=place)
     return annotation
 
 

@@ -115,8 +115,11 @@ def _config(args: SimpleNamespace) -> dict[str, Any]:
 
 
 def _processor(args: SimpleNamespace, cfg: dict[str, Any]) -> Processor:
+    from mllm.config.sections import generation_sections
+
     model, data = cfg["model_args"], cfg["data_args"]
-    within("data_args.gen_kwargs", check_arguments, data.get("gen_kwargs") or {}, GenerationArgs)
+    for field, given in generation_sections(data).items():
+        within(field, check_arguments, given, GenerationArgs)
     if args.stand_in:
         from mllm.commands.data.stand_in import make_stand_in
 
@@ -126,7 +129,8 @@ def _processor(args: SimpleNamespace, cfg: dict[str, Any]) -> Processor:
     from mllm.registry import DATASETS
 
     check_model_args(model)
-    check_generation(data.get("gen_kwargs"))
+    for field, given in generation_sections(data).items():
+        check_generation(given, field)
 
     trains = isinstance(model.get("tokenizer"), dict) and not model.get("model_name_or_path") and data.get("train")
     try:

@@ -107,6 +107,50 @@ ANNOTATION = {
     "answers": [{"answer": "net", "answer_confidence": "maybe", "answer_id": 1}] * 10,
 }
 
+OKVQA = {
+    "image_id": 297147,
+    "answer_type": "other",
+    "question_type": "four",
+    "question_id": 2971475,
+    "answers": [
+        {"answer_id": n, "raw_answer": raw, "answer_confidence": "yes", "answer": answer}
+        for n, (raw, answer) in enumerate([("race", "race")] * 4 + [("riding", "ride")] * 6, 1)
+    ],
+    "confidence": 3,
+}
+TEXTVQA = {
+    "question": "what is the brand of this camera?",
+    "image_id": "003a8ae2ef43b901",
+    "image_classes": ["Cassette deck", "Printer"],
+    "flickr_original_url": "https://x.org/a.jpg",
+    "image_width": 1024,
+    "image_height": 664,
+    "answers": ["nous les gosses", *["dakota"] * 8, "clos culombu"],
+    "question_id": 34602,
+    "set_name": "val",
+}
+ROSETTA = {"image_id": "003a8ae2ef43b901", "ocr_tokens": ["DAKOTA", "DIGITAL"], "ocr_info": []}
+VIZWIZ = {
+    "answerable": 1,
+    "image": "VizWiz_val_00000000.jpg",
+    "question": "Ok. There is another picture I hope it is a better one.",
+    "answer_type": "unanswerable",
+    "answers": [{"answer": answer, "answer_confidence": "yes"} for answer in ["unanswerable"] * 7 + ["its foggy"] * 3],
+}
+KARPATHY = {
+    "filepath": "val2014",
+    "sentids": [770337, 771687],
+    "filename": "COCO_val2014_000000391895.jpg",
+    "imgid": 0,
+    "split": "test",
+    "sentences": [
+        {"tokens": ["a", "man"], "raw": "A man with a red helmet. ", "imgid": 0, "sentid": 770337},
+        {"tokens": ["a", "man"], "raw": "Man riding a motor bike.", "imgid": 0, "sentid": 771687},
+    ],
+    "cocoid": 391895,
+}
+SYNSETS = "n01440764 tench, Tinca tinca\nn02012849 crane\nn03126707 crane\n"
+
 VCR = {
     "img_fn": "lsmdc_1/a.jpg",
     "metadata_fn": "lsmdc_1/a.json",
@@ -379,6 +423,21 @@ LAYOUTS = {
             "v2_a.json": {"data_subtype": "train2014", "annotations": [ANNOTATION]},
         },
         ("v2_q.json", "--annotations", "v2_a.json"),
+    ),
+    "textvqa": Layout(
+        {"TextVQA_0.5.1_val.json": {"dataset_type": "val", "dataset_name": "textvqa", "data": [TEXTVQA]}},
+        ("TextVQA_0.5.1_val.json",),
+    ),
+    "vizwiz": Layout({"val.json": [VIZWIZ]}, ("val.json",)),
+    "karpathy": Layout({"dataset_coco.json": {"images": [KARPATHY], "dataset": "coco"}}, ("dataset_coco.json",)),
+    "imagenet": Layout(
+        {
+            "val/n01440764/ILSVRC2012_val_00000293.JPEG": b"",
+            "val/n03126707/ILSVRC2012_val_00000400.JPEG": b"",
+            "LOC_synset_mapping.txt": SYNSETS,
+            "names.json": {"n03126707": "construction crane"},
+        },
+        ("val", "LOC_synset_mapping.txt", "--names", "names.json"),
     ),
     "vcr": Layout(
         {

@@ -78,6 +78,30 @@ BAD = [
         54,
         "TextCaps_0.1_val.json: data[0]: image_id: expected a text, found int '54'",
     ),
+    (
+        "textvqa",
+        ("TextVQA_0.5.1_val.json", "data", 0, "answers", 1),
+        5,
+        "TextVQA_0.5.1_val.json: data[0]: answers[1]: expected a text, found int '5'",
+    ),
+    (
+        "vizwiz",
+        ("val.json", 0, "answers", 1, "answer"),
+        None,
+        "val.json[0]: answers[1]: answer: expected a text, found nothing",
+    ),
+    (
+        "karpathy",
+        ("dataset_coco.json", "images", 0, "sentences", 1, "raw"),
+        7,
+        "dataset_coco.json: images[0]: sentences[1]: raw: expected a text, found int '7'",
+    ),
+    (
+        "imagenet",
+        ("names.json", "n03126707"),
+        "crane",
+        "LOC_synset_mapping.txt: expected a name of its own for n03126707, found 'crane', as of n02012849",
+    ),
     ("nlvr2", ("train.json", 0, "label"), "true", "train.json:1: label: expected True or False, found str 'true'"),
     (
         "aokvqa",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.tools.convert.layouts import (
@@ -9,9 +10,14 @@ from tests.tools.convert.layouts import (
     AOKVQA_TEST,
     CAPTION,
     GQA,
+    KARPATHY,
     NLVR2,
+    OKVQA,
     QUESTION,
+    ROSETTA,
+    TEXTVQA,
     VCR,
+    VIZWIZ,
     VQA_E,
     Items,
     JsonLines,
@@ -30,6 +36,74 @@ def test_vqav2(run: Run, save: Save, items: Items) -> None:
     test = items("v2_q.jsonl", "VQAv2", "vqa")
     assert len(test) == 2
     assert "COCO_test2015_000000458752.jpg" in str(test[0].images[0])
+
+
+def test_okvqa(run: Run, save: Save, items: Items) -> None:
+    """Its annotations, as published, do not say which answer is the most frequent."""
+    question = {**QUESTION, "question_id": OKVQA["question_id"], "image_id": 297147}
+    asked = save("OpenEnded_mscoco_val2014_questions.json", {"data_subtype": "val2014", "questions": [question]})
+    run("vqav2", asked, "--annotations", save("mscoco_val2014_annotations.json", {"annotations": [OKVQA]}))
+    (item,) = items("OpenEnded_mscoco_val2014_questions.jsonl", "VQAv2", "vqa", answer="<answer>")
+    assert item.turns[1].text == "ride"
+    assert item.truth.texts == ("race",) * 4 + ("ride",) * 6
+
+
+def test_textvqa(run: Run, save: Save, items: Items) -> None:
+    run("textvqa")
+    (item,) = items("textvqa_val.jsonl", "VQAv2", "vqa", image_folder="train_images", answer="<answer>")
+    assert item.turns[1].text == "dakota"
+    assert len(item.truth.texts) == 10
+    assert str(item.images[0]) == "FileImage(path='train_images/003a8ae2ef43b901.jpg')"
+    files = save("TextVQA_0.5.1_val.json", {"data": [TEXTVQA]}), "--ocr", save("ocr.json", {"data": [ROSETTA]})
+    run("textvqa", *files)
+    (item,) = items("textvqa_val_ocr.jsonl", "VQAv2", "vqa")
+    assert item.turns[0].text.endswith("of this camera?\nReference OCR token: DAKOTA, DIGITAL")
+    hidden = {name: value for name, value in TEXTVQA.items() if name != "answers"}
+    run("textvqa", save("TextVQA_0.5.1_test.json", {"data": [hidden]}))
+    assert len(items("textvqa_test.jsonl", "VQAv2", "vqa")[0].turns) == 1
+
+
+def test_vizwiz(run: Run, save: Save, items: Items) -> None:
+    run("vizwiz")
+    (item,) = items("vizwiz_val.jsonl", "VQAv2", "vqa", image_folder="val", answer="<answer>")
+    assert item.turns[1].text == "unanswerable"
+    assert str(item.images[0]) == "FileImage(path='val/VizWiz_val_00000000.jpg')"
+    hidden = {name: VIZWIZ[name] for name in ("image", "question")}
+    run("vizwiz", save("test.json", [hidden]))
+    assert len(items("vizwiz_test.jsonl", "VQAv2", "vqa")[0].turns) == 1
+
+
+def test_karpathy(run: Run, save: Save, items: Items) -> None:
+    run("karpathy")
+    (item,) = items("CAP_coco_karpathy_test.jsonl", "Caption", "caption", image_folder="coco2014")
+    assert item.truth.texts == ("A man with a red helmet.", "Man riding a motor bike.")
+    assert str(item.images[0]) == "FileImage(path='coco2014/val2014/COCO_val2014_000000391895.jpg')"
+    flickr = {name: value for name, value in KARPATHY.items() if name not in ("filepath", "cocoid")}
+    images = [{**flickr, "split": "train", "filename": "1000092795.jpg"}, {**flickr, "sentences": []}]
+    shown = run("karpathy", save("dataset_flickr30k.json", {"dataset": "flickr30k", "images": images}))
+    (item,) = items("CAP_flickr30k_karpathy_train.jsonl", "Caption", "caption")
+    assert str(item.images[0]) == "FileImage(path='1000092795.jpg')"
+    assert "1  left out: images without a caption" in shown
+
+
+def test_imagenet(run: Run, save: Save, items: Items, tmp_path: Path) -> None:
+    run("imagenet")
+    tench, crane = items("imagenet_val.jsonl", "Caption", "caption", image_folder="val")
+    assert (tench.truth.texts, crane.truth.texts) == (("tench",), ("construction crane",))
+    assert str(crane.images[0]) == "FileImage(path='val/n03126707/ILSVRC2012_val_00000400.JPEG')"
+    names = json.loads((tmp_path / "out" / "imagenet_classes.json").read_text())
+    assert names == ["tench", "crane", "construction crane"]
+    rows = "ILSVRC2012_val_1,n03126707 85 1 499 272 1 2 3 4\nILSVRC2012_val_2,n01440764 1 2 3 4\n"
+    save("flat/ILSVRC2012_val_1.JPEG", b"")
+    files = "val", str(tmp_path / "LOC_synset_mapping.txt"), "--names", str(tmp_path / "names.json")
+    shown = run(
+        "imagenet", str(tmp_path / "flat"), *files[1:], "--solution", save("s.csv", f"ImageId,PredictionString\n{rows}")
+    )
+    (item,) = items("imagenet_flat.jsonl", "Caption", "caption")
+    assert item.truth.texts == ("construction crane",)
+    assert "1  left out: images that are not in the folder" in shown
+    wrong = save("w.csv", "ImageId,PredictionString\na,n9 1 2 3 4\n")
+    assert "w.csv:2: expected a class of" in run("imagenet", *files, "--solution", wrong, status=1)
 
 
 def test_vcr(run: Run, save: Save, items: Items, tmp_path: Path) -> None:
