@@ -93,6 +93,10 @@ def predict(
         int,
         typer.Option(min=0, help="Further attempts where the server is full or fails.", rich_help_panel=SERVER),
     ] = 8,
+    timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0.1, help="How long one attempt may take.", rich_help_panel=SERVER),
+    ] = 120.0,
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -192,7 +196,7 @@ def predict(
         # nothing is computed here, so the precision of the config needs no GPU
         flags = {**ctx.obj, "do_train": False, "do_eval": False, "do_predict": True, "use_cpu": True}
         given = Given(config=config, options=cfg_options, flags={**flags, "bf16": False, "fp16": False})
-        server = {"url": api, "name": model, "concurrency": concurrency, "retries": retries}
+        server = {"url": api, "name": model, "concurrency": concurrency, "retries": retries, "timeout": timeout}
         return start(given, codec=codec, placement=placement, **server)
     asked = [
         *(("--prompt", "prompt", prompt), ("--image", "images", image)),

@@ -49,7 +49,7 @@ def drawn_from(items: Any) -> list[dict[str, Any]]:
     """Of each part that was drawn of a dataset, how, and of how many items; empty where all are evaluated."""
     own = getattr(items, "drawn", None)
     found = [{**own, "of": len(items.dataset)}] if own else []
-    inner = getattr(items, "datasets", None) or ([items.dataset] if hasattr(items, "part") else [])
+    inner = getattr(items, "datasets", None) or ([items.dataset] if hasattr(items, "dataset") else [])
     return found + [each for dataset in inner for each in drawn_from(dataset)]
 
 

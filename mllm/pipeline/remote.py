@@ -57,6 +57,7 @@ class Server:
     Attributes:
         url: up to `/v1`; `name`: the model's name there.
         concurrency: requests at once.
+        timeout: seconds that one attempt may take.
         retries: further attempts after a timeout, a broken connection, a full server (429) or an error of its own
             (5xx), with growing pauses, or those that the server asks for.
     """
@@ -107,7 +108,15 @@ class Server:
 
 
 def start(
-    given: Given, *, url: str, name: str, codec: str | None, placement: Any, concurrency: int, retries: int
+    given: Given,
+    *,
+    url: str,
+    name: str,
+    codec: str | None,
+    placement: Any,
+    concurrency: int,
+    retries: int,
+    timeout: float,
 ) -> None:
     """Run what `mllm predict CONFIG --api URL` says.
 
@@ -125,7 +134,12 @@ def start(
     convention = make_convention(written, placement=kind, image_size=SIDE)
     folder = Path(args.output_dir or ".")
     server = Server(
-        url=url, name=name, key=os.environ.get("OPENAI_API_KEY", ""), concurrency=concurrency, retries=retries
+        url=url,
+        name=name,
+        key=os.environ.get("OPENAI_API_KEY", ""),
+        concurrency=concurrency,
+        retries=retries,
+        timeout=timeout,
     )
     with locked(folder):
         data = load_data(sections, args)

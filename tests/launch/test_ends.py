@@ -186,6 +186,35 @@ def test_all_ranks_stop_once_no_gradient_is_left(kind: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_an_evaluation_whose_ranks_were_killed_goes_on_to_the_same_files(tmp_path: Path) -> None:
+    launch(*LAUNCH["ddp"], "tests/launch/runs.py", json.dumps([words(tmp_path, max_steps=1)]))
+    given = [config(tmp_path), "--do_eval", "True", "--prediction_loss_only", "False"]
+    given += ["--cfg-options", f"model_args.model_name_or_path={tmp_path / 'out'}"]
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    partial = cut / "eval_extra_prediction.jsonl.partial"
+    with launched("ddp", tmp_path, "slow", *given, "--output_dir", str(cut), until="eval.*item") as run:
+        while not (partial.exists() and partial.read_text().count("\n") > 5):
+            time.sleep(0.05)
+        for rank in run.ranks:
+            rank.send_signal(signal.SIGKILL)
+    assert run.statuses() == []
+    lines = partial.read_bytes().splitlines(keepends=True)
+    kept = len([line for line in lines if line.endswith(b"\n")])
+    assert 5 < kept < 300
+    again = [*given, "--output_dir", str(cut), "--resume", "True"]
+    launch(*LAUNCH["ddp"], "tests/launch/runs.py", json.dumps([again, [*given, "--output_dir", str(whole)]]))
+    assert f"going on after {kept} of 300 answers" in (cut / "train.log").read_text()
+    name = "eval_extra_prediction.jsonl"
+    assert (cut / name).read_bytes() == (whole / name).read_bytes()
+    found = [json.loads((folder / "eval_results.json").read_text()) for folder in (cut, whole)]
+    timed = ("eval_runtime", "eval_samples_per_second")
+    assert [{key: each[key] for key in each if key not in timed} for each in found] == [
+        {key: found[1][key] for key in found[1] if key not in timed}
+    ] * 2
+    assert not partial.exists()
+
+
+@pytest.mark.slow
 def test_an_interrupted_evaluation_keeps_its_answers(tmp_path: Path) -> None:
     out = tmp_path / "out"
     launch(*LAUNCH["ddp"], "tests/launch/runs.py", json.dumps([words(tmp_path, max_steps=1)]))

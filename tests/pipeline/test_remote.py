@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,13 +21,15 @@ from mllm.registry import CODECS
 pytest.importorskip("openai")
 
 SIZE = (300, 200)
+SLOW = 2.0
 BOXES = [(30, 20, 90, 80), (150, 40, 280, 160), (10, 100, 60, 190), (200, 10, 290, 60)]
 
 
 class Server(ThreadingHTTPServer):
     """Finds the red paint in the image that it is sent, and answers with its box in the codec's words.
 
-    `failures`: what becomes of the first requests about an item: a status, or "cut" for half an answer.
+    `failures`: what becomes of the first requests about an item: a status, "cut" for half an answer, or "slow" for none
+    in time. `wait`: the header that asks for a pause.
     """
 
     daemon_threads = True
@@ -35,6 +38,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answers)
         self.codec: Any = CODECS.make(codec)
         self.failures = failures
+        self.wait: tuple[str, str] = ("retry-after-ms", "1")
+        self.times: dict[str, list[float]] = {}
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.lock = threading.Lock()
@@ -56,9 +61,14 @@ class Answers(BaseHTTPRequestHandler):
             self.server.bodies.append(body)
             number = self.server.asked[words]
             self.server.asked[words] += 1
+            self.server.times.setdefault(words, []).append(time.monotonic())
         failure = self.server.failures[number] if number < len(self.server.failures) else None
         if isinstance(failure, int):
             self.reply(json.dumps({"error": {"message": "no"}}).encode(), failure)
+            return
+        if failure == "slow":
+            time.sleep(SLOW)
+            self.close_connection = True
             return
         (url,) = (part["image_url"]["url"] for part in parts if part["type"] == "image_url")
         image = Image.open(BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
@@ -89,7 +99,7 @@ class Answers(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("retry-after-ms", "1")
+        self.send_header(*self.server.wait)
         self.end_headers()
         self.wfile.write(content)
 
@@ -154,6 +164,40 @@ def test_every_item_is_answered_once_through_failures(config: str, tmp_path: Pat
     lines = [json.loads(line) for line in (tmp_path / "out" / "test_extra_prediction.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == [0, 1, 2, 3]
     assert all(line["iou"] > 0.93 for line in lines)
+
+
+def test_a_slow_server_is_asked_again_and_each_item_answered_once(config: str, tmp_path: Path) -> None:
+    for server in serve("qwen3_vl", ["slow"]):
+        options = ["--codec", "qwen3_vl", "--concurrency", "4", "--timeout", "0.5"]
+        assert predict(config, server, tmp_path / "out", *options) == 0
+        assert set(server.asked.values()) == {2}
+        assert set(server.answered.values()) == {1}
+        assert all(second - first < SLOW + 1 for first, second in server.times.values())
+    lines = [json.loads(line) for line in (tmp_path / "out" / "test_extra_prediction.jsonl").read_text().splitlines()]
+    assert [line["index"] for line in lines] == [0, 1, 2, 3]
+    usage = json.loads((tmp_path / "out" / "test_results.json").read_text())["about"]["usage"]
+    assert usage == {"prompt_tokens": 28, "completion_tokens": 12, "requests": 4}
+
+
+def test_a_server_that_stays_slow_is_named(config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for server in serve("qwen3_vl", ["slow"] * 9):
+        options = ["--codec", "qwen3_vl", "--concurrency", "4", "--timeout", "0.2", "--retries", "0"]
+        assert predict(config, server, tmp_path / "out", *options) == 1
+    error = capsys.readouterr().err
+    assert "APITimeoutError" in error
+    assert "lines.jsonl:1" in error
+    assert "the answers so far are in" in error
+
+
+def test_a_pause_that_the_server_asks_for_in_seconds_is_kept(config: str, tmp_path: Path) -> None:
+    pauses: list[float] = []
+    for server in serve("qwen3_vl", [429]):
+        server.wait = ("Retry-After", "1")
+        assert predict(config, server, tmp_path / "out", "--codec", "qwen3_vl", "--concurrency", "4") == 0
+        assert set(server.answered.values()) == {1}
+        pauses = [second - first for first, second in server.times.values()]
+    assert len(pauses) == len(BOXES)
+    assert all(1.0 <= pause < 5 for pause in pauses)
 
 
 def test_a_server_that_gives_up_leaves_its_answers_for_resume(
