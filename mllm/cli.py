@@ -10,6 +10,7 @@ import typer
 
 from mllm.boundary import reported
 from mllm.commands.catalogue import list_kinds
+from mllm.commands.chat.cli import chat
 from mllm.commands.checkpoint.cli import app as checkpoint
 from mllm.commands.compare.cli import compare
 from mllm.commands.data.cli import app as data
@@ -28,6 +29,7 @@ app.command("list", cls=Command, rich_help_panel=START)(list_kinds)
 app.command(cls=TrainCommand, rich_help_panel=RUNS)(train)
 app.command("eval", cls=EvalCommand, rich_help_panel=RUNS)(evaluate)
 app.command(cls=PredictCommand, rich_help_panel=RUNS)(predict)
+app.command(cls=Command, rich_help_panel=RUNS)(chat)
 app.command(cls=Command, rich_help_panel=RUNS)(score)
 app.command(cls=Command, rich_help_panel=RUNS)(compare)
 app.add_typer(data, name="data", rich_help_panel=LOOKS)
