@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor
 from mllm.geometry import PlacementKind
+from mllm.models.runtime.prefix_cache import PrefixRows
 
 
 class VisionLanguageModel(Protocol):
@@ -77,6 +78,18 @@ class VisionLanguageModel(Protocol):
         """Why a cached prompt cannot go on by several tokens at once, as candidates do; None: it can."""
         ...
 
+    def read_prefixes(self, input_ids: Tensor, attention_mask: Tensor, **images: Tensor) -> PrefixRows:
+        """Read beginnings of prompts, which `generate_with_shared_prefix` can take.
+
+        Args:
+            input_ids: int64 [G, P], left-padded beginnings; attention_mask likewise.
+            images: the tensors of their images, as in the `Batch`.
+
+        Raises:
+            ModelError: the model cannot do it exactly, see `sharing_obstacle`.
+        """
+        ...
+
     def generate_with_shared_prefix(
         self,
         input_ids: Tensor,
@@ -84,6 +97,8 @@ class VisionLanguageModel(Protocol):
         suffix_ids: Tensor,
         suffix_mask: Tensor,
         suffix_prefix: Tensor,
+        *,
+        prefixes: PrefixRows | None = None,
         **arguments: Any,
     ) -> Tensor:
         """As `generate`, for prompts of which several begin alike: each beginning is read once.
@@ -94,6 +109,8 @@ class VisionLanguageModel(Protocol):
             suffix_ids: int64 [B, S], left-padded rests of the prompts; suffix_mask likewise. `image_index` gives the
                 images of the beginnings, then those of the rests.
             suffix_prefix: int64 [B], the beginning of each.
+            prefixes: the beginnings as they were read before, which this changes; `arguments` then hold no images of
+                theirs.
 
         Raises:
             ModelError: the model cannot do it exactly, see `sharing_obstacle`.

@@ -28,6 +28,7 @@ from mllm.models.runtime.packed_attention import (
     enable_packed_attention,
     reading,
 )
+from mllm.models.runtime.prefix_cache import PrefixRows
 from mllm.tokenizer_files import required_token
 from mllm.types import IMAGE
 
@@ -87,6 +88,10 @@ class TextModel(PartedModel):
     @property
     def padding_obstacle(self) -> str | None:
         return padding_obstacle(self.language_model)
+
+    def read_prefixes(self, *arguments: Any, **named: Any) -> PrefixRows:
+        """Raises ModelError: not without a way of the model's own."""
+        raise ModelError(f"{self.sharing_obstacle}: prompts cannot share one reading of their beginning")
 
     def generate_with_shared_prefix(self, *arguments: Any, **named: Any) -> Tensor:
         """Raises ModelError: not without a way of the model's own."""

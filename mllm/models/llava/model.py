@@ -38,6 +38,7 @@ from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.mpt import packable
 from mllm.models.runtime.packed_attention import PackedAttentionMask, positions
 from mllm.models.runtime.position_table import within_positions
+from mllm.models.runtime.prefix_cache import PrefixRows
 from mllm.models.vision.encoders import new_encoder
 from mllm.models.vision.grid import grid_side
 from mllm.models.vision.towers import vision_towers
@@ -159,6 +160,30 @@ class Llava(Composite):
             )
 
     @torch.no_grad()
+    def read_prefixes(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pixels: Tensor | None = None,
+        image_index: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+    ) -> PrefixRows:
+        """As `VisionLanguageModel`."""
+        self.check_sharing()
+        return self._read(self.embed(input_ids, pixels, image_index, image_sizes), attention_mask)
+
+    def _read(self, text_BTD: Tensor, attention_mask: Tensor) -> PrefixRows:
+        read = self.language_model(
+            inputs_embeds=text_BTD,
+            attention_mask=attention_mask,
+            position_ids=positions(attention_mask),
+            logits_to_keep=1,
+            use_cache=True,
+            **roomy_cache(self.language_model, {}),
+        )
+        return PrefixRows(cache=read.past_key_values)
+
+    @torch.no_grad()
     def generate_with_shared_prefix(
         self,
         input_ids: Tensor,
@@ -166,6 +191,8 @@ class Llava(Composite):
         suffix_ids: Tensor,
         suffix_mask: Tensor,
         suffix_prefix: Tensor,
+        *,
+        prefixes: PrefixRows | None = None,
         pixels: Tensor | None = None,
         image_index: Tensor | None = None,
         image_sizes: Tensor | None = None,
@@ -173,27 +200,25 @@ class Llava(Composite):
     ) -> Tensor:
         """As `VisionLanguageModel`."""
         self.check_sharing()
-        (rows, length), (_, rest) = input_ids.shape, suffix_ids.shape
-        together = [nn.functional.pad(ids, (max(length, rest) - ids.shape[1], 0)) for ids in (input_ids, suffix_ids)]
-        text_BTD = self.embed(torch.cat(together), pixels, image_index, image_sizes)  # each image is encoded once
-        prefix = self.language_model(
-            inputs_embeds=text_BTD[:rows, text_BTD.shape[1] - length :],
-            attention_mask=attention_mask,
-            position_ids=positions(attention_mask),
-            logits_to_keep=1,
-            use_cache=True,
-            **roomy_cache(self.language_model, {}),
-        )
-        cache = prefix.past_key_values
-        cache.batch_select_indices(suffix_prefix.repeat_interleave(beams(self, generation_args)))
-        text_BSD = text_BTD[rows:, text_BTD.shape[1] - rest :]
+        if prefixes is None:
+            (rows, length), (_, rest) = input_ids.shape, suffix_ids.shape
+            wide = max(length, rest)
+            together = [nn.functional.pad(ids, (wide - ids.shape[1], 0)) for ids in (input_ids, suffix_ids)]
+            text_BTD = self.embed(torch.cat(together), pixels, image_index, image_sizes)  # each image is encoded once
+            prefixes = self._read(text_BTD[:rows, wide - length :], attention_mask)
+            text_BSD = text_BTD[rows:, wide - rest :]
+        elif pixels is not None:
+            text_BSD = self.embed(suffix_ids, pixels, image_index, image_sizes)
+        else:
+            text_BSD = self.language_model.get_input_embeddings()(suffix_ids)
+        prefixes.select(suffix_prefix.repeat_interleave(beams(self, generation_args)))
         mask_BT = torch.cat([attention_mask[suffix_prefix], suffix_mask], dim=1)
         with within_positions(self.language_model, mask_BT, generation_args) as arguments:
             # what the cache holds already is never read
             return self.language_model.generate(
                 inputs_embeds=nn.functional.pad(text_BSD, (0, 0, input_ids.shape[1], 0)),
                 attention_mask=mask_BT,
-                past_key_values=cache,
+                past_key_values=prefixes.cache,
                 **arguments,
             )
 

@@ -38,10 +38,6 @@ def as_loaded(model: Any) -> None:
     pass
 
 
-def nothing_beside(model: Any, index_B: Tensor) -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedRows:
     """Rows that hold several samples."""
@@ -88,8 +84,8 @@ class Family:
         features: (model, images) -> features, for images that only keep ranks in step.
         sees_first: whether the model reads images before it embeds the text.
         prepare: changes a model that was just loaded.
-        branch: (model, index of rows) -> keeps these rows of what the model remembers beside its cache; None: prompts
-            cannot share a beginning, since what follows changes how it is read.
+        beside: attributes in which the model remembers a row of each prompt beside its cache; None: prompts cannot
+            share a beginning, since what follows changes how it is read.
         pack: (model, rows, images) -> the arguments by which packed rows do not mix, before those of `more`; None: it
             computes positions or masks of its own, which would.
     """
@@ -106,7 +102,7 @@ class Family:
     features: Callable[[Any, Tensors], list[Tensor]] = image_features
     sees_first: bool = False
     prepare: Callable[[Any], None] = as_loaded
-    branch: Callable[[Any, Tensor], None] | None = None
+    beside: tuple[str, ...] | None = None
     pack: Callable[[Any, PackedRows, Tensors], dict[str, Any]] | None = None
 
 

@@ -9,6 +9,7 @@ import functools
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.loss import labelled_loss
 from mllm.models.runtime.packed_attention import check_packing, check_packing_was_used, enable_packed_attention
+from mllm.models.runtime.prefix_cache import PrefixRows
 
 ROWS = "image_rows"
 """Beside an image's tensors: how many rows of `pixel_values` are its own."""
@@ -155,14 +157,14 @@ class Native(PartedModel):
     @property
     def sharing_obstacle(self) -> str | None:
         """Why answers to prompts that begin alike cannot share one reading of the beginning; None: they can."""
-        if self.family.branch is None:
+        if self.family.beside is None:
             return f"{self.config.model_type} reads a beginning otherwise by what follows it"
         return sharing_obstacle(self.text_model)
 
     @property
     def continuing_obstacle(self) -> str | None:
         """Why a cached prompt cannot go on by several tokens at once; None: it can."""
-        return self.sharing_obstacle if self.family.branch is None else continuing_obstacle(self.text_model)
+        return self.sharing_obstacle if self.family.beside is None else continuing_obstacle(self.text_model)
 
     @property
     def padding_obstacle(self) -> str | None:
@@ -182,6 +184,19 @@ class Native(PartedModel):
         check_packing(self.text_model)
 
     @torch.no_grad()
+    def read_prefixes(self, input_ids: Tensor, attention_mask: Tensor, **images: Tensor) -> PrefixRows:
+        """As `VisionLanguageModel`."""
+        self.check_sharing()
+        own, blank = self._own_arguments(input_ids, None, images)
+        own["attention_mask"] = attention_mask
+        own["position_ids"] = positions_of_prompts(self, input_ids, own)
+        own |= roomy_cache(self.text_model, {})
+        with self._seeing(blank):
+            cache = self(input_ids=input_ids, logits_to_keep=1, use_cache=True, **own).past_key_values
+        names = self.family.beside or ()
+        return PrefixRows(cache=cache, beside={name: attrgetter(name)(self) for name in names})
+
+    @torch.no_grad()
     def generate_with_shared_prefix(
         self,
         input_ids: Tensor,
@@ -189,23 +204,21 @@ class Native(PartedModel):
         suffix_ids: Tensor,
         suffix_mask: Tensor,
         suffix_prefix: Tensor,
+        *,
+        prefixes: PrefixRows | None = None,
         **arguments: Any,
     ) -> Tensor:
         """As `VisionLanguageModel`; `arguments`: of the images, and as in transformers' generate."""
         self.check_sharing()
-        assert self.family.branch is not None, "checked"
         seen = {name: arguments.pop(name) for name in (*self._view_names, ROWS, "image_index") if name in arguments}
-        own, blank = self._own_arguments(input_ids, None, seen)
-        own["attention_mask"] = attention_mask
-        own["position_ids"] = positions_of_prompts(self, input_ids, own)
-        own |= roomy_cache(self.text_model, {})
-        with self._seeing(blank):
-            cache = self(input_ids=input_ids, logits_to_keep=1, use_cache=True, **own).past_key_values
-        cache.batch_select_indices(suffix_prefix.repeat_interleave(beams(self, arguments)))
-        self.family.branch(self, suffix_prefix)
+        read = prefixes or self.read_prefixes(input_ids, attention_mask, **seen)
+        read.select(suffix_prefix.repeat_interleave(beams(self, arguments)))
+        for name, tensor in read.beside.items():
+            holder, _, attribute = name.rpartition(".")
+            setattr(self.get_submodule(holder), attribute, tensor[suffix_prefix])
         ids_BT = torch.cat([input_ids[suffix_prefix], suffix_ids], dim=1)
         mask_BT = torch.cat([attention_mask[suffix_prefix], suffix_mask], dim=1)
-        ids: Any = super().generate(input_ids=ids_BT, attention_mask=mask_BT, past_key_values=cache, **arguments)  # pyright: ignore
+        ids: Any = super().generate(input_ids=ids_BT, attention_mask=mask_BT, past_key_values=read.cache, **arguments)  # pyright: ignore
         return ids[:, ids_BT.shape[1] :]
 
     def image_preprocessor(self, placement: str | None = None) -> ProcessorView:

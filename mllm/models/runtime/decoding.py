@@ -1,7 +1,7 @@
 """Decoding of batches whose rows do not depend on each other: each row samples for itself and leaves when it has
 finished, so that a row of the next batch can take its place.
 
-Shape suffixes: B rows of a batch, R of them that are still decoded, T tokens, V vocabulary.
+Shape suffixes: B rows of a batch, R of them that are still decoded, T tokens.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import copy
 import functools
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,39 +21,29 @@ from torch import Tensor, distributed
 from torch.nn.functional import pad
 from transformers import (
     DynamicCache,
-    LogitsProcessor,
     LogitsProcessorList,
-    RepetitionPenaltyLogitsProcessor,
     SynthIDTextWatermarkLogitsProcessor,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 from transformers.generation.configuration_utils import GenerationMode
 
 from mllm.compat.names import ADVICE
-from mllm.compat.transformers_generation import arguments_after, beam_search, faster_steps, missing_steps, prefill
+from mllm.compat.transformers_generation import beam_search, faster_steps, missing_steps, prefill
 from mllm.errors import ConfigError, ModelError
+from mllm.models.runtime.decoded_rows import (
+    BY_ROW,
+    Choose,
+    ChosenRows,
+    DecodedRows,
+    FiniteScores,
+    penalties,
+)
 from mllm.models.runtime.kv_cache import ROOM, PreallocatedCacheLayer
-from mllm.models.runtime.position_table import TableEnd
 
 logger = logging.getLogger(__name__)
 
-BY_ROW = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
-"""Arguments of a step that hold a row of the batch in their last dimension but one."""
 REMEMBERING = (SynthIDTextWatermarkLogitsProcessor, UnbatchedClassifierFreeGuidanceLogitsProcessor)
 """What keeps a state of its own for each row."""
-
-
-class FiniteScores(LogitsProcessor):
-    """Refuse scores that are not finite, whose first token would be taken as the answer."""
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """
-        Raises:
-            ModelError: of a row, the largest is nan or infinite.
-        """
-        if not scores.max(-1).values.isfinite().all():
-            raise ModelError("the scores of the next token are nan or infinite: the model diverged in training")
-        return scores
 
 
 class ContinuousBatcher:
@@ -78,35 +69,58 @@ class ContinuousBatcher:
         self.synced = synced
         self.model: Any = None
         self.cache: Any = None
-        self._batches: list[_Batch] = []
+        self._batches: list[DecodedRows] = []
         self._answers: dict[int, list[int]] = {}
 
-    def generate(self, model: Any, items: Sequence[int], arguments: Mapping[str, Any], *, shared: bool = False) -> None:
+    def generate(
+        self,
+        model: Any,
+        items: Sequence[int],
+        arguments: Mapping[str, Any],
+        *,
+        shared: bool = False,
+        choose: Choose | None = None,
+    ) -> None:
         """Begin a batch with a row for each item.
 
         Args:
             model: whose `generate` takes the `arguments`; if `shared`, its
                 `generate_with_shared_prefix`.
+            choose: gives each row its tokens and its end, in place of the settings among the `arguments`; it keeps the
+                answers, too.
 
         Raises:
             ConfigError: another way to decode is asked for than greedy search, sampling and beam search.
+            ModelError: `choose` is given, and transformers lacks what a loop of our own needs.
         """
         generate = model.generate_with_shared_prefix if shared else model.generate
         if missing := missing_steps():
+            if choose is not None:
+                raise without_steps(missing)
             _warn_of_missing(tuple(missing))
             self._generate_alone(generate, model, items, arguments)
         else:
-            generate(**arguments, custom_generate=partial(self._start, items))
+            generate(**arguments, custom_generate=partial(self._start, items, choose))
 
     def step_until_free(self, rows: int) -> None:
         """Decode until there is room for so many rows, or none is left."""
         while self.max_rows is not None and self._batches and self._rows + rows > self.max_rows:
-            self._step()
+            self.step()
 
     def finish(self) -> None:
         """Decode to the end."""
         while self._batches:
-            self._step()
+            self.step()
+
+    @property
+    def items(self) -> set[int]:
+        """Those whose rows are decoded."""
+        return {item for batch in self._batches for item in batch.items}
+
+    def clear(self) -> None:
+        """Drop all rows, and the memory of the cache."""
+        self._batches = []
+        self.cache = None
 
     def pop_finished(self) -> dict[int, list[int]]:
         """The answers found since the last call: the new tokens of each item."""
@@ -134,6 +148,7 @@ class ContinuousBatcher:
     def _start(
         self,
         items: Sequence[int],
+        choose: Choose | None,
         model: Any,
         input_ids: Tensor,
         *,
@@ -144,7 +159,7 @@ class ContinuousBatcher:
     ) -> Tensor:
         if input_ids.shape[1] == 0:
             # transformers would spare as many new tokens as a prompt of embeddings has padding
-            for penalty in _penalties(logits_processor):
+            for penalty in penalties(logits_processor):
                 penalty.prompt_ignore_length = None
         mode = _check_mode(generation_config.get_generation_mode())
         if mode == GenerationMode.BEAM_SEARCH:
@@ -162,28 +177,34 @@ class ContinuousBatcher:
             return ids_BT
         outputs = prefill(model, input_ids, generation_config, arguments)
         sampled = mode == GenerationMode.SAMPLE
-        batch = _Batch(
-            items=items,
-            ids_RT=input_ids,
-            arguments=arguments,
-            logits_processor=logits_processor,
-            stopping_criteria=stopping_criteria,
-            padding=generation_config.pad_token_id or 0,
-            sources=[random.Random(f"answer {self.seed} {item}") for item in items] if sampled else None,
-            evicts=self.evict_finished and not any(isinstance(each, REMEMBERING) for each in logits_processor),
-        )
+        evicts = self.evict_finished and not any(isinstance(each, REMEMBERING) for each in logits_processor)
+        common: dict[str, Any] = {
+            "items": items,
+            "ids_RT": input_ids,
+            "arguments": arguments,
+            "logits_processor": logits_processor,
+            "padding": generation_config.pad_token_id or 0,
+            "evicts": evicts,
+        }
+        if choose is not None:
+            batch: DecodedRows = ChosenRows(choose=choose, **common)
+        else:
+            sources = [random.Random(f"answer {self.seed} {item}") for item in items] if sampled else None
+            batch = DecodedRows(stopping_criteria=stopping_criteria, sources=sources, **common)
         self.model = model
-        self._join(batch, batch.prepare(model, outputs))
-        self._advance([batch], outputs.logits, first=batch.places[0])
-        if self.max_rows is None or not batch.evicts:
-            self.finish()
+        with self._cleared_on_error():
+            self._join(batch, batch.prepare(model, outputs))
+            self._advance([batch], outputs.logits, first=batch.places[0])
+            self._merge()
+            if self.max_rows is None or not batch.evicts:
+                self.finish()
         return input_ids
 
     @property
     def _rows(self) -> int:
         return sum(len(batch.items) for batch in self._batches)
 
-    def _join(self, batch: _Batch, cache: Any) -> None:
+    def _join(self, batch: DecodedRows, cache: Any) -> None:
         usual = type(cache) is DynamicCache and all(type(layer) is PreallocatedCacheLayer for layer in cache.layers)
         batch.evicts = batch.evicts and usual
         if self._batches and not (batch.evicts and self._batches[0].evicts):
@@ -198,13 +219,30 @@ class ContinuousBatcher:
         batch.places = list(range(rows, rows + len(batch.items)))
         self._batches.append(batch)
 
-    def _step(self) -> None:
-        """One more token for all rows."""
-        with faster_steps(self.model):
-            outputs = self.model(**self._inputs(), return_dict=True)
-        for batch in self._batches:
-            self.cache = batch.prepare(self.model, outputs)
-        self._advance(self._batches, outputs.logits)
+    def step(self) -> None:
+        """One more token for all rows. What an error interrupts is dropped, as by `clear`."""
+        with self._cleared_on_error():
+            with faster_steps(self.model):
+                outputs = self.model(**self._inputs(), return_dict=True)
+            for batch in self._batches:
+                self.cache = batch.prepare(self.model, outputs)
+            self._advance(self._batches, outputs.logits)
+
+    @contextmanager
+    def _cleared_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.clear()  # some layers may hold a token, or rows, that others do not
+            raise
+
+    def _merge(self) -> None:
+        """All rows whose tokens are chosen by themselves make one batch: one call prepares a step of all."""
+        first, *others = self._batches or [None]
+        for batch in others:
+            if isinstance(first, ChosenRows) and isinstance(batch, ChosenRows) and first.evicts and batch.evicts:
+                first.take_in(batch)
+                self._batches.remove(batch)
 
     def _inputs(self) -> dict[str, Any]:
         """The model's arguments for all batches at once, rows in the order of the cache."""
@@ -226,7 +264,7 @@ class ContinuousBatcher:
         }
         return {**inputs[0], **joined}
 
-    def _advance(self, batches: Sequence[_Batch], logits: Tensor, *, first: int = 0) -> None:
+    def _advance(self, batches: Sequence[DecodedRows], logits: Tensor, *, first: int = 0) -> None:
         """Give each row of these batches its token, by the logits of the rows from `first` on; finished ones leave."""
         for batch in batches:
             if any(batch.running):  # else other processes are at work
@@ -266,86 +304,6 @@ class ContinuousBatcher:
         return bool(running)
 
 
-class _Batch:
-    """The rows of one call of `generate` that are still decoded."""
-
-    def __init__(
-        self,
-        *,
-        items: Sequence[int],
-        ids_RT: Tensor,
-        arguments: dict[str, Any],
-        logits_processor: Any,
-        stopping_criteria: Any,
-        padding: int,
-        sources: Sequence[random.Random] | None,
-        evicts: bool,
-    ) -> None:
-        self.items = list(items)
-        self.ids_RT = ids_RT
-        self.prompt = ids_RT.shape[1]
-        self.arguments = arguments
-        self.logits_processor = logits_processor
-        self.stopping_criteria = stopping_criteria
-        self.padding = padding
-        self.sources = None if sources is None else list(sources)
-        self.evicts = evicts
-        self.running = [True] * len(self.items)
-        self.places: list[int] = []
-        """Rows of the cache, in order."""
-        self.columns = 0
-        """Of the cache that are its own, those of the next token included; padding among them."""
-
-    def prepare(self, model: Any, outputs: Any) -> Any:
-        """Prepare the arguments of the next step; return the cache."""
-        self.arguments = arguments_after(model, outputs, self.arguments)
-        cache = self.arguments.pop("past_key_values", None)
-        self.columns = self.columns + 1 if self.columns or cache is None else cache.get_seq_length() + 1
-        return cache
-
-    def inputs(self, model: Any, cache: Any) -> dict[str, Any]:
-        steps = 1 if self.arguments["use_cache"] else None
-        return model.prepare_inputs_for_generation(
-            self.ids_RT, next_sequence_length=steps, past_key_values=cache, **self.arguments
-        )
-
-    def add(self, logits_RV: Tensor) -> dict[int, list[int]]:
-        """A token for each row; answers that end with it."""
-        logits_RV = logits_RV.to(copy=True, dtype=torch.float32, device=self.ids_RT.device)
-        scores_RV = self.logits_processor(self.ids_RT, FiniteScores()(self.ids_RT, logits_RV))
-        tokens_R = scores_RV.argmax(-1) if self.sources is None else draw(scores_RV, self.sources)
-        running_R = torch.tensor(self.running, device=tokens_R.device)
-        self.ids_RT = torch.cat([self.ids_RT, tokens_R.where(running_R, self.padding)[:, None]], 1)
-        before = self.running
-        self.running = (running_R & ~self.stopping_criteria(self.ids_RT, None)).tolist()
-        return {
-            item: ids_T[self.prompt :].tolist()
-            for item, ids_T, ran, runs in zip(self.items, self.ids_RT, before, self.running, strict=True)
-            if ran and not runs
-        }
-
-    def close_up(self, new_places: Mapping[int, int]) -> None:
-        """Only rows that run stay, in new places, by which they are ordered."""
-        order = sorted(
-            (row for row, runs in enumerate(self.running) if runs), key=lambda row: new_places[self.places[row]]
-        )
-        index_R = torch.tensor(order, dtype=torch.long, device=self.ids_RT.device)
-        self.places = [new_places[self.places[row]] for row in order]
-        self.items = [self.items[row] for row in order]
-        self.sources = None if self.sources is None else [self.sources[row] for row in order]
-        self.running = [True] * len(order)
-        self.ids_RT = self.ids_RT[index_R]
-        for name in BY_ROW:
-            if isinstance(self.arguments.get(name), Tensor):
-                self.arguments[name] = self.arguments[name][..., index_R, :]
-        for penalty in _penalties(self.logits_processor):
-            if isinstance(penalty.prompt_ignore_length, Tensor):
-                penalty.prompt_ignore_length = penalty.prompt_ignore_length.to(index_R.device)[index_R]
-        for end in self.stopping_criteria:
-            if isinstance(end, TableEnd):
-                end.keep(index_R)
-
-
 @functools.cache
 def _warn_of_missing(names: tuple[str, ...]) -> None:
     logger.warning(
@@ -354,6 +312,11 @@ def _warn_of_missing(names: tuple[str, ...]) -> None:
         ", ".join(names),
         ADVICE,
     )
+
+
+def without_steps(missing: Sequence[str]) -> ModelError:
+    """What there is to say where tokens cannot be chosen by a function."""
+    return ModelError(f"transformers {transformers.__version__} has no {', '.join(missing)}; {ADVICE}")
 
 
 def _check_mode(mode: GenerationMode) -> GenerationMode:
@@ -374,15 +337,6 @@ def _until_the_end(ids: Sequence[int], ends: Sequence[int | None], padding: int 
     return list(ids[:length])
 
 
-def draw(scores_RV: Tensor, sources: Sequence[random.Random]) -> Tensor:
-    """A token for each row: where the sum of probabilities first passes a number that its own source gives."""
-    numbers = [source.random() for source in sources]
-    sums_RV = scores_RV.double().softmax(-1).cumsum(-1)
-    sums_RV = sums_RV / sums_RV[:, -1:]  # exactly 1 from the last possible token on, and a number is less
-    numbers_R1 = torch.tensor(numbers, dtype=torch.float64, device=scores_RV.device)[:, None]
-    return torch.searchsorted(sums_RV, numbers_R1, right=True)[:, 0]
-
-
 def beams(model: Any, generation_args: Mapping[str, Any]) -> int:
     """Rows that `generate` makes of each prompt."""
     return generation_args.get("num_beams") or model.generation_config.num_beams or 1
@@ -393,7 +347,3 @@ def closed_up(running: Sequence[bool]) -> list[int]:
     kept = [place for place, runs in enumerate(running) if runs]
     from_behind = reversed(kept)
     return [place if running[place] else next(from_behind) for place in range(len(kept))]
-
-
-def _penalties(logits_processor: Any) -> list[RepetitionPenaltyLogitsProcessor]:
-    return [each for each in logits_processor if isinstance(each, RepetitionPenaltyLogitsProcessor)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -25,6 +25,27 @@ class PreallocatedCacheLayer(DynamicLayer):
         self.keys = self._with("keys", key_states)
         self.values = self._with("values", value_states)
         return self.keys, self.values
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Keys and values, [R, H, T, D]."""
+        assert self.keys is not None
+        assert self.values is not None
+        return self.keys, self.values
+
+    def fill(self, rows: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Hold a row for each of these keys and values, [H, P, D]; zeros come before the shorter."""
+        self.lazy_initialization(*rows[0])
+        self._buffers: dict[str, Tensor] = {}
+        length = max(keys.shape[-2] for keys, _ in rows)
+        for name, parts in zip(("keys", "values"), zip(*rows, strict=True), strict=True):
+            heads, _, width = parts[0].shape
+            buffer = self._buffers[name] = parts[0].new_empty(len(rows), heads, length + ROOM, width)
+            for row, part in enumerate(parts):
+                start = length - part.shape[-2]
+                buffer[row, :, :start] = 0
+                buffer[row, :, start:length] = part
+            setattr(self, name, buffer[..., :length, :])
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep these rows, in this order.

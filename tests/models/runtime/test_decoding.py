@@ -15,7 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForCondition
 from mllm.compat import transformers_generation
 from mllm.errors import ConfigError, ModelError
 from mllm.models.runtime import decoding as decoding_module
-from mllm.models.runtime.decoding import ContinuousBatcher, closed_up, draw
+from mllm.models.runtime.decoded_rows import draw
+from mllm.models.runtime.decoding import ContinuousBatcher, closed_up
 from mllm.models.runtime.kv_cache import PreallocatedCacheLayer, roomy_cache
 
 PAD = 9

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mllm.compat.transformers_files import size_by_longest_side
 from mllm.geometry import Placement, resize
-from mllm.models.native.family import Family, Size, Tensors, as_numbered, nothing_beside
+from mllm.models.native.family import Family, Size, Tensors, as_numbered
 from mllm.registry import FAMILIES
 
 TOKEN, AROUND, WHOLE = "<image>", "<fake_token_around_image>", "<global-img>"
@@ -29,7 +29,7 @@ def idefics3() -> Family:
         placeholder_tokens=_placeholder_tokens,
         rows=_rows,
         images=_images,
-        branch=nothing_beside,
+        beside=(),
         pack=as_numbered,
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mllm.compat.transformers_files import grid_of_tiles
 from mllm.geometry import Placement, resize
-from mllm.models.native.family import Family, Size, Tensors, as_numbered, nothing_beside
+from mllm.models.native.family import Family, Size, Tensors, as_numbered
 from mllm.registry import FAMILIES
 
 CONTEXT = "<IMG_CONTEXT>"
@@ -23,7 +23,7 @@ def internvl() -> Family:
         placeholder_tokens=_placeholder_tokens,
         settings=SETTINGS,
         rows=_rows,
-        branch=nothing_beside,
+        beside=(),
         pack=as_numbered,
     )
 

@@ -42,7 +42,7 @@ def _family(codec: str) -> Family:
         place=_place,
         placeholder_tokens=_placeholder_tokens,
         more=_more,
-        branch=_branch,
+        beside=("model.rope_deltas",),  # how much farther than its tokens an image reaches in positions
         pack=_pack,
     )
 
@@ -103,8 +103,3 @@ def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
                 here += beyond_S1[number_of[span.prefix]]
             start += span.length
     return {"position_ids": position_3BT, **reading(spans)}
-
-
-def _branch(model: Any, index_B: Tensor) -> None:
-    # how much farther than its tokens an image reaches in positions
-    model.model.rope_deltas = model.model.rope_deltas[index_B]

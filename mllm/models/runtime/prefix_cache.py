@@ -1,0 +1,97 @@
+"""Beginnings of prompts that were read: kept beyond their batch, so that later prompts begin behind them.
+
+Shape suffixes: R rows, H heads, P tokens of a beginning, D width of a head.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import Cache, PreTrainedModel
+
+from mllm.models.runtime.kv_cache import PreallocatedCacheLayer, roomy_cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefix:
+    """One beginning, without padding."""
+
+    layers: Sequence[tuple[Tensor, Tensor]]
+    """Keys and values of each layer, [H, P, D]."""
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
+    """What else the model remembers of it, by the names of the model's attributes."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        tensors = [*(tensor for pair in self.layers for tensor in pair), *self.beside.values()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@dataclass(slots=True, kw_only=True)
+class PrefixRows:
+    """Beginnings side by side, padded on the left."""
+
+    cache: Cache
+    beside: dict[str, Tensor] = field(default_factory=dict)
+    """A row for each in the first dimension."""
+
+    @classmethod
+    def of(cls, language_model: PreTrainedModel, prefixes: Sequence[Prefix]) -> PrefixRows:
+        """A row of its own for each of these; the model must be one that `roomy_cache` has a cache for."""
+        cache = roomy_cache(language_model, {})["past_key_values"]
+        for layer, rows in zip(cache.layers, zip(*(each.layers for each in prefixes), strict=True), strict=True):
+            layer.fill(rows)
+        names = prefixes[0].beside
+        return cls(cache=cache, beside={name: torch.stack([each.beside[name] for each in prefixes]) for name in names})
+
+    def select(self, index: Tensor) -> None:
+        """Keep these rows of the cache, in this order."""
+        self.cache.batch_select_indices(index)
+
+    def prefix(self, row: int, length: int) -> Prefix:
+        """A copy of the last `length` tokens of a row."""
+        layers: list[tuple[Tensor, Tensor]] = []
+        for layer in self.cache.layers:
+            assert isinstance(layer, PreallocatedCacheLayer)
+            keys, values = (kept[row, :, -length:].clone() for kept in layer.tensors)
+            layers.append((keys, values))
+        return Prefix(layers=layers, beside={name: tensor[row].clone() for name, tensor in self.beside.items()})
+
+
+class PrefixCache:
+    """Of all prefixes those used last, as many as `room` bytes hold. For one thread."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.size = 0
+        self._kept: OrderedDict[bytes, Prefix] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._kept
+
+    def get(self, key: bytes) -> Prefix | None:
+        """The prefix, which counts as used now; None: it is not kept."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def put(self, key: bytes, prefix: Prefix) -> None:
+        """Keep it, and forget others for it; one that is larger than all room is not kept."""
+        if key in self._kept or prefix.size > self.room:
+            return
+        self._kept[key] = prefix
+        self.size += prefix.size
+        while self.size > self.room:
+            self.size -= self._kept.popitem(last=False)[1].size
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self.size = 0

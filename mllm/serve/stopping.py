@@ -1,0 +1,32 @@
+"""Where an answer ends: at a token or a text of the model's template, or at a text that the request names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mllm.conversation.processor import Processor
+from mllm.pipeline.evaluate import stopping
+from mllm.serve.request import Request
+
+TOKENS_OF_A_CHARACTER = 4
+"""At most, of tokenizers that write bytes."""
+
+
+class Ends:
+    """The ends of a model's answers."""
+
+    def __init__(self, processor: Processor) -> None:
+        self.tokenizer: Any = processor.tokenizer
+        self.ids = {end for end in stopping(processor)["eos_token_id"] if end is not None}
+        self.texts = () if processor.end_token_id is not None else (processor.stop,)
+
+    def reached(self, request: Request) -> bool:
+        """Whether the answer ends in its last token."""
+        if request.new[-1] in self.ids:
+            return True
+        texts = (*self.texts, *request.sampling.stop)
+        if not texts:
+            return False
+        tail = TOKENS_OF_A_CHARACTER * (max(map(len, texts)) + 1)
+        said = self.tokenizer.decode(request.new[-tail:], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return any(text in said for text in texts)
