@@ -33,6 +33,7 @@ from mllm.serve.request import (
     Reason,
     Request,
     Ticket,
+    by_content,
     prefix_key,
 )
 from mllm.serve.sampling import NewToken, Sampling, choose
@@ -120,6 +121,7 @@ class Engine:
         """
         with self._changed:
             self._check_open()
+        sample = by_content(sample)
         request = Request(
             number=next(self._numbers),
             sample=sample,
@@ -282,8 +284,9 @@ class Engine:
         except FAULTS as error:
             failure, memory = fault(error), lacks_memory(error)
         began = self._batcher.items
-        left = [request for request in group if request.number in self._running]
-        others = [each for number, each in self._running.items() if each not in left and number not in began]
+        with self._changed:
+            left = [self._running.pop(each.number) for each in group if each.number in self._running]
+        others = [each for number, each in self._running.items() if number not in began]
         self._set_back(others)
         if memory:
             self._free()

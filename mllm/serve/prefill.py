@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -104,10 +104,10 @@ class Prefill:
             "prefixes": PrefixRows.of(self.model.text_model, [found[key] for key in keys]),
         }
 
-    def _found(self, requests: Sequence[Request]) -> dict[bytes, Prefix]:
+    def _found(self, requests: Sequence[Request]) -> dict[Hashable, Prefix]:
         """The prefixes of these; those that are not kept are read, each once."""
-        found: dict[bytes, Prefix] = {}
-        missing: dict[bytes, EncodedSample] = {}
+        found: dict[Hashable, Prefix] = {}
+        missing: dict[Hashable, EncodedSample] = {}
         for request in requests:
             key = _key(request)
             kept = self.prefixes.get(key)
@@ -136,6 +136,6 @@ class Prefill:
         return to_device(batch, self.device)
 
 
-def _key(request: Request) -> bytes:
+def _key(request: Request) -> Hashable:
     assert request.prefix_key is not None
     return request.prefix_key

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -52,9 +52,10 @@ class Request:
 
     number: int
     sample: EncodedSample
+    """Its prompt, `by_content`."""
     sampling: Sampling
     listener: Listener
-    prefix_key: bytes | None
+    prefix_key: Hashable | None
     """Of the beginning that holds its images, see `prefix_key`."""
     room: int
     """Tokens that its answer may have."""
@@ -122,18 +123,28 @@ class EngineStats:
     decode_s: float
 
 
-def prefix_key(sample: EncodedSample) -> bytes | None:
-    """What the beginning up to the last image is known by: a hash of its token ids and of all pixels.
+def by_content(sample: EncodedSample) -> EncodedSample:
+    """The sample with hashes of what the model sees in place of its references to images: whoever sends an image, and
+    under whatever name, it is the same."""
+    images: Any = tuple(map(_hash, sample.pixels))
+    return replace(sample, images=images)
+
+
+def prefix_key(sample: EncodedSample) -> Hashable | None:
+    """What the beginning up to the last image is known by, of a sample `by_content`.
 
     None: there is no image, or nothing follows the last one.
     """
     if not sample.images_end or sample.images_end >= len(sample.input_ids):
         return None
-    digest = hashlib.sha256(_bytes(sample.input_ids[: sample.images_end]))
-    for image in sample.pixels:
-        for name in sorted(image):
-            digest.update(f"{name} {image[name].dtype} {tuple(image[name].shape)}".encode())
-            digest.update(_bytes(image[name]))
+    return sample.images, _bytes(sample.input_ids[: sample.images_end]).tobytes()
+
+
+def _hash(image: Mapping[str, Tensor]) -> bytes:
+    digest = hashlib.sha256()
+    for name in sorted(image):
+        digest.update(f"{name} {image[name].dtype} {tuple(image[name].shape)}".encode())
+        digest.update(_bytes(image[name]))
     return digest.digest()
 
 

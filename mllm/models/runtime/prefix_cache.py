@@ -6,7 +6,7 @@ Shape suffixes: R rows, H heads, P tokens of a beginning, D width of a head.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -69,21 +69,21 @@ class PrefixCache:
     def __init__(self, room: int) -> None:
         self.room = room
         self.size = 0
-        self._kept: OrderedDict[bytes, Prefix] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Prefix] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __contains__(self, key: bytes) -> bool:
+    def __contains__(self, key: Hashable) -> bool:
         return key in self._kept
 
-    def get(self, key: bytes) -> Prefix | None:
+    def get(self, key: Hashable) -> Prefix | None:
         """The prefix, which counts as used now; None: it is not kept."""
         if key in self._kept:
             self._kept.move_to_end(key)
         return self._kept.get(key)
 
-    def put(self, key: bytes, prefix: Prefix) -> None:
+    def put(self, key: Hashable, prefix: Prefix) -> None:
         """Keep it, and forget others for it; one that is larger than all room is not kept."""
         if key in self._kept or prefix.size > self.room:
             return

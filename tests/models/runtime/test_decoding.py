@@ -54,12 +54,12 @@ def answers(model: Any, rows: list[int], *, evict: bool = True, seed: int = 0, *
     return in_order(batcher.pop_finished(), rows)
 
 
-def generate(model: Any, rows: list[int], batcher: ContinuousBatcher, **options: Any) -> None:
+def generate(model: Any, rows: list[int], batcher: ContinuousBatcher, *, choose: Any = None, **options: Any) -> None:
     ids, mask = (tensor[rows] for tensor in prompts(12))
     if not model.config.is_encoder_decoder:
         options |= roomy_cache(model, {})
     settings = dict(max_new_tokens=10, eos_token_id=ENDS, pad_token_id=PAD)
-    batcher.generate(model, rows, {"input_ids": ids, "attention_mask": mask, **settings, **options})
+    batcher.generate(model, rows, {"input_ids": ids, "attention_mask": mask, **settings, **options}, choose=choose)
 
 
 def in_order(found: dict[int, list[int]], rows: list[int]) -> list[list[int]]:
@@ -220,3 +220,56 @@ def test_gaps_are_filled_from_behind(running: list[bool]) -> None:
     places = closed_up(running)
     assert sorted(places) == [place for place, runs in enumerate(running) if runs]
     assert all(place == row or row >= len(places) for place, row in enumerate(places))
+
+
+def chooser(found: dict[int, list[int]], most: dict[int, int]) -> Any:
+    """Greedy: the tokens of each item until its own length."""
+
+    def choose(items: Any, ids: Any, logits: torch.Tensor, scores: torch.Tensor) -> Any:
+        tokens = scores.argmax(-1).tolist()
+        for item, token in zip(items, tokens, strict=True):
+            if len(found.setdefault(item, [])) < most[item]:
+                found[item].append(token)
+        return tokens, [len(found[item]) >= most[item] for item in items]
+
+    return choose
+
+
+@pytest.mark.parametrize("evict", [True, False])
+@pytest.mark.parametrize("options", [{}, dict(no_repeat_ngram_size=1, min_new_tokens=4)])
+def test_a_function_may_choose_tokens_and_ends(llama: Any, options: dict[str, Any], evict: bool) -> None:
+    """The rows of all batches become one; processors of the generation config see each row as it is alone."""
+    most = {row: 3 + row % 5 for row in range(12)}
+    found: dict[int, list[int]] = {}
+    batcher = ContinuousBatcher(seed=0, evict_finished=evict, max_rows=12 if evict else None)
+    for batch in [[4, 8], [1, 2, 3], [0], [7, 11], [5], [6, 9, 10]]:
+        generate(llama, batch, batcher, choose=chooser(found, most), **options)
+        if evict:
+            assert len(batcher._batches) == 1
+            batcher.step()
+    batcher.finish()
+    assert batcher.pop_finished() == {}
+    assert batcher.items == set()
+    for row in range(12):
+        alone = answers(llama, [row], **options, max_new_tokens=most[row])[0]
+        assert found[row][: len(alone)] == alone
+        assert len(found[row]) == most[row]
+
+
+def test_a_step_that_fails_leaves_nothing_behind(llama: Any) -> None:
+    batcher = ContinuousBatcher(seed=0, evict_finished=True, max_rows=4)
+    generate(llama, [0, 1], batcher)
+    assert batcher.items == {0, 1}
+
+    def fail(*_: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    hook = llama.model.layers[1].register_forward_pre_hook(fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        batcher.step()
+    hook.remove()
+    assert batcher.items == set()
+    assert batcher.cache is None
+    generate(llama, [0, 1], batcher)
+    batcher.finish()
+    assert in_order(batcher.pop_finished(), [0, 1]) == answers(llama, [0, 1])
