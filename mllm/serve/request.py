@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mllm.conversation.detokenizer import Detokenizer
 from mllm.errors import MllmError, RunError
 from mllm.serve.sampling import NewToken, Row, Sampling
 from mllm.types import EncodedSample
@@ -60,6 +61,8 @@ class Request:
     room: int
     """Tokens that its answer may have."""
     new: list[int] = field(default_factory=list)
+    words: Detokenizer | None = None
+    """Of the answer, where a text may end it."""
     cancelled: bool = False
     set_back: int = 0
     """How often it was begun and had to wait again."""

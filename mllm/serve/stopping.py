@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from mllm.conversation.detokenizer import Detokenizer
 from mllm.conversation.processor import Processor
 from mllm.pipeline.evaluate import stopping
 from mllm.serve.request import Request
-
-TOKENS_OF_A_CHARACTER = 4
-"""At most, of tokenizers that write bytes."""
 
 
 class Ends:
     """The ends of a model's answers."""
 
     def __init__(self, processor: Processor) -> None:
-        self.tokenizer: Any = processor.tokenizer
+        self.tokenizer = processor.tokenizer
         self.ids = {end for end in stopping(processor)["eos_token_id"] if end is not None}
         self.texts = () if processor.end_token_id is not None else (processor.stop,)
 
@@ -27,6 +23,6 @@ class Ends:
         texts = (*self.texts, *request.sampling.stop)
         if not texts:
             return False
-        tail = TOKENS_OF_A_CHARACTER * (max(map(len, texts)) + 1)
-        said = self.tokenizer.decode(request.new[-tail:], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        request.words = request.words or Detokenizer(self.tokenizer)
+        said = request.words.add(request.new[-1]) or ""
         return any(text in said for text in texts)

@@ -139,9 +139,9 @@ def new_tokens(number: int) -> int:
 def load(fixture: str) -> Any:
     import torch
 
-    from mllm.serve.session import Session
+    import mllm
 
-    session = Session.load(
+    session = mllm.load(
         f"{fixture}/model", device="cpu", type="llava", template="chat", placement="crop", dtype="float32"
     )
     with torch.no_grad():
