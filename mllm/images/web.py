@@ -11,6 +11,7 @@ import importlib
 import ipaddress
 import socket
 import urllib.request
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -44,10 +45,13 @@ def not_public(error: BaseException | None) -> NotPublicError | None:
     return None
 
 
-async def public_session(**arguments: Any) -> Any:
-    """An aiohttp session, as fsspec asks for one, that connects to public addresses and the environment's proxies."""
+async def public_session(*, proxies: bool = True, **arguments: Any) -> Any:
+    """An aiohttp session, as fsspec asks for one, that connects to public addresses.
+
+    `proxies`: and to those of the environment.
+    """
     aiohttp: Any = importlib.import_module("aiohttp")
-    connector = aiohttp.TCPConnector(socket_factory=_socket)
+    connector = aiohttp.TCPConnector(socket_factory=partial(_socket, proxies=proxies))
     return aiohttp.ClientSession(connector=connector, middlewares=(_check_host,), **arguments)
 
 
@@ -71,9 +75,9 @@ def _as_address(host: str) -> str | None:
         return "127.0.0.1" if host.rstrip(".").lower().endswith("localhost") else None
 
 
-def _socket(address_info: tuple[Any, ...]) -> socket.socket:
+def _socket(address_info: tuple[Any, ...], *, proxies: bool) -> socket.socket:
     family, kind, protocol, _, address = address_info
-    if not is_public(address[0]) and (address[0], address[1]) not in _proxies():
+    if not is_public(address[0]) and not (proxies and (address[0], address[1]) in _proxies()):
         raise NotPublicError(f"{address[0]} is not a public address")
     return socket.socket(family=family, type=kind, proto=protocol)
 

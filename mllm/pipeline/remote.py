@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
 from tqdm.auto import tqdm
 
 from mllm.config.config import load
@@ -185,7 +186,7 @@ def score(server: Server, test: TestSet, convention: Convention, folder: Path, p
         "generation": plain(server.generation),
     }
     records = resumable(folder, prefix, items, about) if resume else []
-    kept = [_read(record["text"], items[index], index, convention) for index, record in enumerate(records)]
+    kept = [read_answer_in(record["text"], items[index], index, convention) for index, record in enumerate(records)]
     kept_so_far = f"the answers so far are in {folder}; --resume goes on with them"
     with INTERRUPTS.held("waiting for the answers under way; those so far are kept"):
         found = _answers(server, items, convention, first=len(kept), description=prefix)
@@ -214,7 +215,7 @@ def _answers(
 
     def ask(index: int) -> Prediction:
         item = items[index]
-        return _read(server.answer(client, messages_of(item, convention), item.key), item, index, convention)
+        return read_answer_in(server.answer(client, messages_of(item, convention), item.key), item, index, convention)
 
     ahead = 4 * server.concurrency
     with (
@@ -236,7 +237,7 @@ def _answers(
             bar.update()
 
 
-def _read(text: str, item: Item, index: int, convention: Convention) -> Prediction:
+def read_answer_in(text: str, item: Item, index: int, convention: Convention) -> Prediction:
     """As `Processor.read`."""
     answer = Prediction(
         key=item.key, index=index, text=text.strip(), truth=item.truth, group=item.group, expression=item.expression
@@ -284,8 +285,14 @@ def _content(turn: Turn, item: Item, images: Iterator[ImageRef], convention: Con
 def _data_url(ref: ImageRef, convention: Convention) -> str:
     if isinstance(ref, Video):
         raise ConfigError("--api sends images only, found a video")
-    image, buffer = ref.open(), BytesIO()
+    image = ref.open()
     if convention.codec.frame == "canvas":  # else the model's coordinates are those of the image alone
         image = lay(image, convention.placement(ref.size), BACKGROUND)
+    return png_data_url(image)
+
+
+def png_data_url(image: Image.Image) -> str:
+    """The image as a URL that holds it."""
+    buffer = BytesIO()
     image.save(buffer, "PNG")
     return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode('ascii')}"
