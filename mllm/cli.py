@@ -18,10 +18,12 @@ from mllm.commands.init.cli import init
 from mllm.commands.model.cli import app as model
 from mllm.commands.regions.cli import app as regions
 from mllm.commands.score.cli import score
+from mllm.commands.serve.cli import SERVE, WEB, serve
 from mllm.commands.training import EvalCommand, PredictCommand, TrainCommand, evaluate, predict, train
 from mllm.config.command_line import SETTINGS, Command, Group, run
 
 START, RUNS, LOOKS = "Start", "Train, evaluate, compare", "Data, checkpoints, models"
+TALK = "Talk to a model"
 
 app = typer.Typer(cls=Group, add_completion=False, context_settings=SETTINGS)
 app.command(cls=Command, rich_help_panel=START)(init)
@@ -32,6 +34,8 @@ app.command(cls=PredictCommand, rich_help_panel=RUNS)(predict)
 app.command(cls=Command, rich_help_panel=RUNS)(chat)
 app.command(cls=Command, rich_help_panel=RUNS)(score)
 app.command(cls=Command, rich_help_panel=RUNS)(compare)
+app.command(cls=Command, rich_help_panel=TALK, help=SERVE)(serve)
+app.command("web", cls=Command, rich_help_panel=TALK, help=WEB)(serve)
 app.add_typer(data, name="data", rich_help_panel=LOOKS)
 app.add_typer(checkpoint, name="checkpoint", rich_help_panel=LOOKS)
 app.add_typer(model, name="model", rich_help_panel=LOOKS)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from PIL import Image
 
 from mllm.conversation.codec_base import Reading, phrase_follows, phrase_marks, read_answer
 from mllm.conversation.detokenizer import Detokenizer
 from mllm.conversation.pixels import PixelCodec, PixelRegions
-from mllm.conversation.processor import Processor
 from mllm.conversation.region_conversion import Group, placeholder, replaced
 from mllm.conversation.rendering import PLACEHOLDER
 from mllm.conversation.settled import Settling
@@ -19,7 +18,7 @@ from mllm.errors import DataError
 from mllm.report.drawing import draw
 from mllm.serve.phrases import Form, Span, phrase_before, phrase_behind, without_forms
 from mllm.serve.question import Message, to_item
-from mllm.types import Box, Failure, Item, Point
+from mllm.types import Box, Failure, Item, Point, Prediction
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 """Why an answer ended: at its end, or a stop text; at the most tokens; at the user's wish; at an error."""
@@ -135,6 +134,20 @@ class Answer:
         }
 
 
+class AnswerFormat(Protocol):
+    """How a model's answers are read: what `AnswerReader` asks of a `Processor`."""
+
+    @property
+    def tokenizer(self) -> Any: ...
+    @property
+    def stop(self) -> str: ...
+    @property
+    def end_token_id(self) -> int | None: ...
+    def ends(self, token: int) -> bool: ...
+    def codec_of_answer(self, item: Item, image: int | None = None) -> PixelCodec | None: ...
+    def read(self, text: str, item: Item, index: int, *, image: int | None = None) -> Prediction: ...
+
+
 class AnswerReader:
     """Reads one answer as its tokens come.
 
@@ -148,7 +161,9 @@ class AnswerReader:
         image: the index of the image that regions are read on; None: the one that the question is about.
     """
 
-    def __init__(self, processor: Processor, item: Item, *, stop: Sequence[str] = (), image: int | None = None) -> None:
+    def __init__(
+        self, processor: AnswerFormat, item: Item, *, stop: Sequence[str] = (), image: int | None = None
+    ) -> None:
         self.processor = processor
         self.item = item
         self.image = image
@@ -180,7 +195,7 @@ class AnswerReader:
 
     def finish(self, reason: FinishReason | None = None) -> tuple[Piece, Answer]:
         """What was held back, and the whole answer; `reason`: None: `stop` where it came to its end, else `length`."""
-        text = self._up_to_stop(self._words.text or self._raw).strip()
+        text = self._up_to_stop(self._words.text if self.tokens else self._raw).strip()
         codec = self._codec
         readings = [] if codec is None else read_answer(codec.codec, text, codec.frame.canvas)
         regions = [*self._regions]
@@ -253,14 +268,14 @@ class AnswerReader:
         )
 
 
-def read_text(processor: Processor, item: Item, text: str, *, image: int | None = None) -> Answer:
+def read_text(processor: AnswerFormat, item: Item, text: str, *, image: int | None = None) -> Answer:
     """An answer that is there as text already."""
     reader = AnswerReader(processor, item, image=image)
     reader.add_text(text)
     return reader.finish("stop")[1]
 
 
-def with_typed_answers(messages: Sequence[Message], processor: Processor) -> list[Message]:
+def with_typed_answers(messages: Sequence[Message], processor: AnswerFormat) -> list[Message]:
     """The messages, with the regions in the words of the model's earlier answers as typed ones.
 
     So clients may send back `Answer.text` as they got it. An answer that has boxes or points is left as it is.

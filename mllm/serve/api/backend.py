@@ -1,0 +1,285 @@
+"""Models behind other OpenAI-compatible servers: their engine answers; bounds, keys, page and old clients are ours.
+
+Of any server but ours (vLLM, SGLang, a vendor's) the words are read here: the question goes there as `mllm predict
+--api` sends it, regions as words of the codec and each image as the codec's convention places it, so that the
+coordinates of the answer are read in the very frame that was sent. A server of `mllm serve` gets the regions as they
+came, and gives its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mllm.conversation.convention import Convention, make_convention
+from mllm.conversation.pixels import PixelCodec
+from mllm.errors import ConfigError
+from mllm.pipeline.remote import messages_of, png_data_url, read_answer_in
+from mllm.serve.api.problems import Problem
+from mllm.serve.api.served import Delta, End, Generation, Question, ServedModel, TokenLogProb
+from mllm.serve.question import Message, to_item
+from mllm.serve.reading import AnswerReader, with_typed_answers
+from mllm.serve.sampling import Sampling
+from mllm.types import IMAGE, Item, Prediction
+
+SIDE = 1024
+"""Pixels of the square that an image is sent as, where its codec's fractions are of a square."""
+
+
+class BackendModel(ServedModel, ABC):
+    """The model `name` at each of the `urls`, which end in `/v1`; the least busy one is asked.
+
+    Raises:
+        ConfigError: the client is not installed.
+    """
+
+    def __init__(self, name: str, urls: Sequence[str], card: dict[str, Any], *, timeout: float) -> None:
+        self.name = name
+        self.clients = [client(url, timeout) for url in urls]
+        self.running = [0] * len(urls)
+        self._card = card
+
+    def card(self) -> dict[str, Any]:
+        return self._card
+
+    @abstractmethod
+    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> Question: ...
+
+    @abstractmethod
+    def reader(self, question: Question, sampling: Sampling) -> Reader: ...
+
+    def start(self, question: Question, sampling: Sampling, put: Callable[[Any], None]) -> Generation:
+        task = asyncio.ensure_future(self._stream(question, sampling, put))
+        return BackendGeneration(self.reader(question, sampling), task)
+
+    async def _stream(self, question: Question, sampling: Sampling, put: Callable[[Any], None]) -> None:
+        from openai import OpenAIError
+
+        place = self.running.index(min(self.running))
+        self.running[place] += 1
+        arguments = _arguments(sampling)
+        try:
+            stream = await self.clients[place].chat.completions.create(
+                model=self.name,
+                messages=question.messages,
+                stream=True,
+                stream_options={"include_usage": True},
+                **arguments,
+                extra_body={**_beyond(sampling), **question.beyond},
+            )
+            async for chunk in stream:
+                put(chunk)
+            put(None)
+        except OpenAIError as error:
+            put(error)
+        finally:
+            self.running[place] -= 1
+
+    def alive(self) -> bool:
+        return True
+
+    def numbers(self) -> dict[str, float]:
+        return {"running": float(sum(self.running))}
+
+
+class EngineModel(BackendModel):
+    """A model of which the convention is known."""
+
+    def __init__(
+        self, name: str, urls: Sequence[str], *, codec: str, placement: Any = None, timeout: float = 300.0
+    ) -> None:
+        card = {"type": "backend", "codec": codec, "placement": placement}
+        super().__init__(name, urls, card, timeout=timeout)
+        self.words = ConventionReader(make_convention(codec, placement=placement, image_size=SIDE))
+
+    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> Question:
+        system = [message for message in messages if message.role == "system"]
+        typed = with_typed_answers(messages[len(system) :], self.words)
+        item = to_item(typed, answer_image=answer_image)
+        sent = messages_of(item, self.words.convention)
+        return Question(item=item, messages=[*({"role": "system", "content": each.text} for each in system), *sent])
+
+    def reader(self, question: Question, sampling: Sampling) -> Reader:
+        return WordsReader(AnswerReader(self.words, question.item, stop=sampling.stop))
+
+
+class MllmModel(BackendModel):
+    """A model behind another `mllm serve`."""
+
+    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> Question:
+        item = to_item(messages, answer_image=answer_image)
+        regions = [
+            {"image": group[0].image, kind: [list(numbers(region)) for region in group]}
+            for kind, numbers in (("boxes", lambda box: box.xyxy), ("points", lambda point: point.xy))
+            for message in messages
+            if message.role == "user"
+            for group in getattr(message, kind)
+        ]
+        beyond: dict[str, Any] = {"regions": regions} if regions else {}
+        if answer_image is not None:
+            beyond["answer_image"] = answer_image
+        return Question(item=item, messages=[_passed_on(message) for message in messages], beyond=beyond)
+
+    def reader(self, question: Question, sampling: Sampling) -> Reader:
+        return PassedOn()
+
+
+def _passed_on(message: Message) -> dict[str, Any]:
+    """A message as it came, its images upright and as PNG."""
+    if message.role != "user":
+        return {"role": message.role, "content": message.text}
+    images = iter(message.images)
+    parts: list[dict[str, Any]] = []
+    for number, words in enumerate(message.text.split(IMAGE)):
+        if number:
+            image: Any = next(images)
+            parts.append({"type": "image_url", "image_url": {"url": png_data_url(image.open())}})
+        if text := words.removeprefix("\n") if parts else words:
+            parts.append({"type": "text", "text": text})
+    return {"role": "user", "content": parts}
+
+
+class Reader(ABC):
+    """Reads what a backend streams."""
+
+    @abstractmethod
+    def add(self, delta: Any) -> tuple[str, list[dict[str, Any]]]:
+        """The words and regions that a delta brings."""
+
+    @abstractmethod
+    def finish(self) -> tuple[str, list[dict[str, Any]], str, list[dict[str, Any]]]:
+        """The words and regions held back, then all words and all regions."""
+
+
+class WordsReader(Reader):
+    def __init__(self, reader: AnswerReader) -> None:
+        self.reader = reader
+
+    def add(self, delta: Any) -> tuple[str, list[dict[str, Any]]]:
+        piece = self.reader.add_text(delta.content or "")
+        return piece.text, [region.to_dict() for region in piece.regions]
+
+    def finish(self) -> tuple[str, list[dict[str, Any]], str, list[dict[str, Any]]]:
+        piece, answer = self.reader.finish()
+        held = [region.to_dict() for region in piece.regions]
+        return piece.text, held, answer.text, [region.to_dict() for region in answer.regions]
+
+
+class PassedOn(Reader):
+    def __init__(self) -> None:
+        self.text = ""
+        self.regions: list[dict[str, Any]] = []
+
+    def add(self, delta: Any) -> tuple[str, list[dict[str, Any]]]:
+        text, regions = delta.content or "", getattr(delta, "regions", None) or []
+        self.text += text
+        self.regions += regions
+        return text, regions
+
+    def finish(self) -> tuple[str, list[dict[str, Any]], str, list[dict[str, Any]]]:
+        return "", [], self.text, self.regions
+
+
+class BackendGeneration:
+    def __init__(self, reader: Reader, task: asyncio.Task[None]) -> None:
+        self.reader = reader
+        self.task = task
+        self.reason: str | None = None
+
+    def take(self, event: Any) -> Sequence[Delta | End]:
+        if event is None:
+            held, late, text, regions = self.reader.finish()
+            reason = "length" if self.reason == "length" else "stop"
+            return [Delta(text=held, regions=late, tokens=0), End(text=text, regions=regions, reason=reason)]
+        if isinstance(event, Exception):
+            raise _refused(event)
+        if not event.choices:
+            used = event.usage
+            return [Delta(tokens=0, usage=(used.prompt_tokens, used.completion_tokens))] if used else []
+        choice = event.choices[0]
+        self.reason = choice.finish_reason or self.reason
+        text, regions = self.reader.add(choice.delta)
+        logprobs = _logprobs(choice.logprobs)
+        return [Delta(text=text, regions=regions, logprobs=logprobs)] if text or regions or logprobs else []
+
+    def cancel(self) -> None:
+        self.task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class ConventionReader:
+    """Reads the answers of a model of which nothing but the convention is known, as a `Processor` does."""
+
+    convention: Convention
+    tokenizer: None = None
+    stop: str = ""
+    end_token_id: int = -1
+    """No token, and no words, end an answer that comes as words."""
+
+    def ends(self, token: int) -> bool:
+        raise NotImplementedError("a backend gives words, no tokens")
+
+    def codec_of_answer(self, item: Item, image: int | None = None) -> PixelCodec | None:
+        if not item.images:
+            return None
+        asked = item.answer_image if image is None else image
+        return self.convention.on(item.images[asked].size, image=asked)
+
+    def read(self, text: str, item: Item, index: int, *, image: int | None = None) -> Prediction:
+        return read_answer_in(text, item, index, self.convention)
+
+
+def client(url: str, timeout: float) -> Any:
+    """The official client, whose key is in OPENAI_API_KEY."""
+    try:
+        from openai import AsyncOpenAI
+    except ImportError as error:
+        raise ConfigError("--backend needs the package openai: pip install 'mllm[api]'") from error
+    key = os.environ.get("OPENAI_API_KEY", "none")
+    return AsyncOpenAI(base_url=url, api_key=key, max_retries=2, timeout=timeout)
+
+
+def _arguments(sampling: Sampling) -> dict[str, Any]:
+    """OpenAI's fields."""
+    return {
+        "max_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        **({"stop": list(sampling.stop)} if sampling.stop else {}),
+        **({"logprobs": True, "top_logprobs": sampling.logprobs} if sampling.logprobs is not None else {}),
+    }
+
+
+def _beyond(sampling: Sampling) -> dict[str, Any]:
+    """Fields that vLLM, SGLang and mllm add, where they say something."""
+    values = (
+        ("top_k", sampling.top_k, 0),
+        ("min_p", sampling.min_p, 0.0),
+        ("repetition_penalty", sampling.repetition_penalty, 1.0),
+    )
+    return {name: value for name, value, nothing in values if value != nothing}
+
+
+def _logprobs(found: Any) -> tuple[TokenLogProb, ...]:
+    return tuple(
+        TokenLogProb(
+            text=token.token,
+            logprob=token.logprob,
+            top=tuple((other.token, other.logprob) for other in token.top_logprobs or ()),
+        )
+        for token in (found.content or () if found else ())
+    )
+
+
+def _refused(error: Exception) -> Problem:
+    """An error of the backend as ours: what the client got wrong is its own, the rest is the backend's."""
+    status = getattr(error, "status_code", None)
+    said = str(getattr(error, "message", error))[:300]
+    if status in (400, 413, 422, 429):
+        return Problem(status, f"the backend refused the request: {said}", code="backend", retry_after=status == 429)
+    return Problem(502, f"the backend failed: {type(error).__name__}: {said}", code="backend")

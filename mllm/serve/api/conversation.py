@@ -1,0 +1,114 @@
+"""A request's messages, with their images read and their regions in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mllm.serve.api.images import ImageReader, SentImage
+from mllm.serve.api.problems import Problem
+from mllm.serve.api.schema import ChatRequest, Message, Region
+from mllm.serve.question import Message as Asked
+from mllm.types import BOXES, IMAGE, POINTS, Box, Point
+
+
+async def messages_of(body: ChatRequest, reader: ImageReader) -> list[Asked]:
+    """
+    Raises:
+        Problem: an image that cannot be read, or regions that do not match the words; names the field.
+    """
+    sent = await _images(body, reader)
+    boxes = iter([region for region in body.regions or () if region.boxes is not None])
+    points = iter([region for region in body.regions or () if region.points is not None])
+    images = iter(sent)
+    asked = [_asked(message, number, images, boxes, points) for number, message in enumerate(body.messages)]
+    for placeholder, rest in ((BOXES, boxes), (POINTS, points)):
+        if left := len(list(rest)):
+            raise Problem(
+                400,
+                f"regions: expected a {placeholder} in the words for each, found {left} more regions",
+                param="regions",
+            )
+    for number, region in enumerate(body.regions or ()):
+        if region.image >= len(sent):
+            place = f"regions[{number}].image"
+            message = f"{place}: expected the index of one of {len(sent)} images, found {region.image}"
+            raise Problem(400, message, param=place)
+    return asked
+
+
+async def _images(body: ChatRequest, reader: ImageReader) -> list[SentImage]:
+    places = [
+        (part.image_url.url, f"messages[{number}].content[{index}].image_url.url")
+        for number, message in enumerate(body.messages)
+        for index, part in enumerate(message.content)
+        if part.type == "image_url"
+    ]
+    most = reader.limits.max_images
+    if len(places) > most:
+        message = f"messages: expected at most {most} images, found {len(places)}"
+        raise Problem(400, message, param="messages", code="too_many_images")
+    images = [await reader.read(url, place) for url, place in places]
+    shown = body.image_sizes
+    if shown is None:
+        return images
+    if len(shown) != len(images):
+        raise Problem(400, f"image_sizes: expected {len(images)}, found {len(shown)}", param="image_sizes")
+    for number, (size, image) in enumerate(zip(shown, images, strict=True)):
+        if size is not None and tuple(size) != image.size:
+            place = f"image_sizes[{number}]"
+            message = (
+                f"{place}: the client shows {size[0]} x {size[1]} pixels, the image here is {image.size[0]} x "
+                f"{image.size[1]}: its EXIF orientation is followed by one of them alone, and boxes would be elsewhere"
+            )
+            raise Problem(400, message, param=place, code="image_size")
+    return images
+
+
+def _asked(
+    message: Message,
+    number: int,
+    images: Iterator[SentImage],
+    boxes: Iterator[Region],
+    points: Iterator[Region],
+) -> Asked:
+    for index, part in enumerate(message.content):
+        if part.type == "text" and IMAGE in part.text:
+            place = f"messages[{number}].content[{index}].text"
+            raise Problem(400, f"{place}: expected an image_url part in place of {IMAGE}", param=place)
+    text, own = _text(message), [next(images) for part in message.content if part.type == "image_url"]
+    if message.role != "user":
+        role: Any = "assistant" if message.role == "assistant" else "system"
+        return Asked(role=role, text=text)
+    return Asked(
+        role="user",
+        text=text,
+        images=tuple(own),
+        boxes=tuple(
+            tuple(Box(**dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)), image=region.image) for box in found)
+            for region, found in _next(text.count(BOXES), boxes, "boxes", number)
+        ),
+        points=tuple(
+            tuple(Point(x=x, y=y, image=region.image) for x, y in found)
+            for region, found in _next(text.count(POINTS), points, "points", number)
+        ),
+    )
+
+
+def _text(message: Message) -> str:
+    """The words with `<image>` for each image; a line break follows images that come first, as in training data."""
+    pieces = [IMAGE if part.type == "image_url" else part.text for part in message.content]
+    first = next((number for number, piece in enumerate(pieces) if piece != IMAGE), len(pieces))
+    if 0 < first < len(pieces):
+        pieces.insert(first, "\n")
+    return "".join(pieces)
+
+
+def _next(count: int, regions: Iterator[Region], kind: str, number: int) -> Iterator[tuple[Region, Sequence[Any]]]:
+    for _ in range(count):
+        region = next(regions, None)
+        if region is None:
+            raise Problem(
+                400, f"regions: expected {kind} for each <{kind}> of messages[{number}], found too few", param="regions"
+            )
+        yield region, getattr(region, kind)

@@ -1,0 +1,122 @@
+"""`POST /clever_flamingo`: the request of Instruct-Flamingo's server, for clients that were written for it.
+
+    {"content_lst": {"prompt": "...", "imgpaths": [...], "args": {...}}, "typ": ...} -> {"result": {"response": [...]}}
+
+Paths are read below the server's `image_root` alone. Source: github.com/ChenDelong1999/instruct-flamingo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from mllm.errors import ImageError
+from mllm.images.decode import decode
+from mllm.images.settings import ImageSettings
+from mllm.serve.api.chat import Answers, body_of, timed_out, unless_gone
+from mllm.serve.api.problems import Problem
+from mllm.serve.api.schema import ChatRequest, Strict
+from mllm.serve.api.served import End
+from mllm.serve.api.state import Server
+from mllm.serve.question import Message
+from mllm.types import IMAGE
+
+router = APIRouter()
+
+
+class Arguments(Strict):
+    """Its generation arguments; of beams and penalties only those are taken that change nothing."""
+
+    max_new_token: Annotated[int, Field(ge=1)] = 512
+    do_sample: bool = False
+    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    num_beams: Literal[1] = 1
+    length_penalty: float = 1.0  # it weighs beams
+    no_repeat_ngram_size: Literal[0] = 0
+
+
+class Content(Strict):
+    prompt: str
+    imgpaths: list[str] = Field(default_factory=list)
+    args: Arguments = Field(default_factory=Arguments)
+
+
+class OldRequest(Strict):
+    content_lst: Content
+    typ: Any = None
+
+
+@router.post("/clever_flamingo")
+async def clever_flamingo(request: Request) -> Response:
+    server: Server = request.app.state.server
+    deadline = asyncio.get_running_loop().time() + server.limits.timeout_s
+    with ExitStack() as stack:
+        stack.enter_context(server.admitted())
+        model = next(iter(server.models.values()))
+        try:
+            async with asyncio.timeout_at(deadline):
+                content = OldRequest.model_validate_json(await body_of(request)).content_lst
+                message = await asyncio.to_thread(_message, server, content)
+                question = await asyncio.to_thread(model.prepare, [message], None)
+        except TimeoutError as error:
+            raise timed_out(server) from error
+        args = content.args
+        sampled = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.do_sample else {}
+        asked = ChatRequest.model_validate(
+            {
+                "model": model.name,
+                "messages": [{"role": "user", "content": "?"}],
+                "max_tokens": args.max_new_token,
+                **sampled,
+            }
+        )
+        samplings = asked.samplings(server.limits)
+        answers = Answers(server, model, question, samplings, deadline, logprobs=False)
+        stack.callback(answers.cancel)
+        answers.start()
+        return await unless_gone(request, _response(answers))
+
+
+async def _response(answers: Answers) -> Response:
+    said = [found.text async for _, found in answers.events() if isinstance(found, End)]
+    return JSONResponse({"result": {"response": said}})
+
+
+def _message(server: Server, content: Content) -> Message:
+    if len(content.imgpaths) > server.limits.max_images:
+        raise Problem(
+            400,
+            f"imgpaths: expected at most {server.limits.max_images} images, found {len(content.imgpaths)}",
+            param="imgpaths",
+        )
+    images = tuple(_image(server, path, f"imgpaths[{number}]") for number, path in enumerate(content.imgpaths))
+    text = content.prompt
+    if images and IMAGE not in text:
+        text = IMAGE * len(images) + "\n" + text
+    return Message(role="user", text=text, images=images)
+
+
+def _image(server: Server, path: str, place: str) -> Any:
+    """The image at a path below the root; links are followed before it is looked where they lead."""
+    if server.image_root is None:
+        raise Problem(400, f"{place}: this server reads no images from its disk (--image_root)", param=place)
+    root = server.image_root.resolve()
+    outside = Problem(400, f"{place}: expected an image below the server's image_root", param=place)
+    try:
+        found = (root / path).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
+        raise outside from None
+    if not found.is_relative_to(root) or not found.is_file():
+        raise outside
+    try:
+        return decode(str(found), Path(path).name, ImageSettings(max_pixels=server.limits.max_pixels))
+    except ImageError as error:
+        raise Problem(400, f"{place}: {error.message or error.reason}", param=place, code="invalid_image") from error

@@ -1,0 +1,111 @@
+"""`POST /v1/reports`: a bad answer, kept in the dataset's format so that it can be trained on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from mllm.images import ImageRef
+from mllm.serve.api.chat import body_of
+from mllm.serve.api.conversation import messages_of
+from mllm.serve.api.images import SentImage
+from mllm.serve.api.problems import Problem
+from mllm.serve.api.schema import ChatRequest, Region, Strict
+from mllm.serve.api.state import Server
+from mllm.serve.question import record_of, to_item
+from mllm.types import BOXES, POINTS, Item
+
+router = APIRouter()
+Words = Annotated[str, Field(max_length=20_000)]
+Said = Annotated[Words, Field(pattern=r"\S")]
+
+
+class Right(Strict):
+    """The answer that would have been right."""
+
+    text: Said
+    regions: list[Region] = Field(default_factory=list)
+    """What its `<boxes>` and `<points>` stand for, in order."""
+
+
+class Report(Strict):
+    request: ChatRequest
+    """The question, as it was asked."""
+    answer: Words
+    """What the model said."""
+    right: Right | None = None
+    """Without it the record ends with the question, and goes to a file of its own, to be completed."""
+    comment: Words = ""
+
+
+@router.post("/v1/reports")
+async def report(request: Request) -> dict[str, Any]:
+    """Append the question to the server's file of reports, with its images beside it; `mllm data check` reads it."""
+    server: Server = request.app.state.server
+    if server.reports is None:
+        raise Problem(403, "this server keeps no reports (--reports FILE)", code="no_reports")
+    with server.admitted():
+        body = Report.model_validate_json(await body_of(request))
+        server.model(body.request.model)
+        messages = await messages_of(body.request, server.images)
+        async with server.writing:
+            number = await asyncio.to_thread(_append, server, server.reports, to_item(messages), body)
+    return {"object": "report", "number": number}
+
+
+def _append(server: Server, path: Path, item: Item, body: Report) -> int:
+    """Write the images that are new, then the line; its number in the file."""
+    folder = images_folder(path)
+    sources: dict[ImageRef, str] = {ref: f"{ref.digest[:32]}.png" for ref in item.images if isinstance(ref, SentImage)}
+    record = {**record_of(item, sources), "group": {"bad_answer": body.answer, "comment": body.comment}}
+    if body.right is not None:
+        _answer(record, body.right)
+    Item.from_dict(record, key="right", folder=str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [*folder.iterdir(), *(file for file in (path, unanswered(path)) if file.exists())]
+    used = sum(file.stat().st_size for file in files)
+    if used > server.limits.reports_mb * 1e6:
+        raise Problem(507, "the server's file of reports is full (reports_mb)", code="reports_full")
+    for ref, name in sources.items():
+        if not (folder / name).exists():
+            part = folder / f"{name}.part"
+            ref.open().save(part, "PNG")
+            part.replace(folder / name)
+    if body.right is None:
+        path = unanswered(path)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    return sum(1 for _ in path.open("rb"))
+
+
+def unanswered(path: Path) -> Path:
+    """Where the questions go whose right answer nobody gave."""
+    return path.with_name(f"{path.stem}_unanswered{path.suffix}")
+
+
+def images_folder(path: Path) -> Path:
+    """Where the images of a file of reports lie: the `image_folder` of its dataset."""
+    return path.with_name(f"{path.stem}_images")
+
+
+def _answer(record: dict[str, Any], right: Right) -> None:
+    """Add the right answer as the last turn."""
+    turn: dict[str, Any] = {"from": "gpt", "value": right.text}
+    target = record["target"]
+    for name, placeholder in (("boxes", BOXES), ("points", POINTS)):
+        given = [region for region in right.regions if getattr(region, name) is not None]
+        if right.text.count(placeholder) != len(given):
+            expected = f"right.regions: expected one with {name} for each {placeholder} of right.text"
+            raise Problem(400, f"{expected}, found {len(given)}", param="right.regions")
+        for region in given:
+            known = target.setdefault(name, [])
+            added = getattr(region, name)
+            turn.setdefault(f"{name}_seq", []).append(list(range(len(known), len(known) + len(added))))
+            target.setdefault(f"{name}_image", []).extend([region.image] * len(added))
+            known += added
+    record["conversations"].append(turn)

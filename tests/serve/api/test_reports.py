@@ -1,0 +1,49 @@
+"""Bad answers are kept as items that can be trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mllm.registry import DATASETS
+from mllm.serve.api.limits import Limits
+from mllm.serve.chat_model import ChatModel
+from tests.serve.api.running import asked, painted, running, scripted, state_of
+from tests.serve.api.test_app import ask
+
+
+def send(loaded: ChatModel, path: Path | None, *bodies: dict[str, Any], **changes: Any) -> list[Any]:
+    model, _ = scripted(loaded)
+    with running(state_of({"tiny": model}, reports=path, **changes)) as url:
+        return [ask(f"{url}/v1/reports", body) for body in bodies]
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    question = asked("What is at <boxes>?", painted(), regions=[{"boxes": [[10, 10, 30, 20]]}])
+    return {"request": question, "answer": "a cat", **fields}
+
+
+def test_a_report_is_an_item_with_the_right_answer(loaded: ChatModel, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    right = {"text": "the red one <boxes>", "regions": [{"boxes": [[1, 2, 3, 4]]}]}
+    found = send(loaded, path, body(right=right, comment="no cat"), body())
+    assert [status for status, *_ in found] == [200, 200]
+    config = {"type": "Instruct", "filename": str(path), "image_folder": str(tmp_path / "bad_images")}
+    (item,) = DATASETS.make(config)
+    second = json.loads((tmp_path / "bad_unanswered.jsonl").read_text())
+    assert [box.xyxy for box in item.truth.boxes] == [(1, 2, 3, 4)]
+    assert item.images[0].open().getpixel((15, 15)) == (250, 20, 20)
+    assert item.group == {"bad_answer": "a cat", "comment": "no cat"}
+    assert second["conversations"][-1]["from"] == "human"
+    assert len(list((tmp_path / "bad_images").iterdir())) == 1
+
+
+def test_what_is_not_kept(loaded: ChatModel, tmp_path: Path) -> None:
+    assert send(loaded, None, body())[0][0] == 403
+    path = tmp_path / "bad.jsonl"
+    wrong = body(right={"text": "here <boxes>"}), body(right={"text": " "}), {"answer": "x"}
+    assert [status for status, *_ in send(loaded, path, *wrong)] == [400, 400, 400]
+    assert not path.exists()
+    full = send(loaded, path, body(), body(), limits=Limits(reports_mb=1e-5))
+    assert [status for status, *_ in full] == [200, 507]

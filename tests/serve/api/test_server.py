@@ -1,0 +1,136 @@
+"""Server processes: started by the command, asked, and ended by a signal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mllm.errors import ConfigError
+from mllm.serve.api.server import Settings, bound, check, is_loopback
+from tests.serve.api.running import FOLDER, asked, painted, until
+from tests.serve.api.test_app import ask
+
+ROOT = Path(__file__).parents[3]
+
+
+@contextmanager
+def served(folder: Path, *words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server of the small model, once it is ready."""
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mllm.cli", "serve", f"tiny={FOLDER}", "--port", "0", *words],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    try:
+        until(lambda: re.search(r"http://\S+", (folder / "log").read_text()) or process.poll() is not None, 60)
+        address = re.search(r"http://[^\s/]+", (folder / "log").read_text())
+        assert address is not None, (folder / "log").read_text()
+        until(lambda: _ready(address[0]), 120)
+        yield address[0], process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _ready(url: str) -> bool:
+    try:
+        return ask(f"{url}/ready")[0] == 200
+    except OSError:
+        return False
+
+
+def test_a_server_answers_as_the_model_alone_and_ends_in_good_order(tmp_path: Path) -> None:
+    from mllm import load
+
+    with served(tmp_path) as (url, process):
+        status, found, _ = ask(f"{url}/v1/chat/completions", asked("Where is it?", painted(), max_tokens=8))
+        assert status == 200
+        expected = load(FOLDER, device="cpu").chat(painted(), "Where is it?", max_new_tokens=8)
+        assert found["choices"][0]["message"]["content"] == expected.text
+        assert found["usage"]["completion_tokens"] == expected.tokens
+        assert "mllm_engine_new_tokens" in ask(f"{url}/metrics")[1]
+        assert ask(f"{url}/health")[:2] == (200, {"status": "ok", "dead": []})
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert (tmp_path / "log").read_text().splitlines()[-1] == "stopped"
+
+
+def test_what_runs_is_finished_when_the_server_is_told_to_stop(tmp_path: Path) -> None:
+    with served(tmp_path) as (url, process):
+        body = json.dumps(asked("Where is it?", painted(), max_tokens=200, stream=True)).encode()
+        sock = socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=60)
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
+        sock.sendall(f"{head}content-type: application/json\r\n\r\n".encode() + body)
+        said = sock.recv(4096)
+        process.send_signal(signal.SIGTERM)
+        while part := sock.recv(65536):
+            said += part
+        assert b"[DONE]" in said
+        assert process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_workers_share_an_address_and_one_that_dies_is_replaced(tmp_path: Path) -> None:
+    import psutil
+
+    with served(tmp_path, "--workers", "2") as (url, process):
+        assert ask(f"{url}/v1/chat/completions", asked("?", max_tokens=2))[0] == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert not psutil.pid_exists(process.pid)
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    command = [sys.executable, "-m", "mllm.cli", "serve", str(tmp_path / "empty"), "--port", "0"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ModelError: ")
+    assert "empty" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"an address that is free, found 127.0.0.1:{port}"):
+            bound(Settings(models={}, port=port))
+    with pytest.raises(ConfigError, match="an address that is free"):
+        bound(Settings(models={}, host="203.0.113.1", port=0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image_root": Path("none")}, "--image_root: expected a folder"),
+        ({"examples": Path("none")}, "--examples: expected a folder"),
+        ({"reports": Path("none/a.jsonl")}, "--reports: expected a file in an existing folder"),
+    ],
+)
+def test_folders_that_do_not_exist(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check(Settings(models={}, **changes))
+
+
+def test_which_hosts_are_this_machine_alone() -> None:
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "10.0.0.1", "x.org")] == [
+        *(True, True, True),
+        *(False, False, False, False),
+    ]
