@@ -25,7 +25,7 @@ router = APIRouter()
 def create_app(
     server: Server,
     *,
-    start: Callable[[], None] = lambda: None,
+    start: Callable[[], None] | None = None,
     origins: Sequence[str] = (),
     hosts: Sequence[str] = (),
     page: APIRouter | None = None,
@@ -33,7 +33,7 @@ def create_app(
     """The application.
 
     Args:
-        start: called when the server begins; loads the models in a thread of its own.
+        start: called when the server begins; loads the models in a thread of its own. None: they are there.
         origins: of pages elsewhere that browsers may ask from (CORS).
         hosts: the names that requests may ask for, () any: so that no foreign name can lead a browser here.
         page: the web page; like `/health` it needs no key, which it asks its user for.
@@ -41,7 +41,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        start()
+        if start is not None:
+            start()
         yield
         server.state = "stopping"
         for model in server.models.values():

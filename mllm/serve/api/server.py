@@ -17,7 +17,6 @@ from typing import Any
 
 from mllm.boundary import reported
 from mllm.errors import ConfigError, MllmError, RunError
-from mllm.interrupts import Interrupted
 from mllm.serve.api.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -129,7 +128,10 @@ def _shown(host: str) -> str:
 
 
 def serve(settings: Settings, listening: socket.socket) -> None:
-    """Answer on a socket until a signal comes, or a model cannot be loaded."""
+    """Answer on a socket until a signal comes, or a model cannot be loaded.
+
+    Until the models are loaded clients are told so; of several workers one that is not ready takes no request.
+    """
     import uvicorn
 
     from mllm.serve.api.app import create_app
@@ -154,16 +156,16 @@ def serve(settings: Settings, listening: socket.socket) -> None:
             state.models = load_models(settings)
         except MllmError as error:
             failed.append(error)
-            uvicorn_server.should_exit = True
-            return
-        if state.state == "loading":
+        finally:
+            uvicorn_server.should_exit = not state.models
+        if state.models and state.state == "loading":
             state.state = "ready"
             print(f"ready: {', '.join(state.models)}", flush=True)
 
     hosts = settings.hosts or (("localhost", "127.0.0.1", "[::1]", settings.host) if is_loopback(settings.host) else ())
     app = create_app(
         state,
-        start=threading.Thread(target=load, name="load", daemon=True).start,
+        start=threading.Thread(target=load, name="load", daemon=True).start if settings.workers == 1 else None,
         origins=settings.origins,
         hosts=hosts,
         page=None,
@@ -178,12 +180,14 @@ def serve(settings: Settings, listening: socket.socket) -> None:
             timeout_keep_alive=10,
         )
     )
-    try:
-        uvicorn_server.run(sockets=[listening])
-    except Interrupted:  # uvicorn raises the signal again that it has obeyed
-        print("stopped", flush=True)
+    if settings.workers > 1:
+        load()
+    if not uvicorn_server.should_exit:
+        uvicorn_server.run(sockets=[listening])  # raises the signal again that has ended it
     if failed:
         raise failed[0]
+    if not state.models:
+        raise RunError("the models were not loaded; what went wrong is above")
 
 
 SHORT_LIFE_S = 60.0
@@ -214,8 +218,6 @@ def run_workers(settings: Settings, listening: socket.socket) -> None:
                     raise RunError(f"worker {number} ended with status {process.exitcode}; what it said is above")
                 logger.warning("worker %s ended with status %s and is started anew", number, process.exitcode)
                 workers[number] = start(number)
-    except Interrupted:
-        return
     finally:
         for process, _ in workers:
             if process.is_alive():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -142,3 +145,15 @@ def scripted(loaded: Any) -> tuple[LocalModel, Script]:
     script.go.set()
     card = {"type": "llava", "codec": "bins"}
     return LocalModel("tiny", loaded.processor, script, card), script  # pyright: ignore[reportArgumentType]
+
+
+def ask(url: str, body: dict[str, Any] | None = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+    """Status, body and headers of a page."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"content-type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            text, status, got = response.read().decode(), response.status, response.headers
+    except urllib.error.HTTPError as error:
+        text, status, got = error.read().decode(), error.code, error.headers
+    return status, json.loads(text) if text.startswith("{") else text, {name.lower(): got[name] for name in got}

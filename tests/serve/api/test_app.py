@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-import urllib.error
-import urllib.request
-from typing import Any
 
 import pytest
 
 from mllm.serve.api.limits import Limits
 from mllm.serve.chat_model import ChatModel
-from tests.serve.api.running import asked, running, scripted, state_of
-
-
-def ask(url: str, body: dict[str, Any] | None = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
-    """Status, body and headers of a page."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"content-type": "application/json", **headers})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            text, status, got = response.read().decode(), response.status, response.headers
-    except urllib.error.HTTPError as error:
-        text, status, got = error.read().decode(), error.code, error.headers
-    return status, json.loads(text) if text.startswith("{") else text, {name.lower(): got[name] for name in got}
+from tests.serve.api.running import ask, asked, running, scripted, state_of
 
 
 def test_without_the_key_only_health_and_readiness_are_answered(loaded: ChatModel) -> None:

