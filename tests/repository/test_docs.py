@@ -221,14 +221,17 @@ def test_config_page_names_all_that_is_registered(key: str, registry: Registry) 
     assert own <= set(re.findall(r"`([^`]+)`", row))
 
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
 def defined(source: str) -> set[str]:
     """The classes, functions and methods (`Class.method`) that a module defines."""
     names: set[str] = set()
     for node in ast.parse(source).body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        if isinstance(node, (ast.ClassDef, *FUNCTIONS)):
             names.add(node.name)
         if isinstance(node, ast.ClassDef):
-            names |= {f"{node.name}.{child.name}" for child in node.body if isinstance(child, ast.FunctionDef)}
+            names |= {f"{node.name}.{child.name}" for child in node.body if isinstance(child, FUNCTIONS)}
     return names
 
 

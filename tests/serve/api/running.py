@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from mllm.serve.request import Finished, Ticket
-from mllm.serve.sampling import NewToken, Sampling
 from PIL import Image
 
 from mllm.serve.api.app import create_app
@@ -26,6 +24,8 @@ from mllm.serve.api.limits import Limits
 from mllm.serve.api.monitoring import Monitor
 from mllm.serve.api.served import LocalModel
 from mllm.serve.api.state import Server
+from mllm.serve.request import Finished, Ticket
+from mllm.serve.sampling import NewToken, Sampling
 
 FOLDER = Path(__file__).parents[2] / "assets" / "saved_before_rooms"
 """A small LLaVA with the codec `bins`."""

@@ -12,13 +12,13 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from mllm.serve.request import QueueFull
 from PIL import Image
 
 from mllm.errors import ModelError
 from mllm.serve.api.limits import Limits
 from mllm.serve.chat_model import ChatModel
 from mllm.serve.question import Message, to_item
+from mllm.serve.request import QueueFull
 from tests.serve.api.running import Script, asked, painted, running, scripted, state_of, until
 
 openai = pytest.importorskip("openai")
