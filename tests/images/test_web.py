@@ -132,7 +132,7 @@ def public(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     ports: set[int] = set()
     made = web._socket
 
-    def judge(address_info: tuple[Any, ...], *, proxies: bool) -> Any:
+    def judge(address_info: tuple[Any, ...], *, proxies: bool = True) -> Any:
         if address_info[4][1] in ports:
             return socket.socket(family=address_info[0], type=address_info[1], proto=address_info[2])
         return made(address_info, proxies=proxies)
