@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from mllm.pipeline.trainer import TestSet
 from mllm.registry import DATASETS, METRICS
 
 Section = Mapping[str, Any]
+PATTERN = re.compile(r"://|[*?\[{]")
+"""In what names a file elsewhere, or several, as those of `Shards`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +138,8 @@ def missing_files(cfg: Any) -> list[str]:
         named = [name for name, hint in hints.items() if PathName in (hint, *get_args(hint))]
         paths = [section[name] for name in named if isinstance(section.get(name), str)]
         inside = [path for value in section.values() for path in missing_files(value)]
-        return [path for path in paths if not Path(path).exists()] + inside
+        local = [path for path in paths if not PATTERN.search(path)]
+        return [path for path in local if not Path(path).exists()] + inside
     if isinstance(cfg, (list, tuple)):
         return [path for each in cast("Sequence[Any]", cfg) for path in missing_files(each)]
     return []

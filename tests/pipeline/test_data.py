@@ -11,7 +11,7 @@ import pytest
 from mllm.cli import main
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, DataError
-from mllm.pipeline.data import load_data
+from mllm.pipeline.data import load_data, missing_files
 from mllm.registry import DATASETS
 from mllm.types import Item
 from tests.pipeline.tiny import SCENES, save_stand_in, write_config
@@ -97,6 +97,8 @@ def test_load_data_names_all_files_that_are_missing(tmp_path: Path) -> None:
         load(data, tmp_path, do_predict=True)
     paths = ", ".join(str(tmp_path / f"{name}.jsonl") for name in ("b", "c", "d"))
     assert str(caught.value) == f"3 files of the test sets are missing: {paths}"
+    shards = {"type": "Shards", "filename": str(tmp_path / "{00..09}.tar"), "questions": "q.json"}
+    assert missing_files([shards, dict(shards, filename="s3://bucket/a.tar"), there]) == ["q.json"] * 2
     with pytest.raises(DataError) as caught:
         load({"test": gone[0]}, tmp_path, do_predict=True)
     assert str(tmp_path / "b.jsonl") in str(caught.value)
