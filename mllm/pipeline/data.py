@@ -131,11 +131,7 @@ def missing_files(cfg: Any) -> list[str]:
     """The files that a dataset's config, or one inside it, names and that are not there."""
     if isinstance(cfg, Mapping):
         section = cast("Section", cfg)
-        built = DATASETS.find(section["type"]) if "type" in section else None
-        hints = (
-            get_type_hints(built.__init__ if isinstance(built, type) else built, include_extras=True) if built else {}
-        )
-        named = [name for name, hint in hints.items() if PathName in (hint, *get_args(hint))]
+        named = [name for name, hint in _hints(section).items() if PathName in (hint, *get_args(hint))]
         paths = [section[name] for name in named if isinstance(section.get(name), str)]
         inside = [path for value in section.values() for path in missing_files(value)]
         local = [path for path in paths if not PATTERN.search(path)]
@@ -143,6 +139,15 @@ def missing_files(cfg: Any) -> list[str]:
     if isinstance(cfg, (list, tuple)):
         return [path for each in cast("Sequence[Any]", cfg) for path in missing_files(each)]
     return []
+
+
+def _hints(section: Section) -> Mapping[str, Any]:
+    """The annotations of a dataset's arguments; none of what is no dataset, such as a codec inside one."""
+    try:
+        built = DATASETS.find(section.get("type"))
+    except ConfigError:  # making it says so again
+        return {}
+    return get_type_hints(built.__init__ if isinstance(built, type) else built, include_extras=True)
 
 
 def _drawn(items: ItemDataset, count: int | None, seed: int) -> ItemDataset:

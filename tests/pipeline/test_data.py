@@ -214,3 +214,12 @@ def test_a_test_set_may_have_generation_arguments_of_its_own(tmp_path: Path) -> 
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(tmp_path)
             assert main([command, config, "--output_dir", str(tmp_path / "out")]) == 1
+
+
+def test_missing_files_are_those_of_datasets() -> None:
+    similar = dict(type="rices", vision_tower="clip")
+    few: dict[str, Any] = dict(
+        type="FewShot", dataset=dict(type="TextOnly", filename="a.jsonl"), choose=similar, shots=1
+    )
+    few["demonstrations"] = dict(type="Instruct", filename="b.jsonl", regions=dict(codec=dict(type="bins")))
+    assert missing_files(few) == ["a.jsonl", "b.jsonl"]
