@@ -1,4 +1,5 @@
 # make demo   install, train a tiny LLaVA on generated scenes, evaluate it, write the report
+# make web    open a page on the demo's model, which is trained first if need be
 # make test   install, run the tests;  make test-slow: the long ones
 # make test-other   in .venv-other, with the oldest other Python that is found: the tests of what depends on its version
 # make test-latest  in .venv-latest, with the newest release of each library but torch, also above the bounds of pyproject.toml
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test test-slow test-other test-latest check docs clean
+.PHONY: install demo web test test-slow test-other test-latest check docs clean
 
 install: $(VENV)/installed
 
@@ -27,6 +28,12 @@ $(VENV)/installed: requirements.txt pyproject.toml
 demo: install
 	OMP_NUM_THREADS=1 $(BIN)/accelerate launch --config_file accelerate_config/cpu.yaml \
 		mllm/pipeline/finetune.py config/demo_scenes.py --overwrite_output_dir
+
+web: install outputs/demo_scenes/model.safetensors
+	$(BIN)/mllm web outputs/demo_scenes --examples examples/shapes/images
+
+outputs/demo_scenes/model.safetensors:
+	$(MAKE) demo
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal

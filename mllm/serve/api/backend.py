@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mllm.conversation.codec_base import phrase_marks
 from mllm.conversation.convention import Convention, make_convention
 from mllm.conversation.pixels import PixelCodec
 from mllm.errors import ConfigError
@@ -92,9 +93,10 @@ class EngineModel(BackendModel):
     def __init__(
         self, name: str, urls: Sequence[str], *, codec: str, placement: Any = None, timeout: float = 300.0
     ) -> None:
-        card = {"type": "backend", "codec": codec, "placement": placement}
-        super().__init__(name, urls, card, timeout=timeout)
         self.words = ConventionReader(make_convention(codec, placement=placement, image_size=SIDE))
+        marks = list(phrase_marks(self.words.convention.codec) or ())
+        card = {"type": "backend", "codec": codec, "placement": placement, "phrase_marks": marks}
+        super().__init__(name, urls, card, timeout=timeout)
 
     def prepare(self, messages: Sequence[Message], answer_image: int | None) -> Question:
         system = [message for message in messages if message.role == "system"]

@@ -139,6 +139,7 @@ def serve(settings: Settings, listening: socket.socket) -> None:
     from mllm.serve.api.loading import load_models
     from mllm.serve.api.monitoring import Monitor
     from mllm.serve.api.state import Server
+    from mllm.serve.web.page import page_router
 
     failed: list[MllmError] = []
     limits = settings.limits
@@ -168,7 +169,7 @@ def serve(settings: Settings, listening: socket.socket) -> None:
         start=threading.Thread(target=load, name="load", daemon=True).start if settings.workers == 1 else None,
         origins=settings.origins,
         hosts=hosts,
-        page=None,
+        page=page_router(settings.examples) if settings.web else None,
     )
     uvicorn_server = uvicorn.Server(
         uvicorn.Config(
