@@ -4,12 +4,13 @@
     OMP_NUM_THREADS=1 python tools/bench/serve.py /tmp/fixture
 
 Clients take requests in turn, as soon as their last one is answered; several questions follow about each image. A
-tenth of the requests is broken (pixels that are no numbers, an image without its tokens) or hangs up, at once or in the
+tenth of the requests is broken (pixels that are no numbers, an image without its tokens; over HTTP half an image or half
+a body) or hangs up, at once or in the
 middle of its answer. Each contender runs in a process of its own, `--rounds` times in turn, in float32 and greedily;
 opening and encoding images is in the time. It prints a JSON line each time, then medians: good requests per second of
 process CPU time and per second, the 95th percentile of the time to the first token and to the last, and how many good
-answers are word for word those of the model alone. `--memory N` asks the engine N requests instead, with room for a
-quarter of the images, and prints its resident memory along the way.
+answers are word for word those of the model alone. `--memory N` asks the engine N requests instead, of a quarter of
+the length and with room for a quarter of the images, and prints its resident memory along the way.
 """
 
 from __future__ import annotations
@@ -21,15 +22,21 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 from evaluate import Clock, set_threads
 
+from mllm.types import IMAGE
+
 ALONE, UNSHARED, ENGINE = "the model alone, one at a time", "batching without sharing", "engine"
-CONTENDERS = (ALONE, UNSHARED, ENGINE)
+HTTP = "engine, over HTTP"
+CONTENDERS = (ALONE, UNSHARED, ENGINE, HTTP)
 TENTH = 10
 LARGER = 4
 """Times as large are the random weights, by which the model says something else to each question."""
@@ -101,7 +108,12 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 def run(name: str, fixture: str, clients: int, requests: int) -> dict[str, Any]:
     set_threads()
     session = load(fixture)
-    ask, close, stats = alone(session) if name == ALONE else engine(session, clients, shared=name == ENGINE)
+    if name == ALONE:
+        ask, close, stats = alone(session)
+    elif name == HTTP:
+        ask, close, stats = over_http(session, clients)
+    else:
+        ask, close, stats = engine(session, clients, shared=name == ENGINE)
     with Clock() as clock:
         found = ask_all(ask, questions(fixture, requests), 1 if name == ALONE else clients)
     close()
@@ -217,7 +229,7 @@ def alone(session: Any) -> tuple[Ask, Callable[[], None], Callable[[], dict[str,
 
 
 def engine(
-    session: Any, rows: int, *, shared: bool, prefix_cache_bytes: int = 1 << 30
+    session: Any, rows: int, *, shared: bool, prefix_cache_bytes: int = 1 << 30, shorter: int = 1
 ) -> tuple[Ask, Callable[[], None], Callable[[], dict[str, Any]]]:
     from mllm.serve import engine as module
     from mllm.serve.engine import Engine, Finished, NewToken, Sampling
@@ -250,7 +262,7 @@ def engine(
                 begun.set()
                 ended.set()
 
-        sampling = Sampling(max_new_tokens=new_tokens(number))
+        sampling = Sampling(max_new_tokens=new_tokens(number) // shorter)
         ticket = served.submit(encoded(session, number, item), sampling, listen)
         if kind(number) == "hangs up at once":
             ticket.cancel()
@@ -262,12 +274,90 @@ def engine(
             return Asked(error=str(ends[0].error or ends[0].reason))
         return Asked(text=session.processor.decode(ids, item, number).text, first_s=times[0], last_s=times[-1])
 
-    def counts() -> dict[str, Any]:
-        stats = served.stats()
-        names = ("steps", "new_tokens", "prefix_hits", "prefix_reads", "prefill_s", "decode_s", "finished")
-        return {name: getattr(stats, name) for name in names}
+    return ask, lambda: served.close(drain_s=0), lambda: counts(served)
 
-    return ask, lambda: served.close(drain_s=0), counts
+
+def counts(served: Any) -> dict[str, Any]:
+    stats = served.stats()
+    names = ("steps", "new_tokens", "prefix_hits", "prefix_reads", "prefill_s", "decode_s", "finished")
+    return {name: getattr(stats, name) for name in names}
+
+
+def over_http(session: Any, rows: int) -> tuple[Ask, Callable[[], None], Callable[[], dict[str, Any]]]:
+    """A server in this process, and streaming clients on loopback."""
+    import uvicorn
+
+    from mllm.serve.api.app import create_app
+    from mllm.serve.api.images import ImageReader
+    from mllm.serve.api.limits import Limits
+    from mllm.serve.api.monitoring import Monitor
+    from mllm.serve.api.served import LocalModel
+    from mllm.serve.api.state import Server
+    from mllm.serve.engine import Engine
+
+    served = Engine(session.model, session.processor, session.device, max_rows=rows, max_waiting=rows)
+    limits = Limits(max_rows=rows, max_waiting=rows)
+    model = LocalModel("bench", session.processor, served, {"type": "llava"})
+    state = Server(
+        limits=limits,
+        images=ImageReader(limits=limits, urls=False),
+        monitor=Monitor(lambda: {"bench": model.numbers()}),
+        models={"bench": model},
+        state="ready",
+    )
+    server = uvicorn.Server(uvicorn.Config(create_app(state), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+
+    def ask(number: int, item: Any) -> Asked:
+        start = time.perf_counter()
+        with closing(HTTPConnection("127.0.0.1", port)) as connection:
+            headers = {"content-type": "application/json"}
+            connection.request("POST", "/v1/chat/completions", body_of(number, item), headers)
+            if kind(number) == "hangs up at once":
+                return Asked(error="hung up")
+            response = connection.getresponse()
+            if response.status != 200:
+                return Asked(error=response.read().decode())
+            words: list[str] = []
+            times: list[float] = []
+            for line in response:
+                if not line.startswith(b"data: {"):
+                    continue
+                event = json.loads(line.removeprefix(b"data: "))
+                if "error" in event:
+                    return Asked(error=event["error"]["message"])
+                times.append(time.perf_counter() - start)
+                words += [choice["delta"].get("content") or "" for choice in event["choices"]]
+                if kind(number) == "hangs up later":
+                    return Asked(error="hung up")
+        return Asked(text="".join(words), first_s=times[1], last_s=times[-1])
+
+    def close() -> None:
+        end = time.monotonic() + 10
+        while (served.stats().running or served.stats().waiting) and time.monotonic() < end:
+            time.sleep(0.01)
+        if served.stats().running:
+            sys.exit("a client that hung up still has its row")
+        server.should_exit = True
+        thread.join()
+
+    return ask, close, lambda: counts(served)
+
+
+def body_of(number: int, item: Any) -> bytes:
+    data = Path(item.images[0].path).read_bytes()
+    if kind(number) == "not numbers":
+        data = data[: len(data) // 2]
+    url = f"data:image/png;base64,{b64encode(data).decode()}"
+    text = item.turns[0].text.replace(IMAGE, "").strip()
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
+    body = {"model": "bench", "messages": [{"role": "user", "content": content}], "temperature": 0, "stream": True}
+    written = json.dumps({**body, "max_tokens": new_tokens(number)}).encode()
+    return written[:-9] if kind(number) == "no tokens" else written
 
 
 def watch(fixture: str, clients: int, requests: int) -> None:
@@ -278,7 +368,8 @@ def watch(fixture: str, clients: int, requests: int) -> None:
     sample = session.processor.encode(items[0], 0, answer=False)
     text = session.model.text_model.config
     size = sample.images_end * 2 * text.num_hidden_layers * text.hidden_size * 4
-    ask, close, _ = engine(session, clients, shared=True, prefix_cache_bytes=max(1, images // 4) * size)
+    room = max(1, images // 4) * size
+    ask, close, _ = engine(session, clients, shared=True, prefix_cache_bytes=room, shorter=4)
     part = max(1, requests // 10)
     for start in range(0, requests, part):
         ask_all(lambda number, item, start=start: ask(start + number, item), items[start : start + part], clients)
