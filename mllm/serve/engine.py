@@ -299,7 +299,6 @@ class Engine:
 
     def _step(self) -> None:
         """One more token for all. What fails together is begun again in fewer rows, and what fails alone has failed."""
-        self._counts["steps"] += 1
         try:
             self._batcher.step()
             return
@@ -335,6 +334,7 @@ class Engine:
         self, items: Sequence[int], ids: Sequence[Tensor], logits_RV: Tensor, scores_RV: Tensor
     ) -> tuple[list[int], list[bool]]:
         """As `Choose`: a token for each row, which is handed on."""
+        self._counts["steps"] += 1
         requests = {row: self._running[item] for row, item in enumerate(items) if item in self._running}
         rows = {row: request.row for row, request in requests.items()}
         tokens, chosen = choose(rows, ids, logits_RV, scores_RV)

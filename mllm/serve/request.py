@@ -113,7 +113,7 @@ class EngineStats:
     """Of the requests that began."""
     new_tokens: int
     steps: int
-    """Passes of the model in which running rows got a token."""
+    """Passes of the model in which requests got a token, the first ones included."""
     set_back: int
     """How often a request had to wait again for lack of memory."""
     prefixes: int
@@ -123,7 +123,9 @@ class EngineStats:
     """Requests whose beginning had been read before them."""
     prefix_reads: int
     prefill_s: float
+    """Seconds in which requests were begun; where they do not join, these hold the whole answers."""
     decode_s: float
+    """Seconds of the other steps."""
 
 
 def by_content(sample: EncodedSample) -> EncodedSample:

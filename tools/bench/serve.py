@@ -4,13 +4,13 @@
     OMP_NUM_THREADS=1 python tools/bench/serve.py /tmp/fixture
 
 Clients take requests in turn, as soon as their last one is answered; several questions follow about each image. A
-tenth of the requests is broken (pixels that are no numbers, an image without its tokens; over HTTP half an image or half
-a body) or hangs up, at once or in the
-middle of its answer. Each contender runs in a process of its own, `--rounds` times in turn, in float32 and greedily;
-opening and encoding images is in the time. It prints a JSON line each time, then medians: good requests per second of
-process CPU time and per second, the 95th percentile of the time to the first token and to the last, and how many good
-answers are word for word those of the model alone. `--memory N` asks the engine N requests instead, of a quarter of
-the length and with room for a quarter of the images, and prints its resident memory along the way.
+tenth of the requests is broken (pixels that are no numbers, an image without its tokens; over HTTP half an image, half
+a body) or hangs up, at once or in the middle of its answer. Each contender runs in a process of its own, `--rounds`
+times in turn, in float32 and greedily; opening and encoding images is in the time, and over HTTP the clients are, too.
+It prints a JSON line each time, then medians: good requests per second of process CPU time and per second, the 95th
+percentile of the time to the first token and to the last, and how many good answers are word for word those of the
+model alone. `--memory N` asks the engine N requests instead, of a quarter of the length and with room for a quarter of
+the images, and prints its resident memory along the way.
 """
 
 from __future__ import annotations
@@ -286,13 +286,13 @@ def counts(served: Any) -> dict[str, Any]:
 def over_http(session: Any, rows: int) -> tuple[Ask, Callable[[], None], Callable[[], dict[str, Any]]]:
     """A server in this process, and streaming clients on loopback."""
     import uvicorn
-
     from mllm.serve.api.app import create_app
     from mllm.serve.api.images import ImageReader
     from mllm.serve.api.limits import Limits
     from mllm.serve.api.monitoring import Monitor
     from mllm.serve.api.served import LocalModel
     from mllm.serve.api.state import Server
+
     from mllm.serve.engine import Engine
 
     served = Engine(session.model, session.processor, session.device, max_rows=rows, max_waiting=rows)
