@@ -286,13 +286,13 @@ def counts(served: Any) -> dict[str, Any]:
 def over_http(session: Any, rows: int) -> tuple[Ask, Callable[[], None], Callable[[], dict[str, Any]]]:
     """A server in this process, and streaming clients on loopback."""
     import uvicorn
+
     from mllm.serve.api.app import create_app
     from mllm.serve.api.images import ImageReader
     from mllm.serve.api.limits import Limits
     from mllm.serve.api.monitoring import Monitor
     from mllm.serve.api.served import LocalModel
     from mllm.serve.api.state import Server
-
     from mllm.serve.engine import Engine
 
     served = Engine(session.model, session.processor, session.device, max_rows=rows, max_waiting=rows)
