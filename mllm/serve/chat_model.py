@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,13 +16,15 @@ from mllm.errors import ConfigError, ModelError
 from mllm.fields import PositiveInt, check, within
 from mllm.models.adapters.injection import base_of
 from mllm.models.base import VisionLanguageModel
-from mllm.models.prompt_format import kind_of
+from mllm.models.prompt_format import kind_of, stored_prompt_format, usual_prompt_format
 from mllm.pipeline.build import build_model
 from mllm.serve.conversation import Conversation
 from mllm.serve.generation import AnswerStream, Generator, read_generation
 from mllm.serve.question import BoxLike, ImageSource, Message, PointLike, to_item
 from mllm.serve.reading import Answer
 from mllm.types import Item
+
+logger = logging.getLogger(__name__)
 
 Question = Message | Sequence[Message] | Item
 """One question, a conversation that ends in one, or an item of a dataset."""
@@ -66,7 +69,16 @@ def _model_args(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if "type" in given:
         return {"model_name_or_path": path}
     stored = base_of(path)
-    return {"model_name_or_path": path, "type": stored[0]["type"] if stored else kind_of(path)}
+    model_args = {"model_name_or_path": path, "type": stored[0]["type"] if stored else kind_of(path)}
+    if model_args["type"] == "llava" and not stored_prompt_format(path) and not {"codec", "template"} <= given.keys():
+        usual = usual_prompt_format(model_args)
+        logger.warning(
+            "%s does not say how its model is spoken to: codec %r and template %r are assumed where none is given",
+            path,
+            usual.codec,
+            usual.template,
+        )
+    return model_args
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +152,8 @@ class ChatModel:
             DataError: the placeholders do not match the images or regions, or an image cannot be read.
             ConfigError: an unknown setting of `generation`, or a wrong value.
         """
-        asked = Message(
-            role="user", text=text, images=_listed(images), boxes=boxes, points=points, answer_image=answer_image
-        )
+        shown: Any = () if images is None else images
+        asked = Message(role="user", text=text, images=shown, boxes=boxes, points=points, answer_image=answer_image)
         item = to_item([asked] if system is None else [Message(role="system", text=system), asked])
         settings = read_generation(generation)
         if stream:
@@ -168,12 +179,6 @@ class ChatModel:
         if path is not None:
             return Conversation.load(self.generator, path)
         return Conversation(self.generator, [] if system is None else [Message(role="system", text=system)])
-
-
-def _listed(images: ImageSource | Sequence[ImageSource] | None) -> Sequence[ImageSource]:
-    if images is None:
-        return ()
-    return images if isinstance(images, list | tuple) else [images]
 
 
 def _item(question: Question, number: int) -> Item:

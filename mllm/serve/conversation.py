@@ -31,7 +31,7 @@ class Conversation:
     def ask(
         self,
         text: str,
-        images: Sequence[ImageSource] = (),
+        images: ImageSource | Sequence[ImageSource] = (),
         *,
         boxes: Sequence[BoxLike | Sequence[BoxLike]] = (),
         points: Sequence[PointLike | Sequence[PointLike]] = (),
@@ -44,7 +44,7 @@ class Conversation:
     def ask(
         self,
         text: str,
-        images: Sequence[ImageSource] = (),
+        images: ImageSource | Sequence[ImageSource] = (),
         *,
         boxes: Sequence[BoxLike | Sequence[BoxLike]] = (),
         points: Sequence[PointLike | Sequence[PointLike]] = (),
@@ -56,7 +56,7 @@ class Conversation:
     def ask(
         self,
         text: str,
-        images: Sequence[ImageSource] = (),
+        images: ImageSource | Sequence[ImageSource] = (),
         *,
         boxes: Sequence[BoxLike | Sequence[BoxLike]] = (),
         points: Sequence[PointLike | Sequence[PointLike]] = (),
@@ -67,8 +67,8 @@ class Conversation:
         """Ask the next question. It joins the conversation with its answer, when that is whole.
 
         Args:
-            images: those that come with this question. Regions as numbers lie on the first of them, or where none
-                comes on the first of the last question that brought some.
+            images: one or several that come with this question. Regions as numbers lie on the first of them, or where
+                none comes on the first of the last question that brought some.
             answer_image: the index, in the whole conversation, of the image that the answer is about.
             generation: as of `ChatModel.chat`.
 
@@ -82,8 +82,11 @@ class Conversation:
         def keep(answer: Answer) -> None:
             self.messages += [asked, answer.message]
 
-        stream_of_it = self.generator.stream(item, settings, keep)
-        return stream_of_it if stream else stream_of_it.answer
+        if stream:
+            return self.generator.stream(item, settings, keep)
+        answer = self.generator.answers([item], settings, batch_size=1)[0]
+        keep(answer)
+        return answer
 
     def undo(self) -> None:
         """Take the last question and its answer back.

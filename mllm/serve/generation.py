@@ -161,7 +161,8 @@ class Generator:
 class AnswerStream(Iterator[Piece]):
     """The pieces of one answer, while it is generated in a thread of its own.
 
-    `answer` is the whole answer; asking for it waits for the end. `stop` ends the generation within a token.
+    `answer` is the whole answer; asking for it waits for the end. `stop` ends the generation within a token, and so
+    does leaving a `with` statement.
     """
 
     def __init__(
@@ -187,6 +188,12 @@ class AnswerStream(Iterator[Piece]):
         """End the answer here; it then has the finish reason `cancelled`."""
         self._stopped.set()
         self._thread.join()
+
+    def __enter__(self) -> AnswerStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def __next__(self) -> Piece:
         while self._answer is None:

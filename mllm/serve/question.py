@@ -32,7 +32,8 @@ class Message:
     """One message of a conversation.
 
     In `text`, each `<image>` stands for the next of `images` (without one, the images come first), each `<boxes>` for
-    the next entry of `boxes`, and each `<points>` for the next of `points`: one region, or a list of several.
+    the next entry of `boxes`, and each `<points>` for the next of `points`: one region, or a list of several. A single
+    image or region needs no list around it; numbers may be arrays.
 
     Regions are in pixels of the original image, upright. A `Box` or `Point` names its image by its index in the whole
     conversation. Bare numbers lie on the first image of their message, or of the last message before that has images.
@@ -42,7 +43,7 @@ class Message:
 
     role: MessageRole
     text: str
-    images: Sequence[ImageSource] = ()
+    images: ImageSource | Sequence[ImageSource] = ()
     boxes: Sequence[BoxLike | Sequence[BoxLike]] = ()
     points: Sequence[PointLike | Sequence[PointLike]] = ()
     answer_image: int | None = None
@@ -109,38 +110,36 @@ class _Conversation:
             )
         if asks and role == "gpt":
             raise DataError(field="role", expected="'user' in the last message", found="'assistant'", kind="turn-order")
-        text = message.text
-        if role == "human" and not text.strip() and not message.images:
+        text, images = message.text, _listed(message.images)
+        if role == "human" and not text.strip() and not images:
             raise DataError(field="text", expected="a text with a word", found=repr(text), kind="blank-text")
-        if message.images and IMAGE not in text:
-            text = IMAGE * len(message.images) + (f"\n{text}" if text.strip() else "")
-        self._add_images(message, text)
+        if images and IMAGE not in text:
+            text = IMAGE * len(images) + (f"\n{text}" if text.strip() else "")
+        self._add_images(images, text)
         boxes = self._groups("boxes", BOXES, text, message.boxes, self.boxes, _box)
         points = self._groups("points", POINTS, text, message.points, self.points, _point)
         image = message.answer_image
         self.turns.append(Turn(role=role, text=text, boxes_seq=boxes, points_seq=points, image=image))
 
-    def _add_images(self, message: Message, text: str) -> None:
+    def _add_images(self, images: Sequence[ImageSource], text: str) -> None:
         slots = text.count(IMAGE)
-        if slots != len(message.images):
+        if slots != len(images):
             raise DataError(
                 field="images",
                 expected=f"an image for each of its {slots} {IMAGE}",
-                found=str(len(message.images)),
+                found=str(len(images)),
                 kind="image-count",
             )
-        if message.images:
+        if images:
             self.image = len(self.images)
-        for number, source in enumerate(message.images):
+        for number, source in enumerate(images):
             try:
                 self.images.append(image_ref(source))
             except DataError as error:
                 raise error.inside(f"images[{number}]") from error
 
-    def _groups(
-        self, field: str, placeholder: str, text: str, given: Sequence[Any], known: list[Region], read: Any
-    ) -> Groups:
-        slots = text.count(placeholder)
+    def _groups(self, field: str, placeholder: str, text: str, given: Any, known: list[Region], read: Any) -> Groups:
+        slots, given = text.count(placeholder), _entries(given)
         if slots != len(given):
             noun = "box" if field == "boxes" else "point"
             raise DataError(
@@ -175,8 +174,19 @@ class _Conversation:
         )
 
 
+def _listed(images: ImageSource | Sequence[ImageSource]) -> Sequence[ImageSource]:
+    return images if isinstance(images, list | tuple) else [images]
+
+
+def _entries(given: Any) -> Sequence[Any]:
+    """What a message gives for its placeholders, where arrays are lists and one region stands for itself."""
+    given = given.tolist() if hasattr(given, "tolist") else given
+    return [given] if isinstance(given, Box | Point) or _are_numbers(given) else given
+
+
 def _members(entry: object) -> Iterable[Any]:
     """The regions of a group, which may be a single one."""
+    entry = entry.tolist() if hasattr(entry, "tolist") else entry  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(entry, Box | Point) or _are_numbers(entry):
         return (entry,)
     if not isinstance(entry, Sequence) or isinstance(entry, str) or not entry:

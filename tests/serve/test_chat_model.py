@@ -14,6 +14,7 @@ import mllm
 from mllm import cli
 from mllm.conversation.collator import Collator
 from mllm.errors import ConfigError, DataError, ModelError
+from mllm.models.parts import is_quantized
 from mllm.pipeline.build import build_model
 from mllm.registry import DATASETS
 from mllm.serve.chat_model import ChatModel, load
@@ -112,6 +113,43 @@ def test_load_reads_every_kind_of_folder_and_answers_many_as_one_by_one(
     pieces = model.chat(RED, texts[0], max_new_tokens=6, stream=True)
     assert "".join(piece.text for piece in pieces) == alone[0].text
     assert pieces.answer == alone[0]
+
+
+def test_load_quantises_a_whole_model(trained: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    model = load(trained, device="cpu", quantization={"type": "bitsandbytes", "bits": 8}, dtype="float32")
+    assert any(is_quantized(parameter) for parameter in model.model.parameters())
+    assert model.chat(RED, "Where is it?", max_new_tokens=3).tokens
+
+
+def test_load_says_what_a_folder_of_transformers_leaves_open(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = str(tmp_path / "out")
+    assert cli.main(["checkpoint", "export", str(trained), out]) == 0
+    load(out, device="cpu", codec="shikra", template="vicuna_v1")
+    assert "assumed" not in caplog.text
+    load(out, device="cpu", template="vicuna_v1")
+    assert "out does not say how its model is spoken to: codec 'shikra' and template 'vicuna_v1' are" in caplog.text
+    codec = {"type": "bins", "bins": 17}
+    again = load(out, device="cpu", codec=codec, template={"type": "vicuna_v1", "system": ""})
+    asked: Any = dict(max_new_tokens=6)
+    assert again.chat(RED, "Where?", **asked).text == load(trained, device="cpu").chat(RED, "Where?", **asked).text
+
+
+def test_a_model_of_text_alone_answers_and_takes_no_image(tmp_path: Path) -> None:
+    save_stand_in(tmp_path, "seq2seq")
+    model = load(tmp_path, device="cpu", type="seq2seq")
+    assert model.chat(None, "Where is it?", max_new_tokens=3).tokens
+    with pytest.raises(DataError, match=r"question: expected text alone, found 1 image\(s\): the model takes none"):
+        model.chat(RED, "Where is it?")
+
+
+def test_a_video_is_a_list_of_frames(tmp_path: Path) -> None:
+    model = load(flamingo(tmp_path), device="cpu")
+    answer = model.chat([[RED, RED], BLUE], "What happens?", max_new_tokens=2)
+    assert answer.item.turns[0].text == "<image><image>\nWhat happens?"
+    assert len(answer.item.images) == 2
 
 
 def test_questions_about_one_image_share_its_reading(model: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:

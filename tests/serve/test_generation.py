@@ -77,6 +77,12 @@ def test_a_stream_that_is_stopped_gives_what_there_is(model: ChatModel, photo: P
     assert model.chat(photo, "Where?", max_new_tokens=2).tokens  # the model is free again
 
 
+def test_leaving_a_stream_ends_it(model: ChatModel, photo: Path) -> None:
+    with model.chat(photo, "Where?", max_new_tokens=400, do_sample=True, temperature=9.0, stream=True) as stream:
+        next(stream)
+    assert stream.answer.finish_reason == "cancelled"
+
+
 def test_two_threads_are_answered_one_after_the_other(model: ChatModel, photo: Path) -> None:
     alone = model.chat(photo, "Where is it?", max_new_tokens=20)
     found: list[Any] = []

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -55,6 +56,15 @@ def test_to_item_takes_videos_and_pil_images() -> None:
     item = to_item([user("What happens?", images=[["1.png", "2.png"], Image.new("RGB", (4, 4))])])
     assert item.images[0] == Video((FileImage("1.png"), FileImage("2.png")))
     assert item.images[1].size == (4, 4)
+
+
+def test_to_item_takes_one_image_or_region_without_a_list_and_arrays() -> None:
+    item = to_item([user("<boxes> <points>", images="a.png", boxes=(1, 2, 3, 4), points=Point(x=1, y=2))])
+    assert (item.images, item.boxes[0].xyxy, item.points[0].xy) == ((FileImage("a.png"),), (1, 2, 3, 4), (1, 2))
+    boxes = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
+    item = to_item([user("<boxes> <boxes>", images=Image.new("RGB", (4, 4)), boxes=boxes)])
+    assert [box.xyxy for box in item.boxes] == [(1, 2, 3, 4), (5, 6, 7, 8)]
+    assert len(to_item([user("<boxes>", images="a.png", boxes=[boxes])]).boxes) == 2
 
 
 def test_to_item_says_which_image_the_answer_is_about() -> None:
