@@ -75,7 +75,8 @@ class Conversation:
         Raises:
             DataError, ConfigError: as `ChatModel.chat`; the conversation is as before.
         """
-        asked = Message(role="user", text=text, images=images, boxes=boxes, points=points, answer_image=answer_image)
+        shown: Any = images
+        asked = Message(role="user", text=text, images=shown, boxes=boxes, points=points, answer_image=answer_image)
         item = to_item([*self.messages, asked])
         settings = read_generation(generation)
 

@@ -43,7 +43,7 @@ class Message:
 
     role: MessageRole
     text: str
-    images: ImageSource | Sequence[ImageSource] = ()
+    images: Sequence[ImageSource] = ()
     boxes: Sequence[BoxLike | Sequence[BoxLike]] = ()
     points: Sequence[PointLike | Sequence[PointLike]] = ()
     answer_image: int | None = None
