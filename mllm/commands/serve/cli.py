@@ -137,6 +137,24 @@ def serve(
     max_body_mb: Annotated[
         float, typer.Option("--max_body_mb", min=0.001, help="Of a request.", rich_help_panel=LIMITS)
     ] = 32.0,
+    max_batch_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max_batch_tokens",
+            min=1,
+            help="Of all answers generated at once with their questions: bounds memory. Default: any number.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    prefix_cache_gb: Annotated[
+        float,
+        typer.Option(
+            "--prefix_cache_gb",
+            min=0.000001,
+            help="Memory for images that were read, kept for further questions; of each model.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 1.0,
     timeout_s: Annotated[
         float, typer.Option("--timeout_s", min=0.1, help="Seconds for a request.", rich_help_panel=LIMITS)
     ] = 300.0,
@@ -189,6 +207,8 @@ def serve(
                 max_images=max_images,
                 max_pixels=max_pixels,
                 max_body_mb=max_body_mb,
+                max_batch_tokens=max_batch_tokens,
+                prefix_cache_gb=prefix_cache_gb,
                 timeout_s=timeout_s,
                 drain_s=drain_s,
             ),

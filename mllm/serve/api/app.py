@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -46,7 +47,7 @@ def create_app(
         yield
         server.state = "stopping"
         for model in server.models.values():
-            model.close()
+            await asyncio.to_thread(model.close)
 
     app = FastAPI(title="mllm", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.server = server

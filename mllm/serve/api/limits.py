@@ -27,6 +27,10 @@ class Limits:
     """Answers that are generated at once."""
     max_waiting: PositiveInt = 64
     """Answers that wait for a place among them; further requests are refused with 429."""
+    max_batch_tokens: PositiveInt | None = None
+    """Tokens of all answers that are generated at once, with their questions: a bound on memory; None: any number."""
+    prefix_cache_gb: Positive = 1.0
+    """Keys and values of images that were read, kept for further questions about them; of each model."""
     timeout_s: Positive = 300.0
     """Seconds for a request, from its arrival to its last token."""
     drain_s: PositiveInt = 30

@@ -35,7 +35,13 @@ def load_models(settings: Settings) -> dict[str, ServedModel]:
     for name, folder in settings.models.items():
         loaded = load(folder, device=settings.device, **settings.model_args)
         engine = Engine(
-            loaded.model, loaded.processor, loaded.device, max_rows=limits.max_rows, max_waiting=limits.max_waiting
+            loaded.model,
+            loaded.processor,
+            loaded.device,
+            max_rows=limits.max_rows,
+            max_waiting=limits.max_waiting,
+            max_tokens=limits.max_batch_tokens,
+            prefix_cache_bytes=int(limits.prefix_cache_gb * 1e9),
         )
         models[name] = LocalModel(name, loaded.processor, engine, card_of(loaded, folder, settings.model_args))
     return models
