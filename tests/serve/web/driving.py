@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, Page, expect
 
 Place = tuple[float, float]
+PATIENCE_MS = 20_000
+"""On a machine that does much else."""
+expect.set_options(timeout=PATIENCE_MS)
 SIZE = (320, 240)
 """Of the example that is opened."""
 
@@ -85,7 +88,7 @@ def person(browser: Browser, address: str, *, width: int = 1200, touches: bool =
     """Someone who has opened the page."""
     context = browser.new_context(viewport={"width": width, "height": 844}, has_touch=touches, is_mobile=touches)
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(PATIENCE_MS)
     someone = Person(page, touches)
 
     def sent(request: Any) -> None:
