@@ -77,10 +77,10 @@ def check_key(request: Request) -> None:
         Problem: the server asks for a key, and this is not it.
     """
     server: Server = request.app.state.server
-    if not server.key or request.url.path in OPEN:
+    if not server.key or request.scope["path"] in OPEN:
         return
     scheme, _, sent = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(sent.strip().encode(), server.key.encode()):
+    if scheme.lower() != "bearer" or not hmac.compare_digest(sent.strip().encode("latin-1"), server.key.encode()):
         raise Problem(401, "expected the server's API key as bearer token", code="invalid_api_key")
 
 

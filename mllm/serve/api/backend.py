@@ -18,7 +18,8 @@ from typing import Any
 from mllm.conversation.codec_base import phrase_marks
 from mllm.conversation.convention import Convention, make_convention
 from mllm.conversation.pixels import PixelCodec
-from mllm.errors import ConfigError
+from mllm.errors import ConfigError, one_line
+from mllm.fields import show
 from mllm.pipeline.remote import messages_of, png_data_url, read_answer_in
 from mllm.serve.api.problems import Problem
 from mllm.serve.api.served import Delta, End, Generation, Question, ServedModel, TokenLogProb
@@ -55,11 +56,11 @@ class BackendModel(ServedModel, ABC):
 
     def start(self, question: Question, sampling: Sampling, put: Callable[[Any], None]) -> Generation:
         task = asyncio.ensure_future(self._stream(question, sampling, put))
+        task.add_done_callback(lambda done: None if done.cancelled() else put(done.exception()))
         return BackendGeneration(self.reader(question, sampling), task)
 
     async def _stream(self, question: Question, sampling: Sampling, put: Callable[[Any], None]) -> None:
-        from openai import OpenAIError
-
+        """Hand on each chunk; whoever began this hears how it ended."""
         place = self.running.index(min(self.running))
         self.running[place] += 1
         arguments = _arguments(sampling)
@@ -74,9 +75,6 @@ class BackendModel(ServedModel, ABC):
             )
             async for chunk in stream:
                 put(chunk)
-            put(None)
-        except OpenAIError as error:
-            put(error)
         finally:
             self.running[place] -= 1
 
@@ -194,14 +192,23 @@ class BackendGeneration:
 
     def take(self, event: Any) -> Sequence[Delta | End]:
         if event is None:
+            if self.reason is None:
+                raise Problem(502, "the backend failed: its stream ended before the answer", code="backend")
             held, late, text, regions = self.reader.finish()
             reason = "length" if self.reason == "length" else "stop"
             return [Delta(text=held, regions=late, tokens=0), End(text=text, regions=regions, reason=reason)]
         if isinstance(event, Exception):
             raise _refused(event)
+        try:
+            return self._read(event)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            message = f"the backend failed: it sent a chunk that OpenAI's API does not have: {one_line(error)[:200]}"
+            raise Problem(502, message, code="backend") from error
+
+    def _read(self, event: Any) -> Sequence[Delta | End]:
         if not event.choices:
             used = event.usage
-            return [Delta(tokens=0, usage=(used.prompt_tokens, used.completion_tokens))] if used else []
+            return [Delta(tokens=0, usage=(_count(used.prompt_tokens), _count(used.completion_tokens)))] if used else []
         choice = event.choices[0]
         self.reason = choice.finish_reason or self.reason
         text, regions = self.reader.add(choice.delta)
@@ -276,6 +283,12 @@ def _logprobs(found: Any) -> tuple[TokenLogProb, ...]:
         )
         for token in (found.content or () if found else ())
     )
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"usage: expected a number of tokens, found {show(value)}")
+    return value
 
 
 def _refused(error: Exception) -> Problem:

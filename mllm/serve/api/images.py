@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import binascii
 import hashlib
 import importlib
 import re
@@ -21,7 +20,7 @@ from mllm.images.settings import ImageSettings
 from mllm.serve.api.limits import Limits
 from mllm.serve.api.problems import Problem
 
-DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(;[\w-]+=[\w-]+)*;base64,", re.ASCII)
+DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(;[\w-]+=[\w-]+)*;base64,", re.ASCII | re.IGNORECASE)
 REDIRECTS = 3
 CHUNK = 1 << 16
 
@@ -71,7 +70,7 @@ class ImageReader:
         if match := DATA_URL.match(url):
             try:
                 return b64decode(url[match.end() :], validate=True)
-            except binascii.Error as error:
+            except ValueError as error:  # binascii's, or not of ASCII
                 raise Problem(400, f"{place}: the data URL is not base64: {error}", param=place) from error
         if not url.lower().startswith(("http://", "https://")):
             kinds = "a data URL with base64, or http(s)" if self.urls else "a data URL with base64"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -84,3 +88,58 @@ def test_a_server_of_ours_gets_and_gives_the_regions_as_they_are(loaded: ChatMod
     assert first == second == third
     pixels = [[image["pixels"] for image in sample.pixels] for sample in script.samples[:2]]
     assert all((here == there).all() for here, there in zip(*pixels, strict=True))
+
+
+@contextmanager
+def foreign(*chunks: str, status: int = 200) -> Iterator[str]:
+    """A server that streams these events to whoever asks, and closes the connection."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status)
+            self.send_header("content-type", "text/event-stream")
+            self.send_header("transfer-encoding", "chunked")
+            self.end_headers()
+            for chunk in chunks:
+                self.wfile.write(f"{len(chunk):x}\r\n{chunk}\r\n".encode())
+            self.close_connection = True
+
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+
+
+WORD = 'data: {"choices":[{"index":0,"delta":{"content":"It"},"finish_reason":null}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("chunks", "said"),
+    [
+        ([WORD], "the backend failed"),  # it died
+        ([WORD, 'data: {"cho\n\n'], "the backend failed"),
+        ([WORD, "data: [DONE]\n\n"], "ended before the answer"),
+        ([WORD, 'data: {"choices":[{}]}\n\n'], "OpenAI's API does not have"),
+        (['data: {"choices":[],"usage":{"prompt_tokens":-1,"completion_tokens":1}}\n\n'], "number of tokens"),
+    ],
+    ids=["dies", "no-json", "no-end", "odd-chunk", "odd-usage"],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_backend_that_fails_while_it_streams_is_an_error_at_once(chunks: list[str], said: str, stream: bool) -> None:
+    from mllm.serve.api.backend import EngineModel
+
+    with (
+        foreign(*chunks) as url,
+        running(state_of({"tiny": EngineModel("tiny", [url], codec="cogvlm")})) as front,
+    ):
+        client = openai.OpenAI(base_url=f"{front}/v1", api_key="-", max_retries=0, timeout=5)
+        with pytest.raises(openai.APIError, match=said):
+            list(client.chat.completions.create(**asked("?"), stream=stream))
