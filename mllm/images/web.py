@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
-"""IPv4 addresses as networks of IPv6 alone write them. Source: RFC 6052."""
+_WITH_IPV4 = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96")))
+"""IPv4 addresses as IPv6 writes them in its last 32 bits. Sources: RFC 6052; RFC 4291, 2.5.5.1."""
 
 
 class NotPublicError(OSError):
@@ -28,7 +28,7 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inside = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-        if ip in _TRANSLATED:
+        if any(ip in network for network in _WITH_IPV4):
             inside.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
         found = [each for each in inside if each is not None]
         if found:

@@ -41,6 +41,7 @@ class BackendModel(ServedModel, ABC):
 
     def __init__(self, name: str, urls: Sequence[str], card: dict[str, Any], *, timeout: float) -> None:
         self.name = name
+        self.context = None
         self.clients = [client(url, timeout) for url in urls]
         self.running = [0] * len(urls)
         self._card = card

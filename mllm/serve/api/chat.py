@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,11 +21,17 @@ from mllm.serve.api.conversation import messages_of
 from mllm.serve.api.problems import Problem, of_error
 from mllm.serve.api.served import Delta, End, Generation, Question, ServedModel, TokenLogProb
 from mllm.serve.api.state import Server
+from mllm.serve.question import Message
 from mllm.serve.sampling import Sampling
 
 router = APIRouter()
+MOST_ENTRIES = 200_000
+"""Entries of all lists and objects of a request, by its commas: each that is read costs memory and time, and no other
+request is served meanwhile. A question of 32,768 tokens has fewer."""
 POLL_S = 0.2
 """How often it is looked whether a client is still there."""
+LATE_S = 2.0
+"""For the event that says that time is up."""
 GONE = 499
 """The client hung up. Source: nginx."""
 
@@ -42,7 +48,8 @@ async def chat_completions(request: Request) -> Response:
                 body = schema.ChatRequest.model_validate_json(await body_of(request))
                 model = server.model(body.model)
                 samplings = body.samplings(server.limits)
-                question = await read_question(server, model, body)
+                messages = await messages_of(body, server.images)
+                question = await prepared(server, model, messages, body.answer_image)
         except TimeoutError as error:
             raise timed_out(server) from error
         answers = Answers(server, model, question, samplings, deadline, logprobs=bool(body.logprobs))
@@ -51,39 +58,47 @@ async def chat_completions(request: Request) -> Response:
         if not body.stream:
             return await unless_gone(request, whole(answers))
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return EventStream(chunks(answers, usage=usage), until=stack.pop_all())
+        return EventStream(chunks(answers, usage=usage), until=stack.pop_all(), deadline=deadline)
 
 
 async def body_of(request: Request, kind: str = "application/json") -> bytes:
     """
     Raises:
-        Problem: the body is larger than the server takes, or not said to be of this kind: a form of a page elsewhere
-            can send some others without being asked first.
+        Problem: the body is larger than the server takes, too slow, or not said to be of this kind: a form of a page
+            elsewhere can send some others without being asked first.
     """
     said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if said != kind:
         raise Problem(415, f"content-type: expected {kind}, found {said[:80]!r}")
-    most = request.app.state.server.limits.max_body
+    server: Server = request.app.state.server
+    most = server.limits.max_body
     large = Problem(413, f"expected a request of at most {most:,} bytes (max_body_mb)", code="request_too_large")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > most:
         raise large
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > most:
-            raise large
+    try:
+        async with asyncio.timeout(server.limits.timeout_s):
+            async for part in request.stream():
+                body += part
+                if len(body) > most:
+                    raise large
+    except TimeoutError as error:
+        raise timed_out(server) from error
+    if kind == "application/json" and body.count(b",") > MOST_ENTRIES:
+        raise Problem(413, f"expected a request of at most {MOST_ENTRIES:,} entries", code="request_too_large")
     return bytes(body)
 
 
-async def read_question(server: Server, model: ServedModel, body: schema.ChatRequest) -> Question:
+async def prepared(
+    server: Server, model: ServedModel, messages: Sequence[Message], answer_image: int | None = None
+) -> Question:
     """
     Raises:
         Problem: the conversation cannot be asked; names the field.
     """
-    messages = await messages_of(body, server.images)
-    question = await asyncio.to_thread(model.prepare, messages, body.answer_image)
-    most = server.limits.max_prompt_tokens
+    question = await asyncio.to_thread(model.prepare, messages, answer_image)
+    most = min(server.limits.max_prompt_tokens, model.context or server.limits.max_prompt_tokens)
     if question.prompt_tokens > most:
         message = f"messages: expected at most {most:,} tokens, images included, found {question.prompt_tokens:,}"
         raise Problem(400, message, param="messages", code="context_length_exceeded")
@@ -236,16 +251,21 @@ def _logprobs(tokens: Sequence[TokenLogProb]) -> dict[str, Any]:
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events; what they hold is released when the last is sent, or the client has left."""
+    """Server-sent events; what they hold is released when the last is sent, or the client has left.
 
-    def __init__(self, events: AsyncIterator[str], *, until: ExitStack) -> None:
+    Of a client that stays and does not read, `LATE_S` after the deadline.
+    """
+
+    def __init__(self, events: AsyncIterator[str], *, until: ExitStack, deadline: float) -> None:
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
         self.until = until
+        self.deadline = deadline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.until:
-            await super().__call__(scope, receive, send)
+        with self.until, suppress(TimeoutError):
+            async with asyncio.timeout_at(self.deadline + LATE_S):
+                await super().__call__(scope, receive, send)
 
 
 async def unless_gone(request: Request, work: Any) -> Response:

@@ -7,6 +7,8 @@ import hashlib
 import importlib
 import re
 from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -15,7 +17,7 @@ from PIL import Image
 
 from mllm.errors import ConfigError, ImageError
 from mllm.images import web
-from mllm.images.decode import decode
+from mllm.images.decode import decode, size_of
 from mllm.images.settings import ImageSettings
 from mllm.serve.api.limits import Limits
 from mllm.serve.api.problems import Problem
@@ -23,21 +25,42 @@ from mllm.serve.api.problems import Problem
 DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(;[\w-]+=[\w-]+)*;base64,", re.ASCII | re.IGNORECASE)
 REDIRECTS = 3
 CHUNK = 1 << 16
+NAME = "the image"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SentImage:
-    """An image that a client sent, upright; equal to others of the same bytes, so that one reading serves them."""
+    """An image that a client sent; equal to others of the same bytes, so that one reading serves them.
+
+    It is decoded when it is opened: what a few bytes unpack to would fill the memory, if all requests held it.
+    """
 
     digest: str
-    image: Image.Image = field(compare=False, repr=False)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.image.size
+    size: tuple[int, int] = field(compare=False)
+    data: bytes = field(compare=False, repr=False)
+    place: str = field(compare=False)
+    """In the request."""
+    settings: ImageSettings = field(compare=False, repr=False)
 
     def open(self) -> Image.Image:
-        return self.image
+        """
+        Raises:
+            Problem: its pixels cannot be read.
+        """
+        with naming(self.place):
+            return decode(BytesIO(self.data), NAME, self.settings)
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """
+    Raises:
+        Problem: in place of an `ImageError`; names the `place` in the request.
+    """
+    try:
+        yield
+    except ImageError as error:
+        raise Problem(400, f"{place}: {error.reason}", param=place, code="invalid_image") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,18 +76,16 @@ class ImageReader:
     async def read(self, url: str, place: str) -> SentImage:
         """
         Raises:
-            Problem: not an image, too large, or at an address that is not fetched; names the `place` in the request.
+            Problem: no image by its header, too large, or at an address that is not fetched; names the
+                `place` in the request.
         """
         data = await self._bytes(url, place)
         settings = ImageSettings(max_pixels=self.limits.max_pixels)
 
-        def decoded() -> SentImage:
-            return SentImage(hashlib.sha256(data).hexdigest(), decode(BytesIO(data), "the image", settings))
-
-        try:
-            return await asyncio.to_thread(decoded)
-        except ImageError as error:
-            raise Problem(400, f"{place}: {error.reason}", param=place, code="invalid_image") from error
+        with naming(place):
+            size = size_of(BytesIO(data), NAME, settings)
+        digest = hashlib.sha256(data).hexdigest()
+        return SentImage(digest=digest, size=size, data=data, place=place, settings=settings)
 
     async def _bytes(self, url: str, place: str) -> bytes:
         if match := DATA_URL.match(url):

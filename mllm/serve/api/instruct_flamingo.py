@@ -19,7 +19,7 @@ from pydantic import Field
 from mllm.errors import ImageError
 from mllm.images.decode import decode
 from mllm.images.settings import ImageSettings
-from mllm.serve.api.chat import Answers, body_of, timed_out, unless_gone
+from mllm.serve.api.chat import Answers, body_of, prepared, timed_out, unless_gone
 from mllm.serve.api.problems import Problem
 from mllm.serve.api.schema import ChatRequest, Strict
 from mllm.serve.api.served import End
@@ -65,7 +65,7 @@ async def clever_flamingo(request: Request) -> Response:
             async with asyncio.timeout_at(deadline):
                 content = OldRequest.model_validate_json(await body_of(request)).content_lst
                 message = await asyncio.to_thread(_message, server, content)
-                question = await asyncio.to_thread(model.prepare, [message], None)
+                question = await prepared(server, model, [message])
         except TimeoutError as error:
             raise timed_out(server) from error
         args = content.args

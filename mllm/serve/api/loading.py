@@ -43,8 +43,15 @@ def load_models(settings: Settings) -> dict[str, ServedModel]:
             max_tokens=limits.max_batch_tokens,
             prefix_cache_bytes=int(limits.prefix_cache_gb * 1e9),
         )
-        models[name] = LocalModel(name, loaded.processor, engine, card_of(loaded, folder, settings.model_args))
+        card = card_of(loaded, folder, settings.model_args)
+        models[name] = LocalModel(name, loaded.processor, engine, card, context=context_of(loaded))
     return models
+
+
+def context_of(loaded: ChatModel) -> int | None:
+    """The tokens that the language model was made for. Rotary positions go on beyond; answers make no sense there."""
+    config: Any = getattr(loaded.model.text_model, "config", None)
+    return None if config is None else getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def card_of(loaded: ChatModel, folder: str, model_args: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,20 +71,33 @@ def _append(server: Server, path: Path, item: Item, body: Report) -> int:
         _answer(record, body.right)
     Item.from_dict(record, key="right", folder=str(folder))
     folder.mkdir(parents=True, exist_ok=True)
-    files = [*folder.iterdir(), *(file for file in (path, unanswered(path)) if file.exists())]
-    used = sum(file.stat().st_size for file in files)
-    if used > server.limits.reports_mb * 1e6:
-        raise Problem(507, "the server's file of reports is full (reports_mb)", code="reports_full")
-    for ref, name in sources.items():
-        if not (folder / name).exists():
-            part = folder / f"{name}.part"
-            ref.open().save(part, "PNG")
-            part.replace(folder / name)
-    if body.right is None:
-        path = unanswered(path)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    return sum(1 for _ in path.open("rb"))
+    with _alone(folder):
+        files = [*folder.iterdir(), *(file for file in (path, unanswered(path)) if file.exists())]
+        used = sum(file.stat().st_size for file in files)
+        if used > server.limits.reports_mb * 1e6:
+            raise Problem(507, "the server's file of reports is full (reports_mb)", code="reports_full")
+        for ref, name in sources.items():
+            if not (folder / name).exists():
+                part = folder / f"{name}.part"
+                ref.open().save(part, "PNG")
+                part.replace(folder / name)
+        if body.right is None:
+            path = unanswered(path)
+        with path.open("a+b") as file:
+            file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            file.seek(0)
+            return sum(1 for _ in file)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other worker writes there meanwhile."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def unanswered(path: Path) -> Path:

@@ -19,6 +19,8 @@ from mllm.serve.sampling import Sampling
 
 DEFAULT_TOKENS = 256
 """Of an answer, where the request does not say how many."""
+MOST = Field(max_length=1000)
+"""Entries of a list: checking the million that fit into a request takes minutes."""
 Coordinates = Annotated[list[float], Field(min_length=4, max_length=4)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -47,7 +49,7 @@ class Message(Strict):
     """As clients write it, and as they send back an answer that they got."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+    content: Annotated[list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], MOST]
     name: str | None = None
     refusal: None = None
     annotations: Annotated[list[Any], Field(max_length=0)] | None = None
@@ -76,9 +78,9 @@ class Region(Strict):
 
     image: Annotated[int, Field(ge=0)] = 0
     """Index among all images of the conversation."""
-    boxes: Annotated[list[Coordinates], Field(min_length=1)] | None = None
+    boxes: Annotated[list[Coordinates], Field(min_length=1), MOST] | None = None
     """x1, y1, x2, y2 in pixels of the image as it is shown upright."""
-    points: Annotated[list[Pair], Field(min_length=1)] | None = None
+    points: Annotated[list[Pair], Field(min_length=1), MOST] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Region:
@@ -98,7 +100,7 @@ class ResponseFormat(Strict):
 
 class ChatRequest(Strict):
     model: str
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1), MOST]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -119,11 +121,11 @@ class ChatRequest(Strict):
     presence_penalty: Literal[0] | None = None
     frequency_penalty: Literal[0] | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
-    regions: list[Region] | None = None
+    regions: Annotated[list[Region], MOST] | None = None
     """What the `<boxes>` and `<points>` of the questions stand for, in order."""
     answer_image: Annotated[int, Field(ge=0)] | None = None
     """The index of the image that the answer is about, where question and regions do not show it."""
-    image_sizes: list[Annotated[list[int], Field(min_length=2, max_length=2)] | None] | None = None
+    image_sizes: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)] | None], MOST] | None = None
     """Width and height of each image as the client shows it; another size here is an error."""
 
     @field_validator("presence_penalty", "frequency_penalty", mode="before")

@@ -84,6 +84,8 @@ class ServedModel(Protocol):
     """What the routes ask of a model."""
 
     name: str
+    context: int | None
+    """Tokens that it was made to read; None where that is not known."""
 
     def card(self) -> dict[str, Any]:
         """What people want to know of it: type, codec, template."""
@@ -120,8 +122,11 @@ class ServedModel(Protocol):
 class LocalModel:
     """A model in this process."""
 
-    def __init__(self, name: str, processor: Processor, engine: Engine, card: dict[str, Any]) -> None:
+    def __init__(
+        self, name: str, processor: Processor, engine: Engine, card: dict[str, Any], *, context: int | None = None
+    ) -> None:
         self.name = name
+        self.context = context
         self.processor = processor
         self.engine = engine
         self._card = card

@@ -14,11 +14,11 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import FileResponse
-from PIL import Image
 
 from mllm.errors import ConfigError, DataError
 from mllm.serve.api.app import check_key
 from mllm.serve.api.chat import body_of
+from mllm.serve.api.images import SentImage
 from mllm.serve.api.problems import Problem
 from mllm.serve.api.state import Server
 
@@ -94,13 +94,13 @@ async def preview(request: Request) -> Response:
     with server.admitted():
         sent = b64encode(await body_of(request, BYTES)).decode()
         image = await server.images.read(f"data:{BYTES};base64,{sent}", "the file")
-        png = await asyncio.to_thread(_png, image.open())
+        png = await asyncio.to_thread(_png, image)
     return Response(png, media_type="image/png", headers=SAFE)
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: SentImage) -> bytes:
     out = io.BytesIO()
-    image.save(out, "PNG", compress_level=1)
+    image.open().save(out, "PNG", compress_level=1)
     return out.getvalue()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,14 @@ def test_without_the_key_only_health_and_readiness_are_answered(loaded: ChatMode
             assert headers["www-authenticate"] == "Bearer"
         assert script.samples == []
         assert ask(f"{url}/v1/chat/completions", asked("?"), authorization="Bearer sesame")[0] == 200
+
+
+def test_a_key_may_have_any_letters(loaded: ChatModel) -> None:
+    model, _ = scripted(loaded)
+    with running(state_of({"tiny": model}, key="schlüssel-ключ")) as url:
+        sent = "schlüssel-ключ".encode().decode("latin-1")  # as the client's library writes it: in UTF-8
+        assert ask(f"{url}/v1/models", authorization=f"Bearer {sent}")[0] == 200
+        assert ask(f"{url}/v1/models", authorization="Bearer schlüssel")[0] == 401
 
 
 def test_the_models_and_what_is_known_of_them(loaded: ChatModel) -> None:
@@ -68,6 +78,48 @@ def test_a_request_that_is_too_large(loaded: ChatModel) -> None:
         sock.sendall(f"{head}transfer-encoding: chunked\r\n\r\n4000\r\n{'x' * 0x4000}\r\n".encode())
         assert b" 413 " in sock.recv(1000)
         assert script.samples == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("messages", [{"role": "user", "content": "a"}] * 1001, 400),
+        ("regions", [{"points": [[1, 1]]}] * 1001, 400),
+        ("image_sizes", [None] * 1001, 400),
+        ("x", [0] * 200_001, 413),
+    ],
+)
+def test_lists_without_end_are_not_checked_entry_by_entry(
+    loaded: ChatModel, name: str, value: list[Any], status: int
+) -> None:
+    model, script = scripted(loaded)
+    with running(state_of({"tiny": model})) as url:
+        found, body, _ = ask(f"{url}/v1/chat/completions", {**asked("?"), name: value})
+    assert (found, list(body)) == (status, ["error"])
+    assert "at most" in body["error"]["message"]
+    assert script.samples == []
+
+
+def test_a_body_that_does_not_come(loaded: ChatModel) -> None:
+    model, _ = scripted(loaded)
+    state = state_of({"tiny": model}, limits=Limits(timeout_s=0.3), reports=Path("unused"))
+    with running(state) as url:
+        for path in ("/v1/chat/completions", "/v1/reports"):
+            with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=10) as sock:
+                head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+                sock.sendall(f"{head}content-length: 1000\r\n\r\n{{".encode())
+                assert b" 504 " in sock.recv(1000)
+        assert state.active == 0
+
+
+def test_a_prompt_beyond_what_the_model_was_made_for(loaded: ChatModel) -> None:
+    model, script = scripted(loaded)
+    model.context = 20
+    with running(state_of({"tiny": model})) as url:
+        status, body, _ = ask(f"{url}/v1/chat/completions", asked("word " * 100))
+        assert (status, body["error"]["code"]) == (400, "context_length_exceeded")
+        assert "at most 20 tokens" in body["error"]["message"]
+    assert script.samples == []
 
 
 def test_a_prompt_that_is_too_long(loaded: ChatModel) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from io import BytesIO
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 
 from mllm.errors import ModelError
+from mllm.serve.api.chat import LATE_S, EventStream
 from mllm.serve.api.limits import Limits
 from mllm.serve.chat_model import ChatModel
 from mllm.serve.question import Message, to_item
@@ -266,3 +269,23 @@ def _begun(url: str, body: dict[str, Any]) -> socket.socket:
     head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
     sock.sendall(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
     return sock
+
+
+def test_a_client_that_does_not_read_its_stream_does_not_keep_its_place() -> None:
+    released: list[bool] = []
+
+    async def events() -> AsyncIterator[str]:
+        yield "data: {}"
+
+    async def never(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def stream() -> None:
+        stack = ExitStack()
+        stack.callback(released.append, True)
+        deadline = asyncio.get_running_loop().time() - LATE_S + 0.05
+        scope = {"type": "http", "asgi": {"spec_version": "2.4"}}
+        await asyncio.wait_for(EventStream(events(), until=stack, deadline=deadline)(scope, never, never), 5)
+
+    asyncio.run(stream())
+    assert released == [True]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mllm.serve.api.limits import Limits
 from mllm.serve.chat_model import ChatModel
 from tests.serve.api.running import ask, painted, running, scripted, state_of
 
@@ -59,3 +60,11 @@ def test_arguments_that_are_not_honoured_are_refused(loaded: ChatModel, args: di
         status, found, _ = ask(f"{url}/clever_flamingo", body(**args))
     assert status == 400
     assert next(iter(args)) in found["error"]["param"]
+
+
+def test_its_prompts_are_bounded_too(loaded: ChatModel) -> None:
+    model, script = scripted(loaded)
+    with running(state_of({"tiny": model}, limits=Limits(max_prompt_tokens=20))) as url:
+        status, found, _ = ask(f"{url}/clever_flamingo", body(prompt="word " * 100))
+    assert (status, found["error"]["code"]) == (400, "context_length_exceeded")
+    assert script.samples == []

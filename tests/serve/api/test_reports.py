@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from mllm.registry import DATASETS
 from mllm.serve.api.limits import Limits
@@ -46,3 +49,19 @@ def test_what_is_not_kept(loaded: ChatModel, tmp_path: Path) -> None:
     assert not path.exists()
     full = send(loaded, path, body(), body(), limits=Limits(reports_mb=1e-5))
     assert [status for status, *_ in full] == [200, 507]
+
+
+def test_reports_of_several_workers_at_once_are_whole_lines(loaded: ChatModel, tmp_path: Path) -> None:
+    """Each worker has a lock of its own, so two servers stand for them."""
+    path, model = tmp_path / "bad.jsonl", scripted(loaded)[0]
+    question = asked("Which?", Image.effect_noise((500, 400), 50).convert("RGB"))
+    sent = {"request": question, "answer": "a" * 9000, "right": {"text": "b" * 9000}, "comment": "c" * 9000}
+    with (
+        running(state_of({"tiny": model}, reports=path)) as one,
+        running(state_of({"tiny": model}, reports=path)) as two,
+        ThreadPoolExecutor(20) as pool,
+    ):
+        found = list(pool.map(lambda url: ask(f"{url}/v1/reports", sent), [one, two] * 10))
+    assert sorted(answer["number"] for _, answer, _ in found) == list(range(1, 21))
+    assert [json.loads(line)["group"]["comment"][:1] for line in path.read_text().splitlines()] == ["c"] * 20
+    assert [file.suffix for file in (tmp_path / "bad_images").iterdir()] == [".png"]
