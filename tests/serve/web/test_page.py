@@ -253,6 +253,7 @@ def test_a_box_by_mouse_is_asked_about_and_the_answer_is_drawn(
 
 
 @in_a_browser
+@pytest.mark.slow
 def test_a_real_model_answers(browser: Browser, loaded: Any, examples: Path) -> None:
     models = load_models(Settings(models={"tiny": str(FOLDER)}, device="cpu"))
     with running(state_of(models), page=page_router(examples)) as address, person(browser, address) as user:
@@ -268,6 +269,7 @@ def test_a_real_model_answers(browser: Browser, loaded: Any, examples: Path) -> 
 
 
 @in_a_browser
+@pytest.mark.slow
 def test_regions_by_keyboard(browser: Browser, model: tuple[Any, Script], examples: Path) -> None:
     with running(state_of({"tiny": model[0]}), page=page_router(examples)) as address, person(browser, address) as user:
         user.open_example()
@@ -301,6 +303,7 @@ def test_regions_by_keyboard(browser: Browser, model: tuple[Any, Script], exampl
 
 
 @in_a_browser
+@pytest.mark.slow
 def test_a_finger_draws_on_a_phone(browser: Browser, model: tuple[Any, Script], examples: Path) -> None:
     page = page_router(examples)
     with (
@@ -324,6 +327,7 @@ def test_a_finger_draws_on_a_phone(browser: Browser, model: tuple[Any, Script], 
 
 
 @in_a_browser
+@pytest.mark.slow
 def test_what_is_wrong_is_said(browser: Browser, model: tuple[Any, Script], examples: Path) -> None:
     served, script = model
     state = state_of({"tiny": served}, key="secret")
@@ -357,6 +361,7 @@ def test_what_is_wrong_is_said(browser: Browser, model: tuple[Any, Script], exam
 
 
 @in_a_browser
+@pytest.mark.slow
 def test_a_turn_keeps_its_image(browser: Browser, model: tuple[Any, Script], examples: Path) -> None:
     with running(state_of({"tiny": model[0]}), page=page_router(examples)) as address, person(browser, address) as user:
         user.open_example()
@@ -388,6 +393,7 @@ def test_a_turn_keeps_its_image(browser: Browser, model: tuple[Any, Script], exa
 
 
 @in_a_browser
+@pytest.mark.slow
 def test_a_bad_answer_is_kept_with_the_right_one(
     browser: Browser, loaded: Any, model: tuple[Any, Script], examples: Path, tmp_path: Path
 ) -> None:
@@ -419,6 +425,7 @@ def test_a_bad_answer_is_kept_with_the_right_one(
 
 
 @in_a_browser
+@pytest.mark.slow
 def test_image_and_answer_are_saved(browser: Browser, model: tuple[Any, Script], examples: Path) -> None:
     with running(state_of({"tiny": model[0]}), page=page_router(examples)) as address, person(browser, address) as user:
         user.open_example()
