@@ -18,6 +18,7 @@ GROUPS = {
     "The run": (
         "output_dir", "do_train", "do_eval", "do_predict", "resume_from_checkpoint", "use_cpu", "seed", "data_seed",
         "full_determinism", "accelerator_config", "debug", "skip_memory_metrics", "overwrite_output_dir",
+        "mirror_dir",
     ),
     "Steps and precision": (
         "per_device_train_batch_size", "num_train_epochs", "max_steps", "gradient_accumulation_steps",
@@ -52,7 +53,7 @@ GROUPS = {
     ),
 }  # fmt: skip
 """What a run does as it is said, by the titles under which `--help` lists it."""
-OURS = {"overwrite_output_dir", "max_nonfinite_steps", "num_samples", "resume"}
+OURS = {"overwrite_output_dir", "max_nonfinite_steps", "mirror_dir", "num_samples", "resume"}
 """Fields that transformers does not have."""
 HONOURED = frozenset(name for names in GROUPS.values() for name in names) - OURS
 

@@ -28,4 +28,4 @@ def default_output_dir(config: str | Path) -> str:
     if scheme == "gs" and rest.strip("/") and CLOUD_STORAGE.is_dir():
         return str(CLOUD_STORAGE / rest.strip("/"))
     expected = f"a folder, or gs://BUCKET/FOLDER with Cloud Storage mounted at {CLOUD_STORAGE}"
-    raise ConfigError("or set --output_dir", where=VERTEX, expected=expected, found=given)
+    raise ConfigError("or set --output_dir, and --mirror_dir to a URL", where=VERTEX, expected=expected, found=given)

@@ -25,6 +25,13 @@ class RunArguments(Seq2SeqTrainingArguments):
             "One more stops the run."
         },
     )
+    mirror_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "URL that checkpoints and the model are copied to, such as s3://BUCKET/RUN; "
+            "--resume_from_checkpoint auto fetches the newest one from there if output_dir lacks it."
+        },
+    )
     num_samples: int | None = field(
         default=None,
         metadata={"help": "Predict at most this many items of each test set, drawn by the seed."},
@@ -40,4 +47,6 @@ class RunArguments(Seq2SeqTrainingArguments):
             raise ValueError("output_dir: expected a folder, found ''")
         if self.resume_from_checkpoint == "":
             raise ValueError("resume_from_checkpoint: expected 'auto' or a folder, found ''")
+        if self.mirror_dir is not None and not self.mirror_dir.partition("://")[2].strip("/"):
+            raise ValueError(f"mirror_dir: expected a URL such as s3://BUCKET/RUN, found {self.mirror_dir!r}")
         super().__post_init__()

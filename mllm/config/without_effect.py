@@ -102,7 +102,7 @@ ALWAYS = (
         otherwise="do_eval or do_predict",
     ),
     Need(
-        names=("overwrite_output_dir",),
+        names=("overwrite_output_dir", "mirror_dir"),
         holds=lambda given: bool(given["do_train"]),
         otherwise="do_train, or mllm train",
     ),

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-from mllm.compat.fsspec import path_in, read_start
+from mllm.compat.fsspec import library_errors, path_in, read_start, to_install
 from mllm.errors import ConfigError, DataError, ImageError
 from mllm.images import web
 from mllm.images.archives import Kind, archive
@@ -32,20 +32,8 @@ _PAUSE_SECONDS = 0.5
 _CHUNK_BYTES = 1 << 16
 _RETRIED_STATUS = (408, 425, 429)
 """The answers of an http server below 500 that another try may change. Source: RFC 9110, 8470, 6585."""
-_OWN_ERRORS = {
-    "http": ("aiohttp", "ClientError"),
-    "https": ("aiohttp", "ClientError"),
-    "s3": ("botocore.exceptions", "BotoCoreError"),
-    "s3a": ("botocore.exceptions", "BotoCoreError"),
-    "gs": ("gcsfs.retry", "HttpError"),
-    "gcs": ("gcsfs.retry", "HttpError"),
-    "az": ("azure.core.exceptions", "AzureError"),
-    "abfs": ("azure.core.exceptions", "AzureError"),
-    "abfss": ("azure.core.exceptions", "AzureError"),
-}
-"""Protocol -> the base class of its library's errors, where that is no OSError."""
 _FINAL = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError")
-"""Names of botocore's errors of that base that come before anything is asked."""
+"""Names of botocore's errors, no OSError, that come before anything is asked."""
 
 
 def is_url(source: str) -> bool:
@@ -128,7 +116,7 @@ def _protocol(url: str) -> str:
 
 def _persistently(url: str, protocol: str, current: ImageSettings, read: Callable[[], T]) -> T:
     """Read, and read again after what may pass: timeouts, broken connections, errors of the server."""
-    faults = (OSError, ValueError, asyncio.TimeoutError, *_own_errors(protocol))
+    faults = (OSError, ValueError, asyncio.TimeoutError, *library_errors(protocol))
     tries = current.retries + 1
     for attempt in range(tries):
         try:
@@ -153,16 +141,6 @@ def _persistently(url: str, protocol: str, current: ImageSettings, read: Callabl
 
 def _unfetched(url: str, reason: str) -> ImageError:
     return ImageError(reason, where=shown(url), kind="unreadable-image")
-
-
-def _own_errors(protocol: str) -> tuple[type[Exception], ...]:
-    if protocol not in _OWN_ERRORS:
-        return ()
-    module, name = _OWN_ERRORS[protocol]
-    try:
-        return (getattr(importlib.import_module(module), name),)
-    except ImportError:  # then the file system cannot be built either, which says what to install
-        return ()
 
 
 def _is_missing(error: Exception) -> bool:
@@ -239,7 +217,7 @@ def _file_system(protocol: str, current: ImageSettings) -> Any:
                 options["get_client"] = web.public_session
         return fsspec.filesystem(protocol, **options)
     except ImportError as error:
-        hint = "pip install 'mllm[remote]'" if protocol in ("http", "https", "s3", "s3a") else str(error)
+        hint = to_install(protocol, error)
         raise ConfigError(f"{protocol}:// images need a library that is not installed: {hint}") from error
     except ValueError as error:
         raise ConfigError(str(error), field="data_args.images.protocols") from error

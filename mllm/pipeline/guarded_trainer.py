@@ -26,9 +26,10 @@ from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, MllmError, ModelError, RunError, one_line
 from mllm.interrupts import Interrupted
 from mllm.models.checkpoints.finite import non_finite
+from mllm.pipeline.mirror import Mirror
 from mllm.pipeline.optimization import check_schedule_learns
 from mllm.pipeline.output_folder import new_checkpoint
-from mllm.pipeline.ranks import fail, largest
+from mllm.pipeline.ranks import fail, largest, on_main
 from mllm.pipeline.resume import newest_whole, resume_command
 from mllm.pipeline.step_guard import StepGuard
 from mllm.pipeline.train_data import TrainDataset
@@ -44,6 +45,7 @@ class GuardedTrainer(Seq2SeqTrainer):
         super().__init__(args=args, **rest)
         self.described = described
         self.run_arguments = args
+        self.mirror = Mirror.of(args)
         if args.max_nonfinite_steps and self.is_deepspeed_enabled:
             raise ConfigError(
                 "DeepSpeed updates before the gradient can be checked",
@@ -62,11 +64,14 @@ class GuardedTrainer(Seq2SeqTrainer):
 
     @replaces(Seq2SeqTrainer)
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As transformers', but never of weights that are not finite, and with a manifest at the end."""
+        """As transformers', but never of weights that are not finite, with a manifest at the end, and mirrored."""
         self.require_finite_weights()
         folder = Path(self.args.output_dir or ".") / f"checkpoint-{self.state.global_step}"
         with new_checkpoint(folder, self.run_arguments, self.described, lambda: self.state.best_model_checkpoint):
             super()._save_checkpoint(model, trial)
+        if (mirror := self.mirror) is not None:
+            limit, best = self.args.save_total_limit, self.state.best_model_checkpoint
+            on_main(lambda: mirror.add_checkpoint(folder, limit, best))
 
     def require_finite_weights(self) -> None:
         """Raises:

@@ -6,7 +6,7 @@ import errno
 import logging
 import shutil
 import socket
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,10 +147,14 @@ def new_checkpoint(
 
 def _rotate(folder: Path, limit: int, best: str | None) -> None:
     """Delete the oldest checkpoints, so that `limit` are left, the best and the newest among them."""
-    found = checkpoints(folder)
-    kept = {found[-1].name} | ({Path(best).name} if best else set())
-    for path in [path for path in found if path.name not in kept][: max(len(found) - max(limit, len(kept)), 0)]:
-        _delete(path)
+    for name in outdated([path.name for path in checkpoints(folder)], limit, best):
+        _delete(folder / name)
+
+
+def outdated(names: Sequence[str], limit: int, best: str | None) -> list[str]:
+    """The checkpoints to delete, of their names from the oldest to the newest, as `_rotate` says."""
+    kept = {names[-1]} | ({Path(best).name} if best else set())
+    return [name for name in names if name not in kept][: max(len(names) - max(limit, len(kept)), 0)]
 
 
 @contextmanager

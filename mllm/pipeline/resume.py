@@ -22,7 +22,10 @@ from mllm.pipeline.ranks import launched
 
 AUTO = ("auto", "true")
 LENGTH = ("max_steps", "num_train_epochs")
-PASSING = (*LENGTH, "resume_from_checkpoint", "output_dir", "overwrite_output_dir", "do_train", "do_eval", "do_predict")
+PASSING = (
+    *(*LENGTH, "resume_from_checkpoint", "output_dir", "overwrite_output_dir", "mirror_dir"),
+    *("do_train", "do_eval", "do_predict"),
+)
 """Training arguments that say nothing about how a step is made."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from mllm.pipeline.announcements import after_training, before_training
 from mllm.pipeline.build import build
 from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.manifest import saved_at
+from mllm.pipeline.mirror import Mirror, prepare
 from mllm.pipeline.output_folder import empty, finished_model, locked
 from mllm.pipeline.ranks import check_launch, fail, follow_launcher, noted_signal, on_main
 from mllm.pipeline.resume import Start, compare, find_start, started_with
@@ -58,7 +60,7 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
     if args.disable_tqdm:
         disable_progress_bar()  # that of loading and writing weights
     with locked(folder):
-        start = on_main(lambda: find_start(args)) if args.do_train else Start()
+        start = on_main(lambda: _find_start(args)) if args.do_train else Start()
         _log_to(folder, main=args.process_index == 0)
         for note in start.notes:
             logger.info("%s", note)
@@ -70,6 +72,7 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
             for note in unused(given, field):
                 logger.info("%s", note)
         if start.finished is not None:
+            _mirror_model(args)
             return _evaluate_finished(sections, args, start.finished)
         data = load_data(sections, args)
         set_seed(args.seed)
@@ -80,6 +83,18 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
             _train(trainer, start, args, sections)
             logger.info("%s", after_training(trainer))
         return _evaluate(trainer, data)
+
+
+def _find_start(args: RunArguments) -> Start:
+    fetched = prepare(args)
+    start = find_start(args)
+    return replace(start, notes=(*fetched, *start.notes))
+
+
+def _mirror_model(args: RunArguments) -> None:
+    mirror, folder = Mirror.of(args), Path(args.output_dir or ".")
+    if mirror is not None:
+        on_main(lambda: mirror.add_model(folder))
 
 
 def _train(trainer: Trainer, start: Start, args: RunArguments, sections: Mapping[str, Any]) -> None:
@@ -95,6 +110,8 @@ def _train(trainer: Trainer, start: Start, args: RunArguments, sections: Mapping
             logger.info("since %s: %s", checkpoint.name, change)
     if args.overwrite_output_dir:
         on_main(lambda: empty(folder, _texts(sections["model_args"])))
+        if trainer.mirror is not None:
+            on_main(trainer.mirror.empty)
     with INTERRUPTS.held("finishing this step, then writing a checkpoint"):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if trainer.guard.signum:
@@ -104,6 +121,7 @@ def _train(trainer: Trainer, start: Start, args: RunArguments, sections: Mapping
             trainer.save_model(str(partial))
             if args.should_save:
                 trainer.state.save_to_json(str(partial / "trainer_state.json"))
+        _mirror_model(args)
     if signum := noted_signal():
         left = ", evaluation is left" if args.do_eval or args.do_predict else ""
         fail(Interrupted(signum, f"training is finished{left}"))

@@ -56,5 +56,5 @@ def test_a_place_that_is_not_mounted_is_named(
     with pytest.raises(ConfigError) as caught:
         outputs(config)
     assert str(caught.value).startswith("AIP_CHECKPOINT_DIR: expected a folder, or gs://BUCKET/FOLDER with")
-    assert str(caught.value).endswith(f"found {given}; or set --output_dir")
+    assert str(caught.value).endswith(f"found {given}; or set --output_dir, and --mirror_dir to a URL")
     assert outputs(config, output_dir="here") == "here"

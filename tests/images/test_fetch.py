@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import multiprocessing
 import sys
 import threading
@@ -16,12 +15,12 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from mllm.errors import ConfigError, ImageError
 from mllm.images import UrlImage, image_ref
 from mllm.images.settings import ImageSettings, configure
+from tests.object_storage import s3_on_loopback
 
 
 class Server(ThreadingHTTPServer):
@@ -230,24 +229,8 @@ class TestHttp:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[fsspec.AbstractFileSystem]:
-    """S3 on loopback with a bucket `photos`, found as a user would point to it: by the environment."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in (
-            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
-            ("AWS_ACCESS_KEY_ID", "me"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("NO_PROXY", "127.0.0.1"),
-        ):
-            environment.setenv(name, value)
-        system = fsspec.filesystem("s3")
-        system.mkdir("photos")
+    with s3_on_loopback("photos") as system:
         yield system
-    server.stop()
 
 
 class TestS3:
