@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from mllm.errors import MllmError
@@ -85,6 +86,8 @@ async def body_of(request: Request, kind: str = "application/json") -> bytes:
                     raise large
     except TimeoutError as error:
         raise timed_out(server) from error
+    except ClientDisconnect as error:
+        raise Problem(GONE, "the client hung up") from error
     if kind == "application/json" and body.count(b",") > MOST_ENTRIES:
         raise Problem(413, f"expected a request of at most {MOST_ENTRIES:,} entries", code="request_too_large")
     return bytes(body)

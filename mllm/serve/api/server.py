@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import multiprocessing
+import re
 import socket
 import sys
 import threading
@@ -20,6 +21,9 @@ from mllm.errors import ConfigError, MllmError, RunError
 from mllm.serve.api.limits import Limits
 
 logger = logging.getLogger(__name__)
+
+ADDRESS = re.compile(r"https?://(?P<host>\[[^/]*\]|[^/:\[\]]+)(:(?P<port>\d{1,5}))?(/.*)?", re.IGNORECASE)
+"""Of a backend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +88,26 @@ def check(settings: Settings) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"mllm serve needs {error.name}: pip install 'mllm[serve]'") from error
+    for url in settings.backends:
+        if not ADDRESS.fullmatch(url):
+            raise ConfigError(where="--backend", expected="an address such as http://127.0.0.1:8001/v1", found=url)
+        if _is_own(url, settings):
+            raise ConfigError(where="--backend", expected="another server", found=f"{url}, this server's own address")
     for flag, path in (("--image_root", settings.image_root), ("--examples", settings.examples)):
         if path is not None and not path.is_dir():
             raise ConfigError(where=flag, expected="a folder", found=str(path))
     if settings.reports is not None and not settings.reports.absolute().parent.is_dir():
         raise ConfigError(where="--reports", expected="a file in an existing folder", found=str(settings.reports))
+
+
+def _is_own(url: str, settings: Settings) -> bool:
+    """Whether a backend is this server, which would wait for itself."""
+    found = ADDRESS.match(url)
+    if found is None:
+        return False
+    name, port = found["host"].strip("[]"), found["port"]
+    same = name == settings.host or (is_loopback(name) and settings.host in ("localhost", "127.0.0.1", "0.0.0.0", "::"))
+    return same and port == str(settings.port)
 
 
 def bound(settings: Settings) -> socket.socket:

@@ -11,7 +11,7 @@ import pytest
 
 from mllm.serve.api.limits import Limits
 from mllm.serve.chat_model import ChatModel
-from tests.serve.api.running import ask, asked, running, scripted, state_of
+from tests.serve.api.running import ask, asked, running, scripted, state_of, until
 
 
 def test_without_the_key_only_health_and_readiness_are_answered(loaded: ChatModel) -> None:
@@ -110,6 +110,23 @@ def test_a_body_that_does_not_come(loaded: ChatModel) -> None:
                 sock.sendall(f"{head}content-length: 1000\r\n\r\n{{".encode())
                 assert b" 504 " in sock.recv(1000)
         assert state.active == 0
+
+
+def test_a_client_that_hangs_up_while_it_sends_is_no_failure(
+    loaded: ChatModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, _ = scripted(loaded)
+    model.numbers = dict  # type: ignore[method-assign]
+    state = state_of({"tiny": model})
+    gone = 'mllm_requests_total{path="/v1/chat/completions",status="499"} 1.0'
+    with running(state) as url:
+        with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=10) as sock:
+            head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            sock.sendall(f"{head}content-length: 1000\r\n\r\n{{".encode())
+            until(lambda: state.active == 1)
+        until(lambda: gone in ask(f"{url}/metrics")[1])
+    assert state.active == 0
+    assert caplog.records == []
 
 
 def test_a_prompt_beyond_what_the_model_was_made_for(loaded: ChatModel) -> None:

@@ -119,3 +119,28 @@ def test_which_hosts_are_this_machine_alone() -> None:
         *(True, True, True),
         *(False, False, False, False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "own"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000/v1", True),
+        ("127.0.0.1", "http://localhost:8000/v1", True),
+        ("0.0.0.0", "http://127.0.0.1:8000/v1", True),
+        ("::1", "http://[::1]:8000/v1", True),
+        ("127.0.0.1", "http://127.0.0.1:8001/v1", False),
+        ("127.0.0.1", "http://engine:8000/v1", False),
+    ],
+)
+def test_a_backend_is_not_the_server_itself(host: str, url: str, own: bool) -> None:
+    settings = Settings(models={}, host=host, backends=[url])
+    if not own:
+        return check(settings)
+    with pytest.raises(ConfigError, match="own address"):
+        check(settings)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "127.0.0.1:8001/v1", "http://[/v1", "http://", "ftp://engine/v1"])
+def test_a_backend_is_an_address(url: str) -> None:
+    with pytest.raises(ConfigError, match="an address such as"):
+        check(Settings(models={}, backends=[url]))
