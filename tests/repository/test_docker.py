@@ -105,21 +105,21 @@ def three(tmp_path: Path) -> Iterator[dict[str, int]]:
             process.kill()
 
 
-def page(port: int, path: str, body: Any = None) -> Any:
+def page(port: int, path: str, body: Any = None, *, seconds: float = 60) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=seconds) as response:
         return response.read().decode()
 
 
 @pytest.mark.slow
 def test_the_three_services_answer_together(three: dict[str, int]) -> None:
     """All are started at once: those in front wait for the worker."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     for port in three.values():
         while True:
             try:
-                page(port, "/ready")
+                page(port, "/ready", seconds=5)
                 break
             except OSError:  # not there yet, or 503
                 assert time.monotonic() < end
