@@ -93,6 +93,9 @@ def check(settings: Settings) -> None:
             raise ConfigError(where="--backend", expected="an address such as http://127.0.0.1:8001/v1", found=url)
         if _is_own(url, settings):
             raise ConfigError(where="--backend", expected="another server", found=f"{url}, this server's own address")
+    for name in settings.hosts:
+        if "*" in name.removeprefix("*.") and name != "*":
+            raise ConfigError(where="--allowed_host", expected="a name, *.name, or * for any", found=name)
     for flag, path in (("--image_root", settings.image_root), ("--examples", settings.examples)):
         if path is not None and not path.is_dir():
             raise ConfigError(where=flag, expected="a folder", found=str(path))

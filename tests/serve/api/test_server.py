@@ -104,12 +104,13 @@ def test_an_address_that_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"hosts": ("*x.org",)}, r"--allowed_host: expected a name, \*\.name, or \* for any, found \*x\.org"),
         ({"image_root": Path("none")}, "--image_root: expected a folder"),
         ({"examples": Path("none")}, "--examples: expected a folder"),
         ({"reports": Path("none/a.jsonl")}, "--reports: expected a file in an existing folder"),
     ],
 )
-def test_folders_that_do_not_exist(changes: dict[str, Any], said: str) -> None:
+def test_flags_that_name_nothing_usable(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         check(Settings(models={}, **changes))
 
