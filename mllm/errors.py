@@ -64,6 +64,7 @@ KINDS = {
     "truncated-image": "the image file is cut off",
     "unreadable-image": "the image cannot be opened or decoded",
     "cut-image": "`max_length` would cut an image",
+    "overlap": "a demonstration that is in the test set, or has an image of it",
     "unsupported": "an image, video or region that this model, template or codec has no form for",
 }
 """The kinds of faults that `mllm data check` counts, with their meanings."""

@@ -136,6 +136,8 @@ RECORDS: dict[str, dict[str, Any]] = {
         "sub_domain": "a",
         "answer_boxes": [[4, 4, 20, 18]],
     },
+    "PointList": {"img_path": "a.jpg", "expression": "dogs", "points": [[4, 4], [9, 9]]},
+    "HatefulMemes": {"id": 1, "img": "a.jpg", "label": 0, "text": "look at this"},
     "REC": REC,
     "REG": REC,
     "Caption": {"img_path": "a.jpg", "caption": "A dog."},

@@ -9,7 +9,7 @@ from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.sets.vqa import AnswerText
 from mllm.errors import DataError
-from mllm.fields import PathName, show
+from mllm.fields import PathName, field, show
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 
@@ -40,14 +40,15 @@ class HatefulMemes(LineDataset):
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         question = fill(self.questions.draw(rng), {QUESTION: words_of(line, "text")})
+        image = field(line, "img", str)
         asked = {"from": "human", "value": question}
         if "label" not in line:
-            return {"image": line["img"], "conversations": [asked]}
+            return {"image": image, "conversations": [asked]}
         if line["label"] not in (0, 1):
             raise DataError(field="label", expected="0 or 1", found=show(line["label"]), kind="wrong-type")
         said = "yes" if line["label"] else "no"
         return {
-            "image": line["img"],
+            "image": image,
             "conversations": [asked, {"from": "gpt", "value": fill(self.answer, {ANSWER: said})}],
             "truth": {"texts": [said], "options": ["yes", "no"]},
         }

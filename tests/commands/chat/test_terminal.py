@@ -206,6 +206,7 @@ def test_a_conversation_goes_on_from_its_file(photo: str, tmp_path: Path, monkey
     assert len(json.loads(saved.read_text())["conversations"]) == 4
 
 
+@pytest.mark.slow  # a fork of a process with threads may hang
 def test_a_terminal_is_asked_and_left(photo: str) -> None:
     """Ctrl-C begins a line again, and ends an answer; Ctrl-D leaves."""
     terminal = Terminal(["chat", str(MODEL), "--device", "cpu", "--image", photo, "--max_new_tokens", "4"])

@@ -13,7 +13,8 @@ POOL = "config/questions/eval/openflamingo_hateful_memes.json"
 
 def test_the_words_on_the_image_are_in_the_question(jsonl: Callable[..., str]) -> None:
     hidden = {name: value for name, value in MEME.items() if name != "label"}
-    file = jsonl(MEME, {**MEME, "label": 1}, hidden, {**MEME, "label": "no"})
+    lost = {name: value for name, value in MEME.items() if name != "img"}
+    file = jsonl(MEME, {**MEME, "label": 1}, hidden, {**MEME, "label": "no"}, lost)
     memes = DATASETS.make(dict(type="HatefulMemes", filename=file, image_folder="memes", questions=POOL))
     assert memes[0].turns[0].text == (
         "<image>is an image with: 'its their character not their color' written on it. Is it hateful? Answer:"
@@ -25,3 +26,5 @@ def test_the_words_on_the_image_are_in_the_question(jsonl: Callable[..., str]) -
     assert len(memes[2].turns) == 1
     with pytest.raises(DataError, match=r"lines\.jsonl:4: label: expected 0 or 1, found str 'no'"):
         memes[3]
+    with pytest.raises(DataError, match=r"lines\.jsonl:5: img: expected"):
+        memes[4]
