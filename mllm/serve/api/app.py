@@ -7,11 +7,13 @@ import hmac
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mllm.serve.api import chat, instruct_flamingo, reports
 from mllm.serve.api.monitoring import Counted
@@ -67,8 +69,33 @@ def create_app(
             allow_headers=["authorization", "content-type"],
         )
     if hosts:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+        app.add_middleware(KnownHosts, hosts=hosts)
     return app
+
+
+class KnownHosts:
+    """Refuses requests that give this server another name: a page elsewhere may have had one led here (DNS rebinding).
+
+    `hosts`: names, `*.name` for all below one, `*` for any.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self.app = app
+        self.hosts = [host.lower().strip("[]") for host in hosts]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self.knows(Headers(scope=scope).get("host", "")):
+            return await self.app(scope, receive, send)
+        message = "the request gives this server a name that it does not know (--allowed_host names others)"
+        await Problem(400, message, code="unknown_host").response()(scope, receive, send)
+
+    def knows(self, said: str) -> bool:
+        try:
+            name = urlsplit(f"//{said}").hostname or ""
+        except ValueError:
+            return False
+        below = (host[1:] for host in self.hosts if host.startswith("*."))
+        return "*" in self.hosts or name in self.hosts or any(name.endswith(end) for end in below)
 
 
 def check_key(request: Request) -> None:

@@ -185,7 +185,7 @@ def serve(settings: Settings, listening: socket.socket) -> None:
             state.state = "ready"
             print(f"ready: {', '.join(state.models)}", flush=True)
 
-    hosts = settings.hosts or (("localhost", "127.0.0.1", "[::1]", settings.host) if is_loopback(settings.host) else ())
+    hosts = settings.hosts or (("localhost", "127.0.0.1", "::1", settings.host) if is_loopback(settings.host) else ())
     app = create_app(
         state,
         start=threading.Thread(target=load, name="load", daemon=True).start if settings.workers == 1 else None,

@@ -150,8 +150,12 @@ def test_a_prompt_that_is_too_long(loaded: ChatModel) -> None:
 def test_a_foreign_name_does_not_lead_a_browser_here(loaded: ChatModel) -> None:
     """DNS rebinding: a page elsewhere whose name is made to mean 127.0.0.1."""
     model, _ = scripted(loaded)
-    with running(state_of({"tiny": model}), hosts=("localhost", "127.0.0.1")) as url:
-        assert ask(f"{url}/v1/models")[0] == 200
+    with running(state_of({"tiny": model}), hosts=("localhost", "127.0.0.1", "::1", "*.lab")) as url:
+        for known in ("localhost", "127.0.0.1:80", "LOCALHOST:1", "[::1]:8000", "a.lab"):
+            assert ask(f"{url}/v1/models", host=known)[0] == 200, known
+        for foreign in ("evil.example", "localhost.evil.example", "evillab", "[::1", "x@y:z", "[::2]:80"):
+            status, body, _ = ask(f"{url}/v1/models", host=foreign)
+            assert (status, body["error"]["code"]) == (400, "unknown_host"), foreign
         assert ask(f"{url}/v1/models", host="evil.example")[0] == 400
 
 

@@ -76,7 +76,7 @@ def test_a_server_answers_as_the_model_alone_and_finishes_what_runs_when_it_is_t
 
 
 @pytest.mark.slow
-def test_workers_share_an_address_and_one_that_dies_is_replaced(tmp_path: Path) -> None:
+def test_workers_share_an_address(tmp_path: Path) -> None:
     import psutil
 
     with served(tmp_path, "--workers", "2") as (url, process):
