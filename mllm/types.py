@@ -358,6 +358,19 @@ class Prediction:
     image_size: tuple[int, int] | None = None
     """Width and height of the image that the answer is about, in pixels; None without an image."""
 
+    @classmethod
+    def of(cls, item: Item, index: int, text: str) -> Prediction:
+        """The answer to an item, whose regions are not read yet."""
+        return cls(
+            key=item.key,
+            index=index,
+            text=text,
+            truth=item.truth,
+            group=item.group,
+            expression=item.expression,
+            demonstrations=item.demonstrations,
+        )
+
 
 def _numbers(values: Sequence[float]) -> str:
     return f"[{', '.join(f'{value:.10g}' for value in values)}]"

@@ -15,7 +15,7 @@ from PIL import Image
 from mllm.errors import DataError
 from mllm.images import FileImage, MemoryImage
 from mllm.images.settings import ImageSettings
-from mllm.types import Box, GroundTruth, Item, Point, Turn
+from mllm.types import Box, GroundTruth, Item, Point, Prediction, Turn
 
 RECORD: dict[str, Any] = {
     "image": "a.jpg",
@@ -465,3 +465,13 @@ def test_an_image_in_memory_equals_only_itself() -> None:
     assert one == one
     assert one != MemoryImage(image)
     assert len({one, one, MemoryImage(image)}) == 2
+
+
+def test_an_answer_keeps_what_its_item_says_of_itself() -> None:
+    turns = (Turn(role="human", text="Where is it?"),)
+    truth = GroundTruth(texts=("there",))
+    item = Item(key="a:1", turns=turns, truth=truth, group={"size": "small"}, expression="it", demonstrations=("b:2",))
+    answer = Prediction.of(item, 3, "here")
+    assert (answer.key, answer.index, answer.text) == ("a:1", 3, "here")
+    assert (answer.truth, answer.group, answer.expression) == (truth, {"size": "small"}, "it")
+    assert answer.demonstrations == ("b:2",)

@@ -321,15 +321,7 @@ class Processor:
 
     def read(self, text: str, item: Item, index: int, *, image: int | None = None) -> Prediction:
         """As `decode`, of an answer's text."""
-        answer = Prediction(
-            key=item.key,
-            index=index,
-            text=text,
-            truth=item.truth,
-            group=item.group,
-            expression=item.expression,
-            demonstrations=item.demonstrations,
-        )
+        answer = Prediction.of(item, index, text)
         codec = self.codec_of_answer(item, image)
         return answer if codec is None else codec.read_into(answer)
 

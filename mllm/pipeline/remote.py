@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from mllm.config.config import load
 from mllm.conversation.codec_base import none_text
 from mllm.conversation.convention import Convention, make_convention
+from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.preprocessing.tiling import lay
 from mllm.conversation.rendering import written_turn
 from mllm.errors import ConfigError, RunError
@@ -237,15 +238,21 @@ def _answers(
             bar.update()
 
 
-def read_answer_in(text: str, item: Item, index: int, convention: Convention) -> Prediction:
+def read_answer_in(
+    text: str, item: Item, index: int, convention: Convention, *, image: int | None = None
+) -> Prediction:
     """As `Processor.read`."""
-    answer = Prediction(
-        key=item.key, index=index, text=text.strip(), truth=item.truth, group=item.group, expression=item.expression
-    )
+    answer = Prediction.of(item, index, text.strip())
+    codec = codec_of_answer(item, convention, image)
+    return answer if codec is None else codec.read_into(answer)
+
+
+def codec_of_answer(item: Item, convention: Convention, image: int | None = None) -> PixelCodec | None:
+    """As `Processor.codec_of_answer`."""
     if not item.images:
-        return answer
-    size = item.images[item.answer_image].size
-    return convention.on(size, image=item.answer_image).read_into(answer)
+        return None
+    asked = item.answer_image if image is None else image
+    return convention.on(item.images[asked].size, image=asked)
 
 
 def messages_of(item: Item, convention: Convention) -> list[dict[str, Any]]:
