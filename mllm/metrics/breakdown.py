@@ -50,8 +50,10 @@ def _own(metric: Metric, predictions: Sequence[Prediction]) -> dict[str, dict[st
     """For each name by which a metric breaks its scores down itself, where each value stands."""
     parts_of: Callable[[Prediction], Mapping[str, Sequence[str]]] | None = getattr(metric, "parts_of", None)
     found: dict[str, dict[str, list[int]]] = {}
-    for place, prediction in enumerate(predictions if parts_of else ()):
-        for name, values in parts_of(prediction).items() if parts_of else ():
+    if parts_of is None:
+        return found
+    for place, prediction in enumerate(predictions):
+        for name, values in parts_of(prediction).items():
             for value in values:
                 found.setdefault(name, {}).setdefault(value, []).append(place)
     return found

@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mllm.errors import ConfigError
+from mllm.serve.api.limits import Limits
 
 MODEL, ACCESS, LIMITS = "Model", "Who may ask, and for what", "Limits"
 KEY = "MLLM_API_KEY"
+BOUNDS = Limits()
 
 SERVE = """Answer over HTTP, in OpenAI's API, with boxes and points in pixels: see docs/serve.md.
 
@@ -117,26 +119,28 @@ def serve(
     ] = None,
     max_rows: Annotated[
         int, typer.Option("--max_rows", min=1, help="Answers generated at once.", rich_help_panel=LIMITS)
-    ] = 16,
+    ] = BOUNDS.max_rows,
     max_waiting: Annotated[
         int, typer.Option("--max_waiting", min=1, help="Answers that wait; more are refused.", rich_help_panel=LIMITS)
-    ] = 64,
+    ] = BOUNDS.max_waiting,
     max_new_tokens: Annotated[
         int, typer.Option("--max_new_tokens", min=1, help="Of an answer.", rich_help_panel=LIMITS)
-    ] = 4096,
+    ] = BOUNDS.max_new_tokens,
     max_prompt_tokens: Annotated[
         int, typer.Option("--max_prompt_tokens", min=1, help="Images included.", rich_help_panel=LIMITS)
-    ] = 32768,
-    max_choices: Annotated[int, typer.Option("--max_choices", min=1, help="n.", rich_help_panel=LIMITS)] = 8,
+    ] = BOUNDS.max_prompt_tokens,
+    max_choices: Annotated[
+        int, typer.Option("--max_choices", min=1, help="n.", rich_help_panel=LIMITS)
+    ] = BOUNDS.max_choices,
     max_images: Annotated[
         int, typer.Option("--max_images", min=1, help="Of a conversation.", rich_help_panel=LIMITS)
-    ] = 16,
+    ] = BOUNDS.max_images,
     max_pixels: Annotated[
         int, typer.Option("--max_pixels", min=1, help="Width x height of an image.", rich_help_panel=LIMITS)
-    ] = 50_000_000,
+    ] = BOUNDS.max_pixels,
     max_body_mb: Annotated[
         float, typer.Option("--max_body_mb", min=0.001, help="Of a request.", rich_help_panel=LIMITS)
-    ] = 32.0,
+    ] = BOUNDS.max_body_mb,
     max_batch_tokens: Annotated[
         int | None,
         typer.Option(
@@ -145,7 +149,7 @@ def serve(
             help="Of all answers generated at once with their questions: bounds memory. Default: any number.",
             rich_help_panel=LIMITS,
         ),
-    ] = None,
+    ] = BOUNDS.max_batch_tokens,
     prefix_cache_gb: Annotated[
         float,
         typer.Option(
@@ -154,16 +158,15 @@ def serve(
             help="Memory for images that were read, kept for further questions; of each model.",
             rich_help_panel=LIMITS,
         ),
-    ] = 1.0,
+    ] = BOUNDS.prefix_cache_gb,
     timeout_s: Annotated[
         float, typer.Option("--timeout_s", min=0.1, help="Seconds for a request.", rich_help_panel=LIMITS)
-    ] = 300.0,
+    ] = BOUNDS.timeout_s,
     drain_s: Annotated[
         int,
         typer.Option("--drain_s", min=0, help="Seconds that requests get at the end.", rich_help_panel=LIMITS),
-    ] = 30,
+    ] = BOUNDS.drain_s,
 ) -> None:
-    from mllm.serve.api.limits import Limits
     from mllm.serve.api.server import Settings, run
 
     web = ctx.info_name == "web"

@@ -20,16 +20,13 @@ from mllm.conversation.convention import Convention, make_convention
 from mllm.conversation.pixels import PixelCodec
 from mllm.errors import ConfigError, one_line
 from mllm.fields import show
-from mllm.pipeline.remote import messages_of, png_data_url, read_answer_in
+from mllm.pipeline.remote import SIDE, codec_of_answer, messages_of, png_data_url, read_answer_in
 from mllm.serve.api.problems import Problem
-from mllm.serve.api.served import Delta, End, Generation, Question, ServedModel, TokenLogProb
+from mllm.serve.api.served import Delta, End, Generation, Question, ServedModel, TokenLogProb, dicts
 from mllm.serve.question import Message, to_item
 from mllm.serve.reading import AnswerReader, with_typed_answers
 from mllm.serve.sampling import Sampling
 from mllm.types import IMAGE, Item, Prediction
-
-SIDE = 1024
-"""Pixels of the square that an image is sent as, where its codec's fractions are of a square."""
 
 
 class BackendModel(ServedModel, ABC):
@@ -98,11 +95,8 @@ class EngineModel(BackendModel):
         super().__init__(name, urls, card, timeout=timeout)
 
     def prepare(self, messages: Sequence[Message], answer_image: int | None) -> Question:
-        system = [message for message in messages if message.role == "system"]
-        typed = with_typed_answers(messages[len(system) :], self.words)
-        item = to_item(typed, answer_image=answer_image)
-        sent = messages_of(item, self.words.convention)
-        return Question(item=item, messages=[*({"role": "system", "content": each.text} for each in system), *sent])
+        item = to_item(with_typed_answers(messages, self.words), answer_image=answer_image)
+        return Question(item=item, messages=messages_of(item, self.words.convention))
 
     def reader(self, question: Question, sampling: Sampling) -> Reader:
         return WordsReader(AnswerReader(self.words, question.item, stop=sampling.stop))
@@ -162,12 +156,11 @@ class WordsReader(Reader):
 
     def add(self, delta: Any) -> tuple[str, list[dict[str, Any]]]:
         piece = self.reader.add_text(delta.content or "")
-        return piece.text, [region.to_dict() for region in piece.regions]
+        return piece.text, dicts(piece.regions)
 
     def finish(self) -> tuple[str, list[dict[str, Any]], str, list[dict[str, Any]]]:
         piece, answer = self.reader.finish()
-        held = [region.to_dict() for region in piece.regions]
-        return piece.text, held, answer.text, [region.to_dict() for region in answer.regions]
+        return piece.text, dicts(piece.regions), answer.text, dicts(answer.regions)
 
 
 class PassedOn(Reader):
@@ -234,13 +227,10 @@ class ConventionReader:
         raise NotImplementedError("a backend gives words, no tokens")
 
     def codec_of_answer(self, item: Item, image: int | None = None) -> PixelCodec | None:
-        if not item.images:
-            return None
-        asked = item.answer_image if image is None else image
-        return self.convention.on(item.images[asked].size, image=asked)
+        return codec_of_answer(item, self.convention, image)
 
     def read(self, text: str, item: Item, index: int, *, image: int | None = None) -> Prediction:
-        return read_answer_in(text, item, index, self.convention)
+        return read_answer_in(text, item, index, self.convention, image=image)
 
 
 def client(url: str, timeout: float) -> Any:

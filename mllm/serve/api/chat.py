@@ -41,18 +41,15 @@ GONE = 499
 async def chat_completions(request: Request) -> Response:
     """Answer the last question of a conversation; `regions` in request and answer are mllm's, see docs/serve.md."""
     server: Server = request.app.state.server
-    deadline = asyncio.get_running_loop().time() + server.limits.timeout_s
+    deadline = server.deadline()
     with ExitStack() as stack:
         stack.enter_context(server.admitted())
-        try:
-            async with asyncio.timeout_at(deadline):
-                body = schema.ChatRequest.model_validate_json(await body_of(request))
-                model = server.model(body.model)
-                samplings = body.samplings(server.limits)
-                messages = await messages_of(body, server.images)
-                question = await prepared(server, model, messages, body.answer_image)
-        except TimeoutError as error:
-            raise timed_out(server) from error
+        async with server.in_time(deadline):
+            body = schema.ChatRequest.model_validate_json(await body_of(request))
+            model = server.model(body.model)
+            samplings = body.samplings(server.limits)
+            messages = await messages_of(body, server.images)
+            question = await prepared(server, model, messages, body.answer_image)
         answers = Answers(server, model, question, samplings, deadline, logprobs=bool(body.logprobs))
         stack.callback(answers.cancel)
         answers.start()
@@ -79,13 +76,11 @@ async def body_of(request: Request, kind: str = "application/json") -> bytes:
         raise large
     body = bytearray()
     try:
-        async with asyncio.timeout(server.limits.timeout_s):
+        async with server.in_time(server.deadline()):
             async for part in request.stream():
                 body += part
                 if len(body) > most:
                     raise large
-    except TimeoutError as error:
-        raise timed_out(server) from error
     except ClientDisconnect as error:
         raise Problem(GONE, "the client hung up") from error
     if kind == "application/json" and body.count(b",") > MOST_ENTRIES:
@@ -152,11 +147,8 @@ class Answers:
         """
         running = len(self._generations)
         while running:
-            try:
-                async with asyncio.timeout_at(self.deadline):
-                    choice, event = await self._events.get()
-            except TimeoutError as error:
-                raise timed_out(self.server) from error
+            async with self.server.in_time(self.deadline):
+                choice, event = await self._events.get()
             for found in self._generations[choice].take(event):
                 if isinstance(found, Delta):
                     self._count(found)
@@ -282,7 +274,3 @@ async def unless_gone(request: Request, work: Any) -> Response:
         return task.result()
     finally:
         task.cancel()
-
-
-def timed_out(server: Server) -> Problem:
-    return Problem(504, f"the request took more than {server.limits.timeout_s:g} seconds (timeout_s)", code="timeout")

@@ -84,15 +84,24 @@ def _asked(
         role="user",
         text=text,
         images=tuple(own),
-        boxes=tuple(
-            tuple(Box(**dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)), image=region.image) for box in found)
-            for region, found in _next(text.count(BOXES), boxes, "boxes", number)
-        ),
-        points=tuple(
-            tuple(Point(x=x, y=y, image=region.image) for x, y in found)
-            for region, found in _next(text.count(POINTS), points, "points", number)
-        ),
+        boxes=tuple(map(_boxes, _next(text.count(BOXES), boxes, "boxes", number))),
+        points=tuple(map(_points, _next(text.count(POINTS), points, "points", number))),
     )
+
+
+def answer_of(text: str, regions: Sequence[Region]) -> Asked:
+    """A message of the assistant, with what its `<boxes>` and `<points>` stand for."""
+    boxes = tuple(_boxes(region) for region in regions if region.boxes is not None)
+    points = tuple(_points(region) for region in regions if region.points is not None)
+    return Asked(role="assistant", text=text, boxes=boxes, points=points)
+
+
+def _boxes(region: Region) -> tuple[Box, ...]:
+    return tuple(Box(x1=x1, y1=y1, x2=x2, y2=y2, image=region.image) for x1, y1, x2, y2 in region.boxes or ())
+
+
+def _points(region: Region) -> tuple[Point, ...]:
+    return tuple(Point(x=x, y=y, image=region.image) for x, y in region.points or ())
 
 
 def _text(message: Message) -> str:
@@ -104,11 +113,11 @@ def _text(message: Message) -> str:
     return "".join(pieces)
 
 
-def _next(count: int, regions: Iterator[Region], kind: str, number: int) -> Iterator[tuple[Region, Sequence[Any]]]:
+def _next(count: int, regions: Iterator[Region], kind: str, number: int) -> Iterator[Region]:
     for _ in range(count):
         region = next(regions, None)
         if region is None:
             raise Problem(
                 400, f"regions: expected {kind} for each <{kind}> of messages[{number}], found too few", param="regions"
             )
-        yield region, getattr(region, kind)
+        yield region

@@ -19,13 +19,14 @@ from pydantic import Field
 from mllm.errors import ImageError
 from mllm.images.decode import decode
 from mllm.images.settings import ImageSettings
-from mllm.serve.api.chat import Answers, body_of, prepared, timed_out, unless_gone
+from mllm.serve.api.chat import Answers, body_of, prepared, unless_gone
+from mllm.serve.api.limits import Limits
 from mllm.serve.api.problems import Problem
-from mllm.serve.api.schema import ChatRequest, Strict
+from mllm.serve.api.schema import Strict, check_most, seed_of
 from mllm.serve.api.served import End
 from mllm.serve.api.state import Server
 from mllm.serve.question import Message
-from mllm.types import IMAGE
+from mllm.serve.sampling import Sampling
 
 router = APIRouter()
 
@@ -42,6 +43,15 @@ class Arguments(Strict):
     length_penalty: float = 1.0  # it weighs beams
     no_repeat_ngram_size: Literal[0] = 0
 
+    def sampling(self, limits: Limits) -> Sampling:
+        """
+        Raises:
+            Problem: more tokens than the server allows.
+        """
+        check_most("max_new_token", self.max_new_token, limits.max_new_tokens)
+        sampled = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p} if self.do_sample else {}
+        return Sampling(max_new_tokens=self.max_new_token, seed=seed_of(None), **sampled)
+
 
 class Content(Strict):
     prompt: str
@@ -57,29 +67,16 @@ class OldRequest(Strict):
 @router.post("/clever_flamingo")
 async def clever_flamingo(request: Request) -> Response:
     server: Server = request.app.state.server
-    deadline = asyncio.get_running_loop().time() + server.limits.timeout_s
+    deadline = server.deadline()
     with ExitStack() as stack:
         stack.enter_context(server.admitted())
         model = next(iter(server.models.values()))
-        try:
-            async with asyncio.timeout_at(deadline):
-                content = OldRequest.model_validate_json(await body_of(request)).content_lst
-                message = await asyncio.to_thread(_message, server, content)
-                question = await prepared(server, model, [message])
-        except TimeoutError as error:
-            raise timed_out(server) from error
-        args = content.args
-        sampled = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.do_sample else {}
-        asked = ChatRequest.model_validate(
-            {
-                "model": model.name,
-                "messages": [{"role": "user", "content": "?"}],
-                "max_tokens": args.max_new_token,
-                **sampled,
-            }
-        )
-        samplings = asked.samplings(server.limits)
-        answers = Answers(server, model, question, samplings, deadline, logprobs=False)
+        async with server.in_time(deadline):
+            content = OldRequest.model_validate_json(await body_of(request)).content_lst
+            sampling = content.args.sampling(server.limits)
+            message = await asyncio.to_thread(_message, server, content)
+            question = await prepared(server, model, [message])
+        answers = Answers(server, model, question, [sampling], deadline, logprobs=False)
         stack.callback(answers.cancel)
         answers.start()
         return await unless_gone(request, _response(answers))
@@ -98,10 +95,7 @@ def _message(server: Server, content: Content) -> Message:
             param="imgpaths",
         )
     images = tuple(_image(server, path, f"imgpaths[{number}]") for number, path in enumerate(content.imgpaths))
-    text = content.prompt
-    if images and IMAGE not in text:
-        text = IMAGE * len(images) + "\n" + text
-    return Message(role="user", text=text, images=images)
+    return Message(role="user", text=content.prompt, images=images)
 
 
 def _image(server: Server, path: str, place: str) -> Any:

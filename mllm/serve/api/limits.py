@@ -1,4 +1,4 @@
-"""What one client may ask of the server: each bound is a flag of `mllm serve`."""
+"""What one client may ask of the server: most bounds are flags of `mllm serve`."""
 
 from __future__ import annotations
 

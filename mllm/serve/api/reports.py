@@ -16,13 +16,13 @@ from pydantic import Field
 
 from mllm.images import ImageRef
 from mllm.serve.api.chat import body_of
-from mllm.serve.api.conversation import messages_of
+from mllm.serve.api.conversation import answer_of, messages_of
 from mllm.serve.api.images import SentImage
 from mllm.serve.api.problems import Problem
 from mllm.serve.api.schema import ChatRequest, Region, Strict
 from mllm.serve.api.state import Server
 from mllm.serve.question import record_of, to_item
-from mllm.types import BOXES, POINTS, Item
+from mllm.types import Item
 
 router = APIRouter()
 Words = Annotated[str, Field(max_length=20_000)]
@@ -57,8 +57,11 @@ async def report(request: Request) -> dict[str, Any]:
         body = Report.model_validate_json(await body_of(request))
         server.model(body.request.model)
         messages = await messages_of(body.request, server.images)
+        if body.right is not None:
+            messages.append(answer_of(body.right.text, body.right.regions))
+        item = to_item(messages, key="right", answered=body.right is not None)
         async with server.writing:
-            number = await asyncio.to_thread(_append, server, server.reports, to_item(messages), body)
+            number = await asyncio.to_thread(_append, server, server.reports, item, body)
     return {"object": "report", "number": number}
 
 
@@ -67,9 +70,6 @@ def _append(server: Server, path: Path, item: Item, body: Report) -> int:
     folder = images_folder(path)
     sources: dict[ImageRef, str] = {ref: f"{ref.digest[:32]}.png" for ref in item.images if isinstance(ref, SentImage)}
     record = {**record_of(item, sources), "group": {"bad_answer": body.answer, "comment": body.comment}}
-    if body.right is not None:
-        _answer(record, body.right)
-    Item.from_dict(record, key="right", folder=str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         files = [*folder.iterdir(), *(file for file in (path, unanswered(path)) if file.exists())]
@@ -108,21 +108,3 @@ def unanswered(path: Path) -> Path:
 def images_folder(path: Path) -> Path:
     """Where the images of a file of reports lie: the `image_folder` of its dataset."""
     return path.with_name(f"{path.stem}_images")
-
-
-def _answer(record: dict[str, Any], right: Right) -> None:
-    """Add the right answer as the last turn."""
-    turn: dict[str, Any] = {"from": "gpt", "value": right.text}
-    target = record["target"]
-    for name, placeholder in (("boxes", BOXES), ("points", POINTS)):
-        given = [region for region in right.regions if getattr(region, name) is not None]
-        if right.text.count(placeholder) != len(given):
-            expected = f"right.regions: expected one with {name} for each {placeholder} of right.text"
-            raise Problem(400, f"{expected}, found {len(given)}", param="right.regions")
-        for region in given:
-            known = target.setdefault(name, [])
-            added = getattr(region, name)
-            turn.setdefault(f"{name}_seq", []).append(list(range(len(known), len(known) + len(added))))
-            target.setdefault(f"{name}_image", []).extend([region.image] * len(added))
-            known += added
-    record["conversations"].append(turn)

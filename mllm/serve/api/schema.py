@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mllm.errors import ConfigError
 from mllm.serve.api.limits import Limits
 from mllm.serve.api.problems import Problem
 from mllm.serve.sampling import Sampling
@@ -162,32 +161,38 @@ class ChatRequest(Strict):
 
         Raises:
             Problem: more tokens or choices than the server allows.
+        ConfigError: a value that `Sampling` does not take.
         """
         tokens = self.max_completion_tokens or self.max_tokens or min(DEFAULT_TOKENS, limits.max_new_tokens)
         bounds = (("max_tokens", tokens, limits.max_new_tokens), ("n", self.choices, limits.max_choices))
         for name, value, most in bounds:
-            if value > most:
-                raise Problem(400, f"{name}: expected at most {most}, found {value}", param=name)
-        try:
-            return [
-                Sampling(
-                    max_new_tokens=tokens,
-                    temperature=self.temperature or 0.0,
-                    top_p=1.0 if self.top_p is None else self.top_p,
-                    top_k=max(0, self.top_k or 0),
-                    min_p=self.min_p or 0.0,
-                    repetition_penalty=self.repetition_penalty or 1.0,
-                    seed=_seed(self.seed, choice),
-                    stop=self.stops,
-                    logprobs=(self.top_logprobs or 0) if self.logprobs else None,
-                )
-                for choice in range(self.choices)
-            ]
-        except ConfigError as error:
-            raise Problem(400, error.reason, param=error.field or None) from error
+            check_most(name, value, most)
+        return [
+            Sampling(
+                max_new_tokens=tokens,
+                temperature=self.temperature or 0.0,
+                top_p=1.0 if self.top_p is None else self.top_p,
+                top_k=max(0, self.top_k or 0),
+                min_p=self.min_p or 0.0,
+                repetition_penalty=self.repetition_penalty or 1.0,
+                seed=seed_of(self.seed, choice),
+                stop=self.stops,
+                logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            )
+            for choice in range(self.choices)
+        ]
 
 
-def _seed(given: int | None, choice: int) -> int:
+def check_most(name: str, value: int, most: int) -> None:
+    """
+    Raises:
+        Problem: the value of this field exceeds the server's bound.
+    """
+    if value > most:
+        raise Problem(400, f"{name}: expected at most {most}, found {value}", param=name)
+
+
+def seed_of(given: int | None, choice: int = 0) -> int:
     """Each choice has its own, the first the request's; a request without a seed gets another one each time."""
     if given is None:
         return secrets.randbits(48)

@@ -171,20 +171,20 @@ class LocalGeneration:
     def take(self, event: NewToken | Finished) -> Sequence[Delta | End]:
         if isinstance(event, NewToken):
             piece = self.reader.add(event.id)
-            return [Delta(text=piece.text, regions=_dicts(piece.regions), logprobs=self._logprobs(event))]
+            return [Delta(text=piece.text, regions=dicts(piece.regions), logprobs=self._logprobs(event))]
         if event.error is not None:
             raise of_error(event.error)
         piece, answer = self.reader.finish()
         reason = "length" if event.reason == "length" else "stop"
-        end = End(text=answer.text, regions=_dicts(answer.regions), reason=reason)
-        return [Delta(text=piece.text, regions=_dicts(piece.regions), tokens=0), end]
+        end = End(text=answer.text, regions=dicts(answer.regions), reason=reason)
+        return [Delta(text=piece.text, regions=dicts(piece.regions), tokens=0), end]
 
     def cancel(self) -> None:
         self.ticket.cancel()
 
     def _logprobs(self, token: NewToken) -> tuple[TokenLogProb, ...]:
         tokenizer: Any = self.processor.tokenizer
-        if token.logprob is None or token.id in (self.processor.end_token_id, tokenizer.eos_token_id):
+        if token.logprob is None or self.processor.ends(token.id):
             return ()
 
         def text(number: int) -> str:
@@ -194,7 +194,8 @@ class LocalGeneration:
         return (TokenLogProb(text=text(token.id), logprob=token.logprob, top=top),)
 
 
-def _dicts(regions: Sequence[Region]) -> list[dict[str, Any]]:
+def dicts(regions: Sequence[Region]) -> list[dict[str, Any]]:
+    """The regions for JSON."""
     return [region.to_dict() for region in regions]
 
 

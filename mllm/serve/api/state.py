@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -80,6 +80,23 @@ class Server:
         finally:
             self.active -= 1
             self.seconds += SMOOTH * (time.monotonic() - began - self.seconds)
+
+    def deadline(self) -> float:
+        """When a request that comes now must be answered, by the loop's clock."""
+        return asyncio.get_running_loop().time() + self.limits.timeout_s
+
+    @asynccontextmanager
+    async def in_time(self, deadline: float) -> AsyncIterator[None]:
+        """
+        Raises:
+            Problem: what is inside has not ended by then.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                yield
+        except TimeoutError as error:
+            message = f"the request took more than {self.limits.timeout_s:g} seconds (timeout_s)"
+            raise Problem(504, message, code="timeout") from error
 
     def check_ready(self) -> None:
         """
