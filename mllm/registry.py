@@ -215,10 +215,12 @@ CONNECTORS = Registry("connector", "CONNECTORS", folder="mllm.models.connectors"
 LAYOUTS = Registry("checkpoint layout", "LAYOUTS", folder="mllm.models.checkpoints.layouts")
 FAMILIES = Registry("family", "FAMILIES", folder="mllm.models.native.families")
 METRICS = Registry("metric", "METRICS", folder="mllm.metrics")
+REWARDS = Registry("reward", "REWARDS", folder="mllm.rewards")
 SIMILARITIES = Registry("similarity", "SIMILARITIES", folder="mllm.models.vision")
 
 DatasetConfig = Annotated[Mapping[str, Any], Component(DATASETS)]
 MetricConfig = Annotated[str | Mapping[str, Any], Component(METRICS)]
+RewardConfig = Annotated[str | Mapping[str, Any], Component(REWARDS)]
 SimilarityConfig = Annotated[Mapping[str, Any], Component(SIMILARITIES)]
 RegionCodecConfig = Annotated[str | Mapping[str, Any], Component(CODECS)]
 TemplateConfig = Annotated[str | Mapping[str, Any], Component(TEMPLATES)]

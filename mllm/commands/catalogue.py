@@ -1,4 +1,4 @@
-"""`mllm list`: the datasets, metrics, codecs, models and configs that there are, read from their sources."""
+"""`mllm list`: the datasets, metrics, rewards, codecs, models and configs that there are, read from their sources."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Kind(StrEnum):
 
     DATASETS = "datasets"
     METRICS = "metrics"
+    REWARDS = "rewards"
     CODECS = "codecs"
     TEMPLATES = "templates"
     MODELS = "models"
@@ -31,7 +32,7 @@ def list_kinds(
         typer.Argument(metavar="KIND", help=f"{', '.join(Kind)}. Default: all.", show_default=False),
     ] = None,
 ) -> None:
-    """List what a config can name: datasets, metrics, codecs, templates, models, connectors, and the shipped configs.
+    """List what a config can name: datasets, metrics, rewards, codecs, templates, models, connectors and configs.
 
     For each its name, one line about it, and its file. Components of your own, which custom_imports names, are not
     among them.
@@ -52,6 +53,7 @@ def rows(kind: Kind) -> list[Row]:
     registries = {
         Kind.DATASETS: registry.DATASETS,
         Kind.METRICS: registry.METRICS,
+        Kind.REWARDS: registry.REWARDS,
         Kind.CODECS: registry.CODECS,
         Kind.TEMPLATES: registry.TEMPLATES,
         Kind.MODELS: registry.MODELS,

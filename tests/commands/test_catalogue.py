@@ -10,12 +10,13 @@ import pytest
 
 from mllm.cli import main
 from mllm.commands.catalogue import Kind, rows
-from mllm.registry import CODECS, CONNECTORS, DATASETS, METRICS, MODELS, TEMPLATES
+from mllm.registry import CODECS, CONNECTORS, DATASETS, METRICS, MODELS, REWARDS, TEMPLATES
 
 ROOT = Path(__file__).parents[2]
 REGISTRIES = {
     Kind.DATASETS: DATASETS,
     Kind.METRICS: METRICS,
+    Kind.REWARDS: REWARDS,
     Kind.CODECS: CODECS,
     Kind.TEMPLATES: TEMPLATES,
     Kind.MODELS: MODELS,
