@@ -93,6 +93,14 @@ class DecodedRows:
             if ran and not runs
         }
 
+    def repeat(self, items: Sequence[int]) -> None:
+        """Rows for these in place of the prompts', as many for each, before any token was added; `sources` are theirs
+        already."""
+        prompts, sources = len(self.items), self.sources
+        self.places, self.sources = list(range(prompts)), None
+        self.keep([row for row in range(prompts) for _ in range(len(items) // prompts)])
+        self.items, self.sources = list(items), sources
+
     def close_up(self, new_places: Mapping[int, int]) -> None:
         """Only rows that run stay, in new places, by which they are ordered."""
         order = sorted(

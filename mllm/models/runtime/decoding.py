@@ -80,27 +80,31 @@ class ContinuousBatcher:
         *,
         shared: bool = False,
         choose: Choose | None = None,
+        seeds: Sequence[str] | None = None,
     ) -> None:
         """Begin a batch with a row for each item.
 
         Args:
+            items: one for each prompt of the `arguments`, or as many for each, those of the first prompt first: then
+                each prompt is read once, and its rows part behind it. That needs `evict_finished`.
             model: whose `generate` takes the `arguments`; if `shared`, its
                 `generate_with_shared_prefix`.
             choose: gives each row its tokens and its end, in place of the settings among the `arguments`; it keeps the
                 answers, too.
+            seeds: what each row's samples follow from, in place of `seed` and the item.
 
         Raises:
             ConfigError: another way to decode is asked for than greedy search, sampling and beam search.
-            ModelError: `choose` is given, and transformers lacks what a loop of our own needs.
+            ModelError: `choose` or `seeds` are given, and transformers lacks what a loop of our own needs.
         """
         generate = model.generate_with_shared_prefix if shared else model.generate
         if missing := missing_steps():
-            if choose is not None:
+            if choose is not None or seeds is not None:
                 raise without_steps(missing)
             _warn_of_missing(tuple(missing))
             self._generate_alone(generate, model, items, arguments)
         else:
-            generate(**arguments, custom_generate=partial(self._start, items, choose))
+            generate(**arguments, custom_generate=partial(self._start, items, choose, seeds))
 
     def step_until_free(self, rows: int) -> None:
         """Decode until there is room for so many rows, or none is left."""
@@ -149,6 +153,7 @@ class ContinuousBatcher:
         self,
         items: Sequence[int],
         choose: Choose | None,
+        seeds: Sequence[str] | None,
         model: Any,
         input_ids: Tensor,
         *,
@@ -178,8 +183,9 @@ class ContinuousBatcher:
         outputs = prefill(model, input_ids, generation_config, arguments)
         sampled = mode == GenerationMode.SAMPLE
         evicts = self.evict_finished and not any(isinstance(each, REMEMBERING) for each in logits_processor)
+        repeats = len(items) // len(input_ids)
         common: dict[str, Any] = {
-            "items": items,
+            "items": items[::repeats],
             "ids_RT": input_ids,
             "arguments": arguments,
             "logits_processor": logits_processor,
@@ -189,12 +195,20 @@ class ContinuousBatcher:
         if choose is not None:
             batch: DecodedRows = ChosenRows(choose=choose, **common)
         else:
-            sources = [random.Random(f"answer {self.seed} {item}") for item in items] if sampled else None
+            seeds = seeds or [f"{self.seed} {item}" for item in items]
+            sources = [random.Random(f"answer {seed}") for seed in seeds] if sampled else None
             batch = DecodedRows(stopping_criteria=stopping_criteria, sources=sources, **common)
         self.model = model
         with self._cleared_on_error():
-            self._join(batch, batch.prepare(model, outputs))
-            self._advance([batch], outputs.logits, first=batch.places[0])
+            cache, logits = batch.prepare(model, outputs), outputs.logits[:, -1:]
+            if repeats > 1:
+                assert batch.evicts, "what the model or a processor remembers of a row is not repeated"
+                rows = torch.arange(len(input_ids), device=logits.device).repeat_interleave(repeats)
+                cache.batch_select_indices(rows)
+                logits = logits[rows]
+                batch.repeat(items)
+            self._join(batch, cache)
+            self._advance([batch], logits, first=batch.places[0])
             self._merge()
             if self.max_rows is None or not batch.evicts:
                 self.finish()

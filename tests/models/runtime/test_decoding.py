@@ -54,12 +54,16 @@ def answers(model: Any, rows: list[int], *, evict: bool = True, seed: int = 0, *
     return in_order(batcher.pop_finished(), rows)
 
 
-def generate(model: Any, rows: list[int], batcher: ContinuousBatcher, *, choose: Any = None, **options: Any) -> None:
+def generate(
+    model: Any, rows: list[int], batcher: ContinuousBatcher, *, choose: Any = None, seeds: Any = None, **options: Any
+) -> None:
     ids, mask = (tensor[rows] for tensor in prompts(12))
     if not model.config.is_encoder_decoder:
         options |= roomy_cache(model, {})
     settings = dict(max_new_tokens=10, eos_token_id=ENDS, pad_token_id=PAD)
-    batcher.generate(model, rows, {"input_ids": ids, "attention_mask": mask, **settings, **options}, choose=choose)
+    batcher.generate(
+        model, rows, {"input_ids": ids, "attention_mask": mask, **settings, **options}, choose=choose, seeds=seeds
+    )
 
 
 def in_order(found: dict[int, list[int]], rows: list[int]) -> list[list[int]]:
@@ -91,6 +95,26 @@ def test_finished_rows_cost_nothing(llama: Any) -> None:
     lengths = list(map(len, answers(llama, list(range(12)))))
     hook.remove()
     assert rows == [sum(length > step for length in lengths) for step in range(max(lengths))]
+
+
+@pytest.mark.parametrize("options", [dict(repetition_penalty=1.5), SAMPLED])
+def test_rows_part_behind_one_reading_of_their_prompt(llama: Any, options: dict[str, Any]) -> None:
+    """Each is what it is behind a reading of its own."""
+    read: list[int] = []
+    hook = llama.model.register_forward_hook(lambda module, args, output: read.append(len(output[0])))
+    seeds = [f"row {number}" for number in range(12)]
+    batcher = ContinuousBatcher(seed=0, evict_finished=True)
+    ids, mask = (tensor[[5, 2, 11]] for tensor in prompts(12))
+    settings = dict(max_new_tokens=10, eos_token_id=ENDS, pad_token_id=PAD, **options, **roomy_cache(llama, {}))
+    batcher.generate(llama, range(12), {"input_ids": ids, "attention_mask": mask, **settings}, seeds=seeds)
+    hook.remove()
+    together = in_order(batcher.pop_finished(), list(range(12)))
+    assert read[:2] == [3, sum(len(answer) > 1 for answer in together)]
+    assert (len(set(map(tuple, together))) > 6) == (options is SAMPLED)
+    for row, prompt in enumerate([5, 5, 5, 5, 2, 2, 2, 2, 11, 11, 11, 11]):
+        alone = ContinuousBatcher(seed=0)
+        generate(llama, [prompt], alone, seeds=[seeds[row]], **options)
+        assert in_order(alone.pop_finished(), [prompt]) == [together[row]]
 
 
 @pytest.mark.parametrize("options", [dict(repetition_penalty=1.5), SAMPLED])
