@@ -88,7 +88,8 @@ class Point:
 class Turn:
     """One turn. The k-th `<boxes>` in `text` stands for the boxes with indices `boxes_seq[k]`; points likewise.
 
-    All regions of a group are on one image. In an answer a group may be empty: there is no such region.
+    Regions of a group are on one image, unless the model calls images by number (`model_args.image_numbers`). In an
+    answer a group may be empty: there is no such region.
     """
 
     role: Role
@@ -97,6 +98,11 @@ class Turn:
     points_seq: Groups = ()
     image: int | None = None
     """In a question: the index of the image that its answer is about, if its words and regions do not show it."""
+
+    @property
+    def groups(self) -> Mapping[str, Groups]:
+        """The groups of each placeholder, in the order of the text."""
+        return {BOXES: self.boxes_seq, POINTS: self.points_seq}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,17 +405,10 @@ def _check_group(role: Role, group: Sequence[int], regions: Sequence[Box | Point
     for index in group:
         if not 0 <= index < len(regions):
             raise _no_region(index, len(regions))
-    images = sorted({regions[index].image for index in group})
-    if len(images) > 1:
-        raise DataError(
-            expected="regions on one image",
-            found=f"some on each of the images {', '.join(map(str, images))}",
-            message="give each image a group of its own",
-            kind="image-number",
-        )
-    if images and asked not in (None, images[0]):
+    other = next((image for index in group if (image := regions[index].image) != asked), None)
+    if asked is not None and other is not None:
         expected = f"regions on image {asked}, which the question is about"
-        raise DataError(expected=expected, found=f"some on image {images[0]}", kind="image-number")
+        raise DataError(expected=expected, found=f"some on image {other}", kind="image-number")
 
 
 def _images(record: Mapping[str, Any], folder: str | None) -> tuple[ImageRef, ...]:

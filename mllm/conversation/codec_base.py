@@ -31,6 +31,10 @@ class Reading:
     boxes: tuple[UnitBox, ...] = ()
     points: tuple[UnitPoint, ...] = ()
     failure: Failure | None = None
+    image: int | None = None
+    """The number of the image that the text says it lies on; None: that of the question, see `ItemCodec`."""
+    lead: int = 0
+    """How many characters in front of `span` say so."""
     label: str | None = None
     """The phrase inside the form (`<ref>phrase</ref>`, `"label": "phrase"`), if there is one."""
     labels: tuple[str | None, ...] = ()
@@ -39,6 +43,17 @@ class Reading:
     """The position of the form in the text, label included; a codec that leaves it out cannot rewrite texts."""
     bare: bool = field(default=False, compare=False)
     """Whether it lacks the marks of its family, see `BareForm`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageNames:
+    """How a family calls one of several images, in the prompt before it and in answers before its regions.
+
+    Attributes:
+        number: holds `{}`, the number of the image, from 1 on.
+    """
+
+    number: str = "image {}: "
 
 
 class BareForm(Protocol):
@@ -55,7 +70,8 @@ class RegionCodec(Protocol):
     - `none: str`: the text of a group without regions, default `none`; `read` must find no region in it;
     - `bare: BareForm`: reads an answer in which `read` finds nothing;
     - `phrase: tuple[str, str]`: the marks around phrases, as in `<ref>the dog</ref>`;
-    - `phrase_follows: bool`: a phrase stands behind its regions, up to the next `;`.
+    - `phrase_follows: bool`: a phrase stands behind its regions, up to the next `;`;
+    - `image_names: ImageNames`: what its family calls images, where there are several.
     """
 
     @property
@@ -141,6 +157,11 @@ def read_answer(codec: RegionCodec, text: str, size: tuple[int, int]) -> list[Re
 def phrase_follows(codec: RegionCodec) -> bool:
     """Whether the phrase that regions are about stands behind them as plain text; of other families before them."""
     return getattr(codec, "phrase_follows", False)
+
+
+def image_names(codec: RegionCodec) -> ImageNames:
+    """What a codec's family calls one of several images."""
+    return getattr(codec, "image_names", ImageNames())
 
 
 def no_form(codec: str, kind: str) -> ConfigError:

@@ -31,6 +31,8 @@ class Convention:
     name: str
     codec: RegionCodec
     placement: Callable[[tuple[int, int]], Placement]
+    image_numbers: bool = False
+    """Whether several images are called by number."""
 
     def on(self, size: tuple[int, int], *, image: int = 0) -> PixelCodec:
         """The codec on image number `image`, of (width, height) pixels."""
@@ -44,12 +46,14 @@ def make_convention(
     image_size: PositiveInt = SIDE,
     min_pixels: PositiveInt = MIN_PIXELS,
     max_pixels: PositiveInt = MAX_PIXELS,
+    image_numbers: bool = False,
 ) -> Convention:
     """A convention by its codec's name, or config, and its layout.
 
     Args:
         placement: `pad`, `crop`, `squash` to a square of `image_size` pixels, or `aspect`: Qwen2.5-VL's multiples of 28
             pixels, with an area between `min_pixels` and `max_pixels`; None: as the family's own preprocessing does.
+        image_numbers: several images are called by number, in prompts and in answers.
 
     Raises:
         ConfigError: an unknown codec, or bounds that exclude each other.
@@ -65,7 +69,8 @@ def make_convention(
     def by_aspect(size: tuple[int, int]) -> Placement:
         return _aspect(size, min_pixels, max_pixels)
 
-    return Convention(name=name, codec=CODECS.make(codec), placement=by_aspect if kind == "aspect" else on_square)
+    laid = by_aspect if kind == "aspect" else on_square
+    return Convention(name=name, codec=CODECS.make(codec), placement=laid, image_numbers=image_numbers)
 
 
 def read_convention(config: str | Mapping[str, Any]) -> Convention:

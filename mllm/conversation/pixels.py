@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from mllm.answers import stated, steps_of
 from mllm.conversation.codec_base import (
@@ -40,13 +41,29 @@ class PixelRegions:
     """With or without the marks of the codec's family; None where an answer has no region."""
 
 
-class PixelCodec:
-    """Writes and reads regions of image number `image`, which lies on the model's canvas as `placement` says."""
+class OtherImages(Protocol):
+    """The other images of an item, where answers may name them; see `mllm.conversation.item_codec.ItemCodec`."""
 
-    def __init__(self, codec: RegionCodec, placement: Placement, *, image: int = 0) -> None:
+    def on(self, image: int, /) -> PixelCodec: ...
+    def place(
+        self, text: str, readings: Sequence[Reading], before: Sequence[tuple[int, int]] = ()
+    ) -> list[Reading]: ...
+
+
+class PixelCodec:
+    """Writes and reads regions of image number `image`, which lies on the model's canvas as `placement` says.
+
+    `others`: where a text may say that a group lies on another image of the item.
+    """
+
+    def __init__(
+        self, codec: RegionCodec, placement: Placement, *, image: int = 0, others: OtherImages | None = None
+    ) -> None:
         self.codec = codec
+        self.placement = placement
         self.frame = framed(placement, codec.frame)
         self.image = image
+        self.others = others
         self._seen = visible(self.frame)
 
     def write_boxes(self, boxes: Sequence[Box]) -> str:
@@ -72,9 +89,17 @@ class PixelCodec:
         else:
             self._unit_point(region)
 
+    def readings(self, text: str) -> list[Reading]:
+        """The groups in a model's answer, with or without the marks of its family, as `read_group` takes them."""
+        return self.placed(text, read_answer(self.codec, text, self.frame.canvas))
+
+    def placed(self, text: str, readings: Sequence[Reading], before: Sequence[tuple[int, int]] = ()) -> list[Reading]:
+        """Groups that the codec found in a text, each on the image that this says; `before` as in `OtherImages`."""
+        return list(readings) if self.others is None else self.others.place(text, readings, before)
+
     def read_answer(self, text: str) -> PixelRegions:
         """All regions in a model's answer, with or without the marks of its family."""
-        readings = read_answer(self.codec, text, self.frame.canvas)
+        readings = self.readings(text)
         groups = [self.read_group(reading) for reading in readings]
         bare = any(reading.bare for reading in readings)
         spans = [
@@ -113,6 +138,8 @@ class PixelCodec:
 
         `cut=False` leaves boxes that reach out of the image as they are, but for the codec's own error.
         """
+        if reading.image not in (None, self.image) and self.others is not None:
+            return self.others.on(reading.image).read_group(reading, cut=cut)
         boxes: list[Box] = []
         points: list[Point] = []
         failure = reading.failure

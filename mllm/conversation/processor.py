@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from mllm.conversation.codec_base import RegionCodec, framed, none_text
 from mllm.conversation.detokenizer import words_of
+from mllm.conversation.item_codec import ItemCodec
 from mllm.conversation.packing import Length
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor, VideoPreprocessor
@@ -72,7 +73,8 @@ class Processor:
     """Writes an item the way a model reads it, and reads back what the model wrote.
 
     `max_length` bounds the tokens of a training row: answers are cut and counted, images never; prompts are kept.
-    `positions`: how many tokens the language model can read; None: any number.
+    `positions`: how many tokens the language model can read; None: any number. `image_numbers`: several images are
+    called by number, in prompts and where regions are written.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Processor:
         view: ImagePreprocessor,
         max_length: int | None = None,
         positions: int | None = None,
+        image_numbers: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.template = template
@@ -91,6 +94,7 @@ class Processor:
         self.view = view
         self.max_length = max_length
         self.positions = positions
+        self.image_numbers = image_numbers
         self.image_token_id = required_token(tokenizer, view.token) if view.token else None
         self._slots: dict[str, list[int]] = {}
         self._answers: dict[tuple[str, Start], list[int]] = {}
@@ -253,7 +257,7 @@ class Processor:
         asked = not self.view.fixed and not any(map(is_remote, item.images))
         sizes = [ref.size if asked else USUAL_SIZE for ref in item.images]
         slots = [self._slot(ref, size) for ref, size in zip(item.images, sizes, strict=True)]
-        pieces = self._rendered_alike(item.turns, sizes[0] if sizes else None)
+        pieces = self._rendered_alike(item.turns, sizes[0] if sizes else None, item)
         ids, _ = tokenize(pieces, self.tokenizer, image=self.image_token_id)
         images = sum(map(len, slots))
         total = len(ids) - len(sizes) + images
@@ -328,13 +332,13 @@ class Processor:
     def codec_of_answer(self, item: Item, image: int | None = None) -> PixelCodec | None:
         """The codec on the image that the last question is about, or on this `image`; None where the item has none.
 
+        With `image_numbers` it reads regions on the image that the answer names.
+
         Raises:
             ImageError: its size cannot be read, or the model refuses it; names the item.
         """
-        if not item.images:
-            return None
         with _about(item):
-            return self._codec_on(item, item.answer_image if image is None else image)
+            return self._item_codec(item).of_answer(image)
 
     def check_truth(self, item: Item) -> None:
         """Check that the last question can be answered: its truth lies on the image it asks about, where it is seen.
@@ -352,14 +356,15 @@ class Processor:
 
     def _check_answerable(self, item: Item, region: Box | Point) -> None:
         asked = item.answer_image
-        if region.image != asked:
+        codec = self._item_codec(item)
+        if region.image != asked and not codec.leads:
             raise DataError(
                 expected=f"a region on image {asked}, which the question is about",
                 found=f"one on image {region.image}",
-                message="name its image with 'image' in its turn",
+                message="name its image with 'image' in its turn, or set model_args.image_numbers=True",
                 kind="image-number",
             )
-        self._codec_on(item, asked).check(region)
+        codec.on(region.image).check(region)
 
     def _check_sight(self, item: Item) -> None:
         if item.images and self.image_token_id is None:
@@ -378,18 +383,9 @@ class Processor:
         """The rendered turns, where the view's token marks the images."""
         self._check_sight(item)
         self._check_ends(turns)
-        codec_on = cache(partial(self._codec_on, item))
-
-        def boxes(group: Sequence[int]) -> str:
-            return _checked("boxes", item.boxes, group, codec_on).write_boxes([item.boxes[index] for index in group])
-
-        def points(group: Sequence[int]) -> str:
-            return _checked("points", item.points, group, codec_on).write_points(
-                [item.points[index] for index in group]
-            )
-
+        codec = self._item_codec(item)
         template = self.template if item.system is None else self._with_system(item.system)
-        return self._rendered(turns, boxes, points, template)
+        return self._rendered(turns, codec.writers, codec.leads, template)
 
     def _with_system(self, system: str) -> Template:
         """The template with another system message.
@@ -428,20 +424,39 @@ class Processor:
                 )
 
     def _rendered(
-        self, turns: Sequence[Turn], boxes: Write, points: Write, template: Template | None = None
+        self,
+        turns: Sequence[Turn],
+        write: Mapping[str, Write],
+        leads: Sequence[str],
+        template: Template | None = None,
     ) -> list[TextSpan]:
-        none = none_text(self.codec)
-        said = [RenderedTurn(turn.role, tuple(written_turn(turn, boxes, points, none))) for turn in turns]
+        none, names = none_text(self.codec), iter(leads)
+        said = [RenderedTurn(turn.role, tuple(written_turn(turn, write, none, names))) for turn in turns]
         return [self._marked(piece) for piece in (template or self.template).render(said, self.tokenizer)]
 
-    def _rendered_alike(self, turns: Sequence[Turn], size: tuple[int, int] | None) -> list[TextSpan]:
-        """The turns with sample boxes and points in place of theirs; `size` is that of an image, in pixels."""
+    def _rendered_alike(
+        self, turns: Sequence[Turn], size: tuple[int, int] | None, item: Item | None = None
+    ) -> list[TextSpan]:
+        """The turns with sample boxes and points in place of theirs; `size` is that of an image, in pixels.
+
+        `item`: whose turns they are, where its images may have names.
+        """
         canvas = framed(self.view.placement(size), self.codec.frame).canvas if size else USUAL_SIZE
-        return self._rendered(
-            turns,
-            lambda group: self.codec.write_boxes([(0.345, 0.345, 0.678, 0.678)] * len(group), canvas),
-            lambda group: self.codec.write_points([(0.345, 0.345)] * len(group), canvas),
-        )
+
+        def sample(placeholder: str, count: int) -> str:
+            if placeholder == BOXES:
+                return self.codec.write_boxes([(0.345, 0.345, 0.678, 0.678)] * count, canvas)
+            return self.codec.write_points([(0.345, 0.345)] * count, canvas)
+
+        if item is None:
+            write = {each: partial(_of_group, sample, each) for each in (BOXES, POINTS)}
+            return self._rendered(turns, write, ())
+        codec = self._item_codec(item)
+        write = codec.samples(lambda _, placeholder, regions: sample(placeholder, len(regions)))
+        return self._rendered(turns, write, codec.leads)
+
+    def _item_codec(self, item: Item) -> ItemCodec:
+        return ItemCodec(self.codec, item, partial(self._codec_on, item), numbers=self.image_numbers)
 
     def _codec_on(self, item: Item, image: int) -> PixelCodec:
         ref = item.images[image]
@@ -500,18 +515,8 @@ class Processor:
         return int(token) in (tokenizer.eos_token_id, tokenizer.pad_token_id, self.end_token_id)
 
 
-def _checked(
-    kind: str, regions: Sequence[Box | Point], group: Sequence[int], codec_on: Callable[[int], PixelCodec]
-) -> PixelCodec:
-    """The codec on the image of a group, each of whose regions can be written there.
-
-    Raises:
-        DataError: names the region.
-    """
-    codec = codec_on(regions[group[0]].image)
-    for index in group:
-        within(f"target.{kind}[{index}]", codec.check, regions[index])
-    return codec
+def _of_group(write: Callable[[str, int], str], placeholder: str, group: Sequence[int]) -> str:
+    return write(placeholder, len(group))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ A template arranges pieces; `tokenize` reads their text and labels every token b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -34,6 +34,8 @@ class TextSpan:
     supervised: bool = False
     literal: bool = False
     """Words of a user: what looks like a special token in them is spelled out, not obeyed."""
+    lead: bool = False
+    """The name of the image that follows, from which it is not parted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +66,23 @@ class Template(Protocol):
         ...
 
 
-def written_turn(turn: Turn, boxes: Write, points: Write, none: str) -> list[TextSpan]:
-    """The pieces of a turn: words, image slots, and regions as the codec's text; `none` is that of an empty group."""
-    box_groups, point_groups = iter(turn.boxes_seq), iter(turn.points_seq)
+def written_turn(turn: Turn, write: Mapping[str, Write], none: str, leads: Iterator[str]) -> list[TextSpan]:
+    """The pieces of a turn: words, image slots, and regions as the codec's text.
+
+    Args:
+        write: how groups are written, by placeholder.
+        none: the text of an empty group.
+        leads: what stands before each image of the conversation, as far as they have names; those of this turn's are
+            taken.
+    """
+    groups = {placeholder: iter(seq) for placeholder, seq in turn.groups.items()}
     pieces: list[TextSpan] = []
     for part in PLACEHOLDER.split(turn.text):
-        if part in (BOXES, POINTS):
-            write, groups = (boxes, box_groups) if part == BOXES else (points, point_groups)
-            group = next(groups)
-            pieces.append(TextSpan(write(group) if group else none))
+        if part in groups:
+            group = next(groups[part])
+            pieces.append(TextSpan(write[part](group) if group else none))
         elif part == IMAGE:
+            pieces += [TextSpan(lead, lead=True) for lead in [next(leads, "")] if lead]
             pieces.append(TextSpan(IMAGE))
         elif part:
             pieces.append(TextSpan(part, literal=True))
@@ -123,8 +132,9 @@ def answer(turn: RenderedTurn, *, before: str = "", end: str) -> list[TextSpan]:
 
 
 def images_first(turn: RenderedTurn) -> tuple[list[TextSpan], list[TextSpan]]:
-    """A turn's images, and its words without white space around them: for formats that begin with images."""
-    images = [piece for piece in turn.pieces if piece.text == IMAGE and not piece.literal]
+    """A turn's images with their names, and its words without white space around them: for formats that begin with
+    images."""
+    images = [piece for piece in turn.pieces if piece.lead or (piece.text == IMAGE and not piece.literal)]
     words = [piece for piece in turn.pieces if piece not in images]
     if words:
         words[0] = replace(words[0], text=words[0].text.lstrip())

@@ -131,6 +131,7 @@ def _fields(prediction: Prediction, image: str, question: str, metric: Metric | 
     if prediction.points or truth.points:
         yield "pred_points", [point.xy for point in prediction.points]
         yield "target_points", [point.xy for point in truth.points]
+    yield from _image_fields(prediction)
     yield from _truth_fields(prediction)
     if len(truth.boxes) == 1 or truth.no_target:
         yield "iou", iou_of(prediction)
@@ -142,6 +143,20 @@ def _fields(prediction: Prediction, image: str, question: str, metric: Metric | 
         yield "group", dict(prediction.group)
     if prediction.demonstrations:
         yield "demonstrations", prediction.demonstrations
+
+
+def _image_fields(prediction: Prediction) -> Iterator[tuple[str, Any]]:
+    """The number of the image of each region, where they are not all on one."""
+    truth = prediction.truth
+    regions = {
+        "pred_images": prediction.boxes,
+        "target_images": truth.boxes,
+        "pred_point_images": prediction.points,
+        "target_point_images": truth.points,
+        "candidate_images": truth.candidates,
+    }
+    if len({region.image for some in regions.values() for region in some}) > 1:
+        yield from ((name, [region.image for region in some]) for name, some in regions.items() if some)
 
 
 def _truth_fields(prediction: Prediction) -> Iterator[tuple[str, Any]]:

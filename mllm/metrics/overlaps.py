@@ -55,7 +55,8 @@ def assigned(values: Matrix, *, maximize: bool = False) -> list[tuple[int, int]]
 
 
 def enclosing(boxes: Sequence[Box]) -> Box:
-    """The smallest box around boxes of one image."""
+    """The smallest box around boxes of one image; of several images, around those on the first box's."""
+    boxes = [box for box in boxes if box.image == boxes[0].image]
     x1, y1 = (min(values) for values in zip(*((box.x1, box.y1) for box in boxes), strict=True))
     x2, y2 = (max(values) for values in zip(*((box.x2, box.y2) for box in boxes), strict=True))
     return Box(x1=x1, y1=y1, x2=x2, y2=y2, image=boxes[0].image)

@@ -25,6 +25,8 @@ RULES: Mapping[Rule, str] = {
     "match": "share of all answers with exactly the right points",
 }
 Inside = Callable[[Point], bool]
+FAR = 1e9
+"""Pixels between two points on different images: more than any image has."""
 
 
 @METRICS.register_module()
@@ -154,8 +156,9 @@ def regions_of(prediction: Prediction) -> list[Inside]:
     """
     truth = prediction.truth
     if truth.masks:
-        image = truth.points[0].image if truth.points else 0
-        return [_in_mask(decoded(mask, prediction.key), image) for mask in truth.masks]
+        images = [point.image for point in truth.points] or [0]
+        images = images if len(images) == len(truth.masks) else images[:1] * len(truth.masks)
+        return [_in_mask(decoded(mask, prediction.key), image) for mask, image in zip(truth.masks, images, strict=True)]
     boxes = truth.candidates or truth.boxes
     if not boxes:
         expected = "masks, candidates or boxes, where points may lie"
@@ -196,6 +199,8 @@ def matched(prediction: Prediction, points: Sequence[Point], regions: Sequence[I
         return 0
     a, b = (np.array([point.xy for point in some], dtype=np.float64) for some in (points, true))
     distances: Matrix = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    elsewhere = np.not_equal.outer([point.image for point in points], [point.image for point in true])
+    distances = distances + elsewhere * FAR  # a point is matched on its own image, where one is left
     return sum(regions[column](points[row]) for row, column in assigned(distances))
 
 

@@ -20,7 +20,7 @@ from mllm.model_files import PROMPT_FORMAT_FILE
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
 from mllm.types import IMAGE
 
-PROMPT_FORMAT_KEYS = ("codec", "template", "placement")
+PROMPT_FORMAT_KEYS = ("codec", "template", "placement", "image_numbers")
 """Keys of model_args that say how the model is spoken to."""
 Component = str | Mapping[str, Any]
 Rule = Callable[[Mapping[str, Any]], "PromptFormat"]
@@ -29,12 +29,16 @@ Rule = Callable[[Mapping[str, Any]], "PromptFormat"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptFormat:
-    """Codec and template as in a config; `placement` None: the model's own; `tokens` mark images in the text."""
+    """Codec and template as in a config; `placement` None: the model's own; `tokens` mark images in the text.
+
+    `image_numbers`: several images are called by number.
+    """
 
     codec: Component = "shikra"
     template: Component = "vicuna_v1"
     placement: PlacementKind | None = None
     tokens: tuple[str, ...] = (IMAGE,)
+    image_numbers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ class StoredPromptFormat:
     codec: RegionCodecConfig | None = None
     template: TemplateConfig | None = None
     placement: PlacementKind | None = None
+    image_numbers: bool | None = None
 
 
 def _family_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
@@ -100,11 +105,10 @@ def usual_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
 
 def save_prompt_format(folder: str | Path, kind: str, prompt_format: PromptFormat) -> None:
     """`kind`: the `type` of model_args."""
-    record_prompt_format(
-        folder,
-        kind,
-        {"codec": prompt_format.codec, "template": prompt_format.template, "placement": prompt_format.placement},
-    )
+    known = {name: getattr(prompt_format, name) for name in PROMPT_FORMAT_KEYS}
+    if not prompt_format.image_numbers:
+        del known["image_numbers"]
+    record_prompt_format(folder, kind, known)
 
 
 def record_prompt_format(folder: str | Path, kind: str, known: Mapping[str, Any]) -> None:

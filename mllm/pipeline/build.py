@@ -188,6 +188,7 @@ def build_model(
         view=model.image_preprocessor(prompt_format.placement),
         max_length=data.get("max_length"),
         positions=position_limit(getattr(model, "language_model", None)),
+        image_numbers=prompt_format.image_numbers,
     )
     return processor, model
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -23,9 +23,10 @@ from tqdm.auto import tqdm
 from mllm.config.config import load
 from mllm.conversation.codec_base import none_text
 from mllm.conversation.convention import Convention, make_convention
+from mllm.conversation.item_codec import ItemCodec
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.preprocessing.tiling import lay
-from mllm.conversation.rendering import written_turn
+from mllm.conversation.rendering import TextSpan, written_turn
 from mllm.errors import ConfigError, RunError
 from mllm.fields import show
 from mllm.images import ImageRef, Video
@@ -38,7 +39,7 @@ from mllm.pipeline.results import resumable, write_predictions, write_results
 from mllm.pipeline.train_data import EvalItems, ItemDataset
 from mllm.report.index import REPORT
 from mllm.report.summary import summary
-from mllm.types import IMAGE, Item, Prediction, Turn
+from mllm.types import IMAGE, Item, Prediction
 
 if TYPE_CHECKING:
     from mllm.config.command_line import Given
@@ -133,7 +134,8 @@ def start(
     if written is None:
         raise ConfigError(field="model_args.codec", expected="how the model writes boxes (or --codec)", found="nothing")
     kind = placement or sections["model_args"].get("placement")
-    convention = make_convention(written, placement=kind, image_size=SIDE)
+    numbers = bool(sections["model_args"].get("image_numbers"))
+    convention = make_convention(written, placement=kind, image_size=SIDE, image_numbers=numbers)
     folder = Path(args.output_dir or ".")
     server = Server(
         url=url,
@@ -249,35 +251,39 @@ def read_answer_in(
 
 def codec_of_answer(item: Item, convention: Convention, image: int | None = None) -> PixelCodec | None:
     """As `Processor.codec_of_answer`."""
-    if not item.images:
-        return None
-    asked = item.answer_image if image is None else image
-    return convention.on(item.images[asked].size, image=asked)
+    return _item_codec(item, convention).of_answer(image)
+
+
+def _item_codec(item: Item, convention: Convention) -> ItemCodec:
+    def on(image: int) -> PixelCodec:
+        return convention.on(item.images[image].size, image=image)
+
+    return ItemCodec(convention.codec, item, on, numbers=convention.image_numbers)
 
 
 def messages_of(item: Item, convention: Convention) -> list[dict[str, Any]]:
     """The question, with all rounds before it, as OpenAI's chat messages; images as PNG inside data URLs."""
-    images = iter(item.images)
+    codec = _item_codec(item, convention)
+    images, leads = iter(item.images), iter(codec.leads)
     roles = {"human": "user", "gpt": "assistant"}
     system = [] if item.system is None else [{"role": "system", "content": item.system}]
     return system + [
-        {"role": roles[turn.role], "content": list(_content(turn, item, images, convention))} for turn in item.prompt
+        {
+            "role": roles[turn.role],
+            "content": list(
+                _content(written_turn(turn, codec.writers, none_text(convention.codec), leads), images, convention)
+            ),
+        }
+        for turn in item.prompt
     ]
 
 
-def _content(turn: Turn, item: Item, images: Iterator[ImageRef], convention: Convention) -> Iterator[dict[str, Any]]:
+def _content(
+    pieces: Iterable[TextSpan], images: Iterator[ImageRef], convention: Convention
+) -> Iterator[dict[str, Any]]:
     """The parts of a turn: neighbouring texts are one."""
-
-    def boxes(group: Sequence[int]) -> str:
-        some = [item.boxes[index] for index in group]
-        return convention.on(item.images[some[0].image].size).write_boxes(some)
-
-    def points(group: Sequence[int]) -> str:
-        some = [item.points[index] for index in group]
-        return convention.on(item.images[some[0].image].size).write_points(some)
-
     words = ""
-    for piece in written_turn(turn, boxes, points, none_text(convention.codec)):
+    for piece in pieces:
         if piece.text != IMAGE or piece.literal:
             words += piece.text
             continue

@@ -27,7 +27,7 @@ PARTIAL, OLD = ".partial", ".old"
 """What is not whole yet has the one at the end of its name; what is not continued, both."""
 ABOUT = "about.json"
 """What unfinished predictions are of: an evaluation goes on with them only if it is of the same."""
-SAME = ("model", "data", "codec", "template", "placement", "generation", "ranking")
+SAME = ("model", "data", "codec", "template", "placement", "image_numbers", "generation", "ranking")
 """What must be equal for that."""
 
 

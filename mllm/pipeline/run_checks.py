@@ -35,6 +35,7 @@ class CommonModelArgs:
     codec: RegionCodecConfig | None = None
     template: TemplateConfig | None = None
     placement: PlacementKind | None = None
+    image_numbers: bool | None = None
     adapters: AdaptersConfig | None = None
     tokenizer: TokenizerConfig | None = None
 

@@ -289,6 +289,7 @@ class Trainer(GuardedTrainer):
             "codec": plain(prompt_format.codec),
             "template": plain(prompt_format.template),
             "placement": prompt_format.placement,
+            **({"image_numbers": True} if prompt_format.image_numbers else {}),
             "generation": plain(dict(test.generation)),
             "ranking": None if test.ranking is None else plain(asdict(test.ranking)),
             **of_machine(self.args.device, self.args.world_size, next(self.model.parameters()).dtype),

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mllm.images import ImageRef
 from mllm.metrics.breakdown import kinds_of
@@ -19,8 +19,10 @@ from mllm.metrics.outcome import WITHOUT_METRIC, Outcome
 from mllm.metrics.rec import THRESHOLDS, is_on_another
 from mllm.metrics.statistics import Interval
 from mllm.report import page
-from mllm.report.gallery import Answer, Entry, Region, embedded_card, write_data
+from mllm.report.gallery import Answer, Entry, embedded_card, write_data
 from mllm.types import Box, Point, Prediction
+
+Shape = TypeVar("Shape", Box, Point, Box | Point)
 
 BINS = 20
 """Of the IoU histogram: 0.05 wide, open on the left, so that what lies right of a threshold has passed it."""
@@ -48,8 +50,8 @@ class Row:
     """The image to draw on; None shows the text alone."""
     image_name: str = ""
     """Rows about one image have the same."""
-    image_number: int = 0
-    """Which of the item's images `image` is: only boxes and points on it are drawn."""
+    places: Mapping[int, tuple[int, int]] = field(default_factory=lambda: {0: (0, 0)})
+    """Where the item's images lie in `image`, by number: only boxes and points on these are drawn."""
     asked: tuple[Box | Point, ...] = ()
     """What the question's `<boxes>` and `<points>` stand for, in original pixels."""
     iou: float | None = None
@@ -255,7 +257,7 @@ def _entries(rows: Sequence[Row]) -> dict[int, Entry]:
 def _entry(row: Row, kinds: Mapping[str, str]) -> Entry:
     prediction, truth = row.prediction, row.prediction.truth
     failure = failure_of(prediction)
-    regions = _on_image((*prediction.boxes, *prediction.points), row.image_number)
+    regions = _drawn((*prediction.boxes, *prediction.points), row)
     measures = {"IoU": row.iou, "score": row.score}
     if truth.boxes or truth.points or truth.no_target:
         on_another = row.iou is not None and is_on_another(prediction)
@@ -267,9 +269,9 @@ def _entry(row: Row, kinds: Mapping[str, str]) -> Entry:
         truths=truth.texts,
         name=row.image_name or prediction.key,
         image=row.image,
-        true=_on_image((*truth.boxes, *truth.points), row.image_number),
-        asked=_on_image(row.asked, row.image_number),
-        candidates=tuple(box for box in truth.candidates if box.image == row.image_number),
+        true=_drawn((*truth.boxes, *truth.points), row),
+        asked=_drawn(row.asked, row),
+        candidates=_drawn(truth.candidates, row),
         answers=(
             Answer(
                 text=prediction.text,
@@ -295,8 +297,15 @@ def _layers(entries: Iterable[Entry], data: Mapping[str, Any] | None) -> list[di
     return [{"name": name, **layer} for name, layer in LAYERS.items() if found[name]]
 
 
-def _on_image(regions: Iterable[Region], image: int) -> tuple[Region, ...]:
-    return tuple(region for region in regions if region.image == image)
+def _drawn(regions: Iterable[Shape], row: Row) -> tuple[Shape, ...]:
+    """The regions on the images of the row's picture, in its pixels."""
+    return tuple(_moved(region, *row.places[region.image]) for region in regions if region.image in row.places)
+
+
+def _moved(region: Shape, x: int, y: int) -> Shape:
+    if isinstance(region, Box):
+        return replace(region, x1=region.x1 + x, y1=region.y1 + y, x2=region.x2 + x, y2=region.y2 + y)
+    return replace(region, x=region.x + x, y=region.y + y)
 
 
 def _number(value: float) -> str:

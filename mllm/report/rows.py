@@ -7,35 +7,49 @@ from pathlib import Path
 
 from mllm.dataset.base import Dataset
 from mllm.images import image_ref
+from mllm.images.contact_sheet import ContactSheet
 from mllm.metrics.base import Metric, Tallied
 from mllm.metrics.outcome import ImageNames
 from mllm.metrics.rec import iou_of
 from mllm.report.report import Row
-from mllm.types import Prediction
+from mllm.types import Box, Item, Point, Prediction
 
 
 def rows(predictions: Iterable[Prediction], items: Dataset, metric: Metric | None) -> Iterator[Row]:
-    """Each answer beside its question and the image that the question is about, which its truth lies on."""
+    """Each answer beside its question and the image that this is about; where regions lie on others, all of these."""
     name_of = ImageNames()
     for prediction in predictions:
         item = items[prediction.index]
         turn = item.prompt[-1]
-        number = item.answer_image
+        asked = (
+            *(item.boxes[i] for group in turn.boxes_seq for i in group),
+            *(item.points[i] for group in turn.points_seq for i in group),
+        )
+        number, picture = item.answer_image, _picture(item, prediction, asked)
         yield Row(
             prediction=prediction,
             question=turn.text,
-            image=item.images[number] if item.images else None,
+            image=picture or (item.images[number] if item.images else None),
             image_name=name_of(item)
             if len(item.own_images) < 2
-            else f"{name_of(item)}: image {number - item.demonstrated_images}",
-            image_number=number,
-            asked=(
-                *(item.boxes[i] for group in turn.boxes_seq for i in group),
-                *(item.points[i] for group in turn.points_seq for i in group),
-            ),
+            else f"{name_of(item)}: image {number - item.demonstrated_images}"
+            if picture is None
+            else f"{name_of(item)}: images {', '.join(map(str, picture.numbers))}",
+            places={number: (0, 0)} if picture is None else picture.places,
+            asked=asked,
             iou=_iou(prediction),
             score=_score(prediction, metric),
         )
+
+
+def _picture(item: Item, prediction: Prediction, asked: Sequence[Box | Point]) -> ContactSheet | None:
+    """The images that regions lie on, side by side; None where that is none but the one of the question."""
+    truth = prediction.truth
+    regions = (*prediction.boxes, *prediction.points, *truth.boxes, *truth.points, *asked)
+    numbers = sorted({item.answer_image, *(region.image for region in regions)})
+    if len(numbers) < 2:
+        return None
+    return ContactSheet(tuple(item.images[number] for number in numbers), tuple(numbers))
 
 
 def rows_without_items(

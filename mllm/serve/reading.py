@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
-from mllm.conversation.codec_base import Reading, phrase_follows, phrase_marks, read_answer
+from mllm.conversation.codec_base import Reading, phrase_follows, phrase_marks
 from mllm.conversation.detokenizer import Detokenizer
 from mllm.conversation.pixels import PixelCodec, PixelRegions
 from mllm.conversation.region_conversion import Group, placeholder, replaced
@@ -197,7 +197,7 @@ class AnswerReader:
         """What was held back, and the whole answer; `reason`: None: `stop` where it came to its end, else `length`."""
         text = self._up_to_stop(self._words.text if self.tokens else self._raw).strip()
         codec = self._codec
-        readings = [] if codec is None else read_answer(codec.codec, text, codec.frame.canvas)
+        readings = [] if codec is None else codec.readings(text)
         regions = [*self._regions]
         groups = [] if codec is None else [codec.read_group(reading) for reading in readings]
         for reading, group in list(zip(readings, groups, strict=True))[len(regions) :]:
@@ -240,7 +240,8 @@ class AnswerReader:
         if self._codec is None or self._settling is None:
             return ()
         before = len(self._regions)
-        for reading in self._settling.new_groups(self._text):
+        spans = [region.span for region in self._regions if region.span]
+        for reading in self._codec.placed(self._text, self._settling.new_groups(self._text), spans):
             group = self._codec.read_group(reading)
             self._regions.append(self._region(self._text, reading, group, self._regions))
         return tuple(self._regions[before:])
@@ -255,12 +256,13 @@ class AnswerReader:
             phrase = (place, place + len(reading.label)) if place >= 0 else None
         elif span:
             follows = phrase_follows(codec.codec)
-            phrase = phrase_behind(text, span[1], len(text)) if follows else phrase_before(text, done, span[0])
+            lead = span[0] - reading.lead
+            phrase = phrase_behind(text, span[1], len(text)) if follows else phrase_before(text, done, lead)
         return Region(
             index=len(before),
             boxes=group.boxes,
             points=group.points,
-            image=codec.image,
+            image=codec.image if reading.image is None else reading.image,
             label=reading.label or (text[slice(*phrase)] if phrase else None),
             phrase=phrase,
             span=span,
@@ -316,7 +318,12 @@ def _message(
 ) -> Message:
     """The answer as a turn of the conversation; what could not be read stays as words."""
     typed = [
-        Group(span=reading.span, label=reading.label, boxes=group.boxes, points=group.points)
+        Group(
+            span=(reading.span[0] - reading.lead, reading.span[1]),  # the name of its image is written with it
+            label=reading.label,
+            boxes=group.boxes,
+            points=group.points,
+        )
         for reading, group in zip(readings, groups, strict=True)
         if reading.span is not None and group.failure is None and (group.boxes or group.points)
     ]

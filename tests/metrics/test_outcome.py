@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from PIL import Image
 
 from mllm.metrics.boxes_f1 import BoxesF1
@@ -65,3 +67,12 @@ def test_as_record_has_no_wrong_count_where_a_list_was_asked_for() -> None:
     prediction = Prediction(key="a", index=0, text="", boxes=(BOX, BOX), truth=GroundTruth(boxes=(BOX,)))
     for metric, failure in ((REC(), "wrong_count"), (None, "wrong_count"), (BoxesF1(), None), (Detection(), None)):
         assert as_record(prediction, image="x.jpg", metric=metric)["failure"] == failure
+
+
+def test_as_record_says_which_image_each_region_lies_on_where_there_are_several() -> None:
+    there = replace(BOX, image=2)
+    prediction = Prediction(key="a", index=0, text="", boxes=(BOX, there), truth=GroundTruth(boxes=(there, BOX)))
+    record = as_record(prediction, image="x.jpg", metric=BoxesF1())
+    assert (record["pred_images"], record["target_images"]) == ([0, 2], [2, 0])
+    alone = replace(prediction, boxes=(there,), truth=GroundTruth(boxes=(there,)))
+    assert "pred_images" not in as_record(alone, image="x.jpg", metric=BoxesF1())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,21 @@ def test_a_point_on_another_image_is_outside() -> None:
     assert PointIn()([answer(0, points((15, 15), image=1))])["accuracy"] == 0
     second = GroundTruth(boxes=(Box(x1=10, y1=10, x2=20, y2=20, image=1),))
     assert PointIn()([answer(0, points((15, 15), image=1), second)])["accuracy"] == 1
+
+
+def test_points_are_matched_on_their_own_image() -> None:
+    """Both points lie where a point of the other image does: matched by distance alone, none would be right."""
+    there, elsewhere = boxes([0, 0, 9, 9], [50, 50, 59, 59])
+    regions = (there, replace(elsewhere, image=1))
+    truth = GroundTruth(points=(*points((5, 5)), *points((55, 55), image=1)), candidates=regions)
+    found = (*points((55, 55)), *points((5, 5), image=1))
+    assert PointIn(rule="match")([answer(0, found, truth)])["f1"] == 0
+    right = (*points((55, 55), image=1), *points((5, 5)))
+    assert PointIn(rule="match")([answer(0, right, truth)])["f1"] == 1
+    swapped = GroundTruth(
+        points=(*points((5, 5)), *points((5, 6), image=1)), candidates=(regions[0], replace(regions[0], image=1))
+    )
+    assert PointIn(rule="match")([answer(0, (*points((5, 6)), *points((5, 5), image=1)), swapped)])["f1"] == 1
 
 
 def test_every_score_has_a_meaning() -> None:

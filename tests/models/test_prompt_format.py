@@ -33,3 +33,10 @@ def test_a_broken_file_is_named(tmp_path, text):
 def test_what_a_folder_leaves_open_is_that_of_its_type(tmp_path, empty):
     (tmp_path / PROMPT_FORMAT_FILE).write_text(json.dumps({"type": "otter", **empty}))
     assert usual_prompt_format({"type": "otter", "model_name_or_path": str(tmp_path)}) == PromptFormat(template="otter")
+
+
+def test_a_folder_remembers_that_images_are_called_by_number(tmp_path):
+    save_prompt_format(tmp_path, "llava", PromptFormat(codec="internvl", image_numbers=True))
+    assert usual_prompt_format({"type": "llava", "model_name_or_path": str(tmp_path)}).image_numbers
+    save_prompt_format(tmp_path, "llava", PromptFormat(codec="internvl"))
+    assert "image_numbers" not in (tmp_path / PROMPT_FORMAT_FILE).read_text()

@@ -16,7 +16,10 @@ import pytest
 from PIL import Image
 
 from mllm.cli import main
+from mllm.conversation.convention import make_convention
+from mllm.pipeline.remote import messages_of, read_answer_in
 from mllm.registry import CODECS
+from mllm.types import Item
 
 pytest.importorskip("openai")
 
@@ -245,3 +248,22 @@ def test_api_refuses_what_it_cannot_send(
     for server in serve("shikra", []):
         assert predict(config, server, tmp_path / "out", *options) == 1
     assert message in capsys.readouterr().err
+
+
+def test_messages_call_several_images_by_number_and_answers_are_read_on_them() -> None:
+    record = {
+        "images": [Image.new("RGB", SIZE), Image.new("RGB", SIZE)],
+        "target": {"boxes": [[10, 20, 30, 40], [20, 20, 50, 60]], "boxes_image": [1, 0]},
+        "conversations": [
+            {"from": "human", "value": "<image><image>Like <boxes>?", "boxes_seq": [[0]]},
+            {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0, 1]]},
+        ],
+    }
+    item = Item.from_dict(record, key="a:1")
+    convention = make_convention("qwen3_vl", image_numbers=True)
+    (message,) = messages_of(item, convention)
+    kinds = [part.get("text", "image") for part in message["content"]]
+    assert kinds[:4] == ["Picture 1: ", "image", "Picture 2: ", "image"]
+    asked = kinds[4].removeprefix("Like ").removesuffix("?")
+    read = read_answer_in(asked, item, 0, convention)
+    assert [box.image for box in read.boxes] == [1]

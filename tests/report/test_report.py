@@ -370,7 +370,7 @@ def test_only_what_lies_on_the_image_is_drawn(tmp_path: Path) -> None:
             prediction=prediction,
             question="<image><image> What is at <points> in <boxes>?",
             image=SCENE,
-            image_number=1,
+            places={1: (0, 0)},
             asked=(Point(x=7, y=8), Box(x1=9, y1=9, x2=10, y2=10, image=1)),
         )
     ]

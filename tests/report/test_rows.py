@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from PIL import Image
 
+from mllm.report.report import _entries
 from mllm.report.rows import rows
-from mllm.types import GroundTruth, Item, Prediction
+from mllm.types import Box, GroundTruth, Item, Prediction
 from tests.pipeline.tiny import Items
 
 
@@ -21,4 +22,27 @@ def test_rows_show_the_image_that_the_question_is_about() -> None:
     item = Item.from_dict(record, key="a:1")
     for truth in (item.truth, GroundTruth()):
         (row,) = rows([Prediction(key="a:1", index=0, text="", truth=truth)], Items([replace(item, truth=truth)]), None)
-        assert (row.image_number, row.image) == (1, item.images[1])
+        assert (row.places, row.image) == ({1: (0, 0)}, item.images[1])
+
+
+def test_rows_show_all_images_that_regions_lie_on() -> None:
+    record = {
+        "images": [Image.new("RGB", (8, 8)), Image.new("RGB", (9, 9)), Image.new("RGB", (7, 7))],
+        "target": {"boxes": [[0, 0, 1, 1], [1, 2, 3, 4]], "boxes_image": [0, 2]},
+        "conversations": [
+            {"from": "human", "value": "<image><image><image>\nWhere?"},
+            {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0, 1]]},
+        ],
+    }
+    item = Item.from_dict(record, key="a:1")
+    prediction = Prediction(key="a:1", index=0, text="", truth=item.truth)
+    (row,) = rows([prediction], Items([item]), None)
+    assert (list(row.places), row.image_name) == ([0, 2], "the image of a:1: images 0, 2")
+    assert row.image is not None
+    assert row.image.size == (8 + 8 + 8, 12 + 8)
+    (shown,) = _entries([row]).values()
+    x, y = row.places[2]
+    assert [box.xyxy for box in shown.true if isinstance(box, Box)] == [
+        (0, 12, 1, 13),
+        (1 + x, 2 + y, 3 + x, 4 + y),
+    ]

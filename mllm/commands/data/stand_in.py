@@ -34,7 +34,14 @@ def make_stand_in(model_args: Mapping[str, Any], data: Mapping[str, Any]) -> Pro
         tokens=TOKENS,
         placement=prompt_format.placement or "pad",
     )
-    return Processor(tokenizer=tokenizer, template=template, codec=codec, view=view, max_length=data.get("max_length"))
+    return Processor(
+        tokenizer=tokenizer,
+        template=template,
+        codec=codec,
+        view=view,
+        max_length=data.get("max_length"),
+        image_numbers=prompt_format.image_numbers,
+    )
 
 
 def _asked(model_args: Mapping[str, Any]) -> PromptFormat:

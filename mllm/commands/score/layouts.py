@@ -12,8 +12,8 @@ import importlib
 import io
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +25,7 @@ from mllm.errors import ConfigError, DataError, nearest
 from mllm.fields import ID, absent, field, show
 from mllm.files import check_file, read_json, read_text
 from mllm.metrics.failures import failure_of
-from mllm.types import Box, Failure, GroundTruth, Point, Prediction
+from mllm.types import Box, Failure, GroundTruth, Point, Prediction, Region
 
 UNIT = 1000
 """Side of the image that fractions are taken of where the file does not say how large it was: IoU is the same."""
@@ -85,10 +85,15 @@ def _mllm(record: Mapping[str, Any], where: str) -> Answer:
         key=field(record, "key", str, where=where),
         index=0,
         text=field(record, "text", str, where=where),
-        boxes=tuple(
-            _boxes(record.get("pred", []), f"{where}: pred", record.get("pred_labels"), record.get("pred_scores"))
+        boxes=_on_images(
+            record,
+            "pred_images",
+            where,
+            _boxes(record.get("pred", []), f"{where}: pred", record.get("pred_labels"), record.get("pred_scores")),
         ),
-        points=tuple(_points(record.get("pred_points", []), f"{where}: pred_points")),
+        points=_on_images(
+            record, "pred_point_images", where, _points(record.get("pred_points", []), f"{where}: pred_points")
+        ),
         truth=_own_truth(record, where),
     )
     failure: Failure | None = record.get("failure")
@@ -117,16 +122,30 @@ def _own_truth(record: Mapping[str, Any], where: str) -> GroundTruth:
     texts = tuple(record.get("target_texts", ()))
     if target and all(isinstance(each, str) for each in target):
         target, texts = [], tuple(cast("list[str]", target))
-    boxes = tuple(_boxes(target, f"{where}: target", record.get("target_labels")))
+    boxes = _on_images(record, "target_images", where, _boxes(target, f"{where}: target", record.get("target_labels")))
+    points = _points(record.get("target_points", []), f"{where}: target_points")
+    candidates = _boxes(record.get("candidates", []), f"{where}: candidates")
     return GroundTruth(
         boxes=boxes,
-        points=tuple(_points(record.get("target_points", []), f"{where}: target_points")),
+        points=_on_images(record, "target_point_images", where, points),
         texts=texts,
         options=tuple(record.get("options", ())),
-        candidates=tuple(_boxes(record.get("candidates", []), f"{where}: candidates")),
+        candidates=_on_images(record, "candidate_images", where, candidates),
         masks=tuple(record.get("masks", ())),
         no_target="iou" in record and not record["target"],
     )
+
+
+def _on_images(record: Mapping[str, Any], name: str, where: str, regions: Iterable[Region]) -> tuple[Region, ...]:
+    """The regions on the images whose numbers the field `name` holds, where it is there."""
+    found = tuple(regions)
+    if name not in record:
+        return found
+    images = field(record, name, list[int], where=where)
+    if len(images) != len(found):
+        expected = f"{len(found)} numbers, one for each region"
+        raise DataError(where=where, field=name, expected=expected, found=str(len(images)))
+    return tuple(replace(region, image=image) for region, image in zip(found, images, strict=True))
 
 
 def _internvl(record: Mapping[str, Any], where: str) -> Answer:

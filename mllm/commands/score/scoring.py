@@ -16,6 +16,7 @@ from mllm.errors import ConfigError, DataError
 from mllm.fields import absent, show
 from mllm.images import ImageRef
 from mllm.metrics.outcome import ImageNames
+from mllm.pipeline.remote import codec_of_answer
 from mllm.pipeline.splits import line_of
 from mllm.types import Item, Prediction
 
@@ -102,7 +103,7 @@ def joined(
             expression=item.expression,
             image_size=_size_of(item),
         )
-        predictions.append(_read(answer, known, convention))
+        predictions.append(_read(answer, known, convention, item))
         images.append(name(item))
         questions.append(item.prompt[-1].text)
     return Scored(predictions=predictions, images=images, questions=questions, items=items)
@@ -187,7 +188,7 @@ def _size_of(item: Item) -> tuple[int, int] | None:
     return item.images[item.answer_image].size if item.images else None
 
 
-def _read(answer: Answer, known: Prediction, convention: Convention | None) -> Prediction:
+def _read(answer: Answer, known: Prediction, convention: Convention | None, item: Item | None = None) -> Prediction:
     """The prediction with its scores of candidates and its regions: those of the file, or read from the text by a
     codec."""
     known = replace(known, candidate_scores=answer.candidate_scores)
@@ -202,4 +203,5 @@ def _read(answer: Answer, known: Prediction, convention: Convention | None) -> P
         )
     if known.image_size is None:
         raise DataError(where=answer.where, expected="the size of its image, which a codec needs", found="none")
-    return convention.on(known.image_size).read_into(known)
+    codec = convention.on(known.image_size) if item is None else codec_of_answer(item, convention)
+    return known if codec is None else codec.read_into(known)

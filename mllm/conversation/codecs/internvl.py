@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from mllm.conversation.codec_bare import BareNumbers
-from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
+from mllm.conversation.codec_base import Frame, ImageNames, Reading, UnitBox, UnitPoint, no_form
 from mllm.conversation.codec_text import ROUNDING, Marks, numbers, stepped
 from mllm.registry import CODECS
 
@@ -29,6 +29,7 @@ class InternVL:
     frame: Frame = "image"
     tokens: tuple[str, ...] = ("<ref>", "</ref>", "<box>", "</box>")
     bare = BareNumbers(scale=STEPS, points=False)
+    image_names = ImageNames(number="Image-{}: ")
     phrase = PHRASE
 
     def error(self, size: tuple[int, int]) -> float:

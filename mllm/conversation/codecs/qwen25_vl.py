@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllm.conversation.codec_bare import BareNumbers
-from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
+from mllm.conversation.codec_base import Frame, ImageNames, Reading, UnitBox, UnitPoint
 from mllm.conversation.codec_json import JsonForm
 from mllm.conversation.codec_text import ROUNDING
 from mllm.registry import CODECS
@@ -27,6 +27,7 @@ class Qwen25VL:
     tokens: tuple[str, ...] = ()
     none = "[]"
     bare = BareNumbers(scale=None)
+    image_names = ImageNames(number="Picture {}: ")
 
     def error(self, size: tuple[int, int]) -> float:
         return 1 / min(size) + ROUNDING

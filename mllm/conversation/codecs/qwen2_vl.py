@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllm.conversation.codec_bare import BareNumbers
-from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
+from mllm.conversation.codec_base import Frame, ImageNames, Reading, UnitBox, UnitPoint
 from mllm.conversation.codec_text import ROUNDING, Marks, stepped
 from mllm.conversation.codecs.qwen_vl import corner_numbers, corners
 from mllm.registry import CODECS
@@ -27,6 +27,7 @@ class Qwen2VL:
     frame: Frame = "image"
     tokens: tuple[str, ...] = ("<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>", "<|box_end|>")
     bare = BareNumbers(scale=STEPS)
+    image_names = ImageNames(number="Picture {}: ")
     phrase = PHRASE
 
     def error(self, size: tuple[int, int]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllm.conversation.codec_bare import BareNumbers
-from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
+from mllm.conversation.codec_base import Frame, ImageNames, Reading, UnitBox, UnitPoint
 from mllm.conversation.codec_text import ROUNDING, Marks, numbers, stepped
 from mllm.registry import CODECS
 
@@ -26,6 +26,7 @@ class QwenVL:
     frame: Frame = "image"
     tokens: tuple[str, ...] = ("<ref>", "</ref>", "<box>", "</box>")
     bare = BareNumbers(scale=STEPS)
+    image_names = ImageNames(number="Picture {}: ")
     phrase = PHRASE
 
     def error(self, size: tuple[int, int]) -> float:

@@ -1,0 +1,154 @@
+"""A codec on all images of an item: which image a group of regions is on is said before it, and read from there.
+
+    Picture 1: {"bbox_2d": [10, 20, 30, 40]}; Picture 2: {"bbox_2d": [50, 60, 70, 80]}
+
+The prompt calls the images by the same names. `PixelCodec` is the same for a single image.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import cast
+
+from mllm.conversation.codec_base import Reading, RegionCodec, image_names, read_answer
+from mllm.conversation.pixels import PixelCodec
+from mllm.conversation.rendering import Write
+from mllm.errors import DataError
+from mllm.fields import within
+from mllm.types import BOXES, POINTS, Box, Item, Point
+
+WriteOne = Callable[[int, str, Sequence[Box | Point]], str]
+"""The text of regions on one image: of its number, the placeholder that they stand for, and themselves."""
+NUMBERED = re.compile(r"\b(?:picture|image|img|photo|frame)\s*[-_#]?\s*(\d{1,9})\b", re.IGNORECASE)
+"""How answers name an image, in any family's form."""
+BETWEEN = re.compile(r"[\s:>)\]]*")
+"""What may stand between a name and the group that it is written before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A place in a text that names an image of the item; `image` None: one that there is not."""
+
+    start: int
+    end: int
+    image: int | None
+
+
+class ItemCodec:
+    """Writes the groups of an item's regions, and reads an answer's.
+
+    Args:
+        on: the codec on the image of a number, which raises where the image cannot be read.
+        numbers: whether several images are called by number.
+    """
+
+    def __init__(self, codec: RegionCodec, item: Item, on: Callable[[int], PixelCodec], *, numbers: bool) -> None:
+        self.codec = codec
+        self.item = item
+        self.on = cache(on)
+        named = numbers and len(item.images) > 1
+        number = image_names(codec).number
+        self.leads = tuple(number.format(place) for place in range(1, len(item.images) + 1)) if named else ()
+        """What stands before each image in the prompt, and before regions on it; empty where images have no names."""
+
+    @property
+    def writers(self) -> Mapping[str, Write]:
+        """How groups are written, by placeholder.
+
+        Raises:
+            DataError: a region lies outside of what the model sees, or a group on several images, which have no names;
+                names the region or the group.
+            ConfigError: the codec has no form for it.
+        """
+        return {placeholder: self._checked(placeholder) for placeholder in (BOXES, POINTS)}
+
+    def samples(self, write: WriteOne) -> Mapping[str, Write]:
+        """The same, where `write` gives the text of regions on one image, and no image is looked at."""
+        return {placeholder: self._writer(placeholder, write) for placeholder in (BOXES, POINTS)}
+
+    def of_answer(self, image: int | None = None) -> PixelCodec | None:
+        """What reads an answer about the image of the last question, or this `image`; None where the item has none.
+
+        Where images have names, a group lies on the one that is named last before it.
+        """
+        if not self.item.images:
+            return None
+        asked = self.on(self.item.answer_image if image is None else image)
+        return PixelCodec(self.codec, asked.placement, image=asked.image, others=self if self.leads else None)
+
+    def place(self, text: str, readings: Sequence[Reading], before: Sequence[tuple[int, int]] = ()) -> list[Reading]:
+        """Groups that were found in a text, each on the image that is named before it.
+
+        `before`: where forms of other groups stand, in which nothing names an image.
+        """
+        forms = [*before, *(reading.span for reading in readings if reading.span is not None)]
+        named = [one for one in self._named(text) if not any(start <= one.start < end for start, end in forms)]
+        return [self._placed(text, reading, named) for reading in readings]
+
+    def _placed(self, text: str, reading: Reading, named: Sequence[Named]) -> Reading:
+        if reading.span is None:
+            return reading
+        start, end = reading.span
+        last = next((one for one in reversed(named) if one.end <= start), None)
+        if last is None:
+            return reading
+        lead = start - last.start if BETWEEN.fullmatch(text, last.end, start) else 0
+        if last.image is None:
+            return replace(reading, boxes=(), points=(), labels=(), failure="out_of_range", lead=lead)
+        canvas = self.on(last.image).frame.canvas
+        again = read_answer(self.codec, text[start:end], canvas)
+        if len(again) == 1:  # it was read as if it lay on another image, whose size may differ
+            read = again[0]
+            reading = replace(reading, boxes=read.boxes, points=read.points, failure=read.failure)
+        return replace(reading, image=last.image, lead=lead)
+
+    def _named(self, text: str) -> Iterator[Named]:
+        for match in NUMBERED.finditer(text):
+            image = int(match[1]) - 1
+            known = 0 <= image < len(self.item.images)
+            yield Named(start=match.start(), end=match.end(), image=image if known else None)
+
+    def _group(self, placeholder: str, regions: Sequence[Box | Point], write: WriteOne) -> str:
+        """Neighbours on one image are written together, behind its name."""
+        runs: list[list[Box | Point]] = []
+        for region in regions:
+            if runs and runs[-1][0].image == region.image:
+                runs[-1].append(region)
+            else:
+                runs.append([region])
+        if len(runs) > 1 and not self.leads:
+            raise DataError(
+                expected="regions on one image",
+                found=f"some on each of the images {', '.join(map(str, sorted({region.image for region in regions})))}",
+                message="give each image a group of its own, or set model_args.image_numbers=True",
+                kind="image-number",
+            )
+        leads = self.leads or ("",) * len(self.item.images)
+        return "; ".join(f"{leads[run[0].image]}{write(run[0].image, placeholder, run)}" for run in runs)
+
+    def _checked(self, placeholder: str) -> Write:
+        """Writes once each region is known to be seen; errors name it by its number."""
+        field, write = f"target.{placeholder[1:-1]}", self._writer(placeholder, self._write)
+
+        def checked(group: Sequence[int]) -> str:
+            regions = self._regions(placeholder)
+            for index in group:
+                within(f"{field}[{index}]", self.on(regions[index].image).check, regions[index])
+            return within(field, write, group)
+
+        return checked
+
+    def _writer(self, placeholder: str, write: WriteOne) -> Write:
+        return lambda group: self._group(placeholder, [self._regions(placeholder)[index] for index in group], write)
+
+    def _regions(self, placeholder: str) -> Sequence[Box | Point]:
+        return self.item.boxes if placeholder == BOXES else self.item.points
+
+    def _write(self, image: int, placeholder: str, regions: Sequence[Box | Point]) -> str:
+        codec = self.on(image)
+        if placeholder == BOXES:
+            return codec.write_boxes(cast("Sequence[Box]", regions))
+        return codec.write_points(cast("Sequence[Point]", regions))

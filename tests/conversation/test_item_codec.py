@@ -1,0 +1,172 @@
+"""Regions on several images: said by name before them, in prompts and answers, and read from there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mllm.conversation.codec_base import RegionCodec
+from mllm.conversation.item_codec import ItemCodec
+from mllm.conversation.pixels import PixelCodec
+from mllm.conversation.rendering import IGNORE
+from mllm.errors import DataError
+from mllm.geometry import place
+from mllm.metrics.boxes_f1 import BoxesF1
+from mllm.registry import CODECS
+from mllm.serve.question import as_messages, to_item
+from mllm.serve.reading import read_text
+from mllm.types import Item
+from tests.conftest import make_tokenizer
+from tests.conversation.processors import make_processor
+
+SIZES = [(100, 50), (60, 60), (40, 80)]
+BOXES = [[10, 10, 50, 40], [6, 12, 30, 48], [4, 8, 36, 72], [60, 5, 90, 45]]
+ON = [0, 1, 2, 0]
+FAMILIES = ("shikra", "bins", "ferret", "qwen_vl", "qwen2_vl", "qwen25_vl", "qwen3_vl", "internvl", "paligemma",
+            "florence2", "kosmos2", "minigpt_v2", "cogvlm", "llava15", "gemini")  # fmt: skip
+
+
+def item_of(*groups: list[int], question: str = "<image><image>\nLike <image>?", **turn: Any) -> Item:
+    record = {
+        "images": [Image.new("RGB", size) for size in SIZES],
+        "target": {"boxes": BOXES, "boxes_image": ON, "points": [[5, 5], [7, 7]], "points_image": [1, 2]},
+        "conversations": [
+            {"from": "human", "value": question, **turn},
+            {"from": "gpt", "value": " and ".join(["<boxes>"] * len(groups)), "boxes_seq": list(groups)},
+        ],
+    }
+    return Item.from_dict(record, key="a:1")
+
+
+def codec_of(name: str, item: Item, *, numbers: bool = True) -> tuple[RegionCodec, ItemCodec]:
+    codec = CODECS.make(name)
+
+    def on(image: int) -> PixelCodec:
+        return PixelCodec(codec, place("pad", item.images[image].size, 200), image=image)
+
+    return codec, ItemCodec(codec, item, on, numbers=numbers)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_group_over_several_images_reads_as_it_was_written(name: str) -> None:
+    item = item_of([0, 1, 2, 3])
+    codec, several = codec_of(name, item)
+    text = several.writers["<boxes>"]((0, 3, 2, 1, 0))
+    assert text.count(several.leads[0]) == 2, text  # neighbours on one image share its name
+    reader = several.of_answer()
+    assert reader is not None
+    read = reader.read_answer(f"They are {text}.")
+    assert read.failure is None
+    assert [box.image for box in read.boxes] == [0, 0, 2, 1, 0]
+    for box, number in zip(read.boxes, (0, 3, 2, 1, 0), strict=True):
+        assert box.xyxy == pytest.approx(BOXES[number], abs=codec.error((200, 200)) * 100 + 4)
+
+
+def test_each_family_calls_images_as_its_prompts_do() -> None:
+    item = item_of([1])
+    assert codec_of("qwen3_vl", item)[1].leads == ("Picture 1: ", "Picture 2: ", "Picture 3: ")
+    assert codec_of("internvl", item)[1].leads[1] == "Image-2: "
+    assert codec_of("ferret", item)[1].leads[2] == "image 3: "
+    assert codec_of("ferret", item, numbers=False)[1].leads == ()
+
+
+ANSWERS = [
+    ("Picture 2: [100, 200, 500, 800]", [1], None),
+    ("the dog of image-3 at [100, 200, 500, 800], [1, 2, 3, 4]; and <IMG 1> [9, 9, 10, 10]", [2, 2, 0], None),
+    ("[100, 200, 500, 800] as in image 2", [0], None),  # named too late: that of the question
+    ("image two: [100, 200, 500, 800]", [0], None),
+    ("image 4: [100, 200, 500, 800]. image 2: [100, 200, 500, 800]", [1], "out_of_range"),
+    ("image 0: [100, 200, 500, 800]", [], "out_of_range"),
+    ("image 2: [100, 200, 500", [], "malformed"),
+    ("There is an image 7 too. None.", [], None),
+]
+
+
+@pytest.mark.parametrize(("text", "images", "failure"), ANSWERS)
+def test_an_answer_is_read_on_the_image_that_it_names_last(text: str, images: list[int], failure: str | None) -> None:
+    reader = codec_of("ferret", item_of([0]))[1].of_answer()
+    assert reader is not None
+    read = reader.read_answer(text)
+    assert ([box.image for box in read.boxes], read.failure) == (images, failure)
+
+
+def test_a_name_inside_a_form_names_nothing() -> None:
+    reader = codec_of("qwen3_vl", item_of([0]))[1].of_answer()
+    assert reader is not None
+    listed = '[{"bbox_2d": [1, 2, 30, 40], "label": "picture 3"}, {"bbox_2d": [5, 6, 70, 80]}]'
+    text = f'Picture 2: {listed} {{"bbox_2d": [1, 1, 9, 9]}}'
+    assert [box.image for box in reader.read_answer(text).boxes] == [1, 1, 1]
+
+
+def test_pixels_are_those_of_the_image_that_is_named() -> None:
+    """Qwen2.5-VL writes pixels of the resized image: 70 is outside of the first image's height, inside the third's."""
+    item = item_of([2])
+    codec = CODECS.make("qwen25_vl")
+
+    def on(image: int) -> PixelCodec:
+        return PixelCodec(codec, place("squash", item.images[image].size, 50 if image == 0 else 400), image=image)
+
+    reader = ItemCodec(codec, item, on, numbers=True).of_answer()
+    assert reader is not None
+    read = reader.read_answer('Picture 3: {"bbox_2d": [40, 40, 360, 360]}')
+    assert [box.xyxy for box in read.boxes] == [pytest.approx((4, 8, 36, 72))]
+    assert read.failure is None
+
+
+def test_without_numbers_a_group_over_several_images_is_refused() -> None:
+    expected = r"target\.boxes: expected regions on one image, found some on each of the images 0, 1; give each"
+    with pytest.raises(DataError, match=expected) as caught:
+        codec_of("shikra", item_of([0, 1]), numbers=False)[1].writers["<boxes>"]((0, 1))
+    assert caught.value.kind == "image-number"
+
+
+def test_a_processor_trains_prompts_and_scores_on_all_images() -> None:
+    processor = make_processor(make_tokenizer(), codec="ferret", image_numbers=True)
+    item = item_of([0], [2, 1])
+    ids = processor.tokens(item)
+    words = processor.tokenizer.decode([label for label in ids.labels if label != IGNORE])
+    whole = processor.tokenizer.decode(ids.ids)
+    assert whole.index("image 1:") < whole.index("image 2:") < whole.index("Like image 3:")
+    assert "image 3: [" in words
+    assert "; image 2: [" in words
+    answer = processor.read(words.removesuffix("</s>"), item, 0)
+    assert [box.image for box in answer.boxes] == [0, 2, 1]
+    processor.check_truth(item)
+    scores = BoxesF1(labels=False)([answer])
+    assert scores["micro_f1@0.5"] == 1
+    moved = processor.read(words.replace("image 3", "image 2").removesuffix("</s>"), item, 0)
+    assert [box.image for box in moved.boxes] == [0, 1, 1]
+    assert BoxesF1(labels=False)([moved])["micro_f1@0.5"] < 1
+    assert abs(processor.length(item).tokens - len(ids.ids)) <= 6
+
+
+def test_a_prompt_is_a_prefix_of_what_is_trained() -> None:
+    processor = make_processor(make_tokenizer(), codec="internvl", image_numbers=True, template="vicuna_v1")
+    item = item_of([0, 2])
+    prompt, trained = processor.encode(item, 0, answer=False), processor.encode(item, 0)
+    assert trained.input_ids[: len(prompt.input_ids)].tolist() == prompt.input_ids.tolist()
+    alone = make_processor(make_tokenizer(), codec="internvl", template="vicuna_v1")
+    with pytest.raises(DataError, match=r"a:1: target\.boxes: expected regions on one image"):
+        alone.encode(item, 0)
+
+
+@pytest.mark.parametrize("template", ["plain", "otter", "openflamingo"])
+def test_names_go_with_images_that_a_template_puts_first(template: str) -> None:
+    processor = make_processor(make_tokenizer(), codec="ferret", image_numbers=True, template=template)
+    whole = processor.tokenizer.decode(processor.tokens(item_of([0])).ids)
+    assert [whole.index(f"image {number}:") for number in (1, 2, 3)] == sorted(
+        whole.index(f"image {number}:") for number in (1, 2, 3)
+    )
+    assert whole.index("image 3:") < (whole.find("Like") if "Like" in whole else len(whole))
+
+
+def test_a_served_answer_goes_on_as_a_turn_that_is_written_the_same() -> None:
+    processor = make_processor(make_tokenizer(), codec="ferret", image_numbers=True)
+    item = item_of([0])
+    question = to_item(as_messages(item)[:1])
+    answer = read_text(processor, question, "The dog image 2: [100, 200, 500, 800] and image 3: [1, 2, 30, 40].")
+    assert [(region.image, region.label) for region in answer.regions] == [(1, "The dog"), (2, None)]
+    assert answer.message.text == "The dog <boxes> and <boxes>."
+    assert answer.draw(1).size == SIZES[1]
