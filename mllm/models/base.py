@@ -34,7 +34,10 @@ class VisionLanguageModel(Protocol):
     # training
 
     def __call__(self, input_ids: Tensor, *, labels: Tensor | None = None, **batch: Any) -> Any:
-        """The `loss` of a `Batch` with labels, divided by `num_items_in_batch` or else by its labels; else `logits`."""
+        """The `loss` of a `Batch` with labels, divided by `num_items_in_batch` or else by its labels; else `logits`.
+
+        With `scoring` (`mllm.models.runtime.loss`) the `log_probs` and `entropies` of the labels, in place of the loss.
+        """
         ...
 
     def check_packing(self) -> None:

@@ -20,7 +20,7 @@ from mllm.errors import ModelError
 from mllm.models.checkpoints.vocabulary import record_rows
 from mllm.models.language_models import continuing_obstacle, padding_obstacle, sharing_obstacle
 from mllm.models.parts import PartedModel
-from mllm.models.runtime.loss import LanguageOutput, given, next_token_loss
+from mllm.models.runtime.loss import LanguageOutput, Scoring, given, next_token_loss
 from mllm.models.runtime.packed_attention import (
     PackedAttentionMask,
     check_packing,
@@ -152,6 +152,7 @@ class Composite(TextModel):
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         return_logits: bool = False,
+        scoring: Scoring | None = None,
         logits_to_keep: int | Tensor = 0,
         **image_args: Tensor,
     ) -> LanguageOutput:
@@ -169,6 +170,7 @@ class Composite(TextModel):
             labels: int64 [B, T], -100 where unsupervised; not shifted.
             num_items_in_batch: labelled tokens that the loss is divided by; None: those of this batch.
             return_logits: give all logits beside the loss.
+            scoring: asks for the labels' log-probabilities in place of the loss.
             logits_to_keep: without labels, only that many last positions (0: all), or those of an index.
             image_args: what else the model's `embedded` takes of the images.
 
@@ -191,6 +193,7 @@ class Composite(TextModel):
                     spans=packed,
                     num_items_in_batch=num_items_in_batch,
                     return_logits=return_logits,
+                    scoring=scoring,
                 )
             output = self.language_model(
                 inputs_embeds=text_BTD,

@@ -24,7 +24,7 @@ from mllm.models.arguments import Attention, Dtype, RowMultiple, Spec
 from mllm.models.auto import read_config
 from mllm.models.components import finish, local_folder, text_model, torch_dtype
 from mllm.models.composite import TextModel, sharding_units
-from mllm.models.runtime.loss import IGNORE, LanguageOutput, mean_cross_entropy
+from mllm.models.runtime.loss import IGNORE, LanguageOutput, Scoring, mean_cross_entropy, scores
 from mllm.models.runtime.quantization import QuantizationConfig
 from mllm.registry import MODELS
 
@@ -72,6 +72,7 @@ class Seq2Seq(TextModel):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        scoring: Scoring | None = None,
         position_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
         prefix_ids: Tensor | None = None,
@@ -83,6 +84,7 @@ class Seq2Seq(TextModel):
             attention_mask: int64 [B, T].
             labels: int64 [B, T], -100 in prompts; not shifted.
             num_items_in_batch: labelled tokens that the loss is divided by.
+            scoring: asks for the labels' log-probabilities in place of the loss.
             position_ids: of packed rows, which hold several answers, as the next two: refused.
             segment_ids: see `position_ids`.
             prefix_ids: see `position_ids`.
@@ -109,6 +111,8 @@ class Seq2Seq(TextModel):
                 use_cache=False,
             )
 
+        if scoring is not None:
+            return scores(self.language_model, run, labels_BD, scoring)
         return mean_cross_entropy(self.language_model, run, labels_BD, num_items_in_batch)
 
     @torch.no_grad()

@@ -27,7 +27,7 @@ from mllm.models.native.family import Family, PackedRows, Size
 from mllm.models.parts import PARTS, PartedModel, part_of
 from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
-from mllm.models.runtime.loss import labelled_loss
+from mllm.models.runtime.loss import Scoring, labelled_loss
 from mllm.models.runtime.packed_attention import check_packing, check_packing_was_used, enable_packed_attention
 from mllm.models.runtime.prefix_cache import PrefixRows
 
@@ -118,9 +118,10 @@ class Native(PartedModel):
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         return_logits: bool = False,
+        scoring: Scoring | None = None,
         **arguments: Any,
     ) -> Any:
-        """The loss where there are labels, else what the model's own `forward` gives.
+        """The loss, or what `scoring` asks for, where there are labels, else what the model's own `forward` gives.
 
         Raises:
             ModelError: rows are packed, and this family or its attention cannot, or not in this way.
@@ -136,7 +137,12 @@ class Native(PartedModel):
 
         with self._seeing(blank):
             found = labelled_loss(
-                self, whole, labels, num_items_in_batch=num_items_in_batch, return_logits=return_logits
+                self,
+                whole,
+                labels,
+                num_items_in_batch=num_items_in_batch,
+                return_logits=return_logits,
+                scoring=scoring,
             )
         check_packing_was_used(arguments.get("spans"), self.text_model)
         return found

@@ -20,14 +20,14 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from mllm.errors import ModelError
 
-Total = Callable[[Tensor, slice], Tensor]
-"""(logits [n, V], which of the chosen positions these are) -> a scalar."""
+Values = Callable[[Tensor, slice], Tensor]
+"""(logits [n, V], which of the chosen positions these are) -> what is made of each, [n, ...]."""
 
 
-def total_over_logits(
-    language_model: Any, run: Callable[[], Any], chosen_BT: Tensor, total: Total, *, at_once: int | None
+def values_of_logits(
+    language_model: Any, run: Callable[[], Any], chosen_BT: Tensor, values: Values, *, at_once: int | None
 ) -> Tensor:
-    """Sum `total` over the logits of the chosen positions, in row-major order; no other logits are made.
+    """What `values` makes of the logits of the chosen positions [N, ...], in row-major order; no other logits are made.
 
     Args:
         language_model: holds the head.
@@ -47,7 +47,8 @@ def total_over_logits(
     chunked = at_once is not None and len(places_N) > at_once
     # the head's own call takes what is left of the chunks: one position, so that few logits wait for the backward pass
     beside = len(places_N) - 1 if chunked else 0
-    totals: list[Tensor] = []
+    called = False
+    found: list[Tensor] = []
     bodies: list[tuple[nn.Module, Any]] = []
 
     def note_body(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -55,21 +56,22 @@ def total_over_logits(
             bodies.append((module, output))
 
     def before_head(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        nonlocal called
         (states_BTD,) = inputs
-        if totals or states_BTD.shape[:2] != chosen_BT.shape:
+        if called or states_BTD.shape[:2] != chosen_BT.shape:
             raise ModelError(f"{type(whole).__name__} does not run its head once, on the states of all its positions")
         states_ND = states_BTD.flatten(0, 1)[places_N.to(states_BTD.device)]
-        totals.append(states_ND.new_zeros((), dtype=torch.float32))
+        called = True
         for start in range(0, beside, at_once or 1):
             some = slice(start, min(start + (at_once or 1), beside))
 
-            def total_of_chunk(states_nD: Tensor, some: slice = some) -> Tensor:
+            def values_of_chunk(states_nD: Tensor, some: slice = some) -> Tensor:
                 # not called as a module: the hooks around the head belong to its own call, which comes next
                 logits = head.forward(states_nD[None])
-                return total(_after_head(whole, head, bodies[-1], logits)[0], some)
+                return values(_after_head(whole, head, bodies[-1], logits)[0], some)
 
             # the head drops nothing out: no random numbers are to be kept
-            totals.append(checkpoint(total_of_chunk, states_ND[some], use_reentrant=False, preserve_rng_state=False))
+            found.append(checkpoint(values_of_chunk, states_ND[some], use_reentrant=False, preserve_rng_state=False))
         return (states_ND[None, beside:],)
 
     with ExitStack() as hooks:
@@ -79,9 +81,9 @@ def total_over_logits(
                 hooks.callback(module.register_forward_hook(note_body).remove)
         hooks.callback(head.register_forward_pre_hook(before_head).remove)
         logits_1nV = run().logits
-    if not totals:
+    if not called:
         raise ModelError(f"{type(whole).__name__} does not run its head once, on the states of all its positions")
-    return torch.stack([*totals, total(logits_1nV[0], slice(beside, None))]).sum()
+    return torch.cat([*found, values(logits_1nV[0], slice(beside, None))])
 
 
 def _after_head(whole: Any, head: nn.Module, body: tuple[nn.Module, Any], logits: Tensor) -> Tensor:

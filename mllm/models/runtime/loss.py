@@ -1,5 +1,7 @@
 """The language modelling loss, with the head run only where there is a label, on so many positions at a time.
 
+Where it is asked for, the log-probabilities of the labels come in its place: learning from rewards weighs these.
+
 Shape suffixes: B rows, T tokens, D width, N labelled tokens, V vocabulary.
 """
 
@@ -16,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.utils import ModelOutput
 
-from mllm.models.runtime.head import total_over_logits
+from mllm.models.runtime.head import values_of_logits
 from mllm.models.runtime.packed_attention import PackedAttentionMask, check_packing_was_used, reading
 
 IGNORE = -100
@@ -24,15 +26,32 @@ LOGITS_AT_ONCE = 2**25
 """More of them are made in pieces, and made again for the gradients. 128 MiB in float32; the loss holds some copies."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """Asks a model for the log-probabilities of its labels in place of their cross entropy.
+
+    Attributes:
+        temperature: what the logits are divided by first.
+        entropy_gradient: whether entropies carry a gradient.
+    """
+
+    temperature: float = 1.0
+    entropy_gradient: bool = False
+
+
 @dataclass
 class LanguageOutput(ModelOutput):
-    """What the models here give: where there are labels the loss, else the logits."""
+    """What the models here give: where there are labels the loss or what a `Scoring` asks for, else the logits."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     """[B, T, V]; beside a loss only where asked for."""
     token_losses: Tensor | None = None
     """float32 [N], cross entropy of each labelled token in row-major order; without gradient."""
+    log_probs: Tensor | None = None
+    """float32 [N], log-probability of each labelled token in row-major order, with gradient."""
+    entropies: Tensor | None = None
+    """float32 [N], of the distributions that they are of."""
 
 
 def next_token_loss(
@@ -45,6 +64,7 @@ def next_token_loss(
     spans: PackedAttentionMask | None = None,
     num_items_in_batch: Tensor | int | None = None,
     return_logits: bool = False,
+    scoring: Scoring | None = None,
 ) -> LanguageOutput:
     """Cross entropy of the labels given all tokens before them, and where asked for the logits; see `labelled_loss`."""
 
@@ -57,7 +77,12 @@ def next_token_loss(
         )
 
     found = labelled_loss(
-        language_model, run, labels_BT, num_items_in_batch=num_items_in_batch, return_logits=return_logits
+        language_model,
+        run,
+        labels_BT,
+        num_items_in_batch=num_items_in_batch,
+        return_logits=return_logits,
+        scoring=scoring,
     )
     check_packing_was_used(spans, language_model)
     return found
@@ -70,8 +95,9 @@ def labelled_loss(
     *,
     num_items_in_batch: Tensor | int | None,
     return_logits: bool,
+    scoring: Scoring | None = None,
 ) -> LanguageOutput:
-    """Cross entropy of the next tokens; see `mean_cross_entropy`.
+    """Cross entropy of the next tokens; see `mean_cross_entropy`; or their log-probabilities, see `scores`.
 
     Args:
         language_model: holds the head.
@@ -79,8 +105,11 @@ def labelled_loss(
         labels_BT: -100 where unsupervised; not shifted.
         num_items_in_batch: labelled tokens of the whole step.
         return_logits: give all logits [B, T, V] beside the loss.
+        scoring: asks for log-probabilities in place of the loss.
     """
     next_BT = pad(labels_BT[:, 1:], (0, 1), value=IGNORE)
+    if scoring is not None:
+        return scores(language_model, run, next_BT, scoring)
     if not return_logits:
         return mean_cross_entropy(language_model, run, next_BT, num_items_in_batch)
     logits_BTV = run().logits
@@ -100,21 +129,43 @@ def mean_cross_entropy(
         run: a forward pass of it, or of a model around it; its logits are not made.
         target_BT: the token that each position should give, -100 for any.
     """
+    losses_N = _of_targets(language_model, run, target_BT, _cross_entropy)
+    loss = _mean(losses_N.sum(), target_BT, num_items_in_batch)
+    return LanguageOutput(loss=loss, token_losses=losses_N.detach())
+
+
+def scores(language_model: Any, run: Callable[[], Any], target_BT: Tensor, scoring: Scoring) -> LanguageOutput:
+    """Log-probabilities of the targets, and entropies; arguments as of `mean_cross_entropy`."""
+
+    def both(logits_nV: Tensor, target_n: Tensor) -> Tensor:
+        logits_nV = logits_nV.float()
+        if scoring.temperature != 1:
+            logits_nV = logits_nV / scoring.temperature
+        log_prob_n = -_cross_entropy(logits_nV, target_n)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and scoring.entropy_gradient):
+            all_nV = logits_nV.log_softmax(-1)
+            entropy_n = -torch.einsum("nv,nv->n", all_nV.exp(), all_nV)
+        return torch.stack([log_prob_n, entropy_n], dim=-1)
+
+    found_N2 = _of_targets(language_model, run, target_BT, both)
+    return LanguageOutput(log_probs=found_N2[:, 0], entropies=found_N2[:, 1])
+
+
+def _of_targets(
+    language_model: Any, run: Callable[[], Any], target_BT: Tensor, values: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """`values` of (logits [n, V], targets [n]) at all positions that have a target, [N, ...]."""
     labelled_BT = target_BT != IGNORE
     target_N = target_BT[labelled_BT]
-    losses_N = torch.empty(len(target_N), device=target_N.device)
-
-    def total(logits_nV: Tensor, some: slice) -> Tensor:
-        losses_n = _cross_entropy(logits_nV, target_N[some])
-        losses_N[some] = losses_n.detach()
-        return losses_n.sum()
-
     # under ZeRO-3 the weights of the head are there during its own call only
     at_once = max(LOGITS_AT_ONCE // language_model.config.get_text_config().vocab_size, 1)
-    found = total_over_logits(
-        language_model, run, labelled_BT, total, at_once=None if is_deepspeed_zero3_enabled() else at_once
+    return values_of_logits(
+        language_model,
+        run,
+        labelled_BT,
+        lambda logits_nV, some: values(logits_nV, target_N[some]),
+        at_once=None if is_deepspeed_zero3_enabled() else at_once,
     )
-    return LanguageOutput(loss=_mean(found, target_BT, num_items_in_batch), token_losses=losses_N)
 
 
 def _cross_entropy(logits_NV: Tensor, target_N: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from mllm.errors import ModelError
 from mllm.models.runtime import loss
-from mllm.models.runtime.head import total_over_logits
+from mllm.models.runtime.head import values_of_logits
 from mllm.models.runtime.loss import next_token_loss
 from tests.models.tiny import SIZES, TEXT, gradients, make, make_batch
 
@@ -117,7 +117,7 @@ def test_the_logits_of_all_positions_are_never_held(monkeypatch):
 def test_a_model_without_a_head_is_refused():
     body = make().language_model.model
     with pytest.raises(ModelError, match="LlamaModel has no head that gives logits"):
-        total_over_logits(body, lambda: None, torch.ones(1, 1).bool(), lambda *_: torch.ones(()), at_once=None)
+        values_of_logits(body, lambda: None, torch.ones(1, 1).bool(), lambda *_: torch.ones(1), at_once=None)
 
 
 def test_divides_by_the_items_of_the_whole_step():
