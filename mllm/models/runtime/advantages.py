@@ -34,8 +34,8 @@ def advantages(
     """float32 [R]: rewards less the mean of their group, divided by a standard deviation (of a sample, not of a whole).
 
     Args:
-        rewards_RK: nan where a reward does not apply. Where none does, the advantage is 0, and the answer counts nowhere
-            else.
+        rewards_RK: nan where a reward does not apply. An answer to which none does has the advantage 0, and counts in
+            no mean.
         weights_K: of the rewards.
         group: answers of a group.
         scale: whose standard deviation; "none": 1.
