@@ -96,6 +96,7 @@ class Processor:
         self.positions = positions
         self.image_numbers = image_numbers
         self.image_token_id = required_token(tokenizer, view.token) if view.token else None
+        self.feature_token_id = required_token(tokenizer, view.feature) if view.token else None
         self._slots: dict[str, list[int]] = {}
         self._answers: dict[tuple[str, Start], list[int]] = {}
         self._systems: dict[str, Template] = {}
@@ -224,8 +225,8 @@ class Processor:
         labels[0] = IGNORE  # nothing comes before it that could predict it
         total, cut = len(ids), 0
         if answer and self.max_length is not None and total > self.max_length:
-            if self.image_token_id in ids[self.max_length :]:
-                needed = total - ids[::-1].index(self.image_token_id)
+            if self.feature_token_id in ids[self.max_length :]:
+                needed = total - ids[::-1].index(self.feature_token_id)
                 raise DataError(
                     field="max_length",
                     expected=f"at least {needed}, so that no image is cut",
@@ -284,12 +285,16 @@ class Processor:
 
     def _images_end(self, ids: Sequence[int]) -> int:
         """How many tokens there are up to the last of an image."""
-        return next((end for end in range(len(ids), 0, -1) if ids[end - 1] == self.image_token_id), 0)
+        return next(
+            (end for end in range(len(ids), 0, -1) if ids[end - 1] in (self.image_token_id, self.feature_token_id)), 0
+        )
 
     def ends_in_image(self, item: Item) -> bool:
         """Whether no word follows the last image of the prompt, as in captions without a question."""
         with _about(item):
             written = [piece for piece in self._pieces(item, item.prompt) if piece.text]
+        if len(written) > 1 and written[-1] == TextSpan(self.view.around[1]):
+            del written[-1]
         return written[-1].text == self.view.token and not written[-1].literal
 
     def answer_ids(self, item: Item, texts: Sequence[str]) -> list[list[int]]:
@@ -432,7 +437,8 @@ class Processor:
     ) -> list[TextSpan]:
         none, names = none_text(self.codec), iter(leads)
         said = [RenderedTurn(turn.role, tuple(written_turn(turn, write, none, names))) for turn in turns]
-        return [self._marked(piece) for piece in (template or self.template).render(said, self.tokenizer)]
+        rendered = (template or self.template).render(said, self.tokenizer)
+        return [marked for piece in rendered for marked in self._marked(piece)]
 
     def _rendered_alike(
         self, turns: Sequence[Turn], size: tuple[int, int] | None, item: Item | None = None
@@ -490,8 +496,12 @@ class Processor:
             )
         return filled_ids, filled_labels, starts
 
-    def _marked(self, piece: TextSpan) -> TextSpan:
-        return replace(piece, text=self.view.token) if piece.text == IMAGE and not piece.literal else piece
+    def _marked(self, piece: TextSpan) -> list[TextSpan]:
+        """The view's mark of an image, with the text that it wants around; any other piece as it is."""
+        if piece.text != IMAGE or piece.literal:
+            return [piece]
+        before, behind = self.view.around
+        return [replace(piece, text=text) for text in (before, self.view.token, behind) if text]
 
     def _slot(self, ref: ImageRef, size: tuple[int, int]) -> list[int]:
         """The tokens that hold the place of an image of `size`."""

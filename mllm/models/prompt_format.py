@@ -141,9 +141,9 @@ def _kind_in_transformers(path: Path) -> str | None:
     model_type = read_json(path, dict, ModelError).get("model_type")
     if model_type in LLAVA_TYPES:
         return "llava"
-    from mllm.models.native.family import FAMILIES  # families are made of what PyTorch and transformers hold
+    from mllm.compat.transformers_processors import sees_images
 
-    return "hf" if model_type in FAMILIES.names() else None
+    return "hf" if sees_images(model_type) else None
 
 
 def stored_prompt_format(folder: str | Path | None) -> dict[str, Any]:

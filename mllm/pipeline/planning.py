@@ -86,7 +86,7 @@ def cost_of(model: Any, view: ImagePreprocessor) -> Cost:
     pair = 1 / (6 * model.config.get_text_config().hidden_size)
     if not view.token or "vision_tower" not in sizes:
         return Cost(pair=pair)
-    patches = _patches(model, view) / view.placeholder_tokens(SQUARE).count(view.token)
+    patches = _patches(model, view) / view.placeholder_tokens(SQUARE).count(view.feature)
     return Cost(pair=pair, image_token=patches * sizes["vision_tower"] / sizes["language_model"])
 
 

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from transformers import (
+    Glm4vImageProcessorPil,
+    Idefics2ImageProcessorPil,
+    PixtralImageProcessorPil,
+    Qwen2VLImageProcessorPil,
+)
 
 from mllm.compat import transformers_files as compat
 
@@ -25,10 +31,21 @@ def test_merges_of_come_in_the_order_of_the_scores() -> None:
 
 
 def test_size_in_patches_gives_multiples_within_the_bounds() -> None:
-    assert compat.size_in_patches(100, 200, factor=28, least=56 * 56, most=10**6) == (112, 196)
-    height, width = compat.size_in_patches(1000, 2000, factor=28, least=56 * 56, most=100_000)
-    assert height * width <= 100_000
-    assert height % 28 == width % 28 == 0
+    limits = {"shortest_edge": 56 * 56, "longest_edge": 100_000}
+    for kind in (Qwen2VLImageProcessorPil, Glm4vImageProcessorPil):
+        processor = kind(size=limits)
+        assert compat.size_in_patches(processor, 100, 200) == (112, 196)
+        height, width = compat.size_in_patches(processor, 1000, 2000)
+        assert height * width <= 100_000
+        assert height % 28 == width % 28 == 0
+
+
+def test_size_within_shrinks_to_the_longest_edge() -> None:
+    blank = np.zeros((3, 50, 100), dtype=np.uint8)
+    pixtral = PixtralImageProcessorPil(size={"longest_edge": 40}, patch_size=8)
+    assert compat.size_within(pixtral, blank) == (24, 40)
+    idefics2 = Idefics2ImageProcessorPil(size={"shortest_edge": 10, "longest_edge": 40})
+    assert compat.size_within(idefics2, blank) == (20, 40)
 
 
 def test_grid_of_tiles_is_columns_by_rows() -> None:

@@ -64,7 +64,7 @@ def test_an_image_holds_as_many_tokens_as_the_model_has_features(processor: Proc
 
 
 class Framed(SquarePreprocessor):
-    token = "<patch>"
+    token = feature = "<patch>"
 
     def placeholder_tokens(self, size: tuple[int, int]) -> str:
         return f"<im_start>{self.token * (size[0] // 20)}<im_end>"

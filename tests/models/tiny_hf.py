@@ -92,6 +92,11 @@ TEMPLATES = {
     "idefics3": SMOLVLM,
 }
 FAMILIES = tuple(TOKENS)
+INTERNVL_NAMES = {
+    **{"start_image_token": "<img>", "end_image_token": "</img>"},
+    **{"context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"},
+}
+"""What its folders' tokenizers call their tokens."""
 
 _TEXT = {
     "hidden_size": 16,
@@ -205,6 +210,10 @@ def save_tiny(family: str, folder: Path, seed: int = 0, *, tied: bool | None = N
             parameter.add_(0.05 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if family == "internvl":
+        path = folder / "tokenizer_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "model_specific_special_tokens": INTERNVL_NAMES}))
+        (folder / "processor_config.json").write_text('{"processor_class": "InternVLProcessor", "image_seq_length": 4}')
     make_image_processor(family).save_pretrained(folder)
     path = folder / "preprocessor_config.json"
     assert json.loads(path.read_text())["image_processor_type"]

@@ -212,7 +212,7 @@ class Reader:
             found = self.processor.tokens(item)
         except MllmError as error:
             return None, [fault_of(error, where)]
-        cut, kept, image = found.cut, learned(found.labels), self.processor.image_token_id
+        cut, kept, image = found.cut, learned(found.labels), self.processor.feature_token_id
         faults: list[Fault] = []
         if cut and not kept:
             reason = f"max_length: expected room for an answer, found all {cut} tokens of it cut off"

@@ -147,7 +147,7 @@ def segments(example: EncodedSample, processor: Processor) -> Iterator[Segment]:
     learned: list[bool] = (example.labels != IGNORE).tolist()
 
     def kind(token: int) -> Kind:
-        if token == processor.image_token_id:
+        if token == processor.feature_token_id:
             return "image"
         return "region" if token in regions else "special" if token in special else "text"
 

@@ -25,7 +25,17 @@ class ImagePreprocessor(Protocol):
 
     @property
     def token(self) -> str:
-        """Stands for one feature of an image, and marks its place in the rendered text; '' where it takes none."""
+        """Marks the place of an image in the rendered text; '' where it takes none."""
+        ...
+
+    @property
+    def feature(self) -> str:
+        """Stands for one feature of an image; mostly `token` too."""
+        ...
+
+    @property
+    def around(self) -> tuple[str, str]:
+        """Plain text that the model wants before and behind an image; it is read together with the words there."""
         ...
 
     @property
@@ -42,7 +52,7 @@ class ImagePreprocessor(Protocol):
         ...
 
     def placeholder_tokens(self, size: tuple[int, int]) -> str:
-        """The text that holds its place: `token` once for each feature, and what the model wants around them."""
+        """The text that holds its place: `feature` once for each feature, and special tokens around them."""
         ...
 
     def __call__(self, image: Image.Image) -> Mapping[str, Tensor]:
@@ -61,7 +71,8 @@ class SquarePreprocessor:
     image becomes `tokens` features and float32 `pixels` [1, 3, size, size].
     """
 
-    token = IMAGE
+    token = feature = IMAGE
+    around = ("", "")
     fixed = True
 
     def __init__(
@@ -198,7 +209,8 @@ class VideoPreprocessor(SquarePreprocessor):
 class NoView:
     """Of a model that reads text alone."""
 
-    token = ""
+    token = feature = ""
+    around = ("", "")
     fixed = True
 
     def placement(self, size: tuple[int, int]) -> Placement:

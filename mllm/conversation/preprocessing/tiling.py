@@ -223,7 +223,8 @@ class TiledPreprocessor:
     int64 [1, 2], from which the model knows how they lie. `tokens` and `grid` are features of one tile, and along it.
     """
 
-    token = IMAGE
+    token = feature = IMAGE
+    around = ("", "")
     fixed = False
 
     def __init__(

@@ -17,17 +17,19 @@ from transformers import (
 )
 
 from mllm.compat.transformers_models import attention_of
+from mllm.compat.transformers_processors import make_processor, processor_class
 from mllm.errors import ConfigError, MllmError, ModelError, nearest, one_line
 from mllm.fields import OneOf, PathName, PositiveInt, check, show, within
-from mllm.files import read_text
-from mllm.model_files import check_settings
+from mllm.files import read_json, read_text
+from mllm.model_files import check_settings, reading
 from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Deviation, Dtype, Mean, RowMultiple
 from mllm.models.auto import PROCESSORS, read_config, read_image_processor
 from mllm.models.components import finish, load_strictly, torch_dtype
 from mllm.models.meta_device import without_storage
-from mllm.models.native.family import family_of
+from mllm.models.native.family import Family, family_of
 from mllm.models.native.model import native_class, with_settings
+from mllm.models.native.view import ProcessorView
 from mllm.models.runtime.packed_attention import FLEX, PACKED
 from mllm.models.runtime.quantization import QuantizationConfig, finalise_quantization, quantized_loading
 from mllm.models.vision.encoders import REFUSALS
@@ -58,7 +60,7 @@ def hf(
     quantization: QuantizationConfig | None = None,
     pad_to_multiple_of: RowMultiple | None = None,
 ) -> Any:
-    """A transformers vision language model in evaluation mode, of a family in `mllm/models/native/families`.
+    """A transformers vision language model in evaluation mode, of any type that it knows.
 
     Args:
         tokenizer: its own; embeddings are added for tokens that a codec adds.
@@ -72,7 +74,7 @@ def hf(
         pad_to_multiple_of: round the number of embeddings up when some are added.
 
     Raises:
-        ConfigError: an unknown family, or unknown names.
+        ConfigError: a type that sees no images, or unknown names.
         ModelError: a folder that does not hold what it should.
     """
     folder = whole_model(model_name_or_path)
@@ -92,17 +94,54 @@ def hf(
         model.text_model.set_attn_implementation(attn_implementation)
     files = {name: Path(folder) / name for name in PROCESSORS if (Path(folder) / name).is_file()}
     texts = {name: read_text(path, ModelError) for name, path in files.items()}
-    processor = _image_processor(folder, texts)
+    own_images = _image_processor(folder, texts)
     if image_processor:
-        _check_settings(image_processor, processor)
+        _check_settings(image_processor, own_images)
         texts = {name: with_settings(text, image_processor) for name, text in texts.items()}
-        processor = _image_processor(folder, texts)
-    image = _token_id(tokenizer, family.token, folder)
-    model.attach(family=family, processor=processor, files=texts, image_token_id=image)
+        own_images = _image_processor(folder, texts)
+    try:
+        view = make_view(folder, family, config, tokenizer, own_images)
+    except ModelError as error:
+        raise _unreadable(error) if image_processor else error from error
+    image = _token_id(tokenizer, view.feature, folder)
+    model.attach(view=view, files=texts, image_token_id=image)
     finish(model, tokenizer, freeze=freeze, pad_to_multiple_of=pad_to_multiple_of)
     if image_processor:
         _try(model, tokenizer)
     return model
+
+
+def make_view(folder: str, family: Family, config: Any, tokenizer: Any, image_processor: Any) -> ProcessorView:
+    """How a family sees images, with the processor of its folder around this image processor.
+
+    Raises:
+        ModelError: the family needs its processor, which cannot be built.
+    """
+    processor: Any = None
+    if family.placeholder_tokens is None:
+        with reading(folder, "its processor", PROCESSORS):
+            kind = processor_class(_said(folder, "processor_class"), config.model_type)
+            if kind is None:
+                raise ModelError(where=folder, field="processor_class", expected="one of transformers", found="none")
+            processor = make_processor(kind, folder, tokenizer=tokenizer, image_processor=image_processor)
+        for name, value in getattr(processor, "images_kwargs", {}).items():
+            setattr(image_processor, name, value)  # what it calls its image processor with, so that `place` knows it
+        tokenizer.chat_template = tokenizer.chat_template or processor.chat_template
+    number = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
+    feature = None if number is None else tokenizer.convert_ids_to_tokens(number)
+    with reading(folder, "its processor", PROCESSORS):
+        return ProcessorView(
+            family=family, config=config, processor=processor, image_processor=image_processor, feature=feature
+        )
+
+
+def _said(folder: str, key: str) -> Any:
+    """What the first file of a folder that holds this key says."""
+    for name in (*PROCESSORS, "tokenizer_config.json"):
+        path = Path(folder) / name
+        if path.is_file() and (found := read_json(path, dict, ModelError).get(key)):
+            return found
+    return None
 
 
 @torch.no_grad()
@@ -120,10 +159,14 @@ def _try(model: Any, tokenizer: Any) -> None:
         ids = tokenizer(view.placeholder_tokens(image.size), add_special_tokens=False, return_tensors="pt")
         model(**ids, **view(image))
     except (*REFUSALS, MllmError) as error:
-        found = f"of {TRIED[0]} x {TRIED[1]} pixels: {one_line(error)}"
-        raise ConfigError(
-            f"the model cannot read an image that is prepared so, {found}", field="model_args.image_processor"
-        ) from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> ConfigError:
+    found = f"of {TRIED[0]} x {TRIED[1]} pixels: {one_line(error)}"
+    return ConfigError(
+        f"the model cannot read an image that is prepared so, {found}", field="model_args.image_processor"
+    )
 
 
 def _image_processor(folder: str, texts: Mapping[str, str]) -> Any:

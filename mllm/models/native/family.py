@@ -1,143 +1,125 @@
-"""What a family of transformers' vision language models does its own way, beyond what its folder says of itself.
+"""What a family of transformers' vision language models does its own way, and its processor cannot be asked.
 
-Families live in `families/`, one file each, registered under the `model_type` of their config.json.
+Families live in `families/`, one file each, registered under the `model_type` of their config.json. A type without a
+file is a `generic` family, which `self_check` lets run where it proves what is assumed of it.
 
 Shape suffixes: B rows, T tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from mllm.compat.transformers_processors import sees_images
 from mllm.errors import ConfigError, ModelError
 from mllm.fields import show
 from mllm.files import read_json
-from mllm.geometry import Placement, centre_crop, check_canvas, resize, resize_short_side
-from mllm.models.runtime.packed_attention import PackedAttentionMask, reading
+from mllm.geometry import Placement
+from mllm.models.native.placing import Size, placed
+from mllm.models.native.positions import PackedRows, as_the_model_counts
+from mllm.models.native.tensors import Tensors, joined
 from mllm.registry import FAMILIES
 
-Size = tuple[int, int]
-"""Width and height in pixels."""
-Tensors = Mapping[str, Tensor]
+ROPE = "model.rope_deltas"
+"""Where models of Qwen-VL's kind remember how much farther than its tokens an image reaches in positions."""
 
 
-def as_it_is(tensors: Tensors) -> dict[str, Tensor]:
-    return dict(tensors)
-
-
-def nothing_more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
-    return {}
+def image_marks(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
+    """Where images are in the text, under the name by which the model's processor tells it; {} where it does not."""
+    return {model.view.types: model.image_marks(ids_BT)} if model.view.types else {}
 
 
 def as_loaded(model: Any) -> None:
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackedRows:
-    """Rows that hold several samples."""
-
-    ids_BT: Tensor
-    labels_BT: Tensor | None
-    position_BT: Tensor
-    """int64: the number of a token in its own sample."""
-    segment_BT: Tensor
-    prefix_BT: Tensor
-    """int64, as in `attention.PackedAttentionMask`."""
-
-    @property
-    def spans(self) -> PackedAttentionMask:
-        return PackedAttentionMask(self.segment_BT, self.prefix_BT)
-
-
-def as_numbered(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
-    """Positions are those in the samples."""
-    return {"position_ids": rows.position_BT, **reading(rows.spans)}
-
-
 def image_features(model: Any, images: Tensors) -> list[Tensor]:
     """Everything that the vision tower and the connector make of images."""
-    made = model.get_image_features(**images, return_dict=True)
+    wanted = inspect.signature(model.get_image_features).parameters
+    made = model.get_image_features(**{name: images[name] for name in images if name in wanted}, return_dict=True)
     layers = getattr(made, "deepstack_features", None) or []
     return _flat([made.pooler_output, *layers])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Functions are those of a module, not lambdas: the view that holds them goes to data loading workers.
+    """What is left out is asked of the family's own processor, or found in the model; `mllm model check` proves it.
+
+    Functions are those of a module, not lambdas: the view that holds them goes to data loading workers.
 
     Attributes:
         codec: the region codec that the family was trained on; for a family that speaks no boxes the plainest.
         template: of its conversations.
-        token: stands for one feature of an image, and in the rendered text for the whole image.
         place: (image processor, size) -> where the processor puts an image of that size, from the size alone.
-        placeholder_tokens: (config, image processor, size) -> the text that replaces `token` in the rendered text.
-        settings: arguments with which the family's own processor calls its image processor.
-        rows: the image processor's tensors for one image -> those that are joined along the first dimension.
-        images: the joined tensors -> the model's arguments.
+        beside: attributes in which the model remembers a row of each prompt beside its cache, where it has them; None:
+            prompts cannot share a beginning, since what follows changes how it is read.
+        pack: (model, rows, images) -> the arguments by which packed rows do not mix, before those of `more`; None: it
+            computes positions or masks of its own, which would.
         more: (model, ids, labels or None, images) -> further arguments that follow from the text.
+        join: tensors of each image of a batch -> the model's arguments.
+        token: marks an image in the rendered text; None: its processor says it.
+        placeholder_tokens: (config, image processor, size) -> the text that replaces `token`; None: the processor is
+            asked. A family that says it needs no processor but the image processor.
         features: (model, images) -> features, for images that only keep ranks in step.
         sees_first: whether the model reads images before it embeds the text.
         prepare: changes a model that was just loaded.
-        beside: attributes in which the model remembers a row of each prompt beside its cache; None: prompts cannot
-            share a beginning, since what follows changes how it is read.
-        pack: (model, rows, images) -> the arguments by which packed rows do not mix, before those of `more`; None: it
-            computes positions or masks of its own, which would.
+        listed: whether it has a file; one that has none runs only if its self-check passes.
     """
 
     codec: str
     template: str = "chat"
-    token: str
-    place: Callable[[Any, Size], Placement]
-    placeholder_tokens: Callable[[Any, Any, Size], str]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    rows: Callable[[Tensors], dict[str, Tensor]] = as_it_is
-    images: Callable[[Tensors], dict[str, Tensor]] = as_it_is
-    more: Callable[[Any, Tensor, Tensor | None, Tensors], dict[str, Tensor]] = nothing_more
+    place: Callable[[Any, Size], Placement] = placed
+    beside: tuple[str, ...] | None = (ROPE,)
+    pack: Callable[[Any, PackedRows, Tensors], dict[str, Any]] | None = as_the_model_counts
+    more: Callable[[Any, Tensor, Tensor | None, Tensors], dict[str, Tensor]] = image_marks
+    join: Callable[[Sequence[Tensors]], dict[str, Tensor]] = joined
+    token: str | None = None
+    placeholder_tokens: Callable[[Any, Any, Size], str] | None = None
     features: Callable[[Any, Tensors], list[Tensor]] = image_features
     sees_first: bool = False
     prepare: Callable[[Any], None] = as_loaded
-    beside: tuple[str, ...] | None = None
-    pack: Callable[[Any, PackedRows, Tensors], dict[str, Any]] | None = None
+    listed: bool = True
 
 
 def family_of(folder: str) -> Family:
-    """The family of a checkpoint folder.
+    """The family of a checkpoint folder; a generic one for a type of transformers that has no file.
 
     Raises:
-        ConfigError: an unknown one; it says which file to write.
+        ConfigError: transformers knows no vision language model of its type.
     """
     path = Path(folder) / "config.json"
     model_type = read_json(path, dict, ModelError).get("model_type")
-    known = FAMILIES.names()
-    if model_type not in known:
+    if is_listed(model_type):
+        return FAMILIES.find(model_type)()
+    if not sees_images(model_type):
         raise ConfigError(
-            f"to add it, write mllm/models/native/families/{str(model_type).replace('-', '_')}.py like its neighbours",
             where=str(path),
             field="model_type",
-            expected=f"a family of type='hf', {', '.join(known)}",
+            expected="one that transformers' AutoModelForImageTextToText knows",
             found=show(model_type),
         )
-    return FAMILIES.find(model_type)()
+    return generic()
 
 
-def as_set(processor: Any, size: Size) -> Placement:
-    """Where an image processor of CLIP's kind puts an image: resized as `size` says, then cropped if it crops."""
-    target = processor.size
-    if target.shortest_edge:
-        placed = resize_short_side(size, target.shortest_edge)
-    else:
-        placed = resize(size, (target.width, target.height))
-    check_canvas(size, placed.canvas)
-    if not getattr(processor, "do_center_crop", False):
-        return placed
-    crop = processor.crop_size
-    return placed.then(centre_crop(placed.canvas, (crop.width, crop.height)))
+def is_listed(model_type: object) -> bool:
+    """Whether a type has a family file."""
+    return model_type in FAMILIES.names()
+
+
+def family_file(model_type: str) -> str:
+    """Where the family of a type is, or would be, written."""
+    return f"mllm/models/native/families/{model_type.replace('-', '_').replace('.', '_')}.py"
+
+
+def generic() -> Family:
+    """Of a type without a file: boxes are spoken as Shikra writes them, all else is asked."""
+    return Family(codec="shikra", listed=False)
 
 
 def _flat(features: Any) -> list[Tensor]:

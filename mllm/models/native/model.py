@@ -1,13 +1,13 @@
-"""A transformers vision language model with what the pipeline asks of a model, and its view of images.
+"""A transformers vision language model with what the pipeline asks of a model.
 
-Shape suffixes: B rows, T tokens, M distinct images, S image slots.
+Shape suffixes: B rows, T tokens, S image slots.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
@@ -18,12 +18,14 @@ from PIL import Image
 from torch import Tensor
 
 from mllm.compat.transformers_models import positions_of_prompts, shard_by
-from mllm.errors import ConfigError, ImageError, ModelError
+from mllm.errors import ConfigError, ModelError
 from mllm.files import parse_json
-from mllm.geometry import Placement
 from mllm.models.composite import sharding_units
 from mllm.models.language_models import continuing_obstacle, padding_obstacle, sharing_obstacle
-from mllm.models.native.family import Family, PackedRows, Size
+from mllm.models.native.family import Family
+from mllm.models.native.positions import PackedRows
+from mllm.models.native.tensors import apart
+from mllm.models.native.view import ProcessorView
 from mllm.models.parts import PARTS, PartedModel, part_of
 from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
@@ -31,54 +33,8 @@ from mllm.models.runtime.loss import Scoring, labelled_loss
 from mllm.models.runtime.packed_attention import check_packing, check_packing_was_used, enable_packed_attention
 from mllm.models.runtime.prefix_cache import PrefixRows
 
-ROWS = "image_rows"
-"""Beside an image's tensors: how many rows of `pixel_values` are its own."""
-
 OLD_SIZES = ("min_pixels", "max_pixels")
 """What Qwen-VL folders said before `size`, and what would go before it."""
-
-
-class ProcessorView:
-    """A family's own image processor as a ImagePreprocessor."""
-
-    fixed = False
-
-    def __init__(self, *, family: Family, config: Any, processor: Any) -> None:
-        self.family = family
-        self.config = config
-        self.processor = processor
-        self.token = family.token
-
-    def placement(self, size: Size) -> Placement:
-        with _refusals(size):
-            return self.family.place(self.processor, size)
-
-    def placeholder_tokens(self, size: Size) -> str:
-        with _refusals(size):
-            return self.family.placeholder_tokens(self.config, self.processor, size)
-
-    def __call__(self, image: Image.Image) -> dict[str, Tensor]:
-        self.placement(image.size)  # knows what is too long or too large before a pixel is moved
-        with _refusals(image.size):
-            made = self.processor(image, return_tensors="pt", **self.family.settings)
-        rows = self.family.rows(made)
-        return {**rows, ROWS: torch.tensor([len(rows["pixel_values"])])}
-
-    def preview(self, image: Image.Image) -> Image.Image:
-        placed = self.placement(image.size)
-        seen = (*placed.inverse(0, 0), *placed.inverse(*placed.canvas))
-        return image.resize(placed.canvas, Image.Resampling.BICUBIC, box=seen)
-
-
-@contextmanager
-def _refusals(size: Size) -> Generator[None, None, None]:
-    """What an image processor raises for a size that it does not take (Qwen-VL: an aspect ratio of 200 and more)."""
-    try:
-        yield
-    except (ValueError, ArithmeticError, IndexError) as error:
-        raise ImageError(
-            f"the model's image processor refuses {size[0]} x {size[1]} pixels: {error}", kind="refused-image"
-        ) from error
 
 
 class Native(PartedModel):
@@ -86,27 +42,30 @@ class Native(PartedModel):
 
     Attributes:
         family: what its kind does its own way.
-        processor: its image processor.
+        view: its processor, and what it says of images.
         processor_files: texts of the folder's files about images and videos, by name; saved beside the weights.
-        image_token_id: of `family.token`.
+        image_token_id: of the token that stands for one feature of an image.
+        type_ids: of all tokens that its processor marks as an image's.
     """
 
     part_names: ClassVar[Mapping[str, str]] = {name: name for name in PARTS if name != "cross_attention"}
     family: Family
-    processor: Any
+    view: ProcessorView
     processor_files: Mapping[str, str]
     image_token_id: int
+    type_ids: Tensor
 
     @classmethod
     def is_custom_code(cls) -> bool:
         return False  # so that the weights of its own class are found under the names they were ever saved by
 
-    def attach(self, *, family: Family, processor: Any, files: Mapping[str, str], image_token_id: int) -> None:
-        self.family = family
-        self.processor = processor
+    def attach(self, *, view: ProcessorView, files: Mapping[str, str], image_token_id: int) -> None:
+        self.family = view.family
+        self.view = view
         self.processor_files = dict(files)
         self.image_token_id = image_token_id
-        family.prepare(self)
+        self.type_ids = torch.tensor(getattr(view.processor, "image_token_ids", [image_token_id]))
+        self.family.prepare(self)
         shard_by(self, sharding_units(self))  # transformers lists layers that some of its models lack
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
 
@@ -161,16 +120,22 @@ class Native(PartedModel):
         return ids[:, input_ids.shape[1] :]
 
     @property
+    def remembered(self) -> list[str] | None:
+        """The names of `family.beside` that this model has."""
+        names = self.family.beside
+        return None if names is None else [name for name in names if _has(self, name)]
+
+    @property
     def sharing_obstacle(self) -> str | None:
         """Why answers to prompts that begin alike cannot share one reading of the beginning; None: they can."""
-        if self.family.beside is None:
+        if self.remembered is None:
             return f"{self.config.model_type} reads a beginning otherwise by what follows it"
         return sharing_obstacle(self.text_model)
 
     @property
     def continuing_obstacle(self) -> str | None:
         """Why a cached prompt cannot go on by several tokens at once; None: it can."""
-        return self.sharing_obstacle if self.family.beside is None else continuing_obstacle(self.text_model)
+        return self.sharing_obstacle if self.remembered is None else continuing_obstacle(self.text_model)
 
     @property
     def padding_obstacle(self) -> str | None:
@@ -199,8 +164,7 @@ class Native(PartedModel):
         own |= roomy_cache(self.text_model, {})
         with self._seeing(blank):
             cache = self(input_ids=input_ids, logits_to_keep=1, use_cache=True, **own).past_key_values
-        names = self.family.beside or ()
-        return PrefixRows(cache=cache, beside={name: attrgetter(name)(self) for name in names})
+        return PrefixRows(cache=cache, beside={name: attrgetter(name)(self) for name in self.remembered or ()})
 
     @torch.no_grad()
     def generate_with_shared_prefix(
@@ -216,7 +180,7 @@ class Native(PartedModel):
     ) -> Tensor:
         """As `VisionLanguageModel`; `arguments`: of the images, and as in transformers' generate."""
         self.check_sharing()
-        seen = {name: arguments.pop(name) for name in (*self._view_names, ROWS, "image_index") if name in arguments}
+        seen = {name: arguments.pop(name) for name in (*self._blank, "image_index") if name in arguments}
         read = prefixes or self.read_prefixes(input_ids, attention_mask, **seen)
         read.select(suffix_prefix.repeat_interleave(beams(self, arguments)))
         for name, tensor in read.beside.items():
@@ -240,7 +204,11 @@ class Native(PartedModel):
                 expected=f"none, as {self.config.model_type} places images with its own processor",
                 found=repr(placement),
             )
-        return ProcessorView(family=self.family, config=self.config, processor=self.processor)
+        return self.view
+
+    def image_marks(self, ids_BT: Tensor) -> Tensor:
+        """1 where a token stands for an image, as processors mark it, else 0; int64."""
+        return torch.isin(ids_BT, self.type_ids.to(ids_BT.device)).long()
 
     def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """As `PartedModel`, with the processor's files."""
@@ -255,12 +223,11 @@ class Native(PartedModel):
         """The batch as the model's own class takes it, and an image to run without weight where ranks need one."""
         rest = dict(arguments)
         segments = {name: rest.pop(name) for name in ("segment_ids", "prefix_ids") if name in rest}
-        rows_M, index_S = rest.pop(ROWS, None), rest.pop("image_index", None)
-        images: dict[str, Tensor] = {}
-        if rows_M is not None:
-            names = [name for name in self._view_names if name in rest]
-            found = {name: rest.pop(name) for name in names}
-            images = self.family.images(spread(found, rows_M, index_S))
+        index_S = rest.pop("image_index", None)
+        seen = apart({name: rest.pop(name) for name in self._blank if name in rest})
+        images = (
+            self.family.join(seen if index_S is None else [seen[image] for image in index_S.tolist()]) if seen else {}
+        )
         blank = {} if images or "pixel_values" in rest else self._blank_image(ids_BT.device)
         if segments:
             self.check_packing()
@@ -307,18 +274,13 @@ class Native(PartedModel):
 
     @functools.cached_property
     def _blank(self) -> dict[str, Tensor]:
-        return self.image_preprocessor()(Image.new("RGB", (32, 32)))
-
-    @property
-    def _view_names(self) -> list[str]:
-        return [name for name in self._blank if name != ROWS]
+        return self.view(Image.new("RGB", (32, 32)))
 
     def _blank_image(self, device: torch.device) -> dict[str, Tensor]:
         """A black image in a text-only batch: every rank runs the same modules, whatever its batch holds."""
         if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return {}
-        blank = {name: self._blank[name].to(device) for name in self._view_names}
-        return self.family.images(blank)
+        return self.family.join(apart({name: tensor.to(device) for name, tensor in self._blank.items()}))
 
 
 def native_class(own: Any) -> Any:
@@ -333,17 +295,10 @@ def native_class(own: Any) -> Any:
     return Model
 
 
-def spread(images: Mapping[str, Tensor], rows_M: Tensor, index_S: Tensor | None) -> dict[str, Tensor]:
-    """The tensors of distinct images -> those of every slot. A tensor has one row an image, or `rows_M`."""
-    if index_S is None or index_S.tolist() == list(range(len(rows_M))):
-        return dict(images)
-    rows = rows_M.tolist()
-    return {
-        name: tensor[index_S]
-        if len(tensor) == len(rows)
-        else torch.cat([tensor.split(rows)[image] for image in index_S.tolist()])
-        for name, tensor in images.items()
-    }
+def _has(model: Any, name: str) -> bool:
+    holder, _, attribute = name.rpartition(".")
+    inner = dict(model.named_modules()).get(holder)
+    return inner is not None and hasattr(inner, attribute)
 
 
 def with_settings(text: str, settings: Mapping[str, Any]) -> str:

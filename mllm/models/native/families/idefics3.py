@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mllm.compat.transformers_files import size_by_longest_side
 from mllm.geometry import Placement, resize
-from mllm.models.native.family import Family, Size, Tensors, as_numbered
+from mllm.models.native.family import Family
+from mllm.models.native.placing import Size
+from mllm.models.native.tensors import Tensors
 from mllm.registry import FAMILIES
 
 TOKEN, AROUND, WHOLE = "<image>", "<fake_token_around_image>", "<global-img>"
@@ -20,6 +24,8 @@ TOKEN, AROUND, WHOLE = "<image>", "<fake_token_around_image>", "<global-img>"
 def idefics3() -> Family:
     """Trained on no boxes: they are spoken as Shikra writes them.
 
+    The placeholder text is written here: the processor would cut a blank image of each size into tiles to tell it.
+
     Source: Laurencon et al. 2024 (arXiv 2408.12637), Marafioti et al. 2025 (arXiv 2504.05299).
     """
     return Family(
@@ -27,10 +33,8 @@ def idefics3() -> Family:
         token=TOKEN,
         place=_place,
         placeholder_tokens=_placeholder_tokens,
-        rows=_rows,
-        images=_images,
-        beside=(),
-        pack=as_numbered,
+        join=_join,
+        more=_nothing_more,
     )
 
 
@@ -68,10 +72,10 @@ def _placeholder_tokens(config: Any, processor: Any, size: Size) -> str:
     return f"{tiles}\n{AROUND}{WHOLE}{features}{AROUND}"
 
 
-def _rows(tensors: Tensors) -> dict[str, Tensor]:
+def _join(images: Sequence[Tensors]) -> dict[str, Tensor]:
     # every tile is whole, so the mask of its pixels says nothing
-    return {"pixel_values": tensors["pixel_values"][0]}
+    return {"pixel_values": torch.cat([image["pixel_values"][0] for image in images])[None]}
 
 
-def _images(tensors: Tensors) -> dict[str, Tensor]:
-    return {"pixel_values": tensors["pixel_values"][None]}
+def _nothing_more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
+    return {}

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from transformers import Kosmos2Model
 
-from mllm.models.native.family import Family, PackedRows, Size, Tensors, as_set
+from mllm.models.native.family import Family
+from mllm.models.native.placing import Size
+from mllm.models.native.positions import PackedRows
+from mllm.models.native.tensors import Tensors
 from mllm.registry import FAMILIES
 
 TOKEN = "<image>"
@@ -22,8 +25,8 @@ def kosmos2() -> Family:
         codec="kosmos2",
         template="kosmos2",
         token=TOKEN,
-        place=as_set,
         placeholder_tokens=_placeholder_tokens,
+        beside=None,
         more=_more,
         features=_features,
         sees_first=True,

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from mllm.errors import ModelError
-from mllm.models.native.family import Family, PackedRows, Size, Tensors, as_set
+from mllm.models.native.family import Family
+from mllm.models.native.positions import PackedRows
+from mllm.models.native.tensors import Tensors
 from mllm.models.runtime.loss import IGNORE
 from mllm.models.runtime.packed_attention import PackedAttentionMask, reading
 from mllm.registry import FAMILIES
-
-TOKEN = "<image>"
 
 
 @FAMILIES.register_module("paligemma")
@@ -22,17 +22,10 @@ def paligemma() -> Family:
     return Family(
         codec="paligemma",
         template="paligemma",
-        token=TOKEN,
-        place=as_set,
-        placeholder_tokens=_placeholder_tokens,
+        beside=None,
         more=_more,
         pack=_pack,
     )
-
-
-def _placeholder_tokens(config: Any, processor: Any, size: Size) -> str:
-    vision = config.vision_config
-    return TOKEN * (vision.image_size // vision.patch_size) ** 2
 
 
 def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:

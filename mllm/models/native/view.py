@@ -1,0 +1,158 @@
+"""A family's own processor as an ImagePreprocessor: it is asked what it makes of an image, and of a size."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from mllm.compat.transformers_processors import tokens_of_images
+from mllm.conversation.text_encoder import encoder_of
+from mllm.errors import ImageError, ModelError
+from mllm.geometry import Placement
+from mllm.models.native.family import Family, Size
+from mllm.models.native.tensors import flat
+
+PROBES: tuple[Size, ...] = ((96, 64), (64, 96), (200, 180), (130, 410))
+"""Sizes by which the form of the placeholder text is found out."""
+OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "text_replacement_offsets")
+TYPES = ("mm_token_type_ids", "token_type_ids")
+"""What models call the marks of tokens that stand for images."""
+
+
+class ProcessorView:
+    """What the model's processor says of images. A size is asked once: by the processor's own count where its text is
+    one token repeated, else by a blank image of that size.
+
+    Args:
+        family: what the processor cannot be asked.
+        processor: the family's own; None: the family says itself what text holds the place of an image.
+        image_processor: its image processor.
+        feature: the token that stands for one feature of an image; '': the one that marks an image.
+    """
+
+    fixed = False
+
+    def __init__(
+        self, *, family: Family, config: Any, processor: Any, image_processor: Any, feature: str | None = None
+    ) -> None:
+        self.family = family
+        self.config = config
+        self.processor = processor
+        self.image_processor = image_processor
+        self.token = family.token or str(processor.image_token)
+        self.feature = feature or self.token
+        self.around = ("", "")
+        self.types: str | None = None
+        self._texts: dict[Size, str] = {}
+        self._counted: int | None = None
+        if processor is not None:
+            self._look()
+
+    def _look(self) -> None:
+        """Find out what stands around the features, and whether they can be counted without an image."""
+        texts = [self._seen(Image.new("RGB", size))[1] for size in PROBES]
+        edges = {self._edges(text) for text in texts}
+        if len(edges) == 1:
+            self.around = edges.pop()
+        counts = [tokens_of_images(self.processor, size) for size in PROBES]
+        runs = [text.count(self.feature) for text in texts]
+        bare = {text.replace(self.feature, "", run - 1) for text, run in zip(texts, runs, strict=True)}
+        over = {count - run for count, run in zip(counts, runs, strict=True) if count is not None}
+        if (
+            len(bare) == len(over) == 1
+            and None not in counts
+            and all(self.feature * run in text for text, run in zip(texts, runs, strict=True))
+        ):
+            self._counted, self._form = over.pop(), bare.pop()
+
+    def _edges(self, text: str) -> tuple[str, str]:
+        """The plain text before the first special token, and behind the last."""
+        marks = list(encoder_of(self.processor.tokenizer).marks(text))
+        return (text[: marks[0][0]], text[marks[-1][1] :]) if marks else ("", "")
+
+    def placement(self, size: Size) -> Placement:
+        with _refusals(size):
+            return self.family.place(self.image_processor, size)
+
+    def placeholder_tokens(self, size: Size) -> str:
+        with _refusals(size):
+            if self.family.placeholder_tokens is not None:
+                return self.family.placeholder_tokens(self.config, self.image_processor, size)
+            return self._inside(self._asked(size))
+
+    def _asked(self, size: Size) -> str:
+        if self._counted is not None:
+            count = tokens_of_images(self.processor, size)
+            assert count is not None, "it was for other sizes"
+            return self._form.replace(self.feature, self.feature * (count - self._counted))
+        if size not in self._texts:
+            self._texts[size] = self._seen(Image.new("RGB", size))[1]
+        return self._texts[size]
+
+    def _inside(self, text: str) -> str:
+        before, behind = self.around
+        return text[len(before) : len(text) - len(behind)]
+
+    def __call__(self, image: Image.Image) -> dict[str, Tensor]:
+        self.placement(image.size)  # knows what is too long or too large before a pixel is moved
+        return flat(self.tensors(image))
+
+    def tensors(self, image: Image.Image) -> dict[str, Tensor]:
+        """What the processor makes of one image, in the model's own layout.
+
+        Raises:
+            ImageError: it refuses the image.
+            ModelError: its text is another than `placeholder_tokens` said.
+        """
+        with _refusals(image.size):
+            if self.processor is None:
+                return dict(self.image_processor(image, return_tensors="pt"))
+            found, text = self._seen(image)
+        if self.family.placeholder_tokens is None and text != self._asked(image.size):
+            raise ModelError(
+                f"its processor wants other tokens for an image of {image.size[0]} x {image.size[1]} pixels",
+                field=type(self.processor).__name__,
+                expected=f"{self._asked(image.size).count(self.feature)}, by the size alone",
+                found=str(text.count(self.feature)),
+            )
+        return found
+
+    def _seen(self, image: Image.Image) -> tuple[dict[str, Tensor], str]:
+        """The tensors of an image, and the text that takes the place of `token`."""
+        made = self.processor(
+            images=[image],
+            text=[self.token],
+            return_tensors="pt",
+            add_special_tokens=False,
+            return_text_replacement_offsets=True,
+        )
+        ids = made["input_ids"]
+        offsets = made.get("text_replacement_offsets")
+        text = offsets[0][0]["replacement"] if offsets and offsets[0] else self.processor.tokenizer.decode(ids[0])
+        self.types = next((name for name in TYPES if name in made), None)
+        tensors = {
+            name: tensor
+            for name, tensor in made.items()
+            if name not in OF_TEXT and isinstance(tensor, Tensor) and tensor.shape[:2] != ids.shape
+        }
+        return tensors, text
+
+    def preview(self, image: Image.Image) -> Image.Image:
+        placed = self.placement(image.size)
+        seen = (*placed.inverse(0, 0), *placed.inverse(*placed.canvas))
+        return image.resize(placed.canvas, Image.Resampling.BICUBIC, box=seen)
+
+
+@contextmanager
+def _refusals(size: Size) -> Generator[None, None, None]:
+    """What an image processor raises for a size that it does not take (Qwen-VL: an aspect ratio of 200 and more)."""
+    try:
+        yield
+    except (ValueError, ArithmeticError, IndexError) as error:
+        raise ImageError(
+            f"the model's image processor refuses {size[0]} x {size[1]} pixels: {error}", kind="refused-image"
+        ) from error

@@ -1,0 +1,39 @@
+"""`MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES`, `PROCESSOR_MAPPING_NAMES`, `processor_class_from_name`,
+`check_argument_for_proper_class` and `_get_num_multimodal_tokens`."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+from transformers import AutoTokenizer, CLIPProcessor, Qwen2VLProcessor
+
+from mllm.compat import transformers_processors as compat
+from tests.models.tiny_hf import make_image_processor, make_tokenizer
+
+
+def test_sees_images_knows_types_of_image_text_to_text() -> None:
+    assert compat.sees_images("qwen2_vl")
+    assert not compat.sees_images("llama")
+    assert not compat.sees_images(None)
+
+
+def test_processor_class_goes_by_name_before_type() -> None:
+    assert compat.processor_class("Qwen2VLProcessor", "clip") is Qwen2VLProcessor
+    assert compat.processor_class(None, "clip") is CLIPProcessor
+    assert compat.processor_class(None, "llama") is None
+
+
+def test_make_processor_does_without_a_video_processor(tmp_path: Path) -> None:
+    make_tokenizer("qwen2_vl").save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    images = make_image_processor("qwen2_vl")
+    made = compat.make_processor(Qwen2VLProcessor, str(tmp_path), tokenizer=tokenizer, image_processor=images)
+    assert type(made) is Qwen2VLProcessor
+    assert made.video_processor is None
+    assert b"Qwen2VLProcessor" in pickle.dumps(made)
+    assert compat.tokens_of_images(made, (48, 24)) == 6 * 3
+
+
+def test_tokens_of_images_is_none_where_the_processor_does_not_count() -> None:
+    assert compat.tokens_of_images(object(), (48, 24)) is None
