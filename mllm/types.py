@@ -320,7 +320,8 @@ class Batch(TypedDict, total=False):
     attention_mask: Tensor  # int64 [B, T], absent where there are segments
     position_ids: Tensor  # int64 [B, T], only with segments
     segment_ids: Tensor  # int64 [B, T], if samples share a row: the span that a token belongs to, -1 padding
-    prefix_ids: Tensor  # int64 [B, T], the span that it also attends to, -1 none; only with segments
+    prefix_ids: Tensor  # int64 [B, T], the span that this one continues, which may continue another; -1 none; it
+    # attends to all of these; only with segments
     labels: Tensor  # int64 [B, T], absent in prompts
     suffix_ids: Tensor  # int64 [N, S], for N prompts: what follows the B prefixes, which `input_ids` then holds
     suffix_mask: Tensor  # int64 [N, S]

@@ -17,7 +17,7 @@ from mllm.conversation.packing import (
     group_by_image,
     labels_of,
     prefix_and_suffixes,
-    shared_prefix_row,
+    prefix_tree_row,
 )
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import ConfigError
@@ -35,9 +35,12 @@ class Collator:
     """Pads on the right where there are labels, on the left in prompts: generation continues from the last column.
 
     `packing="rows"`: labelled examples stand one after the other, none seeing another, all in one row or in rows of at
-    most `max_tokens`. `packing="shared"`: the same, but the examples of a batch about the same images have these once
-    (`packing.together`, `packing.share`); of prompts those of an entry (`packing.branch`). `pad_to_multiple_of`: round
-    the row length up, for hardware that likes it.
+    most `max_tokens`. `packing="shared"`: the same, but what the examples of a batch about the same images begin with,
+    or texts of one entry, is in the row once, to any depth: several answers to one question share this question, too
+    (`packing.group_by_image`, `packing.prefix_tree_row`); of prompts what those of an entry begin with
+    (`packing.prefix_and_suffixes`). `pad_to_multiple_of`: round the row length up, for hardware that likes it.
+
+    `index` of a batch tells in which order its examples, and so their labels, are in its rows.
     """
 
     pad_token_id: int
@@ -113,7 +116,7 @@ class Collator:
         """The batch, and the groups in the order in which its rows hold them."""
         if self.packing == "shared":
             groups = group_by_image(groups, self.max_tokens)
-        pieces = [shared_prefix_row(group) for group in groups]
+        pieces = [prefix_tree_row(group) for group in groups]
         plan = bin_pack([len(piece) for piece in pieces], self.max_tokens)
         rows = [concatenate([pieces[number] for number in row]) for row in plan]
         batch = Batch(

@@ -1,17 +1,19 @@
-"""Several examples in one row without padding, and questions about the same images behind one copy of their tokens.
+"""Several examples in one row without padding, and those about the same images as one tree of their tokens.
 
-A stretch of a row is a whole example, or a prefix, or a branch: a branch sees its prefix and itself, and its positions
-continue from the prefix. Loss and gradients are those of the examples one by one; images are read once.
+A stretch of a row is a whole example, or a node of a tree: it sees the stretches that it continues and itself, and its
+positions go on from them. Loss and gradients are those of the examples one by one; images are read once.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING
 
+from mllm.conversation.prefix_tree import Stretch, leaves, prefix_tree
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import DataError
 from mllm.images import ImageRef
@@ -32,9 +34,9 @@ class PackedRow:
     labels: Tensor
     position_ids: Tensor
     segment_ids: Tensor
-    """Prefixes and branches, numbered from 0 in the order of the row."""
+    """Stretches, numbered from 0 in the order of the row; what continues a stretch comes behind it, depth first."""
     prefix_ids: Tensor
-    """The segment of the prefix that a branch continues, NO_PREFIX elsewhere."""
+    """The segment that a stretch continues, its parent; NO_PREFIX where it begins an example."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -49,6 +51,10 @@ class Length:
     """Those that stand for images."""
     shared: int = 0
     """Those up to its last image, where others can begin with the same; else 0."""
+    beginning: tuple[int, ...] = ()
+    """The ids of those, one for each image."""
+    question: tuple[int, ...] = ()
+    """The ids behind them that others may share; empty where they are not known."""
 
 
 def split_rounds(item: Item) -> list[Item]:
@@ -117,49 +123,73 @@ def prefix_and_suffixes(examples: Sequence[EncodedSample]) -> tuple[Tensor, list
 
 
 def group_by_image(entries: Iterable[Sequence[EncodedSample]], room: int | None) -> list[list[EncodedSample]]:
-    """Labelled examples with the same images in one group each, in the order of the first; without images, those
-    of one entry.
+    """Labelled examples that begin with the same images and the same words before them, in one group each; without
+    images, those of one entry.
 
-    A group makes a row of at most `room` tokens. Examples whose common beginning does not hold their images, since
-    words come before these or none follow, stay alone.
+    A group makes a tree of at most `room` tokens, see `prefix_tree_row`. Groups are in the order of their first
+    examples; in a group, examples with a longer common beginning are neighbours. Examples whose answer comes right
+    behind the images stay alone.
     """
-    found: list[list[EncodedSample]] = []
-    open_groups: dict[object, tuple[list[EncodedSample], Tensor]] = {}
+    alike: dict[object, list[EncodedSample]] = {}
     for number, entry in enumerate(entries):
-        for example in entry:
-            key = example.images or number
-            group, beginning = open_groups.get(key, ([], _prompt(example)))
-            beginning = _beginning([beginning, _prompt(example)])
-            branches = sum(len(each.input_ids) - len(beginning) for each in (*group, example))
-            fits = room is None or len(beginning) + branches <= room
-            if not group or not fits or len(beginning) < example.images_end:
-                group, beginning = [], _prompt(example)
-                found.append(group)
-            group.append(example)
-            open_groups[key] = group, beginning
+        for place, example in enumerate(entry):
+            end = example.images_end
+            if not example.images:
+                key: object = number
+            elif shareable(labels_of(example).tolist()) < end:
+                key = number, place
+            else:
+                key = example.images, example.input_ids[:end].numpy().tobytes()
+            alike.setdefault(key, []).append(example)
+    return [group for examples in alike.values() for group in _fitting(examples, room)]
+
+
+def _fitting(examples: Sequence[EncodedSample], room: int | None) -> list[list[EncodedSample]]:
+    """The examples of a tree in its order, cut where a tree would be longer than `room`."""
+    lengths = [len(example.input_ids) for example in examples]
+    rest = [examples[number] for number in leaves(_tree(examples), lengths)]
+    found: list[list[EncodedSample]] = []
+    while rest:
+        counts = range(1, len(rest) + 1)
+        fits = len(rest) if room is None else bisect_right(counts, room, key=lambda n: sum(map(len, _tree(rest[:n]))))
+        found.append(rest[: max(fits, 1)])
+        rest = rest[max(fits, 1) :]
     return found
 
 
-def shared_prefix_row(examples: Sequence[EncodedSample]) -> PackedRow:
-    """One row for labelled examples with the same images; their longest common beginning is its prefix.
+def prefix_tree_row(examples: Sequence[EncodedSample]) -> PackedRow:
+    """One row for labelled examples of a group: the tree of what they have in common, depth first.
 
-    The prefix ends before the last token that no example supervises: what a branch learns is predicted from within.
+    A common beginning ends before the last token that no example supervises: what a branch learns is predicted from
+    within. So all labels are in stretches that belong to one example.
     """
     import torch
 
-    shared = len(_beginning([_prompt(example) for example in examples])) if len(examples) > 1 else 0
-    first = examples[0].input_ids
-    branches = [len(example.input_ids) - shared for example in examples]
-    prefix = [shared] if shared else []
-    stretches = torch.tensor([*prefix, *branches])
-    seen = torch.tensor([NO_PREFIX] * len(prefix) + [0 if shared else NO_PREFIX] * len(branches))
+    tree = _tree(examples)
+    sizes = torch.tensor([len(stretch) for stretch in tree])
+    parents = torch.tensor([NO_PREFIX if stretch.parent is None else stretch.parent for stretch in tree])
     return PackedRow(
-        input_ids=torch.cat([first[:shared], *(example.input_ids[shared:] for example in examples)]),
-        labels=torch.cat([torch.full((shared,), IGNORE), *(labels_of(example)[shared:] for example in examples)]),
-        position_ids=torch.cat([torch.arange(shared), *(torch.arange(shared, shared + size) for size in branches)]),
-        segment_ids=torch.repeat_interleave(stretches),
-        prefix_ids=torch.repeat_interleave(seen, stretches),
+        input_ids=torch.cat([examples[each.example].input_ids[each.start : each.stop] for each in tree]),
+        labels=torch.cat([labels_of(examples[each.example])[each.start : each.stop] for each in tree]),
+        position_ids=torch.cat([torch.arange(each.start, each.stop) for each in tree]),
+        segment_ids=torch.repeat_interleave(sizes),
+        prefix_ids=torch.repeat_interleave(parents, sizes),
     )
+
+
+def _tree(examples: Sequence[EncodedSample]) -> list[Stretch]:
+    lengths = [len(example.input_ids) for example in examples]
+    if len(examples) == 1:
+        return [Stretch(0, 0, lengths[0], None)]
+    head = examples[0].images_end
+    ends = [shareable(labels_of(example).tolist()) for example in examples]
+    prompts = [example.input_ids[head:end].tolist() for example, end in zip(examples, ends, strict=True)]
+    return prefix_tree(prompts, lengths, head=head)
+
+
+def shareable(labels: Sequence[int]) -> int:
+    """How many tokens others may share: those up to the last but one before the first label."""
+    return max(0, next((place for place, label in enumerate(labels) if label != IGNORE), len(labels)) - 1)
 
 
 def concatenate(rows: Sequence[PackedRow]) -> PackedRow:
@@ -215,13 +245,6 @@ def bin_pack(lengths: Sequence[int], room: int | None) -> list[list[int]]:
 def labels_of(example: EncodedSample) -> Tensor:
     assert example.labels is not None, f"{example.key}: a prompt among labelled examples"
     return example.labels
-
-
-def _prompt(example: EncodedSample) -> Tensor:
-    """int64 [P]: the tokens that others may share, up to the last but one before the first label."""
-    supervised = (labels_of(example) != IGNORE).nonzero()
-    first = int(supervised[0]) if len(supervised) else len(example.input_ids)
-    return example.input_ids[: max(0, first - 1)]
 
 
 def _beginning(rows: Sequence[Tensor]) -> Tensor:

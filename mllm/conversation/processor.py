@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from mllm.conversation.codec_base import RegionCodec, framed, none_text
 from mllm.conversation.detokenizer import words_of
 from mllm.conversation.item_codec import ItemCodec
-from mllm.conversation.packing import Length
+from mllm.conversation.packing import Length, shareable
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor, VideoPreprocessor
 from mllm.conversation.rendering import (
@@ -248,7 +247,8 @@ class Processor:
     def length(self, item: Item) -> Length:
         """Of the row that `encode` makes, for plans: no pixel is read, nor a size that the view does not ask for.
 
-        A few tokens off where images are elsewhere, whose sizes are not fetched, and where boxes have other digits.
+        A few tokens off where images are elsewhere, whose sizes are not fetched, and where boxes have other digits: so
+        a question that mentions regions counts as shared up to its images only.
         """
         with _about(item):
             return self._estimated(item)
@@ -259,14 +259,23 @@ class Processor:
         sizes = [ref.size if asked else USUAL_SIZE for ref in item.images]
         slots = [self._slot(ref, size) for ref, size in zip(item.images, sizes, strict=True)]
         pieces = self._rendered_alike(item.turns, sizes[0] if sizes else None, item)
-        ids, _ = tokenize(pieces, self.tokenizer, image=self.image_token_id)
+        ids, labels = tokenize(pieces, self.tokenizer, image=self.image_token_id)
         images = sum(map(len, slots))
-        total = len(ids) - len(sizes) + images
-        tokens = total if self.max_length is None else min(total, self.max_length)
-        shared = 0
-        if _shareable(pieces, self.view.token):
-            shared = min(tokens, self._images_end(ids) - len(sizes) + images)
-        return Length(tokens=tokens, images=min(tokens, images), shared=shared)
+        filled = images - len(sizes)
+        tokens = len(ids) + filled
+        if self.max_length is not None and tokens > self.max_length:
+            tokens, labels = self.max_length, labels[: max(0, self.max_length - filled)]
+        head = self._images_end(ids)
+        end = min(shareable(labels), _known_until(item, ids, head))
+        if end < head:
+            return Length(tokens=tokens, images=min(tokens, images))
+        return Length(
+            tokens=tokens,
+            images=images,
+            shared=head + filled,
+            beginning=tuple(ids[:head]),
+            question=tuple(ids[head:end]),
+        )
 
     def probes(self) -> list[str]:
         """Conversations as they are rendered, with a box and with a point: what a saved tokenizer must read alike."""
@@ -389,8 +398,10 @@ class Processor:
         self._check_sight(item)
         self._check_ends(turns)
         codec = self._item_codec(item)
-        template = self.template if item.system is None else self._with_system(item.system)
-        return self._rendered(turns, codec.writers, codec.leads, template)
+        return self._rendered(turns, codec.writers, codec.leads, self._template_of(item))
+
+    def _template_of(self, item: Item) -> Template:
+        return self.template if item.system is None else self._with_system(item.system)
 
     def _with_system(self, system: str) -> Template:
         """The template with another system message.
@@ -445,7 +456,7 @@ class Processor:
     ) -> list[TextSpan]:
         """The turns with sample boxes and points in place of theirs; `size` is that of an image, in pixels.
 
-        `item`: whose turns they are, where its images may have names.
+        `item`: whose turns they are, where it may have a system message, and its images names.
         """
         canvas = framed(self.view.placement(size), self.codec.frame).canvas if size else USUAL_SIZE
 
@@ -459,7 +470,7 @@ class Processor:
             return self._rendered(turns, write, ())
         codec = self._item_codec(item)
         write = codec.samples(lambda _, placeholder, regions: sample(placeholder, len(regions)))
-        return self._rendered(turns, write, codec.leads)
+        return self._rendered(turns, write, codec.leads, self._template_of(item))
 
     def _item_codec(self, item: Item) -> ItemCodec:
         return ItemCodec(self.codec, item, partial(self._codec_on, item), numbers=self.image_numbers)
@@ -558,10 +569,10 @@ def _row(numbers: list[int]) -> Tensor:
     return torch.from_numpy(np.array(numbers, dtype=np.int64))  # torch reads lists at a tenth of this speed
 
 
-def _shareable(pieces: Sequence[TextSpan], token: str) -> bool:
-    """Whether all images stand before the first words of the user, and words between the last and the answer."""
-    prompt = list(takewhile(lambda piece: not piece.supervised, (piece for piece in pieces if piece.text)))
-    images = [number for number, piece in enumerate(prompt) if piece.text == token and not piece.literal]
-    if not images or images[-1] == len(prompt) - 1:
-        return False
-    return not any(piece.literal and piece.text.strip() for piece in prompt[: images[-1]])
+def _known_until(item: Item, ids: Sequence[int], head: int) -> int:
+    """How many of the ids, which have sample regions, are the real ones; `head`: those up to the last image."""
+    asked = item.turns[0].text
+    regions = [asked.index(mark) for mark in (BOXES, POINTS) if mark in asked]
+    if not regions:
+        return len(ids)
+    return head if asked.rfind(IMAGE) < min(regions) else 0

@@ -22,8 +22,9 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from mllm.conversation.collator import Collator
-from mllm.conversation.packing import NO_PREFIX, PADDING
+from mllm.conversation.packing import PADDING
 from mllm.conversation.rendering import IGNORE
+from mllm.models.runtime.packed_attention import PackedAttentionMask
 from mllm.pipeline.flops import FlopCounts, ModelFlops, peak_flops
 from mllm.types import EncodedSample
 
@@ -91,13 +92,13 @@ def count(batch: Mapping[str, Any], examples: Sequence[EncodedSample]) -> Counts
 
 
 def _packed_pairs(segments_BT: Tensor, prefixes_BT: Tensor) -> int:
-    """Each segment with itself and with the prefix that it sees."""
-    total = 0
-    for segments, prefixes in zip(segments_BT, prefixes_BT, strict=True):
-        lengths = torch.bincount(segments[segments != PADDING])
-        seen = prefixes[prefixes != NO_PREFIX]
-        total += int((lengths**2).sum() + lengths[seen].sum())
-    return total
+    """Each segment with itself and with those that it continues."""
+    rows = PackedAttentionMask(segments_BT, prefixes_BT).rows
+    return sum(
+        span.length * sum(row[each].length for each in (*span.ancestors, number))
+        for row in rows
+        for number, span in enumerate(row)
+    )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from PIL import Image
 from torch.utils.data import Sampler
 
 from mllm.conversation.packing import Length
+from mllm.conversation.prefix_tree import Stretch, prefix_tree
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor
 from mllm.models.parts import part_of
 from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
@@ -51,26 +52,30 @@ class Cost:
 
     def __call__(self, group: Sequence[Measured]) -> float:
         """Of items in one batch, which have their images in common where there are several."""
-        prefix, branches = stretches(group)
-        seen = prefix * (prefix + 1) / 2 + sum(length * (start + (length + 1) / 2) for start, length in branches)
+        tree = stretches(group)
+        seen = sum(len(each) * (each.start + (len(each) + 1) / 2) for each in tree)
         images = max((each.images for item in group for each in item.lengths), default=0)
-        return prefix + sum(length for _, length in branches) + self.pair * seen + self.image_token * images
+        return sum(map(len, tree)) + self.pair * seen + self.image_token * images
 
 
-def stretches(group: Sequence[Measured]) -> tuple[int, list[tuple[int, int]]]:
-    """A row of these items: tokens of what they share, and of each question how many tokens of that it continues (none
-    where it stands alone), and its own.
-    """
-    lengths = [length for item in group for length in item.lengths]
-    prefix = min((each.shared for each in lengths if each.shared), default=0)
-    starts = [prefix if each.shared else 0 for each in lengths]
-    return prefix, [(start, each.tokens - start) for start, each in zip(starts, lengths, strict=True)]
+def stretches(group: Sequence[Measured]) -> list[Stretch]:
+    """The trees that the collator makes of these items in one batch, see `packing.group_by_image`."""
+    alike: dict[Hashable, list[Length]] = {}
+    for number, item in enumerate(group):
+        for each in item.lengths:
+            alike.setdefault(each.beginning or number, []).append(each)
+    return [
+        stretch
+        for lengths in alike.values()
+        for stretch in prefix_tree(
+            [each.question for each in lengths], [each.tokens for each in lengths], head=lengths[0].shared
+        )
+    ]
 
 
 def row_tokens(group: Sequence[Measured]) -> int:
     """Of a row of these items."""
-    prefix, branches = stretches(group)
-    return prefix + sum(length for _, length in branches)
+    return sum(map(len, stretches(group)))
 
 
 def cost_of(model: Any, view: ImagePreprocessor) -> Cost:

@@ -18,7 +18,7 @@ from mllm.conversation.packing import (
     group_by_image,
     groups,
     prefix_and_suffixes,
-    shared_prefix_row,
+    prefix_tree_row,
     split_rounds,
 )
 from mllm.conversation.rendering import IGNORE
@@ -48,8 +48,8 @@ def lists(row: PackedRow) -> dict[str, list[int]]:
     return {name: getattr(row, name).tolist() for name in PackedRow.__dataclass_fields__}
 
 
-def test_shared_prefix_row_is_the_common_beginning_and_what_each_adds() -> None:
-    row = shared_prefix_row([SEVEN, FOUR])
+def test_prefix_tree_row_is_the_common_beginning_and_what_each_adds() -> None:
+    row = prefix_tree_row([SEVEN, FOUR])
     assert len(row) == 10
     assert lists(row) == {
         "input_ids": [1, 9, 9, 5, 6, 7, 2, 8, 4, 2],
@@ -60,8 +60,8 @@ def test_shared_prefix_row_is_the_common_beginning_and_what_each_adds() -> None:
     }
 
 
-def test_shared_prefix_row_of_one_example_is_the_example() -> None:
-    assert lists(shared_prefix_row([THREE])) == {
+def test_prefix_tree_row_of_one_example_is_the_example() -> None:
+    assert lists(prefix_tree_row([THREE])) == {
         "input_ids": [1, 9, 9, 3, 6, 2],
         "labels": [IGNORE] * 5 + [2],
         "position_ids": [0, 1, 2, 3, 4, 5],
@@ -70,22 +70,42 @@ def test_shared_prefix_row_of_one_example_is_the_example() -> None:
     }
 
 
-def test_shared_prefix_row_shares_nothing_where_all_is_learned() -> None:
+def test_prefix_tree_row_shares_nothing_where_all_is_learned() -> None:
     """The first token predicts the second, which each example learns for itself."""
     twice = [sample(1, 5, 2, learned=2, images=(), images_end=0)] * 2
-    row = lists(shared_prefix_row(twice))
+    row = lists(prefix_tree_row(twice))
     assert row["input_ids"] == [1, 5, 2, 1, 5, 2]
     assert row["position_ids"] == [0, 1, 2, 0, 1, 2]
     assert (row["segment_ids"], row["prefix_ids"]) == ([0, 0, 0, 1, 1, 1], [-1] * 6)
 
 
-def test_shared_prefix_row_of_unlabelled_examples_leaves_the_last_token_apart() -> None:
-    row = lists(shared_prefix_row([sample(1, 9, 5, learned=0), sample(1, 9, 5, learned=0)]))
+def test_prefix_tree_row_of_unlabelled_examples_leaves_the_last_token_apart() -> None:
+    row = lists(prefix_tree_row([sample(1, 9, 5, learned=0, images_end=2)] * 2))
     assert (row["input_ids"], row["segment_ids"]) == ([1, 9, 5, 5], [0, 0, 1, 2])
 
 
+def test_prefix_tree_row_of_several_answers_to_two_questions() -> None:
+    """Two answers to the first question, whose nine tokens are a stretch of their own, behind the image."""
+    asked = (1, 9, 9, *range(20, 28), 5)
+    first, again = sample(*asked, 6, 2, learned=2), sample(*asked, 7, 7, 2, learned=3)
+    other = sample(1, 9, 9, 30, 5, 8, 2, learned=2)
+    (group,) = group_by_image([[first], [other], [again]], None)
+    assert [example.key for example in group] == [first.key, again.key, other.key]
+    row = lists(prefix_tree_row(group))
+    assert row == {
+        "input_ids": [1, 9, 9, *range(20, 28), 5, 6, 2, 5, 7, 7, 2, 30, 5, 8, 2],
+        "labels": [IGNORE] * 12 + [6, 2, IGNORE, 7, 7, 2, IGNORE, IGNORE, 8, 2],
+        "position_ids": [*range(11), 11, 12, 13, 11, 12, 13, 14, 3, 4, 5, 6],
+        "segment_ids": [0] * 3 + [1] * 8 + [2] * 3 + [3] * 4 + [4] * 4,
+        "prefix_ids": [-1] * 3 + [0] * 8 + [1] * 7 + [0] * 4,
+    }
+    assert lists(concatenate([prefix_tree_row([THREE]), prefix_tree_row(group)]))["prefix_ids"] == [-1] * 9 + [
+        each + 1 for each in row["prefix_ids"][3:]
+    ]
+
+
 def test_concatenate_numbers_segments_on_and_keeps_each_prefix() -> None:
-    shared, single = shared_prefix_row([SEVEN, FOUR]), shared_prefix_row([THREE])
+    shared, single = prefix_tree_row([SEVEN, FOUR]), prefix_tree_row([THREE])
     row = lists(concatenate([shared, single]))
     assert row["segment_ids"] == [0] * 4 + [1] * 3 + [2] * 3 + [3] * 6
     assert row["prefix_ids"] == [-1] * 4 + [0] * 6 + [-1] * 6
@@ -117,11 +137,21 @@ def test_group_by_image_goes_on_with_the_newest_group() -> None:
     assert [len(group) for group in group_by_image([[SEVEN]] * 5, 10)] == [2, 2, 1]
 
 
-def test_group_by_image_leaves_alone_what_does_not_begin_with_its_images() -> None:
+def test_group_by_image_keeps_the_answers_to_a_question_together() -> None:
+    """Whatever their order was, so that a row that is full has said as little as possible twice."""
+    questions = [(1, 9, 9, *[token] * 8, 5) for token in (20, 21)]
+    entries = [[sample(*questions[number % 2], 30 + number, learned=1)] for number in range(6)]
+    found = [[example.input_ids[-1].item() for example in group] for group in group_by_image(entries, 3 + 8 + 3 * 2)]
+    assert found == [[30, 32, 34], [31, 33, 35]]
+
+
+def test_group_by_image_leaves_alone_what_begins_otherwise() -> None:
     """SEVEN and THREE have three tokens in common: enough for images that end there, not for ones that end behind."""
     assert [len(group) for group in group_by_image([[SEVEN, THREE]], None)] == [2]
-    late = [replace(example, images_end=4) for example in (SEVEN, THREE)]
-    assert [len(group) for group in group_by_image([late], None)] == [1, 1]
+    late = [replace(example, images_end=4) for example in (SEVEN, THREE, SEVEN)]
+    assert [len(group) for group in group_by_image([late], None)] == [2, 1]
+    answered = replace(SEVEN, images_end=5)  # the last of its image predicts its first label
+    assert [len(group) for group in group_by_image([[answered, answered]], None)] == [1, 1]
 
 
 def test_group_by_image_joins_texts_of_one_entry_alone() -> None:

@@ -102,12 +102,14 @@ def same_lessons(found: Any, expected: Any) -> None:
 
 
 def pack(parts: list[tuple[list[int], list[int], int]]) -> dict[str, Tensor]:
-    """A row of (ids, labels, prefix or -1), and three of padding."""
+    """A row of (ids, labels, what it continues or -1), and three of padding."""
     row: dict[str, list[int]] = {
         name: [] for name in ("input_ids", "labels", "segment_ids", "prefix_ids", "position_ids")
     }
     for number, (ids, labels, prefix) in enumerate([*parts, ([PAD] * 3, [-100] * 3, -1)]):
-        start = 0 if prefix < 0 else len(parts[prefix][0])
+        start, before = 0, prefix
+        while before >= 0:
+            start, before = start + len(parts[before][0]), parts[before][2]
         row["input_ids"] += ids
         row["labels"] += labels
         row["segment_ids"] += [number if number < len(parts) else -1] * len(ids)
@@ -210,7 +212,9 @@ def learns_in_packed_rows_as_alone(model: Llava) -> bool:
     data = Samples()
     rows = [(p + a, [-100] * len(p) + a, -1) for p, a in zip(data.prompts, data.answers, strict=True)]
     head, last = data.prompts[0][:-1], data.prompts[0][-1:]
-    shared = [(head, [-100] * len(head), -1), *((last + a, [-100, *a], 0) for a in data.answers)]
+    image, asked = head[:-2], head[-2:]
+    shared = [(image, [-100] * len(image), -1), (asked, [-100] * 2, 0)]
+    shared += [(last + answer, [-100, *answer], 1) for answer in data.answers]
     refused = error_of(model.check_packing)
     if refused is not None:
         assert "packing" in refused

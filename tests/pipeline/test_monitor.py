@@ -12,6 +12,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import T5Config, T5ForConditionalGeneration
 
+from mllm.conversation import prefix_tree
 from mllm.conversation.collator import Collator, Packing
 from mllm.conversation.packing import split_rounds
 from mllm.pipeline import monitor as meters
@@ -31,26 +32,29 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("packing", get_args(Packing))
-def test_a_batch_is_counted(packing: Packing) -> None:
+def test_a_batch_is_counted(packing: Packing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix_tree, "LEAST", 1)  # questions here are short
     items = DATASETS.make(dict(SCENES, count=3, objects=[4, 4], questions_per_scene=3))
     processor, _ = build_model(CONFIG["model_args"], {}, items)
-    groups = [[processor.encode(each, n) for each in split_rounds(items[n])] for n in range(3)]
-    batch = CountingCollator(Collator(pad_token_id=0, packing=packing, max_tokens=60))(groups)
+    groups = [[processor.encode(each, n) for each in split_rounds(items[n])] for n in (0, 0, 1, 1, 2, 2)]
+    batch = CountingCollator(Collator(pad_token_id=0, packing=packing, max_tokens=100))(groups)
     found = batch["counts"]
     examples = [example for group in groups for example in group]
     lengths = [len(example.input_ids) for example in examples]
-    assert (found.samples, found.separate, found.cut_answers) == (9, sum(lengths), 0)
+    assert (found.samples, found.separate, found.cut_answers) == (18, sum(lengths), 0)
     assert found.rows == batch["input_ids"].numel()
     assert found.work.labels == sum(int((example.labels != -100).sum()) for example in examples)
     assert found.work.pixels == 3 * 3 * 32 * 32
     assert found.work.patch_pairs == 3
     if packing == "shared":
-        # a prefix sees itself, a question itself and the prefix
+        # a stretch sees itself, what it continues, and what that continues
         prefix, segments = batch["prefix_ids"], batch["segment_ids"]
         assert found.work.tokens == int((segments >= 0).sum()) < sum(lengths)
         same_BTT = (segments[:, :, None] == segments[:, None]) & (segments[:, None] >= 0)
-        seen_BTT = (prefix[:, :, None] == segments[:, None]) & (prefix[:, :, None] >= 0)
-        assert found.work.pairs == int((same_BTT | seen_BTT).sum())
+        near_BTT = (prefix[:, :, None] == segments[:, None]) & (prefix[:, :, None] >= 0)
+        far_BTT = near_BTT.float() @ near_BTT.float() > 0
+        assert far_BTT.any(), "no tree of three levels"
+        assert found.work.pairs == int((same_BTT | near_BTT | far_BTT).sum())
     else:
         assert found.work.tokens == sum(lengths)
         assert found.work.pairs == sum(length**2 for length in lengths)

@@ -40,7 +40,8 @@ MIXED: dict[str, Any] = dict(
 
 
 def measured(index: int, *tokens: int, images: str | None = None, shared: int = 0) -> Measured:
-    lengths = tuple(Length(tokens=each + shared, images=shared, shared=shared) for each in tokens)
+    known = dict(images=shared, shared=shared, beginning=(9,) if shared else ())
+    lengths = tuple(Length(tokens=each + shared, **known) for each in tokens)  # type: ignore[arg-type]
     return Measured(index=index, images=images, lengths=lengths)
 
 

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+from mllm.conversation import prefix_tree
 from mllm.conversation.collator import Collator
-from mllm.conversation.packing import shared_prefix_row, split_rounds
+from mllm.conversation.packing import prefix_tree_row, split_rounds
 from mllm.errors import ConfigError, DataError, ModelError
-from mllm.models.runtime.packed_attention import FLEX
+from mllm.models.runtime.packed_attention import FLEX, PackedAttentionMask, Span
 from mllm.types import Batch, EncodedSample, Item
 from tests.pipeline.packed import LANGUAGE_MODELS, SIZES, build, loss_and_gradients, same
 
 
+@pytest.fixture(autouse=True)
+def every_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the shortest one that is shared has a segment of its own, so that trees are as deep as they can be."""
+    monkeypatch.setattr(prefix_tree, "LEAST", 1)
+
+
+def answered(item: Item) -> list[Item]:
+    """A question with its answer, and with two others."""
+    asked, said = item.turns
+    others = [replace(said, text=text, boxes_seq=()) for text in ("It is not there.", "Nowhere.")]
+    return [item, *(replace(item, turns=(asked, other)) for other in others)]
+
+
 def batches_of(processor: Any, items: Any, **options: Any) -> tuple[Batch, Batch]:
-    """The questions about six scenes packed, and one by one."""
-    groups = [[processor.encode(each, n) for each in split_rounds(items[n])] for n in range(6)]
+    """The questions about six scenes with three answers each, packed, and one by one."""
+    groups = [
+        [processor.encode(each, n) for asked in split_rounds(items[n]) for each in answered(asked)] for n in range(6)
+    ]
     pad = processor.tokenizer.pad_token_id
     packed = Collator(pad_token_id=pad, **options)(groups)
+    if options["packing"] == "shared":
+        assert max(map(depth, PackedAttentionMask(packed["segment_ids"], packed["prefix_ids"]).rows)) >= 2
     return packed, Collator(pad_token_id=pad)([example for group in groups for example in group])
+
+
+def depth(row: Sequence[Span]) -> int:
+    return max(len(span.ancestors) for span in row)
 
 
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
 @pytest.mark.parametrize(
-    ("packing", "max_tokens", "rows"), [("rows", None, 1), ("shared", None, 1), ("rows", 120, 0), ("shared", 120, 0)]
+    ("packing", "max_tokens", "rows"), [("rows", None, 1), ("shared", None, 1), ("rows", 240, 0), ("shared", 240, 0)]
 )
 def test_loss_and_gradients_equal_those_of_the_questions_one_by_one(
     name: str, packing: str, max_tokens: int | None, rows: int
@@ -56,7 +80,7 @@ def test_flex_attention_gives_the_loss_and_gradients_too(kind: str) -> None:
     items, processor, model = build(
         type=kind, language_model=language_model, freeze=[], attn_implementation=FLEX, **more
     )
-    packed, single = batches_of(processor, items, packing="shared", max_tokens=120)
+    packed, single = batches_of(processor, items, packing="shared", max_tokens=240)
     same(model.eval(), packed, single)  # it trains on GPUs only
     assert model.language_model.config._attn_implementation == FLEX
 
@@ -106,7 +130,7 @@ def test_a_row_is_the_prefix_and_what_each_question_adds() -> None:
     items, processor, _ = build()
     index = next(n for n in range(6) if len(items[n].turns) >= 4)
     examples: list[EncodedSample] = [processor.encode(each, index) for each in split_rounds(items[index])]
-    row = shared_prefix_row(examples)
+    row = prefix_tree_row(examples)
     prefix = int((row.segment_ids == 0).sum())
     assert prefix >= 4  # the image, at least
     assert row.prefix_ids.tolist() == [-1] * prefix + [0] * (len(row) - prefix)
@@ -120,7 +144,7 @@ def test_a_row_is_the_prefix_and_what_each_question_adds() -> None:
 def test_two_equal_questions_keep_what_their_first_label_needs() -> None:
     items, processor, _ = build()
     example = processor.encode(split_rounds(items[0])[0], 0)
-    row = shared_prefix_row([example, example])
+    row = prefix_tree_row([example, example])
     first = int((example.labels != -100).nonzero()[0])
     assert int((row.segment_ids == 0).sum()) == first - 1
     assert (row.labels != -100).sum() == 2 * (example.labels != -100).sum()
@@ -129,7 +153,7 @@ def test_two_equal_questions_keep_what_their_first_label_needs() -> None:
 def test_a_single_question_is_a_row_of_its_own() -> None:
     items, processor, _ = build()
     example = processor.encode(split_rounds(items[0])[0], 0)
-    row = shared_prefix_row([example])
+    row = prefix_tree_row([example])
     assert row.input_ids.equal(example.input_ids)
     assert set(row.segment_ids.tolist()) == {0}
     assert set(row.prefix_ids.tolist()) == {-1}
@@ -150,7 +174,8 @@ def test_images_that_come_later_are_not_shared_with_their_own_round() -> None:
         "<image>\nAnd this?",
     ]
     examples = [processor.encode(each, 0) for each in split_rounds(item)]
-    assert [bool(processor.length(each).shared) for each in split_rounds(item)] == [False, True, True]
+    beginnings = [processor.length(each).beginning for each in split_rounds(item)]
+    assert beginnings[0] != beginnings[1] == beginnings[2]
     packed = Collator(pad_token_id=0, packing="shared")([examples])
     assert len(packed["pixels"]) == 1
     assert int((packed["input_ids"] == processor.image_token_id).sum()) == 2 * 4

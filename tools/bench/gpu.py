@@ -184,7 +184,7 @@ def flops(model: Any, batch: dict[str, Any]) -> dict[str, float]:
     text, vision = model.language_model.config, model.vision_tower.encoder.config
     if "segment_ids" in batch:
         rows = PackedAttentionMask(batch["segment_ids"], batch["prefix_ids"]).rows
-        seen = [(s.length, 0 if s.prefix is None else row[s.prefix].length) for row in rows for s in row]
+        seen = [(s.length, sum(row[n].length for n in s.ancestors)) for row in rows for s in row]
     else:
         seen = [(int(length), 0) for length in batch["attention_mask"].sum(1)]
     tokens = sum(length for length, _ in seen)

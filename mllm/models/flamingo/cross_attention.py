@@ -30,23 +30,26 @@ OpenFlamingo 1), or all so far; "leaky" has tokens with none before them read al
 OpenFlamingo's own code does in that mode."""
 
 
-ABSENT = -2
-"""Segment of a medium that no token reads."""
-
-
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Who belongs together in packed rows; of other rows all is one segment."""
+    """Who belongs together in packed rows; of other rows all is one segment.
 
-    of_BT: Tensor
-    """int64: the sample, or the shared beginning, that a token belongs to; -1 padding."""
-    prefix_BT: Tensor
-    """int64: the segment that it sees as well; -1 none."""
+    A segment continues those that a walk through the row is in when it enters it, see `PackedAttentionMask.tour`.
+    """
 
-    def sees(self, media_segment_BS: Tensor) -> Tensor:
-        """bool [B, T, S]: which media stand in a token's own segment or in its prefix, wherever."""
-        media_B1S = media_segment_BS[:, None]
-        return (media_B1S == self.of_BT[:, :, None]) | ((media_B1S == self.prefix_BT[:, :, None]) & (media_B1S >= 0))
+    enter_BT: Tensor
+    """int64: when the segment of a token, or of a medium, is entered."""
+    leave_BT: Tensor
+    """int64: when it is left; 0 of a medium that no token reads."""
+
+    @classmethod
+    def whole(cls, like_BT: Tensor) -> Segments:
+        return cls(torch.zeros_like(like_BT), torch.ones_like(like_BT))
+
+    def sees(self, media_BS: Segments) -> Tensor:
+        """bool [B, T, S]: which media stand in a token's own segment or in one that it continues, wherever."""
+        now_BT1 = self.enter_BT[:, :, None]
+        return (media_BS.enter_BT[:, None] <= now_BT1) & (now_BT1 < media_BS.leave_BT[:, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,8 @@ class Media:
     text_time_BT: Tensor
     """int64: the medium that a token is at, counted from 1 in its row; 0 for none."""
     segments: Segments
-    media_segment_BS: Tensor
-    """int64: the segment of a medium, `ABSENT` where the row has no such medium."""
+    """Of the tokens."""
+    media_segments: Segments
     attend: Attend
     blind_decoding: bool = False
     """New tokens of a cached generation read no media."""
@@ -72,28 +75,31 @@ def media_places(slots_BT: Tensor) -> Tensor:
     return torch.where(slots_BT, column_T, tokens).sort(1).values[:, :most]
 
 
-def media_segments(slots_BT: Tensor, segment_BT: Tensor) -> Tensor:
-    """int64 [B, S]: the segment that each medium stands in, `ABSENT` where the row has no such medium."""
-    return pad(segment_BT, (0, 1), value=ABSENT).gather(1, media_places(slots_BT))
+def media_segments(slots_BT: Tensor, segments: Segments) -> Segments:
+    """Of each medium, [B, S]; no token reads one that the row does not have."""
+    place_BS = media_places(slots_BT)
+    enter_BS, leave_BS = (pad(times, (0, 1)).gather(1, place_BS) for times in (segments.enter_BT, segments.leave_BT))
+    return Segments(enter_BS, leave_BS)
 
 
 def media_so_far(slots_BT: Tensor, segments: Segments) -> Tensor:
-    """bool [B, T, S]: which media of its own segment and of its prefix stand at a token or before it."""
+    """bool [B, T, S]: which media of its own segment and of those it continues stand at a token or before it."""
     column_T1 = torch.arange(slots_BT.shape[1], device=slots_BT.device)[:, None]
-    return segments.sees(media_segments(slots_BT, segments.of_BT)) & (media_places(slots_BT)[:, None] <= column_T1)
+    return segments.sees(media_segments(slots_BT, segments)) & (media_places(slots_BT)[:, None] <= column_T1)
 
 
 def text_time(slots_BT: Tensor, attend: Attend, segments: Segments) -> Tensor:
     """The medium that each token is at, int64 [B, T], counted from 1 in the row; 0 where there is none.
 
-    The slot's own token is at its medium. A token of a packed row is at media of its segment or of its prefix.
+    The slot's own token is at its medium. A token of a packed row is at media of its segment or of those that this
+    continues.
     """
     place_B1S = media_places(slots_BT)[:, None]
     number_S = torch.arange(1, place_B1S.shape[-1] + 1, device=slots_BT.device)
     if attend != "next":
         return (media_so_far(slots_BT, segments) * number_S).amax(-1)
     column_T1 = torch.arange(slots_BT.shape[1], device=slots_BT.device)[:, None]
-    ahead_BTS = segments.sees(media_segments(slots_BT, segments.of_BT)) & (place_B1S >= column_T1)
+    ahead_BTS = segments.sees(media_segments(slots_BT, segments)) & (place_B1S >= column_T1)
     first_BT = torch.where(ahead_BTS, number_S, len(number_S) + 1).amin(-1)
     return first_BT.masked_fill(first_BT > len(number_S), 0)
 
@@ -137,23 +143,24 @@ class MediaState:
         beams = rows // known_rows
         latents_BSLW = _repeated(media.latents_BSLW, beams)
         time_BT = _repeated(media.text_time_BT, beams)
-        of_BT, prefix_BT = (_repeated(ids, beams) for ids in (media.segments.of_BT, media.segments.prefix_BT))
+        segments, media_segments = (_repeated_segments(each, beams) for each in (media.segments, media.media_segments))
         first = known if self.continues or tokens < known else 0
         last_time_B = time_BT[:, -1] if self.new_time_B is None else self.new_time_B
         new = first + tokens - known
         time_BT = torch.cat([time_BT, last_time_B[:, None].expand(-1, new)], 1)[:, first:]
-        of_BT, prefix_BT = (torch.cat([x, x[:, -1:].expand(-1, new)], 1)[:, first:] for x in (of_BT, prefix_BT))
-        allowed_BTS = _allowed(
-            time_BT, Segments(of_BT, prefix_BT), _repeated(media.media_segment_BS, beams), media.attend
+        enter_BT, leave_BT = (
+            torch.cat([times, times[:, -1:].expand(-1, new)], 1)[:, first:]
+            for times in (segments.enter_BT, segments.leave_BT)
         )
+        allowed_BTS = _allowed(time_BT, Segments(enter_BT, leave_BT), media_segments, media.attend)
         if media.blind_decoding and first:
             allowed_BTS = torch.zeros_like(allowed_BTS)
         return latents_BSLW, allowed_BTS, media.attend == "all_previous_leaky"
 
 
-def _allowed(time_BT: Tensor, segments: Segments, media_segment_BS: Tensor, attend: Attend) -> Tensor:
-    media_time_S = torch.arange(1, media_segment_BS.shape[1] + 1, device=time_BT.device)
-    same_BTS = segments.sees(media_segment_BS)
+def _allowed(time_BT: Tensor, segments: Segments, media_segments: Segments, attend: Attend) -> Tensor:
+    media_time_S = torch.arange(1, media_segments.enter_BT.shape[1] + 1, device=time_BT.device)
+    same_BTS = segments.sees(media_segments)
     if attend in ("immediate", "next"):
         return same_BTS & (time_BT[:, :, None] == media_time_S)
     return same_BTS & (time_BT[:, :, None] >= media_time_S)
@@ -161,6 +168,10 @@ def _allowed(time_BT: Tensor, segments: Segments, media_segment_BS: Tensor, atte
 
 def _repeated(rows: Tensor, times: int) -> Tensor:
     return rows if times == 1 else rows.repeat_interleave(times, 0)
+
+
+def _repeated_segments(segments: Segments, times: int) -> Segments:
+    return Segments(_repeated(segments.enter_BT, times), _repeated(segments.leave_BT, times))
 
 
 class MaskedCrossAttention(nn.Module):

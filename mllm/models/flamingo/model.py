@@ -135,14 +135,14 @@ class Flamingo(Composite):
         packed: PackedAttentionMask | None = None,
         frames: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """As `Composite`. Text of packed rows reads media of its own segment and of its prefix.
+        """As `Composite`. Text of packed rows reads media of its own segment and of those that this continues.
 
         Args:
             pixels: [N, C, H, W], the frames of M media one after the other, each medium once; or [M, F, C, H, W].
             image_index: int64 [S], the medium of each slot in reading order; None: every medium once, in order.
             frames: int64 [M], how many rows of `pixels` each medium has; None: one, an image.
         """
-        segments = None if packed is None else Segments(packed.segment_ids_BT, packed.prefix_ids_BT)
+        segments = None if packed is None else Segments(*packed.tour)
         with self.state.reading(self.encode(input_ids, pixels, image_index, frames, segments)):
             yield self.embed(input_ids)
 
@@ -213,7 +213,7 @@ class Flamingo(Composite):
             raise ModelError(
                 "attend 'all_previous_leaky' would read across the samples of a packed row; set packing to 'none'"
             )
-        segments = segments or Segments(torch.zeros_like(ids_BT), torch.full_like(ids_BT, -1))
+        segments = segments or Segments.whole(ids_BT)
         if pixels is not None:
             pixels, frames_M = flat_frames(pixels, frames_M)
         filled = 0 if frames_M is None else len(frames_M if image_index_S is None else image_index_S)
@@ -240,7 +240,7 @@ class Flamingo(Composite):
             latents_BSLW=latents_BSLW,
             text_time_BT=text_time(slots_BT, attend, segments),
             segments=segments,
-            media_segment_BS=media_segments(slots_BT, segments.of_BT),
+            media_segments=media_segments(slots_BT, segments),
             attend=attend,
             blind_decoding=self.config.image_blind_decoding,
         )

@@ -26,7 +26,7 @@ class PackedRows:
     """int64: the number of a token in its own sample."""
     segment_BT: Tensor
     prefix_BT: Tensor
-    """int64, as in `attention.PackedAttentionMask`."""
+    """int64, as in `PackedAttentionMask`; images are in segments that continue no other."""
 
     @property
     def spans(self) -> PackedAttentionMask:
@@ -46,12 +46,12 @@ def as_numbered(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]
 
 
 def in_space(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
-    """Positions of each sample, or of each shared beginning, are the model's own; what follows one goes on from it."""
+    """Positions of what begins a sample, with its images, are the model's own; what continues it goes on from there."""
     spans = rows.spans
     heads: list[Tensor] = []
     for ids_T, row in zip(rows.ids_BT, spans.rows, strict=True):
         parts = ids_T[: sum(span.length for span in row)].split([span.length for span in row])
-        heads += [ids for ids, span in zip(parts, row, strict=True) if span.prefix is None]
+        heads += [ids for ids, span in zip(parts, row, strict=True) if not span.ancestors]
     ids_SL = pad_sequence(heads, batch_first=True)
     mask_SL = pad_sequence([torch.ones_like(ids) for ids in heads], batch_first=True)
     found_3SL, beyond_S1 = model.model.get_rope_index(
@@ -67,10 +67,10 @@ def in_space(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
         start = 0
         for place, span in enumerate(row):
             here = position_3T[:, start : start + span.length]
-            if span.prefix is None:
+            if not span.ancestors:
                 number_of[place] = next(numbers)
                 here.copy_(found_3SL[:, number_of[place], : span.length])
             else:
-                here += beyond_S1[number_of[span.prefix]]
+                here += beyond_S1[number_of[span.ancestors[0]]]
             start += span.length
     return {"position_ids": position_3BT, **reading(spans)}

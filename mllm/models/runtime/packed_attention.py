@@ -1,4 +1,7 @@
-"""Attention in packed rows: every sample sees itself and the beginning it may share with others, nothing else.
+"""Attention in packed rows: every sample sees itself and the beginnings it may share with others, nothing else.
+
+A row holds segments. One may continue another, its parent, and that a third: a token sees all that its segment
+continues, and its segment up to itself.
 
 Two ways, under the names by which `attn_implementation` knows them:
 
@@ -16,7 +19,7 @@ Shape suffixes: B rows, T tokens, H heads, W width of a head, S tokens of a segm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -39,10 +42,11 @@ FLEX = "mllm_flex"
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """`length` tokens of a row; each sees those before it, and all of the row's span number `prefix`."""
+    """`length` tokens of a row; each sees those before it, and all of the row's spans that these continue."""
 
     length: int
-    prefix: int | None = None
+    ancestors: tuple[int, ...] = ()
+    """Their numbers, the root first."""
     bidirectional: bool = False
     """Each sees those behind itself too."""
 
@@ -54,8 +58,8 @@ class PackedAttentionMask:
 
     Args:
         segment_ids_BT: the sample, or the shared beginning, that a token belongs to; -1 padding, at the end of a row.
-        prefix_ids_BT: the segment that it sees as well; -1 none.
-        bidirectional_BT: bool, whether tokens of its segment, which has no prefix, see those behind them; None: no.
+        prefix_ids_BT: the segment that this one continues, which comes before it in the row; -1 none.
+        bidirectional_BT: bool, whether tokens of its segment, which continues none, see those behind them; None: no.
     """
 
     def __init__(self, segment_ids_BT: Tensor, prefix_ids_BT: Tensor, bidirectional_BT: Tensor | None = None) -> None:
@@ -99,13 +103,12 @@ class PackedAttentionMask:
         return self._block_masks[window]
 
     def _sees(self, window: int | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-        segment_BT, prefix_BT, bidirectional_BT = self.segment_ids_BT, self.prefix_ids_BT, self.bidirectional_BT
+        (enter_BT, leave_BT), bidirectional_BT = self.tour, self.bidirectional_BT
 
         def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            prefix = prefix_BT[row, query]
-            own = segment_BT[row, query] == segment_BT[row, key]
-            before = (key <= query) & (own | ((prefix == segment_BT[row, key]) & (prefix >= 0)))
-            return before | (own & bidirectional_BT[row, query])
+            entered, now = enter_BT[row, key], enter_BT[row, query]
+            before = (key <= query) & (entered <= now) & (now < leave_BT[row, key])
+            return before | ((entered == now) & bidirectional_BT[row, query])
 
         if window is None:
             return sees
@@ -119,15 +122,29 @@ class PackedAttentionMask:
 
     @cached_property
     def places(self) -> Tensor:
-        """int64 [B, T]: how many tokens come before each, of its own segment and the prefix; 0 for padding."""
+        """int64 [B, T]: how many tokens come before each, of its own segment and those it continues; 0 for padding."""
         place_BT = torch.zeros_like(self.segment_ids_BT, device="cpu")
         for row, spans in enumerate(self.rows):
             start = 0
             for span in spans:
-                before = 0 if span.prefix is None else spans[span.prefix].length
+                before = sum(spans[number].length for number in span.ancestors)
                 place_BT[row, start : start + span.length] = torch.arange(before, before + span.length)
                 start += span.length
         return place_BT.to(self.device)
+
+    @cached_property
+    def tour(self) -> tuple[Tensor, Tensor]:
+        """When a walk through the trees of a row, depth first, enters the segment of a token, and when it has left it.
+
+        Both int64 [B, T]. A segment continues those that the walk is still in when it enters it.
+        """
+        enter_BT, leave_BT = (torch.empty_like(self.segment_ids_BT, device="cpu") for _ in range(2))
+        for row, spans in enumerate(self.rows):
+            enter_BT[row], leave_BT[row] = len(spans), len(spans) + 1  # padding is a segment of its own
+            sizes = torch.tensor([span.length for span in spans], dtype=torch.long)
+            for times_T, times in zip((enter_BT[row], leave_BT[row]), _tour(spans), strict=True):
+                times_T[: int(sizes.sum())] = torch.tensor(times, dtype=torch.long).repeat_interleave(sizes)
+        return enter_BT.to(self.device), leave_BT.to(self.device)
 
 
 @cache
@@ -137,15 +154,32 @@ def _compiled_block_mask() -> Any:
 
 
 def _row(segments: list[int], prefixes: list[int], bidirectional: list[bool]) -> Iterator[Span]:
-    number: dict[int, int] = {}
+    lines: dict[int, tuple[int, ...]] = {}  # of each segment so far: its ancestors and itself
     start = 0
     while start < len(segments) and segments[start] >= 0:
         stop = start
         while stop < len(segments) and segments[stop] == segments[start]:
             stop += 1
-        yield Span(stop - start, number.get(prefixes[start]), bidirectional[start])
-        number[segments[start]] = len(number)
+        ancestors = lines.get(prefixes[start], ())
+        yield Span(stop - start, ancestors, bidirectional[start])
+        lines[segments[start]] = (*ancestors, len(lines))
         start = stop
+
+
+def _tour(spans: Sequence[Span]) -> tuple[list[int], list[int]]:
+    """When each span is entered and left by a walk through all trees, in numbers of spans entered before."""
+    held = [1] * len(spans)  # spans of the tree below each
+    for number, span in reversed(list(enumerate(spans))):
+        if span.ancestors:
+            held[span.ancestors[-1]] += held[number]
+    enter: list[int] = []
+    free: dict[int | None, int] = {}  # when the next branch of a span is entered
+    for number, span in enumerate(spans):
+        parent = span.ancestors[-1] if span.ancestors else None
+        enter.append(free.get(parent, 0))
+        free[parent] = enter[number] + held[number]
+        free[number] = enter[number] + 1
+    return enter, [start + size for start, size in zip(enter, held, strict=True)]
 
 
 def enable_packed_attention(language_model: PreTrainedModel) -> None:
@@ -238,11 +272,12 @@ def packed_attention(
         q, *others = (whole[row : row + 1].split([*lengths, padding], dim=2) for whole in wholes)
         outputs: list[Tensor] = []
         for number, span in enumerate(segments):
+            seen = (*span.ancestors, number)
             k, v, *bias = (
-                part[number] if span.prefix is None else torch.cat([part[span.prefix], part[number]], dim=2)
+                part[number] if not span.ancestors else torch.cat([part[each] for each in seen], dim=2)
                 for part in others
             )
-            causal = span.prefix is None and not span.bidirectional and not bias
+            causal = not span.ancestors and not span.bidirectional and not bias
             causal = causal and (sliding_window is None or k.shape[2] <= sliding_window)
             mask = None if causal or span.bidirectional else spans.mask(span.length, k.shape[2], sliding_window)
             if mask is not None and bias:

@@ -20,6 +20,7 @@ from mllm.models.flamingo.cross_attention import (
     text_time,
 )
 from mllm.models.flamingo.perceiver import PerceiverResampler
+from mllm.models.runtime.packed_attention import PackedAttentionMask
 from tests.models.tiny_flamingo import PARITY
 
 REFERENCE = PARITY / "openflamingo_llama.pt"
@@ -31,12 +32,18 @@ def reference():
     return torch.load(REFERENCE, weights_only=True)
 
 
-def expected(slots: list[bool], segments: list[int], prefixes: list[int], attend: str) -> list[set[int]]:
+PARENTS = {0: -1, 1: -1, 2: 1, 3: 2, 4: 1, -1: -1}
+"""Segment 0 stands alone; 2 and 4 continue 1, and 3 continues 2."""
+
+
+def expected(slots: list[bool], segments: list[int], attend: str) -> list[set[int]]:
     """The numbers of the media that each token of a row may read."""
     places = [place for place, slot in enumerate(slots) if slot]
     read = []
-    for here, (segment, prefix) in enumerate(zip(segments, prefixes, strict=True)):
-        seen = {segment, *([prefix] if prefix >= 0 else [])}
+    for here, segment in enumerate(segments):
+        seen = {segment}
+        while (segment := PARENTS[segment]) >= 0:
+            seen.add(segment)
         before = [n for n, place in enumerate(places) if place <= here and segments[place] in seen]
         after = [n for n, place in enumerate(places) if place >= here and segments[place] in seen]
         if attend == "immediate":
@@ -49,18 +56,24 @@ def expected(slots: list[bool], segments: list[int], prefixes: list[int], attend
 
 
 def media_of(slots_BT: torch.Tensor, segments: Segments, attend: str, width: int = 4) -> Media:
-    media_segment_BS = media_segments(slots_BT, segments.of_BT)
+    found = media_segments(slots_BT, segments)
     return Media(
-        latents_BSLW=torch.randn(*media_segment_BS.shape, 2, width),
+        latents_BSLW=torch.randn(*found.enter_BT.shape, 2, width),
         text_time_BT=text_time(slots_BT, attend, segments),
         segments=segments,
-        media_segment_BS=media_segment_BS,
+        media_segments=found,
         attend=attend,
     )
 
 
 def one_segment(slots_BT: torch.Tensor) -> Segments:
-    return Segments(torch.zeros_like(slots_BT, dtype=torch.long), torch.full_like(slots_BT, -1, dtype=torch.long))
+    return Segments.whole(slots_BT.long())
+
+
+def parent_in(row: list[int], segment: int) -> int:
+    while (segment := PARENTS[segment]) >= 0 and segment not in row:
+        pass
+    return segment
 
 
 @settings(max_examples=60)
@@ -69,7 +82,7 @@ def one_segment(slots_BT: torch.Tensor) -> Segments:
         lambda length: st.lists(
             st.tuples(
                 st.lists(st.booleans(), min_size=length, max_size=length),
-                st.lists(st.integers(-1, 3), min_size=length, max_size=length).map(sorted),
+                st.lists(st.sampled_from([0, 1, 2, 3, 4, 9]), min_size=length, max_size=length).map(sorted),
             ),
             min_size=1,
             max_size=3,
@@ -80,15 +93,16 @@ def one_segment(slots_BT: torch.Tensor) -> Segments:
 def test_every_token_reads_what_the_rule_says(rows, attend):
     slots_BT = torch.tensor([slots for slots, _ in rows])
     length = slots_BT.shape[1]
-    of = torch.tensor([given for _, given in rows])
-    prefixes = torch.where(of > 1, 1, -1)  # segment 0 stands alone, the later ones branch from 1
+    of = [[-1 if segment == 9 else segment for segment in row] for _, row in rows]  # padding is at the end
+    # what a segment continues is in the row, or it continues what that would
+    prefixes = [[parent_in(row, segment) for segment in row] for row in of]
+    segments = Segments(*PackedAttentionMask(torch.tensor(of), torch.tensor(prefixes)).tour)
     state = MediaState()
-    with state.reading(media_of(slots_BT, Segments(of, prefixes), attend)):
+    with state.reading(media_of(slots_BT, segments, attend)):
         _, allowed_BTS, leaky = state.for_rows(len(rows), length)
     assert leaky == (attend == "all_previous_leaky")
     found = [[set(token.nonzero().flatten().tolist()) for token in row] for row in allowed_BTS]
-    lists = zip(rows, prefixes.tolist(), strict=True)
-    assert found == [expected(slots, given, prefix, attend) for (slots, given), prefix in lists]
+    assert found == [expected(slots, row, attend) for (slots, _), row in zip(rows, of, strict=True)]
 
 
 def test_new_tokens_stand_where_the_last_one_of_the_text_does():
@@ -187,7 +201,7 @@ def test_cross_attention_is_the_references(reference, name, attend, tokens):
         latents_BSLW=reference["perceiver_out"],
         text_time_BT=text_time(slots_BT, attend, one_segment(slots_BT)),
         segments=one_segment(slots_BT),
-        media_segment_BS=torch.zeros(2, 2, dtype=torch.long),
+        media_segments=Segments.whole(torch.zeros(2, 2, dtype=torch.long)),
         attend=attend,
     )
     state = MediaState()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -58,18 +58,26 @@ def make(name: str, **more: Any) -> Any:
 
 
 def layout(*rows: list[tuple[int, int]], tokens: int) -> dict[str, torch.Tensor]:
-    """Rows of (length, prefix or -1), padded to so many tokens."""
+    """Rows of (length, the segment that it continues or -1), padded to so many tokens."""
     made = {name: torch.full((len(rows), tokens), -1) for name in ("segment_ids", "prefix_ids")}
     made["position_ids"] = torch.zeros(len(rows), tokens, dtype=torch.long)
     for row, segments in enumerate(rows):
         start = 0
         for number, (length, prefix) in enumerate(segments):
-            before = 0 if prefix < 0 else segments[prefix][0]
+            before = sum(segments[each][0] for each in line_of(segments, number)[1:])
             made["segment_ids"][row, start : start + length] = number
             made["prefix_ids"][row, start : start + length] = prefix
             made["position_ids"][row, start : start + length] = torch.arange(before, before + length)
             start += length
     return made
+
+
+def line_of(segments: list[tuple[int, int]], number: int) -> list[int]:
+    """A segment, what it continues, and so on."""
+    found = [number]
+    while segments[found[-1]][1] >= 0:
+        found.append(segments[found[-1]][1])
+    return found
 
 
 def outcome(model: Any, rows: dict[str, torch.Tensor], by: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -87,7 +95,8 @@ def outcome(model: Any, rows: dict[str, torch.Tensor], by: str) -> tuple[torch.T
     return logits.detach(), {name: p.grad.float() for name, p in model.named_parameters() if p.grad is not None}
 
 
-ROWS = layout([(30, -1), (11, 0), (8, 0), (20, -1), (1, 3)], [(90, -1), (60, 0), (40, 0)], tokens=200)
+TREES = [(30, -1), (11, 0), (4, 1), (5, 1), (3, 3), (8, 0), (20, -1), (1, 6)], [(90, -1), (60, 0), (20, 1), (20, 0)]
+ROWS = layout(*TREES, tokens=200)
 
 
 @pytest.mark.usefixtures("uncompiled_flex")
@@ -130,28 +139,68 @@ def test_on_a_gpu_flex_attention_equals_stretches(name: str, dtype: torch.dtype,
             assert (gradient - wanted[parameter]).abs().max() <= 2 * tolerance * scale, parameter
 
 
-@given(
-    rows=st.lists(
-        st.lists(st.tuples(st.integers(1, 6), st.booleans()), min_size=1, max_size=5), min_size=1, max_size=3
-    ),
-    padding=st.integers(0, 4),
-    window=st.none() | st.integers(1, 8),
-)
-def test_a_token_sees_its_segment_and_its_prefix_as_far_as_the_window(
-    rows: list[list[tuple[int, bool]]], padding: int, window: int | None
+def trees(most: int) -> st.SearchStrategy[list[tuple[int, int]]]:
+    """A row of (length, the segment that it continues or -1), in any order that has these first."""
+    drawn = st.lists(st.tuples(st.integers(1, 6), st.floats(0, 0.99)), min_size=1, max_size=most)
+    return drawn.map(
+        lambda row: [(length, int(place * (number + 1)) - 1) for number, (length, place) in enumerate(row)]
+    )
+
+
+def sees(rows: dict[str, torch.Tensor], segments: list[tuple[int, int]], row: int, window: int | None) -> torch.Tensor:
+    """bool [T, T], from each token to those of its segment and of all that this continues, within the window."""
+    of, position = rows["segment_ids"][row].tolist(), rows["position_ids"][row].tolist()
+    found = torch.zeros(len(of), len(of), dtype=torch.bool)
+    for query, segment in enumerate(of):
+        line = line_of(segments, segment) if segment >= 0 else []
+        for key in range(query + 1):
+            found[query, key] = of[key] in line and position[query] - position[key] < (window or 1000)
+    return found
+
+
+@given(rows=st.lists(trees(6), min_size=1, max_size=3), padding=st.integers(0, 4), window=st.none() | st.integers(1, 8))
+def test_a_token_sees_its_segment_and_all_that_it_continues_as_far_as_the_window(
+    rows: list[list[tuple[int, int]]], padding: int, window: int | None
 ) -> None:
-    segments = [[(length, 0 if number and branch else -1) for number, (length, branch) in enumerate(r)] for r in rows]
-    made = layout(*segments, tokens=max(sum(length for length, _ in row) for row in segments) + padding)
-    of, prefix, position = made["segment_ids"], made["prefix_ids"], made["position_ids"]
-    mask = PackedAttentionMask(of, prefix).block_mask(window).mask_mod
-    column = torch.arange(of.shape[1])
-    for row in range(len(rows)):
+    made = layout(*rows, tokens=max(sum(length for length, _ in row) for row in rows) + padding)
+    spans = PackedAttentionMask(made["segment_ids"], made["prefix_ids"])
+    mask = spans.block_mask(window).mask_mod
+    column = torch.arange(made["segment_ids"].shape[1])
+    for row, segments in enumerate(rows):
         found = mask(torch.tensor(row), torch.tensor(0), column[:, None], column[None])
         assert found.diagonal().all()  # padding too: attention over nothing is not a number
-        for query in (of[row] >= 0).nonzero()[:, 0].tolist():
-            seen = (of[row] == of[row, query]) | ((of[row] == prefix[row, query]) & (prefix[row, query] >= 0))
-            near = position[row, query] - position[row] < (window or 1000)
-            assert found[query].equal(seen & near & (column <= query))
+        text = made["segment_ids"][row] >= 0
+        assert found[text].equal(sees(made, segments, row, window)[text])
+        assert spans.places[row].equal(made["position_ids"][row])
+
+
+@settings(max_examples=40)
+@given(
+    rows=st.lists(trees(6), min_size=1, max_size=2),
+    window=st.none() | st.integers(1, 8),
+    softcap=st.none() | st.just(2.0),
+    biased=st.booleans(),
+)
+def test_segment_by_segment_a_token_attends_to_what_it_sees(
+    rows: list[list[tuple[int, int]]], window: int | None, softcap: float | None, biased: bool
+) -> None:
+    """Against all pairs of tokens and a mask; a bias of keys goes with no soft cap."""
+    made = layout(*rows, tokens=max(sum(length for length, _ in row) for row in rows) + 1)
+    spans = PackedAttentionMask(made["segment_ids"], made["prefix_ids"])
+    tokens = made["segment_ids"].shape[1]
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(len(rows), 2, tokens, 4, generator=generator) for _ in range(3))
+    bias = torch.randn(len(rows), 2, tokens, generator=generator) if biased and softcap is None else None
+    found, _ = packed_attention(
+        torch.nn.Identity(), query, key, value, None, spans, sliding_window=window, softcap=softcap, key_bias=bias
+    )
+    scores = query @ key.mT / 2
+    scores = scores if softcap is None else softcap * (scores / softcap).tanh()
+    scores = scores if bias is None else scores + bias[:, :, None]
+    mask = torch.stack([sees(made, segments, row, window) for row, segments in enumerate(rows)])
+    expected = scores.masked_fill(~mask[:, None], -1e9).softmax(-1) @ value
+    text = made["segment_ids"] >= 0
+    torch.testing.assert_close(found[text], expected.transpose(1, 2)[text], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("uncompiled_flex")
