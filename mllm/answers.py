@@ -53,6 +53,18 @@ _WRAPPERS = (
 )
 
 
+def opened_thinking(text: str) -> str:
+    """The tag of thoughts that a text ends in; "" where it ends in none."""
+    starts = list(_THINKING_STARTS.finditer(text))
+    return starts[-1][0] if starts and not text[starts[-1].end() :].strip() else ""
+
+
+def end_of_thinking(text: str) -> int | None:
+    """Where the last thoughts in a text end; None where it holds no whole ones."""
+    ends = list(_THINKING_ENDS.finditer(text))
+    return ends[-1].end() if ends else None
+
+
 def stated(text: str) -> str:
     """What a model says after its thinking, or inside its answer tag or box; nothing where it was cut off thinking."""
     said = _in_tag(_without_thinking(text))
@@ -108,8 +120,7 @@ def steps_of(text: str, depth: Depth) -> tuple[str, ...]:
 
 
 def _without_thinking(text: str) -> str:
-    ends = list(_THINKING_ENDS.finditer(text))
-    said = text[ends[-1].end() :] if ends else text
+    said = text[end_of_thinking(text) or 0 :]
     start = _THINKING_STARTS.search(said)
     return (said if start is None else said[: start.start()]).strip()
 

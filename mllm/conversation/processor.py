@@ -103,6 +103,9 @@ class Processor:
         """The text that ends an answer."""
         self.end_token_id = encoder_of(tokenizer).token_at_end(self.stop)
         """The token that ends an answer; None where the template ends it by ordinary words, such as a line break."""
+        begins = getattr(template, "begun", None)
+        self.begun: str = begins(tokenizer) if begins else ""
+        """What an answer begins with though its prompt ends in it, such as `<think>`."""
         self._check_template()
 
     def _check_template(self) -> None:
@@ -523,12 +526,14 @@ class Processor:
         return self._slots[text]
 
     def text(self, ids: Sequence[int]) -> str:
-        """The answer's words. An end that is a token ends them there; other ends where the words first spell them."""
+        """The answer's words, `begun` included. An end that is a token ends them there; other ends where the words first
+        spell them.
+        """
         until = next((place for place, token in enumerate(ids) if self.ends(token)), len(ids))
         text = words_of(self.tokenizer, list(map(int, ids[:until])))
         if self.end_token_id is None:
             text = text.split(self.stop)[0]
-        return text.strip()
+        return (self.begun + text).strip()
 
     def ends(self, token: int) -> bool:
         """Whether a token ends an answer, or pads what follows it."""

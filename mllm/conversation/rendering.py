@@ -49,7 +49,8 @@ class RenderedTurn:
 class Template(Protocol):
     """Arranges a conversation for one family of language models. Templates live in `templates/`, one file each.
 
-    Optional member: `with_system(system: str) -> Template`, the same with this system message in place of its own.
+    Optional members: `with_system(system: str) -> Template`, the same with this system message in place of its own;
+    `begun(tokenizer) -> str`, the part of an answer with which its prompt ends, such as `<think>`.
     """
 
     @property

@@ -143,6 +143,8 @@ class AnswerFormat(Protocol):
     def stop(self) -> str: ...
     @property
     def end_token_id(self) -> int | None: ...
+    @property
+    def begun(self) -> str: ...
     def ends(self, token: int) -> bool: ...
     def codec_of_answer(self, item: Item, image: int | None = None) -> PixelCodec | None: ...
     def read(self, text: str, item: Item, index: int, *, image: int | None = None) -> Prediction: ...
@@ -187,7 +189,7 @@ class AnswerReader:
             self.ended = True
             return Piece()
         raw = self._words.add(token_id)
-        return Piece() if raw is None else self._grown(raw)
+        return Piece() if raw is None else self._grown(self.processor.begun + raw)
 
     def add_text(self, words: str) -> Piece:
         """The next words, of a server that gives no tokens."""
@@ -195,7 +197,8 @@ class AnswerReader:
 
     def finish(self, reason: FinishReason | None = None) -> tuple[Piece, Answer]:
         """What was held back, and the whole answer; `reason`: None: `stop` where it came to its end, else `length`."""
-        text = self._up_to_stop(self._words.text if self.tokens else self._raw).strip()
+        raw = self.processor.begun + self._words.text if self.tokens else self._raw
+        text = self._up_to_stop(raw).strip()
         codec = self._codec
         readings = [] if codec is None else codec.readings(text)
         regions = [*self._regions]

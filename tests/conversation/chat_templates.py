@@ -25,6 +25,21 @@ ONLY_THINKING = QWEN3.replace(
     "{{- '<think>\n\n</think>\n\n' }}{%- endif %}",
     "{{- '<|im_start|>assistant\n<think>\n' }}",
 )
+QWEN35 = QWEN3.replace(
+    "{{- '<|im_start|>assistant\n' }}{%- if enable_thinking is defined and enable_thinking is false %}"
+    "{{- '<think>\n\n</think>\n\n' }}{%- endif %}",
+    "{{- '<|im_start|>assistant\n' }}{%- if enable_thinking is defined and enable_thinking is false %}"
+    "{{- '<think>\n\n</think>\n\n' }}{%- else %}{{- '<think>\n' }}{%- endif %}",
+)
+"""A new answer begins inside its thoughts, unless they are switched off."""
+GLM46V = (
+    "[gMASK]<sop>{%- for m in messages %}{%- if m.role == 'user' %}{{- '<|user|>\n' + m.content }}"
+    "{{- '/nothink' if enable_thinking is defined and not enable_thinking }}{%- else %}"
+    "{%- set content = m.content.split('</think>')[-1].strip() %}{{- '<|assistant|>\n<think></think>\n' + content }}"
+    "{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{- '<|assistant|>' }}"
+    "{{- '\n<think></think>' if enable_thinking is defined and not enable_thinking }}{%- endif %}"
+)
+"""Says in questions too that there shall be no thoughts."""
 LLAMA2 = (
     "{% if messages[0].role == 'system' %}{% set loop_messages = messages[1:] %}{% set system = messages[0].content %}"
     "{% else %}{% set loop_messages = messages %}{% set system = false %}{% endif %}{% for m in loop_messages %}"
@@ -115,7 +130,7 @@ QWEN2_VL = (
 )
 NO_END = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
 FAMILIES = {name.lower(): text for name, text in list(globals().items()) if name.isupper()}
-SAME_AS_PUBLISHED = {*FAMILIES} - {"qwen3", "only_thinking", "deepseek_r1", "glm", "no_end"}
+SAME_AS_PUBLISHED = {*FAMILIES} - {"qwen3", "qwen35", "glm46v", "only_thinking", "deepseek_r1", "glm", "no_end"}
 """Rendered by us as by the template, in every round: the others drop thoughts from earlier rounds, or write no end."""
 TOKENS = (
     *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[INST]", "[/INST]"),

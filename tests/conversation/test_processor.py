@@ -21,6 +21,7 @@ from mllm.errors import ConfigError, DataError, ModelError
 from mllm.geometry import Placement
 from mllm.metrics.failures import failure_of
 from mllm.registry import TEMPLATES
+from mllm.serve.reading import AnswerReader
 from mllm.types import Box, GroundTruth, Item, Prediction, Turn
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES
@@ -155,6 +156,21 @@ def test_regions_are_read_after_the_thinking(processor: Processor, item: Item) -
     assert [box.xyxy for box in prediction.boxes] == [(20, 0, 40, 20)]
     assert (prediction.failure, failure_of(prediction)) == (None, None)
     assert failure_of(said(processor, "<think>It is [0.5,0.25,1.0,0.75]", item)) == "none"
+
+
+def test_an_answer_that_is_cut_off_in_thoughts_that_its_prompt_began_states_nothing(item: Item) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    tokenizer.chat_template = FAMILIES["qwen35"]
+    processor = make_processor(tokenizer, template={"type": "chat", "thinking": True})
+    cut = said(processor, "Perhaps [0.5,0.25,1.0,0.75]", item)
+    assert (cut.text, cut.boxes, failure_of(cut)) == ("<think>\nPerhaps [0.5,0.25,1.0,0.75]", (), "none")
+    whole = said(processor, "Perhaps [0.1,0.3,0.2,0.4].\n</think>\n\n[0.5,0.25,1.0,0.75]<|im_end|>x", item)
+    assert [box.xyxy for box in whole.boxes] == [(20, 0, 40, 20)]
+    reader = AnswerReader(processor, item)
+    for token in processor.tokenizer("Hm</think>[0.5,0.25,1.0,0.75]", add_special_tokens=False)["input_ids"]:
+        reader.add(token)
+    assert reader.finish()[1].text == "<think>\nHm</think>[0.5,0.25,1.0,0.75]"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from mllm.answers import end_of_thinking, opened_thinking
 from mllm.conversation.rendering import RenderedTurn, TextSpan, end_of_sequence
 from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ConfigError
@@ -21,7 +22,6 @@ from mllm.tokenizer_files import token_id
 from mllm.types import IMAGE
 
 MARK = re.compile("\ue000(\\d+)\ue001")
-TAG_AT_END = re.compile(r"(<[^<>\s]+>)\s*$")
 ROLES = {"human": "user", "gpt": "assistant"}
 TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 """What a template may raise, which is a program of its own."""
@@ -48,6 +48,8 @@ class Layout:
     """What opens the answer in its prompt, in place of `controls[-2]`."""
     space: str
     """What the model says before the answer's words."""
+    no_thoughts: str
+    """What it says before that where it may think and does not."""
     end: str
     """What ends the answer, through its end token."""
     rest: str
@@ -67,8 +69,10 @@ class Chat:
         parts: contents are lists of images and texts, and the template writes what stands for an image, as those of
             multimodal models do; a line break after `<image>` is then left to it. Default: where the template writes
             the placeholder that the model reads.
-        thinking: answers hold their thoughts, and are opened as the template opens a generation. Default: they are
-            opened as the template opens an answer without thoughts, which for Qwen3 is an empty `<think>` block.
+        thinking: True: answers hold their thoughts, and are opened as the template opens a generation; where an answer
+            holds none, the model says the empty block that the template has for that. False: answers are opened as the
+            template opens one without thoughts; where that is with an empty `<think>` block, thoughts that an answer
+            holds are left out. None: as True, but the template is not told whether to think, and does as it is used to.
     """
 
     tokens: tuple[str, ...] = ()
@@ -79,11 +83,12 @@ class Chat:
         system: str | None = None,
         variables: dict[str, Any] | None = None,
         parts: bool | None = None,
-        thinking: bool = False,
+        thinking: bool | None = False,
     ) -> None:
         self.system = system
         self.thinking = thinking
-        self.variables: dict[str, Any] = {"enable_thinking": thinking, "thinking": thinking, **(variables or {})}
+        told = {} if thinking is None else {"enable_thinking": thinking, "thinking": thinking}
+        self.variables: dict[str, Any] = {**told, **(variables or {})}
         self.parts = parts
         self._known: dict[tuple[Any, ...], Any] = {}
 
@@ -93,6 +98,13 @@ class Chat:
     def end(self, tokenizer: PreTrainedTokenizerBase) -> str:
         self.render([QUESTION, ANSWER, QUESTION, ANSWER], tokenizer)  # what cannot be rendered is refused at once
         return self._layout([QUESTION, ANSWER], tokenizer).end
+
+    def begun(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        """The tag that opens thoughts, where the prompt ends in it, and white space behind it; else ""."""
+        shapes = tuple(self._shape(turn, tokenizer) for turn in (QUESTION, ANSWER))
+        layout = self._once(tokenizer, shapes, partial(self._layout, [QUESTION, ANSWER], tokenizer))
+        tag = opened_thinking(layout.opening)
+        return layout.opening[layout.opening.rindex(tag) :] if tag else ""
 
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         pieces: list[TextSpan] = []
@@ -113,9 +125,14 @@ class Chat:
                 pieces += [*self._stripped(stretch, question, tokenizer), TextSpan(control)]
             for answer in answers:
                 words = self._stripped(answer.pieces, answer, tokenizer)
-                if self.thinking:
+                space = layout.space
+                if self.thinking is False:
+                    words = _without_thoughts(words) if end_of_thinking(layout.opening) else words
+                elif end_of_thinking("".join(piece.text for piece in words)) is None:
+                    space = layout.no_thoughts
+                else:
                     words = _without_tag(words, layout.opening)
-                said = [TextSpan(layout.space), *words, TextSpan(layout.end)]
+                said = [TextSpan(space), *words, TextSpan(layout.end)]
                 pieces += [replace(piece, supervised=True) for piece in said]
             last = layout
         return [*pieces, TextSpan(last.rest)] if last and turns[-1].role == "gpt" else pieces
@@ -148,15 +165,22 @@ class Chat:
         asked = self._controls(turns[:-1], tokenizer)
         self._check_same(asked[:-1], controls, roles)
         prompt, written = asked[-1], controls[-2]
-        if self.thinking or (written.startswith(prompt) and not written[len(prompt) :].strip()):
-            opening, space = prompt, "" if self.thinking else written[len(prompt) :]
+        follows = written[len(prompt) :] if written.startswith(prompt) else None
+        no_thoughts = ""
+        if self.thinking is not False:
+            opening, no_thoughts = prompt, _end_of_no_thoughts(prompt) if follows is None else follows
+            space = no_thoughts[: len(no_thoughts) - len(no_thoughts.lstrip())] if no_thoughts.strip() else no_thoughts
+            space = "" if opened_thinking(prompt) else space
+        elif follows is not None and not follows.strip():
+            opening, space = prompt, follows
         else:
             opening = written.rstrip(" ")
             space = written[len(opening) :]
         end, rest = self._split_end(controls[-1], tokenizer)
         if not end:  # it may be the token that opens the next question
             end, _ = self._split_end(self._controls([*turns, QUESTION], tokenizer)[len(roles)], tokenizer)
-        return Layout(tuple(controls), tuple(roles), opening, space, end or end_of_sequence(tokenizer), rest)
+        end = end or end_of_sequence(tokenizer)
+        return Layout(tuple(controls), tuple(roles), opening, space, no_thoughts, end, rest)
 
     def _controls(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """The text before, between and behind the stretches of words; after a question, what opens an answer too."""
@@ -300,7 +324,23 @@ def _strip(pieces: list[TextSpan], characters: str | None, strip: Any) -> list[T
 
 def _without_tag(pieces: list[TextSpan], opening: str) -> list[TextSpan]:
     """An answer without the tag that its opening ends in, such as `<think>`."""
-    tag = TAG_AT_END.search(opening)
-    if tag and pieces and pieces[0].text.startswith(tag[1]):
-        return [replace(pieces[0], text=pieces[0].text.removeprefix(tag[1]).lstrip("\n")), *pieces[1:]]
+    tag = opened_thinking(opening)
+    if tag and pieces and pieces[0].text.startswith(tag):
+        return [replace(pieces[0], text=pieces[0].text.removeprefix(tag).lstrip("\n")), *pieces[1:]]
     return pieces
+
+
+def _without_thoughts(pieces: list[TextSpan]) -> list[TextSpan]:
+    """What an answer says behind its thoughts; a region in them is one of them."""
+    for number in range(len(pieces) - 1, -1, -1):
+        end = end_of_thinking(pieces[number].text)
+        if end is not None:
+            left = [replace(pieces[number], text=pieces[number].text[end:]), *pieces[number + 1 :]]
+            return _strip(left, None, str.lstrip)
+    return pieces
+
+
+def _end_of_no_thoughts(opening: str) -> str:
+    """What closes at once the thoughts that an opening begins."""
+    tag = opened_thinking(opening)
+    return f"\n{tag[0]}/{tag[1:]}\n\n" if tag else ""

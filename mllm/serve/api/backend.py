@@ -222,6 +222,7 @@ class ConventionReader:
     stop: str = ""
     end_token_id: int = -1
     """No token, and no words, end an answer that comes as words."""
+    begun: str = ""
 
     def ends(self, token: int) -> bool:
         raise NotImplementedError("a backend gives words, no tokens")

@@ -21,10 +21,10 @@ from tests.sentencepieces import save_llama
 REAL = Path(__file__).parents[4] / "shared" / "tokenizers"
 WORDS = ["Where is it?", "At [0.1,0.2].", "And now </s>?", "Gone", "Then?", "No"]
 ENDS = {
-    **dict.fromkeys(("chatml", "qwen2", "qwen3", "only_thinking", "smollm3", "qwen2_vl"), "<|im_end|>"),
+    **dict.fromkeys(("chatml", "qwen2", "qwen3", "qwen35", "only_thinking", "smollm3", "qwen2_vl"), "<|im_end|>"),
     **dict.fromkeys(("llama3", "llama32"), "<|eot_id|>"),
     **dict.fromkeys(("gemma2", "gemma3"), "<end_of_turn>"),
-    **{"phi3": "<|end|>", "granite": "<|end_of_text|>", "glm": "<|user|>", "llama2": " </s>"},
+    **{"phi3": "<|end|>", "granite": "<|end_of_text|>", "glm": "<|user|>", "glm46v": "<|user|>", "llama2": " </s>"},
 }
 
 
@@ -155,6 +155,57 @@ def test_answers_with_thoughts_are_opened_as_a_generation_is(family: str, openin
     text = marked(template.render(asked, tokenizer)).replace("»«", "")
     assert f"{opening}«{said}{template.end(tokenizer)}»" in text
     assert marked(template.render(asked[:1], tokenizer)).endswith(opening)
+
+
+THOUGHTS = "<think>\nHm [0.1].\n</think>\n\n"
+BLOCK = "<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("family", "thinking", "opening", "thought", "without"),
+    [
+        ("qwen3", True, "assistant\n", f"{THOUGHTS}At", f"{BLOCK}Gone"),
+        ("qwen3", None, "assistant\n", f"{THOUGHTS}At", f"{BLOCK}Gone"),
+        ("qwen3", False, f"assistant\n{BLOCK}", "At", "Gone"),
+        ("qwen35", True, "assistant\n<think>\n", THOUGHTS.removeprefix("<think>\n") + "At", "\n</think>\n\nGone"),
+        ("qwen35", None, "assistant\n<think>\n", THOUGHTS.removeprefix("<think>\n") + "At", "\n</think>\n\nGone"),
+        ("qwen35", False, f"assistant\n{BLOCK}", "At", "Gone"),
+        ("glm46v", True, "<|assistant|>", f"\n{THOUGHTS}At", "\n<think></think>\nGone"),
+        ("glm46v", False, "<|assistant|>\n<think></think>", "\nAt", "\nGone"),
+        ("deepseek_r1", True, "<think>\n", THOUGHTS.removeprefix("<think>\n") + "At", "\n</think>\n\nGone"),
+        ("smollm3", True, "assistant\n", f"{THOUGHTS}At", "Gone"),
+        ("smollm3", False, "assistant\n<think>\n\n</think>\n", "At", "Gone"),
+        ("chatml", False, "assistant\n", f"{THOUGHTS}At", "Gone"),
+    ],
+)
+def test_prompts_begin_training_rows_with_thinking_on_off_or_absent(
+    family: str, thinking: bool | None, opening: str, thought: str, without: str
+) -> None:
+    """An answer with thoughts, then one without: each prompt is the beginning of the row, the answer follows."""
+    tokenizer = made_for(family, make_tokenizer())
+    template = TEMPLATES.make({"type": "chat", "thinking": thinking})
+    said = turns("Where?", f"{THOUGHTS}At", "And?", "Gone")
+    whole, labels = tokenize(template.render(said, tokenizer), tokenizer)
+    end = template.end(tokenizer)
+    for asked, words in ((1, thought), (3, without)):
+        prompt, _ = tokenize(template.render(said[:asked], tokenizer), tokenizer)
+        assert whole[: len(prompt)] == prompt
+        assert tokenizer.decode(prompt).endswith(opening)
+        rest = labels[len(prompt) :]
+        answer = rest[: rest.index(IGNORE)] if IGNORE in rest else rest
+        assert tokenizer.decode(answer, clean_up_tokenization_spaces=False) == f"{words}{end}"
+
+
+def test_begun_is_the_tag_that_a_prompt_leaves_open() -> None:
+    found = {
+        (family, thinking): TEMPLATES.make({"type": "chat", "thinking": thinking}).begun(
+            made_for(family, make_tokenizer())
+        )
+        for family in ("qwen3", "qwen35", "only_thinking", "chatml")
+        for thinking in (True, False)
+    }
+    opened = {("qwen35", True), ("only_thinking", True)}
+    assert found == {key: "<think>\n" if key in opened else "" for key in found}
 
 
 def test_contents_are_stripped_as_the_template_strips_them() -> None:
