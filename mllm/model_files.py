@@ -46,6 +46,8 @@ TOKENIZER = (
 SAID = 240
 """Characters of a library's message that are shown."""
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+"""As in `OWNER/MODEL`."""
 LARGEST_SETTINGS = 64 << 20
 """Bytes of a JSON file of settings, or of an index."""
 BOUNDS = (
@@ -185,6 +187,13 @@ def in_a_line(reason: BaseException) -> str:
     """What a library's exception says, on one line and not too long."""
     said = " ".join(str(reason).split())
     return f"{type(reason).__name__}: {said[:SAID]}{'...' if len(said) > SAID else ''}"
+
+
+def how_to_get(path: str | Path) -> str:
+    """What to do about a model's folder that is not there."""
+    if HUB_ID.fullmatch(str(path)) and not Path(path).parent.exists():
+        return f"nothing is downloaded: of an id of the Hugging Face hub, name the folder that `hf download {path}` prints"
+    return "nothing is downloaded"
 
 
 def bytes_of_weights(folder: str | Path) -> int:

@@ -22,7 +22,7 @@ from mllm.compat.transformers_files import is_tokenizer_class, merges_of, tokeni
 from mllm.errors import ModelError
 from mllm.fields import field, show
 from mllm.files import read_json
-from mllm.model_files import check_folder, reading
+from mllm.model_files import check_folder, how_to_get, reading
 
 if TYPE_CHECKING:  # `data dedup` and `data check` read text without these, whose imports take seconds
     from tokenizers import models
@@ -70,7 +70,9 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
 
     path = Path(folder)
     if not path.is_dir():
-        raise ModelError(where=str(folder), expected="a local checkpoint with its tokenizer", found="no such folder")
+        raise ModelError(
+            how_to_get(folder), where=str(folder), expected="a local checkpoint with its tokenizer", found="no such folder"
+        )
     check_folder(path)
     settings = _read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
     _check_class(path, settings)

@@ -33,7 +33,7 @@ from mllm.errors import ConfigError, ModelError, listing, one_line
 from mllm.fields import field, within
 from mllm.files import read_json
 from mllm.generation_args import FRACTIONS, SAMPLING, with_fractions
-from mllm.model_files import ADAPTER_CONFIG, check_folder
+from mllm.model_files import ADAPTER_CONFIG, check_folder, how_to_get
 from mllm.models.arguments import Deviation, Dtype, Mean, Spec, check_spec
 from mllm.models.auto import LOCAL, build, read_config
 from mllm.models.checkpoints.finite import require_finite_files, require_finite_model
@@ -318,7 +318,7 @@ def local_folder(argument: str, path: str) -> str:
         ModelError: it is not; nothing is looked up on a hub.
     """
     if not Path(path).is_dir():
-        raise ModelError("nothing is downloaded", field=argument, expected="a folder on this machine", found=path)
+        raise ModelError(how_to_get(path), field=argument, expected="a folder on this machine", found=path)
     if not (Path(path) / "config.json").is_file():
         raise ModelError(field=argument, expected="a folder with a config.json", found=f"{path}, which has none")
     check_folder(path)

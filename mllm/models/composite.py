@@ -104,6 +104,53 @@ class TextModel(PartedModel):
         """
         check_packing(self.language_model)
 
+    def packed(self, segment_ids: Tensor | None, prefix_ids: Tensor | None) -> PackedAttentionMask | None:
+        """What the tokens of packed rows see of one another; None for other rows.
+
+        Raises:
+            ModelError: the language model's attention is not one that learns of it.
+        """
+        if segment_ids is None or prefix_ids is None:
+            return None
+        enable_packed_attention(self.language_model)
+        return PackedAttentionMask(segment_ids, prefix_ids)
+
+    def read(
+        self,
+        text_BTD: Tensor,
+        packed: PackedAttentionMask | None,
+        *,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        labels: Tensor | None,
+        num_items_in_batch: Tensor | int | None,
+        return_logits: bool,
+        logits_to_keep: int | Tensor,
+        scoring: Scoring | None,
+    ) -> LanguageOutput:
+        """The loss where there are labels, else the logits, of embeddings [B, T, D]; see `Composite.forward`."""
+        places = given(attention_mask=attention_mask, position_ids=position_ids)
+        if labels is not None:
+            return next_token_loss(
+                self.language_model,
+                text_BTD,
+                labels,
+                **places,
+                spans=packed,
+                num_items_in_batch=num_items_in_batch,
+                return_logits=return_logits,
+                scoring=scoring,
+            )
+        output = self.language_model(
+            inputs_embeds=text_BTD,
+            logits_to_keep=logits_to_keep,
+            use_cache=False,
+            **places,
+            **reading(packed),
+        )
+        check_packing_was_used(packed, self.language_model)
+        return LanguageOutput(logits=output.logits)
+
 
 class Composite(TextModel):
     """Of a vision tower, a causal language model, and parts between: LLaVA and Flamingo. A subclass sets both."""
@@ -178,32 +225,19 @@ class Composite(TextModel):
             ModelError: the slots in the text are not those that the images fill, or rows are packed and the language
                 model's attention is not PyTorch's own ("sdpa"), or does not learn of the packing.
         """
-        packed = None
-        if segment_ids is not None and prefix_ids is not None:
-            enable_packed_attention(self.language_model)
-            packed = PackedAttentionMask(segment_ids, prefix_ids)
+        packed = self.packed(segment_ids, prefix_ids)
         with self.embedded(input_ids, pixels, image_index, packed=packed, **image_args) as text_BTD:
-            positions = given(attention_mask=attention_mask, position_ids=position_ids)
-            if labels is not None:
-                return next_token_loss(
-                    self.language_model,
-                    text_BTD,
-                    labels,
-                    **positions,
-                    spans=packed,
-                    num_items_in_batch=num_items_in_batch,
-                    return_logits=return_logits,
-                    scoring=scoring,
-                )
-            output = self.language_model(
-                inputs_embeds=text_BTD,
+            return self.read(
+                text_BTD,
+                packed,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                labels=labels,
+                num_items_in_batch=num_items_in_batch,
+                return_logits=return_logits,
+                scoring=scoring,
                 logits_to_keep=logits_to_keep,
-                use_cache=False,
-                **positions,
-                **reading(packed),
             )
-            check_packing_was_used(packed, self.language_model)
-            return LanguageOutput(logits=output.logits)
 
     def enable_input_require_grads(self) -> None:
         """As in transformers, but a frozen vision encoder stays out of the backward pass."""

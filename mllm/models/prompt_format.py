@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mllm.errors import ConfigError, ModelError
-from mllm.fields import check, check_names, parameters, within
+from mllm.fields import check, check_names, parameters, show, within
 from mllm.files import read_json
 from mllm.geometry import PlacementKind
-from mllm.model_files import PROMPT_FORMAT_FILE
+from mllm.model_files import ADAPTER_CONFIG, CONFIG, PROMPT_FORMAT_FILE, how_to_get
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
 from mllm.types import IMAGE
 
@@ -60,7 +60,7 @@ def _family_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
         )
     if not Path(folder).is_dir():
         raise ModelError(
-            "nothing is downloaded", field="model_name_or_path", expected="a folder on this machine", found=folder
+            how_to_get(folder), field="model_name_or_path", expected="a folder on this machine", found=folder
         )
     from mllm.models.components import local_folder
     from mllm.models.native.family import family_of  # families are made of what PyTorch and transformers hold
@@ -69,12 +69,27 @@ def _family_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
     return PromptFormat(codec=family.codec, template=family.template, tokens=())
 
 
-LLAVA_TYPES = ("llava", "llava_next")
-"""What transformers calls the models that `type="llava"` reads in its layout."""
+def _causal_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
+    """A language model without a chat template goes on with the prompt as it is."""
+    folder = model_args.get("model_name_or_path")
+    return PromptFormat(template="chat" if folder is None or _has_chat_template(folder) else "completion", tokens=())
+
+
+def _has_chat_template(folder: str) -> bool:
+    path = Path(folder)
+    if (path / "chat_template.jinja").is_file() or (path / "chat_template.json").is_file():
+        return True
+    settings = path / "tokenizer_config.json"
+    return settings.is_file() and bool(read_json(settings, dict, ModelError).get("chat_template"))
+
+
+OWN_TYPES = {"llava": "llava", "llava_next": "llava", "flamingo": "otter", "otter": "otter"}
+"""What a folder's config.json calls the models that types other than "hf" read in its layout."""
 RULES: dict[str, Rule] = {
     "llava": lambda model_args: PromptFormat(),
     "openflamingo": lambda model_args: PromptFormat(template="completion"),
     "otter": lambda model_args: PromptFormat(template="otter"),
+    "causal_lm": _causal_prompt_format,
     "seq2seq": lambda model_args: PromptFormat(template="seq2seq", tokens=()),
     "hf": _family_prompt_format,
 }
@@ -123,27 +138,48 @@ def kind_of(folder: str | Path) -> str:
     Raises:
         ModelError: neither says it.
     """
-    kind = stored_prompt_format(folder).get("type") or _kind_in_transformers(Path(folder) / "config.json")
+    kind = stored_prompt_format(folder).get("type")
     if kind is None:
-        raise ModelError(
-            "set model_args.type",
-            where=str(folder),
-            expected=f"a {PROMPT_FORMAT_FILE} that names the type of the model",
-            found="none",
-        )
+        path = Path(folder) / CONFIG
+        model_type = read_json(path, dict, ModelError).get("model_type") if path.is_file() else None
+        kind = _kind_in_transformers(model_type)
+        if kind is None:
+            raise ModelError(
+                _peft_base(Path(folder)) or "set model_args.type",
+                where=str(folder),
+                expected=f"a {PROMPT_FORMAT_FILE} or a {CONFIG} that names the type of the model",
+                found="none" if model_type is None else f"model_type {show(model_type)}",
+            )
     return str(kind)
 
 
-def _kind_in_transformers(path: Path) -> str | None:
+def _kind_in_transformers(model_type: object) -> str | None:
     """The `type` that reads a folder in transformers' layout; None where no type does."""
+    if model_type in OWN_TYPES:
+        return OWN_TYPES[str(model_type)]
+    from transformers.models.auto import modeling_auto as auto  # takes a second
+
+    from mllm.compat.transformers_processors import sees_images
+    from mllm.models.language_models import UNFIT
+
+    if sees_images(model_type):
+        return "hf"
+    if model_type in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return "seq2seq"
+    causal = model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and model_type not in UNFIT
+    return "causal_lm" if causal else None
+
+
+def _peft_base(folder: Path) -> str | None:
+    """What to do with a folder that holds nothing but adapters of PEFT."""
+    path = folder / ADAPTER_CONFIG
     if not path.is_file():
         return None
-    model_type = read_json(path, dict, ModelError).get("model_type")
-    if model_type in LLAVA_TYPES:
-        return "llava"
-    from mllm.compat.transformers_processors import sees_images
-
-    return "hf" if sees_images(model_type) else None
+    base = read_json(path, dict, ModelError).get("base_model_name_or_path")
+    return (
+        f"it holds adapters of PEFT alone: set model_args.model_name_or_path to their base, {show(base)} when they were "
+        f"written, and model_args.adapters to dict(type='lora', from_pretrained={str(folder)!r})"
+    )
 
 
 def stored_prompt_format(folder: str | Path | None) -> dict[str, Any]:

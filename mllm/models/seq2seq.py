@@ -7,43 +7,30 @@ Shape suffixes: B rows, T tokens of a row, E tokens of its prompt, D tokens of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
-from mllm.compat.transformers_models import shard_by
-from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, NoView
 from mllm.errors import ConfigError, ModelError
 from mllm.fields import PathName
-from mllm.geometry import PlacementKind
 from mllm.models.arguments import Attention, Dtype, RowMultiple, Spec
 from mllm.models.auto import read_config
 from mllm.models.components import finish, local_folder, text_model, torch_dtype
-from mllm.models.composite import TextModel, sharding_units
 from mllm.models.runtime.loss import IGNORE, LanguageOutput, Scoring, mean_cross_entropy, scores
 from mllm.models.runtime.quantization import QuantizationConfig
+from mllm.models.text_only import TextOnly
 from mllm.registry import MODELS
 
-INNER = "language_model."
 
-
-class Seq2Seq(TextModel):
-    """Around one of transformers' encoder-decoder models, in whose own layout it is saved."""
-
-    part_names: ClassVar[Mapping[str, str]] = {"language_model": "language_model"}
+class Seq2Seq(TextOnly):
+    """Around one of transformers' encoder-decoder models."""
 
     def __init__(self, inner: Any) -> None:
-        super().__init__(inner.config)
         _share_embedding(inner)
-        self.language_model = inner
-        self.post_init()
-        self.loss_type = "ForCausalLM"  # labels are counted from the second token of a row on, as of other models
-        shard_by(self, sharding_units(self))
-        self.register_load_state_dict_pre_hook(_as_ours)
+        super().__init__(inner)
 
     def resize_token_embeddings(self, *arguments: Any, **named: Any) -> Any:
         embeddings = super().resize_token_embeddings(*arguments, **named)
@@ -122,15 +109,6 @@ class Seq2Seq(TextModel):
         prompt_BE, mask_BE = compact(input_ids, real_BT, self.language_model.config.pad_token_id)
         new = self.language_model.generate(input_ids=prompt_BE, attention_mask=mask_BE, **generation_args)
         return new[:, 1:]  # the first token starts the decoder
-
-    def image_preprocessor(self, placement: PlacementKind | None = None) -> ImagePreprocessor:
-        return NoView()
-
-    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **arguments: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """A folder that transformers' AutoModelForSeq2SeqLM loads."""
-        state: Mapping[str, Tensor] = arguments.pop("state_dict", None) or self.state_dict()
-        inner = {name.removeprefix(INNER): tensor for name, tensor in state.items()}
-        self.language_model.save_pretrained(save_directory, is_main_process, state_dict=inner, **arguments)
 
     def _shifted(self, labels_BD: Tensor) -> Tensor:
         """What the decoder reads: its start token, then the answer but for the last token."""
@@ -217,15 +195,3 @@ def _inner(argument: str, spec: Any, tokenizer: PreTrainedTokenizerBase, **loadi
                 field=argument,
             )
     return text_model(AutoModelForSeq2SeqLM, spec, tokenizer, **loading)
-
-
-def _as_ours(module: Seq2Seq, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Checkpoints are saved under transformers' names, and tied tensors under one of theirs."""
-    for name in [name for name in state_dict if name.startswith(prefix)]:
-        if not name.startswith(prefix + INNER):
-            state_dict[prefix + INNER + name.removeprefix(prefix)] = state_dict.pop(name)
-    own = list(module.named_parameters(prefix=prefix.rstrip("."), remove_duplicate=False))
-    found = {id(parameter): state_dict[name] for name, parameter in own if name in state_dict}
-    for name, parameter in own:
-        if name not in state_dict and id(parameter) in found:
-            state_dict[name] = found[id(parameter)]

@@ -27,7 +27,7 @@ from mllm.pipeline.mirror import Mirror, prepare
 from mllm.pipeline.output_folder import empty, finished_model, locked
 from mllm.pipeline.ranks import check_launch, fail, follow_launcher, noted_signal, on_main
 from mllm.pipeline.resume import Start, compare, find_start, started_with
-from mllm.pipeline.run_checks import PARTS, check_run
+from mllm.pipeline.run_checks import PARTS, check_run, typed
 from mllm.pipeline.trainer import Trainer
 from mllm.report.index import INDEX
 from mllm.report.summary import joint_summary
@@ -65,6 +65,7 @@ def run(cfg: Config, args: RunArguments) -> dict[str, float]:
         for note in start.notes:
             logger.info("%s", note)
         sections = cfg.to_dict()
+        sections["model_args"] = typed(sections["model_args"])
         check_run(sections, args)
         for note in without_effect(sections["training_args"], early_stopping=bool(sections.get("early_stopping"))):
             logger.info("%s", note)

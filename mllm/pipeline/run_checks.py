@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig
 
 from mllm.config.run_arguments import RunArguments
 from mllm.config.sections import generation_sections
-from mllm.errors import ConfigError
+from mllm.errors import ConfigError, ModelError
 from mllm.fields import check, check_arguments, check_names, parameters, within
 from mllm.generation_args import GenerationArgs, as_generate_takes_them
 from mllm.geometry import PlacementKind
+from mllm.model_files import how_to_get
+from mllm.models.adapters.injection import base_of
 from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.settings import AdaptersConfig
 from mllm.models.arguments import TokenizerConfig
+from mllm.models.prompt_format import kind_of
 from mllm.pipeline.optimization import check_learns, check_reporting, check_training
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
 
@@ -38,6 +42,26 @@ class CommonModelArgs:
     image_numbers: bool | None = None
     adapters: AdaptersConfig | None = None
     tokenizer: TokenizerConfig | None = None
+
+
+def typed(model_args: Mapping[str, Any]) -> dict[str, Any]:
+    """`model_args` with the type of the model; where they name none, that of their folder.
+
+    Raises:
+        ModelError: `model_name_or_path` is no folder, or does not say what it holds.
+    """
+    folder = model_args.get("model_name_or_path")
+    if model_args.get("type") is not None or not isinstance(folder, str):
+        return dict(model_args)
+    if not Path(folder).is_dir():
+        raise ModelError(
+            how_to_get(folder),
+            field="model_args.model_name_or_path",
+            expected="a folder on this machine",
+            found=folder,
+        )
+    stored = base_of(folder)
+    return {**model_args, "type": stored[0]["type"] if stored else kind_of(folder)}
 
 
 def check_model_args(model_args: Mapping[str, Any]) -> None:

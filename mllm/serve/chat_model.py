@@ -14,10 +14,11 @@ import torch
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, ModelError
 from mllm.fields import PositiveInt, check, within
-from mllm.models.adapters.injection import base_of
+from mllm.model_files import how_to_get
 from mllm.models.base import VisionLanguageModel
-from mllm.models.prompt_format import kind_of, stored_prompt_format, usual_prompt_format
+from mllm.models.prompt_format import stored_prompt_format, usual_prompt_format
 from mllm.pipeline.build import build_model
+from mllm.pipeline.run_checks import typed
 from mllm.serve.conversation import Conversation
 from mllm.serve.generation import AnswerStream, Generator, read_generation
 from mllm.serve.question import BoxLike, ImageSource, Message, PointLike, to_item
@@ -63,13 +64,17 @@ def _model_args(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if path.endswith(".py"):
         from mllm.config.config import read
 
-        return dict(read(path).model_args)
+        return typed({**read(path).model_args, **given})
     if not Path(path).is_dir():
-        raise ModelError(where=path, expected="the folder of a trained model, or a config.py", found="no such folder")
+        raise ModelError(
+            how_to_get(path),
+            where=path,
+            expected="the folder of a trained model, or a config.py",
+            found="no such folder",
+        )
     if "type" in given:
         return {"model_name_or_path": path}
-    stored = base_of(path)
-    model_args = {"model_name_or_path": path, "type": stored[0]["type"] if stored else kind_of(path)}
+    model_args = typed({"model_name_or_path": path})
     if model_args["type"] == "llava" and not stored_prompt_format(path) and not {"codec", "template"} <= given.keys():
         usual = usual_prompt_format(model_args)
         logger.warning(

@@ -10,13 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForSeq2SeqLM,
+    PreTrainedTokenizerBase,
+)
 
 from mllm.commands.checkpoint.inventory import Inventory, compare
 from mllm.compat.peft import PeftModel
 from mllm.errors import ModelError
 from mllm.files import writing_to
-from mllm.models.adapters.export import export_adapter
+from mllm.models.adapters.export import export_adapter, refused_by_vllm
 from mllm.models.adapters.injection import PREFIX, base_of
 from mllm.models.arguments import Dtype
 from mllm.models.auto import read_config as read_library_config
@@ -31,7 +37,7 @@ from mllm.models.flamingo.checkpoints import reference_state, save_reference, to
 from mllm.models.flamingo.model import MllmFlamingoConfig
 from mllm.models.flamingo.otter import TOKENS, save_otter
 from mllm.models.llava.transformers_layout import THEIRS, as_transformers, export_transformers_llava, load_llava
-from mllm.models.prompt_format import record_prompt_format, stored_prompt_format
+from mllm.models.prompt_format import kind_of, record_prompt_format, stored_prompt_format
 from mllm.pipeline.build import base_args, merged
 from mllm.registry import MODELS
 from mllm.tokenizer_files import load_tokenizer, save_tokenizer
@@ -39,6 +45,12 @@ from mllm.types import IMAGE
 
 NEEDED = {"transformers-llava": (IMAGE,), "openflamingo": (IMAGE, TOKENS[0]), "otter": (IMAGE, *TOKENS)}
 """Tokens without which a layout cannot say where an image is, or where an answer begins and ends."""
+AUTO: dict[str, Any] = {
+    "hf": AutoModelForImageTextToText,
+    "causal_lm": AutoModelForCausalLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
+}
+"""By type of model, the class of transformers that reads its folders."""
 CHECKPOINT = "checkpoint.pt"
 LOW_RANK_OF_LAYER = re.compile(r"\.lora_(A\.weight|B\.weight|magnitude_vector)$")
 
@@ -99,6 +111,7 @@ def convert(
 
 
 def export(model: str, out: str, *, layout: str, whole: bool, original_vocabulary: bool, dtype: Dtype | None) -> None:
+    why = None
     with new_folder(out) as folder:
         if layout == "adapter":
             if original_vocabulary or whole or dtype:
@@ -110,12 +123,23 @@ def export(model: str, out: str, *, layout: str, whole: bool, original_vocabular
                 )
             export_adapter(model, folder)
             _check_adapter(model, folder)
+            why = refused_by_vllm(folder)
         else:
             _export_whole(model, folder, layout, whole=whole, original=original_vocabulary, dtype=dtype)
     print(f"{out}: {layout}")
+    if why:
+        print(f"  for PEFT alone: vLLM takes no {why}; for it, merge: mllm checkpoint merge {model} OUT_DIR")
 
 
 def _export_whole(source: str, folder: Path, layout: str, *, whole: bool, original: bool, dtype: Dtype | None) -> None:
+    kind = base_args(source)["type"] if base_of(source) else kind_of(source)
+    if kind in ("hf", "causal_lm", "seq2seq"):
+        raise ModelError(
+            "`mllm checkpoint merge` writes adapters and their base as such a folder",
+            where=source,
+            expected=f"a model of another layout than transformers', for --format {layout}",
+            found=f"type {kind!r}, whose folders are transformers' own",
+        )
     model, tokenizer = _load(source)
     found, expected = type(model).__name__, "Llava" if layout == "transformers-llava" else "Flamingo"
     if found != expected:
@@ -128,7 +152,7 @@ def _export_whole(source: str, folder: Path, layout: str, *, whole: bool, origin
         model.to(torch_dtype(dtype))
     if original:
         tokenizer = strip_added_tokens(model, tokenizer, folder, needed=NEEDED[layout])
-    written, names, place = Written.of(model), None, folder
+    written, names, place = Written.of(model, tokenizer), None, folder
     if layout == "transformers-llava":
         export_transformers_llava(model, tokenizer, str(folder))
     elif layout == "otter":
@@ -157,12 +181,17 @@ def _check_theirs(folder: Path, written: Written) -> None:
 
 
 def _check_adapter(model: str, folder: Path) -> None:
-    """PEFT, over transformers' LLaVA, must answer as the merged model; both in 32 bits, where a sum is not rounded."""
+    """PEFT, over transformers' own model, must answer as the merged one; both in 32 bits, where no sum is rounded."""
     whole, tokenizer = merged(model, dtype="float32")
-    written = Written.of(whole)
+    written = Written.of(whole, tokenizer)
     del whole
-    base = MODELS.make({**base_args(model), "dtype": "float32"}, tokenizer=tokenizer)
-    theirs = as_transformers(base)
+    args = base_args(model)
+    base, kind = args["model_name_or_path"], args["type"]
+    if kind == "llava":
+        theirs = as_transformers(MODELS.make({**args, "dtype": "float32"}, tokenizer=tokenizer))
+    else:
+        theirs = load_strictly(AUTO[kind], base, whole=kind == "hf", dtype=torch.float32)
+    save_tokenizer(tokenizer, folder)
     written.check_logits(lambda probe: transformers_logits(PeftModel.from_pretrained(theirs, str(folder)), probe))
 
 
@@ -196,7 +225,7 @@ def merge(adapters: str, out: str, *, dtype: Dtype | None, max_shard_size: str) 
         model, tokenizer = merged(adapters)
         if dtype:
             model.to(torch_dtype(dtype))
-        written, whole = Written.of(model), {"type": base_args(adapters)["type"], "dtype": "auto"}
+        written, whole = Written.of(model, tokenizer), {"type": base_args(adapters)["type"], "dtype": "auto"}
         model.save_pretrained(folder, max_shard_size=max_shard_size)
         save_tokenizer(tokenizer, folder)
         if said := stored_prompt_format(adapters):

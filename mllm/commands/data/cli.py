@@ -125,9 +125,10 @@ def _processor(args: SimpleNamespace, cfg: dict[str, Any]) -> Processor:
 
         return make_stand_in(model, data)
     from mllm.commands.data.reader import make_processor
-    from mllm.pipeline.run_checks import check_generation, check_model_args
+    from mllm.pipeline.run_checks import check_generation, check_model_args, typed
     from mllm.registry import DATASETS
 
+    model = typed(model)
     check_model_args(model)
     for field, given in generation_sections(data).items():
         check_generation(given, field)

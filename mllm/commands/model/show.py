@@ -25,7 +25,7 @@ from mllm.conversation.processor import Processor
 from mllm.conversation.tokenizer_training import blank_tokenizer
 from mllm.errors import ConfigError
 from mllm.pipeline.build import build_model
-from mllm.pipeline.run_checks import check_model_args
+from mllm.pipeline.run_checks import check_model_args, typed
 from mllm.tokenizer_files import has_tokenizer
 from mllm.types import IMAGE, EncodedSample, Item
 
@@ -72,6 +72,7 @@ def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None,
     training = cfg["training_args"]
     args = Seq2SeqTrainingArguments(output_dir="unused", use_cpu=True, **_optimizer(training))
     model_args, replaced = with_published_sizes(cfg["model_args"])
+    model_args = typed(model_args)
     processor, model = skeleton(model_args, tokenizer=blank_tokenizer() if replaced else None)
     tree = as_text(module_tree(model))
     if replaced:

@@ -153,7 +153,9 @@ def save_adapted(model: Any, folder: str, state_dict: Mapping[str, Tensor] | Non
     path.mkdir(parents=True, exist_ok=True)
     if low_rank:
         _write(low_rank, path / LOW_RANK)
-        model.peft_config["default"].save_pretrained(folder)
+        peft: Any = model.peft_config["default"]
+        peft.base_model_name_or_path = done.base.get("model_name_or_path")
+        peft.save_pretrained(folder)
     _write(in_full, path / IN_FULL)
     settings = {"base": done.base, "adapters": {**done.adapters.as_dict(), "from_pretrained": None}}
     (path / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

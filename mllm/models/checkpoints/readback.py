@@ -15,13 +15,17 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import LlavaNextConfig
+from transformers import LlavaNextConfig, PreTrainedTokenizerBase
 
 from mllm.errors import ModelError, one_line
 from mllm.models.checkpoints.lazy import Weights
 from mllm.models.composite import Composite
+from mllm.models.native.model import Native
+from mllm.models.text_only import TextOnly
 from mllm.models.vision.encoders import REFUSALS
 
+SIDE = 64
+"""Height in pixels of a probe's image, for models that take any."""
 WORDS = 12
 """Tokens of a probe's text, half of them before the image."""
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
@@ -46,11 +50,11 @@ class Written:
     logits: Tensor | None = None
 
     @classmethod
-    def of(cls, model: Any) -> Written:
+    def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase) -> Written:
         tensors = {name: hashed(tensor) for name, tensor in model.state_dict().items()}
-        if not isinstance(model, Composite):
+        if not isinstance(model, (Composite, TextOnly, Native)):
             return cls(tensors=tensors)
-        probe = make_probe(model)
+        probe = make_probe(model, tokenizer)
         return cls(tensors=tensors, probe=probe, logits=own_logits(model, probe))
 
     def check_tensors(self, found: Weights, names: Iterable[str] | None = None) -> None:
@@ -112,23 +116,43 @@ class Written:
             )
 
 
-def make_probe(model: Any) -> Batch:
-    """The arguments of a model that sees: a text with an image in it, the same for every call."""
+def make_probe(model: Any, tokenizer: PreTrainedTokenizerBase) -> Batch:
+    """A text, with an image in it where the model sees; the same for every call.
+
+    They are arguments of the model, or of transformers' own where it has none of ours around its forward pass.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    words = torch.linspace(0, rows - 1, WORDS).long().tolist()
+    if isinstance(model, TextOnly):
+        ids_1T = torch.tensor([words])
+        more = {"decoder_input_ids": ids_1T.flip(1)} if model.config.is_encoder_decoder else {}
+        return {"input_ids": ids_1T, "attention_mask": torch.ones_like(ids_1T), **more}
     view = model.image_preprocessor()
-    side = model.vision_tower.size
+    side = SIDE if isinstance(model, Native) else model.vision_tower.size
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (side, side + side // 2, 3), dtype=np.uint8))
-    slot = [model.config.image_token_id] * view.placeholder_tokens(image.size).count(view.token)
-    rows = model.get_input_embeddings().num_embeddings
-    words = [number for number in torch.linspace(0, rows - 1, WORDS).long().tolist() if number not in slot]
+    pixels: Batch = dict(view(image))
+    placeholder = view.placeholder_tokens(image.size)
+    if isinstance(model, Native):
+        special = set(tokenizer.all_special_ids)  # as those of other images
+        slot = tokenizer(placeholder, add_special_tokens=False)["input_ids"]
+    else:
+        slot = [model.config.image_token_id] * placeholder.count(view.token)
+        special = set(slot)
+        pixels = {name: tensor if tensor.dim() != 3 else tensor[None] for name, tensor in pixels.items()}
+    words = [number for number in words if number not in special]
     ids_1T = torch.tensor([[*words[: WORDS // 2], *slot, *words[WORDS // 2 :]]])
-    pixels: Batch = {name: tensor if tensor.dim() != 3 else tensor[None] for name, tensor in view(image).items()}
-    return {"input_ids": ids_1T, "attention_mask": torch.ones_like(ids_1T), **pixels}
+    mask_1T = torch.ones_like(ids_1T)
+    if isinstance(model, Native):
+        return {**model.own_inputs(ids_1T, pixels), "attention_mask": mask_1T}
+    return {"input_ids": ids_1T, "attention_mask": mask_1T, **pixels}
 
 
 @torch.no_grad()
 def transformers_logits(model: Any, probe: Batch) -> Tensor:
-    """Of transformers' LLaVA or LLaVA-NeXT, or of PEFT's model around it."""
+    """Of a model of transformers, or of PEFT's model around it."""
+    if "pixels" not in probe:
+        return model.eval()(**probe).logits
     inputs = {name: probe[name] for name in ("input_ids", "attention_mask")}
     inputs["pixel_values"] = probe["pixels"].to(model.dtype)
     if isinstance(model.config, LlavaNextConfig):
@@ -148,7 +172,7 @@ def hashed(tensor: Tensor) -> bytes:
 @torch.no_grad()
 def own_logits(model: Any, probe: Batch) -> Tensor:
     """Of a model of ours."""
-    return model.eval()(**probe).logits
+    return (model.language_model if isinstance(model, TextOnly) else model).eval()(**probe).logits
 
 
 def _tried(read: Callable[[], Any]) -> Any:

@@ -217,6 +217,11 @@ class Native(PartedModel):
             for name, text in self.processor_files.items():
                 (Path(save_directory) / name).write_text(text, encoding="utf-8")
 
+    def own_inputs(self, input_ids: Tensor, images: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What the model's own class takes of texts [B, T] and the tensors of their images."""
+        arguments, _ = self._own_arguments(input_ids, None, images)
+        return {"input_ids": input_ids, **arguments}
+
     def _own_arguments(
         self, ids_BT: Tensor, labels_BT: Tensor | None, arguments: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -241,7 +246,8 @@ class Native(PartedModel):
                 prefix_BT=segments["prefix_ids"],
             )
             rest |= self.family.pack(self, rows, images)
-        for name, value in self.family.more(self, ids_BT, labels_BT, images).items():
+        seen = images or {name: rest[name] for name in ("pixel_values",) if name in rest}  # given as it takes them
+        for name, value in self.family.more(self, ids_BT, labels_BT, seen).items():
             rest.setdefault(name, value)
         return {**rest, **images}, blank
 

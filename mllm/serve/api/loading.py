@@ -10,6 +10,7 @@ from typing import Any
 from mllm.conversation.codec_base import phrase_marks
 from mllm.errors import ConfigError, RunError
 from mllm.models.prompt_format import chosen_prompt_format
+from mllm.pipeline.run_checks import typed
 from mllm.serve.api.backend import EngineModel, MllmModel, client
 from mllm.serve.api.served import LocalModel, ServedModel
 from mllm.serve.api.server import Settings
@@ -56,10 +57,10 @@ def context_of(loaded: ChatModel) -> int | None:
 
 def card_of(loaded: ChatModel, folder: str, model_args: Mapping[str, Any]) -> dict[str, Any]:
     """What people want to know of a loaded model: how it is spoken to, and how large it is."""
-    kind = str(loaded.model.config.model_type).removeprefix("mllm_")
-    spoken = chosen_prompt_format({"type": kind, **model_args, "model_name_or_path": folder})
+    known = typed({**model_args, "model_name_or_path": folder})
+    spoken = chosen_prompt_format(known)
     return {
-        "type": kind,
+        "type": known["type"],
         "codec": spoken.codec,
         "template": spoken.template,
         "placement": spoken.placement,

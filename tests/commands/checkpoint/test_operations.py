@@ -424,7 +424,7 @@ def test_adapters_on_a_chain_of_files_are_loaded_merged_and_exported(chained, tm
     chain = [str(folder / "a.pt"), str(folder / "b.pt")]
     assert json.loads((folder / "lora" / "adapters.json").read_text())["base"]["checkpoint"] == chain
     assert run("merge", folder / "lora", tmp_path / "merged") == 0
-    batch = make_probe(model)
+    batch = make_probe(model, flamingo_tokenizer())
     expected = own_logits(model, batch)
     torch.testing.assert_close(own_logits(load_flamingo(str(tmp_path / "merged")), batch), expected)
     assert run("inspect", folder / "lora") == 0
