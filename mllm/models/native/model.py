@@ -24,7 +24,7 @@ from mllm.models.composite import sharding_units
 from mllm.models.language_models import continuing_obstacle, padding_obstacle, sharing_obstacle
 from mllm.models.native.family import Family
 from mllm.models.native.positions import PackedRows
-from mllm.models.native.tensors import apart
+from mllm.models.native.tensors import SHAPE, apart
 from mllm.models.native.view import ProcessorView
 from mllm.models.parts import PARTS, PartedModel, part_of
 from mllm.models.runtime.decoding import beams
@@ -64,7 +64,8 @@ class Native(PartedModel):
         self.view = view
         self.processor_files = dict(files)
         self.image_token_id = image_token_id
-        self.type_ids = torch.tensor(getattr(view.processor, "image_token_ids", [image_token_id]))
+        ids = getattr(view.processor, "image_token_ids", [image_token_id])
+        self.type_ids = torch.tensor(ids, device="cpu")  # of a model without storage, too
         self.family.prepare(self)
         shard_by(self, sharding_units(self))  # transformers lists layers that some of its models lack
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
@@ -229,7 +230,8 @@ class Native(PartedModel):
         rest = dict(arguments)
         segments = {name: rest.pop(name) for name in ("segment_ids", "prefix_ids") if name in rest}
         index_S = rest.pop("image_index", None)
-        seen = apart({name: rest.pop(name) for name in self._blank if name in rest})
+        as_viewed = any(name.endswith(SHAPE) for name in rest)  # else given as the model's own class takes them
+        seen = apart({name: rest.pop(name) for name in self._blank if name in rest}) if as_viewed else []
         images = (
             self.family.join(seen if index_S is None else [seen[image] for image in index_S.tolist()]) if seen else {}
         )
@@ -246,8 +248,8 @@ class Native(PartedModel):
                 prefix_BT=segments["prefix_ids"],
             )
             rest |= self.family.pack(self, rows, images)
-        seen = images or {name: rest[name] for name in ("pixel_values",) if name in rest}  # given as it takes them
-        for name, value in self.family.more(self, ids_BT, labels_BT, seen).items():
+        given = images or {name: rest[name] for name in ("pixel_values",) if name in rest}
+        for name, value in self.family.more(self, ids_BT, labels_BT, given).items():
             rest.setdefault(name, value)
         return {**rest, **images}, blank
 

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -123,13 +124,14 @@ class ProcessorView:
 
     def _seen(self, image: Image.Image) -> tuple[dict[str, Tensor], str]:
         """The tensors of an image, and the text that takes the place of `token`."""
-        made = self.processor(
-            images=[image],
-            text=[self.token],
-            return_tensors="pt",
-            add_special_tokens=False,
-            return_text_replacement_offsets=True,
-        )
+        with torch.device("cpu"):  # a model without storage is asked what it sees, too
+            made = self.processor(
+                images=[image],
+                text=[self.token],
+                return_tensors="pt",
+                add_special_tokens=False,
+                return_text_replacement_offsets=True,
+            )
         ids = made["input_ids"]
         offsets = made.get("text_replacement_offsets")
         text = offsets[0][0]["replacement"] if offsets and offsets[0] else self.processor.tokenizer.decode(ids[0])
