@@ -192,7 +192,9 @@ def in_a_line(reason: BaseException) -> str:
 def how_to_get(path: str | Path) -> str:
     """What to do about a model's folder that is not there."""
     if HUB_ID.fullmatch(str(path)) and not Path(path).parent.exists():
-        return f"nothing is downloaded: of an id of the Hugging Face hub, name the folder that `hf download {path}` prints"
+        return (
+            f"nothing is downloaded: for an id of Hugging Face's hub, name the folder that `hf download {path}` prints"
+        )
     return "nothing is downloaded"
 
 

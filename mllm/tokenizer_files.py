@@ -71,7 +71,10 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     path = Path(folder)
     if not path.is_dir():
         raise ModelError(
-            how_to_get(folder), where=str(folder), expected="a local checkpoint with its tokenizer", found="no such folder"
+            how_to_get(folder),
+            where=str(folder),
+            expected="a local checkpoint with its tokenizer",
+            found="no such folder",
         )
     check_folder(path)
     settings = _read_json(path / CONFIG) if (path / CONFIG).is_file() else {}

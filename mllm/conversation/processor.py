@@ -526,8 +526,8 @@ class Processor:
         return self._slots[text]
 
     def text(self, ids: Sequence[int]) -> str:
-        """The answer's words, `begun` included. An end that is a token ends them there; other ends where the words first
-        spell them.
+        """The answer's words, behind what its prompt began of them. An end that is a token ends them there; other ends
+        where the words first spell them.
         """
         until = next((place for place, token in enumerate(ids) if self.ends(token)), len(ids))
         text = words_of(self.tokenizer, list(map(int, ids[:until])))

@@ -177,8 +177,8 @@ def _peft_base(folder: Path) -> str | None:
         return None
     base = read_json(path, dict, ModelError).get("base_model_name_or_path")
     return (
-        f"it holds adapters of PEFT alone: set model_args.model_name_or_path to their base, {show(base)} when they were "
-        f"written, and model_args.adapters to dict(type='lora', from_pretrained={str(folder)!r})"
+        f"it holds adapters of PEFT alone: set model_args.model_name_or_path to their base, {show(base)} when they "
+        f"were written, and model_args.adapters to dict(type='lora', from_pretrained={str(folder)!r})"
     )
 
 

@@ -254,7 +254,7 @@ def is_exported_or_refused(model: Llava, folder: Path) -> None:
     """What is not said before training is found when transformers reads what was written."""
     if export_obstacle(model) is not None:
         return
-    written = Written.of(model.eval(), tokenizer)
+    written = Written.of(model.eval(), make_tokenizer())
     as_transformers(model).save_pretrained(folder)
     theirs = load_strictly(LlavaForConditionalGeneration, str(folder), whole=True, dtype="auto")
     written.check_logits(lambda probe: transformers_logits(theirs, probe))

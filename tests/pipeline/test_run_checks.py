@@ -63,7 +63,7 @@ def test_typed_says_what_a_folder_lacks(files: dict[str, Any], message: str, tmp
 
 
 def test_an_id_of_a_hub_says_how_to_get_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    said = "of an id of the Hugging Face hub, name the folder that `hf download Qwen/Qwen3-VL-4B-Instruct` prints"
+    said = "for an id of Hugging Face's hub, name the folder that `hf download Qwen/Qwen3-VL-4B-Instruct` prints"
     with pytest.raises(ModelError) as caught:
         typed({"model_name_or_path": "Qwen/Qwen3-VL-4B-Instruct"})
     assert said in str(caught.value)

@@ -58,9 +58,7 @@ def export_adapter(folder: str, out: Path) -> None:
     rename = partial(their_name, prefix=layers_name(config.text_config)) if kind == "llava" else NAMES[kind]
     low_rank = {rename(name): lazy for name, lazy in low_rank.items()}
     in_full = {rename(name): lazy for name, lazy in in_full.items()}
-    in_full, modules = (
-        _projector(folder, in_full) if kind == "llava" else _modules(folder, in_full, low_rank, config)
-    )
+    in_full, modules = _projector(folder, in_full) if kind == "llava" else _modules(folder, in_full, low_rank, config)
     settings = read_json(Path(folder) / ADAPTER_CONFIG, dict, ModelError)
     settings["target_modules"] = sorted(rename(name) for name in settings["target_modules"])
     settings["base_model_name_or_path"] = base
@@ -134,8 +132,8 @@ def _modules(folder: str, in_full: Weights, low_rank: Weights, config: Any) -> t
     for module in modules:
         if any(name.startswith(f"{module}.") for name in taken):
             raise ModelError(
-                f"a parameter of {module} beside its layers was trained in full, which an adapter cannot hold; merge it "
-                "instead: mllm checkpoint merge",
+                f"a parameter of {module} beside its layers was trained in full, which an adapter cannot hold; "
+                "merge it instead: mllm checkpoint merge",
                 where=folder,
             )
     return found, modules
