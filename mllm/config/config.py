@@ -61,12 +61,15 @@ def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, A
     cfg = {name: plain(section, f"{PLACE}: {name}") for name, section in cfg.items()}  # the file's are plain already
     cfg |= {name: with_shipped(cfg[name]) for name in ("model_args", "data_args")}
     from mllm.config.data_args import check_custom_imports, check_data_args
+    from mllm.config.reward_args import read_reward_args
 
     try:
         check_names_of_sections(cfg)
         check_custom_imports(cfg.get("custom_imports") or {})
         _import(cfg.get("custom_imports", {}))
         check_data_args(cfg["data_args"])
+        if "reward_args" in cfg:
+            read_reward_args(cfg["reward_args"])
     except ConfigError as error:
         raise error.at(PLACE if set_by_option(error.field, options, before) else path) from error.__cause__
     given = {**cfg["training_args"], **(flags or {})}

@@ -12,6 +12,7 @@ SECTIONS = {
     "training_args": "any argument of transformers' Seq2SeqTrainingArguments, and those of RunArguments",
     "model_args": "the model: type, and the arguments of that type",
     "data_args": "the data, the collator, generation and the metrics",
+    "reward_args": "dict(rewards=...): train by the rewards of sampled answers, and how",
     "early_stopping": "dict(patience=3, threshold=0.0): end training when evaluations get no better",
     "custom_imports": "dict(imports=[...]): modules to import, so that what they register is found",
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from mllm.config.data_args import CollatorOptions
+from mllm.config.reward_args import read_reward_args
 from mllm.config.run_arguments import RunArguments
 from mllm.config.sections import generation_sections
 from mllm.conversation.codec_base import RegionCodec
@@ -39,13 +41,15 @@ from mllm.models.prompt_format import PROMPT_FORMAT_KEYS, PromptFormat, chosen_p
 from mllm.pipeline.best_model import StoppingRule
 from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.planning import WINDOW
+from mllm.pipeline.policy_trainer import PolicyTrainer
+from mllm.pipeline.prompts import PromptDataset
 from mllm.pipeline.provenance import of_model
 from mllm.pipeline.replaced_parts import say_replaced
 from mllm.pipeline.resume import describe
 from mllm.pipeline.run_checks import PARTS, check_model_args
 from mllm.pipeline.train_data import ItemDataset, TrainDataset
 from mllm.pipeline.trainer import Trainer
-from mllm.registry import CODECS, MODELS, TEMPLATES
+from mllm.registry import CODECS, MODELS, REWARDS, TEMPLATES
 from mllm.tokenizer_files import load_tokenizer, token_id
 from mllm.types import IMAGE
 
@@ -81,12 +85,23 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
     if args.do_train and isinstance(model, Llava) and (why := export_obstacle(model)):
         logger.info("the trained model cannot be exported to transformers: %s", why)
     shared = collator.packing == "shared"
-    return Trainer(
+    section = cfg.get("reward_args") if data.train is not None else None
+    given: dict[str, Any] = {"split": shared, "seed": args.seed}
+    kind: Callable[..., Trainer] = Trainer
+    train = None
+    if data.train is not None and section is not None:
+        asked = read_reward_args(section)
+        rewards = {name: REWARDS.make(reward) for name, reward in asked.rewards.items()}
+        kind = partial(PolicyTrainer, reward_args=asked, rewards=rewards)
+        train = PromptDataset(data.train, processor, answers=asked.num_generations, **given)
+    elif data.train is not None:
+        train = TrainDataset(data.train, processor, **given)
+    return kind(
         model=model,
         args=args,
         processor=processor,
         collator=collator,
-        train_dataset=None if data.train is None else TrainDataset(data.train, processor, split=shared, seed=args.seed),
+        train_dataset=train,
         validation=data.validation,
         about=_about(cfg),
         described_model=of_model(cfg["model_args"]),

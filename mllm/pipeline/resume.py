@@ -158,6 +158,8 @@ def describe(cfg: Mapping[str, Any], args: RunArguments, items: int) -> dict[str
     data = cfg.get("data_args") or {}
     layout = {"packing": "none", **(data.get("collator_kwargs") or {})}
     layout.pop("pad_to_multiple_of", None)
+    sampling = cfg.get("reward_args") or {}
+    blocks = {name: sampling[name] for name in ("num_iterations", "steps_per_generation") if name in sampling}
     return {
         "ranks": args.world_size,
         "length": {name: getattr(args, name) for name in LENGTH},
@@ -168,6 +170,7 @@ def describe(cfg: Mapping[str, Any], args: RunArguments, items: int) -> dict[str
             "train_sampling_strategy": str(args.train_sampling_strategy),
             "dataloader_drop_last": args.dataloader_drop_last,
             "data_args.collator_kwargs": json.loads(json.dumps(layout, default=str)),
+            **({"reward_args": blocks} if blocks else {}),
         },
         "config": json.loads(json.dumps(cfg, default=str)),
     }

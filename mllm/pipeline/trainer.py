@@ -134,7 +134,7 @@ class Trainer(GuardedTrainer):
         self.processor = processor
         self.collator = collator
         self.window = window
-        self.plan: PlannedBatches | None = None
+        self.plan: Any = None
         self.validation = validation
         self.meters = ThroughputMonitor(module, watch=not args.torch_compile)  # what is compiled takes no hooks
         several = train_dataset is not None and len(train_dataset.origins) > 1
@@ -344,29 +344,37 @@ class Trainer(GuardedTrainer):
             register_fsdp_forward_method(self.model, "generate_with_shared_prefix")
         return self.model
 
+    @property
+    def plans(self) -> bool:
+        """Whether batches are planned ahead."""
+        return self.collator.packing != "none" and self.window > 0
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         """As transformers', but batches of packed rows are planned ahead, and workers read on after a signal."""
-        planned = self.collator.packing != "none" and self.window
-        loader: Any = self._planned_loader() if planned else super().get_train_dataloader()
+        loader: Any = self._planned_loader() if self.plans else super().get_train_dataloader()
         inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it, and has no such argument
         assert isinstance(self.train_dataset, TrainDataset)
         inner.worker_init_fn = partial(_start_worker, self.train_dataset.open.settings, inner.worker_init_fn)
         return loader
 
-    def _planned_loader(self) -> DataLoader[Any]:
+    def planned(self) -> Any:
+        """The batches of all ranks, as `PlannedBatches`."""
         assert isinstance(self.train_dataset, TrainDataset)
-        args, accelerator = self.args, self.accelerator
-        self.plan = PlannedBatches(
+        return PlannedBatches(
             self.train_dataset,
             self._get_train_sampler(),
             batch_size=batch_size_of(self),
-            ranks=accelerator.num_processes,
+            ranks=self.accelerator.num_processes,
             cost=cost_of(self.model, self.processor.view),
             sharing=self.collator.packing == "shared",
-            window=self.window,
+            window=max(self.window, 1),
             room=self.collator.max_tokens,
-            drop_last=args.dataloader_drop_last,
+            drop_last=self.args.dataloader_drop_last,
         )
+
+    def _planned_loader(self) -> DataLoader[Any]:
+        args, accelerator = self.args, self.accelerator
+        self.plan = self.planned()
         loader: DataLoader[Any] = DataLoader(
             self.train_dataset,
             batch_sampler=self.plan,

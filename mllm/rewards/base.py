@@ -12,7 +12,7 @@ from typing import Protocol
 
 from mllm.errors import DataError, MllmError, one_line
 from mllm.fields import show
-from mllm.types import Prediction
+from mllm.types import BOXES, POINTS, Prediction
 
 RAISED = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError,
@@ -51,6 +51,12 @@ def mean(values: Sequence[float | None]) -> float | None:
     """Of the values that there are."""
     given = [value for value in values if value is not None]
     return math.fsum(given) / len(given) if given else None
+
+
+def in_words(prediction: Prediction) -> bool:
+    """Whether the truth is a text that stands without regions."""
+    texts = prediction.truth.texts
+    return bool(texts) and not any(mark in text for mark in (BOXES, POINTS) for text in texts)
 
 
 def _value(name: str, reward: Reward, prediction: Prediction) -> float | None:

@@ -60,10 +60,15 @@ def test_every_config_runs(path: Path, images: Path, tmp_path: Path) -> None:
     }
     tiny = tmp_path / "tiny.py"
     sections = {"training_args": training, "model_args": model, "data_args": data}
+    if "reward_args" in cfg:
+        sections["reward_args"] = {**cfg["reward_args"], "num_generations": 2, "max_completion_length": 4}
     tiny.write_text("\n".join(f"{name} = {value!r}" for name, value in sections.items()), encoding="utf-8")
     assert main([str(tiny)]) == 0
     if training.get("do_train"):
         history = json.loads((tmp_path / "out" / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+        if "reward_args" in cfg:
+            assert len([entry["reward"] for entry in history if "reward" in entry]) == 2
+            return
         loss = next(entry["train_loss"] for entry in history if "train_loss" in entry)
         assert 0 < loss < 20
 

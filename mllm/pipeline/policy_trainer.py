@@ -1,0 +1,337 @@
+"""Training by rewards: answers are sampled, scored and compared in their groups; then the policy is updated.
+
+The loop, its checkpoints, guards, logs and evaluations are those of `Trainer`: only where its batches come from, and
+what their loss is, is another.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from mllm.compat.names import replaces
+from mllm.config.reward_args import RewardArgs
+from mllm.errors import ConfigError
+from mllm.metrics.failures import failure_of
+from mllm.models.runtime.advantages import advantages
+from mllm.models.runtime.loss import Scoring
+from mllm.models.runtime.policy_loss import Answers, entropy_threshold, policy_loss
+from mllm.pipeline.monitor import CountingCollator
+from mllm.pipeline.prompts import Prompt, PromptDataset, RepeatedBlocks, as_they_are, completed, next_block
+from mllm.pipeline.reference import Reference
+from mllm.pipeline.reward_log import RewardLog, Sampled, readings, rewards_of
+from mllm.pipeline.rollouts import Completion, Sampling, sample_answers
+from mllm.pipeline.train_data import to_device
+from mllm.pipeline.trainer import Trainer
+from mllm.rewards.base import Rewards, score
+from mllm.types import Prediction
+
+logger = logging.getLogger(__name__)
+
+Entries = list[list[Prompt]]
+"""The prompts of a batch, by item."""
+KEPT = "rollouts-{rank}.pt"
+"""In a checkpoint: answers that are to be used again, of each rank."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experience:
+    """A batch of prompts with answers that are to be learned from.
+
+    Attributes:
+        completions: of each prompt, those of an item's prompts one after the other.
+        answers: what the loss must know of them, all prompts' one after the other.
+        tokens: that all ranks learn from in this sampling, for each batch of a rank.
+    """
+
+    entries: Entries
+    completions: list[list[Completion]]
+    answers: Answers
+    tokens: float
+
+
+class PolicyTrainer(Trainer):
+    """Trains on a `PromptDataset` by the rewards of sampled answers."""
+
+    def __init__(self, *, reward_args: RewardArgs, rewards: Rewards, **rest: Any) -> None:
+        super().__init__(**rest)
+        if self.is_deepspeed_enabled:
+            raise ConfigError(
+                "launch with DDP or FSDP2", field="reward_args", expected="no section under DeepSpeed", found="one"
+            )
+        self.reward_args = reward_args
+        self.rewards = rewards
+        self.losses = None  # a loss of rewards says nothing about a dataset
+        self.loss_is_scaled_for_ga = True  # the loss is divided for the whole step
+        self.reward_log = RewardLog()
+        self.reference: Reference | None = None
+        self.rows = CountingCollator(self.collator)
+        self.data_collator: Any = as_they_are
+        self.sampling = Sampling(
+            num_generations=reward_args.num_generations,
+            temperature=reward_args.temperature,
+            top_p=reward_args.top_p,
+            top_k=reward_args.top_k,
+            max_completion_length=reward_args.max_completion_length,
+        )
+        self._scoring = Scoring(temperature=reward_args.temperature, entropy_gradient=reward_args.entropy_coef > 0)
+        self._queue: deque[Experience] = deque()
+        self._resumed: Path | None = None
+
+    @property
+    def steps_per_generation(self) -> int:
+        """Batches of a rank whose answers are sampled together."""
+        return self.reward_args.steps_per_generation or self.args.gradient_accumulation_steps
+
+    @property
+    def plans(self) -> bool:
+        return True
+
+    def planned(self) -> Sampler[list[int]]:
+        return RepeatedBlocks(super().planned(), steps=self.steps_per_generation, times=self.reward_args.num_iterations)
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        """The next batches of answers to be learned from; new answers are sampled where none are left."""
+        batches = self.meters.waiting(epoch_iterator)
+        if self._resumed is not None:
+            self._go_on(self._resumed, batches)
+            self._resumed = None
+        if self.reward_args.beta and self.reference is None:
+            self.reference = Reference(self.model)
+        found: list[dict[str, Any]] = []
+        while len(found) < num_batches:
+            if not self._queue:
+                block = next_block(batches, self.steps_per_generation)
+                if not block:
+                    break
+                self._queue.extend(self._sampled(block) * self.reward_args.num_iterations)
+            experience = self._queue.popleft()
+            found.append({**self._rows_of(experience), "answers": experience.answers, "tokens": experience.tokens})
+        return found, None
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        answers, tokens = inputs["answers"], inputs["tokens"]
+        rest = {name: value for name, value in inputs.items() if name not in ("answers", "tokens")}
+        with self.meters.counting(rest.pop("counts")):
+            log_probs, entropies = self._scores(model, rest)
+        loss, metrics = policy_loss(
+            log_probs,
+            entropies,
+            answers_on(answers, log_probs.device),
+            self.reward_args,
+            accumulated=self.current_gradient_accumulation_steps,
+            tokens=tokens * self.current_gradient_accumulation_steps,
+            entropy_threshold=self._threshold(entropies),
+        )
+        self.reward_log.updated(metrics)
+        return (loss, {"log_probs": log_probs}) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:  # of training
+            logs = {**logs, **self.reward_log.read(self.accelerator)}
+        super().log(logs, *args, **kwargs)
+
+    def _scores(self, model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies, the tokens of an answer side by side, the answers in their order."""
+        given = {name: value for name, value in batch.items() if name not in ("index", "label_sources", "counts")}
+        found = model(**given, scoring=self._scoring)
+        order = batch["label_sources"].argsort(stable=True)
+        return found.log_probs[order], found.entropies[order]
+
+    def _threshold(self, entropies: Tensor) -> float | None:
+        """The same on all ranks."""
+        if self.reward_args.top_entropy_quantile == 1:
+            return None
+        everyones: list[float] = gather_object(entropies.detach().tolist())
+        return entropy_threshold(torch.tensor(everyones), self.reward_args.top_entropy_quantile)
+
+    def _rows_of(self, experience: Experience) -> dict[str, Any]:
+        """The batch of a model for all answers that are learned from; of none, the first answer without labels."""
+        group = self.reward_args.num_generations
+        lengths = experience.answers.lengths.tolist()
+        prompts = iter(enumerate(experience.completions))
+        entries = [
+            [
+                completed(prompt, completion, number * group + place, learned=True)
+                for prompt in entry
+                for number, completions in [next(prompts)]
+                for place, completion in enumerate(completions)
+                if lengths[number * group + place]
+            ]
+            for entry in experience.entries
+        ]
+        entries = [entry for entry in entries if entry]
+        if not entries:
+            entries = [[completed(experience.entries[0][0], experience.completions[0][0], 0, learned=False)]]
+        return self.rows(entries)
+
+    def _sampled(self, block: Sequence[Entries]) -> list[Experience]:
+        """Answers to the prompts of a block, scored and compared with those of all ranks."""
+        args, dataset = self.reward_args, self.train_dataset
+        assert isinstance(dataset, PromptDataset), "answers are sampled for prompts"
+        prompts = [prompt for entries in block for entry in entries for prompt in entry]
+        answered = sample_answers(
+            self._ready_for_evaluation(),
+            self.processor,
+            [[prompt.sample for prompt in entry] for entries in block for entry in entries],
+            self.accelerator,
+            sampling=self.sampling,
+            seed=self.args.seed,
+            epoch=dataset.epoch,
+            share=args.share_prefix,
+        )
+        predictions = [
+            [self.processor.decode(completion.ids, prompt.item, prompt.sample.index) for completion in completions]
+            for prompt, completions in zip(prompts, answered, strict=True)
+        ]
+        own = [
+            self._scored(prediction, completion)
+            for pair in zip(predictions, answered, strict=True)
+            for prediction, completion in zip(*pair, strict=True)
+        ]
+        everyones: list[list[Sampled]] = gather_object([own])
+        every = [one for rank in everyones for one in rank]
+        weights = torch.tensor(args.weights, dtype=torch.float64)
+        compared = advantages(
+            rewards_of(every),
+            weights,
+            group=args.num_generations,
+            scale=args.scale_rewards,
+            aggregation=args.multi_objective_aggregation,
+        )
+        first = sum(map(len, everyones[: self.accelerator.process_index]))
+        values = readings(every, list(args.rewards), weights, args.num_generations)
+        self.reward_log.sampled(values, shown=self.is_world_process_zero())
+        tokens = max(sum(one.learned for one in every), 1) / self.accelerator.num_processes / len(block)
+        return self._experiences(block, answered, own, compared[first : first + len(own)], tokens)
+
+    def _scored(self, prediction: Prediction, completion: Completion) -> Sampled:
+        tokens = len(completion.ids)
+        learned = tokens if completion.ended or not self.reward_args.mask_truncated_completions else 0
+        return Sampled(
+            rewards=tuple(score(self.rewards, prediction).values()),
+            tokens=tokens,
+            learned=learned,
+            ended=completion.ended,
+            failure=failure_of(prediction) or "",
+        )
+
+    def _experiences(
+        self,
+        block: Sequence[Entries],
+        answered: Sequence[list[Completion]],
+        own: Sequence[Sampled],
+        compared: Tensor,
+        tokens: float,
+    ) -> list[Experience]:
+        found: list[Experience] = []
+        start = 0
+        group = self.reward_args.num_generations
+        for entries in block:
+            stop = start + sum(map(len, entries))
+            some = slice(start * group, stop * group)
+            lengths = torch.tensor([one.learned for one in own[some]])
+            experience = Experience(
+                entries=entries,
+                completions=list(answered[start:stop]),
+                answers=Answers(lengths=lengths, advantages=compared[some]),
+                tokens=tokens,
+            )
+            found.append(replace(experience, answers=self._with_log_probs(experience)))
+            start = stop
+        return found
+
+    def _with_log_probs(self, experience: Experience) -> Answers:
+        """The answers with what the policy that gave them, and the reference, say of their tokens, where it counts."""
+        args, answers = self.reward_args, experience.answers
+        # as TRL: where each answer is used in the step that begins with its sampling, the policy is still the same
+        reused = self.args.gradient_accumulation_steps % (self.steps_per_generation * args.num_iterations) != 0
+        if not reused and not self.reference:
+            return answers
+        batch: Any = self._prepare_inputs(self._rows_of(experience))
+        old = self._without_gradient(batch, None) if reused else None
+        reference = self._without_gradient(batch, self.reference) if self.reference else None
+        return replace(answers, old=old, reference=reference)
+
+    def _without_gradient(self, batch: Mapping[str, Any], reference: Reference | None) -> Tensor:
+        """float32 [N] on the CPU: log-probabilities under the policy, or under the reference."""
+        model: Any = self.model_wrapped
+        self.model.eval()
+        within = reference.in_place(self.model) if reference else nullcontext()
+        with within, torch.no_grad(), self.accelerator.autocast():
+            return self._scores(model, batch)[0].cpu()
+
+    @replaces(Trainer)
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.reward_args.beta:
+            self.reference = Reference(self.model)  # the policy as training began is that of the config
+        if not self.args.ignore_data_skip:
+            self._resumed = Path(resume_from_checkpoint)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    @replaces(Trainer)
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Also the answers that are left: no policy would give them again."""
+        if self._queue:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)  # the main process may not be here yet
+            torch.save([_plain(one) for one in self._queue], Path(output_dir) / self._kept_name)
+        super()._save_rng_state(output_dir)
+
+    @property
+    def _kept_name(self) -> str:
+        return KEPT.format(rank=self.args.process_index)
+
+    def _go_on(self, checkpoint: Path, batches: Iterator[Any]) -> None:
+        """The answers that a checkpoint kept, in place of the batches that they were sampled for."""
+        kept = checkpoint / self._kept_name
+        if not kept.exists():
+            return
+        for record in torch.load(kept, weights_only=True):
+            entries: Any = self.train_dataset.prompts(record["indices"])  # type: ignore[union-attr]
+            completions = [[Completion(ids=tuple(ids), ended=ended) for ids, ended in some] for some in record["texts"]]
+            answers = Answers(**record["answers"])
+            self._queue.append(
+                Experience(entries=entries, completions=completions, answers=answers, tokens=record["tokens"])
+            )
+            next(batches, None)
+
+
+def _plain(experience: Experience) -> dict[str, Any]:
+    answers = experience.answers
+    return {
+        "indices": [entry[0].sample.index for entry in experience.entries],
+        "texts": [[(list(one.ids), one.ended) for one in some] for some in experience.completions],
+        "answers": {
+            "lengths": answers.lengths,
+            "advantages": answers.advantages,
+            "old": answers.old,
+            "reference": answers.reference,
+        },
+        "tokens": experience.tokens,
+    }
+
+
+def answers_on(answers: Answers, device: torch.device) -> Answers:
+    tensors = {
+        "lengths": answers.lengths,
+        "advantages": answers.advantages,
+        "old": answers.old,
+        "reference": answers.reference,
+    }
+    return Answers(**to_device({name: one for name, one in tensors.items() if one is not None}, device))

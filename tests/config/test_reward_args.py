@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mllm.config.reward_args import read_reward_args
+from mllm.errors import ConfigError
+
+REWARDS = {"iou": {"type": "BoxIoU"}, "form": "Readable"}
+
+
+def test_weights_are_1_where_none_is_given() -> None:
+    assert read_reward_args({"rewards": REWARDS, "reward_weights": {"form": 0.5}}).weights == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({}, "reward_args.rewards: expected a list of at least one entry, found nothing"),
+        ({"rewards": REWARDS, "num_generation": 4}, "num_generation: unknown name; did you mean 'num_generations'"),
+        (
+            {"rewards": REWARDS, "num_generations": 1},
+            "num_generations: expected a whole number of at least 2, found int '1'",
+        ),
+        ({"rewards": REWARDS, "loss_type": "dappo"}, "loss_type: expected one of"),
+        ({"rewards": REWARDS, "top_p": 0}, "top_p: expected a number"),
+        ({"rewards": {"iou": {"type": "BoxIuo"}}}, "unknown reward type 'BoxIuo'; did you mean 'BoxIoU'"),
+        ({"rewards": {"iou": {"type": "BoxIoU", "treshold": 1}}}, "treshold: unknown name; did you mean 'threshold'"),
+        ({"rewards": REWARDS, "reward_weights": {"fom": 1}}, "reward_weights: expected names of rewards: iou, form"),
+    ],
+)
+def test_what_is_wrong_is_named(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_reward_args(section)
+    assert message in str(caught.value)

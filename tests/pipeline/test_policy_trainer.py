@@ -1,0 +1,81 @@
+"""Training by rewards: whole runs, and how they go on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mllm.pipeline.finetune import main
+from tests.pipeline.rewarded import LENGTH, history, write_rewarded
+
+REUSED = dict(num_iterations=2, steps_per_generation=2, beta=0.1)
+
+
+def run(config: Path, out: Path, *flags: str) -> list[dict[str, float]]:
+    assert main([str(config), "--do_train", "--output_dir", str(out), *flags]) == 0
+    return history(out)
+
+
+@pytest.mark.parametrize(
+    ("reward_args", "accumulated"),
+    [({}, 1), (dict(beta=0.1, loss_type="grpo"), 2), (REUSED, 1)],
+    ids=["plain", "accumulated", "reused"],
+)
+def test_a_run_that_was_cut_goes_on_with_the_same_rewards_and_losses(
+    reward_args: dict[str, Any], accumulated: int, tmp_path: Path
+) -> None:
+    """Also in the midst of answers that are used again, which only the checkpoint can know."""
+    saved = dict(max_steps=5, save_strategy="steps", save_steps=3, gradient_accumulation_steps=accumulated)
+    config = write_rewarded(tmp_path, reward_args, training_args=saved)
+    whole = run(config, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole" / "checkpoint-3", tmp_path / "cut" / "checkpoint-3")
+    assert (tmp_path / "cut" / "checkpoint-3" / "rollouts-0.pt").exists() == (reward_args == REUSED)
+    assert run(config, tmp_path / "cut", "--resume_from_checkpoint", "auto") == whole
+    assert [entry["step"] for entry in whole] == [1, 2, 3, 4, 5]
+    assert len({entry["grad_norm"] for entry in whole}) == 5
+
+
+def test_packing_and_sharing_change_no_reward_and_no_gradient(tmp_path: Path) -> None:
+    found = []
+    for packing, share in (("shared", True), ("none", False), ("rows", True)):
+        data = dict(collator_kwargs=dict(packing=packing), train=dict(type="Scenes", size=32, count=24, objects=[2, 3]))
+        config = write_rewarded(tmp_path / packing, dict(share_prefix=share), data_args=data)
+        found.append(
+            run(config, tmp_path / packing / "out", "--max_steps", "2", "--train_sampling_strategy", "sequential")
+        )
+    for name in ("reward", "rewards/length/std", "completions/mean_length", "entropy", "grad_norm", "loss"):
+        values = torch.tensor([[entry[name] for entry in log] for log in found])
+        torch.testing.assert_close(values, values[:1].expand_as(values), rtol=1e-4, atol=1e-5)
+    assert found[0][0]["grad_norm"] > 0
+
+
+def test_a_reward_is_learned(tmp_path: Path) -> None:
+    """Short answers: within a few steps a model from random weights ends its answers early."""
+    reward_args = dict(rewards=dict(length=dict(LENGTH, over=8)), num_generations=8, max_completion_length=12)
+    training = dict(max_steps=25, learning_rate=2e-2, per_device_train_batch_size=4, lr_scheduler_type="constant")
+    config = write_rewarded(tmp_path, reward_args, training_args=training)
+    log = run(config, tmp_path / "out")
+    first, last = (sum(entry["reward"] for entry in part) / 5 for part in (log[:5], log[-5:]))
+    assert last > first + 0.2
+
+
+def test_answers_that_were_cut_off_are_not_learned_from(tmp_path: Path) -> None:
+    """With one token at most nearly all are cut off: the step has a reward and no gradient."""
+    reward_args = dict(max_completion_length=1, mask_truncated_completions=True)
+    log = run(write_rewarded(tmp_path, reward_args), tmp_path / "out", "--max_steps", "2")
+    assert [entry["completions/clipped_ratio"] for entry in log] == [1.0, 1.0]
+    assert [entry["grad_norm"] for entry in log] == [0.0, 0.0]
+
+
+def test_a_reward_that_raises_ends_the_run_and_names_the_item(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reward_args = dict(rewards=dict(vqa=dict(type="MetricScore", metric="ChoiceAccuracy")))
+    config = write_rewarded(tmp_path, reward_args)
+    assert main([str(config), "--do_train", "--output_dir", str(tmp_path / "out")]) == 1
+    assert "scenes seed 0:" in (said := capsys.readouterr().err)
+    assert "reward 'vqa'" in said
