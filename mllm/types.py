@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeGuard, TypeVar, c
 
 from mllm.errors import DataError
 from mllm.fields import is_finite, show, text, within
-from mllm.images import ImageRef, image_ref
+from mllm.images import ImageRef, VideoFrame, image_ref
+from mllm.images.video import Clip, read_clip
+from mllm.time_spans import TimeSpan
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Region = TypeVar("Region", "Box", "Point")
+Known = TypeVar("Known", "Box", "Point", TimeSpan)
 Role = Literal["human", "gpt"]
 Groups = tuple[tuple[int, ...], ...]
 Category = str | int | float | bool
@@ -33,6 +36,10 @@ Form = Literal["marked", "bare"]
 """Regions in an answer: as a codec writes them, or as numbers without the marks of its family."""
 
 IMAGE, BOXES, POINTS = "<image>", "<boxes>", "<points>"
+SPANS = "<spans>"
+"""Stands for a group of time spans."""
+VIDEO = "<video>"
+"""In records only: the frames of the video, each of which is an `<image>` of the item."""
 
 LONGEST_TEXT = 200_000
 """Characters of a turn; a tokenizer may take minutes for more."""
@@ -96,13 +103,14 @@ class Turn:
     text: str
     boxes_seq: Groups = ()
     points_seq: Groups = ()
+    spans_seq: Groups = ()
     image: int | None = None
     """In a question: the index of the image that its answer is about, if its words and regions do not show it."""
 
     @property
     def groups(self) -> Mapping[str, Groups]:
         """The groups of each placeholder, in the order of the text."""
-        return {BOXES: self.boxes_seq, POINTS: self.points_seq}
+        return {BOXES: self.boxes_seq, POINTS: self.points_seq, SPANS: self.spans_seq}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +119,7 @@ class GroundTruth:
 
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
+    time_spans: tuple[TimeSpan, ...] = ()
     texts: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     """The offered answers, in the order of the question; empty if the answer is free text."""
@@ -119,7 +128,7 @@ class GroundTruth:
     masks: tuple[Mask, ...] = attribute(default=(), hash=False)
     """Which pixels a point may lie on."""
     no_target: bool = False
-    """Whether the question asks for a region that does not exist: the right answer has no box and no point."""
+    """Whether the question asks for a region that does not exist: the right answer has no box, point or time span."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +144,7 @@ class Item:
     turns: tuple[Turn, ...]
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
+    time_spans: tuple[TimeSpan, ...] = ()
     truth: GroundTruth = GroundTruth()
     group: Mapping[str, Category] = attribute(default_factory=dict[str, "Category"], hash=False)
     """What scores are broken down by: a value for each name, as in `{"category": "person"}`."""
@@ -186,6 +196,7 @@ class Item:
         for field, placeholder, groups, regions in (
             ("boxes_seq", BOXES, turn.boxes_seq, self.boxes),
             ("points_seq", POINTS, turn.points_seq, self.points),
+            ("spans_seq", SPANS, turn.spans_seq, self.time_spans),
         ):
             count = turn.text.count(placeholder)
             if count != len(groups):
@@ -222,6 +233,16 @@ class Item:
         return image if image is not None else min(self.demonstrated_images, max(len(self.images) - 1, 0))
 
     @property
+    def has_time(self) -> bool:
+        """Whether it is about a video or about stretches of time: its answers may hold time spans."""
+        return bool(self.time_spans) or any(isinstance(ref, VideoFrame) for ref in self.images)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds of the video that its last frame is of; None where that is not known."""
+        return next((ref.duration for ref in reversed(self.images) if isinstance(ref, VideoFrame)), None)
+
+    @property
     def own_images(self) -> tuple[ImageRef, ...]:
         """The images that are no demonstration's."""
         return self.images[self.demonstrated_images :]
@@ -249,11 +270,14 @@ class Item:
         """Validate a record of the public contract (docs/data.md).
 
         - `image`: a path under `folder`, a URL, a PIL image, or None; or `images`: a list of them.
+        - or `video`: `frames` (a list of them) or a `folder` of these, `times` in seconds or `fps`, and `duration`;
+          `<video>` in a question stands for the frames, see `mllm.images.video`.
         - `target`: `boxes` [[x1, y1, x2, y2]] and `points` [[x, y]] in pixels of the original image, and
-          `boxes_image` / `points_image`, the image index of each (default 0); `labels`, the name of each box.
-        - `conversations`: a list of `{from, value, boxes_seq, points_seq, image}`, see `Turn`.
-        - `truth` (default: the content of the last answer): `boxes` / `points`, indices into the target (an empty
-          list: there is no such region), `texts`, and for a choice `options` (texts) or `candidates` (indices into the
+          `boxes_image` / `points_image`, the image index of each (default 0); of a video `boxes_frame`, the index of
+          its frame, or `boxes_time` in seconds; `labels`, the name of each box; `spans` [[start, end]] in seconds.
+        - `conversations`: a list of `{from, value, boxes_seq, points_seq, spans_seq, image}`, see `Turn`.
+        - `truth` (default: the content of the last answer): `boxes` / `points` / `spans`, indices into the target (an
+          empty list: there is no such region), `texts`, and for a choice `options` (texts) or `candidates` (indices of
           boxes); `masks`, where a point may lie, in COCO's run-length encoding.
         - `group`: `{name: value}`, what scores are broken down by.
         - `expression`: the words for what is to be pointed at, without the rest of the question.
@@ -263,12 +287,15 @@ class Item:
             DataError: names `key` and the field.
         """
         try:
-            known = ("image", "images", "target", "conversations", "truth", "group", "expression", "system")
+            known = ("image", "images", "video", "target", "conversations", "truth", "group", "expression", "system")
             fields = _mapping(record, known)
             group = within("group", _group, fields.get("group"))
             images = _images(fields, folder)
-            boxes, points = within("target", _target, fields.get("target"))
+            clip = None if fields.get("video") is None else within("video", read_clip, fields["video"], folder)
+            boxes, points, spans = within("target", _target, fields.get("target"), clip)
             turns = within("conversations", _turns, fields.get("conversations"))
+            if clip is not None:
+                images, boxes, points, turns = _with_frames(clip, boxes, points, turns)
             said, system = fields.get("expression"), fields.get("system")
             item = cls(
                 key=key,
@@ -276,6 +303,7 @@ class Item:
                 turns=turns,
                 boxes=boxes,
                 points=points,
+                time_spans=spans,
                 group=group,
                 expression=None if said is None else within("expression", text, said),
                 system=None if system is None else within("system", text, system),
@@ -347,6 +375,11 @@ class Prediction:
     points: tuple[Point, ...] = ()
     failure: Failure | None = None
     """Why a region of the answer could not be read, whether or not one was asked for; see `mllm.metrics.failures`."""
+    time_spans: tuple[TimeSpan, ...] = ()
+    time_failure: Failure | None = None
+    """Why a time span could not be read."""
+    duration: float | None = None
+    """Of the item's video in seconds, see `Item.duration`."""
     clipped: int = 0
     """How many boxes reached out of the image and were cut at its edge."""
     spans: tuple[tuple[int, int], ...] = ()
@@ -399,31 +432,70 @@ def _check_words(turn: Turn, role: Role) -> None:
         raise DataError(field="value", expected=expected, found=f"{len(turn.text):,}", kind="long-text")
 
 
-def _check_group(role: Role, group: Sequence[int], regions: Sequence[Box | Point], asked: int | None) -> None:
+def _check_group(
+    role: Role, group: Sequence[int], regions: Sequence[Box | Point | TimeSpan], asked: int | None
+) -> None:
     """Check one group of a turn; `asked`: the image that its regions must lie on, None where that is not said."""
     if not group and role == "human":
         raise DataError(expected="at least one index in a question", found="none", kind="region-index")
     for index in group:
         if not 0 <= index < len(regions):
             raise _no_region(index, len(regions))
-    other = next((image for index in group if (image := regions[index].image) != asked), None)
+    lie_on = [region.image for index in group if isinstance(region := regions[index], (Box, Point))]
+    other = next((image for image in lie_on if image != asked), None)
     if asked is not None and other is not None:
         expected = f"regions on image {asked}, which the question is about"
         raise DataError(expected=expected, found=f"some on image {other}", kind="image-number")
 
 
 def _images(record: Mapping[str, Any], folder: str | None) -> tuple[ImageRef, ...]:
-    if record.get("image") is not None and record.get("images") is not None:
-        raise DataError(expected="'image' or 'images'", found="both", kind="unknown-field")
+    given = [name for name in ("image", "images", "video") if record.get(name) is not None]
+    if len(given) > 1:
+        found = "both" if given == ["image", "images"] else " and ".join(map(repr, given))
+        expected = "'image' or 'images'" if "video" not in given else "'image', 'images' or 'video'"
+        raise DataError(expected=expected, found=found, kind="unknown-field")
     if record.get("image") is not None:
         return (within("image", image_ref, record["image"], folder),)
     sources = within("images", _list, record.get("images"))
     return tuple(within(f"images[{number}]", image_ref, source, folder) for number, source in enumerate(sources))
 
 
-def _target(target: object) -> tuple[tuple[Box, ...], tuple[Point, ...]]:
-    fields = _mapping(target, ("boxes", "points", "boxes_image", "points_image", "labels"))
-    boxes = tuple(within(f"boxes[{n}]", _box, *region) for n, region in enumerate(_regions(fields, "boxes")))
+def _with_frames(
+    clip: Clip, boxes: tuple[Box, ...], points: tuple[Point, ...], turns: tuple[Turn, ...]
+) -> tuple[tuple[ImageRef, ...], tuple[Box, ...], tuple[Point, ...], tuple[Turn, ...]]:
+    """The frames that are chosen of a video, in place of `<video>`, and the regions and turns by their numbers."""
+    slots = sum(turn.text.count(VIDEO) for turn in turns if turn.role == "human")
+    if slots != 1:
+        raise DataError(field="conversations", expected=f"one {VIDEO}", found=str(slots), kind="image-count")
+    named = [("target.boxes", box.image) for box in boxes] + [("target.points", point.image) for point in points]
+    named += [("conversations.image", turn.image) for turn in turns if turn.image is not None]
+    for field, frame in named:
+        if not 0 <= frame < len(clip.frames):
+            expected = f"a frame of the video, which has {len(clip.frames)}"
+            raise DataError(field=field, expected=expected, found=f"frame {frame}", kind="region-index")
+    chosen = clip.chosen({frame for _, frame in named})
+    place = {frame: number for number, frame in enumerate(chosen)}
+    return (
+        tuple(map(clip.frame, chosen)),
+        tuple(replace(box, image=place[box.image]) for box in boxes),
+        tuple(replace(point, image=place[point.image]) for point in points),
+        tuple(
+            replace(
+                turn,
+                text=turn.text.replace(VIDEO, IMAGE * len(chosen)) if turn.role == "human" else turn.text,
+                image=None if turn.image is None else place[turn.image],
+            )
+            for turn in turns
+        ),
+    )
+
+
+REGION_FIELDS = tuple(f"{kind}{suffix}" for kind in ("boxes", "points") for suffix in ("", "_image", "_frame", "_time"))
+
+
+def _target(target: object, clip: Clip | None) -> tuple[tuple[Box, ...], tuple[Point, ...], tuple[TimeSpan, ...]]:
+    fields = _mapping(target, (*REGION_FIELDS, "labels", "spans"))
+    boxes = tuple(within(f"boxes[{n}]", _box, *region) for n, region in enumerate(_regions(fields, "boxes", clip)))
     if fields.get("labels") is not None:
         labels = within("labels", _texts, fields["labels"])
         if len(labels) != len(boxes):
@@ -432,20 +504,42 @@ def _target(target: object) -> tuple[tuple[Box, ...], tuple[Point, ...]]:
         boxes = tuple(replace(box, label=label) for box, label in zip(boxes, labels, strict=True))
     return (
         boxes,
-        tuple(within(f"points[{n}]", _point, *region) for n, region in enumerate(_regions(fields, "points"))),
+        tuple(within(f"points[{n}]", _point, *region) for n, region in enumerate(_regions(fields, "points", clip))),
+        tuple(within(f"spans[{n}]", _span, span) for n, span in enumerate(within("spans", _list, fields.get("spans")))),
     )
 
 
-def _regions(target: Mapping[str, Any], field: str) -> Iterable[tuple[object, int]]:
-    """What each region holds, and the number of its image."""
+def _regions(target: Mapping[str, Any], field: str, clip: Clip | None) -> Iterable[tuple[object, int]]:
+    """What each region holds, and the number of its image; of a video that of its frame, of all that are given."""
     regions = within(field, _list, target.get(field))
-    if target.get(f"{field}_image") is None:
+    names = [f"{field}_image", f"{field}_frame", f"{field}_time"]
+    given = [name for name in names if target.get(name) is not None]
+    if not given:
         return zip(regions, [0] * len(regions), strict=True)
-    images = within(f"{field}_image", _indices, target[f"{field}_image"])
+    name = given[0]
+    if len(given) > 1 or (clip is None and name != names[0]):
+        expected = names[0] if clip is None else " or ".join(names)
+        raise DataError(expected=expected, found=" and ".join(given), kind="unknown-field")
+    if clip is not None and name.endswith("_time"):
+        times = within(name, _list, target[name])
+        images = [within(f"{name}[{n}]", _frame_at, clip, time) for n, time in enumerate(times)]
+    else:
+        images = within(name, _indices, target[name])
     if len(images) != len(regions):
         found = str(len(images))
-        raise DataError(field=f"{field}_image", expected=f"{len(regions)} entries", found=found, kind="region-index")
+        raise DataError(field=name, expected=f"{len(regions)} entries", found=found, kind="region-index")
     return zip(regions, images, strict=True)
+
+
+def _frame_at(clip: Clip, time: object) -> int:
+    if not is_finite(time):
+        raise DataError(expected="seconds", found=show(time), kind="wrong-type")
+    return clip.nearest(time)
+
+
+def _span(values: object) -> TimeSpan:
+    start, end = _coordinates(values, 2)
+    return TimeSpan(start=start, end=end)
 
 
 def _box(values: object, image: int) -> Box:
@@ -475,7 +569,7 @@ def _turns(turns: object) -> tuple[Turn, ...]:
 
 
 def _turn(turn: object) -> Turn:
-    fields = _mapping(turn, ("from", "value", "boxes_seq", "points_seq", "image"))
+    fields = _mapping(turn, ("from", "value", "boxes_seq", "points_seq", "spans_seq", "image"))
     if fields.get("from") not in ("human", "gpt"):
         raise DataError(field="from", expected="'human' or 'gpt'", found=show(fields.get("from")), kind="role")
     return Turn(
@@ -483,6 +577,7 @@ def _turn(turn: object) -> Turn:
         text=within("value", text, fields.get("value")),
         boxes_seq=within("boxes_seq", _groups, fields.get("boxes_seq")),
         points_seq=within("points_seq", _groups, fields.get("points_seq")),
+        spans_seq=within("spans_seq", _groups, fields.get("spans_seq")),
         image=within("image", _image_number, fields.get("image")),
     )
 
@@ -504,21 +599,25 @@ def answer_truth(item: Item) -> GroundTruth:
         return GroundTruth()
     boxes = tuple(item.boxes[index] for group in last.boxes_seq for index in group)
     points = tuple(item.points[index] for group in last.points_seq for index in group)
-    asked = bool(last.boxes_seq or last.points_seq)
-    return GroundTruth(boxes=boxes, points=points, no_target=asked and not (boxes or points), texts=(last.text,))
+    spans = tuple(item.time_spans[index] for group in last.spans_seq for index in group)
+    asked = bool(last.boxes_seq or last.points_seq or last.spans_seq)
+    nothing = asked and not (boxes or points or spans)
+    return GroundTruth(boxes=boxes, points=points, time_spans=spans, no_target=nothing, texts=(last.text,))
 
 
 def _truth(truth: object, item: Item) -> GroundTruth:
     if truth is None:
         return answer_truth(item)
-    fields = _mapping(truth, ("boxes", "points", "texts", "options", "candidates", "masks"))
+    fields = _mapping(truth, ("boxes", "points", "spans", "texts", "options", "candidates", "masks"))
     boxes = within("boxes", _picked, fields.get("boxes"), item.boxes)
     points = within("points", _picked, fields.get("points"), item.points)
-    asked = fields.get("boxes") is not None or fields.get("points") is not None
+    spans = within("spans", _picked, fields.get("spans"), item.time_spans)
+    asked = any(fields.get(name) is not None for name in ("boxes", "points", "spans"))
     return GroundTruth(
         boxes=boxes,
         points=points,
-        no_target=asked and not (boxes or points),
+        time_spans=spans,
+        no_target=asked and not (boxes or points or spans),
         texts=within("texts", _texts, fields.get("texts")),
         options=within("options", _texts, fields.get("options")),
         candidates=within("candidates", _picked, fields.get("candidates"), item.boxes),
@@ -563,7 +662,7 @@ def _texts(values: object) -> tuple[str, ...]:
     return tuple(within(f"[{number}]", text, value) for number, value in enumerate(_list(values)))
 
 
-def _picked(indices: object, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+def _picked(indices: object, regions: tuple[Known, ...]) -> tuple[Known, ...]:
     picked = _indices(indices)
     for index in picked:
         if not 0 <= index < len(regions):

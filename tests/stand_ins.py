@@ -137,6 +137,7 @@ RECORDS: dict[str, dict[str, Any]] = {
         "answer_boxes": [[4, 4, 20, 18]],
     },
     "PointList": {"img_path": "a.jpg", "expression": "dogs", "points": [[4, 4], [9, 9]]},
+    "Moments": {"video": {"frames": ["a.jpg", "a.jpg"], "times": [0, 2]}, "expression": "a dog", "spans": [[0, 1.5]]},
     "HatefulMemes": {"id": 1, "img": "a.jpg", "label": 0, "text": "look at this"},
     "REC": REC,
     "REG": REC,

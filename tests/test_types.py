@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mllm.errors import DataError
-from mllm.images import FileImage, MemoryImage
+from mllm.images import FileImage, MemoryImage, VideoFrame
 from mllm.images.settings import ImageSettings
 from mllm.types import Box, GroundTruth, Item, Point, Prediction, Turn
 
@@ -268,7 +268,8 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     # the record
     (
         top(imgs=[]),
-        "a:1: expected one of image, images, target, conversations, truth, group, expression, system, found 'imgs'",
+        "a:1: expected one of image, images, video, target, conversations, truth, group, expression, system, "
+        "found 'imgs'",
     ),
     (top(images=["b.jpg"]), "a:1: expected 'image' or 'images', found both"),
     (top(image=None, images="b.jpg"), "a:1: images: expected a list, found str 'b.jpg'"),
@@ -284,7 +285,8 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (top(target=[1]), "a:1: target: expected a dict, found list '[1]'"),
     (
         target(box=[]),
-        "a:1: target: expected one of boxes, points, boxes_image, points_image, labels, found 'box'",
+        "a:1: target: expected one of boxes, boxes_image, boxes_frame, boxes_time, points, points_image, "
+        "points_frame, points_time, labels, spans, found 'box'",
     ),
     (target(boxes=5), "a:1: target.boxes: expected a list, found int '5'"),
     (target(boxes=[[1, 2, 3]]), "a:1: target.boxes[0]: expected 4 numbers, found list '[1, 2, 3]'"),
@@ -319,7 +321,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (top(conversations=["hello"]), "a:1: conversations[0]: expected a dict, found str 'hello'"),
     (
         turn(1, text="x"),
-        "a:1: conversations[1]: expected one of from, value, boxes_seq, points_seq, image, found 'text'",
+        "a:1: conversations[1]: expected one of from, value, boxes_seq, points_seq, spans_seq, image, found 'text'",
     ),
     (turn(0, **{"from": "user"}), "a:1: conversations[0].from: expected 'human' or 'gpt', found str 'user'"),
     (turn(0, **{"from": "gpt"}), "a:1: conversations[0].from: expected 'human' (turns alternate), found 'gpt'"),
@@ -375,7 +377,7 @@ VIOLATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (top(truth=[0]), "a:1: truth: expected a dict, found list '[0]'"),
     (
         top(truth={"box": [0]}),
-        "a:1: truth: expected one of boxes, points, texts, options, candidates, masks, found 'box'",
+        "a:1: truth: expected one of boxes, points, spans, texts, options, candidates, masks, found 'box'",
     ),
     (top(truth={"boxes": [3]}), "a:1: truth.boxes: expected an index from 0 to 2 (the target holds 3), found 3"),
     (top(truth={"boxes": [-1]}), "a:1: truth.boxes: expected an index from 0 to 2 (the target holds 3), found -1"),
@@ -471,3 +473,64 @@ def test_an_answer_keeps_what_its_item_says_of_itself() -> None:
     assert (answer.key, answer.index, answer.text) == ("a:1", 3, "here")
     assert (answer.truth, answer.group, answer.expression) == (truth, {"size": "small"}, "it")
     assert answer.demonstrations == ("b:2",)
+
+
+def of_video(count: int, *turns: dict[str, Any], **record: Any) -> Item:
+    video = {"frames": [f"{number}.jpg" for number in range(count)], "times": [2 * number for number in range(count)]}
+    return Item.from_dict({"video": video, "conversations": list(turns), **record}, key="a:1")
+
+
+def test_frames_of_a_video_stand_for_its_placeholder() -> None:
+    turns = pair("<video>\nWhen?", "<spans>")
+    turns[1]["spans_seq"] = [[]]
+    item = of_video(20, *turns, target={"spans": [[3, 4.5]]})
+    assert item.turns[0].text == "<image>" * 8 + "\nWhen?"
+    assert [ref.time for ref in item.images if isinstance(ref, VideoFrame)] == [0, 6, 10, 16, 22, 28, 32, 38]
+    assert (item.has_time, item.duration, item.truth.no_target) == (True, None, True)
+
+
+def test_regions_of_a_video_lie_on_frames_by_number_or_by_time() -> None:
+    target = {"boxes": [[0, 0, 1, 1], [1, 1, 2, 2]], "boxes_frame": [19, 7], "points": [[1, 2]], "points_time": [14.9]}
+    turns = pair("<video> Where?", "<boxes> <points>", said=[[0, 1]])
+    turns[1]["points_seq"] = [[0]]
+    item = of_video(20, *turns, target=target)
+    times = [ref.time for ref in item.images if isinstance(ref, VideoFrame)]
+    assert len(times) == 8
+    assert [times[region.image] for region in (*item.boxes, *item.points)] == [38, 14, 14]
+
+
+def test_time_spans_are_a_third_kind_of_region() -> None:
+    turns = [
+        {"from": "human", "value": "What is at <spans>?", "spans_seq": [[1]]},
+        {"from": "gpt", "value": "That, and <spans>", "spans_seq": [[0, 1]]},
+    ]
+    item = Item.from_dict({"target": {"spans": [[0, 1], [2, 3.5]]}, "conversations": turns}, key="a:1")
+    assert [(span.start, span.end) for span in item.truth.time_spans] == [(0, 1), (2, 3.5)]
+    assert item.has_time
+
+
+VIDEO = {"frames": ["0.jpg", "1.jpg"], "fps": 1}
+BROKEN_VIDEOS: list[tuple[dict[str, Any], str]] = [
+    ({"video": VIDEO, "image": "a.jpg"}, "expected 'image', 'images' or 'video', found 'image' and 'video'"),
+    ({"video": VIDEO, "conversations": pair("When?", "x")}, "conversations: expected one <video>, found 0"),
+    ({"video": {"frames": ["a.jpg"]}}, "video: expected 'times', seconds for each frame, or 'fps', found neither"),
+    ({"target": {"spans": [[3, 2]]}}, "target.spans[0]: expected seconds with 0 <= start <= end, found [3, 2]"),
+    ({"target": {"boxes": [[0, 0, 1, 1]], "boxes_frame": [2]}, "video": VIDEO},
+     "target.boxes: expected a frame of the video, which has 2, found frame 2"),
+    ({"target": {"boxes": [[0, 0, 1, 1]], "boxes_time": [5]}, "video": VIDEO},
+     "target.boxes_time[0]: expected a time from 0 to 2 seconds, found 5"),
+    ({"target": {"boxes": [[0, 0, 1, 1]], "boxes_time": [0], "boxes_frame": [0]}, "video": VIDEO},
+     "target: expected boxes_image or boxes_frame or boxes_time, found boxes_frame and boxes_time"),
+    ({"target": {"boxes": [[0, 0, 1, 1]], "boxes_time": [0]}},
+     "target: expected boxes_image, found boxes_time"),
+    ({"conversations": [{"from": "human", "value": "<spans>?"}]},
+     "conversations[0]: spans_seq: expected 1 group(s), one for each <spans> in the text, found 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "message"), BROKEN_VIDEOS, ids=[message for _, message in BROKEN_VIDEOS])
+def test_a_broken_video_or_time_span_is_named(record: dict[str, Any], message: str) -> None:
+    value = "<video>\nWhen?" if "video" in record else "When?"
+    with pytest.raises(DataError) as caught:
+        Item.from_dict({"conversations": [{"from": "human", "value": value}], **record}, key="a:1")
+    assert str(caught.value).removeprefix("a:1: ").replace("conversations[0].", "conversations[0]: ") == message

@@ -51,9 +51,11 @@ class ImageNames:
 
     Attributes:
         number: holds `{}`, the number of the image, from 1 on.
+        time: of a frame of a video; holds `{}`, its seconds.
     """
 
     number: str = "image {}: "
+    time: str = "{} s: "
 
 
 class BareForm(Protocol):
@@ -71,7 +73,8 @@ class RegionCodec(Protocol):
     - `bare: BareForm`: reads an answer in which `read` finds nothing;
     - `phrase: tuple[str, str]`: the marks around phrases, as in `<ref>the dog</ref>`;
     - `phrase_follows: bool`: a phrase stands behind its regions, up to the next `;`;
-    - `image_names: ImageNames`: what its family calls images, where there are several.
+    - `image_names: ImageNames`: what its family calls images, where there are several, and frames of videos;
+    - `time_form: TimeForm`: how it writes time spans (`mllm.conversation.time_form`).
     """
 
     @property

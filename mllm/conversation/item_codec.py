@@ -11,19 +11,24 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import cast
+from itertools import pairwise
+from typing import TypeGuard, cast
 
 from mllm.conversation.codec_base import Reading, RegionCodec, image_names, read_answer
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.rendering import Write
+from mllm.conversation.time_form import time_form
 from mllm.errors import DataError
 from mllm.fields import within
-from mllm.types import BOXES, POINTS, Box, Item, Point
+from mllm.images import ImageRef, VideoFrame
+from mllm.types import BOXES, POINTS, SPANS, Box, Item, Point
 
 WriteOne = Callable[[int, str, Sequence[Box | Point]], str]
 """The text of regions on one image: of its number, the placeholder that they stand for, and themselves."""
 NUMBERED = re.compile(r"\b(?:picture|image|img|photo|frame)\s*[-_#]?\s*(\d{1,9})\b", re.IGNORECASE)
 """How answers name an image, in any family's form."""
+TIMED = re.compile(r"<?\b(\d{1,6}(?:\.\d+)?)\s*(?:s|secs?|seconds?)\b>?", re.IGNORECASE)
+"""How they name a frame of a video."""
 BETWEEN = re.compile(r"[\s:>)\]]*")
 """What may stand between a name and the group that it is written before."""
 
@@ -49,10 +54,10 @@ class ItemCodec:
         self.codec = codec
         self.item = item
         self.on = cache(on)
-        named = numbers and len(item.images) > 1
-        number = image_names(codec).number
-        self.leads = tuple(number.format(place) for place in range(1, len(item.images) + 1)) if named else ()
-        """What stands before each image in the prompt, and before regions on it; empty where images have no names."""
+        self.leads = _leads(codec, item.images, numbers=numbers and len(item.images) > 1)
+        """What stands before each image in the prompt; empty where images have no names."""
+        self.names = self.leads if len(item.images) > 1 else ()
+        """What stands before regions on each image; empty where there is no choice."""
 
     @property
     def writers(self) -> Mapping[str, Write]:
@@ -63,11 +68,11 @@ class ItemCodec:
                 names the region or the group.
             ConfigError: the codec has no form for it.
         """
-        return {placeholder: self._checked(placeholder) for placeholder in (BOXES, POINTS)}
+        return {BOXES: self._checked(BOXES), POINTS: self._checked(POINTS), SPANS: self._spans}
 
     def samples(self, write: WriteOne) -> Mapping[str, Write]:
         """The same, where `write` gives the text of regions on one image, and no image is looked at."""
-        return {placeholder: self._writer(placeholder, write) for placeholder in (BOXES, POINTS)}
+        return {BOXES: self._writer(BOXES, write), POINTS: self._writer(POINTS, write), SPANS: self._spans}
 
     def of_answer(self, image: int | None = None) -> PixelCodec | None:
         """What reads an answer about the image of the last question, or this `image`; None where the item has none.
@@ -77,7 +82,7 @@ class ItemCodec:
         if not self.item.images:
             return None
         asked = self.on(self.item.answer_image if image is None else image)
-        return PixelCodec(self.codec, asked.placement, image=asked.image, others=self if self.leads else None)
+        return PixelCodec(self.codec, asked.placement, image=asked.image, others=self if self.names else None)
 
     def place(self, text: str, readings: Sequence[Reading], before: Sequence[tuple[int, int]] = ()) -> list[Reading]:
         """Groups that were found in a text, each on the image that is named before it.
@@ -106,10 +111,16 @@ class ItemCodec:
         return replace(reading, image=last.image, lead=lead)
 
     def _named(self, text: str) -> Iterator[Named]:
+        named: list[Named] = []
         for match in NUMBERED.finditer(text):
             image = int(match[1]) - 1
             known = 0 <= image < len(self.item.images)
-            yield Named(start=match.start(), end=match.end(), image=image if known else None)
+            named.append(Named(start=match.start(), end=match.end(), image=image if known else None))
+        times = {ref.time: number for number, ref in reversed([*enumerate(self.item.images)]) if _is_frame(ref)}
+        for match in TIMED.finditer(text) if times else ():
+            image = _frame_at(float(match[1]), times)
+            named.append(Named(start=match.start(), end=match.end(), image=image))
+        return iter(sorted(named, key=lambda one: one.start))
 
     def _group(self, placeholder: str, regions: Sequence[Box | Point], write: WriteOne) -> str:
         """Neighbours on one image are written together, behind its name."""
@@ -119,15 +130,18 @@ class ItemCodec:
                 runs[-1].append(region)
             else:
                 runs.append([region])
-        if len(runs) > 1 and not self.leads:
+        if len(runs) > 1 and not self.names:
             raise DataError(
                 expected="regions on one image",
                 found=f"some on each of the images {', '.join(map(str, sorted({region.image for region in regions})))}",
                 message="give each image a group of its own, or set model_args.image_numbers=True",
                 kind="image-number",
             )
-        leads = self.leads or ("",) * len(self.item.images)
-        return "; ".join(f"{leads[run[0].image]}{write(run[0].image, placeholder, run)}" for run in runs)
+        names = self.names or ("",) * len(self.item.images)
+        return "; ".join(f"{names[run[0].image]}{write(run[0].image, placeholder, run)}" for run in runs)
+
+    def _spans(self, group: Sequence[int]) -> str:
+        return time_form(self.codec).write([self.item.time_spans[index] for index in group])
 
     def _checked(self, placeholder: str) -> Write:
         """Writes once each region is known to be seen; errors name it by its number."""
@@ -152,3 +166,31 @@ class ItemCodec:
         if placeholder == BOXES:
             return codec.write_boxes(cast("Sequence[Box]", regions))
         return codec.write_points(cast("Sequence[Point]", regions))
+
+
+def _leads(codec: RegionCodec, images: Sequence[ImageRef], *, numbers: bool) -> tuple[str, ...]:
+    """What stands before each image: of a frame its time, to as many decimals as tell the frames apart."""
+    names, times = image_names(codec), [ref.time for ref in images if _is_frame(ref)]
+    if not times and not numbers:
+        return ()
+    digits = next((count for count in (1, 2) if len({f"{time:.{count}f}" for time in times}) == len(times)), 3)
+
+    def lead(number: int, ref: ImageRef) -> str:
+        if _is_frame(ref):
+            return names.time.format(f"{ref.time:.{digits}f}")
+        return names.number.format(number) if numbers else ""
+
+    return tuple(lead(number, ref) for number, ref in enumerate(images, start=1))
+
+
+def _is_frame(ref: ImageRef) -> TypeGuard[VideoFrame]:
+    return isinstance(ref, VideoFrame)
+
+
+def _frame_at(time: float, frames: Mapping[float, int]) -> int | None:
+    """The number of the frame nearest to a time; None beyond the first or the last by more than they are apart."""
+    times = sorted(frames)
+    apart = max((after - before for before, after in pairwise(times)), default=0.0)
+    if not times[0] - apart <= time <= times[-1] + apart:
+        return None
+    return frames[min(times, key=lambda each: abs(each - time))]

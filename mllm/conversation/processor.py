@@ -31,6 +31,7 @@ from mllm.conversation.rendering import (
     written_turn,
 )
 from mllm.conversation.text_encoder import Start, encoder_of
+from mllm.conversation.time_form import with_time_spans
 from mllm.errors import ConfigError, DataError, ImageError, MllmError, ModelError
 from mllm.fields import show, within
 from mllm.images import ImageRef, Video, is_reducible, is_remote
@@ -344,7 +345,7 @@ class Processor:
         """As `decode`, of an answer's text."""
         answer = Prediction.of(item, index, text)
         codec = self.codec_of_answer(item, image)
-        return answer if codec is None else codec.read_into(answer)
+        return with_time_spans(answer if codec is None else codec.read_into(answer), item, self.codec)
 
     def codec_of_answer(self, item: Item, image: int | None = None) -> PixelCodec | None:
         """The codec on the image that the last question is about, or on this `image`; None where the item has none.
@@ -374,7 +375,7 @@ class Processor:
     def _check_answerable(self, item: Item, region: Box | Point) -> None:
         asked = item.answer_image
         codec = self._item_codec(item)
-        if region.image != asked and not codec.leads:
+        if region.image != asked and not codec.names:
             raise DataError(
                 expected=f"a region on image {asked}, which the question is about",
                 found=f"one on image {region.image}",
@@ -469,7 +470,7 @@ class Processor:
             return self.codec.write_points([(0.345, 0.345)] * count, canvas)
 
         if item is None:
-            write = {each: partial(_of_group, sample, each) for each in (BOXES, POINTS)}
+            write: Mapping[str, Write] = {each: partial(_of_group, sample, each) for each in (BOXES, POINTS)}
             return self._rendered(turns, write, ())
         codec = self._item_codec(item)
         write = codec.samples(lambda _, placeholder, regions: sample(placeholder, len(regions)))

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 from mllm.conversation.text_encoder import Start, encoder_of
 from mllm.errors import ConfigError
 from mllm.fields import show
-from mllm.types import BOXES, IMAGE, POINTS, Role, Turn
+from mllm.types import BOXES, IMAGE, POINTS, SPANS, Role, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS})")
+PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS}|{SPANS})")
 Write = Callable[[Sequence[int]], str]
 """The text of a group of regions, which are given by number."""
 IGNORE = -100

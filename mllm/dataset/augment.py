@@ -15,7 +15,7 @@ from mllm.dataset.written_regions import writes_coordinates
 from mllm.errors import ConfigError, ImageError
 from mllm.fields import Positive, Probability, Range
 from mllm.geometry import Placement, check_canvas, flip, pad_to_square
-from mllm.images import ImageRef, Video
+from mllm.images import ImageRef, Video, VideoFrame
 from mllm.images.image_transforms import FlippedImage, PlacedImage
 from mllm.registry import DATASETS
 from mllm.types import Box, GroundTruth, Item, Point
@@ -177,6 +177,9 @@ def _moved(item: Item, move: Callable[[ImageRef, ImageRef], Move]) -> Item:
 
 def _each_frame(medium: ImageRef, move: Callable[[ImageRef, ImageRef], Move]) -> Move:
     """Of a video every frame; its boxes lie on the first."""
+    if isinstance(medium, VideoFrame):
+        ref, placement = move(medium.ref, medium)
+        return replace(medium, ref=ref), placement
     if not isinstance(medium, Video):
         return move(medium, medium)
     frames = [move(frame, medium) for frame in medium.frames]
@@ -198,8 +201,13 @@ def _unchanged(ref: ImageRef) -> Move:
 
 def _corners(item: Item, ref: ImageRef) -> list[tuple[float, float]]:
     """Of all regions on an image; a point is one corner."""
-    boxes = [box for box in (*item.boxes, *item.truth.boxes) if item.images[box.image] == ref]
-    points = [point.xy for point in (*item.points, *item.truth.points) if item.images[point.image] == ref]
+    on_it = {
+        number
+        for number, image in enumerate(item.images)  # frames of a video move together
+        if image == ref or (isinstance(image, VideoFrame) and isinstance(ref, VideoFrame))
+    }
+    boxes = [box for box in (*item.boxes, *item.truth.boxes) if box.image in on_it]
+    points = [point.xy for point in (*item.points, *item.truth.points) if point.image in on_it]
     return [corner for box in boxes for corner in ((box.x1, box.y1), (box.x2, box.y2))] + points
 
 

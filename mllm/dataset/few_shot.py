@@ -17,7 +17,7 @@ from mllm.dataset.multiturn import answered, chained
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
 from mllm.fields import Count
-from mllm.images import ImageRef, Video
+from mllm.images import ImageRef, Video, VideoFrame
 from mllm.images.contents import shared_images
 from mllm.images.names import name_of
 from mllm.registry import DATASETS, SIMILARITIES, SimilarityConfig
@@ -199,7 +199,8 @@ def overlaps(asked: Any, shown: Any) -> dict[int, str]:
 
 
 def _frames(item: Item) -> list[ImageRef]:
-    return [frame for ref in item.images for frame in (ref.frames if isinstance(ref, Video) else (ref,))]
+    frames = [frame for ref in item.images for frame in (ref.frames if isinstance(ref, Video) else (ref,))]
+    return [frame.ref if isinstance(frame, VideoFrame) else frame for frame in frames]
 
 
 def _words(item: Item) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from mllm.errors import ConfigError, DataError
 from mllm.fields import ID, PositiveInt, field
 from mllm.images import ImageRef
 from mllm.registry import DATASETS
+from mllm.time_spans import TimeSpan
 from mllm.types import Box, Groups, Item, Point, Turn
 
 
@@ -172,22 +173,26 @@ def chained(
     turns: list[Turn] = []
     boxes: list[Box] = []
     points: list[Point] = []
+    spans: list[TimeSpan] = []
     for item, words, shift in zip(items, texts, starts, strict=True):
         for turn, text in zip(item.turns, words, strict=True):
             groups = {
                 "boxes_seq": _shifted(turn.boxes_seq, len(boxes)),
                 "points_seq": _shifted(turn.points_seq, len(points)),
+                "spans_seq": _shifted(turn.spans_seq, len(spans)),
             }
             image = None if turn.image is None else turn.image + shift
             turns.append(replace(turn, text=text, image=image, **groups))
         boxes += [replace(box, image=box.image + shift) for box in item.boxes]
         points += [replace(point, image=point.image + shift) for point in item.points]
+        spans += item.time_spans
     return Item(
         key=items[0].key if len(items) == 1 else f"{items[0].key} and {len(items) - 1} more",
         images=tuple(images),
         turns=tuple(turns),
         boxes=tuple(boxes),
         points=tuple(points),
+        time_spans=tuple(spans),
         truth=items[0].truth,
     )
 

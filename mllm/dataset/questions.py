@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from mllm.errors import ConfigError, DataError
 from mllm.fields import FULL, Fits, check, field, is_blank, named
 from mllm.files import read_json
-from mllm.types import BOXES, IMAGE, POINTS
+from mllm.types import BOXES, IMAGE, POINTS, SPANS, VIDEO
 
 EXPR, OBJS, QUESTION = "<expr>", "<objs>", "<question>"
 """In templates: a referring expression or noun phrase, the regions asked about, a ready question."""
@@ -21,9 +21,10 @@ ANSWER = "<answer>"
 BoxAnswer = Annotated[str, Fits(f"a text with {BOXES} in it once", lambda text: text.count(BOXES) == 1)]
 """The text of every answer that is a box."""
 
-_IN_TEMPLATES = (IMAGE, EXPR, OBJS, QUESTION)
-_RESERVED = (IMAGE, BOXES, POINTS)
+_IN_TEMPLATES = (IMAGE, VIDEO, EXPR, OBJS, QUESTION)
+_RESERVED = (IMAGE, BOXES, POINTS, SPANS)
 _LEADING = re.compile(rf"^\s*(?:{IMAGE})+(?=\S)")
+_IMAGES = re.compile(rf"\s*(?:{IMAGE}\s*)+")
 
 
 class Questions:
@@ -37,7 +38,7 @@ class Questions:
         self.path = path
         self.templates = _read(path)
         for number, template in enumerate(self.templates):
-            for placeholder in (*_IN_TEMPLATES, BOXES, POINTS):
+            for placeholder in (*_IN_TEMPLATES, BOXES, POINTS, SPANS):
                 expected, found = int(placeholder in placeholders), template.count(placeholder)
                 if found != expected:
                     raise ConfigError(
@@ -72,7 +73,7 @@ def plain(text: str, name: str) -> str:
     """`text`, the field `name` of a line, as it is.
 
     Raises:
-        DataError: it holds `<image>`, `<boxes>` or `<points>`, which would be taken for an image or a region.
+        DataError: it holds `<image>`, `<boxes>`, `<points>` or `<spans>`, which would be read as one.
     """
     for placeholder in _RESERVED:
         if placeholder in text:
@@ -98,7 +99,7 @@ def without_image(text: str) -> str:
     """The question without its image: `<image>` is dropped with its line, dropped where words follow it at once at
     the beginning of a line, or put into words.
     """
-    lines = [_LEADING.sub("", line) for line in text.split("\n") if line.strip() != IMAGE]
+    lines = [_LEADING.sub("", line) for line in text.split("\n") if not _IMAGES.fullmatch(line)]
     return "\n".join(lines).replace(IMAGE, "the image")
 
 

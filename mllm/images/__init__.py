@@ -159,6 +159,31 @@ class Video:
         return self.frames[0].open()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFrame:
+    """A frame of a video, which is an image of its own that has a time.
+
+    Attributes:
+        time: seconds from the beginning.
+        duration: of the video in seconds, None where that is not known.
+    """
+
+    ref: ImageRef
+    time: float
+    duration: float | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.ref.size
+
+    def open(self) -> Image.Image:
+        return self.ref.open()
+
+    def open_reduced(self, at_least: tuple[int, int]) -> Image.Image:
+        """As `Reducible`, where the image of the frame is one; else as `open`."""
+        return self.ref.open_reduced(at_least) if is_reducible(self.ref) else self.ref.open()
+
+
 def is_ref(value: object) -> TypeGuard[ImageRef]:
     """Whether a value is a reference. Its size, which may have to be read from a file, is not asked for."""
     return all(getattr_static(value, name, None) is not None for name in ("size", "open"))
@@ -196,6 +221,8 @@ def is_remote(ref: ImageRef) -> bool:
     """Whether its size may have to come from elsewhere; the same in every process, whatever its cache holds."""
     if isinstance(ref, Video):
         return is_remote(ref.frames[0])
+    if isinstance(ref, VideoFrame):
+        return is_remote(ref.ref)
     return isinstance(ref, UrlImage) and not fetch.local_archive(ref.url)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mllm.images import IN_MEMORY, FileImage, ImageRef, UrlImage, Video, fetch
+from mllm.images import IN_MEMORY, FileImage, ImageRef, UrlImage, Video, VideoFrame, fetch
 from mllm.images.contact_sheet import ContactSheet
 from mllm.images.embedded import Base64Image, MemberImage
 from mllm.images.image_transforms import FlippedImage, PlacedImage
@@ -23,6 +23,8 @@ def name_of(ref: ImageRef) -> str:
         return f"{name_of(ref.ref)}, {width} x {height} at ({left}, {top})"
     if isinstance(ref, ContactSheet):
         return ", ".join(map(name_of, ref.refs))
+    if isinstance(ref, VideoFrame):
+        return f"{name_of(ref.ref)} at {ref.time:g} s"
     if isinstance(ref, Video):
         return f"a video from {name_of(ref.frames[0])}"
     return IN_MEMORY

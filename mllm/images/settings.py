@@ -46,6 +46,10 @@ class ImageSettings:
     """RGB, 0 to 255, behind transparent pixels."""
     exif: bool = True
     """Turn images upright as their EXIF orientation says; False takes the pixels as they are stored."""
+    num_frames: PositiveInt = 8
+    """At most so many frames of a video, evenly spread; those that regions lie on are always among them."""
+    fps: Positive | None = None
+    """At most so many frames for a second of a video, before `num_frames` are taken of them; None: all."""
     allow_private: bool = False
     """Fetch by http from private addresses too (this machine, its network, a cloud's metadata service)."""
     follow_links: bool = False

@@ -80,7 +80,7 @@ def read_by(metric: Metric | None, prediction: Prediction) -> tuple[str, ...]:
         return ("ranking",)
     truth = prediction.truth
     depth: str | None = getattr(metric, "depth", None)
-    if depth is None and (truth.boxes or truth.points or truth.no_target):
+    if depth is None and (truth.boxes or truth.points or truth.time_spans or truth.no_target):
         return prediction.read_by
     if depth is not None and depth not in get_args(Depth):
         return (depth,)

@@ -32,16 +32,18 @@ LIST_MEANINGS: Mapping[str, str] = {
 def failure_of(prediction: Prediction) -> Failure | None:
     """The class of failure; None where the answer has as many regions as its truth, or where none was asked for.
 
-    This is where an answer meets its truth: reading it knows nothing of how many regions there should be.
+    This is where an answer meets its truth: reading it knows nothing of how many regions there should be. Time spans
+    are compared as a whole, and not counted.
     """
     truth = prediction.truth
-    if not (truth.boxes or truth.points or truth.no_target):
+    if not (truth.boxes or truth.points or truth.time_spans or truth.no_target):
         return None
     failure = unreadable(prediction)
     if failure is not None:
         return failure
     counts = ((len(truth.boxes), len(prediction.boxes)), (len(truth.points), len(prediction.points)))
     asked = [(expected, found) for expected, found in counts if expected or truth.no_target]
+    asked += [(0, len(prediction.time_spans))] * truth.no_target
     return None if all(expected == found for expected, found in asked) else "wrong_count"
 
 
@@ -51,12 +53,21 @@ def unreadable(prediction: Prediction) -> Failure | None:
     Unlike `failure_of` this does not count the regions.
     """
     truth = prediction.truth
-    if prediction.failure is not None:
+    of_time_alone = bool(truth.time_spans) and not (truth.boxes or truth.points)
+    if prediction.failure is not None and not of_time_alone:
         return prediction.failure
+    if prediction.time_failure is not None and truth.time_spans:
+        return prediction.time_failure
     if truth.no_target and prediction.text.strip() and not stated(prediction.text).strip():
         return "malformed"  # cut off while thinking, it says nothing yet
     asked = [
-        found for expected, found in ((truth.boxes, prediction.boxes), (truth.points, prediction.points)) if expected
+        found
+        for expected, found in (
+            (truth.boxes, prediction.boxes),
+            (truth.points, prediction.points),
+            (truth.time_spans, prediction.time_spans),
+        )
+        if expected
     ]
     return "none" if asked and not any(asked) else None
 
@@ -71,4 +82,5 @@ def list_failures(
 
 def says_nothing_is_there(prediction: Prediction) -> bool:
     """Whether an answer, which was read to its end, has no region."""
-    return not prediction.boxes and not prediction.points and unreadable(prediction) in (None, "none")
+    regions = (*prediction.boxes, *prediction.points, *prediction.time_spans)
+    return not regions and unreadable(prediction) in (None, "none")

@@ -14,6 +14,7 @@ from mllm.metrics.breakdown import Part, breakdown
 from mllm.metrics.failures import failure_of
 from mllm.metrics.rec import iou_of
 from mllm.metrics.statistics import Interval, interval
+from mllm.metrics.temporal_iou import temporal_iou_of
 from mllm.types import Item, Prediction
 
 PREDICTIONS, RESULTS = "extra_prediction.jsonl", "results.json"
@@ -83,6 +84,14 @@ def outcome(metric: Metric | None, predictions: Sequence[Prediction], images: Se
     )
 
 
+def iou_or_none(prediction: Prediction) -> float | None:
+    """The IoU of the one true box, or of the true time spans; None where the truth is neither."""
+    truth = prediction.truth
+    if truth.time_spans and not truth.boxes:
+        return temporal_iou_of(prediction)
+    return iou_of(prediction) if len(truth.boxes) == 1 or truth.no_target else None
+
+
 class ImageNames:
     """A name for the images of each item, the same for items about the same ones; an item without has its own."""
 
@@ -133,8 +142,13 @@ def _fields(prediction: Prediction, image: str, question: str, metric: Metric | 
         yield "target_points", [point.xy for point in truth.points]
     yield from _image_fields(prediction)
     yield from _truth_fields(prediction)
-    if len(truth.boxes) == 1 or truth.no_target:
-        yield "iou", iou_of(prediction)
+    if prediction.time_spans or truth.time_spans:
+        yield "pred_spans", [[span.start, span.end] for span in prediction.time_spans]
+        yield "target_spans", [[span.start, span.end] for span in truth.time_spans]
+    if prediction.duration is not None:
+        yield "duration", prediction.duration
+    if (iou := iou_or_none(prediction)) is not None:
+        yield "iou", iou
     if prediction.candidate_scores:
         yield "candidate_scores", dict(prediction.candidate_scores)
     if isinstance(metric, Tallied):

@@ -27,6 +27,7 @@ from mllm.conversation.item_codec import ItemCodec
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.preprocessing.tiling import lay
 from mllm.conversation.rendering import TextSpan, written_turn
+from mllm.conversation.time_form import with_time_spans
 from mllm.errors import ConfigError, RunError
 from mllm.fields import show
 from mllm.images import ImageRef, Video
@@ -246,7 +247,7 @@ def read_answer_in(
     """As `Processor.read`."""
     answer = Prediction.of(item, index, text.strip())
     codec = codec_of_answer(item, convention, image)
-    return answer if codec is None else codec.read_into(answer)
+    return with_time_spans(answer if codec is None else codec.read_into(answer), item, convention.codec)
 
 
 def codec_of_answer(item: Item, convention: Convention, image: int | None = None) -> PixelCodec | None:

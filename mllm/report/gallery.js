@@ -97,6 +97,21 @@ const said = (answer, place) => {
   return element("dd", { class: "answer" }, ...parts);
 };
 
+// stretches of a video, first those of the truth
+const timelineOf = ({ length, rows, seconds }) => {
+  const words = seconds.map(
+    (row, number) => `${number ? "answer" : "truth"} ${row.map(([from, to]) => `${from} to ${to} s`).join(", ")}`,
+  );
+  const line = element("div", { class: "timeline", role: "img", "aria-label": `${words.join("; ")}; of ${length} s` });
+  const ends = [element("span", {}, "0 s"), element("span", {}, `${length} s`)];
+  line.append(element("p", { "aria-hidden": "true" }, ...ends));
+  rows.forEach((row, number) => {
+    const spans = row.map(([from, to]) => element("span", { "--from": `${from}%`, "--to": `${to}%` }));
+    line.append(element("div", { class: `rail ${number ? classesOf(number - 1, 0) : "true"}` }, ...spans));
+  });
+  return line;
+};
+
 const cardOf = (item) => {
   const facts = element("p", { class: "facts" }, element("span", { class: "id" }, item.key));
   if (!several) facts.append(element("span", { class: "verdict" }, item.answers[0].verdict));
@@ -107,6 +122,7 @@ const cardOf = (item) => {
     const head = several ? element("dt", named, config.answered[place]) : element("dt", {}, "Answer");
     lines.append(head, said(answer, place));
   });
+  if (item.timeline) lines.append(element("dt", {}, "Time"), element("dd", {}, timelineOf(item.timeline)));
   item.truths.forEach((truth, number) =>
     lines.append(element("dt", {}, number ? "" : "Truth"), element("dd", {}, ...rich(truth))),
   );

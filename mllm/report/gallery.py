@@ -21,7 +21,8 @@ from urllib.parse import quote
 from mllm.images import FileImage, ImageRef, is_remote
 from mllm.images.settings import current_settings
 from mllm.report import page
-from mllm.types import BOXES, IMAGE, POINTS, Box, Point
+from mllm.time_spans import TimeSpan
+from mllm.types import BOXES, IMAGE, POINTS, SPANS, Box, Point
 
 SHARE = 1000
 """Items in a file of data."""
@@ -32,8 +33,8 @@ MOST_OTHERS = 50
 BY_BROWSERS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 """Image files that a browser opens."""
 IMAGES = "images"
-MARKS = {IMAGE: "image", BOXES: "box", POINTS: "point"}
-_MARKS = re.compile(f"({'|'.join(MARKS)})")
+MARKS = {IMAGE: "image", BOXES: "box", POINTS: "point", SPANS: "time"}
+_MARKS = re.compile(f"((?:{IMAGE})+|{'|'.join(MARKS)})")
 
 Region = Box | Point
 
@@ -49,6 +50,8 @@ class Answer:
     """Those on the image, in the order of the text."""
     spans: tuple[tuple[int, int], ...] = ()
     """Where in `text` each region is written; empty where that is not known."""
+    times: tuple[TimeSpan, ...] = ()
+    """Stretches of the video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,10 @@ class Entry:
     """What the question's placeholders stand for."""
     candidates: tuple[Box, ...] = ()
     """Other objects of the image that the item knows."""
+    times: tuple[TimeSpan, ...] = ()
+    """True stretches of the video."""
+    duration: float | None = None
+    """Of the video in seconds."""
     kinds: Mapping[str, str] = field(default_factory=dict[str, str])
     """What to filter by."""
     measures: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -100,6 +107,7 @@ def card(entry: Entry) -> dict[str, Any]:
             }
             for answer in entry.answers
         ],
+        **({"timeline": line} if (line := _timeline(entry)) else {}),
         "kinds": dict(entry.kinds),
         "measures": {name: round(value, 4) for name, value in entry.measures.items()},
     }
@@ -233,7 +241,13 @@ def _segments(text: str) -> list[str | list[str]]:
     """Pieces of a text; a list holds what a placeholder reads. A lone `<image>` is left out: it is shown."""
     if text.count(IMAGE) == 1:
         text = text.replace(IMAGE, "")
-    return [[MARKS[piece]] if piece in MARKS else piece for piece in _MARKS.split(text.strip()) if piece]
+    return [[_mark(piece)] if _MARKS.fullmatch(piece) else piece for piece in _MARKS.split(text.strip()) if piece]
+
+
+def _mark(placeholders: str) -> str:
+    """What a placeholder reads, or a row of images."""
+    count = placeholders.count(IMAGE)
+    return f"{count} images" if count > 1 else MARKS[placeholders]
 
 
 def _pieces(answer: Answer) -> list[str | list[Any]]:
@@ -249,6 +263,20 @@ def _pieces(answer: Answer) -> list[str | list[Any]]:
         pieces += [answer.text[end:first], [answer.text[first:last], places]]
         end = last
     return [piece for piece in (*pieces, answer.text[end:]) if piece]
+
+
+def _timeline(entry: Entry) -> dict[str, Any] | None:
+    """Bars of a time line, first that of the truth: each span by start and end, in per cent; None without spans."""
+    rows = [entry.times, *(answer.times for answer in entry.answers)]
+    ends = [span.end for row in rows for span in row]
+    if not ends:
+        return None
+    length = max(entry.duration or 0.0, *ends) or 1.0
+    return {
+        "length": round(length, 2),
+        "rows": [[[round(100 * at / length, 2) for at in (span.start, span.end)] for span in row] for row in rows],
+        "seconds": [[[round(span.start, 2), round(span.end, 2)] for span in row] for row in rows],
+    }
 
 
 def _labels(regions: Iterable[Region]) -> list[str]:

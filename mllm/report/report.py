@@ -259,7 +259,7 @@ def _entry(row: Row, kinds: Mapping[str, str]) -> Entry:
     failure = failure_of(prediction)
     regions = _drawn((*prediction.boxes, *prediction.points), row)
     measures = {"IoU": row.iou, "score": row.score}
-    if truth.boxes or truth.points or truth.no_target:
+    if truth.boxes or truth.points or truth.time_spans or truth.no_target:
         on_another = row.iou is not None and is_on_another(prediction)
         kinds = {ANSWER: failure or (ELSEWHERE if on_another else READ), **kinds}
     return Entry(
@@ -272,12 +272,15 @@ def _entry(row: Row, kinds: Mapping[str, str]) -> Entry:
         true=_drawn((*truth.boxes, *truth.points), row),
         asked=_drawn(row.asked, row),
         candidates=_drawn(truth.candidates, row),
+        times=truth.time_spans,
+        duration=prediction.duration,
         answers=(
             Answer(
                 text=prediction.text,
                 verdict="" if row.iou is None else failure or f"IoU {row.iou:.2f}",
                 regions=regions,
                 spans=prediction.spans if len(regions) == len(prediction.spans) else (),
+                times=prediction.time_spans,
             ),
         ),
         kinds=kinds,
@@ -286,11 +289,12 @@ def _entry(row: Row, kinds: Mapping[str, str]) -> Entry:
 
 
 def _layers(entries: Iterable[Entry], data: Mapping[str, Any] | None) -> list[dict[str, str]]:
-    """What is drawn on some image."""
+    """What is drawn on some image, or on a time line."""
+    entries = list(entries)
     shown = [entry for entry in entries if entry.image is not None]
     found = {
-        "true": any(entry.true for entry in shown),
-        PREDICTED: any(entry.answers[0].regions for entry in shown),
+        "true": any(entry.true for entry in shown) or any(entry.times for entry in entries),
+        PREDICTED: any(entry.answers[0].regions for entry in shown) or any(entry.answers[0].times for entry in entries),
         "asked": any(entry.asked for entry in shown),
         "other": data is not None and data["others"],
     }

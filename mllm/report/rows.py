@@ -6,13 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mllm.dataset.base import Dataset
-from mllm.images import image_ref
+from mllm.images import VideoFrame, image_ref
 from mllm.images.contact_sheet import ContactSheet
+from mllm.images.video import spread
 from mllm.metrics.base import Metric, Tallied
-from mllm.metrics.outcome import ImageNames
-from mllm.metrics.rec import iou_of
+from mllm.metrics.outcome import ImageNames, iou_or_none
 from mllm.report.report import Row
 from mllm.types import Box, Item, Point, Prediction
+
+SHOWN_FRAMES = 9
+"""Frames of a video that are shown, beside those that regions lie on."""
 
 
 def rows(predictions: Iterable[Prediction], items: Dataset, metric: Metric | None) -> Iterator[Row]:
@@ -43,13 +46,22 @@ def rows(predictions: Iterable[Prediction], items: Dataset, metric: Metric | Non
 
 
 def _picture(item: Item, prediction: Prediction, asked: Sequence[Box | Point]) -> ContactSheet | None:
-    """The images that regions lie on, side by side; None where that is none but the one of the question."""
+    """The images that regions lie on, side by side, and frames of the video; None where that is none but the one of
+    the question."""
     truth = prediction.truth
     regions = (*prediction.boxes, *prediction.points, *truth.boxes, *truth.points, *asked)
-    numbers = sorted({item.answer_image, *(region.image for region in regions)})
+    named = {region.image for region in regions}
+    frames = [number for number, ref in enumerate(item.images) if isinstance(ref, VideoFrame)]
+    about = set(spread(frames, SHOWN_FRAMES)) if frames else {item.answer_image}
+    numbers = sorted(named | about)
     if len(numbers) < 2:
         return None
-    return ContactSheet(tuple(item.images[number] for number in numbers), tuple(numbers))
+    shown = [item.images[number] for number in numbers]
+    names = tuple(
+        f"{ref.time:g} s" if isinstance(ref, VideoFrame) else f"image {number + 1}"
+        for number, ref in zip(numbers, shown, strict=True)
+    )
+    return ContactSheet(tuple(shown), tuple(numbers), names)
 
 
 def rows_without_items(
@@ -68,7 +80,7 @@ def rows_without_items(
 
 
 def _iou(prediction: Prediction) -> float | None:
-    return iou_of(prediction) if len(prediction.truth.boxes) == 1 else None
+    return None if prediction.truth.no_target else iou_or_none(prediction)
 
 
 def _score(prediction: Prediction, metric: Metric | None) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 
 from mllm.errors import DataError
 from mllm.files import parse_json, read_text, whole_lines, writing_to
-from mllm.images import FileImage, ImageRef, UrlImage, Video
+from mllm.images import FileImage, ImageRef, UrlImage, Video, VideoFrame
 from mllm.serve.generation import AnswerStream, Generator, read_generation
 from mllm.serve.question import BoxLike, ImageSource, Message, PointLike, as_messages, record_of, to_item
 from mllm.serve.reading import Answer
@@ -151,6 +151,8 @@ def _source(ref: ImageRef, beside: Path, name: str) -> Any:
     """What a file says of an image: its path or URL; one that has none is written beside it."""
     if isinstance(ref, Video):
         return [_source(frame, beside, f"{name}_{number}") for number, frame in enumerate(ref.frames, start=1)]
+    if isinstance(ref, VideoFrame):
+        return _source(ref.ref, beside, name)
     if isinstance(ref, FileImage):
         return str(Path(ref.path).absolute())
     if isinstance(ref, UrlImage):

@@ -17,7 +17,7 @@ from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError
 from mllm.fields import Count, check, show, within
 from mllm.generation_args import as_generate_takes_them, without_effect
-from mllm.images import ImageRef, MemoryImage, Video
+from mllm.images import ImageRef, MemoryImage, Video, VideoFrame
 from mllm.models.base import VisionLanguageModel
 from mllm.models.runtime.decoding import ContinuousBatcher, beams
 from mllm.pipeline.evaluate import pads, plan, stopping
@@ -259,6 +259,8 @@ def _with_equal_images(items: Sequence[Item]) -> list[Item]:
     def same(ref: ImageRef) -> ImageRef:
         if isinstance(ref, Video):
             return Video(tuple(map(same, ref.frames)))
+        if isinstance(ref, VideoFrame):
+            return replace(ref, ref=same(ref.ref))
         return known.setdefault(id(ref.image), ref) if isinstance(ref, MemoryImage) else ref
 
     return [replace(item, images=tuple(map(same, item.images))) for item in items]

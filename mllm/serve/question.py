@@ -5,6 +5,7 @@ Placeholders in the words are bound to what the same message brings, in order, a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any, Literal, TypeGuard, TypeVar, cast
 
 from PIL import Image
 
+from mllm.conversation.time_form import TimeForm
 from mllm.errors import DataError
 from mllm.fields import is_finite, show
-from mllm.images import ImageRef, image_ref
-from mllm.types import BOXES, IMAGE, POINTS, Box, GroundTruth, Groups, Item, Point, Turn
+from mllm.images import ImageRef, VideoFrame, image_ref
+from mllm.types import BOXES, IMAGE, POINTS, SPANS, VIDEO, Box, GroundTruth, Groups, Item, Point, Turn
 
 ImageSource = str | Path | Image.Image | ImageRef | Sequence[Any]
 """A path, a URL, a PIL image, a reference, or the frames of a video as a list of them."""
@@ -231,7 +233,7 @@ def as_messages(item: Item) -> list[Message]:
         messages.append(
             Message(
                 role="user" if turn.role == "human" else "assistant",
-                text=turn.text,
+                text=_with_times(turn, item),
                 images=item.images[shown : shown + count],
                 boxes=[[item.boxes[index] for index in group] for group in turn.boxes_seq],
                 points=[[item.points[index] for index in group] for group in turn.points_seq],
@@ -240,6 +242,16 @@ def as_messages(item: Item) -> list[Message]:
         )
         shown += count
     return messages
+
+
+def _with_times(turn: Turn, item: Item) -> str:
+    """The words of a turn, its time spans among them."""
+    groups = iter(turn.spans_seq)
+
+    def words(_: re.Match[str]) -> str:
+        return TimeForm().write([item.time_spans[index] for index in next(groups)]) or "none"
+
+    return re.sub(SPANS, words, turn.text)
 
 
 def record_of(item: Item, sources: Mapping[ImageRef, Any]) -> dict[str, Any]:
@@ -252,7 +264,11 @@ def record_of(item: Item, sources: Mapping[ImageRef, Any]) -> dict[str, Any]:
     turns: list[dict[str, Any]] = []
     for turn in item.turns:
         fields: dict[str, Any] = {"from": turn.role, "value": turn.text}
-        for name, value in (("boxes_seq", turn.boxes_seq), ("points_seq", turn.points_seq)):
+        for name, value in (
+            ("boxes_seq", turn.boxes_seq),
+            ("points_seq", turn.points_seq),
+            ("spans_seq", turn.spans_seq),
+        ):
             if value:
                 fields[name] = [list(group) for group in value]
         if turn.image is not None:
@@ -266,5 +282,13 @@ def record_of(item: Item, sources: Mapping[ImageRef, Any]) -> dict[str, Any]:
         if regions:
             target[name] = [list(numbers) for numbers, _ in regions]
             target[f"{name}_image"] = [image for _, image in regions]
+    if item.time_spans:
+        target["spans"] = [[span.start, span.end] for span in item.time_spans]
     record: dict[str, Any] = {"images": [sources[ref] for ref in item.images], "target": target, "conversations": turns}
+    frames = [ref for ref in item.images if isinstance(ref, VideoFrame)]
+    if frames and len(frames) == len(item.images) and any(IMAGE * len(frames) in turn["value"] for turn in turns):
+        for turn in turns:
+            turn["value"] = turn["value"].replace(IMAGE * len(frames), VIDEO)
+        video = {"frames": record.pop("images"), "times": [frame.time for frame in frames]}
+        record["video"] = video if item.duration is None else {**video, "duration": item.duration}
     return record if item.system is None else {**record, "system": item.system}

@@ -14,6 +14,7 @@ from mllm.conversation.rendering import IGNORE
 from mllm.errors import DataError
 from mllm.geometry import place
 from mllm.metrics.boxes_f1 import BoxesF1
+from mllm.metrics.temporal_iou import TemporalIoU
 from mllm.registry import CODECS
 from mllm.serve.question import as_messages, to_item
 from mllm.serve.reading import read_text
@@ -170,3 +171,60 @@ def test_a_served_answer_goes_on_as_a_turn_that_is_written_the_same() -> None:
     assert [(region.image, region.label) for region in answer.regions] == [(1, "The dog"), (2, None)]
     assert answer.message.text == "The dog <boxes> and <boxes>."
     assert answer.draw(1).size == SIZES[1]
+
+
+def video_of(times: list[float], *, said: str = "<boxes>", **target: Any) -> Item:
+    record = {
+        "video": {"frames": [Image.new("RGB", (100, 50)) for _ in times], "times": times},
+        "target": target,
+        "conversations": [
+            {"from": "human", "value": "<video>\nWhere?"},
+            {"from": "gpt", "value": said, **({"boxes_seq": [[0, 1]]} if "boxes" in target else {"spans_seq": [[0]]})},
+        ],
+    }
+    return Item.from_dict(record, key="a:1")
+
+
+@pytest.mark.parametrize(
+    ("times", "leads"),
+    [
+        ([0, 0.5, 1], ["0.0 s: ", "0.5 s: ", "1.0 s: "]),
+        ([0, 0.04, 0.08], ["0.00 s: ", "0.04 s: ", "0.08 s: "]),
+        ([3], ["3.0 s: "]),
+    ],
+)
+def test_frames_are_called_by_their_times(times: list[float], leads: list[str]) -> None:
+    codec = codec_of("ferret", video_of(times, said="<spans>", spans=[[0, 1]]), numbers=False)[1]
+    assert list(codec.leads) == leads
+    assert codec.names == (codec.leads if len(times) > 1 else ())
+
+
+def test_boxes_on_frames_read_back_on_the_frame_of_the_time_that_is_said() -> None:
+    item = video_of([0, 2.5, 5], boxes=[[10, 10, 50, 40], [20, 10, 60, 40]], boxes_time=[5, 2.4])
+    several = codec_of("qwen3_vl", item, numbers=False)[1]
+    text = several.writers["<boxes>"]((0, 1))
+    assert text.startswith('<5.0 seconds>{"bbox_2d"')
+    reader = several.of_answer()
+    assert reader is not None
+    assert [box.image for box in reader.read_answer(text).boxes] == [2, 1]
+    said = '{"bbox_2d": [100, 200, 500, 800]}'
+    for words, image in (("At 2 seconds", 1), ("6.9 s:", 2), ("frame 3", 2), ("", 0)):
+        assert [box.image for box in reader.read_answer(f"{words} {said}").boxes] == [image]
+    assert reader.read_answer(f"At 9 seconds {said}").failure == "out_of_range"
+
+
+def test_a_processor_trains_and_reads_moments() -> None:
+    processor = make_processor(make_tokenizer(), codec="qwen3_vl")
+    item = video_of([0, 1, 2], said="It is <spans>.", spans=[[0.5, 1.5]])
+    tokens = processor.tokens(item)
+    whole = processor.tokenizer.decode(tokens.ids)
+    assert whole.index("<0.0 seconds>") < whole.index("<1.0 seconds>") < whole.index("<2.0 seconds>")
+    words = processor.tokenizer.decode([label for label in tokens.labels if label != IGNORE])
+    assert words.strip() == "It is 0.5 to 1.5 seconds.</s>"
+    read = processor.read(words.removesuffix("</s>"), item, 0)
+    assert (read.time_spans, read.time_failure, read.boxes) == (item.truth.time_spans, None, ())
+    assert TemporalIoU()([read])["R1@0.7"] == 1
+    assert processor.length(item).tokens == len(tokens.ids)
+    prompt = processor.encode(item, 0, answer=False)
+    assert tokens.ids[: len(prompt.input_ids)] == prompt.input_ids.tolist()
+    assert len(processor.images(item)) == 3

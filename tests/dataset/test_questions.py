@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from mllm.dataset.questions import EXPR, OBJS, QUESTION, Questions, fill, plain, without_image, words_of
 from mllm.errors import ConfigError, DataError
-from mllm.types import IMAGE
+from mllm.types import IMAGE, VIDEO
 
 POOLS = {
     "rec": (IMAGE, EXPR),
     "boxes": (IMAGE, EXPR),
     "point": (IMAGE, EXPR),
+    "moment": (VIDEO, EXPR),
     "reg": (IMAGE, OBJS),
     "region_caption": (IMAGE, OBJS),
     "grounded_caption": (IMAGE,),
@@ -132,3 +133,4 @@ def test_without_image() -> None:
     assert without_image("<image>\nWhere is it?") == "Where is it?"
     assert without_image("Where\nis it?\n<image>") == "Where\nis it?"
     assert without_image("In <image>, where is it?") == "In the image, where is it?"
+    assert without_image("<image><image>\nWhere is it?") == "Where is it?"

@@ -25,7 +25,7 @@ from mllm.metrics.rec import FAILURES, REC, iou_of
 from mllm.metrics.statistics import Interval
 from mllm.report import gallery
 from mllm.report.report import Row, write_report
-from mllm.types import Box, Failure, GroundTruth, Point, Prediction
+from mllm.types import Box, Failure, GroundTruth, Point, Prediction, TimeSpan
 
 COCO = Path(__file__).parents[2].parent / "shared" / "data" / "coco_photos" / "images"
 SCENE = MemoryImage(Image.new("RGB", (48, 32), "navy"))
@@ -377,7 +377,7 @@ def test_only_what_lies_on_the_image_is_drawn(tmp_path: Path) -> None:
     page = Page(report(rows, tmp_path, found=Outcome(scores={})))
     assert page.all("img")[0]["alt"] == "Image of pair; predicted: [3, 3, 4, 4], [5, 6]; asked: [9, 9, 10, 10]"
     assert [path["d"] for path in page.all("path")] == ["M5.00 6.00h0"] * 2
-    assert "imageimage What is at point in box?" in page.text
+    assert "2 images What is at point in box?" in page.text
     assert [box["id"] for box in page.all("input")] == ["show-a0", "show-asked"]
 
 
@@ -445,3 +445,17 @@ def test_published_scores_stand_around_ours(tmp_path: Path) -> None:
     html = report([], tmp_path, found=found, published=others)
     shown = re.findall(r'<th scope="row">([^<]*)</th><td class="count">([^<]*)</td>', html)
     assert shown == [("&lt;3&gt;", "0.7500"), ("this evaluation", "0.5000"), ("&lt;1&gt;", "0.2500")]
+
+
+def test_time_spans_are_bars_on_the_time_line_of_their_video(tmp_path: Path) -> None:
+    spans = tuple(TimeSpan(start=start, end=end) for start, end in ((2.5, 5), (6, 7)))
+    truth = GroundTruth(time_spans=(TimeSpan(start=0, end=5),), texts=("<spans>",))
+    answer = Prediction(key="a:1", index=0, text="x", time_spans=spans, truth=truth, duration=10.0)
+    row = Row(prediction=answer, question="<image><image><image>When?", iou=0.5)
+    write_report(tmp_path / "report.html", title="t", found=Outcome(scores={"count": 1.0}), rows=[row])
+    page = (tmp_path / "report.html").read_text()
+    assert '<span style="--from: 25.0%; --to: 50.0%"></span><span style="--from: 60.0%; --to: 70.0%"></span>' in page
+    assert 'aria-label="truth 0 to 5 s; answer 2.5 to 5 s 6 to 7 s; of 10.0 s"' in page
+    assert '<span class="chip">3 images</span>When?' in page
+    data = (tmp_path / "report_files" / "000.js").read_text()
+    assert '"timeline":{"length":10.0,"rows":[[[0.0,50.0]],[[25.0,50.0],[60.0,70.0]]]' in data

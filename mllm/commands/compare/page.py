@@ -13,6 +13,7 @@ from mllm.metrics.statistics import Difference
 from mllm.report import page
 from mllm.report.gallery import Answer, Entry, Region, copy_of, embedded_card, write_data
 from mllm.report.index import REPORT
+from mllm.time_spans import TimeSpan
 from mllm.types import Box, Point
 
 PAGE = "compare.html"
@@ -126,11 +127,14 @@ def _entry(records: Sequence[Record], models: Sequence[Answers], *, binary: bool
         image=_image(first["image"], models),
         size=tuple(first["image_size"]) if first.get("image_size") else None,
         true=_regions(boxes, first.get("target_points", ())),
+        times=_times(first.get("target_spans", ())),
+        duration=first.get("duration"),
         answers=tuple(
             Answer(
                 text=record["text"],
                 verdict=_worth(record, binary=binary),
                 regions=_regions(record.get("pred", ()), record.get("pred_points", ()), record.get("pred_labels")),
+                times=_times(record.get("pred_spans", ())),
             )
             for record in records
         ),
@@ -164,6 +168,10 @@ def _regions(
         *(Box(x1=x1, y1=y1, x2=x2, y2=y2, label=label) for (x1, y1, x2, y2), label in named),
         *(Point(x=x, y=y) for x, y in points),
     )
+
+
+def _times(spans: Sequence[Sequence[float]]) -> tuple[TimeSpan, ...]:
+    return tuple(TimeSpan(start=start, end=end) for start, end in spans)
 
 
 def _image(name: str, models: Sequence[Answers]) -> FileImage | None:

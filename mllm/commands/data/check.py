@@ -231,6 +231,7 @@ class Reader:
             cut=cut,
             boxes=len(item.boxes),
             points=len(item.points),
+            spans=len(item.time_spans),
             images=tuple(key64(identity(ref, item, number)) for number, ref in enumerate(item.images)),
         )
         return row, faults

@@ -17,6 +17,8 @@ from mllm.types import Box, Item, Point
 
 EDGE = 1.0
 """Pixels by which a box may stand out of its image: some tools count the last pixel in, some do not."""
+LATE = 1.0
+"""Seconds by which a time span may reach behind the end of its video: annotators round up."""
 SMALLEST = 8
 """Pixels: on an image with a longer side than this, coordinates that are all at most 1 are fractions."""
 
@@ -30,6 +32,7 @@ SEEN = {
     "fractions": "coordinates from 0 to 1 where pixels are expected",
     "box-outside": "a box more than one pixel outside its image",
     "point-outside": "a point more than one pixel outside its image",
+    "span-outside": "a time span more than one second behind the end of its video",
     "image-size": "the line's `width` and `height` differ from the image's",
     "turned-image": "they are those of the image before its EXIF orientation is applied, and so may be its boxes",
 }
@@ -129,6 +132,10 @@ def _reasons(item: Item, line: Mapping[str, Any], sizes: Mapping[int, tuple[int,
     for number, point in enumerate(item.points):
         if point.image in sizes:
             yield from _point_reasons(f"target.points[{number}]", point, *sizes[point.image])
+    for number, span in enumerate(item.time_spans):
+        if item.duration is not None and span.end > item.duration + LATE:
+            expected = f"expected a time span inside the video of {item.duration:.6g} s"
+            yield "span-outside", f"target.spans[{number}]: {expected}, found {_numbers((span.start, span.end))}"
     for number, turn in enumerate(item.turns):
         if turn.role == "gpt" and not turn.text.strip():
             yield "empty-answer", f"conversations[{number}].value: expected an answer, found {turn.text!r}"

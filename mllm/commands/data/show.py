@@ -13,6 +13,7 @@ from mllm.commands.data.faults import fault_of, look
 from mllm.commands.data.words import words_faults
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
+from mllm.conversation.time_form import time_form
 from mllm.errors import ConfigError, DataError, printable
 from mllm.geometry import iou
 from mllm.images import ImageRef
@@ -78,6 +79,8 @@ class Card:
     item: Item | None = None
     segments: tuple[Segment, ...] = ()
     regions: tuple[Drawn, ...] = ()
+    spans: tuple[str, ...] = ()
+    """The time spans of the file, in words."""
     cut: int = 0
     faults: tuple[str, ...] = ()
     """What `mllm data check` says of it."""
@@ -129,6 +132,7 @@ def _card(dataset: Any, index: int, processor: Processor) -> Card:
             item=item,
             segments=tuple(segments(example, processor)),
             regions=tuple(_drawn(item, example, processor)),
+            spans=tuple(_spans(item, processor)),
             cut=example.cut_tokens,
             faults=tuple(fault.reason for fault in (*looked.faults, *words_faults(item, processor, where))),
         )
@@ -204,6 +208,21 @@ def _read_back(item: Item, example: EncodedSample, processor: Processor) -> dict
     return found
 
 
+def _spans(item: Item, processor: Processor) -> Iterator[str]:
+    """Each time span, where it stands, and what its text reads back as."""
+    roles = {
+        index: "answer" if turn.role == "gpt" else "question"
+        for turn in item.turns
+        for group in turn.spans_seq
+        for index in group
+    }
+    form = time_form(processor.codec)
+    for index, span in enumerate(item.time_spans):
+        read = form.read(form.write([span]), item.duration)
+        back = ", ".join(f"[{each.start:g}, {each.end:g}]" for each in read.spans) or read.failure
+        yield f"[{span.start:g}, {span.end:g}] s, {roles.get(index, 'not named in the text')}, text reads back {back}"
+
+
 Section = tuple[Split, Sequence[Card]]
 
 
@@ -277,6 +296,7 @@ def _card_lines(card: Card, colour: bool) -> Iterator[str]:
         what = "box" if isinstance(drawn.region, Box) else "point"
         back = f", its {drawn.back}" if drawn.back else ""
         yield f"{what} {drawn.number} {drawn.coordinates}, {drawn.role}{back}"
+    yield from (f"time span {span}" for span in card.spans)
     cut = f", {card.cut} of the answer cut off" if card.cut else ""
     yield (f"{card.tokens()} tokens: {card.tokens(kind='image')} of images, {card.tokens(learned=True)} learned{cut}")
     yield from (printable(f"wrong: {fault}") for fault in card.faults)

@@ -23,7 +23,7 @@ BAR = 40
 """Columns of the longest bar of the histogram."""
 
 _ARRAYS = ("lengths", "images", "lines", "names")
-_NUMBERS = ("size", "of_images", "learned", "cut", "cut_tokens", "boxes", "points")
+_NUMBERS = ("size", "of_images", "learned", "cut", "cut_tokens", "boxes", "points", "spans")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,7 @@ class Row:
     """Learned ones that `max_length` cuts off."""
     boxes: int
     points: int
+    spans: int
     images: tuple[int, ...]
     """Keys of 64 bits that tell them from others."""
 
@@ -67,6 +68,7 @@ class Tally:
     cut_tokens: int = 0
     boxes: int = 0
     points: int = 0
+    spans: int = 0
 
     def add(self, row: Row) -> None:
         self.lengths.append(row.tokens)
@@ -78,6 +80,7 @@ class Tally:
         self.cut_tokens += row.cut
         self.boxes += row.boxes
         self.points += row.points
+        self.spans += row.spans
 
     def _share(self, file: str, values: Sequence[int]) -> None:
         share = self.files.setdefault(file, [0, 0, 0])
@@ -151,6 +154,7 @@ def summary(split: Split, found: Tally, max_length: int | None) -> str:
     title = (
         f"{split}: {counted(len(lengths), 'item')}, {counted(images, 'image')}, "
         f"{counted(found.boxes, 'box', 'boxes')}, {counted(found.points, 'point')}"
+        + (f", {counted(found.spans, 'time span')}" if found.spans else "")
     )
     total = int(lengths.sum())
     middle, high = (int(np.percentile(lengths, share)) for share in (50, 95))

@@ -164,10 +164,12 @@ def _convention(codec: str | None, placement: Any) -> Convention | None:
 
 def _items(config: str, split: str | None) -> Any:
     from mllm.config.config import read
+    from mllm.images.settings import configure, read_settings
     from mllm.pipeline.splits import splits
     from mllm.registry import DATASETS
 
     data = {**read(config)["data_args"], "train": None}
+    configure(read_settings(data.get("images")))
     chosen = splits(data, [split] if split else ())
     if len(chosen) > 1:
         names = ", ".join(map(str, chosen))

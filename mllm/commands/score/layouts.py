@@ -25,6 +25,7 @@ from mllm.errors import ConfigError, DataError, nearest
 from mllm.fields import ID, absent, field, show
 from mllm.files import check_file, read_json, read_text
 from mllm.metrics.failures import failure_of
+from mllm.time_spans import TimeSpan
 from mllm.types import Box, Failure, GroundTruth, Point, Prediction, Region
 
 UNIT = 1000
@@ -61,6 +62,8 @@ class Answer:
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
     failure: Failure | None = None
+    time_spans: tuple[TimeSpan, ...] = ()
+    duration: float | None = None
     clipped: int = 0
     read_by: tuple[str, ...] = ()
     candidate_scores: Mapping[str, float] = attribute(default_factory=dict[str, float])
@@ -94,6 +97,7 @@ def _mllm(record: Mapping[str, Any], where: str) -> Answer:
         points=_on_images(
             record, "pred_point_images", where, _points(record.get("pred_points", []), f"{where}: pred_points")
         ),
+        time_spans=tuple(_spans(record.get("pred_spans", []), f"{where}: pred_spans")),
         truth=_own_truth(record, where),
     )
     failure: Failure | None = record.get("failure")
@@ -111,6 +115,8 @@ def _mllm(record: Mapping[str, Any], where: str) -> Answer:
         boxes=known.boxes,
         points=known.points,
         failure=None if failure == failure_of(known) else failure,  # what follows from the counts says nothing new
+        time_spans=known.time_spans,
+        duration=record.get("duration"),
         clipped=record.get("clipped", 0),
         read_by=tuple(record.get("read_by", ())),
         candidate_scores=record.get("candidate_scores") or {},
@@ -128,11 +134,12 @@ def _own_truth(record: Mapping[str, Any], where: str) -> GroundTruth:
     return GroundTruth(
         boxes=boxes,
         points=_on_images(record, "target_point_images", where, points),
+        time_spans=tuple(_spans(record.get("target_spans", []), f"{where}: target_spans")),
         texts=texts,
         options=tuple(record.get("options", ())),
         candidates=_on_images(record, "candidate_images", where, candidates),
         masks=tuple(record.get("masks", ())),
-        no_target="iou" in record and not record["target"],
+        no_target="iou" in record and not record["target"] and not record.get("target_spans"),
     )
 
 
@@ -377,6 +384,11 @@ def _boxes(
             yield Box(x1=x1, y1=y1, x2=x2, y2=y2, label=label, score=score)
         except DataError as error:
             raise error.at(f"{where}[{number}]") from None
+
+
+def _spans(values: object, where: str) -> Iterator[TimeSpan]:
+    for start, end in _rows(values, 2, where):
+        yield TimeSpan(start=start, end=end)
 
 
 def _points(values: object, where: str) -> Iterator[Point]:

@@ -16,7 +16,7 @@ from mllm.errors import ConfigError, DataError
 from mllm.fields import absent, show
 from mllm.images import ImageRef
 from mllm.metrics.outcome import ImageNames
-from mllm.pipeline.remote import codec_of_answer
+from mllm.pipeline.remote import read_answer_in
 from mllm.pipeline.splits import line_of
 from mllm.types import Item, Prediction
 
@@ -198,10 +198,14 @@ def _read(answer: Answer, known: Prediction, convention: Convention | None, item
             boxes=answer.boxes,
             points=answer.points,
             failure=answer.failure,
+            time_spans=answer.time_spans,
+            time_failure=answer.failure if answer.truth is not None and answer.truth.time_spans else None,
+            duration=answer.duration,
             clipped=answer.clipped,
             read_by=answer.read_by,
         )
+    if item is not None:
+        return read_answer_in(known.text, item, known.index, convention)
     if known.image_size is None:
         raise DataError(where=answer.where, expected="the size of its image, which a codec needs", found="none")
-    codec = convention.on(known.image_size) if item is None else codec_of_answer(item, convention)
-    return known if codec is None else codec.read_into(known)
+    return convention.on(known.image_size).read_into(known)

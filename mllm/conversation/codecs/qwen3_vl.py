@@ -20,14 +20,15 @@ class Qwen3VL:
 
     The text is Qwen2.5-VL's, the numbers mean something else: nothing in an answer tells the two apart. Read with or
     without `"label"`, code fence or keys.
-    Source: github.com/QwenLM/Qwen3-VL, cookbooks/2d_grounding.ipynb, and issue 1486 there.
+    Source: github.com/QwenLM/Qwen3-VL, cookbooks/2d_grounding.ipynb, and issue 1486 there; the time before a frame of a
+    video: transformers' Qwen3VLProcessor.
     """
 
     frame: Frame = "image"
     tokens: tuple[str, ...] = ()
     none = "[]"
     bare = BareNumbers(scale=STEPS)
-    image_names = ImageNames(number="Picture {}: ")
+    image_names = ImageNames(number="Picture {}: ", time="<{} seconds>")
 
     def error(self, size: tuple[int, int]) -> float:
         return 0.5 / STEPS + ROUNDING

@@ -11,7 +11,7 @@ from mllm.dataset.questions import plain, words_of
 from mllm.errors import DataError
 from mllm.fields import PathName, field, show
 from mllm.registry import DATASETS
-from mllm.types import IMAGE
+from mllm.types import IMAGE, VIDEO
 
 
 @DATASETS.register_module()
@@ -21,7 +21,8 @@ class Instruct(LineDataset):
     Lines: `{image?, conversations: [{from, value}], target?}`. A line without `image` is text only. Where a line has an
     image and no `<image>`, the image goes before the first question. Instead of `image` a line may have `images`, a
     list with one for each `<image>`, or in its place the list of a video's frames. An answer before the first question
-    is dropped, as LLaVA does. Lines with a `target`, and `boxes_seq` / `points_seq` in their turns, may point.
+    is dropped, as LLaVA does. Lines with a `target`, and `boxes_seq` / `points_seq` / `spans_seq` in their turns, may
+    point. A line may have a `video` in place of `image`, `<video>` in place of `<image>` (docs/data.md).
 
     Args:
         regions: the convention in which boxes and points stand in the words, such as "internvl" where they are
@@ -39,6 +40,8 @@ class Instruct(LineDataset):
         super().__init__(filename=filename, image_folder=image_folder, seed=seed, regions=regions)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
+        if line.get("video") is not None:
+            return {**as_written(line, line["video"], VIDEO), "image": None, "video": line["video"]}
         if "images" in line:
             return {**as_written(line, line.get("image")), "images": field(line, "images", list)}
         return as_written(line, line.get("image"))
@@ -66,13 +69,13 @@ class TextOnly(LineDataset):
         }
 
 
-def as_written(line: dict[str, Any], image: Any) -> dict[str, Any]:
-    """The conversation of a line in LLaVA's format about `image`, or None."""
+def as_written(line: dict[str, Any], image: Any, placeholder: str = IMAGE) -> dict[str, Any]:
+    """The conversation of a line in LLaVA's format about `image`, or None; `placeholder` stands for it."""
     turns = [_turn(number, turn) for number, turn in enumerate(field(line, "conversations", list))]
     if len(turns) > 1 and turns[0]["from"] == "gpt":
         turns = turns[1:]
-    if image is not None and turns and not any(IMAGE in turn["value"] for turn in turns):
-        turns = [{**turns[0], "value": f"{IMAGE}\n{turns[0]['value']}"}, *turns[1:]]
+    if image is not None and turns and not any(placeholder in turn["value"] for turn in turns):
+        turns = [{**turns[0], "value": f"{placeholder}\n{turns[0]['value']}"}, *turns[1:]]
     return {"image": image, "conversations": turns, "target": line.get("target")}
 
 

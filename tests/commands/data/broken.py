@@ -104,7 +104,8 @@ TALKS: list[tuple[dict[str, Any], str]] = [
     (turns("<image><image>\nWhere?", "There."),
      "conversations: expected 1 <image>, one for each image, found 2 [image-count]"),
     (turns(ASK, "There.", target={"box": [[1, 2, 3, 4]]}),
-     "target: expected one of boxes, points, boxes_image, points_image, labels, found 'box' [unknown-field]"),
+     "target: expected one of boxes, boxes_image, boxes_frame, boxes_time, points, points_image, "
+     "points_frame, points_time, labels, spans, found 'box' [unknown-field]"),
     (turns(ASK, {"from": "gpt", "value": "<points>", "points_seq": [[0]]}, target={"points": [[10, 500]]}),
      "target.points[0]: expected a point inside the 640 x 422 image, found [10, 500] [point-outside]"),
     (turns(ASK), "conversations: expected an answer to train on, found none [unlearned]"),
@@ -118,6 +119,9 @@ TALKS: list[tuple[dict[str, Any], str]] = [
     (turns(ASK, "There.", image="../a.jpg"), "image: ../a.jpg: leaves its image_folder <images> [image-path]"),
     (turns(ASK, "A smile: \ud83d"),
      "conversations[1].value: expected a text, found half a character, \\ud83d, behind 9 others [half-character]"),
+    (turns("<video>\nWhen?", {"from": "gpt", "value": "<spans>", "spans_seq": [[0]]}, image=None,
+           video={"frames": ["000000000790.jpg", "000000000790.jpg"], "fps": 1}, target={"spans": [[1, 9]]}),
+     "target.spans[0]: expected a time span inside the video of 2 s, found [1, 9] [span-outside]"),
     (turns(ASK, "There.", image=7), "image: expected a path, a URL or a PIL image, found int '7' [image-path]"),
 ]  # fmt: skip
 """Of an instruction file, likewise."""

@@ -85,7 +85,7 @@ def test_the_whole_broken_copy_is_shown_with_what_check_says_of_it(
     broken, _ = break_photos(tmp_path)
     page = unescape(show(broken, "--count", "100"))
     assert f"test: {tmp_path}/gone.jsonl: cannot be read: No such file or directory\n" in capsys.readouterr().err
-    assert page.count("<article") == 84 + 1 + 1
+    assert page.count("<article") == 85 + 1 + 1
     assert "empty.jsonl<" in page
     assert "expected at least one record, found none" in page
     assert "gone.jsonl<" in page

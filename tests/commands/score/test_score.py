@@ -375,6 +375,11 @@ def test_score_splits_texts_at_line_breaks_alone(config: Callable[..., str], tmp
         ("BoxesF1", "micro_f1@0.5", {"pred_labels": ["cat"], "target_labels": ["dog"]}),
         ("PointingAccuracy", "accuracy", {"candidates": [TRUTH, [0, 0, 9, 9]], "pred": [[0, 0, 9, 9]], "iou": 0.0}),
         ("PointIn", "accuracy", {"candidates": [[0, 0, 9, 9]]}),
+        (
+            "TemporalIoU",
+            "R1@0.5",
+            {"pred_spans": [[0, 1]], "target_spans": [[5, 9]], "target": ["<spans>"]},
+        ),
         ("BoxesF1", "micro_f1@0.5", {"pred_images": [1], "target_images": [0]}),
         ("ChoiceAccuracy", "accuracy", {"options": ["a", "b"], "target": ["A"], "text": "B", "pred": []}),
     ],

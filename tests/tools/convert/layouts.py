@@ -429,6 +429,13 @@ LAYOUTS = {
         ("TextVQA_0.5.1_val.json",),
     ),
     "vizwiz": Layout({"val.json": [VIZWIZ]}, ("val.json",)),
+    "moments": Layout(
+        {
+            "charades_sta_test.txt": "V1 24.3 30.4##a person opens the door.\nV1 5.0 2.0##backwards\n",
+            "Charades_v1_test.csv": "id,subject,length\nV1,x,31.00\n",
+        },
+        ("charades", "charades_sta_test.txt", "--lengths", "Charades_v1_test.csv"),
+    ),
     "karpathy": Layout({"dataset_coco.json": {"images": [KARPATHY], "dataset": "coco"}}, ("dataset_coco.json",)),
     "imagenet": Layout(
         {

@@ -58,6 +58,12 @@ BAD = [
         120,
         "test-0.jsonl:1: points[1]: expected x and y from 0 to 100, found dict",
     ),
+    (
+        "moments",
+        ("charades_sta_test.txt",),
+        "V1 24.3##a person opens the door.",
+        "charades_sta_test.txt:1: expected VIDEO START END##DESCRIPTION, found str",
+    ),
     ("ref_l4", ("ref-l4-val.jsonl", 0, "bbox"), [1, 2], "ref-l4-val.jsonl:1: bbox: expected 4 numbers"),
     (
         "coco",
