@@ -31,6 +31,7 @@ def before_training(trainer: Trainer, cfg: Mapping[str, Any], data: Data) -> str
     if data.validation is not None:
         lines["validation"] = f"{len(data.validation.items):,} items of {_name(cfg, 'validation')}"
     lines |= {prefix: f"{len(test.items):,} items" for prefix, test in data.tests.items()}
+    lines |= trainer.announced()
     return "training\n" + "\n".join(f"  {name:15} {said}" for name, said in lines.items())
 
 

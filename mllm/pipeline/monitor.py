@@ -267,5 +267,6 @@ def are_scores(logs: Mapping[str, float] | None) -> bool:
 
 def postfix(logs: dict[str, float]) -> str:
     parts = [f"{tqdm.format_sizeof(logs[f'{name}_per_second'])} {name}/s" for name in ("samples", "tokens")]
+    parts = ([f"reward {logs['reward']:.3g}"] if "reward" in logs else []) + parts
     parts += [f"{name} {logs[key]:.0%}" for name, key in (("data wait", "data_wait"), ("MFU", "mfu")) if key in logs]
     return ", ".join(parts)

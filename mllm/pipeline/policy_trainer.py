@@ -29,17 +29,26 @@ from mllm.models.runtime.policy_loss import Answers, entropy_threshold, policy_l
 from mllm.pipeline.monitor import CountingCollator
 from mllm.pipeline.prompts import Prompt, PromptDataset, RepeatedBlocks, as_they_are, completed, next_block
 from mllm.pipeline.reference import Reference
-from mllm.pipeline.reward_log import RewardLog, Sampled, readings, rewards_of
+from mllm.pipeline.reward_check import reference_rewards, said
+from mllm.pipeline.reward_log import RewardLog, Sampled, readings, rewards_of, shown_question
 from mllm.pipeline.rollouts import Completion, Sampling, sample_answers
 from mllm.pipeline.train_data import to_device
 from mllm.pipeline.trainer import Trainer
+from mllm.report.rollouts import write_rollouts
 from mllm.rewards.base import Rewards, score
+from mllm.rewards.box_iou import BoxIoU
+from mllm.rewards.box_set_f1 import BoxSetF1
+from mllm.rewards.point_inside import PointInside
 from mllm.types import Prediction
 
 logger = logging.getLogger(__name__)
 
 Entries = list[list[Prompt]]
 """The prompts of a batch, by item."""
+SHOWN = 12
+"""Questions of a page."""
+ABOUT_REGIONS, LEAST_OF_TRUTH = (BoxIoU, BoxSetF1, PointInside), 0.5
+"""Rewards that should give the true answers nearly 1, and below which something is wrong."""
 KEPT = "rollouts-{rank}.pt"
 """In a checkpoint: answers that are to be used again, of each rank."""
 
@@ -87,6 +96,22 @@ class PolicyTrainer(Trainer):
         self._scoring = Scoring(temperature=reward_args.temperature, entropy_gradient=reward_args.entropy_coef > 0)
         self._queue: deque[Experience] = deque()
         self._resumed: Path | None = None
+        self._next_page = 0
+
+    def announced(self) -> dict[str, str]:
+        args = self.reward_args
+        weights = ", ".join(f"{name} x {weight:g}" for name, weight in zip(args.rewards, args.weights, strict=True))
+        lines = {"rewards": f"{weights}; {args.num_generations} answers of each question"}
+        assert isinstance(self.train_dataset, PromptDataset)
+        found = reference_rewards(self.train_dataset, self.rewards)
+        for name, value in found.get("true answers", {}).items():
+            if isinstance(self.rewards[name], ABOUT_REGIONS) and value < LEAST_OF_TRUTH:
+                logger.warning(
+                    "reward %r gives the true answers %.3f: are regions written and read in the same coordinates?",
+                    name,
+                    value,
+                )
+        return lines | {which: said(values) for which, values in found.items()}
 
     @property
     def steps_per_generation(self) -> int:
@@ -215,6 +240,8 @@ class PolicyTrainer(Trainer):
             scale=args.scale_rewards,
             aggregation=args.multi_objective_aggregation,
         )
+        if self.is_world_process_zero():
+            self._write_page(prompts, predictions, own)
         first = sum(map(len, everyones[: self.accelerator.process_index]))
         values = readings(every, list(args.rewards), weights, args.num_generations)
         self.reward_log.sampled(values, shown=self.is_world_process_zero())
@@ -231,6 +258,23 @@ class PolicyTrainer(Trainer):
             ended=completion.ended,
             failure=failure_of(prediction) or "",
         )
+
+    def _write_page(
+        self, prompts: Sequence[Prompt], predictions: Sequence[Sequence[Prediction]], own: Sequence[Sampled]
+    ) -> None:
+        """A page of the first questions of this sampling, every so many steps."""
+        step, every = self.state.global_step, self.reward_args.log_completions_steps
+        if not every or step < self._next_page:
+            return
+        self._next_page = step - step % every + every
+        path = self.folder / "rollouts" / f"step-{step + 1:06}.html"
+        shown = [
+            shown_question(prompt.item, found, own[number * len(found) :], self.reward_args)
+            for number, (prompt, found) in enumerate(zip(prompts[:SHOWN], predictions, strict=False))
+        ]
+        total = self.reward_log.last.get("reward", torch.nan)
+        subtitle = f"{self.about}; mean reward of this sampling: {total:.4g}"
+        write_rollouts(path, shown, title=f"Answers before step {step + 1}", subtitle=subtitle)
 
     def _experiences(
         self,

@@ -12,7 +12,11 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from mllm.config.reward_args import RewardArgs
 from mllm.models.runtime.advantages import spread, total_rewards
+from mllm.report.rollouts import Question, ScoredAnswer
+from mllm.rewards.base import total
+from mllm.types import BOXES, IMAGE, POINTS, Item, Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +72,15 @@ class RewardLog:
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = defaultdict(list)
         self._updates: dict[str, list[Tensor]] = defaultdict(list)
+        self.last: Mapping[str, float] = {}
+        """The readings of the last sampling."""
         self._flat = 0
         self._samplings = 0
 
     def sampled(self, values: Mapping[str, float], *, shown: bool) -> None:
         """Note `readings`; `shown`: whether this process may say that nothing is to be learned from them."""
         self._samplings += 1
+        self.last = values
         for name, value in values.items():
             self._values[name].append(value)
         self._flat = self._flat + 1 if values["frac_reward_zero_std"] == 1 else 0
@@ -101,6 +108,31 @@ class RewardLog:
         samplings = self._samplings
         values, self._values, self._updates, self._samplings = self._values, defaultdict(list), defaultdict(list), 0
         return {name: float(f"{_together(name, found, samplings):.5g}") for name, found in values.items()}
+
+
+def shown_question(
+    item: Item, predictions: Sequence[Prediction], answers: Sequence[Sampled], args: RewardArgs
+) -> Question:
+    """A question with its answers, for a page."""
+    number = item.answer_image
+    scored = [
+        ScoredAnswer(
+            text=prediction.text,
+            reward=total(rewards := dict(zip(args.rewards, answer.rewards, strict=True)), args.reward_weights),
+            rewards=rewards,
+            ended=answer.ended,
+            regions=(*prediction.boxes, *prediction.points),
+        )
+        for prediction, answer in zip(predictions, answers, strict=False)
+    ]
+    return Question(
+        key=item.key,
+        text=item.prompt[-1].text.replace(IMAGE, "").strip(),
+        answers=tuple(scored),
+        image=item.images[number] if item.images else None,
+        true=(*item.truth.boxes, *item.truth.points),
+        texts=tuple(text for text in item.truth.texts if not any(mark in text for mark in (BOXES, POINTS))),
+    )
 
 
 def _together(name: str, values: Sequence[float], samplings: int) -> float:

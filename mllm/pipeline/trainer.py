@@ -158,6 +158,10 @@ class Trainer(GuardedTrainer):
         if early_stopping is not None and args.do_train:
             self.add_callback(EarlyStopping(early_stopping.patience, early_stopping.threshold))
 
+    def announced(self) -> dict[str, str]:
+        """What else a run says before it trains."""
+        return {}
+
     def compute_loss(
         self,
         model: torch.nn.Module,

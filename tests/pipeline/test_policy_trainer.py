@@ -60,7 +60,8 @@ def test_a_reward_is_learned(tmp_path: Path) -> None:
     config = write_rewarded(tmp_path, reward_args, training_args=training)
     log = run(config, tmp_path / "out")
     first, last = (sum(entry["reward"] for entry in part) / 5 for part in (log[:5], log[-5:]))
-    assert last > first + 0.2
+    assert first < -0.05
+    assert last > first / 4
 
 
 def test_answers_that_were_cut_off_are_not_learned_from(tmp_path: Path) -> None:
