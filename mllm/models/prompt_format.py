@@ -142,7 +142,7 @@ def kind_of(folder: str | Path) -> str:
     if kind is None:
         path = Path(folder) / CONFIG
         model_type = read_json(path, dict, ModelError).get("model_type") if path.is_file() else None
-        kind = _kind_in_transformers(model_type)
+        kind = kind_in_transformers(model_type)
         if kind is None:
             raise ModelError(
                 _peft_base(Path(folder)) or "set model_args.type",
@@ -153,7 +153,7 @@ def kind_of(folder: str | Path) -> str:
     return str(kind)
 
 
-def _kind_in_transformers(model_type: object) -> str | None:
+def kind_in_transformers(model_type: object) -> str | None:
     """The `type` that reads a folder in transformers' layout; None where no type does."""
     if model_type in OWN_TYPES:
         return OWN_TYPES[str(model_type)]

@@ -37,7 +37,7 @@ from mllm.models.flamingo.checkpoints import reference_state, save_reference, to
 from mllm.models.flamingo.model import MllmFlamingoConfig
 from mllm.models.flamingo.otter import TOKENS, save_otter
 from mllm.models.llava.transformers_layout import THEIRS, as_transformers, export_transformers_llava, load_llava
-from mllm.models.prompt_format import kind_of, record_prompt_format, stored_prompt_format
+from mllm.models.prompt_format import kind_in_transformers, record_prompt_format, stored_prompt_format
 from mllm.pipeline.build import base_args, merged
 from mllm.registry import MODELS
 from mllm.tokenizer_files import load_tokenizer, save_tokenizer
@@ -132,7 +132,7 @@ def export(model: str, out: str, *, layout: str, whole: bool, original_vocabular
 
 
 def _export_whole(source: str, folder: Path, layout: str, *, whole: bool, original: bool, dtype: Dtype | None) -> None:
-    kind = base_args(source)["type"] if base_of(source) else kind_of(source)
+    kind = base_args(source)["type"] if base_of(source) else kind_in_transformers(_model_type(source))
     if kind in ("hf", "causal_lm", "seq2seq"):
         raise ModelError(
             "`mllm checkpoint merge` writes adapters and their base as such a folder",
@@ -216,8 +216,12 @@ def _load(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
     """A whole model: adapters are merged into their base."""
     if base_of(folder):
         return merged(folder)
-    flamingo = read_config(Path(folder)).get("model_type") == MllmFlamingoConfig.model_type
+    flamingo = _model_type(folder) == MllmFlamingoConfig.model_type
     return (load_flamingo if flamingo else load_llava)(folder), load_tokenizer(folder)
+
+
+def _model_type(folder: str) -> Any:
+    return read_config(Path(folder)).get("model_type")
 
 
 def merge(adapters: str, out: str, *, dtype: Dtype | None, max_shard_size: str) -> None:
