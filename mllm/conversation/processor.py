@@ -36,6 +36,7 @@ from mllm.errors import ConfigError, DataError, ImageError, MllmError, ModelErro
 from mllm.fields import show, within
 from mllm.images import ImageRef, Video, is_reducible, is_remote
 from mllm.images.names import name_of
+from mllm.images.resolution import Resolution, resolution_of
 from mllm.images.settings import Pixels
 from mllm.tokenizer_files import required_token
 from mllm.types import BOXES, IMAGE, POINTS, Box, EncodedSample, Item, Point, Prediction, Turn
@@ -100,6 +101,7 @@ class Processor:
         self._slots: dict[str, list[int]] = {}
         self._answers: dict[tuple[str, Start], list[int]] = {}
         self._systems: dict[str, Template] = {}
+        self._views: dict[Resolution, ImagePreprocessor] = {}
         self.stop = template.end(tokenizer)
         """The text that ends an answer."""
         self.end_token_id = encoder_of(tokenizer).token_at_end(self.stop)
@@ -143,13 +145,36 @@ class Processor:
             refs = dict.fromkeys(item.images)
             return {ref: known[ref] if ref in known else self._seen(ref, pixels) for ref in refs}
 
+    def view_of(self, ref: ImageRef) -> ImagePreprocessor:
+        """How the model takes an image: as the run says, or in the resolution that goes with it."""
+        resolution = resolution_of(ref)
+        return self.view if resolution is None else self.view_at(resolution)
+
+    def view_at(self, resolution: Resolution) -> ImagePreprocessor:
+        """The view within these bounds.
+
+        Raises:
+            ConfigError: the model takes others, or none.
+        """
+        if resolution not in self._views:
+            bound = getattr(self.view, "at", None)
+            if bound is None:
+                raise ConfigError(
+                    "the model sees images in one way",
+                    field="AtResolution",
+                    expected="a model of type 'hf', whose image processor takes bounds",
+                    found=", ".join(resolution.given),
+                )
+            self._views[resolution] = within("AtResolution", bound, resolution)
+        return self._views[resolution]
+
     def _seen(self, ref: ImageRef, pixels: Pixels) -> Mapping[str, Tensor]:
         if isinstance(ref, Video):
             if not isinstance(self.view, VideoPreprocessor):
                 reason = f"a video of {len(ref.frames)} frames, but this model takes images only"
                 raise DataError(reason, kind="unsupported")
             return self.view.video([self._seen(frame, pixels) for frame in ref.frames])
-        view = self.view
+        view = self.view_of(ref)
         if pixels == "exact" or not isinstance(view, SquarePreprocessor):
             image = ref.open()
             with _named(ref):
@@ -262,7 +287,8 @@ class Processor:
         asked = not self.view.fixed and not any(map(is_remote, item.images))
         sizes = [ref.size if asked else USUAL_SIZE for ref in item.images]
         slots = [self._slot(ref, size) for ref, size in zip(item.images, sizes, strict=True)]
-        pieces = self._rendered_alike(item.turns, sizes[0] if sizes else None, item)
+        view = self.view_of(item.images[0]) if sizes else self.view
+        pieces = self._rendered_alike(item.turns, sizes[0] if sizes else None, item, view)
         ids, labels = tokenize(pieces, self.tokenizer, image=self.image_token_id)
         images = sum(map(len, slots))
         filled = images - len(sizes)
@@ -456,13 +482,17 @@ class Processor:
         return [marked for piece in rendered for marked in self._marked(piece)]
 
     def _rendered_alike(
-        self, turns: Sequence[Turn], size: tuple[int, int] | None, item: Item | None = None
+        self,
+        turns: Sequence[Turn],
+        size: tuple[int, int] | None,
+        item: Item | None = None,
+        view: ImagePreprocessor | None = None,
     ) -> list[TextSpan]:
         """The turns with sample boxes and points in place of theirs; `size` is that of an image, in pixels.
 
-        `item`: whose turns they are, where it may have a system message, and its images names.
+        `item`: whose turns they are, where it may have a system message, and its images names. `view`: of the image.
         """
-        canvas = framed(self.view.placement(size), self.codec.frame).canvas if size else USUAL_SIZE
+        canvas = framed((view or self.view).placement(size), self.codec.frame).canvas if size else USUAL_SIZE
 
         def sample(placeholder: str, count: int) -> str:
             if placeholder == BOXES:
@@ -483,7 +513,7 @@ class Processor:
         ref = item.images[image]
         size = ref.size
         with _named(ref):
-            return PixelCodec(self.codec, self.view.placement(size), image=image)
+            return PixelCodec(self.codec, self.view_of(ref).placement(size), image=image)
 
     def _fill_slots(self, item: Item, ids: list[int], labels: list[int]) -> tuple[list[int], list[int], list[int]]:
         """Put each image's slot where its mark is; also how many tokens stand before each."""
@@ -521,7 +551,7 @@ class Processor:
     def _slot(self, ref: ImageRef, size: tuple[int, int]) -> list[int]:
         """The tokens that hold the place of an image of `size`."""
         with _named(ref):
-            text = self.view.placeholder_tokens(size)
+            text = self.view_of(ref).placeholder_tokens(size)
         if text not in self._slots:
             self._slots[text] = tokenize([TextSpan(text)], self.tokenizer)[0]
         return self._slots[text]

@@ -221,8 +221,9 @@ def is_remote(ref: ImageRef) -> bool:
     """Whether its size may have to come from elsewhere; the same in every process, whatever its cache holds."""
     if isinstance(ref, Video):
         return is_remote(ref.frames[0])
-    if isinstance(ref, VideoFrame):
-        return is_remote(ref.ref)
+    inner = getattr(ref, "ref", None)
+    if inner is not None:  # of an image that is made of another
+        return is_remote(inner)
     return isinstance(ref, UrlImage) and not fetch.local_archive(ref.url)
 
 

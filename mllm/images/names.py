@@ -6,6 +6,7 @@ from mllm.images import IN_MEMORY, FileImage, ImageRef, UrlImage, Video, VideoFr
 from mllm.images.contact_sheet import ContactSheet
 from mllm.images.embedded import Base64Image, MemberImage
 from mllm.images.image_transforms import FlippedImage, PlacedImage
+from mllm.images.resolution import BoundedImage
 
 
 def name_of(ref: ImageRef) -> str:
@@ -16,6 +17,8 @@ def name_of(ref: ImageRef) -> str:
         return fetch.shown(ref.url)
     if isinstance(ref, (Base64Image, MemberImage)):
         return ref.where
+    if isinstance(ref, BoundedImage):
+        return name_of(ref.ref)
     if isinstance(ref, FlippedImage):
         return f"{name_of(ref.ref)}, flipped"
     if isinstance(ref, PlacedImage):

@@ -22,6 +22,7 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import RenderedTurn, Template, TextSpan
 from mllm.conversation.tokenizer_training import blank_tokenizer, train_tokenizer
+from mllm.dataset.resolution import resolutions_in
 from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.fields import read_section, within
 from mllm.generation_args import check_ids
@@ -74,6 +75,9 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
     processor, model = build_model(model_args, data_args, data.train)
     if data.train is not None:
         require_trainable(model)
+    for test in (data.validation, *data.tests.values()):
+        _check_resolutions(processor, test and test.items)
+    _check_resolutions(processor, data.train)
     collator = Collator(
         pad_token_id=cast("int", processor.tokenizer.pad_token_id),
         packing=options.packing,
@@ -112,6 +116,15 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
         described={} if data.train is None else describe(cfg, args, len(data.train)),
         window=WINDOW if options.window is None else options.window,
     )
+
+
+def _check_resolutions(processor: Processor, items: Any) -> None:
+    """
+    Raises:
+        ConfigError: a dataset bounds its images in a way that the model does not take.
+    """
+    for resolution in resolutions_in(items):
+        processor.view_at(resolution)
 
 
 def require_trainable(model: VisionLanguageModel) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mllm.dataset.resolution import resolutions_in
 from mllm.pipeline.manifest import digest
 
 PACKAGES = ("mllm", "torch", "transformers", "tokenizers", "accelerate", "peft", "pillow", "numpy")
@@ -30,8 +31,8 @@ def of_model(model_args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_data(items: Any) -> dict[str, Any]:
-    """How many items a dataset has, the first question, a hash of all questions, regions and truths, and how items were
-    drawn where not all are evaluated."""
+    """How many items a dataset has, the first question, a hash of all questions, regions and truths, how items were
+    drawn where not all are evaluated, and in which resolution of its own its images are seen."""
     first, count = "", 0
 
     def texts() -> Iterable[str]:
@@ -41,8 +42,11 @@ def of_data(items: Any) -> dict[str, Any]:
             yield repr((item.turns, item.boxes, item.points, item.truth))
 
     found = _hash(texts())
-    drawn = drawn_from(items)
-    return {"items": count, "hash": found, "first_question": first, **({"drawn": drawn} if drawn else {})}
+    more = {"drawn": drawn_from(items), "resolution": [one.given for one in resolutions_in(items)]}
+    return {
+        **{"items": count, "hash": found, "first_question": first},
+        **{name: value for name, value in more.items() if value},
+    }
 
 
 def drawn_from(items: Any) -> list[dict[str, Any]]:

@@ -289,6 +289,7 @@ class Trainer(GuardedTrainer):
             "model": of_model({**known, "model_name_or_path": str(self.folder)}) if saved else known,
             "trained_steps": self.state.global_step,
             "data": of_data(test.items),
+            **({"resolution": seen} if (seen := getattr(self.processor.view, "described", None)) else {}),
             "metric": plain(test.metric_config),
             "codec": plain(prompt_format.codec),
             "template": plain(prompt_format.template),

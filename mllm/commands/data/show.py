@@ -248,8 +248,8 @@ def _shown(card: Card, processor: Processor) -> dict[str, Any]:
 
 def _image(ref: ImageRef, number: int, card: Card, processor: Processor) -> dict[str, Any]:
     """An image as the model sees it, and its regions on it."""
-    image = processor.view.preview(ref.open())
-    placement = processor.view.placement(ref.size)
+    view = processor.view_of(ref)
+    image, placement = view.preview(ref.open()), view.placement(ref.size)
 
     def shape(region: Box | Point) -> dict[str, float]:
         corners = ((region.x1, region.y1), (region.x2, region.y2)) if isinstance(region, Box) else (region.xy,)

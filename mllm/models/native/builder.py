@@ -21,6 +21,7 @@ from mllm.compat.transformers_processors import make_processor, processor_class
 from mllm.errors import ConfigError, MllmError, ModelError, nearest, one_line
 from mllm.fields import OneOf, PathName, PositiveInt, check, show, within
 from mllm.files import read_json, read_text
+from mllm.images.resolution import BOUNDS, Resolution
 from mllm.model_files import check_settings, reading
 from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Deviation, Dtype, Mean, RowMultiple
@@ -29,6 +30,7 @@ from mllm.models.components import finish, load_strictly, torch_dtype
 from mllm.models.meta_device import without_storage
 from mllm.models.native.family import Family, family_of
 from mllm.models.native.model import native_class, with_settings
+from mllm.models.native.resolution import settings_for
 from mllm.models.native.view import ProcessorView
 from mllm.models.runtime.packed_attention import FLEX, PACKED
 from mllm.models.runtime.quantization import QuantizationConfig, finalise_quantization, quantized_loading
@@ -65,7 +67,8 @@ def hf(
     Args:
         tokenizer: its own; embeddings are added for tokens that a codec adds.
         model_name_or_path: local folder as transformers' AutoModelForImageTextToText reads it, with its processor.
-        image_processor: settings of its image processor that are to differ, such as dict(size=...).
+        image_processor: settings of its image processor that are to differ, such as dict(size=...), or bounds on what
+            is seen of an image, such as dict(max_pixels=...), see `mllm.images.resolution.Resolution`.
         freeze: parts that are not trained, of "vision_tower", "connector", "language_model".
         dtype: "float32" (default), "bfloat16", "float16", or "auto": that of the checkpoint.
         attn_implementation: as in transformers (default: its choice), or for packed rows `mllm_packed` or `mllm_flex`,
@@ -96,6 +99,7 @@ def hf(
     texts = {name: read_text(path, ModelError) for name, path in files.items()}
     own_images = _image_processor(folder, texts)
     if image_processor:
+        image_processor = _in_own_words(image_processor, own_images)
         _check_settings(image_processor, own_images)
         texts = {name: with_settings(text, image_processor) for name, text in texts.items()}
         own_images = _image_processor(folder, texts)
@@ -180,6 +184,27 @@ def _image_processor(folder: str, texts: Mapping[str, str]) -> Any:
             raise ModelError(
                 f"its image processor, of {sorted(texts) or 'no file'}: {error.reason}", where=folder
             ) from error
+
+
+def _in_own_words(settings: Mapping[str, Any], processor: Any) -> dict[str, Any]:
+    """Settings in which bounds that any family may have are those of this processor.
+
+    Raises:
+        ConfigError: it takes other bounds, or a setting beside them says the same.
+    """
+    known = json.loads(processor.to_json_string())
+    bounds = {name: value for name, value in settings.items() if name in BOUNDS and name not in known}
+    rest = {name: value for name, value in settings.items() if name not in bounds}
+    if not bounds:
+        return rest
+    field = "model_args.image_processor"
+    within(field, check, bounds, Resolution)
+    found = within(field, settings_for, processor, within(field, lambda: Resolution(**bounds)))
+    if doubled := sorted(found.keys() & rest.keys()):
+        raise ConfigError(
+            field=f"{field}.{doubled[0]}", expected=f"nothing beside {', '.join(bounds)}", found="a value"
+        )
+    return {**rest, **found}
 
 
 def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:

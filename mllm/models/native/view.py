@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,9 @@ from mllm.compat.transformers_processors import tokens_of_images
 from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ImageError, ModelError
 from mllm.geometry import Placement
+from mllm.images.resolution import Resolution
 from mllm.models.native.family import Family, Size
+from mllm.models.native.resolution import described, with_resolution
 from mllm.models.native.tensors import flat
 
 PROBES: tuple[Size, ...] = ((96, 64), (64, 96), (200, 180), (130, 410))
@@ -52,6 +55,29 @@ class ProcessorView:
         self._counted: int | None = None
         if processor is not None:
             self._look()
+
+    def at(self, resolution: Resolution) -> ProcessorView:
+        """The same view of images within other bounds.
+
+        Raises:
+            ConfigError: the image processor takes others, or none.
+        """
+        image_processor = with_resolution(self.image_processor, resolution)
+        processor = copy.copy(self.processor)
+        if processor is not None:
+            processor.image_processor = image_processor
+        return ProcessorView(
+            family=self.family,
+            config=self.config,
+            processor=processor,
+            image_processor=image_processor,
+            feature=self.feature,
+        )
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """In which resolution images are seen, as the settings of the image processor."""
+        return described(self.image_processor)
 
     def _look(self) -> None:
         """Find out what stands around the features, and whether they can be counted without an image."""
