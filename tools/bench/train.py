@@ -112,7 +112,7 @@ def config_of(fixture: str, packing: dict[str, Any]) -> dict[str, Any]:
     """The fixture's model with a frozen vision tower, and its data."""
     data: dict[str, Any] = {"type": "Instruct", "filename": f"{fixture}/llava.json", "image_folder": fixture}
     if packing["packing"] == "shared":
-        data = {"type": "SamePicture", "dataset": data, "image": "image"}
+        data = {"type": "SamePicture", "dataset": data, "picture": "image"}
     return {
         "model_args": {
             "type": "llava",
