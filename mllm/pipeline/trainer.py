@@ -378,6 +378,7 @@ class Trainer(GuardedTrainer):
         )
 
     def _planned_loader(self) -> DataLoader[Any]:
+        assert isinstance(self.train_dataset, TrainDataset)
         args, accelerator = self.args, self.accelerator
         self.plan = self.planned()
         loader: DataLoader[Any] = DataLoader(
