@@ -40,6 +40,11 @@ class ContactSheet:
         }
 
     @property
+    def captions(self) -> tuple[str, ...]:
+        """What stands above each image."""
+        return self.names or tuple(f"image {number + 1}" for number in self.numbers)
+
+    @property
     def size(self) -> tuple[int, int]:
         (width, height), columns = self._cell, self._columns
         rows = ceil(len(self.refs) / columns)
@@ -49,8 +54,7 @@ class ContactSheet:
         sheet = Image.new("RGB", self.size, PAPER)
         pen, strip = ImageDraw.Draw(sheet), self._strip
         font = ImageFont.load_default(size=strip * 3 / 4)
-        names = self.names or [f"image {number + 1}" for number in self.numbers]
-        for ref, name, (x, y) in zip(self.refs, names, self.places.values(), strict=True):
+        for ref, name, (x, y) in zip(self.refs, self.captions, self.places.values(), strict=True):
             sheet.paste(ref.open(), (x, y))
             pen.text((x + 2, y - strip // 2), name, fill=INK, font=font, anchor="lm")
         return sheet

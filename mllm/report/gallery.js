@@ -88,9 +88,10 @@ const said = (answer, place) => {
   const parts = written(answer, place);
   if (several) parts.unshift(element("span", { class: "verdict" }, answer.verdict), " ");
   if (answer.regions.length > 1) {
+    const where = (region, number) => answer.places?.[number] ?? region.map(Math.round).join(", ");
     const lines = answer.regions.map((region, number) => {
       const label = answer.labels ? ` ${answer.labels[number]}` : "";
-      return element("li", {}, numberOf(place, number), element("span", {}, region.map(Math.round).join(", ") + label));
+      return element("li", {}, numberOf(place, number), element("span", {}, where(region, number) + label));
     });
     parts.push(element("ol", { class: "regions" }, ...lines));
   }

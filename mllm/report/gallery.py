@@ -50,6 +50,8 @@ class Answer:
     """Those on the image, in the order of the text."""
     spans: tuple[tuple[int, int], ...] = ()
     """Where in `text` each region is written; empty where that is not known."""
+    places: tuple[str, ...] = ()
+    """What is said of the place of each region, where it is not its pixels in the picture."""
     times: tuple[TimeSpan, ...] = ()
     """Stretches of the video."""
 
@@ -102,6 +104,7 @@ def card(entry: Entry) -> dict[str, Any]:
                 "text": answer.text.strip(),
                 "verdict": answer.verdict,
                 "regions": list(map(_numbers, answer.regions)),
+                **({"places": list(answer.places)} if answer.places else {}),
                 **({"labels": labels} if any(labels := _labels(answer.regions)) else {}),
                 **({"pieces": _pieces(answer)} if answer.spans and len(answer.regions) > 1 else {}),
             }

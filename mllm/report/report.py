@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mllm.images import ImageRef
+from mllm.images.contact_sheet import ContactSheet
 from mllm.metrics.breakdown import kinds_of
 from mllm.metrics.failures import failure_of
 from mllm.metrics.outcome import WITHOUT_METRIC, Outcome
 from mllm.metrics.rec import THRESHOLDS, is_on_another
 from mllm.metrics.statistics import Interval
 from mllm.report import page
-from mllm.report.gallery import Answer, Entry, embedded_card, write_data
+from mllm.report.gallery import Answer, Entry, Region, embedded_card, write_data
 from mllm.types import Box, Point, Prediction
 
 Shape = TypeVar("Shape", Box, Point, Box | Point)
@@ -279,6 +280,7 @@ def _entry(row: Row, kinds: Mapping[str, str]) -> Entry:
                 text=prediction.text,
                 verdict="" if row.iou is None else failure or f"IoU {row.iou:.2f}",
                 regions=regions,
+                places=_places((*prediction.boxes, *prediction.points), row),
                 spans=prediction.spans if len(regions) == len(prediction.spans) else (),
                 times=prediction.time_spans,
             ),
@@ -304,6 +306,19 @@ def _layers(entries: Iterable[Entry], data: Mapping[str, Any] | None) -> list[di
 def _drawn(regions: Iterable[Shape], row: Row) -> tuple[Shape, ...]:
     """The regions on the images of the row's picture, in its pixels."""
     return tuple(_moved(region, *row.places[region.image]) for region in regions if region.image in row.places)
+
+
+def _places(regions: Iterable[Region], row: Row) -> tuple[str, ...]:
+    """Image and pixels of each region that is drawn, where the row's picture holds several images."""
+    if not isinstance(row.image, ContactSheet):
+        return ()
+    names = dict(zip(row.image.numbers, row.image.captions, strict=True))
+    found: list[str] = []
+    for region in regions:
+        if region.image in names:
+            numbers = region.xyxy if isinstance(region, Box) else region.xy
+            found.append(f"{names[region.image]}: {', '.join(f'{value:.0f}' for value in numbers)}")
+    return tuple(found)
 
 
 def _moved(region: Shape, x: int, y: int) -> Shape:

@@ -40,7 +40,8 @@ def test_rows_show_all_images_that_regions_lie_on() -> None:
     assert (list(row.places), row.image_name) == ([0, 2], "the image of a:1: images 0, 2")
     assert row.image is not None
     assert row.image.size == (8 + 8 + 8, 12 + 8)
-    (shown,) = _entries([row]).values()
+    (shown,) = _entries([replace(row, prediction=replace(prediction, boxes=item.boxes))]).values()
+    assert shown.answers[0].places == ("image 1: 0, 0, 1, 1", "image 3: 1, 2, 3, 4")
     x, y = row.places[2]
     assert [box.xyxy for box in shown.true if isinstance(box, Box)] == [
         (0, 12, 1, 13),
