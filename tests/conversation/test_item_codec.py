@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from mllm.serve.reading import read_text
 from mllm.types import Item
 from tests.conftest import make_tokenizer
 from tests.conversation.processors import make_processor
+from tests.models.tiny_hf import build, save_tiny
 
 SIZES = [(100, 50), (60, 60), (40, 80)]
 BOXES = [[10, 10, 50, 40], [6, 12, 30, 48], [4, 8, 36, 72], [60, 5, 90, 45]]
@@ -228,3 +231,26 @@ def test_a_processor_trains_and_reads_moments() -> None:
     prompt = processor.encode(item, 0, answer=False)
     assert tokens.ids[: len(prompt.input_ids)] == prompt.input_ids.tolist()
     assert len(processor.images(item)) == 3
+
+
+@pytest.mark.parametrize(
+    ("family", "images", "frames"),
+    [
+        (
+            "qwen3_vl",
+            "Picture 1: <|vision_start|>I<|vision_end|>Picture 2: <|vision_start|>I<|vision_end|>",
+            "<0.0 seconds><|vision_start|>I<|vision_end|><0.5 seconds><|vision_start|>I<|vision_end|>",
+        ),
+        ("internvl", "Image-1: <img>I</img>\nImage-2: <img>I</img>", "0.0 s: <img>I</img>\n0.5 s: <img>I</img>"),
+    ],
+)
+def test_a_family_of_transformers_names_images_inside_its_chat_template(
+    family: str, images: str, frames: str, tmp_path: Path
+) -> None:
+    _, processor = build(str(save_tiny(family, tmp_path)))
+    processor.image_numbers = True
+    turns = [{"from": "human", "value": "<image><image>\nWhere?"}, {"from": "gpt", "value": "There."}]
+    two = Item.from_dict({"images": [Image.new("RGB", (64, 64))] * 2, "conversations": turns}, key="a:1")
+    for item, names in ((two, images), (video_of([0, 0.5], said="<spans>", spans=[[0, 1]]), frames)):
+        whole = processor.tokenizer.decode(processor.tokens(item).ids)
+        assert names in re.sub(rf"(?:{re.escape(processor.view.token)})+", "I", whole)
