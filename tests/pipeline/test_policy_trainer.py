@@ -11,6 +11,7 @@ import torch
 
 from mllm.pipeline.finetune import main
 from tests.pipeline.rewarded import LENGTH, history, write_rewarded
+from tests.pipeline.tiny import save_stand_in
 
 REUSED = dict(num_iterations=2, steps_per_generation=2, beta=0.1)
 
@@ -51,6 +52,16 @@ def test_packing_and_sharing_change_no_reward_and_no_gradient(tmp_path: Path) ->
         values = torch.tensor([[entry[name] for entry in log] for log in found])
         torch.testing.assert_close(values, values[:1].expand_as(values), rtol=1e-4, atol=1e-5)
     assert found[0][0]["grad_norm"] > 0
+
+
+def test_the_reference_of_fresh_adapters_is_the_model_without_them(tmp_path: Path) -> None:
+    save_stand_in(tmp_path / "base")
+    lora = dict(type="lora", targets=["language_model"], r=4)
+    model = dict(model_name_or_path=str(tmp_path / "base"), adapters=lora)
+    config = write_rewarded(tmp_path, dict(beta=0.5), model_args=model)
+    log = run(config, tmp_path / "out", "--max_steps", "3", "--learning_rate", "0.01")
+    assert log[0]["kl"] == 0
+    assert log[2]["kl"] > 0
 
 
 def test_a_reward_is_learned(tmp_path: Path) -> None:

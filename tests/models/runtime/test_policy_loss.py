@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mllm.conversation import prefix_tree
 from mllm.models.runtime.advantages import advantages
 from mllm.models.runtime.loss import Scoring
 from mllm.models.runtime.policy_loss import Answers, entropy_threshold, policy_loss
@@ -80,8 +81,21 @@ class Case:
 
 @needs_fixture
 @pytest.mark.parametrize(("kind", "name"), EVERY, ids=["/".join(case) for case in EVERY])
-def test_policy_loss_is_that_of_trl_through_the_shared_tree(kind: str, name: str, tmp_path: Path) -> None:
+def test_policy_loss_is_that_of_trl_through_the_shared_tree(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefix_tree, "LEAST", 1)  # the prompts are short
     check(kind, name, "shared", tmp_path)
+
+
+@needs_fixture
+def test_the_shared_tree_holds_each_prompt_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix_tree, "LEAST", 1)
+    batch = reference.batch_of("llava", list(range(12)), "shared")
+    prompts = reference.fixture()["prompts"]
+    answers = reference.fixture()["completions"]
+    shared = sum(4 + len(prompt) - 1 for prompt in prompts)  # the last token is in each branch
+    assert batch["input_ids"].shape == (1, shared + sum(1 + len(answer) for answer in answers))
 
 
 @needs_fixture
