@@ -47,6 +47,7 @@ def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
         patch.setattr(tempfile, "tempdir", None)
+        patch.setenv("MLLM_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

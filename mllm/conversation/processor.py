@@ -542,11 +542,15 @@ class Processor:
         return filled_ids, filled_labels, starts
 
     def _marked(self, piece: TextSpan) -> list[TextSpan]:
-        """The view's mark of an image, with the text that it wants around; any other piece as it is."""
-        if piece.text != IMAGE or piece.literal:
+        """The view's mark of an image, or of each that the template wrote, with the text that it wants around."""
+        if piece.literal:
             return [piece]
-        before, behind = self.view.around
-        return [replace(piece, text=text) for text in (before, self.view.token, behind) if text]
+        token, (before, behind) = self.view.token, self.view.around
+        if piece.text == IMAGE and token:
+            return [replace(piece, text=text) for text in (before, token, behind) if text]
+        if token and before + behind:
+            return [replace(piece, text=piece.text.replace(token, before + token + behind))]
+        return [piece]
 
     def _slot(self, ref: ImageRef, size: tuple[int, int]) -> list[int]:
         """The tokens that hold the place of an image of `size`."""

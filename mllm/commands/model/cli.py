@@ -1,4 +1,4 @@
-"""`mllm model show CONFIG`: the tree of modules, and the memory that a training step would take."""
+"""`mllm model show CONFIG`: the modules of a model and the memory of a step; `mllm model check DIR`: its self-check."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import typer
 from mllm.config.command_line import SETTINGS, Command, ConfigFile, ConfigOptions, Group
 
 app = typer.Typer(
-    cls=Group, context_settings=SETTINGS, help="What a config's model is made of, and the memory it takes."
+    cls=Group,
+    context_settings=SETTINGS,
+    help="What a model is made of, the memory it takes, and whether it is read right.",
 )
-
-
-@app.callback()
-def about() -> None:
-    """Keeps `show` a command of its own while it is the only one."""
 
 
 @app.command(cls=Command)
@@ -37,3 +34,20 @@ def show(
     from mllm.commands.model.show import show_config
 
     show_config(config, cfg_options, devices=devices, rows=batch_size, length=length)
+
+
+@app.command(cls=Command)
+def check(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A model of transformers that sees images.")],
+    compute: Annotated[
+        bool, typer.Option(help="Compute with the weights too: features, batches, packed rows, shared images.")
+    ] = True,
+) -> None:
+    """Whether boxes land where they should, and what the model can do: every self-check, with pass or fail.
+
+    Painted images go through the folder's own processor, prompts are compared with its own, and the model computes the
+    same rows in several ways. Exit status 1 if a check fails. What passed is kept for later runs.
+    """
+    from mllm.commands.model.check import check_folder
+
+    check_folder(folder, compute=compute)

@@ -30,6 +30,7 @@ from mllm.models.components import finish, load_strictly, torch_dtype
 from mllm.models.meta_device import without_storage
 from mllm.models.native.family import Family, family_of
 from mllm.models.native.model import native_class, with_settings
+from mllm.models.native.proof import settle
 from mllm.models.native.resolution import settings_for
 from mllm.models.native.view import ProcessorView
 from mllm.models.runtime.packed_attention import FLEX, PACKED
@@ -78,8 +79,36 @@ def hf(
 
     Raises:
         ConfigError: a type that sees no images, or unknown names.
-        ModelError: a folder that does not hold what it should.
+        ModelError: a folder that does not hold what it should, or whose self-check fails.
     """
+    model = build_unchecked(
+        tokenizer=tokenizer,
+        model_name_or_path=model_name_or_path,
+        image_processor=image_processor,
+        freeze=freeze,
+        dtype=dtype,
+        attn_implementation=attn_implementation,
+        quantization=quantization,
+        pad_to_multiple_of=pad_to_multiple_of,
+    )
+    if image_processor:
+        _try(model, tokenizer)
+    settle(model, tokenizer, whole_model(model_name_or_path))
+    return model
+
+
+def build_unchecked(
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    model_name_or_path: str,
+    image_processor: Mapping[str, Any] | None = None,
+    freeze: Sequence[str] = (),
+    dtype: Dtype | None = None,
+    attn_implementation: Attention | None = None,
+    quantization: QuantizationConfig | None = None,
+    pad_to_multiple_of: int | None = None,
+) -> Any:
+    """As `hf`, of a model whose self-check may fail."""
     folder = whole_model(model_name_or_path)
     family = family_of(folder)
     config = read_config(folder)
@@ -109,10 +138,7 @@ def hf(
         raise _unreadable(error) if image_processor else error from error
     image = _token_id(tokenizer, view.feature, folder)
     model.attach(view=view, files=texts, image_token_id=image)
-    finish(model, tokenizer, freeze=freeze, pad_to_multiple_of=pad_to_multiple_of)
-    if image_processor:
-        _try(model, tokenizer)
-    return model
+    return finish(model, tokenizer, freeze=freeze, pad_to_multiple_of=pad_to_multiple_of)
 
 
 def make_view(folder: str, family: Family, config: Any, tokenizer: Any, image_processor: Any) -> ProcessorView:
@@ -122,14 +148,14 @@ def make_view(folder: str, family: Family, config: Any, tokenizer: Any, image_pr
         ModelError: the family needs its processor, which cannot be built.
     """
     processor: Any = None
+    _set(image_processor, family.settings(config))
     if family.placeholder_tokens is None:
         with reading(folder, "its processor", PROCESSORS):
             kind = processor_class(_said(folder, "processor_class"), config.model_type)
             if kind is None:
                 raise ModelError(where=folder, field="processor_class", expected="one of transformers", found="none")
             processor = make_processor(kind, folder, tokenizer=tokenizer, image_processor=image_processor)
-        for name, value in getattr(processor, "images_kwargs", {}).items():
-            setattr(image_processor, name, value)  # what it calls its image processor with, so that `place` knows it
+        _set(image_processor, getattr(processor, "images_kwargs", {}))
         tokenizer.chat_template = tokenizer.chat_template or processor.chat_template
     number = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
     feature = None if number is None else tokenizer.convert_ids_to_tokens(number)
@@ -137,6 +163,12 @@ def make_view(folder: str, family: Family, config: Any, tokenizer: Any, image_pr
         return ProcessorView(
             family=family, config=config, processor=processor, image_processor=image_processor, feature=feature
         )
+
+
+def _set(image_processor: Any, settings: Mapping[str, Any]) -> None:
+    """What a processor calls its image processor with becomes its own setting, so that `place` knows it."""
+    for name, value in settings.items():
+        setattr(image_processor, name, value)
 
 
 def _said(folder: str, key: str) -> Any:

@@ -9,7 +9,7 @@ Shape suffixes: B rows, T tokens.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,20 @@ from mllm.models.native.positions import PackedRows, as_the_model_counts
 from mllm.models.native.tensors import Tensors, joined
 from mllm.registry import FAMILIES
 
+MARKS = "mm_token_type_ids"
+"""1 for the tokens of images, as forward passes of transformers call it."""
 ROPE = "model.rope_deltas"
 """Where models of Qwen-VL's kind remember how much farther than its tokens an image reaches in positions."""
 
 
 def image_marks(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
-    """Where images are in the text, under the name by which the model's processor tells it; {} where it does not."""
-    return {model.view.types: model.image_marks(ids_BT)} if model.view.types else {}
+    """Where images are in the text, under the names by which the model wants it or its processor tells it."""
+    wanted = {MARKS} & inspect.signature(model.own_forward).parameters.keys()
+    return {name: model.image_marks(ids_BT) for name in sorted({*model.view.types, *wanted})}
+
+
+def none_more(config: Any) -> dict[str, Any]:
+    return {}
 
 
 def as_loaded(model: Any) -> None:
@@ -66,6 +73,7 @@ class Family:
         token: marks an image in the rendered text; None: its processor says it.
         placeholder_tokens: (config, image processor, size) -> the text that replaces `token`; None: the processor is
             asked. A family that says it needs no processor but the image processor.
+        settings: config -> settings with which the family's processor calls its image processor, where it is not asked.
         features: (model, images) -> features, for images that only keep ranks in step.
         sees_first: whether the model reads images before it embeds the text.
         prepare: changes a model that was just loaded.
@@ -81,6 +89,7 @@ class Family:
     join: Callable[[Sequence[Tensors]], dict[str, Tensor]] = joined
     token: str | None = None
     placeholder_tokens: Callable[[Any, Any, Size], str] | None = None
+    settings: Callable[[Any], Mapping[str, Any]] = none_more
     features: Callable[[Any, Tensors], list[Tensor]] = image_features
     sees_first: bool = False
     prepare: Callable[[Any], None] = as_loaded

@@ -25,7 +25,7 @@ from mllm.models.language_models import continuing_obstacle, padding_obstacle, s
 from mllm.models.native.family import Family
 from mllm.models.native.positions import PackedRows
 from mllm.models.native.tensors import SHAPE, apart
-from mllm.models.native.view import ProcessorView
+from mllm.models.native.view import ProcessorView, image_ids
 from mllm.models.parts import PARTS, PartedModel, part_of
 from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
@@ -64,8 +64,8 @@ class Native(PartedModel):
         self.view = view
         self.processor_files = dict(files)
         self.image_token_id = image_token_id
-        ids = getattr(view.processor, "image_token_ids", [image_token_id])
-        self.type_ids = torch.tensor(ids, device="cpu")  # of a model without storage, too
+        known = [] if view.processor is None else image_ids(view.processor)
+        self.type_ids = torch.tensor(known or [image_token_id], device="cpu")  # of a model without storage, too
         self.family.prepare(self)
         shard_by(self, sharding_units(self))  # transformers lists layers that some of its models lack
         self.loss_type = "ForCausalLM"  # tells the Trainer that labels are shifted, so that it counts them so
@@ -295,6 +295,8 @@ def native_class(own: Any) -> Any:
     """`own`, a model class of transformers, as a Native. It keeps its name, which checkpoints mention."""
 
     class Model(Native, own):
+        own_forward = own.forward
+
         @functools.wraps(own.forward)  # transformers reads the signature
         def forward(self, *args: Any, **arguments: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
             return self.run(functools.partial(own.forward, self), *args, **arguments)

@@ -23,8 +23,6 @@ from mllm.models.native.tensors import flat
 PROBES: tuple[Size, ...] = ((96, 64), (64, 96), (200, 180), (130, 410))
 """Sizes by which the form of the placeholder text is found out."""
 OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "text_replacement_offsets")
-TYPES = ("mm_token_type_ids", "token_type_ids")
-"""What models call the marks of tokens that stand for images."""
 
 
 class ProcessorView:
@@ -50,7 +48,8 @@ class ProcessorView:
         self.token = family.token or str(processor.image_token)
         self.feature = feature or self.token
         self.around = ("", "")
-        self.types: str | None = None
+        self.types: tuple[str, ...] = ()
+        """Names under which the processor marks the tokens of images."""
         self._texts: dict[Size, str] = {}
         self._counted: int | None = None
         if processor is not None:
@@ -161,7 +160,12 @@ class ProcessorView:
         ids = made["input_ids"]
         offsets = made.get("text_replacement_offsets")
         text = offsets[0][0]["replacement"] if offsets and offsets[0] else self.processor.tokenizer.decode(ids[0])
-        self.types = next((name for name in TYPES if name in made), None)
+        marks = torch.isin(ids, torch.tensor(image_ids(self.processor), device="cpu"))
+        self.types = tuple(
+            name
+            for name, found in made.items()
+            if name not in ("input_ids", "attention_mask") and _is(found, ids.shape) and torch.equal(found > 0, marks)
+        )
         tensors = {
             name: tensor
             for name, tensor in made.items()
@@ -173,6 +177,16 @@ class ProcessorView:
         placed = self.placement(image.size)
         seen = (*placed.inverse(0, 0), *placed.inverse(*placed.canvas))
         return image.resize(placed.canvas, Image.Resampling.BICUBIC, box=seen)
+
+
+def image_ids(processor: Any) -> list[int]:
+    """Ids of the tokens that a processor marks as an image's."""
+    return [number for number in processor.image_token_ids if number is not None]
+
+
+def _is(found: Any, shape: Any) -> bool:
+    """Whether it is a tensor of whole numbers of this shape."""
+    return isinstance(found, Tensor) and found.shape == shape and not found.is_floating_point()
 
 
 @contextmanager

@@ -1,0 +1,255 @@
+"""Whether a processor puts an image where the family's `Placement` says: painted images go through it and are found.
+
+Four images of a size are enough, whatever the processor does to colours and however it orders what it makes. Black and
+white tell which numbers show the image at all, and what each makes of a brightness; two ramps, from left to right and
+from top to bottom, tell which point of the image each number shows. No constant of the processor is needed.
+
+Shape suffixes: N tiles or patches, H and W pixels of a tile, D numbers of a patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mllm.errors import ImageError
+from mllm.geometry import Placement
+from mllm.models.native.placing import Size
+
+Numbers = NDArray[np.floating[Any]]
+SIZES: tuple[Size, ...] = ((200, 100), (90, 210), (125, 118))
+"""Of the painted images; up to 256 pixels a side, each column and row has a brightness of its own."""
+TOLERANCE = 1.0
+"""Pixels of the painted image by which a point may be off, beside three quarters of a pixel of the tile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Points of the painted image that the numbers of a tensor show, in its pixels; NaN where one shows none."""
+
+    name: str
+    x: Numbers
+    y: Numbers
+
+    @property
+    def tiles(self) -> bool:
+        """Whether it holds tiles [..., 3, H, W], not patches [..., N, D]: the channels of a pixel show one point."""
+        shape = self.x.shape
+        if len(shape) < 3 or shape[-3] != 3:
+            return False
+        apart = np.abs(self.x - self.x[..., :1, :, :]) + np.abs(self.y - self.y[..., :1, :, :])
+        return not bool(np.nanmax(np.append(apart, 0)) > 2)
+
+
+def misplaced(view: Any, size: Size) -> str | None:
+    """How what the view makes of an image of `size` differs from its placement; None: it does not.
+
+    Raises:
+        ImageError: the view takes no image of this size.
+    """
+    placement = view.placement(size)
+    found = list(seen(view, size))
+    if not found:
+        return "no number of its tensors shows the image"
+    missing = {(column, row) for column, row in _cells_with_image(placement, found)}
+    for one in found:
+        wrong = (_check_tiles if one.tiles else _check_patches)(one, placement, missing)
+        if wrong:
+            return wrong
+    if missing:
+        return f"no tile shows cell {min(missing)} (column, row) of a canvas of {_by(placement.canvas)}"
+    return None
+
+
+def seen(view: Any, size: Size) -> Iterator[Seen]:
+    """The tensors of an image of `size` that show it."""
+    made = [_made(view, image) for image in _paintings(size)]
+    black, white, across, down = made
+    for name in black:
+        if len({one[name].shape for one in made}) > 1 or black[name].ndim < 2:
+            continue
+        range_ = white[name] - black[name]
+        most = np.abs(range_).max(initial=0)
+        if not most > 0:
+            continue
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shown = np.where(np.abs(range_) > 0.5 * most, 1 / range_, np.nan)
+        yield Seen(
+            name=name,
+            x=(across[name] - black[name]) * shown * (size[0] - 1) + 0.5,
+            y=(down[name] - black[name]) * shown * (size[1] - 1) + 0.5,
+        )
+
+
+def _made(view: Any, image: Image.Image) -> Mapping[str, Numbers]:
+    tensors = view.tensors(image)
+    return {name: tensor.double().numpy() for name, tensor in tensors.items() if tensor.is_floating_point()}
+
+
+def _paintings(size: Size) -> list[Image.Image]:
+    """Black, white, a ramp from left to right, and one from top to bottom."""
+    width, height = size
+    across = np.broadcast_to(np.linspace(0, 255, width).round(), (height, width))
+    down = np.broadcast_to(np.linspace(0, 255, height).round()[:, None], (height, width))
+    grey = [np.zeros((height, width)), np.full((height, width), 255), across, down]
+    return [Image.fromarray(one.astype(np.uint8)).convert("RGB") for one in grey]
+
+
+def _tile_of(found: list[Seen], placement: Placement) -> Size:
+    """Width and height of the cells that the canvas is cut into: of the largest tiles, else the whole canvas."""
+    sides = [(one.x.shape[-1], one.x.shape[-2]) for one in found if one.tiles]
+    return max(sides, default=placement.canvas)
+
+
+def _cells_with_image(placement: Placement, found: list[Seen]) -> Iterator[tuple[int, int]]:
+    """Columns and rows of the canvas' cells in which at least two pixels of the image lie."""
+    width, height = _tile_of(found, placement)
+    if placement.canvas[0] % width or placement.canvas[1] % height:
+        yield 0, 0
+        return
+    left, top = placement.forward(0, 0)
+    right, bottom = placement.forward(*placement.source)
+    for column in range(placement.canvas[0] // width):
+        for row in range(placement.canvas[1] // height):
+            across = min(right, (column + 1) * width) - max(left, column * width)
+            down = min(bottom, (row + 1) * height) - max(top, row * height)
+            if across >= 2 and down >= 2:
+                yield column, row
+
+
+def _check_tiles(one: Seen, placement: Placement, missing: set[tuple[int, int]]) -> str | None:
+    """Each tile is a cell of the canvas, or all of it, or all of the image; cells that were found leave `missing`."""
+    height, width = one.x.shape[-2:]
+    x_NHW, y_NHW = (axis.reshape(-1, 3, height, width).mean(1) for axis in (one.x, one.y))
+    whole = (placement.canvas[0] % width, placement.canvas[1] % height) == (0, 0)
+    scaled = (placement.canvas[0] / width, placement.canvas[1] / height)
+    stretched = Placement(
+        source=placement.source,
+        canvas=(width, height),
+        scale=(width / placement.source[0], height / placement.source[1]),
+    )
+    wholes = [
+        _expected(placement, (0, 0), scaled, (width, height)),
+        _expected(stretched, (0, 0), (1.0, 1.0), (width, height)),
+    ]
+    for number, (x_HW, y_HW) in enumerate(zip(x_NHW, y_NHW, strict=True)):
+        if np.isnan(x_HW).all():
+            continue
+        cell = _cell(placement, x_HW, y_HW)
+        start = (cell[0] * width, cell[1] * height)
+        on_canvas = start[0] in range(0, placement.canvas[0], width) and start[1] in range(
+            0, placement.canvas[1], height
+        )
+        if whole and on_canvas and _same(_expected(placement, start, (1.0, 1.0), (width, height)), x_HW, y_HW):
+            missing.discard(cell)
+        elif not any(_same(expected, x_HW, y_HW) for expected in wholes):
+            shown = (
+                f"x {np.nanmin(x_HW):.0f} to {np.nanmax(x_HW):.0f}, y {np.nanmin(y_HW):.0f} to {np.nanmax(y_HW):.0f}"
+            )
+            return f"tile {number} of {one.name} [{width} x {height}] shows {shown} of the image, {_says(placement)}"
+    return None
+
+
+def _cell(placement: Placement, x_HW: Numbers, y_HW: Numbers) -> tuple[int, int]:
+    """Column and row of the cell of the canvas in which the middle of what a tile shows lies."""
+    height, width = x_HW.shape
+    x, y = placement.forward(float(np.nanmean(x_HW)), float(np.nanmean(y_HW)))
+    return int(x // width), int(y // height)
+
+
+def _says(placement: Placement) -> str:
+    left, top = placement.forward(0, 0)
+    right, bottom = placement.forward(*placement.source)
+    return (
+        f"where the placement has the image at x {left:.0f} to {right:.0f}, y {top:.0f} to {bottom:.0f} of a canvas of "
+        f"{_by(placement.canvas)}"
+    )
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """Points of the image that a tile's columns and rows show, and how far off they may be."""
+
+    x: Numbers
+    y: Numbers
+    size: Size
+    tolerance: tuple[float, float]
+
+
+def _expected(placement: Placement, start: tuple[int, int], step: tuple[float, float], tile: Size) -> Expected:
+    """Of a window of the canvas that begins at `start`, a pixel of the tile for each `step` of it."""
+    x = (start[0] + (np.arange(tile[0]) + 0.5) * step[0] - placement.offset[0]) / placement.scale[0]
+    y = (start[1] + (np.arange(tile[1]) + 0.5) * step[1] - placement.offset[1]) / placement.scale[1]
+    across, down = (each / scale for each, scale in zip(step, placement.scale, strict=True))
+    return Expected(
+        x=x,
+        y=y,
+        size=placement.source,
+        tolerance=(TOLERANCE + 0.75 * across, TOLERANCE + 0.75 * down),
+    )
+
+
+def _same(expected: Expected, x_HW: Numbers, y_HW: Numbers) -> bool:
+    """Whether a tile shows what is expected: the same points inside the image, and nothing outside it."""
+    inside = [
+        (points > 2 * margin) & (points < side - 2 * margin)
+        for points, side, margin in zip((expected.x, expected.y), expected.size, expected.tolerance, strict=True)
+    ]
+    outside = [
+        (points < -2 * margin) | (points > side + 2 * margin)
+        for points, side, margin in zip((expected.x, expected.y), expected.size, expected.tolerance, strict=True)
+    ]
+    shown = inside[1][:, None] & inside[0][None]
+    blank = outside[1][:, None] | outside[0][None]
+    if not np.isnan(x_HW[blank]).all():
+        return False
+    off_x = np.abs(x_HW - expected.x[None])[shown]
+    off_y = np.abs(y_HW - expected.y[:, None])[shown]
+    return bool((off_x <= expected.tolerance[0]).all() and (off_y <= expected.tolerance[1]).all())
+
+
+def _check_patches(one: Seen, placement: Placement, missing: set[tuple[int, int]]) -> str | None:
+    """The rows of [..., N, D] are the patches of the canvas, each once, in whatever order."""
+    x_ND, y_ND = (axis.reshape(-1, axis.shape[-1]) for axis in (one.x, one.y))
+    live = ~np.isnan(x_ND).all(1)
+    x_N, y_N = np.nanmean(x_ND[live], 1), np.nanmean(y_ND[live], 1)
+    width, height = placement.canvas
+    side = (width * height / len(x_N)) ** 0.5
+    columns, rows = width / side, height / side
+    if max(abs(columns - round(columns)), abs(rows - round(rows))) > 0.01:
+        return f"{one.name} has {len(x_N)} patches, {_says(placement)}, which is no whole number of them"
+    column = (x_N * placement.scale[0] + placement.offset[0]) / side - 0.5
+    row = (y_N * placement.scale[1] + placement.offset[1]) / side - 0.5
+    off = np.maximum(np.abs(column - column.round()), np.abs(row - row.round()))
+    inside = (
+        (column.round() >= 0) & (column.round() < round(columns)) & (row.round() >= 0) & (row.round() < round(rows))
+    )
+    places = {(int(across), int(down)) for across, down in zip(column.round(), row.round(), strict=True)}
+    if not inside.all() or len(places) < len(x_N) or off.max() > 0.35:
+        return (
+            f"the {len(x_N)} patches of {one.name} show x {x_N.min():.0f} to {x_N.max():.0f}, y {y_N.min():.0f} to "
+            f"{y_N.max():.0f} of the image, not the grid of {round(columns)} x {round(rows)} {_says(placement)}"
+        )
+    missing.clear()
+    return None
+
+
+def check_placements(view: Any, sizes: tuple[Size, ...] = SIZES) -> str | None:
+    """The first of these sizes whose image does not lie where the placement says, and how; None: all do."""
+    for size in sizes:
+        try:
+            wrong = misplaced(view, size)
+        except ImageError:
+            continue  # a size that it refuses is never seen
+        if wrong:
+            return f"an image of {_by(size)}: {wrong}"
+    return None

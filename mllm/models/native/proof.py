@@ -1,0 +1,129 @@
+"""What was proved of a model's folder, kept in the cache beside a hash of its files; a model runs by what passed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from mllm.cache import cache_folder, complete
+from mllm.compat.transformers_models import attention_of
+from mllm.conversation.processor import Processor
+from mllm.errors import ConfigError, ModelError
+from mllm.files import read_json
+from mllm.models.meta_device import without_storage
+from mllm.models.native.family import family_file
+from mllm.models.native.self_check import Check, look, run
+from mllm.registry import CODECS, TEMPLATES
+
+LARGEST = 50_000_000
+"""Parameters of a model that is computed with when it is built; larger ones on request, by `mllm model check`."""
+FILES = ("*.json", "*.jinja", "*.model")
+WITHOUT_CHAT = "vicuna_v1"
+"""The template of checks where the tokenizer has no chat template."""
+_PROVED: dict[str, list[Check]] = {}
+
+
+def settle(model: Any, tokenizer: Any, folder: str) -> None:
+    """Let a model that was just built run, where its self-check passes.
+
+    Pixels, counts and ids are looked at when a folder is first built. Of a family without a file, the model itself is
+    computed with too, where it is small; packed rows and shared beginnings are for those that were proved.
+
+    Raises:
+        ModelError: what the family says of the folder's processor does not hold.
+        ConfigError: the family has no file, and its self-check fails; says which to write.
+    """
+    if without_storage():
+        return
+    family, kind = model.family, model.config.model_type
+    checks = proved(model, tokenizer, folder, compute=not family.listed and _is_small(model))
+    failed = next((check for check in checks if check.failed and check.needed), None)
+    if failed and family.listed:
+        raise ModelError(
+            f"the self-check of {kind} fails, {failed.name}: {failed.why}; `mllm model check {folder}` prints it all",
+            where=folder,
+        )
+    if failed:
+        raise ConfigError(
+            f"{kind} has no family file, and its self-check fails, {failed.name}: {failed.why}; to add it write "
+            f"{family_file(kind)} like its neighbours, see docs/native.md; `mllm model check {folder}` prints it all",
+            where=folder,
+        )
+    if not family.listed:
+        passed = {check.name for check in checks if check.outcome == "pass"}
+        model.family = replace(
+            family,
+            pack=family.pack if "packed rows" in passed else None,
+            beside=family.beside if {"rows that share an image", "answers that share an image"} <= passed else None,
+        )
+
+
+def proved(model: Any, tokenizer: Any, folder: str, *, compute: bool) -> list[Check]:
+    """All checks of a model, from the cache where they were made; `compute`: with those that compute with the model."""
+    known = _stored(model, folder, "look")
+    if known is None:
+        known = _store(model, folder, "look", look(checked_processor(model, tokenizer)))
+    computed = _stored(model, folder, "run")
+    if computed is None and compute:
+        computed = _store(model, folder, "run", run(model, checked_processor(model, tokenizer)))
+    return [*known, *(computed or [])]
+
+
+def checked_processor(model: Any, tokenizer: Any) -> Processor:
+    """By the codec and the template of the family; by a plain template where the tokenizer has no chat template."""
+    family = model.family
+    template = family.template if family.template != "chat" or tokenizer.chat_template else WITHOUT_CHAT
+    return Processor(
+        tokenizer=tokenizer,
+        template=TEMPLATES.make(template),
+        codec=CODECS.make(family.codec),
+        view=model.image_preprocessor(),
+    )
+
+
+def _is_small(model: Any) -> bool:
+    """Whether a model is computed with on any machine, in no time."""
+    usual = model.dtype == torch.float32 and attention_of(model.config) in ("eager", "sdpa")
+    return usual and sum(parameter.numel() for parameter in model.parameters()) <= LARGEST
+
+
+def _path(model: Any, folder: str, what: str) -> Path:
+    digest = hashlib.sha256(f"{transformers.__version__} {_sources()} {what}".encode())
+    digest.update(model.view.image_processor.to_json_string().encode())
+    paths = {path for pattern in FILES for path in Path(folder).glob(pattern)}
+    for path in sorted(path for path in paths if not path.name.endswith(".index.json")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return cache_folder() / "native" / f"{digest.hexdigest()[:32]}.json"
+
+
+@cache
+def _sources() -> str:
+    """A hash of the code that is checked, and that checks."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _stored(model: Any, folder: str, what: str) -> list[Check] | None:
+    path = _path(model, folder, what)
+    if path.name not in _PROVED and path.is_file():
+        found = read_json(path, list, ModelError)
+        _PROVED[path.name] = [Check(**check) for check in found]
+    return _PROVED.get(path.name)
+
+
+def _store(model: Any, folder: str, what: str, checks: Sequence[Check]) -> list[Check]:
+    path = _path(model, folder, what)
+    _PROVED[path.name] = list(checks)
+    with complete(path, "self-checks") as file:
+        file.write(json.dumps([asdict(check) for check in checks], indent=1).encode())
+    return _PROVED[path.name]
