@@ -84,5 +84,4 @@ def test_the_true_answer_gets_1_and_swapped_corners_get_nothing(name: str) -> No
 
 
 def test_every_reward_is_found_by_its_name() -> None:
-    ours = {name for name in REWARDS.names() if REWARDS.find(name).__module__.startswith("mllm.")}
-    assert ours == {*FULL, "ExactAnswer", "VQAAnswer", "Length"}
+    assert {*FULL, "ExactAnswer", "VQAAnswer", "Length"} <= set(REWARDS.names())
