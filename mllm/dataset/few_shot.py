@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from mllm.dataset.base import Dataset, seeded
 from mllm.dataset.mixing import Source, built, check_index
-from mllm.dataset.multiturn import answered, chained
+from mllm.dataset.multiturn import answered, chained, check_system
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
 from mllm.fields import Count
@@ -31,7 +31,7 @@ class FewShot:
     """The items of a dataset, each behind demonstrations: `shots` items of another dataset with their answers, as
     rounds of one conversation.
 
-    The answer that evaluation asks for, the truth and the key are those of the item alone.
+    The answer that evaluation asks for, the truth, the system message and the key are those of the item alone.
 
     Args:
         dataset: what is asked: a config, or a dataset already built.
@@ -46,8 +46,8 @@ class FewShot:
 
     Raises:
         ConfigError: there are fewer demonstrations than `shots`.
-        DataError: a demonstration is in `dataset` too; on access: one without an answer, or a text-only one with a
-            region; with similar ones an item without an image.
+        DataError: a demonstration is in `dataset` too; on access: one without an answer, with another system message
+            than the item's, or a text-only one with a region; with similar ones an item without an image.
     """
 
     def __init__(
@@ -128,11 +128,12 @@ def demonstrated(item: Item, demonstrations: Sequence[Item]) -> Item:
     """An item behind others, each with its images.
 
     Raises:
-        DataError: one of the others has no answer.
+        DataError: one of the others has no answer, or a system message that is not the item's.
     """
     if not demonstrations:
         return item
     answered(demonstrations)
+    check_system(demonstrations, item.system, None)
     items = [*demonstrations, item]
     *starts, before = [0, *accumulate(len(each.images) for each in items)][:-1]
     whole = chained(
@@ -147,6 +148,7 @@ def demonstrated(item: Item, demonstrations: Sequence[Item]) -> Item:
         truth=_moved(item.truth, before),
         group=item.group,
         expression=item.expression,
+        system=item.system,
         demonstrations=tuple(each.key for each in demonstrations),
         demonstrated_images=before,
     )

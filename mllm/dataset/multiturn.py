@@ -17,7 +17,7 @@ from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.mixing import Source, built
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
-from mllm.fields import ID, PositiveInt, field
+from mllm.fields import ID, PositiveInt, field, show
 from mllm.images import ImageRef
 from mllm.registry import DATASETS
 from mllm.time_spans import TimeSpan
@@ -87,7 +87,8 @@ class MultiTurn:
 
     Args:
         dataset: a config, or a dataset already built. Mixed in proportions, its draws keep them.
-        draws: at most so many further items; the rounds that `max_length` has no room for are left out again.
+        draws: at most so many further items; the rounds that `max_length` has no room for are left out again, and so
+            are items with another system message.
         max_images: drawing ends at the first item with which there would be more images than this.
         seed: of the draws.
 
@@ -115,6 +116,8 @@ class MultiTurn:
         images = len(items[0].images)
         for _ in range(self.draws):
             drawn = self.dataset[rng.randrange(len(self.dataset))]
+            if drawn.system != items[0].system:
+                continue
             images += len(drawn.images)
             if self.max_images is not None and images > self.max_images:
                 break
@@ -130,7 +133,7 @@ def merged(items: Sequence[Item]) -> Item:
     """Items about the same images as one conversation: `<image>` stays in the first only, the truth is the last's.
 
     Raises:
-        DataError: their images differ, or one has no answer.
+        DataError: their images or system messages differ, or one has no answer.
     """
     first = items[0]
     for item in items:
@@ -139,6 +142,7 @@ def merged(items: Sequence[Item]) -> Item:
             raise DataError(where=item.key, expected=expected, found="another", kind="missing-record")
     texts = [[turn.text if item is first else without_image(turn.text) for turn in item.turns] for item in items]
     answered(items)
+    check_system(items, first.system)
     return replace(chained(items, texts, first.images, [0] * len(items)), truth=items[-1].truth)
 
 
@@ -165,11 +169,27 @@ def answered(items: Iterable[Item]) -> None:
             raise DataError(where=item.key, expected=expected, found="a question", kind="no-answer")
 
 
+def check_system(items: Iterable[Item], *known: str | None) -> None:
+    """Raises:
+    DataError: one of them has a system message that is none of these, and a conversation has only one.
+    """
+    for item in items:
+        if item.system not in known:
+            expected = " or ".join("none" if system is None else show(system) for system in dict.fromkeys(known))
+            raise DataError(
+                where=item.key,
+                field="system",
+                expected=f"that of the other rounds of its conversation, {expected}",
+                found="none" if item.system is None else show(item.system),
+                kind="unsupported",
+            )
+
+
 def chained(
     items: Sequence[Item], texts: Sequence[Sequence[str]], images: Sequence[ImageRef], starts: Sequence[int]
 ) -> Item:
-    """One conversation with these texts; the regions of each item lie on its images, counted from its start. The truth
-    is the first's."""
+    """One conversation with these texts; the regions of each item lie on its images, counted from its start. Truth and
+    system message are the first's."""
     turns: list[Turn] = []
     boxes: list[Box] = []
     points: list[Point] = []
@@ -194,6 +214,7 @@ def chained(
         points=tuple(points),
         time_spans=tuple(spans),
         truth=items[0].truth,
+        system=items[0].system,
     )
 
 

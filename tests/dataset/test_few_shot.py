@@ -148,3 +148,19 @@ def test_an_item_with_several_images_is_asked_about_its_own() -> None:
     record = {"images": ["a.jpg", "b.jpg"], "conversations": [{"from": "human", "value": "<image><image> Which?"}]}
     item = demonstrated(Item.from_dict(record, key="a"), [DATASETS.make(ASKED)[0]])
     assert item.answer_image == 1
+
+
+def with_system(key: str, system: str | None) -> Item:
+    turns = [{"from": "human", "value": f"{key}?"}, {"from": "gpt", "value": f"{key}!"}]
+    return Item.from_dict({"system": system, "conversations": turns}, key=key)
+
+
+def test_an_item_keeps_its_system_message_behind_demonstrations() -> None:
+    assert demonstrated(with_system("a", "Be short."), [with_system("b", None)]).system == "Be short."
+    assert demonstrated(with_system("a", "Be short."), [with_system("b", "Be short.")]).system == "Be short."
+    with pytest.raises(
+        DataError, match=r"b: system: expected that of .* rounds .*, str 'Be short.' or none, found str 'Sing.'"
+    ):
+        demonstrated(with_system("a", "Be short."), [with_system("b", "Sing.")])
+    with pytest.raises(DataError, match=r"b: system: expected .*, none, found str 'Sing.'"):
+        demonstrated(with_system("a", None), [with_system("b", "Sing.")])

@@ -238,3 +238,25 @@ def test_what_it_cannot_fill() -> None:
     question = Item.from_dict({"conversations": [{"from": "human", "value": "?"}]}, key="a")
     with pytest.raises(DataError, match="a: expected an answer as the last turn, found a question"):
         joined([question, question])
+
+
+def test_rounds_of_one_conversation_have_one_system_message() -> None:
+    def item(key: str, system: str | None) -> Item:
+        turns = [{"from": "human", "value": f"{key}?"}, {"from": "gpt", "value": f"{key}!"}]
+        return Item.from_dict({"system": system, "conversations": turns}, key=key)
+
+    class Three(list[Item]):
+        def set_epoch(self, epoch: int | None) -> None:
+            pass
+
+    a, b, other = item("a", "Be short."), item("b", "Be short."), item("c", "Sing.")
+    assert merged([a, b]).system == "Be short."
+    with pytest.raises(
+        DataError, match=r"c: system: expected that of the other rounds .*, str 'Be short.', found str 'Sing.'"
+    ):
+        merged([a, other])
+    dataset = MultiTurn(dataset=Three([a, b, other, item("d", None)]), draws=20)
+    dataset.set_epoch(0)
+    filled = dataset[0]
+    assert filled.system == "Be short."
+    assert {turn.text for turn in filled.turns[::2]} == {"a?", "b?"}
