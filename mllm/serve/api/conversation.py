@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mllm.serve.api.images import ImageReader, SentImage
@@ -13,7 +14,8 @@ from mllm.types import BOXES, IMAGE, POINTS, Box, Point
 
 
 async def messages_of(body: ChatRequest, reader: ImageReader) -> list[Asked]:
-    """
+    """The conversation; an earlier question is about the image that the regions of its answer, sent back, are on.
+
     Raises:
         Problem: an image that cannot be read, or regions that do not match the words; names the field.
     """
@@ -22,6 +24,10 @@ async def messages_of(body: ChatRequest, reader: ImageReader) -> list[Asked]:
     points = iter([region for region in body.regions or () if region.points is not None])
     images = iter(sent)
     asked = [_asked(message, number, images, boxes, points) for number, message in enumerate(body.messages)]
+    for number, message in enumerate(body.messages):
+        if number and message.regions:
+            asked[number - 1] = replace(asked[number - 1], answer_image=message.regions[0].image)
+    asked[-1] = replace(asked[-1], answer_image=body.answer_image)
     for placeholder, rest in ((BOXES, boxes), (POINTS, points)):
         if left := len(list(rest)):
             raise Problem(

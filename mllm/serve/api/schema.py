@@ -44,6 +44,14 @@ class ImagePart(Strict):
     image_url: ImageUrl
 
 
+class AnsweredRegion(BaseModel):
+    """A region of an answer, of which only the image is read."""
+
+    model_config = ConfigDict(strict=True)
+
+    image: Annotated[int, Field(ge=0)] = 0
+
+
 class Message(Strict):
     """As clients write it, and as they send back an answer that they got."""
 
@@ -55,7 +63,7 @@ class Message(Strict):
     audio: None = None
     function_call: None = None
     tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
-    regions: list[Any] | None = None
+    regions: Annotated[list[AnsweredRegion], MOST] | None = None
     """Of an answer that is sent back; its words hold them."""
 
     @field_validator("content", mode="before")

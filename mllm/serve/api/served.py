@@ -174,6 +174,8 @@ class LocalGeneration:
             return [Delta(text=piece.text, regions=dicts(piece.regions), logprobs=self._logprobs(event))]
         if event.error is not None:
             raise of_error(event.error)
+        if event.reason == "cancelled":  # by the engine, which closes
+            raise Problem(503, "the server stopped before the answer was complete", code="stopping", retry_after=5)
         piece, answer = self.reader.finish()
         reason = "length" if event.reason == "length" else "stop"
         end = End(text=answer.text, regions=dicts(answer.regions), reason=reason)

@@ -19,9 +19,12 @@ from PIL import Image
 from mllm.errors import ModelError
 from mllm.serve.api.chat import LATE_S, EventStream
 from mllm.serve.api.limits import Limits
+from mllm.serve.api.problems import Problem
 from mllm.serve.chat_model import ChatModel
 from mllm.serve.question import Message, to_item
-from mllm.serve.request import QueueFull
+from mllm.serve.request import Finished, QueueFull
+from mllm.serve.sampling import Sampling
+from mllm.types import Box
 from tests.serve.api.running import Script, asked, painted, running, scripted, state_of, until
 
 openai = pytest.importorskip("openai")
@@ -60,6 +63,28 @@ def test_the_prompt_is_that_of_the_python_interface(served: Any, loaded: ChatMod
     )
     item = to_item([Message(role="user", text="What is <boxes>?", images=[painted()], boxes=[[10, 10, 30, 20]])])
     assert script.samples[0].input_ids.tolist() == loaded.processor.encode(item, 0, answer=False).input_ids.tolist()
+
+
+def test_an_answer_sent_back_is_read_on_the_image_of_its_regions(served: Any, loaded: ChatModel) -> None:
+    """A box at the upper edge, which the first image, wider than high, does not have."""
+    client, script, _ = served
+    script.text = "<bin_6><bin_0><bin_10><bin_2>"
+    images = painted(), painted((40, 60))
+    request = asked("Which?", *images, extra_body={"answer_image": 1})
+    said = client.chat.completions.create(**request).choices[0].message
+    assert [region["image"] for region in said.regions] == [1]
+    messages = [*request["messages"], said.model_dump(exclude_none=True), {"role": "user", "content": "Sure?"}]
+    client.chat.completions.create(model="tiny", messages=messages)
+    ((x1, y1, x2, y2),) = said.regions[0]["boxes"]
+    asked_again = to_item(
+        [
+            Message(role="user", text="<image><image>\nWhich?", images=images, answer_image=1),
+            Message(role="assistant", text="<boxes>", boxes=[Box(x1=x1, y1=y1, x2=x2, y2=y2, image=1)]),
+            Message(role="user", text="Sure?"),
+        ]
+    )
+    ids = loaded.processor.encode(asked_again, 0, answer=False).input_ids
+    assert script.samples[-1].input_ids.tolist() == ids.tolist()
 
 
 def test_a_stream_is_the_whole_answer_in_pieces_with_regions_once(served: Any) -> None:
@@ -289,3 +314,11 @@ def test_a_client_that_does_not_read_its_stream_does_not_keep_its_place() -> Non
 
     asyncio.run(stream())
     assert released == [True]
+
+
+def test_an_answer_that_the_closing_engine_cut_is_no_whole_one(loaded: ChatModel) -> None:
+    model, _ = scripted(loaded)
+    question = model.prepare([Message(role="user", text="Where?")], None)
+    generation = model.start(question, Sampling(), lambda event: None)
+    with pytest.raises(Problem, match="the server stopped before the answer was complete"):
+        generation.take(Finished(reason="cancelled"))

@@ -65,3 +65,15 @@ def test_reports_of_several_workers_at_once_are_whole_lines(loaded: ChatModel, t
     assert sorted(answer["number"] for _, answer, _ in found) == list(range(1, 21))
     assert [json.loads(line)["group"]["comment"][:1] for line in path.read_text().splitlines()] == ["c"] * 20
     assert [file.suffix for file in (tmp_path / "bad_images").iterdir()] == [".png"]
+
+
+def test_a_report_keeps_the_image_that_the_question_is_about(loaded: ChatModel, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    question = asked("Which?", painted(), painted((40, 60)), answer_image=1)
+    right = {"text": "<boxes>", "regions": [{"boxes": [[1, 2, 3, 4]], "image": 1}]}
+    wrong = {"text": "<boxes>", "regions": [{"boxes": [[1, 2, 3, 4]], "image": 0}]}
+    found = send(loaded, path, *({"request": question, "answer": "a cat", "right": each} for each in (right, wrong)))
+    assert [status for status, *_ in found] == [200, 400]
+    (item,) = DATASETS.make({"type": "Instruct", "filename": str(path), "image_folder": str(tmp_path / "bad_images")})
+    assert item.answer_image == 1
+    loaded.processor.check_truth(item)
