@@ -62,6 +62,8 @@ LAYERS = {"llama4_text": "model"}
 """Types whose `base_model_prefix` is no attribute of theirs, with the name that is."""
 HANDS_ON = ("bamba", "falcon_h1", "nemotron_h", "zamba", "zamba2")
 """Types whose `prepare_inputs_for_generation` takes embeddings, though its signature does not say so."""
+ONE_BEAM = ("rwkv", "xlstm")
+"""Types whose state has no place in transformers' cache."""
 POSITIONS = ("wpe", "embed_positions", "positions_embed", "position_embeddings")
 """What tables of positions are called: of GPT-2, of OPT and GPT-J, of GPT, of others."""
 ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer, DynamicIndexedLayer, DummyLayer)
@@ -186,6 +188,12 @@ def continuing_obstacle(language_model: PreTrainedModel) -> str | None:
     return _state(language_model)
 
 
+def beams_obstacle(language_model: PreTrainedModel) -> str | None:
+    """Why beam search cannot go on from the cache of its best beams; None: it can."""
+    kind = _kind(language_model)
+    return f"transformers cannot reorder the state of {kind}" if kind in ONE_BEAM else None
+
+
 def attending_layers(config: PreTrainedConfig) -> list[bool]:
     """Of each layer of a language model: whether it attends to keys, its own or those of another layer."""
     layers = DynamicCache(config=config).layers
@@ -206,12 +214,18 @@ def position_limit(language_model: nn.Module | None) -> int | None:
     config: Any = getattr(language_model, "config", None)
     if language_model is None or config is None or config.is_encoder_decoder:
         return None
-    if config.model_type == "mpt":  # which makes the biases of all distances beforehand
+    if config.model_type == "mpt":  # its biases are those of so many distances
         return config.max_seq_len
     if config.model_type == "xlstm":  # transformers 5.23 reads more in chunks, between which it rounds the state
         return config.max_inference_chunksize
-    tables = [name for name, module in language_model.named_modules() if isinstance(module, nn.Embedding)]
-    tables += [name for name, _ in language_model.named_buffers()]
+    return table_limit(language_model)
+
+
+def table_limit(stack: nn.Module) -> int | None:
+    """How many positions the table of an encoder or a decoder has; None: it has no table."""
+    config: Any = stack.config
+    tables = [name for name, module in stack.named_modules() if isinstance(module, nn.Embedding)]
+    tables += [name for name, _ in stack.named_buffers()]
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     return limit if any(name.rpartition(".")[2] in POSITIONS for name in tables) else None
 

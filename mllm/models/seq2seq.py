@@ -7,6 +7,7 @@ Shape suffixes: B rows, T tokens of a row, E tokens of its prompt, D tokens of i
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -19,7 +20,9 @@ from mllm.fields import PathName
 from mllm.models.arguments import Attention, Dtype, RowMultiple, Spec
 from mllm.models.auto import read_config
 from mllm.models.components import finish, local_folder, text_model, torch_dtype
+from mllm.models.language_models import table_limit
 from mllm.models.runtime.loss import IGNORE, LanguageOutput, Scoring, mean_cross_entropy, scores
+from mllm.models.runtime.position_table import TableEnd, check_fits, ending
 from mllm.models.runtime.quantization import QuantizationConfig
 from mllm.models.text_only import TextOnly
 from mllm.registry import MODELS
@@ -77,7 +80,8 @@ class Seq2Seq(TextOnly):
             prefix_ids: see `position_ids`.
 
         Raises:
-            ModelError: no labels, labels elsewhere than at the end of a row, or rows of several answers.
+            ModelError: no labels, labels elsewhere than at the end of a row, rows of several answers, or more tokens
+                than a table of positions has.
         """
         if not (position_ids is None and segment_ids is None and prefix_ids is None):
             self.check_packing()
@@ -89,6 +93,8 @@ class Seq2Seq(TextOnly):
             raise ModelError("an encoder-decoder model writes one answer per row: use template='seq2seq'")
         prompt_BE, prompt_mask_BE = compact(input_ids, real_BT & ~answer_BT, self.language_model.config.pad_token_id)
         labels_BD, _ = compact(labels, answer_BT, IGNORE)
+        check_fits(self._positions[0], prompt_BE.shape[1], "prompts", "the encoder")
+        check_fits(self._positions[1], labels_BD.shape[1], "answers", "the decoder")
 
         def run() -> Any:
             return self.language_model(
@@ -107,8 +113,16 @@ class Seq2Seq(TextOnly):
         """The answers to padded prompts, int64 [B, new tokens]; arguments as in transformers' generate."""
         real_BT = torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
         prompt_BE, mask_BE = compact(input_ids, real_BT, self.language_model.config.pad_token_id)
+        check_fits(self._positions[0], prompt_BE.shape[1], "prompts", "the encoder")
+        if (most := self._positions[1]) is not None:
+            generation_args = ending(generation_args, TableEnd(torch.full((len(prompt_BE),), most), 1))
         new = self.language_model.generate(input_ids=prompt_BE, attention_mask=mask_BE, **generation_args)
         return new[:, 1:]  # the first token starts the decoder
+
+    @functools.cached_property
+    def _positions(self) -> tuple[int | None, int | None]:
+        """How many tokens the encoder and the decoder can read; None: any number."""
+        return table_limit(self.language_model.get_encoder()), table_limit(self.language_model.get_decoder())
 
     def _shifted(self, labels_BD: Tensor) -> Tensor:
         """What the decoder reads: its start token, then the answer but for the last token."""

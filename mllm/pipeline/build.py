@@ -215,7 +215,7 @@ def build_model(
         codec=codec,
         view=model.image_preprocessor(prompt_format.placement),
         max_length=data.get("max_length"),
-        positions=position_limit(getattr(model, "language_model", None)),
+        positions=position_limit(model.text_model),
         image_numbers=prompt_format.image_numbers,
     )
     return processor, model

@@ -13,7 +13,6 @@ from mllm.compat.transformers_generation import missing_steps
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.models.base import VisionLanguageModel
-from mllm.models.language_models import position_limit, takes_positions
 from mllm.models.runtime.decoded_rows import Choose
 from mllm.models.runtime.decoding import ContinuousBatcher, without_steps
 from mllm.models.runtime.kv_cache import roomy_cache
@@ -33,8 +32,6 @@ def way_of(model: VisionLanguageModel) -> tuple[Way, str | None]:
         return "alone", obstacle
     if getattr(model.config, "generated_image_resets", False):
         return "alone", "an <image> that one row writes changes what all rows see (generated_image_resets)"
-    if position_limit(text) is not None and not takes_positions(text):
-        return "alone", "padding takes places of its table of positions"
     if obstacle := model.sharing_obstacle:
         return "together", obstacle
     if not roomy_cache(text, {}):

@@ -143,3 +143,30 @@ def test_what_is_no_encoder_decoder(tmp_path):
     AutoModelForCausalLM.from_config(AutoConfig.for_model(**TEXT["llama"])).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="llama has no encoder and decoder"):
         make(model_name_or_path=str(tmp_path))
+
+
+BART = {
+    "model_type": "bart",
+    **dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim"), 16),
+    **dict.fromkeys(("encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads"), 2),
+    "max_position_embeddings": 12,
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}])
+def test_generate_ends_at_the_last_position_of_the_decoder(options):
+    model = make(language_model=BART).eval()
+    settings = {"max_new_tokens": 40, "eos_token_id": None, "forced_eos_token_id": None, **options}
+    assert model.generate(IDS, MASK, **settings).shape == (2, 12)
+
+
+def test_more_tokens_than_positions_are_one_line():
+    model = make(language_model=BART)
+    long = torch.full((1, 13), 5)
+    with pytest.raises(ModelError, match="expected prompts of at most 12 tokens, the most that the encoder reads, fo"):
+        model.generate(long)
+    answer = torch.cat([torch.tensor([[5]]), long], 1)
+    labels = torch.cat([torch.tensor([[-100]]), long], 1)
+    with pytest.raises(ModelError, match="expected answers of at most 12 tokens, .*, found 13"):
+        model(input_ids=answer, labels=labels)
+    model(input_ids=answer[:, :13], labels=labels[:, :13])

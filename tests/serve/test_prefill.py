@@ -18,7 +18,7 @@ from tests.models.tiny_flamingo import make as make_flamingo
     [
         ("llama", "joined", None),
         ("gemma2", "together", "layers with a window"),
-        ("mpt", "alone", "its table of positions"),
+        ("mpt", "together", "counts positions by what its cache holds"),
         ("qwen3_next", "together", "layers that keep a state"),
     ],
 )

@@ -31,6 +31,7 @@ from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.loss import Scoring, labelled_loss
 from mllm.models.runtime.packed_attention import check_packing, check_packing_was_used, enable_packed_attention
+from mllm.models.runtime.position_table import within_positions
 from mllm.models.runtime.prefix_cache import PrefixRows
 
 OLD_SIZES = ("min_pixels", "max_pixels")
@@ -117,7 +118,8 @@ class Native(PartedModel):
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         if self.supports_prefix_sharing:
             arguments |= roomy_cache(self.text_model, arguments)
-        ids: Any = super().generate(input_ids=input_ids, attention_mask=mask, **arguments)  # pyright: ignore
+        with within_positions(self.text_model, mask, arguments, prompt=input_ids.shape[1]) as arguments:
+            ids: Any = super().generate(input_ids=input_ids, attention_mask=mask, **arguments)  # pyright: ignore
         return ids[:, input_ids.shape[1] :]
 
     @property
@@ -189,7 +191,9 @@ class Native(PartedModel):
             setattr(self.get_submodule(holder), attribute, tensor[suffix_prefix])
         ids_BT = torch.cat([input_ids[suffix_prefix], suffix_ids], dim=1)
         mask_BT = torch.cat([attention_mask[suffix_prefix], suffix_mask], dim=1)
-        ids: Any = super().generate(input_ids=ids_BT, attention_mask=mask_BT, past_key_values=read.cache, **arguments)  # pyright: ignore
+        arguments["past_key_values"] = read.cache
+        with within_positions(self.text_model, mask_BT, arguments, prompt=ids_BT.shape[1]) as arguments:
+            ids: Any = super().generate(input_ids=ids_BT, attention_mask=mask_BT, **arguments)  # pyright: ignore
         return ids[:, ids_BT.shape[1] :]
 
     def image_preprocessor(self, placement: str | None = None) -> ProcessorView:

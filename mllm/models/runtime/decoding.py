@@ -30,6 +30,7 @@ from transformers.generation.configuration_utils import GenerationMode
 from mllm.compat.names import ADVICE
 from mllm.compat.transformers_generation import beam_search, faster_steps, missing_steps, prefill
 from mllm.errors import ConfigError, ModelError
+from mllm.models.language_models import beams_obstacle
 from mllm.models.runtime.decoded_rows import (
     BY_ROW,
     Choose,
@@ -168,6 +169,7 @@ class ContinuousBatcher:
                 penalty.prompt_ignore_length = None
         mode = _check_mode(generation_config.get_generation_mode())
         if mode == GenerationMode.BEAM_SEARCH:
+            check_beams(model, generation_config.num_beams)
             ids_BT = beam_search(
                 model,
                 input_ids,
@@ -341,6 +343,15 @@ def _check_mode(mode: GenerationMode) -> GenerationMode:
             found=f"{mode.value}, with the model's generation_config.json",
         )
     return mode
+
+
+def check_beams(model: Any, count: int) -> None:
+    """
+    Raises:
+        ConfigError: the model cannot search with several beams.
+    """
+    if count > 1 and (obstacle := beams_obstacle(model)):
+        raise ConfigError(field="gen_kwargs.num_beams", expected=f"1, since {obstacle}", found=str(count))
 
 
 def _until_the_end(ids: Sequence[int], ends: Sequence[int | None], padding: int | None) -> list[int]:

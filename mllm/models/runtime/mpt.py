@@ -47,11 +47,18 @@ class SpanAttention(MptAttention):
 
 
 class PackableMptModel(MptModel):
-    """MPT's layers, which hand a `PackedAttentionMask` on to their attention."""
+    """MPT's layers, which hand a `PackedAttentionMask` on to their attention.
+
+    Biases reach as far back as there are columns: padding before a prompt takes none of `max_seq_len`.
+    """
+
+    columns = 0
 
     @functools.wraps(MptModel.forward)  # transformers reads the signature
     def forward(self, *args: Any, spans: PackedAttentionMask | None = None, **arguments: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         if spans is None:
+            mask = arguments.get("attention_mask")
+            self.columns = 0 if mask is None else mask.shape[-1]
             return super().forward(*args, **arguments)
         states_BTD: Tensor = arguments["inputs_embeds"]
         slopes_H11 = self.build_mpt_alibi_tensor(self.num_heads, 2, device=states_BTD.device).diff(dim=-1)
@@ -59,6 +66,10 @@ class PackableMptModel(MptModel):
         for block in self.blocks:
             states_BTD, _ = block(states_BTD, position_bias=bias_BHT, attention_mask=spans)
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.norm_f(states_BTD))
+
+    def build_mpt_alibi_tensor(self, num_heads: int, sequence_length: int, *args: Any, **arguments: Any) -> Tensor:
+        """float [H, 1, distances]: the bias of each distance, the nearest last."""
+        return super().build_mpt_alibi_tensor(num_heads, max(sequence_length, self.columns), *args, **arguments)
 
 
 class PackableMpt(MptForCausalLM):

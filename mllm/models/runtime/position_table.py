@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from mllm.errors import ModelError
-from mllm.models.language_models import position_limit, takes_positions
+from mllm.models.language_models import position_limit
 
 
 class TableEnd(StoppingCriteria):
@@ -58,18 +57,28 @@ def within_positions(
         yield dict(generation_args)
         return
     read_B = mask_BT.long().sum(1)
-    if not takes_positions(language_model):  # it counts by its cache, padding included
-        read_B = torch.full_like(read_B, mask_BT.shape[1])
-    if (longest := int(read_B.max())) > limit:
-        expected = f"prompts of at most {limit:,} tokens, the most that the language model reads"
-        raise ModelError(expected=expected, found=f"{longest:,}")
-    end = TableEnd(limit + 1 - read_B, prompt)
-    given: Iterable[StoppingCriteria] = generation_args.get("stopping_criteria") or ()
+    check_fits(limit, int(read_B.max()), "prompts", "the language model")
     hook = language_model.register_forward_pre_hook(partial(_clamped, limit - 1), with_kwargs=True)
     try:
-        yield {**generation_args, "stopping_criteria": StoppingCriteriaList([*given, end])}
+        yield ending(generation_args, TableEnd(limit + 1 - read_B, prompt))
     finally:
         hook.remove()
+
+
+def check_fits(limit: int | None, longest: int, what: str, reader: str) -> None:
+    """
+    Raises:
+        ModelError: there are more tokens than positions.
+    """
+    if limit is not None and longest > limit:
+        expected = f"{what} of at most {limit:,} tokens, the most that {reader} reads"
+        raise ModelError(expected=expected, found=f"{longest:,}")
+
+
+def ending(generation_args: Mapping[str, Any], end: TableEnd) -> dict[str, Any]:
+    """The arguments of `generate`, with one end more."""
+    given: Iterable[StoppingCriteria] = generation_args.get("stopping_criteria") or ()
+    return {**generation_args, "stopping_criteria": StoppingCriteriaList([*given, end])}
 
 
 def _clamped(last: int, module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mllm.errors import ModelError
+from mllm.errors import ConfigError, ModelError
 from mllm.models.runtime.decoding import ContinuousBatcher
 from mllm.registry import MODELS
 from tests.models.every_language_model import tiny
@@ -36,11 +36,11 @@ def test_generate_reads_to_the_last_position(name: str, options: dict[str, Any])
     assert answer.shape == (1, 4)  # the last is predicted at the last position, and never read
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gptj", "opt"])
+@pytest.mark.parametrize("name", ["gpt2", "gptj", "opt", "mpt"])
 @pytest.mark.parametrize("evict", [False, True])
 def test_rows_end_at_their_own_last_position(name: str, evict: bool) -> None:
     model = make(name)
-    batcher = ContinuousBatcher(seed=0, evict_finished=evict)
+    batcher = ContinuousBatcher(seed=0, evict_finished=evict and model.supports_prefix_sharing)
     batcher.generate(model, [0, 1, 2], {**prompts(LIMIT - 1, LIMIT - 9, LIMIT - 60), **NO_END})
     found = batcher.pop_finished()
     assert [len(found[row]) for row in range(3)] == [2, 10, 20]
@@ -69,3 +69,9 @@ def test_a_prompt_beyond_the_table_is_refused() -> None:
 def test_other_stopping_criteria_still_end_an_answer() -> None:
     answer = make("gpt2").generate(**prompts(LIMIT - 9), **NO_END, stopping_criteria=[lambda ids, _: ids[:, -1] > -1])
     assert answer.shape == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["rwkv", "xlstm"])
+def test_beams_of_a_model_whose_state_cannot_be_reordered_are_one_line(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"gen_kwargs.num_beams: expected 1, since .* {name}, found 2"):
+        ContinuousBatcher(seed=0).generate(make(name), [0], {**prompts(3), **NO_END, "num_beams": 2})
