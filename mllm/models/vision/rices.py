@@ -9,6 +9,7 @@ Shape suffixes: M images, Q that are asked about, N that may be shown, C channel
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import os
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from transformers import AutoModel
 
 from mllm.cache import cache_folder, complete, one_at_a_time
 from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
-from mllm.errors import ConfigError
+from mllm.errors import ConfigError, ModelError
 from mllm.fields import PathName, PositiveInt, show
 from mllm.images import FileImage, ImageRef, UrlImage
 from mllm.images.names import name_of
@@ -65,7 +66,7 @@ class Rices:
         Raises:
             ConfigError: the encoder gives no feature of the whole image.
             ImageError: an image cannot be read.
-            ModelError: the folder does not hold such a model.
+            ModelError: the folder does not hold such a model, or its features are not finite.
         """
         distinct = list(dict.fromkeys((*asked, *shown)))
         number_of = {ref: number for number, ref in enumerate(distinct)}
@@ -89,10 +90,12 @@ class Rices:
             return self._encoded(refs)
         target = cache_folder() / f"rices.{key}.{FILE}"
         with one_at_a_time(target):
-            if not target.is_file():
+            found = _kept(target, len(refs))
+            if found is None:
+                found = self._encoded(refs)
                 with complete(target, "image features") as file:
-                    np.save(file, self._encoded(refs))
-        return np.load(target, allow_pickle=False)
+                    np.save(file, found)
+        return found
 
     def _key(self, refs: Sequence[ImageRef]) -> str | None:
         """Of the features of these images, as their files are now; None where one may change unnoticed."""
@@ -130,10 +133,16 @@ class Rices:
                 pixels_MCHW = torch.cat(list(pool.map(seen, refs[start : start + self.batch_size]))).to(device)
                 features_MD = self._pooled(model, pixels_MCHW).float()
                 found.append(torch.nn.functional.normalize(features_MD, dim=-1).cpu())
-        return torch.cat(found).numpy()
+        features = torch.cat(found).numpy()
+        if not np.isfinite(features).all():
+            raise ModelError(where=self.folder, expected="image features that are finite", found="nan or infinite ones")
+        return features
 
     def _pooled(self, model: Any, pixels_MCHW: Tensor) -> Tensor:
         embed = getattr(model, "get_image_features", None)
+        if embed is None and "pixel_values" not in inspect.signature(model.forward).parameters:
+            expected, found = "a text-image model or a vision encoder", show(model.config.model_type)
+            raise ConfigError(field="vision_tower", expected=expected, found=found)
         features = (embed or model)(pixel_values=pixels_MCHW).pooler_output
         if features is None:
             raise ConfigError(
@@ -142,3 +151,15 @@ class Rices:
                 found=f"{type(model).__name__}, which has none",
             )
         return features
+
+
+def _kept(file: Path, images: int) -> NDArray[np.float32] | None:
+    """The features in a file of the cache; None where there are none, or others, or it was cut."""
+    if not file.is_file():  # a pipe would be waited for
+        return None
+    try:
+        found: Any = np.asarray(np.lib.format.open_memmap(file, mode="r"))
+    except (OSError, ValueError):
+        return None
+    fits = found.dtype == np.float32 and found.ndim == 2 and len(found) == images and np.isfinite(found).all()
+    return found if fits else None

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
+    LlamaConfig,
+    LlamaModel,
+)
 
 from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.dataset.few_shot import FewShot
-from mllm.errors import DataError, ModelError
+from mllm.errors import ConfigError, DataError, ModelError
 from mllm.images import FileImage, ImageRef, image_ref
 from mllm.models.components import image_statistics
 from mllm.models.vision.rices import Rices
@@ -101,6 +111,26 @@ def test_features_of_files_are_kept_as_long_as_the_files_are_the_same(
     assert (encoded, len(list(cache.glob("*.npy")))) == ([5, 5, 5], 2)
 
 
+@pytest.mark.parametrize("spoil", [lambda data: data[:-9], lambda data: b"", lambda data: b"PK\x03\x04" + data])
+def test_features_that_were_cut_are_made_again(
+    spoil: Callable[[bytes], bytes], clip: Path, tmp_path: Path, cache: Path
+) -> None:
+    similar = Rices(vision_tower=str(clip))
+    asked, shown = paint(tmp_path / "q.png", 200), [paint(tmp_path / f"{red}.png", red) for red in REDS]
+    first = similar.nearest([asked], shown, 4).tolist()
+    (kept,) = cache.glob("*.npy")
+    whole = kept.read_bytes()
+    kept.write_bytes(spoil(whole))
+    assert similar.nearest([asked], shown, 4).tolist() == first
+    assert kept.read_bytes() == whole
+
+
+def test_features_that_are_not_finite_are_refused(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Rices, "_pooled", lambda self, model, pixels: pixels.flatten(1) * float("nan"))
+    with pytest.raises(ModelError, match=r"clip\d*: expected image features that are finite"):
+        Rices(vision_tower=str(clip)).nearest([paint(tmp_path / "q.png", 9)], [paint(tmp_path / "a.png", 8)], 1)
+
+
 def test_a_vision_encoder_alone_gives_its_pooled_output(tmp_path: Path) -> None:
     torch.manual_seed(0)
     CLIPVisionModel(CLIPVisionConfig(**SIZES, image_size=16, patch_size=8)).save_pretrained(tmp_path / "vision")
@@ -110,3 +140,10 @@ def test_a_vision_encoder_alone_gives_its_pooled_output(tmp_path: Path) -> None:
         assert Rices(vision_tower=str(tmp_path / name)).nearest(shown[:1], shown, 1).tolist() == [[0]]
     with pytest.raises(ModelError, match="vision_tower: expected a folder on this machine"):
         Rices(vision_tower=str(tmp_path / "none"))
+
+
+def test_a_model_that_takes_no_image_alone_is_refused(tmp_path: Path) -> None:
+    tiny = LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
+    tiny.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="vision_tower: expected a text-image model or a vision encoder, found str"):
+        Rices(vision_tower=str(tmp_path))._pooled(LlamaModel(tiny), torch.zeros(1, 3, 8, 8))
