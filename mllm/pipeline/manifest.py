@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from mllm.errors import RunError
-from mllm.fields import show
+from mllm.fields import PositiveInt, check, show, within
 from mllm.files import read_json
 from mllm.model_files import MANIFEST as MANIFEST
 
@@ -31,6 +31,8 @@ WEIGHTS = (
     *("model*.safetensors", "pytorch_model*.bin", "adapter_model.safetensors", "trained_in_full.safetensors"),
     *("pytorch_model_fsdp_0/*.distcp", "global_step*/*"),
 )
+ABOUT: Mapping[str, Any] = {"saved_at": float, "ranks": PositiveInt, "position": dict, "length": dict}
+"""What is beside the files in a manifest that is read, with its types."""
 OPTIMIZER = ("optimizer.pt", "optimizer.bin", "optimizer_0/*.distcp", "global_step*/*")
 SCHEDULER = ("scheduler.pt", "global_step*/*")
 
@@ -62,6 +64,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
             expected="paths inside its folder",
             found=next(repr(name) for name in files if Path(name).is_absolute() or ".." in Path(name).parts),
         )
+    for name, kind in ABOUT.items():
+        if name in manifest:
+            within(f"{MANIFEST}: {name}", check, manifest[name], kind, RunError)
     return manifest
 
 

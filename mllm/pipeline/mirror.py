@@ -20,6 +20,7 @@ from typing import Any
 from mllm.compat.fsspec import library_errors, to_install
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, MllmError, RunError, one_line
+from mllm.fields import is_finite
 from mllm.images.fetch import shown
 from mllm.pipeline.manifest import MANIFEST, faults, read_manifest, read_state, saved_at
 from mllm.pipeline.output_folder import outdated
@@ -216,7 +217,9 @@ class Mirror:
             manifest = json.loads(system.cat_file(self._path(name, MANIFEST)))
         except (FileNotFoundError, json.JSONDecodeError):
             return None
-        return manifest if isinstance(manifest, dict) and {"files", "saved_at"} <= manifest.keys() else None
+        if not isinstance(manifest, dict) or not is_finite(manifest.get("saved_at")):
+            return None
+        return manifest if isinstance(manifest.get("files"), dict) else None
 
     def _path(self, name: str, file: str) -> str:
         return "/".join(part for part in (self._place[1], name, file) if part)

@@ -98,6 +98,9 @@ def test_faults_knows_the_layouts_of_sharded_training(names: list[str], tmp_path
         (lambda text: "{}", "manifest.json: files: expected an object of files, found"),
         (lambda text: '{"files": {"a": 3}}', "manifest.json: files: expected an object of files, found"),
         (lambda text: '{"files": {"../a": {}}}', "manifest.json: files: expected paths inside its folder, found"),
+        (lambda text: '{"files": {}, "saved_at": "today"}', "manifest.json: saved_at: expected a number, found str"),
+        (lambda text: '{"files": {}, "saved_at": 1, "ranks": "2"}', "manifest.json: ranks: expected a whole number"),
+        (lambda text: '{"files": {}, "saved_at": 1, "position": []}', "manifest.json: position: expected "),
         (
             lambda text: '{"files": {"/etc/passwd": {}}}',
             "manifest.json: files: expected paths inside its folder, found",
