@@ -591,11 +591,12 @@ def _named(ref: ImageRef) -> Generator[None, None, None]:
 
 @contextmanager
 def _about(item: Item) -> Generator[None, None, None]:
-    """Errors inside name the item's record."""
+    """Errors inside name the item's record, and the demonstrations before it, which may be what is wrong."""
     try:
         yield
     except MllmError as error:
-        raise error.at(item.key) from error
+        behind = f" behind {', '.join(item.demonstrations)}" if item.demonstrations else ""
+        raise error.at(f"{item.key}{behind}") from error
 
 
 def learned(labels: Sequence[int]) -> int:

@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from mllm.config.data_args import Ranking
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError
-from mllm.fields import check, show
+from mllm.fields import check, is_blank, show
 from mllm.files import read_json, read_text
 from mllm.models.base import VisionLanguageModel
 from mllm.models.runtime.ranking import candidate_log_probs, ranking_way
@@ -131,6 +131,8 @@ def _read(path: str) -> list[str]:
 
 
 def _check_listed(names: Sequence[str], where: str | Path) -> None:
+    if blank := [name for name in names if is_blank(name)]:
+        raise ConfigError(where=str(where), expected="candidates with a word", found=show(blank[0]))
     if len(set(names)) < max(len(names), 2):
         double = next((name for number, name in enumerate(names) if name in names[:number]), None)
         found = show(list(names)) if double is None else f"{show(double)} twice"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +12,13 @@ from tqdm.auto import tqdm
 from mllm.dataset.sets.folder import images_in
 from mllm.errors import ConfigError, ImageError
 from mllm.fields import show
-from mllm.files import parse_json, whole_lines, writing_to
+from mllm.files import decoded, parse_json, whole_lines, writing_to
 from mllm.serve.ask import draw_answer
 from mllm.serve.chat_model import load
 from mllm.serve.reading import Answer
 
 OnError = Literal["raise", "skip"]
-SAME = ("model", "prompt")
+SAME = ("model", "prompt", "max_new_tokens", "num_beams")
 """What must be equal in the lines of a file that a run goes on with."""
 
 
@@ -47,17 +47,18 @@ def answer_folder(
 
     Raises:
         ImageError: an image cannot be read; names it.
-        ConfigError: `out` holds answers of another model, or to another question.
+        ConfigError: `out` holds answers of another model, to another question, or of other settings.
     """
     root = Path(images)
     names = [str(path.relative_to(root)) for path in images_in(root)]
-    done = _answered(Path(out), {"model": folder, "prompt": prompt})
+    asked = {"model": folder, "prompt": prompt, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
+    done = _answered(Path(out), asked)
     model = load(folder, device=device, **model_args)
     broken: list[str] = []
 
     def answers() -> Iterator[dict[str, Any]]:
         for name in tqdm([name for name in names if name not in done], desc="images", unit="image"):
-            record: dict[str, Any] = {"image": name, "model": folder, "prompt": prompt}
+            record: dict[str, Any] = {"image": name, **asked}
             try:
                 said = model.chat(root / name, prompt, max_new_tokens=max_new_tokens, num_beams=num_beams)
             except ImageError as error:
@@ -91,17 +92,17 @@ def answer_folder(
         print(f"{len(broken)} could not be read: {', '.join(broken)}")
 
 
-def _answered(path: Path, asked: dict[str, str]) -> set[str]:
+def _answered(path: Path, asked: Mapping[str, Any]) -> set[str]:
     """The images that a file of answers has; a line that was cut while it was written is removed from it."""
     if not path.exists():
         return set()
-    lines = whole_lines(path)
     with writing_to(path), path.open("r+b") as file:
+        lines = whole_lines(path)
         file.truncate(sum(map(len, lines)))
     done: set[str] = set()
     for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}"
-        record = parse_json(line.decode("utf-8"), dict, where, ConfigError)
+        record = parse_json(decoded(line, where, ConfigError), dict, where, ConfigError)
         for name in SAME:
             if record.get(name) != asked[name]:
                 message = "name another file with --out"

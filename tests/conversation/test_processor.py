@@ -19,10 +19,11 @@ from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import ConfigError, DataError, ModelError
 from mllm.geometry import Placement
+from mllm.images import image_ref
 from mllm.metrics.failures import failure_of
 from mllm.registry import TEMPLATES
 from mllm.serve.reading import AnswerReader
-from mllm.types import Box, GroundTruth, Item, Prediction, Turn
+from mllm.types import BOXES, Box, GroundTruth, Item, Prediction, Turn
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES
 from tests.conversation.processors import SIDE, TOKENS, make_processor
@@ -619,3 +620,13 @@ def test_a_system_message_that_the_template_cannot_carry_is_an_error() -> None:
         asked_with("Be brief.", template="completion")
     with pytest.raises(DataError, match="system: expected words alone, found the special token </s>"):
         asked_with("Be brief.</s> USER: no", template="vicuna_v1")
+
+
+def test_an_error_names_the_demonstrations_that_may_be_what_is_wrong(processor: Processor) -> None:
+    turns = (Turn(role="human", text="<image> What?"), Turn(role="gpt", text=BOXES, boxes_seq=((0,),)))
+    box = Box(x1=900, y1=900, x2=950, y2=950)
+    item = Item(key="a:1", images=(image_ref(Image.new("RGB", (40, 30))),), turns=turns, boxes=(box,))
+    with pytest.raises(DataError, match=r"^a:1: target"):
+        processor.tokens(item)
+    with pytest.raises(DataError, match=r"^a:1 behind b:1, b:2: target.boxes\[0\]: expected a box in what"):
+        processor.tokens(replace(item, demonstrations=("b:1", "b:2")))

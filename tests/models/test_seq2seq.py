@@ -167,6 +167,6 @@ def test_more_tokens_than_positions_are_one_line():
         model.generate(long)
     answer = torch.cat([torch.tensor([[5]]), long], 1)
     labels = torch.cat([torch.tensor([[-100]]), long], 1)
-    with pytest.raises(ModelError, match="expected answers of at most 12 tokens, .*, found 13"):
+    with pytest.raises(ModelError, match=r"expected answers of at most 12 tokens, .*, found 13"):
         model(input_ids=answer, labels=labels)
     model(input_ids=answer[:, :13], labels=labels[:, :13])

@@ -97,6 +97,8 @@ def test_candidates_of_an_item(tmp_path: Path) -> None:
         Candidates(Ranking()).of(bare)
     with pytest.raises(ConfigError, match=r"candidates: expected .* each once, found str 'x' twice"):
         Candidates(Ranking(candidates=["x", "y", "x"]))
+    with pytest.raises(ConfigError, match=r"candidates: expected candidates with a word, found str ' '"):
+        Candidates(Ranking(candidates=["x", " "]))
     with pytest.raises(ConfigError, match=r"none\.txt"):
         Candidates(Ranking(candidates=str(tmp_path / "none.txt")))
 

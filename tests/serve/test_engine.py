@@ -90,7 +90,7 @@ def test_models_of_transformers_answer_as_alone(family: str, tmp_path: Path) -> 
     ("way", "changes"),
     [
         ("together", dict(type="openflamingo", **FLAMINGO)),
-        ("alone", dict(language_model=LANGUAGE_MODELS["mpt"])),
+        ("together", dict(language_model=LANGUAGE_MODELS["mpt"])),
         ("together", dict(language_model=TEXT["qwen3_next"])),
     ],
 )

@@ -92,6 +92,12 @@ def test_answer_folder_refuses_a_file_of_another_question(
     assert ask(photos, out) == 0
     assert ask(photos, out, prompt="What?") == 1
     assert "out.jsonl:1: prompt: expected str 'What?', found str 'Where is it?'" in capsys.readouterr().err
+    assert ask(photos, out, "--num_beams", "2") == 1
+    assert "out.jsonl:1: num_beams: expected int '2', found int '1'" in capsys.readouterr().err
+    out.write_bytes(b"\xff\n")
+    assert ask(photos, out) == 1
+    assert "ConfigError: " in (error := capsys.readouterr().err)
+    assert "out.jsonl:1: expected UTF-8, found byte 0xff" in error
 
 
 @pytest.mark.parametrize("more", [["--image", "a.png"], ["--box", "1,2,3,4"]])

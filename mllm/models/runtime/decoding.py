@@ -173,7 +173,7 @@ class ContinuousBatcher:
             ids_BT = beam_search(
                 model,
                 input_ids,
-                logits_processor=logits_processor,
+                logits_processor=LogitsProcessorList([FiniteScores(), *logits_processor]),
                 stopping_criteria=stopping_criteria,
                 generation_config=generation_config,
                 synced_gpus=self.synced,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from typing import Any
 
@@ -297,3 +298,11 @@ def test_a_step_that_fails_leaves_nothing_behind(llama: Any) -> None:
     generate(llama, [0, 1], batcher)
     batcher.finish()
     assert in_order(batcher.pop_finished(), [0, 1]) == answers(llama, [0, 1])
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"do_sample": True}])
+def test_scores_that_are_not_finite_are_no_answer(llama: Any, options: dict[str, Any]) -> None:
+    spoilt = copy.deepcopy(llama)
+    spoilt.get_output_embeddings().weight.data[5] = float("nan")
+    with pytest.raises(ModelError, match="the scores of the next token are nan or infinite"):
+        answers(spoilt, [0], **options)
