@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEAST = 8
-"""Shorter stretches behind the images are repeated in each branch: on a CPU, a stretch of its own costs about as much
-as so many tokens of a small model (`docs/performance.md`, prefix trees)."""
+"""Shorter stretches behind the images are repeated in each branch: on a CPU, a stretch of its own costs as much as
+about five tokens of a small model (`docs/performance.md`, prefix trees)."""
 
 
 @dataclass(frozen=True, slots=True)

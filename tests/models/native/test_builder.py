@@ -243,6 +243,24 @@ def test_samples_in_one_row_learn_what_they_learn_apart(
     learns_the_same(model, packed, apart)
 
 
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "internvl", "smolvlm"])
+def test_trees_go_with_adapters_and_checkpointing(
+    name: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefix_tree, "LEAST", 1)
+    model, processor = build(str(folders[name]))
+    adapters = read_adapters({"type": "lora", "targets": ["language_model"], "r": 2, "unfrozen": ["connector"]})
+    inject_adapters(model, adapters, {"type": "hf", "model_name_or_path": str(folders[name])})
+    torch.manual_seed(0)
+    for parameter, value in model.named_parameters():
+        if ".lora_B" in parameter:  # zeros, behind which nothing would learn
+            torch.nn.init.normal_(value, std=0.1)
+    model.activation_checkpointing_enable()
+    packed, apart = packed_and_apart(processor, name, packing="shared")
+    assert packed["prefix_ids"].max() > 0
+    learns_the_same(model.train(), packed, apart)
+
+
 def learns_the_same(model: Any, packed: Any, apart: Any) -> None:
     found: list[dict[str, Any]] = []
     for batch in (packed, apart):
