@@ -92,7 +92,8 @@ def checked_processor(model: Any, tokenizer: Any) -> Processor:
 def _is_small(model: Any) -> bool:
     """Whether a model is computed with on any machine, in no time."""
     usual = model.dtype == torch.float32 and attention_of(model.config) in ("eager", "sdpa")
-    return usual and sum(parameter.numel() for parameter in model.parameters()) <= LARGEST
+    cut = any(hasattr(parameter, "ds_id") for parameter in model.parameters())  # among ranks, by DeepSpeed
+    return usual and not cut and sum(parameter.numel() for parameter in model.parameters()) <= LARGEST
 
 
 def _path(model: Any, folder: str, what: str) -> Path:
