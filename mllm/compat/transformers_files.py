@@ -52,6 +52,17 @@ def size_in_patches(processor: Any, height: int, width: int) -> tuple[int, int]:
     return function(**{name: value for name, value in known.items() if name in wanted})
 
 
+def size_in_multiples(height: int, width: int, *, factor: int, least: int, most: int) -> tuple[int, int]:
+    """(height, width) of an image for Qwen2-VL: multiples of `factor`, between `least` and `most` pixels in all.
+
+    Raises:
+        ValueError: an image far too narrow.
+    """
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+    return smart_resize(height, width, factor, least, most)
+
+
 def grid_of_tiles(height: int, width: int, *, tile: tuple[int, int], least: int, most: int) -> tuple[int, int]:
     """(columns, rows) of the tiles that InternVL cuts an image into."""
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
-from mllm.compat.transformers_files import size_in_patches
+from mllm.compat.transformers_files import size_in_multiples
 from mllm.conversation.codec_base import RegionCodec
 from mllm.conversation.pixels import PixelCodec
 from mllm.errors import ConfigError, DataError
@@ -92,7 +92,7 @@ def _aspect(size: tuple[int, int], min_pixels: int, max_pixels: int) -> Placemen
     # only pixels of resized images need it, and it takes a second to import
 
     try:
-        height, width = size_in_patches(size[1], size[0], factor=PATCHES, least=min_pixels, most=max_pixels)
+        height, width = size_in_multiples(size[1], size[0], factor=PATCHES, least=min_pixels, most=max_pixels)
     except ValueError as error:
         reason = f"an image of {size[0]} x {size[1]} pixels has no aspect placement: {error}"
         raise ConversionError(reason, kind="unsupported") from error

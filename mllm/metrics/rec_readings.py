@@ -40,7 +40,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from mllm.compat.transformers_files import size_in_patches
+from mllm.compat.transformers_files import size_in_multiples
 from mllm.geometry import MAX_PIXELS, MIN_PIXELS, PATCHES, pad_to_square
 
 Corners = tuple[float, float, float, float]
@@ -216,7 +216,7 @@ def _qwen25_vl(text: str, truth: Corners, size: Size) -> float | None:
     if match is None:
         return None
     try:
-        height, width = size_in_patches(size[1], size[0], factor=PATCHES, least=MIN_PIXELS, most=MAX_PIXELS)
+        height, width = size_in_multiples(size[1], size[0], factor=PATCHES, least=MIN_PIXELS, most=MAX_PIXELS)
     except ValueError:  # an image too narrow for the family
         return None
     values = [max(-BEYOND, min(float(number), BEYOND)) for number in match.groups()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from transformers import (
     Glm4vImageProcessorPil,
     Idefics2ImageProcessorPil,
@@ -38,6 +39,15 @@ def test_size_in_patches_gives_multiples_within_the_bounds() -> None:
         height, width = compat.size_in_patches(processor, 1000, 2000)
         assert height * width <= 100_000
         assert height % 28 == width % 28 == 0
+
+
+def test_size_in_multiples_keeps_to_the_bounds() -> None:
+    """`smart_resize` of Qwen2-VL's image processor for PIL."""
+    assert compat.size_in_multiples(100, 200, factor=28, least=3136, most=1_000_000) == (112, 196)
+    height, width = compat.size_in_multiples(1000, 2000, factor=28, least=3136, most=100_000)
+    assert height * width <= 100_000
+    with pytest.raises(ValueError, match="absolute aspect ratio"):
+        compat.size_in_multiples(1, 1000, factor=28, least=3136, most=100_000)
 
 
 def test_size_within_shrinks_to_the_longest_edge() -> None:
