@@ -23,6 +23,7 @@ from mllm.files import parse_json
 from mllm.models.composite import sharding_units
 from mllm.models.language_models import continuing_obstacle, padding_obstacle, sharing_obstacle
 from mllm.models.native.family import Family
+from mllm.models.native.once import encoded_once, is_sharded
 from mllm.models.native.positions import PackedRows
 from mllm.models.native.tensors import SHAPE, apart
 from mllm.models.native.view import ProcessorView, image_ids
@@ -89,7 +90,7 @@ class Native(PartedModel):
         """
         if input_ids is None or arguments.get("past_key_values") is not None:  # a step of generation
             return forward(input_ids=input_ids, labels=labels, **arguments)
-        arguments, blank = self._own_arguments(input_ids, labels, arguments)
+        arguments, blank = self._own_arguments(input_ids, labels, arguments, once=True)
         if labels is None:
             return forward(input_ids=input_ids, **arguments)
 
@@ -111,7 +112,8 @@ class Native(PartedModel):
     @torch.no_grad()
     def generate(self, input_ids: Tensor, attention_mask: Tensor | None = None, **arguments: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The ids that continue left-padded prompts, int64 [B, new tokens]; arguments as in transformers' generate."""
-        arguments, blank = self._own_arguments(input_ids, None, arguments)
+        once = not is_sharded(self) and beams(self, arguments) == 1
+        arguments, blank = self._own_arguments(input_ids, None, arguments, once=once)
         if blank:
             self.family.features(self, blank)  # generate reads images first, whatever `forward` does
         self.check_padding(attention_mask)
@@ -161,7 +163,7 @@ class Native(PartedModel):
     def read_prefixes(self, input_ids: Tensor, attention_mask: Tensor, **images: Tensor) -> PrefixRows:
         """As `VisionLanguageModel`."""
         self.check_sharing()
-        own, blank = self._own_arguments(input_ids, None, images)
+        own, blank = self._own_arguments(input_ids, None, images, once=not is_sharded(self))
         own["attention_mask"] = attention_mask
         own["position_ids"] = positions_of_prompts(self, input_ids, own)
         own |= roomy_cache(self.text_model, {})
@@ -228,9 +230,12 @@ class Native(PartedModel):
         return {"input_ids": input_ids, **arguments}
 
     def _own_arguments(
-        self, ids_BT: Tensor, labels_BT: Tensor | None, arguments: Mapping[str, Any]
+        self, ids_BT: Tensor, labels_BT: Tensor | None, arguments: Mapping[str, Any], *, once: bool = False
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The batch as the model's own class takes it, and an image to run without weight where ranks need one."""
+        """The batch as the model's own class takes it, and an image to run without weight where ranks need one.
+
+        `once`: images that several slots show are encoded here and now, see `encoded_once`.
+        """
         rest = dict(arguments)
         segments = {name: rest.pop(name) for name in ("segment_ids", "prefix_ids") if name in rest}
         index_S = rest.pop("image_index", None)
@@ -255,6 +260,9 @@ class Native(PartedModel):
         given = images or {name: rest[name] for name in ("pixel_values",) if name in rest}
         for name, value in self.family.more(self, ids_BT, labels_BT, given).items():
             rest.setdefault(name, value)
+        if once and index_S is not None and len(index_S) > len(seen):
+            encoded = encoded_once(self, seen, self.family.join(seen), index_S.tolist(), images)
+            images = images if encoded is None else encoded
         return {**rest, **images}, blank
 
     @contextmanager

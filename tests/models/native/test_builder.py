@@ -137,6 +137,52 @@ def test_an_image_in_several_slots_is_processed_once_and_seen_in_each(family: st
     for batch in (apart, shared):
         del batch["index"], batch["label_sources"]
     assert model(**shared).loss.item() == pytest.approx(model(**apart).loss.item(), abs=1e-6)
+    prompts = [processor.encode(item, 0, answer=False) for item in (second, first, again)]
+    prompts[2] = replace(prompts[2], images=first.images, pixels=prompts[1].pixels)
+    asked = cast("Any", collate(prompts))
+    for name in ("index", "label_sources"):
+        asked.pop(name, None)
+    together = model.generate(**asked, max_new_tokens=3, do_sample=False)
+    for row, prompt in enumerate(prompts):
+        alone = cast("Any", collate([prompt]))
+        for name in ("index", "label_sources"):
+            alone.pop(name, None)
+        assert model.generate(**alone, max_new_tokens=3, do_sample=False)[0].equal(together[row])
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "internvl", "smolvlm", "paligemma"])
+def test_an_image_in_several_rows_goes_through_the_tower_once(family: str, folders: dict[str, Path]) -> None:
+    """In training and in generation; with the same gradients."""
+    model, processor = build(str(folders[family]))
+    item = ask((40, 20))
+    first = processor.encode(item, 0)
+    examples = [first, replace(first), replace(first)]
+    batch = cast("Any", Collator(pad_token_id=cast("int", processor.tokenizer.pad_token_id))(examples))
+    del batch["index"], batch["label_sources"]
+    assert batch["image_index"].tolist() == [0, 0, 0]
+    tower = next(module for name, module in model.named_modules() if part_of(name) == "vision_tower")
+    seen: list[int] = []
+
+    def look(module: Any, args: Any, arguments: Any, made: Any) -> None:
+        seen.append(max(each.numel() for each in (*args, *arguments.values()) if torch.is_tensor(each)))
+
+    hook = tower.register_forward_hook(look, with_kwargs=True)
+    model(**batch).loss.backward()
+    several = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    one = cast("Any", Collator(pad_token_id=cast("int", processor.tokenizer.pad_token_id))([first]))
+    del one["index"], one["label_sources"]
+    model(**one).loss.backward()
+    assert seen[0] == seen[1]
+    for name, p in model.named_parameters():
+        if p.grad is not None:
+            torch.testing.assert_close(several[name], p.grad, rtol=1e-4, atol=1e-6)
+    ids = batch["input_ids"][:, :-4]
+    asked = {**batch, "input_ids": ids, "attention_mask": batch["attention_mask"][:, :-4]}
+    del asked["labels"]
+    model.generate(**asked, max_new_tokens=1)
+    hook.remove()
+    assert seen[2] == seen[1]
 
 
 def test_it_learns_and_text_alone_touches_the_same_parameters(family: str, folder: str) -> None:
