@@ -94,7 +94,8 @@ def setting(given: argparse.Namespace) -> tuple[Any, list[EncodedSample]]:
     rng = random.Random(0)
     some = range(100, processor.tokenizer.vocab_size)
     answers = [rng.choices(some, k=given.new_tokens) for _ in range(len(asked) * given.answers)]
-    return model.float().train(), [
+    model.train()
+    return model, [
         answered(example, answers[number * given.answers + n])
         for number, example in enumerate(asked)
         for n in range(given.answers)
