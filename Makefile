@@ -1,4 +1,5 @@
 # make demo   install, train a tiny LLaVA on generated scenes, evaluate it, write the report
+# make demo-reward   go on from the demo by rewards and, beside it, by supervised training, and compare the two
 # make web    open a page on the demo's model, which is trained first if need be
 # make test   install, run the tests;  make test-slow: the long ones
 # make test-other   in .venv-other, with the oldest other Python that is found: the tests of what depends on its version
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo web test test-slow test-other test-latest check docs clean
+.PHONY: install demo demo-reward web test test-slow test-other test-latest check docs clean
 
 install: $(VENV)/installed
 
@@ -25,9 +26,16 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
+FINETUNE := OMP_NUM_THREADS=1 $(BIN)/accelerate launch --config_file accelerate_config/cpu.yaml mllm/pipeline/finetune.py
+
 demo: install
-	OMP_NUM_THREADS=1 $(BIN)/accelerate launch --config_file accelerate_config/cpu.yaml \
-		mllm/pipeline/finetune.py config/demo_scenes.py --overwrite_output_dir
+	$(FINETUNE) config/demo_scenes.py --overwrite_output_dir
+
+demo-reward: install outputs/demo_scenes/model.safetensors
+	$(BIN)/mllm eval config/demo_reward.py --output_dir outputs/demo_reward_start --overwrite_output_dir
+	$(FINETUNE) config/demo_reward_supervised.py --overwrite_output_dir
+	$(FINETUNE) config/demo_reward.py --overwrite_output_dir
+	$(BIN)/mllm compare outputs/demo_reward_start outputs/demo_reward_supervised outputs/demo_reward
 
 web: install outputs/demo_scenes/model.safetensors
 	$(BIN)/mllm web outputs/demo_scenes --examples examples/shapes/images

@@ -15,6 +15,10 @@ SCENES_TRAIN = dict(
     ],
 )
 
+# Other images than those above, with several shapes each: for what goes on from a model that those trained.
+SCENES_FRESH_TRAIN = dict(type="Scenes", count=20000, seed=11, size=48, objects=[2, 4], questions_per_scene=4)
+SCENES_FRESH_VAL = dict(type="Scenes", count=5000, seed=12, size=48, objects=[2, 4])
+
 SCENES_NATURAL_TRAIN = dict(
     type="Scenes",
     count=20000,

@@ -55,6 +55,7 @@ def test_every_config_runs(path: Path, images: Path, tmp_path: Path) -> None:
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": min(2, cfg["training_args"].get("gradient_accumulation_steps", 1)),
         "dataloader_num_workers": 0,
+        "logging_steps": 1,
         "disable_tqdm": True,
         "output_dir": str(tmp_path / "out"),
     }

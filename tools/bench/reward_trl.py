@@ -44,7 +44,8 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     if given.label_logits:
-        importlib.import_module("trl.trainer.utils")._use_triton = lambda device: True
+        grpo_parts: Any = importlib.import_module("trl.trainer.utils")
+        grpo_parts._use_triton = lambda device: True
     processor: Any = AutoProcessor.from_pretrained(f"{given.fixture}/model")
     processor.tokenizer.padding_side = "left"
     model: Any = LlavaForConditionalGeneration.from_pretrained(f"{given.fixture}/model", dtype=torch.float32)
