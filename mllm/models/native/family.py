@@ -48,7 +48,8 @@ def as_loaded(model: Any) -> None:
 
 def image_features(model: Any, images: Tensors) -> list[Tensor]:
     """Everything that the vision tower and the connector make of images."""
-    wanted = inspect.signature(model.get_image_features).parameters
+    holders: list[Any] = [one for one in (model, getattr(model, "model", None)) if hasattr(one, "get_image_features")]
+    wanted = {name for one in holders for name in inspect.signature(one.get_image_features).parameters}
     made = model.get_image_features(**{name: images[name] for name in images if name in wanted}, return_dict=True)
     layers = getattr(made, "deepstack_features", None) or []
     return _flat([made.pooler_output, *layers])
