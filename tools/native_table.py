@@ -2,8 +2,8 @@
 
     make native-table
 
-Each verdict is made by running mllm on a tiny random model of the type: `tools/native/check.py` says what is done. Types
-that need a further package are checked with it where `--packages` names a folder that has it.
+Each verdict is made by running mllm on a tiny random model of the type: `tools/native/check.py` says what is done.
+Types that need a further package are checked with it where `--packages` names a folder that has it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--limit", type=float, default=300, help="seconds for one type")
     parser.add_argument("--json", action="store_true", help="print verdicts alone, a type a line")
+    parser.add_argument(
+        "--verdicts", type=Path, metavar="FILE", help="lines of --json, written before; later ones hold"
+    )
     given = parser.parse_args()
     unknown = [name for name in given.types if name not in TYPES]
     if unknown:
         parser.error(f"transformers lists no type {unknown[0]!r}")
     found: dict[str, Verdicts] = {}
-    for name, verdicts in check_all(given.types or TYPES, workers=given.workers, limit=given.limit):
+    if given.verdicts:
+        found = dict(map(json.loads, given.verdicts.read_text(encoding="utf-8").splitlines()))
+        given.packages = None
+    for name, verdicts in check_all(given.types or ([] if found else TYPES), workers=given.workers, limit=given.limit):
         found[name] = verdicts
         print(json.dumps([name, verdicts]) if given.json else _line(name, verdicts), flush=True)
     if given.json:

@@ -14,6 +14,7 @@ Digits = Annotated[int, Range(least=1, most=9)]
 """Decimals of a fraction."""
 FLAGS = re.IGNORECASE | re.DOTALL
 NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)\s*")
+ROW = re.compile(r"\[([^\[\]]*)\]")
 BRACKET = r"\[(?=[^\[\]{]*\d)"
 """Opens a list of numbers; `[sic]` does not, nor does that of a list of JSON objects."""
 ROUNDING = 1e-9
@@ -78,6 +79,14 @@ def numbers(text: str) -> list[float] | None:
     """The numbers between commas; None where anything else stands there."""
     parts = text.split(",")
     return [float(part) for part in parts] if all(map(NUMBER.fullmatch, parts)) else None
+
+
+def rows_in_lists(inside: str) -> list[list[float] | None]:
+    """The numbers of `[[12, 34, 56, 78], [..]]`, with or without brackets around each row; None for a row of others."""
+    if "[" not in inside:
+        return [numbers(inside)]
+    around = re.sub(r"[\s,]", "", ROW.sub("", inside))
+    return [numbers(row) for row in ROW.findall(inside)] if around in ("", "[]") else [None]
 
 
 def with_rows(

@@ -19,12 +19,14 @@ from mllm.fields import show
 # in this order: cross-attention layers may lie inside the language model
 PARTS = {
     "vision_tower": re.compile(
-        r"^(model\.)?(vision_tower|vision_encoder|vision_model|visual(?!\.(deepstack_)?merger))\b"
+        r"^(model\.)?((high_res_)?vision_(tower|encoder|model)|image_tower|vqmodel|visual(?!\.(deepstack_)?merger))\b"
     ),
     "cross_attention": re.compile(r"(^|\.)(gated_)?cross_att(n|ention)"),
     "connector": re.compile(
-        r"^(model\.)?(connector|mosaic|perceiver|multi_modal_projector|image_to_text_projection"
-        r"|visual\.\w*merger\w*)\b"
+        r"^(model\.)?(connector|mosaic|perceiver|(multi_modal_|mm_)?projector|(image_to_text|vision|language)_projection"
+        r"|visual\.\w*merger\w*|merger|aligner|qformer|query_tokens|resampler_model|embed_vision|vision_adapter"
+        r"|vision_embed_tokens|visual_embeddings_table|image_newline|view_separator"
+        r"|high_res_vision_(neck|proj|alpha))\b"
     ),
     "language_model": re.compile(r"^((model\.)?(language_model|lang_encoder|text_model)|lm_head)\b"),
 }

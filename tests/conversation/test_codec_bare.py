@@ -163,7 +163,17 @@ ODD: dict[str, list[tuple[str, list[UnitBox] | str]]] = {
         ("<loc0000><loc0000><loc1023><loc1024>", [(0, 0, 1024 / 1023, 1)]),
         ("[100, 200, 500, 400]", []),
     ],
+    "glm": [
+        *THOUSANDTHS,
+        ("[[100, 200], [500, 400]]", [BOX]),
+        ("<|begin_of_box|>100, 200, 500, 400<|end_of_box|>", [BOX]),
+        ("<|begin_of_box|>(100, 200, 500, 400)<|end_of_box|>", [BOX]),
+        ("<|begin_of_box|>[100, 200, 500, 400]<|end_of_box|>", [BOX]),
+        ("<|begin_of_box|>[[100, 200, 500, 400]]", [BOX]),
+        ("<|begin_of_box|>[[100, 200, 500, 4", "malformed"),
+    ],
     "molmo": [("[100, 200, 500, 400]", [])],
+    "molmo2": [("[100, 200, 500, 400]", [])],
 }  # fmt: skip
 
 

@@ -23,8 +23,8 @@ CODECS: dict[str, RegionCodec] = {
     "shikra, two digits": CODECS.make(dict(type="shikra", digits=2)),
     "bins, coarse": CODECS.make(dict(type="bins", bins=33)),
 }
-WITHOUT_BOXES = {"molmo"}
-WITHOUT_POINTS = {"llava15", "minigpt_v2", "kosmos2", "internvl", "cogvlm", "paligemma", "florence2"}
+WITHOUT_BOXES = {"molmo", "molmo2"}
+WITHOUT_POINTS = {"llava15", "minigpt_v2", "kosmos2", "internvl", "glm", "cogvlm", "paligemma", "florence2"}
 BOXED = {name: codec for name, codec in CODECS.items() if name not in WITHOUT_BOXES}
 POINTED = {name: codec for name, codec in CODECS.items() if name not in WITHOUT_POINTS}
 

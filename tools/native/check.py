@@ -14,11 +14,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
+from mllm.compat.transformers_processors import make_processor, processor_class
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import MllmError, one_line
 from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.settings import read_adapters
+from mllm.models.auto import read_image_processor
 from mllm.models.prompt_format import usual_prompt_format
 from mllm.registry import CODECS, MODELS, TEMPLATES
 from mllm.types import Item
@@ -63,11 +65,21 @@ class Checked:
         return AutoModelForImageTextToText.from_pretrained(self.folder, dtype=torch.float32).eval()
 
     @cached_property
+    def own_processor(self) -> Any:
+        """Of a family that needs none for itself."""
+        kind = processor_class(None, self.own.config.model_type)
+        if kind is None:
+            raise Failed("transformers has no processor for it to compare with")
+        images = read_image_processor(self.folder)
+        tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        return make_processor(kind, self.folder, tokenizer=tokenizer, image_processor=images)
+
+    @cached_property
     def items(self) -> list[Item]:
         return [item("a", SIZES[0]), item("b", SIZES[1], seed=1)]
 
     def trains(self) -> None:
-        """The loss and the logits are the model's own on its own processor's inputs, and a step makes the loss smaller."""
+        """Prompt and logits are the model's own, by its own processor; a step makes the loss smaller."""
         model, processor = self.build()
         self.same_logits(model, processor, self.items[0])
         steps_down(model, batch_of(processor, self.items[:1]))
@@ -90,8 +102,10 @@ class Checked:
         """What the family's own processor makes of an item's prompt."""
         view = processor.view
         around = set(view.around)
-        text = "".join(piece.text for piece in processor._pieces(asked, asked.prompt) if piece.text not in around)
-        made = cast("Any", view).processor(
+        pieces = processor._pieces(asked, asked.prompt)  # pyright: ignore[reportPrivateUsage]
+        text = "".join(piece.text for piece in pieces if piece.text not in around)
+        own = getattr(view, "processor", None) or self.own_processor
+        made = own(
             images=[image.open() for image in asked.images], text=[text], return_tensors="pt", add_special_tokens=False
         )
         return {

@@ -1,7 +1,7 @@
 """torchvision beside a PyTorch without a GPU.
 
-torchvision of the package index is built for GPUs. Beside a PyTorch for CPUs its operators are missing, without which it
-is not even imported; image processors call none of them. Import this first.
+torchvision of the package index is built for GPUs. Beside a PyTorch for CPUs its operators are missing, without which
+it is not even imported; image processors call none of them. Import this first.
 """
 
 from __future__ import annotations

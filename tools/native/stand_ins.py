@@ -17,7 +17,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from mllm.conversation.tokenizer_training import train_tokenizer
-from tools.native.kinds import KINDS, Kind
+from tools.native.kind import Kind
+from tools.native.kinds import KINDS
 from tools.native.sizes import tiny
 
 TYPES = tuple(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
@@ -104,7 +105,7 @@ def _with_ids(config: Mapping[str, Any], kind: Kind, tokenizer: PreTrainedTokeni
             found[name] = _numbers(kind.ids[name], tokenizer)
         elif isinstance(value, Mapping):
             found[name] = again(value)
-        elif name in VOCABULARY and value and not kind.config.get("vision_config", {}).get(name) == value:
+        elif name in VOCABULARY and value and kind.config.get("vision_config", {}).get(name) != value:
             found[name] = len(tokenizer)
         elif stem and stem[1] in ENDS and value is not None:
             found[name] = number(ENDS[stem[1]])

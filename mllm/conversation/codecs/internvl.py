@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, ImageNames, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.codec_text import ROUNDING, Marks, numbers, stepped
+from mllm.conversation.codec_text import ROUNDING, Marks, rows_in_lists, stepped
 from mllm.registry import CODECS
 
 PHRASE = ("<ref>", "</ref>")
 GROUPS = Marks("<box>", "</box>", label=PHRASE)
-ROW = re.compile(r"\[([^\[\]]*)\]")
 STEPS = 1000
 
 
@@ -42,11 +40,6 @@ class InternVL:
         raise no_form("internvl", "points")
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
-        return [found.read(_rows(found.parts[0]), scale=(STEPS, STEPS), points=False) for found in GROUPS.find(text)]
-
-
-def _rows(inside: str) -> list[list[float] | None]:
-    if "[" not in inside:
-        return [numbers(inside)]
-    around = re.sub(r"[\s,]", "", ROW.sub("", inside))
-    return [numbers(row) for row in ROW.findall(inside)] if around in ("", "[]") else [None]
+        return [
+            found.read(rows_in_lists(found.parts[0]), scale=(STEPS, STEPS), points=False) for found in GROUPS.find(text)
+        ]

@@ -103,3 +103,8 @@ def on_a_square(processor: Any, size: Size) -> Placement:
     width, height = (max(round(edge * side / max(size)), least) for edge in size)
     scaled = resize(size, (width, height))
     return scaled.then(pad_to_square(scaled.canvas))
+
+
+def at_the_corner(size: Size, inner: Size, canvas: Size) -> Placement:
+    """Scaled to `inner`, at the upper left of the canvas."""
+    return resize(size, inner).then(Placement(source=inner, canvas=canvas))

@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: images of any size, resized to whole patches with their aspect kept."""
+"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5: images of any size, resized to whole patches with their aspect kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def qwen2_5_vl() -> Family:
     return Family(codec="qwen25_vl")
 
 
-@FAMILIES.register_module(["qwen3_vl", "qwen3_vl_moe"])
+@FAMILIES.register_module(["qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"])
 def qwen3_vl() -> Family:
-    """Source: github.com/QwenLM/Qwen3-VL."""
+    """Qwen3.5 too, whose layers of linear attention neither pack nor share.
+
+    Source: github.com/QwenLM/Qwen3-VL.
+    """
     return Family(codec="qwen3_vl")
