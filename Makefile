@@ -5,6 +5,7 @@
 # make test-other   in .venv-other, with the oldest other Python that is found: the tests of what depends on its version
 # make test-latest  in .venv-latest, with the newest release of each library but torch, also above the bounds of pyproject.toml
 # make check  install, lint, types, import floors
+# make native-table   check every vision language model of transformers, and write the table of docs/native.md
 # make docs   the documentation as a site in site/, with its own packages in .venv-docs
 # PYTHON=python3.12 make demo   chooses the interpreter of .venv
 
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo demo-reward web test test-slow test-other test-latest check docs clean
+.PHONY: install demo demo-reward web test test-slow test-other test-latest check docs native-table clean
 
 install: $(VENV)/installed
 
@@ -85,6 +86,14 @@ check: install
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+native-table: install .native-packages/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.native_table --packages .native-packages
+
+# what some types want beyond requirements.txt, beside it: torchvision fits the version of torch there
+.native-packages/installed:
+	$(BIN)/python -m pip install --quiet --no-deps --target .native-packages torchvision==0.28.0 timm num2words docopt
+	touch $@
+
 docs: .venv-docs/installed
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 	@echo "open site/index.html"
@@ -95,4 +104,4 @@ docs: .venv-docs/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-other .venv-latest .venv-docs site outputs
+	rm -rf .venv .venv-other .venv-latest .venv-docs .native-packages site outputs

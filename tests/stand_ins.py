@@ -21,7 +21,8 @@ from mllm.registry import MODELS
 from mllm.tokenizer_files import load_tokenizer
 from tests.conftest import CORPUS
 from tests.models.tiny_hf import save_tiny
-from tests.pipeline.tiny import save_stand_in
+from tests.pipeline.tiny import save_stand_in as save_trained
+from tools.native.stand_ins import save_stand_in
 
 ENCODER = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=32)
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -43,6 +44,14 @@ NATIVE = {
     "kosmos-2": "kosmos-2",
 }
 """By what the names of the real folders hold."""
+OTHERS = {
+    "Qwen3-VL": "qwen3_vl",
+    "Qwen3.5": "qwen3_5",
+    "GLM-4.1V": "glm4v",
+    "llava-onevision": "llava_onevision",
+    "gemma-3": "gemma3",
+}
+"""Likewise; their stand-ins are those of the table in docs/native.md."""
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -62,12 +71,14 @@ def model_parts(model_args: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(given.get(name), str):
             given[name] = make(given[name], folder / name)
     if given["type"] == "hf":
-        family = next(family for name, family in NATIVE.items() if name in given["model_name_or_path"])
-        given["model_name_or_path"] = str(save_tiny(family, folder / "native"))
+        makers = {**dict.fromkeys(NATIVE, save_tiny), **dict.fromkeys(OTHERS, save_stand_in)}
+        name = next(name for name in makers if name in given["model_name_or_path"])
+        family = {**NATIVE, **OTHERS}[name]
+        given["model_name_or_path"] = str(makers[name](family, folder / "native"))
     elif given.get("model_name_or_path"):
         given["model_name_or_path"] = str(folder / given["type"])
         if not (folder / given["type"]).exists():
-            save_stand_in(folder / given["type"], given["type"])
+            save_trained(folder / given["type"], given["type"])
     if given.get("checkpoint"):
         given["checkpoint"] = _flamingo_file(given, folder)
     return given
