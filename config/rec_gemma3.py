@@ -1,4 +1,5 @@
-# Referring expressions with Gemma 3 4B, LoRA: boxes as Gemini writes them, `{"box_2d": [y1, x1, y2, x2]}` in thousandths.
+# Referring expressions with Gemma 3 4B, LoRA: boxes as Gemini writes them, `{"box_2d": [y1, x1, y2, x2]}`, in
+# thousandths.
 # The tokens of an image see one another, so that rows are not packed and nothing is shared.
 #
 # command   accelerate launch --config_file accelerate_config/ddp.yaml --num_processes 4 \
