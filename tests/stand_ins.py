@@ -49,7 +49,6 @@ OTHERS = {
     "Qwen3.5": "qwen3_5",
     "GLM-4.1V": "glm4v",
     "llava-onevision": "llava_onevision",
-    "gemma-3": "gemma3",
 }
 """Likewise; their stand-ins are those of the table in docs/native.md."""
 CHATML = (

@@ -2,42 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
-
-import torch
-from torch import Tensor
-
-
-def size_on_tiles(processor: Any, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(height, width) that Llama 4's image processor resizes an image to, and those of the tiles that it lies on."""
-    from transformers.models.llama4 import image_processing_llama4 as llama4
-
-    known = torch.tensor(llama4.find_supported_resolutions(processor.max_patches, processor.size))
-    size = (height, width)
-    canvas = llama4.get_best_fit(size, known, resize_to_max_canvas=processor.resize_to_max_canvas)
-    canvas = (int(canvas[0]), int(canvas[1]))
-    largest = canvas
-    if not processor.resize_to_max_canvas:
-        least = processor.size.height
-        largest = (min(max(height, least), canvas[0]), min(max(width, least), canvas[1]))
-    inner = llama4.get_max_res_without_distortion(size, largest)
-    return (max(int(inner[0]), 1), max(int(inner[1]), 1)), canvas
-
-
-def canvas_of_crops(processor: Any, height: int, width: int) -> tuple[int, int]:
-    """(height, width) that Molmo 2's image processor stretches an image to before it cuts crops that overlap."""
-    from transformers.models.molmo2.image_processing_molmo2 import compute_crop_geometry
-
-    *_, canvas_height, canvas_width = compute_crop_geometry(
-        height,
-        width,
-        max_crops=processor.max_crops,
-        overlap_margins=processor.overlap_margins,
-        crop_size=processor.size.height,
-        patch_size=processor.patch_size,
-    )
-    return canvas_height, canvas_width
 
 
 def size_in_budget(processor: Any, height: int, width: int) -> tuple[int, int]:
@@ -63,24 +28,3 @@ def covering_grid(processor: Any, height: int, width: int) -> tuple[int, int]:
         max_image_tiles=processor.max_patches,
         covering_threshold=0.9,
     )
-
-
-def size_on_canvas(processor: Any, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """That Mllama's image processor resizes an image to, and of the canvas of tiles that it lies on."""
-    from transformers.models.mllama import image_processing_pil_mllama as mllama
-
-    tile = processor.size.height
-    canvas = mllama.get_optimal_tiled_canvas(height, width, processor.max_image_tiles, tile)
-    inner = mllama.get_image_size_fit_to_canvas(height, width, *canvas, tile)
-    return (int(inner[0]), int(inner[1])), (int(canvas[0]), int(canvas[1]))
-
-
-def tokens_that_see(ids_BT: Tensor, image_token_id: int, tiles: Sequence[Sequence[int]], most: int) -> Tensor:
-    """Mllama's `cross_attention_mask`, int64 [B, T, images, tiles]: which tokens see which image's tiles."""
-    from transformers.models.mllama import processing_mllama as mllama
-
-    marks = [mllama.get_cross_attention_token_mask(ids, image_token_id) for ids in ids_BT.tolist()]
-    mask = mllama.convert_sparse_cross_attention_mask_to_dense(
-        marks, num_tiles=tiles, max_num_tiles=most, length=ids_BT.shape[1]
-    )
-    return torch.as_tensor(mask, device=ids_BT.device)

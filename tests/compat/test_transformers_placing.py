@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
-import pytest
-import torch
 from PIL import Image
-from transformers import Gemma4ImageProcessorPil, MllamaImageProcessorPil, Ovis2ImageProcessorPil
+from transformers import Gemma4ImageProcessorPil, Ovis2ImageProcessorPil
 
 from mllm.compat import transformers_placing as compat
 
@@ -28,33 +24,3 @@ def test_covering_grid_is_what_the_processor_cuts() -> None:
     columns, rows = compat.covering_grid(processor, 100, 300)
     assert (columns, rows) == (1, 3)
     assert processor(Image.new("RGB", (300, 100)))["grids"] == [[rows, columns]]
-
-
-def test_size_on_canvas_keeps_the_ratio() -> None:
-    processor = MllamaImageProcessorPil(size=SQUARE, max_image_tiles=4)
-    inner, canvas = compat.size_on_canvas(processor, 120, 300)
-    assert canvas in ((200, 300), (100, 300), (200, 200))
-    assert inner[1] / inner[0] == pytest.approx(300 / 120, rel=0.03)
-
-
-def test_tokens_that_see_an_image_stand_from_it_on() -> None:
-    mask = compat.tokens_that_see(torch.tensor([[1, 9, 2, 3]]), 9, [[2]], 4)
-    assert mask.shape == (1, 4, 1, 4)
-    assert mask[0, :, 0].tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]
-
-
-def test_size_on_tiles_of_llama_4() -> None:
-    pytest.importorskip("torchvision")
-    size = SimpleNamespace(height=100, width=100)
-    processor = SimpleNamespace(size=size, max_patches=4, resize_to_max_canvas=False)
-    inner, canvas = compat.size_on_tiles(processor, 50, 300)
-    assert canvas == (100, 300)
-    assert inner[1] / inner[0] == pytest.approx(6, rel=0.03)
-
-
-def test_canvas_of_crops_of_molmo_2() -> None:
-    pytest.importorskip("torchvision")
-    processor = SimpleNamespace(
-        max_crops=4, overlap_margins=[1, 1], size=SimpleNamespace(height=80, width=80), patch_size=10
-    )
-    assert compat.canvas_of_crops(processor, 80, 80) == (80, 80)

@@ -6,7 +6,7 @@ from mllm.models.native.family import Family
 from mllm.registry import FAMILIES
 
 
-@FAMILIES.register_module(["llava", "llava_next", "llava_next_video", "vipllava", "video_llava"])
+@FAMILIES.register_module(["llava", "llava_next", "llava_next_video", "vipllava"])
 def llava() -> Family:
     """Fractions of the image as the model sees it, with two decimals.
 

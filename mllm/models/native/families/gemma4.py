@@ -1,4 +1,4 @@
-"""Gemma 3, 3n and 4: an image stretched to a square; Gemma 4's has whole patches, its aspect nearly kept."""
+"""Gemma 4: an image resized to whole patches within a budget of tokens, its aspect nearly kept."""
 
 from __future__ import annotations
 
@@ -11,19 +11,12 @@ from mllm.models.native.placing import Size
 from mllm.registry import FAMILIES
 
 
-@FAMILIES.register_module(["gemma3", "gemma3n"])
-def gemma3() -> Family:
-    """Boxes as Gemini writes them; Google says of Gemma 3 only that it likely follows that form. No packed rows: the
-    tokens of an image see one another.
-
-    Source: Gemma Team 2025 (arXiv 2503.19786); huggingface.co/google/gemma-3-4b-it, discussion 38.
-    """
-    return Family(codec="gemini", pack=None, beside=None)
-
-
 @FAMILIES.register_module("gemma4")
 def gemma4() -> Family:
-    """Source: ai.google.dev/gemma/docs, Gemma 4 model card."""
+    """Boxes as Gemini writes them. No packed rows: the tokens of an image see one another.
+
+    Source: ai.google.dev/gemma/docs, Gemma 4 model card.
+    """
     return Family(codec="gemini", place=_place, pack=None, beside=None)
 
 
