@@ -46,7 +46,6 @@ NATIVE = {
 """By what the names of the real folders hold."""
 OTHERS = {
     "Qwen3-VL": "qwen3_vl",
-    "Qwen3.5": "qwen3_5",
     "GLM-4.1V": "glm4v",
     "llava-onevision": "llava_onevision",
 }

@@ -29,6 +29,7 @@ def test_every_type_has_its_stand_in() -> None:
     assert set(KINDS) == set(TYPES)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_listed_family_does_all_that_is_asked_of_it(tmp_path: Path) -> None:
     assert dict(verdicts("llava", tmp_path)) == YES
@@ -44,6 +45,7 @@ def test_types_of_every_kind_train_and_answer(model_type: str, tmp_path: Path) -
     }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_model_that_computes_otherwise_is_found_out(tmp_path: Path) -> None:
     checked = Checked(save_stand_in("llava", tmp_path))
