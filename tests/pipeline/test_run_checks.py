@@ -85,6 +85,7 @@ def test_a_plain_folder_of_transformers_answers_without_further_words(
     assert (card["type"], card["codec"], card["template"]) == ("hf", "qwen25_vl", "chat")
 
 
+@pytest.mark.slow
 def test_a_config_needs_no_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(save_tiny("qwen2_5_vl", tmp_path / "model"))
     config = tmp_path / "config.py"
