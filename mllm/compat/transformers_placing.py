@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 
 def size_in_budget(processor: Any, height: int, width: int) -> tuple[int, int]:
     """That Gemma 4's image processor resizes an image to: as many patches as its budget of tokens allows."""
@@ -28,3 +30,19 @@ def covering_grid(processor: Any, height: int, width: int) -> tuple[int, int]:
         max_image_tiles=processor.max_patches,
         covering_threshold=0.9,
     )
+
+
+def size_on_tiles(processor: Any, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) that Llama 4's image processor resizes an image to, and those of the tiles that it lies on."""
+    from transformers.models.llama4 import image_processing_llama4 as llama4
+
+    known = torch.tensor(llama4.find_supported_resolutions(processor.max_patches, processor.size))
+    size = (height, width)
+    canvas = llama4.get_best_fit(size, known, resize_to_max_canvas=processor.resize_to_max_canvas)
+    canvas = (int(canvas[0]), int(canvas[1]))
+    largest = canvas
+    if not processor.resize_to_max_canvas:
+        least = processor.size.height
+        largest = (min(max(height, least), canvas[0]), min(max(width, least), canvas[1]))
+    inner = llama4.get_max_res_without_distortion(size, largest)
+    return (max(int(inner[0]), 1), max(int(inner[1]), 1)), canvas

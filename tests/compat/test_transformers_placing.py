@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from PIL import Image
 from transformers import Gemma4ImageProcessorPil, Ovis2ImageProcessorPil
 
@@ -24,3 +25,13 @@ def test_covering_grid_is_what_the_processor_cuts() -> None:
     columns, rows = compat.covering_grid(processor, 100, 300)
     assert (columns, rows) == (1, 3)
     assert processor(Image.new("RGB", (300, 100)))["grids"] == [[rows, columns]]
+
+
+def test_size_on_tiles_keeps_the_ratio() -> None:
+    pytest.importorskip("torchvision")
+    from transformers import Llama4ImageProcessor
+
+    processor = Llama4ImageProcessor(size=SQUARE, max_patches=4)
+    inner, canvas = compat.size_on_tiles(processor, 50, 300)
+    assert canvas == (100, 300)
+    assert inner[1] / inner[0] == pytest.approx(6, rel=0.03)

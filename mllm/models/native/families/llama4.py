@@ -1,0 +1,37 @@
+"""Llama 4: an image fitted into the best canvas of tiles at its upper left, and as a whole behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mllm.compat.transformers_placing import size_on_tiles
+from mllm.geometry import Placement
+from mllm.models.native.family import Family
+from mllm.models.native.placing import Size, at_the_corner
+from mllm.models.native.tensors import Tensors, joined
+from mllm.registry import FAMILIES
+
+
+@FAMILIES.register_module("llama4")
+def llama4() -> Family:
+    """Trained on no boxes in a public form: they are spoken as Shikra writes them.
+
+    Source: github.com/meta-llama/llama-models, models/llama4.
+    """
+    return Family(codec="shikra", place=_place, join=_join)
+
+
+def _place(processor: Any, size: Size) -> Placement:
+    inner, canvas = size_on_tiles(processor, size[1], size[0])
+    return at_the_corner(size, inner[::-1], canvas[::-1])
+
+
+def _join(images: Sequence[Tensors]) -> dict[str, Tensor]:
+    """Its processor makes half precision of every image."""
+    return {
+        name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor for name, tensor in joined(images).items()
+    }
