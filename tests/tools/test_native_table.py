@@ -22,7 +22,7 @@ SAMPLE = ("aya_vision", "deepseek_vl", "glm46v", "llava_onevision", "paddleocr_v
 def test_the_page_names_every_type_that_transformers_lists() -> None:
     page = (ROOT / PAGE).read_text(encoding="utf-8")
     table = page[page.index(BEGIN) : page.index(END)]
-    assert re.findall(r"^\| `([\w.-]+)` \|", table, re.MULTILINE) == list(TYPES)
+    assert re.findall(r"^\| `([\w.-]+)` \|", table, re.MULTILINE) == ["model_type", *TYPES]
 
 
 def test_every_type_has_its_stand_in() -> None:
@@ -78,9 +78,9 @@ def test_a_type_that_hangs_or_dies_ends_no_other(monkeypatch: pytest.MonkeyPatch
         yield from YES.items()
 
     monkeypatch.setattr("tools.native.run.verdicts", stub)
-    found = dict(check_all(["hangs", "dies", "works"], workers=3, limit=2))
+    assert dict(check_all(["hangs"], workers=1, limit=1))["hangs"]["LoRA"] == "took longer than 1 s"
+    found = dict(check_all(["dies", "works"], workers=2, limit=60))
     assert found["works"] == YES
-    assert found["hangs"]["LoRA"] == "took longer than 2 s"
     assert found["dies"] == {**dict.fromkeys(THINGS, "its process ended"), "trains": "yes"}
 
 
