@@ -48,6 +48,7 @@ OTHERS = {
     "Qwen3-VL": "qwen3_vl",
     "GLM-4.1V": "glm4v",
     "llava-onevision": "llava_onevision",
+    "gemma-3": "gemma3",
 }
 """Likewise; their stand-ins are those of the table in docs/native.md."""
 CHATML = (

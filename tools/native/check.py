@@ -101,9 +101,8 @@ class Checked:
     def inputs(self, processor: Processor, asked: Item) -> dict[str, Any]:
         """What the family's own processor makes of an item's prompt."""
         view = processor.view
-        around = set(view.around)
         pieces = processor._pieces(asked, asked.prompt)  # pyright: ignore[reportPrivateUsage]
-        text = "".join(piece.text for piece in pieces if piece.text not in around)
+        text = "".join(piece.text for piece in pieces).replace(view.token.join(view.around), view.token)
         own = getattr(view, "processor", None) or self.own_processor
         made = own(
             images=[image.open() for image in asked.images], text=[text], return_tensors="pt", add_special_tokens=False

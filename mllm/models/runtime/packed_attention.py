@@ -48,7 +48,7 @@ class Span:
     ancestors: tuple[int, ...] = ()
     """Their numbers, the root first."""
     bidirectional: bool = False
-    """Each sees those behind itself too."""
+    """Each sees all of its span, whatever the window."""
 
 
 class PackedAttentionMask:
@@ -59,7 +59,7 @@ class PackedAttentionMask:
     Args:
         segment_ids_BT: the sample, or the shared beginning, that a token belongs to; -1 padding, at the end of a row.
         prefix_ids_BT: the segment that this one continues, which comes before it in the row; -1 none.
-        bidirectional_BT: bool, whether tokens of its segment, which continues none, see those behind them; None: no.
+        bidirectional_BT: bool, whether tokens see all of their segment, whatever the window; None: no.
     """
 
     def __init__(self, segment_ids_BT: Tensor, prefix_ids_BT: Tensor, bidirectional_BT: Tensor | None = None) -> None:
@@ -72,7 +72,7 @@ class PackedAttentionMask:
         """Whether a mask that a layer brings beside these says nothing more, and need not be read."""
         self.read = False
         """Whether an attention has looked: a language model that drops it would mix samples."""
-        self._masks: dict[tuple[int, int, int | None], Tensor] = {}
+        self._masks: dict[tuple[int, int, int | None, bool], Tensor] = {}
         self._block_masks: dict[int | None, BlockMask] = {}
 
     @property
@@ -84,14 +84,19 @@ class PackedAttentionMask:
         ids = (tensor.tolist() for tensor in (self.segment_ids_BT, self.prefix_ids_BT, self.bidirectional_BT))
         return [list(_row(*row)) for row in zip(*ids, strict=True)]
 
-    def mask(self, seeing: int, seen: int, window: int | None) -> Tensor:
-        """bool [S, K]: the last `seeing` of `seen` tokens see those up to themselves, at most `window` of them."""
-        key = (seeing, seen, window)
+    def mask(self, seeing: int, seen: int, window: int | None, bidirectional: bool = False) -> Tensor:
+        """bool [S, K]: the last `seeing` of `seen` tokens see those up to themselves, at most `window` of them;
+        `bidirectional`: and one another.
+        """
+        key = (seeing, seen, window, bidirectional)
         if key not in self._masks:
             distance = torch.arange(seen - seeing, seen, device=self.device)[:, None] - torch.arange(
                 seen, device=self.device
             )
-            self._masks[key] = (distance >= 0) & (distance < (seen if window is None else window))
+            mask = (distance >= 0) & (distance < (seen if window is None else window))
+            if bidirectional:
+                mask[:, seen - seeing :] = True
+            self._masks[key] = mask
         return self._masks[key]
 
     def block_mask(self, window: int | None) -> BlockMask:
@@ -105,18 +110,23 @@ class PackedAttentionMask:
     def _sees(self, window: int | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
         (enter_BT, leave_BT), bidirectional_BT = self.tour, self.bidirectional_BT
 
+        def before(row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            now = enter_BT[row, query]
+            return (key <= query) & (enter_BT[row, key] <= now) & (now < leave_BT[row, key])
+
+        def together(row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return (enter_BT[row, key] == enter_BT[row, query]) & bidirectional_BT[row, query]
+
         def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            entered, now = enter_BT[row, key], enter_BT[row, query]
-            before = (key <= query) & (entered <= now) & (now < leave_BT[row, key])
-            return before | ((entered == now) & bidirectional_BT[row, query])
+            return before(row, query, key) | together(row, query, key)
 
         if window is None:
             return sees
         place_BT = self.places
 
         def sees_near(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            near = (place_BT[row, query] - place_BT[row, key] < window) | bidirectional_BT[row, query]
-            return sees(row, head, query, key) & near
+            near = place_BT[row, query] - place_BT[row, key] < window
+            return (before(row, query, key) & near) | together(row, query, key)
 
         return sees_near
 
@@ -277,9 +287,12 @@ def packed_attention(
                 part[number] if not span.ancestors else torch.cat([part[each] for each in seen], dim=2)
                 for part in others
             )
-            causal = not span.ancestors and not span.bidirectional and not bias
-            causal = causal and (sliding_window is None or k.shape[2] <= sliding_window)
-            mask = None if causal or span.bidirectional else spans.mask(span.length, k.shape[2], sliding_window)
+            near = not bias and (sliding_window is None or k.shape[2] <= sliding_window)
+            causal = near and not span.ancestors and not span.bidirectional
+            whole = near and span.bidirectional
+            mask = None
+            if not causal and not whole:
+                mask = spans.mask(span.length, k.shape[2], sliding_window, span.bidirectional)
             if mask is not None and bias:
                 mask = bias[0][:, :, None].masked_fill(~mask, float("-inf"))
             outputs.append(_attend(q[number], k, v, mask, causal, dropout, scaling, softcap))

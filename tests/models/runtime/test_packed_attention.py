@@ -147,30 +147,45 @@ def trees(most: int) -> st.SearchStrategy[list[tuple[int, int]]]:
     )
 
 
-def sees(rows: dict[str, torch.Tensor], segments: list[tuple[int, int]], row: int, window: int | None) -> torch.Tensor:
-    """bool [T, T], from each token to those of its segment and of all that this continues, within the window."""
+def sees(
+    rows: dict[str, torch.Tensor], segments: list[tuple[int, int]], row: int, window: int | None, images: set[int]
+) -> torch.Tensor:
+    """bool [T, T], from each token to those of its segment and of all that this continues, within the window; to all
+    of a segment that is among `images`.
+    """
     of, position = rows["segment_ids"][row].tolist(), rows["position_ids"][row].tolist()
     found = torch.zeros(len(of), len(of), dtype=torch.bool)
     for query, segment in enumerate(of):
         line = line_of(segments, segment) if segment >= 0 else []
         for key in range(query + 1):
             found[query, key] = of[key] in line and position[query] - position[key] < (window or 1000)
+        for key, other in enumerate(of):
+            found[query, key] |= other == segment and segment in images
     return found
 
 
-@given(rows=st.lists(trees(6), min_size=1, max_size=3), padding=st.integers(0, 4), window=st.none() | st.integers(1, 8))
+def bidirectional(rows: dict[str, torch.Tensor], images: set[int]) -> torch.Tensor:
+    return torch.isin(rows["segment_ids"], torch.tensor(sorted(images), dtype=torch.long))
+
+
+@given(
+    rows=st.lists(trees(6), min_size=1, max_size=3),
+    padding=st.integers(0, 4),
+    window=st.none() | st.integers(1, 8),
+    images=st.sets(st.integers(0, 5)),
+)
 def test_a_token_sees_its_segment_and_all_that_it_continues_as_far_as_the_window(
-    rows: list[list[tuple[int, int]]], padding: int, window: int | None
+    rows: list[list[tuple[int, int]]], padding: int, window: int | None, images: set[int]
 ) -> None:
     made = layout(*rows, tokens=max(sum(length for length, _ in row) for row in rows) + padding)
-    spans = PackedAttentionMask(made["segment_ids"], made["prefix_ids"])
+    spans = PackedAttentionMask(made["segment_ids"], made["prefix_ids"], bidirectional(made, images))
     mask = spans.block_mask(window).mask_mod
     column = torch.arange(made["segment_ids"].shape[1])
     for row, segments in enumerate(rows):
         found = mask(torch.tensor(row), torch.tensor(0), column[:, None], column[None])
         assert found.diagonal().all()  # padding too: attention over nothing is not a number
         text = made["segment_ids"][row] >= 0
-        assert found[text].equal(sees(made, segments, row, window)[text])
+        assert found[text].equal(sees(made, segments, row, window, images)[text])
         assert spans.places[row].equal(made["position_ids"][row])
 
 
@@ -180,13 +195,14 @@ def test_a_token_sees_its_segment_and_all_that_it_continues_as_far_as_the_window
     window=st.none() | st.integers(1, 8),
     softcap=st.none() | st.just(2.0),
     biased=st.booleans(),
+    images=st.sets(st.integers(0, 5)),
 )
 def test_segment_by_segment_a_token_attends_to_what_it_sees(
-    rows: list[list[tuple[int, int]]], window: int | None, softcap: float | None, biased: bool
+    rows: list[list[tuple[int, int]]], window: int | None, softcap: float | None, biased: bool, images: set[int]
 ) -> None:
     """Against all pairs of tokens and a mask; a bias of keys goes with no soft cap."""
     made = layout(*rows, tokens=max(sum(length for length, _ in row) for row in rows) + 1)
-    spans = PackedAttentionMask(made["segment_ids"], made["prefix_ids"])
+    spans = PackedAttentionMask(made["segment_ids"], made["prefix_ids"], bidirectional(made, images))
     tokens = made["segment_ids"].shape[1]
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(len(rows), 2, tokens, 4, generator=generator) for _ in range(3))
@@ -197,7 +213,7 @@ def test_segment_by_segment_a_token_attends_to_what_it_sees(
     scores = query @ key.mT / 2
     scores = scores if softcap is None else softcap * (scores / softcap).tanh()
     scores = scores if bias is None else scores + bias[:, :, None]
-    mask = torch.stack([sees(made, segments, row, window) for row, segments in enumerate(rows)])
+    mask = torch.stack([sees(made, segments, row, window, images) for row, segments in enumerate(rows)])
     expected = scores.masked_fill(~mask[:, None], -1e9).softmax(-1) @ value
     text = made["segment_ids"] >= 0
     torch.testing.assert_close(found[text], expected.transpose(1, 2)[text], rtol=1e-5, atol=1e-5)
