@@ -1,4 +1,4 @@
-"""Gemma 3: an image stretched to a square, whose tokens see one another; text looks back."""
+"""Gemma 3 and 3n: an image stretched to a square. In Gemma 3 its tokens see one another; text looks back."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def gemma3() -> Family:
     Source: Gemma Team 2025 (arXiv 2503.19786); huggingface.co/google/gemma-3-4b-it, discussion 38.
     """
     return Family(codec="gemini", pack=_pack)
+
+
+@FAMILIES.register_module("gemma3n")
+def gemma3n() -> Family:
+    """Boxes as Gemma 3. Source: ai.google.dev/gemma/docs, Gemma 3n model card."""
+    return Family(codec="gemini")
 
 
 def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
