@@ -1,4 +1,5 @@
-# Referring expressions with Gemma 3 4B, LoRA: boxes as Gemini writes them, `{"box_2d": [y1, x1, y2, x2]}` in thousandths.
+# Referring expressions with Gemma 3 4B, LoRA: boxes as Gemini writes them, `{"box_2d": [y1, x1, y2, x2]}` in
+# thousandths.
 #
 # command   accelerate launch --config_file accelerate_config/ddp.yaml --num_processes 4 \
 #               mllm/pipeline/finetune.py config/rec_gemma3.py \
