@@ -1,4 +1,4 @@
-# What `make demo-reward` is compared with: the same model, scenes and minutes, by supervised training.
+# What `make demo-reward` is compared with: the same model and scenes, by supervised training.
 #
 # command   accelerate launch --config_file accelerate_config/cpu.yaml \
 #               mllm/pipeline/finetune.py config/demo_reward_supervised.py
