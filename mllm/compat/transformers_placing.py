@@ -7,6 +7,13 @@ from typing import Any
 import torch
 
 
+def best_canvas(processor: Any, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the canvas that LLaVA-NeXT's image processor chooses among those of its settings."""
+    from transformers.image_processing_utils import select_best_resolution
+
+    return select_best_resolution((height, width), processor.image_grid_pinpoints)
+
+
 def size_in_budget(processor: Any, height: int, width: int) -> tuple[int, int]:
     """That Gemma 4's image processor resizes an image to: as many patches as its budget of tokens allows."""
     from transformers.models.gemma4.image_processing_pil_gemma4 import get_aspect_ratio_preserving_size

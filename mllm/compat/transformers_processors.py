@@ -19,6 +19,14 @@ def sees_images(model_type: object) -> bool:
     return model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 
+def answers_text(model_type: object, *, from_text: bool) -> bool:
+    """Whether a model type is a language model of `AutoModelForCausalLM`; `from_text`: of `AutoModelForSeq2SeqLM`."""
+    from transformers.models.auto import modeling_auto
+
+    kind = "SEQ_TO_SEQ_CAUSAL_LM" if from_text else "CAUSAL_LM"
+    return model_type in getattr(modeling_auto, f"MODEL_FOR_{kind}_MAPPING_NAMES")
+
+
 def processor_class(name: str | None, model_type: str) -> Any:
     """The processor class of this name, else of a model type; None: transformers has none."""
     from transformers.models.auto import processing_auto
@@ -41,7 +49,9 @@ def make_processor(kind: Any, folder: str, *, tokenizer: Any, image_processor: A
         elif name in ABSENT:
             parts.append(None)
         else:
-            parts.append(AutoTokenizer.from_pretrained(folder, subfolder=name, local_files_only=True))
+            parts.append(
+                AutoTokenizer.from_pretrained(folder, subfolder=name, local_files_only=True, trust_remote_code=False)
+            )
     made = _unchecked(kind).from_args_and_dict(parts, settings)
     made.__class__ = kind  # by which it is pickled
     return made

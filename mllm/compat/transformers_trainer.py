@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
@@ -25,3 +25,8 @@ def schedule_function(kind: SchedulerType | str) -> Callable[..., Any]:
 def batch_size_of(trainer: Any) -> int:
     """Samples in a batch of one process; with `auto_find_batch_size`, of the try at hand."""
     return member(trainer, "_train_batch_size")
+
+
+def on_device(trainer: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch as training steps get it: its tensors on the trainer's device, all else as it is."""
+    return member(trainer, "_prepare_inputs")(batch)

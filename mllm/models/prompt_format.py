@@ -157,17 +157,14 @@ def kind_in_transformers(model_type: object) -> str | None:
     """The `type` that reads a folder in transformers' layout; None where no type does."""
     if model_type in OWN_TYPES:
         return OWN_TYPES[str(model_type)]
-    from transformers.models.auto import modeling_auto as auto  # takes a second
-
-    from mllm.compat.transformers_processors import sees_images
+    from mllm.compat.transformers_processors import answers_text, sees_images  # takes a second
     from mllm.models.language_models import UNFIT
 
     if sees_images(model_type):
         return "hf"
-    if model_type in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+    if answers_text(model_type, from_text=True):
         return "seq2seq"
-    causal = model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and model_type not in UNFIT
-    return "causal_lm" if causal else None
+    return "causal_lm" if answers_text(model_type, from_text=False) and model_type not in UNFIT else None
 
 
 def _peft_base(folder: Path) -> str | None:

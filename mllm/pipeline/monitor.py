@@ -24,6 +24,7 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import PADDING
 from mllm.conversation.rendering import IGNORE
+from mllm.models.native.tensors import SHAPE
 from mllm.models.runtime.packed_attention import PackedAttentionMask
 from mllm.pipeline.flops import FlopCounts, ModelFlops, peak_flops
 from mllm.types import EncodedSample
@@ -75,7 +76,7 @@ def count(batch: Mapping[str, Any], examples: Sequence[EncodedSample]) -> Counts
         tokens, pairs = sum(lengths), sum(length**2 for length in lengths)
     pixels = [tensor for tensor in batch.values() if isinstance(tensor, Tensor) and tensor.is_floating_point()]
     images = {ref: tensors for one in examples for ref, tensors in zip(one.images, one.pixels, strict=True)}
-    patches = [max(map(len, tensors.values())) for tensors in images.values()]
+    patches = [_rows(tensors) for tensors in images.values()]
     return Counts(
         samples=len(examples),
         separate=sum(lengths),
@@ -89,6 +90,12 @@ def count(batch: Mapping[str, Any], examples: Sequence[EncodedSample]) -> Counts
             patch_pairs=sum(number**2 for number in patches),
         ),
     )
+
+
+def _rows(image: Mapping[str, Tensor]) -> int:
+    """The most rows of a tensor of an image: patches, where those of any number go through the vision tower."""
+    shapes = {name: image[name + SHAPE][0].tolist() for name in image if name + SHAPE in image}
+    return max(shapes[name][0] if name in shapes else len(tensor) for name, tensor in image.items())
 
 
 def _packed_pairs(segments_BT: Tensor, prefixes_BT: Tensor) -> int:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from mllm.compat.names import replaces
+from mllm.compat.transformers_trainer import on_device
 from mllm.config.reward_args import RewardArgs
 from mllm.errors import ConfigError
 from mllm.metrics.failures import failure_of
@@ -308,7 +309,7 @@ class PolicyTrainer(Trainer):
         reused = self.args.gradient_accumulation_steps % (self.steps_per_generation * args.num_iterations) != 0
         if not reused and not self.reference:
             return answers
-        batch: Any = self._prepare_inputs(self._rows_of(experience))
+        batch = on_device(self, self._rows_of(experience))
         old = self._without_gradient(batch, None) if reused else None
         reference = self._without_gradient(batch, self.reference) if self.reference else None
         return replace(answers, old=old, reference=reference)

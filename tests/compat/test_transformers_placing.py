@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pytest
 from PIL import Image
-from transformers import Gemma4ImageProcessorPil, Ovis2ImageProcessorPil
+from transformers import Gemma4ImageProcessorPil, LlavaNextImageProcessorPil, Ovis2ImageProcessorPil
 
 from mllm.compat import transformers_placing as compat
 
 SQUARE = {"height": 100, "width": 100}
+
+
+def test_best_canvas_is_the_one_that_loses_least() -> None:
+    processor = LlavaNextImageProcessorPil(image_grid_pinpoints=[[336, 672], [672, 336], [672, 672]])
+    assert compat.best_canvas(processor, 1000, 2000) == (336, 672)
+    assert compat.best_canvas(processor, 2000, 1000) == (672, 336)
 
 
 def test_size_in_budget_is_whole_patches_within_the_budget() -> None:

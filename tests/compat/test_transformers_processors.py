@@ -1,5 +1,5 @@
-"""`MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES`, `PROCESSOR_MAPPING_NAMES`, `processor_class_from_name`,
-`check_argument_for_proper_class` and `_get_num_multimodal_tokens`."""
+"""`MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES` and those of language models, `PROCESSOR_MAPPING_NAMES`,
+`processor_class_from_name`, `check_argument_for_proper_class` and `_get_num_multimodal_tokens`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ def test_sees_images_knows_types_of_image_text_to_text() -> None:
     assert compat.sees_images("qwen2_vl")
     assert not compat.sees_images("llama")
     assert not compat.sees_images(None)
+
+
+def test_answers_text_knows_language_models_of_both_kinds() -> None:
+    assert compat.answers_text("llama", from_text=False)
+    assert not compat.answers_text("llama", from_text=True)
+    assert compat.answers_text("t5", from_text=True)
+    assert not compat.answers_text(None, from_text=False)
 
 
 def test_processor_class_goes_by_name_before_type() -> None:

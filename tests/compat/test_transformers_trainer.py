@@ -1,4 +1,4 @@
-"""`INTEGRATION_TO_CALLBACK`, `TYPE_TO_SCHEDULER_FUNCTION`, `Trainer._train_batch_size`."""
+"""`INTEGRATION_TO_CALLBACK`, `TYPE_TO_SCHEDULER_FUNCTION`, `Trainer._train_batch_size`, `Trainer._prepare_inputs`."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ def test_schedule_function_takes_the_arguments_of_a_schedule() -> None:
 def test_batch_size_of_is_that_of_the_arguments(tmp_path: Path) -> None:
     arguments = TrainingArguments(str(tmp_path), per_device_train_batch_size=3, use_cpu=True, report_to="none")
     assert compat.batch_size_of(Trainer(torch.nn.Linear(1, 1), arguments)) == 3
+
+
+def test_on_device_keeps_what_is_no_tensor(tmp_path: Path) -> None:
+    trainer = Trainer(torch.nn.Linear(1, 1), TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"))
+    found = compat.on_device(trainer, {"ids": torch.arange(3), "counts": "three"})
+    assert found["ids"].tolist() == [0, 1, 2]
+    assert found["counts"] == "three"

@@ -209,6 +209,12 @@ def save_tiny(family: str, folder: Path, seed: int = 0, *, tied: bool | None = N
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     model.save_pretrained(folder)
+    save_processor(family, tokenizer, folder)
+    return folder
+
+
+def save_processor(family: str, tokenizer: Any, folder: Path) -> None:
+    """All of a folder that is no weight and no config."""
     tokenizer.save_pretrained(folder)
     if family == "internvl":
         path = folder / "tokenizer_config.json"
@@ -217,7 +223,6 @@ def save_tiny(family: str, folder: Path, seed: int = 0, *, tied: bool | None = N
     make_image_processor(family).save_pretrained(folder)
     path = folder / "preprocessor_config.json"
     assert json.loads(path.read_text())["image_processor_type"]
-    return folder
 
 
 def build(folder: str, **arguments: Any) -> tuple[Any, Processor]:

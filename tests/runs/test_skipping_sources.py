@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import tarfile
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
+from transformers import AutoTokenizer
 
 from mllm.conversation.collator import Collator
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor
@@ -31,7 +33,8 @@ from mllm.errors import ImageError
 from mllm.images import UrlImage, fetch
 from mllm.images.cache import DiskCache
 from mllm.images.settings import ImageSettings, configure
-from mllm.models.native.model import ProcessorView
+from mllm.models.native.builder import make_view
+from mllm.models.native.view import ProcessorView
 from mllm.pipeline.build import _corpus
 from mllm.pipeline.planning import Cost, PlannedBatches
 from mllm.pipeline.train_data import EvalDataset, SeededEpochSampler, TrainDataset
@@ -352,15 +355,29 @@ def test_what_was_damaged_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
     assert "memory://photos/0.png: no such file" in dataset[0][0].skipped[0]
 
 
+@pytest.fixture(scope="module")
+def view_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ProcessorView]:
+    """How a family sees images, without its model."""
+
+    @functools.cache
+    def make(family: str) -> ProcessorView:
+        tokenizer = tiny_hf.make_tokenizer(family)
+        folder = tmp_path_factory.mktemp(family)
+        tiny_hf.save_processor(family, tokenizer, folder)
+        config = tiny_hf.make_config(family, tokenizer)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        return make_view(str(folder), FAMILIES.find(family)(), config, tokenizer, tiny_hf.make_image_processor(family))
+
+    return make
+
+
 @pytest.mark.parametrize("family", tiny_hf.FAMILIES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (3, 1000), (60_000, 1), (1, 60_000)])
-def test_a_family_takes_a_size_or_refuses_it_everywhere(family: str, size: tuple[int, int]) -> None:
+def test_a_family_takes_a_size_or_refuses_it_everywhere(
+    view_of: Callable[[str], ProcessorView], family: str, size: tuple[int, int]
+) -> None:
     """Plans, text and pixels agree on what is refused, and on the number of tiles or patches."""
-    tokenizer = tiny_hf.make_tokenizer(family)
-    processor = tiny_hf.make_image_processor(family)
-    view = ProcessorView(
-        family=FAMILIES.find(family)(), config=tiny_hf.make_config(family, tokenizer), processor=processor
-    )
+    view = view_of(family)
     said: list[bool] = []
     for ask in (
         lambda: view.placement(size),
@@ -377,16 +394,11 @@ def test_a_family_takes_a_size_or_refuses_it_everywhere(family: str, size: tuple
     assert said == [not too_thin] * 3
 
 
-def test_what_a_model_refuses_is_skipped_by_name(tmp_path: Path) -> None:
+def test_what_a_model_refuses_is_skipped_by_name(view_of: Callable[[str], ProcessorView], tmp_path: Path) -> None:
     """Qwen-VL takes no aspect ratio above 200, though such an image decodes."""
     items, place, _ = in_files(png(BAD, (2, 500)))(tmp_path)
-    family = "qwen2_vl"
-    tokenizer = tiny_hf.make_tokenizer(family)
-    view = ProcessorView(
-        family=FAMILIES.find(family)(),
-        config=tiny_hf.make_config(family, tokenizer),
-        processor=tiny_hf.make_image_processor(family),
-    )
+    view = view_of("qwen2_vl")
+    tokenizer = view.processor.tokenizer
     configure(ImageSettings(on_error="skip"))
     processor = Processor(
         tokenizer=tokenizer, template=TEMPLATES.make("chat"), codec=CODECS.make("qwen2_vl"), view=view

@@ -98,7 +98,7 @@ def write_fixture(folder: str, tokens: int) -> None:
     )
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(f"{folder}/model")
+    tokenizer: Any = AutoTokenizer.from_pretrained(f"{folder}/model", trust_remote_code=False)
     records = json.loads(Path(folder, "llava.json").read_text(encoding="utf-8"))
     words = " ".join(record["conversations"][0]["value"].split(": ")[-1] for record in records).split()
     rng = random.Random(0)

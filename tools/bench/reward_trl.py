@@ -46,7 +46,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     if given.label_logits:
         grpo_parts: Any = importlib.import_module("trl.trainer.utils")
         grpo_parts._use_triton = lambda device: True
-    processor: Any = AutoProcessor.from_pretrained(f"{given.fixture}/model")
+    processor: Any = AutoProcessor.from_pretrained(f"{given.fixture}/model", trust_remote_code=False)
     processor.tokenizer.padding_side = "left"
     model: Any = LlavaForConditionalGeneration.from_pretrained(f"{given.fixture}/model", dtype=torch.float32)
     model.model.vision_tower.requires_grad_(False)

@@ -47,7 +47,7 @@ class Checked:
     def build(self, **arguments: Any) -> tuple[Any, Processor]:
         args = {"type": "hf", "model_name_or_path": self.folder, **arguments}
         prompt_format = usual_prompt_format(args)
-        tokenizer = cast("Any", AutoTokenizer.from_pretrained(self.folder))
+        tokenizer = cast("Any", AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False))
         model = MODELS.make(args, tokenizer=tokenizer)
         return model, Processor(
             tokenizer=tokenizer,
@@ -62,7 +62,9 @@ class Checked:
 
     @cached_property
     def own(self) -> Any:
-        return AutoModelForImageTextToText.from_pretrained(self.folder, dtype=torch.float32).eval()
+        return AutoModelForImageTextToText.from_pretrained(
+            self.folder, dtype=torch.float32, trust_remote_code=False
+        ).eval()
 
     @cached_property
     def own_processor(self) -> Any:
@@ -71,7 +73,7 @@ class Checked:
         if kind is None:
             raise Failed("transformers has no processor for it to compare with")
         images = read_image_processor(self.folder)
-        tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
         return make_processor(kind, self.folder, tokenizer=tokenizer, image_processor=images)
 
     @cached_property

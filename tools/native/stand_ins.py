@@ -42,10 +42,12 @@ def save_stand_in(model_type: str, folder: Path, seed: int = 0) -> Path:
     tokenizer = make_tokenizer(kind, settings)
     tokenizer.save_pretrained(folder)
     CONFIG_MAPPING[model_type](**_with_ids(settings, kind, tokenizer)).save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)  # classes of some families add tokens of their own
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, trust_remote_code=False
+    )  # classes of some families add tokens of their own
     torch.manual_seed(seed)
     config = CONFIG_MAPPING[model_type](**_with_ids(settings, kind, tokenizer))
-    model = AutoModelForImageTextToText.from_config(config)
+    model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     with torch.no_grad():  # zeros and ones would hide a norm or a bias that is left out
         for parameter in model.parameters():
             parameter.add_(NOISE * torch.randn_like(parameter))

@@ -147,6 +147,11 @@ def make_view(folder: str, family: Family, config: Any, tokenizer: Any, image_pr
     Raises:
         ModelError: the family needs its processor, which cannot be built.
     """
+    number = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
+    feature = None if number is None else tokenizer.convert_ids_to_tokens(number)
+    if number is not None and feature is None:
+        expected = f"a token for images, id {number} of config.json"
+        raise ModelError(where=folder, field="tokenizer", expected=expected, found=f"{len(tokenizer)} tokens")
     processor: Any = None
     _set(image_processor, family.settings(config))
     if family.placeholder_tokens is None:
@@ -157,8 +162,6 @@ def make_view(folder: str, family: Family, config: Any, tokenizer: Any, image_pr
             processor = make_processor(kind, folder, tokenizer=tokenizer, image_processor=image_processor)
         _set(image_processor, getattr(processor, "images_kwargs", {}))
         tokenizer.chat_template = tokenizer.chat_template or processor.chat_template
-    number = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
-    feature = None if number is None else tokenizer.convert_ids_to_tokens(number)
     with reading(folder, "its processor", PROCESSORS):
         return ProcessorView(
             family=family, config=config, processor=processor, image_processor=image_processor, feature=feature

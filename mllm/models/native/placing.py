@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from transformers.image_processing_utils import select_best_resolution
 
 from mllm.compat.transformers_files import grid_of_tiles, size_in_patches, size_within
+from mllm.compat.transformers_placing import best_canvas
 from mllm.errors import ModelError
 from mllm.geometry import Placement, centre_crop, check_canvas, fit, pad_to_square, resize, resize_short_side
 
@@ -67,7 +67,7 @@ def in_whole_patches(processor: Any, size: Size) -> Placement:
 
 def on_best_canvas(processor: Any, size: Size) -> Placement:
     """As LLaVA-NeXT's: fitted into the best of several canvases and centred there; tiles are cut from the canvas."""
-    height, width = select_best_resolution((size[1], size[0]), processor.image_grid_pinpoints)
+    height, width = best_canvas(processor, size[1], size[0])
     return fit(size, (width, height))
 
 
