@@ -82,7 +82,9 @@ def make_tokenizer(kind: Kind, config: Mapping[str, Any]) -> PreTrainedTokenizer
 
 def _usual(model_type: str, kind: Kind) -> dict[str, Any]:
     """The settings that transformers has for the type, with parts that only its public folders have."""
-    parts = {name: part for name, part in kind.config.items() if isinstance(part, Mapping) and "model_type" in part}
+    parts: dict[str, Any] = {
+        name: part for name, part in kind.config.items() if isinstance(part, Mapping) and "model_type" in part
+    }
     return CONFIG_MAPPING[model_type](**parts).to_dict()
 
 
@@ -134,7 +136,7 @@ def _merged(config: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any
     """`more` laid over a config, part by part."""
     found = dict(config)
     for name, value in more.items():
-        inner = found.get(name)
+        inner: Any = found.get(name)
         deep = isinstance(value, Mapping) and isinstance(inner, Mapping) and "model_type" in inner
         found[name] = _merged(inner, value) if deep else value
     return found

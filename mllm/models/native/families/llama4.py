@@ -26,8 +26,8 @@ def llama4() -> Family:
 
 
 def _place(processor: Any, size: Size) -> Placement:
-    inner, canvas = size_on_tiles(processor, size[1], size[0])
-    return at_the_corner(size, inner[::-1], canvas[::-1])
+    (height, width), (down, across) = size_on_tiles(processor, size[1], size[0])
+    return at_the_corner(size, (width, height), (across, down))
 
 
 def _join(images: Sequence[Tensors]) -> dict[str, Tensor]:
