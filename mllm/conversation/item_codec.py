@@ -8,7 +8,7 @@ The prompt calls the images by the same names. `PixelCodec` is the same for a si
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
@@ -110,7 +110,7 @@ class ItemCodec:
             reading = replace(reading, boxes=read.boxes, points=read.points, failure=read.failure)
         return replace(reading, image=last.image, lead=lead)
 
-    def _named(self, text: str) -> Iterator[Named]:
+    def _named(self, text: str) -> list[Named]:
         named: list[Named] = []
         for match in NUMBERED.finditer(text):
             image = int(match[1]) - 1
@@ -120,7 +120,7 @@ class ItemCodec:
         for match in TIMED.finditer(text) if times else ():
             image = _frame_at(float(match[1]), times)
             named.append(Named(start=match.start(), end=match.end(), image=image))
-        return iter(sorted(named, key=lambda one: one.start))
+        return sorted(named, key=lambda one: one.start)
 
     def _group(self, placeholder: str, regions: Sequence[Box | Point], write: WriteOne) -> str:
         """Neighbours on one image are written together, behind its name."""

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from mllm.errors import ConfigError
 from mllm.fields import PathName
 from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Dtype, RowMultiple, Spec
@@ -24,7 +23,7 @@ from mllm.models.runtime.packed_attention import positions
 from mllm.models.runtime.position_table import within_positions
 from mllm.models.runtime.prefix_cache import PrefixRows
 from mllm.models.runtime.quantization import QuantizationConfig
-from mllm.models.text_only import TextOnly
+from mllm.models.text_only import TextOnly, check_one_source
 from mllm.registry import MODELS
 
 
@@ -135,11 +134,7 @@ def causal_lm(
         ConfigError: arguments that contradict one another, or a language model that is refused, see `language_half`.
         ModelError: a folder that does not hold what it should.
     """
-    if (model_name_or_path is None) == (language_model is None):
-        found = "neither" if language_model is None else "both"
-        raise ConfigError(
-            field="model_args", expected="either model_name_or_path or language_model, for causal_lm", found=found
-        )
+    check_one_source("causal_lm", model_name_or_path, language_model)
     if model_name_or_path is not None:
         whole_model(model_name_or_path)
     inner = load_causal_lm(

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
-from mllm.errors import ConfigError, ModelError
+from mllm.errors import ModelError
 from mllm.fields import PathName
 from mllm.models.arguments import Attention, Dtype, RowMultiple, Spec
 from mllm.models.auto import read_config
@@ -24,7 +24,7 @@ from mllm.models.language_models import table_limit
 from mllm.models.runtime.loss import IGNORE, LanguageOutput, Scoring, mean_cross_entropy, scores
 from mllm.models.runtime.position_table import TableEnd, check_fits, ending
 from mllm.models.runtime.quantization import QuantizationConfig
-from mllm.models.text_only import TextOnly
+from mllm.models.text_only import TextOnly, check_one_source
 from mllm.registry import MODELS
 
 
@@ -173,11 +173,7 @@ def seq2seq(
         ConfigError: arguments that contradict one another, or unknown names.
         ModelError: a folder that does not hold an encoder-decoder model.
     """
-    if (model_name_or_path is None) == (language_model is None):
-        found = "neither" if language_model is None else "both"
-        raise ConfigError(
-            field="model_args", expected="either model_name_or_path or language_model, for seq2seq", found=found
-        )
+    check_one_source("seq2seq", model_name_or_path, language_model)
     inner = _inner(
         "language_model" if model_name_or_path is None else "model_name_or_path",
         model_name_or_path or language_model,

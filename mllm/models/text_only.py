@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mllm.compat.transformers_models import shard_by
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, NoView
+from mllm.errors import ConfigError
 from mllm.geometry import PlacementKind
 from mllm.models.composite import TextModel, sharding_units
 
@@ -37,6 +38,17 @@ class TextOnly(TextModel):
         state: Mapping[str, Tensor] = arguments.pop("state_dict", None) or self.state_dict()
         inner = {name.removeprefix(INNER): tensor for name, tensor in state.items()}
         self.language_model.save_pretrained(save_directory, is_main_process, state_dict=inner, **arguments)
+
+
+def check_one_source(kind: str, model_name_or_path: object, language_model: object) -> None:
+    """
+    Raises:
+        ConfigError: a model of this type is to come from nowhere, or from a folder and a config at once.
+    """
+    if (model_name_or_path is None) == (language_model is None):
+        found = "neither" if language_model is None else "both"
+        expected = f"either model_name_or_path or language_model, for {kind}"
+        raise ConfigError(field="model_args", expected=expected, found=found)
 
 
 def _as_ours(module: TextOnly, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:

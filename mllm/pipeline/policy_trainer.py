@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -358,25 +358,19 @@ class PolicyTrainer(Trainer):
 
 
 def _plain(experience: Experience) -> dict[str, Any]:
-    answers = experience.answers
     return {
         "indices": [entry[0].sample.index for entry in experience.entries],
         "texts": [[(list(one.ids), one.ended) for one in some] for some in experience.completions],
-        "answers": {
-            "lengths": answers.lengths,
-            "advantages": answers.advantages,
-            "old": answers.old,
-            "reference": answers.reference,
-        },
+        "answers": _tensors(experience.answers),
         "tokens": experience.tokens,
     }
 
 
 def answers_on(answers: Answers, device: torch.device) -> Answers:
-    tensors = {
-        "lengths": answers.lengths,
-        "advantages": answers.advantages,
-        "old": answers.old,
-        "reference": answers.reference,
-    }
-    return Answers(**to_device({name: one for name, one in tensors.items() if one is not None}, device))
+    return Answers(**to_device(_tensors(answers), device))
+
+
+def _tensors(answers: Answers) -> dict[str, Any]:
+    """What is known of the answers, by name."""
+    known = {each.name: getattr(answers, each.name) for each in fields(answers)}
+    return {name: tensor for name, tensor in known.items() if tensor is not None}

@@ -197,9 +197,16 @@ def item(key: str, *sizes: tuple[int, int], seed: int = 0) -> Item:
     return Item.from_dict({**source, "target": target, "conversations": turns}, key=key)
 
 
-def batch_of(processor: Processor, items: Sequence[Item], *, answer: bool = True) -> dict[str, Tensor]:
-    examples = [processor.encode(one, number, answer=answer) for number, one in enumerate(items)]
-    batch = cast("dict[str, Tensor]", Collator(pad_token_id=cast("int", processor.tokenizer.pad_token_id))(examples))
+def batch_of(
+    processor: Processor, items: Sequence[Item], *, answer: bool = True, shared: bool = False
+) -> dict[str, Tensor]:
+    """`shared`: of prompts about the same images, which are in it once."""
+    images = processor.images(items[0]) if shared else None
+    examples = [processor.encode(one, number, answer=answer, images=images) for number, one in enumerate(items)]
+    collate = Collator(
+        pad_token_id=cast("int", processor.tokenizer.pad_token_id), packing="shared" if shared else "none"
+    )
+    batch = cast("dict[str, Tensor]", collate([examples] if shared else examples))
     return {name: tensor for name, tensor in batch.items() if name not in ("index", "label_sources")}
 
 
@@ -234,23 +241,7 @@ def answers_the_same(model: Any, processor: Processor, first: Item) -> None:
     again = replace(first, turns=(replace(first.turns[0], text="<image>\nIs it a dog or not?"), first.turns[1]))
     questions = [first, again]
     apart = [model.generate(**batch_of(processor, [one], answer=False), **NEW)[0].tolist() for one in questions]
-    whole = [batch_of(processor, [one], answer=False) for one in questions]
-    ids = [one["input_ids"][0].tolist() for one in whole]
-    alike = next(place for place, (a, b) in enumerate(zip(*ids, strict=False)) if a != b)
-    longest = max(len(row) for row in ids) - alike
-    pad = cast("int", processor.tokenizer.pad_token_id)
-    rest = [[pad] * (longest - len(row) + alike) + row[alike:] for row in ids]
-    mask = [[0] * (longest - len(row) + alike) + [1] * (len(row) - alike) for row in ids]
-    seen = {name: whole[0][name] for name in whole[0] if name not in ("input_ids", "attention_mask", "labels")}
-    found = model.generate_with_shared_prefix(
-        torch.tensor([ids[0][:alike]]),
-        torch.ones(1, alike, dtype=torch.long),
-        torch.tensor(rest),
-        torch.tensor(mask),
-        torch.tensor([0, 0]),
-        **seen,
-        **NEW,
-    )
+    found = model.generate_with_shared_prefix(**batch_of(processor, questions, answer=False, shared=True), **NEW)
     if found.tolist() != apart:
         raise Failed("other answers behind one reading")
 

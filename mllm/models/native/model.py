@@ -318,9 +318,11 @@ def native_class(own: Any) -> Any:
 
 
 def _has(model: Any, name: str) -> bool:
-    holder, _, attribute = name.rpartition(".")
-    inner = dict(model.named_modules()).get(holder)
-    return inner is not None and hasattr(inner, attribute)
+    try:
+        attrgetter(name)(model)
+    except AttributeError:
+        return False
+    return True
 
 
 def with_settings(text: str, settings: Mapping[str, Any]) -> str:

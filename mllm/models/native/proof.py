@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -68,12 +67,13 @@ def settle(model: Any, tokenizer: Any, folder: str) -> None:
 
 def proved(model: Any, tokenizer: Any, folder: str, *, compute: bool) -> list[Check]:
     """All checks of a model, from the cache where they were made; `compute`: with those that compute with the model."""
-    known = _stored(model, folder, "look")
+    digest = _digest(model, folder)
+    known = _stored(f"{digest}-look")
     if known is None:
-        known = _store(model, folder, "look", look(checked_processor(model, tokenizer)))
-    computed = _stored(model, folder, "run")
+        known = _store(f"{digest}-look", look(checked_processor(model, tokenizer)))
+    computed = _stored(f"{digest}-run")
     if computed is None and compute:
-        computed = _store(model, folder, "run", run(model, checked_processor(model, tokenizer)))
+        computed = _store(f"{digest}-run", run(model, checked_processor(model, tokenizer)))
     return [*known, *(computed or [])]
 
 
@@ -96,13 +96,14 @@ def _is_small(model: Any) -> bool:
     return usual and not cut and sum(parameter.numel() for parameter in model.parameters()) <= LARGEST
 
 
-def _path(model: Any, folder: str, what: str) -> Path:
-    digest = hashlib.sha256(f"{transformers.__version__} {_sources()} {what}".encode())
+def _digest(model: Any, folder: str) -> str:
+    """A hash of all that the checks depend on but the weights."""
+    digest = hashlib.sha256(f"{transformers.__version__} {_sources()}".encode())
     digest.update(model.view.image_processor.to_json_string().encode())
     paths = {path for pattern in FILES for path in Path(folder).glob(pattern)}
     for path in sorted(path for path in paths if not path.name.endswith(".index.json")):
         digest.update(path.name.encode() + path.read_bytes())
-    return cache_folder() / "native" / f"{digest.hexdigest()[:32]}.json"
+    return digest.hexdigest()[:32]
 
 
 @cache
@@ -114,17 +115,19 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _stored(model: Any, folder: str, what: str) -> list[Check] | None:
-    path = _path(model, folder, what)
-    if path.name not in _PROVED and path.is_file():
-        found = read_json(path, list, ModelError)
-        _PROVED[path.name] = [Check(**check) for check in found]
-    return _PROVED.get(path.name)
+def _stored(name: str) -> list[Check] | None:
+    path = _path(name)
+    if name not in _PROVED and path.is_file():
+        _PROVED[name] = [Check(**check) for check in read_json(path, list, ModelError)]
+    return _PROVED.get(name)
 
 
-def _store(model: Any, folder: str, what: str, checks: Sequence[Check]) -> list[Check]:
-    path = _path(model, folder, what)
-    _PROVED[path.name] = list(checks)
-    with complete(path, "self-checks") as file:
+def _store(name: str, checks: list[Check]) -> list[Check]:
+    _PROVED[name] = checks
+    with complete(_path(name), "self-checks") as file:
         file.write(json.dumps([asdict(check) for check in checks], indent=1).encode())
-    return _PROVED[path.name]
+    return checks
+
+
+def _path(name: str) -> Path:
+    return cache_folder() / "native" / f"{name}.json"
