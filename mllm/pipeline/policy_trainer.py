@@ -241,11 +241,11 @@ class PolicyTrainer(Trainer):
             scale=args.scale_rewards,
             aggregation=args.multi_objective_aggregation,
         )
-        if self.is_world_process_zero():
-            self._write_page(prompts, predictions, own)
         first = sum(map(len, everyones[: self.accelerator.process_index]))
         values = readings(every, list(args.rewards), weights, args.num_generations)
         self.reward_log.sampled(values, shown=self.is_world_process_zero())
+        if self.is_world_process_zero():
+            self._write_page(prompts, predictions, own, values.get("reward", torch.nan))
         tokens = max(sum(one.learned for one in every), 1) / self.accelerator.num_processes / len(block)
         return self._experiences(block, answered, own, compared[first : first + len(own)], tokens)
 
@@ -261,9 +261,13 @@ class PolicyTrainer(Trainer):
         )
 
     def _write_page(
-        self, prompts: Sequence[Prompt], predictions: Sequence[Sequence[Prediction]], own: Sequence[Sampled]
+        self,
+        prompts: Sequence[Prompt],
+        predictions: Sequence[Sequence[Prediction]],
+        own: Sequence[Sampled],
+        reward: float,
     ) -> None:
-        """A page of the first questions of this sampling, every so many steps."""
+        """A page of the first questions of this sampling, every so many steps; `reward`: its mean, over all ranks."""
         step, every = self.state.global_step, self.reward_args.log_completions_steps
         if not every or step < self._next_page:
             return
@@ -273,8 +277,7 @@ class PolicyTrainer(Trainer):
             shown_question(prompt.item, found, own[number * len(found) :], self.reward_args)
             for number, (prompt, found) in enumerate(zip(prompts[:SHOWN], predictions, strict=False))
         ]
-        total = self.reward_log.last.get("reward", torch.nan)
-        subtitle = f"{self.about}; mean reward of this sampling: {total:.4g}"
+        subtitle = f"{self.about}; mean reward of this sampling: {reward:.4g}"
         write_rollouts(path, shown, title=f"Answers before step {step + 1}", subtitle=subtitle)
 
     def _experiences(

@@ -72,15 +72,12 @@ class RewardLog:
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = defaultdict(list)
         self._updates: dict[str, list[Tensor]] = defaultdict(list)
-        self.last: Mapping[str, float] = {}
-        """The readings of the last sampling."""
         self._flat = 0
         self._samplings = 0
 
     def sampled(self, values: Mapping[str, float], *, shown: bool) -> None:
         """Note `readings`; `shown`: whether this process may say that nothing is to be learned from them."""
         self._samplings += 1
-        self.last = values
         for name, value in values.items():
             self._values[name].append(value)
         self._flat = self._flat + 1 if values["frac_reward_zero_std"] == 1 else 0

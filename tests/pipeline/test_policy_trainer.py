@@ -40,6 +40,15 @@ def test_a_run_that_was_cut_goes_on_with_the_same_rewards_and_losses(
     assert len({entry["grad_norm"] for entry in whole}) == 5
 
 
+def test_each_page_of_answers_says_the_mean_reward_of_its_own(tmp_path: Path) -> None:
+    config = write_rewarded(tmp_path, dict(log_completions_steps=1))
+    log = run(config, tmp_path / "out", "--max_steps", "2")
+    for entry in log:
+        page = tmp_path / "out" / "rollouts" / f"step-{entry['step']:06}.html"
+        assert f"mean reward of this sampling: {entry['reward']:.4g}" in page.read_text()
+    assert log[0]["reward"] != log[1]["reward"]
+
+
 def test_packing_and_sharing_change_no_reward_and_no_gradient(tmp_path: Path) -> None:
     found = []
     for packing, share in (("shared", True), ("none", False), ("rows", True)):
