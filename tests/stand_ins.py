@@ -49,6 +49,7 @@ OTHERS = {
     "GLM-4.1V": "glm4v",
     "llava-onevision": "llava_onevision",
     "gemma-3": "gemma3",
+    "Florence-2": "florence2",
 }
 """Likewise; their stand-ins are those of the table in docs/native.md."""
 CHATML = (

@@ -564,11 +564,17 @@ class Processor:
         """The answer's words, behind what its prompt began of them. An end that is a token ends them there; other ends
         where the words first spell them.
         """
+        start = 1 if len(ids) and self.opens(ids[0]) else 0
         until = next((place for place, token in enumerate(ids) if self.ends(token)), len(ids))
-        text = words_of(self.tokenizer, list(map(int, ids[:until])))
+        text = words_of(self.tokenizer, list(map(int, ids[start:until])))
         if self.end_token_id is None:
             text = text.split(self.stop)[0]
         return (self.begun + text).strip()
+
+    def opens(self, token: int) -> bool:
+        """Whether an answer's first token says nothing: the decoder of BART and its kin begins with that of texts."""
+        tokenizer: Any = self.tokenizer
+        return int(token) == tokenizer.bos_token_id
 
     def ends(self, token: int) -> bool:
         """Whether a token ends an answer, or pads what follows it."""

@@ -17,7 +17,7 @@ class ExpressionDataset(LineDataset):
 
     Args:
         questions: a pool with `<image>` and `<expr>`.
-        answer: the text of every answer; holds `<boxes>` once.
+        answer: the text of every answer; holds `<boxes>` once, and may hold `<expr>`.
     """
 
     def __init__(
@@ -42,6 +42,6 @@ class ExpressionDataset(LineDataset):
             "expression": expression,
             "conversations": [
                 {"from": "human", "value": fill(self.questions.draw(rng), {EXPR: expression})},
-                {"from": "gpt", "value": self.answer, "boxes_seq": [list(range(len(boxes)))]},
+                {"from": "gpt", "value": fill(self.answer, {EXPR: expression}), "boxes_seq": [list(range(len(boxes)))]},
             ],
         }

@@ -245,6 +245,7 @@ def test_whether_a_chat_template_takes_parts_can_be_said(tokenizer: PreTrainedTo
             "<s><image> <grounding> Question: Where is it? Answer:«At [0.1,0.2]</s>»",
         ),
         ({"type": "kosmos2", "form": "words"}, "<s><image> <grounding> Where is it?«At [0.1,0.2]</s>»"),
+        ("florence2", "<image><s>Where is it?</s>«<s>At [0.1,0.2]</s>»"),
     ],
 )
 def test_formats_of_one_question(tokenizer: PreTrainedTokenizerFast, template: Any, expected: str) -> None:
@@ -253,6 +254,31 @@ def test_formats_of_one_question(tokenizer: PreTrainedTokenizerFast, template: A
     assert marked(made.render(TURNS[:1], tokenizer)) == expected[: expected.index("«")]
     with pytest.raises(ConfigError, match="expected one question and its answer, found 4 turns"):
         made.render(TURNS, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("<OD>", "Locate the objects with category name in the image."),
+        ("<OPEN_VOCABULARY_DETECTION> a dog", "Locate a dog in the image."),
+        ("<WHERE> a dog", "<WHERE> a dog"),
+    ],
+)
+def test_a_task_token_of_florence2_stands_for_its_prompt(
+    tokenizer: PreTrainedTokenizerFast, words: str, expected: str
+) -> None:
+    asked = RenderedTurn("human", (TextSpan("<image>"), TextSpan(words, literal=True)))
+    assert marked(TEMPLATES.make("florence2").render([asked], tokenizer)) == f"<image><s>{expected}</s>"
+
+
+def test_florence2_takes_one_image_and_tasks_that_it_knows(tokenizer: PreTrainedTokenizerFast) -> None:
+    template = TEMPLATES.make("florence2")
+    for pieces, message in (
+        ((TextSpan("<image>"), TextSpan("<image>")), "expected one image, found 2"),
+        ((TextSpan("<OD> a dog", literal=True),), "expected nothing behind <OD>, found 'a dog'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            template.render([RenderedTurn("human", pieces)], tokenizer)
 
 
 @pytest.mark.parametrize("name", GOLDEN)

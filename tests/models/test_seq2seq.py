@@ -8,7 +8,6 @@ from mllm.errors import ConfigError, ModelError
 from mllm.models.adapters.injection import inject_adapters, load_adapted, merge, save_adapted
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.runtime import loss
-from mllm.models.seq2seq import compact
 from tests.models.tiny import TEXT, gradients, make_tokenizer
 from tests.models.tiny_seq2seq import FAMILIES, IDS, LABELS, MASK, ROWS, make
 
@@ -105,14 +104,6 @@ def test_gradients_reach_every_parameter_with_and_without_checkpointing():
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     assert all(gradient is not None for gradient in gradients[0].values())
     torch.testing.assert_close(gradients[0], gradients[1])
-
-
-def test_compact_moves_what_is_kept_to_the_left():
-    values = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8], [1, 1, 1, 1]])
-    kept = torch.tensor([[0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]).bool()
-    found, mask = compact(values, kept, -1)
-    assert found.tolist() == [[2, 4], [7, -1], [-1, -1]]
-    assert mask.tolist() == [[1, 1], [1, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(

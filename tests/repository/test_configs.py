@@ -78,7 +78,7 @@ def test_every_config_runs(path: Path, images: Path, tmp_path: Path) -> None:
 def test_referring_expressions_share_their_images_where_the_model_can(path: Path) -> None:
     cfg = read(path).to_dict()
     packing = cfg["data_args"].get("collator_kwargs", {}).get("packing", "none")
-    training = "rows" if path.stem == "rec_paligemma" else "shared"
+    training = {"rec_paligemma": "rows", "rec_florence2": "none"}.get(path.stem, "shared")
     assert packing == (training if cfg["training_args"]["do_train"] else "none")
 
 

@@ -103,12 +103,15 @@ class Checked:
     def inputs(self, processor: Processor, asked: Item) -> dict[str, Any]:
         """What the family's own processor makes of an item's prompt."""
         view = processor.view
-        pieces = processor._pieces(asked, asked.prompt)  # pyright: ignore[reportPrivateUsage]
-        text = "".join(piece.text for piece in pieces).replace(view.token.join(view.around), view.token)
         own = getattr(view, "processor", None) or self.own_processor
-        made = own(
-            images=[image.open() for image in asked.images], text=[text], return_tensors="pt", add_special_tokens=False
-        )
+        images = [image.open() for image in asked.images]
+        if getattr(view, "asked", None) == "":  # it writes what is not the question's words
+            words = asked.turns[0].text.removeprefix("<image>" * len(images)).lstrip()
+            made = own(images=images, text=[words], return_tensors="pt")
+        else:
+            pieces = processor._pieces(asked, asked.prompt)  # pyright: ignore[reportPrivateUsage]
+            text = "".join(piece.text for piece in pieces).replace(view.token.join(view.around), view.token)
+            made = own(images=images, text=[text], return_tensors="pt", add_special_tokens=False)
         return {
             name: tensor.to(self.own.dtype) if isinstance(tensor, Tensor) and tensor.is_floating_point() else tensor
             for name, tensor in made.items()

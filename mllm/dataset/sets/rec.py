@@ -19,7 +19,7 @@ class REC(ExpressionDataset):
 
     Lines: `{img_path, expression, bbox}`, bbox [x1, y1, x2, y2] in pixels, or [] where there is no such object: the
     codec then writes in place of `<boxes>` that there is none. `questions` is a pool with `<image>` and
-    `<expr>`; `answer` is the text of every answer and holds `<boxes>` once.
+    `<expr>`; `answer` is the text of every answer: it holds `<boxes>` once, and may hold `<expr>`.
     """
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:

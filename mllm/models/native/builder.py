@@ -28,8 +28,9 @@ from mllm.models.arguments import Attention, Deviation, Dtype, Mean, RowMultiple
 from mllm.models.auto import PROCESSORS, read_config, read_image_processor
 from mllm.models.components import finish, load_strictly, torch_dtype
 from mllm.models.meta_device import without_storage
+from mllm.models.native.encoder_decoder import NativeEncoderDecoder
 from mllm.models.native.family import Family, family_of
-from mllm.models.native.model import native_class, with_settings
+from mllm.models.native.model import Native, native_class, with_settings
 from mllm.models.native.proof import settle
 from mllm.models.native.resolution import settings_for
 from mllm.models.native.view import ProcessorView
@@ -120,7 +121,8 @@ def build_unchecked(
     }
     if quantization:
         loading |= quantized_loading(quantization, lambda: own(config))
-    model = load_strictly(native_class(own), folder, whole=True, **loading)
+    base = NativeEncoderDecoder if config.is_encoder_decoder else Native
+    model = load_strictly(native_class(own, base), folder, whole=True, **loading)
     finalise_quantization(model, model.text_model, quantization)
     if packed:  # the vision tower's patches lie in no rows
         model.text_model.set_attn_implementation(attn_implementation)

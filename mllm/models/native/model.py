@@ -121,8 +121,12 @@ class Native(PartedModel):
         if self.supports_prefix_sharing:
             arguments |= roomy_cache(self.text_model, arguments)
         with within_positions(self.text_model, mask, arguments, prompt=input_ids.shape[1]) as arguments:
-            ids: Any = super().generate(input_ids=input_ids, attention_mask=mask, **arguments)  # pyright: ignore
+            ids = self.generate_own(input_ids=input_ids, attention_mask=mask, **arguments)
         return ids[:, input_ids.shape[1] :]
+
+    def generate_own(self, **arguments: Any) -> Tensor:
+        """What `generate` of the model's own class gives."""
+        return super().generate(**arguments)  # pyright: ignore
 
     @property
     def remembered(self) -> list[str] | None:
@@ -195,7 +199,7 @@ class Native(PartedModel):
         mask_BT = torch.cat([attention_mask[suffix_prefix], suffix_mask], dim=1)
         arguments["past_key_values"] = read.cache
         with within_positions(self.text_model, mask_BT, arguments, prompt=ids_BT.shape[1]) as arguments:
-            ids: Any = super().generate(input_ids=ids_BT, attention_mask=mask_BT, **arguments)  # pyright: ignore
+            ids = self.generate_own(input_ids=ids_BT, attention_mask=mask_BT, **arguments)
         return ids[:, ids_BT.shape[1] :]
 
     def image_preprocessor(self, placement: str | None = None) -> ProcessorView:
@@ -303,10 +307,10 @@ class Native(PartedModel):
         return self.family.join(apart({name: tensor.to(device) for name, tensor in self._blank.items()}))
 
 
-def native_class(own: Any) -> Any:
+def native_class(own: Any, base: type[Native] = Native) -> Any:
     """`own`, a model class of transformers, as a Native. It keeps its name, which checkpoints mention."""
 
-    class Model(Native, own):
+    class Model(base, own):
         own_forward = own.forward
 
         @functools.wraps(own.forward)  # transformers reads the signature

@@ -152,17 +152,21 @@ def _own_inputs(processor: Processor, item: Item) -> Mapping[str, Any]:
         NotApplicable: its prompts are not those of a chat template, or its processor cannot be asked.
     """
     view: Any = processor.view
-    if view.processor is None or type(processor.template).__name__ != "Chat":
+    if view.processor is None:
+        raise NotApplicable("its family says the text itself")
+    words = item.turns[0].text.removeprefix("<image>" * len(item.images)).lstrip("\n")
+    images = [ref.open() for ref in item.images]
+    if not view.asked:
+        return view.processor(text=[words], images=images, return_tensors="pt")
+    if type(processor.template).__name__ != "Chat":
         raise NotApplicable("its prompts are not its chat template's")
     tokenizer: Any = processor.tokenizer
-    words = item.turns[0].text.removeprefix("<image>" * len(item.images)).lstrip("\n")
     content = [{"type": "image"}] * len(item.images) + [{"type": "text", "text": words}]
     template: Any = processor.template
     asked = [{"role": "user", "content": content}]
     text: str = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True, **template.variables)
     if view.token not in text:
         raise NotApplicable("its chat template takes no images")
-    images = [ref.open() for ref in item.images]
     return view.processor(text=[text], images=images, return_tensors="pt", add_special_tokens=False)
 
 

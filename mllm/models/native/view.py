@@ -47,6 +47,8 @@ class ProcessorView:
         self.image_processor = image_processor
         self.token = family.token or str(processor.image_token)
         self.feature = feature or self.token
+        self.asked = self.token
+        """The text in which the processor is shown an image."""
         self.around = ("", "")
         self.types: tuple[str, ...] = ()
         """Names under which the processor marks the tokens of images."""
@@ -80,6 +82,7 @@ class ProcessorView:
 
     def _look(self) -> None:
         """Find out what stands around the features, and whether they can be counted without an image."""
+        self.asked = self._question()
         texts = [self._seen(Image.new("RGB", size))[1] for size in PROBES]
         edges = {self._edges(text) for text in texts}
         if len(edges) == 1:
@@ -94,6 +97,30 @@ class ProcessorView:
             and all(self.feature * run in text for text, run in zip(texts, runs, strict=True))
         ):
             self._counted, self._form = over.pop(), bare.pop()
+
+    def _question(self) -> str:
+        """The token of an image alone; in its chat template, if the processor wants that around it; nothing, if the
+        processor writes an image's tokens before the text by itself.
+        """
+        alone, replaced = self._shown(self.token)
+        if replaced:
+            return self.token
+        before, _ = self._shown("")
+        if before and alone in (0, before + 1):
+            return ""
+        chat = "" if alone else _in_chat(self.processor.tokenizer)
+        return chat if self._shown(chat)[1] else self.token
+
+    def _shown(self, text: str) -> tuple[int, bool]:
+        """How many tokens stand for the features of an image in this text, 0 where the processor refuses it; and
+        whether it says what it replaced.
+        """
+        try:
+            made = self._made(Image.new("RGB", PROBES[0]), text)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            return 0, False
+        number = self.processor.tokenizer.convert_tokens_to_ids(self.feature)
+        return int((made["input_ids"] == number).sum()), _replacement(made) is not None
 
     def _edges(self, text: str) -> tuple[str, str]:
         """The plain text before the first special token, and behind the last."""
@@ -149,17 +176,9 @@ class ProcessorView:
 
     def _seen(self, image: Image.Image) -> tuple[dict[str, Tensor], str]:
         """The tensors of an image, and the text that takes the place of `token`."""
-        with torch.device("cpu"):  # a model without storage is asked what it sees, too
-            made = self.processor(
-                images=[image],
-                text=[self.token],
-                return_tensors="pt",
-                add_special_tokens=False,
-                return_text_replacement_offsets=True,
-            )
+        made = self._made(image, self.asked)
         ids = made["input_ids"]
-        offsets = made.get("text_replacement_offsets")
-        text = offsets[0][0]["replacement"] if offsets and offsets[0] else self.processor.tokenizer.decode(ids[0])
+        text = _replacement(made) or self.processor.tokenizer.decode(ids[0])
         marks = torch.isin(ids, torch.tensor(image_ids(self.processor), device="cpu"))
         self.types = tuple(
             name
@@ -173,10 +192,33 @@ class ProcessorView:
         }
         return tensors, text
 
+    def _made(self, image: Image.Image, text: str) -> Any:
+        with torch.device("cpu"):  # a model without storage is asked what it sees, too
+            return self.processor(
+                images=[image],
+                text=[text],
+                return_tensors="pt",
+                add_special_tokens=False,
+                return_text_replacement_offsets=True,
+            )
+
     def preview(self, image: Image.Image) -> Image.Image:
         placed = self.placement(image.size)
         seen = (*placed.inverse(0, 0), *placed.inverse(*placed.canvas))
         return image.resize(placed.canvas, Image.Resampling.BICUBIC, box=seen)
+
+
+def _replacement(made: Any) -> str | None:
+    """What a processor says that it put in the place of an image's token; None: it does not say it."""
+    offsets = made.get("text_replacement_offsets")
+    return offsets[0][0]["replacement"] if offsets and offsets[0] else None
+
+
+def _in_chat(tokenizer: Any) -> str:
+    """A question of an image alone, in the tokenizer's chat template; '': it has none."""
+    if not tokenizer.chat_template:
+        return ""
+    return tokenizer.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}], tokenize=False)
 
 
 def image_ids(processor: Any) -> list[int]:

@@ -108,14 +108,34 @@ def labelled_loss(
         scoring: asks for log-probabilities in place of the loss.
     """
     next_BT = pad(labels_BT[:, 1:], (0, 1), value=IGNORE)
+    return loss_of_targets(
+        language_model,
+        run,
+        next_BT,
+        num_items_in_batch=num_items_in_batch,
+        return_logits=return_logits,
+        scoring=scoring,
+    )
+
+
+def loss_of_targets(
+    language_model: Any,
+    run: Callable[[], Any],
+    target_BT: Tensor,
+    *,
+    num_items_in_batch: Tensor | int | None,
+    return_logits: bool = False,
+    scoring: Scoring | None = None,
+) -> LanguageOutput:
+    """As `labelled_loss`; `target_BT`: the token that each position should give, -100 for any."""
     if scoring is not None:
-        return scores(language_model, run, next_BT, scoring)
+        return scores(language_model, run, target_BT, scoring)
     if not return_logits:
-        return mean_cross_entropy(language_model, run, next_BT, num_items_in_batch)
+        return mean_cross_entropy(language_model, run, target_BT, num_items_in_batch)
     logits_BTV = run().logits
-    labelled_BT = next_BT != IGNORE
-    losses_N = _cross_entropy(logits_BTV[labelled_BT], next_BT[labelled_BT])
-    loss = _mean(losses_N.sum(), next_BT, num_items_in_batch)
+    labelled_BT = target_BT != IGNORE
+    losses_N = _cross_entropy(logits_BTV[labelled_BT], target_BT[labelled_BT])
+    loss = _mean(losses_N.sum(), target_BT, num_items_in_batch)
     return LanguageOutput(loss=loss, logits=logits_BTV, token_losses=losses_N.detach())
 
 

@@ -224,6 +224,9 @@ class ConventionReader:
     """No token, and no words, end an answer that comes as words."""
     begun: str = ""
 
+    def opens(self, token: int) -> bool:
+        raise NotImplementedError("a backend gives words, no tokens")
+
     def ends(self, token: int) -> bool:
         raise NotImplementedError("a backend gives words, no tokens")
 

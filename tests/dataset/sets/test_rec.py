@@ -54,6 +54,7 @@ def test_rec_draws_its_question_in_training(rec: Callable[..., Item]) -> None:
 
 def test_rec_answers_as_told(rec: Callable[..., Item]) -> None:
     assert rec(LINE, answer="<boxes>").turns[1].text == "<boxes>"
+    assert rec(LINE, answer="<expr><boxes>").turns[1].text == r"the {red} \1 cup <3<boxes>"
     with pytest.raises(ConfigError) as caught:
         rec(LINE, answer="there")
     assert str(caught.value) == "dataset 'REC': answer: expected a text with <boxes> in it once, found str 'there'"
