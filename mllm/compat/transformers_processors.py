@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
+import torch
 from transformers import AutoTokenizer
 
 from mllm.compat.names import member, replaces
@@ -64,6 +66,17 @@ def _unchecked(kind: Any) -> Any:
             return type(argument)
 
     return Unchecked
+
+
+def with_marks(made: Any, processor: Any, forward: Any) -> Any:
+    """What a processor made of a text, with the marks of images that the model's forward pass asks for.
+
+    Some processors make them only if they are told to (Cosmos 3 Edge).
+    """
+    wanted = "mm_token_type_ids"
+    if wanted in inspect.signature(forward).parameters and wanted not in made:
+        made[wanted] = torch.tensor(processor.create_mm_token_type_ids(made["input_ids"].tolist()))
+    return made
 
 
 def tokens_of_images(processor: Any, size: tuple[int, int]) -> int | None:

@@ -19,12 +19,13 @@ from mllm.fields import show
 # in this order: cross-attention layers may lie inside the language model
 PARTS = {
     "vision_tower": re.compile(
-        r"^(model\.)?((high_res_)?vision_(tower|encoder|model)|image_tower|vqmodel|visual(?!\.(deepstack_)?merger))\b"
+        r"^(model\.)?((high_res_)?vision_(tower|encoder|model)|(image|video)_tower|vqmodel"
+        r"|visual(?!\.(deepstack_)?merger))\b"
     ),
     "cross_attention": re.compile(r"(^|\.)(gated_)?cross_att(n|ention)"),
     "connector": re.compile(
-        r"^(model\.)?(connector|mosaic|perceiver|(multi_modal_|mm_)?projector|(image_to_text|vision|language)_projection"
-        r"|visual\.\w*merger\w*|merger|aligner|qformer|query_tokens|resampler_model|embed_vision|vision_adapter"
+        r"^(model\.)?(connector|mosaic|perceiver|(multi_modal_|mm_)?projector|(layerwise|spatial)_projectors"
+        r"|(image_to_text|vision|language)_projection|visual\.\w*merger\w*|merger|aligner|qformer|query_tokens|resampler_model|embed_vision|vision_adapter"
         r"|vision_embed_tokens|visual_embeddings_table|image_newline|view_separator"
         r"|high_res_vision_(neck|proj|alpha))\b"
     ),
@@ -42,6 +43,18 @@ def part_of(name: str) -> str:
 def is_quantized(parameter: torch.Tensor) -> bool:
     """Whether it is stored in few bits: such a parameter cannot be trained, whatever dtype it claims."""
     return not parameter.is_floating_point() or type(parameter).__module__.startswith(("bitsandbytes.", "torchao."))
+
+
+_READ_BY_ITSELF = re.compile(r"\baltup\.\w+_coefs$")
+"""Linear layers whose weights Gemma 3n reads and changes beside calling them."""
+
+
+def is_plain_linear(name: str, layer: torch.nn.Module) -> bool:
+    """Whether another layer may stand in for this linear one: its model only calls it, and it gives what that gives.
+
+    The routers of Llama 4 and Phi-MoE are linear layers that give several tensors.
+    """
+    return not type(layer).__name__.endswith("Router") and _READ_BY_ITSELF.search(name) is None
 
 
 class PartedModel(PreTrainedModel):

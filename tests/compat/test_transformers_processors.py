@@ -1,11 +1,14 @@
 """`MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES` and those of language models, `PROCESSOR_MAPPING_NAMES`,
-`processor_class_from_name`, `check_argument_for_proper_class` and `_get_num_multimodal_tokens`."""
+`processor_class_from_name`, `check_argument_for_proper_class`, `create_mm_token_type_ids` and
+`_get_num_multimodal_tokens`."""
 
 from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import AutoTokenizer, CLIPProcessor, Qwen2VLProcessor
 
 from mllm.compat import transformers_processors as compat
@@ -40,6 +43,20 @@ def test_make_processor_does_without_a_video_processor(tmp_path: Path) -> None:
     assert made.video_processor is None
     assert b"Qwen2VLProcessor" in pickle.dumps(made)
     assert compat.tokens_of_images(made, (48, 24)) == 6 * 3
+
+
+def test_with_marks_makes_those_that_a_forward_pass_asks_for_and_a_processor_left_out(tmp_path: Path) -> None:
+    made_of = make_tokenizer("qwen2_vl")
+    made_of.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    images = make_image_processor("qwen2_vl")
+    processor = compat.make_processor(Qwen2VLProcessor, str(tmp_path), tokenizer=tokenizer, image_processor=images)
+    ids = torch.tensor([[5, processor.image_token_id, 5]])
+
+    def asks(input_ids: Any, mm_token_type_ids: Any = None) -> None: ...
+
+    assert compat.with_marks({"input_ids": ids}, processor, asks)["mm_token_type_ids"].tolist() == [[0, 1, 0]]
+    assert "mm_token_type_ids" not in compat.with_marks({"input_ids": ids}, processor, lambda input_ids: None)
 
 
 def test_tokens_of_images_is_none_where_the_processor_does_not_count() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-from mllm.compat.transformers_processors import make_processor, processor_class
+from mllm.compat.transformers_processors import make_processor, processor_class, with_marks
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import MllmError, one_line
@@ -112,6 +112,7 @@ class Checked:
             pieces = processor._pieces(asked, asked.prompt)  # pyright: ignore[reportPrivateUsage]
             text = "".join(piece.text for piece in pieces).replace(view.token.join(view.around), view.token)
             made = own(images=images, text=[text], return_tensors="pt", add_special_tokens=False)
+        with_marks(made, own, self.own.forward)
         return {
             name: tensor.to(self.own.dtype) if isinstance(tensor, Tensor) and tensor.is_floating_point() else tensor
             for name, tensor in made.items()

@@ -239,7 +239,10 @@ KINDS: dict[str, Kind] = {
         tokens=GEMMA_4,
         form=GEMMA,
         pixels={"max_soft_tokens": 70, "patch_size": PATCH},
-        config={"vision_config": {"model_type": "gemma4_unified_vision", "mm_embed_dim": 32, "output_proj_dims": 32}},
+        config={
+            "text_config": {"sliding_window": 80},
+            "vision_config": {"model_type": "gemma4_unified_vision", "mm_embed_dim": 32, "output_proj_dims": 32},
+        },
     ),
     "git": Kind(form=None, pixels=CROPPED),
     "glm46v": glm(processor_class=None, image_class=None),

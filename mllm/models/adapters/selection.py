@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from mllm.compat.hqq import LINEAR
 from mllm.errors import ConfigError, nearest
-from mllm.models.parts import PARTS, part_of
+from mllm.models.parts import PARTS, is_plain_linear, part_of
 
 GROUPS = {
     "embeddings": "the language model's input embeddings and its head",
@@ -59,7 +59,11 @@ def linear_layers(model: Any, targets: Sequence[str]) -> list[str]:
         if isinstance(module, (nn.Linear, Conv1D)) or type(module).__name__ == LINEAR
     }
     # a layer of the vision tower that is not trainable by now is frozen by name, or no feature depends on it
-    usable = [name for name, layer in layers.items() if part_of(name) != "vision_tower" or _trainable(layer)]
+    usable = [
+        name
+        for name, layer in layers.items()
+        if is_plain_linear(name, layer) and (part_of(name) != "vision_tower" or _trainable(layer))
+    ]
     found: set[str] = set()
     for target in targets:
         meant = [name for name in usable if means(target, name)]
@@ -97,8 +101,8 @@ def _check(argument: str, target: str, meant: Sequence[str], targets: Sequence[s
             raise ConfigError(
                 field=f"adapters.{argument}",
                 expected="layers that can be trained",
-                found=f"{target!r}, which matches only what is frozen by model_args.freeze, quantised, or without "
-                "effect on any feature",
+                found=f"{target!r}, which matches only what is frozen by model_args.freeze, quantised, without "
+                "effect on any feature, or read by its model otherwise than called",
             )
         endings = {name.rpartition(".")[2] for name in names} if argument == "targets" else set()
         raise ConfigError(

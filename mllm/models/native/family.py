@@ -22,13 +22,11 @@ from mllm.fields import show
 from mllm.files import read_json
 from mllm.geometry import Placement
 from mllm.models.native.placing import Size, placed
-from mllm.models.native.positions import PackedRows, as_the_model_counts
+from mllm.models.native.positions import MARKS, PackedRows, as_the_model_counts
 from mllm.models.native.tensors import Tensors, joined
 from mllm.registry import FAMILIES
 
-MARKS = "mm_token_type_ids"
-"""1 for the tokens of images, as forward passes of transformers call it."""
-ROPE = "model.rope_deltas"
+ROPE = ("model.rope_deltas", "rope_deltas")
 """Where models of Qwen-VL's kind remember how much farther than its tokens an image reaches in positions."""
 
 
@@ -52,7 +50,7 @@ def image_features(model: Any, images: Tensors) -> list[Tensor]:
     wanted = {name for one in holders for name in inspect.signature(one.get_image_features).parameters}
     made = model.get_image_features(**{name: images[name] for name in images if name in wanted}, return_dict=True)
     layers = getattr(made, "deepstack_features", None) or []
-    return _flat([made.pooler_output, *layers])
+    return _flat([getattr(made, "pooler_output", None), *layers])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +82,7 @@ class Family:
     codec: str
     template: str = "chat"
     place: Callable[[Any, Size], Placement] = placed
-    beside: tuple[str, ...] | None = (ROPE,)
+    beside: tuple[str, ...] | None = ROPE
     pack: Callable[[Any, PackedRows, Tensors], dict[str, Any]] | None = as_the_model_counts
     more: Callable[[Any, Tensor, Tensor | None, Tensors], dict[str, Tensor]] = image_marks
     join: Callable[[Sequence[Tensors]], dict[str, Tensor]] = joined
@@ -133,4 +131,7 @@ def generic() -> Family:
 
 
 def _flat(features: Any) -> list[Tensor]:
-    return [features] if isinstance(features, Tensor) else [tensor for part in features for tensor in _flat(part)]
+    """The tensors among these; beside them may be the numbers of the layers that they are for."""
+    if isinstance(features, (list, tuple)):
+        return [tensor for part in features for tensor in _flat(part)]
+    return [features] if isinstance(features, Tensor) else []

@@ -70,4 +70,7 @@ def _spread(features: Any, rows: Sequence[int], index: Sequence[int]) -> Any:
             parts = features.split(list(rows))
             return torch.cat([parts[image] for image in index])
         return features[list(index)] if len(features) == len(rows) else None
+    if isinstance(features, tuple) and isinstance(features[0], int):  # beside the layer that they are for
+        spread = _spread(features[1], rows, index)
+        return None if spread is None else (features[0], spread)
     return [features[image] for image in index] if len(features) == len(rows) else None

@@ -23,8 +23,8 @@ def placed(processor: Any, size: Size) -> Placement:
     Raises:
         ModelError: it has those of none; a family file with a `place` of its own is needed.
     """
-    target = getattr(processor, "size", None)
-    has = {name for name in ("shortest_edge", "longest_edge", "height", "width") if getattr(target, name, None)}
+    target = _edges(processor)
+    has = {name for name in ("shortest_edge", "longest_edge", "height", "width") if target.get(name)}
     if hasattr(processor, "merge_size") and has >= {"shortest_edge", "longest_edge"}:
         return in_whole_patches(processor, size)
     if getattr(processor, "image_grid_pinpoints", None):
@@ -41,22 +41,22 @@ def placed(processor: Any, size: Size) -> Placement:
         f"{type(processor).__name__} does not say where it puts an image; its family needs a `place` of its own",
         field="size",
         expected="shortest_edge, or height and width",
-        found=str(target),
+        found=str(getattr(processor, "size", None)),
     )
 
 
 def as_set(processor: Any, size: Size) -> Placement:
     """As CLIP's: resized as `size` says, then cropped if it crops."""
-    target = processor.size
-    if target.shortest_edge:
-        found = resize_short_side(size, target.shortest_edge)
+    target = _edges(processor)
+    if shortest := target.get("shortest_edge"):
+        found = resize_short_side(size, shortest)
     else:
-        found = resize(size, (target.width, target.height))
+        found = resize(size, (target["width"], target["height"]))
     check_canvas(size, found.canvas)
     if not getattr(processor, "do_center_crop", False):
         return found
-    crop = processor.crop_size
-    return found.then(centre_crop(found.canvas, (crop.width, crop.height)))
+    crop = dict(processor.crop_size)
+    return found.then(centre_crop(found.canvas, (crop["width"], crop["height"])))
 
 
 def in_whole_patches(processor: Any, size: Size) -> Placement:
@@ -108,3 +108,8 @@ def on_a_square(processor: Any, size: Size) -> Placement:
 def at_the_corner(size: Size, inner: Size, canvas: Size) -> Placement:
     """Scaled to `inner`, at the upper left of the canvas."""
     return resize(size, inner).then(Placement(source=inner, canvas=canvas))
+
+
+def _edges(processor: Any) -> dict[str, int]:
+    """`size`, which the older of transformers' image processors keep as a mapping."""
+    return dict(getattr(processor, "size", None) or {})

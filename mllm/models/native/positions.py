@@ -5,6 +5,8 @@ Shape suffixes: B rows, T tokens; S samples or shared beginnings, L tokens of th
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mllm.models.native.tensors import Tensors
 from mllm.models.runtime.packed_attention import PackedAttentionMask, reading
+
+MARKS = "mm_token_type_ids"
+"""1 for the tokens of images, as forward passes of transformers call it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +40,9 @@ class PackedRows:
 
 def as_the_model_counts(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     """The model's own positions where it computes them from where images lie (Qwen-VL and kin), else `as_numbered`."""
-    if hasattr(getattr(model, "model", None), "get_rope_index"):
-        return in_space(model, rows, images)
-    return as_numbered(model, rows, images)
+    if _counter(model) is None:
+        return as_numbered(model, rows, images)
+    return in_space(model, rows, images)
 
 
 def as_numbered(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
@@ -54,12 +59,10 @@ def in_space(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
         heads += [ids for ids, span in zip(parts, row, strict=True) if not span.ancestors]
     ids_SL = pad_sequence(heads, batch_first=True)
     mask_SL = pad_sequence([torch.ones_like(ids) for ids in heads], batch_first=True)
-    found_3SL, beyond_S1 = model.model.get_rope_index(
-        ids_SL,
-        mm_token_type_ids=model.image_marks(ids_SL),
-        image_grid_thw=images.get("image_grid_thw"),
-        attention_mask=mask_SL,
-    )
+    count = _counter(model)
+    assert count is not None, "asked before"
+    marks = {MARKS: model.image_marks(ids_SL)} if MARKS in inspect.signature(count).parameters else {}
+    found_3SL, beyond_S1 = count(ids_SL, image_grid_thw=images.get("image_grid_thw"), attention_mask=mask_SL, **marks)
     numbers = iter(range(len(heads)))
     position_3BT = rows.position_BT.expand(3, -1, -1).clone()
     for position_3T, row in zip(position_3BT.unbind(1), spans.rows, strict=True):
@@ -71,6 +74,39 @@ def in_space(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
                 number_of[place] = next(numbers)
                 here.copy_(found_3SL[:, number_of[place], : span.length])
             else:
-                here += beyond_S1[number_of[span.ancestors[0]]]
+                here += beyond_S1[number_of[span.ancestors[0]]].long()  # Qwen3-Omni counts in fractions
             start += span.length
     return {"position_ids": position_3BT, **reading(spans)}
+
+
+def _counter(model: Any) -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """What computes positions from where images lie, which Qwen-Omni's thinkers have outside their text model."""
+    holders: list[Any] = [model, getattr(model, "model", None)]
+    return next((one.get_rope_index for one in holders if hasattr(one, "get_rope_index")), None)
+
+
+def with_images_apart(rows: PackedRows, marks_BT: Tensor, *, only_in_windows: bool = False) -> PackedAttentionMask:
+    """Each image a segment whose tokens see one another; it continues the text before it, as that behind does it.
+
+    Args:
+        marks_BT: 1 for tokens of images.
+        only_in_windows: as `PackedAttentionMask`.
+    """
+    image_BT = marks_BT.bool() & (rows.segment_BT >= 0)
+    pieces = pieces_of(rows.segment_BT, rows.prefix_BT, image_BT)
+    return PackedAttentionMask(*pieces, image_BT, only_in_windows=only_in_windows)
+
+
+def pieces_of(segment_BT: Tensor, prefix_BT: Tensor, image_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Segments cut where an image begins or ends, and the piece that each continues; both int64 [B, T]."""
+    changes = (segment_BT.diff(dim=1) != 0) | (image_BT[:, 1:] != image_BT[:, :-1])
+    piece_BT = torch.nn.functional.pad(changes.long().cumsum(1), (1, 0))
+    segments = int(segment_BT.max()) + 1
+    column_BT = segment_BT.where(segment_BT >= 0, segments)  # padding behind all others
+    none_BS = piece_BT.new_zeros(len(piece_BT), segments + 1)
+    first_BS, last_BS = (
+        none_BS.scatter_reduce(1, column_BT, piece_BT, how, include_self=False) for how in ("amin", "amax")
+    )
+    before_BT = last_BS.gather(1, prefix_BT.clamp(min=0)).where(prefix_BT >= 0, -1)
+    parent_BT = before_BT.where(piece_BT == first_BS.gather(1, column_BT), piece_BT - 1)
+    return piece_BT.where(segment_BT >= 0, -1), parent_BT.where(segment_BT >= 0, -1)

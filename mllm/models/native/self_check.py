@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mllm.compat.transformers_processors import with_marks
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError, MllmError, ModelError, one_line
@@ -204,7 +205,9 @@ def _check_features(model: Any, processor: Processor) -> None:
 
 def _check_own(model: Any, processor: Processor) -> None:
     item = _question(WIDE)
-    inputs = _on(model, {name: one for name, one in _own_inputs(processor, item).items() if isinstance(one, Tensor)})
+    view: Any = processor.view
+    made = with_marks(_own_inputs(processor, item), view.processor, model.own_forward)
+    inputs = _on(model, {name: one for name, one in made.items() if isinstance(one, Tensor)})
     wanted = model.own_forward(**inputs).logits
     found = model(**_batch(model, processor, [item], answer=False)).logits
     _check_same(model, found, wanted)

@@ -60,9 +60,18 @@ class PackedAttentionMask:
         segment_ids_BT: the sample, or the shared beginning, that a token belongs to; -1 padding, at the end of a row.
         prefix_ids_BT: the segment that this one continues, which comes before it in the row; -1 none.
         bidirectional_BT: bool, whether tokens see all of their segment, whatever the window; None: no.
+        only_in_windows: whether they do so only in layers that have a window (Gemma 4).
     """
 
-    def __init__(self, segment_ids_BT: Tensor, prefix_ids_BT: Tensor, bidirectional_BT: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        segment_ids_BT: Tensor,
+        prefix_ids_BT: Tensor,
+        bidirectional_BT: Tensor | None = None,
+        *,
+        only_in_windows: bool = False,
+    ) -> None:
+        self.only_in_windows = only_in_windows
         self.segment_ids_BT = segment_ids_BT
         self.prefix_ids_BT = prefix_ids_BT
         if bidirectional_BT is None:
@@ -117,11 +126,14 @@ class PackedAttentionMask:
         def together(row: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return (enter_BT[row, key] == enter_BT[row, query]) & bidirectional_BT[row, query]
 
+        def sees_before(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return before(row, query, key)
+
         def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return before(row, query, key) | together(row, query, key)
 
         if window is None:
-            return sees
+            return sees_before if self.only_in_windows else sees
         place_BT = self.places
 
         def sees_near(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -288,11 +300,12 @@ def packed_attention(
                 for part in others
             )
             near = not bias and (sliding_window is None or k.shape[2] <= sliding_window)
-            causal = near and not span.ancestors and not span.bidirectional
-            whole = near and span.bidirectional
+            together = span.bidirectional and not (spans.only_in_windows and sliding_window is None)
+            causal = near and not span.ancestors and not together
+            whole = near and together
             mask = None
             if not causal and not whole:
-                mask = spans.mask(span.length, k.shape[2], sliding_window, span.bidirectional)
+                mask = spans.mask(span.length, k.shape[2], sliding_window, together)
             if mask is not None and bias:
                 mask = bias[0][:, :, None].masked_fill(~mask, float("-inf"))
             outputs.append(_attend(q[number], k, v, mask, causal, dropout, scaling, softcap))

@@ -21,7 +21,7 @@ from mllm.compat.torchao import schemes
 from mllm.errors import ConfigError, nearest
 from mllm.fields import OneOf, PositiveInt, Reads, check, check_arguments, show, within
 from mllm.models.meta_device import quantize_skeleton, without_storage
-from mllm.models.parts import is_quantized, part_of
+from mllm.models.parts import is_plain_linear, is_quantized, part_of
 
 HqqBits = Literal[1, 2, 3, 4, 8]
 DtypeName = Literal["float32", "float16", "bfloat16", "uint8", "int8"]
@@ -128,7 +128,10 @@ def _kept_layers(model: nn.Module) -> list[str]:
     return [
         name
         for name, module in linear
-        if module is head or part_of(name) == "cross_attention" or (inside and name not in inside)
+        if module is head
+        or part_of(name) == "cross_attention"
+        or not is_plain_linear(name, module)
+        or (inside and name not in inside)
     ]
 
 
@@ -142,7 +145,8 @@ def _replace_layers(
     head = language_model.get_output_embeddings()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, layer in list(language_model.named_modules()):
-        if isinstance(layer, nn.Linear) and layer is not head and part_of(name) != "cross_attention":
+        kept = layer is head or part_of(name) == "cross_attention" or not is_plain_linear(name, layer)
+        if isinstance(layer, nn.Linear) and not kept:
             if layer.weight.numel() % group_size:
                 raise ConfigError(
                     field="quantization.group_size",

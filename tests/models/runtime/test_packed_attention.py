@@ -173,12 +173,15 @@ def bidirectional(rows: dict[str, torch.Tensor], images: set[int]) -> torch.Tens
     padding=st.integers(0, 4),
     window=st.none() | st.integers(1, 8),
     images=st.sets(st.integers(0, 5)),
+    near=st.booleans(),
 )
 def test_a_token_sees_its_segment_and_all_that_it_continues_as_far_as_the_window(
-    rows: list[list[tuple[int, int]]], padding: int, window: int | None, images: set[int]
+    rows: list[list[tuple[int, int]]], padding: int, window: int | None, images: set[int], near: bool
 ) -> None:
     made = layout(*rows, tokens=max(sum(length for length, _ in row) for row in rows) + padding)
-    spans = PackedAttentionMask(made["segment_ids"], made["prefix_ids"], bidirectional(made, images))
+    together = bidirectional(made, images)
+    spans = PackedAttentionMask(made["segment_ids"], made["prefix_ids"], together, only_in_windows=near)
+    images = set() if near and window is None else images
     mask = spans.block_mask(window).mask_mod
     column = torch.arange(made["segment_ids"].shape[1])
     for row, segments in enumerate(rows):
@@ -196,13 +199,21 @@ def test_a_token_sees_its_segment_and_all_that_it_continues_as_far_as_the_window
     softcap=st.none() | st.just(2.0),
     biased=st.booleans(),
     images=st.sets(st.integers(0, 5)),
+    near=st.booleans(),
 )
 def test_segment_by_segment_a_token_attends_to_what_it_sees(
-    rows: list[list[tuple[int, int]]], window: int | None, softcap: float | None, biased: bool, images: set[int]
+    rows: list[list[tuple[int, int]]],
+    window: int | None,
+    softcap: float | None,
+    biased: bool,
+    images: set[int],
+    near: bool,
 ) -> None:
     """Against all pairs of tokens and a mask; a bias of keys goes with no soft cap."""
     made = layout(*rows, tokens=max(sum(length for length, _ in row) for row in rows) + 1)
-    spans = PackedAttentionMask(made["segment_ids"], made["prefix_ids"], bidirectional(made, images))
+    together = bidirectional(made, images)
+    spans = PackedAttentionMask(made["segment_ids"], made["prefix_ids"], together, only_in_windows=near)
+    images = set() if near and window is None else images
     tokens = made["segment_ids"].shape[1]
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(len(rows), 2, tokens, 4, generator=generator) for _ in range(3))

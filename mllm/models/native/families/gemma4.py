@@ -5,21 +5,47 @@ from __future__ import annotations
 from typing import Any
 
 from mllm.compat.transformers_placing import size_in_budget
+from mllm.errors import ModelError
 from mllm.geometry import Placement, resize
 from mllm.models.native.family import Family
 from mllm.models.native.placing import Size
+from mllm.models.native.positions import MARKS, PackedRows, as_numbered, with_images_apart
+from mllm.models.native.tensors import Tensors
+from mllm.models.runtime.packed_attention import reading
 from mllm.registry import FAMILIES
 
 
-@FAMILIES.register_module("gemma4")
+@FAMILIES.register_module(["gemma4", "gemma4_unified"])
 def gemma4() -> Family:
-    """Boxes as Gemini writes them. No packed rows: the tokens of an image see one another.
+    """Boxes as Gemini writes them.
 
     Source: ai.google.dev/gemma/docs, Gemma 4 model card.
     """
-    return Family(codec="gemini", place=_place, pack=None, beside=None)
+    return Family(codec="gemini", place=_place, pack=_pack)
 
 
 def _place(processor: Any, size: Size) -> Placement:
     height, width = size_in_budget(processor, size[1], size[0])
     return resize(size, (width, height))
+
+
+def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
+    """In the larger models (26B, 31B) the tokens of an image see one another, in layers with a window only; in the
+    smaller ones (E2B, E4B) all look back.
+
+    Raises:
+        ModelError: an image may have more tokens than a layer with a window sees, which would cut it apart.
+    """
+    config = model.text_model.config
+    if config.use_bidirectional_attention != "vision":
+        return {**as_numbered(model, rows, images), MARKS: None}
+    most, window = model.view.image_processor.max_soft_tokens, config.sliding_window
+    if most > window:
+        raise ModelError(
+            "packing: an image may be longer than the window of its attention",
+            field="max_soft_tokens",
+            expected=f"at most sliding_window, {window}",
+            found=str(most),
+        )
+    spans = with_images_apart(rows, model.image_marks(rows.ids_BT), only_in_windows=True)
+    return {"position_ids": rows.position_BT, MARKS: None, **reading(spans)}

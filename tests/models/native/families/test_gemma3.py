@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from mllm.errors import ModelError
-from mllm.models.native.families.gemma3 import _pieces  # pyright: ignore[reportPrivateUsage]
 from tools.native.check import Checked
 from tools.native.stand_ins import save_stand_in
 
@@ -14,15 +12,6 @@ from tools.native.stand_ins import save_stand_in
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> Checked:
     return Checked(save_stand_in("gemma3", tmp_path_factory.mktemp("gemma3")))
-
-
-def test_images_are_pieces_between_those_of_the_text() -> None:
-    segment_BT = torch.tensor([[0, 0, 0, 0, 1, 1, 2, 2, 2, -1]])
-    prefix_BT = torch.tensor([[-1, -1, -1, -1, 0, 0, -1, -1, -1, -1]])
-    image_BT = torch.tensor([[0, 1, 1, 0, 0, 0, 1, 0, 1, 0]]).bool()
-    piece_BT, parent_BT = _pieces(segment_BT, prefix_BT, image_BT)
-    assert piece_BT.tolist() == [[0, 1, 1, 2, 3, 3, 4, 5, 6, -1]]
-    assert parent_BT.tolist() == [[-1, 0, 0, 1, 2, 2, -1, 4, 5, -1]]
 
 
 @pytest.mark.parametrize("packing", ["rows", "shared"])
