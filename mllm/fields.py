@@ -113,6 +113,17 @@ class Fits:
 
 
 @dataclass(frozen=True, slots=True)
+class Full:
+    """At least one entry, or character."""
+
+    def check(self, value: Any, error: type[MllmError]) -> bool:
+        return len(value) > 0
+
+    def describe(self, kind: str) -> str:
+        return f"a non-empty {kind[2:]}" if kind.startswith("a ") else f"non-empty {kind}"
+
+
+@dataclass(frozen=True, slots=True)
 class OneOf:
     """One of several values; messages name the nearest."""
 
@@ -143,7 +154,7 @@ class Reads:
         return self.expected
 
 
-FULL = Fits("a list of at least one entry", lambda value: len(value) > 0)
+FULL = Full()
 Count = Annotated[int, Range(least=0)]
 PositiveInt = Annotated[int, Range(least=1)]
 NonNegative = Annotated[float, Range(least=0)]
@@ -325,7 +336,7 @@ def check(value: object, kind: Any, error: type[MllmError] = ConfigError) -> Non
         _check_entries(cast("Sequence[object]", value), kind, error)
     elif isinstance(value, Mapping) and members:
         for name, entry in cast("Mapping[object, object]", value).items():
-            check(name, members[0], error)
+            within("keys", check, name, members[0], error)
             within(str(name), check, entry, members[1], error)
 
 

@@ -13,6 +13,7 @@ from hypothesis import settings
 from PIL import Image
 
 from mllm.images.settings import ImageSettings, configure
+from mllm.records import read_item
 from mllm.types import Item
 
 if TYPE_CHECKING:  # most tests of data, metrics and codecs need neither, whose imports take seconds
@@ -100,7 +101,7 @@ def uncompiled_flex(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def item() -> Item:
     """A photo of 40 x 20 pixels with one referred box in its right half."""
-    return Item.from_dict(
+    return read_item(
         {
             "image": Image.new("RGB", (40, 20), "white"),
             "target": {"boxes": [[20, 0, 40, 20]]},

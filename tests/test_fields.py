@@ -103,7 +103,7 @@ def test_check_accepts(value: object, kind: Any) -> None:
         ([1, "2"], list[int], "1: expected a whole number, found str '2'"),
         ([1], tuple[int, int], "expected a list of 2 whole numbers, found list '[1]'"),
         ({"a": {"b": 1}}, Mapping[str, Mapping[str, str]], "a.b: expected a text, found int '1'"),
-        ([], Annotated[list[int], FULL], "expected a list of at least one entry, found list '[]'"),
+        ([], Annotated[list[int], FULL], "expected a non-empty list of whole numbers, found list '[]'"),
         ("", Annotated[str, Fits("some words", bool)], "expected some words, found str ''"),
         (1, Annotated[int, Reads("anything", refuse)], "never"),
         ({"sid": 3}, Inner, "sid: unknown name; did you mean 'side'?"),

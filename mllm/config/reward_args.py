@@ -29,7 +29,7 @@ class RewardArgs:
         beta: weight of the divergence from the policy as training began.
         epsilon: how far a ratio of probabilities may fall below 1, or rise above it, before it is clipped.
         epsilon_high: how far it may rise, where that is another number.
-        delta: the largest ratio, also where the advantage is negative.
+        delta: the largest ratio, also where the advantage is negative; above the bound that the others set.
         importance_sampling_level: a ratio for each token, or the mean of an answer.
         loss_type: what the sum over tokens is divided by, see `mllm.models.runtime.policy_loss`.
         scale_rewards: divide advantages by the standard deviation of the group, of the batch, or by nothing.
@@ -44,7 +44,7 @@ class RewardArgs:
         log_completions_steps: so often a page of answers is written; 0: never.
     """
 
-    rewards: Annotated[Mapping[str, RewardConfig], FULL]
+    rewards: Annotated[Mapping[Annotated[str, FULL], RewardConfig], FULL]
     reward_weights: Mapping[str, float] = field(default_factory=dict[str, float])
     num_generations: Group = 8
     max_completion_length: PositiveInt = 512
@@ -74,6 +74,13 @@ class RewardArgs:
                 raise ConfigError(
                     field="reward_weights", expected=f"names of rewards: {', '.join(self.rewards)}", found=show(name)
                 )
+        if not any(self.weights):
+            raise ConfigError(field="reward_weights", expected="one that is not 0", found="0 for each reward")
+        least = 1 + (self.epsilon if self.epsilon_high is None else self.epsilon_high)
+        if self.delta is not None and self.delta <= least:
+            raise ConfigError(
+                field="delta", expected=f"above {least:g}, the bound of the ratio", found=f"{self.delta:g}"
+            )
 
     @property
     def weights(self) -> list[float]:

@@ -26,6 +26,7 @@ from mllm.conversation.region_conversion import lift_item
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import DataError
 from mllm.fields import PathName, absent, within
+from mllm.records import read_item
 from mllm.types import Item
 
 
@@ -116,14 +117,14 @@ class LineDataset:
             raise missing_field.at(where) from error
         if isinstance(line.get("group"), Mapping):
             record = {**record, "group": {**record.get("group", {}), **line["group"]}}
-        item = Item.from_dict(record, key=where, folder=self.image_folder)
+        item = read_item(record, key=where, folder=self.image_folder)
         return item if self.convention is None else lift_item(item, self.convention)
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        """Turn one annotation record into the dict that `Item.from_dict` describes.
+        """Turn one annotation record into the dict that `mllm.records.read_item` describes.
 
         `rng` is the only source of randomness; it is None in evaluation, which must be the same every time.
         """

@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 from mllm.errors import DataError
 from mllm.files import parse_json, read_text, whole_lines, writing_to
 from mllm.images import FileImage, ImageRef, UrlImage, Video, VideoFrame
+from mllm.records import read_item
 from mllm.serve.generation import AnswerStream, Generator, read_generation
 from mllm.serve.question import BoxLike, ImageSource, Message, PointLike, as_messages, record_of, to_item
 from mllm.serve.reading import Answer
@@ -128,7 +129,7 @@ class Conversation:
         """
         where = f"{path}:1"
         record = parse_json(read_text(path).split("\n")[0], dict, where)
-        return cls(generator, as_messages(Item.from_dict(record, key=where)))
+        return cls(generator, as_messages(read_item(record, key=where)))
 
 
 def write_item(item: Item, path: str | Path, *, append: bool = False) -> None:

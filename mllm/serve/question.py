@@ -259,7 +259,7 @@ def record_of(item: Item, sources: Mapping[ImageRef, Any]) -> dict[str, Any]:
 
     `sources`: what to write for each of its images: a path, a URL, or a list of them for a video.
 
-    Its inverse is `Item.from_dict`.
+    Its inverse is `mllm.records.read_item`.
     """
     turns: list[dict[str, Any]] = []
     for turn in item.turns:

@@ -17,7 +17,7 @@ def test_weights_are_1_where_none_is_given() -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({}, "reward_args.rewards: expected a list of at least one entry, found nothing"),
+        ({}, "reward_args.rewards: expected a non-empty dict, found nothing"),
         ({"rewards": REWARDS, "num_generation": 4}, "num_generation: unknown name; did you mean 'num_generations'"),
         (
             {"rewards": REWARDS, "num_generations": 1},
@@ -27,6 +27,16 @@ def test_weights_are_1_where_none_is_given() -> None:
         ({"rewards": REWARDS, "top_p": 0}, "top_p: expected a number"),
         ({"rewards": {"iou": {"type": "BoxIuo"}}}, "unknown reward type 'BoxIuo'; did you mean 'BoxIoU'"),
         ({"rewards": {"iou": {"type": "BoxIoU", "treshold": 1}}}, "treshold: unknown name; did you mean 'threshold'"),
+        ({"rewards": []}, "rewards: expected a non-empty dict, found list '[]'"),
+        ({"rewards": {"": "Readable"}}, "rewards.keys: expected a non-empty text, found str ''"),
+        (
+            {"rewards": REWARDS, "reward_weights": {"iou": 0, "form": 0.0}},
+            "reward_weights: expected one that is not 0, found 0 for each reward",
+        ),
+        (
+            {"rewards": REWARDS, "epsilon_high": 0.28, "delta": 1.28},
+            "delta: expected above 1.28, the bound of the ratio, found 1.28",
+        ),
         ({"rewards": REWARDS, "reward_weights": {"fom": 1}}, "reward_weights: expected names of rewards: iou, form"),
     ],
 )

@@ -17,6 +17,7 @@ from mllm.errors import DataError
 from mllm.geometry import place
 from mllm.metrics.boxes_f1 import BoxesF1
 from mllm.metrics.temporal_iou import TemporalIoU
+from mllm.records import read_item
 from mllm.registry import CODECS
 from mllm.serve.question import as_messages, to_item
 from mllm.serve.reading import read_text
@@ -41,7 +42,7 @@ def item_of(*groups: list[int], question: str = "<image><image>\nLike <image>?",
             {"from": "gpt", "value": " and ".join(["<boxes>"] * len(groups)), "boxes_seq": list(groups)},
         ],
     }
-    return Item.from_dict(record, key="a:1")
+    return read_item(record, key="a:1")
 
 
 def codec_of(name: str, item: Item, *, numbers: bool = True) -> tuple[RegionCodec, ItemCodec]:
@@ -185,7 +186,7 @@ def video_of(times: list[float], *, said: str = "<boxes>", **target: Any) -> Ite
             {"from": "gpt", "value": said, **({"boxes_seq": [[0, 1]]} if "boxes" in target else {"spans_seq": [[0]]})},
         ],
     }
-    return Item.from_dict(record, key="a:1")
+    return read_item(record, key="a:1")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +251,7 @@ def test_a_family_of_transformers_names_images_inside_its_chat_template(
     _, processor = build(str(save_tiny(family, tmp_path)))
     processor.image_numbers = True
     turns = [{"from": "human", "value": "<image><image>\nWhere?"}, {"from": "gpt", "value": "There."}]
-    two = Item.from_dict({"images": [Image.new("RGB", (64, 64))] * 2, "conversations": turns}, key="a:1")
+    two = read_item({"images": [Image.new("RGB", (64, 64))] * 2, "conversations": turns}, key="a:1")
     for item, names in ((two, images), (video_of([0, 0.5], said="<spans>", spans=[[0, 1]]), frames)):
         whole = processor.tokenizer.decode(processor.tokens(item).ids)
         assert names in re.sub(rf"(?:{re.escape(processor.view.token)})+", "I", whole)

@@ -22,6 +22,7 @@ from mllm.conversation.packing import (
     split_rounds,
 )
 from mllm.conversation.rendering import IGNORE
+from mllm.records import read_item
 from mllm.types import EncodedSample, Item
 
 PHOTO: Any = ("photo",)
@@ -196,7 +197,7 @@ def test_a_shared_beginning_ends_before_images_that_differ() -> None:
 
 def test_items_behind_the_same_demonstrations_are_a_group() -> None:
     record = {"images": ["a.jpg"], "conversations": [{"from": "human", "value": "<image>\n?"}]}
-    plain = Item.from_dict(record, key="a")
+    plain = read_item(record, key="a")
     items = [replace(plain, demonstrations=shown, demonstrated_images=1) for shown in (("x",), ("y",), ("x",))]
     assert groups([*items, plain, plain], 2, demonstrated=True) == [[0, 2], [1], [3, 4]]
     assert groups(items, 3) == [[0, 1, 2]]
@@ -232,7 +233,7 @@ def asked(text: str, images: int, colour: str = "black") -> Item:
     turns = [{"from": "human", "value": text}, {"from": "gpt", "value": "A."}]
     turns += [{"from": "human", "value": "And?"}, {"from": "gpt", "value": "B."}]
     shown = {"images": [Image.new("RGB", (8, 8), colour)] * images} if images else {}
-    return Item.from_dict({**shown, "conversations": turns}, key="a:1")
+    return read_item({**shown, "conversations": turns}, key="a:1")
 
 
 @pytest.mark.parametrize(

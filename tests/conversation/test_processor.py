@@ -21,6 +21,7 @@ from mllm.errors import ConfigError, DataError, ModelError
 from mllm.geometry import Placement
 from mllm.images import image_ref
 from mllm.metrics.failures import failure_of
+from mllm.records import read_item
 from mllm.registry import TEMPLATES
 from mllm.serve.reading import AnswerReader
 from mllm.types import BOXES, Box, GroundTruth, Item, Prediction, Turn
@@ -43,7 +44,7 @@ def rec(size: tuple[int, int], box: list[float], *, question: str = "<image>\nWh
             {"from": "gpt", "value": "Answer: <boxes> .", "boxes_seq": [[0]]},
         ],
     }
-    return Item.from_dict(record, key="a.jsonl:1")
+    return read_item(record, key="a.jsonl:1")
 
 
 def answer_ids(processor: Processor, item: Item) -> list[int]:
@@ -219,7 +220,7 @@ def about(asked: list[dict[str, Any]], truth: dict[str, Any]) -> Item:
         "conversations": turns,
         "truth": truth,
     }
-    return Item.from_dict(record, key="a.jsonl:1")
+    return read_item(record, key="a.jsonl:1")
 
 
 @pytest.mark.parametrize("codec", ["shikra", "ferret", "qwen25_vl", "bins"])
@@ -305,7 +306,7 @@ def test_an_answer_without_a_region_is_written_learned_and_read(tokenizer: PreTr
         ],
     }
     for codec, none in (("shikra", "none"), ("bins", "none"), ("qwen3_vl", "[]"), ("molmo", "There are none.")):
-        item = Item.from_dict(record, key="a.jsonl:1")
+        item = read_item(record, key="a.jsonl:1")
         processor = make_processor(make_tokenizer(), codec=codec)
         ids = answer_ids(processor, item)
         prediction = processor.decode(ids, item, 0)
@@ -313,7 +314,7 @@ def test_an_answer_without_a_region_is_written_learned_and_read(tokenizer: PreTr
         assert (prediction.boxes, prediction.failure, failure_of(prediction)) == ((), None, None)
         assert processor.length(item).tokens == len(processor.encode(item, 0).input_ids)
     text_alone = {"conversations": [{"from": "human", "value": "Hi"}, record["conversations"][1]]}
-    prediction = processor.encode(Item.from_dict(text_alone, key="a:1"), 0)
+    prediction = processor.encode(read_item(text_alone, key="a:1"), 0)
     assert "There are none." in processor.tokenizer.decode(prediction.input_ids)
 
 
@@ -334,7 +335,7 @@ def test_each_region_is_written_at_the_size_of_its_own_image(tokenizer: PreTrain
             {"from": "gpt", "value": "<boxes> <boxes> <boxes>", "boxes_seq": [[2], [0], [1]]},
         ],
     }
-    text = processor.tokenizer.decode(answer_ids(processor, Item.from_dict(record, key="a.jsonl:1")))
+    text = processor.tokenizer.decode(answer_ids(processor, read_item(record, key="a.jsonl:1")))
     assert re.findall(r"\d+, \d+, \d+, \d+", text) == ["0, 0, 89, 29", "0, 0, 39, 19", "0, 0, 29, 59"]
 
 
@@ -383,7 +384,7 @@ def test_an_answer_that_spells_an_end_in_words_is_refused(
     tokenizer: PreTrainedTokenizerFast, template: str, said: str
 ) -> None:
     turns = [{"from": "human", "value": "x"}, {"from": "gpt", "value": said}]
-    made = Item.from_dict({"conversations": turns}, key="t:1")
+    made = read_item({"conversations": turns}, key="t:1")
     with pytest.raises(
         DataError, match=r"t:1: conversations\[1\]\.value: expected an answer without .*, which ends"
     ) as caught:
@@ -395,7 +396,7 @@ def test_an_answer_that_spells_an_end_in_words_is_refused(
 def test_a_line_break_behind_an_answer_is_no_end_within_it(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
     turns = [{"from": "human", "value": "x"}, {"from": "gpt", "value": "A cat.\n"}]
     processor = make_processor(tokenizer, template="plain")
-    example = processor.encode(Item.from_dict({"conversations": turns}, key="t:1"), 0)
+    example = processor.encode(read_item({"conversations": turns}, key="t:1"), 0)
     assert processor.decode(example.input_ids.tolist(), item, 0).text == "A cat."
 
 
@@ -424,9 +425,7 @@ def test_a_prompt_without_a_token_is_refused(tokenizer: PreTrainedTokenizerFast)
     bare.bos_token = None
     turns = [{"from": "human", "value": "x"}, {"from": "gpt", "value": "Hi."}]
     with pytest.raises(DataError, match="t:1: conversations: expected a prompt that says something"):
-        make_processor(bare, template="plain").encode(
-            Item.from_dict({"conversations": turns}, key="t:1"), 0, answer=False
-        )
+        make_processor(bare, template="plain").encode(read_item({"conversations": turns}, key="t:1"), 0, answer=False)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +444,7 @@ def test_an_answer_that_spells_out_its_end_is_not_cut(
     tokenizer.chat_template = FAMILIES["chatml"]
     processor = make_processor(tokenizer, template=template)
     turns = [{"from": "human", "value": "<image>\nRead it."}, {"from": "gpt", "value": said}]
-    item = Item.from_dict({"image": Image.new("RGB", (8, 8)), "conversations": turns}, key="a.jsonl:1")
+    item = read_item({"image": Image.new("RGB", (8, 8)), "conversations": turns}, key="a.jsonl:1")
     ids = answer_ids(processor, item)
     assert processor.end_token_id in ids
     assert processor.decode([*ids, *ids], item, 0).text == said
@@ -546,7 +545,7 @@ def test_labelled_rows_are_padded_right_and_prompts_left(processor: Processor, i
 
 def test_a_text_only_batch_has_no_pixels(processor: Processor) -> None:
     turns = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hi."}]
-    example = processor.encode(Item.from_dict({"conversations": turns}, key="t:1"), 0)
+    example = processor.encode(read_item({"conversations": turns}, key="t:1"), 0)
     batch = Collator(pad_token_id=2)([example])
     assert set(batch) == {"input_ids", "attention_mask", "labels", "label_sources", "index"}
 
@@ -555,7 +554,7 @@ def test_the_first_token_is_never_supervised(tokenizer: PreTrainedTokenizerFast)
     """Nothing predicts it, so it must not count as a labelled token."""
     turns = [{"from": "human", "value": "x"}, {"from": "gpt", "value": "Hi."}]
     processor = make_processor(tokenizer, template="plain")
-    example = processor.encode(Item.from_dict({"conversations": turns}, key="t:1"), 0)
+    example = processor.encode(read_item({"conversations": turns}, key="t:1"), 0)
     assert example.labels is not None
     assert example.labels[0] == IGNORE
     assert torch.equal(example.labels[1:], example.input_ids[1:])
@@ -573,7 +572,7 @@ def filled_row(rounds: int) -> Item:
         "target": {"boxes": [[0, 0, 9, 9]] * (rounds + 1), "boxes_image": list(range(rounds + 1))},
         "conversations": [turn for answer in shifted for turn in (turns[0], answer)],
     }
-    return replace(Item.from_dict(record, key="a.jsonl:1"), extra_rounds=rounds)
+    return replace(read_item(record, key="a.jsonl:1"), extra_rounds=rounds)
 
 
 def test_filling_is_left_out_where_max_length_has_no_room(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -600,7 +599,7 @@ def test_rounds_that_are_no_filling_stay(tokenizer: PreTrainedTokenizerFast) -> 
 
 def asked_with(system: str, *, template: Any = "vicuna_v1", tokenizer: Any = None) -> str:
     turns = [{"from": "human", "value": "Where is it?"}]
-    item = Item.from_dict({"conversations": turns, "system": system}, key="a.jsonl:1")
+    item = read_item({"conversations": turns, "system": system}, key="a.jsonl:1")
     processor = make_processor(tokenizer or make_tokenizer(), template=template)
     return processor.tokenizer.decode(processor.encode(item, 0, answer=False).input_ids)
 

@@ -12,6 +12,7 @@ from mllm.conversation.convention import Convention, ConversionError, read_conve
 from mllm.conversation.region_conversion import Lifting, lift_item, rewrite
 from mllm.errors import ConfigError
 from mllm.geometry import Placement, PlacementKind, place
+from mllm.records import read_item
 from mllm.registry import CODECS
 from mllm.types import Box, Item, Turn
 
@@ -147,7 +148,7 @@ def talk(*texts: str, images: int = 1, **record: Any) -> Item:
     turns = [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(texts)]
     turns[0]["value"] = "<image>" * images + turns[0]["value"]
     record = {"images": [Image.new("RGB", WIDE)] * images, "conversations": turns, **record}
-    return Item.from_dict(record, key="a.jsonl:1")
+    return read_item(record, key="a.jsonl:1")
 
 
 def regions_of(item: Item) -> list[tuple[float, ...]]:
@@ -218,7 +219,7 @@ def test_lift_item_keeps_a_truth_of_its_own() -> None:
 
 
 def test_lift_item_leaves_text_alone() -> None:
-    item = Item.from_dict({"conversations": [{"from": "human", "value": "[1, 2, 3, 4] [5]"}]}, key="a:1")
+    item = read_item({"conversations": [{"from": "human", "value": "[1, 2, 3, 4] [5]"}]}, key="a:1")
     assert lift_item(item, convention("shikra")) is item
 
 
@@ -234,7 +235,7 @@ def test_lift_item_puts_regions_on_the_image_of_their_question() -> None:
     ]
     images = [Image.new("RGB", (width, 100)) for width in (10, 20, 30, 40)]
     record = {"images": images, "conversations": turns}
-    item = lift_item(Item.from_dict(record, key="a.jsonl:1"), convention("internvl"))
+    item = lift_item(read_item(record, key="a.jsonl:1"), convention("internvl"))
     assert [(box.image, box.x2) for box in item.boxes] == [(0, 10), (1, 20), (3, 40)]
 
 

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from mllm.conversation.rendering import IGNORE, RenderedTurn, TextSpan, tokenize
 from mllm.errors import ConfigError, DataError
+from mllm.records import read_item
 from mllm.registry import TEMPLATES
-from mllm.types import Item
 from tests.conversation.processors import make_processor
 from tests.conversation.rendered import marked
 
@@ -290,7 +290,7 @@ def test_a_candidate_has_the_tokens_that_training_supervises(
     processor = make_processor(any_tokenizer, template=name)
     for text in ("Gone", "At it", "[0.1]"):
         turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": text}]
-        item = Item.from_dict({"image": Image.new("RGB", (8, 8)), "conversations": turns}, key="a")
+        item = read_item({"image": Image.new("RGB", (8, 8)), "conversations": turns}, key="a")
         tokens = processor.tokens(item)
         (found,) = processor.answer_ids(item, [text])
         supervised = [label for label in tokens.labels if label != IGNORE]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mllm.conversation.time_form import TimeForm, time_form, with_time_spans
+from mllm.records import read_item
 from mllm.registry import CODECS
 from mllm.types import Item, Prediction, TimeSpan
 
@@ -70,7 +71,7 @@ def test_what_cannot_be_read_has_a_cause(text: str, failure: str | None, left: i
 
 def item_of(**record: object) -> Item:
     turns = [{"from": "human", "value": "When?"}, {"from": "gpt", "value": "<spans>", "spans_seq": [[0]]}]
-    return Item.from_dict({"target": {"spans": [[1, 2]]}, "conversations": turns, **record}, key="a:1")
+    return read_item({"target": {"spans": [[1, 2]]}, "conversations": turns, **record}, key="a:1")
 
 
 def test_spans_are_read_where_an_answer_is_stated() -> None:
@@ -83,6 +84,6 @@ def test_spans_are_read_where_an_answer_is_stated() -> None:
 
 def test_an_item_without_a_time_has_no_spans() -> None:
     turns = [{"from": "human", "value": "When?"}, {"from": "gpt", "value": "1 to 2 seconds"}]
-    item = Item.from_dict({"conversations": turns}, key="a:1")
+    item = read_item({"conversations": turns}, key="a:1")
     prediction = Prediction.of(item, 0, "1 to 2 seconds")
     assert with_time_spans(prediction, item, CODECS.make("shikra")) is prediction

@@ -15,6 +15,7 @@ from PIL import Image
 from mllm.dataset.augment import flipped_item, padded_item, scaled_item
 from mllm.errors import ConfigError, ImageError
 from mllm.images import MemoryImage, Video
+from mllm.records import read_item
 from mllm.registry import DATASETS
 from mllm.types import Box, Item
 
@@ -32,7 +33,7 @@ def painted(width: int, height: int, box: tuple[int, int, int, int]) -> Item:
 
 def about(image: Any, box: Sequence[float], question: str = "Where?", answer: str = "<boxes>") -> Item:
     x1, y1, x2, y2 = box
-    return Item.from_dict(
+    return read_item(
         {
             "image": image,
             "target": {"boxes": [[x1, y1, x2, y2]], "points": [[(x1 + x2) / 2, (y1 + y2) / 2]]},
@@ -105,7 +106,7 @@ def test_one_after_another(item: Item, factor: float, place: tuple[float, float]
 def test_a_crop_needs_something_to_hold() -> None:
     item = painted(60, 40, (10, 10, 20, 20))
     assert scaled_item(item, 2, (0.5, 0.5), BLUE) != item
-    bare = Item.from_dict({"image": item.images[0], "conversations": [{"from": "human", "value": "<image>"}]}, key="a")
+    bare = read_item({"image": item.images[0], "conversations": [{"from": "human", "value": "<image>"}]}, key="a")
     assert scaled_item(bare, 2, (0.5, 0.5), BLUE) == bare
     assert scaled_item(bare, 0.5, (0.5, 0.5), BLUE) != bare
     wide = painted(60, 40, (5, 10, 55, 20))
@@ -114,7 +115,7 @@ def test_a_crop_needs_something_to_hold() -> None:
 
 def test_all_images_and_turns_of_an_item_move_together() -> None:
     first, second = (MemoryImage(Image.new("RGB", size)) for size in ((60, 40), (30, 50)))
-    item = Item.from_dict(
+    item = read_item(
         {
             "images": [first, second, first],
             "target": {"boxes": [[0, 0, 10, 10], [5, 0, 10, 10]], "boxes_image": [1, 2]},
@@ -314,4 +315,4 @@ def test_padding_to_a_square_that_is_too_large_is_an_error_of_the_image() -> Non
     with pytest.raises(
         ImageError, match=r"expected a canvas of .*, found .* for 1 x 30000 pixels; the image is too long"
     ):
-        padded_item(Item.from_dict(record, key="a.jsonl:1"), (0, 0, 0))
+        padded_item(read_item(record, key="a.jsonl:1"), (0, 0, 0))

@@ -15,6 +15,7 @@ from mllm.dataset.few_shot import FewShot, demonstrated, overlaps
 from mllm.dataset.mixing import ConcatDataset, Subset
 from mllm.errors import ConfigError, DataError
 from mllm.pipeline.splits import line_of
+from mllm.records import read_item
 from mllm.registry import DATASETS
 from mllm.types import Item
 
@@ -137,7 +138,7 @@ def test_texts_overlap_by_their_words(tmp_path: Path) -> None:
 
 
 def test_a_demonstration_needs_an_answer() -> None:
-    question = Item.from_dict({"conversations": [{"from": "human", "value": "?"}]}, key="a:1")
+    question = read_item({"conversations": [{"from": "human", "value": "?"}]}, key="a:1")
     asked = DATASETS.make(ASKED)[0]
     with pytest.raises(DataError, match="a:1: expected an answer as the last turn"):
         demonstrated(asked, [question])
@@ -146,13 +147,13 @@ def test_a_demonstration_needs_an_answer() -> None:
 
 def test_an_item_with_several_images_is_asked_about_its_own() -> None:
     record = {"images": ["a.jpg", "b.jpg"], "conversations": [{"from": "human", "value": "<image><image> Which?"}]}
-    item = demonstrated(Item.from_dict(record, key="a"), [DATASETS.make(ASKED)[0]])
+    item = demonstrated(read_item(record, key="a"), [DATASETS.make(ASKED)[0]])
     assert item.answer_image == 1
 
 
 def with_system(key: str, system: str | None) -> Item:
     turns = [{"from": "human", "value": f"{key}?"}, {"from": "gpt", "value": f"{key}!"}]
-    return Item.from_dict({"system": system, "conversations": turns}, key=key)
+    return read_item({"system": system, "conversations": turns}, key=key)
 
 
 def test_an_item_keeps_its_system_message_behind_demonstrations() -> None:

@@ -35,7 +35,9 @@ def test_concat(texts: Callable[[str, int], dict[str, Any]]) -> None:
     for index in (-1, 6):
         with pytest.raises(IndexError, match=f"ConcatDataset: item {index} of 6"):
             dataset[index]
-    with pytest.raises(ConfigError, match=r"datasets: expected a list of at least one entry, found list '\[\]'"):
+    with pytest.raises(
+        ConfigError, match=r"datasets: expected a non-empty list, each a dataset, dict\(type=...\), found list '\[\]'"
+    ):
         DATASETS.make({"type": "ConcatDataset", "datasets": []})
 
 
@@ -71,7 +73,7 @@ def test_a_drawn_fraction(texts: Callable[[str, int], dict[str, Any]]) -> None:
         ),
         ({"first": 5}, "first: expected 1 to 4, the items of the dataset, found 5"),
         ({"indices": [4]}, "indices: expected some from 0 to 3, found 4"),
-        ({"indices": []}, "indices: expected a list of at least one entry or None, found list '[]'"),
+        ({"indices": []}, "indices: expected a non-empty list of whole numbers of at least 0 or None, found list '[]'"),
         ({"fraction": 0}, "fraction: expected a number above 0 and at most 1 or None, found int '0'"),
     ],
 )

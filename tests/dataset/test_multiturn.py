@@ -12,6 +12,7 @@ from mllm.dataset import multiturn
 from mllm.dataset.multiturn import MultiTurn, SamePicture, joined, merged
 from mllm.errors import ConfigError, DataError
 from mllm.images import FileImage
+from mllm.records import read_item
 from mllm.registry import DATASETS
 from mllm.types import Item
 
@@ -53,7 +54,7 @@ def test_a_question_keeps_the_image_that_it_names_in_a_longer_row() -> None:
     """Each item has two images; of the second its question says which one it is about."""
     turns = [{"from": "human", "value": "<image><image> Where?", "image": 1}, {"from": "gpt", "value": "There."}]
     record = {"images": ["a.jpg", "b.jpg"], "conversations": turns}
-    items = [Item.from_dict(record, key=key) for key in ("a", "b")]
+    items = [read_item(record, key=key) for key in ("a", "b")]
     whole = joined(items)
     assert [turn.image for turn in whole.turns] == [1, None, 3, None]
     assert whole.image_of(2) == 3
@@ -150,7 +151,7 @@ def test_what_it_cannot_group(rec: Callable[..., dict[str, Any]]) -> None:
 
 def item(image: str, *turns: dict[str, Any], points: Sequence[Any] = ()) -> Item:
     record = {"image": image, "conversations": list(turns), "target": {"points": list(points)}}
-    return Item.from_dict(record, key=image)
+    return read_item(record, key=image)
 
 
 def test_points_move_with_their_item() -> None:
@@ -215,8 +216,7 @@ def test_regions_move_with_their_images() -> None:
     answered = {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]}
     target = {"boxes": [[1, 2, 3, 4]], "points": [[1, 2]]}
     items = [
-        Item.from_dict({"image": name, "conversations": [asked, answered], "target": target}, key=name)
-        for name in "abc"
+        read_item({"image": name, "conversations": [asked, answered], "target": target}, key=name) for name in "abc"
     ]
     row = joined(items)
     assert [(box.image, point.image) for box, point in zip(row.boxes, row.points, strict=True)] == [
@@ -235,7 +235,7 @@ def test_what_it_cannot_fill() -> None:
     ):
         with pytest.raises(ConfigError, match=f"dataset 'MultiTurn': {message}"):
             DATASETS.make({"type": "MultiTurn", "dataset": {"type": "Scenes", "count": 2}, **arguments})
-    question = Item.from_dict({"conversations": [{"from": "human", "value": "?"}]}, key="a")
+    question = read_item({"conversations": [{"from": "human", "value": "?"}]}, key="a")
     with pytest.raises(DataError, match="a: expected an answer as the last turn, found a question"):
         joined([question, question])
 
@@ -243,7 +243,7 @@ def test_what_it_cannot_fill() -> None:
 def test_rounds_of_one_conversation_have_one_system_message() -> None:
     def item(key: str, system: str | None) -> Item:
         turns = [{"from": "human", "value": f"{key}?"}, {"from": "gpt", "value": f"{key}!"}]
-        return Item.from_dict({"system": system, "conversations": turns}, key=key)
+        return read_item({"system": system, "conversations": turns}, key=key)
 
     class Three(list[Item]):
         def set_epoch(self, epoch: int | None) -> None:

@@ -69,7 +69,7 @@ def test_evaluation_asks_the_first(pool: Callable[[Sequence[Any]], str]) -> None
         (["<image> <expr> <objs>"], "entry 0: expected <objs> nowhere, found once"),
         (["<image> <expr> <boxes>"], "entry 0: expected <boxes> nowhere, found once"),
         (["<image> <expr>", 5], "1: expected a text, found int '5'"),
-        ([], "expected a list of at least one entry, found list '[]'"),
+        ([], "expected a non-empty list of texts, found list '[]'"),
         ({"a": "<image>"}, "expected a JSON array, found dict"),
     ],
 )

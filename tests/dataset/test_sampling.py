@@ -168,7 +168,7 @@ def test_all_datasets_know_the_epoch() -> None:
     [
         (
             {"type": "Mixture", "datasets": []},
-            "datasets: expected a list of at least one entry, found list '[]'",
+            "datasets: expected a non-empty list, each a dataset, dict(type=...), found list '[]'",
         ),
         ({"type": "Mixture", "ratios": [1]}, "'Mixture': ratios: expected 2 number(s), one for each dataset, found 1"),
         ({"type": "Mixture", "ratios": [1, 0]}, "ratios.1: expected a number above 0, found int '0'"),
@@ -180,7 +180,7 @@ def test_all_datasets_know_the_epoch() -> None:
         ),
         (
             {"type": "Mixture", "datasets": {"type": "Scenes", "count": 2}},
-            "at least one entry, found dict",
+            "a non-empty list, each a dataset, dict(type=...), found dict",
         ),
         ({"type": "Mixture", "ratios": [1, float("inf")]}, "ratios.1: expected a number above 0, found float 'inf'"),
         (

@@ -9,6 +9,7 @@ from mllm.metrics.detection import Detection
 from mllm.metrics.outcome import ImageNames, as_record, outcome
 from mllm.metrics.rec import REC
 from mllm.metrics.text import ExactMatch
+from mllm.records import read_item
 from mllm.types import Box, GroundTruth, Item, Prediction
 
 BOX = Box(x1=0, y1=0, x2=10, y2=10)
@@ -19,7 +20,7 @@ def item(key: str, **images: object) -> Item:
         **images,
         "conversations": [{"from": "human", "value": "<image>" * (1 if images else 0) + "?"}],
     }
-    return Item.from_dict(record, key=key)
+    return read_item(record, key=key)
 
 
 def test_outcome_is_written_with_its_interval_and_parts() -> None:

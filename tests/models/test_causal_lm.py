@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from mllm.conversation.collator import Collator
 from mllm.errors import ConfigError, DataError, ModelError
 from mllm.models.causal_lm import CausalLM
+from mllm.records import read_item
 from mllm.registry import MODELS
 from mllm.serve.chat_model import ChatModel, Message, load
 from mllm.types import Item
@@ -31,7 +32,7 @@ def chat(folder: Path) -> ChatModel:
 
 def items(*questions: str) -> list[Item]:
     turns = [[{"from": "human", "value": text}, {"from": "gpt", "value": f"{text} Yes."}] for text in questions]
-    return [Item.from_dict({"conversations": turn}, key=str(number)) for number, turn in enumerate(turns)]
+    return [read_item({"conversations": turn}, key=str(number)) for number, turn in enumerate(turns)]
 
 
 def rows(chat: ChatModel, *questions: str, **options: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.conversation.tokenizer_training import train_tokenizer
 from mllm.models.prompt_format import usual_prompt_format
+from mllm.records import read_item
 from mllm.registry import CODECS, MODELS
 from mllm.registry import TEMPLATES as FORMATS
 from mllm.types import Item
@@ -251,14 +252,14 @@ def ask(*sizes: tuple[int, int], key: str = "a", question: str = QUESTION, seed:
     ]
     if not sizes:
         turns.append({"from": "gpt", "value": "A dog."})
-        return Item.from_dict({"conversations": turns}, key=key)
+        return read_item({"conversations": turns}, key=key)
     width, height = sizes[-1]
     box = [width / 4, height / 4, width / 2, height / 2]
     turns[0]["image"] = len(sizes) - 1
     turns.append({"from": "gpt", "value": ANSWER, "boxes_seq": [[0]]})
     target = {"boxes": [box], "boxes_image": [len(sizes) - 1]} if len(sizes) > 1 else {"boxes": [box]}
     source = {"images": images} if len(sizes) > 1 else {"image": images[0]}
-    return Item.from_dict({**source, "target": target, "conversations": turns}, key=key)
+    return read_item({**source, "target": target, "conversations": turns}, key=key)
 
 
 def batch_of(processor: Processor, items: list[Item], *, answer: bool = True) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from mllm.conversation.processor import Processor
 from mllm.models.native.model import Native
 from mllm.pipeline import evaluate as evaluation
 from mllm.pipeline.evaluate import Loader, plan, predict, stopping
+from mllm.records import read_item
 from mllm.registry import CODECS, DATASETS, TEMPLATES
 from mllm.types import Item, Turn
 from tests.conftest import make_tokenizer
@@ -121,7 +122,7 @@ def test_prompts_of_like_length_are_together() -> None:
     """Within so many batches, and the longest first: what does not fit into memory shows at once."""
     lengths = [int(n) for n in torch.randint(1, 60, (3 * 16 * 4,), generator=torch.Generator().manual_seed(0))]
     turns = [[{"from": "human", "value": "a" * n}, {"from": "gpt", "value": "b"}] for n in lengths]
-    items: Any = Items([Item.from_dict({"conversations": each}, key="a") for each in turns])
+    items: Any = Items([read_item({"conversations": each}, key="a") for each in turns])
     for portions in (1, 2):
         batches = plan(items, 4, may_share=None, portions=portions).batches
         assert {len(batch) for batch in batches} == {4 // portions}
@@ -138,7 +139,7 @@ def test_prompts_that_end_in_an_image_are_answered_too(template: str, text: str)
     _, processor, model = build(template=template)
     image = Image.new("RGB", (32, 32), "red")
     turns = [{"from": "human", "value": text}, {"from": "gpt", "value": "Red."}]
-    items = Items([Item.from_dict({"image": image, "conversations": turns}, key="a") for _ in range(3)])
+    items = Items([read_item({"image": image, "conversations": turns}, key="a") for _ in range(3)])
     assert processor.ends_in_image(items[0])
     pad = processor.tokenizer.pad_token_id
     loader = Loader(collator=Collator(pad_token_id=pad), batch_size=2)

@@ -27,6 +27,7 @@ from mllm.pipeline import build as builder
 from mllm.pipeline.planning import Cost, Measured, PlannedBatches, cost_of, deal, row_tokens
 from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
 from mllm.pipeline.trainer import Trainer
+from mllm.records import read_item
 from mllm.registry import DATASETS
 from mllm.types import Item
 from tests.pipeline.packed import build, same
@@ -229,9 +230,9 @@ def test_lengths_need_no_images(dataset: TrainDataset, tmp_path: Path) -> None:
         {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]},
     ]
     record = {"image": "none.jpg", "target": {"boxes": [[900, 1, 990, 9]]}, "conversations": conversation}
-    absent = Item.from_dict(record, key="a", folder=str(tmp_path))
+    absent = read_item(record, key="a", folder=str(tmp_path))
     Image.new("RGB", (1000, 10)).save(tmp_path / "some.jpg")
-    present = Item.from_dict({**record, "image": "some.jpg"}, key="b", folder=str(tmp_path))
+    present = read_item({**record, "image": "some.jpg"}, key="b", folder=str(tmp_path))
     length = dataset.processor.length(absent)
     assert length.tokens == len(dataset.processor.encode(present, 0).input_ids)
 
@@ -271,11 +272,9 @@ def test_nothing_fills_a_step(dataset: TrainDataset) -> None:
 def asked(count: int, words: str = "\nWhat?", *, image: Any = None) -> list[Item]:
     """Items of their own about one image."""
     image = image or Image.new("RGB", (32, 32), "red")
-    ref = Item.from_dict({"image": image, "conversations": [{"from": "human", "value": "<image>"}]}, key="").images
+    ref = read_item({"image": image, "conversations": [{"from": "human", "value": "<image>"}]}, key="").images
     turns = [{"from": "human", "value": f"<image>{words}"}, {"from": "gpt", "value": "Red."}]
-    return [
-        replace(Item.from_dict({"image": image, "conversations": turns}, key=f"{n}"), images=ref) for n in range(count)
-    ]
+    return [replace(read_item({"image": image, "conversations": turns}, key=f"{n}"), images=ref) for n in range(count)]
 
 
 @pytest.mark.parametrize("room", [None, 32])
@@ -313,7 +312,7 @@ def test_answers_right_behind_the_image_share_its_pixels_only(template: str, wor
 def test_texts_of_one_item_share_their_beginning_and_others_do_not() -> None:
     _, processor, _ = build()
     turns = [{"from": "human", "value": "Hello."}, {"from": "gpt", "value": "Hi."}]
-    example = processor.encode(Item.from_dict({"conversations": turns}, key="a"), 0)
+    example = processor.encode(read_item({"conversations": turns}, key="a"), 0)
     assert [len(group) for group in group_by_image([[example, example], [example]], None)] == [2, 1]
 
 

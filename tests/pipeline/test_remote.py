@@ -18,8 +18,8 @@ from PIL import Image
 from mllm.cli import main
 from mllm.conversation.convention import make_convention
 from mllm.pipeline.remote import messages_of, read_answer_in
+from mllm.records import read_item
 from mllm.registry import CODECS
-from mllm.types import Item
 
 pytest.importorskip("openai")
 
@@ -259,7 +259,7 @@ def test_messages_call_several_images_by_number_and_answers_are_read_on_them() -
             {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0, 1]]},
         ],
     }
-    item = Item.from_dict(record, key="a:1")
+    item = read_item(record, key="a:1")
     convention = make_convention("qwen3_vl", image_numbers=True)
     (message,) = messages_of(item, convention)
     kinds = [part.get("text", "image") for part in message["content"]]

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from PIL import Image
 
+from mllm.records import read_item
 from mllm.report.report import _entries
 from mllm.report.rows import rows
-from mllm.types import Box, GroundTruth, Item, Prediction
+from mllm.types import Box, GroundTruth, Prediction
 from tests.pipeline.tiny import Items
 
 
@@ -19,7 +20,7 @@ def test_rows_show_the_image_that_the_question_is_about() -> None:
             {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]},
         ],
     }
-    item = Item.from_dict(record, key="a:1")
+    item = read_item(record, key="a:1")
     for truth in (item.truth, GroundTruth()):
         (row,) = rows([Prediction(key="a:1", index=0, text="", truth=truth)], Items([replace(item, truth=truth)]), None)
         assert (row.places, row.image) == ({1: (0, 0)}, item.images[1])
@@ -34,7 +35,7 @@ def test_rows_show_all_images_that_regions_lie_on() -> None:
             {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0, 1]]},
         ],
     }
-    item = Item.from_dict(record, key="a:1")
+    item = read_item(record, key="a:1")
     prediction = Prediction(key="a:1", index=0, text="", truth=item.truth)
     (row,) = rows([prediction], Items([item]), None)
     assert (list(row.places), row.image_name) == ([0, 2], "the image of a:1: images 0, 2")

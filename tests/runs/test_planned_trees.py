@@ -12,6 +12,7 @@ from PIL import Image
 from mllm.conversation.collator import Collator
 from mllm.pipeline.planning import Cost, PlannedBatches, row_tokens
 from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
+from mllm.records import read_item
 from mllm.types import Item
 from tests.pipeline.packed import build
 from tests.pipeline.tiny import Items
@@ -27,7 +28,7 @@ def ask(*rounds: tuple[str, str], **record: Any) -> Item:
         turns += [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
     if "target" in record:
         turns[0]["boxes_seq"] = [[0]]
-    return Item.from_dict({**record, "conversations": turns}, key=str(rounds))
+    return read_item({**record, "conversations": turns}, key=str(rounds))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.packing import prefix_tree_row, split_rounds
 from mllm.errors import ConfigError, DataError, ModelError
 from mllm.models.runtime.packed_attention import FLEX, PackedAttentionMask, Span
+from mllm.records import read_item
 from mllm.types import Batch, EncodedSample, Item
 from tests.pipeline.packed import LANGUAGE_MODELS, SIZES, build, loss_and_gradients, same
 
@@ -168,7 +169,7 @@ def test_images_that_come_later_are_not_shared_with_their_own_round() -> None:
     turns = [{"from": "human", "value": "Where is it in <image>?"}, {"from": "gpt", "value": "There."}]
     turns += [{"from": "human", "value": "What is 1?"}, {"from": "gpt", "value": "It."}]
     turns += [{"from": "human", "value": "And this?"}, {"from": "gpt", "value": "Too."}]
-    item = Item.from_dict({"image": Image.new("RGB", (8, 8)), "conversations": turns}, key="a.jsonl:3")
+    item = read_item({"image": Image.new("RGB", (8, 8)), "conversations": turns}, key="a.jsonl:3")
     assert [each.turns[0].text for each in split_rounds(item)] == [
         "Where is it in <image>?",
         "<image>\nWhat is 1?",
@@ -186,7 +187,7 @@ def test_images_that_come_later_are_not_shared_with_their_own_round() -> None:
 def test_what_cannot_share_is_said() -> None:
     image = Image.new("RGB", (8, 8))
     turns = [{"from": "human", "value": "<image> Where?"}, {"from": "gpt", "value": "There."}] * 2
-    item = Item.from_dict({"images": [image, image], "conversations": turns}, key="a.jsonl:3")
+    item = read_item({"images": [image, image], "conversations": turns}, key="a.jsonl:3")
     with pytest.raises(DataError, match=r"a.jsonl:3: expected all 2 <image> in the first question, found 1"):
         split_rounds(item)
     with pytest.raises(ConfigError, match=r"'none', 'rows', 'shared', found str 'share'"):

@@ -38,6 +38,7 @@ from mllm.models.native.view import ProcessorView
 from mllm.pipeline.build import _corpus
 from mllm.pipeline.planning import Cost, PlannedBatches
 from mllm.pipeline.train_data import EvalDataset, SeededEpochSampler, TrainDataset
+from mllm.records import read_item
 from mllm.registry import CODECS, FAMILIES, TEMPLATES
 from mllm.types import Item
 from tests.conftest import make_tokenizer
@@ -198,7 +199,7 @@ class InMemory:
             "image": Image.new("RGB", (0, 5) if index == BAD else (5, 5)),
             "conversations": [{"from": "human", "value": "<image> What?"}, {"from": "gpt", "value": "A dog."}],
         }
-        return Item.from_dict(record, key=f"memory:{index}")
+        return read_item(record, key=f"memory:{index}")
 
     def set_epoch(self, epoch: int | None) -> None: ...
 

@@ -15,6 +15,7 @@ from PIL import Image
 from mllm.conversation.collator import Collator
 from mllm.pipeline.evaluate import Loader, predict
 from mllm.pipeline.finetune import main
+from mllm.records import read_item
 from mllm.types import Item
 from tests.pipeline.packed import build
 from tests.pipeline.tiny import Items, write_config
@@ -32,7 +33,7 @@ def items() -> Items:
         first: Item | None = None
         for word in ("red", "blue"):
             turns = [{"from": "human", "value": f"<image> where is {word}?"}, {"from": "gpt", "value": "There."}]
-            item = Item.from_dict({"image": image, "conversations": turns}, key=f"{number} {word}")
+            item = read_item({"image": image, "conversations": turns}, key=f"{number} {word}")
             first = first or item
             found.append(replace(item, images=first.images))
     return Items(found)

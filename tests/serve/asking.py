@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from mllm.conversation.collator import Collator
+from mllm.records import read_item
 from mllm.serve.engine import Engine
 from mllm.serve.request import Finished
 from mllm.serve.sampling import NewToken, Sampling
@@ -31,7 +32,7 @@ def photo(number: int, side: int = 40) -> Image.Image:
 
 def item(question: str, *images: Image.Image) -> Item:
     turn = {"from": "human", "value": "<image>" * len(images) + "\n" + question}
-    return Item.from_dict({"images": list(images), "conversations": [turn]}, key=question)
+    return read_item({"images": list(images), "conversations": [turn]}, key=question)
 
 
 def questions() -> list[Item]:

@@ -16,10 +16,11 @@ from mllm.conversation.collator import Collator
 from mllm.errors import ConfigError, DataError, ModelError
 from mllm.models.parts import is_quantized
 from mllm.pipeline.build import build_model
+from mllm.records import read_item
 from mllm.registry import DATASETS
 from mllm.serve.chat_model import ChatModel, load
 from mllm.serve.question import Message
-from mllm.types import Box, Item
+from mllm.types import Box
 from tests.models.tiny_hf import save_tiny
 from tests.pipeline.tiny import SCENES, save_stand_in, write_config
 from tests.stand_ins import model_parts
@@ -42,7 +43,7 @@ def test_a_folder_of_an_earlier_version_loads_and_has_its_loss() -> None:
         {"from": "human", "value": "<image>\nWhere is it?"},
         {"from": "gpt", "value": "There <boxes>", "boxes_seq": [[0]]},
     ]
-    item = Item.from_dict({"image": image, "target": {"boxes": [[5, 5, 20, 20]]}, "conversations": turns}, key="")
+    item = read_item({"image": image, "target": {"boxes": [[5, 5, 20, 20]]}, "conversations": turns}, key="")
     sample = model.processor.encode(item, 0)
     assert sample.input_ids.tolist()[-9:] == [326, 223, 389, 397, 399, 403, 405, 391, 1]
     batch = dict(Collator(pad_token_id=0)([sample]))

@@ -13,8 +13,9 @@ from PIL import Image
 
 from mllm.errors import DataError
 from mllm.images import FileImage, Video
+from mllm.records import read_item
 from mllm.serve.question import Message, as_messages, record_of, to_item
-from mllm.types import Box, Item, Point
+from mllm.types import Box, Point
 
 
 def user(text: str, **more: Any) -> Message:
@@ -133,6 +134,6 @@ def test_record_of_is_the_dataset_s_format(tmp_path: Path) -> None:
         answer_image=1,
     )
     record = json.loads(json.dumps(record_of(item, {ref: str(ref.path) for ref in item.images})))  # type: ignore[attr-defined]
-    assert Item.from_dict(record, key="question") == item
+    assert read_item(record, key="question") == item
     with_system = to_item([Message(role="system", text="Be brief."), user("Hi")])
-    assert Item.from_dict(record_of(with_system, {}), key="question") == with_system
+    assert read_item(record_of(with_system, {}), key="question") == with_system

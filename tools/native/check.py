@@ -22,6 +22,7 @@ from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.auto import read_image_processor
 from mllm.models.prompt_format import usual_prompt_format
+from mllm.records import read_item
 from mllm.registry import CODECS, MODELS, TEMPLATES
 from mllm.types import Item
 from tools.native.stand_ins import save_stand_in
@@ -198,7 +199,7 @@ def item(key: str, *sizes: tuple[int, int], seed: int = 0) -> Item:
     if len(sizes) > 1:
         target["boxes_image"] = [last]
     source = {"images": images} if len(sizes) > 1 else {"image": images[0]}
-    return Item.from_dict({**source, "target": target, "conversations": turns}, key=key)
+    return read_item({**source, "target": target, "conversations": turns}, key=key)
 
 
 def batch_of(

@@ -26,8 +26,9 @@ from mllm.conversation.tokenizer_training import blank_tokenizer
 from mllm.errors import ConfigError
 from mllm.pipeline.build import build_model
 from mllm.pipeline.run_checks import check_model_args, typed
+from mllm.records import read_item
 from mllm.tokenizer_files import has_tokenizer
-from mllm.types import IMAGE, EncodedSample, Item
+from mllm.types import IMAGE, EncodedSample
 
 EXAMPLE_SIZE = (640, 480)
 """Width and height in pixels of the image that each row of the batch brings."""
@@ -167,7 +168,7 @@ def _example(processor: Processor, question: int, answer: int) -> EncodedSample:
             {"from": "gpt", "value": " ".join(["a"] * answer)},
         ],
     }
-    return processor.encode(Item.from_dict(record, key="example"), 0)
+    return processor.encode(read_item(record, key="example"), 0)
 
 
 def _labels(example: EncodedSample) -> torch.Tensor:

@@ -10,6 +10,7 @@ from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill
 from mllm.dataset.sets.vqa import AnswerText
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.fields import PathName, show
+from mllm.records import read_item
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Item
 
@@ -91,7 +92,7 @@ class ImageFolder:
             "truth": {"texts": [said], "options": self.classes},
         }
         key = f"{Path(self.folder, self._folders[number])}[{index - self._first[number]}]"
-        return Item.from_dict(record, key=key, folder=self.folder)
+        return read_item(record, key=key, folder=self.folder)
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch

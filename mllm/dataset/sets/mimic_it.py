@@ -18,6 +18,7 @@ from mllm.dataset.questions import plain
 from mllm.errors import DataError
 from mllm.fields import Count, PathName, PositiveInt, field, show, within
 from mllm.images import ImageRef, Video
+from mllm.records import read_item
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Item
 
@@ -105,7 +106,7 @@ class MimicIt:
                 {"from": "human", "value": f"{IMAGE * len(shown)}\n{question}" if shown else question},
                 {"from": "gpt", "value": answer},
             ]
-        item = Item.from_dict({"images": images, "conversations": turns}, key=where)
+        item = read_item({"images": images, "conversations": turns}, key=where)
         return item if self.convention is None else lift_item(item, self.convention)
 
     def _images(self, number: int) -> list[ImageRef]:

@@ -13,6 +13,7 @@ from mllm.dataset.synthetic.expressions import count_phrase, expression, full_na
 from mllm.dataset.synthetic.shapes import MOST_SHAPES, SMALLEST_IMAGE, SceneImage, Shape, scene
 from mllm.errors import ConfigError, nearest
 from mllm.fields import FULL, PositiveInt, Range, show
+from mllm.records import read_item
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE, Groups, Item
 
@@ -94,7 +95,7 @@ class Scenes:
             others = [number for number in range(len(shapes)) if number != target]
             record["truth"] = {"boxes": [target], "texts": [last.answer], "candidates": [target, *others]}
             record["group"] = {"expression": kind_of(last.phrase)}
-        return Item.from_dict(record, key=f"scenes seed {self.seed}:{index}")
+        return read_item(record, key=f"scenes seed {self.seed}:{index}")
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch

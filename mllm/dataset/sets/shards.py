@@ -24,6 +24,7 @@ from mllm.errors import DataError
 from mllm.fields import PathName, within
 from mllm.files import check_file, decoded, parse_json
 from mllm.images.embedded import MemberImage
+from mllm.records import read_item
 from mllm.registry import DATASETS
 from mllm.types import Item
 
@@ -78,7 +79,7 @@ class Shards:
             record = self._record(self._texts(self.paths[shard], spans[2:]), image, index)
         except DataError as error:
             raise error.at(where) from error
-        item = Item.from_dict(record, key=where)
+        item = read_item(record, key=where)
         return item if self.convention is None else lift_item(item, self.convention)
 
     def set_epoch(self, epoch: int | None) -> None:

@@ -25,6 +25,7 @@ from mllm.errors import ConfigError, DataError, MllmError, ModelError, one_line
 from mllm.models.native.painted import check_placements
 from mllm.models.native.placing import Size
 from mllm.models.native.tensors import apart
+from mllm.records import read_item
 from mllm.types import Item
 
 WIDE, TALL = (64, 40), (36, 72)
@@ -335,4 +336,4 @@ def _question(
     source: dict[str, Any] = {"images": images} if len(images) > 1 else {"image": images[0]} if images else {}
     if len(images) > 1:
         turns[0]["image"] = len(images) - 1
-    return Item.from_dict({**source, "conversations": turns}, key=key)
+    return read_item({**source, "conversations": turns}, key=key)

@@ -19,8 +19,8 @@ from mllm.conversation.processor import Processor
 from mllm.models.adapters.injection import as_base, inject_adapters, save_adapted
 from mllm.models.adapters.settings import Adapters
 from mllm.models.prompt_format import PromptFormat, save_prompt_format
+from mllm.records import read_item
 from mllm.registry import CODECS, MODELS, TEMPLATES
-from mllm.types import Item
 from tests.commands.data.broken import PHOTOS, break_photos, rec, write
 from tests.conftest import make_tokenizer
 from tests.pipeline.tiny import save_stand_in
@@ -222,7 +222,7 @@ def test_a_stand_in_reads_every_convention(template: str, codec: str) -> None:
     processor = make_stand_in(
         {"type": "llava", "model_name_or_path": "/gone", "codec": codec, "template": template}, {}
     )
-    example = processor.encode(Item.from_dict(record, key="a:1"), 0)
+    example = processor.encode(read_item(record, key="a:1"), 0)
     found = list(segments(example, processor))
     assert sum(segment.count for segment in found) == len(example.input_ids)
     assert [segment.count for segment in found if segment.kind == "image"] == [576]
@@ -255,6 +255,6 @@ def test_a_decoder_that_drops_leading_spaces_drops_none_here() -> None:
         "image": Image.new("RGB", (8, 8)),
         "conversations": [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": " There."}],
     }
-    found = list(segments(processor.encode(Item.from_dict(record, key="a:1"), 0), processor))
+    found = list(segments(processor.encode(read_item(record, key="a:1"), 0), processor))
     assert tokenizer.decode(3) == "There"
     assert found[-1].text == " There.\n"

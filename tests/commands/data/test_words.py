@@ -9,6 +9,7 @@ from PIL import Image
 
 from mllm.cli import main
 from mllm.commands.data.words import words_faults
+from mllm.records import read_item
 from mllm.types import Item
 from tests.commands.data.broken import turns, write
 from tests.conftest import make_tokenizer
@@ -19,7 +20,7 @@ def item(*texts: str, image: bool = True, size: tuple[int, int] = (8, 8)) -> Ite
     said = [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(texts)]
     said[0]["value"] = ("<image>" if image else "") + said[0]["value"]
     record: dict[str, Any] = {"image": Image.new("RGB", size) if image else None, "conversations": said}
-    return Item.from_dict(record, key="a:1")
+    return read_item(record, key="a:1")
 
 
 @pytest.mark.parametrize(

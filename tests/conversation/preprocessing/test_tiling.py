@@ -148,9 +148,15 @@ def test_a_worker_gets_the_same_view() -> None:
             {"type": "any_resolutions"},
             "type: expected one of .*, found str 'any_resolutions'; did you mean 'any_resolution'?",
         ),
-        ({"type": "any_resolution"}, "pinpoints: expected a list of at least one entry, found nothing"),
+        (
+            {"type": "any_resolution"},
+            "pinpoints: expected a non-empty list of lists of 2 whole numbers from 1 to 16,384, found nothing",
+        ),
         ({**NEXT, "unpadded": True}, "unpadded: unknown name; did you mean 'unpad'?"),
-        ({**NEXT, "pinpoints": []}, r"pinpoints: expected a list of at least one entry, found list '\[\]'"),
+        (
+            {**NEXT, "pinpoints": []},
+            r"pinpoints: expected a non-empty list of lists of 2 whole numbers from 1 to 16,384, found list '\[\]'",
+        ),
         (
             {**NEXT, "pinpoints": [[336]]},
             r"pinpoints\.0: expected a list of 2 whole numbers from 1 to 16,384, found list '\[336\]'",

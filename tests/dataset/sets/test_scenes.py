@@ -112,7 +112,7 @@ def test_the_same_in_every_process() -> None:
         ({"objects": (3, 2)}, "objects: expected (fewest, most), found (3, 2)"),
         ({"objects": (1, 9)}, "objects.1: expected a whole number from 1 to 8, found int '9'"),
         ({"answer": "here"}, "answer: expected a text with <boxes> in it once, found str 'here'"),
-        ({"tasks": []}, "tasks: expected a list of at least one entry, found list '[]'"),
+        ({"tasks": []}, "tasks: expected a non-empty list, each one of 'rec', 'reg', 'count', found list '[]'"),
         ({"tasks": ["a"]}, "tasks.0: expected one of 'rec', 'reg', 'count', found str 'a'"),
         ({"tasks": ALL, "questions": "a"}, "questions: expected {task: pool} for 3 tasks, found str 'a'"),
         ({"questions": {"reg": "a"}}, "questions: expected one of the tasks rec, found str 'reg'; did you mean 'rec'?"),

@@ -15,8 +15,8 @@ from mllm.errors import ConfigError, DataError, ModelError
 from mllm.models.flamingo.builder import compose
 from mllm.models.flamingo.checkpoints import to_our_names
 from mllm.models.flamingo.otter import load_otter, save_otter
+from mllm.records import read_item
 from mllm.registry import CODECS, MODELS, TEMPLATES
-from mllm.types import Item
 from tests.models.tiny import gradients, make_tokenizer, prompts
 from tests.models.tiny import make as make_llava
 from tests.models.tiny_flamingo import PARITY, disturb, make, make_batch, tokenizer, trainable
@@ -185,7 +185,7 @@ def test_in_context_examples_and_labels():
         codec=CODECS.make("shikra"),
         view=model.image_preprocessor(),
     )
-    item = Item.from_dict(
+    item = read_item(
         {
             "images": [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")],
             "conversations": [
@@ -235,8 +235,8 @@ def test_videos_and_images_in_one_conversation():
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "green", "blue")]
     turns = [{"from": "human", "value": "<image>\nw1"}, {"from": "gpt", "value": "w2"}]
     more = [{"from": "human", "value": "<image>\nw3"}, {"from": "gpt", "value": "w4"}]
-    both = Item.from_dict({"images": [frames, frames[0]], "conversations": [*turns, *more]}, key="both")
-    still = Item.from_dict({"images": [frames[1]], "conversations": turns}, key="still")
+    both = read_item({"images": [frames, frames[0]], "conversations": [*turns, *more]}, key="both")
+    still = read_item({"images": [frames[1]], "conversations": turns}, key="still")
     examples = [processor.encode(item, n) for n, item in enumerate((both, still))]
     batch = Collator(pad_token_id=words.pad_token_id)(examples)
     assert batch["frames"].tolist() == [3, 1, 1]

@@ -18,8 +18,8 @@ from mllm.errors import ConfigError, ModelError
 from mllm.images import MemoryImage
 from mllm.models.llava.transformers_layout import export_transformers_llava, load_llava
 from mllm.models.parts import part_of
+from mllm.records import read_item
 from mllm.registry import CODECS, MODELS, TEMPLATES
-from mllm.types import Item
 from tests.models.llava_names import our_name
 from tests.models.tiny import (
     PINPOINTS,
@@ -140,7 +140,7 @@ def test_questions_in_one_row_read_the_tiles_once(tiling: dict[str, Any]) -> Non
     )
     image = MemoryImage(Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 20, 3), dtype=np.uint8)))
     pair = [
-        processor.encode(Item.from_dict({"image": image, "conversations": turns}, key=str(n)), 0)
+        processor.encode(read_item({"image": image, "conversations": turns}, key=str(n)), 0)
         for n, turns in enumerate(
             [{"from": "human", "value": f"<image> w{n}"}, {"from": "gpt", "value": f"w{n + 7} w{n + 9}"}]
             for n in (1, 2)

@@ -25,6 +25,7 @@ from mllm.models.parts import is_quantized, part_of
 from mllm.models.prompt_format import usual_prompt_format
 from mllm.models.runtime import loss
 from mllm.models.runtime.packed_attention import FLEX, PACKED
+from mllm.records import read_item
 from mllm.registry import FAMILIES as REGISTRY
 from mllm.registry import MODELS
 from mllm.types import Item
@@ -118,7 +119,7 @@ def test_left_padded_answers_are_those_one_by_one(family: str, folder: str) -> N
 def test_an_image_in_several_slots_is_processed_once_and_seen_in_each(family: str, folder: str) -> None:
     model, processor = cached(folder)
     first, second = ask((40, 20)), ask((17, 50), seed=3)
-    again = Item.from_dict(
+    again = read_item(
         {
             "image": first.images[0].open(),
             "conversations": [

@@ -31,6 +31,7 @@ from mllm.errors import ImageError
 from mllm.models.native.family import family_of
 from mllm.models.native.tensors import apart
 from mllm.models.prompt_format import usual_prompt_format
+from mllm.records import read_item
 from mllm.registry import FAMILIES as REGISTRY
 from mllm.types import Item
 from tests.models.tiny_hf import (
@@ -184,7 +185,7 @@ def test_a_box_comes_back_through_the_text(
     item = ask(size)
     record = {"image": item.images[0].open(), "target": {"boxes": [box]}}
     turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": ANSWER, "boxes_seq": [[0]]}]
-    item = Item.from_dict({**record, "conversations": turns}, key="a")
+    item = read_item({**record, "conversations": turns}, key="a")
     example = processor.encode(item, 0, images={ref: {} for ref in item.images})
     assert example.labels is not None
     prediction = processor.decode(example.labels[example.labels >= 0].tolist(), item, 0)
