@@ -28,7 +28,16 @@ from mllm.models.runtime.advantages import advantages
 from mllm.models.runtime.loss import Scoring
 from mllm.models.runtime.policy_loss import Answers, entropy_threshold, policy_loss
 from mllm.pipeline.monitor import CountingCollator
-from mllm.pipeline.prompts import Prompt, PromptDataset, RepeatedBlocks, as_they_are, completed, next_block
+from mllm.pipeline.prompts import (
+    Prompt,
+    PromptDataset,
+    RepeatedBlocks,
+    as_they_are,
+    completed,
+    firsts,
+    next_block,
+    order_of,
+)
 from mllm.pipeline.reference import Reference
 from mllm.pipeline.reward_check import reference_rewards, said
 from mllm.pipeline.reward_log import RewardLog, Sampled, readings, rewards_of, shown_question
@@ -175,10 +184,9 @@ class PolicyTrainer(Trainer):
 
     def _scores(self, model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies, the tokens of an answer side by side, the answers in their order."""
-        given = {name: value for name, value in batch.items() if name not in ("index", "label_sources", "counts")}
+        given = {name: value for name, value in batch.items() if name not in ("index", "order", "counts")}
         found = model(**given, scoring=self._scoring)
-        order = batch["label_sources"].argsort(stable=True)
-        return found.log_probs[order], found.entropies[order]
+        return found.log_probs[batch["order"]], found.entropies[batch["order"]]
 
     def _threshold(self, entropies: Tensor) -> float | None:
         """The same on all ranks."""
@@ -188,24 +196,35 @@ class PolicyTrainer(Trainer):
         return entropy_threshold(torch.tensor(everyones), self.reward_args.top_entropy_quantile)
 
     def _rows_of(self, experience: Experience) -> dict[str, Any]:
-        """The batch of a model for all answers that are learned from; of none, the first answer without labels."""
+        """The batch of a model for all answers that are learned from, equal ones of a prompt once; of none, the first
+        answer without labels. `order`: where among its labels the tokens of the answers are, see `order_of`."""
         group = self.reward_args.num_generations
-        lengths = experience.answers.lengths.tolist()
+        learned = experience.answers.lengths > 0
+        first_R = firsts(experience.completions)
         prompts = iter(enumerate(experience.completions))
         entries = [
             [
-                completed(prompt, completion, number * group + place, learned=True)
+                completed(prompt, completions[answer - number * group], answer, learned=True)
                 for prompt in entry
                 for number, completions in [next(prompts)]
-                for place, completion in enumerate(completions)
-                if lengths[number * group + place]
+                for answer in range(number * group, (number + 1) * group)
+                if learned[answer] and first_R[answer] == answer
             ]
             for entry in experience.entries
         ]
         entries = [entry for entry in entries if entry]
         if not entries:
             entries = [[completed(experience.entries[0][0], experience.completions[0][0], 0, learned=False)]]
-        return self.rows(entries)
+        batch = self.rows(entries)
+        copies = torch.bincount(first_R[learned], minlength=len(first_R)).clamp(min=1).tolist()
+        examples = [(copies[example.source], len(example.input_ids)) for entry in entries for example in entry]
+        batch["counts"] = replace(
+            batch["counts"],
+            samples=sum(times for times, _ in examples),
+            separate=sum(times * tokens for times, tokens in examples),
+        )
+        batch["order"] = order_of(batch.pop("label_sources"), first_R[learned])
+        return batch
 
     def _sampled(self, block: Sequence[Entries]) -> list[Experience]:
         """Answers to the prompts of a block, scored and compared with those of all ranks."""
@@ -222,15 +241,12 @@ class PolicyTrainer(Trainer):
             epoch=dataset.epoch,
             share=args.share_prefix,
         )
-        predictions = [
-            [self.processor.decode(completion.ids, prompt.item, prompt.sample.index) for completion in completions]
-            for prompt, completions in zip(prompts, answered, strict=True)
-        ]
-        own = [
-            self._scored(prediction, completion)
-            for pair in zip(predictions, answered, strict=True)
-            for prediction, completion in zip(*pair, strict=True)
-        ]
+        predictions: list[list[Prediction]] = []
+        own: list[Sampled] = []
+        for prompt, completions in zip(prompts, answered, strict=True):
+            read = {each: self._read(prompt, each) for each in dict.fromkeys(completions)}
+            predictions.append([read[each][0] for each in completions])
+            own += [read[each][1] for each in completions]
         everyones: list[list[Sampled]] = gather_object([own])
         every = [one for rank in everyones for one in rank]
         weights = torch.tensor(args.weights, dtype=torch.float64)
@@ -249,10 +265,11 @@ class PolicyTrainer(Trainer):
         tokens = max(sum(one.learned for one in every), 1) / self.accelerator.num_processes / len(block)
         return self._experiences(block, answered, own, compared[first : first + len(own)], tokens)
 
-    def _scored(self, prediction: Prediction, completion: Completion) -> Sampled:
+    def _read(self, prompt: Prompt, completion: Completion) -> tuple[Prediction, Sampled]:
+        prediction = self.processor.decode(completion.ids, prompt.item, prompt.sample.index)
         tokens = len(completion.ids)
         learned = tokens if completion.ended or not self.reward_args.mask_truncated_completions else 0
-        return Sampled(
+        return prediction, Sampled(
             rewards=tuple(score(self.rewards, prediction).values()),
             tokens=tokens,
             learned=learned,

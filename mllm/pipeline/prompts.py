@@ -91,6 +91,30 @@ def completed(prompt: Prompt, completion: Completion, number: int, *, learned: b
     )
 
 
+def firsts(completions: Sequence[Sequence[Completion]]) -> Tensor:
+    """int64 [R]: for each answer of all prompts the number of the first to its prompt that is the same."""
+    found: list[int] = []
+    for some in completions:
+        start = len(found)
+        found += [start + some.index(each) for each in some]
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def order_of(sources_N: Tensor, answers_R: Tensor) -> Tensor:
+    """Where among the labels of a batch the tokens of each answer are, one answer after the other: int64.
+
+    Args:
+        sources_N: the answer that each label is of.
+        answers_R: of each answer that is learned from, the one that is in the batch in its place.
+    """
+    sorted_N = sources_N.argsort(stable=True)
+    lengths = torch.bincount(sources_N)
+    starts = lengths.cumsum(0) - lengths
+    lengths_R = lengths[answers_R]
+    before_R = starts[answers_R] - (lengths_R.cumsum(0) - lengths_R)
+    return sorted_N[torch.repeat_interleave(before_R, lengths_R) + torch.arange(int(lengths_R.sum()))]
+
+
 def as_they_are(entries: Sequence[Sequence[Prompt]]) -> list[list[Prompt]]:
     """Collates prompts, whose rows are made once they have answers; a batch that is passed over is empty."""
     return [list(entry) for entry in entries]

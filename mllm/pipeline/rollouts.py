@@ -108,8 +108,9 @@ def sample_answers(
             batcher.generate(model, rows, given, shared=shared, seeds=[seeds[row] for row in rows])
         batcher.finish()
         answers = batcher.pop_finished()
+    ends = stopping(processor)["eos_token_id"]
     return [
-        [_completion(processor, answers[row]) for row in _rows([[number]], sampling.num_generations)]
+        [_completion(processor, answers[row], ends) for row in _rows([[number]], sampling.num_generations)]
         for number in range(len(prompts))
     ]
 
@@ -187,8 +188,8 @@ def never_answers(model: VisionLanguageModel, processor: Processor) -> list[int]
     return sorted(found)
 
 
-def _completion(processor: Processor, ids: Sequence[int]) -> Completion:
-    ended = ids[-1] in stopping(processor)["eos_token_id"]
+def _completion(processor: Processor, ids: Sequence[int], ends: Sequence[int]) -> Completion:
+    ended = ids[-1] in ends
     if not ended and processor.end_token_id is None:
         ended = processor.stop in words_of(processor.tokenizer, list(ids))
     return Completion(ids=tuple(ids), ended=ended)

@@ -63,6 +63,24 @@ def test_packing_and_sharing_change_no_reward_and_no_gradient(tmp_path: Path) ->
     assert found[0][0]["grad_norm"] > 0
 
 
+def test_equal_answers_are_read_once_and_change_no_reward_and_no_gradient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two tokens among the likeliest two there are at most four answers: many of eight are the same."""
+    found = []
+    for name in ("once", "each"):
+        if name == "each":
+            monkeypatch.setattr("mllm.pipeline.policy_trainer.firsts", lambda some: torch.arange(sum(map(len, some))))
+        config = write_rewarded(tmp_path / name, dict(num_generations=8, max_completion_length=2, top_k=2, beta=0.1))
+        found.append(run(config, tmp_path / name / "out", "--max_steps", "2", "--learning_rate", "0.01"))
+    once, each = found
+    for entry, other in zip(once, each, strict=True):
+        assert entry["sharing"] > 1.1 * other["sharing"]
+        assert entry["grad_norm"] > 0
+        for name in ("reward", "entropy", "kl", "grad_norm", "loss", "completions/mean_length"):
+            assert entry[name] == pytest.approx(other[name], rel=1e-4, abs=1e-6), name
+
+
 def test_the_reference_of_fresh_adapters_is_the_model_without_them(tmp_path: Path) -> None:
     save_stand_in(tmp_path / "base")
     lora = dict(type="lora", targets=["language_model"], r=4)

@@ -3,8 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
-from mllm.pipeline.prompts import RepeatedBlocks, next_block
+from mllm.pipeline.prompts import RepeatedBlocks, firsts, next_block, order_of
+from mllm.pipeline.rollouts import Completion
 
 
 class Plan:
@@ -42,3 +44,16 @@ def test_next_block_gives_what_is_there_and_passes_over_what_is_empty() -> None:
     assert next_block(batches, 2) == [["c"]]
     assert next_block(batches, 2) == [["d"]]
     assert next_block(batches, 2) == []
+
+
+def test_firsts_are_of_the_same_prompt() -> None:
+    one, two, cut = (Completion(ids=ids, ended=ended) for ids, ended in (((5, 1), True), ((6, 1), True), ((5,), False)))
+    assert firsts([[one, two, one, one], [two, cut, one, two]]).tolist() == [0, 1, 0, 0, 4, 5, 6, 4]
+
+
+def test_order_of_finds_the_tokens_of_each_answer_where_an_equal_one_has_them() -> None:
+    """Labels of the answers 3, 0, 0, 3, 4: the answers 0, 1 = 0, 3 and 5 = 3 are learned from, and so is 4."""
+    order = order_of(torch.tensor([3, 0, 0, 3, 4]), torch.tensor([0, 0, 3, 4, 3]))
+    assert order.tolist() == [1, 2, 1, 2, 0, 3, 4, 0, 3]
+    nothing = torch.tensor([], dtype=torch.int64)
+    assert order_of(nothing, nothing).tolist() == []
