@@ -10,9 +10,10 @@ from typing import Any, Literal
 from tqdm.auto import tqdm
 
 from mllm.dataset.sets.folder import images_in
-from mllm.errors import ConfigError, ImageError
+from mllm.errors import ConfigError, DataError, ImageError
 from mllm.fields import show
 from mllm.files import decoded, parse_json, whole_lines, writing_to
+from mllm.images import image_ref
 from mllm.serve.ask import draw_answer
 from mllm.serve.chat_model import load
 from mllm.serve.reading import Answer
@@ -38,8 +39,8 @@ def answer_folder(
     """Write what the model in `folder` answers about each image under `images`, a JSON object a line, to `out`.
 
     A line holds `image` (the path under `images`), its `image_size`, `text`, `boxes` and `points` in pixels of the
-    image as it is shown upright, `labels` where boxes have some, and `failure`. Images that `out` has already are left
-    out, so that a run that was cut goes on.
+    image as it is shown upright, `labels` where boxes have some, and `failure`. Images that `out` answers already are
+    left out, so that a run that was cut goes on; those that could not be read are tried again.
 
     Args:
         drawings: a folder for the images with their answers drawn on them, each as PNG.
@@ -47,6 +48,7 @@ def answer_folder(
 
     Raises:
         ImageError: an image cannot be read; names it.
+        DataError: a link leads out of the folder; likewise.
         ConfigError: `out` holds answers of another model, to another question, or of other settings.
     """
     root = Path(images)
@@ -60,8 +62,11 @@ def answer_folder(
         for name in tqdm([name for name in names if name not in done], desc="images", unit="image"):
             record: dict[str, Any] = {"image": name, **asked}
             try:
-                said = model.chat(root / name, prompt, max_new_tokens=max_new_tokens, num_beams=num_beams)
-            except ImageError as error:
+                image = image_ref(name, images)
+                said = model.chat(image, prompt, max_new_tokens=max_new_tokens, num_beams=num_beams)
+            except DataError as error:
+                if not isinstance(error, ImageError) and error.kind != "image-path":
+                    raise
                 if on_error == "raise":
                     error.message = f"{error.message or ''} (--on_error skip goes on without it)".lstrip()
                     raise
@@ -93,14 +98,14 @@ def answer_folder(
 
 
 def _answered(path: Path, asked: Mapping[str, Any]) -> set[str]:
-    """The images that a file of answers has; a line that was cut while it was written is removed from it."""
+    """The images that a file of answers has. A line that was cut while it was written is removed from it, and so are
+    those without an answer.
+    """
     if not path.exists():
         return set()
-    with writing_to(path), path.open("r+b") as file:
-        lines = whole_lines(path)
-        file.truncate(sum(map(len, lines)))
     done: set[str] = set()
-    for number, line in enumerate(lines, start=1):
+    kept: list[bytes] = []
+    for number, line in enumerate(whole_lines(path), start=1):
         where = f"{path}:{number}"
         record = parse_json(decoded(line, where, ConfigError), dict, where, ConfigError)
         for name in SAME:
@@ -108,7 +113,13 @@ def _answered(path: Path, asked: Mapping[str, Any]) -> set[str]:
                 message = "name another file with --out"
                 expected, found = show(asked[name]), show(record.get(name))
                 raise ConfigError(message, where=where, field=name, expected=expected, found=found)
-        done.add(str(record.get("image")))
+        if "error" not in record:
+            done.add(str(record.get("image")))
+            kept.append(line)
+    with writing_to(path):
+        part = path.with_name(f"{path.name}.part")
+        part.write_bytes(b"".join(kept))
+        part.replace(path)
     return done
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mllm import cli
+from mllm.images import FileImage
 from mllm.serve.chat_model import ChatModel, load
 
 MODEL = str(Path(__file__).parents[1] / "assets" / "saved_before_rooms")
@@ -55,7 +56,7 @@ def test_answer_folder_writes_a_line_for_each_image_and_goes_on_where_it_was_cut
 
     monkeypatch.setattr(ChatModel, "chat", ask_once)
     assert ask(photos, out) == 0
-    assert (out.read_bytes(), asked) == (whole, [photos / "more/c.png"])
+    assert (out.read_bytes(), asked) == (whole, [FileImage(str(photos / "more/c.png"))])
 
 
 def test_answer_folder_draws_each_answer_on_the_upright_image(photos: Path, tmp_path: Path) -> None:
@@ -83,6 +84,26 @@ def test_answer_folder_names_an_image_that_cannot_be_read(
     found = lines(out)
     assert [line["image"] for line in found] == ["a.jpg", "b.png", "more/c.png"]
     assert str(photos / "b.png") in found[1]["error"]
+    Image.new("RGB", (40, 30)).save(photos / "b.png")
+    assert ask(photos, out, "--on_error", "skip") == 0
+    assert [(line["image"], "error" in line) for line in lines(out)] == [
+        ("a.jpg", False),
+        ("more/c.png", False),
+        ("b.png", False),
+    ]
+
+
+def test_answer_folder_follows_no_link_out_of_the_folder(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "secret.png")
+    (photos / "b.png").unlink()
+    (photos / "b.png").symlink_to(tmp_path / "secret.png")
+    out = tmp_path / "out.jsonl"
+    assert ask(photos, out) == 1
+    assert f"{photos / 'b.png'}: a link leads out of its image_folder" in capsys.readouterr().err
+    assert ask(photos, out, "--on_error", "skip") == 0
+    assert [line["image"] for line in lines(out) if "error" in line] == ["b.png"]
 
 
 def test_answer_folder_refuses_a_file_of_another_question(
