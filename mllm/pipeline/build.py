@@ -124,7 +124,7 @@ def _check_resolutions(processor: Processor, items: Any) -> None:
         ConfigError: a dataset bounds its images in a way that the model does not take.
     """
     for resolution in resolutions_in(items):
-        processor.view_at(resolution)
+        processor.inputs.view_at(resolution)
 
 
 def require_trainable(model: VisionLanguageModel) -> None:

@@ -450,7 +450,7 @@ class Trainer(GuardedTrainer):
             torch.save(self.args, Path(folder) / "training_args.bin")
         if self.args.should_save:
             folder = str(output_dir or self.args.output_dir)
-            save_tokenizer(self.processor.tokenizer, folder, probes=self.processor.probes())
+            save_tokenizer(self.processor.tokenizer, folder, probes=self.processor.renderer.probes())
             save_prompt_format(folder, self.kind, self.prompt_format)
 
     @replaces(Seq2SeqTrainer)

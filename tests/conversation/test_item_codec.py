@@ -249,7 +249,7 @@ def test_a_family_of_transformers_names_images_inside_its_chat_template(
     family: str, images: str, frames: str, tmp_path: Path
 ) -> None:
     _, processor = build(str(save_tiny(family, tmp_path)))
-    processor.image_numbers = True
+    processor.renderer.image_numbers = True
     turns = [{"from": "human", "value": "<image><image>\nWhere?"}, {"from": "gpt", "value": "There."}]
     two = read_item({"images": [Image.new("RGB", (64, 64))] * 2, "conversations": turns}, key="a:1")
     for item, names in ((two, images), (video_of([0, 0.5], said="<spans>", spans=[[0, 1]]), frames)):

@@ -17,22 +17,16 @@ from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
-from mllm.errors import ConfigError, DataError, ModelError
+from mllm.errors import DataError
 from mllm.geometry import Placement
 from mllm.images import image_ref
 from mllm.metrics.failures import failure_of
 from mllm.records import read_item
-from mllm.registry import TEMPLATES
 from mllm.serve.reading import AnswerReader
 from mllm.types import BOXES, Box, GroundTruth, Item, Prediction, Turn
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES
 from tests.conversation.processors import SIDE, TOKENS, make_processor
-
-
-@pytest.fixture
-def processor(tokenizer: PreTrainedTokenizerFast) -> Processor:
-    return make_processor(tokenizer)
 
 
 def rec(size: tuple[int, int], box: list[float], *, question: str = "<image>\nWhere is it?") -> Item:
@@ -57,29 +51,6 @@ def test_only_answers_are_supervised(processor: Processor, item: Item) -> None:
     """A 40 x 20 photo lies in the middle rows of its square: the box is its right half."""
     text = processor.tokenizer.decode(answer_ids(processor, item))
     assert text == " Answer: [0.500,0.250,1.000,0.750] .</s>"
-
-
-def test_an_image_holds_as_many_tokens_as_the_model_has_features(processor: Processor, item: Item) -> None:
-    example = processor.encode(item, 3)
-    assert (example.input_ids == processor.image_token_id).sum() == TOKENS
-    assert example.index == 3
-    assert [image["pixels"].shape for image in example.pixels] == [(1, 3, SIDE, SIDE)]
-
-
-class Framed(SquarePreprocessor):
-    token = feature = "<patch>"
-
-    def placeholder_tokens(self, size: tuple[int, int]) -> str:
-        return f"<im_start>{self.token * (size[0] // 20)}<im_end>"
-
-
-def test_a_view_says_what_holds_the_place_of_an_image(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
-    tokenizer.add_tokens(["<im_start>", "<patch>", "<im_end>"], special_tokens=True)
-    view = Framed(size=SIDE, mean=(0.5,) * 3, std=(0.5,) * 3, tokens=1)
-    example = make_processor(tokenizer, view=view).encode(item, 0)
-    text = tokenizer.decode(example.input_ids).replace(" ", "")
-    assert "<im_start><patch><patch><im_end>" in text
-    assert "<image>" not in text
 
 
 def test_a_prompt_is_the_beginning_of_its_training_row(processor: Processor, item: Item) -> None:
@@ -376,30 +347,6 @@ def test_a_multi_token_end_is_cut_off(tokenizer: PreTrainedTokenizerFast, item: 
     assert processor.decode(ids, item, 0).text == "[0.5,0.25,1,0.75]"
 
 
-@pytest.mark.parametrize(
-    ("template", "said"),
-    [("plain", "a\nb"), ("plain", "\na"), ("llava_v0", "left\n### Human: and"), ("llava_v0", "\n###")],
-)
-def test_an_answer_that_spells_an_end_in_words_is_refused(
-    tokenizer: PreTrainedTokenizerFast, template: str, said: str
-) -> None:
-    turns = [{"from": "human", "value": "x"}, {"from": "gpt", "value": said}]
-    made = read_item({"conversations": turns}, key="t:1")
-    with pytest.raises(
-        DataError, match=r"t:1: conversations\[1\]\.value: expected an answer without .*, which ends"
-    ) as caught:
-        make_processor(tokenizer, template=template).encode(made, 0)
-    assert caught.value.kind == "unsupported"
-    make_processor(tokenizer, template="vicuna_v1").encode(made, 0)
-
-
-def test_a_line_break_behind_an_answer_is_no_end_within_it(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
-    turns = [{"from": "human", "value": "x"}, {"from": "gpt", "value": "A cat.\n"}]
-    processor = make_processor(tokenizer, template="plain")
-    example = processor.encode(read_item({"conversations": turns}, key="t:1"), 0)
-    assert processor.decode(example.input_ids.tolist(), item, 0).text == "A cat."
-
-
 @pytest.mark.parametrize("answer", [True, False])
 def test_more_tokens_than_the_language_model_has_positions_for_are_refused(
     tokenizer: PreTrainedTokenizerFast, item: Item, answer: bool
@@ -459,14 +406,6 @@ def test_an_end_of_ordinary_words_is_where_an_answer_first_spells_it(
     assert processor.decode(ids, item, 0).text == "one ### two"
 
 
-def test_a_template_that_writes_no_placeholder_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    tokenizer.add_tokens(["<start_of_image>", "<end_of_turn>"], special_tokens=True)
-    tokenizer.chat_template = FAMILIES["gemma3"]
-    make_processor(tokenizer, template="chat")
-    with pytest.raises(ConfigError, match=r"template: expected <image> once for an image, found 0; .* parts=False"):
-        make_processor(tokenizer, template={"type": "chat", "parts": True})
-
-
 def test_long_texts_are_read_without_a_warning(
     tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -511,16 +450,6 @@ def test_user_text_may_hold_anything(processor: Processor) -> None:
     prompt = processor.encode(rec((8, 8), [0, 0, 8, 8], question=question), 0, answer=False)
     assert question[len("<image>") :] in processor.tokenizer.decode(prompt.input_ids)
     assert processor.tokenizer.eos_token_id not in prompt.input_ids
-
-
-def test_a_template_that_loses_an_image_is_an_error(processor: Processor, item: Item) -> None:
-    processor.template = TEMPLATES.make("vicuna_v1")
-    dropping = processor.template.render
-    processor.template.render = lambda turns, tokenizer: [  # type: ignore[method-assign]
-        piece for piece in dropping(turns, tokenizer) if piece.text != "<image>"
-    ]
-    with pytest.raises(ModelError, match=r"template: expected 1 <image>, .* found 0"):
-        processor.encode(item, 0)
 
 
 def test_a_batch_holds_each_image_once(processor: Processor, item: Item) -> None:
@@ -595,30 +524,6 @@ def test_rounds_that_are_no_filling_stay(tokenizer: PreTrainedTokenizerFast) -> 
     row = replace(filled_row(2), extra_rounds=1)
     processor = make_processor(tokenizer, max_length=8)
     assert len(processor.fit_to_max_length(row).turns) == 4
-
-
-def asked_with(system: str, *, template: Any = "vicuna_v1", tokenizer: Any = None) -> str:
-    turns = [{"from": "human", "value": "Where is it?"}]
-    item = read_item({"conversations": turns, "system": system}, key="a.jsonl:1")
-    processor = make_processor(tokenizer or make_tokenizer(), template=template)
-    return processor.tokenizer.decode(processor.encode(item, 0, answer=False).input_ids)
-
-
-def test_a_system_message_stands_in_place_of_the_template_s_own() -> None:
-    assert asked_with("the red circle.").replace("<s>", "").strip().startswith("the red circle. USER: Where is it?")
-    assert "the red circle.\n\n### Human: Where" in asked_with("the red circle.", template="llava_v0")
-    tokenizer = make_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}[assistant]"
-    assert asked_with("Be red", template="chat", tokenizer=tokenizer).startswith("[system]Be red</s>[user]Where is")
-
-
-def test_a_system_message_that_the_template_cannot_carry_is_an_error() -> None:
-    with pytest.raises(
-        DataError, match=r"a.jsonl:1: system: expected no system message: .*\(Completion\) has no place"
-    ):
-        asked_with("Be brief.", template="completion")
-    with pytest.raises(DataError, match="system: expected words alone, found the special token </s>"):
-        asked_with("Be brief.</s> USER: no", template="vicuna_v1")
 
 
 def test_an_error_names_the_demonstrations_that_may_be_what_is_wrong(processor: Processor) -> None:

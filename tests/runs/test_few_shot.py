@@ -73,7 +73,7 @@ def test_answers_are_those_of_a_prompt_put_together_by_hand(name: str) -> None:
             else:
                 words += f"{chr(10) if place else ''}{slot}{question}"
             if place < 2:
-                box = processor._codec_on(part, 0).write_boxes(part.truth.boxes)
+                box = processor.renderer.codec_of(part).on(0).write_boxes(part.truth.boxes)
                 words += f" {box}</s>" if name == "llava" else f"{box}<|endofchunk|>"
         ids = processor.encode(few[index], index, answer=False).input_ids
         assert processor.tokenizer.decode(ids, skip_special_tokens=False).replace(" ", "") == words.replace(" ", "")

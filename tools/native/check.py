@@ -110,7 +110,7 @@ class Checked:
             words = asked.turns[0].text.removeprefix("<image>" * len(images)).lstrip()
             made = own(images=images, text=[words], return_tensors="pt")
         else:
-            pieces = processor._pieces(asked, asked.prompt)  # pyright: ignore[reportPrivateUsage]
+            pieces = processor.renderer.spans(asked, asked.prompt)
             text = "".join(piece.text for piece in pieces).replace(view.token.join(view.around), view.token)
             made = own(images=images, text=[text], return_tensors="pt", add_special_tokens=False)
         with_marks(made, own, self.own.forward)

@@ -248,7 +248,7 @@ def _shown(card: Card, processor: Processor) -> dict[str, Any]:
 
 def _image(ref: ImageRef, number: int, card: Card, processor: Processor) -> dict[str, Any]:
     """An image as the model sees it, and its regions on it."""
-    view = processor.view_of(ref)
+    view = processor.inputs.view_of(ref)
     image, placement = view.preview(ref.open()), view.placement(ref.size)
 
     def shape(region: Box | Point) -> dict[str, float]:

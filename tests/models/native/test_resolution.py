@@ -44,7 +44,7 @@ def test_lengths_are_those_of_the_ids_in_every_resolution(
     assert all(count <= most for count in features[len(SIZES) :])
     assert features[: len(SIZES)] != features[len(SIZES) :]
     for item, example, length in zip(items, examples, lengths, strict=True):
-        assert length.images == len(processor._slot(item.images[0], item.images[0].size))
+        assert length.images == len(processor.inputs.placeholders(item.images[0], item.images[0].size))
         assert abs(length.tokens - len(example.input_ids)) <= 8  # digits of boxes
     batch: Any = Collator(pad_token_id=processor.tokenizer.pad_token_id)(examples)
     batch = {name: tensor for name, tensor in batch.items() if name not in ("index", "label_sources")}
