@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,14 +72,6 @@ def test_find_imports_the_module_of_the_name_alone(package: Callable[..., Regist
 
 def test_find_reads_the_pattern_of_a_family(package: Callable[..., Registry]) -> None:
     assert package(lines=LINES).find("line7") == 7
-
-
-def test_find_llava_imports_no_neighbour() -> None:
-    """In a process of its own, since the other tests have imported everything."""
-    look = "import sys; from mllm.registry import MODELS; MODELS.find('llava'); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
-    assert "mllm.models.llava.builder" in loaded
-    assert not {"mllm.models.flamingo.model", "mllm.models.native.model", "mllm.models.connectors.ldp"} & {*loaded}
 
 
 def test_a_module_may_look_up_names_while_it_is_imported(package: Callable[..., Registry]) -> None:

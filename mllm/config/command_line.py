@@ -229,7 +229,7 @@ _HELP_ALL = typer.Option(
 
 def run(app: typer.Typer, words: Sequence[str], program: str) -> int:
     """Run the command that the words name; its exit status, 2 where the words are wrong, said in one line."""
-    command = get_command(app)
+    command = _command(app)
     try:
         with command.make_context(program, list(words)) as ctx:
             return command.invoke(ctx) or 0
@@ -239,6 +239,11 @@ def run(app: typer.Typer, words: Sequence[str], program: str) -> int:
         where: Any = getattr(error, "ctx", None)
         print(f"{where.command_path if where else program}: {_message(error)}", file=sys.stderr)
         return 2
+
+
+@cache
+def _command(app: typer.Typer) -> Any:
+    return get_command(app)  # which reads the signatures of all commands again
 
 
 def _message(error: typer.TyperException) -> str:

@@ -1,12 +1,15 @@
-"""Importing a module changes nothing outside of it."""
+"""What importing a module brings with it: nothing that changes outside of it, and no neighbour."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from typing import Any
 
-CHANGED = """
+import pytest
+
+WALK = """
 import gc, importlib, json, logging, os, pkgutil, random, signal, sys, threading, warnings
 import accelerate, bitsandbytes, datatrove.executor, fsspec, matplotlib.pyplot, mmengine.config, mmengine.registry
 import peft, PIL.Image, PIL.ImageFile, torch, torch._dynamo, transformers, transformers.integrations.flex_attention
@@ -62,18 +65,33 @@ def state():
 
 before = state()
 import mllm
+from mllm.registry import MODELS
+
+MODELS.find("llava")
+with_llava = [name for name in sys.modules if name.startswith("mllm.")]
 names = [module.name for module in pkgutil.walk_packages(mllm.__path__, "mllm.")]
 for name in names:
     importlib.import_module(name)
 after = state()
 changed = {name: [before[name], after[name]] for name in before if before[name] != after[name]}
-print(json.dumps([len(names), changed]))
+print(json.dumps({"count": len(names), "changed": changed, "with llava": with_llava}))
 """
 
 
-def test_importing_every_module_leaves_the_process_as_it_was() -> None:
-    ran = subprocess.run([sys.executable, "-c", CHANGED], capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def walked() -> dict[str, Any]:
+    """What a process of its own finds, since the other tests have imported everything."""
+    ran = subprocess.run([sys.executable, "-c", WALK], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    count, changed = json.loads(ran.stdout.splitlines()[-1])
-    assert count > 200
-    assert changed == {}
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def test_importing_every_module_leaves_the_process_as_it_was(walked: dict[str, Any]) -> None:
+    assert walked["count"] > 200
+    assert walked["changed"] == {}
+
+
+def test_find_llava_imports_no_neighbour(walked: dict[str, Any]) -> None:
+    loaded = {*walked["with llava"]}
+    assert "mllm.models.llava.builder" in loaded
+    assert not {"mllm.models.flamingo.model", "mllm.models.native.model", "mllm.models.connectors.ldp"} & loaded
