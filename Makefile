@@ -14,6 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
+# processes that tests start find compiled modules, also where this is set
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo demo-reward web test test-slow test-other test-latest check docs native-table clean
 

@@ -28,10 +28,15 @@ CORPUS = [
 ]
 
 
+gc.disable()  # until everything is imported: what imports make stays
+
+
 def pytest_collection_finish() -> None:
     """Keep what imports made out of garbage collection: a run of the pipeline asks for several full ones."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    gc.enable()
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -60,6 +65,13 @@ def runs_without_plot() -> None:
     """
     if trainer := sys.modules.get("mllm.pipeline.trainer"):
         trainer.plot_losses = lambda *_: False
+
+
+@pytest.fixture(autouse=True)
+def configs_are_not_printed() -> None:
+    """Whatever transformers loads or saves it writes the config of into a line of its log, which nobody reads here."""
+    if configs := sys.modules.get("transformers.configuration_utils"):
+        configs.PreTrainedConfig.__repr__ = object.__repr__
 
 
 @pytest.fixture(autouse=True)

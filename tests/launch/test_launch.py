@@ -22,11 +22,6 @@ from tests.launch.launching import LAUNCH, NEEDS_DEEPSPEED, ON_CPU, ROOT, launch
 from tests.pipeline.tiny import CONFIG, SCENES, losses, save_stand_in, write_config
 from tests.stand_ins import RECORDS
 
-WAYS = [
-    "ddp",
-    pytest.param("fsdp2", marks=pytest.mark.slow),
-    *(pytest.param(f"zero{stage}", marks=[pytest.mark.slow, NEEDS_DEEPSPEED]) for stage in (2, 3)),
-]
 TEXTS = [f'{{"instruction": "Count to {n}.", "output": "{list(range(1, n + 1))}"}}' for n in range(2, 22)]
 EVALUATED = ["--do_train", "--eval_strategy", "steps", "--eval_steps", "3"]
 EVALUATED += ["--load_best_model_at_end", "--greater_is_better", "True"]
@@ -47,6 +42,26 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 FULL = ("everything", "untied")
 """All weights are trained, from random ones."""
+FAST = ("ddp", "everything")
+
+
+def why_not(way: str, recipe: str) -> str:
+    """Why two processes do not run a recipe this way, "" where they do."""
+    if recipe == "lora" and way in ON_CPU:
+        return "DeepSpeed does not go on from a checkpoint of a quantised model"
+    return "what is replicated is tried with tied weights" if recipe == "untied" and way == "ddp" else ""
+
+
+RUNS = [
+    pytest.param(
+        (way, recipe),
+        marks=() if (way, recipe) == FAST else [pytest.mark.slow, *([NEEDS_DEEPSPEED] if way in ON_CPU else [])],
+        id=f"{way}-{recipe}",
+    )
+    for way in LAUNCH
+    for recipe in RECIPES
+    if not why_not(way, recipe)
+]
 
 
 @pytest.fixture(scope="module")
@@ -85,69 +100,52 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=RECIPES)
-def recipe(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 def train_set(folder: Path) -> dict[str, Any]:
     texts = dict(type="TextOnly", filename=str(folder / "texts.jsonl"))
     return dict(type="ConcatDataset", datasets=[dict(SCENES, count=20), texts])
 
 
-@pytest.fixture(scope="module")
-def alone(folder: Path) -> str:
-    """One process, every recipe, with the batch that two have together."""
-    flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--per_device_train_batch_size", "2"]
-    for recipe in RECIPES:
-        out = folder / recipe / "one"
-        assert main([str(folder / recipe / "tiny.py"), *flags, "--output_dir", str(out)]) == 0
-    return "one"
-
-
-@pytest.fixture(scope="module", params=WAYS)
-def launched(request: pytest.FixtureRequest, folder: Path) -> str:
-    """Two processes, every recipe: a whole run, then a second one that goes on from the first one's half, then a third
-    that only evaluates the saved model.
-    """
-    steps: list[Any] = []
-    also = ON_CPU.get(request.param, [])
-    for recipe in RECIPES:
-        if why_not(recipe, request.param):
-            continue
-        config, out = str(folder / recipe / "tiny.py"), folder / recipe / request.param
-        # a checkpoint of an adapted model is a folder like the one that is saved at the end
-        saved = out if recipe in FULL else out / "checkpoint-6"
-        loaded = ["--cfg-options", f"model_args.model_name_or_path={saved}"]
-        flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]
-        steps += [
-            [config, *also, *flags],
-            {"cut_off": str(out)},
-            [config, *also, "--do_train", "True", "--resume_from_checkpoint", "auto", "--output_dir", str(out)],
-            [config, *also, "--do_eval", "True", *loaded, "--output_dir", f"{out}_loaded"],
-            [config, *also, *EVALUATED, "--output_dir", f"{out}_evaluated"],
-        ]
-    launch(*LAUNCH[request.param], "tests/launch/runs.py", json.dumps(steps))
+@pytest.fixture(scope="module", params=RUNS)
+def case(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """How two processes are launched, and a recipe."""
     return request.param
 
 
-@pytest.fixture
-def one(folder: Path, recipe: str, alone: str) -> Path:
-    return folder / recipe / alone
+@pytest.fixture(scope="module")
+def recipe(case: tuple[str, str]) -> str:
+    return case[1]
 
 
-@pytest.fixture
-def two(folder: Path, recipe: str, launched: str) -> Path:
-    if why := why_not(recipe, launched):
-        pytest.skip(why)
-    return folder / recipe / launched
+@pytest.fixture(scope="module")
+def one(folder: Path, recipe: str) -> Path:
+    """One process, with the batch that two have together."""
+    out = folder / recipe / "one"
+    if not out.exists():
+        flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]
+        assert main([str(folder / recipe / "tiny.py"), *flags, "--per_device_train_batch_size", "2"]) == 0
+    return out
 
 
-def why_not(recipe: str, way: str) -> str:
-    """Why two processes do not run a recipe this way, "" where they do."""
-    if recipe == "lora" and way in ON_CPU:
-        return "DeepSpeed does not go on from a checkpoint of a quantised model"
-    return "what is replicated is tried with tied weights" if recipe == "untied" and way == "ddp" else ""
+@pytest.fixture(scope="module")
+def two(case: tuple[str, str], folder: Path) -> Path:
+    """Two processes: a whole run, then a second one that goes on from the first one's half, then a third that only
+    evaluates the saved model, then a fourth that evaluates while it trains.
+    """
+    way, recipe = case
+    config, out = str(folder / recipe / "tiny.py"), folder / recipe / way
+    also = ON_CPU.get(way, [])
+    # a checkpoint of an adapted model is a folder like the one that is saved at the end
+    loaded = ["--cfg-options", f"model_args.model_name_or_path={out if recipe in FULL else out / 'checkpoint-6'}"]
+    flags = ["--do_train", "True", "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]
+    steps: list[Any] = [
+        [config, *also, *flags],
+        {"cut_off": str(out)},
+        [config, *also, "--do_train", "True", "--resume_from_checkpoint", "auto", "--output_dir", str(out)],
+        [config, *also, "--do_eval", "True", *loaded, "--output_dir", f"{out}_loaded"],
+        [config, *also, *EVALUATED, "--output_dir", f"{out}_evaluated"],
+    ]
+    launch(*LAUNCH[way], "tests/launch/runs.py", json.dumps(steps))
+    return out
 
 
 def test_ranks_meet_batches_with_and_without_images(folder: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from mllm.errors import ConfigError
 from mllm.registry import CONNECTORS
+from tests.marks import grid
 from tests.models.learning import learns_is_saved_and_answers
 from tests.models.tiny import PINPOINTS, TEXT, VISION, gradients, make, make_batch
 
@@ -48,6 +49,8 @@ def mixes(specs: list[dict[str, Any]]) -> list[Any]:
 
 
 def name(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "-".join(value)
     return "-".join(map(str, value.values())) if isinstance(value, dict) else value
 
 
@@ -63,9 +66,9 @@ def test_every_mix(tmp_path, vision, text, spec):
     learns_is_saved_and_answers(tmp_path, make(vision, text, connector=spec))
 
 
-@pytest.mark.parametrize(("vision", "text"), EDGES)
-@pytest.mark.parametrize("spec", SPECS[::3], ids=name)
-def test_some_mixes_at_the_edges(tmp_path, vision, text, spec):
+@pytest.mark.parametrize(("mix", "spec"), grid(EDGES, SPECS[::3]), ids=name)
+def test_some_mixes_at_the_edges(tmp_path, mix, spec):
+    vision, text = mix
     learns_is_saved_and_answers(tmp_path, make(vision, text, connector=spec))
 
 

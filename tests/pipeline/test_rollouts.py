@@ -17,6 +17,7 @@ from mllm.errors import ModelError
 from mllm.pipeline.rollouts import Completion, Sampling, never_answers, sample_answers
 from mllm.registry import DATASETS
 from mllm.types import EncodedSample
+from tests.marks import slow_but
 from tests.models.tiny_flamingo import disturb
 from tests.models.tiny_hf import FAMILIES, ask, save_tiny
 from tests.models.tiny_hf import build as build_hf
@@ -91,9 +92,7 @@ def test_an_answer_follows_from_its_numbers_alone(llava: tuple[Any, Any]) -> Non
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize(
-    "family", [each if each in FAST else pytest.param(each, marks=pytest.mark.slow) for each in FAMILIES]
-)
+@pytest.mark.parametrize("family", slow_but(FAST, FAMILIES))
 def test_answers_of_transformers_own_models_are_those_of_each_prompt_by_itself(family: str, tmp_path: Path) -> None:
     model, processor = build_hf(str(save_tiny(family, tmp_path)))
     items = [ask((40, 20), seed=0), ask((17, 50), seed=1), *([] if family == "kosmos-2" else [ask(question="A?")])]

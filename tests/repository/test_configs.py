@@ -13,9 +13,25 @@ from mllm.config.config import read
 from mllm.registry import DATASETS
 from mllm.types import Item
 from tests import stand_ins
+from tests.marks import slow_but
 
 ROOT = Path(__file__).parents[2]
 LEAVES = sorted((ROOT / "config").glob("*.py"))
+FAST = (
+    "caption_openflamingo_4b_zero2",
+    "demo_reward",
+    "demo_scenes",
+    "flan_t5_small_int8_lora",
+    "llava_v1_5_7b_finetune",
+    "otter_9b_mimic_it",
+    "rec_kosmos2_eval",
+    "rec_llava_next_7b_fsdp",
+    "rec_llava_tiny_lora",
+    "rec_qwen25_vl",
+    "rec_siglip_qwen_perceiver_tiny",
+    "shikra_7b_stage2",
+)
+"""A config of each kind: of model, of training, of mixture."""
 CATALOGUES = sorted((ROOT / "config" / "catalogue").glob("*.py"))
 
 
@@ -31,7 +47,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", slow_but([path for path in LEAVES if path.stem in FAST], LEAVES), ids=lambda path: path.stem
+)
 def test_every_config_runs(path: Path, images: Path, tmp_path: Path) -> None:
     from mllm.pipeline.finetune import main
 

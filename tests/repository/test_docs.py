@@ -70,13 +70,15 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_blocks(folder: Path) -> None:
-    """Write and run the blocks of `WALK` in `folder`, which is the working directory."""
+def run_blocks(folder: Path, *, max_steps: str = r"\g<0>") -> None:
+    """Write and run the blocks of `WALK` in `folder`, which is the working directory.
+
+    Trainings are as long as the pages say, or have as many steps as `max_steps` says."""
     names: dict[str, Any] = {}
     for block in BLOCK.finditer(WALK):
         text = block["text"]
         if block["file"]:
-            (folder / block["file"]).write_text(text, encoding="utf-8")
+            (folder / block["file"]).write_text(re.sub(r"max_steps=\d+", max_steps, text), encoding="utf-8")
         elif block["part"]:
             assert text in (folder / block["part"]).read_text(encoding="utf-8")
         elif block["language"] == "python":
@@ -93,7 +95,7 @@ def run_blocks(folder: Path) -> None:
 def test_blocks_run_in_the_order_of_the_pages(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.syspath_prepend(str(workplace))
-    run_blocks(workplace)
+    run_blocks(workplace, max_steps="max_steps=2")
     assert (workplace / "mine" / "answer.png").exists()
     for name in ("results.json", "extra_prediction.jsonl", "report.html"):
         assert (workplace / "mine" / "eval" / f"eval_{name}").exists()

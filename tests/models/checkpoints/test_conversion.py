@@ -27,6 +27,7 @@ from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import export_transformers_llava, load_llava
 from mllm.models.prompt_format import kind_of, stored_prompt_format
 from mllm.registry import LAYOUTS, MODELS
+from tests.marks import grid
 from tests.models import tiny, tiny_flamingo
 from tests.models.foreign import (
     original_config,
@@ -61,10 +62,12 @@ def layout_of(path: str) -> str:
     return detect(open_path(path))[0]
 
 
-@pytest.mark.parametrize("vision_inside", [False, True])
-@pytest.mark.parametrize("kind", ["safetensors", "bin", "shards"])
-@pytest.mark.parametrize(("connector", "model_type"), [("linear", "llava"), ("mlp2x_gelu", "llava_llama")])
-def test_original_llava(tmp_path, connector, model_type, kind, vision_inside):
+@pytest.mark.parametrize(
+    ("named", "kind", "vision_inside"),
+    grid([("linear", "llava"), ("mlp2x_gelu", "llava_llama")], ["safetensors", "bin", "shards"], [True, False]),
+)
+def test_original_llava(tmp_path, named, kind, vision_inside):
+    connector, model_type = named
     model = make(connector=connector)
     clip = save_clip(model, tmp_path / "clip", both_halves=vision_inside)
     path = write(tmp_path / "a", original_names(model, vision=vision_inside), original_config(model, model_type), kind)
@@ -375,8 +378,9 @@ def convert_flamingo(path: str, out: Path, **arguments: Any) -> Flamingo:
     return load_flamingo(str(out))
 
 
-@pytest.mark.parametrize("text", ["llama", "mpt", "gpt_neox", "opt"])
-@pytest.mark.parametrize("wrapping", ["released", "training", "v1", "safetensors"])
+@pytest.mark.parametrize(
+    ("text", "wrapping"), grid(["llama", "mpt", "gpt_neox", "opt"], ["released", "training", "v1", "safetensors"])
+)
 def test_openflamingo(tmp_path, text, wrapping):
     model = trained_flamingo(text)
     parts = flamingo_parts(model, tmp_path, WORDS)

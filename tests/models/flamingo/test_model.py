@@ -13,13 +13,14 @@ from mllm.models.flamingo.model import Flamingo
 from mllm.models.runtime import loss
 from mllm.models.runtime.ranking import candidate_log_probs
 from mllm.registry import MODELS
+from tests.marks import grid, slow_but
 from tests.models.tiny import SIDE, gradients, prompts, without_images
 from tests.models.tiny_flamingo import LMS, PERCEIVER, make, make_batch, tokenizer, trainable
 
 GREEDY = {"do_sample": False, "eos_token_id": None, "pad_token_id": 3}
 
 
-@pytest.mark.parametrize("text", LMS)
+@pytest.mark.parametrize("text", slow_but(["llama", "mpt", "opt", "gptj"], LMS))
 def test_every_language_model_steps_saves_and_loads(tmp_path, text):
     model = make(text).train()
     batch = make_batch(model)
@@ -178,9 +179,14 @@ def test_a_row_without_images_is_the_same_beside_one_with_images():
     torch.testing.assert_close(mixed, model(ids[1:]).logits[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("attend", ["immediate", "next", "all_previous"])
-@pytest.mark.parametrize("prefix", [[], [1, 39, 5]], ids=["side by side", "behind a prefix"])
-@pytest.mark.parametrize("text", ["llama", "gpt_neox", "gemma2", "mpt", "opt"])
+@pytest.mark.parametrize(
+    ("text", "prefix", "attend"),
+    grid(
+        ["llama", "gpt_neox", "gemma2", "mpt", "opt"],
+        [[], [1, 39, 5]],  # side by side, or behind it
+        ["immediate", "next", "all_previous"],
+    ),
+)
 def test_packed_rows_are_separate_rows(text, prefix, attend):
     """In logits and gradients; also with the numbers of media in their samples embedded."""
     model = make(text, attend=attend, perceiver={**PERCEIVER, "max_media": 3}).train()

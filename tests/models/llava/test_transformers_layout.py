@@ -20,14 +20,13 @@ from mllm.models.llava.transformers_layout import (
     load_transformers_llava,
 )
 from mllm.registry import MODELS
+from tests.marks import grid, slow_but
 from tests.models.llava_names import our_name
 from tests.models.tiny import SIDE, TEXT, VISION, gradients, make, make_batch, make_tokenizer, prompts
 
 PARITY = Path(__file__).parents[4] / "shared" / "parity" / "llava15.pt"
 BLIP = {**VISION["clip"], "model_type": "blip_vision_model"}
-FAMILIES = [
-    (vision, text) for vision in ("clip", "siglip", "dinov2") for text in ("llama", "qwen2", "gpt_neox", "gemma2")
-]
+FAMILIES = grid(["clip", "siglip", "dinov2"], ["llama", "qwen2", "gpt_neox", "gemma2"])
 
 
 def change(folder: Path, **tensors: torch.Tensor | None) -> None:
@@ -52,7 +51,7 @@ def assert_same(a: Llava, b: Llava) -> None:
         torch.testing.assert_close(tensor, state[name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("connector", ["linear", "mlp2x_gelu"])
+@pytest.mark.parametrize("connector", slow_but(["mlp2x_gelu"], ["linear", "mlp2x_gelu"]))
 @pytest.mark.parametrize(("vision", "text"), FAMILIES)
 def test_our_folder_round_trip(tmp_path, vision, text, connector):
     model = make(vision, text, connector=connector, image_mean=(0.1, 0.2, 0.3))

@@ -1,0 +1,27 @@
+"""Which cases of a test are fast; the others are marked slow, and run with `make test-slow`."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from itertools import product
+from typing import Any
+
+import pytest
+
+
+def slow_but(fast: Container[Any], cases: Iterable[Any]) -> list[Any]:
+    """The cases; those that are not among the fast ones are slow."""
+    return [case if case in fast else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
+def grid(*axes: Sequence[Any]) -> list[Any]:
+    """All combinations of the values of the axes; fast are as few as hold each value."""
+    longest = max(axes, key=len)
+    fast = [tuple(number % len(axis) for axis in axes) for number in range(len(longest))]
+    return [
+        pytest.param(
+            *(axis[number] for axis, number in zip(axes, numbers, strict=True)),
+            marks=() if numbers in fast else pytest.mark.slow,
+        )
+        for numbers in product(*(range(len(axis)) for axis in axes))
+    ]
