@@ -10,8 +10,12 @@ import pytest
 
 
 def slow_but(fast: Container[Any], cases: Iterable[Any]) -> list[Any]:
-    """The cases; those that are not among the fast ones are slow."""
-    return [case if case in fast else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+    """The cases, tuples where a test takes several arguments; those that are not among the fast ones are slow."""
+    return [case if case in fast else _slow(case) for case in cases]
+
+
+def _slow(case: Any) -> Any:
+    return pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
 
 
 def grid(*axes: Sequence[Any]) -> list[Any]:

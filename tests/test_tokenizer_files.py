@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from mllm.errors import ModelError
 from mllm.tokenizer_files import PROBES, find_tokenizer, load_tokenizer, save_tokenizer, token_id
 from tests.conftest import CORPUS
+from tests.marks import grid, slow_but
 from tests.sentencepieces import processor_of, save_llama, save_t5
 
 REAL = Path(__file__).parents[2] / "shared" / "tokenizers"
@@ -264,7 +265,9 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
         load_tokenizer(tmp_path / "none")
 
 
-@pytest.mark.parametrize("name", ["llama2_spm_legacy", "vicuna_spm_nonlegacy", "mistral_v3_spm"])
+@pytest.mark.parametrize(
+    "name", slow_but(["mistral_v3_spm"], ["llama2_spm_legacy", "vicuna_spm_nonlegacy", "mistral_v3_spm"])
+)
 def test_real_sentencepiece_folders_read_as_sentencepiece(real: Path, tmp_path: Path, name: str) -> None:
     tokenizer, truth = load_tokenizer(real / name), processor_of(real / name)
     for text in TEXTS:
@@ -342,8 +345,7 @@ def test_tokenizer_json_is_followed_where_a_class_would_split_text_otherwise(
     assert not caplog.text
 
 
-@pytest.mark.parametrize("name", BYTE_LEVEL)
-@pytest.mark.parametrize("family", ["gpt2", "neox", pytest.param("qwen3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("family", "name"), grid(["gpt2", "neox", "qwen3"], [*BYTE_LEVEL]))
 def test_a_real_tokenizer_json_is_followed_whatever_class_is_named(
     real: Path, tmp_path: Path, family: str, name: str
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,20 @@ OWN = {"_exit"}
 """Of the standard library: `os._exit`."""
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if path.relative_to(PACKAGE).parts[0] != "compat":
-            yield path.relative_to(PACKAGE.parent).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def sources() -> list[tuple[str, ast.Module]]:
+    return [
+        (path.relative_to(PACKAGE.parent).as_posix(), ast.parse(path.read_text(encoding="utf-8")))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[0] != "compat"
+    ]
 
 
 def test_the_whole_package_is_looked_at() -> None:
-    assert len(list(sources())) > 200
+    assert len(sources()) > 200
 
 
+@cache
 def defined(tree: ast.Module) -> set[str]:
     """Names that a module gives to its own functions, classes, attributes and variables."""
     names: set[str] = set()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from peft import LoraConfig
 from torch import nn
 
@@ -35,6 +36,7 @@ import mllm.compat.peft
 """What bitsandbytes notes as it is imported on CPUs with bfloat16, on any CPU."""
 
 
+@pytest.mark.slow
 def test_importing_peft_says_nothing_of_kernels_of_bitsandbytes() -> None:
     done = subprocess.run([sys.executable, "-c", NOTED], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("looked for")

@@ -27,6 +27,7 @@ from mllm.types import BOXES, Box, GroundTruth, Item, Prediction, Turn
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES
 from tests.conversation.processors import SIDE, TOKENS, make_processor
+from tests.marks import grid
 
 
 def rec(size: tuple[int, int], box: list[float], *, question: str = "<image>\nWhere is it?") -> Item:
@@ -61,9 +62,12 @@ def test_a_prompt_is_the_beginning_of_its_training_row(processor: Processor, ite
 
 
 @pytest.mark.parametrize(
-    "codec", ["shikra", "bins", "ferret", "minigpt_v2", "kosmos2", "qwen2_vl", "qwen25_vl", "paligemma", "gemini"]
+    ("codec", "placement"),
+    grid(
+        ["shikra", "bins", "ferret", "minigpt_v2", "kosmos2", "qwen2_vl", "qwen25_vl", "paligemma", "gemini"],
+        ["pad", "squash", "crop"],
+    ),
 )
-@pytest.mark.parametrize("placement", ["pad", "squash", "crop"])
 @settings(max_examples=20, deadline=None)
 @given(width=st.integers(8, 900), height=st.integers(8, 900), data=st.data())
 def test_what_is_written_is_read_back_in_original_pixels(

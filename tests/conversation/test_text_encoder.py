@@ -18,6 +18,7 @@ from mllm.registry import TEMPLATES
 from mllm.tokenizer_files import load_tokenizer
 from mllm.types import IMAGE
 from tests.conftest import make_tokenizer
+from tests.marks import grid
 from tests.sentencepieces import save_llama, save_t5
 
 REAL = Path(__file__).parents[3] / "shared" / "tokenizers"
@@ -85,9 +86,12 @@ def test_ids_are_those_of_the_published_recipe(folders: dict[str, Path], kind: s
     check_recipe(folders[kind], template)
 
 
-@pytest.mark.parametrize("template", ["vicuna_v1", "llava_v0", "llama2", "mistral"])
 @pytest.mark.parametrize(
-    "name", ["llama2_spm_legacy", "vicuna_spm_nonlegacy", "mistral_v3_spm", "gpt2", "neox", "llama3", "qwen3"]
+    ("name", "template"),
+    grid(
+        ["llama2_spm_legacy", "vicuna_spm_nonlegacy", "mistral_v3_spm", "gpt2", "neox", "llama3", "qwen3"],
+        ["vicuna_v1", "llava_v0", "llama2", "mistral"],
+    ),
 )
 def test_ids_are_those_of_the_published_recipe_with_real_tokenizers(name: str, template: str) -> None:
     if not (REAL / name).is_dir():

@@ -39,13 +39,8 @@ TOWERS = ("clip", "siglip", "dinov2")
 
 
 def mixes(specs: list[dict[str, Any]]) -> list[Any]:
-    """Each with every tower and every language model; fast are those with every tower, around another model each."""
-    return [
-        pytest.param(vision, text, spec, marks=() if (a + b + c) % len(TEXTS) == 0 else pytest.mark.slow)
-        for a, vision in enumerate(TOWERS)
-        for b, text in enumerate(TEXTS)
-        for c, spec in enumerate(specs)
-    ]
+    """Each with every tower and every language model."""
+    return grid(TOWERS, TEXTS, specs)
 
 
 def name(value: Any) -> str:
@@ -89,8 +84,7 @@ def test_every_mix_in_tiles(tmp_path, vision, text, tiling):
     learns_is_saved_and_answers(tmp_path, make(vision, text, tiling=tiling, connector="linear"))
 
 
-@pytest.mark.parametrize("tiling", TILINGS, ids=name)
-@pytest.mark.parametrize("spec", SPECS, ids=name)
+@pytest.mark.parametrize(("spec", "tiling"), grid(SPECS, TILINGS), ids=name)
 def test_every_connector_in_tiles(tmp_path, spec, tiling):
     rows = tiling.get("newline") or tiling.get("unpad")
     if rows and not getattr(make(connector=spec).connector, "grid", False):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from mllm.cli import main
 from mllm.pipeline.best_model import random_state_kept
+from tests.marks import slow_but
 from tests.models.tiny_hf import save_tiny
 from tests.pipeline.tiny import CONFIG, SCENES, losses, write_config
 
@@ -55,7 +56,7 @@ def test_do_eval_evaluates_the_saved_model_as_well(tmp_path: Path) -> None:
     assert sorted(path.name for path in out.glob("eval-*")) == ["eval-10"]
 
 
-@pytest.mark.parametrize("kind", ["llava", "qwen2_vl"])
+@pytest.mark.parametrize("kind", slow_but(["llava"], ["llava", "qwen2_vl"]))
 def test_training_goes_on_as_without_evaluation(tmp_path: Path, kind: str) -> None:
     """Dropout draws the same numbers after answers were sampled, in the second epoch as well."""
     (tmp_path / "texts.jsonl").write_text('{"instruction": "Count.", "output": "[1, 2]"}\n' * 3, encoding="utf-8")
@@ -102,7 +103,7 @@ def test_evaluation_may_begin_late(tmp_path: Path) -> None:
     assert list(evaluations(out)) == [3, 4]
 
 
-@pytest.mark.parametrize("adapters", [None, dict(type="lora", targets=["language_model"], r=2)])
+@pytest.mark.parametrize("adapters", slow_but([None], [None, dict(type="lora", targets=["language_model"], r=2)]))
 def test_the_best_model_is_the_one_saved(tmp_path: Path, adapters: Any) -> None:
     """By the score and the direction that are asked for: here the worst loss, which the first step has."""
     flags = "--eval_strategy steps --eval_steps 1 --save_strategy steps --save_steps 1 --load_best_model_at_end"
@@ -125,7 +126,7 @@ def test_only_the_best_is_kept(tmp_path: Path) -> None:
 STOPPING = "--eval_strategy steps --eval_steps 1 --save_strategy steps --save_steps 1 --learning_rate 1e-30"
 
 
-@pytest.mark.parametrize(("patience", "steps"), [(1, 2), (2, 3)])
+@pytest.mark.parametrize(("patience", "steps"), slow_but([(2, 3)], [(1, 2), (2, 3)]))
 def test_early_stopping(tmp_path: Path, patience: int, steps: int) -> None:
     """Without a learning rate no evaluation is better than the first."""
     rule = f"early_stopping.patience={patience}"

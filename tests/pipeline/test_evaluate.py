@@ -25,6 +25,7 @@ from mllm.registry import CODECS, DATASETS, TEMPLATES
 from mllm.types import Item, Turn
 from tests.conftest import make_tokenizer
 from tests.conversation.processors import make_processor
+from tests.marks import slow_but
 from tests.models.tiny_hf import FAMILIES, ask, save_tiny
 from tests.models.tiny_hf import build as build_hf
 from tests.pipeline.packed import LANGUAGE_MODELS, SIZES, build
@@ -70,7 +71,8 @@ def answers(model: Any, processor: Any, items: Any, size: int, *, seed: int = 0,
 
 @pytest.mark.usefixtures("order")
 @pytest.mark.parametrize(
-    ("name", "way"), [*(("llama", way) for way in WAYS), *((name, "greedy") for name in ("qwen2", "gpt_neox", "phi"))]
+    ("name", "way"),
+    [*(("llama", way) for way in WAYS), *slow_but((), [(name, "greedy") for name in ("qwen2", "gpt_neox", "phi")])],
 )
 def test_answers_are_those_of_the_questions_one_by_one(name: str, way: str, crowd: Any) -> None:
     torch.manual_seed(0)
@@ -165,7 +167,11 @@ def test_a_model_that_counts_positions_or_forgets_reads_each_prompt_whole(langua
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
-    ("family", "way"), [*((family, "greedy") for family in FAMILIES), ("qwen2_5_vl", "beams"), ("internvl", "sampled")]
+    ("family", "way"),
+    slow_but(
+        [("qwen3_vl", "greedy"), ("qwen2_5_vl", "beams"), ("internvl", "sampled")],
+        [*((family, "greedy") for family in FAMILIES), ("qwen2_5_vl", "beams"), ("internvl", "sampled")],
+    ),
 )
 def test_transformers_own_models_answer_as_one_by_one(
     family: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

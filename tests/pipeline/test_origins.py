@@ -16,6 +16,7 @@ from mllm.conversation.collator import Packing
 from mllm.pipeline.finetune import main
 from mllm.pipeline.origins import DatasetLosses, Origins, names_of
 from mllm.registry import DATASETS
+from tests.marks import slow_but
 from tests.pipeline.tiny import SCENES, save_stand_in, write_config
 
 ALONE: Any = SimpleNamespace(device=torch.device("cpu"), reduce=lambda tensor, reduction: tensor)
@@ -97,7 +98,7 @@ def test_dataset_losses_are_means_over_tokens_and_leave_out_what_is_not_finite()
     assert losses.means(ALONE) == {}
 
 
-@pytest.mark.parametrize("packing", get_args(Packing))
+@pytest.mark.parametrize("packing", slow_but(["shared"], get_args(Packing)))
 def test_the_log_tells_the_loss_of_each_dataset(tmp_path: Path, packing: Packing) -> None:
     """At the first step, whose two batches hold all items, the loss is that of an evaluation before it."""
     files = [

@@ -20,6 +20,7 @@ from mllm.errors import ConfigError, RunError
 from mllm.pipeline import output_folder
 from mllm.pipeline.manifest import faults
 from mllm.pipeline.output_folder import LOCK, locked, writing
+from tests.marks import slow_but
 from tests.pipeline.checkpoints import make
 from tests.pipeline.tiny import write_config
 
@@ -28,6 +29,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from filelock import SoftFileLease
+from tests.marks import slow_but
 Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
 with SoftFileLease(sys.argv[1] + "/run.lock", lease_duration=60.0):
     print("held", flush=True)
@@ -146,7 +148,7 @@ def test_writing_lets_other_errors_pass(tmp_path: Path) -> None:
         raise RuntimeError("closed by peer")
 
 
-@pytest.mark.parametrize("at", ["checkpoint", "model"])
+@pytest.mark.parametrize("at", slow_but(["checkpoint"], ["checkpoint", "model"]))
 def test_a_full_disk_ends_training_with_what_was_whole(
     at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

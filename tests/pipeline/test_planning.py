@@ -30,6 +30,7 @@ from mllm.pipeline.trainer import Trainer
 from mllm.records import read_item
 from mllm.registry import DATASETS
 from mllm.types import Item
+from tests.marks import slow_but
 from tests.pipeline.packed import build, same
 from tests.pipeline.tiny import SCENES, Items, losses, write_config
 
@@ -340,7 +341,7 @@ def test_a_flamingo_pays_for_patches_that_become_no_tokens() -> None:
     assert cost_of(model, processor.view).image_token > sizes[0] / sizes[1]
 
 
-@pytest.mark.parametrize("packing", ["rows", "shared"])
+@pytest.mark.parametrize("packing", slow_but(["shared"], ["rows", "shared"]))
 def test_a_run_that_ends_in_mid_epoch_goes_on_with_the_same_batches(
     packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,8 +23,11 @@ def run(config: Path, out: Path, *flags: str) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize(
     ("reward_args", "accumulated"),
-    [({}, 1), (dict(beta=0.1, loss_type="grpo"), 2), (REUSED, 1)],
-    ids=["plain", "accumulated", "reused"],
+    [
+        pytest.param({}, 1, id="plain", marks=pytest.mark.slow),
+        pytest.param(dict(beta=0.1, loss_type="grpo"), 2, id="accumulated", marks=pytest.mark.slow),
+        pytest.param(REUSED, 1, id="reused"),
+    ],
 )
 def test_a_run_that_was_cut_goes_on_with_the_same_rewards_and_losses(
     reward_args: dict[str, Any], accumulated: int, tmp_path: Path
@@ -91,6 +94,7 @@ def test_the_reference_of_fresh_adapters_is_the_model_without_them(tmp_path: Pat
     assert log[2]["kl"] > 0
 
 
+@pytest.mark.slow
 def test_a_reward_is_learned(tmp_path: Path) -> None:
     """Short answers: within a few steps a model from random weights ends its answers early."""
     reward_args = dict(rewards=dict(length=dict(LENGTH, over=8)), num_generations=8, max_completion_length=12)

@@ -22,6 +22,7 @@ from mllm.models.llava.model import Llava
 from mllm.pipeline.guarded_trainer import GuardedTrainer
 from mllm.pipeline.manifest import MANIFEST
 from mllm.pipeline.step_guard import DEAD_STEPS, NAMED, StepGuard
+from tests.marks import grid
 from tests.pipeline.tiny import write_config
 
 NAN, INF = float("nan"), float("inf")
@@ -186,8 +187,7 @@ def train(folder: Path, *words: str, **training: Any) -> int:
     return main(["train", str(config), "--output_dir", str(folder / "out"), *words])
 
 
-@pytest.mark.parametrize("clip", ["0", "1"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "clip"), grid([*WAYS], ["0", "1"]))
 def test_a_diverging_run_stops_with_its_last_good_checkpoint(
     way: str, clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from mllm.cli import main
+from tests.marks import slow_but
 from tests.pipeline.tiny import losses, save_stand_in, write_config
 
 LORA: dict[str, Any] = {
@@ -64,7 +65,7 @@ def test_what_is_trained_is_listed_and_untrained_new_tokens_are_named(trained: P
     assert "set adapters.unfrozen=['embeddings'] to train them" in log
 
 
-@pytest.mark.parametrize("from_parts", [False, True])
+@pytest.mark.parametrize("from_parts", slow_but([False], [False, True]))
 def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(
     from_parts: bool, base: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_what_a_user_can_mend(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_quantised_base_is_trained_evaluated_and_merged(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     save_stand_in(tmp_path / "base")

@@ -19,6 +19,7 @@ from mllm.pipeline.ranking import rank
 from mllm.registry import DATASETS
 from mllm.types import Prediction
 from tests.launch.launching import LAUNCH, launch
+from tests.marks import grid
 from tests.pipeline.packed import LANGUAGE_MODELS, build
 from tests.pipeline.tiny import SCENES, write_config
 
@@ -82,8 +83,7 @@ def test_answers_are_those_of_a_prompt_put_together_by_hand(name: str) -> None:
         assert found[index].demonstrations == tuple(part.key for part in parts[:-1])
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("choose", ["random", "common"])
+@pytest.mark.parametrize(("name", "choose"), grid([*MODELS], ["random", "common"]))
 def test_answers_do_not_depend_on_the_batch(name: str, choose: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Common demonstrations are read once for the questions of a batch, which have an image each."""
     processor, model = model_of(name)

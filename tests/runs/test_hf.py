@@ -37,7 +37,9 @@ def results(folder: Path) -> dict[str, float]:
     return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
-@pytest.mark.parametrize(("family", "adapters"), [("qwen2_5_vl", None), ("smolvlm", LORA)])
+@pytest.mark.parametrize(
+    ("family", "adapters"), [pytest.param("qwen2_5_vl", None, marks=pytest.mark.slow), ("smolvlm", LORA)]
+)
 def test_trained_resumed_evaluated_and_predicted(family: str, adapters: dict[str, Any] | None, tmp_path: Path) -> None:
     base = save_tiny(family, tmp_path / "base")
     more = {} if adapters is None else {"adapters": adapters}

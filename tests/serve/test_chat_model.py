@@ -21,6 +21,7 @@ from mllm.registry import DATASETS
 from mllm.serve.chat_model import ChatModel, load
 from mllm.serve.question import Message
 from mllm.types import Box
+from tests.marks import slow_but
 from tests.models.tiny_hf import save_tiny
 from tests.pipeline.tiny import SCENES, save_stand_in, write_config
 from tests.stand_ins import model_parts
@@ -100,7 +101,9 @@ def flamingo(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("make", [adapters, quantised, of_transformers, flamingo])
+@pytest.mark.parametrize(
+    "make", slow_but([adapters, of_transformers], [adapters, quantised, of_transformers, flamingo])
+)
 def test_load_reads_every_kind_of_folder_and_answers_many_as_one_by_one(
     make: Callable[[Path], Path], tmp_path: Path
 ) -> None:

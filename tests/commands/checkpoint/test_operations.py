@@ -23,6 +23,7 @@ from mllm.models.llava.model import MllmLlavaConfig
 from mllm.models.llava.transformers_layout import export_transformers_llava, load_llava
 from mllm.models.prompt_format import record_prompt_format, stored_prompt_format
 from mllm.registry import MODELS
+from tests.marks import grid
 from tests.models.foreign import original_config, original_names, plain_tokenizer, save_clip, write
 from tests.models.tiny import WORDS, make, make_batch, make_tokenizer
 from tests.models.tiny_flamingo import make as make_flamingo
@@ -444,8 +445,9 @@ def test_adapters_on_a_chain_of_files_are_loaded_merged_and_exported(chained, tm
         moved.rename(folder / "b.pt")
 
 
-@pytest.mark.parametrize("format", ["transformers-llava", "openflamingo", "otter", "adapter"])
-@pytest.mark.parametrize("fault", ["tensor", "setting"])
+@pytest.mark.parametrize(
+    ("format", "fault"), grid(["transformers-llava", "openflamingo", "otter", "adapter"], ["tensor", "setting"])
+)
 def test_an_export_that_reads_back_otherwise_leaves_nothing(format, fault, adapted, tmp_path, monkeypatch, capsys):
     """As of a format that has no place for a part of the model: a tensor is changed, or a setting of the config."""
     name = {"transformers-llava": "export_transformers_llava", "adapter": "export_adapter"}.get(format)

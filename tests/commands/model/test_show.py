@@ -127,6 +127,7 @@ def test_rows_have_the_length_asked_for() -> None:
         make_batch(processor, 3, 5)
 
 
+@pytest.mark.slow
 def test_half_precision_and_shards_take_less() -> None:
     found: list[tuple[Estimate, Estimate]] = []
     for half in (None, torch.bfloat16):

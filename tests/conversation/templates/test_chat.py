@@ -16,6 +16,7 @@ from mllm.types import IMAGE
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES, QWEN3, SAME_AS_PUBLISHED, TOKENS
 from tests.conversation.rendered import marked
+from tests.marks import slow_but
 from tests.sentencepieces import save_llama
 
 REAL = Path(__file__).parents[4] / "shared" / "tokenizers"
@@ -109,7 +110,7 @@ def test_an_error_in_a_chat_template_is_named() -> None:
         TEMPLATES.make("chat").end(tokenizer)
 
 
-@pytest.mark.parametrize("name", ["qwen3", "llama3", "mistral_v3_spm"])
+@pytest.mark.parametrize("name", slow_but(["mistral_v3_spm"], ["qwen3", "llama3", "mistral_v3_spm"]))
 def test_real_chat_templates_work_by_default(name: str) -> None:
     if not (REAL / name).is_dir():
         pytest.skip("needs the shared tokenizers")

@@ -14,6 +14,7 @@ from mllm.models.flamingo.checkpoints import load_reference, save_reference
 from mllm.models.flamingo.otter import save_otter
 from mllm.models.parts import is_quantized
 from mllm.registry import MODELS
+from tests.marks import grid
 from tests.models.tiny import gradients, prompts, without_images
 from tests.models.tiny_flamingo import LMS, make, make_batch, tokenizer
 from tests.models.tuning import disturb, layers, trained, tuning_config
@@ -98,8 +99,7 @@ def test_wrong_targets(section, message):
         adapted(section, freeze=["language_model"])
 
 
-@pytest.mark.parametrize("kind", ["openflamingo", "otter"])
-@pytest.mark.parametrize("text", ["llama", "gpt_neox"])
+@pytest.mark.parametrize(("kind", "text"), grid(["openflamingo", "otter"], ["llama", "gpt_neox"]))
 def test_adapters_train_are_saved_loaded_and_merged(tmp_path, text, kind):
     make(text, kind=kind).save_pretrained(tmp_path / "base")
     base = {"type": kind, "model_name_or_path": str(tmp_path / "base")}
@@ -164,8 +164,7 @@ def build(base, quantization, kind="openflamingo"):
     return MODELS.make({"type": kind, **base, "quantization": quantization}, tokenizer=tokenizer())
 
 
-@pytest.mark.parametrize("base", ["own", "parts"])
-@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+@pytest.mark.parametrize(("base", "quantization"), grid(["own", "parts"], [*QUANTIZATIONS]))
 def test_adapters_on_a_quantised_language_model(folders, quantization, base, tmp_path):
     model = build(folders[base], quantization)
     layer = model.language_model.model.layers[0]

@@ -164,9 +164,9 @@ def test_a_delta_to_another_base_lists_everything(tmp_path):
     assert found.count("; ") == 2 * 3 - 1
 
 
-@pytest.mark.parametrize("onto_llava", [False, True])
-@pytest.mark.parametrize("kind", ["bin", "safetensors"])
-@pytest.mark.parametrize("type", ["lora", "rslora"])
+@pytest.mark.parametrize(
+    ("type", "kind", "onto_llava"), grid(["lora", "rslora"], ["bin", "safetensors"], [False, True])
+)
 def test_lora_of_the_original_code(tmp_path, type, kind, onto_llava):
     model = make()
     clip = save_clip(model, tmp_path / "clip")
@@ -289,8 +289,9 @@ def renamed_for_the_hub(folder: Path) -> None:
     save_file(found, path, {"format": "pt"})
 
 
-@pytest.mark.parametrize("rename", [None, renamed_for_today, renamed_for_the_hub])
-@pytest.mark.parametrize("text", ["llama", "qwen2", "gpt_neox"])
+@pytest.mark.parametrize(
+    ("text", "rename"), grid(["llama", "qwen2", "gpt_neox"], [None, renamed_for_today, renamed_for_the_hub])
+)
 def test_transformers_llava_there_and_back(tmp_path, text, rename):
     model = transformers_folder(tmp_path / "theirs", text)
     original = load_file(tmp_path / "theirs" / "model.safetensors")

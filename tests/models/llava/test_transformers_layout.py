@@ -185,8 +185,7 @@ def test_export_round_trip(tmp_path, vision, text):
     assert_same(again, load_llava(str(tmp_path / "ours")))
 
 
-@pytest.mark.parametrize("layers", [[-2], [-2, -1], [0, 2, -1]])
-@pytest.mark.parametrize("vision", ["clip", "siglip"])
+@pytest.mark.parametrize(("vision", "layers"), grid(["clip", "siglip"], [[-2], [-2, -1], [0, 2, -1]]))
 def test_several_feature_layers_go_both_ways(tmp_path, vision, layers):
     theirs = reference(vision, "llama", vision_feature_layer=layers)
     theirs.save_pretrained(tmp_path / "theirs")
@@ -260,8 +259,7 @@ def test_a_connector_of_ones_own_is_not_taken_for_the_one_it_derives_from():
     assert "'linear' or 'identity'" in export_obstacle(model)
 
 
-@pytest.mark.parametrize("connector", ["linear", "mlp1x_gelu", "identity"])
-@pytest.mark.parametrize("layers", [-2, [-2, -1]])
+@pytest.mark.parametrize(("connector", "layers"), grid(["linear", "mlp1x_gelu", "identity"], [[-2, -1], -2]))
 def test_export_of_one_linear_layer_or_none_is_exact(tmp_path, connector, layers):
     if connector == "identity" and layers != -2:
         layers = [-1]

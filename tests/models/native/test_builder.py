@@ -30,6 +30,7 @@ from mllm.registry import FAMILIES as REGISTRY
 from mllm.registry import MODELS
 from mllm.types import Item
 from tests.conftest import make_tokenizer as make_plain_tokenizer
+from tests.marks import slow_but
 from tests.models.tiny import gradients
 from tests.models.tiny_hf import (
     FAMILIES,
@@ -268,7 +269,10 @@ def packed_and_apart(processor: Processor, family: str, **options: Any) -> tuple
 @pytest.mark.usefixtures("uncompiled_flex")
 @pytest.mark.parametrize(
     ("packing", "max_tokens", "attention"),
-    [("rows", None, None), ("shared", None, None), ("shared", 200, PACKED), ("shared", 200, FLEX)],
+    slow_but(
+        [("rows", None, None), ("shared", None, None)],
+        [("rows", None, None), ("shared", None, None), ("shared", 200, PACKED), ("shared", 200, FLEX)],
+    ),
 )
 def test_samples_in_one_row_learn_what_they_learn_apart(
     family: str,

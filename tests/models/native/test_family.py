@@ -34,6 +34,7 @@ from mllm.models.prompt_format import usual_prompt_format
 from mllm.records import read_item
 from mllm.registry import FAMILIES as REGISTRY
 from mllm.types import Item
+from tests.marks import slow_but
 from tests.models.tiny_hf import (
     ANSWER,
     FAMILIES,
@@ -103,7 +104,7 @@ def own_inputs(family: str, own: Any, item: Item) -> dict[str, Any]:
     return own(text=[text], images=images, return_tensors="pt", add_special_tokens=False)
 
 
-@pytest.mark.parametrize("size", [(40, 20), (17, 50), (64, 64)])
+@pytest.mark.parametrize("size", [(17, 50), *slow_but((), [((40, 20),), ((64, 64),)])])
 def test_ids_and_pixels_are_those_of_its_own_processor(
     family: str, folder: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +128,7 @@ def test_ids_and_pixels_are_those_of_its_own_processor(
         assert torch.equal(made["image_grid_thw"], theirs["image_grid_thw"])
 
 
-@pytest.mark.parametrize("size", [(40, 20), (17, 50), (23, 21), (640, 100)])
+@pytest.mark.parametrize("size", [(23, 21), *slow_but((), [((40, 20),), ((17, 50),), ((640, 100),)])])
 def test_the_features_of_a_slot_are_those_of_the_model(folder: str, size: tuple[int, int]) -> None:
     model, processor = build(folder)
     batch = batch_of(processor, [ask(size)], answer=False)

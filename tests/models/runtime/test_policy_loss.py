@@ -13,6 +13,7 @@ from mllm.conversation import prefix_tree
 from mllm.models.runtime.advantages import advantages
 from mllm.models.runtime.loss import Scoring
 from mllm.models.runtime.policy_loss import Answers, entropy_threshold, policy_loss
+from tests.marks import slow_but
 from tests.models import grpo_reference as reference
 
 needs_fixture = pytest.mark.skipif(reference.FIXTURE is None, reason="no reference numbers beside this checkout")
@@ -80,7 +81,7 @@ class Case:
 
 
 @needs_fixture
-@pytest.mark.parametrize(("kind", "name"), EVERY, ids=["/".join(case) for case in EVERY])
+@pytest.mark.parametrize(("kind", "name"), slow_but(EVERY[::5], EVERY), ids=["/".join(case) for case in EVERY])
 def test_policy_loss_is_that_of_trl_through_the_shared_tree(
     kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import torch
 from mllm.errors import ModelError
 from mllm.models.runtime import ranking
 from mllm.models.runtime.ranking import candidate_log_probs, ranking_way, trees
+from tests.marks import slow_but
 from tests.models import tiny_flamingo, tiny_hf, tiny_seq2seq
 from tests.pipeline.packed import LANGUAGE_MODELS, build
 
@@ -47,7 +48,7 @@ def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("pieces")
-@pytest.mark.parametrize("text", tiny_flamingo.LMS)
+@pytest.mark.parametrize("text", slow_but(["llama", "mpt", "opt"], tiny_flamingo.LMS))
 def test_flamingo_reads_media_and_prompt_once(text: str) -> None:
     model = tiny_flamingo.make(text).eval()
     batch = tiny_flamingo.make_batch(model)
@@ -63,7 +64,7 @@ def test_flamingo_reads_media_and_prompt_once(text: str) -> None:
 
 @pytest.mark.usefixtures("pieces")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("name", [*LANGUAGE_MODELS, "mamba"])
+@pytest.mark.parametrize("name", slow_but(["llama", "gemma2", "mamba"], [*LANGUAGE_MODELS, "mamba"]))
 def test_llava_reads_prompts_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     items, processor, model = build(language_model={**LANGUAGE_MODELS, "mamba": STATES}[name])
@@ -88,7 +89,7 @@ def test_llava_reads_prompts_once(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("pieces")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("family", tiny_hf.FAMILIES)
+@pytest.mark.parametrize("family", slow_but(["qwen3_vl", "internvl", "paligemma"], tiny_hf.FAMILIES))
 def test_transformers_own_models_read_prompts_once(family: str, tmp_path: Path) -> None:
     model, processor = tiny_hf.build(str(tiny_hf.save_tiny(family, tmp_path)))
     model.eval()

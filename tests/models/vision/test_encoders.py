@@ -18,12 +18,13 @@ from mllm.models.llava.model import Llava
 from mllm.models.vision.encoder import VisionTower
 from mllm.models.vision.encoders import vision_half
 from mllm.registry import MODELS
+from tests.marks import slow_but
 from tests.models.documented import documented, error_of, reason
 from tests.models.every_encoder import TYPES, tiny
 from tests.models.learning import learns_is_saved_and_answers
 from tests.models.tiny import TEXT, make_tokenizer
 
-FEW = ["convnext", "hiera", "levit", "siglip2", "swin", "vit_mae"]
+FEW = ["convnext", "siglip2", "swin"]
 """Types that every run of the tests looks at."""
 WHOLE = ["altclip", "blip", "blip-2", "chinese_clip", "clip", "clipseg", "metaclip_2", "siglip", "siglip2", "llava"]
 
@@ -108,7 +109,7 @@ def test_of_a_folder_of_a_larger_model_the_vision_half_is_taken(name: str, tmp_p
         torch.testing.assert_close(tensor, state[key], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["hiera", "swin", "swinv2", "focalnet", "vit"])
+@pytest.mark.parametrize("name", slow_but(["swin", "vit"], ["hiera", "swin", "swinv2", "focalnet", "vit"]))
 def test_every_layer_gives_features_in_the_order_of_the_image(name: str) -> None:
     tower = make(tiny(name)).vision_tower
     for layer in range(3):

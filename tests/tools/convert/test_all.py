@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.marks import slow_but
 from tests.tools.convert.layouts import LAYOUTS, Run, Save, write
 
 ROOT = Path(__file__).parents[3]
@@ -267,7 +268,7 @@ def test_every_converter_is_here() -> None:
     assert sorted({source for source, *_ in BAD} | {"image_folder"}) == SOURCES
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", slow_but(["refcoco", "sharegpt"], SOURCES))
 def test_a_converter_is_a_script_of_its_own(tmp_path: Path, source: str) -> None:
     """From any folder, with nothing on the path but the package."""
     (tmp_path / "mllm").symlink_to(ROOT / "mllm")
