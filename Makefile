@@ -50,7 +50,7 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: install
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n auto --dist worksteal
 
 VERSIONS := 3.11 3.12 3.13
 OTHER_TESTS := $(addprefix tests/,config conversation dataset images metrics commands/data) \
