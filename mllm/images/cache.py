@@ -1,4 +1,4 @@
-"""Fetched images on disk, up to a number of bytes. Any number of processes may share a folder."""
+"""Fetched images, and features of images, on disk, up to a number of bytes. Processes may share a folder."""
 
 from __future__ import annotations
 
@@ -16,16 +16,36 @@ from mllm.errors import ConfigError
 _UNFINISHED_SECONDS = 3600.0
 """Age at which a file without its final name was left by a process that died."""
 
+_CLOCKS = 1.0
+"""Seconds by which the clock that stamps files may be behind."""
+
 
 class DiskCache:
     """Bytes by name, in files called by the SHA-256 of the name. Those unused for longest leave first.
 
     All entries together stay within `max_bytes`; one that alone is larger is not kept.
+
+    Args:
+        what: what messages call the entries, and `setting` what names another folder.
+        lasting: entries used since this cache was made never leave. Where all is read again and again in changing
+            order, as in epochs, the one unused for longest is soon due; once the cache is full nothing more is kept.
     """
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int,
+        *,
+        what: str = "images",
+        setting: str = "images.cache",
+        lasting: bool = False,
+    ) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+        self.what = what
+        self.setting = setting
+        self._since = time.time() - _CLOCKS if lasting else None
+        self._full = False
 
     def get(self, name: str) -> bytes | None:
         """The bytes kept under a name, which counts as a use.
@@ -41,7 +61,7 @@ class DiskCache:
         except FileNotFoundError:  # also when another process removes it now
             return None
         except OSError as error:
-            reason = f"cannot be read (images.cache names another): {error.strerror}"
+            reason = f"cannot be read ({self.setting} names another): {error.strerror}"
             raise ConfigError(reason, where=str(path)) from error
         return data
 
@@ -51,10 +71,10 @@ class DiskCache:
         Raises:
             ConfigError: the folder cannot be written.
         """
-        if len(data) > self.max_bytes:
+        if len(data) > self.max_bytes or self._full:
             return
         path = self._path(name)
-        with complete(path, "images") as file:
+        with complete(path, self.what) as file:
             file.write(data)
         with self._total() as total:
             total[0] += len(data)
@@ -97,10 +117,14 @@ class DiskCache:
         left = sum(size for _, size, _ in entries)
         if left <= self.max_bytes:
             return left
-        for _, size, path in sorted(entries):
+        for used, size, path in sorted(entries):
             if left <= 0.9 * self.max_bytes:
                 break
-            if path != str(keep):
+            if path != str(keep) and (self._since is None or used < self._since):
                 Path(path).unlink(missing_ok=True)
                 left -= size
+        if left > self.max_bytes:
+            self._full = True
+            left -= keep.stat().st_size
+            keep.unlink()
         return left

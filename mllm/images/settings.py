@@ -19,6 +19,7 @@ from mllm.fields import Count, Fits, Positive, PositiveInt, Range, read_section,
 Level = Annotated[int, Range(least=0, most=255)]
 OnError = Literal["raise", "skip"]
 Pixels = Literal["exact", "close", "reduced"]
+Features = Literal["computed", "cached"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,11 @@ class ImageSettings:
     """Keep fetched images on this disk: in a folder, in `$MLLM_CACHE/images` (True), or not at all (False)."""
     cache_gb: Positive = 10.0
     """Bound of the cache, which the images unused for longest leave first."""
+    features: Features = "computed"
+    """What a frozen vision side makes of the images of training: computed at each step, or "cached": kept in
+    `$MLLM_CACHE/features` from the first epoch on."""
+    features_gb: Positive = 20.0
+    """Bound of kept features; what does not fit is computed."""
     timeout: Positive = 30.0
     """Seconds for one try to fetch one image."""
     retries: Count = 3

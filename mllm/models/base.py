@@ -12,6 +12,7 @@ from transformers import GenerationConfig
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor
 from mllm.geometry import PlacementKind
 from mllm.models.runtime.prefix_cache import PrefixRows
+from mllm.models.vision.kept_features import KeptFeatures
 
 
 class VisionLanguageModel(Protocol):
@@ -27,6 +28,8 @@ class VisionLanguageModel(Protocol):
     training: bool
     frozen: tuple[str, ...]
     """Parts that are not trained, and so drop nothing out."""
+    kept: KeptFeatures | None
+    """Features of images that the model takes from a cache, where it is told their keys; None: it makes all."""
 
     @property
     def generation_config(self) -> GenerationConfig: ...
@@ -45,6 +48,11 @@ class VisionLanguageModel(Protocol):
         Raises:
             ModelError: samples packed into one row would see each other.
         """
+        ...
+
+    @property
+    def features_obstacle(self) -> str | None:
+        """Why features of images cannot be kept across epochs; None: they can."""
         ...
 
     # evaluation

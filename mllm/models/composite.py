@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -251,10 +252,39 @@ class Composite(TextModel):
         for encoder in self.vision_tower.encoders:
             encoder.disable_input_require_grads()
 
+    @property
+    def features_obstacle(self) -> str | None:
+        return None if "vision_tower" in self.frozen else "training changes its vision tower"
+
+    def seen(self, pixels_NCHW: Tensor, *behind: Callable[[Tensor], Tensor]) -> Tensor:
+        """Pixels through the vision tower and what stands behind it; of the first of these that are frozen, features
+        are taken from `kept` where images have keys."""
+        stages: list[Any] = [self.vision_tower, *behind]
+        features = pixels_NCHW
+        if self.kept is not None and self.kept.active:
+            frozen = list(takewhile(_is_frozen, stages))
+            stages = stages[len(frozen) :]
+            rows = self.kept.of(
+                lambda numbers: [{"features": row} for row in _through(frozen, pixels_NCHW[numbers])],
+                pixels_NCHW.device,
+            )
+            features = torch.stack([row["features"] for row in rows])
+        return _through(stages, features)
+
     def blank_image(self, device: torch.device) -> Tensor:
         """[1, C, H, W] of zeros: what a text-only batch runs through the vision tower, without weight."""
         tower = self.vision_tower
         return torch.zeros(1, tower.channels, tower.size, tower.size, device=device)
+
+
+def _is_frozen(stage: nn.Module) -> bool:
+    return not stage.training and not any(parameter.requires_grad for parameter in stage.parameters())
+
+
+def _through(stages: Sequence[Callable[[Tensor], Tensor]], features: Tensor) -> Tensor:
+    for stage in stages:
+        features = stage(features)
+    return features
 
 
 def sharding_units(model: nn.Module) -> set[str]:

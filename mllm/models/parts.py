@@ -67,6 +67,7 @@ class PartedModel(PreTrainedModel):
         continuing_obstacle: why a cached prompt cannot go on by several tokens at once, likewise.
         branches_hold_images: as `VisionLanguageModel`.
         frozen: parts that are not trained, and so drop nothing out.
+        kept: as `VisionLanguageModel`.
     """
 
     part_names: ClassVar[Mapping[str, str]]
@@ -75,6 +76,7 @@ class PartedModel(PreTrainedModel):
     continuing_obstacle: Any
     branches_hold_images: bool = False
     frozen: tuple[str, ...] = ()
+    kept: Any = None
     accepts_loss_kwargs = True
 
     def record_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -120,9 +122,19 @@ class PartedModel(PreTrainedModel):
 
     def freeze_untrained(self) -> None:
         """Have the parts that hold no trained parameter drop nothing out; the others train as they are."""
-        trained = {part_of(name) for name, parameter in self.named_parameters() if parameter.requires_grad}
+        trained = self.trained_parts
         self.frozen = tuple(part for part in self.part_names.values() if part not in trained)
         self.train(self.training)
+
+    @property
+    def trained_parts(self) -> set[str]:
+        """The parts that hold a trained parameter."""
+        return {part_of(name) for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    @property
+    def features_obstacle(self) -> str | None:
+        """Why features of images cannot be kept across epochs; None: they can."""
+        return "the model sees no images"
 
     def train(self, mode: bool = True) -> Any:
         super().train(mode)

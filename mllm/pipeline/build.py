@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, unset_hf_deepspeed_config
 
+from mllm.cache import cache_folder
 from mllm.config.data_args import CollatorOptions
 from mllm.config.reward_args import read_reward_args
 from mllm.config.run_arguments import RunArguments
@@ -27,6 +28,7 @@ from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.fields import read_section, within
 from mllm.generation_args import check_ids
 from mllm.images import current_settings
+from mllm.images.cache import DiskCache
 from mllm.model_files import PROMPT_FORMAT_FILE
 from mllm.models.adapters.injection import as_base, base_of, inject_adapters, load_adapted, merge, table
 from mllm.models.adapters.param_groups import ParamGroupOptions
@@ -39,6 +41,7 @@ from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import export_obstacle
 from mllm.models.parts import part_of
 from mllm.models.prompt_format import PROMPT_FORMAT_KEYS, PromptFormat, chosen_prompt_format, stored_prompt_format
+from mllm.models.vision.kept_features import KeptFeatures
 from mllm.pipeline.best_model import StoppingRule
 from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.planning import WINDOW
@@ -100,7 +103,7 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
         train = PromptDataset(data.train, processor, answers=asked.num_generations, **given)
     elif data.train is not None:
         train = TrainDataset(data.train, processor, **given)
-    return kind(
+    trainer = kind(
         model=model,
         args=args,
         processor=processor,
@@ -116,6 +119,22 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
         described={} if data.train is None else describe(cfg, args, len(data.train)),
         window=WINDOW if options.window is None else options.window,
     )
+    if train is not None and current_settings().features == "cached":
+        _keep_features(model, sharded=trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled())
+    return trainer
+
+
+def _keep_features(model: VisionLanguageModel, *, sharded: bool) -> None:
+    """
+    Raises:
+        ConfigError: features would change, or the model's weights are not whole outside of its forward pass.
+    """
+    why = "all ranks gather sharded weights at the same time" if sharded else model.features_obstacle
+    if why:
+        raise ConfigError(why, field="data_args.images.features", expected="'computed'", found="'cached'")
+    settings = current_settings()
+    folder, size = cache_folder() / "features", int(settings.features_gb * 1e9)
+    model.kept = KeptFeatures(DiskCache(folder, size, what="features", setting="MLLM_CACHE", lasting=True), model)
 
 
 def _check_resolutions(processor: Processor, items: Any) -> None:

@@ -27,6 +27,7 @@ from mllm.metrics.failures import failure_of
 from mllm.models.runtime.advantages import advantages
 from mllm.models.runtime.loss import Scoring
 from mllm.models.runtime.policy_loss import Answers, entropy_threshold, policy_loss
+from mllm.models.vision.kept_features import KEYS, knowing
 from mllm.pipeline.monitor import CountingCollator
 from mllm.pipeline.prompts import (
     Prompt,
@@ -185,7 +186,8 @@ class PolicyTrainer(Trainer):
     def _scores(self, model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies, the tokens of an answer side by side, the answers in their order."""
         given = {name: value for name, value in batch.items() if name not in ("index", "order", "counts")}
-        found = model(**given, scoring=self._scoring)
+        with knowing(self.model, given.pop(KEYS, None)):
+            found = model(**given, scoring=self._scoring)
         return found.log_probs[batch["order"]], found.entropies[batch["order"]]
 
     def _threshold(self, entropies: Tensor) -> float | None:

@@ -21,6 +21,7 @@ from mllm.conversation.detokenizer import words_of
 from mllm.conversation.processor import Processor
 from mllm.models.base import VisionLanguageModel
 from mllm.models.runtime.decoding import ContinuousBatcher
+from mllm.models.vision.kept_features import KEYS, knowing
 from mllm.pipeline.evaluate import in_step, stopping
 from mllm.pipeline.ranks import largest
 from mllm.pipeline.train_data import to_device
@@ -105,7 +106,8 @@ def sample_answers(
             batch = _collated(processor, [[prompts[number] for number in group] for group in groups], shared=shared)
             rows = _rows(groups, sampling.num_generations)
             given = {**to_device(batch, accelerator.device), **arguments}
-            batcher.generate(model, rows, given, shared=shared, seeds=[seeds[row] for row in rows])
+            with knowing(model, given.pop(KEYS, None)):
+                batcher.generate(model, rows, given, shared=shared, seeds=[seeds[row] for row in rows])
         batcher.finish()
         answers = batcher.pop_finished()
     ends = stopping(processor)["eos_token_id"]

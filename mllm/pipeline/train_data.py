@@ -18,6 +18,7 @@ from mllm.errors import ImageError
 from mllm.images import ImageRef
 from mllm.images.settings import ImageSettings, configure, current_settings
 from mllm.interrupts import leave_signals_to_the_parent
+from mllm.models.vision.kept_features import keyed
 from mllm.pipeline.origins import Origins
 from mllm.types import EncodedSample, Item
 
@@ -50,11 +51,15 @@ class ImageLoader:
         self.settings = current_settings()
 
     def __call__(self, item: Item, *, training: bool = False, opened: ImageTensors | None = None) -> ImageTensors:
-        """The model's arguments for each image, in `training` with `pixels` as the settings say.
+        """The model's arguments for each image, in `training` with `pixels` as the settings say, and with keys where
+        features are kept.
 
         Those in `opened` are taken from there. Errors are those of `Processor.images`.
         """
-        return self.processor.images(item, pixels=self.settings.pixels if training else "exact", opened=opened)
+        found = self.processor.images(item, pixels=self.settings.pixels if training else "exact", opened=opened)
+        if training and self.settings.features == "cached":
+            return {ref: image if opened and ref in opened else keyed(image) for ref, image in found.items()}
+        return found
 
 
 class TrainDataset(Dataset[list[EncodedSample]]):

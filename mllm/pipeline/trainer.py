@@ -45,6 +45,7 @@ from mllm.models.adapters.param_groups import ParamGroupOptions, split_param_gro
 from mllm.models.base import VisionLanguageModel
 from mllm.models.prompt_format import PromptFormat, save_prompt_format
 from mllm.models.runtime.quantization import check_shardable, keep_quantized_apart
+from mllm.models.vision.kept_features import KEYS, knowing
 from mllm.pipeline.best_model import (
     EarlyStopping,
     StoppingRule,
@@ -160,7 +161,11 @@ class Trainer(GuardedTrainer):
 
     def announced(self) -> dict[str, str]:
         """What else a run says before it trains."""
-        return {}
+        kept = self.model.kept
+        if kept is None:
+            return {}
+        parts = " and ".join(part.replace("_", " ") for part in kept.parts)
+        return {"features": f"of {parts}: kept in {kept.cache.folder}, up to {kept.cache.max_bytes / 1e9:g} GB"}
 
     def compute_loss(
         self,
@@ -173,7 +178,7 @@ class Trainer(GuardedTrainer):
         del inputs["index"]
         sources = inputs.pop("label_sources")
         self._skipped += inputs.pop("skipped", [])
-        with self.meters.counting(inputs.pop("counts")):
+        with self.meters.counting(inputs.pop("counts")), knowing(self.model, inputs.pop(KEYS, None)):
             found: Any = super().compute_loss(model, inputs, True, num_items_in_batch)
         loss, outputs = found
         if self.losses:
@@ -190,10 +195,18 @@ class Trainer(GuardedTrainer):
         if "loss" in logs:  # of training
             datasets = self.losses.means(self.accelerator) if self.losses else {}
             logs = {**logs, **self.guard.logged(logs["loss"]), **datasets, **self.meters.read(self.accelerator)}
+            logs |= self._kept_features()
         skipped = self._everyones_skipped()
         if skipped:
             logs = {**logs, "skipped_images": len(skipped)}
         super().log(logs, *args, **kwargs)
+
+    def _kept_features(self) -> dict[str, float]:
+        """The share of images, over all ranks since the last log, whose features were there."""
+        if self.model.kept is None:
+            return {}
+        asked, found = map(sum, zip(*gather_object([self.model.kept.read()]), strict=True))
+        return {"kept_features": round(found / asked, 4)} if asked else {}
 
     def _everyones_skipped(self) -> list[str]:
         """What was skipped on all ranks since the last log, each named in the log."""

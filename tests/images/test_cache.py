@@ -116,3 +116,18 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         DiskCache(tmp_path / "file" / "kept", 100).put("a", b"1")
     with pytest.raises(ConfigError, match=r"cannot be read \(images\.cache names another\)"):
         DiskCache(tmp_path / "file" / "kept", 100).get("a")
+
+
+def test_what_was_used_since_a_lasting_cache_was_made_never_leaves(tmp_path: Path) -> None:
+    before = DiskCache(tmp_path, 100)
+    for number in range(5):
+        before.put(f"old {number}", bytes(10))
+        used(before, f"old {number}", 100 - number)
+    cache = DiskCache(tmp_path, 100, lasting=True)
+    assert cache.get("old 0") is not None
+    for number in range(20):
+        cache.put(str(number), bytes(10))
+    assert kept_bytes(tmp_path) <= 100
+    assert cache.get("old 0") is not None
+    assert cache.get("old 1") is None
+    assert [number for number in range(20) if cache.get(str(number))] == list(range(9))

@@ -23,7 +23,7 @@ from mllm.files import parse_json
 from mllm.models.composite import sharding_units
 from mllm.models.language_models import continuing_obstacle, padding_obstacle, sharing_obstacle
 from mllm.models.native.family import Family
-from mllm.models.native.once import encoded_once, is_sharded
+from mllm.models.native.once import ENCODED, PIXELS, encoded_once, is_sharded, takes_features
 from mllm.models.native.positions import PackedRows
 from mllm.models.native.tensors import SHAPE, apart
 from mllm.models.native.view import ProcessorView, image_ids
@@ -34,6 +34,7 @@ from mllm.models.runtime.loss import Scoring, labelled_loss
 from mllm.models.runtime.packed_attention import check_packing, check_packing_was_used, enable_packed_attention
 from mllm.models.runtime.position_table import within_positions
 from mllm.models.runtime.prefix_cache import PrefixRows
+from mllm.models.vision.kept_features import VISION_SIDE
 
 OLD_SIZES = ("min_pixels", "max_pixels")
 """What Qwen-VL folders said before `size`, and what would go before it."""
@@ -151,6 +152,15 @@ class Native(PartedModel):
         """Why prompts of different lengths cannot be answered in one batch; None: they can."""
         return padding_obstacle(self.text_model)
 
+    @property
+    def features_obstacle(self) -> str | None:
+        """Why features of images cannot be kept across epochs; None: they can."""
+        if not takes_features(type(self)):
+            return f"{self.config.model_type} takes no features in place of pixels"
+        trained = [part for part in VISION_SIDE if part in self.trained_parts]
+        what = "what sees images" if "rest" in trained else "its " + " and ".join(trained).replace("_", " ")
+        return f"training changes {what}" if trained else None
+
     def check_packing(self) -> None:
         """
         Raises:
@@ -238,16 +248,21 @@ class Native(PartedModel):
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The batch as the model's own class takes it, and an image to run without weight where ranks need one.
 
-        `once`: images that several slots show are encoded here and now, see `encoded_once`.
+        `once`: images that several slots show, or whose features are kept, are encoded here, see `encoded_once`.
         """
         rest = dict(arguments)
         segments = {name: rest.pop(name) for name in ("segment_ids", "prefix_ids") if name in rest}
         index_S = rest.pop("image_index", None)
         as_viewed = any(name.endswith(SHAPE) for name in rest)  # else given as the model's own class takes them
         seen = apart({name: rest.pop(name) for name in self._blank if name in rest}) if as_viewed else []
-        images = (
-            self.family.join(seen if index_S is None else [seen[image] for image in index_S.tolist()]) if seen else {}
-        )
+        index = list(range(len(seen))) if index_S is None else index_S.tolist()
+        once = once and (len(index) > len(seen) or (self.kept is not None and self.kept.active))
+        can = once and bool(seen) and PIXELS in seen[0] and takes_features(type(self))
+        encoded = encoded_once(self, seen, index) if can else None
+        slots = [seen[image] for image in index]
+        if encoded:  # only shapes are read of what was encoded
+            slots = [{**image, PIXELS: image[PIXELS].to("meta")} for image in slots]
+        images: dict[str, Any] = dict(self.family.join(slots)) if slots else {}
         blank = {} if images or "pixel_values" in rest else self._blank_image(ids_BT.device)
         if segments:
             self.check_packing()
@@ -264,9 +279,9 @@ class Native(PartedModel):
         given = images or {name: rest[name] for name in ("pixel_values",) if name in rest}
         for name, value in self.family.more(self, ids_BT, labels_BT, given).items():
             rest.setdefault(name, value)
-        if once and index_S is not None and len(index_S) > len(seen):
-            encoded = encoded_once(self, seen, self.family.join(seen), index_S.tolist(), images)
-            images = images if encoded is None else encoded
+        if encoded:
+            del images[PIXELS]
+            images[ENCODED] = encoded
         return {**rest, **images}, blank
 
     @contextmanager

@@ -1,4 +1,5 @@
-"""Each image of a batch through the vision tower once, though several rows show it.
+"""Each image of a batch through the vision tower once, though several rows show it, or not at all where its features
+are kept.
 
 transformers' models take `mm_encoder_outputs`, what `get_image_features` gave, in place of pixels: it is asked for the
 distinct images, and its features are handed out to the slots.
@@ -7,48 +8,58 @@ distinct images, and its features are handed out to the slots.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from transformers.utils import ModelOutput
 
+from mllm.errors import ModelError
 from mllm.models.native.tensors import Tensors
 
 PIXELS, ENCODED = "pixel_values", "mm_encoder_outputs"
-FEATURES = ("pooler_output", "deepstack_features")
-"""What models read of `get_image_features`."""
+POOLED, LAYERS = "pooler_output", "deepstack_features"
+LISTED = "[]"
+"""Behind the name of features that the model wants as a list of images."""
 
 
-def encoded_once(
-    model: Any, images: Sequence[Tensors], joined: Tensors, index: Sequence[int], slots: Tensors
-) -> dict[str, Any] | None:
-    """The arguments of the images of every slot, with features in place of pixels; None: its class cannot.
+@dataclass
+class Features(ModelOutput):
+    """What models read of `get_image_features`."""
+
+    pooler_output: Any = None
+    deepstack_features: Any = None
+
+
+def encoded_once(model: Any, images: Sequence[Tensors], index: Sequence[int]) -> dict[str, Features] | None:
+    """Features of every slot, as the model takes them in place of pixels.
+
+    None: it cannot be told which are of which image.
 
     Args:
-        images: tensors of each distinct image; `joined`: as one batch of the model's arguments.
+        images: tensors of each distinct image.
         index: the image of each slot.
-        slots: the model's arguments for the images of all slots.
+
+    Raises:
+        ModelError: this cannot be told, and features were to be kept.
     """
-    if not takes_features(type(model)) or PIXELS not in joined:
-        return None
-    wanted = inspect.signature(model.get_image_features).parameters
-    made = model.get_image_features(**{name: joined[name] for name in joined if name in wanted}, return_dict=True)
-    rows = [image[PIXELS].shape[1] if image[PIXELS].dim() == 5 else len(image[PIXELS]) for image in images]
-    for name in [name for name in made if name not in FEATURES]:
-        made[name] = None  # of all layers and patches
-    for name in FEATURES:
-        value = getattr(made, name, None)
-        if value is None:
-            continue
-        layers = value if name == "deepstack_features" else [value]
-        spread = [_spread(layer, rows, index) for layer in layers]
-        if any(layer is None for layer in spread):
-            return None
-        setattr(made, name, spread if name == "deepstack_features" else spread[0])
-    return {**{name: tensor for name, tensor in slots.items() if name != PIXELS}, ENCODED: {"image": made}}
+    if model.kept is not None and model.kept.active:
+
+        def make(numbers: list[int]) -> list[dict[str, Tensor]]:
+            made = _made(model, [images[number] for number in numbers])
+            if made is None:
+                mixed = f"{model.config.model_type} mixes the features of images"
+                raise ModelError(mixed, field="data_args.images.features", expected="'computed'", found="'cached'")
+            return made
+
+        each = model.kept.of(make, images[0][PIXELS].device)
+    else:
+        each = _made(model, images)
+    return None if each is None else {"image": _together([each[image] for image in index])}
 
 
 @cache
@@ -63,14 +74,45 @@ def is_sharded(model: Any) -> bool:
     return isinstance(first, DTensor) or hasattr(first, "ds_id")
 
 
-def _spread(features: Any, rows: Sequence[int], index: Sequence[int]) -> Any:
-    """Features of distinct images -> those of every slot; None: it cannot be told which are of which image."""
-    if isinstance(features, Tensor):
-        if len(features) == sum(rows):
-            parts = features.split(list(rows))
-            return torch.cat([parts[image] for image in index])
-        return features[list(index)] if len(features) == len(rows) else None
-    if isinstance(features, tuple) and isinstance(features[0], int):  # beside the layer that they are for
-        spread = _spread(features[1], rows, index)
-        return None if spread is None else (features[0], spread)
-    return [features[image] for image in index] if len(features) == len(rows) else None
+def _made(model: Any, images: Sequence[Tensors]) -> list[dict[str, Tensor]] | None:
+    """The features of each image by name; None: it cannot be told which are whose."""
+    joined = model.family.join(images)
+    wanted = inspect.signature(model.get_image_features).parameters
+    made = model.get_image_features(**{name: joined[name] for name in joined if name in wanted}, return_dict=True)
+    rows = [image[PIXELS].shape[1] if image[PIXELS].dim() == 5 else len(image[PIXELS]) for image in images]
+    found: list[dict[str, Tensor]] = [{} for _ in images]
+    for name, features in _named(made):
+        listed = not isinstance(features, Tensor)
+        if not listed and len(features) == sum(rows):
+            parts: Any = features.split(rows)
+        elif len(features) == len(rows):
+            parts = features if listed else features.split(1)
+        else:
+            return None
+        for image, part in zip(found, parts, strict=True):
+            image[name + LISTED if listed else name] = part
+    return found
+
+
+def _named(made: Any) -> Iterator[tuple[str, Any]]:
+    """Features by names that tell where they belong: the number of a layer, and the layer that they are for."""
+    yield POOLED, made.pooler_output
+    for number, layer in enumerate(getattr(made, LAYERS, None) or ()):
+        meant = isinstance(layer, tuple) and isinstance(layer[0], int)
+        yield (f"{LAYERS}.{number}.{layer[0]}", layer[1]) if meant else (f"{LAYERS}.{number}", layer)
+
+
+def _together(slots: Sequence[Tensors]) -> Features:
+    """The inverse of `_made`, for the slots in their order."""
+    pooled: Any = None
+    layers: dict[int, Any] = {}
+    for name in slots[0]:
+        parts: Any = [slot[name] for slot in slots]
+        features = parts if name.endswith(LISTED) else torch.cat(parts)
+        kind, *numbers = name.removesuffix(LISTED).split(".")
+        if kind == POOLED:
+            pooled = features
+        else:
+            number, *meant = map(int, numbers)
+            layers[number] = (*meant, features) if meant else features
+    return Features(pooler_output=pooled, deepstack_features=[layers[number] for number in sorted(layers)] or None)
