@@ -16,7 +16,6 @@ from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Dtype, RowMultiple, Spec
 from mllm.models.components import causal_lm as load_causal_lm
 from mllm.models.components import finish, torch_dtype
-from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.loss import LanguageOutput, Scoring
 from mllm.models.runtime.packed_attention import positions
@@ -97,15 +96,8 @@ class CausalLM(TextOnly):
         """As `VisionLanguageModel`."""
         self.check_sharing()
         read = prefixes or self.read_prefixes(input_ids, attention_mask)
-        read.select(suffix_prefix.repeat_interleave(beams(self, generation_args)))
-        ids_BT = torch.cat([input_ids[suffix_prefix], suffix_ids], dim=1)
-        mask_BT = torch.cat([attention_mask[suffix_prefix], suffix_mask], dim=1)
-        length = ids_BT.shape[1]
-        with within_positions(self.language_model, mask_BT, generation_args, prompt=length) as arguments:
-            ids = self.language_model.generate(
-                input_ids=ids_BT, attention_mask=mask_BT, past_key_values=read.cache, **arguments
-            )
-        return ids[:, length:]
+        beginnings, rests = (input_ids, attention_mask), (suffix_ids, suffix_mask)
+        return read.continued(self, self.language_model.generate, beginnings, rests, suffix_prefix, generation_args)
 
 
 @MODELS.register_module("causal_lm")

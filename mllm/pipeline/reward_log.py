@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from torch import Tensor
 from mllm.config.reward_args import RewardArgs
 from mllm.models.runtime.advantages import spread, total_rewards
 from mllm.report.rollouts import Question, ScoredAnswer
-from mllm.rewards.base import total
 from mllm.types import BOXES, IMAGE, POINTS, Item, Prediction
 
 logger = logging.getLogger(__name__)
@@ -112,15 +112,16 @@ def shown_question(
 ) -> Question:
     """A question with its answers, for a page."""
     number = item.answer_image
+    totals = total_rewards(rewards_of(answers), torch.tensor(args.weights, dtype=torch.float64)).tolist()
     scored = [
         ScoredAnswer(
             text=prediction.text,
-            reward=total(rewards := dict(zip(args.rewards, answer.rewards, strict=True)), args.reward_weights),
-            rewards=rewards,
+            reward=None if math.isnan(reward) else reward,
+            rewards=dict(zip(args.rewards, answer.rewards, strict=True)),
             ended=answer.ended,
             regions=(*prediction.boxes, *prediction.points),
         )
-        for prediction, answer in zip(predictions, answers, strict=False)
+        for prediction, answer, reward in zip(predictions, answers, totals, strict=False)
     ]
     return Question(
         key=item.key,

@@ -1,4 +1,4 @@
-"""What every reward does, and how the rewards of an answer are found and summed.
+"""What every reward does, and how the rewards of an answer are found.
 
 A reward is a function of one answer, read back and typed, with the ground truth of its item beside it.
 """
@@ -39,12 +39,6 @@ def score(rewards: Rewards, prediction: Prediction) -> dict[str, float | None]:
         DataError: a reward raises, or what it gives is no finite number; names the item and the reward.
     """
     return {name: _value(name, reward, prediction) for name, reward in rewards.items()}
-
-
-def total(values: Mapping[str, float | None], weights: Mapping[str, float]) -> float | None:
-    """The weighted sum of those that apply, a weight 1 where none is given; None where none applies."""
-    applying = [weights.get(name, 1.0) * value for name, value in values.items() if value is not None]
-    return math.fsum(applying) if applying else None
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -15,9 +15,12 @@ from mllm.conversation.region_conversion import Group, placeholder, replaced
 from mllm.conversation.rendering import PLACEHOLDER
 from mllm.conversation.settled import Settling
 from mllm.errors import DataError
+from mllm.images import VideoFrame
+from mllm.images.contact_sheet import ContactSheet
 from mllm.report.drawing import draw
 from mllm.serve.phrases import Form, Span, phrase_before, phrase_behind, without_forms
 from mllm.serve.question import Message, to_item
+from mllm.time_spans import TimeSpan
 from mllm.types import Box, Failure, Item, Point, Prediction
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
@@ -80,6 +83,8 @@ class Answer:
         plain_spans: where in `plain` the phrase of each region stands; an empty place where it has none.
         boxes, points: those by which the answer is scored: read where the text states its answer (`mllm.answers`).
         failure: why one of these could not be read.
+        time_spans: stretches of a video in seconds, likewise; of questions about videos alone.
+        time_failure: why a time span could not be read.
         tokens: how many were generated, the one that ends the answer included.
         item: the question, with the conversation before it.
         message: the answer as a message of the conversation, its regions typed.
@@ -92,6 +97,8 @@ class Answer:
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
     failure: Failure | None = None
+    time_spans: tuple[TimeSpan, ...] = ()
+    time_failure: Failure | None = None
     finish_reason: FinishReason = "stop"
     tokens: int = 0
     item: Item = field(repr=False, compare=False)
@@ -100,11 +107,14 @@ class Answer:
     def draw(self, image: int | None = None) -> Image.Image:
         """An image with the answer's regions on it, each group in one colour (`mllm.report.drawing.colour_of`).
 
-        `image`: its index in the conversation; None: the one that the regions are on, else that of the question.
+        `image`: its index in the conversation; None: the one that the regions are on, else that of the question. An
+        answer of time spans alone gives all frames of its video, those inside in the colour of their span.
 
         Raises:
             DataError: there is no such image.
         """
+        if image is None and self.time_spans and not self.regions:
+            return _frames_drawn(self.item, self.time_spans)
         asked = next((region.image for region in self.regions), self.item.answer_image) if image is None else image
         if not 0 <= asked < len(self.item.images):
             count = len(self.item.images)
@@ -116,6 +126,11 @@ class Answer:
             for shape in (*region.boxes, *region.points)
         ]
         return draw(self.item.images[asked].open(), [shape for shape, _ in on_it], [number for _, number in on_it])
+
+    @property
+    def seconds(self) -> list[list[float]]:
+        """The time spans for JSON, [start, end] to a hundredth of a second."""
+        return [_numbers((span.start, span.end)) for span in self.time_spans]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; regions as `Region.to_dict`, with `plain_span`, their place in `plain`."""
@@ -129,6 +144,7 @@ class Answer:
             "boxes": [_numbers(box.xyxy) for box in self.boxes],
             "points": [_numbers(point.xy) for point in self.points],
             "failure": self.failure,
+            **({"time_spans": self.seconds, "time_failure": self.time_failure} if self.item.has_time else {}),
             "finish_reason": self.finish_reason,
             "tokens": self.tokens,
         }
@@ -219,6 +235,8 @@ class AnswerReader:
             boxes=scored.boxes,
             points=scored.points,
             failure=scored.failure,
+            time_spans=scored.time_spans,
+            time_failure=scored.time_failure,
             finish_reason=reason or ("stop" if self.ended else "length"),
             tokens=self.tokens,
             item=self.item,
@@ -296,8 +314,21 @@ def with_typed_answers(messages: Sequence[Message], processor: AnswerFormat) -> 
     return typed
 
 
-def _numbers(pixels: Sequence[float]) -> list[float]:
-    return [round(value, 2) for value in pixels]
+def _frames_drawn(item: Item, spans: Sequence[TimeSpan]) -> Image.Image:
+    frames = {number: ref for number, ref in enumerate(item.images) if isinstance(ref, VideoFrame)}
+    names = tuple(f"{ref.time:g} s" for ref in frames.values())
+    sheet = ContactSheet(tuple(frames.values()), tuple(frames), names)
+    within = [
+        (Box(x1=x, y1=y, x2=x + frames[number].size[0] - 1, y2=y + frames[number].size[1] - 1), place)
+        for place, span in enumerate(spans)
+        for number, (x, y) in sheet.places.items()
+        if span.start <= frames[number].time <= span.end
+    ]
+    return draw(sheet.open(), [box for box, _ in within], [place for _, place in within])
+
+
+def _numbers(values: Sequence[float]) -> list[float]:
+    return [round(value, 2) for value in values]
 
 
 def _begun(words: str, stop: str) -> int:

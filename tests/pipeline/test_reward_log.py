@@ -6,7 +6,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from mllm.pipeline.reward_log import FLAT_STEPS, RewardLog, Sampled, readings
+from mllm.config.reward_args import read_reward_args
+from mllm.pipeline.reward_log import FLAT_STEPS, RewardLog, Sampled, readings, shown_question
+from mllm.types import Item, Prediction
 from tests.models import grpo_reference as reference
 
 
@@ -55,3 +57,14 @@ def test_it_is_said_once_that_no_group_has_a_spread(caplog: pytest.LogCaptureFix
         for _ in range(2 * FLAT_STEPS):
             log.sampled(flat, shown=True)
     assert [f"last {FLAT_STEPS} samplings" in record.message for record in caplog.records] == [True]
+
+
+def test_a_page_weighs_the_rewards_that_apply() -> None:
+    turns = [{"from": "human", "value": "Which?"}, {"from": "gpt", "value": "this"}]
+    item = Item.from_dict({"conversations": turns}, key="a")
+    args = read_reward_args(dict(rewards=dict(iou="BoxIoU", form="Readable"), reward_weights=dict(form=0.5)))
+    predictions = [Prediction.of(item, 0, text) for text in "abc"]
+    answers = [sampled([0.5, 1.0]), sampled([0.25, None]), sampled([None, None])]
+    found = shown_question(item, predictions, answers, args).answers
+    assert [answer.reward for answer in found] == [1.0, 0.25, None]
+    assert found[1].rewards == {"iou": 0.25, "form": None}

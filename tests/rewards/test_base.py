@@ -8,7 +8,7 @@ import pytest
 
 from mllm.errors import DataError
 from mllm.registry import REWARDS
-from mllm.rewards.base import mean, score, total
+from mllm.rewards.base import mean, score
 from mllm.types import Prediction
 from tests.rewards.answers import answered, box, said, truth
 
@@ -55,10 +55,7 @@ def test_a_bug_in_a_reward_is_an_error_and_no_reward_of_0(error: Exception, mess
     assert str(caught.value).startswith(message)
 
 
-def test_total_weighs_those_that_apply() -> None:
-    assert total({"iou": 0.5, "form": 1.0, "count": None}, {"form": 0.5, "count": 9.0}) == 1.0
-    assert total({"iou": 0.0}, {}) == 0.0
-    assert total({"iou": None}, {}) is None
+def test_mean_is_of_those_that_apply() -> None:
     assert mean([1.0, None, 0.0]) == 0.5
     assert mean([None]) is None
 

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageColor
 from transformers import AutoTokenizer
 
 from mllm.conversation.processor import Processor
 from mllm.errors import DataError
+from mllm.images import MemoryImage, VideoFrame
+from mllm.images.contact_sheet import ContactSheet
 from mllm.report.drawing import colour_of
 from mllm.serve.question import Message, to_item
 from mllm.serve.reading import Answer, AnswerReader, Piece, read_text, with_typed_answers
@@ -224,3 +226,30 @@ def test_words_that_look_like_placeholders_are_words(bytes_processor: Processor)
     assert (message.text, len(message.boxes)) == ("an < image > of < boxes > <boxes>", 1)
     again = Message(role="user", text="Sure?")
     assert len(to_item([Message(role="user", text="Where?", images=[PHOTO]), message, again]).boxes) == 1
+
+
+def filmed(*, duration: float | None = None) -> Item:
+    frames = [VideoFrame(ref=MemoryImage(PHOTO), time=float(time), duration=duration) for time in range(4)]
+    return to_item([Message(role="user", text="When?", images=frames)])
+
+
+def test_answers_about_videos_have_time_spans_and_others_none(bytes_processor: Processor) -> None:
+    text = "From 0.5 to 2 seconds."
+    answer = read_text(bytes_processor, filmed(), text)
+    assert [(span.start, span.end) for span in answer.time_spans] == [(0.5, 2.0)]
+    assert answer.to_dict()["time_spans"] == [[0.5, 2.0]]
+    assert answer.to_dict()["time_failure"] is None
+    late = read_text(bytes_processor, filmed(duration=3.0), "From 5 to 6 seconds.")
+    assert (late.time_spans, late.time_failure) == ((), "out_of_range")
+    still = read_text(bytes_processor, ITEM, text)
+    assert still.time_spans == ()
+    assert "time_spans" not in still.to_dict()
+
+
+def test_time_spans_are_drawn_as_frames(bytes_processor: Processor) -> None:
+    sheet = read_text(bytes_processor, filmed(), "From 0.5 to 2 seconds.").draw()
+    places = ContactSheet(filmed().images, (0, 1, 2, 3), ("",) * 4).places
+    colour = ImageColor.getrgb(colour_of(0))
+    assert [sheet.getpixel((x, y + 20)) == colour for x, y in places.values()] == [False, True, True, False]
+    one = read_text(bytes_processor, filmed(), "From 0.5 to 2 seconds.").draw(image=1)
+    assert one.size == PHOTO.size

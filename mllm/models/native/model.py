@@ -201,16 +201,11 @@ class Native(PartedModel):
         self.check_sharing()
         seen = {name: arguments.pop(name) for name in (*self._blank, "image_index") if name in arguments}
         read = prefixes or self.read_prefixes(input_ids, attention_mask, **seen)
-        read.select(suffix_prefix.repeat_interleave(beams(self, arguments)))
         for name, tensor in read.beside.items():
             holder, _, attribute = name.rpartition(".")
             setattr(self.get_submodule(holder), attribute, tensor[suffix_prefix])
-        ids_BT = torch.cat([input_ids[suffix_prefix], suffix_ids], dim=1)
-        mask_BT = torch.cat([attention_mask[suffix_prefix], suffix_mask], dim=1)
-        arguments["past_key_values"] = read.cache
-        with within_positions(self.text_model, mask_BT, arguments, prompt=ids_BT.shape[1]) as arguments:
-            ids = self.generate_own(input_ids=ids_BT, attention_mask=mask_BT, **arguments)
-        return ids[:, ids_BT.shape[1] :]
+        beginnings, rests = (input_ids, attention_mask), (suffix_ids, suffix_mask)
+        return read.continued(self, self.generate_own, beginnings, rests, suffix_prefix, arguments)
 
     def image_preprocessor(self, placement: str | None = None) -> ProcessorView:
         """How images are taken.

@@ -6,14 +6,20 @@ Shape suffixes: R rows, H heads, P tokens of a beginning, D width of a head.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
+from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import PreallocatedCacheLayer, roomy_cache
+from mllm.models.runtime.position_table import within_positions
+
+Rows = tuple[Tensor, Tensor]
+Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +58,25 @@ class PrefixRows:
     def select(self, index: Tensor) -> None:
         """Keep these rows of the cache, in this order."""
         self.cache.batch_select_indices(index)
+
+    def continued(
+        self, model: Any, generate: Callable[..., Any], beginnings: Rows, rests: Rows, index: Tensor, settings: Settings
+    ) -> Tensor:
+        """The ids that `generate` writes behind prompts of ids, which are these beginnings and what follows them.
+
+        Args:
+            model: one of ours.
+            beginnings, rests: ids and mask of each, int64.
+            index: the beginning of each rest.
+            settings: of transformers' generate.
+        """
+        self.select(index.repeat_interleave(beams(model, settings)))
+        prompts = zip(beginnings, rests, strict=True)
+        ids_BT, mask_BT = (torch.cat([begun[index], rest], dim=1) for begun, rest in prompts)
+        length = ids_BT.shape[1]
+        with within_positions(model.text_model, mask_BT, settings, prompt=length) as arguments:
+            ids = generate(input_ids=ids_BT, attention_mask=mask_BT, past_key_values=self.cache, **arguments)
+        return ids[:, length:]
 
     def prefix(self, row: int, length: int) -> Prefix:
         """A copy of the last `length` tokens of a row."""

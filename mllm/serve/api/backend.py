@@ -20,9 +20,10 @@ from mllm.conversation.convention import Convention, make_convention
 from mllm.conversation.pixels import PixelCodec
 from mllm.errors import ConfigError, one_line
 from mllm.fields import show
+from mllm.images import VideoFrame
 from mllm.pipeline.remote import SIDE, codec_of_answer, messages_of, png_data_url, read_answer_in
 from mllm.serve.api.problems import Problem
-from mllm.serve.api.served import Delta, End, Generation, Question, ServedModel, TokenLogProb, dicts
+from mllm.serve.api.served import Delta, End, Generation, Question, Reason, ServedModel, TokenLogProb, dicts, end_of
 from mllm.serve.question import Message, to_item
 from mllm.serve.reading import AnswerReader, with_typed_answers
 from mllm.serve.sampling import Sampling
@@ -117,6 +118,8 @@ class MllmModel(BackendModel):
         beyond: dict[str, Any] = {"regions": regions} if regions else {}
         if answer_image is not None:
             beyond["answer_image"] = answer_image
+        if item.duration is not None:
+            beyond["video_duration"] = item.duration
         return Question(item=item, messages=[_passed_on(message) for message in messages], beyond=beyond)
 
     def reader(self, question: Question, sampling: Sampling) -> Reader:
@@ -132,7 +135,8 @@ def _passed_on(message: Message) -> dict[str, Any]:
     for number, words in enumerate(message.text.split(IMAGE)):
         if number:
             image: Any = next(images)
-            parts.append({"type": "image_url", "image_url": {"url": png_data_url(image.open())}})
+            time = {"time": image.time} if isinstance(image, VideoFrame) else {}
+            parts.append({"type": "image_url", "image_url": {"url": png_data_url(image.open())}, **time})
         if text := words.removeprefix("\n") if parts else words:
             parts.append({"type": "text", "text": text})
     return {"role": "user", "content": parts}
@@ -146,8 +150,8 @@ class Reader(ABC):
         """The words and regions that a delta brings."""
 
     @abstractmethod
-    def finish(self) -> tuple[str, list[dict[str, Any]], str, list[dict[str, Any]]]:
-        """The words and regions held back, then all words and all regions."""
+    def finish(self, reason: Reason) -> tuple[Delta, End]:
+        """The words and regions held back, then the whole answer."""
 
 
 class WordsReader(Reader):
@@ -158,24 +162,27 @@ class WordsReader(Reader):
         piece = self.reader.add_text(delta.content or "")
         return piece.text, dicts(piece.regions)
 
-    def finish(self) -> tuple[str, list[dict[str, Any]], str, list[dict[str, Any]]]:
+    def finish(self, reason: Reason) -> tuple[Delta, End]:
         piece, answer = self.reader.finish()
-        return piece.text, dicts(piece.regions), answer.text, dicts(answer.regions)
+        return Delta(text=piece.text, regions=dicts(piece.regions), tokens=0), end_of(answer, reason)
 
 
 class PassedOn(Reader):
     def __init__(self) -> None:
         self.text = ""
         self.regions: list[dict[str, Any]] = []
+        self.time_spans: list[list[float]] | None = None
 
     def add(self, delta: Any) -> tuple[str, list[dict[str, Any]]]:
         text, regions = delta.content or "", getattr(delta, "regions", None) or []
         self.text += text
         self.regions += regions
+        self.time_spans = getattr(delta, "time_spans", self.time_spans)
         return text, regions
 
-    def finish(self) -> tuple[str, list[dict[str, Any]], str, list[dict[str, Any]]]:
-        return "", [], self.text, self.regions
+    def finish(self, reason: Reason) -> tuple[Delta, End]:
+        end = End(text=self.text, regions=self.regions, reason=reason, time_spans=self.time_spans)
+        return Delta(tokens=0), end
 
 
 class BackendGeneration:
@@ -188,9 +195,7 @@ class BackendGeneration:
         if event is None:
             if self.reason is None:
                 raise Problem(502, "the backend failed: its stream ended before the answer", code="backend")
-            held, late, text, regions = self.reader.finish()
-            reason = "length" if self.reason == "length" else "stop"
-            return [Delta(text=held, regions=late, tokens=0), End(text=text, regions=regions, reason=reason)]
+            return self.reader.finish("length" if self.reason == "length" else "stop")
         if isinstance(event, Exception):
             raise _refused(event)
         try:

@@ -192,6 +192,7 @@ async def whole(answers: Answers) -> Response:
                 "content": end.text,
                 "refusal": None,
                 "regions": end.regions,
+                **_times(end),
             },
             "logprobs": _logprobs(logprobs.get(choice, [])) if answers.logprobs else None,
             "finish_reason": end.reason,
@@ -213,7 +214,7 @@ async def chunks(answers: Answers, *, usage: bool) -> AsyncIterator[str]:
     try:
         async for choice, found in answers.events():
             if isinstance(found, End):
-                yield chunk(choice, {}, reason=found.reason)
+                yield chunk(choice, _times(found), reason=found.reason)
                 continue
             delta: dict[str, Any] = {"content": found.text} if found.text else {}
             if found.regions:
@@ -229,6 +230,10 @@ async def chunks(answers: Answers, *, usage: bool) -> AsyncIterator[str]:
     if usage:
         yield _event({**head, "choices": [], "usage": answers.usage})
     yield "data: [DONE]\n\n"
+
+
+def _times(end: End) -> dict[str, Any]:
+    return {} if end.time_spans is None else {"time_spans": end.time_spans}
 
 
 def _event(record: dict[str, Any]) -> str:

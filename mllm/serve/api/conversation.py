@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mllm.images import VideoFrame
 from mllm.serve.api.images import ImageReader, SentImage
 from mllm.serve.api.problems import Problem
 from mllm.serve.api.schema import ChatRequest, Message, Region
@@ -19,7 +20,7 @@ async def messages_of(body: ChatRequest, reader: ImageReader) -> list[Asked]:
     Raises:
         Problem: an image that cannot be read, or regions that do not match the words; names the field.
     """
-    sent = await _images(body, reader)
+    sent = _timed(body, await _images(body, reader))
     boxes = iter([region for region in body.regions or () if region.boxes is not None])
     points = iter([region for region in body.regions or () if region.points is not None])
     images = iter(sent)
@@ -71,10 +72,35 @@ async def _images(body: ChatRequest, reader: ImageReader) -> list[SentImage]:
     return images
 
 
+def _timed(body: ChatRequest, images: Sequence[SentImage]) -> list[SentImage | VideoFrame]:
+    """The images, those with a time as frames of a video.
+
+    Raises:
+        Problem: only some images of a message have a time, or the times do not ascend; names the field.
+    """
+    found: list[SentImage | VideoFrame] = []
+    unread = iter(images)
+    for number, message in enumerate(body.messages):
+        parts = [(index, part) for index, part in enumerate(message.content) if part.type == "image_url"]
+        before: float | None = None
+        for index, part in parts:
+            image, place = next(unread), f"messages[{number}].content[{index}].time"
+            if any(other.time is not None for _, other in parts):
+                if part.time is None:
+                    raise Problem(400, f"{place}: expected the time of each frame, found none", param=place)
+                if before is not None and part.time <= before:
+                    raise Problem(400, f"{place}: expected more than {before:g}, found {part.time:g}", param=place)
+                before = part.time
+                found.append(VideoFrame(ref=image, time=part.time, duration=body.video_duration))
+            else:
+                found.append(image)
+    return found
+
+
 def _asked(
     message: Message,
     number: int,
-    images: Iterator[SentImage],
+    images: Iterator[SentImage | VideoFrame],
     boxes: Iterator[Region],
     points: Iterator[Region],
 ) -> Asked:

@@ -42,6 +42,8 @@ class ImageUrl(Strict):
 class ImagePart(Strict):
     type: Literal["image_url"]
     image_url: ImageUrl
+    time: Annotated[float, Field(ge=0)] | None = None
+    """Of a frame of a video: seconds from its beginning."""
 
 
 class AnsweredRegion(BaseModel):
@@ -65,6 +67,8 @@ class Message(Strict):
     tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
     regions: Annotated[list[AnsweredRegion], MOST] | None = None
     """Of an answer that is sent back; its words hold them."""
+    time_spans: Annotated[list[Pair], MOST] | None = None
+    """Likewise."""
 
     @field_validator("content", mode="before")
     @classmethod
@@ -134,6 +138,9 @@ class ChatRequest(Strict):
     """The index of the image that the answer is about, where question and regions do not show it."""
     image_sizes: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)] | None], MOST] | None = None
     """Width and height of each image as the client shows it; another size here is an error."""
+
+    video_duration: Annotated[float, Field(gt=0)] | None = None
+    """Seconds of the video whose frames have a `time`; a time span that begins later is out of range."""
 
     @field_validator("presence_penalty", "frequency_penalty", mode="before")
     @classmethod

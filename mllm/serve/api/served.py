@@ -10,7 +10,7 @@ from mllm.conversation.processor import Processor
 from mllm.serve.api.problems import Problem, of_error
 from mllm.serve.engine import Engine
 from mllm.serve.question import Message, to_item
-from mllm.serve.reading import AnswerReader, Region, with_typed_answers
+from mllm.serve.reading import Answer, AnswerReader, Region, with_typed_answers
 from mllm.serve.request import Closed, Finished, QueueFull, Ticket
 from mllm.serve.sampling import NewToken, Sampling
 from mllm.types import EncodedSample, Item
@@ -62,6 +62,8 @@ class End:
     text: str
     regions: Sequence[dict[str, Any]]
     reason: Reason
+    time_spans: Sequence[Sequence[float]] | None = None
+    """Of an answer about a video: [start, end] in seconds."""
 
 
 class Generation(Protocol):
@@ -178,8 +180,7 @@ class LocalGeneration:
             raise Problem(503, "the server stopped before the answer was complete", code="stopping", retry_after=5)
         piece, answer = self.reader.finish()
         reason = "length" if event.reason == "length" else "stop"
-        end = End(text=answer.text, regions=dicts(answer.regions), reason=reason)
-        return [Delta(text=piece.text, regions=dicts(piece.regions), tokens=0), end]
+        return [Delta(text=piece.text, regions=dicts(piece.regions), tokens=0), end_of(answer, reason)]
 
     def cancel(self) -> None:
         self.ticket.cancel()
@@ -194,6 +195,11 @@ class LocalGeneration:
 
         top = tuple((text(number), logprob) for number, logprob in token.top)
         return (TokenLogProb(text=text(token.id), logprob=token.logprob, top=top),)
+
+
+def end_of(answer: Answer, reason: Reason) -> End:
+    spans = answer.seconds if answer.item.has_time else None
+    return End(text=answer.text, regions=dicts(answer.regions), reason=reason, time_spans=spans)
 
 
 def dicts(regions: Sequence[Region]) -> list[dict[str, Any]]:

@@ -60,6 +60,7 @@ MODELS: dict[str, Callable[[Path], tuple[Any, dict[str, Tensor]]]] = {
     "internvl": lambda folder: native(folder, tiny_hf.save_tiny, "internvl"),
     "qwen2_5_vl": lambda folder: native(folder, tiny_hf.save_tiny, "qwen2_5_vl"),
     "qwen3_vl": lambda folder: native(folder, tiny_hf.save_tiny, "qwen3_vl"),
+    "granite4_vision": lambda folder: native(folder, save_stand_in, "granite4_vision"),
     "llava_onevision": lambda folder: native(folder, save_stand_in, "llava_onevision"),
 }
 

@@ -70,9 +70,12 @@ def test_a_server_of_ours_gets_and_gives_the_regions_as_they_are(loaded: ChatMod
     from mllm.serve.api.backend import MllmModel
 
     model, script = scripted(loaded)
-    script.text = "It <bin_4><bin_4><bin_8><bin_8> is here"
+    script.text = "It <bin_4><bin_4><bin_8><bin_8> is here from 0 to 0.5 s"
     regions = [{"boxes": [[10, 10, 30, 20]]}, {"image": 1, "boxes": [[5, 5, 9, 9]]}]
-    request = asked("Which is <boxes>, which <boxes>?", painted(), painted((30, 30)), extra_body={"regions": regions})
+    more = {"regions": regions, "video_duration": 1.0}
+    request = asked("Which is <boxes>, which <boxes>?", painted(), painted((30, 30)), extra_body=more)
+    for time, part in enumerate(request["messages"][0]["content"][:2]):
+        part["time"] = time
     with (
         running(state_of({"tiny": model})) as one,
         running(state_of({"tiny": model})) as two,
@@ -82,6 +85,7 @@ def test_a_server_of_ours_gets_and_gives_the_regions_as_they_are(loaded: ChatMod
         direct, through = (client.chat.completions.create(**request) for client in asking)
         streamed = list(asking[1].chat.completions.create(**request, stream=True))
     assert through.choices[0].message == direct.choices[0].message
+    assert through.choices[0].message.time_spans == [[0.0, 0.5]]
     assert through.usage == direct.usage
     assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == script.text
     first, second, third = [sample.input_ids.tolist() for sample in script.samples]

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from mllm.errors import ModelError
+from mllm.images import MemoryImage, VideoFrame
 from mllm.serve.api.chat import LATE_S, EventStream
 from mllm.serve.api.limits import Limits
 from mllm.serve.api.problems import Problem
@@ -322,3 +323,45 @@ def test_an_answer_that_the_closing_engine_cut_is_no_whole_one(loaded: ChatModel
     generation = model.start(question, Sampling(), lambda event: None)
     with pytest.raises(Problem, match="the server stopped before the answer was complete"):
         generation.take(Finished(reason="cancelled"))
+
+
+def film(*times: float | None) -> dict[str, Any]:
+    """A question about frames of these times, which in part differ in their pixels."""
+    request = asked("When?", *(painted((40 + 2 * number, 60)) for number in range(len(times))))
+    parts = [part for part in request["messages"][0]["content"] if part["type"] == "image_url"]
+    for part, time in zip(parts, times, strict=True):
+        part |= {} if time is None else {"time": time}
+    return request
+
+
+def test_frames_of_a_video_are_asked_about_and_answered_in_seconds(served: Any, loaded: ChatModel) -> None:
+    client, script, _ = served
+    script.text = "From 0.5 to 2 seconds."
+    said = client.chat.completions.create(**film(0, 1.5, 3)).choices[0].message
+    assert said.time_spans == [[0.5, 2.0]]
+    photos = [MemoryImage(painted((40 + 2 * number, 60))) for number in range(3)]
+    frames = [VideoFrame(ref=photo, time=time) for photo, time in zip(photos, (0, 1.5, 3), strict=True)]
+    item = to_item([Message(role="user", text="When?", images=frames)])
+    assert script.samples[0].input_ids.tolist() == loaded.processor.encode(item, 0, answer=False).input_ids.tolist()
+    chunks = list(client.chat.completions.create(**film(0, 1.5, 3), stream=True))
+    assert [getattr(chunk.choices[0].delta, "time_spans", None) for chunk in chunks][-2:] == [None, [[0.5, 2.0]]]
+    late = client.chat.completions.create(**film(0, 1.5, 3), extra_body={"video_duration": 0.2})
+    assert late.choices[0].message.time_spans == []
+    request = film(0, 1.5, 3)
+    request["messages"] += [said.model_dump(exclude_none=True), {"role": "user", "content": "Sure?"}]
+    assert client.chat.completions.create(**request).choices[0].message.time_spans == [[0.5, 2.0]]
+    assert not hasattr(client.chat.completions.create(**asked("When?", painted())).choices[0].message, "time_spans")
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ((0, None), "messages[0].content[1].time: expected the time of each frame, found none"),
+        ((2, 2), "messages[0].content[1].time: expected more than 2, found 2"),
+        ((-1,), "greater than or equal to 0"),
+    ],
+)
+def test_times_that_no_video_has(served: Any, times: tuple[float | None, ...], said: str) -> None:
+    with pytest.raises(openai.BadRequestError) as raised:
+        served[0].chat.completions.create(**film(*times))
+    assert said in raised.value.message
