@@ -26,14 +26,24 @@ def show(
     length: Annotated[
         int | None, typer.Option(min=1, help="Tokens of a row. Default: data_args.max_length, else an image's + 256.")
     ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Of the image in each row, in pixels. Default: that of data_args.train with the most tokens; 640x480 "
+            "if the data is not here.",
+        ),
+    ] = None,
 ) -> None:
     """The tree of modules, and the memory that a training step would take.
 
     The model is built without its weights: of folders only config.json, and the tokenizer where there is one, is read.
     """
+    from mllm.commands.model.images import read_size
     from mllm.commands.model.show import show_config
 
-    show_config(config, cfg_options, devices=devices, rows=batch_size, length=length)
+    size = read_size(image_size)
+    show_config(config, cfg_options, devices=devices, rows=batch_size, length=length, image_size=size)
 
 
 @app.command(cls=Command)

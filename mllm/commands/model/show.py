@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 from transformers.training_args import OptimizerNames
 
 from mllm.commands.model import memory
+from mllm.commands.model.images import Assumed, assumed
 from mllm.commands.model.module_tree import as_text, module_tree
 from mllm.commands.model.published import with_published_sizes
 from mllm.config.config import read
@@ -30,8 +30,6 @@ from mllm.records import read_item
 from mllm.tokenizer_files import has_tokenizer
 from mllm.types import IMAGE, EncodedSample
 
-EXAMPLE_SIZE = (640, 480)
-"""Width and height in pixels of the image that each row of the batch brings."""
 TEXT_TOKENS = 256
 """Of a row whose length is not given."""
 
@@ -58,17 +56,24 @@ class Estimate:
         return fixed + (self.checkpointed if checkpointed else self.activations)
 
 
-def show_config(
-    config: str, options: Sequence[str], *, devices: int, rows: int | None = None, length: int | None = None
-) -> None:
-    print(show_model(read(config, options=options).to_dict(), devices=devices, rows=rows, length=length))
+def show_config(config: str, options: Sequence[str], **asked: Any) -> None:
+    """As `show_model`."""
+    print(show_model(read(config, options=options).to_dict(), **asked))
 
 
-def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None, length: int | None = None) -> str:
+def show_model(
+    cfg: Mapping[str, Any],
+    *,
+    devices: int,
+    rows: int | None = None,
+    length: int | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> str:
     """The text of `mllm model show`.
 
     Raises:
-        ConfigError: what building the model raises; a length that an image alone exceeds; an unknown optimizer.
+        ConfigError: what building the model raises; a length that an image alone exceeds; an unknown optimizer; a
+            training set that cannot be read.
     """
     training = cfg["training_args"]
     args = Seq2SeqTrainingArguments(output_dir="unused", use_cpu=True, **_optimizer(training))
@@ -82,21 +87,22 @@ def show_model(cfg: Mapping[str, Any], *, devices: int, rows: int | None = None,
         tokens = f"{model.get_input_embeddings().num_embeddings:,} tokens"
         tree = f"tokenizer: trained on data_args.train, which may give fewer; shown with {tokens}\n\n{tree}"
     size: int = rows or training.get("per_device_train_batch_size") or 8  # as in transformers
-    batch = make_batch(processor, size, length or (cfg.get("data_args") or {}).get("max_length"))
+    image = assumed(cfg, processor, image_size) if processor.view.token else None
+    batch = make_batch(processor, size, length or (cfg.get("data_args") or {}).get("max_length"), image)
     half = torch.bfloat16 if training.get("bf16") else torch.float16 if training.get("fp16") else None
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(
             "leave a part out of it", where="model_args.freeze", expected="parts left to train", found="none"
         )
     alone, sharded = estimates(model, batch, args, devices=devices, half=half)
-    seen = f", each with an image of {EXAMPLE_SIZE[0]} x {EXAMPLE_SIZE[1]}" if processor.view.token else ""
+    seen = f"\n{image.said(processor)}" if image else ""
     settings = [
-        f"{size} rows of {batch['input_ids'].shape[1]} tokens{seen}",
+        f"{size} rows of {batch['input_ids'].shape[1]} tokens{', an image in each' if image else ''}",
         f"optim {OptimizerNames(args.optim).value}",
     ]
     settings.append("fp32" if half is None else f"autocast to {str(half).removeprefix('torch.')}")
     chosen = bool(training.get("activation_checkpointing") or training.get("gradient_checkpointing"))
-    return f"{tree}\n\nA training step: {', '.join(settings)}\n{_table(alone, sharded, devices, chosen)}"
+    return f"{tree}\n\nA training step: {', '.join(settings)}{seen}\n{_table(alone, sharded, devices, chosen)}"
 
 
 def skeleton(
@@ -135,13 +141,13 @@ def _activations(model: Any, batch: Mapping[str, Any], weights: torch.dtype | No
     return {"activations": saved.total, "checkpointed": outside + saved.largest_layer}
 
 
-def make_batch(processor: Processor, rows: int, length: int | None) -> dict[str, Any]:
-    """Rows of `length` tokens, each with an image where the model takes any; half of the words are an answer.
+def make_batch(processor: Processor, rows: int, length: int | None, image: Assumed | None) -> dict[str, Any]:
+    """Rows of `length` tokens, each with an image, None without; half of the words are an answer.
 
     Raises:
         ConfigError: what comes before the words is longer.
     """
-    few, many = (len(_example(processor, words, words).input_ids) for words in (1, 65))
+    few, many = (len(_example(processor, words, words, image).input_ids) for words in (1, 65))
     length = length or few + TEXT_TOKENS
     if length < few + 2:
         raise ConfigError(
@@ -151,7 +157,7 @@ def make_batch(processor: Processor, rows: int, length: int | None) -> dict[str,
             found=str(length),
         )
     words = -(-64 * (length - few) // (many - few)) + 2
-    examples = [_example(processor, words, words + 2) for _ in range(rows)]
+    examples = [_example(processor, words, words + 2, image) for _ in range(rows)]
     cut = [replace(e, input_ids=e.input_ids[:length], labels=_labels(e)[:length]) for e in examples]
     pad: Any = processor.tokenizer.pad_token_id
     batch = dict(Collator(pad_token_id=pad)(cut))
@@ -159,12 +165,11 @@ def make_batch(processor: Processor, rows: int, length: int | None) -> dict[str,
     return batch
 
 
-def _example(processor: Processor, question: int, answer: int) -> EncodedSample:
-    seen = bool(processor.view.token)
+def _example(processor: Processor, question: int, answer: int, image: Assumed | None) -> EncodedSample:
     record = {
-        "image": Image.new("RGB", EXAMPLE_SIZE) if seen else None,
+        "image": image and image.image(),
         "conversations": [
-            {"from": "human", "value": (f"{IMAGE}\n" if seen else "") + " ".join(["a"] * question)},
+            {"from": "human", "value": (f"{IMAGE}\n" if image else "") + " ".join(["a"] * question)},
             {"from": "gpt", "value": " ".join(["a"] * answer)},
         ],
     }

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mllm.cli import main
+from mllm.commands.model.images import Assumed
 from mllm.commands.model.module_tree import module_tree
 from mllm.commands.model.show import Estimate, estimates, make_batch, show_model, skeleton
 from mllm.config.config import read
@@ -20,6 +21,7 @@ from tests.commands.model.arguments import args_of
 from tests.pipeline.tiny import CONFIG, save_stand_in, write_config
 
 ROOT = Path(__file__).parents[3]
+IMAGE = Assumed(size=(640, 480), why="a test")
 LORA = {"type": "lora", "targets": ["language_model"], "r": 4, "unfrozen": ["connector"]}
 
 
@@ -46,7 +48,9 @@ def test_a_config_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     assert re.search(r"^      layers\.0-1 \(2 x LlamaDecoderLayer\) ", text, re.MULTILINE)
     assert re.search(r"q_proj \(Linear\) +\[16, 16\] +256 +float32 +yes$", text, re.MULTILINE)
-    assert "3 rows of 200 tokens, each with an image of 640 x 480, optim sgd, fp32" in text
+    assert (
+        "3 rows of 200 tokens, an image in each, optim sgd, fp32\nImages: 4 tokens each, whatever their size\n" in text
+    )
     assert "each of 2" in text
     assert values(text, "optimizer") == [0, 0]
     assert values(text, "weights")[0] == pytest.approx(2 * values(text, "weights")[1], abs=0.02)
@@ -115,7 +119,7 @@ def test_equal_neighbours_are_told_once_and_tied_parameters_too() -> None:
 
 def test_rows_have_the_length_asked_for() -> None:
     processor, _ = skeleton(CONFIG["model_args"])
-    batch = make_batch(processor, 3, 150)
+    batch = make_batch(processor, 3, 150, IMAGE)
     assert batch["input_ids"].shape == batch["labels"].shape == (3, 150)
     assert len(batch["pixels"]) == 3
     answer = (batch["labels"] >= 0).sum(1)
@@ -124,7 +128,7 @@ def test_rows_have_the_length_asked_for() -> None:
     with pytest.raises(
         ConfigError, match=r"--length: expected at least \d+ tokens, as a row has \d+ before any words, found 5"
     ):
-        make_batch(processor, 3, 5)
+        make_batch(processor, 3, 5, IMAGE)
 
 
 @pytest.mark.slow
@@ -132,7 +136,7 @@ def test_half_precision_and_shards_take_less() -> None:
     found: list[tuple[Estimate, Estimate]] = []
     for half in (None, torch.bfloat16):
         processor, model = skeleton(CONFIG["model_args"])
-        found.append(estimates(model, make_batch(processor, 2, 150), args_of(), devices=4, half=half))
+        found.append(estimates(model, make_batch(processor, 2, 150, IMAGE), args_of(), devices=4, half=half))
     (alone, sharded), (mixed, mixed_sharded) = found
     assert sharded.activations == alone.activations
     assert sharded.weights < alone.weights / 3
