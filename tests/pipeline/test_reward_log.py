@@ -8,7 +8,8 @@ from accelerate import Accelerator
 
 from mllm.config.reward_args import read_reward_args
 from mllm.pipeline.reward_log import FLAT_STEPS, RewardLog, Sampled, readings, shown_question
-from mllm.types import Item, Prediction
+from mllm.records import read_item
+from mllm.types import Prediction
 from tests.models import grpo_reference as reference
 
 
@@ -61,7 +62,7 @@ def test_it_is_said_once_that_no_group_has_a_spread(caplog: pytest.LogCaptureFix
 
 def test_a_page_weighs_the_rewards_that_apply() -> None:
     turns = [{"from": "human", "value": "Which?"}, {"from": "gpt", "value": "this"}]
-    item = Item.from_dict({"conversations": turns}, key="a")
+    item = read_item({"conversations": turns}, key="a")
     args = read_reward_args(dict(rewards=dict(iou="BoxIoU", form="Readable"), reward_weights=dict(form=0.5)))
     predictions = [Prediction.of(item, 0, text) for text in "abc"]
     answers = [sampled([0.5, 1.0]), sampled([0.25, None]), sampled([None, None])]

@@ -43,6 +43,10 @@ class NativeEncoderDecoder(EncoderDecoder, Native):
                 found="nothing",
             )
 
+    @property
+    def features_obstacle(self) -> str:
+        return f"{self.config.model_type} reads images within its encoder"
+
     def run(
         self,
         forward: Callable[..., Any],

@@ -96,7 +96,8 @@ def _made(model: Any, images: Sequence[Tensors]) -> list[dict[str, Tensor]] | No
 
 def _named(made: Any) -> Iterator[tuple[str, Any]]:
     """Features by names that tell where they belong: the number of a layer, and the layer that they are for."""
-    yield POOLED, made.pooler_output
+    if getattr(made, POOLED, None) is not None:
+        yield POOLED, made.pooler_output
     for number, layer in enumerate(getattr(made, LAYERS, None) or ()):
         meant = isinstance(layer, tuple) and isinstance(layer[0], int)
         yield (f"{LAYERS}.{number}.{layer[0]}", layer[1]) if meant else (f"{LAYERS}.{number}", layer)
