@@ -50,6 +50,8 @@ OTHERS = {
     "llava-onevision": "llava_onevision",
     "gemma-3": "gemma3",
     "Florence-2": "florence2",
+    "Qwen3.5": "qwen3_5",
+    "Molmo2": "molmo2",
 }
 """Likewise; their stand-ins are those of the table in docs/native.md."""
 CHATML = (

@@ -1,5 +1,11 @@
-"""Pointing and counting: PixMo-Points-Eval and PixMo-Count, as tools/convert/pixmo.py writes them."""
+"""Pointing and counting: PixMo-Points, its test set and PixMo-Count, as tools/convert/pixmo.py writes them."""
 
+PIXMO_POINTS_TRAIN = dict(
+    type="PointList",
+    filename="data/annotations/PT_pixmo_points_train.jsonl",
+    image_folder="data/images/pixmo",
+    questions="config/questions/point.json",
+)
 PIXMO_POINTS_EVAL = dict(
     type="PointList",
     filename="data/annotations/PT_pixmo_points_test.jsonl",

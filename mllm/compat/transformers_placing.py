@@ -53,3 +53,83 @@ def size_on_tiles(processor: Any, height: int, width: int) -> tuple[tuple[int, i
         largest = (min(max(height, least), canvas[0]), min(max(width, least), canvas[1]))
     inner = llama4.get_max_res_without_distortion(size, largest)
     return (max(int(inner[0]), 1), max(int(inner[1]), 1)), canvas
+
+
+def size_by_area(processor: Any, height: int, width: int) -> tuple[int, int]:
+    """That Emu 3's image processor resizes an image to: whole blocks, between two numbers of pixels."""
+    from transformers.models.emu3.image_processing_emu3 import smart_resize
+
+    return smart_resize(
+        height,
+        width,
+        factor=processor.spatial_factor,
+        min_pixels=processor.min_pixels,
+        max_pixels=processor.max_pixels,
+    )
+
+
+def size_in_tokens(processor: Any, height: int, width: int) -> tuple[int, int]:
+    """That Muse's image processor resizes an image to: whole blocks of patches, up to a number of them."""
+    from transformers.models.muse_glimmer.image_processing_muse_glimmer import smart_resize
+
+    return smart_resize(
+        height,
+        width,
+        patch_size=processor.patch_size * processor.merge_size,
+        max_tokens=processor.max_image_tokens,
+    )
+
+
+def grid_in_budget(processor: Any, height: int, width: int) -> tuple[int, int]:
+    """(rows, columns) of patches that Nemotron Omni's image processor resizes an image by itself to."""
+    from transformers.models.nemotron_h_omni.image_processing_nemotron_h_omni import get_patch_grid_size
+
+    merge, least = round(1 / processor.downsample_ratio), processor.min_num_patches
+    most = max((processor.max_model_len - 4) * merge**2, least)
+    most = max(min(most, processor.max_num_patches or most), least)
+    return get_patch_grid_size(height, width, processor.patch_size, merge, least, most)
+
+
+def size_and_canvas(processor: Any, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) that Kimi K2.5's image processor shrinks an image to, and those of the whole blocks of patches
+    that it is padded to.
+    """
+    from transformers.models.kimi_k25.image_processing_kimi_k25 import navit_resize
+
+    return navit_resize(
+        height,
+        width,
+        patch_size=processor.patch_size,
+        merge_kernel_size=processor.merge_size,
+        max_patches=processor.max_patches,
+        max_size_per_side=processor.size["max_height"],
+    )
+
+
+def canvas_in_tokens(processor: Any, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the canvas of whole blocks of patches that GLM-5's image processor puts an image on."""
+    from transformers.models.glm5_next.image_processing_pil_glm5_next import smart_resize
+
+    return smart_resize(
+        num_frames=processor.temporal_patch_size,
+        height=height,
+        width=width,
+        temporal_factor=processor.temporal_patch_size,
+        factor=processor.patch_size * processor.merge_size * processor.patch_expand_factor,
+        min_pixels=processor.min_image_tokens,
+        max_pixels=processor.max_image_tokens,
+    )
+
+
+def canvas_of_crops(processor: Any, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the canvas that Molmo 2's image processor cuts overlapping crops from."""
+    from transformers.models.molmo2.image_processing_molmo2 import compute_crop_geometry
+
+    return compute_crop_geometry(
+        height,
+        width,
+        max_crops=processor.max_crops,
+        overlap_margins=processor.overlap_margins,
+        crop_size=processor.size["height"],
+        patch_size=processor.patch_size,
+    )[2:]

@@ -64,6 +64,8 @@ def test_every_config_runs(path: Path, images: Path, tmp_path: Path) -> None:
     model = stand_ins.model_parts(cfg["model_args"], tmp_path / "checkpoints")
     if "quantization" in model and not find_spec(model["quantization"]["type"]):
         pytest.skip(f"{model['quantization']['type']} is not installed")
+    if "Molmo2" in cfg["model_args"].get("model_name_or_path", ""):
+        pytest.importorskip("torchvision")
     if "llava_next" in path.stem:
         model["tiling"] = {"type": "any_resolution", "pinpoints": [[32, 64], [64, 32]]}  # the stand-in is of 32 pixels
     training = {
@@ -96,7 +98,7 @@ def test_every_config_runs(path: Path, images: Path, tmp_path: Path) -> None:
 def test_referring_expressions_share_their_images_where_the_model_can(path: Path) -> None:
     cfg = read(path).to_dict()
     packing = cfg["data_args"].get("collator_kwargs", {}).get("packing", "none")
-    training = {"rec_paligemma": "rows", "rec_florence2": "none"}.get(path.stem, "shared")
+    training = {"rec_paligemma": "rows", "rec_florence2": "none", "rec_qwen35": "none"}.get(path.stem, "shared")
     assert packing == (training if cfg["training_args"]["do_train"] else "none")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tools.native.kind import (
     BLOCKS,
     CODES,
@@ -132,6 +134,7 @@ KINDS: dict[str, Kind] = {
     "dots3_note": qwen(
         tokens={"image_token": "<|imgpad|>", "video_token": "<|video_pad|>", "audio_token": "<|audio_comp_pad|>"},
         image="<|imgpad|>",
+        pixels={**BLOCKS, "temporal_patch_size": 1},
         config={
             "audio_config": {"adapter_input_size": 32, "adapter_out_dim": 32},
             "vision_config": {"adapter_in_dim": 32, "adapter_out_dim": 32},
@@ -142,7 +145,7 @@ KINDS: dict[str, Kind] = {
             **{"image_token": "<image>", "boi_token": "<|image start|>", "eoi_token": "<|image end|>"},
             **{"image_wrapper_token": "<|image token|>", "eof_token": "<|extra_201|>"},
         },
-        form=PLAIN,
+        form=replace(PLAIN, start=""),  # its processor writes the first token
         more=["<|extra_200|>", *(f"<|visual token {number:06d}|>" for number in range(VISUAL))],
         pixels={"min_pixels": 16 * 16, "max_pixels": 64 * 64},
         config={"vq_config": {"base_channels": 32, "channel_multiplier": [1, 1, 1, 1], "codebook_size": VISUAL}},
@@ -327,6 +330,8 @@ KINDS: dict[str, Kind] = {
         image="<|content_image|><|unused_200054|>",
         more=["<|content_image|>", "<|content_audio_input|>"],
         ids={"image_bos_token_id": "<|content_image|>", "audio_bos_token_id": "<|content_audio_input|>"},
+        pixels={"size": {"height": 8, "width": 8}},
+        config={"vision_config": {"patch_size": 8, "num_hidden_layers": 5}},
     ),
     "instructblip": Kind(
         form=None,

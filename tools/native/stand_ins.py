@@ -42,9 +42,10 @@ def save_stand_in(model_type: str, folder: Path, seed: int = 0) -> Path:
     tokenizer = make_tokenizer(kind, settings)
     tokenizer.save_pretrained(folder)
     CONFIG_MAPPING[model_type](**_with_ids(settings, kind, tokenizer)).save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, trust_remote_code=False
-    )  # classes of some families add tokens of their own
+    own = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if len(own) > len(tokenizer):  # its class adds tokens of its own, and is in its place whatever the files say
+        own.save_pretrained(folder)
+    tokenizer = own
     torch.manual_seed(seed)
     config = CONFIG_MAPPING[model_type](**_with_ids(settings, kind, tokenizer))
     model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)

@@ -33,7 +33,7 @@ from mllm.models.native.family import Family, family_of
 from mllm.models.native.model import Native, native_class, with_settings
 from mllm.models.native.proof import settle
 from mllm.models.native.resolution import settings_for
-from mllm.models.native.view import ProcessorView
+from mllm.models.native.view import ProcessorView, first_token
 from mllm.models.runtime.packed_attention import FLEX, PACKED
 from mllm.models.runtime.quantization import QuantizationConfig, finalise_quantization, quantized_loading
 from mllm.models.vision.encoders import REFUSALS
@@ -119,10 +119,10 @@ def build_unchecked(
         "dtype": torch_dtype(dtype),
         "attn_implementation": None if packed else attn_implementation,
     }
+    kind = native_class(own, NativeEncoderDecoder if config.is_encoder_decoder else Native)
     if quantization:
-        loading |= quantized_loading(quantization, lambda: own(config))
-    base = NativeEncoderDecoder if config.is_encoder_decoder else Native
-    model = load_strictly(native_class(own, base), folder, whole=True, **loading)
+        loading |= quantized_loading(quantization, lambda: kind(config))
+    model = load_strictly(kind, folder, whole=True, **loading)
     finalise_quantization(model, model.text_model, quantization)
     if packed:  # the vision tower's patches lie in no rows
         model.text_model.set_attn_implementation(attn_implementation)
@@ -164,6 +164,8 @@ def make_view(folder: str, family: Family, config: Any, tokenizer: Any, image_pr
             processor = make_processor(kind, folder, tokenizer=tokenizer, image_processor=image_processor)
         _set(image_processor, getattr(processor, "images_kwargs", {}))
         tokenizer.chat_template = tokenizer.chat_template or processor.chat_template
+        if family.opened:
+            _open(tokenizer)
     with reading(folder, "its processor", PROCESSORS):
         return ProcessorView(
             family=family, config=config, processor=processor, image_processor=image_processor, feature=feature
@@ -174,6 +176,14 @@ def _set(image_processor: Any, settings: Mapping[str, Any]) -> None:
     """What a processor calls its image processor with becomes its own setting, so that `place` knows it."""
     for name, value in settings.items():
         setattr(image_processor, name, value)
+
+
+def _open(tokenizer: Any) -> None:
+    """Have the chat template write the first token of a text, which a processor puts there where that does not."""
+    first = first_token(tokenizer)
+    asked = [{"role": "user", "content": [{"type": "text", "text": "a"}]}]
+    if not tokenizer.apply_chat_template(asked, tokenize=False).startswith(first):
+        tokenizer.chat_template = first + tokenizer.chat_template
 
 
 def _said(folder: str, key: str) -> Any:

@@ -30,6 +30,23 @@ ROPE = ("model.rope_deltas", "rope_deltas")
 """Where models of Qwen-VL's kind remember how much farther than its tokens an image reaches in positions."""
 
 
+UNFIT = {
+    "diffusion_gemma": "writes all of an answer at once, by diffusion",
+    "evolla": "reads proteins, no images",
+    "kosmos-2.5": "sees every image in brightnesses of its own, so that painted ones do not prove where it sees them",
+    "mistral4": "sees no images; type 'causal_lm' reads it",
+    "pi0": "gives the actions of a robot, no text",
+    "pix2struct": "reads its question in the picture itself",
+    "pp_chart2table": "turns a chart into a table, and takes no question",
+    "pp_formulanet": "transcribes a formula, and takes no question",
+    "shieldgemma2": "says whether an image breaks a rule, and writes no text",
+    "t5gemma2": "reads images in an encoder whose decoder is none of mllm's",
+    "udop": "wants the words of a page with their places, from another program",
+    "vision-encoder-decoder": "transcribes an image, and takes no question",
+}
+"""Types of AutoModelForImageTextToText that cannot be asked about an image here, and why."""
+
+
 def image_marks(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
     """Where images are in the text, under the names by which the model wants it or its processor tells it."""
     wanted = {MARKS} & inspect.signature(model.own_forward).parameters.keys()
@@ -48,7 +65,7 @@ def image_features(model: Any, images: Tensors) -> list[Tensor]:
     """Everything that the vision tower and the connector make of images."""
     holders: list[Any] = [one for one in (model, getattr(model, "model", None)) if hasattr(one, "get_image_features")]
     wanted = {name for one in holders for name in inspect.signature(one.get_image_features).parameters}
-    made = model.get_image_features(**{name: images[name] for name in images if name in wanted}, return_dict=True)
+    made = holders[0].get_image_features(**{name: images[name] for name in images if name in wanted}, return_dict=True)
     layers = getattr(made, "deepstack_features", None) or []
     return _flat([getattr(made, "pooler_output", None), *layers])
 
@@ -74,6 +91,7 @@ class Family:
             asked. A family that says it needs no processor but the image processor.
         settings: config -> settings with which the family's processor calls its image processor, where it is not asked.
         features: (model, images) -> features, for images that only keep ranks in step.
+        opened: whether the family's processor begins every prompt with the first token of a text by itself.
         sees_first: whether the model reads images before it embeds the text.
         prepare: changes a model that was just loaded.
         listed: whether it has a file; one that has none runs only if its self-check passes.
@@ -90,6 +108,7 @@ class Family:
     placeholder_tokens: Callable[[Any, Any, Size], str] | None = None
     settings: Callable[[Any], Mapping[str, Any]] = none_more
     features: Callable[[Any, Tensors], list[Tensor]] = image_features
+    opened: bool = False
     sees_first: bool = False
     prepare: Callable[[Any], None] = as_loaded
     listed: bool = True
@@ -105,6 +124,13 @@ def family_of(folder: str) -> Family:
     model_type = read_json(path, dict, ModelError).get("model_type")
     if is_listed(model_type):
         return FAMILIES.find(model_type)()
+    if model_type in UNFIT:
+        raise ConfigError(
+            where=str(path),
+            field="model_type",
+            expected="one that answers questions about images",
+            found=f"{model_type}, which {UNFIT[model_type]}",
+        )
     if not sees_images(model_type):
         raise ConfigError(
             where=str(path),

@@ -48,10 +48,12 @@ class Native(PartedModel):
         view: its processor, and what it says of images.
         processor_files: texts of the folder's files about images and videos, by name; saved beside the weights.
         image_token_id: of the token that stands for one feature of an image.
+        unproved: why rows of a family without a file cannot be packed ("packs") or prompts not share ("shares").
         type_ids: of all tokens that its processor marks as an image's.
     """
 
     part_names: ClassVar[Mapping[str, str]] = {name: name for name in PARTS if name != "cross_attention"}
+    unproved: Mapping[str, str] = {}
     family: Family
     view: ProcessorView
     processor_files: Mapping[str, str]
@@ -138,9 +140,11 @@ class Native(PartedModel):
     @property
     def sharing_obstacle(self) -> str | None:
         """Why answers to prompts that begin alike cannot share one reading of the beginning; None: they can."""
-        if self.remembered is None:
-            return f"{self.config.model_type} reads a beginning otherwise by what follows it"
-        return sharing_obstacle(self.text_model)
+        obstacle = sharing_obstacle(self.text_model)
+        if obstacle is None and self.remembered is None:
+            why = self.unproved.get("shares", "reads a beginning otherwise by what follows it")
+            return f"{self.config.model_type} {why}"
+        return obstacle
 
     @property
     def continuing_obstacle(self) -> str | None:
@@ -166,12 +170,12 @@ class Native(PartedModel):
         Raises:
             ModelError: samples packed into one row would see each other.
         """
-        if self.family.pack is None:
-            raise ModelError(
-                f"{self.config.model_type} computes its own positions or masks, which packed rows would mix: "
-                "set data_args.collator_kwargs.packing to 'none'"
-            )
         check_packing(self.text_model)
+        if self.family.pack is None:
+            why = self.unproved.get("packs", "computes its own positions or masks, which packed rows would mix")
+            raise ModelError(
+                f"{self.config.model_type} {why}: set data_args.collator_kwargs.packing to 'none'",
+            )
 
     @torch.no_grad()
     def read_prefixes(self, input_ids: Tensor, attention_mask: Tensor, **images: Tensor) -> PrefixRows:
@@ -206,6 +210,11 @@ class Native(PartedModel):
             setattr(self.get_submodule(holder), attribute, tensor[suffix_prefix])
         beginnings, rests = (input_ids, attention_mask), (suffix_ids, suffix_mask)
         return read.continued(self, self.generate_own, beginnings, rests, suffix_prefix, arguments)
+
+    def get_output_embeddings(self) -> Any:
+        """The head, where the model's own class does not say that its language model has one (Nemotron Omni)."""
+        head = super().get_output_embeddings()
+        return self.text_model.get_output_embeddings() if head is None else head
 
     def image_preprocessor(self, placement: str | None = None) -> ProcessorView:
         """How images are taken.

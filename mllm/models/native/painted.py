@@ -79,11 +79,10 @@ def seen(view: Any, size: Size) -> Iterator[Seen]:
             continue
         with np.errstate(divide="ignore", invalid="ignore"):
             shown = np.where(np.abs(range_) > 0.5 * most, 1 / range_, np.nan)
-        yield Seen(
-            name=name,
-            x=(across[name] - black[name]) * shown * (size[0] - 1) + 0.5,
-            y=(down[name] - black[name]) * shown * (size[1] - 1) + 0.5,
-        )
+        x, y = ((one[name] - black[name]) * shown for one in (across, down))
+        if x.ndim > 3 and x.shape[-1] == 3 != x.shape[-3]:  # channels last
+            x, y = (np.moveaxis(axis, -1, -3) for axis in (x, y))
+        yield Seen(name=name, x=x * (size[0] - 1) + 0.5, y=y * (size[1] - 1) + 0.5)
 
 
 def _made(view: Any, image: Image.Image) -> Mapping[str, Numbers]:
@@ -107,15 +106,21 @@ def _tile_of(found: list[Seen], placement: Placement) -> Size:
 
 
 def _cells_with_image(placement: Placement, found: list[Seen]) -> Iterator[tuple[int, int]]:
-    """Columns and rows of the canvas' cells in which at least two pixels of the image lie."""
+    """Columns and rows of the cells of the largest tiles in which at least two pixels of the image lie."""
     width, height = _tile_of(found, placement)
     if placement.canvas[0] % width or placement.canvas[1] % height:
         yield 0, 0
         return
+    yield from _cells(placement, (width, height))
+
+
+def _cells(placement: Placement, cell: tuple[float, float]) -> Iterator[tuple[int, int]]:
+    """Columns and rows of the canvas' cells of this size in which at least two pixels of the image lie."""
+    width, height = cell
     left, top = placement.forward(0, 0)
     right, bottom = placement.forward(*placement.source)
-    for column in range(placement.canvas[0] // width):
-        for row in range(placement.canvas[1] // height):
+    for column in range(round(placement.canvas[0] / width)):
+        for row in range(round(placement.canvas[1] / height)):
             across = min(right, (column + 1) * width) - max(left, column * width)
             down = min(bottom, (row + 1) * height) - max(top, row * height)
             if across >= 2 and down >= 2:
@@ -218,29 +223,76 @@ def _same(expected: Expected, x_HW: Numbers, y_HW: Numbers) -> bool:
 
 
 def _check_patches(one: Seen, placement: Placement, missing: set[tuple[int, int]]) -> str | None:
-    """The rows of [..., N, D] are the patches of the canvas, each once, in whatever order."""
-    x_ND, y_ND = (axis.reshape(-1, axis.shape[-1]) for axis in (one.x, one.y))
-    live = ~np.isnan(x_ND).all(1)
-    x_N, y_N = np.nanmean(x_ND[live], 1), np.nanmean(y_ND[live], 1)
-    width, height = placement.canvas
-    side = (width * height / len(x_N)) ** 0.5
-    columns, rows = width / side, height / side
-    if max(abs(columns - round(columns)), abs(rows - round(rows))) > 0.01:
-        return f"{one.name} has {len(x_N)} patches, {_says(placement)}, which is no whole number of them"
-    column = (x_N * placement.scale[0] + placement.offset[0]) / side - 0.5
-    row = (y_N * placement.scale[1] + placement.offset[1]) / side - 0.5
-    off = np.maximum(np.abs(column - column.round()), np.abs(row - row.round()))
-    inside = (
-        (column.round() >= 0) & (column.round() < round(columns)) & (row.round() >= 0) & (row.round() < round(rows))
-    )
-    places = {(int(across), int(down)) for across, down in zip(column.round(), row.round(), strict=True)}
-    if not inside.all() or len(places) < len(x_N) or off.max() > 0.35:
-        return (
-            f"the {len(x_N)} patches of {one.name} show x {x_N.min():.0f} to {x_N.max():.0f}, y {y_N.min():.0f} to "
-            f"{y_N.max():.0f} of the image, not the grid of {round(columns)} x {round(rows)} {_says(placement)}"
-        )
-    missing.clear()
-    return None
+    """The rows of [..., N, D] are patches of the canvas, each once, in whatever order.
+
+    Of several crops [C, N, D], each shows such patches, or all of the image in a square of them.
+    """
+    crops = one.x.ndim == 3 and len(one.x) > 1
+    x_CND, y_CND = ((axis if crops else axis.reshape(1, -1, axis.shape[-1])) for axis in (one.x, one.y))
+    live_CN = np.asarray(~np.isnan(x_CND).all(-1))
+    wrong: list[str] = []
+    for side in _sides(x_CND.shape, int(live_CN.sum()), placement.canvas):
+        covered: set[tuple[int, int]] = set()
+        for x_ND, y_ND, live_N in zip(x_CND, y_CND, live_CN, strict=True):
+            found = _patches(x_ND[live_N], y_ND[live_N], placement, side)
+            if found is None and crops and _is_whole(x_ND, y_ND, placement.source):
+                continue
+            if found is None:
+                x_N, y_N = np.nanmean(x_ND[live_N], 1), np.nanmean(y_ND[live_N], 1)
+                columns, rows = (round(edge / side) for edge in placement.canvas)
+                wrong.append(
+                    f"the {len(x_N)} patches of {one.name} show x {x_N.min():.0f} to {x_N.max():.0f}, y "
+                    f"{y_N.min():.0f} to {y_N.max():.0f} of the image, not the grid of {columns} x {rows} "
+                    f"{_says(placement)}"
+                )
+                break
+            covered |= found
+        else:
+            lacking = set(_cells(placement, (side, side))) - covered
+            if not lacking:
+                missing.clear()
+                return None
+            wrong.append(f"no patch of {one.name} shows cell {min(lacking)} (column, row), {_says(placement)}")
+    count = f"{one.name} has {int(live_CN.sum())} patches, {_says(placement)}, which is no whole number of them"
+    return wrong[0] if wrong else count
+
+
+def _sides(shape: tuple[int, ...], live: int, canvas: Size) -> Iterator[float]:
+    """Pixels a side that a patch may have: of all that show the image, or of all; of crops, by its numbers."""
+    crops, patches, numbers = shape
+    areas = [numbers / 3] if crops > 1 else [canvas[0] * canvas[1] / count for count in dict.fromkeys((live, patches))]
+    for side in (area**0.5 for area in areas):
+        if all(abs(edge / side - round(edge / side)) <= 0.01 for edge in canvas):
+            yield side
+
+
+def _patches(x_ND: Numbers, y_ND: Numbers, placement: Placement, side: float) -> set[tuple[int, int]] | None:
+    """Columns and rows of the canvas' cells that patches show, each once; None: they lie elsewhere.
+
+    Patches that the image fills have their middle in that of their cell, others theirs anywhere in it.
+    """
+    if not len(x_ND):
+        return set()
+    full_N = ~np.isnan(x_ND).any(1)
+    found: list[NDArray[np.int_]] = []
+    for axis, points_ND in enumerate((x_ND, y_ND)):
+        middle_N = (np.nanmean(points_ND, 1) * placement.scale[axis] + placement.offset[axis]) / side
+        cell_N = np.where(full_N, (middle_N - 0.5).round(), np.floor(middle_N)).astype(int)
+        if (np.abs(middle_N - 0.5 - cell_N)[full_N] > 0.35).any():
+            return None
+        if (cell_N < 0).any() or (cell_N >= round(placement.canvas[axis] / side)).any():
+            return None
+        found.append(cell_N)
+    cells = set(zip(*(cells.tolist() for cells in found), strict=True))
+    return cells if len(cells) == len(x_ND) else None
+
+
+def _is_whole(x_ND: Numbers, y_ND: Numbers, size: Size) -> bool:
+    """Whether these patches are a square that shows all of the image."""
+    side = round(len(x_ND) ** 0.5)
+    whole = Placement(source=size, canvas=(side, side), scale=(side / size[0], side / size[1]))
+    found = _patches(x_ND, y_ND, whole, 1)
+    return found is not None and len(found) == side**2
 
 
 def check_placements(view: Any, sizes: tuple[Size, ...] = SIZES) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,8 @@ from mllm.registry import CODECS, TEMPLATES
 LARGEST = 50_000_000
 """Parameters of a model that is computed with when it is built; larger ones on request, by `mllm model check`."""
 FILES = ("*.json", "*.jinja", "*.model")
+PROOFS = {"packs": ("packed rows",), "shares": ("rows that share an image", "answers that share an image")}
+"""What a family without a file does only where these checks pass."""
 WITHOUT_CHAT = "vicuna_v1"
 """The template of checks where the tokenizer has no chat template."""
 _PROVED: dict[str, list[Check]] = {}
@@ -57,12 +60,22 @@ def settle(model: Any, tokenizer: Any, folder: str) -> None:
             where=folder,
         )
     if not family.listed:
-        passed = {check.name for check in checks if check.outcome == "pass"}
+        why = {thing: _unproved(checks, names, folder) for thing, names in PROOFS.items()}
+        model.unproved = {thing: reason for thing, reason in why.items() if reason}
         model.family = replace(
             family,
-            pack=family.pack if "packed rows" in passed else None,
-            beside=family.beside if {"rows that share an image", "answers that share an image"} <= passed else None,
+            pack=None if why["packs"] else family.pack,
+            beside=None if why["shares"] else family.beside,
         )
+
+
+def _unproved(checks: Sequence[Check], names: Sequence[str], folder: str) -> str:
+    """What stands in the way of what these checks prove; "": nothing."""
+    found = {check.name: check for check in checks}
+    if any(name not in found for name in names):
+        return f"was not computed with, as `mllm model check {folder}` does"
+    short = next((found[name] for name in names if found[name].outcome != "pass"), None)
+    return f"fails the check of {short.name} ({short.why})" if short else ""
 
 
 def proved(model: Any, tokenizer: Any, folder: str, *, compute: bool) -> list[Check]:

@@ -169,6 +169,7 @@ def _own_inputs(processor: Processor, item: Item) -> Mapping[str, Any]:
     text: str = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True, **template.variables)
     if view.token not in text:
         raise NotApplicable("its chat template takes no images")
+    text = text.removeprefix(view.opening)
     return view.processor(text=[text], images=images, return_tensors="pt", add_special_tokens=False)
 
 

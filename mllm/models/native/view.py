@@ -47,6 +47,8 @@ class ProcessorView:
         self.image_processor = image_processor
         self.token = family.token or str(processor.image_token)
         self.feature = feature or self.token
+        self.opening = first_token(processor.tokenizer) if family.opened else ""
+        """What the processor writes before every prompt."""
         self.asked = self.token
         """The text in which the processor is shown an image."""
         self.around = ("", "")
@@ -212,6 +214,11 @@ def _replacement(made: Any) -> str | None:
     """What a processor says that it put in the place of an image's token; None: it does not say it."""
     offsets = made.get("text_replacement_offsets")
     return offsets[0][0]["replacement"] if offsets and offsets[0] else None
+
+
+def first_token(tokenizer: Any) -> str:
+    """That a text begins with: the end of another, where a tokenizer has none of its own."""
+    return tokenizer.bos_token or tokenizer.eos_token
 
 
 def _in_chat(tokenizer: Any) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 from transformers import (
@@ -22,7 +24,7 @@ from transformers import (
     SiglipImageProcessorPil,
 )
 
-from mllm.geometry import Placement, resize
+from mllm.geometry import Placement, fit, resize
 from mllm.models.native.painted import SIZES, check_placements
 from mllm.models.native.placing import Size, columns_and_rows, placed
 
@@ -116,6 +118,62 @@ def stretched(processor: Any, size: Size) -> Placement:
 )
 def test_check_placements_tells(kind: str, place: Any, words: str) -> None:
     wrong = check_placements(View(PROCESSORS[kind], place))
+    assert wrong is not None
+    assert re.search(words, wrong), wrong
+
+
+class Crops(View):
+    """Patches of all of the image in a square, and of two overlapping crops of a canvas, as Molmo 2 sees it."""
+
+    def tensors(self, image: Image.Image) -> dict[str, Tensor]:
+        whole, canvas = (
+            torch.from_numpy(np.array(image.resize(size, Image.Resampling.BILINEAR))).float()
+            for size in ((32, 32), (48, 32))
+        )
+        crops = torch.stack([whole, canvas[:, :32], canvas[:, 16:]]).unflatten(1, (8, 4)).unflatten(3, (8, 4))
+        return {"pixel_values": crops.transpose(2, 3).flatten(3).flatten(1, 2)}
+
+
+class Padded(View):
+    """Patches of an image at its own size, in whole blocks of 16 pixels filled up with grey, as Kimi K2.5 sees it."""
+
+    def tensors(self, image: Image.Image) -> dict[str, Tensor]:
+        width, height = (-(-side // 16) * 16 for side in image.size)
+        canvas = Image.new("RGB", (width, height), "grey")
+        canvas.paste(image)
+        pixels = torch.from_numpy(np.array(canvas)).float().unflatten(0, (height // 4, 4)).unflatten(2, (width // 4, 4))
+        return {"pixel_values": pixels.transpose(1, 2).flatten(2).flatten(0, 1)}
+
+
+def over_the_crops(processor: Any, size: Size) -> Placement:
+    return resize(size, (48, 32))
+
+
+def at_its_own_size(processor: Any, size: Size) -> Placement:
+    width, height = (-(-side // 16) * 16 for side in size)
+    return Placement(source=size, canvas=(width, height))
+
+
+def test_check_placements_finds_patches_of_crops_and_beside_padding() -> None:
+    assert check_placements(Crops(None, over_the_crops)) is None
+    assert check_placements(Padded(None, at_its_own_size)) is None
+
+
+@pytest.mark.parametrize(
+    ("view", "place", "words"),
+    [
+        (Crops, lambda _, size: resize(size, (64, 32)), "64 patches of pixel_values .* not the grid of 16 x 8"),
+        (Crops, lambda _, size: fit(size, (48, 32)), "64 patches of pixel_values .* not the grid of 12 x 8"),
+        (Padded, lambda _, size: resize(size, at_its_own_size(_, size).canvas), "patches of pixel_values .* not the"),
+        (
+            Padded,
+            lambda _, size: replace(at_its_own_size(_, size), offset=(4.0, 0.0)),
+            r"no patch of pixel_values shows cell|patches of pixel_values .* not the grid",
+        ),
+    ],
+)
+def test_check_placements_tells_of_patches(view: Any, place: Any, words: str) -> None:
+    wrong = check_placements(view(None, place))
     assert wrong is not None
     assert re.search(words, wrong), wrong
 
