@@ -50,6 +50,7 @@ def test_each_evaluation_leaves_its_files_and_its_scores_in_the_log(tmp_path: Pa
     assert sorted(path.name for path in out.glob("eval*")) == ["eval-2", "eval-4"]
 
 
+@pytest.mark.slow
 def test_do_eval_evaluates_the_saved_model_as_well(tmp_path: Path) -> None:
     out = train(tmp_path, "out", "--eval_strategy", "epoch", "--do_eval", "--max_steps", "10")
     assert json.loads((out / "eval_results.json").read_text())["eval_count"] == 7
@@ -98,6 +99,7 @@ def test_random_state_kept() -> None:
     assert draw() == first
 
 
+@pytest.mark.slow
 def test_evaluation_may_begin_late(tmp_path: Path) -> None:
     out = train(tmp_path, "out", *["--eval_strategy", "steps", "--eval_steps", "1", "--eval_delay", "3"])
     assert list(evaluations(out)) == [3, 4]
@@ -134,6 +136,7 @@ def test_early_stopping(tmp_path: Path, patience: int, steps: int) -> None:
     assert list(evaluations(out)) == list(range(1, steps + 1))
 
 
+@pytest.mark.slow
 def test_early_stopping_by_an_accuracy_and_a_threshold(tmp_path: Path) -> None:
     """Every loss is lower than the one before, but not by enough."""
     flags = "--eval_strategy steps --eval_steps 1 --learning_rate 0.001 --cfg-options early_stopping.patience=2"
@@ -142,6 +145,7 @@ def test_early_stopping_by_an_accuracy_and_a_threshold(tmp_path: Path) -> None:
     assert sorted(evaluations(out).values(), reverse=True) == list(evaluations(out).values())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_count_and_obeys_a_new_rule(tmp_path: Path) -> None:
     flags = [*STOPPING.split(), "--max_steps", "10", "--cfg-options"]
     out = train(tmp_path, "out", *flags, "early_stopping.patience=2")
@@ -152,6 +156,7 @@ def test_a_resumed_run_keeps_the_count_and_obeys_a_new_rule(tmp_path: Path) -> N
     assert list(evaluations(on)) == [1, 2, 3, 4, 5, 6]  # 5 without improvement, 3 of them new
 
 
+@pytest.mark.slow
 def test_a_plateau_of_a_score_lowers_the_learning_rate(tmp_path: Path) -> None:
     flags = "--eval_strategy steps --eval_steps 1 --lr_scheduler_type reduce_lr_on_plateau"
     arguments = ["--lr_scheduler_kwargs", '{"patience": 0, "factor": 0.5}', "--metric_for_best_model", "count"]

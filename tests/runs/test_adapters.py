@@ -140,6 +140,7 @@ def test_a_quantised_base_is_trained_evaluated_and_merged(tmp_path: Path) -> Non
     assert main(["checkpoint", "merge", str(out), str(tmp_path / "merged")]) == 0
 
 
+@pytest.mark.slow
 def test_a_quantised_model_without_adapters_saves_what_it_trains(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     save_stand_in(tmp_path / "base")

@@ -67,6 +67,7 @@ def test_a_tokenizer_that_is_yet_to_be_trained_is_named(tmp_path: Path, capsys: 
     assert "model_args.tokenizer.vocab_size: expected a whole number" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_weights_and_tokenizer_may_be_missing(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for kind, config, rows in (("llava", "rec_llava_v1_7b_fsdp", 4), ("seq2seq", "flan_t5_small_bf16", 8)):
         options = [f"model_args.model_name_or_path={bare / kind}", "data_args.max_length=256"]

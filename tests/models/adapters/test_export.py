@@ -67,7 +67,7 @@ def inputs(base: Path, model: Any) -> dict[str, Any]:
     ("family", "adapters", "tied"),
     [
         ("qwen2_5_vl", LORA, None),
-        ("internvl", {**LORA, "unfrozen": ["embeddings"]}, True),
+        pytest.param("internvl", {**LORA, "unfrozen": ["embeddings"]}, True, marks=pytest.mark.slow),
         pytest.param("qwen3_vl", {**LORA, "type": "rslora", "unfrozen": ["connector"]}, None, marks=pytest.mark.slow),
         pytest.param(
             *("smolvlm", {**LORA, "type": "dora", "targets": ["language_model", "connector"]}, None),
@@ -132,7 +132,10 @@ def seq2seq(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("make", "auto"), [(causal_lm, AutoModelForCausalLM), (seq2seq, AutoModelForSeq2SeqLM)])
+@pytest.mark.parametrize(
+    ("make", "auto"),
+    [(causal_lm, AutoModelForCausalLM), pytest.param(seq2seq, AutoModelForSeq2SeqLM, marks=pytest.mark.slow)],
+)
 def test_export_adapter_of_a_model_of_text_has_the_names_of_transformers(
     make: Callable[[Path], Path], auto: Any, tmp_path: Path
 ) -> None:

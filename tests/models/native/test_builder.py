@@ -326,7 +326,7 @@ def learns_the_same(model: Any, packed: Any, apart: Any) -> None:
 
 
 @pytest.mark.usefixtures("uncompiled_flex")
-@pytest.mark.parametrize("attention", [None, FLEX])
+@pytest.mark.parametrize("attention", slow_but([None], [None, FLEX]))
 def test_paligemma_2_packs_with_its_windows_and_its_soft_cap(attention: str | None, tmp_path: Path) -> None:
     folder = save_tiny("paligemma", tmp_path, model_type="gemma2", sliding_window=30)
     model, processor = build(str(folder), attn_implementation=attention)
