@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as attribute
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from zipfile import BadZipFile
 
 from mllm.answers import short_answer, whole_answer
@@ -26,7 +26,9 @@ from mllm.fields import ID, absent, field, show
 from mllm.files import check_file, read_json, read_text
 from mllm.metrics.failures import failure_of
 from mllm.time_spans import TimeSpan
-from mllm.types import Box, Failure, GroundTruth, Point, Prediction, Region
+from mllm.types import Box, Failure, GroundTruth, Point, Prediction
+
+Region = TypeVar("Region", Box, Point)
 
 UNIT = 1000
 """Side of the image that fractions are taken of where the file does not say how large it was: IoU is the same."""
