@@ -17,11 +17,11 @@ from mllm.errors import ConfigError, DataError
 from mllm.fields import PathName, read_section, within
 from mllm.generation_args import as_generate_takes_them
 from mllm.images.settings import configure, read_settings
+from mllm.pipeline.answering import TestSet
 from mllm.pipeline.best_model import evaluates_in_training
 from mllm.pipeline.origins import names_of
 from mllm.pipeline.ranking import Candidates
 from mllm.pipeline.train_data import ItemDataset
-from mllm.pipeline.trainer import TestSet
 from mllm.registry import DATASETS, METRICS
 
 Section = Mapping[str, Any]

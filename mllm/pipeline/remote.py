@@ -44,7 +44,7 @@ from mllm.types import IMAGE, Item, Prediction
 
 if TYPE_CHECKING:
     from mllm.config.command_line import Given
-    from mllm.pipeline.trainer import TestSet
+    from mllm.pipeline.answering import TestSet
 
 SENT = {"max_new_tokens": "max_tokens", "temperature": "temperature", "top_p": "top_p"}
 """Generation arguments that the API knows, and their names there."""

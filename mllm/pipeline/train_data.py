@@ -34,13 +34,15 @@ class ItemDataset(Protocol):
     def set_epoch(self, epoch: int | None) -> None: ...
 
 
-def start_worker(settings: ImageSettings, number: int) -> None:
+def start_worker(settings: ImageSettings, number: int, *, init: Callable[[int], None] | None = None) -> None:
     """Set up a data loading worker: it leaves signals to its parent, and opens images as its parent does.
 
-    A worker that was spawned, not forked, knows nothing of the `settings` of its parent.
+    A worker that was spawned, not forked, knows nothing of the `settings` of its parent. `init`: what else sets it up.
     """
     leave_signals_to_the_parent()
     configure(settings)
+    if init is not None:
+        init(number)
 
 
 class ImageLoader:

@@ -6,23 +6,17 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate.utils import gather_object, save_fsdp_optimizer
+from accelerate.utils import gather_object
 from torch.distributed.fsdp import MixedPrecisionPolicy, register_fsdp_forward_method
 from torch.utils.data import DataLoader
-from transformers import (
-    PrinterCallback,
-    ProgressCallback,
-    Seq2SeqTrainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, ProgressCallback, Seq2SeqTrainer, TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 from transformers.integrations.deepspeed import deepspeed_init, is_deepspeed_zero3_enabled
 from transformers.trainer_callback import TrainerControl, TrainerState
@@ -31,21 +25,18 @@ from transformers.trainer_utils import seed_worker
 from mllm.compat.accelerate import forget_last_optimizer, has_prepared_model
 from mllm.compat.names import replaces
 from mllm.compat.transformers_trainer import batch_size_of
-from mllm.config.data_args import Ranking
 from mllm.config.run_arguments import RunArguments
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import RunError
-from mllm.images.settings import ImageSettings
 from mllm.interrupts import INTERRUPTS
-from mllm.metrics.base import Metric
 from mllm.metrics.outcome import ImageNames, Outcome, outcome
-from mllm.models.adapters.injection import adaptation_of, gather_adapted, load_adapted, save_adapted
 from mllm.models.adapters.param_groups import ParamGroupOptions, split_param_groups
 from mllm.models.base import VisionLanguageModel
-from mllm.models.prompt_format import PromptFormat, save_prompt_format
+from mllm.models.prompt_format import PromptFormat
 from mllm.models.runtime.quantization import check_shardable, keep_quantized_apart
 from mllm.models.vision.kept_features import KEYS, knowing
+from mllm.pipeline.answering import TestSet, answers, of_test
 from mllm.pipeline.best_model import (
     EarlyStopping,
     StoppingRule,
@@ -54,39 +45,24 @@ from mllm.pipeline.best_model import (
     generates,
     random_state_kept,
 )
-from mllm.pipeline.evaluate import Loader, mean_losses, predict
-from mllm.pipeline.guarded_trainer import GuardedTrainer
+from mllm.pipeline.evaluate import Loader, mean_losses
 from mllm.pipeline.monitor import Bar, CountingCollator, Lines, ThroughputMonitor
 from mllm.pipeline.origins import DatasetLosses
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
-from mllm.pipeline.provenance import of_data, of_machine, of_model, plain
-from mllm.pipeline.ranking import rank
-from mllm.pipeline.ranks import fail, on_main
-from mllm.pipeline.results import resumable, write_predictions, write_results
-from mllm.pipeline.train_data import EvalItems, ItemDataset, SeededEpochSampler, TrainDataset, start_worker
+from mllm.pipeline.provenance import of_machine, of_model
+from mllm.pipeline.ranks import fail
+from mllm.pipeline.results import write_results
+from mllm.pipeline.saving_trainer import SavingTrainer
+from mllm.pipeline.train_data import EvalItems, SeededEpochSampler, TrainDataset, start_worker
 from mllm.report.index import REPORT
 from mllm.report.plots import plot_losses
 from mllm.report.summary import summary
-from mllm.tokenizer_files import save_tokenizer
 from mllm.types import Prediction
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestSet:
-    """Items to be answered, and how the answers are scored."""
-
-    items: ItemDataset
-    metric: Metric | None
-    metric_config: Any = None
-    """As in the config: for the record of what was scored."""
-    generation: Mapping[str, Any] = field(default_factory=dict)
-    ranking: Ranking | None = None
-    """How answers are ranked; None: they are generated."""
-
-
-class Trainer(GuardedTrainer):
+class Trainer(SavingTrainer):
     """Trains on a `TrainDataset`; evaluates `TestSet`s by generation, each item once on however many processes.
 
     `about` says in a line what is evaluated, for the reports, `described_model` in full, for the results; `kind` and
@@ -120,7 +96,9 @@ class Trainer(GuardedTrainer):
             train_dataset=train_dataset,
             eval_dataset=cast("Any", validation and validation.items),  # that there is one: `evaluate` reads it itself
             data_collator=cast("Any", CountingCollator(collator)),
-            processing_class=processor.tokenizer,
+            processor=processor,
+            kind=kind,
+            prompt_format=prompt_format,
             described=described,
         )
         self.model_accepts_loss_kwargs = True  # the model divides by the labelled tokens of the whole step
@@ -129,10 +107,7 @@ class Trainer(GuardedTrainer):
         self.about = about
         self.described_model = described_model or {}
         self.rates = rates or ParamGroupOptions()
-        self.kind = kind
-        self.prompt_format = prompt_format
         self.generates = generates(args)
-        self.processor = processor
         self.collator = collator
         self.window = window
         self.plan: Any = None
@@ -278,7 +253,18 @@ class Trainer(GuardedTrainer):
         found = Outcome(scores={})
         predictions: list[Prediction] = []
         if self.generates:
-            predictions = self._answer(model, test, prefix, loader, folder, provenance)
+            predictions = answers(
+                model,
+                test,
+                self.processor,
+                loader,
+                self.accelerator,
+                folder=folder,
+                prefix=prefix,
+                provenance=provenance,
+                seed=self.args.seed,
+                resume=self._resumes and not self.is_in_train,
+            )
             image_of = ImageNames()
             images = [image_of(test.items[prediction.index]) for prediction in predictions]
             found = outcome(test.metric, predictions, images)
@@ -296,51 +282,14 @@ class Trainer(GuardedTrainer):
 
     def _provenance(self, test: TestSet) -> dict[str, Any]:
         """What a score is of: see `mllm.pipeline.provenance`."""
-        prompt_format, known = self.prompt_format, self.described_model
+        known = self.described_model
         saved = self.state.global_step > 0 and not self.is_in_train
         return {
             "model": of_model({**known, "model_name_or_path": str(self.folder)}) if saved else known,
             "trained_steps": self.state.global_step,
-            "data": of_data(test.items),
-            **({"resolution": seen} if (seen := getattr(self.processor.view, "described", None)) else {}),
-            "metric": plain(test.metric_config),
-            "codec": plain(prompt_format.codec),
-            "template": plain(prompt_format.template),
-            "placement": prompt_format.placement,
-            **({"image_numbers": True} if prompt_format.image_numbers else {}),
-            "generation": plain(dict(test.generation)),
-            "ranking": None if test.ranking is None else plain(asdict(test.ranking)),
+            **of_test(test, self.processor, self.prompt_format),
             **of_machine(self.args.device, self.args.world_size, next(self.model.parameters()).dtype),
         }
-
-    def _answer(
-        self, model: Any, test: TestSet, prefix: str, loader: Loader, folder: Path, about: Mapping[str, Any]
-    ) -> list[Prediction]:
-        """All predictions, on every rank; the main process writes them as they come."""
-        records = (
-            on_main(lambda: resumable(folder, prefix, test.items, about))
-            if self._resumes and not self.is_in_train
-            else []
-        )
-        if records:
-            logger.info("%s: going on after %d of %d answers", prefix, len(records), len(test.items))
-        kept = [
-            replace(
-                self.processor.read(record["text"], test.items[index], index),
-                candidate_scores=record.get("candidate_scores", {}),
-            )
-            for index, record in enumerate(records)
-        ]
-        given = (model, test.items, self.processor, loader, self.accelerator)
-        if test.ranking is not None:
-            found = rank(*given, ranking=test.ranking, description=prefix, first=len(kept))
-        else:
-            found = predict(
-                *given, generation=test.generation, description=prefix, seed=self.args.seed, first=len(kept)
-            )
-        if self.is_world_process_zero():
-            found = write_predictions(found, folder, prefix, test.items, test.metric, about=about, kept=len(kept))
-        return [*kept, *found]
 
     def _ready_for_evaluation(self) -> Any:
         """The model to evaluate, sharded where the launch asks for it (training has done so already)."""
@@ -372,7 +321,7 @@ class Trainer(GuardedTrainer):
         loader: Any = self._planned_loader() if self.plans else super().get_train_dataloader()
         inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it, and has no such argument
         assert isinstance(self.train_dataset, TrainDataset)
-        inner.worker_init_fn = partial(_start_worker, self.train_dataset.open.settings, inner.worker_init_fn)
+        inner.worker_init_fn = partial(start_worker, self.train_dataset.open.settings, init=inner.worker_init_fn)
         return loader
 
     def planned(self) -> Any:
@@ -414,35 +363,6 @@ class Trainer(GuardedTrainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return SeededEpochSampler(self.train_dataset, seed=seed, shuffle=self.args.train_sampling_strategy == "random")
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """A folder that loads as one whole model, also from sharded training, where transformers would write none.
-
-        Checkpoints of sharded training hold shards instead; those of adapted models, which are small, are folders too.
-        """
-        adapted = adaptation_of(self.model) is not None
-        if not self.is_fsdp_enabled or (_internal_call and not adapted):
-            super().save_model(output_dir, _internal_call)
-            return
-        if adapted:
-            weights = gather_adapted(self.model, keep=self.args.should_save)
-        else:
-            weights = self.accelerator.get_state_dict(self.model)
-        if self.args.should_save:
-            self._save(output_dir or self.args.output_dir, state_dict=weights)
-        self.accelerator.wait_for_everyone()
-
-    @replaces(Seq2SeqTrainer)
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """As transformers', which writes all weights too where they are sharded, the frozen base among them."""
-        if adaptation_of(self.model) is None or not self.is_fsdp_enabled:
-            super()._save_optimizer_and_scheduler(output_dir)
-            return
-        plugin = self.accelerator.state.fsdp_plugin
-        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, output_dir)
-        if self.args.should_save:
-            scheduler: Any = self.lr_scheduler
-            torch.save(scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
-
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         new = self.optimizer is None
         optimizer = super().create_optimizer(model)
@@ -451,41 +371,6 @@ class Trainer(GuardedTrainer):
                 "learning rates:\n%s", split_param_groups(optimizer, self.model if model is None else model, self.rates)
             )
         return optimizer
-
-    @replaces(Seq2SeqTrainer)
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """As transformers', but of an adapted model what its base lacks."""
-        if adaptation_of(self.model) is None:
-            super()._save(output_dir, state_dict)
-        elif self.args.should_save:
-            folder = str(output_dir or self.args.output_dir)
-            save_adapted(self.model, folder, state_dict)
-            torch.save(self.args, Path(folder) / "training_args.bin")
-        if self.args.should_save:
-            folder = str(output_dir or self.args.output_dir)
-            save_tokenizer(self.processor.tokenizer, folder, probes=self.processor.renderer.probes())
-            save_prompt_format(folder, self.kind, self.prompt_format)
-
-    @replaces(Seq2SeqTrainer)
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if adaptation_of(self.model) is None:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_adapted(self.model, resume_from_checkpoint)
-
-    @replaces(Seq2SeqTrainer)
-    def _load_best_model(self) -> None:
-        best = self.state.best_model_checkpoint
-        if best is None or adaptation_of(self.model) is None or self.is_deepspeed_enabled:
-            super()._load_best_model()
-        else:
-            load_adapted(self.model, best)
-
-
-def _start_worker(settings: ImageSettings, init: Callable[[int], None] | None, number: int) -> None:
-    start_worker(settings, number)
-    if init is not None:
-        init(number)
 
 
 class _Follow(TrainerCallback):
