@@ -22,13 +22,8 @@ from mllm.models.checkpoints.vocabulary import record_rows
 from mllm.models.language_models import continuing_obstacle, padding_obstacle, sharing_obstacle
 from mllm.models.parts import PartedModel
 from mllm.models.runtime.loss import LanguageOutput, Scoring, given, next_token_loss
-from mllm.models.runtime.packed_attention import (
-    PackedAttentionMask,
-    check_packing,
-    check_packing_was_used,
-    enable_packed_attention,
-    reading,
-)
+from mllm.models.runtime.packed_attention import check_packing, check_packing_was_used, enable_packed_attention, reading
+from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.models.runtime.prefix_cache import PrefixRows
 from mllm.tokenizer_files import required_token
 from mllm.types import IMAGE

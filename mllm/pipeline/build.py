@@ -38,7 +38,7 @@ from mllm.models.base import VisionLanguageModel
 from mllm.models.checkpoints.vocabulary import check_added_tokens, record_tokens, tokens_of
 from mllm.models.language_models import position_limit
 from mllm.models.llava.model import Llava
-from mllm.models.llava.transformers_layout import export_obstacle
+from mllm.models.llava.transformers_export import export_obstacle
 from mllm.models.parts import part_of
 from mllm.models.prompt_format import PROMPT_FORMAT_KEYS, PromptFormat, chosen_prompt_format, stored_prompt_format
 from mllm.models.vision.kept_features import KeptFeatures

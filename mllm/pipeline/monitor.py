@@ -25,7 +25,7 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.packing import PADDING
 from mllm.conversation.rendering import IGNORE
 from mllm.models.native.tensors import SHAPE
-from mllm.models.runtime.packed_attention import PackedAttentionMask
+from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.pipeline.flops import FlopCounts, ModelFlops, peak_flops
 from mllm.types import EncodedSample
 

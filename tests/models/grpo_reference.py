@@ -17,7 +17,8 @@ from mllm.conversation.collator import Collator
 from mllm.images import ImageRef, image_ref
 from mllm.models.llava.transformers_layout import load_llava
 from mllm.models.runtime.loss import LanguageOutput, Scoring, given, next_token_loss
-from mllm.models.runtime.packed_attention import PackedAttentionMask, enable_packed_attention
+from mllm.models.runtime.packed_attention import enable_packed_attention
+from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.types import EncodedSample
 from tests.models.llava_names import our_name
 

@@ -16,11 +16,13 @@ from transformers import AutoConfig, AutoModelForImageTextToText, LlavaForCondit
 
 from mllm.errors import ModelError
 from mllm.models.checkpoints.readback import Written, transformers_logits
-from mllm.models.components import causal_lm, load_strictly
+from mllm.models.components import causal_lm
 from mllm.models.language_models import position_limit
 from mllm.models.llava.model import Llava
-from mllm.models.llava.transformers_layout import as_transformers, export_obstacle, load_llava
+from mllm.models.llava.transformers_export import as_transformers, export_obstacle
+from mllm.models.llava.transformers_layout import load_llava
 from mllm.models.runtime.decoding import ContinuousBatcher
+from mllm.models.strict_loading import load_strictly
 from mllm.pipeline.flops import FlopCounts, ModelFlops
 from mllm.registry import MODELS
 from tests.models.documented import documented, error_of, reason

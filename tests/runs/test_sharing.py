@@ -14,7 +14,8 @@ from mllm.conversation import prefix_tree
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import prefix_tree_row, split_rounds
 from mllm.errors import ConfigError, DataError, ModelError
-from mllm.models.runtime.packed_attention import FLEX, PackedAttentionMask, Span
+from mllm.models.runtime.packed_attention import FLEX
+from mllm.models.runtime.packed_mask import PackedAttentionMask, Span
 from mllm.records import read_item
 from mllm.types import Batch, EncodedSample, Item
 from tests.pipeline.packed import LANGUAGE_MODELS, SIZES, build, loss_and_gradients, same

@@ -32,7 +32,7 @@ from mllm.conversation.tokenizer_training import train_tokenizer
 from mllm.images import FileImage
 from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.settings import read_adapters
-from mllm.models.runtime.packed_attention import PackedAttentionMask
+from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.registry import MODELS
 from mllm.types import IMAGE, EncodedSample
 

@@ -31,13 +31,15 @@ from mllm.models.checkpoints.layout import BaseModels, detect, open_path, read_c
 from mllm.models.checkpoints.lazy import open_folder
 from mllm.models.checkpoints.readback import Written, own_logits, transformers_logits
 from mllm.models.checkpoints.vocabulary import strip_added_tokens
-from mllm.models.components import load_strictly, torch_dtype
+from mllm.models.components import torch_dtype
 from mllm.models.flamingo.builder import load_flamingo
 from mllm.models.flamingo.checkpoints import reference_state, save_reference, to_our_names
 from mllm.models.flamingo.model import MllmFlamingoConfig
 from mllm.models.flamingo.otter import TOKENS, save_otter
-from mllm.models.llava.transformers_layout import THEIRS, as_transformers, export_transformers_llava, load_llava
+from mllm.models.llava.transformers_export import as_transformers, export_transformers_llava
+from mllm.models.llava.transformers_layout import THEIRS, load_llava
 from mllm.models.prompt_format import kind_in_transformers, record_prompt_format, stored_prompt_format
+from mllm.models.strict_loading import load_strictly
 from mllm.pipeline.build import base_args, merged
 from mllm.registry import MODELS
 from mllm.tokenizer_files import load_tokenizer, save_tokenizer

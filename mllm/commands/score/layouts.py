@@ -7,23 +7,17 @@ detection and VQAv2.
 
 from __future__ import annotations
 
-import csv
-import importlib
-import io
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as attribute
-from pathlib import Path
 from typing import Any, TypeVar, cast
-from zipfile import BadZipFile
 
 from mllm.answers import short_answer, whole_answer
-from mllm.dataset.files.jsonl import IndexedJsonl
-from mllm.errors import ConfigError, DataError, nearest
+from mllm.commands.score.answer_files import records_of
+from mllm.errors import DataError, nearest
 from mllm.fields import ID, absent, field, show
-from mllm.files import check_file, read_json, read_text
 from mllm.metrics.failures import failure_of
 from mllm.time_spans import TimeSpan
 from mllm.types import Box, Failure, GroundTruth, Point, Prediction
@@ -34,7 +28,6 @@ UNIT = 1000
 """Side of the image that fractions are taken of where the file does not say how large it was: IoU is the same."""
 LARGEST_FRACTION = 1.1
 """Above it a corner is in pixels: the task refcoco_grounding of lmms-eval writes these, its others fractions."""
-TABLES = (".tsv", ".csv")
 _SHIKRA = re.compile(r"\[(\d(?:\.\d*)?(?:,\d(?:\.\d*)?){3})\]")
 
 
@@ -276,7 +269,7 @@ def read_answers(path: str, layout: str | None) -> tuple[str, list[Answer]]:
     if layout is not None and layout not in LAYOUTS:
         raise DataError(nearest(layout, LAYOUTS), where="--layout", expected="a layout of answers", found=show(layout))
     answers: list[Answer] = []
-    for record, where in _records(path):
+    for record, where in records_of(path):
         layout = layout or _recognised(record, where)
         for name in LAYOUTS[layout].fields:
             if name not in record:
@@ -294,60 +287,6 @@ def _recognised(record: Mapping[str, Any], where: str) -> str:
             return name
     known = "; ".join(f"{name}: {', '.join(layout.fields)}" for name, layout in LAYOUTS.items())
     raise DataError(where=where, expected=f"the fields of a known layout ({known})", found=absent(record))
-
-
-def _records(path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    suffix = Path(path).suffix.lower()
-    if suffix == ".txt":
-        for number, line in enumerate(io.StringIO(read_text(path), newline=None), start=1):  # not at U+2028 and others
-            yield {"text": line.removesuffix("\n")}, f"{path}:{number}"
-    elif suffix in TABLES:
-        csv.field_size_limit(1 << 28)  # a table may hold images
-        yield from _rows_of(path, "\t" if suffix == ".tsv" else ",")
-    elif suffix == ".xlsx":
-        yield from _rows_of_workbook(path)
-    elif suffix in (".jsonl", ".json"):
-        texts = read_json(path, list) if suffix == ".json" and read_text(path).lstrip().startswith("[") else None
-        if texts is not None and all(isinstance(each, str) for each in texts):
-            yield from (({"text": text}, f"{path}[{number}]") for number, text in enumerate(texts))
-            return
-        lines = IndexedJsonl(path)
-        yield from ((lines[number], lines.where(number)) for number in range(len(lines)))
-    else:
-        expected = f".jsonl, .json, .txt, .xlsx, {', '.join(TABLES)}"
-        raise DataError(where=path, expected=expected, found=suffix or "no suffix", kind="unsupported")
-
-
-def _rows_of(path: str, delimiter: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """The rows of a table, and the lines that they end in."""
-    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
-    try:
-        for row in rows:
-            where, columns = f"{path}:{rows.line_num}", len(rows.fieldnames or ())
-            cells = sum(value is not None for name, value in row.items() if name is not None) + len(row.get(None) or ())  # pyright: ignore
-            if cells != columns:
-                raise DataError(where=where, expected=f"{columns} fields, as the first line has", found=str(cells))
-            yield row, where
-    except csv.Error as error:
-        raise DataError(where=f"{path}:{rows.line_num + 1}", expected="a row of the table", found=str(error)) from None
-
-
-def _rows_of_workbook(path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """The rows of the first sheet of an Excel workbook, whose first row names the columns."""
-    check_file(path)
-    try:
-        openpyxl: Any = importlib.import_module("openpyxl")
-    except ImportError as error:
-        message = "a workbook needs a package that is missing: pip install 'mllm[xlsx]'"
-        raise ConfigError(message, where=path) from error
-    try:
-        rows = list(openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0].values)
-    except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
-        raise DataError(where=path, expected="an Excel workbook", found=str(error) or type(error).__name__) from error
-    names = [name for name in rows[0] if name is not None] if rows else []
-    for number, row in enumerate(rows[1:], start=2):
-        if any(cell is not None for cell in row):
-            yield dict(zip(names, row, strict=False)), f"{path}:{number}"
 
 
 def _cell(value: object) -> str | None:

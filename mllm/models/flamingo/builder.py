@@ -19,7 +19,6 @@ from mllm.models.components import (
     causal_lm,
     finish,
     image_statistics,
-    load_strictly,
     parts_missing,
     refuse_parts,
     torch_dtype,
@@ -32,6 +31,7 @@ from mllm.models.flamingo.perceiver import PerceiverConfig
 from mllm.models.meta_device import without_storage
 from mllm.models.new_rows import TrainEmbeddings
 from mllm.models.runtime.quantization import QuantizationConfig, finalise_quantization, quantized_loading
+from mllm.models.strict_loading import load_strictly
 from mllm.registry import MODELS
 from mllm.tokenizer_files import token_id
 from mllm.types import IMAGE

@@ -45,7 +45,7 @@ from mllm.models.flamingo.perceiver import PerceiverResampler, flat_frames
 from mllm.models.new_rows import TrainEmbeddings, finalise_embeddings
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.mpt import packable
-from mllm.models.runtime.packed_attention import PackedAttentionMask
+from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.models.runtime.position_table import within_positions
 from mllm.models.vision.encoder import VisionTower
 from mllm.models.vision.encoders import new_encoder

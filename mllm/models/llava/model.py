@@ -36,7 +36,8 @@ from mllm.models.llava.tile_features import TileMerger
 from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.mpt import packable
-from mllm.models.runtime.packed_attention import PackedAttentionMask, positions
+from mllm.models.runtime.packed_attention import positions
+from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.models.runtime.position_table import within_positions
 from mllm.models.runtime.prefix_cache import PrefixRows
 from mllm.models.vision.encoders import new_encoder

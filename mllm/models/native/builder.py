@@ -26,7 +26,7 @@ from mllm.model_files import check_settings, reading
 from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Deviation, Dtype, Mean, RowMultiple
 from mllm.models.auto import PROCESSORS, read_config, read_image_processor
-from mllm.models.components import finish, load_strictly, torch_dtype
+from mllm.models.components import finish, torch_dtype
 from mllm.models.meta_device import without_storage
 from mllm.models.native.encoder_decoder import NativeEncoderDecoder
 from mllm.models.native.family import Family, family_of
@@ -36,6 +36,7 @@ from mllm.models.native.resolution import settings_for
 from mllm.models.native.view import ProcessorView, first_token
 from mllm.models.runtime.packed_attention import FLEX, PACKED
 from mllm.models.runtime.quantization import QuantizationConfig, finalise_quantization, quantized_loading
+from mllm.models.strict_loading import load_strictly
 from mllm.models.vision.encoders import REFUSALS
 from mllm.registry import MODELS
 from mllm.tokenizer_files import token_id

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mllm.models.native.tensors import Tensors
-from mllm.models.runtime.packed_attention import PackedAttentionMask, reading
+from mllm.models.runtime.packed_attention import reading
+from mllm.models.runtime.packed_mask import PackedAttentionMask
 
 MARKS = "mm_token_type_ids"
 """1 for the tokens of images, as forward passes of transformers call it."""

@@ -19,7 +19,8 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.utils import ModelOutput
 
 from mllm.models.runtime.head import values_of_logits
-from mllm.models.runtime.packed_attention import PackedAttentionMask, check_packing_was_used, reading
+from mllm.models.runtime.packed_attention import check_packing_was_used, reading
+from mllm.models.runtime.packed_mask import PackedAttentionMask
 
 IGNORE = -100
 LOGITS_AT_ONCE = 2**25

@@ -15,7 +15,8 @@ from transformers import MptForCausalLM, MptModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutput
 from transformers.models.mpt.modeling_mpt import MptAttention
 
-from mllm.models.runtime.packed_attention import PackedAttentionMask, packed_attention
+from mllm.models.runtime.packed_attention import packed_attention
+from mllm.models.runtime.packed_mask import PackedAttentionMask
 
 
 class SpanAttention(MptAttention):

@@ -31,7 +31,8 @@ from mllm.fields import PathName, PositiveInt, show
 from mllm.images import FileImage, ImageRef, UrlImage
 from mllm.images.names import name_of
 from mllm.models.auto import read_config
-from mllm.models.components import image_statistics, load_strictly, local_folder
+from mllm.models.components import image_statistics, local_folder
+from mllm.models.strict_loading import load_strictly
 from mllm.models.vision.encoders import native_size, vision_half
 from mllm.registry import SIMILARITIES
 

@@ -20,7 +20,8 @@ from mllm.models.checkpoints.readback import make_probe, own_logits
 from mllm.models.flamingo.builder import load_flamingo
 from mllm.models.flamingo.checkpoints import reference_state
 from mllm.models.llava.model import MllmLlavaConfig
-from mllm.models.llava.transformers_layout import export_transformers_llava, load_llava
+from mllm.models.llava.transformers_export import export_transformers_llava
+from mllm.models.llava.transformers_layout import load_llava
 from mllm.models.prompt_format import record_prompt_format, stored_prompt_format
 from mllm.registry import MODELS
 from tests.marks import grid

@@ -24,7 +24,8 @@ from mllm.models.flamingo.checkpoints import reference_state
 from mllm.models.flamingo.model import Flamingo
 from mllm.models.flamingo.otter import save_otter
 from mllm.models.llava.model import Llava
-from mllm.models.llava.transformers_layout import export_transformers_llava, load_llava
+from mllm.models.llava.transformers_export import export_transformers_llava
+from mllm.models.llava.transformers_layout import load_llava
 from mllm.models.prompt_format import kind_of, stored_prompt_format
 from mllm.registry import LAYOUTS, MODELS
 from tests.marks import grid, slow_but

@@ -23,7 +23,8 @@ from mllm.models.components import causal_lm, vision_encoder
 from mllm.models.flamingo.builder import load_flamingo
 from mllm.models.flamingo.checkpoints import read_reference, reference_state
 from mllm.models.flamingo.otter import save_otter
-from mllm.models.llava.transformers_layout import export_transformers_llava, load_llava
+from mllm.models.llava.transformers_export import export_transformers_llava
+from mllm.models.llava.transformers_layout import load_llava
 from mllm.registry import MODELS
 from tests.models.tiny import make, make_tokenizer
 from tests.models.tiny_flamingo import make as make_flamingo

@@ -20,7 +20,7 @@ from mllm.models.flamingo.cross_attention import (
     text_time,
 )
 from mllm.models.flamingo.perceiver import PerceiverResampler
-from mllm.models.runtime.packed_attention import PackedAttentionMask
+from mllm.models.runtime.packed_mask import PackedAttentionMask
 from tests.models.tiny_flamingo import PARITY
 
 REFERENCE = PARITY / "openflamingo_llama.pt"

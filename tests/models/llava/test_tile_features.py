@@ -16,7 +16,8 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, ModelError
 from mllm.images import MemoryImage
-from mllm.models.llava.transformers_layout import export_transformers_llava, load_llava
+from mllm.models.llava.transformers_export import export_transformers_llava
+from mllm.models.llava.transformers_layout import load_llava
 from mllm.models.parts import part_of
 from mllm.records import read_item
 from mllm.registry import CODECS, MODELS, TEMPLATES

@@ -16,12 +16,12 @@ from mllm.models.runtime import packed_attention as attention
 from mllm.models.runtime.packed_attention import (
     FLEX,
     PACKED,
-    PackedAttentionMask,
     enable_packed_attention,
     flex_packed_attention,
     packed_attention,
     reading,
 )
+from mllm.models.runtime.packed_mask import PackedAttentionMask
 from tests.marks import slow_but
 
 SIZES = dict(

@@ -6,7 +6,7 @@ import torch
 from mllm.errors import ConfigError, ModelError
 from mllm.models.adapters.injection import inject_adapters, load_adapted, merge, save_adapted, table
 from mllm.models.adapters.settings import read_adapters
-from mllm.models.llava.transformers_layout import export_transformers_llava
+from mllm.models.llava.transformers_export import export_transformers_llava
 from mllm.models.parts import is_quantized
 from mllm.registry import MODELS
 from tests.models.tiny import TEXT, make, make_batch, make_tokenizer, prompts

@@ -12,7 +12,8 @@ from mllm.models.native.family import Family
 from mllm.models.native.positions import PackedRows
 from mllm.models.native.tensors import Tensors
 from mllm.models.runtime.loss import IGNORE
-from mllm.models.runtime.packed_attention import PackedAttentionMask, reading
+from mllm.models.runtime.packed_attention import reading
+from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.registry import FAMILIES
 
 
