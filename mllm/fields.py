@@ -1,4 +1,4 @@
-"""Values of JSON records and config sections: read, checked against type annotations, and shown in messages.
+"""Values of configs and records, checked against type annotations and shown in messages; `json_fields.py` reads them.
 
 An annotation says what a value may be: `int`, `list[str]`, `Literal["pad", "squash"]`, a dataclass, and bounds as in
 `Annotated[int, Range(least=1)]`. `check` is the only judge of it; what it raises names the place inside the value.
@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import inspect
 import math
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
 from inspect import Parameter
-from os import PathLike
 from types import NoneType, SimpleNamespace, UnionType
 from typing import (
     Annotated,
@@ -27,15 +25,12 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
-    overload,
 )
 
 from mllm.errors import ConfigError, DataError, MllmError, nearest
 
 T = TypeVar("T")
 
-BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
-"""Characters that show nothing, though Unicode calls them letters, marks or symbols."""
 SHOWN = 60
 """Characters of a value that a message shows."""
 LARGEST = 1 << 1023
@@ -175,11 +170,6 @@ def show(value: object) -> str:
         return f"{type(value).__name__} with a whole number of thousands of digits"
 
 
-def is_blank(text: str) -> bool:
-    """Whether a text shows nothing: white space, controls, marks of direction, fillers."""
-    return all(char.isspace() or char in BLANKS or unicodedata.category(char) in ("Cc", "Cf") for char in text)
-
-
 def is_finite(value: object) -> TypeGuard[float]:
     """Whether it is a finite number; True and False are none, nor are whole numbers that no float can hold."""
     if isinstance(value, int):
@@ -193,109 +183,6 @@ def within(field: str, read: Callable[..., T], *arguments: Any) -> T:
         return read(*arguments)
     except MllmError as error:
         raise error.inside(field) from error.__cause__
-
-
-# the fields of a JSON record
-
-ID = int | str
-"""By which records refer to one another."""
-
-
-Where = str | PathLike[str]
-
-
-@overload
-def field(
-    record: object,
-    name: str,
-    kind: type[dict[Any, Any]],
-    at: str = "",
-    *,
-    where: Where = "",
-    error: type[MllmError] = ...,
-) -> dict[str, Any]: ...
-@overload
-def field(
-    record: object, name: str, kind: type[list[Any]], at: str = "", *, where: Where = "", error: type[MllmError] = ...
-) -> list[Any]: ...
-@overload
-def field(
-    record: object, name: str, kind: type[T], at: str = "", *, where: Where = "", error: type[MllmError] = ...
-) -> T: ...
-@overload
-def field(
-    record: object, name: str, kind: object, at: str = "", *, where: Where = "", error: type[MllmError] = ...
-) -> Any: ...
-def field(
-    record: object,
-    name: str,
-    kind: Any,
-    at: str = "",
-    *,
-    where: Where = "",
-    error: type[MllmError] = DataError,
-) -> Any:
-    """`record[name]`, which must be a `kind`, see `check`.
-
-    Args:
-        at: where `record` stands, if it is a part of a record.
-        where: the file and the line, where nobody adds them later.
-
-    Raises:
-        error: names the field, what was expected and what was found; also where a part is no object.
-    """
-    try:
-        if not isinstance(record, Mapping):
-            raise error(field=at, expected="an object", found=show(record), kind="wrong-type")
-        known = cast(Mapping[str, Any], record)
-        if name not in known:
-            expected = "an object" if kind is dict else describe(kind)
-            raise error(field=named(name, at), expected=expected, found=absent(known), kind="missing-field")
-        value = known[name]
-        if type(value) is not kind:
-            if kind is dict:
-                raise error(field=named(name, at), expected="an object", found=show(value), kind="wrong-type")
-            within(named(name, at), check, value, kind, error)
-    except error as broken:
-        if where:
-            raise broken.at(str(where)) from None
-        raise
-    return value
-
-
-def number(record: object, name: str, at: str = "") -> float:
-    """`record[name]`, which must be a finite number; see `field`."""
-    value = field(record, name, object, at)
-    if not is_finite(value):
-        kind = "not-finite" if isinstance(value, (int, float)) and not isinstance(value, bool) else "wrong-type"
-        raise DataError(field=named(name, at), expected="a finite number", found=show(value), kind=kind)
-    return value
-
-
-def absent(record: Mapping[str, Any]) -> str:
-    """What is found where a field is not there."""
-    return f"nothing (the record has {', '.join(map(str, record)) or 'no fields'})"
-
-
-def named(name: str, at: str) -> str:
-    """A field as messages call it; `at` as `field` takes it."""
-    return f"{at}.{name}" if at else name
-
-
-def text(value: object) -> str:
-    """The value, which must be a text of whole characters: JSON may hold one that was cut between two `\\u` escapes."""
-    if not isinstance(value, str):
-        raise DataError(expected="a text", found=show(value), kind="wrong-type")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(value[error.start]):04x}"
-        found = f"half a character, {half}, behind {error.start} others"
-        raise DataError(expected="a text", found=found, kind="half-character") from None
-    return value
-
-
-# values against annotations
 
 
 def check(value: object, kind: Any, error: type[MllmError] = ConfigError) -> None:
@@ -431,11 +318,6 @@ def describe(kind: Any, *, several: bool = False) -> str:
     return name
 
 
-def _is_code(kind: Any) -> bool:
-    """Whether only code can give a value of the type, not a config or a record."""
-    return isinstance(kind, type) and kind not in NAMES and not is_dataclass(kind) and not _is_enum(kind)
-
-
 def _is_enum(kind: Any) -> TypeGuard[type[Enum]]:
     return isinstance(kind, type) and issubclass(kind, Enum)
 
@@ -445,7 +327,8 @@ def _members_of(kind: type[Enum]) -> OneOf:
 
 
 def _either(members: Sequence[Any], *, several: bool = False) -> str:
-    plain = [member for member in members if not _is_code(member)]
+    # what only code can give, not a config or a record, is left out
+    plain = [one for one in members if not isinstance(one, type) or one in NAMES or is_dataclass(one) or _is_enum(one)]
     names = [describe(member, several=several) for member in plain or members]
     return " or ".join(dict.fromkeys(sorted(names, key=lambda name: name == "None")))
 

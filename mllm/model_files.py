@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from mllm.errors import MllmError, ModelError
-from mllm.fields import field, show
+from mllm.fields import show
 from mllm.files import other_than_file, read_json
 from mllm.generation_args import check_generation_file
+from mllm.json_fields import field
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"

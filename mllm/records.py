@@ -7,24 +7,12 @@ from dataclasses import replace
 from typing import Any, TypeGuard, TypeVar, cast
 
 from mllm.errors import DataError
-from mllm.fields import is_finite, show, text, within
+from mllm.fields import is_finite, show, within
 from mllm.images import ImageRef, image_ref
 from mllm.images.video import Clip, read_clip
+from mllm.json_fields import text
 from mllm.time_spans import TimeSpan
-from mllm.types import (
-    IMAGE,
-    VIDEO,
-    Box,
-    Category,
-    GroundTruth,
-    Groups,
-    Item,
-    Mask,
-    Point,
-    Turn,
-    answer_truth,
-    no_region,
-)
+from mllm.types import IMAGE, VIDEO, Box, Category, GroundTruth, Groups, Item, Mask, Point, Turn, no_region
 
 Known = TypeVar("Known", Box, Point, TimeSpan)
 
@@ -238,6 +226,19 @@ def _truth(truth: object, item: Item) -> GroundTruth:
         candidates=within("candidates", _picked, fields.get("candidates"), item.boxes),
         masks=tuple(within(f"masks[{n}]", _mask, m) for n, m in enumerate(within("masks", _list, fields.get("masks")))),
     )
+
+
+def answer_truth(item: Item) -> GroundTruth:
+    """What the last answer of an item holds: its regions, or that there is none, and its text."""
+    last = item.turns[-1]
+    if last.role != "gpt":
+        return GroundTruth()
+    boxes = tuple(item.boxes[index] for group in last.boxes_seq for index in group)
+    points = tuple(item.points[index] for group in last.points_seq for index in group)
+    spans = tuple(item.time_spans[index] for group in last.spans_seq for index in group)
+    asked = bool(last.boxes_seq or last.points_seq or last.spans_seq)
+    nothing = asked and not (boxes or points or spans)
+    return GroundTruth(boxes=boxes, points=points, time_spans=spans, no_target=nothing, texts=(last.text,))
 
 
 def _mask(value: object) -> Mask:

@@ -1,4 +1,4 @@
-"""Tokenizers on disk: a folder is read as the software that wrote it meant it, and what is written is read back first.
+"""Reads the tokenizers of folders as the software that wrote them meant them; `tokenizer_saving.py` writes them.
 
 transformers 5 builds a `LlamaTokenizer` from its vocabulary and the setting `legacy` alone, takes a folder without the
 setting for a new one, and does not write it. Here:
@@ -12,7 +12,6 @@ setting for a new one, and does not write it. Here:
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from mllm.compat.transformers_files import is_tokenizer_class, merges_of, tokenizer_of
 from mllm.errors import ModelError
-from mllm.fields import field, show
+from mllm.fields import show
 from mllm.files import read_json
+from mllm.json_fields import field
 from mllm.model_files import check_folder, how_to_get, reading
 
 if TYPE_CHECKING:  # `data dedup` and `data check` read text without these, whose imports take seconds
@@ -34,8 +34,6 @@ FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "spiece.m
 """A folder with a tokenizer has at least one of these."""
 CONFIG = "tokenizer_config.json"
 JSON_FILES = ("tokenizer.json", CONFIG, "special_tokens_map.json", "added_tokens.json", "vocab.json")
-GENERIC = "PreTrainedTokenizerFast"
-"""The class that reads `tokenizer.json` as it stands, by the name that transformers 4 and 5 both know."""
 SPACE = "▁"
 """How sentencepiece writes a space."""
 SPACES = (SPACE, "Ġ")
@@ -86,7 +84,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     with reading(path, "its tokenizer", JSON_FILES):
         has_json = (path / "tokenizer.json").is_file()
         if not _is_llama(path, settings, model_type):
-            tokenizer = _auto(path)
+            tokenizer = read_by_class(path)
             if has_json and not _reads_as_its_json(path, settings, tokenizer):
                 tokenizer = _generic(path, tokenizer)
         elif has_json:
@@ -250,31 +248,6 @@ def spaces_after_special_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
     return len(tokens) > 1 and tokens[1].startswith(SPACES)
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, probes: Iterable[str] = ()) -> None:
-    """Write the tokenizer, read it back, and compare the ids of `PROBES`, all added tokens, and the caller's `probes`.
-
-    Raises:
-        ModelError: the folder reads other ids; names the first differing text.
-    """
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer.save_pretrained(folder)
-    if type(tokenizer) is PreTrainedTokenizerFast:
-        _name_generic_class(folder)
-    texts = [*PROBES, _added_tokens_in_text(tokenizer), *probes]
-    difference = _difference(tokenizer, _auto(folder), texts)
-    if difference is not None:
-        # the class rebuilds itself from parts of what is written: the generic one does not
-        _name_generic_class(folder)
-        difference = _difference(tokenizer, _auto(folder), texts)
-    if difference is not None:
-        raise ModelError(
-            f"the {type(tokenizer).__name__} differs after saving and loading: {difference}", where=str(folder)
-        )
-    record = {"texts": PROBES, "ids": [tokenizer(text, verbose=False)["input_ids"] for text in PROBES]}
-    Path(folder, RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
-
-
 def _reads_as_its_json(path: Path, settings: Mapping[str, Any], tokenizer: Any) -> bool:
     """Whether a tokenizer gives texts the ids that the folder's tokenizer.json gives them."""
     from tokenizers import Tokenizer
@@ -366,7 +339,7 @@ def _sentencepiece_model(proto: Any) -> models.Model:
     return models.BPE(vocab=vocabulary, merges=merges, unk_token=pieces[unknown], fuse_unk=True, byte_fallback=bytewise)
 
 
-def _auto(folder: str | Path) -> PreTrainedTokenizerBase:
+def read_by_class(folder: str | Path) -> PreTrainedTokenizerBase:
     """As any reader of transformers does."""
     from transformers import CONFIG_MAPPING, AutoTokenizer, PreTrainedConfig
 
@@ -374,41 +347,6 @@ def _auto(folder: str | Path) -> PreTrainedTokenizerBase:
     # of a model that transformers does not know, it would only warn
     given = {} if named in CONFIG_MAPPING else {"config": PreTrainedConfig()}
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **given)
-
-
-def _name_generic_class(folder: str | Path) -> None:
-    path = Path(folder) / CONFIG
-    settings = {**_read_json(path), "tokenizer_class": GENERIC}
-    path.write_text(json.dumps(settings, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _added_tokens_in_text(tokenizer: PreTrainedTokenizerBase) -> str:
-    fill = getattr(tokenizer, "fill_token", None)  # of CodeLlama, which takes a text apart where it stands
-    tokens = [str(token) for token in tokenizer.added_tokens_decoder.values() if str(token) != fill]
-    return "".join(f"a{token}b {token} {token}\n" for token in tokens)
-
-
-def _difference(tokenizer: PreTrainedTokenizerBase, again: PreTrainedTokenizerBase, texts: Iterable[str]) -> str | None:
-    """The first thing that the tokenizer read back does otherwise, in words."""
-    if len(again) != len(tokenizer):
-        return f"expected {len(tokenizer)} tokens, found {len(again)}"
-    if again.special_tokens_map != tokenizer.special_tokens_map:
-        return f"expected the special tokens {tokenizer.special_tokens_map}, found {again.special_tokens_map}"
-    if again.chat_template != tokenizer.chat_template:
-        return "the chat template is another one"
-    for text in texts:
-        ids: Any = tokenizer(text, verbose=False)["input_ids"]
-        found: Any = again(text, verbose=False)["input_ids"]
-        if ids != found:
-            pairs = enumerate(zip(ids, found, strict=False))
-            place = next((number for number, (a, b) in pairs if a != b), min(len(ids), len(found)))
-            said = tokenizer.convert_ids_to_tokens(ids[place : place + 5])
-            read = again.convert_ids_to_tokens(found[place : place + 5])
-            return f"expected the tokens {said} in {show(text)}, found {read}"
-        said, read = (one.decode(ids, clean_up_tokenization_spaces=False) for one in (tokenizer, again))
-        if said != read:
-            return f"expected {show(said)} for the ids of {show(text)}, found {show(read)}"
-    return None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

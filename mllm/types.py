@@ -390,19 +390,6 @@ def _check_group(
         raise DataError(expected=expected, found=f"some on image {other}", kind="image-number")
 
 
-def answer_truth(item: Item) -> GroundTruth:
-    """What the last answer of an item holds: its regions, or that there is none, and its text."""
-    last = item.turns[-1]
-    if last.role != "gpt":
-        return GroundTruth()
-    boxes = tuple(item.boxes[index] for group in last.boxes_seq for index in group)
-    points = tuple(item.points[index] for group in last.points_seq for index in group)
-    spans = tuple(item.time_spans[index] for group in last.spans_seq for index in group)
-    asked = bool(last.boxes_seq or last.points_seq or last.spans_seq)
-    nothing = asked and not (boxes or points or spans)
-    return GroundTruth(boxes=boxes, points=points, time_spans=spans, no_target=nothing, texts=(last.text,))
-
-
 def no_region(index: int, known: int) -> DataError:
     """The error of an index that is not one of the `known` regions of a target."""
     expected = f"an index from 0 to {known - 1}" if known else "no index"

@@ -11,6 +11,8 @@ import sentencepiece
 
 from tests.conftest import CORPUS
 
+TEXTS = ["Where is it?", "  two  spaces", "\nWhere", "{unknown} 中文 🐶", " At", "</s>", "a   b  c ", "12.5% [0.1,0.2]"]
+
 WORDS = [
     *CORPUS,
     *("Gone with the wind", "And now what is it", "[INST] Be kind [/INST]", "### Human: ### Assistant:"),

@@ -23,12 +23,8 @@ from mllm.fields import (
     check,
     check_arguments,
     describe,
-    field,
-    is_finite,
-    number,
     read_section,
     show,
-    text,
     within,
 )
 
@@ -154,38 +150,6 @@ def test_check_arguments_given_elsewhere_are_not_taken() -> None:
     check_arguments({}, Unknown, also=("width",))
     with pytest.raises(ConfigError, match="width: unknown name; known: ink"):
         check_arguments({"width": 1}, Unknown, also=("width",))
-
-
-def test_field_reads_and_names() -> None:
-    record = {"a": {"b": 3}, "c": ["x", 1]}
-    assert field(record, "a", dict) == {"b": 3}
-    assert field(record["a"], "b", int, "a") == 3
-    for read, message in (
-        (lambda: field(record, "d", str), "d: expected a text, found nothing (the record has a, c)"),
-        (lambda: field(record, "c", list[str]), "c[1]: expected a text, found int '1'"),
-        (lambda: field(record, "a", str), "a: expected a text, found dict \"{'b': 3}\""),
-        (lambda: field(record, "c", dict, where="f.json"), "f.json: c: expected an object, found list \"['x', 1]\""),
-        (lambda: field([], "c", dict, "a"), "a: expected an object, found list '[]'"),
-    ):
-        with pytest.raises(DataError) as caught:
-            read()
-        assert str(caught.value) == message
-    with pytest.raises(ModelError, match="d: expected a whole number, found nothing"):
-        field(record, "d", int, error=ModelError)
-
-
-@pytest.mark.parametrize("value", [True, "1", None, math.nan, math.inf, 10**400, -(10**4000)])
-def test_number_is_finite(value: object) -> None:
-    assert not is_finite(value)
-    with pytest.raises(DataError, match="n: expected a finite number, found"):
-        number({"n": value}, "n")
-
-
-def test_text_is_whole() -> None:
-    assert text("é") == "é"
-    with pytest.raises(DataError, match=r"half a character, \\ud83d, behind 1 others") as caught:
-        text("a\ud83d")
-    assert caught.value.kind == "half-character"
 
 
 def test_show_of_a_list_with_a_number_that_python_does_not_spell() -> None:

@@ -10,7 +10,8 @@ from functools import partial
 from mllm.conversation.codec_base import RegionCodec, phrase_marks, read_answer
 from mllm.conversation.convention import Convention, ConversionError
 from mllm.errors import ConfigError, DataError
-from mllm.types import BOXES, POINTS, Box, GroundTruth, Item, Point, Turn, answer_truth
+from mllm.records import answer_truth
+from mllm.types import BOXES, POINTS, Box, GroundTruth, Item, Point, Turn
 
 Size = Callable[[], tuple[int, int]]
 """An image's (width, height) in pixels, asked for only where a text holds regions."""

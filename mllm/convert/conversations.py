@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mllm.convert.conversion import Outputs, entries
-from mllm.fields import field
+from mllm.json_fields import field
 from mllm.types import BOXES, IMAGE, POINTS
 
 ROLES = {"human": "human", "user": "human", "gpt": "gpt", "chatgpt": "gpt", "assistant": "gpt"}

@@ -26,8 +26,9 @@ from typing import Annotated, Any, TextIO, TypeVar, cast
 from tqdm import tqdm
 
 from mllm.errors import ConfigError, DataError, MllmError
-from mllm.fields import ID, Range, field, is_finite, show
+from mllm.fields import Range, is_finite, show
 from mllm.files import check_file, parse_json, read_text, writing_to
+from mllm.json_fields import ID, field
 
 T = TypeVar("T")
 Placed = tuple[str, dict[str, Any]]

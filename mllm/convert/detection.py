@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 
 from mllm.convert.conversion import Outputs, Side, cut
 from mllm.errors import DataError
-from mllm.fields import field, is_finite, show
+from mllm.fields import is_finite, show
+from mllm.json_fields import field
 
 Labelled = tuple[str, Sequence[float]]
 """The category of an object and its box, [x1, y1, x2, y2] in pixels."""

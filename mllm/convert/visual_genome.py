@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mllm.convert.conversion import read_records, size_of
-from mllm.fields import ID, field
 from mllm.files import read_text
+from mllm.json_fields import ID, field
 
 
 def vg_name(image: dict[str, Any], where: str) -> str:

@@ -25,7 +25,8 @@ from mllm.conversation.convention import ConventionConfig, read_convention
 from mllm.conversation.region_conversion import lift_item
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import DataError
-from mllm.fields import PathName, absent, within
+from mllm.fields import PathName, within
+from mllm.json_fields import absent
 from mllm.records import read_item
 from mllm.types import Item
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from mllm.fields import ID, Fits, field
+from mllm.fields import Fits
+from mllm.json_fields import ID, field
 
 _PLACE = re.compile(r"\{(?::0(\d{1,3}))?\}")
 NameTemplate = Annotated[str, Fits("a text with {} or {:012} in it once", lambda text: len(_PLACE.findall(text)) == 1)]

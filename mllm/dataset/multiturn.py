@@ -17,8 +17,9 @@ from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.mixing import Source, built
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
-from mllm.fields import ID, PositiveInt, field, show
+from mllm.fields import PositiveInt, show
 from mllm.images import ImageRef
+from mllm.json_fields import ID, field
 from mllm.registry import DATASETS
 from mllm.time_spans import TimeSpan
 from mllm.types import Box, Groups, Item, Point, Turn

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from mllm.errors import ConfigError, DataError
-from mllm.fields import FULL, Fits, check, field, is_blank, named
+from mllm.fields import FULL, Fits, check
 from mllm.files import read_json
+from mllm.json_fields import field, is_blank, named
 from mllm.types import BOXES, IMAGE, POINTS, SPANS, VIDEO
 
 EXPR, OBJS, QUESTION = "<expr>", "<objs>", "<question>"

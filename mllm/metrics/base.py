@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mllm.answers import Depth, steps_of
 from mllm.errors import DataError
-from mllm.fields import absent, show
+from mllm.fields import show
+from mllm.json_fields import absent
 from mllm.types import Prediction
 
 Totals = NDArray[np.float64]

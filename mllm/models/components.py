@@ -27,9 +27,10 @@ from transformers.image_utils import (
 
 from mllm.compat.transformers_models import attention_of
 from mllm.errors import ConfigError, ModelError, one_line
-from mllm.fields import field, within
+from mllm.fields import within
 from mllm.files import read_json
 from mllm.generation_args import FRACTIONS, SAMPLING, with_fractions
+from mllm.json_fields import field
 from mllm.model_files import check_folder, how_to_get
 from mllm.models.arguments import Deviation, Dtype, Mean, Spec, check_spec
 from mllm.models.auto import build, read_config

@@ -17,7 +17,8 @@ from mllm.images import ImageRef
 from mllm.pipeline.planning import PlannedBatches
 from mllm.pipeline.rollouts import Completion
 from mllm.pipeline.train_data import ItemDataset, TrainDataset
-from mllm.types import EncodedSample, Item, answer_truth
+from mllm.records import answer_truth
+from mllm.types import EncodedSample, Item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

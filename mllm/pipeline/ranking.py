@@ -15,8 +15,9 @@ from accelerate.utils import gather_object
 from mllm.config.data_args import Ranking
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError
-from mllm.fields import check, is_blank, show
+from mllm.fields import check, show
 from mllm.files import read_json, read_text
+from mllm.json_fields import is_blank
 from mllm.models.base import VisionLanguageModel
 from mllm.models.runtime.ranking import candidate_log_probs, ranking_way
 from mllm.pipeline.evaluate import Loader, Work, end_if_signalled, in_order, in_step, plan

@@ -14,7 +14,7 @@ from mllm.conversation.processor import Processor
 from mllm.models.adapters.injection import adaptation_of, gather_adapted, load_adapted, save_adapted
 from mllm.models.prompt_format import PromptFormat, save_prompt_format
 from mllm.pipeline.guarded_trainer import GuardedTrainer
-from mllm.tokenizer_files import save_tokenizer
+from mllm.tokenizer_saving import save_tokenizer
 
 
 class SavingTrainer(GuardedTrainer):

@@ -11,7 +11,7 @@ import pytest
 
 from mllm.dataset.base import Dataset, LineDataset, seeded
 from mllm.errors import DataError
-from mllm.fields import field
+from mllm.json_fields import field
 from mllm.types import Box
 
 

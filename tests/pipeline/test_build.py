@@ -13,7 +13,7 @@ from mllm.errors import ConfigError
 from mllm.model_files import PROMPT_FORMAT_FILE
 from mllm.pipeline import build as builder
 from mllm.pipeline.build import build_model
-from mllm.tokenizer_files import save_tokenizer
+from mllm.tokenizer_saving import save_tokenizer
 from tests.conftest import make_tokenizer
 from tests.pipeline.tiny import CONFIG
 

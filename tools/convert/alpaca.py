@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from mllm.convert.conversion import Outputs, main, read_records
-from mllm.fields import field
+from mllm.json_fields import field
 from mllm.types import BOXES, IMAGE, POINTS
 
 

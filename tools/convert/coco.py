@@ -22,8 +22,8 @@ from typing import Any
 from mllm.convert.conversion import Outputs, Placed, by_id, corners, entries, main, size_of
 from mllm.convert.detection import Labelled, write_boxes
 from mllm.errors import DataError
-from mllm.fields import ID, field
 from mllm.files import read_json
+from mllm.json_fields import ID, field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

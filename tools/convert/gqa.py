@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from mllm.convert.conversion import Outputs, main
-from mllm.fields import field
 from mllm.files import read_json
+from mllm.json_fields import field
 
 NEEDED = ("imageId", "question", "answer")
 READ = {"fullAnswer": str, "semanticStr": str, "annotations": dict}

@@ -15,8 +15,8 @@ from typing import Any
 
 from mllm.convert.conversion import Outputs, Placed, by_id, corners, entries, main, size_of
 from mllm.errors import DataError
-from mllm.fields import ID, field
 from mllm.files import read_json
+from mllm.json_fields import ID, field
 
 NOTHING = -1
 

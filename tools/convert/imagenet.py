@@ -19,8 +19,9 @@ from pathlib import Path
 
 from mllm.convert.conversion import Outputs, main
 from mllm.errors import DataError
-from mllm.fields import field, show
+from mllm.fields import show
 from mllm.files import read_json, read_text
+from mllm.json_fields import field
 
 CLASSES = "imagenet_classes.json"
 

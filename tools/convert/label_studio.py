@@ -18,8 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from mllm.convert.conversion import Outputs, Placed, Side, entries, main
 from mllm.convert.detection import Labelled, write_boxes
-from mllm.fields import field
 from mllm.files import read_json
+from mllm.json_fields import field
 
 SIDES = ("x", "y", "width", "height")
 

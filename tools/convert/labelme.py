@@ -19,8 +19,8 @@ from typing import Any
 from mllm.convert.conversion import Outputs, Side, entries, main
 from mllm.convert.detection import Labelled, around, write_boxes
 from mllm.errors import DataError
-from mllm.fields import field
 from mllm.files import read_json
+from mllm.json_fields import field
 
 WITH_AREA = ("rectangle", "polygon", "mask", "rotation")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from mllm.convert.conversations import turns_of
 from mllm.convert.conversion import Outputs, main, read_records
-from mllm.fields import field
+from mllm.json_fields import field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

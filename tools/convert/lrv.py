@@ -20,7 +20,7 @@ from pathlib import Path
 from mllm.convert.conversations import turns_of
 from mllm.convert.conversion import Outputs, main, read_records
 from mllm.convert.visual_genome import vg_images
-from mllm.fields import field
+from mllm.json_fields import field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,8 +23,9 @@ from typing import Any
 
 from mllm.convert.conversion import Outputs, main
 from mllm.errors import DataError
-from mllm.fields import field, is_finite, number, show
+from mllm.fields import is_finite, show
 from mllm.files import read_json, read_text
+from mllm.json_fields import field, number
 
 LINE = re.compile(r"(\S+)\s+(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)\s*##\s*(.*\S)\s*")
 SPLIT = re.compile(r"train|val_?\d?|test", re.IGNORECASE)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from mllm.convert.conversion import Outputs, main, read_records
 from mllm.errors import DataError
-from mllm.fields import field, show
+from mllm.fields import show
+from mllm.json_fields import field
 
 IDENTIFIER = re.compile(r"\w+-\d+-\d+-\d+")
 

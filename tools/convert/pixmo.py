@@ -25,9 +25,10 @@ from tqdm import tqdm
 
 from mllm.convert.conversion import Outputs, main, read_table
 from mllm.errors import DataError, ImageError
-from mllm.fields import Count, field, is_finite, show
+from mllm.fields import Count, is_finite, show
 from mllm.images import image_ref
 from mllm.images.fetch import check_url, fetch
+from mllm.json_fields import field
 from mllm.types import IMAGE
 
 SCALE = 100

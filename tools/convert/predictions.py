@@ -22,8 +22,9 @@ from typing import Any
 from mllm.convert.conversion import Outputs, Placed, Side, by_id, main, read_records
 from mllm.convert.detection import class_names
 from mllm.errors import ConfigError, DataError
-from mllm.fields import field, is_finite, show
+from mllm.fields import is_finite, show
 from mllm.files import read_json
+from mllm.json_fields import field
 
 Found = tuple[str, str | None, list[float], float]
 """The image, label, box [x1, y1, x2, y2] and score of an answered box."""

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from mllm.convert.conversion import Outputs, corners, main, read_table, size_of
-from mllm.fields import field
 from mllm.files import read_json
+from mllm.json_fields import field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

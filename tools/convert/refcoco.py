@@ -24,8 +24,8 @@ from typing import Any
 
 from mllm.convert.conversion import Outputs, by_id, corners, entries, main, size_of
 from mllm.errors import DataError
-from mllm.fields import ID, field
 from mllm.files import read_json, unreadable
+from mllm.json_fields import ID, field
 
 ReviewKey = tuple[str, str, str]
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from mllm.convert.conversion import Outputs, main
 from mllm.errors import DataError, nearest
-from mllm.fields import field
 from mllm.files import read_json
+from mllm.json_fields import field
 
 TEXTS = ("question", "hint", "lecture", "solution", "split")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mllm.convert.conversations import turns_of
 from mllm.convert.conversion import Outputs, main, read_records
-from mllm.fields import field
+from mllm.json_fields import field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 from mllm.convert.conversations import turns_of
 from mllm.convert.conversion import Outputs, entries, main, read_records
 from mllm.convert.visual_genome import vg_images
-from mllm.fields import field
+from mllm.json_fields import field
 from mllm.types import BOXES
 
 REFERENCE = re.compile(r"<st>(.*?)<ed>((?:[\s,]*\[[^\[\]]*\])+)")

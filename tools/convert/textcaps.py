@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from mllm.convert.conversion import Outputs, entries, main
-from mllm.fields import field
 from mllm.files import read_json
+from mllm.json_fields import field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

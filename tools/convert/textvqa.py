@@ -19,8 +19,8 @@ from typing import Any
 
 from mllm.convert.answers import annotation
 from mllm.convert.conversion import Outputs, by_id, entries, main
-from mllm.fields import field
 from mllm.files import read_json
+from mllm.json_fields import field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

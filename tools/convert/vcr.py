@@ -14,8 +14,9 @@ from typing import Any
 
 from mllm.convert.conversion import Outputs, main, read_records
 from mllm.errors import DataError
-from mllm.fields import field, is_finite, show
+from mllm.fields import is_finite, show
 from mllm.files import read_json
+from mllm.json_fields import field
 
 FIELDS = (
     "img_fn",

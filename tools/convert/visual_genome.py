@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mllm.convert.conversion import Outputs, corners, entries, main, read_records, size_of
 from mllm.convert.visual_genome import read_ids, vg_name
-from mllm.fields import ID, field
 from mllm.files import read_json
+from mllm.json_fields import ID, field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

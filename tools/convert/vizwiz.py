@@ -15,7 +15,7 @@ from typing import Any
 
 from mllm.convert.answers import annotation
 from mllm.convert.conversion import Outputs, entries, main, read_records
-from mllm.fields import field
+from mllm.json_fields import field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

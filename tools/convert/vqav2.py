@@ -16,8 +16,8 @@ from typing import Any
 
 from mllm.convert.answers import annotation as counted
 from mllm.convert.conversion import Outputs, Placed, by_id, entries, main
-from mllm.fields import ID, field
 from mllm.files import read_json
+from mllm.json_fields import ID, field
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

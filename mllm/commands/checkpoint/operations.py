@@ -42,7 +42,8 @@ from mllm.models.prompt_format import kind_in_transformers, record_prompt_format
 from mllm.models.strict_loading import load_strictly
 from mllm.pipeline.build import base_args, merged
 from mllm.registry import MODELS
-from mllm.tokenizer_files import load_tokenizer, save_tokenizer
+from mllm.tokenizer_files import load_tokenizer
+from mllm.tokenizer_saving import save_tokenizer
 from mllm.types import IMAGE
 
 NEEDED = {"transformers-llava": (IMAGE,), "openflamingo": (IMAGE, TOKENS[0]), "otter": (IMAGE, *TOKENS)}

@@ -10,7 +10,8 @@ from typing import Any
 
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import DataError
-from mllm.fields import field, show
+from mllm.fields import show
+from mllm.json_fields import field
 from mllm.metrics.breakdown import ABSENT, places_of
 from mllm.metrics.outcome import PREDICTIONS
 from mllm.metrics.statistics import Difference, compare

@@ -18,8 +18,9 @@ from mllm.conversation.convention import (
 from mllm.conversation.region_conversion import PLACEHOLDER, Lifting, rewrite
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import ConfigError, DataError
-from mllm.fields import PositiveInt, absent, field, show
+from mllm.fields import PositiveInt, show
 from mllm.images import image_ref
+from mllm.json_fields import absent, field
 from mllm.types import Turn
 
 TYPED = "typed"

@@ -12,9 +12,10 @@ from mllm.commands.score.scoring import Scored
 from mllm.convert.conversion import by_id, entries
 from mllm.dataset.base import Dataset
 from mllm.errors import DataError
-from mllm.fields import field, show
+from mllm.fields import show
 from mllm.files import read_json
 from mllm.images import FileImage
+from mllm.json_fields import field
 from mllm.metrics.boxes_f1 import normal_label
 from mllm.metrics.outcome import ImageNames
 from mllm.types import Box, GroundTruth, Item, Prediction

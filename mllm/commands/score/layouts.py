@@ -17,7 +17,8 @@ from typing import Any, TypeVar, cast
 from mllm.answers import short_answer, whole_answer
 from mllm.commands.score.answer_files import records_of
 from mllm.errors import DataError, nearest
-from mllm.fields import ID, absent, field, show
+from mllm.fields import show
+from mllm.json_fields import ID, absent, field
 from mllm.metrics.failures import failure_of
 from mllm.time_spans import TimeSpan
 from mllm.types import Box, Failure, GroundTruth, Point, Prediction

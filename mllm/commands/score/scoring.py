@@ -13,8 +13,9 @@ from mllm.commands.score.layouts import LAYOUTS, Answer
 from mllm.conversation.convention import Convention
 from mllm.dataset.base import Dataset
 from mllm.errors import ConfigError, DataError
-from mllm.fields import absent, show
+from mllm.fields import show
 from mllm.images import ImageRef
+from mllm.json_fields import absent
 from mllm.metrics.outcome import ImageNames
 from mllm.pipeline.remote import read_answer_in
 from mllm.pipeline.splits import line_of

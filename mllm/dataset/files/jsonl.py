@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from mllm.cache import complete
 from mllm.dataset.files.derived import cached, cached_array, is_sealed, probes, seal
 from mllm.errors import DataError
-from mllm.fields import field
 from mllm.files import check_file, decoded, parse_json, read_json, read_text, unreadable
+from mllm.json_fields import field
 
 _CHUNK_BYTES = 4 << 20
 _BOM = b"\xef\xbb\xbf"

@@ -7,7 +7,7 @@ from typing import Any
 
 from mllm.dataset.expressions import ExpressionDataset
 from mllm.dataset.questions import words_of
-from mllm.fields import field
+from mllm.json_fields import field
 from mllm.registry import DATASETS
 
 

@@ -10,7 +10,8 @@ from mllm.dataset.base import LineDataset
 from mllm.dataset.image_names import ImageName, NameTemplate
 from mllm.dataset.questions import OBJS, Questions, plain, words_of
 from mllm.errors import DataError
-from mllm.fields import PathName, field
+from mllm.fields import PathName
+from mllm.json_fields import field
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 

@@ -12,8 +12,9 @@ from mllm.dataset.image_names import ImageName, NameTemplate
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
 from mllm.dataset.sets.vqa import AnswerText, sentence, texts
 from mllm.errors import ConfigError, DataError, nearest
-from mllm.fields import PathName, field, show
+from mllm.fields import PathName, show
 from mllm.files import read_json
+from mllm.json_fields import field
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 

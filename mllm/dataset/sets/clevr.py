@@ -12,7 +12,8 @@ from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.sets.vqa import AnswerText
 from mllm.errors import ConfigError, DataError, nearest
-from mllm.fields import PathName, field, number, show
+from mllm.fields import PathName, show
+from mllm.json_fields import field, number
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, POINTS
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import QUESTION, Questions, words_of
 from mllm.dataset.sets.caption import PHRASE_END, PHRASE_START, grounded
-from mllm.fields import PathName, field
+from mllm.fields import PathName
+from mllm.json_fields import field
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 

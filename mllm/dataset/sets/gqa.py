@@ -14,7 +14,8 @@ from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.sets.vqa import AnswerText, sentence
 from mllm.errors import ConfigError, DataError
-from mllm.fields import OneOf, PathName, field, number, show
+from mllm.fields import OneOf, PathName, show
+from mllm.json_fields import field, number
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 

@@ -9,7 +9,8 @@ from mllm.conversation.convention import ConventionConfig
 from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import plain, words_of
 from mllm.errors import DataError
-from mllm.fields import PathName, field, show
+from mllm.fields import PathName, show
+from mllm.json_fields import field
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, VIDEO
 

@@ -16,7 +16,8 @@ from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.questions import plain, words_of
 from mllm.dataset.sampling import Mixture, Sampling
 from mllm.errors import DataError
-from mllm.fields import PathName, Positive, PositiveInt, check, check_names, field, number, within
+from mllm.fields import PathName, Positive, PositiveInt, check, check_names, within
+from mllm.json_fields import field, number
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 

@@ -16,8 +16,9 @@ from mllm.dataset.files.id_index import by_id
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.questions import plain
 from mllm.errors import DataError
-from mllm.fields import Count, PathName, PositiveInt, field, show, within
+from mllm.fields import Count, PathName, PositiveInt, show, within
 from mllm.images import ImageRef, Video
+from mllm.json_fields import field
 from mllm.records import read_item
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, Item

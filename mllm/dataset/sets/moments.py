@@ -9,7 +9,8 @@ from typing import Annotated, Any, cast
 from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import EXPR, Questions, fill, words_of
 from mllm.errors import DataError
-from mllm.fields import Fits, PathName, Positive, field, show
+from mllm.fields import Fits, PathName, Positive, show
+from mllm.json_fields import field
 from mllm.registry import DATASETS
 from mllm.types import SPANS, VIDEO
 

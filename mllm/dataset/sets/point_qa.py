@@ -9,7 +9,8 @@ from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
 from mllm.dataset.sets.vqa import AnswerText
 from mllm.errors import DataError
-from mllm.fields import OneOf, PathName, field, show
+from mllm.fields import OneOf, PathName, show
+from mllm.json_fields import field
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE, POINTS
 

@@ -8,7 +8,8 @@ from typing import Any
 from mllm.dataset.base import LineDataset
 from mllm.dataset.expressions import ExpressionDataset
 from mllm.dataset.questions import OBJS, Questions, words_of
-from mllm.fields import PathName, field
+from mllm.fields import PathName
+from mllm.json_fields import field
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import EXPR, Questions, fill, words_of
 from mllm.errors import DataError
-from mllm.fields import Fits, PathName, field, is_finite, show
+from mllm.fields import Fits, PathName, is_finite, show
+from mllm.json_fields import field
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, POINTS
 

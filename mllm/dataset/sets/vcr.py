@@ -11,7 +11,8 @@ from mllm.dataset.questions import ANSWER, QUESTION, Questions, plain
 from mllm.dataset.sets.choice import chosen
 from mllm.dataset.sets.vqa import AnswerText
 from mllm.errors import DataError
-from mllm.fields import PathName, field, show
+from mllm.fields import PathName, show
+from mllm.json_fields import field
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE
 

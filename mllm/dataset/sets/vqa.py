@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
 from mllm.errors import DataError
-from mllm.fields import Fits, PathName, check, field, show, within
+from mllm.fields import Fits, PathName, check, show, within
+from mllm.json_fields import field
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
 

@@ -15,8 +15,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mllm.compat.peft import AdaptedLayer, LoraConfig, inject
 from mllm.errors import ConfigError, ModelError, listing
-from mllm.fields import field
 from mllm.files import read_json
+from mllm.json_fields import field
 from mllm.models.adapters.selection import is_adapter, linear_layers, parameters, plain
 from mllm.models.adapters.settings import Adapters, read_adapters
 from mllm.models.checkpoints.finite import require_finite

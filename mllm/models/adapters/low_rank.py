@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from mllm.errors import ModelError, listing
-from mllm.fields import Positive, field, show
+from mllm.fields import Positive, show
 from mllm.files import read_json
+from mllm.json_fields import field
 from mllm.model_files import ADAPTER_CONFIG
 from mllm.models.checkpoints.lazy import Lazy, Weights, merged
 

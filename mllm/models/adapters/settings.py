@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mllm.errors import ConfigError
-from mllm.fields import OneOf, Positive, Range, Reads, check, check_arguments, field, show
+from mllm.fields import OneOf, Positive, Range, Reads, check, check_arguments, show
 from mllm.files import read_json
+from mllm.json_fields import field
 
 TYPES = {
     "lora": "low-rank matrices beside the layers (Hu et al. 2021)",

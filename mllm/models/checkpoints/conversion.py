@@ -22,7 +22,8 @@ from mllm.models.flamingo.builder import NAMED_TOKENS
 from mllm.models.flamingo.model import MllmFlamingoConfig
 from mllm.models.outline import Skeleton
 from mllm.models.prompt_format import record_prompt_format
-from mllm.tokenizer_files import find_tokenizer, save_tokenizer, token_id
+from mllm.tokenizer_files import find_tokenizer, token_id
+from mllm.tokenizer_saving import save_tokenizer
 from mllm.types import IMAGE
 
 

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
 from mllm.errors import ModelError, listing
-from mllm.fields import Count, check_arguments, field
+from mllm.fields import Count, check_arguments
 from mllm.files import read_json
+from mllm.json_fields import field
 from mllm.models.checkpoints.lazy import Weights, open_file, stacked
 from mllm.models.outline import Skeleton
 from mllm.tokenizer_files import load_tokenizer, token_id

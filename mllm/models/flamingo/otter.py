@@ -18,8 +18,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from mllm.compat.transformers_models import no_init_weights
 from mllm.errors import ConfigError, ModelError
-from mllm.fields import PositiveInt, field, show
+from mllm.fields import PositiveInt, show
 from mllm.files import read_json
+from mllm.json_fields import field
 from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, RowMultiple, Spec
 from mllm.models.auto import build, config_for, read_generation_config
 from mllm.models.checkpoints.finite import finite
@@ -34,7 +35,8 @@ from mllm.models.new_rows import TrainEmbeddings
 from mllm.models.runtime.quantization import QuantizationConfig
 from mllm.models.vision.encoders import new_encoder
 from mllm.registry import MODELS
-from mllm.tokenizer_files import save_tokenizer, token_id
+from mllm.tokenizer_files import token_id
+from mllm.tokenizer_saving import save_tokenizer
 
 MODEL_TYPES = ("otter", "flamingo")
 TOKENS = ("<|endofchunk|>", "<answer>")

@@ -22,7 +22,7 @@ from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_layout import LINEAR, THEIRS, check_logits
 from mllm.models.vision.encoder import VisionTower
 from mllm.models.vision.encoders import reads_pixels
-from mllm.tokenizer_files import save_tokenizer
+from mllm.tokenizer_saving import save_tokenizer
 from mllm.types import IMAGE
 
 

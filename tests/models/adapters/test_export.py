@@ -25,7 +25,8 @@ from mllm.models.adapters.settings import read_adapters
 from mllm.models.prompt_format import record_prompt_format, usual_prompt_format
 from mllm.registry import MODELS
 from mllm.serve.chat_model import load
-from mllm.tokenizer_files import load_tokenizer, save_tokenizer
+from mllm.tokenizer_files import load_tokenizer
+from mllm.tokenizer_saving import save_tokenizer
 from tests.models.tiny import make_tokenizer
 from tests.models.tiny_hf import ask, batch_of, build, save_tiny
 from tests.models.tiny_seq2seq import FAMILIES as ENCODER_DECODERS
