@@ -143,6 +143,17 @@ def images_first(turn: RenderedTurn) -> tuple[list[TextSpan], list[TextSpan]]:
     return images, words
 
 
+def check_one_round(turns: Sequence[RenderedTurn], template: str) -> None:
+    """
+    Raises:
+        ConfigError: there is more than one question, and perhaps its answer, which is all that this template writes.
+    """
+    if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
+        raise ConfigError(
+            field=f"template {template!r}", expected="one question and its answer", found=f"{len(turns)} turns"
+        )
+
+
 def tokenize(
     pieces: Sequence[TextSpan],
     tokenizer: PreTrainedTokenizerBase,

@@ -134,6 +134,19 @@ def by_group(predictions: Sequence[Prediction], name: str) -> dict[str, list[Pre
     return dict(sorted(groups.items()))
 
 
+def with_texts(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """As `by_index`, and check that each truth has a text.
+
+    Raises:
+        DataError: as `by_index`, or one has none.
+    """
+    ordered = by_index(predictions)
+    for prediction in ordered:
+        if not prediction.truth.texts:
+            raise DataError(where=prediction.key, field="truth.texts", expected="at least one text", found="nothing")
+    return ordered
+
+
 def with_references(predictions: Sequence[Prediction]) -> list[Prediction]:
     """The same, and check that each has texts to compare it with.
 

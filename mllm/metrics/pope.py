@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from mllm.answers import short_answer
-from mllm.errors import ConfigError, DataError, nearest
+from mllm.errors import DataError
 from mllm.fields import show
 from mllm.metrics.base import Totals, by_index
 from mllm.registry import METRICS
@@ -82,14 +82,6 @@ class POPE:
     }
 
     def __init__(self, *, reading: Reading = "public") -> None:
-        if reading not in READINGS:
-            raise ConfigError(
-                nearest(str(reading), READINGS),
-                where="POPE",
-                field="reading",
-                expected=f"one of {', '.join(map(repr, READINGS))}",
-                found=show(reading),
-            )
         self.says_no = READINGS[reading]
         self.depth = "short_answer" if reading == "words" else reading
 

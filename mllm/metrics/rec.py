@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import fsum
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.errors import ConfigError, DataError, nearest
-from mllm.fields import show
+from mllm.errors import DataError
+from mllm.fields import OneOf
 from mllm.geometry import iou
 from mllm.metrics.base import MeanHeadline, by_index
 from mllm.metrics.failures import FAILURES, MEANINGS, failure_of
@@ -19,6 +20,7 @@ from mllm.registry import METRICS
 from mllm.types import Box, Failure, Prediction
 
 CODEC = "codec"
+ReadingName = Annotated[str, OneOf((CODEC, *READINGS))]
 THRESHOLDS = (0.25, 0.5, 0.75)
 MAX_CANDIDATES = 512
 """Truth boxes tried as the constant box, evenly spaced over the dataset: a bound on time for large sets."""
@@ -75,15 +77,7 @@ class REC(MeanHeadline):
         "constant_box_acc@0.5": "what the best single box would score, whatever the image and the phrase",
     }
 
-    def __init__(self, *, constant_box: bool = False, reading: str = CODEC) -> None:
-        if reading not in (CODEC, *READINGS):
-            raise ConfigError(
-                nearest(str(reading), (CODEC, *READINGS)),
-                where="REC",
-                field="reading",
-                expected=f"one of {', '.join(map(repr, (CODEC, *READINGS)))}",
-                found=show(reading),
-            )
+    def __init__(self, *, constant_box: bool = False, reading: ReadingName = CODEC) -> None:
         self.constant_box = constant_box
         self.reading = READINGS.get(reading)
         self.depth = None if reading == CODEC else reading

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from math import fsum
 
 from mllm.answers import whole_answer
-from mllm.errors import DataError
-from mllm.metrics.base import MeanHeadline, by_index, with_references
+from mllm.metrics.base import MeanHeadline, with_references, with_texts
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
@@ -41,12 +40,7 @@ class ExactMatch(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth without a text.
         """
-        predictions = by_index(predictions)
-        for prediction in predictions:
-            if not prediction.truth.texts:
-                raise DataError(
-                    where=prediction.key, field="truth.texts", expected="at least one text", found="nothing"
-                )
+        predictions = with_texts(predictions)
         matches = sum(is_exact_match(prediction) for prediction in predictions)
         return {
             "exact_match": matches / len(predictions),

@@ -9,9 +9,8 @@ from math import fsum
 from typing import Literal
 
 from mllm.answers import short_answer
-from mllm.errors import ConfigError, DataError, nearest
-from mllm.fields import show
-from mllm.metrics.base import MeanHeadline, by_index
+from mllm.errors import DataError
+from mllm.metrics.base import MeanHeadline, by_index, with_texts
 from mllm.metrics.contractions import CONTRACTIONS
 from mllm.metrics.okvqa_stems import STEMS
 from mllm.registry import METRICS
@@ -140,24 +139,8 @@ class VQAAccuracy(MeanHeadline):
     }
 
     def __init__(self, *, rule: Rule = "vqa", reading: Reading | None = None) -> None:
-        if rule not in RULES:
-            raise ConfigError(
-                nearest(str(rule), RULES),
-                where="VQAAccuracy",
-                field="rule",
-                expected=f"one of {', '.join(map(repr, RULES))}",
-                found=show(rule),
-            )
         if reading is None:
             reading = "text" if rule.startswith("openflamingo") else "answer"
-        if reading not in ("answer", "text"):
-            raise ConfigError(
-                nearest(str(reading), ("answer", "text")),
-                where="VQAAccuracy",
-                field="reading",
-                expected="one of 'answer', 'text'",
-                found=show(reading),
-            )
         self.rule = RULES[rule]
         self.reading: Reading = reading
         self.depth = "short_answer" if reading == "answer" else reading
@@ -227,12 +210,7 @@ class AnswerAccuracy(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth without a text.
         """
-        predictions = by_index(predictions)
-        for prediction in predictions:
-            if not prediction.truth.texts:
-                raise DataError(
-                    where=prediction.key, field="truth.texts", expected="at least one text", found="nothing"
-                )
+        predictions = with_texts(predictions)
         right = fsum(map(self.value, predictions))
         failures = sum(not short_answer(prediction.text) for prediction in predictions)
         return {"accuracy": right / len(predictions), "count": len(predictions), "failure_none": failures}

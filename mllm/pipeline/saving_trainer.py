@@ -20,6 +20,8 @@ from mllm.tokenizer_saving import save_tokenizer
 class SavingTrainer(GuardedTrainer):
     """Saves with a model what reads it again: the `processor`'s tokenizer, its `kind` and its `prompt_format`."""
 
+    model: Any
+
     def __init__(self, *, processor: Processor, kind: str, prompt_format: PromptFormat, **rest: Any) -> None:
         super().__init__(processing_class=processor.tokenizer, **rest)
         self.processor = processor

@@ -6,6 +6,7 @@ import pytest
 
 from mllm.errors import ConfigError, DataError
 from mllm.metrics.pope import POPE, says_no, says_no_publicly
+from mllm.registry import METRICS
 from mllm.types import GroundTruth, Prediction
 
 
@@ -61,9 +62,9 @@ def test_pope_publishes_the_public_reading_by_default() -> None:
     assert POPE(reading="words")(given)["accuracy"] == 1
     assert POPE(reading="words")(given)["failure_none"] == 0
     with pytest.raises(
-        ConfigError, match=r"POPE: reading: expected one of .*, found str 'word'; did you mean 'words'\?"
+        ConfigError, match=r"'POPE': reading: expected one of .*, found str 'word'; did you mean 'words'\?"
     ):
-        POPE(reading="word")  # type: ignore[arg-type]
+        METRICS.make({"type": "POPE", "reading": "word"})
 
 
 def test_scores() -> None:

@@ -8,6 +8,7 @@ import pytest
 from mllm.errors import ConfigError, DataError
 from mllm.metrics.rec import REC
 from mllm.metrics.rec_readings import READINGS
+from mllm.registry import METRICS
 from mllm.types import Box, GroundTruth, Prediction
 
 SIZE = (200, 100)
@@ -144,9 +145,9 @@ def test_rec_breaks_ties_as_its_reading_says() -> None:
 
 def test_rec_refuses_readings_that_it_does_not_know_and_answers_without_a_size() -> None:
     with pytest.raises(
-        ConfigError, match=r"REC: reading: expected one of .*, found str 'intern'; did you mean 'internvl'"
+        ConfigError, match=r"'REC': reading: expected one of .*, found str 'intern'; did you mean 'internvl'"
     ):
-        REC(reading="intern")
+        METRICS.make({"type": "REC", "reading": "intern"})
     with pytest.raises(DataError, match="a:0: image_size: expected width and height"):
         REC(reading="internvl")([said(0, "[1,2,3,4]", size=None)])
 

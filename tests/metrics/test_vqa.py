@@ -20,6 +20,7 @@ from mllm.metrics.vqa import (
     same_answer,
     textvqa_consensus,
 )
+from mllm.registry import METRICS
 from mllm.types import GroundTruth, Prediction
 
 OFFICIAL = json.loads((Path(__file__).parent / "vqav2_official.json").read_text())["questions"]
@@ -140,16 +141,16 @@ def test_vqa_accuracy_of_bare_answers_is_the_official_one(reading: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rule": "vqa2"}, "VQAAccuracy: rule: expected one of .*, found str 'vqa2'; did you mean 'vqa'"),
+        ({"rule": "vqa2"}, "'VQAAccuracy': rule: expected one of .*, found str 'vqa2'; did you mean 'vqa'"),
         (
             {"reading": "txt"},
-            "VQAAccuracy: reading: expected one of 'answer', 'text', found str 'txt'; did you mean 'text'?",
+            "'VQAAccuracy': reading: expected one of 'answer', 'text', found str 'txt'; did you mean 'text'?",
         ),
     ],
 )
 def test_vqa_accuracy_names_a_wrong_argument(arguments: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        VQAAccuracy(**arguments)  # type: ignore[arg-type]
+        METRICS.make({"type": "VQAAccuracy", **arguments})
 
 
 def test_vqa_accuracy_of_a_set() -> None:

@@ -13,6 +13,7 @@ from mllm.conversation.rendering import (
     TextSpan,
     answer,
     beginning_of_sequence,
+    check_one_round,
     end_of_sequence,
     images_first,
 )
@@ -57,10 +58,7 @@ class Florence2:
         return end_of_sequence(tokenizer)
 
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
-        if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
-            raise ConfigError(
-                field="template 'florence2'", expected="one question and its answer", found=f"{len(turns)} turns"
-            )
+        check_one_round(turns, "florence2")
         images, words = images_first(turns[0])
         if (count := sum(not image.lead for image in images)) > 1:
             raise ConfigError(field="template 'florence2'", expected="one image", found=str(count))

@@ -12,10 +12,10 @@ from mllm.conversation.rendering import (
     TextSpan,
     answer,
     beginning_of_sequence,
+    check_one_round,
     end_of_sequence,
     images_first,
 )
-from mllm.errors import ConfigError
 from mllm.fields import OneOf
 from mllm.registry import TEMPLATES
 
@@ -44,10 +44,7 @@ class Kosmos2:
         return end_of_sequence(tokenizer)
 
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
-        if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
-            raise ConfigError(
-                field="template 'kosmos2'", expected="one question and its answer", found=f"{len(turns)} turns"
-            )
+        check_one_round(turns, "kosmos2")
         images, words = images_first(turns[0])
         space = [TextSpan(" ")] if images else []
         pieces = [

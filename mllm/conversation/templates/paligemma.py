@@ -11,10 +11,10 @@ from mllm.conversation.rendering import (
     TextSpan,
     answer,
     beginning_of_sequence,
+    check_one_round,
     end_of_sequence,
     images_first,
 )
-from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
 
 
@@ -32,10 +32,7 @@ class PaliGemma:
         return end_of_sequence(tokenizer)
 
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
-        if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
-            raise ConfigError(
-                field="template 'paligemma'", expected="one question and its answer", found=f"{len(turns)} turns"
-            )
+        check_one_round(turns, "paligemma")
         images, words = images_first(turns[0])
         pieces = [*images, TextSpan(beginning_of_sequence(tokenizer)), *words, TextSpan("\n")]
         return pieces + (answer(turns[1], end=self.end(tokenizer)) if len(turns) == 2 else [])
