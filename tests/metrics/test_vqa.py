@@ -144,7 +144,7 @@ def test_vqa_accuracy_of_bare_answers_is_the_official_one(reading: str) -> None:
         ({"rule": "vqa2"}, "'VQAAccuracy': rule: expected one of .*, found str 'vqa2'; did you mean 'vqa'"),
         (
             {"reading": "txt"},
-            "'VQAAccuracy': reading: expected one of 'answer', 'text', found str 'txt'; did you mean 'text'?",
+            "'VQAAccuracy': reading: expected one of 'answer', 'text' or None, found str 'txt'; did you mean 'text'?",
         ),
     ],
 )
