@@ -59,12 +59,12 @@ def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def runs_without_plot() -> None:
-    """A tiny run takes half its time for the plot of its losses: left out once the trainer is imported.
+    """A tiny run takes half its time for the plot of its losses: left out once it can be drawn.
 
     `tests/report/test_plots.py` draws, and a run in `tests/pipeline/test_finetune.py`.
     """
-    if trainer := sys.modules.get("mllm.pipeline.trainer"):
-        trainer.plot_losses = lambda *_: False
+    if monitor := sys.modules.get("mllm.pipeline.monitor"):
+        monitor.plot_losses = lambda *_: False
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ What is in a batch is counted as it is collated, on the CPU, so that no step wai
 
 from __future__ import annotations
 
+import json
 import logging
 import resource
 import sys
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import astuple, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ from mllm.conversation.rendering import IGNORE
 from mllm.models.native.tensors import SHAPE
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.pipeline.flops import FlopCounts, ModelFlops, peak_flops
+from mllm.report.plots import plot_losses
 from mllm.types import EncodedSample
 
 logger = logging.getLogger(__name__)
@@ -231,6 +234,30 @@ def peak_memory(device: torch.device) -> int:
 
 def _gathering(accelerator: Accelerator) -> torch.device | str:
     return accelerator.device if accelerator.num_processes > 1 else "cpu"
+
+
+class LossLog(TrainerCallback):
+    """Writes what is logged into the log file, and draws the losses into the run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero:
+            logger.debug("step %d %s", state.global_step, json.dumps(logs))  # the progress bar shows it too
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            plot_losses(state.log_history, self.folder / "loss.png")
 
 
 class Bar(ProgressCallback):

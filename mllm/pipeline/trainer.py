@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -46,7 +45,7 @@ from mllm.pipeline.best_model import (
     random_state_kept,
 )
 from mllm.pipeline.evaluate import Loader, mean_losses
-from mllm.pipeline.monitor import Bar, CountingCollator, Lines, ThroughputMonitor
+from mllm.pipeline.monitor import Bar, CountingCollator, Lines, LossLog, ThroughputMonitor
 from mllm.pipeline.origins import DatasetLosses
 from mllm.pipeline.planning import WINDOW, PlannedBatches, cost_of
 from mllm.pipeline.provenance import of_machine, of_model
@@ -55,7 +54,6 @@ from mllm.pipeline.results import write_results
 from mllm.pipeline.saving_trainer import SavingTrainer
 from mllm.pipeline.train_data import EvalItems, SeededEpochSampler, TrainDataset, start_worker
 from mllm.report.index import REPORT
-from mllm.report.plots import plot_losses
 from mllm.report.summary import summary
 from mllm.types import Prediction
 
@@ -131,6 +129,7 @@ class Trainer(SavingTrainer):
                 self.add_callback(ours)
         self.add_callback(self.meters)
         self.add_callback(_Follow(self))
+        self.add_callback(LossLog(self.folder))
         if early_stopping is not None and args.do_train:
             self.add_callback(EarlyStopping(early_stopping.patience, early_stopping.threshold))
 
@@ -374,7 +373,7 @@ class Trainer(SavingTrainer):
 
 
 class _Follow(TrainerCallback):
-    """Tells the training set its epoch, writes the log file, draws the losses."""
+    """Tells the training set its epoch, and the plan what a resumed run has done."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -389,20 +388,3 @@ class _Follow(TrainerCallback):
             # transformers throws away the batches before those that a resumed run goes on with
             batches = args.gradient_accumulation_steps
             plan.done = state.global_step % -(-len(plan) // plan.ranks // batches) * batches
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if state.is_world_process_zero:
-            logger.debug("step %d %s", state.global_step, json.dumps(logs))  # the progress bar shows it too
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.is_world_process_zero:
-            plot_losses(state.log_history, self.trainer.folder / "loss.png")

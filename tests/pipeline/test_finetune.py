@@ -28,7 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = write_config(folder)
     out = folder / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mllm.pipeline.trainer.plot_losses", plots.plot_losses)  # which other runs leave out
+        patch.setattr("mllm.pipeline.monitor.plot_losses", plots.plot_losses)  # which other runs leave out
         assert main(["train", str(config), "--do_eval", "True", "--do_predict", "True", "--output_dir", str(out)]) == 0
     return out
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from mllm.errors import ModelError
-from mllm.models.runtime import packed_attention as attention
+from mllm.models.runtime import packed_mask
 from mllm.models.runtime.packed_attention import (
     FLEX,
     PACKED,
@@ -235,8 +235,10 @@ def test_segment_by_segment_a_token_attends_to_what_it_sees(
 @pytest.mark.usefixtures("uncompiled_flex")
 def test_the_mask_is_made_once_for_all_layers_of_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    own = attention.create_block_mask
-    monkeypatch.setattr(attention, "create_block_mask", lambda *args, **named: made.append(args) or own(*args, **named))
+    own = packed_mask.create_block_mask
+    monkeypatch.setattr(
+        packed_mask, "create_block_mask", lambda *args, **named: made.append(args) or own(*args, **named)
+    )
     outcome(make("llama", num_hidden_layers=3), ROWS, FLEX)
     assert len(made) == 1
     outcome(make("both"), ROWS, FLEX)
