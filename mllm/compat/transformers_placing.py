@@ -133,3 +133,13 @@ def canvas_of_crops(processor: Any, height: int, width: int) -> tuple[int, int]:
         crop_size=processor.size["height"],
         patch_size=processor.patch_size,
     )[2:]
+
+
+def size_on_canvas(processor: Any, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) that Mllama's image processor resizes an image to, and those of the tiles that it lies on."""
+    from transformers.models.mllama import image_processing_pil_mllama as mllama
+
+    side = processor.size.height
+    down, across = mllama.get_optimal_tiled_canvas(height, width, processor.max_image_tiles, side)
+    inner = mllama.get_image_size_fit_to_canvas(height, width, int(down), int(across), side)
+    return (int(inner[0]), int(inner[1])), (int(down), int(across))

@@ -139,8 +139,13 @@ class ImageInputs:
             (end for end in range(len(ids), 0, -1) if ids[end - 1] in (self.token_id, self.feature_token_id)), 0
         )
 
-    def marked(self, piece: TextSpan) -> list[TextSpan]:
-        """The view's mark of an image, or of each that the template wrote, with the text that it wants around."""
+    def marked(self, pieces: Sequence[TextSpan]) -> list[TextSpan]:
+        """Rendered pieces with the view's mark of each image, and the text that it wants around."""
+        found = [part for piece in pieces for part in self._marked(piece)]
+        arrange = getattr(self.view, "arrange", None)
+        return found if arrange is None else arrange(found)
+
+    def _marked(self, piece: TextSpan) -> list[TextSpan]:
         if piece.literal:
             return [piece]
         token, (before, behind) = self.view.token, self.view.around

@@ -154,7 +154,7 @@ class ItemRenderer:
     ) -> list[TextSpan]:
         none, names = none_text(self.codec), iter(leads)
         said = [RenderedTurn(turn.role, tuple(written_turn(turn, write, none, names))) for turn in turns]
-        return [marked for piece in template.render(said, self.tokenizer) for marked in self.images.marked(piece)]
+        return self.images.marked(template.render(said, self.tokenizer))
 
     def _template_of(self, item: Item) -> Template:
         """The template, with the item's system message if it has one.

@@ -24,12 +24,14 @@ PARTS = {
     ),
     "cross_attention": re.compile(r"(^|\.)(gated_)?cross_att(n|ention)"),
     "connector": re.compile(
-        r"^(model\.)?(connector|mosaic|perceiver|(multi_modal_|mm_)?projector|(layerwise|spatial)_projectors"
-        r"|(image_to_text|vision|language)_projection|visual\.\w*merger\w*|merger|aligner|qformer|query_tokens|resampler_model|embed_vision|vision_adapter"
-        r"|vision_embed_tokens|visual_embeddings_table|image_newline|view_separator"
+        r"^(model\.)?(connector|mosaic|perceiver(_resampler)?|(multi_modal_|mm_)?projector|(layerwise|spatial)_projectors"
+        r"|(image_to_text|vision|language)_projection|visual\.\w*merger\w*|merger|aligner|qformer|query_tokens|resampler_model"
+        r"|embed_vision|vision_adapter|vision_embed_tokens|visual_embeddings_table|image_newline|view_separator"
         r"|high_res_vision_(neck|proj|alpha))\b"
     ),
-    "language_model": re.compile(r"^((model\.)?(language_model|lang_encoder|text_model)|lm_head)\b"),
+    "language_model": re.compile(
+        r"^((model\.)?(language_model|lang_encoder|text_model)|model\.(embed_tokens|layers|norm)|lm_head)\b"
+    ),
 }
 """By the names of our models and those of transformers."""
 

@@ -11,6 +11,7 @@ from transformers import (
     Gemma4ImageProcessorPil,
     Glm5NextImageProcessorPil,
     LlavaNextImageProcessorPil,
+    MllamaImageProcessorPil,
     Ovis2ImageProcessorPil,
 )
 
@@ -76,6 +77,12 @@ def test_placements_that_want_torchvision_are_those_of_their_processors() -> Non
     )
     height, width = compat.canvas_of_crops(molmo, 50, 90)
     assert molmo(image)["image_grids"].tolist()[0][2:] == [height // 8, width // 8]
+
+
+def test_size_on_canvas_is_the_upper_left_of_whole_tiles() -> None:
+    processor = MllamaImageProcessorPil(size=SQUARE, max_image_tiles=4)
+    assert compat.size_on_canvas(processor, 50, 300) == ((50, 300), (100, 300))
+    assert compat.size_on_canvas(processor, 400, 400) == ((200, 200), (200, 200))
 
 
 def test_size_on_tiles_keeps_the_ratio() -> None:

@@ -246,6 +246,7 @@ def test_whether_a_chat_template_takes_parts_can_be_said(tokenizer: PreTrainedTo
         ),
         ({"type": "kosmos2", "form": "words"}, "<s><image> <grounding> Where is it?«At [0.1,0.2]</s>»"),
         ("florence2", "<image><s>Where is it?</s>«<s>At [0.1,0.2]</s>»"),
+        ("blip2", "<image>Where is it?« At [0.1,0.2]</s>»"),
     ],
 )
 def test_formats_of_one_question(tokenizer: PreTrainedTokenizerFast, template: Any, expected: str) -> None:
@@ -271,14 +272,15 @@ def test_a_task_token_of_florence2_stands_for_its_prompt(
     assert marked(TEMPLATES.make("florence2").render([asked], tokenizer)) == f"<image><s>{expected}</s>"
 
 
-def test_florence2_takes_one_image_and_tasks_that_it_knows(tokenizer: PreTrainedTokenizerFast) -> None:
-    template = TEMPLATES.make("florence2")
-    for pieces, message in (
-        ((TextSpan("<image>"), TextSpan("<image>")), "expected one image, found 2"),
-        ((TextSpan("<OD> a dog", literal=True),), "expected nothing behind <OD>, found 'a dog'"),
+def test_what_formats_of_one_image_refuse(tokenizer: PreTrainedTokenizerFast) -> None:
+    two, behind = (TextSpan("<image>"), TextSpan("<image>")), (TextSpan("<OD> a dog", literal=True),)
+    for template, pieces, message in (
+        ("florence2", two, "expected one image, found 2"),
+        ("blip2", two, "expected one image, found 2"),
+        ("florence2", behind, "expected nothing behind <OD>, found 'a dog'"),
     ):
         with pytest.raises(ConfigError, match=message):
-            template.render([RenderedTurn("human", pieces)], tokenizer)
+            TEMPLATES.make(template).render([RenderedTurn("human", pieces)], tokenizer)
 
 
 @pytest.mark.parametrize("name", GOLDEN)

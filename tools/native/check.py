@@ -107,7 +107,7 @@ class Checked:
 
     def inputs(self, processor: Processor, asked: Item) -> dict[str, Any]:
         """What the family's own processor makes of an item's prompt."""
-        view = processor.view
+        view: Any = processor.view
         own = getattr(view, "processor", None) or self.own_processor
         images = [image.open() for image in asked.images]
         if getattr(view, "asked", None) == "":  # it writes what is not the question's words
@@ -115,7 +115,12 @@ class Checked:
             made = own(images=images, text=[words], return_tensors="pt")
         else:
             text = self.prompt(processor, asked)
-            made = own(images=images, text=[text], return_tensors="pt", add_special_tokens=False)
+            if getattr(own, "image_token", None) is None and view.family.between:  # images among the words
+                parts = text.removeprefix(own.tokenizer.bos_token).split(view.token)
+                words = [one for pair in zip(parts, [*images, ""], strict=True) for one in pair if one != ""]
+                made = own(text=[words], return_tensors="pt")
+            else:
+                made = own(images=images, text=[text], return_tensors="pt", add_special_tokens=False)
         with_marks(made, own, self.own.forward)
         return {
             name: tensor.to(self.own.dtype) if isinstance(tensor, Tensor) and tensor.is_floating_point() else tensor
@@ -130,6 +135,7 @@ class Checked:
             return asked.turns[0].text.replace("<image>", view.token).replace("\n", "", 1)
         pieces = processor.renderer.spans(asked, asked.prompt)
         text = "".join(piece.text for piece in pieces).replace(view.token.join(view.around), view.token)
+        text = text.replace(view.family.between, "") if view.family.between else text
         return text.removeprefix(view.opening)
 
     def lora(self, **arguments: Any) -> None:

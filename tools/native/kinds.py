@@ -101,10 +101,12 @@ KINDS: dict[str, Kind] = {
         tokens=IMAGE,
         form=PLAIN,
         processor={"patch_size": PATCH, "downsample_ratio": 4},
-        pixels={"size": {"height": 64, "width": 64}, "tile_size": 32, "max_patches": 4},
+        pixels={"size": {"height": 256, "width": 256}, "tile_size": 192, "max_patches": 4},
         config={
             "text_config": {"mlp_layer_types": ["dense", "sparse"], "num_experts_per_tok": 2},
-            "vision_config": {"sam_config": {"downsample_channels": [32, 32], "output_channels": 32, "image_size": 64}},
+            "vision_config": {
+                "sam_config": {"downsample_channels": [32, 32], "output_channels": 32, "image_size": 256}
+            },
         },
     ),
     "deepseek_vl": Kind(
@@ -303,8 +305,7 @@ KINDS: dict[str, Kind] = {
     "hyperclovax_vision_v2": qwen(),
     "idefics": Kind(
         tokens=IMAGE,
-        form=IDEFICS,
-        image="<fake_token_around_image><image><fake_token_around_image>",
+        form=replace(IDEFICS, start="{{ bos_token }}"),
         more=IDEFICS_TOKENS,
         pixels={"image_size": TILE},
     ),

@@ -114,6 +114,18 @@ def build_unchecked(
     folder = whole_model(model_name_or_path)
     family = family_of(folder)
     config = read_config(folder)
+    files = {name: Path(folder) / name for name in PROCESSORS if (Path(folder) / name).is_file()}
+    texts = {name: read_text(path, ModelError) for name, path in files.items()}
+    own_images = _image_processor(folder, texts)
+    if image_processor:
+        image_processor = _in_own_words(image_processor, own_images)
+        _check_settings(image_processor, own_images)
+        texts = {name: with_settings(text, image_processor) for name, text in texts.items()}
+        own_images = _image_processor(folder, texts)
+    try:
+        view = make_view(folder, family, config, tokenizer, own_images)
+    except ModelError as error:
+        raise _unreadable(error) if image_processor else error from error
     own: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
     packed = attn_implementation in (PACKED, FLEX)
     loading: dict[str, Any] = {
@@ -127,18 +139,6 @@ def build_unchecked(
     finalise_quantization(model, model.text_model, quantization)
     if packed:  # the vision tower's patches lie in no rows
         model.text_model.set_attn_implementation(attn_implementation)
-    files = {name: Path(folder) / name for name in PROCESSORS if (Path(folder) / name).is_file()}
-    texts = {name: read_text(path, ModelError) for name, path in files.items()}
-    own_images = _image_processor(folder, texts)
-    if image_processor:
-        image_processor = _in_own_words(image_processor, own_images)
-        _check_settings(image_processor, own_images)
-        texts = {name: with_settings(text, image_processor) for name, text in texts.items()}
-        own_images = _image_processor(folder, texts)
-    try:
-        view = make_view(folder, family, config, tokenizer, own_images)
-    except ModelError as error:
-        raise _unreadable(error) if image_processor else error from error
     image = _token_id(tokenizer, view.feature, folder)
     model.attach(view=view, files=texts, image_token_id=image)
     return finish(model, tokenizer, freeze=freeze, pad_to_multiple_of=pad_to_multiple_of)

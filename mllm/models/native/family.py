@@ -84,8 +84,11 @@ class Family:
             prompts cannot share a beginning, since what follows changes how it is read.
         pack: (model, rows, images) -> the arguments by which packed rows do not mix, before those of `more`; None: it
             computes positions or masks of its own, which would.
-        more: (model, ids, labels or None, images) -> further arguments that follow from the text.
+        more: (model, ids, labels or None, images) -> further arguments that follow from the text, and arguments of
+            the images in another layout, where their rows count.
         join: tensors of each image of a batch -> the model's arguments.
+        between: a mark before and behind images, once between two; '': its processor writes none, or one for each side.
+        spaced: whether a space parts that mark from a word right behind it.
         token: marks an image in the rendered text; None: its processor says it.
         placeholder_tokens: (config, image processor, size) -> the text that replaces `token`; None: the processor is
             asked. A family that says it needs no processor but the image processor.
@@ -104,6 +107,8 @@ class Family:
     pack: Callable[[Any, PackedRows, Tensors], dict[str, Any]] | None = as_the_model_counts
     more: Callable[[Any, Tensor, Tensor | None, Tensors], dict[str, Tensor]] = image_marks
     join: Callable[[Sequence[Tensors]], dict[str, Tensor]] = joined
+    between: str = ""
+    spaced: bool = False
     token: str | None = None
     placeholder_tokens: Callable[[Any, Any, Size], str] | None = None
     settings: Callable[[Any], Mapping[str, Any]] = none_more

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from mllm.compat.transformers_models import positions_of_prompts, shard_by
 from mllm.errors import ConfigError, ModelError
@@ -25,7 +26,7 @@ from mllm.models.language_models import continuing_obstacle, padding_obstacle, s
 from mllm.models.native.family import Family
 from mllm.models.native.once import ENCODED, PIXELS, encoded_once, is_sharded, takes_features
 from mllm.models.native.positions import PackedRows
-from mllm.models.native.tensors import SHAPE, apart
+from mllm.models.native.tensors import apart, flat_names
 from mllm.models.native.view import ProcessorView, image_ids
 from mllm.models.parts import PARTS, PartedModel, part_of
 from mllm.models.runtime.decoding import beams
@@ -142,7 +143,7 @@ class Native(PartedModel):
         """Why answers to prompts that begin alike cannot share one reading of the beginning; None: they can."""
         obstacle = sharing_obstacle(self.text_model)
         if obstacle is None and self.remembered is None:
-            why = self.unproved.get("shares", "reads a beginning otherwise by what follows it")
+            why = self.unproved.get("shares", "reads each prompt by itself")
             return f"{self.config.model_type} {why}"
         return obstacle
 
@@ -203,7 +204,7 @@ class Native(PartedModel):
     ) -> Tensor:
         """As `VisionLanguageModel`; `arguments`: of the images, and as in transformers' generate."""
         self.check_sharing()
-        seen = {name: arguments.pop(name) for name in (*self._blank, "image_index") if name in arguments}
+        seen = {name: arguments.pop(name) for name in (*flat_names(arguments), "image_index") if name in arguments}
         read = prefixes or self.read_prefixes(input_ids, attention_mask, **seen)
         for name, tensor in read.beside.items():
             holder, _, attribute = name.rpartition(".")
@@ -257,8 +258,7 @@ class Native(PartedModel):
         rest = dict(arguments)
         segments = {name: rest.pop(name) for name in ("segment_ids", "prefix_ids") if name in rest}
         index_S = rest.pop("image_index", None)
-        as_viewed = any(name.endswith(SHAPE) for name in rest)  # else given as the model's own class takes them
-        seen = apart({name: rest.pop(name) for name in self._blank if name in rest}) if as_viewed else []
+        seen = apart({name: rest.pop(name) for name in flat_names(rest)})  # else given as its own class takes them
         index = list(range(len(seen))) if index_S is None else index_S.tolist()
         once = once and (len(index) > len(seen) or (self.kept is not None and self.kept.active))
         can = once and bool(seen) and PIXELS in seen[0] and takes_features(type(self))
@@ -282,7 +282,10 @@ class Native(PartedModel):
             rest |= self.family.pack(self, rows, images)
         given = images or {name: rest[name] for name in ("pixel_values",) if name in rest}
         for name, value in self.family.more(self, ids_BT, labels_BT, given).items():
-            rest.setdefault(name, value)
+            if name in images:
+                images[name] = value
+            else:
+                rest.setdefault(name, value)
         if encoded:
             del images[PIXELS]
             images[ENCODED] = encoded
@@ -312,8 +315,13 @@ class Native(PartedModel):
 
     @property
     def text_model(self) -> Any:
-        """The language model, without its head where that is elsewhere."""
-        return next(module for name, module in self.named_modules() if part_of(name) == "language_model")
+        """The language model, without its head where that is elsewhere; all but the head, where it is no module."""
+        whole = (
+            module
+            for name, module in self.named_modules()
+            if part_of(name) == "language_model" and isinstance(module, PreTrainedModel)
+        )
+        return next(whole, None) or self.base_model
 
     @functools.cached_property
     def _blank(self) -> dict[str, Tensor]:

@@ -65,7 +65,9 @@ def encoded_once(model: Any, images: Sequence[Tensors], index: Sequence[int]) ->
 @cache
 def takes_features(model_class: Any) -> bool:
     """Whether a model of transformers takes features in place of pixels."""
-    return hasattr(model_class, "get_image_features") and ENCODED in inspect.signature(model_class.forward).parameters
+    takes = inspect.signature(model_class.forward).parameters
+    without = PIXELS in takes and takes[PIXELS].default is not inspect.Parameter.empty
+    return hasattr(model_class, "get_image_features") and ENCODED in takes and without
 
 
 def is_sharded(model: Any) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mllm.errors import ImageError
-from mllm.geometry import Placement
+from mllm.geometry import Placement, fit
 from mllm.models.native.placing import Size
 
 Numbers = NDArray[np.floating[Any]]
@@ -128,7 +128,9 @@ def _cells(placement: Placement, cell: tuple[float, float]) -> Iterator[tuple[in
 
 
 def _check_tiles(one: Seen, placement: Placement, missing: set[tuple[int, int]]) -> str | None:
-    """Each tile is a cell of the canvas, or all of it, or all of the image; cells that were found leave `missing`."""
+    """Each tile is a cell of the canvas, or all of it, or all of the image, stretched or, beside other tiles, padded;
+    cells that were found leave `missing`.
+    """
     height, width = one.x.shape[-2:]
     x_NHW, y_NHW = (axis.reshape(-1, 3, height, width).mean(1) for axis in (one.x, one.y))
     whole = (placement.canvas[0] % width, placement.canvas[1] % height) == (0, 0)
@@ -138,9 +140,10 @@ def _check_tiles(one: Seen, placement: Placement, missing: set[tuple[int, int]])
         canvas=(width, height),
         scale=(width / placement.source[0], height / placement.source[1]),
     )
+    beside = [] if placement.canvas == (width, height) else [fit(placement.source, (width, height))]
     wholes = [
         _expected(placement, (0, 0), scaled, (width, height)),
-        _expected(stretched, (0, 0), (1.0, 1.0), (width, height)),
+        *(_expected(one, (0, 0), (1.0, 1.0), (width, height)) for one in (stretched, *beside)),
     ]
     for number, (x_HW, y_HW) in enumerate(zip(x_NHW, y_NHW, strict=True)):
         if np.isnan(x_HW).all():

@@ -29,6 +29,8 @@ def placed(processor: Any, size: Size) -> Placement:
         return in_whole_patches(processor, size)
     if getattr(processor, "image_grid_pinpoints", None):
         return on_best_canvas(processor, size)
+    if hasattr(processor, "crop_to_patches") and hasattr(processor, "tile_size"):
+        return in_tiles_or_on_a_square(processor, size)
     if getattr(processor, "crop_to_patches", False):
         return in_tiles(processor, size)
     if "longest_edge" in has and ("shortest_edge" in has or hasattr(processor, "patch_size")):
@@ -77,6 +79,19 @@ def in_tiles(processor: Any, size: Size) -> Placement:
     return resize(size, (columns * processor.size.width, rows * processor.size.height))
 
 
+def in_tiles_or_on_a_square(processor: Any, size: Size) -> Placement:
+    """As DeepSeek-OCR 2's: larger images than a tile stretched over tiles, with a padded square beside them; smaller
+    ones on the padded square alone.
+    """
+    side = processor.tile_size
+    if not processor.crop_to_patches or max(size) <= side:
+        return _scaled_to_a_square(size, processor.size.height if processor.crop_to_patches else side, least=1)
+    columns, rows = grid_of_tiles(
+        size[1], size[0], tile=(side, side), least=processor.min_patches, most=processor.max_patches
+    )
+    return resize(size, (columns * side, rows * side))
+
+
 def columns_and_rows(processor: Any, size: Size) -> tuple[int, int]:
     """Of the tiles of `in_tiles`."""
     if processor.max_patches <= 1:
@@ -99,7 +114,11 @@ def on_a_square(processor: Any, size: Size) -> Placement:
         padded = pad_to_square(size)
         side = as_set(processor, padded.canvas)
         return padded.then(side)
-    side = processor.size.height
+    return _scaled_to_a_square(size, processor.size.height, least=least)
+
+
+def _scaled_to_a_square(size: Size, side: int, *, least: int) -> Placement:
+    """Scaled to a longest edge, and padded."""
     width, height = (max(round(edge * side / max(size)), least) for edge in size)
     scaled = resize(size, (width, height))
     return scaled.then(pad_to_square(scaled.canvas))

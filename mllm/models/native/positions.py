@@ -52,7 +52,9 @@ def as_numbered(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]
 
 
 def in_space(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
-    """Positions of what begins a sample, with its images, are the model's own; what continues it goes on from there."""
+    """Positions of what begins a sample, with its images, are the model's own, on 3 axes or more; what continues it
+    goes on from there.
+    """
     spans = rows.spans
     heads: list[Tensor] = []
     for ids_T, row in zip(rows.ids_BT, spans.rows, strict=True):
@@ -65,7 +67,7 @@ def in_space(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     marks = {MARKS: model.image_marks(ids_SL)} if MARKS in inspect.signature(count).parameters else {}
     found_3SL, beyond_S1 = count(ids_SL, image_grid_thw=images.get("image_grid_thw"), attention_mask=mask_SL, **marks)
     numbers = iter(range(len(heads)))
-    position_3BT = rows.position_BT.expand(3, -1, -1).clone()
+    position_3BT = rows.position_BT.expand(len(found_3SL), -1, -1).clone()
     for position_3T, row in zip(position_3BT.unbind(1), spans.rows, strict=True):
         number_of: dict[int, int] = {}
         start = 0

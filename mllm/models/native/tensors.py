@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,11 @@ def flat(tensors: Tensors) -> dict[str, Tensor]:
     return found
 
 
+def flat_names(tensors: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors that `flat` made, and of their shapes, among others."""
+    return [name for name in tensors if name.endswith(SHAPE) or name + SHAPE in tensors]
+
+
 def apart(images: Tensors) -> list[dict[str, Tensor]]:
     """What `flat` made of each image, joined -> the tensors of each image."""
     found: list[dict[str, Tensor]] = []
@@ -42,9 +48,11 @@ def apart(images: Tensors) -> list[dict[str, Tensor]]:
 def joined(images: Sequence[Tensors]) -> dict[str, Tensor]:
     """The images of a batch along the first dimension, the others filled up with zeros at their end.
 
-    That is how processors join images: what was filled up is told by sizes or masks beside the pixels.
+    That is how processors join images: what was filled up is told by sizes or masks beside the pixels. What no image
+    has, such as the tiles of small ones, is left out.
     """
-    return {name: _joined([image[name] for image in images]) for name in images[0]}
+    of = {name: [image[name] for image in images if len(image[name])] for name in images[0]}
+    return {name: _joined(tensors) for name, tensors in of.items() if tensors}
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from mllm.compat.transformers_processors import tokens_of_images
+from mllm.conversation.rendering import TextSpan
 from mllm.conversation.text_encoder import encoder_of
-from mllm.errors import ImageError, ModelError
+from mllm.errors import ImageError, ModelError, one_line
 from mllm.geometry import Placement
 from mllm.images.resolution import Resolution
+from mllm.models.native.arranging import arranged
 from mllm.models.native.family import Family, Size
 from mllm.models.native.resolution import described, with_resolution
 from mllm.models.native.tensors import flat
@@ -23,6 +25,13 @@ from mllm.models.native.tensors import flat
 PROBES: tuple[Size, ...] = ((96, 64), (64, 96), (200, 180), (130, 410))
 """Sizes by which the form of the placeholder text is found out."""
 OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "text_replacement_offsets")
+
+
+class Shown(NamedTuple):
+    """How many tokens stand for the features of an image, and whether the processor says what it replaced."""
+
+    tokens: int
+    replaced: bool
 
 
 class ProcessorView:
@@ -45,7 +54,7 @@ class ProcessorView:
         self.config = config
         self.processor = processor
         self.image_processor = image_processor
-        self.token = family.token or str(processor.image_token)
+        self.token = family.token or _image_token(processor)
         self.feature = feature or self.token
         self.opening = first_token(processor.tokenizer) if family.opened else ""
         """What the processor writes before every prompt."""
@@ -56,6 +65,8 @@ class ProcessorView:
         """Names under which the processor marks the tokens of images."""
         self._texts: dict[Size, str] = {}
         self._counted: int | None = None
+        self._none: dict[str, Tensor] = {}
+        """Of each tensor none of its rows: what an image has where its processor leaves the tensor out."""
         if processor is not None:
             self._look()
 
@@ -85,7 +96,9 @@ class ProcessorView:
     def _look(self) -> None:
         """Find out what stands around the features, and whether they can be counted without an image."""
         self.asked = self._question()
-        texts = [self._seen(Image.new("RGB", size))[1] for size in PROBES]
+        seen = [self._seen(Image.new("RGB", size)) for size in PROBES]
+        texts = [text for _, text in seen]
+        self._none = {name: tensor[:0] for tensors, _ in seen for name, tensor in tensors.items()}
         edges = {self._edges(text) for text in texts}
         if len(edges) == 1:
             self.around = edges.pop()
@@ -101,28 +114,36 @@ class ProcessorView:
             self._counted, self._form = over.pop(), bare.pop()
 
     def _question(self) -> str:
-        """The token of an image alone; in its chat template, if the processor wants that around it; nothing, if the
-        processor writes an image's tokens before the text by itself.
-        """
-        alone, replaced = self._shown(self.token)
-        if replaced:
-            return self.token
-        before, _ = self._shown("")
-        if before and alone in (0, before + 1):
-            return ""
-        chat = "" if alone else _in_chat(self.processor.tokenizer)
-        return chat if self._shown(chat)[1] else self.token
+        """The token of an image alone; nothing, if the processor writes an image's tokens before the text by itself;
+        its chat template, if it wants that around the token.
 
-    def _shown(self, text: str) -> tuple[int, bool]:
-        """How many tokens stand for the features of an image in this text, 0 where the processor refuses it; and
-        whether it says what it replaced.
+        Raises:
+            ModelError: it takes an image in none of these.
         """
+        alone = self._shown(self.token)
+        if isinstance(alone, Shown) and alone.replaced:
+            return self.token
+        bare = self._shown("")
+        if isinstance(bare, Shown) and bare.tokens and (isinstance(alone, Exception) or alone.tokens > bare.tokens):
+            return ""
+        if isinstance(alone, Shown):
+            return self.token
+        chat = _in_chat(self.processor.tokenizer)
+        if chat and isinstance(shown := self._shown(chat), Shown) and shown.replaced:
+            return chat
+        raise ModelError(
+            f"{type(self.processor).__name__} fails on an image, with its token, without a text and in its chat "
+            f"template: {one_line(bare) if isinstance(bare, Exception) else one_line(alone)}"
+        )
+
+    def _shown(self, text: str) -> Shown | Exception:
+        """What the processor makes of an image in this text, or why it refuses it."""
         try:
             made = self._made(Image.new("RGB", PROBES[0]), text)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            return 0, False
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            return error
         number = self.processor.tokenizer.convert_tokens_to_ids(self.feature)
-        return int((made["input_ids"] == number).sum()), _replacement(made) is not None
+        return Shown(int((made["input_ids"] == number).sum()), _replacement(made) is not None)
 
     def _edges(self, text: str) -> tuple[str, str]:
         """The plain text before the first special token, and behind the last."""
@@ -150,11 +171,18 @@ class ProcessorView:
 
     def _inside(self, text: str) -> str:
         before, behind = self.around
-        return text[len(before) : len(text) - len(behind)]
+        between = self.family.between
+        return text[len(before) : len(text) - len(behind)].removeprefix(between).removesuffix(between)
+
+    def arrange(self, pieces: Sequence[TextSpan]) -> list[TextSpan]:
+        """Rendered pieces with what the processor writes beside images by what stands there."""
+        if not self.family.between:
+            return list(pieces)
+        return arranged(pieces, self.token, between=self.family.between, spaced=self.family.spaced)
 
     def __call__(self, image: Image.Image) -> dict[str, Tensor]:
         self.placement(image.size)  # knows what is too long or too large before a pixel is moved
-        return flat(self.tensors(image))
+        return flat({**self._none, **self.tensors(image)})
 
     def tensors(self, image: Image.Image) -> dict[str, Tensor]:
         """What the processor makes of one image, in the model's own layout.
@@ -165,7 +193,8 @@ class ProcessorView:
         """
         with _refusals(image.size):
             if self.processor is None:
-                return dict(self.image_processor(image, return_tensors="pt"))
+                made = self.image_processor(image, return_tensors="pt")
+                return {"pixel_values": made} if isinstance(made, Tensor) else _tensors(made)
             found, text = self._seen(image)
         if self.family.placeholder_tokens is None and text != self._asked(image.size):
             raise ModelError(
@@ -180,19 +209,15 @@ class ProcessorView:
         """The tensors of an image, and the text that takes the place of `token`."""
         made = self._made(image, self.asked)
         ids = made["input_ids"]
-        text = _replacement(made) or self.processor.tokenizer.decode(ids[0])
+        text = _replacement(made) or _said(self.processor.tokenizer, ids[0].tolist())
         marks = torch.isin(ids, torch.tensor(image_ids(self.processor), device="cpu"))
         self.types = tuple(
             name
             for name, found in made.items()
             if name not in ("input_ids", "attention_mask") and _is(found, ids.shape) and torch.equal(found > 0, marks)
         )
-        tensors = {
-            name: tensor
-            for name, tensor in made.items()
-            if name not in OF_TEXT and isinstance(tensor, Tensor) and tensor.shape[:2] != ids.shape
-        }
-        return tensors, text
+        seen = _tensors(made)
+        return {name: one for name, one in seen.items() if name not in OF_TEXT and one.shape[:2] != ids.shape}, text
 
     def _made(self, image: Image.Image, text: str) -> Any:
         with torch.device("cpu"):  # a model without storage is asked what it sees, too
@@ -210,6 +235,27 @@ class ProcessorView:
         return image.resize(placed.canvas, Image.Resampling.BICUBIC, box=seen)
 
 
+def _tensors(made: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: one for name, one in made.items() if isinstance(one, Tensor)}
+
+
+def _image_token(processor: Any) -> str:
+    """The token that stands for an image in the text.
+
+    Raises:
+        ModelError: the processor has none.
+    """
+    token = getattr(processor, "image_token", None)
+    if token is None:
+        raise ModelError(
+            f"{type(processor).__name__} marks no place for an image in the text, so a conversation cannot hold one",
+            field="image_token",
+            expected="a token",
+            found="none",
+        )
+    return str(token)
+
+
 def _replacement(made: Any) -> str | None:
     """What a processor says that it put in the place of an image's token; None: it does not say it."""
     offsets = made.get("text_replacement_offsets")
@@ -219,6 +265,14 @@ def _replacement(made: Any) -> str | None:
 def first_token(tokenizer: Any) -> str:
     """That a text begins with: the end of another, where a tokenizer has none of its own."""
     return tokenizer.bos_token or tokenizer.eos_token
+
+
+def _said(tokenizer: Any, ids: list[int]) -> str:
+    """The text of ids; special tokens alone are not parted by spaces, which some tokenizers put there."""
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    if set(tokens) <= encoder_of(tokenizer).special.keys():
+        return "".join(tokens)
+    return tokenizer.decode(ids)
 
 
 def _in_chat(tokenizer: Any) -> str:

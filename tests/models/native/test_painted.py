@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import (
     CLIPImageProcessorPil,
+    DeepseekOcr2ImageProcessorPil,
     DeepseekVLImageProcessorPil,
     GotOcr2ImageProcessorPil,
     Idefics2ImageProcessorPil,
@@ -39,6 +40,8 @@ PROCESSORS: dict[str, Any] = {
         size={"shortest_edge": 112}, crop_size=SQUARE, image_grid_pinpoints=PINPOINTS
     ),
     "tiles of the nearest aspect": GotOcr2ImageProcessorPil(size=SQUARE, max_patches=6, crop_to_patches=True),
+    "tiles, and a padded square": DeepseekOcr2ImageProcessorPil(size=SQUARE, tile_size=48, max_patches=6),
+    "a padded square alone": DeepseekOcr2ImageProcessorPil(size=SQUARE, tile_size=256),
     "whole patches": Qwen2VLImageProcessorPil(size={"shortest_edge": 56 * 56, "longest_edge": 280 * 280}),
     "a longest edge": PixtralImageProcessorPil(size={"longest_edge": 160}, patch_size=16),
     "two edges": Idefics2ImageProcessorPil(size={"shortest_edge": 90, "longest_edge": 180}),

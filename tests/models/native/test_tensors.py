@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mllm.models.native.tensors import apart, flat, joined
+from mllm.models.native.tensors import apart, flat, flat_names, joined
 
 
 def test_apart_gives_back_what_flat_made() -> None:
@@ -21,3 +21,13 @@ def test_apart_gives_back_what_flat_made() -> None:
 def test_joined_fills_up_with_zeros_at_the_end() -> None:
     found = joined([{"a": torch.ones(1, 1, 2)}, {"a": torch.ones(2, 2, 1)}])["a"]
     assert found.tolist() == [[[1, 1], [0, 0]], [[1, 0], [1, 0]], [[1, 0], [1, 0]]]
+
+
+def test_what_some_images_lack_is_of_the_others_and_what_all_lack_is_left_out() -> None:
+    none, two = torch.zeros(0, 3), torch.ones(2, 3)
+    found = joined([{"a": two, "tiles": none, "b": none}, {"a": two, "tiles": two, "b": none}])
+    assert {name: len(tensor) for name, tensor in found.items()} == {"a": 4, "tiles": 2}
+
+
+def test_names_of_flat_tensors_are_told_from_others() -> None:
+    assert flat_names({**flat({"a": torch.ones(1, 2)}), "input_ids": torch.ones(1)}) == ["a", "a_shape"]
