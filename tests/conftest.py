@@ -19,7 +19,8 @@ from mllm.types import Item
 if TYPE_CHECKING:  # most tests of data, metrics and codecs need neither, whose imports take seconds
     from transformers import PreTrainedTokenizerFast
 
-settings.register_profile("mllm", deadline=None)  # time on a shared machine says nothing about an example
+# time on a shared machine says nothing about an example
+settings.register_profile("mllm", deadline=None, max_examples=30)
 settings.load_profile("mllm")
 
 CORPUS = [

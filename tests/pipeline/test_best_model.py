@@ -212,6 +212,7 @@ def test_what_cannot_be_evaluated_is_refused_at_start(
     assert not list(out.glob("checkpoint-*"))
 
 
+@pytest.mark.slow
 def test_evaluation_alone_ignores_what_training_would_evaluate(trained: Path, tmp_path: Path) -> None:
     flags = ["--eval_strategy", "steps", "--cfg-options", f"model_args.model_name_or_path={trained}"]
     config = str(write_config(tmp_path))

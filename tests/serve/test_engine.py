@@ -17,6 +17,7 @@ from mllm.models.runtime.kv_cache import PreallocatedCacheLayer
 from mllm.serve.request import Closed, QueueFull, by_content, prefix_key
 from mllm.serve.sampling import Sampling
 from mllm.types import EncodedSample
+from tests.marks import slow_but
 from tests.models.tiny import TEXT
 from tests.models.tiny_flamingo import PERCEIVER
 from tests.models.tiny_hf import build as build_hf
@@ -81,7 +82,7 @@ def tell_apart(one: Any, way: str, **limits: Any) -> None:
     assert (stats.prefix_reads, stats.prefix_hits) == ((2, 6) if way == "joined" else (0, 0))
 
 
-@pytest.mark.parametrize("family", ["qwen2_vl", "internvl"])
+@pytest.mark.parametrize("family", slow_but(["qwen2_vl"], ["qwen2_vl", "internvl"]))
 def test_models_of_transformers_answer_as_alone(family: str, tmp_path: Path) -> None:
     tell_apart(ready(*build_hf(str(save_tiny(family, tmp_path)))), "joined")
 

@@ -371,6 +371,7 @@ def test_a_single_layer_is_exported_by_the_name_of_a_linear_connector(tmp_path):
         assert run("export", tmp_path / name, tmp_path / f"{name}-out") == 0
 
 
+@pytest.mark.slow
 def test_adapters_of_a_linear_connector_answer_as_the_merged_model(tmp_path):
     """Its exported form has an identity behind it, which PEFT's file holds too."""
     export_transformers_llava(make(connector="linear"), make_tokenizer(), str(tmp_path / "base"))
@@ -421,6 +422,7 @@ def chained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return folder, model
 
 
+@pytest.mark.slow
 def test_adapters_on_a_chain_of_files_are_loaded_merged_and_exported(chained, tmp_path, capsys):
     folder, model = chained
     chain = [str(folder / "a.pt"), str(folder / "b.pt")]

@@ -76,6 +76,7 @@ def test_weights_and_tokenizer_may_be_missing(bare: Path, capsys: pytest.Capture
         assert f"{rows} rows of 256 tokens" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_adapters_on_few_bits(bare: Path) -> None:
     pytest.importorskip("bitsandbytes")
     cfg = read(ROOT / "config" / "flan_t5_small_int8_lora.py").to_dict()

@@ -17,6 +17,7 @@ from mllm.models.flamingo.checkpoints import (
 )
 from mllm.models.runtime.ranking import candidate_log_probs
 from mllm.registry import MODELS
+from tests.marks import grid
 from tests.models.reference_flamingo import REFERENCE, REFERENCE_LMS, needs_reference, reference_model
 from tests.models.tiny import VISION, gradients
 from tests.models.tiny_flamingo import LMS, PARITY, PERCEIVER, make, make_batch, tokenizer
@@ -127,8 +128,7 @@ def test_names_and_shapes_are_the_references(text):
     assert found == names["released_keys"]
 
 
-@pytest.mark.parametrize("text", LMS)
-@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+@pytest.mark.parametrize(("text", "ending"), grid([*LMS], ["pt", "safetensors"]))
 def test_a_saved_file_over_the_same_parts_is_the_same_model(tmp_path, text, ending):
     path = str(tmp_path / f"checkpoint.{ending}")
     model = make(text)

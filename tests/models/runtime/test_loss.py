@@ -15,6 +15,7 @@ from mllm.errors import ModelError
 from mllm.models.runtime import loss
 from mllm.models.runtime.head import values_of_logits
 from mllm.models.runtime.loss import next_token_loss
+from tests.marks import grid
 from tests.models.tiny import SIZES, TEXT, gradients, make, make_batch
 
 PIECES = 100
@@ -27,8 +28,7 @@ def of_full_logits(model, batch) -> torch.Tensor:
     return cross_entropy(logits.flatten(0, 1), batch["labels"][:, 1:].flatten())
 
 
-@pytest.mark.parametrize("at_once", [loss.LOGITS_AT_ONCE, PIECES])
-@pytest.mark.parametrize("text", TEXT)
+@pytest.mark.parametrize(("text", "at_once"), grid([*TEXT], [loss.LOGITS_AT_ONCE, PIECES]))
 def test_equals_the_loss_of_the_full_logits(text, at_once, monkeypatch):
     monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
     model = make(text=text)

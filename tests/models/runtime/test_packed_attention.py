@@ -232,6 +232,7 @@ def test_segment_by_segment_a_token_attends_to_what_it_sees(
     torch.testing.assert_close(found[text], expected.transpose(1, 2)[text], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncompiled_flex")
 def test_the_mask_is_made_once_for_all_layers_of_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
