@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from mllm.compat.names import member
+
 
 def best_canvas(processor: Any, height: int, width: int) -> tuple[int, int]:
     """(height, width) of the canvas that LLaVA-NeXT's image processor chooses among those of its settings."""
@@ -143,3 +145,21 @@ def size_on_canvas(processor: Any, height: int, width: int) -> tuple[tuple[int, 
     down, across = mllama.get_optimal_tiled_canvas(height, width, processor.max_image_tiles, side)
     inner = mllama.get_image_size_fit_to_canvas(height, width, int(down), int(across), side)
     return (int(inner[0]), int(inner[1])), (int(down), int(across))
+
+
+def grid_of_canvas(processor: Any, height: int, width: int) -> tuple[int, int]:
+    """(columns, rows) of the tiles that Perception LM's image processor stretches an image over."""
+    if processor.vision_input_type != "thumb+tile" or processor.max_num_tiles <= 1:
+        return 1, 1
+    asked = {"img_width": width, "img_height": height, "tile_size": processor.tile_size}
+    fitting = member(processor, "_fit_image_to_canvas")(**asked)
+    return fitting or member(processor, "_find_closest_aspect_ratio")(**asked)
+
+
+def optimal_grid(processor: Any, height: int, width: int) -> tuple[int, int]:
+    """(columns, rows) of the tiles that Cohere 2 Vision's image processor stretches an image over."""
+    from transformers.models.cohere2_vision.image_processing_cohere2_vision import get_optimal_tiled_canvas
+
+    tile = (processor.size.height, processor.size.width)
+    columns, rows = get_optimal_tiled_canvas((height, width), tile, processor.min_patches, processor.max_patches)
+    return int(columns), int(rows)

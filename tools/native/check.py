@@ -108,25 +108,30 @@ class Checked:
     def inputs(self, processor: Processor, asked: Item) -> dict[str, Any]:
         """What the family's own processor makes of an item's prompt."""
         view: Any = processor.view
-        own = getattr(view, "processor", None) or self.own_processor
+        own = view.processor or self.own_processor
         images = [image.open() for image in asked.images]
-        if getattr(view, "asked", None) == "":  # it writes what is not the question's words
-            words = asked.turns[0].text.removeprefix("<image>" * len(images)).lstrip()
-            made = own(images=images, text=[words], return_tensors="pt")
-        else:
-            text = self.prompt(processor, asked)
-            if getattr(own, "image_token", None) is None and view.family.between:  # images among the words
-                parts = text.removeprefix(own.tokenizer.bos_token).split(view.token)
-                words = [one for pair in zip(parts, [*images, ""], strict=True) for one in pair if one != ""]
-                made = own(text=[words], return_tensors="pt")
-            else:
-                made = own(images=images, text=[text], return_tensors="pt", add_special_tokens=False)
+        try:
+            made = self.made(own, processor, asked, images)
+        except ValueError as error:
+            raise Failed(f"its own processor refuses them: {one_line(error)}") from error
         with_marks(made, own, self.own.forward)
         return {
             name: tensor.to(self.own.dtype) if isinstance(tensor, Tensor) and tensor.is_floating_point() else tensor
             for name, tensor in made.items()
             if name != "labels"
         }
+
+    def made(self, own: Any, processor: Processor, asked: Item, images: Sequence[Any]) -> Any:
+        view: Any = processor.view
+        if view.asked == "":  # it writes what is not the question's words
+            words = asked.turns[0].text.removeprefix("<image>" * len(images)).lstrip()
+            return own(images=images, text=[words], return_tensors="pt")
+        text = self.prompt(processor, asked)
+        if getattr(own, "image_token", None) is None and view.family.between:  # images among the words
+            parts = text.removeprefix(own.tokenizer.bos_token).split(view.token)
+            pieces = [one for pair in zip(parts, [*images, ""], strict=True) for one in pair if one != ""]
+            return own(text=[pieces], return_tensors="pt")
+        return own(images=images, text=[text], return_tensors="pt", add_special_tokens=False)
 
     def prompt(self, processor: Processor, asked: Item) -> str:
         """As the family's own processor takes it: that of PaliGemma writes all but the words by itself."""

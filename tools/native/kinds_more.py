@@ -207,6 +207,17 @@ MORE_KINDS: dict[str, Kind] = {
         form=LLAMA,
         processor={"patch_size": PATCH, "pooling_ratio": 2},
         pixels={"size": SQUARE, "tile_size": TILE, "max_num_tiles": 4},
+        config={
+            "projector_pooling_ratio": 2,
+            "vision_config": {
+                "model_type": "timm_wrapper",
+                "architecture": "vit_pe_lang_large_patch14_448",
+                "model_args": {
+                    **{"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": PATCH, "img_size": [TILE, TILE]},
+                    **{"ref_feat_shape": [TILE // PATCH, TILE // PATCH], "global_pool": ""},
+                },
+            },
+        },
     ),
     "pi0": Kind(form=None, pixels={"size": {"max_height": TILE, "max_width": TILE}, "image_seq_length": 64}),
     "pix2struct": Kind(

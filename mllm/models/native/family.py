@@ -34,6 +34,10 @@ UNFIT = {
     "diffusion_gemma": "writes all of an answer at once, by diffusion",
     "evolla": "reads proteins, no images",
     "kosmos-2.5": "sees every image in brightnesses of its own, so that painted ones do not prove where it sees them",
+    **dict.fromkeys(
+        ("minicpm_ocr", "minicpmv4_6", "minicpmv4_7"),
+        "sees an image as one strip of patches of several sizes, in which its paint cannot be found yet",
+    ),
     "mistral4": "sees no images; type 'causal_lm' reads it",
     "pi0": "gives the actions of a robot, no text",
     "pix2struct": "reads its question in the picture itself",
