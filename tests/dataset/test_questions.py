@@ -35,8 +35,8 @@ POOLS = {
 }
 
 
-TASKS = {"detect": (IMAGE, EXPR), "phrase": (IMAGE, EXPR)}
-"""One wording each: the words of the task that PaliGemma and Kosmos-2 were trained with."""
+TASKS = {"detect": (IMAGE, EXPR), "phrase": (IMAGE, EXPR), "phrase_grounding": (IMAGE, EXPR)}
+"""One wording each: the words of the task that PaliGemma, Kosmos-2 and Florence-2 were trained with."""
 
 
 def test_every_pool_has_its_test() -> None:

@@ -262,7 +262,7 @@ def test_score_names_what_is_missing_doubled_or_unknown(
     ("arguments", "message"),
     [
         (["--layout", "intern"], "--layout: expected a layout of answers, found str 'intern'; did you mean 'internvl'"),
-        (["--reading", "intern"], "REC: reading: expected one of 'codec', "),
+        (["--reading", "intern"], "'REC': reading: expected one of 'codec', "),
         (["--metric", "RECC"], "RECC"),
         (["--metric", "dict(type=REC)"], "--metric: expected dict(key=value, ...) of numbers, texts in quotes"),
         (["--metric", "{'REC'}"], "--metric: expected dict(type=..., key=value, ...)"),
