@@ -29,10 +29,11 @@ LISTED = "[]"
 
 @dataclass
 class Features(ModelOutput):
-    """What models read of `get_image_features`."""
+    """What models read of `get_image_features`; Granite Docling's gives its router's scores, too, which stay out."""
 
     pooler_output: Any = None
     deepstack_features: Any = None
+    router_logits: None = None
 
 
 def encoded_once(model: Any, images: Sequence[Tensors], index: Sequence[int]) -> dict[str, Features] | None:

@@ -1,4 +1,4 @@
-"""Inkling: an image at its own size, or scaled by a factor, at the upper left of a grid of square patches."""
+"""Inkling 1 and 2: an image at its own size, or scaled by a factor, at the upper left of a grid of square patches."""
 
 from __future__ import annotations
 
@@ -15,6 +15,17 @@ from mllm.registry import FAMILIES
 def inkling_mm_model() -> Family:
     """Boxes are spoken as Shikra writes them. Source: transformers, models/inkling."""
     return Family(codec="shikra", place=_place)
+
+
+@FAMILIES.register_module("inkling2")
+def inkling2() -> Family:
+    """Boxes are spoken as Shikra writes them. Source: transformers, models/inkling2."""
+    return Family(codec="shikra", place=_place_whole)
+
+
+def _place_whole(processor: Any, size: Size) -> Placement:
+    side = processor.size.height
+    return Placement(source=size, canvas=(-(-size[0] // side) * side, -(-size[1] // side) * side))
 
 
 def _place(processor: Any, size: Size) -> Placement:
