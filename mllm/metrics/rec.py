@@ -79,7 +79,7 @@ class REC(MeanHeadline):
 
     def __init__(self, *, constant_box: bool = False, reading: ReadingName = CODEC) -> None:
         self.constant_box = constant_box
-        self.reading = READINGS.get(reading)
+        self.reading = None if reading == CODEC else READINGS[reading]
         self.depth = None if reading == CODEC else reading
 
     def __call__(self, predictions: Sequence[Prediction]) -> dict[str, float]:
