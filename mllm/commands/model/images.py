@@ -46,7 +46,7 @@ class Assumed:
         tokens = tokens_of(processor, self.image())
         if processor.view.fixed:
             return f"Images: {tokens:,} tokens each, whatever their size"
-        seen = processor.view_of(self.image()).placement(self.size).canvas
+        seen = processor.inputs.view_of(self.image()).placement(self.size).canvas
         given = self.resolution.given if self.resolution else {}
         bounds = "".join(f", {name} {value:,}" for name, value in given.items())
         sizes = " x ".join(map(str, self.size)), " x ".join(str(round(side)) for side in seen)
@@ -82,7 +82,7 @@ def assumed(cfg: Mapping[str, Any], processor: Processor, asked: Size | None) ->
 
 
 def tokens_of(processor: Processor, ref: ImageRef) -> int:
-    view = processor.view_of(ref)
+    view = processor.inputs.view_of(ref)
     return view.placeholder_tokens(ref.size).count(view.feature)
 
 

@@ -54,7 +54,7 @@ def test_images_are_seen_within_the_bounds_that_go_with_them(folder: Path, proce
     cfg["data_args"]["train"] = dict(type="AtResolution", dataset=cfg["data_args"]["train"], max_tokens=9)
     found = assumed(cfg, processor, None)
     assert "in 9 tokens, max_tokens 9: the most of 3 images" in found.said(processor)
-    assert len(processor.view_of(found.image()).placeholder_tokens(found.size).split("<|image_pad|>")) - 1 == 9
+    assert len(processor.inputs.view_of(found.image()).placeholder_tokens(found.size).split("<|image_pad|>")) - 1 == 9
 
 
 def test_what_is_not_known_is_said(folder: Path, processor: Processor) -> None:
