@@ -29,13 +29,3 @@ def test_ranks_find_what_others_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(losses(kept)) == 6
     assert losses(kept) == losses(computed)
     assert list(losses(kept, "kept_features").values()) == [0, 0, 0, 1, 1, 1]
-
-
-@pytest.mark.slow
-def test_sharded_weights_keep_none(tmp_path: Path) -> None:
-    data = dict(DATA, images=dict(features="cached"))
-    model = dict(freeze=["vision_tower"])
-    config = write_config(tmp_path, model_args=model, training_args=TRAINING, data_args=data)
-    run = [str(config), "--output_dir", str(tmp_path / "out"), "--do_train", "True"]
-    with pytest.raises(AssertionError, match="found 'cached'; all ranks gather sharded weights at the same time"):
-        launch(*LAUNCH["fsdp2"], "tests/launch/runs.py", json.dumps([run]))
