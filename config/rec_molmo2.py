@@ -1,5 +1,5 @@
-# Pointing with Molmo 2 4B, LoRA: a point on each thing that an expression means, as XML in thousandths of the image,
-# asked as in its model card. Its image processor wants torchvision.
+# Pointing with Molmo 2 4B, LoRA: `Point to the {expression}`, answered with a point on each thing that it means, as XML
+# in thousandths of the image. Its image processor wants torchvision.
 #
 # command   accelerate launch --config_file accelerate_config/ddp.yaml --num_processes 4 \
 #               mllm/pipeline/finetune.py config/rec_molmo2.py \
