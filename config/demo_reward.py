@@ -10,20 +10,22 @@ model_args = dict(type="llava", model_name_or_path="outputs/demo_scenes")
 training_args = dict(
     output_dir="outputs/demo_reward",
     do_eval=True,
-    max_steps=90,
-    per_device_train_batch_size=8,  # scenes for each of two processes, with up to four questions each
-    learning_rate=3e-4,
+    max_steps=70,
+    per_device_train_batch_size=16,  # scenes for each of two processes, with up to four questions each
+    learning_rate=2e-4,
     lr_scheduler_type="warmup_stable_decay",
-    lr_scheduler_kwargs=dict(num_decay_steps=30),
-    warmup_steps=3,
+    lr_scheduler_kwargs=dict(num_decay_steps=50),
+    warmup_steps=5,
     adam_beta2=0.98,
     logging_steps=10,
     seed=0,
 )
 reward_args = dict(
-    rewards=dict(iou=dict(type="BoxIoU")),
+    rewards=dict(iou=dict(type="BoxIoU"), hit=dict(type="BoxIoU", threshold=0.5)),
     num_generations=8,
     max_completion_length=8,  # tokens: a box and its end
+    temperature=0.7,  # a token at a time, a box is only right if all of its tokens are
+    scale_rewards="none",
 )
 data_args = dict(
     train=_base_.SCENES_FRESH_TRAIN,

@@ -10,12 +10,12 @@ model_args = dict(type="llava", model_name_or_path="outputs/demo_scenes")
 training_args = dict(
     output_dir="outputs/demo_reward_supervised",
     do_eval=True,
-    max_steps=220,
-    per_device_train_batch_size=32,  # scenes for each of two processes
-    learning_rate=1e-3,
+    max_steps=440,
+    per_device_train_batch_size=16,  # scenes for each of two processes
+    learning_rate=2e-3,
     lr_scheduler_type="warmup_stable_decay",
-    lr_scheduler_kwargs=dict(num_decay_steps=80),
-    warmup_steps=20,
+    lr_scheduler_kwargs=dict(num_decay_steps=220),
+    warmup_steps=30,
     adam_beta2=0.98,
     logging_steps=50,
     seed=0,
