@@ -152,15 +152,6 @@ class VQAAccuracy(MeanHeadline):
             DataError: no predictions, two for one item, or a truth with fewer than two texts.
         """
         predictions = by_index(predictions)
-        for prediction in predictions:
-            if len(prediction.truth.texts) < 2:
-                raise DataError(
-                    where=prediction.key,
-                    field="truth.texts",
-                    expected="the answers of at least two people",
-                    found=str(len(prediction.truth.texts)),
-                    message="AnswerAccuracy compares with one",
-                )
         return {
             "vqa_accuracy": fsum(map(self.value, predictions)) / len(predictions),
             "count": len(predictions),
@@ -168,6 +159,14 @@ class VQAAccuracy(MeanHeadline):
         }
 
     def value(self, prediction: Prediction) -> float:
+        if len(prediction.truth.texts) < 2:
+            raise DataError(
+                where=prediction.key,
+                field="truth.texts",
+                expected="the answers of at least two people",
+                found=str(len(prediction.truth.texts)),
+                message="AnswerAccuracy compares with one",
+            )
         return self.rule(self._read(prediction.text), prediction.truth.texts)
 
     def _read(self, text: str) -> str:

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from mllm.models.runtime.advantages import advantages
 from mllm.models.runtime.loss import Scoring
 from mllm.models.runtime.policy_loss import Answers, entropy_threshold, policy_loss
 from mllm.models.vision.kept_features import KEYS, knowing
+from mllm.pipeline.experience import Entries, Experience, answers_on, keep, kept
 from mllm.pipeline.monitor import CountingCollator
 from mllm.pipeline.prompts import (
     Prompt,
@@ -43,7 +44,6 @@ from mllm.pipeline.reference import Reference
 from mllm.pipeline.reward_check import reference_rewards, said
 from mllm.pipeline.reward_log import RewardLog, Sampled, readings, rewards_of, shown_question
 from mllm.pipeline.rollouts import Completion, Sampling, sample_answers
-from mllm.pipeline.train_data import to_device
 from mllm.pipeline.trainer import Trainer
 from mllm.report.rollouts import write_rollouts
 from mllm.rewards.base import Rewards, score
@@ -54,30 +54,10 @@ from mllm.types import Prediction
 
 logger = logging.getLogger(__name__)
 
-Entries = list[list[Prompt]]
-"""The prompts of a batch, by item."""
 SHOWN = 12
 """Questions of a page."""
 ABOUT_REGIONS, LEAST_OF_TRUTH = (BoxIoU, BoxSetF1, PointInside), 0.5
 """Rewards that should give the true answers nearly 1, and below which something is wrong."""
-KEPT = "rollouts-{rank}.pt"
-"""In a checkpoint: answers that are to be used again, of each rank."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Experience:
-    """A batch of prompts with answers that are to be learned from.
-
-    Attributes:
-        completions: of each prompt, those of an item's prompts one after the other.
-        answers: what the loss must know of them, all prompts' one after the other.
-        tokens: that all ranks learn from in this sampling, for each batch of a rank.
-    """
-
-    entries: Entries
-    completions: list[list[Completion]]
-    answers: Answers
-    tokens: float
 
 
 class PolicyTrainer(Trainer):
@@ -116,7 +96,9 @@ class PolicyTrainer(Trainer):
         assert isinstance(self.train_dataset, PromptDataset)
         found = reference_rewards(self.train_dataset, self.rewards)
         for name, value in found.get("true answers", {}).items():
-            if isinstance(self.rewards[name], ABOUT_REGIONS) and value < LEAST_OF_TRUTH:
+            if value is None:
+                logger.warning("reward %r applies to none of the items that were looked at", name)
+            elif isinstance(self.rewards[name], ABOUT_REGIONS) and value < LEAST_OF_TRUTH:
                 logger.warning(
                     "reward %r gives the true answers %.3f: are regions written and read in the same coordinates?",
                     name,
@@ -140,7 +122,12 @@ class PolicyTrainer(Trainer):
         """The next batches of answers to be learned from; new answers are sampled where none are left."""
         batches = self.meters.waiting(epoch_iterator)
         if self._resumed is not None:
-            self._go_on(self._resumed, batches)
+            assert isinstance(self.train_dataset, PromptDataset)
+            ranks, rank = self.args.world_size, self.args.process_index
+            group = self.reward_args.num_generations
+            for one in kept(self._resumed, self.train_dataset.prompts, rank=rank, ranks=ranks, group=group):
+                self._queue.append(one)  # in place of the batch that it was sampled for
+                next(batches, None)
             self._resumed = None
         if self.reward_args.beta and self.reference is None:
             self.reference = Reference(self.model)
@@ -152,7 +139,7 @@ class PolicyTrainer(Trainer):
                     break
                 self._queue.extend(self._sampled(block) * self.reward_args.num_iterations)
             experience = self._queue.popleft()
-            found.append({**self._rows_of(experience), "answers": experience.answers, "tokens": experience.tokens})
+            found.append({**self._rows_of(experience), "experience": experience})
         return found, None
 
     def compute_loss(
@@ -162,17 +149,18 @@ class PolicyTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        answers, tokens = inputs["answers"], inputs["tokens"]
-        rest = {name: value for name, value in inputs.items() if name not in ("answers", "tokens")}
+        rest = dict(inputs)
+        experience: Experience = rest.pop("experience")
         with self.meters.counting(rest.pop("counts")):
             log_probs, entropies = self._scores(model, rest)
         loss, metrics = policy_loss(
             log_probs,
             entropies,
-            answers_on(answers, log_probs.device),
+            answers_on(experience.answers, log_probs.device),
             self.reward_args,
             accumulated=self.current_gradient_accumulation_steps,
-            tokens=tokens * self.current_gradient_accumulation_steps,
+            tokens=experience.tokens * self.current_gradient_accumulation_steps,
+            count=experience.count,
             entropy_threshold=self._threshold(entropies),
         )
         self.reward_log.updated(metrics)
@@ -264,8 +252,9 @@ class PolicyTrainer(Trainer):
         self.reward_log.sampled(values, shown=self.is_world_process_zero())
         if self.is_world_process_zero():
             self._write_page(prompts, predictions, own, values.get("reward", torch.nan))
-        tokens = max(sum(one.learned for one in every), 1) / self.accelerator.num_processes / len(block)
-        return self._experiences(block, answered, own, compared[first : first + len(own)], tokens)
+        batches = self.accelerator.num_processes * len(block)
+        totals = {"tokens": max(sum(one.learned for one in every), 1) / batches, "count": len(every) / batches}
+        return self._experiences(block, answered, own, compared[first : first + len(own)], totals)
 
     def _read(self, prompt: Prompt, completion: Completion) -> tuple[Prediction, Sampled]:
         prediction = self.processor.decode(completion.ids, prompt.item, prompt.sample.index)
@@ -305,7 +294,7 @@ class PolicyTrainer(Trainer):
         answered: Sequence[list[Completion]],
         own: Sequence[Sampled],
         compared: Tensor,
-        tokens: float,
+        totals: Mapping[str, float],
     ) -> list[Experience]:
         found: list[Experience] = []
         start = 0
@@ -318,7 +307,7 @@ class PolicyTrainer(Trainer):
                 entries=entries,
                 completions=list(answered[start:stop]),
                 answers=Answers(lengths=lengths, advantages=compared[some]),
-                tokens=tokens,
+                **totals,
             )
             found.append(replace(experience, answers=self._with_log_probs(experience)))
             start = stop
@@ -356,43 +345,5 @@ class PolicyTrainer(Trainer):
     def _save_rng_state(self, output_dir: str) -> None:
         """Also the answers that are left: no policy would give them again."""
         if self._queue:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)  # the main process may not be here yet
-            torch.save([_plain(one) for one in self._queue], Path(output_dir) / self._kept_name)
+            keep(self._queue, Path(output_dir), self.args.process_index)  # the main process may not be here yet
         super()._save_rng_state(output_dir)
-
-    @property
-    def _kept_name(self) -> str:
-        return KEPT.format(rank=self.args.process_index)
-
-    def _go_on(self, checkpoint: Path, batches: Iterator[Any]) -> None:
-        """The answers that a checkpoint kept, in place of the batches that they were sampled for."""
-        kept = checkpoint / self._kept_name
-        if not kept.exists():
-            return
-        for record in torch.load(kept, weights_only=True):
-            entries: Any = self.train_dataset.prompts(record["indices"])  # type: ignore[union-attr]
-            completions = [[Completion(ids=tuple(ids), ended=ended) for ids, ended in some] for some in record["texts"]]
-            answers = Answers(**record["answers"])
-            self._queue.append(
-                Experience(entries=entries, completions=completions, answers=answers, tokens=record["tokens"])
-            )
-            next(batches, None)
-
-
-def _plain(experience: Experience) -> dict[str, Any]:
-    return {
-        "indices": [entry[0].sample.index for entry in experience.entries],
-        "texts": [[(list(one.ids), one.ended) for one in some] for some in experience.completions],
-        "answers": _tensors(experience.answers),
-        "tokens": experience.tokens,
-    }
-
-
-def answers_on(answers: Answers, device: torch.device) -> Answers:
-    return Answers(**to_device(_tensors(answers), device))
-
-
-def _tensors(answers: Answers) -> dict[str, Any]:
-    """What is known of the answers, by name."""
-    known = {each.name: getattr(answers, each.name) for each in fields(answers)}
-    return {name: tensor for name, tensor in known.items() if tensor is not None}

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
+from mllm.errors import ImageError
 from mllm.pipeline.prompts import PromptDataset
 from mllm.rewards.base import Rewards, mean, score
 from mllm.types import Box, Item, Prediction
@@ -17,8 +18,8 @@ ITEMS = 32
 """As many of the training set, from all over it."""
 
 
-def reference_rewards(dataset: PromptDataset, rewards: Rewards) -> dict[str, dict[str, float]]:
-    """The means of each reward: "true answers", and "whole image" where boxes are asked for.
+def reference_rewards(dataset: PromptDataset, rewards: Rewards) -> dict[str, dict[str, float | None]]:
+    """The means of each reward: "true answers", and "whole image" where boxes are asked for; None: it applies to none.
 
     Raises:
         DataError: a reward raises, or gives no finite number, for a true answer.
@@ -27,23 +28,26 @@ def reference_rewards(dataset: PromptDataset, rewards: Rewards) -> dict[str, dic
     whole: list[Prediction] = []
     dataset.items.set_epoch(0)
     for index in range(0, len(dataset), max(1, len(dataset) // ITEMS)):
-        for item in dataset.questions(index):
-            if item.turns[-1].role == "gpt":
-                true.append(dataset.processor.decode(_true_ids(dataset.processor, item), item, index))
-            if (text := _whole_image(dataset.processor, item)) is not None:
-                whole.append(dataset.processor.read(text, item, index))
+        try:
+            for item in dataset.questions(index):
+                if item.turns[-1].role == "gpt":
+                    true.append(dataset.processor.decode(_true_ids(dataset.processor, item), item, index))
+                if (text := _whole_image(dataset.processor, item)) is not None:
+                    whole.append(dataset.processor.read(text, item, index))
+        except ImageError:  # where training passes over such an item, it is passed over here
+            if dataset.open.settings.on_error == "raise":
+                raise
     found = {"true answers": _means(true, rewards), "whole image": _means(whole, rewards)}
     return {name: values for name, values in found.items() if values}
 
 
-def said(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+def said(values: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name} -" if value is None else f"{name} {value:.3f}" for name, value in values.items())
 
 
-def _means(predictions: Sequence[Prediction], rewards: Rewards) -> dict[str, float]:
+def _means(predictions: Sequence[Prediction], rewards: Rewards) -> dict[str, float | None]:
     scored = [score(rewards, prediction) for prediction in predictions]
-    means = {name: mean([one[name] for one in scored]) for name in rewards}
-    return {name: value for name, value in means.items() if value is not None}
+    return {name: mean([one[name] for one in scored]) for name in rewards} if scored else {}
 
 
 def _true_ids(processor: Processor, item: Item) -> list[int]:

@@ -119,7 +119,7 @@ def shown_question(
             reward=None if math.isnan(reward) else reward,
             rewards=dict(zip(args.rewards, answer.rewards, strict=True)),
             ended=answer.ended,
-            regions=(*prediction.boxes, *prediction.points),
+            regions=tuple(each for each in (*prediction.boxes, *prediction.points) if each.image == number),
         )
         for prediction, answer, reward in zip(predictions, answers, totals, strict=False)
     ]
@@ -128,7 +128,7 @@ def shown_question(
         text=item.prompt[-1].text.replace(IMAGE, "").strip(),
         answers=tuple(scored),
         image=item.images[number] if item.images else None,
-        true=(*item.truth.boxes, *item.truth.points),
+        true=tuple(each for each in (*item.truth.boxes, *item.truth.points) if each.image == number),
         texts=tuple(text for text in item.truth.texts if not any(mark in text for mark in (BOXES, POINTS))),
     )
 

@@ -15,11 +15,13 @@ from mllm.types import Prediction
 class VQAAnswer:
     """VQA's soft accuracy, in [0, 1]: how many annotators gave this answer.
 
-    `rule`: as of the metric `VQAAccuracy`. It does not apply to items without a text, nor to those whose text holds
-    regions.
+    `rule`: as of the metric `VQAAccuracy`. It does not apply to items with the answers of fewer than two annotators,
+    nor to those whose text holds regions.
     """
 
     rule: Rule = "vqa"
 
     def __call__(self, prediction: Prediction) -> float | None:
-        return VQAAccuracy(rule=self.rule).value(prediction) if in_words(prediction) else None
+        if not in_words(prediction) or len(prediction.truth.texts) < 2:
+            return None
+        return VQAAccuracy(rule=self.rule).value(prediction)

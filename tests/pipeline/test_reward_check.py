@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mllm.config.command_line import parse
 from mllm.config.config import load
@@ -12,15 +14,37 @@ from mllm.pipeline.reward_check import reference_rewards
 from tests.pipeline.rewarded import write_rewarded
 
 
+def reference(config: Path, out: Path) -> dict[str, dict[str, float | None]]:
+    loaded, args = load(parse([str(config), "--do_train", "--output_dir", str(out)]))
+    trainer = build(loaded.to_dict(), args)
+    assert isinstance(trainer, PolicyTrainer)
+    return reference_rewards(trainer.train_dataset, trainer.rewards)  # type: ignore[arg-type]
+
+
 def test_true_answers_score_1_but_for_what_the_codec_rounds_and_a_whole_image_little(tmp_path: Path) -> None:
     reward_args = dict(rewards=dict(iou="BoxIoU", half=dict(type="BoxIoU", threshold=0.5), form="Readable"))
-    config, args = load(
-        parse([str(write_rewarded(tmp_path, reward_args)), "--do_train", "--output_dir", str(tmp_path)])
-    )
-    trainer = build(config.to_dict(), args)
-    assert isinstance(trainer, PolicyTrainer)
-    found = reference_rewards(trainer.train_dataset, trainer.rewards)  # type: ignore[arg-type]
+    found = reference(write_rewarded(tmp_path, reward_args), tmp_path)
     assert found["true answers"]["iou"] == pytest.approx(0.9, abs=0.1)
     assert (found["true answers"]["half"], found["true answers"]["form"]) == (1.0, 1.0)
-    assert found["whole image"]["iou"] < 0.4
+    assert (found["whole image"]["iou"] or 1) < 0.4
     assert found["whole image"]["form"] == 1.0
+
+
+def test_an_item_that_training_passes_over_is_not_looked_at_and_a_reward_that_never_applies_is_none(
+    tmp_path: Path,
+) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "right.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    lines = [
+        {"img_path": name, "expression": "the dog", "bbox": [4, 4, 20, 18]}
+        for name in ("broken.png", "right.png", "right.png")
+    ]
+    file = tmp_path / "lines.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    wording = dict(questions="examples/shapes/questions.json", answer="<boxes>")
+    train = dict(type="REC", filename=str(file), image_folder=str(tmp_path), **wording)
+    reward_args = dict(rewards=dict(iou="BoxIoU", vqa="VQAAnswer"))
+    data = dict(train=train, images=dict(on_error="skip"))
+    found = reference(write_rewarded(tmp_path, reward_args, data_args=data), tmp_path)
+    assert (found["true answers"]["iou"] or 0) > 0.5
+    assert found["true answers"]["vqa"] is None

@@ -5,11 +5,12 @@ import logging
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 
 from mllm.config.reward_args import read_reward_args
 from mllm.pipeline.reward_log import FLAT_STEPS, RewardLog, Sampled, readings, shown_question
 from mllm.records import read_item
-from mllm.types import Prediction
+from mllm.types import Box, Prediction
 from tests.models import grpo_reference as reference
 
 
@@ -69,3 +70,21 @@ def test_a_page_weighs_the_rewards_that_apply() -> None:
     found = shown_question(item, predictions, answers, args).answers
     assert [answer.reward for answer in found] == [1.0, 0.25, None]
     assert found[1].rewards == {"iou": 0.25, "form": None}
+
+
+def test_shown_question_draws_the_regions_of_its_own_image() -> None:
+    """Of an answer that also names a box on another one."""
+    images = [Image.new("RGB", (40, 30)), Image.new("RGB", (50, 30))]
+    turns = [
+        {"from": "human", "value": "<image><image> the dog", "image": 1},
+        {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]},
+    ]
+    target = {"boxes": [[1, 1, 9, 9]], "boxes_image": [1]}
+    item = read_item({"images": images, "target": target, "conversations": turns}, key="a:1")
+    boxes = tuple(Box(x1=2, y1=2, x2=8, y2=8, image=number) for number in (0, 1))
+    prediction = Prediction(key="a:1", index=0, text="", boxes=boxes, truth=item.truth)
+    args = read_reward_args(dict(rewards=dict(a="BoxIoU")))
+    shown = shown_question(item, [prediction], [sampled([0.0])], args)
+    assert shown.image == item.images[1]
+    assert shown.answers[0].regions == boxes[1:]
+    assert [each.image for each in shown.true] == [1]

@@ -27,6 +27,10 @@ def raising(error: Exception) -> Any:
     return give
 
 
+class Odd(Exception):
+    pass
+
+
 @pytest.mark.parametrize(
     ("value", "found"),
     [(1, 1.0), (True, 1.0), (0.25, 0.25), (np.float32(0.5), 0.5), (-2, -2.0), (None, None)],
@@ -35,7 +39,7 @@ def test_score_takes_every_finite_number_and_none(value: Any, found: float | Non
     assert score({"mine": reward(value)}, said("a", "a")) == {"mine": found}
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "1", [1.0], 1j])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "1", [1.0], 1j, pytest.param(10**400, id="huge")])
 def test_score_refuses_what_is_no_finite_number_and_names_the_item(value: Any) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl:1: reward 'mine': expected a finite number, or None, found"):
         score({"right": reward(1.0), "mine": reward(value)}, said("a", "a"))
@@ -46,6 +50,8 @@ def test_score_refuses_what_is_no_finite_number_and_names_the_item(value: Any) -
     [
         (ZeroDivisionError("division by zero"), "a.jsonl:1: reward 'mine': raised ZeroDivisionError: division by zero"),
         (KeyError("category"), "a.jsonl:1: reward 'mine': raised KeyError: 'category'"),
+        (StopIteration(), "a.jsonl:1: reward 'mine': raised StopIteration"),
+        (Odd("my own kind"), "a.jsonl:1: reward 'mine': raised Odd: my own kind"),
         (DataError(where="a.jsonl:1", field="truth", expected="a box", found="none"), "a.jsonl:1: reward 'mine': "),
     ],
 )
@@ -53,6 +59,13 @@ def test_a_bug_in_a_reward_is_an_error_and_no_reward_of_0(error: Exception, mess
     with pytest.raises(DataError) as caught:
         score({"mine": reward(raising(error))}, said("a", "a"))
     assert str(caught.value).startswith(message)
+    if not isinstance(error, DataError):
+        assert f", in {__file__}:{raising.__code__.co_firstlineno + 2}" in str(caught.value)
+
+
+def test_a_reward_that_cannot_be_called_is_an_error_with_its_item() -> None:
+    with pytest.raises(DataError, match=r"a\.jsonl:1: reward 'mine': raised TypeError: .*, when it was called"):
+        score({"mine": lambda: 1.0}, said("a", "a"))  # type: ignore[dict-item]
 
 
 def test_mean_is_of_those_that_apply() -> None:

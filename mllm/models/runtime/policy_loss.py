@@ -40,14 +40,15 @@ def policy_loss(
     *,
     accumulated: int,
     tokens: float,
+    count: float | None = None,
     entropy_threshold: float | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a batch, divided for the sum over an optimizer step, and what logs say of it, without gradient.
 
     Of a token with ratio r to the old policy and advantage A: -min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A), and
     `beta` times the divergence exp(d) - d - 1, d = reference - log-probability, weighed by r.
-    Summed over tokens, and divided by what `loss_type` says: "grpo" each answer by its length, then by the answers;
-    "bnpo" by the tokens of the batch; "dr_grpo" by answers times `max_completion_length`; "dapo" by `tokens`.
+    Summed over tokens, and divided by what `loss_type` says: "grpo" each answer by its length, then by `count`; "bnpo"
+    by the tokens of the batch; "dr_grpo" by `count` times `max_completion_length`; "dapo" by `tokens`.
 
     Args:
         log_probs_N: under the present policy, with gradient.
@@ -57,15 +58,17 @@ def policy_loss(
         accumulated: batches of the optimizer step.
         tokens: of "dapo": the tokens that all ranks learn from, divided by ranks and by batches of a generation in
             relation to those of a step.
+        count: of "grpo" and "dr_grpo": the answers of a batch, in the mean over ranks and batches of a generation, so
+            that an answer counts the same in a small batch; None: those of this batch.
         entropy_threshold: tokens with less entropy are not learned from; see `entropy_threshold`.
     """
-    count = len(answers.lengths)
-    answer_N = torch.repeat_interleave(torch.arange(count, device=log_probs_N.device), answers.lengths)
+    own = len(answers.lengths)
+    answer_N = torch.repeat_interleave(torch.arange(own, device=log_probs_N.device), answers.lengths)
     advantage_N = answers.advantages[answer_N]
     old_N = log_probs_N.detach() if answers.old is None else answers.old
     change_N = log_probs_N - old_N
     if args.importance_sampling_level == "sequence":
-        change_N = (_sums(change_N, answer_N, count) / answers.lengths.clamp(min=1))[answer_N]
+        change_N = (_sums(change_N, answer_N, own) / answers.lengths.clamp(min=1))[answer_N]
     ratio_N = change_N.exp()
     low, high = 1 - args.epsilon, 1 + (args.epsilon if args.epsilon_high is None else args.epsilon_high)
     capped_N = ratio_N if args.delta is None else ratio_N.clamp(max=args.delta)
@@ -81,7 +84,7 @@ def policy_loss(
             divergence_N = divergence_N * ratio_N
         losses_N = losses_N + args.beta * divergence_N
         metrics["kl"] = _mean(divergence_N.detach())
-    loss = _reduced(losses_N, answers, answer_N, args, accumulated, tokens)
+    loss = _reduced(losses_N, answers, answer_N, args, accumulated, tokens, own if count is None else count)
     if args.entropy_coef:
         loss = loss - args.entropy_coef * _mean(entropies_N) / accumulated
     return loss, metrics
@@ -95,16 +98,21 @@ def entropy_threshold(entropies_N: Tensor, quantile: float) -> float | None:
 
 
 def _reduced(
-    losses_N: Tensor, answers: Answers, answer_N: Tensor, args: RewardArgs, accumulated: int, tokens: float
+    losses_N: Tensor,
+    answers: Answers,
+    answer_N: Tensor,
+    args: RewardArgs,
+    accumulated: int,
+    tokens: float,
+    count: float,
 ) -> Tensor:
-    count = len(answers.lengths)
     if args.loss_type == "dapo":
         return losses_N.sum() / tokens
     if args.loss_type == "bnpo":
         return _mean(losses_N) / accumulated
     if args.loss_type == "dr_grpo":
         return losses_N.sum() / (count * args.max_completion_length) / accumulated
-    of_answers_R = _sums(losses_N, answer_N, count) / answers.lengths.clamp(min=1)
+    of_answers_R = _sums(losses_N, answer_N, len(answers.lengths)) / answers.lengths.clamp(min=1)
     return of_answers_R.sum() / count / accumulated
 
 

@@ -157,6 +157,23 @@ def test_answers_that_are_left_out_have_no_gradient_and_still_count_as_answers()
     torch.testing.assert_close(log_probs.grad, torch.tensor([-1 / 12, -1 / 12, 1 / 6]))
 
 
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo"])
+def test_an_answer_counts_the_same_in_a_small_batch(loss_type: str) -> None:
+    """Four answers of one batch have the gradients that they have as one and three of two."""
+    args = reference.args_of({"loss_type": loss_type})
+    lengths, advantage = [2, 1, 3, 2], [1.0, -1.0, 0.5, 2.0]
+    found = []
+    for split in ([(0, 4)], [(0, 1), (1, 4)]):
+        log_probs = torch.full((8,), -1.0, requires_grad=True)
+        for first, last in split:
+            some = slice(sum(lengths[:first]), sum(lengths[:last]))
+            given = answers_of(lengths[first:last], advantage[first:last])
+            of_batches = dict(accumulated=len(split), tokens=1, count=4 / len(split))
+            policy_loss(log_probs[some], torch.zeros(8)[some], given, args, **of_batches)[0].backward()  # type: ignore[arg-type]
+        found.append(log_probs.grad)
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo"])
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_a_batch_in_which_all_answers_are_left_out_has_a_loss_of_0(loss_type: str, level: str) -> None:
