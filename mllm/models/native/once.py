@@ -22,7 +22,9 @@ from mllm.errors import ModelError
 from mllm.models.native.tensors import Tensors
 
 PIXELS, ENCODED = "pixel_values", "mm_encoder_outputs"
-POOLED, LAYERS = "pooler_output", "deepstack_features"
+POOLED, HIDDEN, LAYERS = "pooler_output", "last_hidden_state", "deepstack_features"
+ENDS = "visual_indicator_features"
+"""What stands at the ends of every image of Ovis2, whatever it shows."""
 LISTED = "[]"
 """Behind the name of features that the model wants as a list of images."""
 
@@ -32,8 +34,10 @@ class Features(ModelOutput):
     """What models read of `get_image_features`; Granite Docling's gives its router's scores, too, which stay out."""
 
     pooler_output: Any = None
+    last_hidden_state: Any = None
     deepstack_features: Any = None
     router_logits: None = None
+    visual_indicator_features: Any = None
 
 
 def encoded_once(model: Any, images: Sequence[Tensors], index: Sequence[int]) -> dict[str, Features] | None:
@@ -94,13 +98,15 @@ def _made(model: Any, images: Sequence[Tensors]) -> list[dict[str, Tensor]] | No
             return None
         for image, part in zip(found, parts, strict=True):
             image[name + LISTED if listed else name] = part
-    return found
+    ends = getattr(made, ENDS, None)
+    return found if ends is None else [{**image, ENDS: ends} for image in found]
 
 
 def _named(made: Any) -> Iterator[tuple[str, Any]]:
     """Features by names that tell where they belong: the number of a layer, and the layer that they are for."""
-    if getattr(made, POOLED, None) is not None:
-        yield POOLED, made.pooler_output
+    whole = POOLED if getattr(made, POOLED, None) is not None else HIDDEN  # that of Llama 4
+    if getattr(made, whole, None) is not None:
+        yield whole, getattr(made, whole)
     for number, layer in enumerate(getattr(made, LAYERS, None) or ()):
         meant = isinstance(layer, tuple) and isinstance(layer[0], int)
         yield (f"{LAYERS}.{number}.{layer[0]}", layer[1]) if meant else (f"{LAYERS}.{number}", layer)
@@ -108,15 +114,17 @@ def _named(made: Any) -> Iterator[tuple[str, Any]]:
 
 def _together(slots: Sequence[Tensors]) -> Features:
     """The inverse of `_made`, for the slots in their order."""
-    pooled: Any = None
+    whole: dict[str, Any] = {}
     layers: dict[int, Any] = {}
     for name in slots[0]:
         parts: Any = [slot[name] for slot in slots]
         features = parts if name.endswith(LISTED) else torch.cat(parts)
         kind, *numbers = name.removesuffix(LISTED).split(".")
-        if kind == POOLED:
-            pooled = features
+        if kind == ENDS:
+            whole[kind] = parts[0]
+        elif kind != LAYERS:
+            whole[kind] = features
         else:
             number, *meant = map(int, numbers)
             layers[number] = (*meant, features) if meant else features
-    return Features(pooler_output=pooled, deepstack_features=[layers[number] for number in sorted(layers)] or None)
+    return Features(**whole, deepstack_features=[layers[number] for number in sorted(layers)] or None)

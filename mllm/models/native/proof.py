@@ -59,22 +59,22 @@ def settle(model: Any, tokenizer: Any, folder: str) -> None:
             f"{family_file(kind)} like its neighbours, see docs/native.md; `mllm model check {folder}` prints it all",
             where=folder,
         )
-    if not family.listed:
-        why = {thing: _unproved(checks, names, folder) for thing, names in PROOFS.items()}
-        model.unproved = {thing: reason for thing, reason in why.items() if reason}
-        model.family = replace(
-            family,
-            pack=None if why["packs"] else family.pack,
-            beside=None if why["shares"] else family.beside,
-        )
+    why = {thing: _unproved(checks, names, folder, listed=family.listed) for thing, names in PROOFS.items()}
+    model.unproved = {thing: reason for thing, reason in why.items() if reason}
+    model.family = replace(
+        family,
+        pack=None if why["packs"] else family.pack,
+        beside=None if why["shares"] else family.beside,
+    )
 
 
-def _unproved(checks: Sequence[Check], names: Sequence[str], folder: str) -> str:
-    """What stands in the way of what these checks prove; "": nothing."""
+def _unproved(checks: Sequence[Check], names: Sequence[str], folder: str, *, listed: bool) -> str:
+    """What stands in the way of what these checks prove; "": nothing. A listed family is believed until one fails."""
     found = {check.name: check for check in checks}
-    if any(name not in found for name in names):
+    if not listed and any(name not in found for name in names):
         return f"was not computed with, as `mllm model check {folder}` does"
-    short = next((found[name] for name in names if found[name].outcome != "pass"), None)
+    made = [found[name] for name in names if name in found]
+    short = next((check for check in made if check.failed or not (listed or check.outcome == "pass")), None)
     return f"fails the check of {short.name} ({short.why})" if short else ""
 
 

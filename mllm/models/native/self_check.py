@@ -79,7 +79,8 @@ def look(processor: Processor) -> list[Check]:
 def run(model: Any, processor: Processor) -> list[Check]:
     """What the model computes; it is in evaluation mode."""
     one, other = _question(WIDE, key="a"), _question(TALL, key="b", seed=1)
-    items = [one, other, _question(key="c")]
+    again = replace(one, key="d", turns=_question(WIDE, text="Is it red?").turns)
+    items = [one, other, _question(key="c"), again]
     checks = [
         _check("a feature for each token", lambda: _check_features(model, processor)),
         _check("the model's own inputs", lambda: _check_own(model, processor)),
@@ -87,7 +88,7 @@ def run(model: Any, processor: Processor) -> list[Check]:
         _check("answers in a batch", lambda: _check_answers(model, processor, items), needed=False),
         _check("two images in a prompt", lambda: _check_two(model, processor), needed=False),
     ]
-    alike = [one, replace(one, key="d", turns=_question(WIDE, text="Is it red?").turns), other]
+    alike = [one, again, other]
     for name, packing in (("packed rows", "rows"), ("rows that share an image", "shared")):
         checks.append(
             _check(name, lambda packing=packing: _check_packed(model, processor, alike, packing), needed=False)
@@ -246,6 +247,10 @@ def _check_packed(model: Any, processor: Processor, items: Sequence[Item], packi
         raise NotApplicable("its family packs no rows")
     if packing == "shared" and model.family.beside is None:
         raise NotApplicable("its family shares no beginnings")
+    try:
+        model.check_packing()
+    except MllmError as error:
+        raise NotApplicable(one_line(error)) from error
     packed = model(**_batch(model, processor, items, packing=packing), num_items_in_batch=1).loss
     apart_ = sum(model(**_batch(model, processor, [item]), num_items_in_batch=1).loss for item in items)
     if not abs(packed - apart_) <= _tolerance(model) * abs(apart_):

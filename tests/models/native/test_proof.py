@@ -11,6 +11,7 @@ import pytest
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import resize
 from mllm.models.native import family, placing, proof
+from mllm.models.native.self_check import Check
 from tests.models.tiny_hf import build, save_tiny
 
 
@@ -71,3 +72,14 @@ def test_a_family_that_says_what_does_not_hold_is_refused(unlisted: str, monkeyp
     monkeypatch.setattr(placing, "in_tiles", beside)
     with pytest.raises(ModelError, match=r"the self-check of internvl fails, placement: .* `mllm model check "):
         build(unlisted)
+
+
+def test_a_family_with_a_file_packs_no_rows_once_that_check_failed(
+    unlisted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(family, "is_listed", lambda _: True)
+    build(unlisted)[0].check_packing()
+    wrong = [Check(name="packed rows", outcome="fail", why="another loss", needed=False)]
+    monkeypatch.setattr(proof, "proved", lambda *_, **__: wrong)
+    with pytest.raises(ModelError, match=r"internvl fails the check of packed rows \(another loss\): set .*packing"):
+        build(unlisted)[0].check_packing()

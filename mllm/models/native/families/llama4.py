@@ -22,7 +22,7 @@ def llama4() -> Family:
 
     Source: github.com/meta-llama/llama-models, models/llama4.
     """
-    return Family(codec="shikra", place=_place, join=_join)
+    return Family(codec="shikra", place=_place, join=_join, features=_features)
 
 
 def _place(processor: Any, size: Size) -> Placement:
@@ -35,3 +35,9 @@ def _join(images: Sequence[Tensors]) -> dict[str, Tensor]:
     return {
         name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor for name, tensor in joined(images).items()
     }
+
+
+def _features(model: Any, images: Tensors) -> list[Tensor]:
+    """Its class gives what its tower makes, and projects it itself."""
+    made = model.get_image_features(images["pixel_values"], return_dict=True)
+    return [model.multi_modal_projector(made.last_hidden_state)]
