@@ -59,7 +59,7 @@ class Completion:
     """A sampled answer."""
 
     ids: tuple[int, ...]
-    """Its tokens, those of its end included."""
+    """Its tokens, those of its end included; none where the prompt fills the language model's table of positions."""
     ended: bool
     """Whether it came to its end; else it was cut off."""
 
@@ -112,9 +112,17 @@ def sample_answers(
         answers = batcher.pop_finished()
     ends = stopping(processor)["eos_token_id"]
     return [
-        [_completion(processor, answers[row], ends) for row in _rows([[number]], sampling.num_generations)]
-        for number in range(len(prompts))
+        [
+            _completion(processor, answers[row][: _room(processor, prompt)], ends)
+            for row in _rows([[number]], sampling.num_generations)
+        ]
+        for number, prompt in enumerate(prompts)
     ]
+
+
+def _room(processor: Processor, prompt: EncodedSample) -> int | None:
+    """Tokens that the language model can read behind a prompt; None: any number. It can say one more, not learn it."""
+    return None if processor.positions is None else processor.positions - len(prompt.input_ids)
 
 
 def _shares(model: VisionLanguageModel, prompts: Sequence[EncodedSample], *, synced: bool) -> bool:
@@ -191,7 +199,7 @@ def never_answers(model: VisionLanguageModel, processor: Processor) -> list[int]
 
 
 def _completion(processor: Processor, ids: Sequence[int], ends: Sequence[int]) -> Completion:
-    ended = ids[-1] in ends
+    ended = bool(ids) and ids[-1] in ends
     if not ended and processor.end_token_id is None:
         ended = processor.stop in words_of(processor.tokenizer, list(ids))
     return Completion(ids=tuple(ids), ended=ended)

@@ -114,6 +114,17 @@ def test_answers_that_were_cut_off_are_not_learned_from(tmp_path: Path) -> None:
     assert [entry["grad_norm"] for entry in log] == [0.0, 0.0]
 
 
+def test_an_answer_ends_where_the_table_of_positions_does(tmp_path: Path) -> None:
+    """What is said at the last position could not be read again, nor learned."""
+    language_model = dict(model_type="gpt2", n_embd=16, n_layer=2, n_head=4, n_positions=32)
+    reward_args = dict(max_completion_length=64)
+    config = write_rewarded(tmp_path, reward_args, model_args=dict(language_model=language_model))
+    (entry,) = run(config, tmp_path / "out", "--max_steps", "1")
+    assert entry["completions/max_length"] < 32
+    assert entry["completions/clipped_ratio"] > 0
+    assert entry["grad_norm"] > 0
+
+
 def test_a_reward_that_raises_ends_the_run_and_names_the_item(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
