@@ -221,6 +221,7 @@ class PolicyTrainer(Trainer):
         args, dataset = self.reward_args, self.train_dataset
         assert isinstance(dataset, PromptDataset), "answers are sampled for prompts"
         prompts = [prompt for entries in block for entry in entries for prompt in entry]
+        self._skipped += [reason for prompt in prompts for reason in prompt.sample.skipped]
         answered = sample_answers(
             self._ready_for_evaluation(),
             self.processor,

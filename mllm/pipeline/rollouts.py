@@ -169,6 +169,7 @@ def _collated(processor: Processor, groups: Sequence[Sequence[EncodedSample]], *
         Collator(pad_token_id=tokenizer.pad_token_id, packing="shared" if shared else "none")(groups)
     )
     del batch["index"]
+    batch.pop("skipped", None)
     return batch
 
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from tests.pipeline.tiny import SCENES, write_config
 
 LENGTH = dict(type="Length", most=1, over=3)
@@ -26,6 +28,19 @@ def write_rewarded(folder: Path, reward_args: dict[str, Any] | None = None, **se
     section = dict(rewards=dict(iou=dict(type="BoxIoU"), length=LENGTH), num_generations=3, max_completion_length=6)
     path.write_text(f"{path.read_text()}\nreward_args = { ({**section, **(reward_args or {})})!r}\n", encoding="utf-8")
     return path
+
+
+def with_a_broken_image(folder: Path) -> dict[str, Any]:
+    """`data_args`: three lines, the image of the first of which cannot be read and is passed over."""
+    Image.new("RGB", (40, 30)).save(folder / "right.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    names = ("broken.png", "right.png", "right.png")
+    lines = [{"img_path": name, "expression": "the dog", "bbox": [4, 4, 20, 18]} for name in names]
+    file = folder / "lines.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    wording = dict(questions="examples/shapes/questions.json", answer="<boxes>")
+    train = dict(type="REC", filename=str(file), image_folder=str(folder), **wording)
+    return dict(train=train, images=dict(on_error="skip"))
 
 
 def history(folder: Path) -> list[dict[str, float]]:

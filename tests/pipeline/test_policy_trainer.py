@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mllm.pipeline.finetune import main
-from tests.pipeline.rewarded import LENGTH, history, write_rewarded
+from tests.pipeline.rewarded import LENGTH, history, with_a_broken_image, write_rewarded
 from tests.pipeline.tiny import save_stand_in
 
 REUSED = dict(num_iterations=2, steps_per_generation=2, beta=0.1)
@@ -123,6 +123,13 @@ def test_an_answer_ends_where_the_table_of_positions_does(tmp_path: Path) -> Non
     assert entry["completions/max_length"] < 32
     assert entry["completions/clipped_ratio"] > 0
     assert entry["grad_norm"] > 0
+
+
+def test_an_image_that_is_passed_over_is_counted(tmp_path: Path) -> None:
+    """Another item is asked in its place, and answered with its own truth."""
+    log = run(write_rewarded(tmp_path, data_args=with_a_broken_image(tmp_path)), tmp_path / "out", "--max_steps", "2")
+    assert sum(entry.get("skipped_images", 0) for entry in log) >= 1
+    assert "broken.png" in (tmp_path / "out" / "train.log").read_text()
 
 
 def test_a_reward_that_raises_ends_the_run_and_names_the_item(

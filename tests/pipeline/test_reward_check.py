@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from mllm.config.command_line import parse
 from mllm.config.config import load
 from mllm.pipeline.build import build
 from mllm.pipeline.policy_trainer import PolicyTrainer
 from mllm.pipeline.reward_check import reference_rewards
-from tests.pipeline.rewarded import write_rewarded
+from tests.pipeline.rewarded import with_a_broken_image, write_rewarded
 
 
 def reference(config: Path, out: Path) -> dict[str, dict[str, float | None]]:
@@ -33,18 +31,7 @@ def test_true_answers_score_1_but_for_what_the_codec_rounds_and_a_whole_image_li
 def test_an_item_that_training_passes_over_is_not_looked_at_and_a_reward_that_never_applies_is_none(
     tmp_path: Path,
 ) -> None:
-    Image.new("RGB", (40, 30)).save(tmp_path / "right.png")
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    lines = [
-        {"img_path": name, "expression": "the dog", "bbox": [4, 4, 20, 18]}
-        for name in ("broken.png", "right.png", "right.png")
-    ]
-    file = tmp_path / "lines.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    wording = dict(questions="examples/shapes/questions.json", answer="<boxes>")
-    train = dict(type="REC", filename=str(file), image_folder=str(tmp_path), **wording)
     reward_args = dict(rewards=dict(iou="BoxIoU", vqa="VQAAnswer"))
-    data = dict(train=train, images=dict(on_error="skip"))
-    found = reference(write_rewarded(tmp_path, reward_args, data_args=data), tmp_path)
+    found = reference(write_rewarded(tmp_path, reward_args, data_args=with_a_broken_image(tmp_path)), tmp_path)
     assert (found["true answers"]["iou"] or 0) > 0.5
     assert found["true answers"]["vqa"] is None
