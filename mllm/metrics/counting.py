@@ -12,7 +12,7 @@ from mllm.errors import DataError
 from mllm.fields import show
 from mllm.metrics.base import MeanHeadline, by_index
 from mllm.registry import METRICS
-from mllm.types import Prediction
+from mllm.types import GroundTruth, Prediction
 
 Reading = Literal["last", "first", "molmo", "regions"]
 READINGS: Mapping[Reading, str] = {
@@ -122,15 +122,21 @@ def true_number(prediction: Prediction) -> int:
         DataError: there is neither.
     """
     truth = prediction.truth
+    number = known_number(truth)
+    if number is None:
+        found = show(truth.texts[0] if truth.texts else None)
+        raise DataError(where=prediction.key, field="truth.texts", expected="a number, or regions", found=found)
+    return number
+
+
+def known_number(truth: GroundTruth) -> int | None:
+    """As `true_number`; None: there is neither."""
     if truth.no_target:
         return 0
     if truth.points or truth.boxes:
         return len(truth.points or truth.boxes)
     numbers = numbers_in(short_answer(truth.texts[0])) if truth.texts else []
-    if len(numbers) != 1:
-        found = show(truth.texts[0] if truth.texts else None)
-        raise DataError(where=prediction.key, field="truth.texts", expected="a number, or regions", found=found)
-    return numbers[0]
+    return numbers[0] if len(numbers) == 1 else None
 
 
 def numbers_in(text: str) -> list[int]:

@@ -19,7 +19,8 @@ ANY_TAG = re.compile(r"</?(?:think|answer)>")
 class Readable:
     """1 where the answer can be read and holds what kind of thing was asked for, else 0.
 
-    Of boxes, points and time spans that is at least one that can be read, and none that cannot; of a text, a word.
+    Of boxes, points and time spans that is at least one that can be read, and none that cannot; of a text, a word that
+    is no tag.
     Where there is nothing to find, an answer without a region is readable, too.
 
     Attributes:
@@ -42,7 +43,7 @@ class Readable:
 
     def _is_readable(self, prediction: Prediction) -> bool:
         truth = prediction.truth
-        words = bool(stated(prediction.text).strip())
+        words = bool(ANY_TAG.sub("", stated(prediction.text)).strip())
         if not (truth.boxes or truth.points or truth.time_spans or truth.no_target):
             return words
         missing = ("none",) if truth.no_target else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mllm.metrics.counting import Counting, Reading
+from mllm.metrics.counting import Counting, Reading, known_number
 from mllm.registry import REWARDS
 from mllm.types import Prediction
 
@@ -14,13 +14,12 @@ from mllm.types import Prediction
 class RightCount:
     """1 where the answer states the right number, or with reading "regions" holds as many regions, else 0.
 
-    `reading`: as of the metric `Counting`. It does not apply to items without regions and texts.
+    `reading`: as of the metric `Counting`. It does not apply where the truth has neither regions nor a number.
     """
 
     reading: Reading = "regions"
 
     def __call__(self, prediction: Prediction) -> float | None:
-        truth = prediction.truth
-        if not (truth.boxes or truth.points or truth.no_target or truth.texts):
+        if known_number(prediction.truth) is None:
             return None
         return Counting(reading=self.reading).value(prediction)

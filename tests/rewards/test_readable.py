@@ -49,6 +49,8 @@ def test_nothing_and_words_are_readable() -> None:
     nothing = GroundTruth(no_target=True)
     assert Readable()(answered("[]", nothing)) == 1.0
     assert Readable()(answered("", nothing)) == 0.0
+    assert Readable()(answered("<think></think><answer></answer>", nothing)) == 0.0
+    assert Readable()(said("<answer> </answer>", "a cat")) == 0.0
     assert Readable()(answered("<think>so far", nothing)) == 0.0
     assert Readable()(said("a dog", "a cat")) == 1.0
     assert Readable()(said("<think>a dog", "a cat")) == 0.0

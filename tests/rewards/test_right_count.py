@@ -19,3 +19,4 @@ def test_numbers_are_read() -> None:
     assert RightCount(reading="last")(said("3.5", "3")) == 0.0
     assert RightCount(reading="last")(answered("none", GroundTruth(no_target=True))) == 1.0
     assert RightCount()(answered("", GroundTruth())) is None
+    assert RightCount(reading="last")(said("3", "a dog")) is None
