@@ -20,6 +20,7 @@ def _slow(case: Any) -> Any:
 
 def grid(*axes: Sequence[Any]) -> list[Any]:
     """All combinations of the values of the axes; fast are as few as hold each value."""
+    assert not any(hasattr(value, "marks") for axis in axes for value in axis), "plain values, no pytest.param"
     longest = max(axes, key=len)
     fast = [tuple(number % len(axis) for axis in axes) for number in range(len(longest))]
     return [

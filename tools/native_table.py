@@ -70,8 +70,9 @@ def main() -> None:
 
 
 def wanted(verdicts: Mapping[str, str]) -> list[str]:
-    """The packages that nothing works without."""
-    return [package for package in PACKAGES if package in verdicts.get(ALL, "")]
+    """The packages that something does not work without."""
+    said = " ".join(verdicts.values()).casefold()
+    return [package for package in PACKAGES if package in said]
 
 
 def _checked_with(packages: Path, types: Sequence[str], workers: int, limit: float) -> Iterator[tuple[str, Verdicts]]:

@@ -7,6 +7,7 @@ knows are read by its own classes; others are refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,12 @@ def read_image_processor(folder: str | Path, **chosen: Any) -> Any:
     """The image processor of a folder, in the version that needs no torchvision.
 
     Raises:
-        ModelError: there is none, or it cannot be read.
+        ModelError: there is none, it cannot be read, or it is made for torchvision alone, which is not installed.
     """
     with reading(folder, "its image processor", PROCESSORS):
-        return AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL, **chosen)
+        try:
+            return AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL, **chosen)
+        except ValueError as error:
+            if "torchvision" in str(error) and find_spec("torchvision") is None:
+                raise ModelError("its image processor needs torchvision; install it", where=str(folder)) from error
+            raise

@@ -9,6 +9,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,13 @@ def test_an_image_processor_of_an_unknown_class_is_never_code(sound: Path, tmp_p
         READERS["hf"](str(folder))
     assert "\n" not in str(caught.value)
     assert not marker.exists()
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="with torchvision it is read")
+def test_an_image_processor_for_torchvision_alone_says_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text('{"image_processor_type": "Llama4ImageProcessor"}')
+    with pytest.raises(ModelError, match=r"its image processor needs torchvision; install it$"):
+        read_image_processor(tmp_path)
 
 
 def test_every_auto_class_is_told_not_to_trust() -> None:

@@ -21,6 +21,7 @@ from mllm.errors import ConfigError, ModelError
 from mllm.fields import show
 from mllm.files import read_json
 from mllm.geometry import Placement
+from mllm.models.native.once import features_of
 from mllm.models.native.placing import Size, placed
 from mllm.models.native.positions import MARKS, PackedRows, as_the_model_counts
 from mllm.models.native.tensors import Tensors, joined
@@ -67,9 +68,7 @@ def as_loaded(model: Any) -> None:
 
 def image_features(model: Any, images: Tensors) -> list[Tensor]:
     """Everything that the vision tower and the connector make of images."""
-    holders: list[Any] = [one for one in (model, getattr(model, "model", None)) if hasattr(one, "get_image_features")]
-    wanted = {name for one in holders for name in inspect.signature(one.get_image_features).parameters}
-    made = holders[0].get_image_features(**{name: images[name] for name in images if name in wanted}, return_dict=True)
+    made = features_of(model, images)
     layers = getattr(made, "deepstack_features", None) or []
     return _flat([getattr(made, "pooler_output", None), *layers])
 

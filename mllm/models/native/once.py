@@ -67,6 +67,13 @@ def encoded_once(model: Any, images: Sequence[Tensors], index: Sequence[int]) ->
     return None if each is None else {"image": _together([each[image] for image in index])}
 
 
+def features_of(model: Any, images: Tensors) -> Any:
+    """What `get_image_features` gives, with the arguments that it names, here or in the model inside (VideoLLaMA 3)."""
+    holders: list[Any] = [one for one in (model, getattr(model, "model", None)) if hasattr(one, "get_image_features")]
+    wanted = {name for one in holders for name in inspect.signature(one.get_image_features).parameters}
+    return holders[0].get_image_features(**{name: images[name] for name in images if name in wanted}, return_dict=True)
+
+
 @cache
 def takes_features(model_class: Any) -> bool:
     """Whether a model of transformers takes features in place of pixels."""
@@ -83,9 +90,7 @@ def is_sharded(model: Any) -> bool:
 
 def _made(model: Any, images: Sequence[Tensors]) -> list[dict[str, Tensor]] | None:
     """The features of each image by name; None: it cannot be told which are whose."""
-    joined = model.family.join(images)
-    wanted = inspect.signature(model.get_image_features).parameters
-    made = model.get_image_features(**{name: joined[name] for name in joined if name in wanted}, return_dict=True)
+    made = features_of(model, model.family.join(images))
     rows = [image[PIXELS].shape[1] if image[PIXELS].dim() == 5 else len(image[PIXELS]) for image in images]
     found: list[dict[str, Tensor]] = [{} for _ in images]
     for name, features in _named(made):

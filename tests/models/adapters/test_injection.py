@@ -28,12 +28,12 @@ TUNING = {
     "unfrozen": ["perceiver"],
 }
 GREEDY = {"do_sample": False, "eos_token_id": None, "pad_token_id": 3, "max_new_tokens": 4}
-QUANTIZATIONS = [
-    pytest.param({"type": "bitsandbytes", "bits": 4, "storage_dtype": "float32"}, id="nf4"),
-    pytest.param({"type": "bitsandbytes", "bits": 8}, id="int8"),
-    pytest.param({"type": "hqq", "bits": 8, "group_size": 16}, id="hqq"),
-    pytest.param({"type": "torchao", "scheme": "Int8WeightOnlyConfig"}, id="torchao"),
-]
+QUANTIZATIONS = {
+    "nf4": {"type": "bitsandbytes", "bits": 4, "storage_dtype": "float32"},
+    "int8": {"type": "bitsandbytes", "bits": 8},
+    "hqq": {"type": "hqq", "bits": 8, "group_size": 16},
+    "torchao": {"type": "torchao", "scheme": "Int8WeightOnlyConfig"},
+}
 
 
 def adapted(section, *, base=None, **arguments):
@@ -166,6 +166,7 @@ def build(base, quantization, kind="openflamingo"):
 
 @pytest.mark.parametrize(("base", "quantization"), grid(["own", "parts"], [*QUANTIZATIONS]))
 def test_adapters_on_a_quantised_language_model(folders, quantization, base, tmp_path):
+    quantization = QUANTIZATIONS[quantization]
     model = build(folders[base], quantization)
     layer = model.language_model.model.layers[0]
     few = layer.decoder_layer.mlp.up_proj
@@ -197,7 +198,7 @@ def test_adapters_on_a_quantised_language_model(folders, quantization, base, tmp
 
 def test_what_is_not_quantised(folders):
     pytest.importorskip("bitsandbytes")
-    quantization = QUANTIZATIONS[1].values[0]
+    quantization = QUANTIZATIONS["int8"]
     with pytest.raises(
         ConfigError, match=r"quantization: expected a folder saved by mllm, or parts, found .*, in Otter's layout"
     ):
