@@ -178,7 +178,7 @@ class Checked:
 
     def several_images(self) -> None:
         """Two in one question, as frames of a video are: ids and logits are the model's own."""
-        model, processor = self.built
+        model, processor = self.build()  # no step has moved the statistics of its batch norms
         asked = self.item("c", *SIZES)
         self.same_logits(model, processor, asked)
         loss = model(**batch_of(processor, [asked, self.items[0]])).loss.item()
