@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any
 
@@ -77,6 +78,18 @@ def with_marks(made: Any, processor: Any, forward: Any) -> Any:
     if wanted in inspect.signature(forward).parameters and wanted not in made:
         made[wanted] = torch.tensor(processor.create_mm_token_type_ids(made["input_ids"].tolist()))
     return made
+
+
+def as_called(processor: Any, image_processor: Any) -> Any:
+    """The image processor with the settings that its processor calls it with: Pixtral's asks for whole blocks of the
+    patches that Mistral 3 merges.
+    """
+    if type(processor).__name__ != "PixtralProcessor":
+        return image_processor
+    block = processor.patch_size * processor.spatial_merge_size
+    asked = copy.copy(image_processor)
+    asked.patch_size = {"height": block, "width": block}
+    return asked
 
 
 def tokens_of_images(processor: Any, size: tuple[int, int]) -> int | None:

@@ -61,7 +61,8 @@ class Command(TyperCommand):
 
     def _with_equals(self, ctx: Any, args: Sequence[str]) -> Iterator[str]:
         """The words with every option as `--name=value`, or as `--name` where it takes none."""
-        options = {name: one for one in self.get_params(ctx) if isinstance(one, TyperOption) for name in one.opts}
+        given = [one for one in self.get_params(ctx) if isinstance(one, TyperOption)]
+        options = {name: one for one in given for name in (*one.opts, *one.secondary_opts)}  # --compute, --no-compute
         spelled = {name.replace("_", "-"): name for name in options}
         words = deque(args)
         while words:

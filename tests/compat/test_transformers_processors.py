@@ -8,10 +8,13 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoTokenizer, CLIPProcessor, Qwen2VLProcessor
+from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
 from mllm.compat import transformers_processors as compat
+from mllm.compat.transformers_files import size_within
 from tests.models.tiny_hf import make_image_processor, make_tokenizer
 
 
@@ -61,3 +64,15 @@ def test_with_marks_makes_those_that_a_forward_pass_asks_for_and_a_processor_lef
 
 def test_tokens_of_images_is_none_where_the_processor_does_not_count() -> None:
     assert compat.tokens_of_images(object(), (48, 24)) is None
+
+
+def test_as_called_has_pixtral_make_whole_blocks_of_merged_patches() -> None:
+    class PixtralProcessor:
+        patch_size = 14
+        spatial_merge_size = 2
+
+    plain = PixtralImageProcessorPil(size={"longest_edge": 1540}, patch_size={"height": 14, "width": 14})
+    asked = compat.as_called(PixtralProcessor(), plain)
+    assert size_within(asked, np.zeros((3, 500, 30), np.uint8)) == (504, 56)
+    assert size_within(plain, np.zeros((3, 500, 30), np.uint8)) == (504, 42)
+    assert compat.as_called(None, plain) is plain

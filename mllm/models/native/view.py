@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mllm.compat.transformers_processors import tokens_of_images
+from mllm.compat.transformers_processors import as_called, tokens_of_images
 from mllm.conversation.rendering import TextSpan
 from mllm.conversation.text_encoder import encoder_of
 from mllm.errors import ImageError, ModelError, one_line
@@ -54,6 +54,7 @@ class ProcessorView:
         self.config = config
         self.processor = processor
         self.image_processor = image_processor
+        self._placing = as_called(processor, image_processor)
         self.token = family.token or _image_token(processor)
         self.feature = feature or self.token
         self.opening = first_token(processor.tokenizer) if family.opened else ""
@@ -152,7 +153,7 @@ class ProcessorView:
 
     def placement(self, size: Size) -> Placement:
         with _refusals(size):
-            return self.family.place(self.image_processor, size)
+            return self.family.place(self._placing, size)
 
     def placeholder_tokens(self, size: Size) -> str:
         with _refusals(size):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import typer
 
+from mllm import cli
 from mllm.commands.model.check import check_folder
 from mllm.geometry import resize
 from mllm.models.native import placing, proof
@@ -37,3 +38,14 @@ def test_check_folder_ends_with_status_1(
         check_folder(folder, compute=False)
     assert caught.value.exit_code == 1
     assert "placement                       fail            an image of 200 x 100" in capsys.readouterr().out
+
+
+def test_a_check_without_the_weights_passes_is_asked_for_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(proof, "_PROVED", {})
+    folder = str(save_tiny("qwen2_vl", tmp_path / "model"))
+    assert cli.main(["model", "check", folder, "--no-compute"]) == 0
+    said = capsys.readouterr().out
+    assert (said.count(" pass"), "answers in a batch" in said) == (4, False)
