@@ -60,14 +60,13 @@ class SavingTrainer(GuardedTrainer):
     @replaces(Seq2SeqTrainer)
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """As transformers', but of an adapted model what its base lacks."""
+        folder = str(output_dir or self.args.output_dir)
         if adaptation_of(self.model) is None:
             super()._save(output_dir, state_dict)
         elif self.args.should_save:
-            folder = str(output_dir or self.args.output_dir)
             save_adapted(self.model, folder, state_dict)
             torch.save(self.args, Path(folder) / "training_args.bin")
         if self.args.should_save:
-            folder = str(output_dir or self.args.output_dir)
             save_tokenizer(self.processor.tokenizer, folder, probes=self.processor.renderer.probes())
             save_prompt_format(folder, self.kind, self.prompt_format)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from mllm.errors import ModelError
 from mllm.models.native.tensors import Tensors
 from mllm.models.runtime.packed_attention import reading
 from mllm.models.runtime.packed_mask import PackedAttentionMask
@@ -98,6 +99,20 @@ def with_images_apart(rows: PackedRows, marks_BT: Tensor, *, only_in_windows: bo
     image_BT = marks_BT.bool() & (rows.segment_BT >= 0)
     pieces = pieces_of(rows.segment_BT, rows.prefix_BT, image_BT)
     return PackedAttentionMask(*pieces, image_BT, only_in_windows=only_in_windows)
+
+
+def check_images_fit(field: str, tokens: int, window: int) -> None:
+    """
+    Raises:
+        ModelError: an image may have more tokens, as `field` says, than a layer with a window sees: it would be cut.
+    """
+    if tokens > window:
+        raise ModelError(
+            "packing: an image may be longer than the window of its attention",
+            field=field,
+            expected=f"at most sliding_window, {window}",
+            found=str(tokens),
+        )
 
 
 def pieces_of(segment_BT: Tensor, prefix_BT: Tensor, image_BT: Tensor) -> tuple[Tensor, Tensor]:

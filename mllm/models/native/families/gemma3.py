@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mllm.errors import ModelError
 from mllm.models.native.family import Family
-from mllm.models.native.positions import PackedRows, with_images_apart
+from mllm.models.native.positions import PackedRows, check_images_fit, with_images_apart
 from mllm.models.native.tensors import Tensors
 from mllm.models.runtime.packed_attention import reading
 from mllm.registry import FAMILIES
@@ -33,13 +32,7 @@ def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     Raises:
         ModelError: an image has more tokens than a layer with a window sees, which would cut it apart.
     """
-    tokens, window = model.config.mm_tokens_per_image, model.text_model.config.sliding_window
-    if tokens > window:
-        raise ModelError(
-            "packing: an image is longer than the window of its attention",
-            field="mm_tokens_per_image",
-            expected=f"at most sliding_window, {window}",
-            found=str(tokens),
-        )
+    window = model.text_model.config.sliding_window
+    check_images_fit("mm_tokens_per_image", model.config.mm_tokens_per_image, window)
     spans = with_images_apart(rows, model.image_marks(rows.ids_BT))
     return {"position_ids": rows.position_BT, "token_type_ids": None, **reading(spans)}

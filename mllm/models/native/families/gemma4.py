@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mllm.compat.transformers_placing import size_in_budget
-from mllm.errors import ModelError
 from mllm.geometry import Placement, resize
 from mllm.models.native.family import Family
 from mllm.models.native.placing import Size
-from mllm.models.native.positions import MARKS, PackedRows, as_numbered, with_images_apart
+from mllm.models.native.positions import MARKS, PackedRows, as_numbered, check_images_fit, with_images_apart
 from mllm.models.native.tensors import Tensors
 from mllm.models.runtime.packed_attention import reading
 from mllm.registry import FAMILIES
@@ -39,13 +38,6 @@ def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     config = model.text_model.config
     if config.use_bidirectional_attention != "vision":
         return {**as_numbered(model, rows, images), MARKS: None}
-    most, window = model.view.image_processor.max_soft_tokens, config.sliding_window
-    if most > window:
-        raise ModelError(
-            "packing: an image may be longer than the window of its attention",
-            field="max_soft_tokens",
-            expected=f"at most sliding_window, {window}",
-            found=str(most),
-        )
+    check_images_fit("max_soft_tokens", model.view.image_processor.max_soft_tokens, config.sliding_window)
     spans = with_images_apart(rows, model.image_marks(rows.ids_BT), only_in_windows=True)
     return {"position_ids": rows.position_BT, MARKS: None, **reading(spans)}

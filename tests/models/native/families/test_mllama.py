@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from mllm.models.native import self_check
+from tests.models.native.parity import assert_it_computes_as_its_own_class, assert_its_self_check_passes, stand_in
 from tools.native.check import Checked
-from tools.native.stand_ins import save_stand_in
 
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> Checked:
-    return Checked(save_stand_in("mllama", tmp_path_factory.mktemp("mllama")))
+    return stand_in("mllama", tmp_path_factory)
 
 
 def test_logits_and_answers_are_those_of_its_own_class(checked: Checked) -> None:
-    checked.same_logits(*checked.built, checked.items[0])
-    checked.several_images()
-    checked.evaluates()
+    assert_it_computes_as_its_own_class(checked)
 
 
 def test_its_self_check_passes(checked: Checked) -> None:
-    model, processor = checked.built
-    found = [*self_check.look(processor), *self_check.run(model, processor)]
-    assert [check for check in found if check.failed] == []
-    assert "a batch is its samples" in [check.name for check in found if check.outcome == "pass"]
+    assert_its_self_check_passes(checked)
