@@ -11,7 +11,22 @@ from pycocotools import mask
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from mllm.geometry import Placement, centre_crop, flip, iou, pad_to_square, place, resize, resize_short_side
+from mllm.errors import ImageError
+from mllm.geometry import (
+    MAX_PIXELS,
+    MIN_PIXELS,
+    PATCHES,
+    Placement,
+    centre_crop,
+    check_canvas,
+    fit,
+    flip,
+    iou,
+    pad_to_square,
+    place,
+    resize,
+    resize_short_side,
+)
 from mllm.types import Box, Point
 
 SIZES = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
@@ -94,6 +109,34 @@ def test_place_by_hand() -> None:
     assert place("crop", (100, 60), 50).forward(0, 0) == (-16, 0)
     assert place("crop", (100, 60), 50).forward(100, 60) == (pytest.approx(67), pytest.approx(50))
     assert place("squash", (100, 60), 50).forward(100, 60) == (50, 50)
+
+
+def test_fit_by_hand() -> None:
+    # 100 x 60 in 50 x 50: 50 x 30, ten rows above
+    wide = fit((100, 60), (50, 50))
+    assert (wide.source, wide.canvas, wide.scale, wide.offset) == ((100, 60), (50, 50), (0.5, 0.5), (0, 10))
+    assert fit((60, 100), (50, 50)).offset == (10, 0)
+    # 100 x 61 -> 50 x 31, since 30.5 is rounded up, and floor(19 / 2) = 9 rows above
+    odd = fit((100, 61), (50, 50))
+    assert (odd.scale, odd.offset) == ((0.5, 31 / 61), (0, 9))
+    odd = fit((61, 100), (50, 50))
+    assert (odd.scale, odd.offset) == ((31 / 61, 0.5), (9, 0))
+    # of the same shape: all of the canvas, also where 49 * (3 / 49) is more than 3
+    assert fit((30, 20), (60, 40)).move_box(Box(x1=0, y1=0, x2=30, y2=20)) == Box(x1=0, y1=0, x2=60, y2=40)
+    for size in ((49, 49), (1000, 999), (999, 1000)):
+        assert fit(size, (3, 3)).to_unit(*size) == pytest.approx((1, 1))
+
+
+def test_check_canvas_refuses_more_than_the_largest() -> None:
+    check_canvas((1, 2), (20_000, 20_000))
+    expected = "expected a canvas of at most 400,000,000 pixels, found 20,000 x 20,001 for 1 x 2 pixels"
+    with pytest.raises(ImageError, match=f"{expected}; the image is too long and thin") as caught:
+        check_canvas((1, 2), (20_000, 20_001))
+    assert caught.value.kind == "refused-image"
+
+
+def test_the_bounds_of_qwen_are_whole_blocks_of_patches() -> None:
+    assert (PATCHES, MIN_PIXELS, MAX_PIXELS) == (2 * 14, 4 * 28**2, 16_384 * 28**2)
 
 
 IMAGES = [(64, 48), (48, 64), (65, 48), (47, 64), (64, 64), (100, 41), (33, 90)]

@@ -5,7 +5,8 @@
 Prints each change that no test notices, and for each file how many changes there were and how many were noticed. What
 `tools/mutants.txt` lists is left out: changes that alter nothing anybody can see, each with the reason.
 
-Every change runs in a fork of this process, which has imported the libraries, so that it costs what its tests cost.
+Every change runs in a fork: of a process that has loaded the tests, where it is in a function, else of one that has
+imported the libraries. So it costs what the tests of its function cost.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ import copy
 import gc
 import importlib.abc
 import importlib.util
+import json
 import os
+import resource
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import hypothesis
@@ -39,8 +44,10 @@ ARITHMETIC: dict[Any, Any] = {
     **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult},
     **{ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr},
 }
-LIBRARIES = ("torch", "transformers", "PIL.Image", "mmengine.registry", "numpy", "mllm.registry", "mllm.geometry")
-"""Imported once; nothing of our own that a file to be checked lies below."""
+LIBRARIES = ("torch", "transformers", "PIL.Image", "mmengine.registry", "numpy")
+"""Imported once; nothing of our own."""
+MEMORY = 6 * 2**30
+"""Bytes that the tests of a change may take: a loop that does not end may fill a list."""
 UNSEEN = {"annotation", "returns", "decorator_list", "type_params", "exc", "cause", "bases"}
 """Fields of a node that are not changed: types, decorators, and what an error says."""
 
@@ -98,16 +105,17 @@ def _below(owner: ast.AST, line: int) -> Iterator[tuple[int, str, str]]:
 
 
 def _says_nothing(node: ast.AST) -> bool:
-    """A docstring, an assertion, what an f-string says, or what only a type checker reads."""
+    """A docstring, an assertion (`strict` of zip is one), what an f-string says, or what only a type checker reads."""
     docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    return docstring or typing or isinstance(node, ast.JoinedStr | ast.Assert)
+    strict = isinstance(node, ast.keyword) and node.arg == "strict"
+    return docstring or typing or strict or isinstance(node, ast.JoinedStr | ast.Assert)
 
 
 class Changed(importlib.abc.Loader, importlib.abc.MetaPathFinder):
     """Imports one module from a changed tree."""
 
-    def __init__(self, path: Path, code: Any) -> None:
+    def __init__(self, path: Path, code: CodeType) -> None:
         self.name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         self.path, self.code = path, code
 
@@ -120,31 +128,179 @@ class Changed(importlib.abc.Loader, importlib.abc.MetaPathFinder):
         exec(self.code, module.__dict__)  # noqa: S102, a changed copy of our own source
 
 
-def noticed(path: Path, tree: ast.Module, tests: list[str], limit: float) -> bool:
-    """Whether the tests fail on the changed module; one that takes longer than `limit` seconds has failed."""
+def compiled(path: Path, tree: ast.Module) -> CodeType | None:
+    """The code of a tree; None where Python refuses it."""
     try:
-        code = compile(ast.fix_missing_locations(tree), str(path), "exec")
+        return compile(ast.fix_missing_locations(tree), str(path), "exec")
     except (SyntaxError, ValueError):
+        return None
+
+
+def apart(work: Callable[[], Any], limit: float) -> Any:
+    """What `work` gives in a fork of this process; None where it raises or takes `limit` seconds of processor time."""
+    with tempfile.TemporaryFile("w+") as answer:
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), 1)
+                    os.dup2(nowhere.fileno(), 2)
+                os.setpgrp()
+                seconds = int(time.process_time() + limit) + 1
+                resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+                resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+                json.dump(work(), answer)
+                answer.flush()
+            os._exit(0)
+        end = time.monotonic() + 10 * limit  # others may have the processor
+        while os.waitpid(child, os.WNOHANG) == (0, 0):
+            if time.monotonic() > end:
+                os.killpg(child, signal.SIGKILL)
+            time.sleep(0.002)
+        answer.seek(0)
+        text = answer.read()
+    return json.loads(text) if text else None
+
+
+def passes(tests: list[str], folder: str, plugins: Sequence[object] = ()) -> bool:
+    """Whether pytest passes, with its files in `folder`."""
+    off = [f"-pno:{name}" for name in ("cacheprovider", "anyio", "xdist")]
+    args = [*tests, "-x", "-q", *off, "--hypothesis-profile", "mutants", "--basetemp", f"{folder}/tests"]
+    return int(pytest.main(args, list(plugins))) == 0
+
+
+def passes_changed(path: Path, code: CodeType, tests: list[str], folder: str) -> bool:
+    """Whether the tests pass that import the changed module."""
+    sys.meta_path.insert(0, Changed(path, code))
+    return passes(tests, folder)
+
+
+def swaps(old: CodeType, new: CodeType, live: Mapping[CodeType, list[FunctionType]]) -> dict[FunctionType, CodeType]:
+    """The code that each function would have if the module were the changed one.
+
+    Raises:
+        LookupError: more would change than what functions do.
+    """
+    if old in live and old.co_freevars == new.co_freevars:
+        return {} if old == new else dict.fromkeys(live[old], new)
+    (was, inside), (becomes, changed) = (
+        ([repr(each) for each in code.co_consts if not isinstance(each, CodeType)],
+         [each for each in code.co_consts if isinstance(each, CodeType)])
+        for code in (old, new)
+    )  # fmt: skip
+    if (old.co_code, old.co_names, was, len(inside)) != (new.co_code, new.co_names, becomes, len(changed)):
+        raise LookupError
+    return {key: code for pair in zip(inside, changed, strict=True) for key, code in swaps(*pair, live).items()}
+
+
+class Loaded:
+    """A pytest plugin that tries changes of what functions do, with the tests loaded: it exchanges their code.
+
+    Each change meets the tests that call the function, the fastest first. What runs when the tests are imported cannot
+    be exchanged; those changes are for `passes_changed`.
+    """
+
+    def __init__(self, path: Path, known: set[tuple[str, str]]) -> None:
+        self.path, self.known = path, known
+        self.called: set[tuple[str, int]] = set()
+        self.noticed: dict[int, bool] = {}
+        self.modules: list[str] = []
+        self.seconds = 0.0
+        sys.settrace(self._call)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        sys.settrace(None)
+        imported = set(self.called)
+        watched = apart(partial(self._watch, session), 1000)
+        if not watched:
+            return True
+        rows, self.modules = watched
+        imported_too(self.modules)
+        seconds, calls = zip(*rows, strict=True)
+        self.seconds = sum(seconds)
+        order = sorted(range(len(seconds)), key=seconds.__getitem__)
+        limit = 5 + 5 * self.seconds
+        if not apart(partial(_pass, session, session.items, order, {}), limit):  # a test needs those before it
+            order.sort()
+        live = self._functions()
+        tree = ast.parse(self.path.read_text())
+        original = compiled(self.path, tree)
+        assert original is not None
+        for number, (_, was, becomes) in enumerate(mutants(tree)):
+            changed = None if (was, becomes) in self.known else compiled(self.path, tree)
+            try:
+                codes = swaps(original, changed, live) if changed else {}
+            except LookupError:
+                continue
+            names = {_name(function.__code__) for function in codes}
+            chosen = [place for place in order if names & set(map(tuple, calls[place]))]
+            noticed = bool(chosen) and not apart(partial(_pass, session, session.items, chosen, codes), limit)
+            if noticed or not names & imported:
+                self.noticed[number] = noticed
         return True
-    child = os.fork()
-    if child == 0:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-        os.setpgrp()
-        sys.meta_path.insert(0, Changed(path, code))
-        plugins = [f"-pno:{name}" for name in ("cacheprovider", "anyio", "xdist")]
-        os._exit(int(pytest.main([*tests, "-x", "-q", *plugins, "--hypothesis-profile", "mutants"])))
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status) != 0
-        time.sleep(0.02)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+
+    def _call(self, frame: FrameType, event: str, arg: object) -> None:
+        if frame.f_code.co_filename == str(self.path):
+            self.called.add(_name(frame.f_code))
+
+    def _functions(self) -> dict[CodeType, list[FunctionType]]:
+        """The functions of the file by their code."""
+        found: dict[CodeType, list[FunctionType]] = {}
+        gc.unfreeze()
+        for each in gc.get_objects():
+            if type(each) is FunctionType and each.__code__.co_filename == str(self.path):
+                found.setdefault(each.__code__, []).append(each)
+        gc.freeze()
+        return found
+
+    def _watch(self, session: pytest.Session) -> tuple[list[tuple[float, list[tuple[str, int]]]], list[str]] | None:
+        """Seconds of each test, and what it calls of the file; the names of all modules. None where a test fails."""
+        rows: list[tuple[float, list[tuple[str, int]]]] = []
+        sys.settrace(self._call)
+        for item, after in zip(session.items, [*session.items[1:], None], strict=True):
+            self.called.clear()
+            start = time.process_time()
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            rows.append((time.process_time() - start, list(self.called)))
+        return None if session.testsfailed else (rows, list(sys.modules))
+
+
+def imported_too(modules: Iterable[str], *, but: tuple[str, ...] = ()) -> None:
+    """Import what a fork has imported, so that the next ones need not, except for packages of some names."""
+    for module in modules:
+        if module.partition(".")[0] not in ("__main__", "tests", "conftest", *but):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
+
+
+def _name(code: CodeType) -> tuple[str, int]:
+    return code.co_qualname, code.co_firstlineno
+
+
+def _pass(
+    session: pytest.Session, items: Sequence[pytest.Item], order: Sequence[int], codes: Mapping[FunctionType, CodeType]
+) -> bool:
+    """Whether the tests pass in this order, with other code in some functions."""
+    for function, code in codes.items():
+        function.__code__ = code
+    for place, after in zip(order, [*order[1:], None], strict=True):
+        follows = None if after is None else items[after]
+        items[place].config.hook.pytest_runtest_protocol(item=items[place], nextitem=follows)
+        if session.testsfailed:
+            return False
     return True
+
+
+def loaded(
+    path: Path, known: set[tuple[str, str]], tests: list[str], folder: str
+) -> tuple[dict[int, bool], list[str], float]:
+    """Whether the tests notice each change that loaded tests can judge; the modules that they import; their seconds."""
+    plugin = Loaded(path, known)
+    passes(tests, folder, [plugin])
+    return plugin.noticed, plugin.modules, plugin.seconds
 
 
 def explained() -> set[tuple[str, str, str]]:
@@ -154,23 +310,26 @@ def explained() -> set[tuple[str, str, str]]:
     return {(row[0], row[1], row[2]) for row in rows}
 
 
-def check(path: Path, tests: list[str]) -> None:
+def check(path: Path, tests: list[str], folder: str) -> None:
     """Print what the tests of a file do not notice."""
-    known = explained()
-    tree = ast.parse(path.read_text())
-    start = time.monotonic()
-    if noticed(path, tree, tests, 600):
-        sys.exit(f"{path}: its tests fail without a change: {' '.join(tests)}")
-    limit = 20 + 5 * (time.monotonic() - start)
     name = str(path.relative_to(ROOT))
+    known = {(was, becomes) for file, was, becomes in explained() if file == name}
+    tree = ast.parse(path.read_text())
+    judged, modules, seconds = apart(partial(loaded, path, known, tests, folder), 10**6)
+    if not modules:
+        sys.exit(f"{path}: its tests fail without a change: {' '.join(tests)}")
+    imported_too(modules, but=("mllm",))
     made = killed = 0
-    for line, was, becomes in mutants(tree):
-        if (name, was, becomes) in known:
+    for number, (line, was, becomes) in enumerate(mutants(tree)):
+        if (was, becomes) in known:
             continue
         made += 1
-        if noticed(path, tree, tests, limit):
-            killed += 1
-        else:
+        noticed = judged.get(str(number))
+        if noticed is None:
+            code = compiled(path, tree)
+            noticed = code is None or not apart(partial(passes_changed, path, code, tests, folder), 20 + 5 * seconds)
+        killed += noticed
+        if not noticed:
             print(f"{name}:{line} | {was} | {becomes}", flush=True)
     print(f"{name}: {killed} of {made} noticed ({killed / max(made, 1):.0%})", flush=True)
 
@@ -194,8 +353,9 @@ def main() -> None:
     gc.freeze()
     phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # what fails need not be made small
     hypothesis.settings.register_profile("mutants", deadline=None, database=None, derandomize=True, phases=phases)
-    for file in args.files:
-        check(file.resolve(), args.tests or tests_of(file.resolve()))
+    with tempfile.TemporaryDirectory() as folder:
+        for file in args.files:
+            check(file.resolve(), args.tests or tests_of(file.resolve()), folder)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mllm.metrics.base import Metric, Tallied, read_by
+from mllm.errors import DataError
+from mllm.metrics.base import (
+    MeanHeadline,
+    Metric,
+    Tallied,
+    by_group,
+    by_index,
+    read_by,
+    with_references,
+    with_texts,
+)
 from mllm.metrics.boxes_f1 import BoxesF1
 from mllm.metrics.breakdown import breakdown
 from mllm.metrics.choice import ChoiceAccuracy
@@ -80,6 +90,52 @@ def test_read_by_names_the_rules_that_a_metric_reads_an_answer_by(
     assert read_by(metric, answer) == rules
 
 
+def test_read_by_of_ranked_candidates_is_their_ranking() -> None:
+    ranked = Prediction(key="a", index=0, text="yes", candidate_scores={"yes": -1.0}, truth=GroundTruth(texts=("yes",)))
+    assert read_by(ExactMatch(), ranked) == ("ranking",)
+
+
 def test_read_by_takes_the_steps_of_words_where_no_region_was_asked_for() -> None:
     answer = Prediction(key="a", index=0, text="<think>?</think>red", truth=GroundTruth(texts=("red",)))
     assert read_by(None, answer) == ("thinking",)
+
+
+def said(index: int, *texts: str, **group: str) -> Prediction:
+    return Prediction(key=f"a:{index}", index=index, text="", truth=GroundTruth(texts=texts), group=group)
+
+
+def test_by_index_sorts_answers_to_different_items() -> None:
+    first, second = said(0), said(1)
+    assert by_index([second, first]) == [first, second]
+    with pytest.raises(DataError, match=r"^expected predictions to score, found none"):
+        by_index([])
+    with pytest.raises(DataError, match=r"a:1: expected one prediction for item 1, found two"):
+        by_index([second, first, second])
+
+
+def test_by_group_collects_answers_in_the_order_of_the_alphabet() -> None:
+    given = [said(0, kind="dog"), said(1, kind="cat"), said(2, kind="dog")]
+    assert list(by_group(given, "kind").items()) == [("cat", [given[1]]), ("dog", [given[0], given[2]])]
+    with pytest.raises(DataError, match=r"a:3: group: expected a value for 'kind'") as caught:
+        by_group([said(3)], "kind")
+    assert caught.value.kind == "missing-field"
+
+
+def test_with_texts_wants_a_text_of_each_truth() -> None:
+    given = [said(1, "a"), said(0, " ")]
+    assert with_texts(given) == given[::-1]
+    with pytest.raises(DataError, match=r"a:2: truth\.texts: expected at least one text, found nothing"):
+        with_texts([*given, said(2)])
+
+
+@pytest.mark.parametrize("texts", [(), ("a", " ")])
+def test_with_references_wants_texts_that_are_not_blank(texts: tuple[str, ...]) -> None:
+    given = [said(1, "a", "b"), said(0, "a")]
+    assert with_references(given) == given[::-1]
+    with pytest.raises(DataError, match=r"a:2: truth\.texts: expected at least one reference, none of them blank"):
+        with_references([*given, said(2, *texts)])
+
+
+def test_a_mean_headline_needs_a_value() -> None:
+    with pytest.raises(NotImplementedError, match=r"MeanHeadline has no value\(\)"):
+        MeanHeadline().tally(said(0))

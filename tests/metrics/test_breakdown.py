@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from mllm.metrics.base import Metric
-from mllm.metrics.breakdown import Part, breakdown
+from mllm.metrics.boxes_f1 import BoxesF1
+from mllm.metrics.breakdown import Part, breakdown, kinds_of
 from mllm.metrics.counting import Counting
 from mllm.metrics.density_f1 import DensityF1
 from mllm.metrics.outcome import outcome
@@ -39,8 +40,9 @@ def test_breakdown_scores_the_items_of_each_value() -> None:
 
 
 def test_breakdown_sorts_numbers_as_numbers() -> None:
-    predictions = [said(index, "yes", length=length) for index, length in enumerate((10, 2, 1))]
-    assert [part.value for part in breakdown(ExactMatch(), predictions, names(3))["length"]] == ["1", "2", "10"]
+    predictions = [said(index, "yes", length=length) for index, length in enumerate(("10", "b2", "a10", "2", "a2"))]
+    found = breakdown(ExactMatch(), predictions, names(5))["length"]
+    assert [part.value for part in found] == ["2", "10", "a2", "a10", "b2"]
 
 
 def test_breakdown_leaves_out_what_all_items_share_and_what_tells_each_apart() -> None:
@@ -57,13 +59,18 @@ def test_breakdown_tells_files_apart() -> None:
 
 
 def test_breakdown_of_boxes_has_their_sizes() -> None:
-    boxes = [Box(x1=0, y1=0, x2=side, y2=side) for side in (31.9, 32, 96, 96.1)]
+    boxes = [Box(x1=40, y1=7, x2=40 + side, y2=7 + side) for side in (31.9, 32, 96, 96.1)]
     predictions = [
         Prediction(key="a.jsonl:1", index=index, text="", boxes=(box,), truth=GroundTruth(boxes=(box,)))
         for index, box in enumerate(boxes)
     ]
     found = scores(breakdown(REC(), predictions, names(4))["box size"])
     assert sorted(found) == [("large (> 96²)", 1, 1.0), ("medium", 2, 1.0), ("small (< 32²)", 1, 1.0)]
+    absent = Prediction(key="a.jsonl:1", index=4, text="", truth=GroundTruth(no_target=True))
+    found = scores(breakdown(REC(), [*predictions, absent], names(5))["box size"])
+    assert found[0] == ("(none)", 1, 1.0)
+    several = replace(predictions[0], index=5, truth=GroundTruth(boxes=tuple(boxes[:2])))
+    assert breakdown(BoxesF1(), [*predictions, several], names(5)) == {}
 
 
 def test_breakdown_of_expressions_has_their_lengths() -> None:
@@ -147,6 +154,21 @@ def test_breakdown_has_the_parts_of_a_metric_with_intervals_over_images(
     assert set(found.apart) < set(found.scores)
     alone = outcome(metric, predictions, ["one image"] * len(predictions))
     assert all(part.interval is None for part in alone.parts[name])
+
+
+def test_breakdown_leaves_out_a_part_of_a_metric_that_all_items_share() -> None:
+    predictions = [polled(0, "Yes.", "yes", "random"), polled(1, "No.", "no", "random")]
+    assert breakdown(POPE(), predictions, names(2)) == {}
+
+
+def test_breakdown_leaves_out_names_whose_parts_have_no_headline() -> None:
+    absent = [replace(boxed(n, kind=kind), truth=GroundTruth(no_target=True)) for n, kind in enumerate("ab")]
+    assert breakdown(DensityF1(group=None), absent, names(2)) == {}
+
+
+def test_kinds_of_leaves_out_what_all_items_share_and_what_tells_each_apart() -> None:
+    predictions = [said(n, "yes", split="val", id=n, kind=n % 2) for n in range(201)]
+    assert kinds_of(predictions) == {"kind": [str(n % 2) for n in range(201)]}
 
 
 def test_breakdown_is_that_of_the_records_where_the_metric_has_none() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mllm.errors import ConfigError, DataError
@@ -44,6 +46,7 @@ def answer(index: int, text: str, letter: str = "B", options: tuple[str, ...] = 
         ("It isn't (A), it is (C)", "C"),
         ("B. The answer is obvious.", "B"),
         ("The answer is Z. The answer is B.", "B"),
+        ("The answer is B. The answer is Z.", "B"),
         ("**B**", "B"),
         ("The answer is **B**.", "B"),
         ("**Answer:** B", "B"),
@@ -121,6 +124,7 @@ def test_words_come_before_letters() -> None:
     [
         ("aa", ("Aa", "aa"), "B"),
         ("the answer is Aa", ("aa", "Aa"), "B"),
+        ("AA", ("Aa", "aa"), None),
         ("-5", ("5", "-5"), "B"),
         ("+", ("-", "+"), "B"),
         ("dog", ("cat", "dog", "dog"), "B"),
@@ -184,6 +188,9 @@ def test_errors() -> None:
         ("The answer is B.", "B"),
         ("Since it is metal. The answer is B. BECAUSE: it is.", "B"),
         ("The answer is B, a fork", "B"),
+        ("A", "A"),
+        ("C", "C"),
+        ("D", "D"),
         ("E", "E"),
         # what the script calls FAILED
         ("b", None),
@@ -217,6 +224,22 @@ def test_choice_accuracy_by_text_is_to_the_letter() -> None:
     """As A-OKVQA's evaluation compares choices."""
     values = [ChoiceAccuracy(reading="text").value(answer(0, text)) for text in (" a fork\n", "A fork", "fork", "B")]
     assert values == [1, 0, 0, 0]
+
+
+def test_choice_accuracy_of_ranked_options_takes_the_text_as_it_stands() -> None:
+    """Whether all options were ranked, or some; where other texts were, the answer is read."""
+    text, options = "The answer is B.", ("The answer is B.", "A fork")
+    for ranked, value in ((options, 1), (options[:1], 1), (("a", "b"), 0), ((), 0)):
+        given = replace(answer(0, text, "A", options), candidate_scores=dict.fromkeys(ranked, 0.0))
+        assert ChoiceAccuracy().value(given) == value
+
+
+def test_choice_accuracy_takes_as_many_options_as_there_are_letters() -> None:
+    assert ChoiceAccuracy().value(answer(0, "Z", "Z", tuple(f"option {n}" for n in range(26)))) == 1
+
+
+def test_options_that_differ_in_case_are_different() -> None:
+    assert [ChoiceAccuracy().value(answer(0, text, "A", ("Dog", "dog"))) for text in ("Dog", "dog")] == [1, 0]
 
 
 def test_choice_accuracy_names_a_wrong_reading() -> None:

@@ -50,6 +50,11 @@ def test_scores() -> None:
     }
 
 
+@pytest.mark.parametrize(("text", "value"), [("rain", 1), ("rain, sun", 0), ("sun", 0)])
+def test_the_value_of_an_answer(text: str, value: float) -> None:
+    assert ClassAccuracy().value(answer(0, text, "rain")) == value
+
+
 def test_each_score_but_the_count_and_those_of_classes_has_a_meaning() -> None:
     scores = ClassAccuracy()([answer(0, "rain", "rain")])
     assert set(scores) - {"count", "class_accuracy/rain"} == set(ClassAccuracy.meanings)

@@ -6,6 +6,7 @@ import pytest
 
 from mllm.errors import DataError
 from mllm.metrics.counting import Counting, Reading, numbers_in
+from mllm.registry import METRICS
 from mllm.types import GroundTruth, Point, Prediction
 from tests.metrics.official_boxes import boxes
 
@@ -68,7 +69,26 @@ def test_numbers_in_reads_whole_numbers_alone(text: str, numbers: list[int]) -> 
     assert numbers_in(text) == numbers
 
 
-@pytest.mark.parametrize(("text", "found"), [("None.", True), ("There are no dogs.", True), ("nobody knows", False)])
+def test_numbers_in_knows_the_words_up_to_ninety_nine() -> None:
+    small = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    small += " seventeen eighteen nineteen"
+    assert numbers_in(small) == list(range(20))
+    tens = "twenty thirty forty fifty sixty seventy eighty ninety"
+    assert numbers_in(tens) == list(range(20, 100, 10))
+    for number, word in enumerate(tens.split(), start=2):
+        assert numbers_in(f"{word}-one, {word}-nine") == [10 * number + 1, 10 * number + 9]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("None.", True),
+        ("There are no dogs.", True),
+        ("There are none. I looked twice", True),
+        ("None, I think", True),
+        ("nobody knows", False),
+    ],
+)
 def test_nothing_is_zero(text: str, found: bool) -> None:
     assert Counting()([answer(0, text, "0")])["accuracy"] == found
 
@@ -80,10 +100,14 @@ def test_regions_are_counted_where_asked_for() -> None:
         Prediction(key="b", index=1, text="", points=(Point(x=1, y=1),), truth=two),
         Prediction(key="c", index=2, text="", failure="malformed", truth=two),
         Prediction(key="d", index=3, text="", truth=GroundTruth(no_target=True)),
+        Prediction(key="e", index=4, text="", failure="none", truth=GroundTruth(no_target=True)),
     ]
-    scores = Counting(reading="regions")(given)
-    assert (scores["accuracy"], scores["within_1"], scores["valid"], scores["mae"]) == (2 / 4, 3 / 4, 3 / 4, 1 / 3)
+    counting = Counting(reading="regions")
+    scores = counting(given)
+    assert (scores["accuracy"], scores["within_1"], scores["valid"], scores["mae"]) == (3 / 5, 4 / 5, 4 / 5, 1 / 4)
     assert (scores["accuracy/0"], scores["accuracy/2"]) == (1, 1 / 3)
+    assert [counting.value(each) for each in given] == [1, 0, 0, 1, 1]
+    assert [counting.parts_of(each) for each in given] == [{"number": [true]} for true in "22200"]
 
 
 def test_mae_is_missing_where_no_number_can_be_read() -> None:
@@ -92,5 +116,20 @@ def test_mae_is_missing_where_no_number_can_be_read() -> None:
 
 @pytest.mark.parametrize("true", ["", "many", "2 or 3"])
 def test_the_truth_is_one_number(true: str) -> None:
-    with pytest.raises(DataError, match=r"a:0: truth.texts: expected a number, or regions, found"):
+    with pytest.raises(DataError, match=rf"a:0: truth.texts: expected a number, or regions, found str '{true}'"):
         Counting()([answer(0, "3", true)])
+
+
+def test_a_truth_without_a_text_has_no_number() -> None:
+    with pytest.raises(DataError, match=r"a: truth.texts: expected a number, or regions, found nothing"):
+        Counting()([Prediction(key="a", index=0, text="3", truth=GroundTruth())])
+
+
+@pytest.mark.parametrize(
+    ("reading", "depth"), [("last", "short_answer"), ("first", "short_answer"), ("molmo", "stated"), ("regions", None)]
+)
+def test_each_reading_has_its_depth(reading: str, depth: str | None) -> None:
+    metric = METRICS.make({"type": "Counting", "reading": reading})
+    assert metric.depth == depth
+    assert set(metric.meanings) == set(Counting().meanings)
+    assert metric.headline in metric.meanings

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from mllm.errors import DataError
 from mllm.geometry import iou
 from mllm.metrics.failures import FAILURES, failure_of
-from mllm.metrics.rec import REC, constant_box_accuracy, iou_of
+from mllm.metrics.rec import REC, constant_box_accuracy, iou_of, is_on_another
+from mllm.registry import METRICS
 from mllm.types import Box, Failure, GroundTruth, Point, Prediction
 
 TRUTH = Box(x1=0, y1=0, x2=100, y2=10)
@@ -197,6 +198,10 @@ def test_constant_box_of_truths_without_area() -> None:
     assert constant_box_accuracy([dot, dot], threshold=0.5) == 0
 
 
+def test_the_reading_of_the_codec_has_a_name() -> None:
+    assert METRICS.make({"type": "REC", "reading": "codec"})([answer(0, TRUTH)])["acc@0.5"] == 1
+
+
 def test_constant_box_is_left_out_unless_asked_for() -> None:
     assert "constant_box_acc@0.5" not in REC()([answer(0, TRUTH)])
 
@@ -219,3 +224,26 @@ def test_an_answer_on_another_known_object_is_counted() -> None:
     answers = [said(0, other), said(1, TRUTH), said(2, elsewhere), said(3), said(4, other, failure="malformed")]
     assert REC()(answers)["wrong_object"] == 1
     assert "wrong_object" not in REC()([answer(0, strip(100))])
+
+
+@pytest.mark.parametrize(
+    ("box", "other", "expected"),
+    [
+        (strip(100), strip(60), False),  # right, though the other is near
+        (strip(50), strip(60), True),  # a tie with the right one is wrong
+        (strip(30), strip(60), False),  # and a tie with the other is not on it
+        (strip(30), strip(59), True),
+        (strip(30), replace(strip(59), image=1), False),
+    ],
+)
+def test_is_on_another_at_its_bounds(box: Box, other: Box, expected: bool) -> None:
+    truth = GroundTruth(boxes=(TRUTH,), candidates=(TRUTH, other))
+    assert is_on_another(replace(answer(0, box), truth=truth)) == expected
+
+
+def test_constant_box_tries_512_of_513_truths() -> None:
+    """Evenly spaced, all but the last but one are tried: here the only one that overlaps with two others."""
+    truths = [Box(x1=n, y1=n, x2=n + 1, y2=n + 1) for n in range(0, 1020, 2)]
+    truths += [Box(x1=2000, y1=y, x2=2010, y2=y + 10) for y in (0, 3, 6)]
+    assert len(truths) == 513
+    assert constant_box_accuracy(truths, threshold=0.5) == 2 / 513
