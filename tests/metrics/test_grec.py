@@ -48,6 +48,21 @@ def test_a_point_is_a_region_too() -> None:
     assert GREC()([answer(0, points=(Point(x=1, y=1),))])["n_acc"] == 0
 
 
+def test_an_overlap_of_just_a_half_counts() -> None:
+    assert GREC()([answer(0, boxes([0, 0, 10, 5]), boxes(A))])["pr@f1=1"] == 1
+    assert GREC()([answer(0, boxes([0, 0, 10, 4.9]), boxes(A))])["pr@f1=1"] == 0
+
+
+def test_clipped_answers_are_counted() -> None:
+    given = [answer(0, boxes(A), boxes(A), clipped=1), answer(1, boxes(A), boxes(A))]
+    assert GREC()(given)["clipped"] == 1
+
+
+def test_the_headline_has_a_meaning_that_names_the_overlap() -> None:
+    for metric, name in ((GREC(), " (IoU >= 0.5)"), (GREC(overlap="giou"), " (generalised IoU >= 0.5)")):
+        assert metric.meanings[metric.headline].endswith(name)
+
+
 def test_what_there_is_none_of_has_no_score() -> None:
     assert "t_acc" not in GREC()([answer(0)])
     assert "n_acc" not in GREC()([answer(0, boxes(A), boxes(A))])

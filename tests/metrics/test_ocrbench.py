@@ -57,6 +57,8 @@ def test_ocrbench_counts_hits_in_its_five_groups() -> None:
         "failure_none": 1,
     }
     assert set(scores) - {"count"} == set(OCRBench.meanings)
+    assert OCRBench.headline in scores
+    assert [name for name in OCRBench()(given[:1]) if name.startswith("hits_")] == ["hits_recognition"]
 
 
 def test_ocrbench_names_what_it_cannot_score() -> None:

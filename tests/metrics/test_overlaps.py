@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from mllm.errors import DataError
 from mllm.geometry import iou
-from mllm.metrics.overlaps import best_pairs, enclosing, overlaps
-from mllm.types import Box
-from tests.metrics.official_boxes import ITEMS, boxes
+from mllm.metrics.overlaps import COCO_THRESHOLDS, assigned, best_pairs, enclosing, overlaps, true_boxes
+from mllm.types import Box, Prediction
+from tests.metrics.official_boxes import ITEMS, answer, boxes
 
 
 def test_overlaps_are_the_iou_of_each_pair() -> None:
@@ -34,6 +35,7 @@ def test_boxes_without_area_and_on_other_images_do_not_overlap() -> None:
     dot, a = boxes([5, 5, 5, 5], [0, 0, 10, 10])
     assert overlaps([dot], [dot, a])[0].tolist() == [0, 0]
     other = Box(x1=0, y1=0, x2=10, y2=10, image=1)
+    assert overlaps([], [a]).shape == (0, 1)
     assert overlaps([other], [a])[0, 0] == overlaps([other], [a], "giou")[0, 0] == -1
 
 
@@ -50,3 +52,24 @@ def test_best_pairs_is_the_greatest_number_of_any_matching(values: np.ndarray) -
 
 def test_enclosing_is_around_all() -> None:
     assert enclosing(boxes([5, 1, 9, 3], [2, 2, 6, 8])).xyxy == (2, 1, 9, 8)
+    elsewhere = Box(x1=0, y1=0, x2=99, y2=99, image=1)
+    assert enclosing([*boxes([5, 1, 9, 3]), elsewhere]).xyxy == (5, 1, 9, 3)
+    assert enclosing([elsewhere, *boxes([5, 1, 9, 3])]) == elsewhere
+
+
+def test_assigned_has_the_least_sum_or_the_greatest() -> None:
+    values = np.array([[1.0, 5.0, 9.0], [2.0, 4.0, 9.0]])
+    assert assigned(values) == [(0, 0), (1, 1)]
+    assert assigned(values, maximize=True) == [(0, 1), (1, 2)]
+
+
+def test_true_boxes_are_none_where_nothing_is() -> None:
+    given = boxes([0, 0, 1, 1])
+    assert true_boxes(answer(0, true=given)) == given
+    assert true_boxes(answer(0)) == ()
+    with pytest.raises(DataError, match=r"a: truth\.boxes: expected boxes, or an empty list .*, found nothing"):
+        true_boxes(Prediction(key="a", index=0, text=""))
+
+
+def test_the_thresholds_are_those_of_coco() -> None:
+    assert COCO_THRESHOLDS == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)

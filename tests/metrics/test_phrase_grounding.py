@@ -52,6 +52,25 @@ def test_the_break_down_may_be_left_out() -> None:
     assert set(metric([answer(0, boxes(A), boxes(A))])) - {"count"} == set(metric.meanings)
 
 
+def test_the_value_is_whether_the_first_box_is_right() -> None:
+    metric = PhraseGrounding()
+    given = [answer(0, boxes(A), boxes(A, B)), answer(1, boxes(FAR, A), boxes(A)), answer(2, (), boxes(A))]
+    assert [metric.value(each) for each in given] == [1, 0, 0]
+    assert metric.value(answer(0, boxes([0, 0, 10, 5]), boxes(A))) == 1  # an overlap of just a half
+    assert metric.headline in metric.meanings
+
+
+def test_parts_are_the_types_of_a_phrase() -> None:
+    phrase = answer(0, true=boxes(A), group={"type": "people/bodyparts"})
+    assert PhraseGrounding().parts_of(phrase) == {"type": ["people", "bodyparts"]}
+    assert PhraseGrounding(group=None).parts_of(phrase) == {}
+
+
+def test_clipped_answers_are_counted() -> None:
+    given = [answer(0, boxes(A), boxes(A), clipped=1), answer(1, boxes(A), boxes(A))]
+    assert PhraseGrounding(group=None)(given)["clipped"] == 1
+
+
 def test_errors() -> None:
     with pytest.raises(DataError, match=r"a:0: group: expected a value for 'type', .* found nothing"):
         PhraseGrounding()([answer(0, boxes(A), boxes(A))])
