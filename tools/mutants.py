@@ -169,10 +169,21 @@ def passes(tests: list[str], folder: str, plugins: Sequence[object] = ()) -> boo
     return int(pytest.main(args, list(plugins))) == 0
 
 
-def passes_changed(path: Path, code: CodeType, tests: list[str], folder: str) -> bool:
-    """Whether the tests pass that import the changed module."""
+def passes_changed(path: Path, code: CodeType, tests: list[str], folder: str, order: Sequence[int]) -> bool:
+    """Whether those of the tests that `order` names pass when they import the changed module."""
     sys.meta_path.insert(0, Changed(path, code))
-    return passes(tests, folder)
+    return passes(tests, folder, [Chosen(order)])
+
+
+class Chosen:
+    """A pytest plugin that runs some of the tests, in an order of their own."""
+
+    def __init__(self, order: Sequence[int]) -> None:
+        self.order = order
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [items[place] for place in self.order]
 
 
 def swaps(old: CodeType, new: CodeType, live: Mapping[CodeType, list[FunctionType]]) -> dict[FunctionType, CodeType]:
@@ -197,7 +208,13 @@ class Loaded:
     """A pytest plugin that tries changes of what functions do, with the tests loaded: it exchanges their code.
 
     Each change meets the tests that call the function, the fastest first. What runs when the tests are imported cannot
-    be exchanged; those changes are for `passes_changed`.
+    be exchanged; those changes are for `passes_changed`, and meet all tests that call something of the file.
+
+    Attributes:
+        noticed: whether a test noticed a change, by its number; of those that could be tried.
+        modules: what the tests import; empty where one fails without a change.
+        order: the places of the tests that call something of the file.
+        seconds: what these take.
     """
 
     def __init__(self, path: Path, known: set[tuple[str, str]]) -> None:
@@ -205,6 +222,7 @@ class Loaded:
         self.called: set[tuple[str, int]] = set()
         self.noticed: dict[int, bool] = {}
         self.modules: list[str] = []
+        self.order: list[int] = []
         self.seconds = 0.0
         sys.settrace(self._call)
 
@@ -218,8 +236,9 @@ class Loaded:
         rows, self.modules = watched
         imported_too(self.modules)
         seconds, calls = zip(*rows, strict=True)
-        self.seconds = sum(seconds)
-        order = sorted(range(len(seconds)), key=seconds.__getitem__)
+        calling = [place for place, called in enumerate(calls) if called] or range(len(calls))
+        order = self.order = sorted(calling, key=seconds.__getitem__)
+        self.seconds = sum(seconds[place] for place in order)
         limit = 5 + 5 * self.seconds
         if not apart(partial(_pass, session, session.items, order, {}), limit):  # a test needs those before it
             order.sort()
@@ -294,13 +313,11 @@ def _pass(
     return True
 
 
-def loaded(
-    path: Path, known: set[tuple[str, str]], tests: list[str], folder: str
-) -> tuple[dict[int, bool], list[str], float]:
-    """Whether the tests notice each change that loaded tests can judge; the modules that they import; their seconds."""
+def loaded(path: Path, known: set[tuple[str, str]], tests: list[str], folder: str) -> dict[str, Any]:
+    """What is known of the tests, and of changes, once they are loaded: see the attributes of `Loaded`."""
     plugin = Loaded(path, known)
     passes(tests, folder, [plugin])
-    return plugin.noticed, plugin.modules, plugin.seconds
+    return {name: getattr(plugin, name) for name in ("noticed", "modules", "order", "seconds")}
 
 
 def explained() -> set[tuple[str, str, str]]:
@@ -315,19 +332,21 @@ def check(path: Path, tests: list[str], folder: str) -> None:
     name = str(path.relative_to(ROOT))
     known = {(was, becomes) for file, was, becomes in explained() if file == name}
     tree = ast.parse(path.read_text())
-    judged, modules, seconds = apart(partial(loaded, path, known, tests, folder), 10**6)
-    if not modules:
+    judged = apart(partial(loaded, path, known, tests, folder), 10**6)
+    if not judged or not judged["modules"]:
         sys.exit(f"{path}: its tests fail without a change: {' '.join(tests)}")
-    imported_too(modules, but=("mllm",))
+    imported_too(judged["modules"], but=("mllm",))
+    limit = 20 + 5 * judged["seconds"]
     made = killed = 0
     for number, (line, was, becomes) in enumerate(mutants(tree)):
         if (was, becomes) in known:
             continue
         made += 1
-        noticed = judged.get(str(number))
+        noticed = judged["noticed"].get(str(number))
         if noticed is None:
             code = compiled(path, tree)
-            noticed = code is None or not apart(partial(passes_changed, path, code, tests, folder), 20 + 5 * seconds)
+            rest = partial(passes_changed, path, code, tests, folder, judged["order"]) if code else None
+            noticed = rest is None or not apart(rest, limit)
         killed += noticed
         if not noticed:
             print(f"{name}:{line} | {was} | {becomes}", flush=True)

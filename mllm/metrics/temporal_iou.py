@@ -7,7 +7,7 @@ from math import fsum
 
 from mllm.errors import DataError
 from mllm.metrics.base import MeanHeadline, by_index
-from mllm.metrics.failures import LIST_MEANINGS, list_failures, says_nothing_is_there
+from mllm.metrics.failures import list_failures, says_nothing_is_there
 from mllm.registry import METRICS
 from mllm.time_spans import temporal_iou
 from mllm.types import Prediction
@@ -42,7 +42,6 @@ class TemporalIoU(MeanHeadline):
         "several": "answers with more than one time span",
         "no_target_acc": "share of the items without such a moment that were answered without a span",
         "no_target_count": "items without such a moment",
-        **{name: meaning for name, meaning in LIST_MEANINGS.items() if name != "clipped"},
         "failure_none": "no time span in the answer",
         "failure_malformed": "a time, but no span that can be read, or an answer that was cut off while thinking",
         "failure_out_of_range": "a span that begins behind the end of the video",

@@ -242,6 +242,11 @@ def test_options_that_differ_in_case_are_different() -> None:
     assert [ChoiceAccuracy().value(answer(0, text, "A", ("Dog", "dog"))) for text in ("Dog", "dog")] == [1, 0]
 
 
+@pytest.mark.parametrize(("reading", "depth"), [("options", "short_answer"), ("llava", "llava"), ("text", "text")])
+def test_each_reading_has_its_depth(reading: str, depth: str) -> None:
+    assert METRICS.make({"type": "ChoiceAccuracy", "reading": reading}).depth == depth
+
+
 def test_choice_accuracy_names_a_wrong_reading() -> None:
     with pytest.raises(ConfigError, match=r"reading: expected one of 'options', 'llava', 'text', found str 'lava'"):
         METRICS.make({"type": "ChoiceAccuracy", "reading": "lava"})

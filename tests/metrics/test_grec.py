@@ -5,6 +5,7 @@ from typing import Literal
 import pytest
 
 from mllm.metrics.grec import GREC
+from mllm.registry import METRICS
 from mllm.types import Failure, Point
 from tests.metrics.official_boxes import SCORES, answer, boxes, stored_answers
 
@@ -61,6 +62,11 @@ def test_clipped_answers_are_counted() -> None:
 def test_the_headline_has_a_meaning_that_names_the_overlap() -> None:
     for metric, name in ((GREC(), " (IoU >= 0.5)"), (GREC(overlap="giou"), " (generalised IoU >= 0.5)")):
         assert metric.meanings[metric.headline].endswith(name)
+
+
+@pytest.mark.parametrize("overlap", ["iou", "giou"])
+def test_each_overlap_has_a_name_in_configs(overlap: str) -> None:
+    assert METRICS.make({"type": "GREC", "overlap": overlap}).value(answer(0, boxes(A), boxes(A))) == 1
 
 
 def test_what_there_is_none_of_has_no_score() -> None:

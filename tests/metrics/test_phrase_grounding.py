@@ -6,6 +6,7 @@ import pytest
 
 from mllm.errors import DataError
 from mllm.metrics.phrase_grounding import PhraseGrounding
+from mllm.registry import METRICS
 from tests.metrics.official_boxes import SCORES, answer, boxes, stored_answers
 
 A, B, FAR = [0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60]
@@ -58,6 +59,12 @@ def test_the_value_is_whether_the_first_box_is_right() -> None:
     assert [metric.value(each) for each in given] == [1, 0, 0]
     assert metric.value(answer(0, boxes([0, 0, 10, 5]), boxes(A))) == 1  # an overlap of just a half
     assert metric.headline in metric.meanings
+
+
+@pytest.mark.parametrize("protocol", ["any", "merged"])
+def test_each_protocol_has_a_name_in_configs(protocol: str) -> None:
+    metric = METRICS.make({"type": "PhraseGrounding", "protocol": protocol, "group": None})
+    assert metric.value(answer(0, boxes(A), boxes(A))) == 1
 
 
 def test_parts_are_the_types_of_a_phrase() -> None:

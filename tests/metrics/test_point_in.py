@@ -8,7 +8,8 @@ import pytest
 from pycocotools import mask
 
 from mllm.errors import DataError
-from mllm.metrics.point_in import PointIn
+from mllm.metrics.point_in import RULES, PointIn
+from mllm.registry import METRICS
 from mllm.types import Box, GroundTruth, Mask, Point, Prediction
 from tests.metrics.official_boxes import boxes
 
@@ -91,6 +92,56 @@ def test_counted_groups_need_as_many_points_as_there_are() -> None:
     scores = metric(given)
     assert (scores["accuracy/counting"], scores["accuracy/spatial"]) == (1 / 2, 1)
     assert (scores["accuracy"], scores["mean_accuracy"]) == (pytest.approx(2 / 3), 3 / 4)
+
+
+def test_counted_groups_need_as_many_points_as_there_are_regions_where_no_points_are_known() -> None:
+    metric = PointIn(rule="all", group="category", counted=["counting"])
+    both = GroundTruth(boxes=(A, B))
+    given = [answer(n, points(*[(50, 50)] * n), both, group={"category": "counting"}) for n in (1, 2, 3)]
+    assert [metric.value(each) for each in given] == [0, 1, 0]
+    assert metric.parts_of(given[0]) == {"category": ["counting"]}
+    assert PointIn().parts_of(given[0]) == {}
+
+
+def test_several_masks_are_those_of_the_image_of_each_point_or_of_the_only_one() -> None:
+    left, right = np.zeros((2, 4), bool), np.zeros((2, 4), bool)
+    left[:, :2] = right[:, 2:] = True
+    masks = (rle(left, compressed=False), rle(right, compressed=True))
+    of_each = GroundTruth(points=(*points((1, 1)), *points((3, 1), image=1)), masks=masks)
+    for found, image, value in (((1, 1), 0, 1), ((3, 1), 0, 0), ((3, 1), 1, 1), ((1, 1), 1, 0)):
+        assert PointIn().value(answer(0, points(found, image=image), of_each)) == value
+    of_one = GroundTruth(points=points((1, 1), image=1), masks=masks)
+    assert [PointIn().value(answer(0, points((3, 1), image=image), of_one)) for image in (0, 1)] == [0, 1]
+    bare = GroundTruth(masks=masks)
+    assert [PointIn().value(answer(0, points((3, 1), image=image), bare)) for image in (0, 1)] == [1, 0]
+
+
+def test_a_mask_reaches_to_the_edges_of_the_image() -> None:
+    truth = GroundTruth(masks=(rle(np.ones((3, 5), bool), compressed=False),))
+    inside = [(0, 0), (5, 3), (0, 3), (5, 0)]
+    assert [PointIn().value(answer(0, points(each), truth)) for each in inside] == [1] * 4
+
+
+def test_the_failures_are_those_of_what_was_read() -> None:
+    metric = PointIn()
+    assert metric.failure(answer(0, failure="malformed")) == "malformed"
+    assert metric.failure(answer(0, points((1, 1)), failure="inverted")) == "inverted"
+    assert metric.failure(answer(0)) == "none"
+    assert metric.failure(answer(0, points((1, 1)))) is None
+    assert metric.failure(answer(0, (), GroundTruth(no_target=True))) is None
+    scores = metric([answer(0, points((15, 15))), answer(1, (), GroundTruth(no_target=True))])
+    assert (scores["no_target_acc"], scores["no_target_count"]) == (1, 1)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_has_a_name_in_configs(rule: str) -> None:
+    assert METRICS.make({"type": "PointIn", "rule": rule}).value(answer(0, points((15, 15)))) == 1
+
+
+def test_a_box_stands_for_its_centre() -> None:
+    given = [answer(0, boxes=boxes([5, 8, 25, 12])), answer(1, boxes=boxes([8, 5, 12, 25]))]
+    off = [answer(0, boxes=boxes([5, 0, 25, 12])), answer(1, boxes=boxes([0, 5, 12, 25]))]
+    assert [PointIn().value(each) for each in (*given, *off)] == [1, 1, 0, 0]
 
 
 def test_match_pairs_points_by_their_distance() -> None:

@@ -62,6 +62,21 @@ def test_of_two_candidates_a_guess_is_right_half_of_the_time() -> None:
     assert (scores["accuracy"], scores["chance"], scores["failure_no_candidate"]) == (0.5, 0.5, 0)
 
 
+def test_the_value_is_whether_the_right_candidate_is_meant() -> None:
+    given = [answer(0, boxes=(RIGHT,)), answer(1, boxes=(AROUND,)), answer(2), answer(3, boxes=(RIGHT, RIGHT))]
+    assert [PointingAccuracy().value(each) for each in given] == [1, 0, 0, 0]
+
+
+def test_clipped_answers_are_counted() -> None:
+    given = [answer(0, boxes=(RIGHT,), clipped=1), answer(1, boxes=(RIGHT,)), answer(2, boxes=(RIGHT,))]
+    assert PointingAccuracy()(given)["clipped"] == 1
+
+
+def test_a_point_may_mean_a_candidate_without_area() -> None:
+    dot = Box(x1=5, y1=5, x2=5, y2=5)
+    assert nearest_candidate(Point(x=5, y=5), (RIGHT, dot)) == 1
+
+
 def test_candidates_of_another_image_are_not_meant() -> None:
     on_second = Box(x1=0, y1=0, x2=10, y2=10, image=1)
     assert nearest_candidate(on_second, (RIGHT, AROUND, on_second)) == 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mllm.errors import ConfigError, DataError
@@ -125,6 +126,28 @@ def test_pope_gives_each_category_and_the_means() -> None:
         "mean_f1": pytest.approx((1 + 2 / 3) / 3),
     }
     assert set(scores) - {"count"} <= set(POPE.meanings)
+
+
+def test_pope_gives_means_of_two_categories() -> None:
+    scores = POPE()(in_categories(random=[("yes", "yes")], popular=[("yes", "no")]))
+    assert (scores["mean_accuracy"], scores["mean_f1"]) == (0.5, 0.5)
+
+
+def test_parts_are_the_categories_of_the_benchmark() -> None:
+    given = in_categories(random=[("yes", "yes")], other=[("yes", "yes")])
+    assert [POPE().parts_of(each) for each in given] == [{"category": ["random"]}, {}]
+
+
+def test_the_headline_follows_from_tallies() -> None:
+    given = answers(("yes", "yes"), ("yes", "no"), ("no", "yes"), ("no", "no"))
+    assert [POPE().value(each) for each in given] == [1, 0, 0, 1]
+    assert [POPE().tally(each) for each in given] == [(1, 2), (0, 1), (0, 1), (0, 0)]
+    assert POPE().headline_of(np.array([[1.0, 4.0], [0.0, 0.0]])).tolist() == [0.5, 0]
+
+
+@pytest.mark.parametrize(("reading", "depth"), [("public", "public"), ("words", "short_answer")])
+def test_each_reading_has_its_depth(reading: str, depth: str) -> None:
+    assert METRICS.make({"type": "POPE", "reading": reading}).depth == depth
 
 
 def test_pope_gives_no_means_of_one_category() -> None:

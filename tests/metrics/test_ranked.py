@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -28,6 +29,22 @@ def test_top_one_and_top_five() -> None:
     names = dict(zip("abcdefg", range(7), strict=True))
     scores = RankedAccuracy()([answer(0, names, "g"), answer(1, names, "c"), answer(2, names, "b")])
     assert scores == {"top1": pytest.approx(1 / 3), "top5": pytest.approx(2 / 3), "count": 3}
+
+
+def test_the_value_is_whether_the_most_likely_candidate_is_right() -> None:
+    names = {"a": -1.0, "b": -2.0, "c": -3.0}
+    assert [RankedAccuracy().value(answer(0, names, truth)) for truth in "abc"] == [1, 0, 0]
+
+
+def test_the_score_of_several_candidates_is_the_log_odds_of_one() -> None:
+    """Of one in two, and of one in three: the first is the likelier, whatever the best of the others."""
+    half = answer(0, dict(yes=math.log(0.5), no=math.log(0.25), maybe=math.log(0.25)), "yes")
+    third = answer(1, dict(yes=math.log(0.34), no=math.log(0.6), maybe=math.log(0.06)), "no")
+    assert RocAuc()([half, third])["roc_auc"] == 1
+    assert RocAuc()([replace(half, truth=third.truth), replace(third, truth=half.truth)])["roc_auc"] == 0
+    close = answer(1, dict(yes=math.log(0.4), no=math.log(0.31), maybe=math.log(0.29)), "yes")
+    alone = answer(0, dict(yes=math.log(0.39), no=math.log(0.61)), "no")
+    assert RocAuc()([alone, close])["roc_auc"] == 1
 
 
 def test_area_is_the_share_of_pairs_in_order_and_ties_count_half() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mllm.errors import DataError
-from mllm.metrics.ref_l4 import RefL4, size_of
+from mllm.metrics.ref_l4 import RefL4, accuracy, size_of
 from tests.metrics.official_boxes import SCORES, answer, boxes, stored_answers
 
 MERGED = {"refcoco_1": "o365_1", "refcoco_16": "o365_56"}
@@ -55,6 +55,29 @@ def test_unreadable_answers_are_wrong_and_counted() -> None:
     assert scores["acc@0.5"] == scores["macc/small"] == pytest.approx(1 / 3)
     assert (scores["failure_none"], scores["failure_wrong_count"], scores["count/small"]) == (1, 1, 3)
     assert "class_macc" not in scores
+
+
+def test_the_value_is_the_share_of_thresholds_below_the_overlap() -> None:
+    true = boxes([0, 0, 100, 10])
+    assert [RefL4().value(answer(0, boxes([0, 0, x2, 10]), true)) for x2 in (50, 51, 74, 100)] == [0, 0.1, 0.5, 1]
+    assert accuracy([0.5, 0.6], 0.5) == 0.5
+
+
+def test_clipped_answers_are_counted() -> None:
+    true = boxes([0, 0, 10, 10])
+    scores = RefL4(group=None)([answer(0, true, true, clipped=1), answer(1, true, true)])
+    assert (scores["clipped"], scores["count"]) == (1, 2)
+
+
+def test_every_score_but_the_counts_has_a_meaning() -> None:
+    given = [
+        answer(number, (), boxes([0, 0, side, side]), group={"category": "dog"})
+        for number, side in enumerate((100, 200, 300))
+    ]
+    scores = RefL4()(given)
+    assert {name for name in scores if not name.startswith("count")} == set(RefL4.meanings)
+    assert RefL4.headline in scores
+    assert [RefL4().parts_of(each) for each in given] == [{"box size": [s]} for s in ("small", "medium", "large")]
 
 
 def test_errors() -> None:

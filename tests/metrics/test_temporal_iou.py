@@ -68,7 +68,17 @@ def test_where_there_is_no_such_moment_an_answer_without_a_span_is_right() -> No
 
 def test_every_score_has_a_meaning() -> None:
     scores = TemporalIoU()([answer(0, ()), answer(1, (), ())])
-    assert {name for name in scores if name != "count"} <= TemporalIoU.meanings.keys()
+    assert set(scores) - {"count"} == set(TemporalIoU.meanings)
+    assert TemporalIoU.headline in scores
+
+
+def test_the_value_is_whether_half_is_reached() -> None:
+    assert [TemporalIoU().value(answer(0, spans((0, end)))) for end in (4.9, 5, 10)] == [0, 1, 1]
+
+
+def test_items_with_and_without_such_a_moment_are_scored_together() -> None:
+    scores = TemporalIoU()([answer(0, spans((0, 5))), answer(1, (), ()), answer(2, spans((0, 5)), ())])
+    assert (scores["no_target_acc"], scores["no_target_count"], scores["mean_tiou"]) == (0.5, 2, 0.5)
 
 
 def test_a_truth_must_speak_of_time() -> None:
