@@ -15,6 +15,7 @@ from PIL import Image
 from mllm.images.settings import ImageSettings, configure
 from mllm.records import read_item
 from mllm.types import Item
+from tests import forks
 
 if TYPE_CHECKING:  # most tests of data, metrics and codecs need neither, whose imports take seconds
     from transformers import PreTrainedTokenizerFast
@@ -33,11 +34,16 @@ gc.disable()  # until everything is imported: what imports make stays
 
 
 def pytest_collection_finish() -> None:
-    """Keep what imports made out of garbage collection: a run of the pipeline asks for several full ones."""
+    """Keep what imports made out of garbage collection, of which a run asks for several full ones; and fork from it."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     gc.enable()
+    forks.prepare()
+
+
+def pytest_unconfigure() -> None:
+    forks.finish()
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

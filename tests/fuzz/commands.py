@@ -1,19 +1,25 @@
-"""Commands in processes of their own, forked from one that has imported everything, so that a try takes little time.
+"""Commands in processes of their own, which start with everything imported, so that a try takes little time.
 
 Each has its own group, so that whatever it started ends with it, and a bound of time and of memory.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import re
 import resource
-import signal
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import mllm.commands.checkpoint.cli
+import mllm.commands.data.cli
+import mllm.commands.model.cli
+import mllm.commands.model.show
+import mllm.commands.training
+import mllm.pipeline.finetune  # noqa: F401
+from mllm.cli import main
+from tests.forks import fork
 
 SAYS = re.compile(r"\w+Error: |usage: ")
 """How a line begins that says what is wrong; whatever else stands before it is the log of a run."""
@@ -21,8 +27,6 @@ SECONDS = 120
 """After so long a command hangs."""
 MEMORY = 12 << 30
 """Bytes of address space that a command may take."""
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.fuzz.preloaded"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,26 +63,14 @@ class Outcome:
 def run(argv: Sequence[str], folder: Path, scratch: Path) -> Outcome:
     """Run `mllm ARGV...` in the folder; what it prints, and its temporary files, go to `scratch`."""
     out, error = scratch / "stdout", scratch / "stderr"
-    process = FORKS.Process(target=_command, args=(list(argv), str(folder), str(scratch), str(out), str(error)))
-    process.start()
-    process.join(SECONDS)
-    status = process.exitcode
-    if status is None and process.pid is not None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.join()
+    process = fork(_command, list(argv), scratch, folder=folder, out=out, error=error)
+    status = process.wait(SECONDS)
+    process.kill()
     texts = (path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in (out, error))
     return Outcome(status=status, out=next(texts), error=next(texts))
 
 
-def _command(argv: list[str], folder: str, scratch: str, out: str, error: str) -> None:
-    os.setsid()
-    os.chdir(folder)
-    tempfile.tempdir = scratch
+def _command(argv: list[str], scratch: Path) -> int:
+    tempfile.tempdir = str(scratch)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    for number, path in ((1, out), (2, error)):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, number)
-        os.close(file)
-    from mllm.cli import main
-
-    os._exit(main(argv))
+    return main(argv)

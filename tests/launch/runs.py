@@ -1,4 +1,4 @@
-"""Started by `accelerate launch`: several runs of the pipeline in one process group, given as JSON lists of arguments.
+"""Several runs of the pipeline in one process group; `accelerate launch` gets them as JSON lists of arguments.
 
 A dict `{"cut_off": folder}` between them leaves a run's folder as if it had been killed after its first checkpoint.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,13 +26,19 @@ def cut_off(folder: Path) -> None:
             path.unlink()
 
 
-if __name__ == "__main__":
+def run(steps: Sequence[Any]) -> int:
+    """Each of the runs in turn; the exit status, 1 where one failed."""
     shard_small_weights()
-    for step in json.loads(sys.argv[1]):
+    for step in steps:
         if isinstance(step, dict):
             if torch.distributed.get_rank() == 0:
                 cut_off(Path(step["cut_off"]))
         elif main(step) != 0:
-            sys.exit(1)
+            return 1
         torch.distributed.barrier()  # the next run reads what the first process may still write
     torch.distributed.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(json.loads(sys.argv[1])))

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,34 +17,43 @@ from typing import Any
 import pytest
 
 from mllm import load
+from mllm.cli import main
 from mllm.errors import ConfigError, ModelError
 from mllm.serve.api.server import Settings, bound, check, is_loopback, serve
+from tests.forks import Forked, fork
 from tests.serve.api.running import FOLDER, ask, asked, painted, until
 
 ROOT = Path(__file__).parents[3]
+Process = Forked | subprocess.Popen[bytes]
+
+
+def forked(words: list[str], folder: Path) -> Forked:
+    """The command in a process that has imported everything."""
+    return fork(main, words, folder=folder, out=folder / "log")
+
+
+def started(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    """The command as a user starts it."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with (folder / "log").open("w") as log:
+        command = [sys.executable, "-m", "mllm.cli", *words]
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, env=environment)
 
 
 @contextmanager
-def served(folder: Path, *words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def served(start: Callable[[list[str], Path], Process], folder: Path, *words: str) -> Iterator[tuple[str, Process]]:
     """A server of the small model, once it is ready."""
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mllm.cli", "serve", f"tiny={FOLDER}", "--port", "0", *words],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+    process = start(["serve", f"tiny={FOLDER}", "--port", "0", *words], folder)
+    log = folder / "log"
     try:
-        until(lambda: re.search(r"http://\S+", (folder / "log").read_text()) or process.poll() is not None, 60)
-        address = re.search(r"http://[^\s/]+", (folder / "log").read_text())
-        assert address is not None, (folder / "log").read_text()
+        until(lambda: (log.exists() and re.search(r"http://\S+", log.read_text())) or process.poll() is not None, 60)
+        address = re.search(r"http://[^\s/]+", log.read_text())
+        assert address is not None, log.read_text()
         until(lambda: _ready(address[0]), 120)
         yield address[0], process
     finally:
         process.kill()
-        process.wait()
+        process.wait(60)
 
 
 def _ready(url: str) -> bool:
@@ -55,7 +64,7 @@ def _ready(url: str) -> bool:
 
 
 def test_a_server_answers_as_the_model_alone_and_finishes_what_runs_when_it_is_told_to_stop(tmp_path: Path) -> None:
-    with served(tmp_path) as (url, process):
+    with served(forked, tmp_path) as (url, process):
         status, found, _ = ask(f"{url}/v1/chat/completions", asked("Where is it?", painted(), max_tokens=8))
         assert status == 200
         expected = load(FOLDER, device="cpu").chat(painted(), "Where is it?", max_new_tokens=8)
@@ -79,7 +88,7 @@ def test_a_server_answers_as_the_model_alone_and_finishes_what_runs_when_it_is_t
 def test_workers_share_an_address(tmp_path: Path) -> None:
     import psutil
 
-    with served(tmp_path, "--workers", "2") as (url, process):
+    with served(started, tmp_path, "--workers", "2") as (url, process):
         assert ask(f"{url}/v1/chat/completions", asked("?", max_tokens=2))[0] == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 128 + signal.SIGTERM
