@@ -49,7 +49,7 @@ class GenerationArgs:
     max_time: Positive | None = None
     stop_strings: None = None
     do_sample: bool | None = None
-    num_beams: PositiveInt | None = None
+    num_beams: Annotated[int, Range(least=1, most=4096)] | None = None
     num_return_sequences: Literal[1] | None = None
     early_stopping: bool | Literal["never"] | None = None
     use_mtp: bool | None = None

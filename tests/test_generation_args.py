@@ -41,8 +41,8 @@ def test_no_field_of_a_folder_takes_every_value(name, tmp_path):
     ("settings", "message"),
     [
         ({"repetition_penalty": -2}, "repetition_penalty: expected a number above 0 or None, found int '-2'"),
-        ({"num_beams": "two"}, "num_beams: expected a whole number of at least 1 or None, found str 'two'"),
-        ({"num_beams": 0}, "num_beams: expected a whole number of at least 1 or None, found int '0'"),
+        ({"num_beams": "two"}, "num_beams: expected a whole number from 1 to 4,096 or None, found str 'two'"),
+        ({"num_beams": 0}, "num_beams: expected a whole number from 1 to 4,096 or None, found int '0'"),
         ({"do_sample": "maybe"}, "do_sample: expected True or False or None, found str 'maybe'"),
         ({"eos_token_id": "x"}, "eos_token_id: expected a whole number of at least 0 or .*, found str 'x'"),
         ({"eos_token_id": []}, "eos_token_id: expected .*, found list"),

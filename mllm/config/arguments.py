@@ -129,6 +129,8 @@ def build(training_args: Mapping[str, Any]) -> RunArguments:
     from mllm.config.run_arguments import RunArguments  # seconds, which `--help` and a typo need not wait for
 
     values = copy.deepcopy(dict(training_args))  # transformers changes the dicts it is given
+    if values.get("report_to", "") is None:  # transformers takes the text alone
+        values["report_to"] = "none"
     for name, field in RunArguments.__dataclass_fields__.items():
         _check_choice(name, values.get(name), field.metadata)  # also those that `training_fields` does not know
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from mllm.errors import ConfigError
-from mllm.fields import FULL, Count, Fits, PositiveInt, check_arguments, show, within
+from mllm.fields import FULL, Count, Fits, PositiveInt, Range, check_arguments, show, within
 from mllm.images.settings import ImageSettings
 from mllm.registry import DatasetConfig, MetricConfig
 
@@ -21,7 +21,7 @@ class CollatorOptions:
 
     packing: Literal["none", "rows", "shared"] = "none"
     max_tokens: PositiveInt | None = None
-    pad_to_multiple_of: PositiveInt = 1
+    pad_to_multiple_of: Annotated[int, Range(least=1, most=65536)] = 1
     window: Count | None = None
 
 

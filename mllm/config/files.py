@@ -169,6 +169,8 @@ def plain(value: object, where: str) -> Any:
     if isinstance(value, (list, tuple)):
         members = [plain(member, f"{where}.{number}") for number, member in enumerate(value)]
         return tuple(members) if isinstance(value, tuple) else members
+    if isinstance(value, str) and "\0" in value:  # no path may have one
+        raise ConfigError(where=where, expected="a text without null characters", found=show(value))
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise ConfigError(where=where, expected="numbers, texts, lists or dicts", found=_kind(value))

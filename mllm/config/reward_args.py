@@ -7,11 +7,17 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from mllm.errors import ConfigError
-from mllm.fields import FULL, Count, NonNegative, Positive, PositiveInt, Range, read_section, show, within
+from mllm.fields import FULL, Count, PositiveInt, Range, read_section, show, within
 from mllm.registry import RewardConfig
 
-Group = Annotated[int, Range(least=2)]
+Group = Annotated[int, Range(least=2, most=4096)]
 Share = Annotated[float, Range(above=0, most=1)]
+Times = Annotated[int, Range(least=1, most=4096)]
+LARGEST = 1000
+"""Of a weight or a bound of a ratio; the loss of larger ones is not finite."""
+Weight = Annotated[float, Range(least=0, most=LARGEST)]
+SignedWeight = Annotated[float, Range(least=-LARGEST, most=LARGEST)]
+Bound = Annotated[float, Range(above=0, most=LARGEST)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,25 +51,25 @@ class RewardArgs:
     """
 
     rewards: Annotated[Mapping[Annotated[str, FULL], RewardConfig], FULL]
-    reward_weights: Mapping[str, float] = field(default_factory=dict[str, float])
+    reward_weights: Mapping[str, SignedWeight] = field(default_factory=dict[str, float])
     num_generations: Group = 8
     max_completion_length: PositiveInt = 512
-    temperature: Positive = 1.0
+    temperature: Annotated[float, Range(least=0.01, most=100)] = 1.0
     top_p: Share = 1.0
     top_k: Count = 0
-    beta: NonNegative = 0.0
-    epsilon: Positive = 0.2
-    epsilon_high: Positive | None = None
-    delta: Positive | None = None
+    beta: Weight = 0.0
+    epsilon: Bound = 0.2
+    epsilon_high: Bound | None = None
+    delta: Bound | None = None
     importance_sampling_level: Literal["token", "sequence"] = "token"
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
     scale_rewards: Literal["group", "batch", "none"] = "group"
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
-    num_iterations: PositiveInt = 1
-    steps_per_generation: PositiveInt | None = None
+    num_iterations: Times = 1
+    steps_per_generation: Times | None = None
     mask_truncated_completions: bool = False
     top_entropy_quantile: Share = 1.0
-    entropy_coef: NonNegative = 0.0
+    entropy_coef: Weight = 0.0
     use_bias_correction_kl: bool = True
     share_prefix: bool = True
     log_completions_steps: Count = 50

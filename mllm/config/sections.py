@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from mllm.errors import ConfigError, nearest
 from mllm.fields import check_names, show, within
@@ -55,3 +55,12 @@ def generation_sections(data_args: Mapping[str, Any]) -> dict[str, Mapping[str, 
 def multitest_entries(data_args: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The entries of `data_args.multitest` by name; one that is None, as an override may say, is left out."""
     return {name: entry for name, entry in (data_args.get("multitest") or {}).items() if entry is not None}
+
+
+def texts(section: Any) -> list[str]:
+    """All texts in a section that are not empty, some of which are paths."""
+    if isinstance(section, Mapping):
+        section = list(cast("Mapping[str, Any]", section).values())
+    if isinstance(section, (list, tuple)):
+        return [text for entry in cast("list[Any]", section) for text in texts(entry)]
+    return [section] if isinstance(section, str) and section else []

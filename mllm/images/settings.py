@@ -17,6 +17,7 @@ from mllm.cache import cache_folder
 from mllm.fields import Count, Fits, Positive, PositiveInt, Range, read_section, within
 
 Level = Annotated[int, Range(least=0, most=255)]
+Size = Annotated[float, Range(above=0, most=10**9)]
 OnError = Literal["raise", "skip"]
 Pixels = Literal["exact", "close", "reduced"]
 Features = Literal["computed", "cached"]
@@ -33,18 +34,18 @@ class ImageSettings:
     "close" resizes by another kernel, within 2/255; "reduced" also decodes large JPEGs at a part of their size."""
     cache: bool | Annotated[str, Fits("a folder", bool)] = True
     """Keep fetched images on this disk: in a folder, in `$MLLM_CACHE/images` (True), or not at all (False)."""
-    cache_gb: Positive = 10.0
+    cache_gb: Size = 10.0
     """Bound of the cache, which the images unused for longest leave first."""
     features: Features = "computed"
     """What a frozen vision side makes of the images of training: computed at each step, or "cached": kept in
     `$MLLM_CACHE/features` from the first epoch on."""
-    features_gb: Positive = 20.0
+    features_gb: Size = 20.0
     """Bound of kept features; what does not fit is computed."""
     timeout: Positive = 30.0
     """Seconds for one try to fetch one image."""
     retries: Count = 3
     """Further tries after a timeout, a broken connection or an error of the server."""
-    max_mb: Positive = 64.0
+    max_mb: Size = 64.0
     """Largest file that is fetched, or unpacked from an archive."""
     max_pixels: PositiveInt = 100_000_000
     """Largest image (width x height) that is decoded: a bound on memory, and on decompression bombs."""

@@ -14,7 +14,7 @@ from transformers import EarlyStoppingCallback, Seq2SeqTrainingArguments, Traini
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from mllm.errors import ConfigError, nearest
-from mllm.fields import NonNegative, PositiveInt, show
+from mllm.fields import NonNegative, PositiveInt, read_section, show, within
 from mllm.metrics.base import Metric
 
 ALWAYS = ("loss", "count", "runtime", "samples_per_second")
@@ -32,6 +32,16 @@ class StoppingRule:
 
     patience: PositiveInt = 1
     threshold: NonNegative = 0.0
+
+
+def read_stopping_rule(cfg: Mapping[str, Any]) -> StoppingRule | None:
+    """The section `early_stopping` of a config.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    section = cfg.get("early_stopping")
+    return None if section is None else within("early_stopping", read_section, section, StoppingRule)
 
 
 class EarlyStopping(EarlyStoppingCallback):

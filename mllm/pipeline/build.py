@@ -42,7 +42,7 @@ from mllm.models.llava.transformers_export import export_obstacle
 from mllm.models.parts import part_of
 from mllm.models.prompt_format import PROMPT_FORMAT_KEYS, PromptFormat, chosen_prompt_format, stored_prompt_format
 from mllm.models.vision.kept_features import KeptFeatures
-from mllm.pipeline.best_model import StoppingRule
+from mllm.pipeline.best_model import read_stopping_rule
 from mllm.pipeline.data import Data, load_data
 from mllm.pipeline.planning import WINDOW
 from mllm.pipeline.policy_trainer import PolicyTrainer
@@ -112,7 +112,7 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
         validation=data.validation,
         about=_about(cfg),
         described_model=of_model(cfg["model_args"]),
-        early_stopping=_early_stopping(cfg),
+        early_stopping=read_stopping_rule(cfg),
         rates=rates,
         kind=model_args["type"],
         prompt_format=chosen_prompt_format(model_args),
@@ -165,11 +165,6 @@ def require_trainable(model: VisionLanguageModel) -> None:
             expected="parameters to train",
             found="none",
         )
-
-
-def _early_stopping(cfg: Section) -> StoppingRule | None:
-    section = cfg.get("early_stopping")
-    return None if section is None else within("early_stopping", read_section, section, StoppingRule)
 
 
 def _about(cfg: Section) -> str:

@@ -34,6 +34,8 @@ from mllm.pipeline.resume import newest_whole, resume_command
 from mllm.pipeline.step_guard import StepGuard
 from mllm.pipeline.train_data import TrainDataset
 
+UNFIT = (RuntimeError, ValueError, LookupError, TypeError, EOFError, OSError, UnpicklingError, SafetensorError)
+"""What libraries raise over a checkpoint of another model, launch or optimizer."""
 SETTINGS = ("initial_lr", "weight_decay", "betas", "eps", "momentum")
 """Of a group of an optimizer, what a config says of it."""
 
@@ -122,8 +124,10 @@ class GuardedTrainer(Seq2SeqTrainer):
         if checkpoint is None:
             return
         wanted = _settings(self.optimizer)
+        needed = {name for group in self.optimizer.param_groups for name in group}
         with _reading(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
+            _check_state(self.optimizer, needed)
         optimizer: Any = self.optimizer
         scheduler: Any = self.lr_scheduler
         if not isinstance(scheduler, LambdaLR):
@@ -193,6 +197,22 @@ def _settings(optimizer: Any) -> list[dict[str, Any]]:
     return [{name: group[name] for name in SETTINGS if name in group} for group in optimizer.param_groups]
 
 
+def _check_state(optimizer: Any, needed: set[str]) -> None:
+    """Check what was read of a checkpoint's optimizer; `needed`: settings that this one has of each group.
+
+    Raises:
+        ModelError: it was another kind of optimizer, or what it keeps of a parameter is nan or infinite, which would
+            never be updated again.
+    """
+    lacking = sorted(name for group in optimizer.param_groups for name in needed - group.keys())
+    if lacking:
+        raise ModelError(f"its optimizer is of another kind, without {lacking[0]}: use the earlier training_args.optim")
+    kept = (entry for state in optimizer.state.values() for entry in state.items())
+    bad = non_finite((name, one) for name, one in kept if isinstance(one, torch.Tensor))
+    if bad:
+        raise ModelError(field="its optimizer", expected="finite numbers", found=f"nan or infinity in {bad[0]}")
+
+
 @contextmanager
 def _reading(checkpoint: str) -> Generator[None, None, None]:
     """Raises:
@@ -200,7 +220,7 @@ def _reading(checkpoint: str) -> Generator[None, None, None]:
     """
     try:
         yield
-    except (RuntimeError, ValueError, KeyError, EOFError, OSError, UnpicklingError, SafetensorError) as error:
+    except UNFIT as error:
         said = one_line(error, 300)
         raise ModelError(f"does not fit this run: {said}", where=f"resume_from_checkpoint {checkpoint}") from error
     except MllmError as error:

@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from mllm.errors import RunError
-from mllm.fields import PositiveInt, check, show, within
+from mllm.fields import Count, NonNegative, PositiveInt, check, show, within
 from mllm.files import read_json
 from mllm.model_files import MANIFEST as MANIFEST
 
@@ -31,8 +31,16 @@ WEIGHTS = (
     *("model*.safetensors", "pytorch_model*.bin", "adapter_model.safetensors", "trained_in_full.safetensors"),
     *("pytorch_model_fsdp_0/*.distcp", "global_step*/*"),
 )
-ABOUT: Mapping[str, Any] = {"saved_at": float, "ranks": PositiveInt, "position": dict, "length": dict}
+ABOUT: Mapping[str, Any] = {
+    "saved_at": float,
+    "ranks": PositiveInt,
+    "position": dict,
+    "length": dict,
+    "train_files": dict,
+}
 """What is beside the files in a manifest that is read, with its types."""
+COUNTED: Mapping[str, Any] = {"global_step": Count, "max_steps": int, "epoch": NonNegative | None}
+"""What the state of a training loop counts, with its types."""
 OPTIMIZER = ("optimizer.pt", "optimizer.bin", "optimizer_0/*.distcp", "global_step*/*")
 SCHEDULER = ("scheduler.pt", "global_step*/*")
 
@@ -74,9 +82,13 @@ def read_state(folder: Path) -> dict[str, Any]:
     """The state of the training loop.
 
     Raises:
-        RunError: it is missing, or cannot be read.
+        RunError: it is missing, cannot be read, or counts steps in something else than numbers.
     """
-    return _read_json(folder / STATE)
+    state = _read_json(folder / STATE)
+    for name, kind in COUNTED.items():
+        if name in state:
+            within(f"{STATE}: {name}", check, state[name], kind, RunError)
+    return state
 
 
 def changes(folder: Path) -> list[str]:

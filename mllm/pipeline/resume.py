@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from transformers import PreTrainedTokenizerBase
 
 from mllm.config.run_arguments import RunArguments
-from mllm.errors import ConfigError, RunError
+from mllm.config.sections import texts
+from mllm.errors import ConfigError, ModelError, RunError
 from mllm.fields import show
-from mllm.pipeline.manifest import MANIFEST, WEIGHTS, changes, faults, read_manifest, read_state, saved_at
+from mllm.pipeline.manifest import MANIFEST, WEIGHTS, changes, digest, faults, read_manifest, read_state, saved_at
 from mllm.pipeline.ranks import launched
+from mllm.tokenizer_files import has_tokenizer, load_tokenizer
 
 AUTO = ("auto", "true")
 LENGTH = ("max_steps", "num_train_epochs")
@@ -153,6 +156,7 @@ def describe(cfg: Mapping[str, Any], args: RunArguments, items: int) -> dict[str
         ranks: number of processes.
         length: what was asked for, which a run reaches when it finishes.
         position: what decides which items a step takes.
+        train_files: digests of the files that `data_args.train` names.
         config: the whole config.
     """
     data = cfg.get("data_args") or {}
@@ -172,6 +176,7 @@ def describe(cfg: Mapping[str, Any], args: RunArguments, items: int) -> dict[str
             "data_args.collator_kwargs": json.loads(json.dumps(layout, default=str)),
             **({"reward_args": blocks} if blocks else {}),
         },
+        "train_files": {name: digest(Path(name)) for name in texts(data.get("train")) if os.path.isfile(name)},
         "config": json.loads(json.dumps(cfg, default=str)),
     }
 
@@ -201,11 +206,30 @@ def compare(checkpoint: Path, described: Mapping[str, Any], *, skips_data: bool)
                 found=show(now[name]),
             )
     different = list(_differences(manifest.get("config"), described["config"]))
+    files = manifest.get("train_files", {})
+    for name, found in described["train_files"].items():
+        if files.get(name, found) != found:
+            different.append(f"{name} has another content: lines are taken by their number, as if it had not")
     if manifest.get("ranks") != described["ranks"]:
         different.append(
             f"{described['ranks']} processes instead of {manifest.get('ranks')}: other random numbers (dropout)"
         )
     return different
+
+
+def check_vocabulary(checkpoint: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the run has the tokenizer of its checkpoint: one that was trained on the training set changes with it.
+
+    Raises:
+        ModelError: the same ids would mean other words.
+    """
+    if has_tokenizer(checkpoint) and load_tokenizer(checkpoint).get_vocab() != tokenizer.get_vocab():
+        raise ModelError(
+            "model_args.tokenizer, or codec, or the data that a tokenizer was trained on, have changed",
+            where=f"resume_from_checkpoint {checkpoint}",
+            expected="the vocabulary of the checkpoint",
+            found="another",
+        )
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

@@ -13,7 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from mllm.config.config import dump
 from mllm.config.run_arguments import RunArguments
-from mllm.config.sections import generation_sections
+from mllm.config.sections import generation_sections, texts
 from mllm.config.without_effect import without_effect
 from mllm.errors import ConfigError
 from mllm.generation_args import without_effect as unused
@@ -26,7 +26,7 @@ from mllm.pipeline.manifest import saved_at
 from mllm.pipeline.mirror import Mirror, prepare
 from mllm.pipeline.output_folder import empty, finished_model, locked
 from mllm.pipeline.ranks import check_launch, fail, follow_launcher, noted_signal, on_main
-from mllm.pipeline.resume import Start, compare, find_start, started_with
+from mllm.pipeline.resume import Start, check_vocabulary, compare, find_start, started_with
 from mllm.pipeline.run_checks import PARTS, check_run, typed
 from mllm.pipeline.trainer import Trainer
 from mllm.report.index import INDEX
@@ -107,10 +107,11 @@ def _train(trainer: Trainer, start: Start, args: RunArguments, sections: Mapping
                 where=f"resume_from_checkpoint {checkpoint}",
                 field="model_args.quantization",
             )
+        on_main(lambda: check_vocabulary(checkpoint, trainer.processor.tokenizer))
         for change in on_main(lambda: compare(checkpoint, trainer.described, skips_data=not args.ignore_data_skip)):
             logger.info("since %s: %s", checkpoint.name, change)
     if args.overwrite_output_dir:
-        on_main(lambda: empty(folder, _texts(sections["model_args"])))
+        on_main(lambda: empty(folder, texts(sections["model_args"])))
         if trainer.mirror is not None:
             on_main(trainer.mirror.empty)
     with INTERRUPTS.held("finishing this step, then writing a checkpoint"):
@@ -153,15 +154,6 @@ def _evaluate_finished(sections: dict[str, Any], args: RunArguments, step: int) 
     model_args = {name: value for name, value in sections["model_args"].items() if name not in PARTS}
     sections["model_args"] = {**model_args, "model_name_or_path": str(folder)}
     return _evaluate(build(sections, args, data), data)
-
-
-def _texts(section: Any) -> list[str]:
-    """All texts in a config section, some of which are paths."""
-    if isinstance(section, Mapping):
-        section = list(section.values())
-    if isinstance(section, (list, tuple)):
-        return [text for entry in section for text in _texts(entry)]
-    return [section] if isinstance(section, str) else []
 
 
 def _log_to(folder: Path, *, main: bool) -> None:

@@ -21,6 +21,7 @@ from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.settings import AdaptersConfig
 from mllm.models.arguments import TokenizerConfig
 from mllm.models.prompt_format import kind_of
+from mllm.pipeline.best_model import read_stopping_rule
 from mllm.pipeline.optimization import check_learns, check_reporting, check_training
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
 
@@ -105,12 +106,14 @@ def _check_generation(gen_kwargs: Mapping[str, Any]) -> None:
 
 
 def check_run(cfg: Mapping[str, Any], args: RunArguments) -> None:
-    """Check what needs neither data nor weights: reporters, the optimizer, the model's arguments, generation.
+    """Check what needs neither data nor weights: reporters, when to stop, the optimizer, the model's
+    arguments, generation.
 
     Raises:
         ConfigError: names the key.
     """
     check_reporting(args)
+    read_stopping_rule(cfg)
     if args.do_train:
         check_training(args)
     check_model_args(cfg["model_args"])

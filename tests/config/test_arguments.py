@@ -163,6 +163,10 @@ def test_pinned_batches_are_copied_while_a_gpu_computes(given: dict[str, Any], e
     assert args.accelerator_config.non_blocking is expected
 
 
+def test_no_reporter_is_none() -> None:
+    assert build({"use_cpu": True, "report_to": None}).report_to == []
+
+
 def test_build_leaves_the_config_alone() -> None:
     values = {"use_cpu": True, "report_to": "none", "accelerator_config": {"non_blocking": True}}
     before = repr(values)

@@ -87,6 +87,10 @@ def test_environment_variables(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             "model_args = {(1, 2): 3}\n",
             r"model_args: expected keys that are texts or numbers, found \(1, 2\) of type tuple",
         ),
+        (
+            "model_args = dict(a=['x\\0y'])\n",
+            r"model_args\.a\.0: expected a text without null characters, found str 'x\\x00y'",
+        ),
         ("filename = 'x'\n", r"leaf\.py: KeyError: filename is reserved"),
     ],
 )

@@ -117,6 +117,26 @@ def test_a_damaged_manifest_is_a_fault(spoil: Callable[[str], str], message: str
     assert saved_at(folder) > 0
 
 
+@pytest.mark.parametrize(
+    ("counted", "found"),
+    [
+        ('"global_step": NaN', "global_step: expected a whole number of at least 0"),
+        ('"global_step": -1', "global_step: expected a whole number of at least 0, found int '-1'"),
+        ('"global_step": "2"', "global_step: expected a whole number of at least 0, found str '2'"),
+        ('"global_step": 1e9', "global_step: expected a whole number of at least 0"),
+        ('"global_step": null', "global_step: expected a whole number of at least 0, found nothing"),
+        ('"max_steps": [4]', "max_steps: expected a whole number, found list '[4]'"),
+        ('"epoch": "x"', "epoch: expected a number of at least 0 or None, found str 'x'"),
+    ],
+)
+def test_a_state_that_counts_in_no_numbers_is_a_fault(counted: str, found: str, tmp_path: Path) -> None:
+    folder = make(tmp_path / "a", whole=False)
+    (folder / "trainer_state.json").write_text(f"{{{counted}}}")
+    (said,) = faults(folder)
+    assert said.startswith(("trainer_state.json: " + found, "trainer_state.json: ")), said
+    assert found in said or "NaN" in said
+
+
 def test_digest_of_a_large_file_samples_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "READ_WHOLE", 1000)
     monkeypatch.setattr(manifest, "BLOCK", 50)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from mllm.config.config import load
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError
 from mllm.pipeline import resume
-from mllm.pipeline.manifest import MANIFEST, faults, read_manifest
+from mllm.pipeline.manifest import MANIFEST, faults, read_manifest, write_manifest
 from mllm.pipeline.resume import Start, checkpoints, compare, describe, find_start
 from tests.pipeline.checkpoints import make
 from tests.pipeline.tiny import losses, write_config
@@ -359,6 +360,37 @@ def test_compare_names_what_else_has_changed(finished: Path) -> None:
     ]
 
 
+def test_an_edited_training_file_is_named(finished: Path, tmp_path: Path) -> None:
+    """describe() and compare(): as many lines as before, one of which was mended."""
+    file = tmp_path / "train.jsonl"
+    cfg, args = load(parse([str(finished / "tiny.py"), "--do_train", *AUTO]))
+    sections = {**cfg.to_dict(), "data_args": {"train": {"filename": str(file), "answer": "x" * 400}}}
+    said: list[list[str]] = []
+    for text in ("a\nb\n", "a\nc\n"):
+        file.write_text(text)
+        described = describe(sections, args, 2)
+        if text == "a\nb\n":
+            write_manifest(make(tmp_path / "checkpoint-2", whole=False), **described)
+        said.append(compare(tmp_path / "checkpoint-2", described, skips_data=True))
+    assert said == [[], [f"{file} has another content: lines are taken by their number, as if it had not"]]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_optimizer_that_is_not_finite_is_refused(
+    value: float, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An infinite second moment would keep its weight as it is for ever, and nothing would say so."""
+    broken = tmp_path / "checkpoint-2"
+    shutil.copytree(finished / "out" / "checkpoint-2", broken)
+    state = torch.load(broken / "optimizer.pt", weights_only=True)
+    state["state"][0]["exp_avg_sq"].view(-1)[0] = value
+    torch.save(state, broken / "optimizer.pt")
+    (broken / MANIFEST).unlink()
+    assert train(finished, tmp_path / "out", "--resume_from_checkpoint", str(broken)) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.endswith("its optimizer: expected finite numbers, found nan or infinity in exp_avg_sq")
+
+
 def test_a_lower_learning_rate_counts_when_going_on(finished: Path, tmp_path: Path) -> None:
     wanted = str(finished / "out" / "checkpoint-2")
     out = tmp_path / "out"
@@ -372,7 +404,9 @@ def test_a_lower_learning_rate_counts_when_going_on(finished: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["model_args.codec.bins=33"], "does not fit this run"),
+        (["model_args.codec.bins=33"], "expected the vocabulary of the checkpoint, found another"),
+        (["model_args.language_model.hidden_size=32"], "does not fit this run: Error(s) in loading state_dict"),
+        (["training_args.optim=sgd"], "its optimizer is of another kind, without dampening"),
         (["model_args.connector=mlp2x_gelu"], "expected a checkpoint of this model, found"),
         (["model_args.freeze=['vision_tower']"], "does not fit this run: loaded state dict"),
     ],

@@ -10,14 +10,25 @@ import pytest
 from PIL import Image
 
 from mllm.cli import main
-from mllm.errors import ModelError
-from mllm.pipeline.run_checks import typed
+from mllm.config.run_arguments import RunArguments
+from mllm.errors import ConfigError, ModelError
+from mllm.pipeline.run_checks import check_run, typed
 from mllm.serve.api.loading import card_of
 from mllm.serve.chat_model import load
 from tests.models.tiny_hf import save_tiny
 from tests.pipeline.tiny import CONFIG, SCENES
 
 QUESTION = ["--prompt", "Where is it?", "--max_new_tokens", "2", "--device", "cpu"]
+
+
+def test_check_run_reads_when_to_stop() -> None:
+    """Before data and weights are loaded."""
+    args = RunArguments(use_cpu=True, report_to="none")
+    sections = {"model_args": CONFIG["model_args"], "data_args": {}, "early_stopping": {"patience": 0}}
+    with pytest.raises(
+        ConfigError, match=r"early_stopping\.patience: expected a whole number of at least 1, found int"
+    ):
+        check_run(sections, args)
 
 
 @pytest.mark.parametrize(

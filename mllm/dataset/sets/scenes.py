@@ -17,6 +17,8 @@ from mllm.records import read_item
 from mllm.registry import DATASETS
 from mllm.types import BOXES, IMAGE, Groups, Item
 
+MOST = 100_000_000
+"""Images; an order of more would not fit the memory."""
 Task = Literal["rec", "reg", "count"]
 ShapeCount = Annotated[int, Range(least=1, most=MOST_SHAPES)]
 LARGEST_IMAGE = 4096
@@ -49,7 +51,7 @@ class Scenes:
     def __init__(
         self,
         *,
-        count: PositiveInt,
+        count: Annotated[int, Range(least=1, most=MOST)],
         seed: int = 0,
         size: Annotated[int, Range(least=SMALLEST_IMAGE, most=LARGEST_IMAGE)] = 64,
         objects: tuple[ShapeCount, ShapeCount] = (2, 5),
