@@ -48,6 +48,8 @@ LIBRARIES = ("torch", "transformers", "PIL.Image", "mmengine.registry", "numpy")
 """Imported once; nothing of our own."""
 MEMORY = 6 * 2**30
 """Bytes that the tests of a change may take: a loop that does not end may fill a list."""
+QUICK = 0.1
+"""Seconds of a test that is run though it calls nothing of the file: it may see a constant."""
 UNSEEN = {"annotation", "returns", "decorator_list", "type_params", "exc", "cause", "bases"}
 """Fields of a node that are not changed: types, decorators, and what an error says."""
 
@@ -208,12 +210,13 @@ class Loaded:
     """A pytest plugin that tries changes of what functions do, with the tests loaded: it exchanges their code.
 
     Each change meets the tests that call the function, the fastest first. What runs when the tests are imported cannot
-    be exchanged; those changes are for `passes_changed`, and meet all tests that call something of the file.
+    be exchanged; those changes are for `passes_changed`, and meet the tests that call something of the file, then the
+    quick ones.
 
     Attributes:
         noticed: whether a test noticed a change, by its number; of those that could be tried.
         modules: what the tests import; empty where one fails without a change.
-        order: the places of the tests that call something of the file.
+        order: the places of the tests that call something of the file, or are quick.
         seconds: what these take.
     """
 
@@ -236,8 +239,8 @@ class Loaded:
         rows, self.modules = watched
         imported_too(self.modules)
         seconds, calls = zip(*rows, strict=True)
-        calling = [place for place, called in enumerate(calls) if called] or range(len(calls))
-        order = self.order = sorted(calling, key=seconds.__getitem__)
+        some = [place for place, called in enumerate(calls) if called or seconds[place] < QUICK] or range(len(calls))
+        order = self.order = sorted(some, key=lambda place: (not calls[place], seconds[place]))
         self.seconds = sum(seconds[place] for place in order)
         limit = 5 + 5 * self.seconds
         if not apart(partial(_pass, session, session.items, order, {}), limit):  # a test needs those before it

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from mllm.errors import ConfigError, DataError
@@ -87,6 +88,29 @@ def test_the_first_threshold_is_the_headlines() -> None:
 def test_thresholds_are_checked(thresholds: object) -> None:
     with pytest.raises(ConfigError, match="thresholds"):
         METRICS.make({"type": "BoxesF1", "thresholds": thresholds})
+
+
+def test_a_threshold_may_be_one() -> None:
+    metric = METRICS.make({"type": "BoxesF1", "thresholds": [1, 0.01]})
+    assert metric([answer(0, boxes(A), boxes(A))])["micro_f1@1"] == 1
+
+
+def test_the_headline_follows_from_tallies() -> None:
+    metric = BoxesF1(thresholds=[0.75, 0.5])
+    given = [answer(0, boxes(A, [0, 0, 10, 6]), boxes(A, C)), answer(1, boxes([0, 0, 10, 6]), boxes(A)), answer(2)]
+    assert [metric.value(each) for each in given] == [0.5, 0, 1]
+    assert [metric.tally(each) for each in given] == [(2, 4), (0, 2), (0, 0)]
+    assert metric.headline_of(np.array([[2.0, 6.0], [0.0, 0.0]])).tolist() == [pytest.approx(1 / 3), 1]
+    assert metric(given)[metric.headline] == pytest.approx(1 / 3)
+
+
+def test_the_headline_is_by_default_that_at_a_half() -> None:
+    assert BoxesF1().headline == "micro_f1@0.5"
+    assert BoxesF1()([answer(0)])["micro_f1@0.75"] == 1
+
+
+def test_clipped_answers_are_counted() -> None:
+    assert BoxesF1()([answer(0, boxes(A), boxes(A), clipped=1), answer(1, boxes(A), boxes(A))])["clipped"] == 1
 
 
 def test_the_order_of_answers_and_boxes_does_not_matter() -> None:

@@ -126,6 +126,36 @@ def test_where_there_is_no_object_there_is_no_score() -> None:
     assert (scores["count"], scores["boxes"], scores["true_boxes"]) == (2, 1, 0)
 
 
+def test_boxes_of_no_known_class_take_nothing_from_others() -> None:
+    true = boxes([0, 0, 50, 50], label="dog")
+    found = (*boxes([60, 60, 90, 90], label="unicorn"), *boxes([0, 0, 50, 50], label="dog"))
+    assert Detection()([answer(0, found, true)])["ap"] == pytest.approx(1)
+
+
+def test_a_box_without_a_score_has_one() -> None:
+    true = boxes([0, 0, 50, 50])
+    wrong, right = boxes([60, 60, 90, 90], [0, 0, 50, 50])
+    for score, ap in ((0.9, 0.5), (1.1, 1)):
+        assert Detection()([answer(0, [wrong, replace(right, score=score)], true)])["ap"] == pytest.approx(ap)
+
+
+def test_ap_of_a_class_is_over_a_hundred_boxes() -> None:
+    true = boxes([0, 0, 50, 50], label="dog")
+    wrong = boxes(*[[60, 60, 90, 90]] * 19, label="dog")
+    scores = Detection()([answer(0, (*wrong, *true), true)])
+    assert scores["ap/dog"] == scores["ap"] == pytest.approx(1 / 20)
+    assert (scores["ar@1"], scores["ar@10"], scores["ar@100"]) == pytest.approx((0, 0, 1))
+
+
+def test_every_score_but_the_count_has_a_meaning() -> None:
+    true = boxes([0, 0, 20, 20], [0, 0, 50, 50], [0, 0, 99, 99])
+    scores = Detection()([answer(0, true, true, clipped=1), answer(1, true, true)])
+    assert set(scores) - {"count"} == set(Detection.meanings)
+    assert Detection.headline in scores
+    assert scores["clipped"] == 1
+    assert [scores[name] for name, _ in STATS] == pytest.approx([1, 1, 1, 1, 1, 1, 1 / 3, 1, 1, 1, 1, 1])
+
+
 def test_errors() -> None:
     mixed = (*boxes([0, 0, 9, 9], label="dog"), *boxes([0, 0, 9, 9]))
     with pytest.raises(DataError, match=r"a:0: target.labels: expected a label for each box"):

@@ -3,14 +3,16 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mllm.metrics.base import Tallied
 from mllm.metrics.pope import POPE
+from mllm.metrics.ranked import RocAuc
 from mllm.metrics.rec import REC
-from mllm.metrics.statistics import compare, interval
+from mllm.metrics.statistics import Interval, compare, interval
 from mllm.types import Box, GroundTruth, Prediction
 
 TRUTH = Box(x1=0, y1=0, x2=100, y2=10)
@@ -81,6 +83,35 @@ def test_interval_does_not_depend_on_the_order_of_the_answers() -> None:
 
 def test_interval_of_one_image_is_unknown() -> None:
     assert interval(REC(), located([True, False]), ["a", "a"]) is None
+
+
+def test_two_images_have_an_interval() -> None:
+    assert interval(REC(), located([True, False]), ["a", "b"]) == Interval(low=0.0, high=1.0)
+    assert compare([1.0, 0.0], [1.0, 1.0], ["a", "b"]).images == 2
+
+
+def test_draws_in_parts_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions, images = located([True, False, True, True, False]), names(5)
+    at_once = interval(REC(), predictions, images)
+    monkeypatch.setattr("mllm.metrics.statistics.AT_ONCE", 15)  # three draws of five images
+    assert interval(REC(), predictions, images) == at_once
+
+
+def ranked(*likely: tuple[float, str]) -> list[Prediction]:
+    """Answers whose candidates are yes and no, by the share of yes and the truth."""
+    return [
+        replace(one, candidate_scores={"yes": math.log(share), "no": math.log(1 - share)})
+        for one, (share, _) in zip(yes_no([("yes", truth) for _, truth in likely]), likely, strict=True)
+    ]
+
+
+def test_interval_of_an_area_leaves_out_draws_of_one_class() -> None:
+    """Of two images, half of the draws have one of each; what they say is in order, or not."""
+    for likely, area in ((((0.9, "yes"), (0.1, "no")), 1), (((0.1, "yes"), (0.9, "no")), 0)):
+        found = interval(RocAuc(), ranked(*likely), ["a", "b"])
+        assert found == Interval(low=area, high=area)
+    assert interval(RocAuc(), ranked((0.9, "yes"), (0.1, "no")), ["a", "a"]) is None
+    assert interval(RocAuc(), ranked((0.9, "yes"), (0.1, "yes")), ["a", "b"]) is None
 
 
 @pytest.mark.parametrize(

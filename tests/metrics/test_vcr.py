@@ -34,6 +34,8 @@ def test_vcr_counts_a_question_where_answer_and_reason_are_right() -> None:
         "failure_out_of_range": 1,
         "chance": 1 / 16,
     }
+    assert set(scores) - {"count"} == set(VCRAccuracy.meanings) - {"accuracy"}
+    assert VCRAccuracy.headline in scores
 
 
 def test_vcr_reads_options_as_it_is_told() -> None:

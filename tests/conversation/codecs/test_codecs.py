@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mllm.conversation.codec_base import RegionCodec
+from mllm.conversation.codec_base import RegionCodec, read_answer
 from mllm.conversation.convention import make_convention
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.region_conversion import rewrite
@@ -164,6 +164,43 @@ def test_the_forms_of_the_sources_are_read(
         assert box == pytest.approx(expected)
 
 
+def test_kosmos2_writes_a_box_on_the_last_edge_into_the_last_cell() -> None:
+    edge = "<object><patch_index_1023><patch_index_1023></object>"
+    assert make("kosmos2").write_boxes([(1.0, 1.0, 1.0, 1.0)], SIZE) == edge
+
+
+@pytest.mark.parametrize(
+    ("cells", "box"),
+    [
+        ((0, 1), (0, 0, 2, 1)),  # one row: from edge to edge
+        ((0, 32), (0, 0, 1, 2)),
+        ((0, 33), (0.5, 0.5, 1.5, 1.5)),
+        ((1, 32), None),  # the second lies to the left
+        ((32, 1), None),  # and here above
+    ],
+)
+def test_kosmos2_reads_cells_by_their_rows_and_columns(cells: tuple[int, int], box: tuple[float, ...] | None) -> None:
+    (reading,) = make("kosmos2").read("<object>" + "".join(f"<patch_index_{n:04d}>" for n in cells) + "</object>", SIZE)
+    assert reading.boxes == (() if box is None else (tuple(value / 32 for value in box),))
+    assert reading.failure == (None if box else "inverted")
+
+
+def test_bins_are_read_without_their_marks() -> None:
+    codec = CODECS.make({"type": "bins", "bins": 33})
+    assert codec.error(SIZE) == pytest.approx(0.5 / 32, abs=2e-9)
+    (box,) = codec.read("It is <bin_0><bin_8><bin_16><bin_32>.", SIZE)
+    assert (box.boxes, box.span) == (((0, 0.25, 0.5, 1),), (6, 36))
+    (point,) = codec.read("<bin_8> <bin_32>", SIZE)
+    assert point.points == ((0.25, 1),)
+
+
+@pytest.mark.parametrize(("name", "scale"), [("molmo", 100), ("molmo2", 1000)])
+def test_bare_points_are_in_the_scale_of_the_form(name: str, scale: int) -> None:
+    (reading,) = read_answer(make(name), f"({scale / 4}, {scale})", SIZE)
+    assert (reading.points, reading.bare) == (((0.25, 1),), True)
+    assert read_answer(make(name), f"[0, 0, {scale}, {scale}]", SIZE) == []
+
+
 CORNER, FIRST = "<loc0000><loc0000><loc1023><loc1023>", "<loc_0><loc_0><loc_499><loc_999>"
 
 
@@ -202,6 +239,22 @@ def test_labels_beside_the_form_stay_where_they_are_in_a_text_that_is_rewritten(
 )
 def test_molmo_reads_its_elements(text: str, label: str | None, points: list[tuple[float, float]]) -> None:
     (reading,) = make("molmo").read(f"See {text}.", SIZE)
+    assert (reading.failure, reading.label, reading.span) == (None, label, (4, 4 + len(text)))
+    assert list(reading.points) == [pytest.approx(point) for point in points]
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "points"),
+    [
+        ('<points coords="1 1 123 456">dog</points>', "dog", [(0.123, 0.456)]),
+        ('<points coords="1 1 123 456 2 789 901"> dogs </points>', "dogs", [(0.123, 0.456), (0.789, 0.901)]),
+        ('<points coords="1 1 123 456;2 1 789 901"></points>', None, [(0.123, 0.456), (0.789, 0.901)]),
+        ('<points coords="1 1 123 456\t2 1 789 901">', None, [(0.123, 0.456), (0.789, 0.901)]),
+        ('<points coords="1 1 123 456" alt="dog"/>', None, [(0.123, 0.456)]),
+    ],
+)
+def test_molmo2_reads_its_elements(text: str, label: str | None, points: list[tuple[float, float]]) -> None:
+    (reading,) = make("molmo2").read(f"See {text}.", SIZE)
     assert (reading.failure, reading.label, reading.span) == (None, label, (4, 4 + len(text)))
     assert list(reading.points) == [pytest.approx(point) for point in points]
 
@@ -358,9 +411,16 @@ FAILURES: dict[str, dict[str, list[str]]] = {
     },
     "molmo2": {  # likewise
         "none": ["<points> there </points>"],
-        "malformed": ['<points coords="1 1 123', '<points coords="1 1 123 left">here</points>'],
+        "malformed": [
+            '<points coords="1 1 123', '<points coords="1 1 123 left">here</points>',
+            '<points coords=1 1 123 456">here</points>', '<points coords="1 1 123 456>here</points>',
+            '<points coords="1 1 123 456"',
+        ],
         "out_of_range": ['<points coords="1 1 123 1001">dog</points>'],
-        "wrong_count": ['<points coords="1 1 123">dog</points>', '<points coords="1"></points>'],
+        "wrong_count": [
+            '<points coords="1 1 123">dog</points>', '<points coords="1"></points>',
+            '<points coords="1 1 123 456 2 789">dogs</points>', '<points coords="1 1 123 456;2"></points>',
+        ],
     },
     "molmo": {  # a point has no second corner: nothing to invert
         "none": ["<point> there </point>"],
