@@ -44,8 +44,6 @@ ARITHMETIC: dict[Any, Any] = {
     **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult},
     **{ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr},
 }
-LIBRARIES = ("torch", "transformers", "PIL.Image", "mmengine.registry", "numpy")
-"""Imported once; nothing of our own."""
 MEMORY = 6 * 2**30
 """Bytes that the tests of a change may take: a loop that does not end may fill a list."""
 QUICK = 0.1
@@ -370,9 +368,6 @@ def main() -> None:
     args = parser.parse_args()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    for library in LIBRARIES:
-        importlib.import_module(library)
-    gc.freeze()
     phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # what fails need not be made small
     hypothesis.settings.register_profile("mutants", deadline=None, database=None, derandomize=True, phases=phases)
     with tempfile.TemporaryDirectory() as folder:

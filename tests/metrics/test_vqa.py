@@ -9,6 +9,7 @@ import pytest
 
 from mllm.errors import ConfigError, DataError
 from mllm.metrics.vqa import (
+    RULES,
     AnswerAccuracy,
     VQAAccuracy,
     consensus,
@@ -45,6 +46,14 @@ def test_normalised_texts_are_the_public_ones(text: str, expected: str) -> None:
     assert normalised(text) == expected
 
 
+def test_normalised_texts_have_neither_articles_nor_number_words() -> None:
+    assert normalised("a dog, an ape, the owl") == "dog ape owl"
+    assert normalised("X ray") == "x ray"
+    assert normalised("none zero one two three four five six seven eight nine ten eleven") == (
+        "0 0 1 2 3 4 5 6 7 8 9 10 eleven"
+    )
+
+
 @pytest.mark.parametrize(("matches", "score"), [(0, 0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1), (10, 1)])
 def test_three_others_are_enough(matches: int, score: float) -> None:
     others = ["dog"] * matches + [f"cat {number}" for number in range(10 - matches)]
@@ -71,7 +80,8 @@ def test_three_others_are_enough(matches: int, score: float) -> None:
         ("two", ["two\n", "two", " two"], 2 / 3),
         # of the periods that no digit follows the first 32 are dropped
         ("." * 33 + "5", [".5"] * 5 + ["6"] * 5, 1),
-        ("." * 40 + "x", ["x"] * 5 + ["6"] * 5, 0),
+        ("." * 32 + "x", ["x"] * 5 + ["6"] * 5, 1),
+        ("." * 33 + "x", ["x"] * 5 + ["6"] * 5, 0),
     ],
 )
 def test_consensus_normalises_both_sides_where_annotators_differ(text: str, people: list[str], score: float) -> None:
@@ -167,6 +177,20 @@ def test_vqa_accuracy_of_a_set() -> None:
         DataError, match=r"a:0: truth.texts: expected the answers of at least two people, found 1; Answer"
     ):
         VQAAccuracy()([answer(0, "yes", "yes")])
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("reading", [None, "answer", "text"])
+def test_each_rule_and_reading_has_a_name_in_configs(rule: str, reading: str | None) -> None:
+    metric = METRICS.make({"type": "VQAAccuracy", "rule": rule, "reading": reading})
+    people = ["dog"] * 3 + ["cat"] * 7
+    assert metric.value(answer(0, "dog", *people)) == pytest.approx(RULES[rule]("dog", people))
+
+
+@pytest.mark.parametrize("rule", ["vqa", "gqa"])
+def test_each_rule_of_answers_has_a_name_in_configs(rule: str) -> None:
+    metric = METRICS.make({"type": "AnswerAccuracy", "rule": rule})
+    assert [metric.value(answer(0, text, "dog")) for text in ("Dog.", "cat")] == [1, 0]
 
 
 @pytest.mark.parametrize(
