@@ -77,7 +77,7 @@ def whole_answer(text: str) -> str:
     return _unwrapped(_without_emphasis(stated(text)))
 
 
-def answers(text: str) -> list[str]:
+def stated_answers(text: str) -> list[str]:
     """The answers that a text gives, the last first: after each `the answer is` or `answer:`, else the whole text."""
     said = _without_emphasis(stated(text))
     marks = list(_MARK.finditer(said))
@@ -90,7 +90,7 @@ def answers(text: str) -> list[str]:
 
 def short_answer(text: str) -> str:
     """The last answer of a text: `blue` of `The answer is red. No, the answer is blue.`; "" where there is none."""
-    return answers(text)[0]
+    return stated_answers(text)[0]
 
 
 def steps_of(text: str, depth: Depth) -> tuple[str, ...]:

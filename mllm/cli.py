@@ -20,12 +20,12 @@ from mllm.commands.regions.cli import app as regions
 from mllm.commands.score.cli import score
 from mllm.commands.serve.cli import SERVE, WEB, serve
 from mllm.commands.training import EvalCommand, PredictCommand, TrainCommand, evaluate, predict, train
-from mllm.config.command_line import SETTINGS, Command, Group, run
+from mllm.config.command_line import CONTEXT_SETTINGS, Command, CommandGroup, run_command
 
 START, RUNS, LOOKS = "Start", "Train, evaluate, compare", "Data, checkpoints, models"
 TALK = "Talk to a model"
 
-app = typer.Typer(cls=Group, add_completion=False, context_settings=SETTINGS)
+app = typer.Typer(cls=CommandGroup, add_completion=False, context_settings=CONTEXT_SETTINGS)
 app.command(cls=Command, rich_help_panel=START)(init)
 app.command("list", cls=Command, rich_help_panel=START)(list_kinds)
 app.command(cls=TrainCommand, rich_help_panel=RUNS)(train)
@@ -51,7 +51,7 @@ def _print_version(asked: bool) -> None:
 
 
 @app.callback()
-def about(
+def root(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version, and exit.")
     ] = False,
@@ -66,9 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0; 1 for an error; 2 for a wrong command line; 128 + n where signal n ended the run."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
-        run(app, ["--help"], "mllm")
+        run_command(app, ["--help"], "mllm")
         return 2
-    return reported(lambda: run(app, words, "mllm"))
+    return reported(lambda: run_command(app, words, "mllm"))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ E = TypeVar("E", bound="MllmError")
 
 FAULTS_LISTED = 20
 """Faults of one kind that a message lists at most."""
-LISTED = 40
+MAX_LISTED = 40
 """Names that a message lists at most."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -196,5 +196,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, names, n=3, cutoff=0.6)
     if near:
         return f"did you mean {', '.join(map(repr, near))}?"
-    more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
-    return f"known: {', '.join(names[:LISTED]) or 'none'}{more}"
+    more = f", ... ({len(names)} in all)" if len(names) > MAX_LISTED else ""
+    return f"known: {', '.join(names[:MAX_LISTED]) or 'none'}{more}"

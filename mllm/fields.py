@@ -31,13 +31,13 @@ from mllm.errors import ConfigError, DataError, MllmError, nearest
 
 T = TypeVar("T")
 
-SHOWN = 60
+MAX_SHOWN = 60
 """Characters of a value that a message shows."""
 LARGEST = 1 << 1023
 """Whole numbers up to this one are numbers that arithmetic with fractions can take."""
 LARGEST_INT = 1 << 63
 """Whole numbers below this one fit where libraries count."""
-NAMES: dict[Any, tuple[str, str]] = {
+TYPE_NAMES: dict[Any, tuple[str, str]] = {
     str: ("a text", "texts"),
     int: ("a whole number", "whole numbers"),
     float: ("a number", "numbers"),
@@ -162,10 +162,10 @@ def show(value: object) -> str:
     """A value as "found ..." names it: its type and the beginning of its text; None is "nothing"."""
     if value is None:
         return "nothing"
-    if isinstance(value, int) and value.bit_length() > 4 * SHOWN:  # Python refuses to spell out the largest
+    if isinstance(value, int) and value.bit_length() > 4 * MAX_SHOWN:  # Python refuses to spell out the largest
         return f"{type(value).__name__} of {value.bit_length()} bits"
     try:
-        return f"{type(value).__name__} {str(value)[:SHOWN]!r}"
+        return f"{type(value).__name__} {str(value)[:MAX_SHOWN]!r}"
     except ValueError:  # one of the largest is inside
         return f"{type(value).__name__} with a whole number of thousands of digits"
 
@@ -238,7 +238,7 @@ def check_arguments(
 
     `also`: names that are given elsewhere.
     """
-    known = parameters(built)
+    known = parameters_of(built)
     check_names(given, [name for name in known if name not in also], error)
     for name, parameter in known.items():
         if name in given:
@@ -258,14 +258,14 @@ def check_names(section: Mapping[Any, Any], known: Iterable[str], error: type[Ml
 def read_section(section: Mapping[str, Any], kind: type[T], error: type[MllmError] = ConfigError) -> T:
     """The dataclass of a dict, which is checked; a list becomes a tuple where the field is one."""
     check_arguments(section, kind, error)
-    known = parameters(kind)
+    known = parameters_of(kind)
     given = {
         name: tuple(value) if _takes_tuple(value, known[name].annotation) else value for name, value in section.items()
     }
     return kind(**given)
 
 
-def parameters(built: Callable[..., Any]) -> dict[str, Parameter]:
+def parameters_of(built: Callable[..., Any]) -> dict[str, Parameter]:
     """The named parameters of a dataclass, a class or a function, with their annotations evaluated.
 
     One that cannot be, as it names what its module imports for the type checker only, says nothing of its values.
@@ -309,7 +309,7 @@ def describe(kind: Any, *, several: bool = False) -> str:
         return _members_of(base).describe("")
     if is_dataclass(base):
         base = Mapping
-    name = NAMES[base][several] if base in NAMES else getattr(base, "__name__", str(base))
+    name = TYPE_NAMES[base][several] if base in TYPE_NAMES else getattr(base, "__name__", str(base))
     if base is tuple and members and members[-1] is not Ellipsis:
         return f"{'lists' if several else 'a list'} of {len(members)} {describe(members[0], several=True)}"
     if base in (list, tuple, Sequence) and members and members[0] not in (Any, object):
@@ -328,7 +328,9 @@ def _members_of(kind: type[Enum]) -> OneOf:
 
 def _either(members: Sequence[Any], *, several: bool = False) -> str:
     # what only code can give, not a config or a record, is left out
-    plain = [one for one in members if not isinstance(one, type) or one in NAMES or is_dataclass(one) or _is_enum(one)]
+    plain = [
+        one for one in members if not isinstance(one, type) or one in TYPE_NAMES or is_dataclass(one) or _is_enum(one)
+    ]
     names = [describe(member, several=several) for member in plain or members]
     return " or ".join(dict.fromkeys(sorted(names, key=lambda name: name == "None")))
 

@@ -17,7 +17,7 @@ from mllm.errors import ConfigError, DataError, MllmError
 
 T = TypeVar("T")
 
-NAMES: dict[type, str] = {dict: "a JSON object", list: "a JSON array", object: "JSON"}
+JSON_NAMES: dict[type, str] = {dict: "a JSON object", list: "a JSON array", object: "JSON"}
 
 
 def check_file(path: str | Path, error: type[MllmError] = DataError) -> None:
@@ -25,7 +25,7 @@ def check_file(path: str | Path, error: type[MllmError] = DataError) -> None:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as reason:
-        raise unreadable(path, reason, error) from reason
+        raise unreadable_file(path, reason, error) from reason
     if found := other_than_file(mode):
         raise error(where=str(path), expected="a file", found=found, kind="unreadable-file")
 
@@ -35,7 +35,7 @@ def other_than_file(mode: int) -> str:
     return "" if stat.S_ISREG(mode) else "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
 
 
-def unreadable(path: str | Path, reason: OSError | ValueError, error: type[MllmError] = DataError) -> MllmError:
+def unreadable_file(path: str | Path, reason: OSError | ValueError, error: type[MllmError] = DataError) -> MllmError:
     """The error for a file that the system does not open; a ValueError is about its name."""
     kind = "missing-file" if isinstance(reason, (FileNotFoundError, NotADirectoryError)) else "unreadable-file"
     said = reason.strerror or str(reason) if isinstance(reason, OSError) else str(reason)
@@ -65,7 +65,7 @@ def read_bytes(path: str | Path, error: type[MllmError] = DataError) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as reason:
-        raise unreadable(path, reason, error) from reason
+        raise unreadable_file(path, reason, error) from reason
 
 
 def whole_lines(path: Path) -> list[bytes]:
@@ -80,10 +80,10 @@ def read_text(path: str | Path, error: type[MllmError] = DataError) -> str:
     Raises:
         error: there is no such file, it cannot be read, or it is not UTF-8.
     """
-    return decoded(read_bytes(path, error), str(path), error)
+    return decode_utf8(read_bytes(path, error), str(path), error)
 
 
-def decoded(data: bytes, where: str, error: type[MllmError] = DataError) -> str:
+def decode_utf8(data: bytes, where: str, error: type[MllmError] = DataError) -> str:
     """UTF-8 bytes as text, without a byte order mark."""
     try:
         return data.decode("utf-8-sig")
@@ -128,7 +128,7 @@ def parse_json(
     Raises:
         error: it is not JSON, is nested too deep, or is something else. Of several lines the message names the one.
     """
-    expected = expected or NAMES[kind]
+    expected = expected or JSON_NAMES[kind]
     try:
         value: Any = json.loads(text, object_pairs_hook=partial(_unique, where=where) if error is DataError else None)
     except json.JSONDecodeError as reason:

@@ -21,7 +21,7 @@ from mllm.fields import (
     Probability,
     Range,
     check,
-    parameters,
+    parameters_of,
     show,
     within,
 )
@@ -138,7 +138,7 @@ def check_generation_file(settings: Mapping[str, Any], where: str) -> None:
     Raises:
         ModelError: names the file and the key.
     """
-    known = parameters(GenerationArgs)
+    known = parameters_of(GenerationArgs)
     for name, value in settings.items():
         kind: Any = known[name].annotation if name in known else object
         if value is not None and name in OUTPUT:

@@ -27,7 +27,7 @@ CONFIG = "config.json"
 GENERATION = "generation_config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-SETTINGS = (
+SETTINGS_FILES = (
     *(CONFIG, GENERATION, "tokenizer_config.json", ADAPTER_CONFIG),
     *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
 )
@@ -44,7 +44,7 @@ TOKENIZER = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-SAID = 240
+MAX_MESSAGE = 240
 """Characters of a library's message that are shown."""
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -83,7 +83,7 @@ def check_folder(folder: str | Path) -> None:
     for name in INDEXES:
         if name in names:
             indexed_files(Path(folder, name))
-    for name in SETTINGS:
+    for name in SETTINGS_FILES:
         if name in names:
             settings = _read(Path(folder, name))
             check_settings(settings, Path(folder, name))
@@ -157,7 +157,7 @@ def check_settings(settings: Any, where: str | Path, error: type[MllmError] = Mo
 
 
 @contextmanager
-def reading(
+def reading_model_files(
     where: str | Path, what: str = "", names: Sequence[str] = (), error: type[MllmError] = ModelError
 ) -> Generator[None, None, None]:
     """The door to libraries that read a model's files: whatever they raise becomes one line that names the file.
@@ -187,7 +187,7 @@ def reading(
 def in_a_line(reason: BaseException) -> str:
     """What a library's exception says, on one line and not too long."""
     said = " ".join(str(reason).split())
-    return f"{type(reason).__name__}: {said[:SAID]}{'...' if len(said) > SAID else ''}"
+    return f"{type(reason).__name__}: {said[:MAX_MESSAGE]}{'...' if len(said) > MAX_MESSAGE else ''}"
 
 
 def how_to_get(path: str | Path) -> str:
@@ -205,7 +205,7 @@ def bytes_of_weights(folder: str | Path) -> int:
 
 
 def _check_entry(entry: os.DirEntry[str]) -> None:
-    known = entry.name in (*SETTINGS, *INDEXES, PROMPT_FORMAT_FILE, *TOKENIZER)
+    known = entry.name in (*SETTINGS_FILES, *INDEXES, PROMPT_FORMAT_FILE, *TOKENIZER)
     try:
         found = entry.stat()
     except OSError as reason:
@@ -214,7 +214,7 @@ def _check_entry(entry: os.DirEntry[str]) -> None:
         return  # whoever needs it says what is wrong with it
     if (known or not stat.S_ISDIR(found.st_mode)) and (other := other_than_file(found.st_mode)):
         raise ModelError(where=entry.path, expected="a file", found=other)
-    if entry.name in (*SETTINGS, *INDEXES) and found.st_size > LARGEST_SETTINGS:
+    if entry.name in (*SETTINGS_FILES, *INDEXES) and found.st_size > LARGEST_SETTINGS:
         megabytes = f"{found.st_size / 1e6:,.0f} MB"
         raise ModelError(where=entry.path, expected=f"at most {LARGEST_SETTINGS >> 20} MB", found=megabytes)
 
@@ -230,7 +230,7 @@ def _check_listed(manifest: Path, names: Sequence[str]) -> None:
         return
     if not isinstance(listed, dict):
         return
-    for name in (*SETTINGS, PROMPT_FORMAT_FILE, *TOKENIZER):
+    for name in (*SETTINGS_FILES, PROMPT_FORMAT_FILE, *TOKENIZER):
         if name in listed and name not in names:
             raise ModelError(
                 f"is missing, though {MANIFEST} lists it; it holds the model's prompt format",

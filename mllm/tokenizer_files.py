@@ -22,7 +22,7 @@ from mllm.errors import ModelError
 from mllm.fields import show
 from mllm.files import read_json
 from mllm.json_fields import field
-from mllm.model_files import check_folder, how_to_get, reading
+from mllm.model_files import check_folder, how_to_get, reading_model_files
 
 if TYPE_CHECKING:  # `data dedup` and `data check` read text without these, whose imports take seconds
     from tokenizers import models
@@ -40,7 +40,7 @@ SPACES = (SPACE, "Ġ")
 """How tokens begin that begin with a space, of sentencepiece and of byte-level vocabularies."""
 UNIGRAM = 1
 """`model_type` in a sentencepiece model; Llama's is 2, byte-pair encoding."""
-PROBES = (
+PROBE_TEXTS = (
     "Hello world, where is the red circle? It's 12.5% of {this} [0.123,0.456] <1/2>\n",
     " leading and trailing spaces  and   runs ",
     "\n\nlines\n \tand tabs\r\n",
@@ -51,7 +51,7 @@ PROBES = (
 USED = ("bos_token", "eos_token", "pad_token")
 """What every model here may read or write; an `unk_token` that only a class names, as Qwen2's does, none reads."""
 RECORD = "mllm_tokens.json"
-"""Lists the ids of `PROBES`, so that another tokenizer put in the place of a folder's own is noticed."""
+"""Lists the ids of `PROBE_TEXTS`, so that another tokenizer put in the place of a folder's own is noticed."""
 
 
 def has_tokenizer(folder: str | Path) -> bool:
@@ -79,9 +79,9 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     _check_class(path, settings)
     model_type = _model_type(path)
     if model_type in CONFIG_MAPPING:
-        with reading(path / "config.json"):
+        with reading_model_files(path / "config.json"):
             AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    with reading(path, "its tokenizer", JSON_FILES):
+    with reading_model_files(path, "its tokenizer", JSON_FILES):
         has_json = (path / "tokenizer.json").is_file()
         if not _is_llama(path, settings, model_type):
             tokenizer = read_by_class(path)
@@ -91,7 +91,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
             tokenizer = _llama_from_json(path, settings)
         else:
             tokenizer = _llama_from_sentencepiece(path, settings)
-        tokenizer(list(PROBES), verbose=False)  # what cannot tokenise, or has settings of another type, shows here
+        tokenizer(list(PROBE_TEXTS), verbose=False)  # what cannot tokenise, or has settings of another type, shows here
     if not tokenizer.is_fast:
         raise ModelError(
             where=str(path),
@@ -265,7 +265,7 @@ def _reads_as_its_json(path: Path, settings: Mapping[str, Any], tokenizer: Any) 
     special = not {"add_bos_token", "add_eos_token"} & settings.keys()
     return all(
         written.encode(text, None, False, special).ids == backend.encode(text, None, False, special).ids
-        for text in PROBES
+        for text in PROBE_TEXTS
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mllm.errors import ModelError
 from mllm.fields import show
 from mllm.files import read_json
-from mllm.tokenizer_files import CONFIG, PROBES, RECORD, read_by_class
+from mllm.tokenizer_files import CONFIG, PROBE_TEXTS, RECORD, read_by_class
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +30,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, pr
     tokenizer.save_pretrained(folder)
     if type(tokenizer) is PreTrainedTokenizerFast:
         _name_generic_class(folder)
-    texts = [*PROBES, _added_tokens_in_text(tokenizer), *probes]
+    texts = [*PROBE_TEXTS, _added_tokens_in_text(tokenizer), *probes]
     difference = _difference(tokenizer, read_by_class(folder), texts)
     if difference is not None:
         # the class rebuilds itself from parts of what is written: the generic one does not
@@ -40,7 +40,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, pr
         raise ModelError(
             f"the {type(tokenizer).__name__} differs after saving and loading: {difference}", where=str(folder)
         )
-    record = {"texts": PROBES, "ids": [tokenizer(text, verbose=False)["input_ids"] for text in PROBES]}
+    record = {"texts": PROBE_TEXTS, "ids": [tokenizer(text, verbose=False)["input_ids"] for text in PROBE_TEXTS]}
     Path(folder, RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 

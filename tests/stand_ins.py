@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from mllm.conversation.tokenizer_training import train_tokenizer
-from mllm.models.components import causal_lm, vision_encoder
+from mllm.models.components import load_causal_lm, vision_encoder
 from mllm.models.flamingo.checkpoints import save_reference
 from mllm.registry import MODELS
 from mllm.tokenizer_files import load_tokenizer
@@ -97,7 +97,7 @@ def _language_model(name: str, folder: Path) -> str:
     kind = next(kind for kind in LANGUAGE_MODELS if kind in name.lower())
     tokenizer = words("<|im_start|>", "<|im_end|>") if kind == "qwen2" else words()
     tokenizer.chat_template = CHATML if kind == "qwen2" else None
-    language_model = causal_lm(LANGUAGE_MODELS[kind], tokenizer, dtype=torch.float32, attn_implementation=None)
+    language_model = load_causal_lm(LANGUAGE_MODELS[kind], tokenizer, dtype=torch.float32, attn_implementation=None)
     language_model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mllm.answers import answers, short_answer, stated, steps_of, whole_answer
+from mllm.answers import short_answer, stated, stated_answers, steps_of, whole_answer
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_short_answer(text: str, answer: str) -> None:
     ],
 )
 def test_answers_come_the_last_first(text: str, expected: list[str]) -> None:
-    assert answers(text) == expected
+    assert stated_answers(text) == expected
 
 
 def test_whole_answer_keeps_all_that_was_said() -> None:

@@ -5,7 +5,7 @@ import pytest
 from transformers import GenerationConfig
 
 from mllm.errors import ModelError
-from mllm.fields import parameters
+from mllm.fields import parameters_of
 from mllm.generation_args import (
     GenerationArgs,
     as_generate_takes_them,
@@ -21,10 +21,10 @@ TEXTS = {"cache_implementation", "num_assistant_tokens_schedule", "speculation_t
 
 
 def test_every_field_of_transformers_is_known():
-    assert {name for name in vars(GenerationConfig()) if not name.startswith("_")} == set(parameters(GenerationArgs))
+    assert {name for name in vars(GenerationConfig()) if not name.startswith("_")} == set(parameters_of(GenerationArgs))
 
 
-@pytest.mark.parametrize("name", sorted(set(parameters(GenerationArgs)) - TEXTS))
+@pytest.mark.parametrize("name", sorted(set(parameters_of(GenerationArgs)) - TEXTS))
 def test_no_field_of_a_folder_takes_every_value(name, tmp_path):
     """Of each field, values of another type are refused by a line that names file and key."""
     allowed = {"length_penalty": [-2], "watermarking_config": [{"a": 1}], "cache_config": [{"a": 1}]}

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mllm.errors import ModelError
-from mllm.tokenizer_files import PROBES, find_tokenizer, load_tokenizer, token_id
+from mllm.tokenizer_files import PROBE_TEXTS, find_tokenizer, load_tokenizer, token_id
 from mllm.tokenizer_saving import save_tokenizer
 from tests.conftest import CORPUS
 from tests.marks import grid, slow_but
@@ -283,7 +283,7 @@ def test_tokenizer_json_is_followed_where_a_class_would_split_text_otherwise(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = load_tokenizer(tmp_path)
     assert f"tokenizer_config.json: tokenizer_class {name} would split text otherwise" in caplog.text
-    for text in (*TEXTS, *PROBES):
+    for text in (*TEXTS, *PROBE_TEXTS):
         assert tokenizer(text)["input_ids"] == byte_level.encode(text).ids, text
     save_tokenizer(tokenizer, tmp_path / "saved")
     caplog.clear()
@@ -301,7 +301,7 @@ def test_a_real_tokenizer_json_is_followed_whatever_class_is_named(
     written = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     end = source.eos_token
     read = load_tokenizer(named(tmp_path, tokenizer_class=name, bos_token=end, unk_token=end, pad_token=end))
-    for text in (*TEXTS, *PROBES):
+    for text in (*TEXTS, *PROBE_TEXTS):
         assert read(text)["input_ids"] == written.encode(text).ids, text
 
 

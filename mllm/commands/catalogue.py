@@ -13,7 +13,7 @@ Row = tuple[str, str, str]
 """Name, what it is, file."""
 
 
-class Kind(StrEnum):
+class Listing(StrEnum):
     """What can be listed."""
 
     DATASETS = "datasets"
@@ -28,8 +28,8 @@ class Kind(StrEnum):
 
 def list_kinds(
     kinds: Annotated[
-        list[Kind] | None,
-        typer.Argument(metavar="KIND", help=f"{', '.join(Kind)}. Default: all.", show_default=False),
+        list[Listing] | None,
+        typer.Argument(metavar="KIND", help=f"{', '.join(Listing)}. Default: all.", show_default=False),
     ] = None,
 ) -> None:
     """List what a config can name: datasets, metrics, rewards, codecs, templates, models, connectors and configs.
@@ -39,25 +39,25 @@ def list_kinds(
     """
     from mllm.report.tables import table
 
-    for kind in kinds or list(Kind):
-        print(table((kind, "", "file"), rows(kind)))
+    for kind in kinds or list(Listing):
+        print(table((kind, "", "file"), list_rows(kind)))
         print()
 
 
-def rows(kind: Kind) -> list[Row]:
+def list_rows(kind: Listing) -> list[Row]:
     """What there is of a kind; nothing of it is imported."""
     from mllm import registry
 
-    if kind is Kind.CONFIGS:
+    if kind is Listing.CONFIGS:
         return list(_configs())
     registries = {
-        Kind.DATASETS: registry.DATASETS,
-        Kind.METRICS: registry.METRICS,
-        Kind.REWARDS: registry.REWARDS,
-        Kind.CODECS: registry.CODECS,
-        Kind.TEMPLATES: registry.TEMPLATES,
-        Kind.MODELS: registry.MODELS,
-        Kind.CONNECTORS: registry.CONNECTORS,
+        Listing.DATASETS: registry.DATASETS,
+        Listing.METRICS: registry.METRICS,
+        Listing.REWARDS: registry.REWARDS,
+        Listing.CODECS: registry.CODECS,
+        Listing.TEMPLATES: registry.TEMPLATES,
+        Listing.MODELS: registry.MODELS,
+        Listing.CONNECTORS: registry.CONNECTORS,
     }
     root = Path(registry.__file__).parents[1]
     return [(one.name, one.about, str(one.path.relative_to(root))) for one in registries[kind].sources()]

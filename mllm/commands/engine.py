@@ -29,7 +29,7 @@ from mllm.compat.datatrove import add_sbatch_defaults, run_task
 from mllm.errors import ConfigError, RunError, nearest
 from mllm.fields import show
 
-OURS = (
+OWN_ARGUMENTS = (
     "pipeline",
     "tasks",
     "depends",
@@ -46,7 +46,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "
 """Types of options that are looked at; all others are texts, or end in a text of the batch script."""
 
 
-class Task:
+class ShardTask:
     """A step of a pipeline of datatrove: a shard of a stage."""
 
     def __init__(self, make: Callable[[], Job], stage: str, folder: Path) -> None:
@@ -98,7 +98,7 @@ class LocalExecutor(PipelineExecutor):
             run_task(self, rank)
 
 
-def run(
+def run_stages(
     kind: str,
     make: Callable[[], Job],
     stages: Sequence[str],
@@ -130,7 +130,7 @@ def run(
         for number in range(tasks):
             if not part(folder, stage, number).is_dir():
                 (logs / "completions" / f"{number:05}").unlink(missing_ok=True)
-        pipeline = [Task(make, stage, folder)]
+        pipeline = [ShardTask(make, stage, folder)]
         return executor_class(pipeline=pipeline, tasks=tasks, logging_dir=str(logs), **{**ours, **given, **more})
 
     if kind == "slurm":
@@ -162,7 +162,7 @@ def _executor(kind: str, workers: int | None) -> tuple[Any, dict[str, Any]]:
 def _checked(kind: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     where = "--executor-options"
     parameters = inspect.signature(CLASSES[kind]).parameters if kind in CLASSES else {}
-    known = [name for name in parameters if name not in OURS]
+    known = [name for name in parameters if name not in OWN_ARGUMENTS]
     for name, value in options.items():
         if name not in known:
             said = nearest(name, known) if known else "it takes none, --workers and --tasks say all"

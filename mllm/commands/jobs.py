@@ -20,9 +20,9 @@ J = TypeVar("J", bound="Job")
 
 PENDING = 75
 """Exit status while the cluster still makes parts: EX_TEMPFAIL of sysexits.h."""
-MOST = 99_999
+MAX_TASKS = 99_999
 """Parts have names of five digits."""
-FLAGS = ("executor", "executor_options", "tasks", "job_dir", "workers", "run", "out", "output")
+JOB_OPTIONS = ("executor", "executor_options", "tasks", "job_dir", "workers", "run", "out", "output")
 """Of a command line: what says nothing about the parts."""
 
 
@@ -40,7 +40,7 @@ JobDir = Annotated[
 ]
 Tasks = Annotated[
     int | None,
-    typer.Option(min=1, max=MOST, help="Parts to make. Default: one for each core.", rich_help_panel=SHARDS),
+    typer.Option(min=1, max=MAX_TASKS, help="Parts to make. Default: one for each core.", rich_help_panel=SHARDS),
 ]
 Executor = Annotated[
     Literal["local", "slurm", "ray"] | None,
@@ -90,7 +90,7 @@ def run_job(
         inner = 0 if args.executor == "local" else args.workers or 0
         of_task = SimpleNamespace(**{**vars(args), "workers": inner})
     job = make(of_task)
-    about = {name: _plain(value) for name, value in vars(args).items() if name not in FLAGS}
+    about = {name: _plain(value) for name, value in vars(args).items() if name not in JOB_OPTIONS}
     data = reads()
     claim(folder, {**about, "tasks": tasks, "data": data}, data)
     if missing := unfinished(folder, job.stages, tasks):
@@ -129,10 +129,10 @@ def in_shards(args: SimpleNamespace) -> bool:
 
 def _engine() -> Callable[..., None]:
     try:
-        from mllm.commands.engine import run
+        from mllm.commands.engine import run_stages
     except ModuleNotFoundError as error:  # an extra
         raise ConfigError(f"needs pip install 'mllm[shards]': {error}", where="--executor") from error
-    return run
+    return run_stages
 
 
 def _same(job: Job) -> Job:

@@ -70,7 +70,7 @@ def new_part(folder: Path, stage: str, shard: Shard) -> Generator[Path, None, No
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def parts(folder: Path, stage: str, count: int) -> list[Path]:
+def stage_parts(folder: Path, stage: str, count: int) -> list[Path]:
     """The parts of a stage in order.
 
     Raises:

@@ -222,9 +222,9 @@ def predict(
     if images is None:
         if out is not None or on_error is not None:
             ctx.fail("--out and --on_error need --images FOLDER")
-        from mllm.serve.ask import answer  # imported when asked for: PyTorch and transformers take seconds to load
+        from mllm.serve.ask import ask_folder  # imported when asked for: PyTorch and transformers take seconds to load
 
-        return answer(model, **arguments)
+        return ask_folder(model, **arguments)
     if image or box or answer_image is not None:
         ctx.fail("--images asks about one image at a time: leave --image, --box and --answer-image out")
     from mllm.serve.folder import answer_folder

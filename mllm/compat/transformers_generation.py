@@ -11,12 +11,12 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationMixin
 
-STEPS = ("_prefill", "_update_model_kwargs_for_generation", "_beam_search")
+PRIVATE_STEPS = ("_prefill", "_update_model_kwargs_for_generation", "_beam_search")
 
 
 def missing_steps() -> list[str]:
     """Names that a loop of our own needs and this version of transformers lacks."""
-    return [name for name in STEPS if not hasattr(GenerationMixin, name)]
+    return [name for name in PRIVATE_STEPS if not hasattr(GenerationMixin, name)]
 
 
 def prefill(model: Any, input_ids: Tensor, generation_config: Any, arguments: dict[str, Any]) -> Any:

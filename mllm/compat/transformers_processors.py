@@ -38,7 +38,7 @@ def processor_class(name: str | None, model_type: str) -> Any:
     return None if chosen is None else member(processing_auto, "processor_class_from_name")(chosen)
 
 
-def make_processor(kind: Any, folder: str, *, tokenizer: Any, image_processor: Any) -> Any:
+def make_transformers_processor(kind: Any, folder: str, *, tokenizer: Any, image_processor: Any) -> Any:
     """A processor of this class with the settings of a folder.
 
     `AutoProcessor` reads every part, and a video processor wants torchvision. The parts that images do without are

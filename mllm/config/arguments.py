@@ -67,7 +67,7 @@ BOUNDS: dict[Range | Fits, tuple[str, ...]] = {
 """What transformers takes and cannot work with is refused: the bounds of numbers, and the fields they bind."""
 
 
-def check(training_args: Mapping[str, Any]) -> None:
+def check_training_arguments(training_args: Mapping[str, Any]) -> None:
     """Raises:
     ConfigError: an unknown name, a value whose type its field does not take, or one that a run would not honour.
     """
@@ -117,7 +117,7 @@ def hint(name: str) -> str:
     return f"in transformers 5 it is {RENAMED[name]}" if name in RENAMED else nearest(name, training_fields())
 
 
-def build(training_args: Mapping[str, Any]) -> RunArguments:
+def build_training_arguments(training_args: Mapping[str, Any]) -> RunArguments:
     """The arguments themselves. Choosing the device, and joining the process group of a launch, happens here.
 
     Batches in pinned memory, as they are by default, are copied while a GPU computes, unless `accelerator_config` says

@@ -29,12 +29,12 @@ from mllm.config.sections import DATA_ARGS, SECTIONS
 from mllm.config.training_fields import TrainingField, training_fields
 from mllm.errors import UsageError, nearest, printable
 
-SETTINGS = {"help_option_names": ["-h", "--help"]}
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 IS_VALUE = re.compile(r"(?!-)|-$|-\.?\d|.* ", re.DOTALL)
 """How a word begins that is a value, not an option: without a dash, as a negative number, or it holds a space."""
 LONGEST = 400
 """Characters of an error that are shown."""
-ALL = frozenset(name for names in GROUPS.values() for name in names)
+ALL_FLAGS = frozenset(name for names in GROUPS.values() for name in names)
 
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG.py", help="The config file.", show_default=False)]
 ConfigOptions = Annotated[
@@ -100,7 +100,7 @@ class Command(TyperCommand):
         return nearest(flag, options)
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """A command of commands.
 
     Its `--help` is False where it is not given: typer loads pydantic to convert any other default, a tenth of a second
@@ -160,7 +160,7 @@ class TrainingCommand(Command):
         }
         rest = super().parse_args(ctx, [off.get(word.replace("_", "-"), word) for word in args])
         try:
-            ctx.obj = flags.given({name: ctx.params.pop(name) for name in training_fields()})
+            ctx.obj = flags.flag_values({name: ctx.params.pop(name) for name in training_fields()})
         except UsageError as error:
             _fail(ctx, str(error))
         return rest
@@ -181,7 +181,7 @@ class TrainingCommand(Command):
     def format_whole_help(self, ctx: Any) -> None:
         """Print the help with all training arguments that a run honours."""
         super().format_help(ctx, ctx.make_formatter())
-        self._print_panels(ALL)
+        self._print_panels(ALL_FLAGS)
 
     def _print_panels(self, names: Container[str]) -> None:
         console = Console()
@@ -203,7 +203,7 @@ def _panel(title: str, rows: Iterable[tuple[str, str | Text]]) -> Panel:
 
 
 def _about(field: TrainingField) -> Text:
-    return Text.assemble(flags.about(field), (f" [default: {flags.default(field)}]", "dim"))
+    return Text.assemble(flags.option_help(field), (f" [default: {flags.default(field)}]", "dim"))
 
 
 def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
@@ -228,7 +228,7 @@ _HELP_ALL = typer.Option(
 )
 
 
-def run(app: typer.Typer, words: Sequence[str], program: str) -> int:
+def run_command(app: typer.Typer, words: Sequence[str], program: str) -> int:
     """Run the command that the words name; its exit status, 2 where the words are wrong, said in one line."""
     command = _command(app)
     try:
@@ -289,7 +289,7 @@ def parse(words: Sequence[str]) -> Given:
 @cache
 def _run_command() -> Any:
     app = typer.Typer(add_completion=False)
-    app.command(cls=RunCommand, context_settings=SETTINGS)(_given)
+    app.command(cls=RunCommand, context_settings=CONTEXT_SETTINGS)(_given)
     return get_command(app)
 
 

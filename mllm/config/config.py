@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllm.config import arguments
-from mllm.config.files import MISTAKES, message_of, plain, read_file, write_file
+from mllm.config.files import MISTAKES, message_of, read_file, to_plain, write_file
 from mllm.config.options import PLACE, assign, set_by_option
 from mllm.config.output_dir import default_output_dir
 from mllm.config.sections import check_names_of_sections
@@ -41,7 +41,7 @@ def load(given: Given) -> tuple[Config, RunArguments]:
         ConfigError: anything a user can mend; says where, and names the nearest known name.
     """
     cfg = read(given.config, options=given.options, flags=given.flags)
-    return cfg, arguments.build(cfg["training_args"])
+    return cfg, arguments.build_training_arguments(cfg["training_args"])
 
 
 def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Config:
@@ -58,7 +58,7 @@ def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, A
     cfg = before = {"training_args": {}, "model_args": {}, "data_args": {}, **read_file(path)}
     for option in options:
         cfg = assign(cfg, option)
-    cfg = {name: plain(section, f"{PLACE}: {name}") for name, section in cfg.items()}  # the file's are plain already
+    cfg = {name: to_plain(section, f"{PLACE}: {name}") for name, section in cfg.items()}  # the file's are plain already
     cfg |= {name: with_shipped(cfg[name]) for name in ("model_args", "data_args")}
     from mllm.config.data_args import check_custom_imports, check_data_args
     from mllm.config.reward_args import read_reward_args
@@ -75,8 +75,8 @@ def read(path: str | Path, *, options: Sequence[str] = (), flags: Mapping[str, A
     given = {**cfg["training_args"], **(flags or {})}
     if given.get("output_dir") is None:
         given["output_dir"] = default_output_dir(path)
-    cfg["training_args"] = {**plain(arguments.DEFAULTS, "DEFAULTS"), **given}
-    arguments.check(cfg["training_args"])
+    cfg["training_args"] = {**to_plain(arguments.DEFAULTS, "DEFAULTS"), **given}
+    arguments.check_training_arguments(cfg["training_args"])
     from mmengine.config import Config
 
     return Config(cfg, filename=path, format_python_code=False)
@@ -89,7 +89,7 @@ def dump(cfg: Config, training_args: RunArguments, folder: str | Path) -> Path |
     """
     if not training_args.should_save:
         return None
-    names = plain(cfg.to_dict(), "config")
+    names = to_plain(cfg.to_dict(), "config")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.py"

@@ -49,7 +49,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
         ) from error
     names = {name: read[name] for name in read}
     return {
-        name: plain(value, f"{path}: {name}")
+        name: to_plain(value, f"{path}: {name}")
         for name, value in names.items()
         # classes and functions are there because the file imported them from the standard library
         if not name.isupper() and not isinstance(value, (type, BuiltinFunctionType))
@@ -150,14 +150,14 @@ def message_of(error: BaseException) -> str:
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
 
 
-def plain(value: object, where: str) -> Any:
+def to_plain(value: object, where: str) -> Any:
     """A copy made of dicts, lists, tuples and scalars only; paths become texts, enum members their values.
 
     Raises:
         ConfigError: anything else, named by `where`.
     """
     if isinstance(value, Enum):
-        return plain(value.value, where)
+        return to_plain(value.value, where)
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, Mapping):
@@ -165,9 +165,9 @@ def plain(value: object, where: str) -> Any:
             if key is not None and not isinstance(key, (str, int, float, bool)):
                 raise ConfigError(where=where, expected="keys that are texts or numbers", found=_kind(key))
         # mmengine leaves _delete_ in place where there was nothing to delete
-        return {key: plain(member, f"{where}.{key}") for key, member in value.items() if key != DELETE_KEY}
+        return {key: to_plain(member, f"{where}.{key}") for key, member in value.items() if key != DELETE_KEY}
     if isinstance(value, (list, tuple)):
-        members = [plain(member, f"{where}.{number}") for number, member in enumerate(value)]
+        members = [to_plain(member, f"{where}.{number}") for number, member in enumerate(value)]
         return tuple(members) if isinstance(value, tuple) else members
     if isinstance(value, str) and "\0" in value:  # no path may have one
         raise ConfigError(where=where, expected="a text without null characters", found=show(value))

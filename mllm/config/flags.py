@@ -17,7 +17,7 @@ TRUTHS = {
     **dict.fromkeys(("yes", "true", "t", "y", "1"), True),
     **dict.fromkeys(("no", "false", "f", "n", "0"), False),
 }
-SHOWN = {**DEFAULTS, "output_dir": "$AIP_CHECKPOINT_DIR, or outputs/NAME of NAME.py"}
+SHOWN_DEFAULTS = {**DEFAULTS, "output_dir": "$AIP_CHECKPOINT_DIR, or outputs/NAME of NAME.py"}
 """Defaults where they are not those of transformers."""
 
 
@@ -32,7 +32,7 @@ def takes_many(field: TrainingField) -> bool:
     return any(get_origin(kind) is list for kind in members_of(field.type))
 
 
-def about(field: TrainingField) -> str:
+def option_help(field: TrainingField) -> str:
     """The help text, with the values that the option may have."""
     choices = field.metadata.get("choices") or [
         member.value for kind in members_of(field.type) if is_enum(kind) for member in kind
@@ -44,11 +44,11 @@ def about(field: TrainingField) -> str:
 
 def default(field: TrainingField) -> str:
     """The default as `--help` shows it."""
-    found = SHOWN.get(field.name, field.default)
+    found = SHOWN_DEFAULTS.get(field.name, field.default)
     return "transformers' choice" if found is COMPUTED else str(found)
 
 
-def given(words: Mapping[str, str | Sequence[str] | None]) -> dict[str, Any]:
+def flag_values(words: Mapping[str, str | Sequence[str] | None]) -> dict[str, Any]:
     """The training arguments that the words say, as values that a config could hold; None and no words: not given.
 
     Raises:

@@ -53,9 +53,9 @@ GROUPS = {
     ),
 }  # fmt: skip
 """What a run does as it is said, by the titles under which `--help` lists it."""
-OURS = {"overwrite_output_dir", "max_nonfinite_steps", "mirror_dir", "num_samples", "resume"}
+OWN_FIELDS = {"overwrite_output_dir", "max_nonfinite_steps", "mirror_dir", "num_samples", "resume"}
 """Fields that transformers does not have."""
-HONOURED = frozenset(name for names in GROUPS.values() for name in names) - OURS
+HONOURED = frozenset(name for names in GROUPS.values() for name in names) - OWN_FIELDS
 
 _CONFIG_FILE = "launch with a file of accelerate_config/: accelerate launch --config_file FILE"
 _GENERATION = "say it in data_args.gen_kwargs"

@@ -11,11 +11,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
-FOLDERS = ("config", "examples")
+SHIPPED_FOLDERS = ("config", "examples")
 
 
 def shipped_root() -> Path:
-    """The folder that holds `FOLDERS`: in an installed package its own, in a clone the root of the repository."""
+    """The folder that holds `SHIPPED_FOLDERS`: inside an installed package, or the root of a clone."""
     installed = PACKAGE / "shipped"
     return installed if installed.is_dir() else PACKAGE.parent
 
@@ -23,7 +23,7 @@ def shipped_root() -> Path:
 def find_shipped(path: str) -> str:
     """The path as it is, or the shipped file that it names where the working directory has none."""
     parts = PurePath(path).parts
-    if len(parts) < 2 or parts[0] not in FOLDERS or ".." in parts or os.path.exists(path):
+    if len(parts) < 2 or parts[0] not in SHIPPED_FOLDERS or ".." in parts or os.path.exists(path):
         return path
     found = os.path.join(shipped_root(), *parts)
     return found if os.path.exists(found) else path  # also of a text that is no path, such as one too long

@@ -92,7 +92,7 @@ IN_TRAINING = (
         otherwise="a reporter in report_to",
     ),
 )
-ALWAYS = (
+NEEDS = (
     Need(
         names=("num_samples",), holds=lambda given: bool(given["do_predict"]), otherwise="do_predict, or mllm predict"
     ),
@@ -114,7 +114,7 @@ def without_effect(training_args: Given, *, early_stopping: bool) -> Iterator[st
     fields = training_fields()
     values: dict[str, Any] = {name: field.default for name, field in fields.items()}
     values |= {**training_args, "early_stopping": early_stopping}
-    for need in (*ALWAYS, *(IN_TRAINING if values["do_train"] else ())):
+    for need in (*NEEDS, *(IN_TRAINING if values["do_train"] else ())):
         for name in need.names:
             given = training_args.get(name)
             if given is not None and given != fields[name].default and not need.holds(values):

@@ -22,7 +22,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class MarkedGroup:
     """One group of regions as it stands in a text, its numbers not read yet."""
 
     parts: tuple[str, ...]
@@ -64,10 +64,10 @@ class Marks:
         self._group = re.compile(f"{phrase}({region}{several})", FLAGS)
         self._region = re.compile(rf"(?:{opening})(.*?)({closing}|(?={opening})|\Z)", FLAGS)
 
-    def find(self, text: str) -> Iterator[Found]:
+    def find(self, text: str) -> Iterator[MarkedGroup]:
         for group in self._group.finditer(text):
             regions = list(self._region.finditer(group[2]))
-            yield Found(
+            yield MarkedGroup(
                 parts=tuple(region[1] for region in regions),
                 closed=all(region[2] for region in regions),
                 label=(group[1] or "").strip() or None,

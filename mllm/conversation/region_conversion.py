@@ -19,7 +19,7 @@ PLACEHOLDER = re.compile(f"{BOXES}|{POINTS}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class RegionGroup:
     """A group of regions in a text, in pixels of the original image."""
 
     span: tuple[int, int]
@@ -28,7 +28,7 @@ class Group:
     points: tuple[Point, ...]
 
 
-def find(text: str, size: Size, source: Convention, *, image: int = 0, answer: bool = False) -> Iterator[Group]:
+def find(text: str, size: Size, source: Convention, *, image: int = 0, answer: bool = False) -> Iterator[RegionGroup]:
     """The groups of regions in a text, in its order.
 
     `answer`: the text is a model's, which may leave out the marks of its family, and whose boxes are cut off at the
@@ -52,7 +52,7 @@ def find(text: str, size: Size, source: Convention, *, image: int = 0, answer: b
         if failure is not None:
             written = text[slice(*reading.span)]
             raise ConversionError(f"{written[:80]!r}: {source.name} cannot read it: {failure}", kind="words-region")
-        yield Group(span=reading.span, label=reading.label, boxes=regions.boxes, points=regions.points)
+        yield RegionGroup(span=reading.span, label=reading.label, boxes=regions.boxes, points=regions.points)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def rewrite(text: str, size: Size, *, source: Convention, target: Convention, an
     """
     groups = list(find(text, size, source, answer=answer))
 
-    def write(group: Group) -> str:
+    def write(group: RegionGroup) -> str:
         codec = target.on(size())
         try:
             return codec.write_boxes(group.boxes) if group.boxes else codec.write_points(group.points)
@@ -169,12 +169,12 @@ def _size(item: Item, image: int | None) -> tuple[int, int]:
     return item.images[image].size
 
 
-def placeholder(group: Group) -> str:
+def placeholder(group: RegionGroup) -> str:
     """What stands for a group in the text of a turn."""
     return BOXES if group.boxes else POINTS
 
 
-def replaced(text: str, groups: Sequence[Group], write: Callable[[Group], str], codec: RegionCodec) -> str:
+def replaced(text: str, groups: Sequence[RegionGroup], write: Callable[[RegionGroup], str], codec: RegionCodec) -> str:
     """The text with each group as `write` gives it behind its phrase, and without the codec's marks of phrases."""
     marks = phrase_marks(codec)
     pattern = None if marks is None else re.compile("|".join(map(re.escape, marks)), re.IGNORECASE)

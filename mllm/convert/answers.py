@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def annotation(answers: Sequence[str]) -> dict[str, Any]:
+def vqa_annotation(answers: Sequence[str]) -> dict[str, Any]:
     """What the dataset VQAv2 reads: all answers, and the one that most people gave, of equally frequent ones the
     first."""
     given = [{"answer": answer} for answer in answers]

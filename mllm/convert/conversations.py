@@ -27,7 +27,7 @@ def turns_of(found: list[Any], where: str, out: Outputs, *, images: int = 0) -> 
     said = [(role, words) for role, words in said if role != "system"]
     opens_with_answer = len(said) > 1 and ROLES.get(said[0][0]) == "gpt"
     said = said[opens_with_answer:]
-    reason = fault(said, images)
+    reason = find_fault(said, images)
     if reason:
         out.skip(reason)
         return None
@@ -39,7 +39,7 @@ def turns_of(found: list[Any], where: str, out: Outputs, *, images: int = 0) -> 
     return turns
 
 
-def fault(said: list[tuple[str, str]], images: int) -> str | None:
+def find_fault(said: list[tuple[str, str]], images: int) -> str | None:
     """Why a conversation cannot be trained on; None where it can."""
     if not said:
         return "conversations without a turn"

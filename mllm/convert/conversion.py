@@ -208,18 +208,18 @@ def entries(found: Iterable[Any], where: object) -> Iterator[Placed]:
         yield f"{where}[{number}]", cast("dict[str, Any]", record)
 
 
-def by_id(found: Mapping[str, Any], name: str, path: Path, key: str = "id") -> dict[int | str, Placed]:
+def index_by_id(found: Mapping[str, Any], name: str, path: Path, key: str = "id") -> dict[int | str, Placed]:
     """The objects of the array `found[name]` of a file, by their ids."""
     placed = entries(field(found, name, list, where=path), f"{path}: {name}")
     return {field(record, key, ID, where=where): (where, record) for where, record in placed}
 
 
-def size_of(image: Mapping[str, Any], where: str) -> tuple[int, int]:
+def image_size(image: Mapping[str, Any], where: str) -> tuple[int, int]:
     """(width, height) of an image that is so described."""
     return field(image, "width", Side, where=where), field(image, "height", Side, where=where)
 
 
-def corners(xywh: Sequence[float], size: tuple[int, int], where: str, at: str) -> list[float] | None:
+def xywh_to_xyxy(xywh: Sequence[float], size: tuple[int, int], where: str, at: str) -> list[float] | None:
     """[x, y, width, height] -> [x1, y1, x2, y2], cut at the edges of an image; None where nothing is left.
 
     Sums of decimals are rounded where floating point would add digits: 165.12 + 41.1 is 206.22.
@@ -230,10 +230,10 @@ def corners(xywh: Sequence[float], size: tuple[int, int], where: str, at: str) -
     if len(xywh) != 4 or not all(map(is_finite, xywh)):
         raise DataError(where=where, field=at, expected="4 numbers", found=show(xywh), kind="coordinates")
     x, y, width, height = xywh
-    return cut((x, y, round(x + width, 6), round(y + height, 6)), size)
+    return clip_box((x, y, round(x + width, 6), round(y + height, 6)), size)
 
 
-def cut(xyxy: Sequence[float], size: tuple[int, int]) -> list[float] | None:
+def clip_box(xyxy: Sequence[float], size: tuple[int, int]) -> list[float] | None:
     """[x1, y1, x2, y2] cut at the edges of an image; None where nothing is left."""
     box = [min(max(value, 0), size[n % 2]) for n, value in enumerate(xyxy)]
     return box if box[0] < box[2] and box[1] < box[3] else None

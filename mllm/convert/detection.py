@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from mllm.convert.conversion import Outputs, Side, cut
+from mllm.convert.conversion import Outputs, Side, clip_box
 from mllm.errors import DataError
 from mllm.fields import is_finite, show
 from mllm.json_fields import field
@@ -21,7 +21,7 @@ def write_boxes(out: Outputs, name: str, image: str, size: tuple[int, int], obje
     """Add a line to the file `name` for each category, with all its boxes; those without area are left out."""
     by_category: dict[str, list[list[float]]] = {}
     for category, xyxy in objects:
-        box = cut(xyxy, size)
+        box = clip_box(xyxy, size)
         if not category.strip():
             out.skip("boxes without a category")
         elif box is None:
@@ -35,7 +35,7 @@ def write_boxes(out: Outputs, name: str, image: str, size: tuple[int, int], obje
         out.write(name, {**line, "width": size[0], "height": size[1]})
 
 
-def around(points: Sequence[Sequence[float]], where: str, at: str) -> list[float]:
+def enclosing_box(points: Sequence[Sequence[float]], where: str, at: str) -> list[float]:
     """The box around points [x, y].
 
     Raises:

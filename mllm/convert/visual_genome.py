@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import read_records, size_of
+from mllm.convert.conversion import image_size, read_records
 from mllm.files import read_text
 from mllm.json_fields import ID, field
 
@@ -26,7 +26,7 @@ class Image:
 def vg_images(path: Path) -> dict[str, Image]:
     """The images of an image_data.json by their ids."""
     return {
-        str(field(one, "image_id", ID, where=where)): Image(vg_name(one, where), size_of(one, where))
+        str(field(one, "image_id", ID, where=where)): Image(vg_name(one, where), image_size(one, where))
         for where, one in read_records(path)
     }
 

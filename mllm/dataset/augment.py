@@ -20,7 +20,7 @@ from mllm.images.image_transforms import FlippedImage, PlacedImage
 from mllm.registry import DATASETS
 from mllm.types import Box, GroundTruth, Item, Point
 
-Words = Literal["swap", "refuse"]
+LeftRight = Literal["swap", "refuse"]
 Level = Annotated[int, Range(least=0, most=255)]
 Colour = tuple[int, int, int]
 Move = tuple[ImageRef, Placement]
@@ -62,7 +62,7 @@ class Augmented:
         *,
         dataset: Source,
         flip: Probability = 0.0,
-        words: Words = "swap",
+        words: LeftRight = "swap",
         scale: tuple[Positive, Positive] = (1.0, 1.0),
         pad: Probability = 0.0,
         background: Background = "mean",
@@ -70,7 +70,7 @@ class Augmented:
     ) -> None:
         self.dataset = built(dataset)
         self.flip = flip
-        self.words: Words = words
+        self.words: LeftRight = words
         self.scale = _factors(scale)
         self.pad = pad
         self.background = _background(background)

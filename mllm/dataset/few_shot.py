@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from mllm.dataset.base import Dataset, seeded
 from mllm.dataset.mixing import Source, built, check_index
-from mllm.dataset.multiturn import answered, chained, check_system
+from mllm.dataset.multiturn import chained, check_answered, check_system
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
 from mllm.fields import Count
@@ -68,7 +68,7 @@ class FewShot:
         self.choose = choose
         self.seed = seed
         self.epoch: int | None = None
-        found = overlaps(self.dataset, self.demonstrations) if self.count else {}
+        found = shared_items(self.dataset, self.demonstrations) if self.count else {}
         if found and overlap == "refuse":
             number, what = next(iter(found.items()))
             raise DataError(
@@ -132,7 +132,7 @@ def demonstrated(item: Item, demonstrations: Sequence[Item]) -> Item:
     """
     if not demonstrations:
         return item
-    answered(demonstrations)
+    check_answered(demonstrations)
     check_system(demonstrations, item.system, None)
     items = [*demonstrations, item]
     *starts, before = [0, *accumulate(len(each.images) for each in items)][:-1]
@@ -167,7 +167,7 @@ def text_alone(item: Item) -> Item:
     return replace(item, turns=turns, images=(), boxes=(), points=(), truth=GroundTruth())
 
 
-def overlaps(asked: Any, shown: Any) -> dict[int, str]:
+def shared_items(asked: Any, shown: Any) -> dict[int, str]:
     """Which items of `shown` are in `asked` too, or have an image of it: index -> what they share.
 
     Items without images are the same where their words are.

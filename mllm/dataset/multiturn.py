@@ -72,7 +72,7 @@ class SamePicture:
         if self.epoch is not None:
             seeded(self.seed, self.epoch, image).shuffle(items)
         start = (index - int(self._item_starts[image])) * self.max_turns
-        return merged([self.dataset[item] for item in items[start : start + self.max_turns]])
+        return merge_conversation([self.dataset[item] for item in items[start : start + self.max_turns]])
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch
@@ -130,7 +130,7 @@ class MultiTurn:
         self.dataset.set_epoch(epoch)
 
 
-def merged(items: Sequence[Item]) -> Item:
+def merge_conversation(items: Sequence[Item]) -> Item:
     """Items about the same images as one conversation: `<image>` stays in the first only, the truth is the last's.
 
     Raises:
@@ -142,7 +142,7 @@ def merged(items: Sequence[Item]) -> Item:
             expected = f"the image of {first.key}"
             raise DataError(where=item.key, expected=expected, found="another", kind="missing-record")
     texts = [[turn.text if item is first else without_image(turn.text) for turn in item.turns] for item in items]
-    answered(items)
+    check_answered(items)
     check_system(items, first.system)
     return replace(chained(items, texts, first.images, [0] * len(items)), truth=items[-1].truth)
 
@@ -155,12 +155,12 @@ def joined(items: Sequence[Item]) -> Item:
     """
     texts = [[turn.text for turn in item.turns] for item in items]
     before = [0, *accumulate(len(item.images) for item in items)][:-1]
-    answered(items)
+    check_answered(items)
     whole = chained(items, texts, [ref for item in items for ref in item.images], before)
     return replace(whole, extra_rounds=sum(len(item.turns) for item in items[1:]) // 2)
 
 
-def answered(items: Iterable[Item]) -> None:
+def check_answered(items: Iterable[Item]) -> None:
     """Raises:
     DataError: one of them has no answer.
     """

@@ -83,7 +83,7 @@ def plain(text: str, name: str) -> str:
     return text
 
 
-def words_of(line: Mapping[str, Any], name: str, at: str = "") -> str:
+def text_field(line: Mapping[str, Any], name: str, at: str = "") -> str:
     """The text `line[name]`, as it is; see `field`.
 
     Raises:

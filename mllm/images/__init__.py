@@ -109,7 +109,7 @@ class UrlImage:
     def _read(self, kept: Callable[[BytesIO, str, ImageSettings], T], fetched: Callable[[Image.Image], T]) -> T:
         """`kept` of the bytes on this disk; else `fetched` of the whole image, which is kept from now on."""
         url, current = self.url, current_settings()
-        name = fetch.shown(url)
+        name = fetch.redacted(url)
         if archive := fetch.local_archive(url):
             _check_links(archive, self.folder)
             return kept(BytesIO(fetch.fetch(url)), name, current)
@@ -285,7 +285,7 @@ def _real_folder(folder: str) -> str:
 
 def _under_url(path: str, folder: str) -> str:
     if path.startswith("/") or _leaves(path):
-        expected = f"a path relative to image_folder {fetch.shown(folder) or '(the archive)'}"
+        expected = f"a path relative to image_folder {fetch.redacted(folder) or '(the archive)'}"
         raise DataError(where=path, expected=expected, kind="image-path")
     return f"{folder.rstrip('/')}/{posixpath.normpath(path)}" if folder else posixpath.normpath(path)
 

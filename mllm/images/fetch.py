@@ -56,7 +56,7 @@ def check_url(url: str) -> None:
     if member:
         if _CEPH.fullmatch(member[2]):
             reason = "archives in ceph are not read; unpack it, or copy it to a disk"
-            raise DataError(reason, where=shown(url), kind="image-path")
+            raise DataError(reason, where=redacted(url), kind="image-path")
         if is_url(member[2]):
             check_url(member[2])
         return
@@ -64,7 +64,7 @@ def check_url(url: str) -> None:
     if protocol not in current_settings().protocols:
         raise DataError(
             "data_args.images.protocols allows others (zip:// and tar:// as zip://member::archive)",
-            where=shown(url),
+            where=redacted(url),
             expected=f"a protocol among {', '.join(current_settings().protocols)}",
             found=f"{protocol}://",
             kind="image-path",
@@ -77,7 +77,7 @@ def local_archive(url: str) -> str | None:
     return member[2] if member is not None and not is_url(member[2]) else None
 
 
-def shown(url: str) -> str:
+def redacted(url: str) -> str:
     """A URL for messages and logs, without what may be a password or a signature."""
     bare, query, _ = url.partition("?")
     return re.sub(r"://[^/@]*@", "://", bare) + ("?..." if query else "")
@@ -97,7 +97,7 @@ def fetch(url: str) -> bytes:
     kind, inner, target = member
 
     def read(opened: Callable[[str], BinaryIO]) -> bytes:
-        return archive(kind, target, shown(target), opened).read(inner, current.max_bytes)
+        return archive(kind, target, redacted(target), opened).read(inner, current.max_bytes)
 
     if is_url(target):
         return _persistently(target, _protocol(target), current, lambda: read(_open_remote))
@@ -125,11 +125,11 @@ def _persistently(url: str, protocol: str, current: ImageSettings, read: Callabl
             error = raised
             if private := web.not_public(error):
                 reason = f"{private}; data_args.images.allow_private=True fetches from it all the same"
-                raise ImageError(reason, where=shown(url), kind="private-address") from error
+                raise ImageError(reason, where=redacted(url), kind="private-address") from error
             while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, faults):
                 error = error.__cause__  # fsspec says so of anything that keeps it from asking for the size
             if _is_missing(error):
-                raise ImageError("no such file", where=shown(url), kind="missing-image") from error
+                raise ImageError("no such file", where=redacted(url), kind="missing-image") from error
             if _is_final(error):
                 raise _unfetched(url, f"cannot be fetched: {_described(error, current)}") from error
             if attempt + 1 == tries:
@@ -140,7 +140,7 @@ def _persistently(url: str, protocol: str, current: ImageSettings, read: Callabl
 
 
 def _unfetched(url: str, reason: str) -> ImageError:
-    return ImageError(reason, where=shown(url), kind="unreadable-image")
+    return ImageError(reason, where=redacted(url), kind="unreadable-image")
 
 
 def _is_missing(error: Exception) -> bool:
@@ -163,7 +163,7 @@ def _described(error: Exception, current: ImageSettings) -> str:
     if isinstance(status, int):
         return f"the server answered {status} {getattr(error, 'message', '')}".rstrip()
     said = " ".join(str(error).split())  # botocore's take several lines
-    return f"{type(error).__name__}: {shown(said)}" if said else type(error).__name__
+    return f"{type(error).__name__}: {redacted(said)}" if said else type(error).__name__
 
 
 def _read(url: str, current: ImageSettings) -> bytes:

@@ -14,7 +14,7 @@ def name_of(ref: ImageRef) -> str:
     if isinstance(ref, FileImage):
         return ref.path
     if isinstance(ref, UrlImage):
-        return fetch.shown(ref.url)
+        return fetch.redacted(ref.url)
     if isinstance(ref, (Base64Image, MemberImage)):
         return ref.where
     if isinstance(ref, BoundedImage):

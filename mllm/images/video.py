@@ -55,7 +55,7 @@ class Clip:
         numbers = list(range(len(self.frames)))
         if settings.fps is not None:
             numbers = self._apart(1 / settings.fps)
-        chosen = set(spread(numbers, settings.num_frames))
+        chosen = set(spread_evenly(numbers, settings.num_frames))
         for number in sorted(kept):
             if number in chosen:
                 continue
@@ -79,7 +79,7 @@ class Clip:
         return found
 
 
-def spread(numbers: Sequence[int], most: int) -> list[int]:
+def spread_evenly(numbers: Sequence[int], most: int) -> list[int]:
     """At most so many of the numbers, evenly spread from the first to the last; of one, the middle."""
     if len(numbers) <= most:
         return list(numbers)

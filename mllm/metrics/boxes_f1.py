@@ -10,7 +10,7 @@ import numpy as np
 
 from mllm.fields import FULL, Range
 from mllm.metrics.base import Totals, by_index
-from mllm.metrics.failures import LIST_MEANINGS, list_failures, unreadable
+from mllm.metrics.failures import LIST_MEANINGS, list_failures, unreadable_reason
 from mllm.metrics.overlaps import Matrix, best_pairs, overlaps, true_boxes
 from mllm.registry import METRICS
 from mllm.types import Box, Prediction
@@ -43,7 +43,7 @@ class BoxesF1:
     Source: the matching of Carion et al. 2020 (DETR, arXiv 2005.12872) in place of COCO's greedy one; `>=` as COCO.
     """
 
-    failure = staticmethod(unreadable)
+    failure = staticmethod(unreadable_reason)
 
     def __init__(self, *, thresholds: Annotated[Sequence[Threshold], FULL] = (0.5, 0.75), labels: bool = True) -> None:
         self.thresholds = tuple(dict.fromkeys(thresholds))

@@ -16,7 +16,7 @@ SMALL, LARGE = 32**2, 96**2
 """Areas between small, medium and large boxes in square pixels: COCO's."""
 LENGTHS = ((1, 2), (3, 5), (6, 10), (11, 20))
 """Least and most words of an expression that is counted together with others."""
-MOST = 200
+MAX_VALUES = 200
 """Values of a name beyond which it tells items apart rather than kinds of items."""
 ABSENT = "(none)"
 """The value of items that do not have the name."""
@@ -36,12 +36,14 @@ class Part:
 def breakdown(metric: Metric, predictions: Sequence[Prediction], images: Sequence[str]) -> dict[str, list[Part]]:
     """For each name the headline of the items with each of its values, in the order of the values.
 
-    Names with one value, or with more than `MOST`, are left out. Where the metric breaks its scores down by a name
+    Names with one value, or more than `MAX_VALUES`, are left out. Where the metric breaks its scores down by a name
     itself, the parts are its own, see `Metric`. `images` names the image of each prediction.
     """
     places = {name: places_of(values) for name, values in kinds_of(predictions).items()} | _own(metric, predictions)
     parts = {
-        name: _parts(metric, predictions, images, found) for name, found in places.items() if 1 < len(found) <= MOST
+        name: _parts(metric, predictions, images, found)
+        for name, found in places.items()
+        if 1 < len(found) <= MAX_VALUES
     }
     return {name: found for name, found in parts.items() if found}
 
@@ -69,7 +71,7 @@ def kinds_of(predictions: Sequence[Prediction]) -> dict[str, list[str]]:
         **_lengths(predictions),
         **values,
     }
-    return {name: found for name, found in values.items() if 1 < len(set(found)) <= MOST}
+    return {name: found for name, found in values.items() if 1 < len(set(found)) <= MAX_VALUES}
 
 
 def places_of(values: Iterable[str]) -> dict[str, list[int]]:

@@ -166,7 +166,7 @@ def _tokenize_in_java(captions: Sequence[str]) -> list[str]:
     command = ["java", "-cp", module.STANFORD_CORENLP_3_4_1_JAR, "edu.stanford.nlp.process.PTBTokenizer"]
     run = subprocess.run(
         [*command, "-preserveLines", "-lowerCase"],
-        input="\n".join(map(ptb.one_line, captions)).encode(),
+        input="\n".join(map(ptb.without_line_breaks, captions)).encode(),
         capture_output=True,
         cwd=_package_folder() / "tokenizer",
         check=False,

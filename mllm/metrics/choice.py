@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Literal
 
-from mllm.answers import answers, stated, whole_answer
+from mllm.answers import stated, stated_answers, whole_answer
 from mllm.errors import DataError
 from mllm.fields import show
 from mllm.metrics.base import MeanHeadline, by_index
-from mllm.metrics.vqa import normalised
+from mllm.metrics.vqa import normalised_answer
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
@@ -27,7 +27,7 @@ _CAPITAL = re.compile(r"(?<![^\W_])[A-HJ-Z](?![^\W_])")
 _SAMENESS: tuple[Callable[[str], str], ...] = (
     lambda text: " ".join(text.split()),
     lambda text: " ".join(text.casefold().split()),
-    normalised,
+    normalised_answer,
 )
 """What texts are compared by, the strictest first: `Aa` and `aa` may both be options."""
 _LLAVA_LETTERS = ("A", "B", "C", "D", "E")
@@ -111,7 +111,7 @@ class ChoiceAccuracy(MeanHeadline):
 
 def chosen_letter(text: str, options: Sequence[str]) -> str | None:
     """The letter of the option that a text chooses, which may be one that no option has; None where it names none."""
-    given = answers(text)
+    given = stated_answers(text)
     found = [_named(answer, options) for answer in given]
     found.append(_letter(whole_answer(text)))  # `B. The answer is obvious.`
     letters = [letter for letter in found if letter is not None]

@@ -9,7 +9,7 @@ from mllm.answers import short_answer
 from mllm.errors import DataError
 from mllm.fields import show
 from mllm.metrics.base import MeanHeadline, by_index
-from mllm.metrics.vqa import normalised
+from mllm.metrics.vqa import normalised_answer
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
@@ -78,11 +78,13 @@ class ClassAccuracy(MeanHeadline):
 
 def named_classes(text: str, classes: Sequence[str]) -> list[str]:
     """The classes whose words stand in the answer; not those that stand inside the name of another that does."""
-    said = f" {normalised(short_answer(text))} "
-    found = [name for name in classes if f" {normalised(name)} " in said]
+    said = f" {normalised_answer(short_answer(text))} "
+    found = [name for name in classes if f" {normalised_answer(name)} " in said]
     longest: list[str] = []
     for name in found:
-        inside = any(name != other and f" {normalised(name)} " in f" {normalised(other)} " for other in found)
+        inside = any(
+            name != other and f" {normalised_answer(name)} " in f" {normalised_answer(other)} " for other in found
+        )
         if not inside:
             longest.append(name)
     return longest

@@ -8,12 +8,12 @@ from math import fsum
 import numpy as np
 
 from mllm.metrics.base import Totals, by_group, by_index
-from mllm.metrics.failures import LIST_MEANINGS, list_failures, says_nothing_is_there, unreadable
+from mllm.metrics.failures import LIST_MEANINGS, list_failures, says_nothing_is_there, unreadable_reason
 from mllm.metrics.overlaps import COCO_THRESHOLDS, Matrix, overlaps, true_boxes
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
-NAMES = ("recall", "precision", "density_f1")
+SCORES = ("recall", "precision", "density_f1")
 BINS = (("1", 1, 1), ("2-5", 2, 5), ("6-10", 6, 10), (">10", 11, 1 << 31))
 """Ranges of the number of boxes that are meant, as the benchmark reports them."""
 
@@ -44,7 +44,7 @@ class DensityF1:
     """
 
     headline = "density_f1"
-    failure = staticmethod(unreadable)
+    failure = staticmethod(unreadable_reason)
     meanings: Mapping[str, str] = {
         "recall@0.5": "share of the boxes that were meant and found, IoU >= 0.5, mean over the answers",
         "precision@0.5": "share of the answered boxes that are right, IoU >= 0.5, mean over the answers",
@@ -111,13 +111,13 @@ class DensityF1:
 def _scores(prediction: Prediction) -> dict[str, float]:
     values = overlaps(prediction.truth.boxes, prediction.boxes)
     true, found = values.shape
-    each = [density_f1(taken(values, threshold), true, found) for threshold in COCO_THRESHOLDS]
+    each = [density_f1(count_matches(values, threshold), true, found) for threshold in COCO_THRESHOLDS]
     means = [fsum(column) / len(each) for column in zip(*each, strict=True)]
-    at_half = {f"{name}@0.5": value for name, value in zip(NAMES, each[0], strict=True)}
-    return {**at_half, **dict(zip(NAMES, means, strict=True))}
+    at_half = {f"{name}@0.5": value for name, value in zip(SCORES, each[0], strict=True)}
+    return {**at_half, **dict(zip(SCORES, means, strict=True))}
 
 
-def taken(values: Matrix, threshold: float) -> int:
+def count_matches(values: Matrix, threshold: float) -> int:
     """How many rows, in their order, find a column that no row before took and whose value reaches the threshold."""
     values = values.copy()
     matched = 0

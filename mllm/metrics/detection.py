@@ -10,7 +10,7 @@ from typing import Any
 from mllm.errors import DataError
 from mllm.metrics.base import by_index
 from mllm.metrics.boxes_f1 import normal_label
-from mllm.metrics.failures import LIST_MEANINGS, list_failures, unreadable
+from mllm.metrics.failures import LIST_MEANINGS, list_failures, unreadable_reason
 from mllm.metrics.overlaps import true_boxes
 from mllm.registry import METRICS
 from mllm.types import Box, Prediction
@@ -58,7 +58,7 @@ class Detection:
     """
 
     headline = "ap"
-    failure = staticmethod(unreadable)
+    failure = staticmethod(unreadable_reason)
     meanings: Mapping[str, str] = {
         **dict(STATS),
         "boxes": "boxes in the answers",
@@ -119,7 +119,7 @@ def coco_evaluation(truths: Sequence[Sequence[Box]], answers: Sequence[Sequence[
             for box in boxes:
                 category = numbers.get(normal_label(box.label) or "", 0) if names else 1
                 if category:
-                    annotations.append(annotation(box, image, category, len(annotations) + 1))
+                    annotations.append(coco_annotation(box, image, category, len(annotations) + 1))
         coco.dataset = {
             "images": [{"id": image} for image in range(1, len(images) + 1)],
             "categories": [{"id": number} for number in range(1, len(names) + 1 if names else 2)],
@@ -136,7 +136,7 @@ def coco_evaluation(truths: Sequence[Sequence[Box]], answers: Sequence[Sequence[
     return evaluation
 
 
-def annotation(box: Box, image: int, category: int, number: int) -> dict[str, Any]:
+def coco_annotation(box: Box, image: int, category: int, number: int) -> dict[str, Any]:
     """A box as COCO writes it: [x, y, width, height]."""
     width, height = box.x2 - box.x1, box.y2 - box.y1
     return {

@@ -38,7 +38,7 @@ def failure_of(prediction: Prediction) -> Failure | None:
     truth = prediction.truth
     if not (truth.boxes or truth.points or truth.time_spans or truth.no_target):
         return None
-    failure = unreadable(prediction)
+    failure = unreadable_reason(prediction)
     if failure is not None:
         return failure
     counts = ((len(truth.boxes), len(prediction.boxes)), (len(truth.points), len(prediction.points)))
@@ -47,7 +47,7 @@ def failure_of(prediction: Prediction) -> Failure | None:
     return None if all(expected == found for expected, found in asked) else "wrong_count"
 
 
-def unreadable(prediction: Prediction) -> Failure | None:
+def unreadable_reason(prediction: Prediction) -> Failure | None:
     """Why a region of the answer could not be read, or why it has none of the kind that was asked for; else None.
 
     Unlike `failure_of` this does not count the regions.
@@ -73,7 +73,7 @@ def unreadable(prediction: Prediction) -> Failure | None:
 
 
 def list_failures(
-    predictions: Iterable[Prediction], failure: Callable[[Prediction], Failure | None] = unreadable
+    predictions: Iterable[Prediction], failure: Callable[[Prediction], Failure | None] = unreadable_reason
 ) -> dict[str, float]:
     """`failure_none`, `failure_malformed`, ... (all but `wrong_count`, always): how many answers failed so."""
     counted = Counter(map(failure, predictions))
@@ -83,4 +83,4 @@ def list_failures(
 def says_nothing_is_there(prediction: Prediction) -> bool:
     """Whether an answer, which was read to its end, has no region."""
     regions = (*prediction.boxes, *prediction.points, *prediction.time_spans)
-    return not regions and unreadable(prediction) in (None, "none")
+    return not regions and unreadable_reason(prediction) in (None, "none")

@@ -8,7 +8,7 @@ from math import fsum
 import numpy as np
 
 from mllm.metrics.base import MeanHeadline, by_index
-from mllm.metrics.failures import LIST_MEANINGS, list_failures, says_nothing_is_there, unreadable
+from mllm.metrics.failures import LIST_MEANINGS, list_failures, says_nothing_is_there, unreadable_reason
 from mllm.metrics.overlaps import Matrix, Overlap, overlaps, true_boxes
 from mllm.registry import METRICS
 from mllm.types import Prediction
@@ -40,7 +40,7 @@ class GREC(MeanHeadline):
     """
 
     headline = "pr@f1=1"
-    failure = staticmethod(unreadable)
+    failure = staticmethod(unreadable_reason)
 
     def __init__(self, *, overlap: Overlap = "iou") -> None:
         self.overlap: Overlap = overlap

@@ -68,7 +68,7 @@ class Outcome:
 
 
 def outcome(metric: Metric | None, predictions: Sequence[Prediction], images: Sequence[str]) -> Outcome:
-    """Score the answers, without a metric count them; `images` names the image of each, see `ImageNames`.
+    """Score the answers, without a metric count them; `images` names the image of each, see `ImageIds`.
 
     Raises:
         DataError: as the metric.
@@ -92,7 +92,7 @@ def iou_or_none(prediction: Prediction) -> float | None:
     return iou_of(prediction) if len(truth.boxes) == 1 or truth.no_target else None
 
 
-class ImageNames:
+class ImageIds:
     """A name for the images of each item, the same for items about the same ones; an item without has its own."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from mllm.errors import DataError
 from mllm.metrics.base import MeanHeadline, by_group, by_index
-from mllm.metrics.failures import LIST_MEANINGS, list_failures, unreadable
+from mllm.metrics.failures import LIST_MEANINGS, list_failures, unreadable_reason
 from mllm.metrics.overlaps import enclosing, overlaps
 from mllm.registry import METRICS
 from mllm.types import Prediction
@@ -39,7 +39,7 @@ class PhraseGrounding(MeanHeadline):
     """
 
     headline = "recall@1"
-    failure = staticmethod(unreadable)
+    failure = staticmethod(unreadable_reason)
 
     def __init__(self, *, protocol: Protocol = "any", group: str | None = "type") -> None:
         self.protocol = protocol

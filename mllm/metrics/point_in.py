@@ -13,7 +13,7 @@ from mllm.errors import DataError
 from mllm.fields import show
 from mllm.metrics.base import MeanHeadline, by_group, by_index
 from mllm.metrics.boxes_f1 import f1
-from mllm.metrics.failures import LIST_MEANINGS, list_failures, says_nothing_is_there, unreadable
+from mllm.metrics.failures import LIST_MEANINGS, list_failures, says_nothing_is_there, unreadable_reason
 from mllm.metrics.overlaps import Matrix, assigned
 from mllm.registry import METRICS
 from mllm.types import Box, Failure, Mask, Point, Prediction
@@ -130,7 +130,7 @@ class PointIn(MeanHeadline):
 
     def failure(self, prediction: Prediction) -> Failure | None:
         if prediction.truth.no_target or prediction.failure is not None:
-            return unreadable(prediction)
+            return unreadable_reason(prediction)
         return None if self._points(prediction) else "none"
 
     def _score(self, prediction: Prediction) -> dict[str, float]:
@@ -158,7 +158,9 @@ def regions_of(prediction: Prediction) -> list[Inside]:
     if truth.masks:
         images = [point.image for point in truth.points] or [0]
         images = images if len(images) == len(truth.masks) else images[:1] * len(truth.masks)
-        return [_in_mask(decoded(mask, prediction.key), image) for mask, image in zip(truth.masks, images, strict=True)]
+        return [
+            _in_mask(decode_mask(mask, prediction.key), image) for mask, image in zip(truth.masks, images, strict=True)
+        ]
     boxes = truth.candidates or truth.boxes
     if not boxes:
         expected = "masks, candidates or boxes, where points may lie"
@@ -166,7 +168,7 @@ def regions_of(prediction: Prediction) -> list[Inside]:
     return [_in_box(box) for box in boxes]
 
 
-def decoded(mask: Mask, key: str) -> NDArray[np.uint8]:
+def decode_mask(mask: Mask, key: str) -> NDArray[np.uint8]:
     """uint8 [height, width] of a mask in COCO's run-length encoding, compressed or not.
 
     Raises:

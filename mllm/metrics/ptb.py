@@ -166,7 +166,7 @@ def tokenize(captions: Sequence[str]) -> list[str]:
     The program reads all captions as one text, a caption a line: whether `a plan B.` ends a sentence, and loses its
     full stop, is seen by the next line.
     """
-    text = "\n".join(map(one_line, captions))
+    text = "\n".join(map(without_line_breaks, captions))
     lines: list[list[str]] = [[]]
     place = 0
     while place < len(text):
@@ -180,7 +180,7 @@ def tokenize(captions: Sequence[str]) -> list[str]:
     return [" ".join(filter(None, line)) for line in lines]
 
 
-def one_line(caption: str) -> str:
+def without_line_breaks(caption: str) -> str:
     """A caption without the line breaks that would make it two."""
     return re.sub("[\n\r\x0b\x0c\x85\u2028\u2029]", " ", caption)
 

@@ -63,7 +63,7 @@ class RefL4(MeanHeadline):
         values = list(ious.values())
         scores = {f"acc@{threshold}": accuracy(values, threshold) for threshold in (0.5, 0.75, 0.9)}
         scores["macc"] = mean_accuracy(values)
-        sizes = [size_of(prediction) for prediction in predictions]
+        sizes = [object_size(prediction) for prediction in predictions]
         for size in SIZES:
             own = [value for value, found in zip(values, sizes, strict=True) if found == size]
             if own:
@@ -79,7 +79,7 @@ class RefL4(MeanHeadline):
         return {**scores, **{f"failure_{name}": failures.count(name) for name in FAILURES}}
 
     def parts_of(self, prediction: Prediction) -> dict[str, list[str]]:
-        return {BOX_SIZE: [size_of(prediction)]}
+        return {BOX_SIZE: [object_size(prediction)]}
 
     def value(self, prediction: Prediction) -> float:
         return mean_accuracy([iou_of(prediction)])
@@ -95,7 +95,7 @@ def mean_accuracy(ious: Sequence[float]) -> float:
     return fsum(accuracy(ious, threshold) for threshold in COCO_THRESHOLDS) / len(COCO_THRESHOLDS)
 
 
-def size_of(prediction: Prediction) -> str:
+def object_size(prediction: Prediction) -> str:
     """The size of the object that was meant: small, medium or large.
 
     Raises:

@@ -100,7 +100,7 @@ def _resampled(metric: Resampled, predictions: Sequence[Prediction], images: Seq
     return _bounds(known) if len(known) else None
 
 
-def compare(a: Sequence[float], b: Sequence[float], images: Sequence[str]) -> Difference:
+def compare_values(a: Sequence[float], b: Sequence[float], images: Sequence[str]) -> Difference:
     """Compare the values of the same answers of two models, in the same order.
 
     Args:

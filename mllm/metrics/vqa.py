@@ -44,8 +44,8 @@ def consensus(answer: str, references: Sequence[str]) -> float:
     answer = _spaced(answer)
     given = [_spaced(reference) for reference in references]
     if len(set(given)) > 1:
-        answer = normalised(answer)
-        given = [normalised(reference) for reference in given]
+        answer = normalised_answer(answer)
+        given = [normalised_answer(reference) for reference in given]
     return _leave_one_out(answer, given)
 
 
@@ -57,7 +57,7 @@ def textvqa_consensus(answer: str, references: Sequence[str]) -> float:
 
     def processed(text: str) -> str:
         words = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
-        return normalised(words)
+        return normalised_answer(words)
 
     return _leave_one_out(processed(answer), [processed(reference) for reference in references])
 
@@ -78,7 +78,7 @@ def flamingo_consensus(answer: str, references: Sequence[str]) -> float:
     Source: eval/vqa_metric.py of open_flamingo 2.0.1.
     """
     cut = _AFTER_FLAMINGO.split(answer, maxsplit=1)[0]
-    return _leave_one_out(normalised(cut), [normalised(reference) for reference in references])
+    return _leave_one_out(normalised_answer(cut), [normalised_answer(reference) for reference in references])
 
 
 def flamingo_okvqa_consensus(answer: str, references: Sequence[str]) -> float:
@@ -99,8 +99,8 @@ def flamingo_vizwiz_consensus(answer: str, references: Sequence[str]) -> float:
 
     Source: eval/vqa_metric.py of open_flamingo 2.0.1.
     """
-    answer = normalised(_AFTER_FLAMINGO.split(answer, maxsplit=1)[0])
-    given = [normalised(reference) for reference in references]
+    answer = normalised_answer(_AFTER_FLAMINGO.split(answer, maxsplit=1)[0])
+    given = [normalised_answer(reference) for reference in references]
     supported = min(1.0, given.count(answer) / 3)
     return fsum(supported for other in given if other != answer) / len(given)
 
@@ -223,11 +223,11 @@ class AnswerAccuracy(MeanHeadline):
 
 def same_answer(answer: str, reference: str) -> bool:
     """Whether two texts are equal after normalisation; of signs alone, such as `+` and `-`, nothing is dropped."""
-    words = normalised(answer), normalised(reference)
+    words = normalised_answer(answer), normalised_answer(reference)
     return words[0] == words[1] if any(words) else _spaced(answer).lower() == _spaced(reference).lower()
 
 
-def normalised(text: str) -> str:
+def normalised_answer(text: str) -> str:
     """A text without punctuation, articles and number words, with the apostrophes of contractions."""
     words = [NUMBERS.get(word, word) for word in without_punctuation(_spaced(text)).lower().split()]
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)

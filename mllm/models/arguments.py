@@ -48,7 +48,7 @@ LARGEST_SETTING, MOST_LAYERS = 100_000_000, 1_000
 """No number of heads, tokens or features is larger, no model deeper."""
 OPTIONAL = re.compile("shared|regist|first_k|dense_(layers|replace)|nextn|offset|per_layer_input|window|padding|start")
 """What a model may have none of, though by default it has some."""
-ABOUT: Mapping[str, Any] = {
+DECLARED: Mapping[str, Any] = {
     "architectures": Sequence[str] | None,
     "dtype": Literal["float32", "float64", "bfloat16", "float16"] | None,
     "transformers_version": str,
@@ -76,8 +76,8 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         raise ConfigError(f"{spec['model_type']} has no defaults: {one_line(error)}", field="model_type") from error
     # of those that every config has, none says what the model is: a whole config.json may hold them as they usually are
     common = PreTrainedConfig().to_dict()
-    for name in ABOUT.keys() & rest.keys():
-        within(name, check, rest.pop(name), ABOUT[name])
+    for name in DECLARED.keys() & rest.keys():
+        within(name, check, rest.pop(name), DECLARED[name])
     rest = {name: value for name, value in rest.items() if (name, value) not in common.items()}
     known = {name: usual for name, usual in defaults.to_dict().items() if name not in common}
     # transformers would take a misspelt size without a word, and use its own

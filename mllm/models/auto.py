@@ -15,7 +15,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, Generat
 
 from mllm.errors import MllmError, ModelError
 from mllm.files import read_json
-from mllm.model_files import CONFIG, GENERATION, check_folder, reading
+from mllm.model_files import CONFIG, GENERATION, check_folder, reading_model_files
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -37,13 +37,13 @@ def read_config(folder: str | Path) -> Any:
         raise ModelError(
             why, where=str(path), field="model_type", expected="one that transformers knows", found=repr(model_type)
         )
-    with reading(path):
+    with reading_model_files(path):
         return AutoConfig.from_pretrained(folder, **LOCAL)
 
 
 def config_for(model_type: str, settings: Mapping[str, Any], where: str | Path, error: type[MllmError]) -> Any:
     """The config of these settings, which stand at `where`."""
-    with reading(where, f"a config of {model_type}", error=error):
+    with reading_model_files(where, f"a config of {model_type}", error=error):
         return AutoConfig.for_model(model_type, **settings)
 
 
@@ -57,7 +57,7 @@ def read_generation_config(folder: str | Path) -> GenerationConfig | None:
     if not (Path(folder) / GENERATION).is_file():
         return None
     check_folder(folder)
-    with reading(Path(folder) / GENERATION):
+    with reading_model_files(Path(folder) / GENERATION):
         return GenerationConfig.from_pretrained(folder, local_files_only=True)
 
 
@@ -67,7 +67,7 @@ def read_image_processor(folder: str | Path, **chosen: Any) -> Any:
     Raises:
         ModelError: there is none, it cannot be read, or it is made for torchvision alone, which is not installed.
     """
-    with reading(folder, "its image processor", PROCESSORS):
+    with reading_model_files(folder, "its image processor", PROCESSORS):
         try:
             return AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL, **chosen)
         except ValueError as error:

@@ -14,19 +14,19 @@ from transformers import PreTrainedTokenizerBase
 from mllm.fields import PathName
 from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Dtype, RowMultiple, Spec
-from mllm.models.components import causal_lm as load_causal_lm
 from mllm.models.components import finish, torch_dtype
+from mllm.models.components import load_causal_lm as load_causal_lm
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.loss import LanguageOutput, Scoring
 from mllm.models.runtime.packed_attention import positions
 from mllm.models.runtime.position_table import within_positions
 from mllm.models.runtime.prefix_cache import PrefixRows
 from mllm.models.runtime.quantization import QuantizationConfig
-from mllm.models.text_only import TextOnly, check_one_source
+from mllm.models.text_only import TextOnlyModel, check_one_source
 from mllm.registry import MODELS
 
 
-class CausalLM(TextOnly):
+class CausalLM(TextOnlyModel):
     """Reads and writes text; packs, pads and shares beginnings as its language model can."""
 
     def forward(

@@ -34,7 +34,7 @@ from mllm.json_fields import field
 from mllm.model_files import check_folder, how_to_get
 from mllm.models.arguments import Deviation, Dtype, Mean, Spec, check_spec
 from mllm.models.auto import build, read_config
-from mllm.models.language_models import language_half, language_names
+from mllm.models.language_models import language_half, language_weight_patterns
 from mllm.models.meta_device import without_storage
 from mllm.models.runtime.quantization import finalise_quantization, quantized_loading
 from mllm.models.strict_loading import load_strictly
@@ -48,7 +48,7 @@ from mllm.models.vision.encoders import (
 )
 
 Statistics = tuple[Sequence[float], Sequence[float]]
-TRIED = 4
+TRIED_TOKENS = 4
 """Tokens that a new language model is tried on."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
 FAMILIES: dict[str, Statistics] = {
@@ -84,7 +84,7 @@ def vision_encoder(spec: Spec, *, dtype: Any, attn_implementation: str | None) -
     return new_encoder(config, **_from_config(dtype, attn_implementation))
 
 
-def causal_lm(
+def load_causal_lm(
     spec: Spec,
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -133,7 +133,7 @@ def text_model(
         config = half(whole)
         loading: dict[str, Any] = {"config": config, "dtype": dtype, "attn_implementation": attn_implementation}
         if config is not whole:
-            loading["key_mapping"] = language_names(config)
+            loading["key_mapping"] = language_weight_patterns(config)
         if quantization:
             loading |= quantized_loading(quantization, lambda: build(model_class, config))
         model = load_strictly(model_class, folder, **loading)
@@ -196,7 +196,7 @@ def _try(model: Any) -> None:
     """Let a new language model read a few tokens: settings that contradict one another show now, not at a step."""
     if without_storage() or model.dtype == torch.float16 or attention_of(model.config) not in ("eager", "sdpa"):
         return  # what only a GPU computes
-    ids = torch.zeros(1, TRIED, dtype=torch.long)
+    ids = torch.zeros(1, TRIED_TOKENS, dtype=torch.long)
     model.eval()(input_ids=ids, **({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}))
 
 

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from mllm.errors import ModelError
 from mllm.models.language_models import table_limit
-from mllm.models.runtime.loss import IGNORE
+from mllm.models.runtime.loss import IGNORE_INDEX
 from mllm.models.runtime.position_table import TableEnd, check_fits, ending
 
 
@@ -62,11 +62,11 @@ class EncoderDecoder:
             ModelError: labels elsewhere than at the end of a row, or more tokens than a table of positions has.
         """
         real_BT = _real(input_ids, attention_mask)
-        answer_BT = (labels != IGNORE) & real_BT
+        answer_BT = (labels != IGNORE_INDEX) & real_BT
         if bool((answer_BT[:, :-1] & ~answer_BT[:, 1:] & real_BT[:, 1:]).any()):
             raise ModelError("an encoder-decoder model writes one answer per row: use template='seq2seq'")
         prompt_BE, mask_BE = self._compacted(input_ids, real_BT & ~answer_BT)
-        labels_BD, _ = compact(labels, answer_BT, IGNORE)
+        labels_BD, _ = compact(labels, answer_BT, IGNORE_INDEX)
         check_fits(self._positions[1], labels_BD.shape[1], "answers", "the decoder")
         return prompt_BE, mask_BE, labels_BD
 
@@ -74,7 +74,7 @@ class EncoderDecoder:
         """What the decoder reads: its start token, then the answer but for the last token."""
         model: Any = self
         inputs_BD = pad(labels_BD[:, :-1], (1, 0), value=model.generation_config.decoder_start_token_id)
-        return inputs_BD.masked_fill(inputs_BD == IGNORE, self.stacks.config.pad_token_id)
+        return inputs_BD.masked_fill(inputs_BD == IGNORE_INDEX, self.stacks.config.pad_token_id)
 
     def within_answers(self, rows: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of `generate`, by which no answer goes on where the decoder has no position left."""

@@ -58,7 +58,7 @@ PADS = (
     *("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "qwen4_exp_text", "zamba", "zamba2", "zaya"),
 )
 """Types with a state that tokens masked out leave as it is."""
-LAYERS = {"llama4_text": "model"}
+BASE_ATTRIBUTES = {"llama4_text": "model"}
 """Types whose `base_model_prefix` is no attribute of theirs, with the name that is."""
 HANDS_ON = ("bamba", "falcon_h1", "nemotron_h", "zamba", "zamba2")
 """Types whose `prepare_inputs_for_generation` takes embeddings, though its signature does not say so."""
@@ -126,7 +126,7 @@ def _check_xlstm(config: Any) -> None:
             )
 
 
-def language_names(text: PreTrainedConfig) -> dict[str, str]:
+def language_weight_patterns(text: PreTrainedConfig) -> dict[str, str]:
     """Patterns of the names that a larger model has for the weights of its language model, with those it has alone."""
     prefix = layers_name(text)
     return {
@@ -138,7 +138,7 @@ def language_names(text: PreTrainedConfig) -> dict[str, str]:
 def layers_name(config: PreTrainedConfig) -> str:
     """The attribute of a causal language model that holds all of it but the head."""
     made: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return LAYERS.get(config.model_type) or made.base_model_prefix
+    return BASE_ATTRIBUTES.get(config.model_type) or made.base_model_prefix
 
 
 def cache_obstacle(language_model: PreTrainedModel) -> str | None:

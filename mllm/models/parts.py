@@ -17,7 +17,7 @@ from mllm.errors import ConfigError, ModelError, nearest
 from mllm.fields import show
 
 # in this order: cross-attention layers may lie inside the language model
-PARTS = {
+PART_PATTERNS = {
     "vision_tower": re.compile(
         r"^(model\.)?((high_res_)?vision_(tower|encoder|model)|(image|video)_tower|vqmodel"
         r"|visual(?!\.(deepstack_)?merger))\b"
@@ -39,7 +39,7 @@ PARTS = {
 @cache  # models ask at every step
 def part_of(name: str) -> str:
     """The part that a module or parameter of this name belongs to, or "rest"."""
-    return next((part for part, pattern in PARTS.items() if pattern.search(name)), "rest")
+    return next((part for part, pattern in PART_PATTERNS.items() if pattern.search(name)), "rest")
 
 
 def is_quantized(parameter: torch.Tensor) -> bool:

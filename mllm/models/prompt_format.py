@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm.errors import ConfigError, ModelError
-from mllm.fields import check, check_names, parameters, show, within
+from mllm.fields import check, check_names, parameters_of, show, within
 from mllm.files import read_json
 from mllm.geometry import PlacementKind
 from mllm.model_files import ADAPTER_CONFIG, CONFIG, PROMPT_FORMAT_FILE, how_to_get
@@ -132,7 +132,7 @@ def record_prompt_format(folder: str | Path, kind: str, known: Mapping[str, Any]
     (Path(folder) / PROMPT_FORMAT_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 
-def kind_of(folder: str | Path) -> str:
+def model_type_of(folder: str | Path) -> str:
     """The `type` of the model that a folder holds: as mllm recorded it, else by transformers' config.json.
 
     Raises:
@@ -192,7 +192,7 @@ def stored_prompt_format(folder: str | Path | None) -> dict[str, Any]:
     try:
         check_names(said, StoredPromptFormat.__dataclass_fields__, ModelError)
         for name, value in said.items():
-            within(name, check, value, parameters(StoredPromptFormat)[name].annotation, ModelError)
+            within(name, check, value, parameters_of(StoredPromptFormat)[name].annotation, ModelError)
     except (ModelError, ConfigError) as error:
         raise ModelError(error.reason, where=str(path)) from error
     return said

@@ -19,11 +19,11 @@ from mllm.models.components import finish, local_folder, text_model, torch_dtype
 from mllm.models.encoder_decoder import EncoderDecoder, share_embedding
 from mllm.models.runtime.loss import LanguageOutput, Scoring, loss_of_targets
 from mllm.models.runtime.quantization import QuantizationConfig
-from mllm.models.text_only import TextOnly, check_one_source
+from mllm.models.text_only import TextOnlyModel, check_one_source
 from mllm.registry import MODELS
 
 
-class Seq2Seq(EncoderDecoder, TextOnly):
+class Seq2SeqModel(EncoderDecoder, TextOnlyModel):
     """Around one of transformers' encoder-decoder models."""
 
     def __init__(self, inner: Any) -> None:
@@ -100,7 +100,7 @@ def seq2seq(
     attn_implementation: Attention | None = None,
     quantization: QuantizationConfig | None = None,
     pad_to_multiple_of: RowMultiple | None = None,
-) -> Seq2Seq:
+) -> Seq2SeqModel:
     """An encoder-decoder model in evaluation mode.
 
     Args:
@@ -135,7 +135,7 @@ def seq2seq(
             expected="a token to start the decoder with",
             found="nothing",
         )
-    return finish(Seq2Seq(inner), tokenizer, pad_to_multiple_of=pad_to_multiple_of)
+    return finish(Seq2SeqModel(inner), tokenizer, pad_to_multiple_of=pad_to_multiple_of)
 
 
 def _inner(argument: str, spec: Any, tokenizer: PreTrainedTokenizerBase, **loading: Any) -> Any:

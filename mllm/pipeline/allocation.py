@@ -11,7 +11,7 @@ import platform
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Source: mallopt(3), <malloc.h>."""
-LARGEST_INT = 2**31 - 1
+INT_MAX = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
@@ -23,4 +23,4 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     # no block is mapped by itself, and the heap is never cut
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, LARGEST_INT))
+    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, INT_MAX))

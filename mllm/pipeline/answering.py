@@ -16,7 +16,7 @@ from mllm.metrics.base import Metric
 from mllm.models.base import VisionLanguageModel
 from mllm.models.prompt_format import PromptFormat
 from mllm.pipeline.evaluate import Loader, predict
-from mllm.pipeline.provenance import of_data, plain
+from mllm.pipeline.provenance import of_data, to_json
 from mllm.pipeline.ranking import rank
 from mllm.pipeline.ranks import on_main
 from mllm.pipeline.results import resumable, write_predictions
@@ -45,17 +45,17 @@ def of_test(test: TestSet, processor: Processor, prompt_format: PromptFormat) ->
     return {
         "data": of_data(test.items),
         **({"resolution": resolution} if resolution else {}),
-        "metric": plain(test.metric_config),
-        "codec": plain(prompt_format.codec),
-        "template": plain(prompt_format.template),
+        "metric": to_json(test.metric_config),
+        "codec": to_json(prompt_format.codec),
+        "template": to_json(prompt_format.template),
         "placement": prompt_format.placement,
         **({"image_numbers": True} if prompt_format.image_numbers else {}),
-        "generation": plain(dict(test.generation)),
-        "ranking": None if test.ranking is None else plain(asdict(test.ranking)),
+        "generation": to_json(dict(test.generation)),
+        "ranking": None if test.ranking is None else to_json(asdict(test.ranking)),
     }
 
 
-def answers(
+def answer_test_set(
     model: VisionLanguageModel,
     test: TestSet,
     processor: Processor,

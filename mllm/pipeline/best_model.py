@@ -17,7 +17,7 @@ from mllm.errors import ConfigError, nearest
 from mllm.fields import NonNegative, PositiveInt, read_section, show, within
 from mllm.metrics.base import Metric
 
-ALWAYS = ("loss", "count", "runtime", "samples_per_second")
+COMMON_SCORES = ("loss", "count", "runtime", "samples_per_second")
 """Scores of an evaluation, whatever its metric."""
 
 
@@ -95,7 +95,7 @@ def choose_score(args: Seq2SeqTrainingArguments, metric: Metric | None, rule: St
     if rule is not None and args.metric_for_best_model is None:
         args.metric_for_best_model, args.greater_is_better = "loss", False
     if args.metric_for_best_model is not None and evaluates_in_training(args):
-        check_score(args, [*ALWAYS, *(metric.meanings if metric and generates(args) else ())])
+        check_score(args, [*COMMON_SCORES, *(metric.meanings if metric and generates(args) else ())])
 
 
 def check_score(args: TrainingArguments, known: Iterable[str]) -> None:

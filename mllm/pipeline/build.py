@@ -30,12 +30,12 @@ from mllm.generation_args import check_ids
 from mllm.images import current_settings
 from mllm.images.cache import DiskCache
 from mllm.model_files import PROMPT_FORMAT_FILE
-from mllm.models.adapters.injection import as_base, base_of, inject_adapters, load_adapted, merge, table
+from mllm.models.adapters.injection import as_base, base_of, inject_adapters, load_adapted, merge, parameter_table
 from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.selection import embeddings
 from mllm.models.adapters.settings import Adapters, read_adapters
 from mllm.models.base import VisionLanguageModel
-from mllm.models.checkpoints.vocabulary import check_added_tokens, record_tokens, tokens_of
+from mllm.models.checkpoints.vocabulary import check_added_tokens, record_tokens, recorded_tokens
 from mllm.models.language_models import position_limit
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_export import export_obstacle
@@ -49,8 +49,8 @@ from mllm.pipeline.policy_trainer import PolicyTrainer
 from mllm.pipeline.prompts import PromptDataset
 from mllm.pipeline.provenance import of_model
 from mllm.pipeline.replaced_parts import say_replaced
-from mllm.pipeline.resume import describe
-from mllm.pipeline.run_checks import PARTS, check_model_args
+from mllm.pipeline.resume import describe_run
+from mllm.pipeline.run_checks import CHECKPOINT_KEYS, check_model_args
 from mllm.pipeline.train_data import ItemDataset, TrainDataset
 from mllm.pipeline.trainer import Trainer
 from mllm.registry import CODECS, MODELS, REWARDS, TEMPLATES
@@ -116,7 +116,7 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
         rates=rates,
         kind=model_args["type"],
         prompt_format=chosen_prompt_format(model_args),
-        described={} if data.train is None else describe(cfg, args, len(data.train)),
+        described={} if data.train is None else describe_run(cfg, args, len(data.train)),
         window=WINDOW if options.window is None else options.window,
     )
     if train is not None and current_settings().features == "cached":
@@ -201,7 +201,7 @@ def build_model(
     if folder:
         tokenizer = tokenizer or load_tokenizer(folder)
         check_added_tokens(folder, tokenizer)
-        given = {name: args.pop(name) for name in PARTS if name in args}
+        given = {name: args.pop(name) for name in CHECKPOINT_KEYS if name in args}
         replaced = {name: value for name, value in given.items() if value is not None}
     else:
         replaced = {}
@@ -222,7 +222,7 @@ def build_model(
     ):
         within(field, check_ids, settings, model.get_input_embeddings().num_embeddings)
     if hasattr(model.config, "added_tokens"):
-        record_tokens(model.config, [*tokens_of(folder), *new])
+        record_tokens(model.config, [*recorded_tokens(folder), *new])
     processor = Processor(
         tokenizer=tokenizer,
         template=template,
@@ -274,7 +274,7 @@ def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_toke
         inject_adapters(model, adapters, as_base(args))
         if stored and folder:
             load_adapted(model, folder)
-        logger.info("what is trained:\n%s", table(model))
+        logger.info("what is trained:\n%s", parameter_table(model))
         _check_new_tokens(model, new_tokens)
     return model
 
@@ -296,7 +296,7 @@ def _check_new_tokens(model: VisionLanguageModel, new_tokens: list[str]) -> None
         )
 
 
-def merged(folder: str, *, dtype: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
+def load_merged(folder: str, *, dtype: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
     """The plain model that the adapters in a folder make of their base, which is not quantised, and its tokenizer.
 
     `dtype`: of the base; default: as it was trained.

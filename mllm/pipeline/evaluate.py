@@ -53,7 +53,7 @@ class Loader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class BatchPlan:
     """All items of a test set in batches."""
 
     batches: list[list[list[int]]]
@@ -70,7 +70,7 @@ def plan(
     demonstrated: bool = False,
     portions: int = 1,
     first: int = 0,
-) -> Plan:
+) -> BatchPlan:
     """The items from the `first` on, at most `size` in a batch, or in so many `portions` of one; a larger
     group of items is a batch by itself.
 
@@ -100,7 +100,7 @@ def plan(
                 room = max(size // portions, 1)
             filled[-1] += [group] if shares else [[index] for index in group]
             room -= len(group)
-    return Plan(batches=filled, sharing=shares)
+    return BatchPlan(batches=filled, sharing=shares)
 
 
 def _windows(found: list[list[int]], size: int) -> Iterator[list[list[int]]]:
@@ -188,10 +188,12 @@ def predict(
             batcher.finish()
         yield gather_object(answered())
 
-    yield from in_order(everyones(), range(first, len(items)), description, shown=accelerator.is_main_process)
+    yield from predictions_in_order(
+        everyones(), range(first, len(items)), description, shown=accelerator.is_main_process
+    )
 
 
-def in_order(
+def predictions_in_order(
     found: Iterable[Sequence[Prediction]], indices: range, description: str, *, shown: bool
 ) -> Iterator[Prediction]:
     """The predictions of these items in dataset order, each as soon as those before it are there."""
@@ -259,7 +261,7 @@ class Work:
         processor: Processor,
         loader: Loader,
         accelerator: Accelerator,
-        plan: Plan,
+        plan: BatchPlan,
         *,
         answer: bool,
     ) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from mllm.errors import ConfigError
-from mllm.models.runtime.policy_loss import Answers
+from mllm.models.runtime.policy_loss import AnswerBatch
 from mllm.pipeline.prompts import Prompt
-from mllm.pipeline.rollouts import Completion
+from mllm.pipeline.rollouts import SampledCompletion
 from mllm.pipeline.train_data import to_device
 
 Entries = list[list[Prompt]]
 """The prompts of a batch, by item."""
-KEPT = "rollouts-{rank}.pt"
+KEPT_ANSWERS_FILE = "rollouts-{rank}.pt"
 """In a checkpoint: answers that are to be used again, of each rank."""
 
 
@@ -33,8 +33,8 @@ class Experience:
     """
 
     entries: Entries
-    completions: list[list[Completion]]
-    answers: Answers
+    completions: list[list[SampledCompletion]]
+    answers: AnswerBatch
     tokens: float
     count: float
 
@@ -42,10 +42,10 @@ class Experience:
 def keep(experiences: Iterable[Experience], checkpoint: Path, rank: int) -> None:
     """Write the answers into a checkpoint, whose folder is made."""
     checkpoint.mkdir(parents=True, exist_ok=True)
-    torch.save([_plain(one) for one in experiences], checkpoint / KEPT.format(rank=rank))
+    torch.save([_plain(one) for one in experiences], checkpoint / KEPT_ANSWERS_FILE.format(rank=rank))
 
 
-def kept(
+def kept_answers(
     checkpoint: Path, prompts: Callable[[Sequence[int]], Entries], *, rank: int, ranks: int, group: int
 ) -> Iterator[Experience]:
     """The answers that a checkpoint kept for a rank; none where all had been used.
@@ -57,24 +57,26 @@ def kept(
     Raises:
         ConfigError: they were sampled for another number of ranks, or others of each prompt.
     """
-    files = list(checkpoint.glob(KEPT.format(rank="*")))
+    files = list(checkpoint.glob(KEPT_ANSWERS_FILE.format(rank="*")))
     if files and len(files) != ranks:
         raise _changed(checkpoint, "processes", len(files), ranks)
-    for record in torch.load(checkpoint / KEPT.format(rank=rank), weights_only=True) if files else ():
-        completions = [[Completion(ids=tuple(ids), ended=ended) for ids, ended in some] for some in record["texts"]]
+    for record in torch.load(checkpoint / KEPT_ANSWERS_FILE.format(rank=rank), weights_only=True) if files else ():
+        completions = [
+            [SampledCompletion(ids=tuple(ids), ended=ended) for ids, ended in some] for some in record["texts"]
+        ]
         if len(completions[0]) != group:
             raise _changed(checkpoint, "reward_args.num_generations", len(completions[0]), group)
         yield Experience(
             entries=prompts(record["indices"]),
             completions=completions,
-            answers=Answers(**record["answers"]),
+            answers=AnswerBatch(**record["answers"]),
             tokens=record["tokens"],
             count=record["count"],
         )
 
 
-def answers_on(answers: Answers, device: torch.device) -> Answers:
-    return Answers(**to_device(_tensors(answers), device))
+def answers_on(answers: AnswerBatch, device: torch.device) -> AnswerBatch:
+    return AnswerBatch(**to_device(_tensors(answers), device))
 
 
 def _plain(experience: Experience) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def _plain(experience: Experience) -> dict[str, Any]:
     }
 
 
-def _tensors(answers: Answers) -> dict[str, Any]:
+def _tensors(answers: AnswerBatch) -> dict[str, Any]:
     """What is known of the answers, by name."""
     known = {each.name: getattr(answers, each.name) for each in fields(answers)}
     return {name: tensor for name, tensor in known.items() if tensor is not None}

@@ -21,7 +21,7 @@ from mllm.fields import Count, NonNegative, PositiveInt, check, show, within
 from mllm.files import read_json
 from mllm.model_files import MANIFEST as MANIFEST
 
-STATE = "trainer_state.json"
+TRAINER_STATE = "trainer_state.json"
 VERSION = 1
 READ_WHOLE = 2**24
 """Bytes up to which a digest is of the whole file; of larger ones it is of `SAMPLES` evenly spaced blocks."""
@@ -31,7 +31,7 @@ WEIGHTS = (
     *("model*.safetensors", "pytorch_model*.bin", "adapter_model.safetensors", "trained_in_full.safetensors"),
     *("pytorch_model_fsdp_0/*.distcp", "global_step*/*"),
 )
-ABOUT: Mapping[str, Any] = {
+MANIFEST_FIELDS: Mapping[str, Any] = {
     "saved_at": float,
     "ranks": PositiveInt,
     "position": dict,
@@ -72,7 +72,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
             expected="paths inside its folder",
             found=next(repr(name) for name in files if Path(name).is_absolute() or ".." in Path(name).parts),
         )
-    for name, kind in ABOUT.items():
+    for name, kind in MANIFEST_FIELDS.items():
         if name in manifest:
             within(f"{MANIFEST}: {name}", check, manifest[name], kind, RunError)
     return manifest
@@ -84,10 +84,10 @@ def read_state(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: it is missing, cannot be read, or counts steps in something else than numbers.
     """
-    state = _read_json(folder / STATE)
+    state = _read_json(folder / TRAINER_STATE)
     for name, kind in COUNTED.items():
         if name in state:
-            within(f"{STATE}: {name}", check, state[name], kind, RunError)
+            within(f"{TRAINER_STATE}: {name}", check, state[name], kind, RunError)
     return state
 
 

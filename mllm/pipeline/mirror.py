@@ -21,7 +21,7 @@ from mllm.compat.fsspec import library_errors, to_install
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, MllmError, RunError, one_line
 from mllm.fields import is_finite
-from mllm.images.fetch import shown
+from mllm.images.fetch import redacted
 from mllm.pipeline.manifest import MANIFEST, faults, read_manifest, read_state, saved_at
 from mllm.pipeline.output_folder import outdated
 from mllm.pipeline.resume import AUTO, newest_whole, resume_command
@@ -70,7 +70,7 @@ class Mirror:
             system.invalidate_cache()
             if "file" in system.protocol and Path(root).resolve() == folder.resolve():
                 raise ConfigError(
-                    field="training_args.mirror_dir", expected="another place than output_dir", found=shown(self.url)
+                    field="training_args.mirror_dir", expected="another place than output_dir", found=redacted(self.url)
                 )
             self._make_folder(root)
             system.pipe_file(f"{root}/{WRITE_TEST}", b"mllm")
@@ -119,14 +119,14 @@ class Mirror:
         with self._naming("cannot be read"):
             there = self._checkpoints()
         cut = [name for name, finished in there.items() if not finished]
-        notes = [f"{shown(self.url)}/{name} is passed over: no {MANIFEST}, its upload was cut" for name in cut]
+        notes = [f"{redacted(self.url)}/{name} is passed over: no {MANIFEST}, its upload was cut" for name in cut]
         for name in reversed(there):
             if there[name] > since:
                 found = self._fetch(name, folder)
                 if not found:
-                    notes.append(f"{shown(self.url)}/{name} is newer than what {folder} holds: fetched")
+                    notes.append(f"{redacted(self.url)}/{name} is newer than what {folder} holds: fetched")
                     return [*notes, *self._fetch_best(folder / name, there)]
-                notes.append(f"{shown(self.url)}/{name} is passed over: {'; '.join(found)}")
+                notes.append(f"{redacted(self.url)}/{name} is passed over: {'; '.join(found)}")
         return notes
 
     def _fetch_best(self, checkpoint: Path, there: Mapping[str, float]) -> list[str]:
@@ -135,7 +135,7 @@ class Mirror:
             return []
         found = self._fetch(best, checkpoint.parent)
         said = f"is passed over: {'; '.join(found)}" if found else "has the best model so far: fetched"
-        return [f"{shown(self.url)}/{best} {said}"]
+        return [f"{redacted(self.url)}/{best} {said}"]
 
     def _fetch(self, name: str, folder: Path) -> list[str]:
         """Why the checkpoint cannot be used; nothing where it has been put into `folder`."""
@@ -177,7 +177,7 @@ class Mirror:
             system.put_file(str(folder / file), target)
         size = sum(entry["size"] for entry in files.values()) / 2**20
         took = time.perf_counter() - began
-        logger.info("%s: %.1f MiB copied to %s in %.1f s", name or "the model", size, shown(self.url), took)
+        logger.info("%s: %.1f MiB copied to %s in %.1f s", name or "the model", size, redacted(self.url), took)
 
     def _withdraw(self, name: str, keep: Iterable[str]) -> None:
         """Delete a manifest, then the files that it lists, except for those to keep."""
@@ -235,9 +235,9 @@ class Mirror:
         try:
             yield
         except (OSError, ValueError, *library_errors(self.protocol)) as error:
-            said = shown(one_line(error, 300))
+            said = redacted(one_line(error, 300))
             message = f"{what}: {type(error).__name__}: {said}{onwards}"
-            raise kind(message, where=f"mirror_dir {shown(self.url)}") from error
+            raise kind(message, where=f"mirror_dir {redacted(self.url)}") from error
 
 
 def prepare(args: RunArguments) -> list[str]:
@@ -263,7 +263,7 @@ def prepare(args: RunArguments) -> list[str]:
         raise ConfigError(
             "continue with --resume_from_checkpoint auto, choose another --mirror_dir, or delete what is there and in "
             "output_dir with --overwrite_output_dir",
-            where=f"mirror_dir {shown(mirror.url)}",
+            where=f"mirror_dir {redacted(mirror.url)}",
             expected="a new mirror_dir",
             found=held,
         )

@@ -38,7 +38,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class BatchCounts:
     """What is in a batch of labelled examples.
 
     Attributes:
@@ -55,7 +55,7 @@ class Counts:
 
 
 class CountingCollator:
-    """A collator that puts the `Counts` of each batch beside it, under "counts"."""
+    """A collator that puts the `BatchCounts` of each batch beside it, under "counts"."""
 
     def __init__(self, collator: Collator) -> None:
         self.collator = collator
@@ -66,7 +66,7 @@ class CountingCollator:
         return {**batch, "counts": count(batch, examples)}
 
 
-def count(batch: Mapping[str, Any], examples: Sequence[EncodedSample]) -> Counts:
+def count(batch: Mapping[str, Any], examples: Sequence[EncodedSample]) -> BatchCounts:
     """
     Args:
         batch: of the examples, on the CPU.
@@ -80,7 +80,7 @@ def count(batch: Mapping[str, Any], examples: Sequence[EncodedSample]) -> Counts
     pixels = [tensor for tensor in batch.values() if isinstance(tensor, Tensor) and tensor.is_floating_point()]
     images = {ref: tensors for one in examples for ref, tensors in zip(one.images, one.pixels, strict=True)}
     patches = [_rows(tensors) for tensors in images.values()]
-    return Counts(
+    return BatchCounts(
         samples=len(examples),
         separate=sum(lengths),
         rows=batch["input_ids"].numel(),
@@ -150,7 +150,7 @@ class ThroughputMonitor(TrainerCallback):
                 self.sums.waited += time.perf_counter() - start
             yield batch
 
-    def counting(self, counts: Counts) -> AbstractContextManager[None]:
+    def counting(self, counts: BatchCounts) -> AbstractContextManager[None]:
         """Add a batch, whose loss is computed within."""
         self._work.append(counts.work)
         self.sums.samples += counts.samples
@@ -175,7 +175,7 @@ class ThroughputMonitor(TrainerCallback):
         self._told = self.flops.done
         ranks = [*astuple(sums), peak_memory(accelerator.device)]
         gathered: Any = accelerator.gather(torch.tensor([ranks], dtype=torch.float64, device=_gathering(accelerator)))
-        return readings(gathered.tolist(), peak)
+        return throughput_values(gathered.tolist(), peak)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -199,7 +199,7 @@ class ThroughputMonitor(TrainerCallback):
         self._step_end = now
 
 
-def readings(ranks: Sequence[Sequence[float]], peak: float | None) -> dict[str, float]:
+def throughput_values(ranks: Sequence[Sequence[float]], peak: float | None) -> dict[str, float]:
     """
     Args:
         ranks: the `Sums` of each rank, and its peak memory in bytes.

@@ -17,13 +17,13 @@ from transformers.training_args import OptimizerNames
 
 from mllm.compat.transformers_trainer import reporters, schedule_function
 from mllm.errors import ConfigError, nearest
-from mllm.fields import NonNegative, check, parameters, show, within
+from mllm.fields import NonNegative, check, parameters_of, show, within
 
 logger = logging.getLogger(__name__)
 
 WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
 WITHOUT_ARGUMENTS = ("constant", "constant_with_warmup")
-STEPS = 100
+TRIED_STEPS = 100
 """Of the schedule that is tried."""
 
 
@@ -103,7 +103,7 @@ def _check_schedule(args: Seq2SeqTrainingArguments) -> None:
             expected=f"nothing, as a {kind} schedule takes none",
             found=show(args.lr_scheduler_kwargs),
         )
-    known = parameters(schedule_function(args.lr_scheduler_type))
+    known = parameters_of(schedule_function(args.lr_scheduler_type))
     given: Any = args.lr_scheduler_kwargs or {}
     within("training_args.lr_scheduler_kwargs", check, given, Mapping)
     for name, value in given.items():
@@ -117,8 +117,8 @@ def _check_schedule(args: Seq2SeqTrainingArguments) -> None:
         get_scheduler(
             args.lr_scheduler_type,
             optimizer=idle,
-            num_warmup_steps=args.get_warmup_steps(STEPS),
-            num_training_steps=STEPS,
+            num_warmup_steps=args.get_warmup_steps(TRIED_STEPS),
+            num_training_steps=TRIED_STEPS,
             scheduler_specific_kwargs=given,
         )
 

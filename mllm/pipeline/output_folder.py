@@ -9,11 +9,10 @@ import socket
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from filelock import SoftFileLease, Timeout
 from safetensors import SafetensorError
-from torch.distributed.checkpoint.api import CheckpointException
 
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, RunError
@@ -31,7 +30,7 @@ RESULTS = (
     *("report.html", "trainer_state.json", "loss.png", "runs"),
 )
 UNFINISHED = "model.partial"
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 WRITERS = ("PytorchStreamWriter", "inline_container")
 """By which errors of PyTorch's writer of files are told from others that are a RuntimeError too."""
 LITTLE = 2**20
@@ -188,14 +187,6 @@ def _move_up(partial: Path, folder: Path, about: Mapping[str, Any]) -> None:
     partial.rmdir()
 
 
-def _of_a_rank(raised: BaseException) -> Exception:
-    """What went wrong, where shards are written: first on some rank. All ranks raise it, in what is no Exception."""
-    if isinstance(raised, CheckpointException):
-        found = [failure for failure, _ in raised.failures.values() if isinstance(failure, Exception)]
-        return found[0] if found else RuntimeError(str(raised))
-    return cast("Exception", raised)
-
-
 @contextmanager
 def writing(folder: Path) -> Generator[None, None, None]:
     """Name the trouble of a disk, which libraries raise in several ways, and delete what was written.
@@ -205,13 +196,11 @@ def writing(folder: Path) -> Generator[None, None, None]:
     """
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError, CheckpointException) as raised:
-        error = _of_a_rank(raised)
+    except (OSError, RuntimeError, SafetensorError) as error:
         free = shutil.disk_usage(folder.parent).free
-        of_disk = isinstance(error, (OSError, SafetensorError)) or any(name in str(error) for name in WRITERS)
-        if not of_disk and free > LITTLE:
-            raise error from error.__cause__
-        full = free <= LITTLE or (isinstance(error, OSError) and error.errno in FULL)
+        if isinstance(error, RuntimeError) and free > LITTLE and not any(name in str(error) for name in WRITERS):
+            raise
+        full = free <= LITTLE or (isinstance(error, OSError) and error.errno in DISK_FULL)
         said = "no space left on device" if full else getattr(error, "strerror", None) or str(error).partition("\n")[0]
         shutil.rmtree(folder, ignore_errors=True)
         kept = newest_whole(folder.parent)

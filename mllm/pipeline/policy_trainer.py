@@ -26,9 +26,9 @@ from mllm.errors import ConfigError
 from mllm.metrics.failures import failure_of
 from mllm.models.runtime.advantages import advantages
 from mllm.models.runtime.loss import Scoring
-from mllm.models.runtime.policy_loss import Answers, entropy_threshold, policy_loss
+from mllm.models.runtime.policy_loss import AnswerBatch, entropy_threshold, policy_loss
 from mllm.models.vision.kept_features import KEYS, knowing
-from mllm.pipeline.experience import Entries, Experience, answers_on, keep, kept
+from mllm.pipeline.experience import Entries, Experience, answers_on, keep, kept_answers
 from mllm.pipeline.monitor import CountingCollator
 from mllm.pipeline.prompts import (
     Prompt,
@@ -41,12 +41,12 @@ from mllm.pipeline.prompts import (
     order_of,
 )
 from mllm.pipeline.reference import Reference
-from mllm.pipeline.reward_check import reference_rewards, said
-from mllm.pipeline.reward_log import RewardLog, Sampled, readings, rewards_of, shown_question
-from mllm.pipeline.rollouts import Completion, Sampling, sample_answers
+from mllm.pipeline.reward_check import format_values, reference_rewards
+from mllm.pipeline.reward_log import RewardLog, Sampled, reward_values, rewards_of, shown_question
+from mllm.pipeline.rollouts import RolloutSampling, SampledCompletion, sample_answers
 from mllm.pipeline.trainer import Trainer
 from mllm.report.rollouts import write_rollouts
-from mllm.rewards.base import Rewards, score
+from mllm.rewards.base import Rewards, score_answer
 from mllm.rewards.box_iou import BoxIoU
 from mllm.rewards.box_set_f1 import BoxSetF1
 from mllm.rewards.point_inside import PointInside
@@ -54,7 +54,7 @@ from mllm.types import Prediction
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 12
+QUESTIONS_SHOWN = 12
 """Questions of a page."""
 ABOUT_REGIONS, LEAST_OF_TRUTH = (BoxIoU, BoxSetF1, PointInside), 0.5
 """Rewards that should give the true answers nearly 1, and below which something is wrong."""
@@ -77,7 +77,7 @@ class PolicyTrainer(Trainer):
         self.reference: Reference | None = None
         self.rows = CountingCollator(self.collator)
         self.data_collator: Any = as_they_are
-        self.sampling = Sampling(
+        self.sampling = RolloutSampling(
             num_generations=reward_args.num_generations,
             temperature=reward_args.temperature,
             top_p=reward_args.top_p,
@@ -104,7 +104,7 @@ class PolicyTrainer(Trainer):
                     name,
                     value,
                 )
-        return lines | {which: said(values) for which, values in found.items()}
+        return lines | {which: format_values(values) for which, values in found.items()}
 
     @property
     def steps_per_generation(self) -> int:
@@ -125,7 +125,7 @@ class PolicyTrainer(Trainer):
             assert isinstance(self.train_dataset, PromptDataset)
             ranks, rank = self.args.world_size, self.args.process_index
             group = self.reward_args.num_generations
-            for one in kept(self._resumed, self.train_dataset.prompts, rank=rank, ranks=ranks, group=group):
+            for one in kept_answers(self._resumed, self.train_dataset.prompts, rank=rank, ranks=ranks, group=group):
                 self._queue.append(one)  # in place of the batch that it was sampled for
                 next(batches, None)
             self._resumed = None
@@ -249,7 +249,7 @@ class PolicyTrainer(Trainer):
             aggregation=args.multi_objective_aggregation,
         )
         first = sum(map(len, everyones[: self.accelerator.process_index]))
-        values = readings(every, list(args.rewards), weights, args.num_generations)
+        values = reward_values(every, list(args.rewards), weights, args.num_generations)
         self.reward_log.sampled(values, shown=self.is_world_process_zero())
         if self.is_world_process_zero():
             self._write_page(prompts, predictions, own, values.get("reward", torch.nan))
@@ -257,12 +257,12 @@ class PolicyTrainer(Trainer):
         totals = {"tokens": max(sum(one.learned for one in every), 1) / batches, "count": len(every) / batches}
         return self._experiences(block, answered, own, compared[first : first + len(own)], totals)
 
-    def _read(self, prompt: Prompt, completion: Completion) -> tuple[Prediction, Sampled]:
+    def _read(self, prompt: Prompt, completion: SampledCompletion) -> tuple[Prediction, Sampled]:
         prediction = self.processor.decode(completion.ids, prompt.item, prompt.sample.index)
         tokens = len(completion.ids)
         learned = tokens if completion.ended or not self.reward_args.mask_truncated_completions else 0
         return prediction, Sampled(
-            rewards=tuple(score(self.rewards, prediction).values()),
+            rewards=tuple(score_answer(self.rewards, prediction).values()),
             tokens=tokens,
             learned=learned,
             ended=completion.ended,
@@ -284,7 +284,7 @@ class PolicyTrainer(Trainer):
         path = self.folder / "rollouts" / f"step-{step + 1:06}.html"
         shown = [
             shown_question(prompt.item, found, own[number * len(found) :], self.reward_args)
-            for number, (prompt, found) in enumerate(zip(prompts[:SHOWN], predictions, strict=False))
+            for number, (prompt, found) in enumerate(zip(prompts[:QUESTIONS_SHOWN], predictions, strict=False))
         ]
         subtitle = f"{self.about}; mean reward of this sampling: {reward:.4g}"
         write_rollouts(path, shown, title=f"Answers before step {step + 1}", subtitle=subtitle)
@@ -292,7 +292,7 @@ class PolicyTrainer(Trainer):
     def _experiences(
         self,
         block: Sequence[Entries],
-        answered: Sequence[list[Completion]],
+        answered: Sequence[list[SampledCompletion]],
         own: Sequence[Sampled],
         compared: Tensor,
         totals: Mapping[str, float],
@@ -307,14 +307,14 @@ class PolicyTrainer(Trainer):
             experience = Experience(
                 entries=entries,
                 completions=list(answered[start:stop]),
-                answers=Answers(lengths=lengths, advantages=compared[some]),
+                answers=AnswerBatch(lengths=lengths, advantages=compared[some]),
                 **totals,
             )
             found.append(replace(experience, answers=self._with_log_probs(experience)))
             start = stop
         return found
 
-    def _with_log_probs(self, experience: Experience) -> Answers:
+    def _with_log_probs(self, experience: Experience) -> AnswerBatch:
         """The answers with what the policy that gave them, and the reference, say of their tokens, where it counts."""
         args, answers = self.reward_args, experience.answers
         # as TRL: where each answer is used in the step that begins with its sampling, the policy is still the same

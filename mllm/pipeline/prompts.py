@@ -15,7 +15,7 @@ from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
 from mllm.images import ImageRef
 from mllm.pipeline.planning import PlannedBatches
-from mllm.pipeline.rollouts import Completion
+from mllm.pipeline.rollouts import SampledCompletion
 from mllm.pipeline.train_data import ItemDataset, TrainDataset
 from mllm.records import answer_truth
 from mllm.types import EncodedSample, Item
@@ -79,7 +79,7 @@ class PromptDataset(TrainDataset):
         return images, tuple(each for each in lengths for _ in range(self.answers))
 
 
-def completed(prompt: Prompt, completion: Completion, number: int, *, learned: bool) -> EncodedSample:
+def completed(prompt: Prompt, completion: SampledCompletion, number: int, *, learned: bool) -> EncodedSample:
     """A prompt with an answer, the `number`-th of its batch, as training takes it."""
     ids = torch.tensor(completion.ids, dtype=torch.int64)
     before = torch.full_like(prompt.sample.input_ids, IGNORE)
@@ -92,7 +92,7 @@ def completed(prompt: Prompt, completion: Completion, number: int, *, learned: b
     )
 
 
-def firsts(completions: Sequence[Sequence[Completion]]) -> Tensor:
+def firsts(completions: Sequence[Sequence[SampledCompletion]]) -> Tensor:
     """int64 [R]: for each answer of all prompts the number of the first to its prompt that is the same."""
     found: list[int] = []
     for some in completions:

@@ -68,7 +68,7 @@ def of_machine(device: torch.device, processes: int, dtype: torch.dtype) -> dict
     }
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """A config section as JSON holds it."""
     return json.loads(json.dumps(value, default=str))
 

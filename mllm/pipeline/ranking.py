@@ -20,11 +20,11 @@ from mllm.files import read_json, read_text
 from mllm.json_fields import is_blank
 from mllm.models.base import VisionLanguageModel
 from mllm.models.runtime.ranking import candidate_log_probs, ranking_way
-from mllm.pipeline.evaluate import Loader, Work, end_if_signalled, in_order, in_step, plan
+from mllm.pipeline.evaluate import Loader, Work, end_if_signalled, in_step, plan, predictions_in_order
 from mllm.pipeline.train_data import ItemDataset
 from mllm.types import Item, Prediction
 
-KEPT = 32
+KEPT_CANDIDATES = 32
 """Candidates whose scores a prediction keeps, the best ones: ImageNet's 1,000 for each image would fill a disk."""
 DIGITS = 6
 """Decimals of a score; beyond them it depends on what else is in the batch."""
@@ -110,7 +110,7 @@ def rank(
                 name: round(total / size, DIGITS)
                 for name, total, size in zip(each, totals.tolist(), sizes, strict=True)
             }
-            best = sorted(scores, key=lambda name: -scores[name])[:KEPT]  # equal ones in their order
+            best = sorted(scores, key=lambda name: -scores[name])[:KEPT_CANDIDATES]  # equal ones in their order
             read = processor.read(best[0], items[index], index)
             predictions.append(replace(read, candidate_scores={name: scores[name] for name in best}))
         return predictions
@@ -120,7 +120,9 @@ def rank(
             end_if_signalled()
             yield gather_object(answered(indices, batch) if counts else [])
 
-    yield from in_order(everyones(), range(first, len(items)), description, shown=accelerator.is_main_process)
+    yield from predictions_in_order(
+        everyones(), range(first, len(items)), description, shown=accelerator.is_main_process
+    )
 
 
 def _read(path: str) -> list[str]:

@@ -32,10 +32,10 @@ from mllm.errors import ConfigError, RunError
 from mllm.fields import show
 from mllm.images import ImageRef, Video
 from mllm.interrupts import INTERRUPTS, Interrupted
-from mllm.metrics.outcome import ImageNames, Outcome, outcome
+from mllm.metrics.outcome import ImageIds, Outcome, outcome
 from mllm.pipeline.data import load_data
 from mllm.pipeline.output_folder import locked
-from mllm.pipeline.provenance import of_data, plain
+from mllm.pipeline.provenance import of_data, to_json
 from mllm.pipeline.results import resumable, write_predictions, write_results
 from mllm.pipeline.train_data import EvalItems, ItemDataset
 from mllm.report.index import REPORT
@@ -55,7 +55,7 @@ BACKGROUND = (127, 127, 127)
 
 
 @dataclass(slots=True, kw_only=True)
-class Server:
+class RemoteServer:
     """A model behind an OpenAI-compatible server.
 
     Attributes:
@@ -138,7 +138,7 @@ def start(
     numbers = bool(sections["model_args"].get("image_numbers"))
     convention = make_convention(written, placement=kind, image_size=SIDE, image_numbers=numbers)
     folder = Path(args.output_dir or ".")
-    server = Server(
+    server = RemoteServer(
         url=url,
         name=name,
         key=os.environ.get("OPENAI_API_KEY", ""),
@@ -173,7 +173,9 @@ def generation_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return sent if settings.get("do_sample") else {**sent, "temperature": 0}
 
 
-def score(server: Server, test: TestSet, convention: Convention, folder: Path, prefix: str, *, resume: bool) -> Outcome:
+def score(
+    server: RemoteServer, test: TestSet, convention: Convention, folder: Path, prefix: str, *, resume: bool
+) -> Outcome:
     """Answer a test set, and write predictions, results and report as an evaluation of a loaded model does.
 
     Raises:
@@ -185,9 +187,9 @@ def score(server: Server, test: TestSet, convention: Convention, folder: Path, p
     about: dict[str, Any] = {
         "model": {"api": server.url, "name": server.name},
         "data": of_data(items),
-        "metric": plain(test.metric_config),
+        "metric": to_json(test.metric_config),
         "codec": convention.name,
-        "generation": plain(server.generation),
+        "generation": to_json(server.generation),
     }
     records = resumable(folder, prefix, items, about) if resume else []
     kept = [read_answer_in(record["text"], items[index], index, convention) for index, record in enumerate(records)]
@@ -200,7 +202,7 @@ def score(server: Server, test: TestSet, convention: Convention, folder: Path, p
         except RunError as error:
             error.message = f"{error.message or ''}; {kept_so_far}".lstrip("; ")
             raise
-    image_of = ImageNames()
+    image_of = ImageIds()
     images = [image_of(items[prediction.index]) for prediction in predictions]
     result = outcome(test.metric, predictions, images)
     title = f"{server.name} at {server.url}"
@@ -212,14 +214,16 @@ def score(server: Server, test: TestSet, convention: Convention, folder: Path, p
 
 
 def _answers(
-    server: Server, items: ItemDataset, convention: Convention, *, first: int, description: str
+    server: RemoteServer, items: ItemDataset, convention: Convention, *, first: int, description: str
 ) -> Iterator[Prediction]:
     """Of the items from the `first` on, in their order, several asked at once."""
     client = server.client()
 
     def ask(index: int) -> Prediction:
         item = items[index]
-        return read_answer_in(server.answer(client, messages_of(item, convention), item.key), item, index, convention)
+        return read_answer_in(
+            server.answer(client, to_openai_messages(item, convention), item.key), item, index, convention
+        )
 
     ahead = 4 * server.concurrency
     with (
@@ -262,7 +266,7 @@ def _item_codec(item: Item, convention: Convention) -> ItemCodec:
     return ItemCodec(convention.codec, item, on, numbers=convention.image_numbers)
 
 
-def messages_of(item: Item, convention: Convention) -> list[dict[str, Any]]:
+def to_openai_messages(item: Item, convention: Convention) -> list[dict[str, Any]]:
     """The question, with all rounds before it, as OpenAI's chat messages; images as PNG inside data URLs."""
     codec = _item_codec(item, convention)
     images, leads = iter(item.images), iter(codec.leads)

@@ -14,20 +14,20 @@ from mllm.fields import show
 from mllm.files import parse_json, read_json, whole_lines
 from mllm.interrupts import Interrupted
 from mllm.metrics.base import Metric
-from mllm.metrics.outcome import PREDICTIONS, RESULTS, ImageNames, Outcome, as_record
+from mllm.metrics.outcome import PREDICTIONS, RESULTS, ImageIds, Outcome, as_record
 from mllm.pipeline.train_data import ItemDataset
 from mllm.report.gallery import data_folder
 from mllm.report.index import REPORT, write_index
 from mllm.report.published import published
 from mllm.report.report import write_report
-from mllm.report.rows import rows
+from mllm.report.rows import answer_rows
 from mllm.types import Prediction
 
 PARTIAL, OLD = ".partial", ".old"
 """What is not whole yet has the one at the end of its name; what is not continued, both."""
-ABOUT = "about.json"
+EVALUATION_RECORD = "about.json"
 """What unfinished predictions are of: an evaluation goes on with them only if it is of the same."""
-SAME = ("model", "data", "codec", "template", "placement", "image_numbers", "generation", "ranking")
+RESUMED_IF_EQUAL = ("model", "data", "codec", "template", "placement", "image_numbers", "generation", "ranking")
 """What must be equal for that."""
 
 
@@ -37,11 +37,11 @@ def resumable(folder: Path, prefix: str, items: ItemDataset, about: Mapping[str,
     Raises:
         ConfigError: they are of something else; names what.
     """
-    path, described = (folder / f"{prefix}_{name}{PARTIAL}" for name in (PREDICTIONS, ABOUT))
+    path, described = (folder / f"{prefix}_{name}{PARTIAL}" for name in (PREDICTIONS, EVALUATION_RECORD))
     if not path.exists():
         return []
     before = read_json(described, dict, ConfigError)
-    for name in SAME:
+    for name in RESUMED_IF_EQUAL:
         expected, found = (_known(each, name) for each in (before, about))
         if expected != found:
             expected, found = show(expected), show(found)
@@ -83,8 +83,8 @@ def write_predictions(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{prefix}_{PREDICTIONS}{PARTIAL}"
-    (folder / f"{prefix}_{ABOUT}{PARTIAL}").write_text(json.dumps(about), encoding="utf-8")
-    written, image_of = kept, ImageNames()
+    (folder / f"{prefix}_{EVALUATION_RECORD}{PARTIAL}").write_text(json.dumps(about), encoding="utf-8")
+    written, image_of = kept, ImageIds()
     for index in range(kept):
         image_of(items[index])
     if path.exists() and not kept:
@@ -136,13 +136,13 @@ def write_results(
         title=f"{folder.name}: {prefix}",
         subtitle=about,
         found=found,
-        rows=rows(predictions, items, metric),
+        rows=answer_rows(predictions, items, metric),
         published=others,
         meanings=metric.meanings if metric else None,
     )
     if not predictions:
         partial[0].unlink(missing_ok=True)
-    (folder / f"{prefix}_{ABOUT}{PARTIAL}").unlink(missing_ok=True)
+    (folder / f"{prefix}_{EVALUATION_RECORD}{PARTIAL}").unlink(missing_ok=True)
     paths, partial = ([*files, data_folder(files[1])] for files in (paths, partial))
     for path in reversed(paths):  # whoever finds scores also finds what they are of
         if path.is_dir():

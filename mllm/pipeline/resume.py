@@ -149,7 +149,7 @@ def started_with() -> list[str]:
     return psutil.Process(os.getppid() if launched() else os.getpid()).cmdline()
 
 
-def describe(cfg: Mapping[str, Any], args: RunArguments, items: int) -> dict[str, Any]:
+def describe_run(cfg: Mapping[str, Any], args: RunArguments, items: int) -> dict[str, Any]:
     """What the manifest of a checkpoint says of its run.
 
     Returns:
@@ -181,11 +181,11 @@ def describe(cfg: Mapping[str, Any], args: RunArguments, items: int) -> dict[str
     }
 
 
-def compare(checkpoint: Path, described: Mapping[str, Any], *, skips_data: bool) -> list[str]:
+def describe_changes(checkpoint: Path, described: Mapping[str, Any], *, skips_data: bool) -> list[str]:
     """What is different about this run, for the log.
 
     Args:
-        described: of this run, by `describe`.
+        described: of this run, by `describe_run`.
         skips_data: whether the items of the steps that were made are passed over.
 
     Raises:

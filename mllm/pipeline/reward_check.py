@@ -11,7 +11,7 @@ from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import ImageError
 from mllm.pipeline.prompts import PromptDataset
-from mllm.rewards.base import Rewards, mean, score
+from mllm.rewards.base import Rewards, mean, score_answer
 from mllm.types import Box, Item, Prediction
 
 ITEMS = 32
@@ -41,12 +41,12 @@ def reference_rewards(dataset: PromptDataset, rewards: Rewards) -> dict[str, dic
     return {name: values for name, values in found.items() if values}
 
 
-def said(values: Mapping[str, float | None]) -> str:
+def format_values(values: Mapping[str, float | None]) -> str:
     return ", ".join(f"{name} -" if value is None else f"{name} {value:.3f}" for name, value in values.items())
 
 
 def _means(predictions: Sequence[Prediction], rewards: Rewards) -> dict[str, float | None]:
-    scored = [score(rewards, prediction) for prediction in predictions]
+    scored = [score_answer(rewards, prediction) for prediction in predictions]
     return {name: mean([one[name] for one in scored]) for name in rewards} if scored else {}
 
 

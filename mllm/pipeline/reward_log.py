@@ -14,8 +14,8 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from mllm.config.reward_args import RewardArgs
-from mllm.models.runtime.advantages import spread, total_rewards
-from mllm.report.rollouts import Question, ScoredAnswer
+from mllm.models.runtime.advantages import std_without_nan, total_rewards
+from mllm.report.rollouts import SampledQuestion, ScoredAnswer
 from mllm.types import BOXES, IMAGE, POINTS, Item, Prediction
 
 logger = logging.getLogger(__name__)
@@ -49,15 +49,19 @@ def rewards_of(answers: Sequence[Sampled]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def readings(answers: Sequence[Sampled], names: Sequence[str], weights: Tensor, group: int) -> dict[str, float]:
+def reward_values(answers: Sequence[Sampled], names: Sequence[str], weights: Tensor, group: int) -> dict[str, float]:
     """Of the answers of one sampling on all ranks, those of a group side by side."""
     rewards = rewards_of(answers)
     totals = total_rewards(rewards, weights)
-    flat = spread(totals.view(-1, group)) < 1e-8
-    found = {"reward": totals.nanmean(), "reward_std": spread(totals), "frac_reward_zero_std": flat.double().mean()}
+    flat = std_without_nan(totals.view(-1, group)) < 1e-8
+    found = {
+        "reward": totals.nanmean(),
+        "reward_std": std_without_nan(totals),
+        "frac_reward_zero_std": flat.double().mean(),
+    }
     for name, column in zip(names, rewards.T, strict=True):
         found[f"rewards/{name}/mean"] = column.nanmean()
-        found[f"rewards/{name}/std"] = spread(column)
+        found[f"rewards/{name}/std"] = std_without_nan(column)
     values = {name: float(value) for name, value in found.items() if not value.isnan()}
     values |= _lengths([answer.tokens for answer in answers], "")
     values |= _lengths([answer.tokens for answer in answers if answer.ended], "terminated_")
@@ -76,7 +80,7 @@ class RewardLog:
         self._samplings = 0
 
     def sampled(self, values: Mapping[str, float], *, shown: bool) -> None:
-        """Note `readings`; `shown`: whether this process may say that nothing is to be learned from them."""
+        """Note `reward_values`; `shown`: whether this process may say that nothing is to be learned from them."""
         self._samplings += 1
         for name, value in values.items():
             self._values[name].append(value)
@@ -109,7 +113,7 @@ class RewardLog:
 
 def shown_question(
     item: Item, predictions: Sequence[Prediction], answers: Sequence[Sampled], args: RewardArgs
-) -> Question:
+) -> SampledQuestion:
     """A question with its answers, for a page."""
     number = item.answer_image
     totals = total_rewards(rewards_of(answers), torch.tensor(args.weights, dtype=torch.float64)).tolist()
@@ -123,7 +127,7 @@ def shown_question(
         )
         for prediction, answer, reward in zip(predictions, answers, totals, strict=False)
     ]
-    return Question(
+    return SampledQuestion(
         key=item.key,
         text=item.prompt[-1].text.replace(IMAGE, "").strip(),
         answers=tuple(scored),

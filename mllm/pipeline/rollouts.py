@@ -34,7 +34,7 @@ MARKS_OF_IMAGES = ("image_token", "video_token", "vision_start_token", "vision_e
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
+class RolloutSampling:
     """How answers are drawn; names as in TRL's `GRPOConfig`.
 
     Attributes:
@@ -55,7 +55,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
+class SampledCompletion:
     """A sampled answer."""
 
     ids: tuple[int, ...]
@@ -70,11 +70,11 @@ def sample_answers(
     entries: Sequence[Sequence[EncodedSample]],
     accelerator: Accelerator,
     *,
-    sampling: Sampling,
+    sampling: RolloutSampling,
     seed: int,
     epoch: int,
     share: bool = True,
-) -> list[list[Completion]]:
+) -> list[list[SampledCompletion]]:
     """Answers of the prompts, `num_generations` of each, in the order of `itertools.chain(*entries)`.
 
     Where the model can, the prompts about the same images are read behind one reading of these, and each prompt is read
@@ -173,7 +173,7 @@ def _collated(processor: Processor, groups: Sequence[Sequence[EncodedSample]], *
     return batch
 
 
-def _arguments(model: VisionLanguageModel, processor: Processor, sampling: Sampling) -> dict[str, Any]:
+def _arguments(model: VisionLanguageModel, processor: Processor, sampling: RolloutSampling) -> dict[str, Any]:
     """Of `generate`; what a model's own generation config would do to the scores is left out."""
     ends = stopping(processor)
     return {
@@ -199,11 +199,11 @@ def never_answers(model: VisionLanguageModel, processor: Processor) -> list[int]
     return sorted(found)
 
 
-def _completion(processor: Processor, ids: Sequence[int], ends: Sequence[int]) -> Completion:
+def _completion(processor: Processor, ids: Sequence[int], ends: Sequence[int]) -> SampledCompletion:
     ended = bool(ids) and ids[-1] in ends
     if not ended and processor.end_token_id is None:
         ended = processor.stop in words_of(processor.tokenizer, list(ids))
-    return Completion(ids=tuple(ids), ended=ended)
+    return SampledCompletion(ids=tuple(ids), ended=ended)
 
 
 @contextmanager

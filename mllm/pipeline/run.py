@@ -26,8 +26,8 @@ from mllm.pipeline.manifest import saved_at
 from mllm.pipeline.mirror import Mirror, prepare
 from mllm.pipeline.output_folder import empty, finished_model, locked
 from mllm.pipeline.ranks import check_launch, fail, follow_launcher, noted_signal, on_main
-from mllm.pipeline.resume import Start, check_vocabulary, compare, find_start, started_with
-from mllm.pipeline.run_checks import PARTS, check_run, typed
+from mllm.pipeline.resume import Start, check_vocabulary, describe_changes, find_start, started_with
+from mllm.pipeline.run_checks import CHECKPOINT_KEYS, check_run, typed
 from mllm.pipeline.trainer import Trainer
 from mllm.report.index import INDEX
 from mllm.report.summary import joint_summary
@@ -108,7 +108,9 @@ def _train(trainer: Trainer, start: Start, args: RunArguments, sections: Mapping
                 field="model_args.quantization",
             )
         on_main(lambda: check_vocabulary(checkpoint, trainer.processor.tokenizer))
-        for change in on_main(lambda: compare(checkpoint, trainer.described, skips_data=not args.ignore_data_skip)):
+        for change in on_main(
+            lambda: describe_changes(checkpoint, trainer.described, skips_data=not args.ignore_data_skip)
+        ):
             logger.info("since %s: %s", checkpoint.name, change)
     if args.overwrite_output_dir:
         on_main(lambda: empty(folder, texts(sections["model_args"])))
@@ -151,7 +153,7 @@ def _evaluate_finished(sections: dict[str, Any], args: RunArguments, step: int) 
         logger.info("%s is finished at step %d; nothing remains to be done", folder, step)
         return {}
     logger.info("%s is trained to step %d; evaluation remains", folder, step)
-    model_args = {name: value for name, value in sections["model_args"].items() if name not in PARTS}
+    model_args = {name: value for name, value in sections["model_args"].items() if name not in CHECKPOINT_KEYS}
     sections["model_args"] = {**model_args, "model_name_or_path": str(folder)}
     return _evaluate(build(sections, args, data), data)
 

@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 from mllm.config.run_arguments import RunArguments
 from mllm.config.sections import generation_sections
 from mllm.errors import ConfigError, ModelError
-from mllm.fields import check, check_arguments, check_names, parameters, within
+from mllm.fields import check, check_arguments, check_names, parameters_of, within
 from mllm.generation_args import GenerationArgs, as_generate_takes_them
 from mllm.geometry import PlacementKind
 from mllm.model_files import how_to_get
@@ -20,12 +20,12 @@ from mllm.models.adapters.injection import base_of
 from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.settings import AdaptersConfig
 from mllm.models.arguments import TokenizerConfig
-from mllm.models.prompt_format import kind_of
+from mllm.models.prompt_format import model_type_of
 from mllm.pipeline.best_model import read_stopping_rule
 from mllm.pipeline.optimization import check_learns, check_reporting, check_training
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
 
-PARTS = (
+CHECKPOINT_KEYS = (
     *("vision_tower", "language_model", "connector", "feature_layer", "keep_cls", "image_mean", "image_std"),
     *("tokenizer", "checkpoint"),
     *("cross_attn_every_n_layers", "perceiver", "max_num_frames", "vision_ln_post", "attend"),
@@ -62,7 +62,7 @@ def typed(model_args: Mapping[str, Any]) -> dict[str, Any]:
             found=folder,
         )
     stored = base_of(folder)
-    return {**model_args, "type": stored[0]["type"] if stored else kind_of(folder)}
+    return {**model_args, "type": stored[0]["type"] if stored else model_type_of(folder)}
 
 
 def check_model_args(model_args: Mapping[str, Any]) -> None:
@@ -77,9 +77,9 @@ def check_model_args(model_args: Mapping[str, Any]) -> None:
 def _check_model_args(model_args: Mapping[str, Any]) -> None:
     built = within("type", MODELS.find, model_args.get("type"))
     common = {one.name for kind in (CommonModelArgs, ParamGroupOptions) for one in fields(kind)}
-    own = parameters(built)
+    own = parameters_of(built)
     # a part that a base config describes is taken away with None
-    nothing = {name for name in PARTS if model_args.get(name) is None} - {*common, *own}
+    nothing = {name for name in CHECKPOINT_KEYS if model_args.get(name) is None} - {*common, *own}
     check_names(model_args, {"type", *common, *own, *nothing})
     for kind in (CommonModelArgs, ParamGroupOptions):
         known = {one.name for one in fields(kind)}

@@ -17,7 +17,7 @@ from mllm.registry import DATASETS
 
 Config = Mapping[str, Any]
 
-KEY = re.compile(r"(?P<file>.+?)(?::\d+|\[\d+\])(?: and \d+ more)?")
+ITEM_KEY = re.compile(r"(?P<file>.+?)(?::\d+|\[\d+\])(?: and \d+ more)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +65,17 @@ def splits(data: Config, names: Sequence[str] = ()) -> list[Split]:
     return [Split(names=tuple(same), cfg=cfg) for same, cfg in distinct]
 
 
-def parts(cfg: Config) -> list[Config | MllmDataset]:
+def component_datasets(cfg: Config) -> list[Config | MllmDataset]:
     """The datasets that a dataset draws from, whose every item is to be looked at; itself where it draws from none.
 
     A part of one (`Subset`) stays: what it leaves out is not read. Those of a mixture that a file describes are built.
     """
     several = cfg.get("datasets")
     if isinstance(several, Sequence) and several and all(isinstance(each, Mapping) for each in several):
-        return [part for each in several for part in parts(cast(Config, each))]
+        return [part for each in several for part in component_datasets(cast(Config, each))]
     inner = cfg.get("dataset")
     if isinstance(inner, Mapping) and DATASETS.find(cfg.get("type")) is not Subset:
-        return parts(inner)
+        return component_datasets(inner)
     if not isinstance(DATASETS.find(cfg.get("type")), type):
         try:
             return list(getattr(DATASETS.make(cfg), "datasets", [cfg]))
@@ -110,5 +110,5 @@ def _source(dataset: Any, index: int) -> tuple[Any, int]:
 
 def file_of(key: str) -> str:
     """The annotation file in an item's key."""
-    match = KEY.fullmatch(key)
+    match = ITEM_KEY.fullmatch(key)
     return match["file"] if match else key

@@ -21,7 +21,7 @@ from mllm.pipeline.ranks import fail, largest
 
 logger = logging.getLogger(__name__)
 
-NAMED = 50
+MAX_NAMED_ITEMS = 50
 """Items that a message names; the log names all."""
 DEAD_STEPS = 3
 """Steps in a row without any gradient, though there is a loss, after which a training is over."""
@@ -130,9 +130,11 @@ class StepGuard:
         bad = [batch for batch in everyones if not math.isfinite(batch[0])]
         worst = f"loss {bad[0][0]}" if bad else f"gradient norm {norm}"
         keys = [key for _, names in sorted(everyones, key=lambda batch: math.isfinite(batch[0])) for key in names]
-        if len(keys) > NAMED and PartialState().is_main_process:
+        if len(keys) > MAX_NAMED_ITEMS and PartialState().is_main_process:
             logger.error("items of step %d: %s", step, ", ".join(keys))
-        more = f" and {len(keys) - NAMED} more, all of them in train.log" if len(keys) > NAMED else ""
+        more = (
+            f" and {len(keys) - MAX_NAMED_ITEMS} more, all of them in train.log" if len(keys) > MAX_NAMED_ITEMS else ""
+        )
         first = ", those with that loss first" if 0 < len(bad) < len(everyones) else ""
-        items = f"items of the step{first}: {', '.join(keys[:NAMED])}{more}"
+        items = f"items of the step{first}: {', '.join(keys[:MAX_NAMED_ITEMS])}{more}"
         fail(RunError(f"training diverged at step {step}: {worst}; {items}; {kept()}", kind="diverged"))

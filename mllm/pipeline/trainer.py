@@ -29,13 +29,13 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import RunError
 from mllm.interrupts import INTERRUPTS
-from mllm.metrics.outcome import ImageNames, Outcome, outcome
+from mllm.metrics.outcome import ImageIds, Outcome, outcome
 from mllm.models.adapters.param_groups import ParamGroupOptions, split_param_groups
 from mllm.models.base import VisionLanguageModel
 from mllm.models.prompt_format import PromptFormat
 from mllm.models.runtime.quantization import check_shardable, keep_quantized_apart
 from mllm.models.vision.kept_features import KEYS, knowing
-from mllm.pipeline.answering import TestSet, answers, of_test
+from mllm.pipeline.answering import TestSet, answer_test_set, of_test
 from mllm.pipeline.best_model import (
     EarlyStopping,
     StoppingRule,
@@ -252,7 +252,7 @@ class Trainer(SavingTrainer):
         found = Outcome(scores={})
         predictions: list[Prediction] = []
         if self.generates:
-            predictions = answers(
+            predictions = answer_test_set(
                 model,
                 test,
                 self.processor,
@@ -264,7 +264,7 @@ class Trainer(SavingTrainer):
                 seed=self.args.seed,
                 resume=self._resumes and not self.is_in_train,
             )
-            image_of = ImageNames()
+            image_of = ImageIds()
             images = [image_of(test.items[prediction.index]) for prediction in predictions]
             found = outcome(test.metric, predictions, images)
         if loss:

@@ -16,7 +16,9 @@ def colour_of(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def draw(image: Image.Image, regions: Sequence[Box | Point], numbers: Sequence[int] | None = None) -> Image.Image:
+def draw_regions(
+    image: Image.Image, regions: Sequence[Box | Point], numbers: Sequence[int] | None = None
+) -> Image.Image:
     """A copy of the image with every region in its own colour; lines are as thick as its size asks for.
 
     `numbers`: of which number each region has the colour, see `colour_of`; regions of a group have the same.

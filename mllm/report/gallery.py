@@ -40,7 +40,7 @@ Region = Box | Point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class CardAnswer:
     """What a model said about an item."""
 
     text: str
@@ -62,7 +62,7 @@ class Entry:
 
     index: int
     key: str
-    answers: tuple[Answer, ...]
+    answers: tuple[CardAnswer, ...]
     question: str = ""
     """As in the item: may hold `<image>`, `<boxes>` and `<points>`; the texts of the truth likewise."""
     truths: tuple[str, ...] = ()
@@ -253,7 +253,7 @@ def _mark(placeholders: str) -> str:
     return f"{count} images" if count > 1 else MARKS[placeholders]
 
 
-def _pieces(answer: Answer) -> list[str | list[Any]]:
+def _pieces(answer: CardAnswer) -> list[str | list[Any]]:
     """The answer's text in pieces; a list holds a form and the places of the regions that it writes."""
     written: dict[tuple[int, int], list[int]] = {}
     for place, span in enumerate(answer.spans):

@@ -20,7 +20,7 @@ from mllm.metrics.outcome import WITHOUT_METRIC, Outcome
 from mllm.metrics.rec import THRESHOLDS, is_on_another
 from mllm.metrics.statistics import Interval
 from mllm.report import page
-from mllm.report.gallery import Answer, Entry, Region, embedded_card, write_data
+from mllm.report.gallery import CardAnswer, Entry, Region, embedded_card, write_data
 from mllm.types import Box, Point, Prediction
 
 Shape = TypeVar("Shape", Box, Point, Box | Point)
@@ -31,7 +31,7 @@ BINS = 20
 ANSWER, READ, ELSEWHERE = "answer", "readable", "wrong_object"
 """The name of the kinds of answers, and those beside the classes of failure."""
 PREDICTED = "predicted"
-LAYERS = {
+DRAWN_LAYERS = {
     "true": {"id": "true", "classes": "true"},
     PREDICTED: {"id": "a0", "classes": "answered a0 c0"},
     "asked": {"id": "asked", "classes": "asked"},
@@ -41,7 +41,7 @@ LAYERS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class AnswerRow:
     """One answered item of the report."""
 
     prediction: Prediction
@@ -66,7 +66,7 @@ def write_report(
     *,
     title: str,
     found: Outcome,
-    rows: Iterable[Row],
+    rows: Iterable[AnswerRow],
     subtitle: str = "",
     meanings: Mapping[str, str] | None = None,
     published: Sequence[Mapping[str, Any]] = (),
@@ -195,7 +195,7 @@ def _failures(
     }
 
 
-def _histogram(rows: Sequence[Row]) -> dict[str, Any] | None:
+def _histogram(rows: Sequence[AnswerRow]) -> dict[str, Any] | None:
     """Bars in units of the tallest one; None when no row has an IoU."""
     edges = [(number + 1) / BINS for number in range(BINS)]
     readable, unreadable = [0] * BINS, 0
@@ -220,7 +220,7 @@ def _histogram(rows: Sequence[Row]) -> dict[str, Any] | None:
     }
 
 
-def _sections(rows: Sequence[Row], limit: int) -> list[dict[str, Any]]:
+def _sections(rows: Sequence[AnswerRow], limit: int) -> list[dict[str, Any]]:
     """The gallery: the worst and the best readable boxes, those on other objects, unreadable answers, and answers
     without boxes.
     """
@@ -240,13 +240,13 @@ def _sections(rows: Sequence[Row], limit: int) -> list[dict[str, Any]]:
     return [{"name": name, "note": note, "of": len(of), "rows": shown} for name, note, of, shown in sections if shown]
 
 
-def _spread(rows: Sequence[Row], limit: int) -> list[Row]:
+def _spread(rows: Sequence[AnswerRow], limit: int) -> list[AnswerRow]:
     """At most `limit` rows, evenly spaced."""
     count = min(limit, len(rows))
     return [rows[number * len(rows) // count] for number in range(count)]
 
 
-def _entries(rows: Sequence[Row]) -> dict[int, Entry]:
+def _entries(rows: Sequence[AnswerRow]) -> dict[int, Entry]:
     """What the page shows of each row, by index."""
     kinds = kinds_of([row.prediction for row in rows])
     return {
@@ -255,7 +255,7 @@ def _entries(rows: Sequence[Row]) -> dict[int, Entry]:
     }
 
 
-def _entry(row: Row, kinds: Mapping[str, str]) -> Entry:
+def _entry(row: AnswerRow, kinds: Mapping[str, str]) -> Entry:
     prediction, truth = row.prediction, row.prediction.truth
     failure = failure_of(prediction)
     regions = _drawn((*prediction.boxes, *prediction.points), row)
@@ -276,7 +276,7 @@ def _entry(row: Row, kinds: Mapping[str, str]) -> Entry:
         times=truth.time_spans,
         duration=prediction.duration,
         answers=(
-            Answer(
+            CardAnswer(
                 text=prediction.text,
                 verdict="" if row.iou is None else failure or f"IoU {row.iou:.2f}",
                 regions=regions,
@@ -300,15 +300,15 @@ def _layers(entries: Iterable[Entry], data: Mapping[str, Any] | None) -> list[di
         "asked": any(entry.asked for entry in shown),
         "other": data is not None and data["others"],
     }
-    return [{"name": name, **layer} for name, layer in LAYERS.items() if found[name]]
+    return [{"name": name, **layer} for name, layer in DRAWN_LAYERS.items() if found[name]]
 
 
-def _drawn(regions: Iterable[Shape], row: Row) -> tuple[Shape, ...]:
+def _drawn(regions: Iterable[Shape], row: AnswerRow) -> tuple[Shape, ...]:
     """The regions on the images of the row's picture, in its pixels."""
     return tuple(_moved(region, *row.places[region.image]) for region in regions if region.image in row.places)
 
 
-def _places(regions: Iterable[Region], row: Row) -> tuple[str, ...]:
+def _places(regions: Iterable[Region], row: AnswerRow) -> tuple[str, ...]:
     """Image and pixels of each region that is drawn, where the row's picture holds several images."""
     if not isinstance(row.image, ContactSheet):
         return ()

@@ -38,7 +38,7 @@ class ScoredAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class SampledQuestion:
     """A question with its group of answers; `true` are the regions of its truth, `texts` its texts."""
 
     key: str
@@ -49,7 +49,7 @@ class Question:
     texts: tuple[str, ...] = ()
 
 
-def write_rollouts(path: Path, questions: Sequence[Question], *, title: str, subtitle: str) -> None:
+def write_rollouts(path: Path, questions: Sequence[SampledQuestion], *, title: str, subtitle: str) -> None:
     """Write the page; its folder is made.
 
     Raises:
@@ -68,7 +68,7 @@ def colour_of_reward(reward: float | None, least: float, greatest: float) -> str
     return SCALE[min(int(share * len(SCALE)), len(SCALE) - 1)]
 
 
-def _card(question: Question) -> dict[str, Any]:
+def _card(question: SampledQuestion) -> dict[str, Any]:
     given = [answer.reward for answer in question.answers if answer.reward is not None]
     least, greatest = min(given, default=0.0), max(given, default=0.0)
     answers = [

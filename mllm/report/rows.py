@@ -8,19 +8,19 @@ from pathlib import Path
 from mllm.dataset.base import Dataset
 from mllm.images import VideoFrame, image_ref
 from mllm.images.contact_sheet import ContactSheet
-from mllm.images.video import spread
+from mllm.images.video import spread_evenly
 from mllm.metrics.base import Metric, Tallied
-from mllm.metrics.outcome import ImageNames, iou_or_none
-from mllm.report.report import Row
+from mllm.metrics.outcome import ImageIds, iou_or_none
+from mllm.report.report import AnswerRow
 from mllm.types import Box, Item, Point, Prediction
 
 SHOWN_FRAMES = 9
 """Frames of a video that are shown, beside those that regions lie on."""
 
 
-def rows(predictions: Iterable[Prediction], items: Dataset, metric: Metric | None) -> Iterator[Row]:
+def answer_rows(predictions: Iterable[Prediction], items: Dataset, metric: Metric | None) -> Iterator[AnswerRow]:
     """Each answer beside its question and the image that this is about; where regions lie on others, all of these."""
-    name_of = ImageNames()
+    name_of = ImageIds()
     for prediction in predictions:
         item = items[prediction.index]
         turn = item.prompt[-1]
@@ -29,7 +29,7 @@ def rows(predictions: Iterable[Prediction], items: Dataset, metric: Metric | Non
             *(item.points[i] for group in turn.points_seq for i in group),
         )
         number, picture = item.answer_image, _picture(item, prediction, asked)
-        yield Row(
+        yield AnswerRow(
             prediction=prediction,
             question=turn.text,
             image=picture or (item.images[number] if item.images else None),
@@ -52,7 +52,7 @@ def _picture(item: Item, prediction: Prediction, asked: Sequence[Box | Point]) -
     regions = (*prediction.boxes, *prediction.points, *truth.boxes, *truth.points, *asked)
     named = {region.image for region in regions}
     frames = [number for number, ref in enumerate(item.images) if isinstance(ref, VideoFrame)]
-    about = set(spread(frames, SHOWN_FRAMES)) if frames else {item.answer_image}
+    about = set(spread_evenly(frames, SHOWN_FRAMES)) if frames else {item.answer_image}
     numbers = sorted(named | about)
     if len(numbers) < 2:
         return None
@@ -66,10 +66,10 @@ def _picture(item: Item, prediction: Prediction, asked: Sequence[Box | Point]) -
 
 def rows_without_items(
     predictions: Sequence[Prediction], images: Sequence[str], questions: Sequence[str], metric: Metric | None
-) -> Iterator[Row]:
+) -> Iterator[AnswerRow]:
     """Each answer beside its question and its image, which is drawn where a file has its name."""
     for prediction, name, question in zip(predictions, images, questions, strict=True):
-        yield Row(
+        yield AnswerRow(
             prediction=prediction,
             question=question,
             image=image_ref(name) if Path(name).is_file() else None,

@@ -11,7 +11,7 @@ from mllm.report.tables import table
 
 MOST_PARTS = 12
 """Parts of a data set that the terminal lists."""
-SAID = {"failure_none": "nothing to read"}
+TERMINAL_NAMES = {"failure_none": "nothing to read"}
 """Names of scores for the terminal, where that of the files reads as something else."""
 
 
@@ -26,7 +26,7 @@ def summary(prefix: str, found: Outcome, metric: Metric | None, report: Path | N
         value = scores[name]
         is_count = isinstance(value, int) or (value.is_integer() and name.partition("/")[0] not in meanings)
         shown = f"{value:.0f}" if is_count else f"{value:.4f}"
-        lines.append(f"  {SAID.get(name, name):24}{shown:>10}  {meanings.get(name, '')}".rstrip())
+        lines.append(f"  {TERMINAL_NAMES.get(name, name):24}{shown:>10}  {meanings.get(name, '')}".rstrip())
         if name == found.headline and found.interval:
             lines.append(
                 f"  {'':34}  {found.interval.low:.4f} to {found.interval.high:.4f}: 95 % interval, over images"

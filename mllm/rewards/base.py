@@ -27,7 +27,7 @@ class Reward(Protocol):
         ...
 
 
-def score(rewards: Rewards, prediction: Prediction) -> dict[str, float | None]:
+def score_answer(rewards: Rewards, prediction: Prediction) -> dict[str, float | None]:
     """Each reward of an answer, by name.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from mllm.fields import Range
 from mllm.metrics.boxes_f1 import labelled_overlaps
-from mllm.metrics.failures import unreadable
+from mllm.metrics.failures import unreadable_reason
 from mllm.metrics.overlaps import assigned, overlaps
 from mllm.registry import REWARDS
 from mllm.types import Prediction
@@ -36,7 +36,7 @@ class BoxSetF1:
         truth = prediction.truth
         if not truth.boxes and not truth.no_target:
             return None
-        unread = unreadable(prediction) not in (None, "none")
+        unread = unreadable_reason(prediction) not in (None, "none")
         answered = len(prediction.boxes) + len(prediction.points) * truth.no_target + unread
         if not answered and not truth.boxes:
             return 1.0

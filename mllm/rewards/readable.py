@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from mllm.answers import stated
-from mllm.metrics.failures import unreadable
+from mllm.metrics.failures import unreadable_reason
 from mllm.registry import REWARDS
 from mllm.types import Prediction
 
@@ -48,4 +48,4 @@ class Readable:
             return words
         missing = ("none",) if truth.no_target else ()
         as_written = not self.marked or "bare" not in prediction.read_by
-        return words and as_written and unreadable(prediction) in (None, *missing)
+        return words and as_written and unreadable_reason(prediction) in (None, *missing)

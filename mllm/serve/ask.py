@@ -14,7 +14,7 @@ from mllm.serve.chat_model import load
 from mllm.serve.reading import Answer
 
 
-def answer(
+def ask_folder(
     folder: str,
     prompt: str,
     images: Sequence[str] = (),

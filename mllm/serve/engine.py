@@ -28,9 +28,9 @@ from mllm.serve.request import (
     Closed,
     EngineStats,
     Finished,
+    FinishReason,
     Listener,
     QueueFull,
-    Reason,
     Request,
     Ticket,
     by_content,
@@ -236,7 +236,7 @@ class Engine:
         """The first that wait, as many as there is room for."""
         taken: list[Request] = []
         unread = 0
-        gone: list[tuple[Request, Reason, MllmError | None]] = []
+        gone: list[tuple[Request, FinishReason, MllmError | None]] = []
         with self._changed:
             for request in [each for each in self._waiting if each.cancelled]:
                 self._waiting.remove(request)
@@ -282,7 +282,7 @@ class Engine:
             self._prefill.begin(group, self._choose, shared=shared)
             return
         except FAULTS as error:
-            failure, memory = fault(error), lacks_memory(error)
+            failure, memory = request_error(error), lacks_memory(error)
         began = self._batcher.items
         with self._changed:
             left = [self._running.pop(each.number) for each in group if each.number in self._running]
@@ -303,7 +303,7 @@ class Engine:
             self._batcher.step()
             return
         except FAULTS as error:
-            failure = fault(error)
+            failure = request_error(error)
         lost = list(self._running.values())
         self._free()
         if len(lost) == 1:
@@ -357,7 +357,7 @@ class Engine:
                 self._finish(request, "length")
         return request.number not in self._running
 
-    def _finish(self, request: Request, reason: Reason, error: MllmError | None = None) -> None:
+    def _finish(self, request: Request, reason: FinishReason, error: MllmError | None = None) -> None:
         with self._changed:
             self._running.pop(request.number, None)
             self._finished[reason] += 1
@@ -382,7 +382,7 @@ def lacks_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def fault(error: BaseException) -> MllmError:
+def request_error(error: BaseException) -> MllmError:
     """What a request failed by, as an error that holds no tensor of the pass that failed."""
     if isinstance(error, MllmError):
         return error.with_traceback(None)

@@ -12,14 +12,14 @@ from tqdm.auto import tqdm
 from mllm.dataset.sets.folder import images_in
 from mllm.errors import ConfigError, DataError, ImageError
 from mllm.fields import show
-from mllm.files import decoded, parse_json, whole_lines, writing_to
+from mllm.files import decode_utf8, parse_json, whole_lines, writing_to
 from mllm.images import image_ref
 from mllm.serve.ask import draw_answer
 from mllm.serve.chat_model import load
 from mllm.serve.reading import Answer
 
 OnError = Literal["raise", "skip"]
-SAME = ("model", "prompt", "max_new_tokens", "num_beams")
+RESUMED_IF_EQUAL = ("model", "prompt", "max_new_tokens", "num_beams")
 """What must be equal in the lines of a file that a run goes on with."""
 
 
@@ -107,8 +107,8 @@ def _answered(path: Path, asked: Mapping[str, Any]) -> set[str]:
     kept: list[bytes] = []
     for number, line in enumerate(whole_lines(path), start=1):
         where = f"{path}:{number}"
-        record = parse_json(decoded(line, where, ConfigError), dict, where, ConfigError)
-        for name in SAME:
+        record = parse_json(decode_utf8(line, where, ConfigError), dict, where, ConfigError)
+        for name in RESUMED_IF_EQUAL:
             if record.get(name) != asked[name]:
                 message = "name another file with --out"
                 expected, found = show(asked[name]), show(record.get(name))

@@ -33,7 +33,7 @@ Listener = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
+class GenerationSettings:
     """How an answer is generated.
 
     Attributes:
@@ -47,7 +47,7 @@ class Generation:
     stop: tuple[str, ...] = ()
 
 
-def read_generation(given: Mapping[str, Any]) -> Generation:
+def read_generation(given: Mapping[str, Any]) -> GenerationSettings:
     """The settings by their names: `seed`, `stop` (a text or several), and those of transformers' `generate`.
 
     Raises:
@@ -63,7 +63,7 @@ def read_generation(given: Mapping[str, Any]) -> Generation:
     check_generation(arguments, "generation")
     for reason in without_effect(arguments, "generation"):
         raise ConfigError(reason)
-    return Generation(arguments=arguments, seed=seed, stop=tuple(stop))
+    return GenerationSettings(arguments=arguments, seed=seed, stop=tuple(stop))
 
 
 class Generator:
@@ -76,7 +76,12 @@ class Generator:
         self._lock = threading.Lock()
 
     def token_ids(
-        self, items: Sequence[Item], generation: Generation, *, batch_size: int = 1, listener: Listener | None = None
+        self,
+        items: Sequence[Item],
+        generation: GenerationSettings,
+        *,
+        batch_size: int = 1,
+        listener: Listener | None = None,
     ) -> list[list[int]]:
         """The new tokens of each item's answer, the one that ends it included.
 
@@ -91,7 +96,7 @@ class Generator:
             return self._token_ids(items, generation, batch_size, listener)
 
     def _token_ids(
-        self, items: Sequence[Item], generation: Generation, batch_size: int, listener: Listener | None
+        self, items: Sequence[Item], generation: GenerationSettings, batch_size: int, listener: Listener | None
     ) -> list[list[int]]:
         processor = self.processor
         shares = self.model.supports_prefix_sharing
@@ -116,7 +121,7 @@ class Generator:
         answers = batcher.pop_finished()
         return [answers[index] for index in range(len(items))]
 
-    def _arguments(self, generation: Generation, listener: Listener | None) -> dict[str, Any]:
+    def _arguments(self, generation: GenerationSettings, listener: Listener | None) -> dict[str, Any]:
         ends = stopping(self.processor)
         criteria = [*ends.pop("stopping_criteria", ())]
         if generation.stop:
@@ -132,19 +137,19 @@ class Generator:
             **given,
         }
 
-    def answers(self, items: Sequence[Item], generation: Generation, *, batch_size: int) -> list[Answer]:
+    def answers(self, items: Sequence[Item], generation: GenerationSettings, *, batch_size: int) -> list[Answer]:
         """The answer to each item, in order."""
         found = self.token_ids(items, generation, batch_size=batch_size)
         return [self._read(item, ids, generation) for item, ids in zip(items, found, strict=True)]
 
-    def _read(self, item: Item, ids: Sequence[int], generation: Generation) -> Answer:
+    def _read(self, item: Item, ids: Sequence[int], generation: GenerationSettings) -> Answer:
         reader = AnswerReader(self.processor, item, stop=generation.stop)
         for token in ids:
             reader.add(token)
         return reader.finish()[1]
 
     def stream(
-        self, item: Item, generation: Generation, on_answer: Callable[[Answer], None] | None = None
+        self, item: Item, generation: GenerationSettings, on_answer: Callable[[Answer], None] | None = None
     ) -> AnswerStream:
         """The answer in pieces; `on_answer` is called with it when it is whole."""
         reader = AnswerReader(self.processor, item, stop=generation.stop)

@@ -22,10 +22,10 @@ from mllm.pipeline.train_data import to_device
 from mllm.serve.request import Request
 from mllm.types import EncodedSample
 
-Way = Literal["joined", "together", "alone"]
+PrefillWay = Literal["joined", "together", "alone"]
 
 
-def way_of(model: VisionLanguageModel) -> tuple[Way, str | None]:
+def way_of(model: VisionLanguageModel) -> tuple[PrefillWay, str | None]:
     """How requests to the model can be answered exactly, see `EngineStats`, and what keeps them from joining."""
     text = model.text_model
     if obstacle := model.padding_obstacle:

@@ -11,13 +11,13 @@ from PIL import Image
 from mllm.conversation.codec_base import Reading, phrase_follows, phrase_marks
 from mllm.conversation.detokenizer import Detokenizer
 from mllm.conversation.pixels import PixelCodec, PixelRegions
-from mllm.conversation.region_conversion import Group, placeholder, replaced
+from mllm.conversation.region_conversion import RegionGroup, placeholder, replaced
 from mllm.conversation.rendering import PLACEHOLDER
 from mllm.conversation.settled import Settling
 from mllm.errors import DataError
 from mllm.images import VideoFrame
 from mllm.images.contact_sheet import ContactSheet
-from mllm.report.drawing import draw
+from mllm.report.drawing import draw_regions
 from mllm.serve.phrases import Form, Span, phrase_before, phrase_behind, without_forms
 from mllm.serve.question import Message, to_item
 from mllm.time_spans import TimeSpan
@@ -125,7 +125,9 @@ class Answer:
             if region.image == asked
             for shape in (*region.boxes, *region.points)
         ]
-        return draw(self.item.images[asked].open(), [shape for shape, _ in on_it], [number for _, number in on_it])
+        return draw_regions(
+            self.item.images[asked].open(), [shape for shape, _ in on_it], [number for _, number in on_it]
+        )
 
     @property
     def seconds(self) -> list[list[float]]:
@@ -294,7 +296,7 @@ class AnswerReader:
         )
 
 
-def read_text(processor: AnswerFormat, item: Item, text: str, *, image: int | None = None) -> Answer:
+def read_answer_text(processor: AnswerFormat, item: Item, text: str, *, image: int | None = None) -> Answer:
     """An answer that is there as text already."""
     reader = AnswerReader(processor, item, image=image)
     reader.add_text(text)
@@ -309,7 +311,7 @@ def with_typed_answers(messages: Sequence[Message], processor: AnswerFormat) -> 
     typed: list[Message] = []
     for message in messages:
         if message.role == "assistant" and not (message.boxes or message.points) and typed:
-            message = read_text(processor, to_item(typed), message.text).message
+            message = read_answer_text(processor, to_item(typed), message.text).message
         typed.append(message)
     return typed
 
@@ -324,7 +326,7 @@ def _frames_drawn(item: Item, spans: Sequence[TimeSpan]) -> Image.Image:
         for number, (x, y) in sheet.places.items()
         if span.start <= frames[number].time <= span.end
     ]
-    return draw(sheet.open(), [box for box, _ in within], [place for _, place in within])
+    return draw_regions(sheet.open(), [box for box, _ in within], [place for _, place in within])
 
 
 def _numbers(values: Sequence[float]) -> list[float]:
@@ -355,7 +357,7 @@ def _message(
 ) -> Message:
     """The answer as a turn of the conversation; what could not be read stays as words."""
     typed = [
-        Group(
+        RegionGroup(
             span=(reading.span[0] - reading.lead, reading.span[1]),  # the name of its image is written with it
             label=reading.label,
             boxes=group.boxes,
@@ -364,7 +366,7 @@ def _message(
         for reading, group in zip(readings, groups, strict=True)
         if reading.span is not None and group.failure is None and (group.boxes or group.points)
     ]
-    shifted: list[Group] = []
+    shifted: list[RegionGroup] = []
     words, done = "", 0
     for group in typed:
         words += _words(text[done : group.span[0]])

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from mllm.conversation.detokenizer import Detokenizer
 from mllm.errors import MllmError, RunError
-from mllm.serve.sampling import NewToken, Row, Sampling
+from mllm.serve.sampling import NewToken, SampledRow, Sampling
 from mllm.types import EncodedSample
 
-Reason = Literal["stop", "length", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """The end of an answer: at a token or text that ends it, cut at a length, by the asker, or by an error."""
 
-    reason: Reason
+    reason: FinishReason
     error: MllmError | None = None
 
 
@@ -74,8 +74,8 @@ class Request:
         return torch.cat([ids_T, ids_T.new_tensor(self.new)]) if self.new else ids_T
 
     @property
-    def row(self) -> Row:
-        return Row(sampling=self.sampling, prompt=len(self.sample.input_ids), new=self.new)
+    def row(self) -> SampledRow:
+        return SampledRow(sampling=self.sampling, prompt=len(self.sample.input_ids), new=self.new)
 
     @property
     def columns(self) -> int:

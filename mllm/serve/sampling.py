@@ -23,7 +23,7 @@ from transformers import (
 
 from mllm.errors import ConfigError, ModelError
 from mllm.fields import show
-from mllm.models.runtime.decoded_rows import draw
+from mllm.models.runtime.decoded_rows import draw_tokens
 
 MOST_LOGPROBS = 20
 """Alternatives that a request may ask for, as many as OpenAI's API gives."""
@@ -99,7 +99,7 @@ class NewToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class SampledRow:
     """A request as far as it is answered."""
 
     sampling: Sampling
@@ -109,7 +109,7 @@ class Row:
 
 
 def choose(
-    rows: Mapping[int, Row], ids: Sequence[Tensor], logits_RV: Tensor, scores_RV: Tensor
+    rows: Mapping[int, SampledRow], ids: Sequence[Tensor], logits_RV: Tensor, scores_RV: Tensor
 ) -> tuple[list[int], dict[int, NewToken | ModelError]]:
     """A token for each row of a step, whether it is wanted or not; and what those `rows` get, by their numbers.
 
@@ -129,14 +129,14 @@ def choose(
             together.setdefault(row.sampling.filters, []).append(number)
     for settings, numbers in together.items():
         sources = [random.Random(f"answer {good[each].sampling.seed} {len(good[each].new)}") for each in numbers]
-        picked_R[numbers] = draw(_filtered(scores_RV[numbers], *settings), sources)
+        picked_R[numbers] = draw_tokens(_filtered(scores_RV[numbers], *settings), sources)
     picked: list[int] = picked_R.tolist()
     said = _log_probs(good, picked, logits_RV)
     failed: dict[int, NewToken | ModelError] = {number: ModelError(NOT_FINITE) for number in rows.keys() - good.keys()}
     return picked, failed | {number: said.get(number) or NewToken(id=picked[number]) for number in good}
 
 
-def _penalised(rows: Mapping[int, Row], ids: Sequence[Tensor], scores_RV: Tensor) -> Tensor:
+def _penalised(rows: Mapping[int, SampledRow], ids: Sequence[Tensor], scores_RV: Tensor) -> Tensor:
     asking = {number: row for number, row in rows.items() if row.sampling.repetition_penalty != 1}
     if not asking:
         return scores_RV
@@ -161,7 +161,7 @@ def _filtered(scores_RV: Tensor, temperature: float, top_k: int, top_p: float, m
     return scores_RV
 
 
-def _log_probs(rows: Mapping[int, Row], picked: Sequence[int], logits_RV: Tensor) -> dict[int, NewToken]:
+def _log_probs(rows: Mapping[int, SampledRow], picked: Sequence[int], logits_RV: Tensor) -> dict[int, NewToken]:
     asking = [number for number, row in rows.items() if row.sampling.logprobs is not None]
     if not asking:
         return {}

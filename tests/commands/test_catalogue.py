@@ -7,24 +7,24 @@ from pathlib import Path
 import pytest
 
 from mllm.cli import main
-from mllm.commands.catalogue import Kind, rows
+from mllm.commands.catalogue import Listing, list_rows
 from mllm.registry import CODECS, CONNECTORS, DATASETS, METRICS, MODELS, REWARDS, TEMPLATES
 
 ROOT = Path(__file__).parents[2]
 REGISTRIES = {
-    Kind.DATASETS: DATASETS,
-    Kind.METRICS: METRICS,
-    Kind.REWARDS: REWARDS,
-    Kind.CODECS: CODECS,
-    Kind.TEMPLATES: TEMPLATES,
-    Kind.MODELS: MODELS,
-    Kind.CONNECTORS: CONNECTORS,
+    Listing.DATASETS: DATASETS,
+    Listing.METRICS: METRICS,
+    Listing.REWARDS: REWARDS,
+    Listing.CODECS: CODECS,
+    Listing.TEMPLATES: TEMPLATES,
+    Listing.MODELS: MODELS,
+    Listing.CONNECTORS: CONNECTORS,
 }
 
 
 @pytest.mark.parametrize("kind", REGISTRIES)
-def test_every_registered_name_is_listed_with_a_line_and_its_file(kind: Kind) -> None:
-    listed = {name: (about, path) for name, about, path in rows(kind)}
+def test_every_registered_name_is_listed_with_a_line_and_its_file(kind: Listing) -> None:
+    listed = {name: (about, path) for name, about, path in list_rows(kind)}
     registered = {name for name in REGISTRIES[kind].names() if not name.startswith("_")}
     of_package = {name for name in registered if name in listed or _is_ours(REGISTRIES[kind], name)}
     assert set(listed) == of_package
@@ -39,7 +39,7 @@ def _is_ours(registry: object, name: str) -> bool:
 
 
 def test_configs_are_those_that_run() -> None:
-    listed = rows(Kind.CONFIGS)
+    listed = list_rows(Listing.CONFIGS)
     files = [*(ROOT / "config").glob("*.py"), *(ROOT / "config" / "eval").glob("*.py")]
     assert {path for _, _, path in listed} == {path.relative_to(ROOT).as_posix() for path in files}
     assert all(about for _, about, _ in listed)

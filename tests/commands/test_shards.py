@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mllm.commands.shards import Shard, claim, new_part, parts, unfinished
+from mllm.commands.shards import Shard, claim, new_part, stage_parts, unfinished
 from mllm.errors import ConfigError, RunError
 
 
@@ -31,7 +31,7 @@ def test_a_part_takes_its_name_once_it_is_complete(tmp_path: Path) -> None:
             assert unfinished(tmp_path, ["read"], 2) == (2 if text == "first" else 1)
     assert (tmp_path / "read" / "00000" / "a").read_text() == "again"
     with pytest.raises(RunError, match="read: expected 2 parts, found none of 00001"):
-        parts(tmp_path, "read", 2)
+        stage_parts(tmp_path, "read", 2)
 
 
 def test_a_folder_belongs_to_one_job_on_the_same_files(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from mllm.compat import transformers_generation as compat
 
 def test_missing_steps_is_empty_and_names_what_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compat.missing_steps() == []
-    monkeypatch.setattr(compat, "STEPS", (*compat.STEPS, "_gone"))
+    monkeypatch.setattr(compat, "PRIVATE_STEPS", (*compat.PRIVATE_STEPS, "_gone"))
     assert compat.missing_steps() == ["_gone"]
 
 

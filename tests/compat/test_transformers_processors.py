@@ -41,7 +41,9 @@ def test_make_processor_does_without_a_video_processor(tmp_path: Path) -> None:
     make_tokenizer("qwen2_vl").save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     images = make_image_processor("qwen2_vl")
-    made = compat.make_processor(Qwen2VLProcessor, str(tmp_path), tokenizer=tokenizer, image_processor=images)
+    made = compat.make_transformers_processor(
+        Qwen2VLProcessor, str(tmp_path), tokenizer=tokenizer, image_processor=images
+    )
     assert type(made) is Qwen2VLProcessor
     assert made.video_processor is None
     assert b"Qwen2VLProcessor" in pickle.dumps(made)
@@ -53,7 +55,9 @@ def test_with_marks_makes_those_that_a_forward_pass_asks_for_and_a_processor_lef
     made_of.save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     images = make_image_processor("qwen2_vl")
-    processor = compat.make_processor(Qwen2VLProcessor, str(tmp_path), tokenizer=tokenizer, image_processor=images)
+    processor = compat.make_transformers_processor(
+        Qwen2VLProcessor, str(tmp_path), tokenizer=tokenizer, image_processor=images
+    )
     ids = torch.tensor([[5, processor.image_token_id, 5]])
 
     def asks(input_ids: Any, mm_token_type_ids: Any = None) -> None: ...

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from mllm.config.arguments import DEFAULTS, RENAMED, build, check
+from mllm.config.arguments import DEFAULTS, RENAMED, build_training_arguments, check_training_arguments
 from mllm.config.command_line import parse as parse_words
 from mllm.config.honoured import REFUSED
 from mllm.config.run_arguments import RunArguments
@@ -70,9 +70,9 @@ def test_every_argument_has_a_flag(name: str) -> None:
     assert parse(f"--{name.replace('_', '-')}", *words) == {name: expected}
     if name in REFUSED and name != "remove_unused_columns":  # which is False by default here, as the sample is
         with pytest.raises(ConfigError, match=f"training_args.{name}: not supported"):
-            check({name: expected})
+            check_training_arguments({name: expected})
     else:
-        check({name: expected})
+        check_training_arguments({name: expected})
 
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if HINTS[name] in (bool, bool | None)])
@@ -97,7 +97,7 @@ def test_json() -> None:
 
 
 def test_our_defaults_are_arguments_and_the_old_names_are_not() -> None:
-    check(DEFAULTS)
+    check_training_arguments(DEFAULTS)
     assert set(DEFAULTS) <= set(FIELDS)
     assert not set(RENAMED) & set(FIELDS)
 
@@ -141,12 +141,12 @@ def test_our_defaults_are_arguments_and_the_old_names_are_not() -> None:
 )
 def test_wrong_types(name: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check({name: value})
+        check_training_arguments({name: value})
 
 
 def test_right_types() -> None:
-    check({"learning_rate": 1, "tf32": None, "lr_scheduler_kwargs": {"a": 1}, "report_to": ["none"]})
-    check({"label_names": ("labels",), "debug": ["underflow_overflow"], "save_strategy": "epoch"})
+    check_training_arguments({"learning_rate": 1, "tf32": None, "lr_scheduler_kwargs": {"a": 1}, "report_to": ["none"]})
+    check_training_arguments({"label_names": ("labels",), "debug": ["underflow_overflow"], "save_strategy": "epoch"})
 
 
 @pytest.mark.parametrize(
@@ -159,16 +159,16 @@ def test_right_types() -> None:
     ],
 )
 def test_pinned_batches_are_copied_while_a_gpu_computes(given: dict[str, Any], expected: bool, tmp_path: Path) -> None:
-    args = build({"output_dir": str(tmp_path), "report_to": "none", **given})
+    args = build_training_arguments({"output_dir": str(tmp_path), "report_to": "none", **given})
     assert args.accelerator_config.non_blocking is expected
 
 
 def test_no_reporter_is_none() -> None:
-    assert build({"use_cpu": True, "report_to": None}).report_to == []
+    assert build_training_arguments({"use_cpu": True, "report_to": None}).report_to == []
 
 
 def test_build_leaves_the_config_alone() -> None:
     values = {"use_cpu": True, "report_to": "none", "accelerator_config": {"non_blocking": True}}
     before = repr(values)
-    assert build(values).accelerator_config.non_blocking
+    assert build_training_arguments(values).accelerator_config.non_blocking
     assert repr(values) == before

@@ -15,7 +15,7 @@ from mllm.config.command_line import parse
 from mllm.config.config import dump, read
 from mllm.config.config import load as load_given
 from mllm.config.data_args import DataArgs
-from mllm.config.honoured import HONOURED, OURS, REFUSED
+from mllm.config.honoured import HONOURED, OWN_FIELDS, REFUSED
 from mllm.config.run_arguments import RunArguments
 from mllm.config.sections import DATA_ARGS
 from mllm.errors import ConfigError
@@ -172,7 +172,13 @@ def test_help_names_the_kinds_of_arguments_and_every_flag(capsys: pytest.Capture
         load(["--help-all"])
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for word in ("_base_", "CONFIG.py", "--cfg-options", "multitest", *(f"--{name} " for name in HONOURED | OURS)):
+    for word in (
+        "_base_",
+        "CONFIG.py",
+        "--cfg-options",
+        "multitest",
+        *(f"--{name} " for name in HONOURED | OWN_FIELDS),
+    ):
         assert word in text
     assert "[default: tensorboard]" in text  # ours
     assert "[default: 5e-05]" in text  # transformers'

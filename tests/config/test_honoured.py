@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import Seq2SeqTrainingArguments
 
-from mllm.config.arguments import DEFAULTS, check
+from mllm.config.arguments import DEFAULTS, check_training_arguments
 from mllm.config.honoured import HONOURED, IN_PART, REFUSED
 from mllm.config.training_fields import COMPUTED, training_fields
 from mllm.errors import ConfigError
@@ -48,15 +48,17 @@ def test_another_value_than_the_default_is_refused(name: str) -> None:
     default = DEFAULTS.get(name, training_fields()[name].default)
     other = OTHER.get(name, not default if isinstance(default, bool) else "x")
     with pytest.raises(ConfigError) as raised:
-        check({name: other})
+        check_training_arguments({name: other})
     assert str(raised.value) == f"training_args.{name}: not supported: {REFUSED[name]}"
 
 
 def test_defaults_are_no_requests() -> None:
-    check(
+    check_training_arguments(
         {name: field.default for name, field in training_fields().items() if field.default is not COMPUTED} | DEFAULTS
     )
-    check({"label_names": ("labels",), "fsdp": "", "fsdp_config": {}, "hub_private_repo": False, "deepspeed": ""})
+    check_training_arguments(
+        {"label_names": ("labels",), "fsdp": "", "fsdp_config": {}, "hub_private_repo": False, "deepspeed": ""}
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,9 +94,13 @@ def test_defaults_are_no_requests() -> None:
 )
 def test_values_that_are_not_honoured(name: str, value: object, said: str) -> None:
     with pytest.raises(ConfigError, match=rf"^training_args\.{name}: .*{said}"):
-        check({name: value})
+        check_training_arguments({name: value})
 
 
 def test_values_that_are_honoured() -> None:
-    check({"accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}, "non_blocking": True}})
-    check({"activation_checkpointing_kwargs": '{"every_n_layers": 2}', "optim": "sgd", "accelerator_config": None})
+    check_training_arguments(
+        {"accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}, "non_blocking": True}}
+    )
+    check_training_arguments(
+        {"activation_checkpointing_kwargs": '{"every_n_layers": 2}', "optim": "sgd", "accelerator_config": None}
+    )

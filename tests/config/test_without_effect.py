@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mllm.config.training_fields import training_fields
-from mllm.config.without_effect import ALWAYS, IN_TRAINING, without_effect
+from mllm.config.without_effect import IN_TRAINING, NEEDS, without_effect
 
 EFFECTIVE: dict[str, dict[str, Any]] = {
     "eval_steps": {"eval_strategy": "steps"},
@@ -45,8 +45,8 @@ def test_without_effect_names_what_lacks_its_counterpart(name: str) -> None:
 
 
 def test_without_effect_asks_about_every_need() -> None:
-    assert {need.names[0] for need in (*IN_TRAINING, *ALWAYS)} == {*EFFECTIVE}
-    assert {name for need in (*IN_TRAINING, *ALWAYS) for name in need.names} <= {*training_fields()}
+    assert {need.names[0] for need in (*IN_TRAINING, *NEEDS)} == {*EFFECTIVE}
+    assert {name for need in (*IN_TRAINING, *NEEDS) for name in need.names} <= {*training_fields()}
 
 
 @pytest.mark.parametrize(

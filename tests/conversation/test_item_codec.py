@@ -20,7 +20,7 @@ from mllm.metrics.temporal_iou import TemporalIoU
 from mllm.records import read_item
 from mllm.registry import CODECS
 from mllm.serve.question import as_messages, to_item
-from mllm.serve.reading import read_text
+from mllm.serve.reading import read_answer_text
 from mllm.types import Item
 from tests.conftest import make_tokenizer
 from tests.conversation.processors import make_processor
@@ -171,7 +171,7 @@ def test_a_served_answer_goes_on_as_a_turn_that_is_written_the_same() -> None:
     processor = make_processor(make_tokenizer(), codec="ferret", image_numbers=True)
     item = item_of([0])
     question = to_item(as_messages(item)[:1])
-    answer = read_text(processor, question, "The dog image 2: [100, 200, 500, 800] and image 3: [1, 2, 30, 40].")
+    answer = read_answer_text(processor, question, "The dog image 2: [100, 200, 500, 800] and image 3: [1, 2, 30, 40].")
     assert [(region.image, region.label) for region in answer.regions] == [(1, "The dog"), (2, None)]
     assert answer.message.text == "The dog <boxes> and <boxes>."
     assert answer.draw(1).size == SIZES[1]

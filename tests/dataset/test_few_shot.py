@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mllm.dataset.few_shot import FewShot, demonstrated, overlaps
+from mllm.dataset.few_shot import FewShot, demonstrated, shared_items
 from mllm.dataset.mixing import ConcatDataset, Subset
 from mllm.errors import ConfigError, DataError
 from mllm.pipeline.splits import line_of
@@ -111,7 +111,7 @@ def test_text_only_demonstrations_have_no_image(rec: Rec, jsonl: Callable[..., s
 
 def test_demonstrations_of_the_test_set_are_refused(rec: Rec, tmp_path: Path) -> None:
     asked, shown = rec("test", "red", "blue"), rec("train", "green", "white")
-    assert overlaps(DATASETS.make(asked), DATASETS.make(shown)) == {}
+    assert shared_items(DATASETS.make(asked), DATASETS.make(shown)) == {}
     shutil.copy(tmp_path / "test" / "test1.png", tmp_path / "train" / "train0.png")
     with pytest.raises(DataError, match=r"train\.jsonl:1: demonstrations: .* found the image of .*test\.jsonl:2"):
         FewShot(dataset=asked, demonstrations=shown, shots=1)
@@ -131,10 +131,10 @@ def test_texts_overlap_by_their_words(tmp_path: Path) -> None:
     for name, some in (("x", lines), ("y", lines[1:])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in some))
     x, y = (DATASETS.make(dict(type="TextOnly", filename=str(tmp_path / f"{name}.jsonl"))) for name in "xy")
-    (found,) = overlaps(x, y).values()
+    (found,) = shared_items(x, y).values()
     assert found.endswith("x.jsonl:2")
     joint = ConcatDataset(datasets=[x, DATASETS.make(ASKED)])
-    assert list(overlaps(joint, y)) == [0]
+    assert list(shared_items(joint, y)) == [0]
 
 
 def test_a_demonstration_needs_an_answer() -> None:

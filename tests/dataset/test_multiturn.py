@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mllm.dataset import multiturn
-from mllm.dataset.multiturn import MultiTurn, SamePicture, joined, merged
+from mllm.dataset.multiturn import MultiTurn, SamePicture, joined, merge_conversation
 from mllm.errors import ConfigError, DataError
 from mllm.images import FileImage
 from mllm.records import read_item
@@ -157,7 +157,9 @@ def item(image: str, *turns: dict[str, Any], points: Sequence[Any] = ()) -> Item
 def test_points_move_with_their_item() -> None:
     question = {"from": "human", "value": "In <image>, is <points> red?", "points_seq": [[0]]}
     answer = {"from": "gpt", "value": "Yes."}
-    both = merged([item("a", question, answer, points=[[1, 2]]), item("a", question, answer, points=[[3, 4]])])
+    both = merge_conversation(
+        [item("a", question, answer, points=[[1, 2]]), item("a", question, answer, points=[[3, 4]])]
+    )
     assert both.turns[2].text == "In the image, is <points> red?"
     assert both.points[both.turns[2].points_seq[0][0]].xy == (3, 4)
 
@@ -165,9 +167,9 @@ def test_points_move_with_their_item() -> None:
 def test_items_that_cannot_be_merged() -> None:
     question, answer = {"from": "human", "value": "<image>"}, {"from": "gpt", "value": "Yes."}
     with pytest.raises(DataError, match="b: expected the image of a, found another"):
-        merged([item("a", question, answer), item("b", question, answer)])
+        merge_conversation([item("a", question, answer), item("b", question, answer)])
     with pytest.raises(DataError, match="a: expected an answer as the last turn, found a question"):
-        merged([item("a", question)])
+        merge_conversation([item("a", question)])
 
 
 @pytest.fixture
@@ -250,11 +252,11 @@ def test_rounds_of_one_conversation_have_one_system_message() -> None:
             pass
 
     a, b, other = item("a", "Be short."), item("b", "Be short."), item("c", "Sing.")
-    assert merged([a, b]).system == "Be short."
+    assert merge_conversation([a, b]).system == "Be short."
     with pytest.raises(
         DataError, match=r"c: system: expected that of the other rounds .*, str 'Be short.', found str 'Sing.'"
     ):
-        merged([a, other])
+        merge_conversation([a, other])
     dataset = MultiTurn(dataset=Three([a, b, other, item("d", None)]), draws=20)
     dataset.set_epoch(0)
     filled = dataset[0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mllm.dataset.questions import EXPR, OBJS, QUESTION, Questions, fill, plain, without_image, words_of
+from mllm.dataset.questions import EXPR, OBJS, QUESTION, Questions, fill, plain, text_field, without_image
 from mllm.errors import ConfigError, DataError
 from mllm.types import IMAGE, VIDEO
 
@@ -113,7 +113,7 @@ def test_reserved_placeholders_in_user_text(reserved: str) -> None:
     for name, refuse in (
         ("said", lambda: plain(f"a {reserved}", "said")),
         (EXPR, lambda: fill("<expr>", {EXPR: f"a {reserved}"})),
-        ("said", lambda: words_of({"said": f"a {reserved}"}, "said")),
+        ("said", lambda: text_field({"said": f"a {reserved}"}, "said")),
     ):
         with pytest.raises(DataError) as caught:
             refuse()
@@ -125,7 +125,7 @@ def test_reserved_placeholders_in_user_text(reserved: str) -> None:
 )
 def test_blank_words(blank: str) -> None:
     with pytest.raises(DataError) as caught:
-        words_of({"said": blank}, "said")
+        text_field({"said": blank}, "said")
     assert str(caught.value) == f"said: expected words, found {blank!a}"
 
 

@@ -12,7 +12,7 @@ from mllm.errors import DataError
 from mllm.images import VideoFrame, is_reducible, is_remote
 from mllm.images.names import name_of
 from mllm.images.settings import ImageSettings, configure, current_settings
-from mllm.images.video import Clip, read_clip, spread
+from mllm.images.video import Clip, read_clip, spread_evenly
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_nearest_frame_of_a_time() -> None:
 
 
 def test_spread_takes_the_first_and_the_last() -> None:
-    assert spread([3, 5, 8, 9, 12], 3) == [3, 8, 12]
+    assert spread_evenly([3, 5, 8, 9, 12], 3) == [3, 8, 12]
 
 
 IMAGE = Image.new("RGB", (4, 4))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from mllm.metrics.contractions import CONTRACTIONS
-from mllm.metrics.vqa import normalised
+from mllm.metrics.vqa import normalised_answer
 
 
 def test_a_contraction_has_the_letters_of_its_word() -> None:
@@ -10,4 +10,4 @@ def test_a_contraction_has_the_letters_of_its_word() -> None:
 
 
 def test_a_text_gets_the_apostrophes_of_the_table() -> None:
-    assert normalised("He couldnt've, and she doesnt") == "he couldn't've and she doesn't"
+    assert normalised_answer("He couldnt've, and she doesnt") == "he couldn't've and she doesn't"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mllm.errors import DataError
-from mllm.metrics.density_f1 import DensityF1, taken
+from mllm.metrics.density_f1 import DensityF1, count_matches
 from tests.metrics.official_boxes import SCORES, answer, boxes, stored_answers
 
 A, B = [0, 0, 10, 10], [20, 0, 30, 10]
@@ -72,8 +72,8 @@ def test_the_headline_is_the_mean_over_items_with_a_target() -> None:
 
 
 def test_an_overlap_of_just_the_threshold_counts() -> None:
-    assert taken(np.array([[0.5]]), 0.5) == 1
-    assert taken(np.array([[0.5, 0.9], [0.6, 0.8], [0.7, 0.7]]), 0.5) == 2
+    assert count_matches(np.array([[0.5]]), 0.5) == 1
+    assert count_matches(np.array([[0.5, 0.9], [0.6, 0.8], [0.7, 0.7]]), 0.5) == 2
 
 
 def test_clipped_answers_are_counted() -> None:

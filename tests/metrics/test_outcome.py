@@ -13,7 +13,7 @@ from mllm.metrics.outcome import (
     PREDICTIONS,
     RESULTS,
     WITHOUT_METRIC,
-    ImageNames,
+    ImageIds,
     Outcome,
     as_record,
     iou_or_none,
@@ -74,11 +74,11 @@ def test_outcome_sets_the_scores_of_parts_apart() -> None:
 
 def test_image_names_of_several_files_are_listed() -> None:
     record = {"images": ["x.jpg", "y.jpg"], "conversations": [{"from": "human", "value": "<image><image>?"}]}
-    assert ImageNames()(read_item(record, key="a")) == "x.jpg, y.jpg"
+    assert ImageIds()(read_item(record, key="a")) == "x.jpg, y.jpg"
 
 
 def test_image_names_are_the_same_for_items_about_the_same_image() -> None:
-    name = ImageNames()
+    name = ImageIds()
     picture = Image.new("RGB", (4, 4))
     assert name(item("a:1", image="x.jpg")) == "x.jpg"
     first = item("a:2", image=picture)

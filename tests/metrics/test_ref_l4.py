@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mllm.errors import DataError
-from mllm.metrics.ref_l4 import RefL4, accuracy, size_of
+from mllm.metrics.ref_l4 import RefL4, accuracy, object_size
 from tests.metrics.official_boxes import SCORES, answer, boxes, stored_answers
 
 MERGED = {"refcoco_1": "o365_1", "refcoco_16": "o365_56"}
@@ -46,7 +46,7 @@ def test_scores_equal_the_public_code() -> None:
     ("side", "size"), [(127.9, "small"), (128, "medium"), (256, "medium"), (256.1, "large"), (0, "small")]
 )
 def test_size_is_the_square_root_of_the_area(side: float, size: str) -> None:
-    assert size_of(answer(0, (), boxes([0, 0, side, side]))) == size
+    assert object_size(answer(0, (), boxes([0, 0, side, side]))) == size
 
 
 def test_unreadable_answers_are_wrong_and_counted() -> None:

@@ -12,7 +12,7 @@ from mllm.metrics.base import Tallied
 from mllm.metrics.pope import POPE
 from mllm.metrics.ranked import RocAuc
 from mllm.metrics.rec import REC
-from mllm.metrics.statistics import Interval, compare, interval
+from mllm.metrics.statistics import Interval, compare_values, interval
 from mllm.types import Box, GroundTruth, Prediction
 
 TRUTH = Box(x1=0, y1=0, x2=100, y2=10)
@@ -87,7 +87,7 @@ def test_interval_of_one_image_is_unknown() -> None:
 
 def test_two_images_have_an_interval() -> None:
     assert interval(REC(), located([True, False]), ["a", "b"]) == Interval(low=0.0, high=1.0)
-    assert compare([1.0, 0.0], [1.0, 1.0], ["a", "b"]).images == 2
+    assert compare_values([1.0, 0.0], [1.0, 1.0], ["a", "b"]).images == 2
 
 
 def test_draws_in_parts_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_the_tallies_of_pope_add_up_to_its_headline(answers: list[tuple[str, str
 def test_compare_counts_the_answers_that_only_one_gives() -> None:
     a = [1.0] * 60 + [0.0] * 40
     b = [1.0] * 55 + [0.0] * 5 + [1.0] * 20 + [0.0] * 20
-    found = compare(a, b, names(100))
+    found = compare_values(a, b, names(100))
     assert (found.a, found.b, found.count, found.images) == (0.6, 0.75, 100, 100)
     assert found.difference == pytest.approx(0.15)
     assert (found.only_a, found.only_b) == (5, 20)
@@ -145,12 +145,12 @@ def test_compare_counts_the_answers_that_only_one_gives() -> None:
 
 def test_compare_finds_nothing_between_a_model_and_itself() -> None:
     values = [float(number % 3 == 0) for number in range(30)]
-    found = compare(values, values, names(30))
+    found = compare_values(values, values, names(30))
     assert (found.difference, found.p, found.is_significant, found.count_needed) == (0.0, 1.0, False, None)
 
 
 def test_compare_leaves_mcnemar_out_of_values_between_right_and_wrong() -> None:
-    found = compare([0.3, 1.0, 0.0, 0.6], [0.6, 1.0, 0.0, 0.9], names(4))
+    found = compare_values([0.3, 1.0, 0.0, 0.6], [0.6, 1.0, 0.0, 0.9], names(4))
     assert (found.only_a, found.only_b, found.p) == (None, None, None)
 
 
@@ -158,7 +158,7 @@ def test_compare_tells_how_many_answers_a_small_difference_needs() -> None:
     draw = random.Random(0)
     a = [float(draw.random() < 0.6) for _ in range(500)]
     b = [value if draw.random() < 0.9 else float(draw.random() < 0.7) for value in a]
-    found = compare(a, b, names(500))
+    found = compare_values(a, b, names(500))
     assert found.count_needed is not None
     # four times as many items show a difference of half the size
     assert found.count_needed == pytest.approx(500 * (found.detectable / found.difference) ** 2, abs=1)
@@ -166,4 +166,4 @@ def test_compare_tells_how_many_answers_a_small_difference_needs() -> None:
 
 def test_compare_refuses_one_image() -> None:
     with pytest.raises(ValueError, match="one image"):
-        compare([1.0, 0.0], [0.0, 0.0], ["a", "a"])
+        compare_values([1.0, 0.0], [0.0, 0.0], ["a", "a"])

@@ -17,7 +17,7 @@ from mllm.metrics.vqa import (
     flamingo_consensus,
     flamingo_okvqa_consensus,
     flamingo_vizwiz_consensus,
-    normalised,
+    normalised_answer,
     same_answer,
     textvqa_consensus,
 )
@@ -43,13 +43,13 @@ def test_scores_are_the_official_ones(question: str) -> None:
 
 @pytest.mark.parametrize(("text", "expected"), NORMALISED.items())
 def test_normalised_texts_are_the_public_ones(text: str, expected: str) -> None:
-    assert normalised(text) == expected
+    assert normalised_answer(text) == expected
 
 
 def test_normalised_texts_have_neither_articles_nor_number_words() -> None:
-    assert normalised("a dog, an ape, the owl") == "dog ape owl"
-    assert normalised("X ray") == "x ray"
-    assert normalised("none zero one two three four five six seven eight nine ten eleven") == (
+    assert normalised_answer("a dog, an ape, the owl") == "dog ape owl"
+    assert normalised_answer("X ray") == "x ray"
+    assert normalised_answer("none zero one two three four five six seven eight nine ten eleven") == (
         "0 0 1 2 3 4 5 6 7 8 9 10 eleven"
     )
 

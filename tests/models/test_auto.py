@@ -24,7 +24,7 @@ from mllm.models.adapters.injection import SETTINGS, base_of, inject_adapters, s
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.auto import read_config, read_generation_config, read_image_processor
 from mllm.models.checkpoints.lazy import open_file
-from mllm.models.components import causal_lm, vision_encoder
+from mllm.models.components import load_causal_lm, vision_encoder
 from mllm.models.flamingo.builder import load_flamingo
 from mllm.models.flamingo.otter import load_otter, save_otter
 from mllm.models.llava.transformers_layout import load_llava
@@ -47,7 +47,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "llava": load_llava,
     "flamingo": load_flamingo,
     "otter": load_otter,
-    "language_model": lambda folder: causal_lm(folder, tiny.make_tokenizer(), **PLAIN),
+    "language_model": lambda folder: load_causal_lm(folder, tiny.make_tokenizer(), **PLAIN),
     "vision_tower": lambda folder: vision_encoder(folder, **PLAIN),
     "seq2seq": seq2seq,
     "hf": lambda folder: tiny_hf.build(folder)[0],

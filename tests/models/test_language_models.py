@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, LlavaForConditionalGeneration
 
 from mllm.errors import ModelError
-from mllm.models.checkpoints.readback import Written, transformers_logits
-from mllm.models.components import causal_lm
+from mllm.models.checkpoints.readback import WrittenModel, transformers_logits
+from mllm.models.components import load_causal_lm
 from mllm.models.language_models import position_limit
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_export import as_transformers, export_obstacle
@@ -256,7 +256,7 @@ def is_exported_or_refused(model: Llava, folder: Path) -> None:
     """What is not said before training is found when transformers reads what was written."""
     if export_obstacle(model) is not None:
         return
-    written = Written.of(model.eval(), make_tokenizer())
+    written = WrittenModel.of(model.eval(), make_tokenizer())
     as_transformers(model).save_pretrained(folder)
     theirs = load_strictly(LlavaForConditionalGeneration, str(folder), whole=True, dtype="auto")
     written.check_logits(lambda probe: transformers_logits(theirs, probe))
@@ -357,7 +357,7 @@ def test_of_a_folder_of_a_larger_model_the_language_model_is_taken(name: str, te
     whole.save_pretrained(tmp_path)
     model = make(str(tmp_path))
     assert model.language_model.config.model_type == text
-    loaded = causal_lm(str(tmp_path), make_tokenizer(), dtype=torch.float32, attn_implementation=None)
+    loaded = load_causal_lm(str(tmp_path), make_tokenizer(), dtype=torch.float32, attn_implementation=None)
     ids = torch.arange(4, 14)[None]
     with torch.no_grad():
         expected = whole.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits

@@ -6,7 +6,7 @@ import pytest
 
 from mllm.errors import ModelError
 from mllm.model_files import PROMPT_FORMAT_FILE
-from mllm.models.prompt_format import PromptFormat, kind_of, save_prompt_format, usual_prompt_format
+from mllm.models.prompt_format import PromptFormat, model_type_of, save_prompt_format, usual_prompt_format
 
 
 def test_a_type_has_its_own_template():
@@ -19,7 +19,7 @@ def test_a_folder_says_it_better_than_its_type(tmp_path):
     said = PromptFormat(codec={"type": "bins", "bins": 9}, template="otter", placement="squash")
     save_prompt_format(tmp_path, "llava", said)
     assert usual_prompt_format({"type": "llava", "model_name_or_path": str(tmp_path)}) == said
-    assert kind_of(tmp_path) == "llava"
+    assert model_type_of(tmp_path) == "llava"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"colour": "red"}'])

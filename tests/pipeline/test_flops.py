@@ -15,7 +15,7 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.packing import split_rounds
 from mllm.pipeline.build import build_model
 from mllm.pipeline.flops import ModelFlops, known_peak
-from mllm.pipeline.monitor import CountingCollator, Counts
+from mllm.pipeline.monitor import BatchCounts, CountingCollator
 from mllm.registry import DATASETS
 from mllm.types import EncodedSample
 from tests.models.tiny_hf import ask, save_tiny
@@ -42,13 +42,15 @@ FLAMINGO: dict[str, Any] = dict(
 )
 
 
-def batch_of(processor: Any, packing: Any, scenes: int = 3) -> tuple[dict[str, Any], Counts]:
+def batch_of(processor: Any, packing: Any, scenes: int = 3) -> tuple[dict[str, Any], BatchCounts]:
     items = DATASETS.make(dict(SCENES, count=scenes, objects=[4, 4], questions_per_scene=3))
     groups = [[processor.encode(each, n) for each in split_rounds(items[n])] for n in range(scenes)]
     return collated(processor, groups, packing)
 
 
-def collated(processor: Any, groups: Sequence[Sequence[EncodedSample]], packing: Any) -> tuple[dict[str, Any], Counts]:
+def collated(
+    processor: Any, groups: Sequence[Sequence[EncodedSample]], packing: Any
+) -> tuple[dict[str, Any], BatchCounts]:
     batch = CountingCollator(Collator(pad_token_id=processor.tokenizer.pad_token_id, packing=packing))(groups)
     counts = batch.pop("counts")
     del batch["index"], batch["label_sources"]
@@ -62,7 +64,7 @@ def llava(**changes: Any) -> tuple[Any, Any]:
     return processor, model.train()
 
 
-def watched(model: Any, batch: dict[str, Any], counts: Counts) -> ModelFlops:
+def watched(model: Any, batch: dict[str, Any], counts: BatchCounts) -> ModelFlops:
     flops = ModelFlops(model)
     with flops.watching(counts.work, counts.rows):
         loss = model(**batch).loss
@@ -77,7 +79,7 @@ def by_operation(model: Any, batch: dict[str, Any]) -> int:
     return counter.get_total_flops()
 
 
-def agrees(model: Any, batch: dict[str, Any], counts: Counts, *, uncounted: int = 0) -> None:
+def agrees(model: Any, batch: dict[str, Any], counts: BatchCounts, *, uncounted: int = 0) -> None:
     flops = watched(model, batch, counts)
     assert flops.done
     assert counts.rows == counts.work.tokens, "PyTorch counts padding too"

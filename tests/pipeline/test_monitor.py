@@ -19,7 +19,14 @@ from mllm.pipeline import monitor as meters
 from mllm.pipeline.build import build_model
 from mllm.pipeline.finetune import main
 from mllm.pipeline.flops import FlopCounts
-from mllm.pipeline.monitor import CountingCollator, ThroughputMonitor, are_scores, peak_memory, postfix, readings
+from mllm.pipeline.monitor import (
+    CountingCollator,
+    ThroughputMonitor,
+    are_scores,
+    peak_memory,
+    postfix,
+    throughput_values,
+)
 from mllm.registry import DATASETS
 from tests.pipeline.tiny import CONFIG, SCENES, write_config
 
@@ -63,7 +70,7 @@ def test_a_batch_is_counted(packing: Packing, monkeypatch: pytest.MonkeyPatch) -
 def test_ranks_are_summed_and_the_fullest_is_told() -> None:
     # samples, separate, rows, tokens, cut answers, FLOPs, seconds of waiting and in all, peak memory
     ranks = [[8, 400, 120, 100, 1, 3e12, 0.5, 2.0, 2**30], [4, 200, 80, 50, 2, 1e12, 0.1, 2.0, 3 * 2**30]]
-    assert readings(ranks, peak=4e12) == {
+    assert throughput_values(ranks, peak=4e12) == {
         "samples_per_second": 6,
         "tokens_per_second": 75,
         "padding": 0.25,
@@ -77,9 +84,9 @@ def test_ranks_are_summed_and_the_fullest_is_told() -> None:
 
 
 def test_what_is_not_known_is_not_told() -> None:
-    found = readings([[8, 400, 120, 100, 0, 3e12, 0.5, 2.0, 2**30]], peak=None)
+    found = throughput_values([[8, 400, 120, 100, 0, 3e12, 0.5, 2.0, 2**30]], peak=None)
     assert set(found) == set(READINGS)
-    assert "tflops" not in readings([[8, 400, 120, 100, 0, 0, 0.5, 2.0, 2**30]], peak=4e12)
+    assert "tflops" not in throughput_values([[8, 400, 120, 100, 0, 0, 0.5, 2.0, 2**30]], peak=4e12)
 
 
 def test_waiting_counts_and_evaluation_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +100,7 @@ def test_waiting_counts_and_evaluation_does_not(monkeypatch: pytest.MonkeyPatch)
     def batches() -> Any:
         for _ in range(2):
             now[0] += 1
-            yield meters.Counts(samples=3, separate=5, rows=5, cut_answers=0, work=FlopCounts(tokens=5))
+            yield meters.BatchCounts(samples=3, separate=5, rows=5, cut_answers=0, work=FlopCounts(tokens=5))
 
     for counts in found.waiting(batches()):
         with found.counting(counts):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mllm.pipeline.prompts import RepeatedBlocks, firsts, next_block, order_of
-from mllm.pipeline.rollouts import Completion
+from mllm.pipeline.rollouts import SampledCompletion
 
 
 class Plan:
@@ -47,7 +47,9 @@ def test_next_block_gives_what_is_there_and_passes_over_what_is_empty() -> None:
 
 
 def test_firsts_are_of_the_same_prompt() -> None:
-    one, two, cut = (Completion(ids=ids, ended=ended) for ids, ended in (((5, 1), True), ((6, 1), True), ((5,), False)))
+    one, two, cut = (
+        SampledCompletion(ids=ids, ended=ended) for ids, ended in (((5, 1), True), ((6, 1), True), ((5,), False))
+    )
     assert firsts([[one, two, one, one], [two, cut, one, two]]).tolist() == [0, 1, 0, 0, 4, 5, 6, 4]
 
 

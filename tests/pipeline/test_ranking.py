@@ -77,7 +77,7 @@ def test_scores_do_not_depend_on_the_batch(crowd: Items, monkeypatch: pytest.Mon
     for size in (1, 4):
         for one, other in zip(ranked(model, processor, crowd, size), together, strict=True):
             assert one.candidate_scores == pytest.approx(other.candidate_scores, abs=1e-5)
-    monkeypatch.setattr(pipeline, "KEPT", 2)
+    monkeypatch.setattr(pipeline, "KEPT_CANDIDATES", 2)
     fewer = ranked(model, processor, crowd, 4)
     assert all(len(prediction.candidate_scores) == 2 for prediction in fewer)
     assert [prediction.text for prediction in fewer] == [prediction.text for prediction in together]

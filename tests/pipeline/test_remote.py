@@ -17,7 +17,7 @@ from PIL import Image
 
 from mllm.cli import main
 from mllm.conversation.convention import make_convention
-from mllm.pipeline.remote import messages_of, read_answer_in
+from mllm.pipeline.remote import read_answer_in, to_openai_messages
 from mllm.records import read_item
 from mllm.registry import CODECS
 
@@ -261,7 +261,7 @@ def test_messages_call_several_images_by_number_and_answers_are_read_on_them() -
     }
     item = read_item(record, key="a:1")
     convention = make_convention("qwen3_vl", image_numbers=True)
-    (message,) = messages_of(item, convention)
+    (message,) = to_openai_messages(item, convention)
     kinds = [part.get("text", "image") for part in message["content"]]
     assert kinds[:4] == ["Picture 1: ", "image", "Picture 2: ", "image"]
     asked = kinds[4].removeprefix("Like ").removesuffix("?")

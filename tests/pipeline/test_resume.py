@@ -23,7 +23,7 @@ from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError
 from mllm.pipeline import resume
 from mllm.pipeline.manifest import MANIFEST, faults, read_manifest, write_manifest
-from mllm.pipeline.resume import Start, checkpoints, compare, describe, find_start
+from mllm.pipeline.resume import Start, checkpoints, describe_changes, describe_run, find_start
 from tests.pipeline.checkpoints import make
 from tests.pipeline.tiny import losses, write_config
 
@@ -319,7 +319,7 @@ def test_a_checkpoint_of_the_model_alone_is_not_gone_on_from(
 
 def described(config: Path, *words: str, items: int = 40) -> dict[str, Any]:
     cfg, args = load(parse([str(config), *words]))
-    return describe(cfg.to_dict(), args, items)
+    return describe_run(cfg.to_dict(), args, items)
 
 
 @pytest.mark.parametrize(
@@ -336,22 +336,24 @@ def described(config: Path, *words: str, items: int = 40) -> dict[str, Any]:
 def test_compare_refuses_another_order_of_the_data(words: list[str], message: str, finished: Path) -> None:
     now = described(finished / "tiny.py", *words)
     with pytest.raises(ConfigError) as caught:
-        compare(finished / "out" / "checkpoint-2", now, skips_data=True)
+        describe_changes(finished / "out" / "checkpoint-2", now, skips_data=True)
     assert message in str(caught.value)
-    assert compare(finished / "out" / "checkpoint-2", now, skips_data=False)
+    assert describe_changes(finished / "out" / "checkpoint-2", now, skips_data=False)
 
 
 def test_compare_refuses_another_number_of_items(finished: Path) -> None:
     with pytest.raises(ConfigError, match=r"items of data_args.train: expected 40, found int '39'"):
-        compare(finished / "out" / "checkpoint-2", described(finished / "tiny.py", items=39), skips_data=True)
+        describe_changes(finished / "out" / "checkpoint-2", described(finished / "tiny.py", items=39), skips_data=True)
 
 
 def test_compare_names_what_else_has_changed(finished: Path) -> None:
     same = described(finished / "tiny.py", "--output_dir", "x", "--max_steps", "9", "--resume_from_checkpoint", "auto")
-    assert compare(finished / "out" / "checkpoint-2", same, skips_data=True) == []
+    assert describe_changes(finished / "out" / "checkpoint-2", same, skips_data=True) == []
     words = ["--learning_rate", "0.5", "--gradient_accumulation_steps", "2", "--per_device_train_batch_size", "2"]
     words += ["--cfg-options", "model_args.codec.bins=33", "data_args.train.objects=[1,2]"]
-    assert compare(finished / "out" / "checkpoint-2", described(finished / "tiny.py", *words), skips_data=True) == [
+    assert describe_changes(
+        finished / "out" / "checkpoint-2", described(finished / "tiny.py", *words), skips_data=True
+    ) == [
         "data_args.train.objects: list '[1, 2]' instead of list '[2, 3]'",
         "model_args.codec.bins: int '33' instead of int '17'",
         "training_args.gradient_accumulation_steps: int '2' instead of nothing",
@@ -368,10 +370,10 @@ def test_an_edited_training_file_is_named(finished: Path, tmp_path: Path) -> Non
     said: list[list[str]] = []
     for text in ("a\nb\n", "a\nc\n"):
         file.write_text(text)
-        described = describe(sections, args, 2)
+        described = describe_run(sections, args, 2)
         if text == "a\nb\n":
             write_manifest(make(tmp_path / "checkpoint-2", whole=False), **described)
-        said.append(compare(tmp_path / "checkpoint-2", described, skips_data=True))
+        said.append(describe_changes(tmp_path / "checkpoint-2", described, skips_data=True))
     assert said == [[], [f"{file} has another content: lines are taken by their number, as if it had not"]]
 
 

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from mllm.config.reward_args import read_reward_args
-from mllm.pipeline.reward_log import FLAT_STEPS, RewardLog, Sampled, readings, shown_question
+from mllm.pipeline.reward_log import FLAT_STEPS, RewardLog, Sampled, reward_values, shown_question
 from mllm.records import read_item
 from mllm.types import Box, Prediction
 from tests.models import grpo_reference as reference
@@ -25,14 +25,14 @@ def test_readings_are_those_of_trl() -> None:
         sampled(row, tokens=len(ids), ended=ids[-1] == reference.END)
         for row, ids in zip(reference.rewards().tolist(), texts, strict=True)
     ]
-    found = readings(answers, ["iou", "form"], torch.tensor([1.0, 0.5]), reference.GROUP)
+    found = reward_values(answers, ["iou", "form"], torch.tensor([1.0, 0.5]), reference.GROUP)
     theirs = reference.cases("llama")["grpo_beta0.0"]["metrics"]
     assert found == pytest.approx({name: theirs[name] for name in found}, abs=1e-6)
     assert len(found) == 14
 
 
 def test_a_reward_that_does_not_apply_is_left_out_of_its_mean() -> None:
-    found = readings([sampled([1.0, None]), sampled([0.0, None])], ["a", "b"], torch.ones(2), 2)
+    found = reward_values([sampled([1.0, None]), sampled([0.0, None])], ["a", "b"], torch.ones(2), 2)
     assert (found["reward"], found["rewards/a/mean"], found["rewards/b/std"]) == (0.5, 0.5, 0.0)
     assert "rewards/b/mean" not in found
 
@@ -41,7 +41,7 @@ def test_read_gives_means_extremes_and_shares_of_failures_since_the_last_log() -
     log = RewardLog()
     for rewards, failure in (([1.0, 0.0], "none"), ([0.0, 0.0], "")):
         answers = [sampled([one], failure=failure) for one in rewards]
-        log.sampled(readings(answers, ["a"], torch.ones(1), 2), shown=True)
+        log.sampled(reward_values(answers, ["a"], torch.ones(1), 2), shown=True)
     for value in (0.1, 0.3):
         log.updated({"clip_ratio/low_min": torch.tensor(value), "kl": torch.tensor(value)})
     found = log.read(Accelerator(cpu=True))
@@ -54,7 +54,7 @@ def test_read_gives_means_extremes_and_shares_of_failures_since_the_last_log() -
 
 def test_it_is_said_once_that_no_group_has_a_spread(caplog: pytest.LogCaptureFixture) -> None:
     log = RewardLog()
-    flat = readings([sampled([0.0]), sampled([0.0])], ["a"], torch.ones(1), 2)
+    flat = reward_values([sampled([0.0]), sampled([0.0])], ["a"], torch.ones(1), 2)
     with caplog.at_level(logging.WARNING, logger="mllm.pipeline.reward_log"):
         for _ in range(2 * FLAT_STEPS):
             log.sampled(flat, shown=True)

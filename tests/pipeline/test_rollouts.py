@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from mllm.compat import transformers_generation
 from mllm.conversation.packing import split_rounds
 from mllm.errors import ModelError
-from mllm.pipeline.rollouts import Completion, Sampling, never_answers, sample_answers
+from mllm.pipeline.rollouts import RolloutSampling, SampledCompletion, never_answers, sample_answers
 from mllm.registry import DATASETS
 from mllm.types import EncodedSample
 from tests.marks import slow_but
@@ -27,7 +27,7 @@ from tests.pipeline.tiny import SCENES
 ENDS = list(range(6, 400, 8))
 """One token in eight ends an answer, so that some do early and others never."""
 FAST = ("qwen2_5_vl", "internvl", "paligemma")
-DRAWN = Sampling(
+DRAWN = RolloutSampling(
     num_generations=3,
     temperature=1.3,
     top_p=0.98,
@@ -46,15 +46,19 @@ def entries(processor: Any) -> list[list[EncodedSample]]:
 
 
 def drawn(
-    model: Any, processor: Any, prompts: Sequence[Sequence[EncodedSample]], sampling: Sampling = DRAWN, **options: Any
-) -> list[list[Completion]]:
+    model: Any,
+    processor: Any,
+    prompts: Sequence[Sequence[EncodedSample]],
+    sampling: RolloutSampling = DRAWN,
+    **options: Any,
+) -> list[list[SampledCompletion]]:
     settings: dict[str, Any] = dict(seed=0, epoch=0) | options
     return sample_answers(model, processor, prompts, Accelerator(cpu=True), sampling=sampling, **settings)
 
 
-def one_by_one(model: Any, processor: Any, prompts: Sequence[Sequence[EncodedSample]]) -> list[list[Completion]]:
+def one_by_one(model: Any, processor: Any, prompts: Sequence[Sequence[EncodedSample]]) -> list[list[SampledCompletion]]:
     """The rounds of an item in turn, each behind those before it, so that it keeps its number."""
-    found: list[list[Completion]] = []
+    found: list[list[SampledCompletion]] = []
     for rounds in prompts:
         for number in range(len(rounds)):
             found.append(drawn(model, processor, [rounds[: number + 1]], share=False)[-1])
@@ -147,7 +151,7 @@ def test_ends_and_cuts_are_told_apart() -> None:
         ends = [processor.tokenizer.eos_token_id, *([] if processor.end_token_id is None else [processor.end_token_id])]
         found = [
             answer
-            for answers in drawn(model, processor, entries(processor), Sampling(max_completion_length=30))
+            for answers in drawn(model, processor, entries(processor), RolloutSampling(max_completion_length=30))
             for answer in answers
         ]
         for answer in found:
@@ -184,6 +188,6 @@ def test_the_mode_of_the_model_is_kept(llava: tuple[Any, Any]) -> None:
 
 def test_another_version_of_transformers_is_named(llava: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = llava
-    monkeypatch.setattr(transformers_generation, "STEPS", ("_no_such_step",))
+    monkeypatch.setattr(transformers_generation, "PRIVATE_STEPS", ("_no_such_step",))
     with pytest.raises(ModelError, match="has no _no_such_step"):
         drawn(model, processor, entries(processor)[:1])

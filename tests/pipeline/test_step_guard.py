@@ -21,7 +21,7 @@ from mllm.models.checkpoints.finite import non_finite
 from mllm.models.llava.model import Llava
 from mllm.pipeline.guarded_trainer import GuardedTrainer
 from mllm.pipeline.manifest import MANIFEST
-from mllm.pipeline.step_guard import DEAD_STEPS, NAMED, StepGuard
+from mllm.pipeline.step_guard import DEAD_STEPS, MAX_NAMED_ITEMS, StepGuard
 from tests.marks import grid
 from tests.pipeline.tiny import write_config
 
@@ -61,10 +61,10 @@ def test_check_names_step_value_and_items(value: float) -> None:
 
 def test_check_bounds_the_message_and_logs_every_item(caplog: pytest.LogCaptureFixture) -> None:
     watch = guard()
-    watch.saw(torch.tensor(NAN), torch.arange(NAMED + 5))
-    with pytest.raises(RunError, match=f"a.jsonl:{NAMED - 1} and 5 more, all of them in train.log; $"):
+    watch.saw(torch.tensor(NAN), torch.arange(MAX_NAMED_ITEMS + 5))
+    with pytest.raises(RunError, match=f"a.jsonl:{MAX_NAMED_ITEMS - 1} and 5 more, all of them in train.log; $"):
         watch.check(1, 1.0, None, kept=lambda: "")
-    assert f"a.jsonl:{NAMED + 4}" in caplog.text
+    assert f"a.jsonl:{MAX_NAMED_ITEMS + 4}" in caplog.text
 
 
 def test_check_leaves_out_as_many_steps_in_a_row_as_are_allowed() -> None:

@@ -24,7 +24,7 @@ from mllm.metrics.outcome import Outcome
 from mllm.metrics.rec import FAILURES, REC, iou_of
 from mllm.metrics.statistics import Interval
 from mllm.report import gallery
-from mllm.report.report import Row, write_report
+from mllm.report.report import AnswerRow, write_report
 from mllm.types import Box, Failure, GroundTruth, Point, Prediction, TimeSpan
 
 COCO = Path(__file__).parents[2].parent / "shared" / "data" / "coco_photos" / "images"
@@ -33,7 +33,7 @@ SCENE = MemoryImage(Image.new("RGB", (48, 32), "navy"))
 
 def row(
     index: int, width: float = 10, *, failure: Failure | None = None, text: str = "", image: ImageRef | None = SCENE
-) -> Row:
+) -> AnswerRow:
     """IoU is width / 10."""
     prediction = Prediction(
         key=f"scene:{index}",
@@ -43,10 +43,10 @@ def row(
         failure=failure,
         truth=GroundTruth(boxes=(Box(x1=2, y1=3, x2=12, y2=13),), texts=("Answer: <boxes> .",)),
     )
-    return Row(prediction=prediction, question="<image> Where is it?", image=image, iou=iou_of(prediction))
+    return AnswerRow(prediction=prediction, question="<image> Where is it?", image=image, iou=iou_of(prediction))
 
 
-def report(rows: Sequence[Row], folder: Path, **options: Any) -> str:
+def report(rows: Sequence[AnswerRow], folder: Path, **options: Any) -> str:
     metric = REC(constant_box=True)
     given: dict[str, Any] = {"title": "REC", "meanings": metric.meanings, **options}
     if "found" not in given:
@@ -145,8 +145,8 @@ def test_what_people_and_models_write_is_escaped(tmp_path: Path) -> None:
         key=attack, index=0, text=attack, truth=GroundTruth(texts=(attack,)), group={attack: attack}
     )
     rows = [
-        Row(prediction=prediction, question=attack, image=SCENE, image_name=attack),
-        Row(prediction=replace(prediction, index=1, group={attack: "b"}), question="", image_name=attack),
+        AnswerRow(prediction=prediction, question=attack, image=SCENE, image_name=attack),
+        AnswerRow(prediction=replace(prediction, index=1, group={attack: "b"}), question="", image_name=attack),
     ]
     part = Part(value=attack, count=1, score=0.5, interval=None)
     found = Outcome(scores={attack: 0.5}, headline=attack, parts={attack: [part]})
@@ -218,7 +218,7 @@ def test_other_boxes_of_an_image_are_those_of_all_its_items(tmp_path: Path) -> N
 def test_several_regions_of_an_answer_are_numbered(tmp_path: Path) -> None:
     boxes = tuple(Box(x1=n, y1=n, x2=n + 10, y2=n + 10, label=f"<{n}>") for n in range(2))
     prediction = Prediction(key="a", index=0, text="two", boxes=boxes, points=(Point(x=5, y=6),))
-    html = report([Row(prediction=prediction, question="", image=SCENE)], tmp_path, found=Outcome(scores={}))
+    html = report([AnswerRow(prediction=prediction, question="", image=SCENE)], tmp_path, found=Outcome(scores={}))
     assert re.findall(r'class="number tag answered a0 (c\d)"[^>]*>(\d)<', html) == [
         ("c0", "1"),
         ("c1", "2"),
@@ -231,7 +231,7 @@ def test_several_regions_of_an_answer_are_numbered(tmp_path: Path) -> None:
 def test_regions_are_numbered_in_the_text_where_it_is_known_where_they_stand(tmp_path: Path) -> None:
     boxes = tuple(Box(x1=n, y1=n, x2=n + 10, y2=n + 10) for n in range(3))
     prediction = Prediction(key="a", index=0, text="a <1>, b <2>.", boxes=boxes, spans=((2, 5), (9, 12), (9, 12)))
-    html = report([Row(prediction=prediction, question="", image=SCENE)], tmp_path, found=Outcome(scores={}))
+    html = report([AnswerRow(prediction=prediction, question="", image=SCENE)], tmp_path, found=Outcome(scores={}))
     (answer,) = data_of(tmp_path)[0]["items"][0]["answers"]
     assert answer["pieces"] == ["a ", ["<1>", [0]], ", b ", ["<2>", [1, 2]], "."]
     shown = html.split('class="answer">')[1].split("<ol")[0]
@@ -312,7 +312,7 @@ def test_one_answer_is_shown_once(tmp_path: Path) -> None:
 
 def test_captions_show_text_without_iou(tmp_path: Path) -> None:
     rows = [
-        Row(
+        AnswerRow(
             prediction=Prediction(
                 key=f"cap:{n}", index=n, text=f"caption {n}", truth=GroundTruth(texts=("one", "two"))
             ),
@@ -366,7 +366,7 @@ def test_only_what_lies_on_the_image_is_drawn(tmp_path: Path) -> None:
         points=(Point(x=5, y=6, image=1),),
     )
     rows = [
-        Row(
+        AnswerRow(
             prediction=prediction,
             question="<image><image> What is at <points> in <boxes>?",
             image=SCENE,
@@ -451,7 +451,7 @@ def test_time_spans_are_bars_on_the_time_line_of_their_video(tmp_path: Path) -> 
     spans = tuple(TimeSpan(start=start, end=end) for start, end in ((2.5, 5), (6, 7)))
     truth = GroundTruth(time_spans=(TimeSpan(start=0, end=5),), texts=("<spans>",))
     answer = Prediction(key="a:1", index=0, text="x", time_spans=spans, truth=truth, duration=10.0)
-    row = Row(prediction=answer, question="<image><image><image>When?", iou=0.5)
+    row = AnswerRow(prediction=answer, question="<image><image><image>When?", iou=0.5)
     write_report(tmp_path / "report.html", title="t", found=Outcome(scores={"count": 1.0}), rows=[row])
     page = (tmp_path / "report.html").read_text()
     assert '<span style="--from: 25.0%; --to: 50.0%"></span><span style="--from: 60.0%; --to: 70.0%"></span>' in page

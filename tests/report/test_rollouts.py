@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from mllm.images import image_ref
-from mllm.report.rollouts import FLAT, SCALE, Question, ScoredAnswer, colour_of_reward, write_rollouts
+from mllm.report.rollouts import FLAT, SCALE, SampledQuestion, ScoredAnswer, colour_of_reward, write_rollouts
 from mllm.types import Box, Point
 
 
@@ -23,7 +23,9 @@ def test_write_rollouts_draws_every_answer_in_its_colour_and_escapes_texts(tmp_p
         ScoredAnswer(text="", reward=None, rewards={"iou": None}, ended=True),
     )
     image = image_ref(Image.new("RGB", (64, 48)), None)
-    question = Question(key="a:1", text="the dog", answers=answers, image=image, true=(Box(x1=0, y1=0, x2=9, y2=9),))
+    question = SampledQuestion(
+        key="a:1", text="the dog", answers=answers, image=image, true=(Box(x1=0, y1=0, x2=9, y2=9),)
+    )
     path = tmp_path / "rollouts" / "step.html"
     write_rollouts(path, [question], title="t", subtitle="s")
     page = path.read_text()

@@ -6,7 +6,7 @@ from PIL import Image
 
 from mllm.records import read_item
 from mllm.report.report import _entries
-from mllm.report.rows import rows
+from mllm.report.rows import answer_rows
 from mllm.types import Box, GroundTruth, Prediction
 from tests.pipeline.tiny import Items
 
@@ -22,7 +22,9 @@ def test_rows_show_the_image_that_the_question_is_about() -> None:
     }
     item = read_item(record, key="a:1")
     for truth in (item.truth, GroundTruth()):
-        (row,) = rows([Prediction(key="a:1", index=0, text="", truth=truth)], Items([replace(item, truth=truth)]), None)
+        (row,) = answer_rows(
+            [Prediction(key="a:1", index=0, text="", truth=truth)], Items([replace(item, truth=truth)]), None
+        )
         assert (row.places, row.image) == ({1: (0, 0)}, item.images[1])
 
 
@@ -37,7 +39,7 @@ def test_rows_show_all_images_that_regions_lie_on() -> None:
     }
     item = read_item(record, key="a:1")
     prediction = Prediction(key="a:1", index=0, text="", truth=item.truth)
-    (row,) = rows([prediction], Items([item]), None)
+    (row,) = answer_rows([prediction], Items([item]), None)
     assert (list(row.places), row.image_name) == ([0, 2], "the image of a:1: images 0, 2")
     assert row.image is not None
     assert row.image.size == (8 + 8 + 8, 12 + 8)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mllm.config.arguments import check
+from mllm.config.arguments import check_training_arguments
 from mllm.config.files import bases, read_file
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -26,7 +26,7 @@ def test_at_most_two_levels(path: Path) -> None:
 def test_training_bases_name_arguments_that_exist(path: Path) -> None:
     sections = read_file(path)
     assert set(sections) == {"training_args"}
-    check(sections["training_args"])
+    check_training_arguments(sections["training_args"])
 
 
 def test_files_were_found() -> None:

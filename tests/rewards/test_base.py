@@ -8,7 +8,7 @@ import pytest
 
 from mllm.errors import DataError
 from mllm.registry import REWARDS
-from mllm.rewards.base import mean, score
+from mllm.rewards.base import mean, score_answer
 from mllm.types import Prediction
 from tests.rewards.answers import answered, box, said, truth
 
@@ -36,13 +36,13 @@ class Odd(Exception):
     [(1, 1.0), (True, 1.0), (0.25, 0.25), (np.float32(0.5), 0.5), (-2, -2.0), (None, None)],
 )
 def test_score_takes_every_finite_number_and_none(value: Any, found: float | None) -> None:
-    assert score({"mine": reward(value)}, said("a", "a")) == {"mine": found}
+    assert score_answer({"mine": reward(value)}, said("a", "a")) == {"mine": found}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "1", [1.0], 1j, pytest.param(10**400, id="huge")])
 def test_score_refuses_what_is_no_finite_number_and_names_the_item(value: Any) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl:1: reward 'mine': expected a finite number, or None, found"):
-        score({"right": reward(1.0), "mine": reward(value)}, said("a", "a"))
+        score_answer({"right": reward(1.0), "mine": reward(value)}, said("a", "a"))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_score_refuses_what_is_no_finite_number_and_names_the_item(value: Any) -
 )
 def test_a_bug_in_a_reward_is_an_error_and_no_reward_of_0(error: Exception, message: str) -> None:
     with pytest.raises(DataError) as caught:
-        score({"mine": reward(raising(error))}, said("a", "a"))
+        score_answer({"mine": reward(raising(error))}, said("a", "a"))
     assert str(caught.value).startswith(message)
     if not isinstance(error, DataError):
         assert f", in {__file__}:{raising.__code__.co_firstlineno + 2}" in str(caught.value)
@@ -65,7 +65,7 @@ def test_a_bug_in_a_reward_is_an_error_and_no_reward_of_0(error: Exception, mess
 
 def test_a_reward_that_cannot_be_called_is_an_error_with_its_item() -> None:
     with pytest.raises(DataError, match=r"a\.jsonl:1: reward 'mine': raised TypeError: .*, when it was called"):
-        score({"mine": lambda: 1.0}, said("a", "a"))  # type: ignore[dict-item]
+        score_answer({"mine": lambda: 1.0}, said("a", "a"))  # type: ignore[dict-item]
 
 
 def test_mean_is_of_those_that_apply() -> None:

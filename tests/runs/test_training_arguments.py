@@ -69,7 +69,7 @@ def trainer(tmp_path: Path) -> Any:
         config = write_config(tmp_path)
         flags = {"output_dir": str(tmp_path / out), "max_steps": 2, "do_train": True, **given}
         cfg = read(config, flags=flags)
-        args = arguments.build(cfg.training_args.to_dict())
+        args = arguments.build_training_arguments(cfg.training_args.to_dict())
         torch.manual_seed(args.seed)
         return builder.build(cfg.to_dict(), args)
 

@@ -14,7 +14,7 @@ from mllm.registry import DATASETS
 from mllm.serve.chat_model import ChatModel, load
 from mllm.serve.conversation import write_item
 from mllm.serve.question import Message, to_item
-from mllm.serve.reading import read_text
+from mllm.serve.reading import read_answer_text
 
 SHOWN = Image.new("RGB", (32, 24), "red")
 
@@ -46,7 +46,7 @@ def test_regions_of_answers_are_said_again_as_they_were(model: ChatModel, photo:
     written = "There <b_st><bin_1><bin_2><bin_8><bin_16><b_ed>."
     talk = model.conversation()
     asked = Message(role="user", text="Where is it?", images=[photo])
-    talk.messages += [asked, read_text(model.processor, to_item([asked]), written).message]
+    talk.messages += [asked, read_answer_text(model.processor, to_item([asked]), written).message]
     item = talk.ask("Sure?", max_new_tokens=2).item
     prompt = model.processor.tokenizer.decode(model.processor.encode(item, 0, answer=False).input_ids)
     assert "There<b_st><bin_1><bin_2><bin_8><bin_16><b_ed>." in prompt.replace(" ", "")

@@ -20,7 +20,7 @@ from mllm.images import MemoryImage, VideoFrame
 from mllm.images.contact_sheet import ContactSheet
 from mllm.report.drawing import colour_of
 from mllm.serve.question import Message, to_item
-from mllm.serve.reading import Answer, AnswerReader, Piece, read_text, with_typed_answers
+from mllm.serve.reading import Answer, AnswerReader, Piece, read_answer_text, with_typed_answers
 from mllm.types import Item
 from tests.conftest import make_tokenizer
 from tests.conversation.processors import make_processor
@@ -134,7 +134,7 @@ def test_answer_reader_takes_words_of_a_server(bytes_processor: Processor) -> No
 
 def test_an_answer_without_an_image_has_no_regions(bytes_processor: Processor) -> None:
     item = to_item([Message(role="user", text="Hi")])
-    answer = read_text(bytes_processor, item, "a [0.1,0.2,0.3,0.4]")
+    answer = read_answer_text(bytes_processor, item, "a [0.1,0.2,0.3,0.4]")
     assert (answer.regions, answer.plain) == ((), answer.text)
     with pytest.raises(DataError, match="expected one of the conversation's 0 images"):
         answer.draw()
@@ -142,7 +142,7 @@ def test_an_answer_without_an_image_has_no_regions(bytes_processor: Processor) -
 
 def test_regions_are_those_of_the_whole_text_and_boxes_those_of_the_stated_answer(bytes_processor: Processor) -> None:
     text = "<think>a cat [0.1,0.3,0.2,0.4]</think> the dog [0.5,0.5,0.6,0.6]"
-    answer = read_text(bytes_processor, ITEM, text)
+    answer = read_answer_text(bytes_processor, ITEM, text)
     assert [region.label for region in answer.regions] == ["a cat", "the dog"]
     assert [round(box.x1) for box in answer.boxes] == [50]
 
@@ -157,9 +157,9 @@ def test_numbers_without_marks_are_regions_at_the_end() -> None:
 def test_labels_of_json_and_marks() -> None:
     processor = make_processor(make_tokenizer(), codec="qwen3_vl")
     text = '```json\n[{"bbox_2d": [0, 0, 500, 500], "label": "a dog"}]\n```'
-    answer = read_text(processor, ITEM, text)
+    answer = read_answer_text(processor, ITEM, text)
     assert (answer.regions[0].label, answer.plain, answer.plain_spans) == ("a dog", "a dog", ((0, 5),))
-    marked = read_text(
+    marked = read_answer_text(
         make_processor(make_tokenizer(), codec="qwen_vl"), ITEM, "<ref>a dog</ref><box>(0,0),(99,99)</box>"
     )
     assert (marked.plain, marked.message.text) == ("a dog", "a dog <boxes>")
@@ -173,13 +173,13 @@ def test_phrases_that_follow_come_with_their_region() -> None:
 
 
 def test_an_answer_that_cannot_be_read_says_why(bytes_processor: Processor) -> None:
-    answer = read_text(bytes_processor, ITEM, "a dog [0.9,0.3,0.1,0.4]")
+    answer = read_answer_text(bytes_processor, ITEM, "a dog [0.9,0.3,0.1,0.4]")
     assert (answer.failure, answer.regions[0].failure, answer.plain) == ("inverted", "inverted", answer.text)
     assert (answer.message.text, answer.message.boxes) == (answer.text, [])
 
 
 def test_draw_has_the_colour_of_each_group_on_its_image(bytes_processor: Processor) -> None:
-    answer = read_text(bytes_processor, ITEM, "[0.1,0.3,0.2,0.4;0.4,0.3,0.5,0.4] and [0.7,0.3,0.9,0.7]")
+    answer = read_answer_text(bytes_processor, ITEM, "[0.1,0.3,0.2,0.4;0.4,0.3,0.5,0.4] and [0.7,0.3,0.9,0.7]")
     drawn = answer.draw()
     first, second = (tuple(bytes.fromhex(colour_of(number)[1:])) for number in (0, 1))
     columns = [{drawn.getpixel((x, y)) for y in range(8)} - {(255, 255, 255)} for x in (15, 45, 80)]
@@ -189,7 +189,9 @@ def test_draw_has_the_colour_of_each_group_on_its_image(bytes_processor: Process
 
 
 def test_to_dict_is_json(bytes_processor: Processor) -> None:
-    said = json.loads(json.dumps(read_text(bytes_processor, ITEM, "the dog [0.100,0.300,0.500,0.700]").to_dict()))
+    said = json.loads(
+        json.dumps(read_answer_text(bytes_processor, ITEM, "the dog [0.100,0.300,0.500,0.700]").to_dict())
+    )
     (region,) = said["regions"]
     assert region == {
         "index": 0,
@@ -222,7 +224,7 @@ def test_with_typed_answers_reads_what_a_client_sends_back() -> None:
 
 
 def test_words_that_look_like_placeholders_are_words(bytes_processor: Processor) -> None:
-    message = read_text(bytes_processor, ITEM, "an <image> of <boxes> [0.1,0.3,0.2,0.4]").message
+    message = read_answer_text(bytes_processor, ITEM, "an <image> of <boxes> [0.1,0.3,0.2,0.4]").message
     assert (message.text, len(message.boxes)) == ("an < image > of < boxes > <boxes>", 1)
     again = Message(role="user", text="Sure?")
     assert len(to_item([Message(role="user", text="Where?", images=[PHOTO]), message, again]).boxes) == 1
@@ -235,21 +237,21 @@ def filmed(*, duration: float | None = None) -> Item:
 
 def test_answers_about_videos_have_time_spans_and_others_none(bytes_processor: Processor) -> None:
     text = "From 0.5 to 2 seconds."
-    answer = read_text(bytes_processor, filmed(), text)
+    answer = read_answer_text(bytes_processor, filmed(), text)
     assert [(span.start, span.end) for span in answer.time_spans] == [(0.5, 2.0)]
     assert answer.to_dict()["time_spans"] == [[0.5, 2.0]]
     assert answer.to_dict()["time_failure"] is None
-    late = read_text(bytes_processor, filmed(duration=3.0), "From 5 to 6 seconds.")
+    late = read_answer_text(bytes_processor, filmed(duration=3.0), "From 5 to 6 seconds.")
     assert (late.time_spans, late.time_failure) == ((), "out_of_range")
-    still = read_text(bytes_processor, ITEM, text)
+    still = read_answer_text(bytes_processor, ITEM, text)
     assert still.time_spans == ()
     assert "time_spans" not in still.to_dict()
 
 
 def test_time_spans_are_drawn_as_frames(bytes_processor: Processor) -> None:
-    sheet = read_text(bytes_processor, filmed(), "From 0.5 to 2 seconds.").draw()
+    sheet = read_answer_text(bytes_processor, filmed(), "From 0.5 to 2 seconds.").draw()
     places = ContactSheet(filmed().images, (0, 1, 2, 3), ("",) * 4).places
     colour = ImageColor.getrgb(colour_of(0))
     assert [sheet.getpixel((x, y + 20)) == colour for x, y in places.values()] == [False, True, True, False]
-    one = read_text(bytes_processor, filmed(), "From 0.5 to 2 seconds.").draw(image=1)
+    one = read_answer_text(bytes_processor, filmed(), "From 0.5 to 2 seconds.").draw(image=1)
     assert one.size == PHOTO.size

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from mllm.errors import ConfigError, ModelError
-from mllm.serve.sampling import NewToken, Row, Sampling, choose
+from mllm.serve.sampling import NewToken, SampledRow, Sampling, choose
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_sampling_names_the_field_that_is_wrong(field: str, value: Any, message:
         Sampling(**{field: value})
 
 
-def row(new: tuple[int, ...] = (), prompt: int = 0, **settings: Any) -> Row:
-    return Row(sampling=Sampling(**settings), prompt=prompt, new=new)
+def row(new: tuple[int, ...] = (), prompt: int = 0, **settings: Any) -> SampledRow:
+    return SampledRow(sampling=Sampling(**settings), prompt=prompt, new=new)
 
 
-def chosen(rows: dict[int, Row], logits: torch.Tensor, ids: list[list[int]] | None = None) -> dict[int, Any]:
+def chosen(rows: dict[int, SampledRow], logits: torch.Tensor, ids: list[list[int]] | None = None) -> dict[int, Any]:
     held = [torch.tensor(each, dtype=torch.long) for each in ids or [[]] * len(logits)]
     picked, found = choose(rows, held, logits, logits)
     assert len(picked) == len(logits)

@@ -139,7 +139,7 @@ def rank_ours(fixture: str, questions: int, name: str) -> dict[str, Any]:
     from mllm.registry import DATASETS
 
     set_threads()
-    ranking.KEPT = len(NAMES)
+    ranking.KEPT_CANDIDATES = len(NAMES)
     session = load(f"{fixture}/model", device="cpu", type="llava", template="chat", placement="crop", dtype="float32")
     items = DATASETS.make({"type": "Instruct", "filename": f"{fixture}/llava.json", "image_folder": fixture})
     pad: Any = session.processor.tokenizer.pad_token_id

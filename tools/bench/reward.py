@@ -149,7 +149,7 @@ def run(folder: str, *, steps: int, share: bool) -> dict[str, Any]:
     import torch
     from transformers import TrainerCallback
 
-    from mllm.config.arguments import DEFAULTS, build
+    from mllm.config.arguments import DEFAULTS, build_training_arguments
     from mllm.pipeline import policy_trainer
     from mllm.pipeline.allocation import keep_freed_memory
     from mllm.pipeline.build import build as build_trainer
@@ -180,7 +180,7 @@ def run(folder: str, *, steps: int, share: bool) -> dict[str, Any]:
 
     policy_trainer.sample_answers = timed
     with tempfile.TemporaryDirectory() as out:
-        args = build(
+        args = build_training_arguments(
             {
                 **DEFAULTS,
                 "output_dir": out,

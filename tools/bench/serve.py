@@ -292,13 +292,13 @@ def over_http(session: Any, rows: int) -> tuple[Ask, Callable[[], None], Callabl
     from mllm.serve.api.limits import Limits
     from mllm.serve.api.monitoring import Monitor
     from mllm.serve.api.served import LocalModel
-    from mllm.serve.api.state import Server
+    from mllm.serve.api.state import ServerState
     from mllm.serve.engine import Engine
 
     served = Engine(session.model, session.processor, session.device, max_rows=rows, max_waiting=rows)
     limits = Limits(max_rows=rows, max_waiting=rows)
     model = LocalModel("bench", session.processor, served, {"type": "llava"})
-    state = Server(
+    state = ServerState(
         limits=limits,
         images=ImageReader(limits=limits, urls=False),
         monitor=Monitor(lambda: {"bench": model.numbers()}),

@@ -127,9 +127,9 @@ def config_of(fixture: str, packing: dict[str, Any]) -> dict[str, Any]:
 
 def arguments_of(folder: str, samples: int, steps: int, **changes: Any) -> Any:
     """RunArguments."""
-    from mllm.config.arguments import DEFAULTS, build
+    from mllm.config.arguments import DEFAULTS, build_training_arguments
 
-    return build(
+    return build_training_arguments(
         {
             **DEFAULTS,
             "output_dir": folder,

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import Outputs, Placed, by_id, corners, entries, main, size_of
+from mllm.convert.conversion import Outputs, Placed, entries, image_size, index_by_id, main, xywh_to_xyxy
 from mllm.convert.detection import Labelled, write_boxes
 from mllm.errors import DataError
 from mllm.files import read_json
@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     path: Path = given.annotations
     found = read_json(path, dict)
-    images = by_id(found, "images", path)
+    images = index_by_id(found, "images", path)
     by_image: dict[int | str, list[Placed]] = defaultdict(list)
     for where, annotation in entries(field(found, "annotations", list, where=path), f"{path}: annotations"):
         by_image[field(annotation, "image_id", ID, where=where)].append((where, annotation))
@@ -45,7 +45,8 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     names: dict[int | str, str] = {}
     if given.kind != "captions":
         names = {
-            n: field(one, "name", str, where=where) for n, (where, one) in by_id(found, "categories", path).items()
+            n: field(one, "name", str, where=where)
+            for n, (where, one) in index_by_id(found, "categories", path).items()
         }
     for number, own in out.progress(list(by_image.items()), "images"):
         image = images.get(number)
@@ -60,8 +61,8 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
                 out.skip("images without a caption")
         elif given.kind == "detection":
             name_of_image = field(image[1], "file_name", str, where=image[0])
-            objects = all_boxes(own, names, size_of(image[1], image[0]), given, out)
-            write_boxes(out, f"DET_{name}.jsonl", name_of_image, size_of(image[1], image[0]), objects)
+            objects = all_boxes(own, names, image_size(image[1], image[0]), given, out)
+            write_boxes(out, f"DET_{name}.jsonl", name_of_image, image_size(image[1], image[0]), objects)
         else:
             for line in only(image, own, names, given, out):
                 out.write(f"REC_{name}.jsonl", line)
@@ -82,7 +83,7 @@ def all_boxes(
             continue
         given_box = given.boxes == "given"
         xywh = field(thing, "bbox", list, where=where) if given_box else around(thing, size, where)
-        box = corners(xywh, size, where, "bbox" if given_box else "segmentation")
+        box = xywh_to_xyxy(xywh, size, where, "bbox" if given_box else "segmentation")
         if box is None or min(box[2] - box[0], box[3] - box[1]) < given.min_side:
             out.skip("objects too small")
         else:
@@ -97,7 +98,7 @@ def only(
     out: Outputs,
 ) -> list[dict[str, Any]]:
     """An expression for each category of which the image holds one object, and no crowd."""
-    size = size_of(image[1], image[0])
+    size = image_size(image[1], image[0])
     lines: list[dict[str, Any]] = []
     for category in sorted({field(one, "category_id", int, where=where) for where, one in objects}):
         own = [placed for placed in objects if placed[1]["category_id"] == category]
@@ -110,7 +111,7 @@ def only(
             expected, found = "one of the list of categories", str(category)
             raise DataError(where=where, field="category_id", expected=expected, found=found)
         xywh = field(thing, "bbox", list, where=where) if given.boxes == "given" else around(thing, size, where)
-        box = corners(xywh, size, where, "bbox" if given.boxes == "given" else "segmentation")
+        box = xywh_to_xyxy(xywh, size, where, "bbox" if given.boxes == "given" else "segmentation")
         if box is None or min(box[2] - box[0], box[3] - box[1]) < given.min_side:
             out.skip("objects too small")
             continue

@@ -15,7 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from mllm.convert.conversion import Outputs, main
-from mllm.convert.detection import Labelled, around, attribute, decimal, side, write_boxes
+from mllm.convert.detection import Labelled, attribute, decimal, enclosing_box, side, write_boxes
 from mllm.errors import DataError
 from mllm.files import read_xml
 
@@ -45,7 +45,9 @@ def objects(image: ElementTree.Element, where: str, out: Outputs) -> Iterator[La
             box = turned(box, decimal(thing.get("rotation", "0"), where, "box.rotation"))
         elif thing.tag == "polygon":
             pairs = [pair.split(",") for pair in attribute(thing, "points", where).split(";")]
-            box = around([[decimal(v, where, "polygon.points") for v in pair] for pair in pairs], where, "points")
+            box = enclosing_box(
+                [[decimal(v, where, "polygon.points") for v in pair] for pair in pairs], where, "points"
+            )
         else:
             out.skip(f"elements {thing.tag!r:.20}")
             continue

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import Outputs, Placed, by_id, corners, entries, main, size_of
+from mllm.convert.conversion import Outputs, Placed, entries, image_size, index_by_id, main, xywh_to_xyxy
 from mllm.errors import DataError
 from mllm.files import read_json
 from mllm.json_fields import ID, field
@@ -29,15 +29,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def convert(given: argparse.Namespace, out: Outputs) -> None:
     source = given.folder / "instances.json"
     instances = read_json(source, dict)
-    images = by_id(instances, "images", source)
-    annotations = by_id(instances, "annotations", source)
+    images = index_by_id(instances, "images", source)
+    annotations = index_by_id(instances, "annotations", source)
     path = given.folder / f"grefs({given.by}).json"
     for where, ref in entries(out.progress(read_json(path, list), "expressions"), path):
         image = images.get(field(ref, "image_id", ID, where=where))
         if image is None:
             out.skip("expressions whose image is not in instances.json")
             continue
-        size = size_of(image[1], image[0])
+        size = image_size(image[1], image[0])
         boxes = boxes_of(ref, annotations, size, where, out)
         if boxes is None:
             continue
@@ -71,7 +71,7 @@ def boxes_of(
             out.skip("expressions whose box is not in instances.json")
             return None
         place, annotation = annotations[number]
-        box = corners(field(annotation, "bbox", list, where=place), size, place, "bbox")
+        box = xywh_to_xyxy(field(annotation, "bbox", list, where=place), size, place, "bbox")
         if box is None:
             out.skip("expressions with a box without area")
             return None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm.convert.conversion import Outputs, Side, entries, main
-from mllm.convert.detection import Labelled, around, write_boxes
+from mllm.convert.detection import Labelled, enclosing_box, write_boxes
 from mllm.errors import DataError
 from mllm.files import read_json
 from mllm.json_fields import field
@@ -47,7 +47,7 @@ def objects(found: dict[str, Any], path: Path, out: Outputs) -> Iterator[Labelle
     for where, shape in entries(field(found, "shapes", list, where=path), f"{path}: shapes"):
         kind = shape.get("shape_type") or "polygon"
         points = field(shape, "points", list, where=where)
-        box = around(points, where, "points")
+        box = enclosing_box(points, where, "points")
         if kind == "circle" and len(points) == 2:  # its centre, and a point on it
             (x, y), edge = points
             radius = math.dist((x, y), edge)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mllm.convert.conversion import Outputs, Placed, Side, by_id, main, read_records
+from mllm.convert.conversion import Outputs, Placed, Side, index_by_id, main, read_records
 from mllm.convert.detection import class_names
 from mllm.errors import ConfigError, DataError
 from mllm.fields import is_finite, show
@@ -55,13 +55,14 @@ def write_coco(given: argparse.Namespace, records: list[Placed], out: Outputs) -
     source: Path = given.instances
     instances = read_json(source, dict)
     images: dict[str, int | str] = {}
-    for number, (where, image) in by_id(instances, "images", source).items():
+    for number, (where, image) in index_by_id(instances, "images", source).items():
         name = base_name(field(image, "file_name", str, where=where))
         if name in images:
             raise DataError(where=where, field="file_name", expected="a name of its own", found=f"a second {name!r}")
         images[name] = number
     categories = {
-        field(one, "name", str, where=where): n for n, (where, one) in by_id(instances, "categories", source).items()
+        field(one, "name", str, where=where): n
+        for n, (where, one) in index_by_id(instances, "categories", source).items()
     }
     lines: list[str] = []
     for where, record in records:

@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mllm.convert.conversion import Outputs, corners, main, read_table, size_of
+from mllm.convert.conversion import Outputs, image_size, main, read_table, xywh_to_xyxy
 from mllm.files import read_json
 from mllm.json_fields import field
 
@@ -27,8 +27,8 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     merged = read_json(given.categories, dict) if given.categories else {}
     for table in given.tables:
         for where, row in out.progress(list(read_table(table)), table.name):
-            size = size_of(row, where)
-            box = corners(field(row, "bbox", list, where=where), size, where, "bbox")
+            size = image_size(row, where)
+            box = xywh_to_xyxy(field(row, "bbox", list, where=where), size, where, "bbox")
             expression = field(row, "caption", str, where=where).strip()
             category = field(row, "ori_category_id", str, where=where)
             if box is None:

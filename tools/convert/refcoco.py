@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.conversion import Outputs, by_id, corners, entries, main, size_of
+from mllm.convert.conversion import Outputs, entries, image_size, index_by_id, main, xywh_to_xyxy
 from mllm.errors import DataError
-from mllm.files import read_json, unreadable
+from mllm.files import read_json, unreadable_file
 from mllm.json_fields import ID, field
 
 ReviewKey = tuple[str, str, str]
@@ -47,8 +47,8 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     folder: Path = given.folder
     instances = read_json(folder / "instances.json", dict)
     source = folder / "instances.json"
-    images = by_id(instances, "images", source)
-    boxes = by_id(instances, "annotations", source)
+    images = index_by_id(instances, "images", source)
+    boxes = index_by_id(instances, "annotations", source)
     right = reviews(given.reviewed)
     ending = "_reviewed" if given.reviewed else ""
     path = folder / f"refs({given.by}).p"
@@ -60,8 +60,8 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
         if found is None or image is None:
             out.skip("expressions whose box or image is not in instances.json")
             continue
-        size = size_of(image[1], image[0])
-        box = corners(field(found[1], "bbox", list, where=found[0]), size, found[0], "bbox")
+        size = image_size(image[1], image[0])
+        box = xywh_to_xyxy(field(found[1], "bbox", list, where=found[0]), size, found[0], "bbox")
         for place, sentence in entries(field(ref, "sentences", list, where=where), f"{where}: sentences"):
             expression = field(sentence, "sent", str, where=place).strip()
             if box is None:
@@ -84,7 +84,7 @@ def reviews(paths: Sequence[Path]) -> dict[ReviewKey, bool]:
     right: dict[ReviewKey, bool] = {}
     for path in paths:
         found = read_json(path, dict)
-        images = by_id(found, "images", path)
+        images = index_by_id(found, "images", path)
         for where, annotation in entries(field(found, "annotations", list, where=path), f"{path}: annotations"):
             number = field(annotation, "image_id", ID, where=where)
             if number not in images:
@@ -117,7 +117,7 @@ def read_refs(path: Path) -> list[Any]:
         with path.open("rb") as file:
             refs = PlainUnpickler(file, encoding="latin1").load()  # it was written by Python 2
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable_file(path, error) from error
     except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError) as error:
         raise DataError(f"not a pickle of plain values: {error}", where=str(path)) from error
     if not isinstance(refs, list):

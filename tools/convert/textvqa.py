@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.answers import annotation
-from mllm.convert.conversion import Outputs, by_id, entries, main
+from mllm.convert.answers import vqa_annotation
+from mllm.convert.conversion import Outputs, entries, index_by_id, main
 from mllm.files import read_json
 from mllm.json_fields import field
 
@@ -32,7 +32,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     path: Path = given.questions
     words: dict[int | str, str] = {}
     if given.ocr:
-        for image, (where, record) in by_id(read_json(given.ocr, dict), "data", given.ocr, "image_id").items():
+        for image, (where, record) in index_by_id(read_json(given.ocr, dict), "data", given.ocr, "image_id").items():
             words[image] = ", ".join(field(record, "ocr_tokens", list[str], where=where))
     name = f"textvqa_{path.stem.rpartition('_')[2]}{'_ocr' if given.ocr else ''}.jsonl"
     found = field(read_json(path, dict), "data", list, where=path)
@@ -47,7 +47,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
             "question_id": field(record, "question_id", int, where=where),
         }
         if answers := field(record, "answers", list[str], where=where) if "answers" in record else []:
-            line["annotation"] = annotation(answers)
+            line["annotation"] = vqa_annotation(answers)
         out.write(name, line)
 
 

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mllm.convert.conversion import Outputs, corners, entries, main, read_records, size_of
+from mllm.convert.conversion import Outputs, entries, image_size, main, read_records, xywh_to_xyxy
 from mllm.convert.visual_genome import read_ids, vg_name
 from mllm.files import read_json
 from mllm.json_fields import ID, field
@@ -34,9 +34,9 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
             if image is None:
                 out.skip("regions of an image that is not in image_data.json")
                 continue
-            size = size_of(image[1], image[0])
+            size = image_size(image[1], image[0])
             xywh = [field(region, name, float, where=place) for name in ("x", "y", "width", "height")]
-            box = corners(xywh, size, place, "x, y, width, height")
+            box = xywh_to_xyxy(xywh, size, place, "x, y, width, height")
             phrase = field(region, "phrase", str, where=place).strip()
             if box is None:
                 out.skip("boxes without area in the image")

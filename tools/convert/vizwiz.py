@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.answers import annotation
+from mllm.convert.answers import vqa_annotation
 from mllm.convert.conversion import Outputs, entries, main, read_records
 from mllm.json_fields import field
 
@@ -33,7 +33,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
         answers = field(record, "answers", list, where=where) if "answers" in record else []
         if answers:
             said = [field(each, "answer", str, where=at) for at, each in entries(answers, f"{where}: answers")]
-            line["annotation"] = annotation(said)
+            line["annotation"] = vqa_annotation(said)
         out.write(f"vizwiz_{given.questions.stem}.jsonl", line)
 
 

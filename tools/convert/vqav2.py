@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mllm.convert.answers import annotation as counted
-from mllm.convert.conversion import Outputs, Placed, by_id, entries, main
+from mllm.convert.answers import vqa_annotation as counted
+from mllm.convert.conversion import Outputs, Placed, entries, index_by_id, main
 from mllm.files import read_json
 from mllm.json_fields import ID, field
 
@@ -31,7 +31,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
     images = field(questions, "data_subtype", str, where=given.questions).replace("test-dev", "test")
     answers: dict[int | str, Placed] | None = None
     if given.annotations:
-        answers = by_id(read_json(given.annotations, dict), "annotations", given.annotations, "question_id")
+        answers = index_by_id(read_json(given.annotations, dict), "annotations", given.annotations, "question_id")
     found = field(questions, "questions", list, where=given.questions)
     for where, asked in entries(out.progress(found, "questions"), f"{given.questions}: questions"):
         number = field(asked, "question_id", ID, where=where)

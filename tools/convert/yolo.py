@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mllm.convert.conversion import Outputs, main
-from mllm.convert.detection import Labelled, around, class_names, decimal, write_boxes
+from mllm.convert.detection import Labelled, class_names, decimal, enclosing_box, write_boxes
 from mllm.errors import DataError
 from mllm.files import read_text
 from mllm.images import image_ref
@@ -72,7 +72,7 @@ def objects(path: Path, size: tuple[int, int], names: list[str]) -> Iterator[Lab
             x, y, w, h = values
             box = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
         elif len(values) >= 6 and len(values) % 2 == 0:
-            box = around(list(zip(values[::2], values[1::2], strict=True)), where, "coordinates")
+            box = enclosing_box(list(zip(values[::2], values[1::2], strict=True)), where, "coordinates")
         else:
             expected = "4 numbers, or pairs of an outline"
             raise DataError(where=where, field="coordinates", expected=expected, found=str(len(values)))

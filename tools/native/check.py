@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-from mllm.compat.transformers_processors import make_processor, processor_class, with_marks
+from mllm.compat.transformers_processors import make_transformers_processor, processor_class, with_marks
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, MllmError, one_line
@@ -75,7 +75,7 @@ class Checked:
             raise Failed("transformers has no processor for it to compare with")
         images = read_image_processor(self.folder)
         tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
-        return make_processor(kind, self.folder, tokenizer=tokenizer, image_processor=images)
+        return make_transformers_processor(kind, self.folder, tokenizer=tokenizer, image_processor=images)
 
     @cached_property
     def items(self) -> list[Item]:

@@ -80,7 +80,7 @@ def chat(
     """
     from rich.console import Console
 
-    from mllm.commands.chat.terminal import Chat, typed_lines
+    from mllm.commands.chat.terminal import TerminalChat, typed_lines
     from mllm.serve.chat_model import load
     from mllm.serve.generation import read_generation
 
@@ -95,7 +95,7 @@ def chat(
     live = sys.stdin.isatty() and console.is_terminal
     named: dict[str, Any] = {"type": type, "codec": codec, "template": template, "placement": placement}
     model = load(path, device=device, dtype=dtype, **named)
-    talks = Chat(
+    talks = TerminalChat(
         model,
         console,
         live=live,

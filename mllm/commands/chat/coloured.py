@@ -28,7 +28,7 @@ def coloured(text: str, regions: Sequence[Region]) -> Text:
     return shown
 
 
-def listed(regions: Sequence[Region]) -> Iterator[Text]:
+def region_lines(regions: Sequence[Region]) -> Iterator[Text]:
     """A line for each box and point, with the phrase that it is about."""
     for region in regions:
         label = f"  {printable(region.label)}" if region.label else ""

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mllm.commands.chat.coloured import coloured, listed
+from mllm.commands.chat.coloured import coloured, region_lines
 from mllm.commands.chat.pictures import escapes, protocol_of
 from mllm.errors import ConfigError, MllmError, nearest, printable
 from mllm.files import writing_to
@@ -43,7 +43,7 @@ HELP = {
 }
 
 
-class Chat:
+class TerminalChat:
     """One conversation and what waits for its next question.
 
     Args:
@@ -136,7 +136,7 @@ class Chat:
         self.answers.append(answer)
         self._forget()
         if self.live:
-            for line in listed(answer.regions):
+            for line in region_lines(answer.regions):
                 self.console.print(line)
             if answer.finish_reason == "length":
                 self.console.print(Text(f"(cut after {answer.tokens} tokens: --max_new_tokens)", style="dim"))
@@ -224,7 +224,7 @@ class Chat:
         self.console.print(Text(line), soft_wrap=True)
 
 
-def typed_lines(chat: Chat) -> Iterator[str]:
+def typed_lines(chat: TerminalChat) -> Iterator[str]:
     """What is typed at a prompt, to Ctrl-D; Ctrl-C begins the line again."""
     import readline  # noqa: F401, input() has arrow keys and a history with it
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from mllm.boundary import reported
-from mllm.config.command_line import SETTINGS, Command, Group
+from mllm.config.command_line import CONTEXT_SETTINGS, Command, CommandGroup
 
 PATHS = "A folder, a file, or several files in order: a.pt,b.pt."
 
@@ -17,7 +17,9 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 AllDtype = Annotated[Dtype | None, typer.Option(help="Of all weights. Default: as they are.")]
 ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Of a file.")]
 
-app = typer.Typer(cls=Group, context_settings=SETTINGS, help="Checkpoints of this and of other software.")
+app = typer.Typer(
+    cls=CommandGroup, context_settings=CONTEXT_SETTINGS, help="Checkpoints of this and of other software."
+)
 
 
 @app.command(cls=Command)

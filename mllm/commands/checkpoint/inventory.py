@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from mllm.models.adapters.selection import is_adapter
 from mllm.models.checkpoints.layout import Checkpoint, detect, fitting
 from mllm.models.checkpoints.lazy import Lazy, Weights
-from mllm.models.checkpoints.vocabulary import FOLDER, tokens_of
+from mllm.models.checkpoints.vocabulary import FOLDER, recorded_tokens
 from mllm.models.checkpoints.weight_sources import COMPUTED
 from mllm.models.parts import part_of
 from mllm.tokenizer_files import find_tokenizer
@@ -68,7 +68,7 @@ class Inventory:
         return "\n".join(lines)
 
 
-def compare(a: Checkpoint, b: Checkpoint) -> tuple[str, bool]:
+def compare_checkpoints(a: Checkpoint, b: Checkpoint) -> tuple[str, bool]:
     """Each difference on a line, then a summary by part; and whether there is one.
 
     Of two layouts the names are compared as ours, without buffers that libraries compute.
@@ -133,7 +133,7 @@ def _vocabulary(opened: Checkpoint, named: Weights) -> str:
     words = [f"{', '.join(map(str, rows))} embeddings" if rows else "no embeddings here"]
     tokenizer = find_tokenizer(str(opened.folder))
     words.append("no tokenizer" if tokenizer is None else f"a tokenizer of {len(tokenizer)} tokens")
-    if added := tokens_of(str(opened.folder)):
+    if added := recorded_tokens(str(opened.folder)):
         more = f" and {len(added) - TOKENS_SHOWN} more" if len(added) > TOKENS_SHOWN else ""
         base = opened.config.get("base_rows")
         # a language model that was made for the whole tokenizer has not grown

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from mllm.commands.checkpoint.inventory import Inventory, compare
+from mllm.commands.checkpoint.inventory import Inventory, compare_checkpoints
 from mllm.compat.peft import PeftModel
 from mllm.errors import ModelError
 from mllm.files import writing_to
@@ -27,9 +27,9 @@ from mllm.models.adapters.injection import PREFIX, base_of
 from mllm.models.arguments import Dtype
 from mllm.models.auto import read_config as read_library_config
 from mllm.models.checkpoints import conversion
-from mllm.models.checkpoints.layout import BaseModels, detect, open_path, read_config
+from mllm.models.checkpoints.layout import BaseModels, detect, open_path, read_optional_config
 from mllm.models.checkpoints.lazy import open_folder
-from mllm.models.checkpoints.readback import Written, own_logits, transformers_logits
+from mllm.models.checkpoints.readback import WrittenModel, own_logits, transformers_logits
 from mllm.models.checkpoints.vocabulary import strip_added_tokens
 from mllm.models.components import torch_dtype
 from mllm.models.flamingo.builder import load_flamingo
@@ -40,7 +40,7 @@ from mllm.models.llava.transformers_export import as_transformers, export_transf
 from mllm.models.llava.transformers_layout import THEIRS, load_llava
 from mllm.models.prompt_format import kind_in_transformers, record_prompt_format, stored_prompt_format
 from mllm.models.strict_loading import load_strictly
-from mllm.pipeline.build import base_args, merged
+from mllm.pipeline.build import base_args, load_merged
 from mllm.registry import MODELS
 from mllm.tokenizer_files import load_tokenizer
 from mllm.tokenizer_saving import save_tokenizer
@@ -155,7 +155,7 @@ def _export_whole(source: str, folder: Path, layout: str, *, whole: bool, origin
         model.to(torch_dtype(dtype))
     if original:
         tokenizer = strip_added_tokens(model, tokenizer, folder, needed=NEEDED[layout])
-    written, names, place = Written.of(model, tokenizer), None, folder
+    written, names, place = WrittenModel.of(model, tokenizer), None, folder
     if layout == "transformers-llava":
         export_transformers_llava(model, tokenizer, str(folder))
     elif layout == "otter":
@@ -177,7 +177,7 @@ def _export_whole(source: str, folder: Path, layout: str, *, whole: bool, origin
         written.check_logits(lambda probe: own_logits(MODELS.make(again, tokenizer=tokenizer), probe))
 
 
-def _check_theirs(folder: Path, written: Written) -> None:
+def _check_theirs(folder: Path, written: WrittenModel) -> None:
     config = read_library_config(folder)
     theirs = load_strictly(THEIRS[config.model_type], str(folder), whole=True, dtype="auto")
     written.check_logits(lambda probe: transformers_logits(theirs, probe))
@@ -185,8 +185,8 @@ def _check_theirs(folder: Path, written: Written) -> None:
 
 def _check_adapter(model: str, folder: Path) -> None:
     """PEFT, over transformers' own model, must answer as the merged one; both in 32 bits, where no sum is rounded."""
-    whole, tokenizer = merged(model, dtype="float32")
-    written = Written.of(whole, tokenizer)
+    whole, tokenizer = load_merged(model, dtype="float32")
+    written = WrittenModel.of(whole, tokenizer)
     del whole
     args = base_args(model)
     base, kind = args["model_name_or_path"], args["type"]
@@ -218,21 +218,21 @@ def _check_left_out(folder: str, names: Collection[str]) -> None:
 def _load(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
     """A whole model: adapters are merged into their base."""
     if base_of(folder):
-        return merged(folder)
+        return load_merged(folder)
     flamingo = _model_type(folder) == MllmFlamingoConfig.model_type
     return (load_flamingo if flamingo else load_llava)(folder), load_tokenizer(folder)
 
 
 def _model_type(folder: str) -> Any:
-    return read_config(Path(folder)).get("model_type")
+    return read_optional_config(Path(folder)).get("model_type")
 
 
 def merge(adapters: str, out: str, *, dtype: Dtype | None, max_shard_size: str) -> None:
     with new_folder(out) as folder:
-        model, tokenizer = merged(adapters)
+        model, tokenizer = load_merged(adapters)
         if dtype:
             model.to(torch_dtype(dtype))
-        written, whole = Written.of(model, tokenizer), {"type": base_args(adapters)["type"], "dtype": "auto"}
+        written, whole = WrittenModel.of(model, tokenizer), {"type": base_args(adapters)["type"], "dtype": "auto"}
         model.save_pretrained(folder, max_shard_size=max_shard_size)
         save_tokenizer(tokenizer, folder)
         if said := stored_prompt_format(adapters):
@@ -243,6 +243,6 @@ def merge(adapters: str, out: str, *, dtype: Dtype | None, max_shard_size: str) 
 
 
 def diff(a: str, b: str) -> int:
-    text, differ = compare(open_path(a), open_path(b))
+    text, differ = compare_checkpoints(open_path(a), open_path(b))
     print(text)
     return int(differ)

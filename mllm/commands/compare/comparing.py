@@ -14,13 +14,13 @@ from mllm.fields import show
 from mllm.json_fields import field
 from mllm.metrics.breakdown import ABSENT, places_of
 from mllm.metrics.outcome import PREDICTIONS
-from mllm.metrics.statistics import Difference, compare
+from mllm.metrics.statistics import Difference, compare_values
 
 SUFFIX = f"_{PREDICTIONS}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class PredictionsFile:
     """A predictions file: what it holds of each item, in the order of the items."""
 
     name: str
@@ -36,8 +36,8 @@ class Answers:
 class Compared:
     """Two models on the same items: all of them, and parts of them by the values of a name."""
 
-    a: Answers
-    b: Answers
+    a: PredictionsFile
+    b: PredictionsFile
     difference: Difference
     parts: Mapping[str, Mapping[str, Difference]]
 
@@ -51,7 +51,7 @@ class Compared:
         )
 
 
-def read_all(paths: Sequence[str]) -> list[Answers]:
+def read_all(paths: Sequence[str]) -> list[PredictionsFile]:
     """The files, or those in folders of evaluations, under names that tell them apart.
 
     Raises:
@@ -65,7 +65,7 @@ def read_all(paths: Sequence[str]) -> list[Answers]:
     return read
 
 
-def compared(a: Answers, b: Answers) -> Compared:
+def compared(a: PredictionsFile, b: PredictionsFile) -> Compared:
     """Compare two files of the same items.
 
     Raises:
@@ -74,7 +74,7 @@ def compared(a: Answers, b: Answers) -> Compared:
     images = [record["image"] for record in a.records]
     if len(set(images)) < 2:
         raise DataError(where=a.path, expected="answers about at least two images", found="one image")
-    return Compared(a=a, b=b, difference=compare(a.scores, b.scores, images), parts=_parts(a, b, images))
+    return Compared(a=a, b=b, difference=compare_values(a.scores, b.scores, images), parts=_parts(a, b, images))
 
 
 def verdict(difference: Difference) -> str:
@@ -92,7 +92,7 @@ def verdict(difference: Difference) -> str:
     return f"neither is better by these answers; {detectable}, {more}"
 
 
-def _parts(a: Answers, b: Answers, images: Sequence[str]) -> dict[str, dict[str, Difference]]:
+def _parts(a: PredictionsFile, b: PredictionsFile, images: Sequence[str]) -> dict[str, dict[str, Difference]]:
     names = dict.fromkeys(name for record in a.records for name in record.get("group") or {})
     found: dict[str, dict[str, Difference]] = {}
     for name in names:
@@ -100,7 +100,7 @@ def _parts(a: Answers, b: Answers, images: Sequence[str]) -> dict[str, dict[str,
         several = {value: some for value, some in places.items() if len({images[place] for place in some}) > 1}
         if len(places) > 1:
             found[name] = {
-                value: compare(
+                value: compare_values(
                     [a.scores[place] for place in some],
                     [b.scores[place] for place in some],
                     [images[place] for place in some],
@@ -136,7 +136,7 @@ def _names(files: Sequence[str]) -> list[str]:
     )
 
 
-def _read(name: str, path: str) -> Answers:
+def _read(name: str, path: str) -> PredictionsFile:
     lines = IndexedJsonl(path)
     records: list[Mapping[str, Any]] = []
     for number in range(len(lines)):
@@ -153,10 +153,10 @@ def _read(name: str, path: str) -> Answers:
     for before, after in pairwise(records):
         if before["index"] == after["index"]:
             raise DataError(where=path, expected=f"one answer of index {after['index']}", found="two", kind="duplicate")
-    return Answers(name=name, path=path, records=records)
+    return PredictionsFile(name=name, path=path, records=records)
 
 
-def _check_same(a: Answers, b: Answers) -> None:
+def _check_same(a: PredictionsFile, b: PredictionsFile) -> None:
     if len(a.records) != len(b.records):
         raise DataError(where=b.path, expected=f"{len(a.records)} answers, as {a.path}", found=str(len(b.records)))
     for one, other in zip(a.records, b.records, strict=True):

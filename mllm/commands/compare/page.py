@@ -7,11 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mllm.commands.compare.comparing import SUFFIX, Answers, Compared, verdict
+from mllm.commands.compare.comparing import SUFFIX, Compared, PredictionsFile, verdict
 from mllm.images import FileImage
 from mllm.metrics.statistics import Difference
 from mllm.report import page
-from mllm.report.gallery import Answer, Entry, Region, copy_of, embedded_card, write_data
+from mllm.report.gallery import CardAnswer, Entry, Region, copy_of, embedded_card, write_data
 from mllm.report.index import REPORT
 from mllm.time_spans import TimeSpan
 from mllm.types import Box, Point
@@ -23,7 +23,7 @@ CARDS = 12
 Record = Mapping[str, Any]
 
 
-def write_comparison(folder: Path, models: Sequence[Answers], comparisons: Sequence[Compared]) -> Path:
+def write_comparison(folder: Path, models: Sequence[PredictionsFile], comparisons: Sequence[Compared]) -> Path:
     """Write `compare.html`, and beside it the folder with all answers; where it is.
 
     Images are those that the predictions name, or the copies beside the report of one of the models.
@@ -106,7 +106,7 @@ def _sections(
     ]
 
 
-def _entry(records: Sequence[Record], models: Sequence[Answers], *, binary: bool) -> Entry:
+def _entry(records: Sequence[Record], models: Sequence[PredictionsFile], *, binary: bool) -> Entry:
     first, names = records[0], [model.name for model in models]
     target = first["target"]
     texts = tuple(each for each in target if isinstance(each, str))
@@ -130,7 +130,7 @@ def _entry(records: Sequence[Record], models: Sequence[Answers], *, binary: bool
         times=_times(first.get("target_spans", ())),
         duration=first.get("duration"),
         answers=tuple(
-            Answer(
+            CardAnswer(
                 text=record["text"],
                 verdict=_worth(record, binary=binary),
                 regions=_regions(record.get("pred", ()), record.get("pred_points", ()), record.get("pred_labels")),
@@ -174,7 +174,7 @@ def _times(spans: Sequence[Sequence[float]]) -> tuple[TimeSpan, ...]:
     return tuple(TimeSpan(start=start, end=end) for start, end in spans)
 
 
-def _image(name: str, models: Sequence[Answers]) -> FileImage | None:
+def _image(name: str, models: Sequence[PredictionsFile]) -> FileImage | None:
     """The image of that name; None where there is no such file, as for items with several images."""
     if Path(name).is_file():
         return FileImage(name)

@@ -10,23 +10,23 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from mllm.commands.data.faults import WARNINGS, Fault, fault_of, look
+from mllm.commands.data.faults import WARNINGS, Fault, fault_of, find_faults
 from mllm.commands.data.identity import NO_KEY, identity, key64
-from mllm.commands.data.tally import Row, Tally, counted, summary
+from mllm.commands.data.tally import ItemLengths, Tally, counted, summary
 from mllm.commands.data.words import words_faults
 from mllm.commands.data.workers import in_order
 from mllm.commands.shards import WHOLE, Shard, new_part
-from mllm.commands.shards import parts as stored_parts
+from mllm.commands.shards import stage_parts as stored_parts
 from mllm.conversation.processor import Processor, learned
 from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
 from mllm.errors import DataError, MllmError
-from mllm.pipeline.splits import Config, Split, parts, place_of
+from mllm.pipeline.splits import Config, Split, component_datasets, place_of
 from mllm.types import Item
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class OpenDataset:
     """A dataset that is read, for a split.
 
     Attributes:
@@ -54,17 +54,17 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class CheckedItem:
     """What a worker sends back of one index."""
 
     line: int = NO_KEY
     name: int = NO_KEY
-    row: Row | None = None
+    row: ItemLengths | None = None
     faults: tuple[Fault, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
-class Check:
+class DataCheck:
     """The check of all splits of a config. `run` gives each fault once: in the order of the files, repeats behind."""
 
     splits: Sequence[Split]
@@ -121,21 +121,21 @@ class Check:
     def failed(self) -> bool:
         return any(kind not in WARNINGS for kind in self.kinds)
 
-    def _readings(self) -> Iterator[Reading]:
+    def _readings(self) -> Iterator[OpenDataset]:
         looked: list[Config | Dataset] = []
         for split in self.splits:
-            inner = parts(split.cfg)
+            inner = component_datasets(split.cfg)
             alone = inner == [split.cfg]
             for part in [] if alone else inner:
                 if part not in looked:
                     looked.append(part)
-                    yield Reading(cfg=part, split=split, look_too=True, count=False)
+                    yield OpenDataset(cfg=part, split=split, look_too=True, count=False)
             look_too = alone and split.cfg not in looked
             if look_too:
                 looked.append(split.cfg)
-            yield Reading(cfg=split.cfg, split=split, look_too=look_too, count=True)
+            yield OpenDataset(cfg=split.cfg, split=split, look_too=look_too, count=True)
 
-    def _faults(self, read: Callable[[int, Reading, Tally], Iterator[Fault]]) -> Iterator[Fault]:
+    def _faults(self, read: Callable[[int, OpenDataset, Tally], Iterator[Fault]]) -> Iterator[Fault]:
         """`read` gives the faults of a reading, and fills its tally."""
         for number, reading in enumerate(self._readings()):
             tally = Tally()
@@ -153,14 +153,14 @@ class Check:
                 self.kinds[fault.kind] += 1
                 yield fault
 
-    def _read(self, reading: Reading, tally: Tally, shard: Shard) -> Iterator[Fault]:
+    def _read(self, reading: OpenDataset, tally: Tally, shard: Shard) -> Iterator[Fault]:
         try:
             dataset = reading.dataset
         except DataError as error:
             yield fault_of(error, str(reading.split))
             return
         tally.size = len(dataset)
-        reader = Reader(reading, self.processor, decode=self.decode)
+        reader = IndexReader(reading, self.processor, decode=self.decode)
         for found in in_order(shard.of(len(dataset)), reader, workers=self.workers, title=str(reading.split)):
             yield from found.faults
             if reading.look_too:
@@ -170,17 +170,17 @@ class Check:
                 tally.add(found.row)
 
     @staticmethod
-    def _stored(folders: Sequence[Path], number: int, reading: Reading, tally: Tally) -> Iterator[Fault]:
+    def _stored(folders: Sequence[Path], number: int, reading: OpenDataset, tally: Tally) -> Iterator[Fault]:
         for folder in folders:
             with (folder / str(number) / "faults.jsonl").open(encoding="utf-8") as file:
                 yield from (Fault(**json.loads(line)) for line in file)
             tally.include(Tally.load(folder / str(number)))
 
 
-class Reader:
+class IndexReader:
     """Reads an index of a dataset in a worker."""
 
-    def __init__(self, reading: Reading, processor: Processor, *, decode: bool) -> None:
+    def __init__(self, reading: OpenDataset, processor: Processor, *, decode: bool) -> None:
         self.dataset = reading.dataset
         self.look_too = reading.look_too
         self.count = reading.count
@@ -188,8 +188,8 @@ class Reader:
         self.processor = processor
         self.decode = decode
 
-    def __call__(self, index: int) -> Found:
-        looked = look(self.dataset, index, decode=self.decode)
+    def __call__(self, index: int) -> CheckedItem:
+        looked = find_faults(self.dataset, index, decode=self.decode)
         faults = list(looked.faults) if self.look_too else []
         if self.look_too and looked.item is not None and looked.sized:
             faults += words_faults(looked.item, self.processor, looked.where)
@@ -202,9 +202,9 @@ class Reader:
             faults += [fault for fault in more if not (outside and fault.kind == "unseen-region")]
         elif self.count and looked.item is None and not self.look_too:
             faults += looked.faults
-        return Found(line=looked.line, name=looked.name, row=row, faults=tuple(faults))
+        return CheckedItem(line=looked.line, name=looked.name, row=row, faults=tuple(faults))
 
-    def _row(self, item: Item, where: str) -> tuple[Row | None, list[Fault]]:
+    def _row(self, item: Item, where: str) -> tuple[ItemLengths | None, list[Fault]]:
         item = self.processor.fit_to_max_length(item)
         try:
             if self.evaluated:
@@ -223,7 +223,7 @@ class Reader:
         elif not kept:
             reason = "conversations: expected an answer to train on, found none"
             faults.append(Fault(where=where, reason=reason, kind="unlearned"))
-        row = Row(
+        row = ItemLengths(
             key=item.key,
             tokens=found.total,
             of_images=0 if image is None else found.ids.count(image),

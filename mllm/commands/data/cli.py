@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mllm.commands.jobs import Executor, ExecutorOptions, JobDir, Tasks, Workers, in_shards, run_job
-from mllm.config.command_line import SETTINGS, Command, ConfigFile, ConfigOptions, Group
+from mllm.config.command_line import CONTEXT_SETTINGS, Command, CommandGroup, ConfigFile, ConfigOptions
 from mllm.errors import ConfigError, DataError, printable
 from mllm.fields import check_arguments, within
 from mllm.files import writing_to
 from mllm.generation_args import GenerationArgs
 
 if TYPE_CHECKING:
-    from mllm.commands.data.check import Check
+    from mllm.commands.data.check import DataCheck
     from mllm.commands.data.dedup import Dedup
     from mllm.commands.data.faults import Fault
     from mllm.conversation.processor import Processor
@@ -44,8 +44,8 @@ StandIn = Annotated[
 ]
 
 app = typer.Typer(
-    cls=Group,
-    context_settings=SETTINGS,
+    cls=CommandGroup,
+    context_settings=CONTEXT_SETTINGS,
     help="Look at the data of a config before training on them. No weights are read.",
 )
 
@@ -172,21 +172,21 @@ def _check(args: SimpleNamespace) -> int:
     return _say_faults(check, check.run())
 
 
-def check_job(args: SimpleNamespace) -> Check:
+def check_job(args: SimpleNamespace) -> DataCheck:
     """What `mllm data check` does."""
     cfg = _config(args)
-    from mllm.commands.data.check import Check
+    from mllm.commands.data.check import DataCheck
     from mllm.pipeline.splits import splits
 
     chosen = splits(cfg["data_args"], args.split)
-    return Check(splits=chosen, processor=_processor(args, cfg), decode=args.decode, workers=args.workers)
+    return DataCheck(splits=chosen, processor=_processor(args, cfg), decode=args.decode, workers=args.workers)
 
 
-def _say_check(check: Check, folder: Path, shards: int) -> int:
+def _say_check(check: DataCheck, folder: Path, shards: int) -> int:
     return _say_faults(check, check.merged(folder, shards))
 
 
-def _say_faults(check: Check, faults: Iterable[Fault]) -> int:
+def _say_faults(check: DataCheck, faults: Iterable[Fault]) -> int:
     """Print the faults as they are found, then what was read; the exit status."""
     from tqdm.auto import tqdm
 

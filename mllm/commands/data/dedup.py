@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mllm.commands.data.likeness import (
     BITS,
-    LARGEST,
+    LARGEST_BUCKET,
     Comparison,
     Partners,
     first_equal,
@@ -26,17 +26,17 @@ from mllm.commands.data.likeness import (
     partners,
 )
 from mllm.commands.data.signatures import (
-    IMAGE,
+    IMAGE_DTYPE,
     PERMUTATIONS,
     TEXT,
     Signatures,
-    load,
+    item_words,
+    load_records,
     read_images,
     read_items,
-    said,
 )
 from mllm.commands.data.sources import Sources
-from mllm.commands.shards import Shard, parts
+from mllm.commands.shards import Shard, stage_parts
 from mllm.errors import RunError, printable
 from mllm.images.names import name_of
 from mllm.pipeline.splits import Split
@@ -72,16 +72,16 @@ class Dedup:
             RunError: they are not, or the data have changed since.
         """
         sources = Sources(self.splits)
-        items, images = parts(folder, "items", shards), parts(folder, "images", shards)
+        items, images = stage_parts(folder, "items", shards), stage_parts(folder, "images", shards)
         counts = [json.loads((path / "counts.json").read_text()) for path in items]
         if any(count["lengths"] != sources.lengths() for count in counts):
             raise RunError(
                 where=str(folder),
                 message="the data changed after its parts were read: delete the folder and start again",
             )
-        shown = np.concatenate([load(path / "images", IMAGE) for path in images])
+        shown = np.concatenate([load_records(path / "images", IMAGE_DTYPE) for path in images])
         unread = sorted((entry for path in images for entry in _lines(path / "unread.jsonl")), key=_place)
-        texts = np.concatenate([load(path / "texts", TEXT) for path in items])
+        texts = np.concatenate([load_records(path / "texts", TEXT) for path in items])
         comparison = Comparison()
         shown = shown[np.lexsort((shown["image"], shown["item"]))]
         return Duplicates(
@@ -210,7 +210,7 @@ class Duplicates:
 
     def _said(self, number: int) -> str:
         item = self.sources[number]
-        return f"{item.key}: {said(item)[:START]!r}"
+        return f"{item.key}: {item_words(item)[:START]!r}"
 
     def lines(self) -> Iterator[str]:
         """The report."""
@@ -228,7 +228,7 @@ class Duplicates:
         yield from (f"    {alike}" for alike in self.duplicate_texts(leak=False))
         if self.left_out:
             yield (
-                f"groups of more than {LARGEST:,} near duplicates were not compared in full ({self.left_out:,} times)"
+                f"{self.left_out:,} groups of more than {LARGEST_BUCKET:,} near duplicates were not compared in full"
             )
         if self.unread:
             yield f"could not be read (see mllm data check): {len(self.unread):,}"

@@ -81,7 +81,7 @@ def fault_of(error: MllmError, where: str) -> Fault:
     return Fault(where=error.where or where, reason=error.reason, kind=kind)
 
 
-def look(dataset: Any, index: int, *, decode: bool = False) -> Looked:
+def find_faults(dataset: Any, index: int, *, decode: bool = False) -> Looked:
     """Read an item and its images' headers (`decode`: their pixels too), and say all that is wrong with them."""
     where = place_of(dataset, index)
     try:

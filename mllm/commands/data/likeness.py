@@ -21,7 +21,7 @@ Pairs = tuple[Numbers, Numbers, Numbers]
 BITS = 64
 CHUNK = 1 << 16
 """Pairs that are compared at a time."""
-LARGEST = 10_000
+LARGEST_BUCKET = 10_000
 """Entries with the same key are compared with as many of those before them; it takes more only where templates fill a
 set with near copies."""
 _NONE = np.iinfo(np.int64).max
@@ -42,7 +42,7 @@ class Partners:
 
 
 class Comparison:
-    """Pairs as they are found, and `left_out`: how many entries had more of their key before them than `LARGEST`."""
+    """Pairs as they are found. `left_out`: entries with more than `LARGEST_BUCKET` of their key before them."""
 
     def __init__(self) -> None:
         self.left_out = 0
@@ -54,7 +54,7 @@ class Comparison:
         starts = np.flatnonzero(ranked[1:] == ranked[:-1])
         step = 1
         while len(starts):
-            if step > LARGEST:
+            if step > LARGEST_BUCKET:
                 self.left_out += len(starts)
                 return
             for first in range(0, len(starts), CHUNK):

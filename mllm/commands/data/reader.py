@@ -19,7 +19,7 @@ from mllm.pipeline.build import TOKENIZER_SAMPLE, build_model, over_base
 from mllm.pipeline.train_data import ItemDataset
 from mllm.tokenizer_files import load_tokenizer
 
-FOLDERS = ("model_name_or_path", "vision_tower", "language_model", "tokenizer", "checkpoint")
+FOLDER_KEYS = ("model_name_or_path", "vision_tower", "language_model", "tokenizer", "checkpoint")
 """Keys of model_args that may name a folder."""
 TRAINED = ("adapters", "quantization", "freeze", "checkpoint")
 """Keys of model_args that say nothing of how data are read."""
@@ -71,7 +71,7 @@ def _base(model_args: Mapping[str, Any]) -> dict[str, Any]:
 def _folders(model_args: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Keys of model_args, and the folders or files that they name."""
     found: list[tuple[str, str]] = []
-    for key in FOLDERS:
+    for key in FOLDER_KEYS:
         named = model_args.get(key)
         several = named if isinstance(named, Sequence) and not isinstance(named, str) else [named]
         found += [(key, folder) for folder in several if isinstance(folder, str)]

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from mllm.commands.data.faults import fault_of, look
+from mllm.commands.data.faults import fault_of, find_faults
 from mllm.commands.data.words import words_faults
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
@@ -118,7 +118,7 @@ def cards(split: Split, processor: Processor, *, count: int, indices: Sequence[i
 
 
 def _card(dataset: Any, index: int, processor: Processor) -> Card:
-    looked = look(dataset, index)
+    looked = find_faults(dataset, index)
     where = looked.where
     if looked.item is None or not looked.sized:
         (fault, *_) = looked.faults

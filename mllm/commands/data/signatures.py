@@ -27,14 +27,14 @@ from numpy.typing import NDArray
 from mllm.commands.data.identity import identity, key128
 from mllm.commands.data.sources import Sources
 from mllm.commands.data.workers import in_order
-from mllm.commands.shards import Shard, new_part, parts
+from mllm.commands.shards import Shard, new_part, stage_parts
 from mllm.conversation.rendering import PLACEHOLDER
 from mllm.errors import ConfigError, DataError
 from mllm.types import Item
 
 SHINGLE = 3
 PERMUTATIONS = 128
-LEAST = 8
+MIN_SHINGLES = 8
 """Runs of words that a text has of its own; shorter ones ("the left dog") are alike without being copies."""
 SAMPLE = 10_000
 COMMON_SHARE, COMMON_COUNT = 0.05, 10
@@ -42,11 +42,11 @@ COMMON_SHARE, COMMON_COUNT = 0.05, 10
 FLUSH = 1 << 14
 """Entries that are written to a file at a time."""
 
-KEY = "<u8", (2,)
+KEY_DTYPE = "<u8", (2,)
 """128 bits that tell one thing from another."""
-TEXT = np.dtype([("item", "<i8"), ("key", *KEY)])
-MENTION = np.dtype([("item", "<i8"), ("image", "<i4"), ("key", *KEY)])
-IMAGE = np.dtype([("item", "<i8"), ("image", "<i4"), ("test", "<i8"), ("hash", "<u8"), ("pixels", *KEY)])
+TEXT = np.dtype([("item", "<i8"), ("key", *KEY_DTYPE)])
+MENTION = np.dtype([("item", "<i8"), ("image", "<i4"), ("key", *KEY_DTYPE)])
+IMAGE_DTYPE = np.dtype([("item", "<i8"), ("image", "<i4"), ("test", "<i8"), ("hash", "<u8"), ("pixels", *KEY_DTYPE)])
 """An image where it is named first, the item of a test set that names it first (-1: none), its perceptual hash, and a
 key of its pixels."""
 
@@ -60,7 +60,7 @@ class Read:
     signature: bytes | None = None
 
 
-class Reader:
+class SignatureReader:
     """Reads items for comparison; in each worker one MinHash is used again and again."""
 
     def __init__(self, sources: Sources) -> None:
@@ -75,7 +75,7 @@ class Reader:
             return Read(error=str(error if error.where else error.at(self.sources.place(number))))
         own = shingles(item) - self.common(self.sources.locate(number)[0])
         images = [key128(identity(ref, item, place)) for place, ref in enumerate(item.images)]
-        if len(own) < LEAST:
+        if len(own) < MIN_SHINGLES:
             return Read(images=images)
         self._minhash.clear()
         self._minhash.update_batch([shingle.encode() for shingle in own])
@@ -100,14 +100,14 @@ def _repeated(dataset: Any) -> frozenset[str]:
     return frozenset(shingle for shingle, count in counts.items() if count > least)
 
 
-def said(item: Item) -> str:
+def item_words(item: Item) -> str:
     """The words of an item."""
     return " ".join(" ".join(PLACEHOLDER.sub(" ", turn.text) for turn in item.turns).split())
 
 
 def shingles(item: Item) -> set[str]:
     """Its runs of three words."""
-    words = re.findall(r"\w+", said(item).casefold())
+    words = re.findall(r"\w+", item_words(item).casefold())
     return {" ".join(words[start : start + SHINGLE]) for start in range(len(words) - SHINGLE + 1)}
 
 
@@ -117,7 +117,7 @@ def read_items(sources: Sources, shard: Shard, folder: Path, *, similarity: floa
     texts [texts] and mentions [mentions of images], signatures uint32 [texts, PERMUTATIONS], keys of their bands uint64
     [texts, bands], unread.jsonl, and counts.json.
     """
-    reader = Reader(sources)
+    reader = SignatureReader(sources)
     numbers = shard.of(len(sources))
     for dataset in {sources.locate(number)[0] for number in numbers[:: max(1, len(numbers) - 1)]}:
         reader.common(dataset)  # before workers are forked, so that it is done once
@@ -159,7 +159,9 @@ def band_keys(signature: bytes, similarity: float) -> Iterator[bytes]:
 
 def read_images(sources: Sources, shard: Shard, folder: Path, *, workers: int | None) -> None:
     """Write a shard's part of the distinct images that all items name: hashes of each, and unread.jsonl."""
-    mentions = np.concatenate([load(path / "mentions", MENTION) for path in parts(folder, "items", shard.count)])
+    mentions = np.concatenate(
+        [load_records(path / "mentions", MENTION) for path in stage_parts(folder, "items", shard.count)]
+    )
     mine = mentions[mentions["key"][:, 0] % np.uint64(shard.count) == shard.number]
     images = _distinct(mine, sources.training)
     hashes = partial(_hashes, sources, images)
@@ -181,7 +183,7 @@ def _distinct(mentions: NDArray[Any], training: int) -> NDArray[Any]:
     mentions = mentions[np.lexsort((mentions["image"], mentions["item"], *mentions["key"].T))]
     keys = mentions["key"]
     starts = np.flatnonzero(np.append(True, (keys[1:] != keys[:-1]).any(axis=1))) if len(keys) else np.empty(0, int)
-    images = np.zeros(len(starts), IMAGE)
+    images = np.zeros(len(starts), IMAGE_DTYPE)
     images["item"], images["image"] = mentions["item"][starts], mentions["image"][starts]
     in_test = np.where(mentions["item"] >= training, mentions["item"], np.iinfo(np.int64).max)
     first = np.minimum.reduceat(in_test, starts) if len(starts) else in_test
@@ -224,7 +226,7 @@ class Records:
         self._file.close()
 
 
-def load(path: Path, dtype: Any) -> NDArray[Any]:
+def load_records(path: Path, dtype: Any) -> NDArray[Any]:
     """The records of a file."""
     return np.fromfile(path, dtype)
 

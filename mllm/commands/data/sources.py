@@ -9,7 +9,7 @@ from typing import Literal
 
 from mllm.dataset.base import Dataset
 from mllm.dataset.mixing import built
-from mllm.pipeline.splits import Config, Split, parts, place_of
+from mllm.pipeline.splits import Config, Split, component_datasets, place_of
 from mllm.types import Item
 
 Role = Literal["training", "test"]
@@ -57,7 +57,7 @@ def datasets(splits: Iterable[Split]) -> list[tuple[Config | Dataset, Role]]:
     """Each distinct dataset once; training first, so that what is in both is training's."""
     found: list[tuple[Config | Dataset, Role]] = []
     for split in sorted(splits, key=lambda split: not split.training):
-        for part in parts(split.cfg):
+        for part in component_datasets(split.cfg):
             if all(part != cfg for cfg, _ in found):
                 found.append((part, "training" if split.training else "test"))
     return found
@@ -66,11 +66,11 @@ def datasets(splits: Iterable[Split]) -> list[tuple[Config | Dataset, Role]]:
 def shared(splits: Iterable[Split]) -> list[str]:
     """Names of test sets that are the training set itself, in whole or in part of a mixture."""
     splits = list(splits)
-    training = [part for split in splits if split.training for part in parts(split.cfg)]
+    training = [part for split in splits if split.training for part in component_datasets(split.cfg)]
     inside = [name for split in splits if split.training for name in split.names if name != "train"]
     return inside + [
         name
         for split in splits
-        if not split.training and any(part in training for part in parts(split.cfg))
+        if not split.training and any(part in training for part in component_datasets(split.cfg))
         for name in split.names
     ]

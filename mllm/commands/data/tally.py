@@ -27,7 +27,7 @@ _NUMBERS = ("size", "of_images", "learned", "cut", "cut_tokens", "boxes", "point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ItemLengths:
     """An item as the model reads it, in numbers of tokens."""
 
     key: str
@@ -70,7 +70,7 @@ class Tally:
     points: int = 0
     spans: int = 0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ItemLengths) -> None:
         self.lengths.append(row.tokens)
         self.images.extend(row.images)
         self._share(file_of(row.key), (1, row.tokens, row.learned))

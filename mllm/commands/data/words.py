@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mllm.commands.data.faults import Fault
-from mllm.commands.regions.words import Written, public_codecs, region_words
+from mllm.commands.regions.words import WrittenRegions, public_codecs, region_words
 from mllm.conversation.convention import Convention, ConversionError
 from mllm.conversation.processor import Processor
 from mllm.conversation.region_conversion import find
 from mllm.types import Item
 
 KIND = "region-words"
-SHOWN = 60
+MAX_SHOWN = 60
 """Characters of a text that a warning shows."""
 
 
@@ -28,12 +28,12 @@ def words_faults(item: Item, processor: Processor, where: str) -> Iterator[Fault
             yield Fault(where=where, reason=f"conversations[{number}].value: {reason}", kind=KIND)
 
 
-def _wrong(found: Sequence[Written], item: Item, number: int, processor: Processor) -> str | None:
+def _wrong(found: Sequence[WrittenRegions], item: Item, number: int, processor: Processor) -> str | None:
     """Why a turn should not be learned as it stands."""
     own = {name for name, codec in public_codecs().items() if type(codec) is type(processor.codec)}
     foreign = [one for one in found if processor.codec.tokens or not own.intersection(one.codecs)]
     if not item.images:
-        shown = (foreign or found)[0].words[:SHOWN]
+        shown = (foreign or found)[0].words[:MAX_SHOWN]
         return f"expected plain words in a record without an image, found {shown!r}, which is learned as words"
     if not foreign:
         convention = Convention(
@@ -42,7 +42,7 @@ def _wrong(found: Sequence[Written], item: Item, number: int, processor: Process
             placement=processor.view.placement,
         )
         return _off_image(item, number, convention)
-    shown, names = foreign[0].words[:SHOWN], foreign[0].codecs
+    shown, names = foreign[0].words[:MAX_SHOWN], foreign[0].codecs
     found_there = f"expected <boxes> or plain words, found {shown!r}"
     if not names:
         learned = "regions in a form that no codec reads: they are learned as words"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 
-class Task(StrEnum):
+class ProjectTask(StrEnum):
     """What a project is about."""
 
     REC = "rec"
@@ -20,7 +20,7 @@ class Task(StrEnum):
 
 
 def init(
-    task: Annotated[Task, typer.Argument(metavar="TASK", help=f"One of {', '.join(Task)}.")],
+    task: Annotated[ProjectTask, typer.Argument(metavar="TASK", help=f"One of {', '.join(ProjectTask)}.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
 ) -> None:
     """Write a project to start from: a config, two lines of data, an image, a README. It trains as it stands.

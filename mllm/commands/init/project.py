@@ -16,7 +16,7 @@ from mllm.config.shipped import shipped_root
 from mllm.errors import ConfigError
 from mllm.files import writing_to
 
-IMAGE = "scene.png"
+IMAGE_NAME = "scene.png"
 SIZE = (320, 240)
 """Width and height in pixels."""
 CIRCLE, SQUARE = (40, 50, 140, 150), (200, 100, 290, 190)
@@ -24,7 +24,7 @@ CIRCLE, SQUARE = (40, 50, 140, 150), (200, 100, 290, 190)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class ProjectKind:
     """The parts in which projects differ.
 
     Attributes:
@@ -46,15 +46,15 @@ class Kind:
 
 def _answered(question: str, answer: str) -> dict[str, Any]:
     annotation = {"multiple_choice_answer": answer, "answers": [{"answer": answer}] * 10}
-    return {"image_path": IMAGE, "question": question, "annotation": annotation}
+    return {"image_path": IMAGE_NAME, "question": question, "annotation": annotation}
 
 
 BOXED = (
-    {"img_path": IMAGE, "expression": "the red circle", "bbox": list(CIRCLE)},
-    {"img_path": IMAGE, "expression": "the blue square", "bbox": list(SQUARE)},
+    {"img_path": IMAGE_NAME, "expression": "the red circle", "bbox": list(CIRCLE)},
+    {"img_path": IMAGE_NAME, "expression": "the blue square", "bbox": list(SQUARE)},
 )
 KINDS = {
-    "rec": Kind(
+    "rec": ProjectKind(
         dataset="REC",
         about="referring expression -> box",
         pool="rec.json",
@@ -62,7 +62,7 @@ KINDS = {
         lines=BOXED,
         question="--prompt 'the red circle' --draw answer.png",
     ),
-    "reg": Kind(
+    "reg": ProjectKind(
         dataset="REG",
         about="box -> referring expression",
         pool="reg.json",
@@ -70,18 +70,18 @@ KINDS = {
         lines=BOXED,
         question=f"--prompt 'What is in <boxes>?' --box {','.join(map(str, CIRCLE))}",
     ),
-    "caption": Kind(
+    "caption": ProjectKind(
         dataset="Caption",
         about="image -> caption",
         pool="caption.json",
         metric="ExactMatch",
         lines=(
-            {"img_path": IMAGE, "caption": "a red circle and a blue square"},
-            {"img_path": IMAGE, "caption": ["a red circle and a blue square", "two shapes"]},
+            {"img_path": IMAGE_NAME, "caption": "a red circle and a blue square"},
+            {"img_path": IMAGE_NAME, "caption": ["a red circle and a blue square", "two shapes"]},
         ),
         question="--prompt 'Describe the image.'",
     ),
-    "vqa": Kind(
+    "vqa": ProjectKind(
         dataset="VQAv2",
         about="question -> short answer",
         pool="vqa.json",
@@ -111,12 +111,12 @@ def write_project(task: str, folder: Path) -> None:
         _write_files(task, kind, questions, folder)
 
 
-def _write_files(task: str, kind: Kind, questions: Any, folder: Path) -> None:
-    _drawn().save(folder / IMAGE)
+def _write_files(task: str, kind: ProjectKind, questions: Any, folder: Path) -> None:
+    _drawn().save(folder / IMAGE_NAME)
     _write(folder / "questions.json", json.dumps(questions, indent=2, ensure_ascii=False))
     _write(folder / "train.jsonl", "\n".join(json.dumps(line) for line in kind.lines))
     environment = Environment(loader=PackageLoader("mllm.commands.init", "."), undefined=StrictUndefined)
-    names = {"kind": kind, "task": task, "folder": shlex.quote(str(folder)), "image": IMAGE}
+    names = {"kind": kind, "task": task, "folder": shlex.quote(str(folder)), "image": IMAGE_NAME}
     for name in ("config.py", "README.md"):
         _write(folder / name, environment.get_template(f"{name}.j2").render(names))
 

@@ -8,29 +8,29 @@ import torch
 import typer
 from transformers import AutoTokenizer
 
-from mllm.model_files import reading
+from mllm.model_files import reading_model_files
 from mllm.models.auto import LOCAL
 from mllm.models.components import local_folder
 from mllm.models.native.builder import build_unchecked
 from mllm.models.native.proof import proved
-from mllm.models.native.self_check import Check
+from mllm.models.native.self_check import CheckResult
 
 
-def check_folder(folder: str, *, compute: bool) -> None:
+def print_checks(folder: str, *, compute: bool) -> None:
     """Print every check; ends with status 1 where one fails."""
     folder = local_folder("folder", folder)
-    with reading(folder, "its tokenizer"):
+    with reading_model_files(folder, "its tokenizer"):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **LOCAL)
     model = build_unchecked(tokenizer=tokenizer, model_name_or_path=folder)
     if torch.cuda.is_available():
         model.to("cuda")
     checks = proved(model, tokenizer, folder, compute=compute)
-    print(as_text(model.config.model_type, checks, listed=model.family.listed))
+    print(format_checks(model.config.model_type, checks, listed=model.family.listed))
     if any(check.failed for check in checks):
         raise typer.Exit(1)
 
 
-def as_text(kind: str, checks: list[Check], *, listed: bool) -> str:
+def format_checks(kind: str, checks: list[CheckResult], *, listed: bool) -> str:
     """The checks line by line, those first that training needs."""
     width = max(len(check.name) for check in checks)
     lines = [f"{kind}, {'a family with a file' if listed else 'a family without a file, read in the generic way'}"]

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from mllm.config.command_line import SETTINGS, Command, ConfigFile, ConfigOptions, Group
+from mllm.config.command_line import CONTEXT_SETTINGS, Command, CommandGroup, ConfigFile, ConfigOptions
 
 app = typer.Typer(
-    cls=Group,
-    context_settings=SETTINGS,
+    cls=CommandGroup,
+    context_settings=CONTEXT_SETTINGS,
     help="What a model is made of, the memory it takes, and whether it is read right.",
 )
 
@@ -58,6 +58,6 @@ def check(
     Painted images go through the folder's own processor, prompts are compared with its own, and the model computes the
     same rows in several ways. Exit status 1 if a check fails. What passed is kept for later runs.
     """
-    from mllm.commands.model.check import check_folder
+    from mllm.commands.model.check import print_checks
 
-    check_folder(folder, compute=compute)
+    print_checks(folder, compute=compute)

@@ -43,7 +43,7 @@ class Assumed:
 
     def said(self, processor: Processor) -> str:
         """The assumption, in a line."""
-        tokens = tokens_of(processor, self.image())
+        tokens = count_tokens(processor, self.image())
         if processor.view.fixed:
             return f"Images: {tokens:,} tokens each, whatever their size"
         seen = processor.inputs.view_of(self.image()).placement(self.size).canvas
@@ -81,7 +81,7 @@ def assumed(cfg: Mapping[str, Any], processor: Processor, asked: Size | None) ->
     return Assumed(size=most.size, resolution=resolution_of(most), why=why)
 
 
-def tokens_of(processor: Processor, ref: ImageRef) -> int:
+def count_tokens(processor: Processor, ref: ImageRef) -> int:
     view = processor.inputs.view_of(ref)
     return view.placeholder_tokens(ref.size).count(view.feature)
 
@@ -112,7 +112,7 @@ def _measured(items: Any, processor: Processor) -> tuple[dict[ImageRef, int], st
         try:
             for ref in items[index].images:
                 if not is_remote(ref) and ref not in found:
-                    found[ref] = tokens_of(processor, ref)
+                    found[ref] = count_tokens(processor, ref)
         except ImageError as error:
             unreadable = unreadable or f"images of data_args.train cannot be read ({error})"
     return found, unreadable

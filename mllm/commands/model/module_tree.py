@@ -15,7 +15,7 @@ LISTS = (nn.ModuleList, nn.Sequential)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ModuleRow:
     """A module, or several equal ones that follow one another.
 
     Attributes:
@@ -33,17 +33,17 @@ class Row:
     trains: str
 
 
-def module_tree(model: nn.Module) -> list[Row]:
+def module_tree(model: nn.Module) -> list[ModuleRow]:
     """The rows in the order of the modules; those without parameters are left out.
 
     Inside equal layers told once, the rows are of one layer.
     """
-    rows: list[Row] = []
+    rows: list[ModuleRow] = []
     _add(rows, type(model).__name__, [model], 0, set())
     return rows
 
 
-def as_text(rows: list[Row]) -> str:
+def format_rows(rows: list[ModuleRow]) -> str:
     table = [("module", "shape", "parameters", "dtype", "trains")]
     for row in rows:
         named = f"{'  ' * row.depth}{row.name}" + (f" ({row.kind})" if row.kind else "")
@@ -56,7 +56,7 @@ def as_text(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def _add(rows: list[Row], name: str, equal: list[nn.Module], depth: int, seen: set[int]) -> None:
+def _add(rows: list[ModuleRow], name: str, equal: list[nn.Module], depth: int, seen: set[int]) -> None:
     """`seen`: parameters told already, by their id: a tied one is told where it comes first."""
     module = equal[0]
     parameters = {id(p): p for one in equal for p in one.parameters() if id(p) not in seen}
@@ -67,7 +67,7 @@ def _add(rows: list[Row], name: str, equal: list[nn.Module], depth: int, seen: s
     largest = max(own, key=lambda parameter: parameter.numel(), default=None)
     kind = "Linear" if isinstance(_base(module), QuantizedLinearStub) else type(_base(module)).__name__
     rows.append(
-        Row(
+        ModuleRow(
             depth=depth,
             name=name,
             kind=("" if depth == 0 else kind) if len(equal) == 1 else f"{len(equal)} x {kind}",

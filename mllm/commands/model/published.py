@@ -36,7 +36,7 @@ def _llama_7b(positions: int) -> Sizes:
     }
 
 
-PARTS: Mapping[str, Sizes] = {
+PUBLISHED_PARTS: Mapping[str, Sizes] = {
     "clip-vit-large-patch14": _clip_large(224),
     "clip-vit-large-patch14-336": _clip_large(336),
     "vicuna-7b-v1.3": _llama_7b(2048),
@@ -44,7 +44,7 @@ PARTS: Mapping[str, Sizes] = {
 }
 """By the name of the folder: what stands in for `vision_tower` or `language_model`."""
 
-WHOLE: Mapping[str, Sizes] = {
+PUBLISHED_MODELS: Mapping[str, Sizes] = {
     "llava-v1-7b": {
         "vision_tower": _clip_large(224),
         "language_model": _llama_7b(2048),
@@ -59,12 +59,16 @@ def with_published_sizes(model_args: Mapping[str, Any]) -> tuple[dict[str, Any],
     """`model_args` with published sizes in place of folders that are not there, and the paths that were replaced."""
     args = dict(model_args)
     replaced: list[str] = []
-    for name, known in (("model_name_or_path", WHOLE), ("vision_tower", PARTS), ("language_model", PARTS)):
+    for name, known in (
+        ("model_name_or_path", PUBLISHED_MODELS),
+        ("vision_tower", PUBLISHED_PARTS),
+        ("language_model", PUBLISHED_PARTS),
+    ):
         folder = args.get(name)
         if not isinstance(folder, str) or Path(folder).exists() or Path(folder).name not in known:
             continue
         replaced.append(folder)
-        if known is WHOLE:
+        if known is PUBLISHED_MODELS:
             del args[name]
             args |= known[Path(folder).name]
         else:

@@ -17,7 +17,7 @@ from transformers.training_args import OptimizerNames
 
 from mllm.commands.model import memory
 from mllm.commands.model.images import Assumed, assumed
-from mllm.commands.model.module_tree import as_text, module_tree
+from mllm.commands.model.module_tree import format_rows, module_tree
 from mllm.commands.model.published import with_published_sizes
 from mllm.config.config import read
 from mllm.conversation.collator import Collator
@@ -80,7 +80,7 @@ def show_model(
     model_args, replaced = with_published_sizes(cfg["model_args"])
     model_args = typed(model_args)
     processor, model = skeleton(model_args, tokenizer=blank_tokenizer() if replaced else None)
-    tree = as_text(module_tree(model))
+    tree = format_rows(module_tree(model))
     if replaced:
         tree = f"{', '.join(replaced)}: not on this machine, shown with the published sizes\n\n{tree}"
     if trains_tokenizer(model_args):

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mllm.commands.jobs import Executor, ExecutorOptions, JobDir, Tasks, Workers, in_shards, run_job
-from mllm.config.command_line import SETTINGS, Command, Group
+from mllm.config.command_line import CONTEXT_SETTINGS, Command, CommandGroup
 from mllm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mllm.commands.regions.convert import Counts
+    from mllm.commands.regions.convert import ConversionCounts
     from mllm.commands.regions.files import RegionsJob
     from mllm.conversation.convention import Convention
 
@@ -32,11 +32,11 @@ def codecs() -> list[str]:
 PLACEMENT = "Where images lie on the canvas of {}. Default: as the family's own preprocessing lays them out."
 Placement = Literal["pad", "crop", "squash", "aspect"]
 
-app = typer.Typer(cls=Group, context_settings=SETTINGS, help="Boxes and points in texts.")
+app = typer.Typer(cls=CommandGroup, context_settings=CONTEXT_SETTINGS, help="Boxes and points in texts.")
 
 
 @app.callback()
-def about() -> None:
+def root() -> None:
     """Keeps `convert` a command of its own while it is the only one."""
 
 
@@ -87,9 +87,9 @@ def _convert(args: SimpleNamespace) -> int:
         raise ConfigError("write to another file", where=args.output, expected="another file than IN", found="the same")
     if in_shards(args):
         return run_job(args, convert_job, partial(_merge, args), lambda: {"input": args.input})
-    from mllm.commands.regions.convert import Counts
+    from mllm.commands.regions.convert import ConversionCounts
 
-    counts = Counts()
+    counts = ConversionCounts()
     return _write(args, counts, convert_job(args).run(counts))
 
 
@@ -115,13 +115,13 @@ def convert_job(args: SimpleNamespace) -> RegionsJob:
 
 
 def _merge(args: SimpleNamespace, job: RegionsJob, folder: Path, shards: int) -> int:
-    from mllm.commands.regions.convert import Counts
+    from mllm.commands.regions.convert import ConversionCounts
 
-    counts = Counts()
+    counts = ConversionCounts()
     return _write(args, counts, job.merged(counts, folder, shards))
 
 
-def _write(args: SimpleNamespace, counts: Counts, lines: Iterable[str]) -> int:
+def _write(args: SimpleNamespace, counts: ConversionCounts, lines: Iterable[str]) -> int:
     """Write the output as its lines come, and say what was done."""
     from mllm.commands.regions.convert import TYPED
     from mllm.commands.regions.files import write_lines

@@ -27,11 +27,11 @@ TYPED = "typed"
 """The target of a conversion that is no codec: the item contract."""
 Size = Callable[[], tuple[int, int]]
 IMAGE_FIELDS = ("image", "img_path", "image_path", "file_path", "img_fn")
-KEY = re.compile(r"(?P<file>.+?)(?::(?P<line>\d+)|\[(?P<entry>\d+)\])")
+RECORD_KEY = re.compile(r"(?P<file>.+?)(?::(?P<line>\d+)|\[(?P<entry>\d+)\])")
 
 
 @dataclass(slots=True, kw_only=True)
-class Counts:
+class ConversionCounts:
     """What was done.
 
     Attributes:
@@ -48,7 +48,7 @@ class Counts:
     unread: int = 0
     first_unread: str | None = None
 
-    def include(self, other: Counts) -> None:
+    def include(self, other: ConversionCounts) -> None:
         """Add what was done after it."""
         self.texts += other.texts
         self.groups += other.groups
@@ -68,7 +68,7 @@ class Conversion:
     image_folder: str | None = None
     keep: bool = False
     """Leave a text whose regions cannot be read as it is."""
-    counts: Counts = dataclasses.field(default_factory=Counts)
+    counts: ConversionCounts = dataclasses.field(default_factory=ConversionCounts)
 
     def record(self, record: dict[str, Any], where: str) -> dict[str, Any]:
         """A line of a dataset or of a predictions file, converted.
@@ -136,9 +136,9 @@ class Conversion:
 
     def _count(self, groups: int, rest: str, where: str) -> None:
         """Count a text whose `rest` was not read."""
-        self.counts.include(Counts(texts=int(groups > 0), groups=groups))
+        self.counts.include(ConversionCounts(texts=int(groups > 0), groups=groups))
         if left := region_words(rest):
-            self.counts.include(Counts(unread=1, first_unread=f"{where}: {show(left[0].words)}"))
+            self.counts.include(ConversionCounts(unread=1, first_unread=f"{where}: {show(left[0].words)}"))
 
     @contextmanager
     def _located(self, where: str) -> Generator[None, None, None]:
@@ -148,7 +148,7 @@ class Conversion:
         except ConversionError as error:
             if not self.keep:
                 raise error.at(where) from error
-            self.counts.include(Counts(kept=1, first=str(error.at(where))))
+            self.counts.include(ConversionCounts(kept=1, first=str(error.at(where))))
         except ConfigError as error:
             raise error.at(where) from error
 
@@ -196,7 +196,7 @@ def image_size(line: dict[str, Any], where: str, folder: str | None) -> tuple[in
 
 def _size_by_key(prediction: dict[str, Any], where: str, folder: str | None) -> tuple[int, int]:
     """The size of a prediction's image: its own, else that of the annotation line which its key names."""
-    match = KEY.fullmatch(str(prediction["key"]))
+    match = RECORD_KEY.fullmatch(str(prediction["key"]))
     if "width" in prediction or match is None:
         return image_size(prediction, where, folder)
     try:

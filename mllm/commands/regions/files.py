@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from mllm.commands.data.workers import in_order
-from mllm.commands.regions.convert import Conversion, Counts
-from mllm.commands.shards import WHOLE, Shard, new_part, parts
+from mllm.commands.regions.convert import Conversion, ConversionCounts
+from mllm.commands.shards import WHOLE, Shard, new_part, stage_parts
 from mllm.conversation.convention import Convention
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import ConfigError, DataError, ImageError, MllmError
@@ -38,7 +38,7 @@ class RegionsJob:
     def open(self) -> None:
         """Its lines are open."""
 
-    def run(self, counts: Counts, shard: Shard = WHOLE) -> Iterator[str]:
+    def run(self, counts: ConversionCounts, shard: Shard = WHOLE) -> Iterator[str]:
         """Convert a shard; what is done is added to `counts`.
 
         Raises:
@@ -51,7 +51,7 @@ class RegionsJob:
 
     def work(self, stage: str, shard: Shard, folder: Path) -> None:
         """Write a shard's lines and counts, and the error that the lines end with where one cannot be converted."""
-        counts, error = Counts(), None
+        counts, error = ConversionCounts(), None
         with new_part(folder, stage, shard) as target:
             with _text(target / "lines") as file:
                 try:
@@ -61,13 +61,13 @@ class RegionsJob:
                     error = [type(raised).__name__, str(raised)]
             (target / "done.json").write_text(json.dumps({"counts": asdict(counts), "error": error}))
 
-    def merged(self, counts: Counts, folder: Path, shards: int) -> Iterator[str]:
+    def merged(self, counts: ConversionCounts, folder: Path, shards: int) -> Iterator[str]:
         """As `run`, of parts that are all there. Parts that end with an error are removed, to be made anew.
 
         Raises:
             RunError: they are not. Otherwise as `run`.
         """
-        folders = parts(folder, "convert", shards)
+        folders = stage_parts(folder, "convert", shards)
         done = [json.loads((path / "done.json").read_text()) for path in folders]
         errors = [each["error"] for each in done if each["error"]]
         for path, each in zip(folders, done, strict=True):
@@ -77,11 +77,11 @@ class RegionsJob:
             name, message = errors[0]
             raise ERRORS[name](message)
         for path, each in zip(folders, done, strict=True):
-            counts.include(Counts(**each["counts"]))
+            counts.include(ConversionCounts(**each["counts"]))
             with (path / "lines").open(encoding="utf-8", newline="\n") as file:
                 yield from (text.removesuffix("\n") for text in file)
 
-    def _line(self, number: int) -> tuple[str, Counts]:
+    def _line(self, number: int) -> tuple[str, ConversionCounts]:
         conversion = Conversion(source=self.source, target=self.target, image_folder=self.image_folder, keep=self.keep)
         record = conversion.record(self.lines[number], self.lines.where(number))
         return json.dumps(record, ensure_ascii=False), conversion.counts

@@ -18,7 +18,7 @@ BARE = re.compile(r"[\[\]()\d.,; ]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class WrittenRegions:
     """Regions in words, and the codecs that write such; none where only the form tells."""
 
     words: str
@@ -30,7 +30,7 @@ class Written:
         return BARE.fullmatch(self.words) is not None
 
 
-def region_words(text: str) -> list[Written]:
+def region_words(text: str) -> list[WrittenRegions]:
     """The regions in the words of a text, in order.
 
     A codec matches where it would write the same numbers for what it reads; of a form inside a longer one the longer
@@ -51,11 +51,11 @@ def region_words(text: str) -> list[Written]:
     by_span: dict[tuple[int, int], list[str]] = {span: [] for span in written_regions(text)}
     for span, name in found:
         by_span.setdefault(span, []).append(name)
-    outer: list[Written] = []
+    outer: list[WrittenRegions] = []
     covered = 0
     for start, end in sorted(by_span, key=lambda span: (span[0], -span[1])):
         if end > covered:
-            outer.append(Written(words=text[start:end], codecs=tuple(sorted(by_span[start, end]))))
+            outer.append(WrittenRegions(words=text[start:end], codecs=tuple(sorted(by_span[start, end]))))
             covered = end
     return outer
 

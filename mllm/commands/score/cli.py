@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mllm.metrics.base import Metric
     from mllm.metrics.outcome import Outcome
 
-ALL = "all"
+ALL_READINGS = "all"
 DETECTIONS = "coco_detection"
 
 
@@ -117,7 +117,7 @@ def score(
         path = output_dir / f"submission_{submission}.json"
         write_submission(path, submission, scored.predictions, items)
         return print(f"  {len(scored.predictions)} answers for the server: {path}")
-    if reading == ALL:
+    if reading == ALL_READINGS:
         if metric is not None:
             raise ConfigError(
                 "leave --metric out",
@@ -228,7 +228,7 @@ def _write(folder: Path, answers: str, found: Outcome, scored: Scored, metric: M
     from mllm.report.index import REPORT
     from mllm.report.published import published
     from mllm.report.report import write_report
-    from mllm.report.rows import rows, rows_without_items
+    from mllm.report.rows import answer_rows, rows_without_items
 
     folder.mkdir(parents=True, exist_ok=True)
     others = published(metric, scored.predictions)
@@ -246,7 +246,7 @@ def _write(folder: Path, answers: str, found: Outcome, scored: Scored, metric: M
         found=found,
         rows=rows_without_items(answered, scored.images, scored.questions, metric)
         if scored.items is None
-        else rows(answered, scored.items, metric),
+        else answer_rows(answered, scored.items, metric),
         published=others,
         meanings=metric.meanings,
     )

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from mllm.commands.score.layouts import Answer
+from mllm.commands.score.layouts import FileAnswer
 from mllm.commands.score.scoring import Scored
-from mllm.convert.conversion import by_id, entries
+from mllm.convert.conversion import entries, index_by_id
 from mllm.dataset.base import Dataset
 from mllm.errors import DataError
 from mllm.fields import show
@@ -17,7 +17,7 @@ from mllm.files import read_json
 from mllm.images import FileImage
 from mllm.json_fields import field
 from mllm.metrics.boxes_f1 import normal_label
-from mllm.metrics.outcome import ImageNames
+from mllm.metrics.outcome import ImageIds
 from mllm.types import Box, GroundTruth, Item, Prediction
 
 
@@ -31,7 +31,7 @@ class _Image:
     boxes: list[Box]
 
 
-def detected(answers: Sequence[Answer], items: Dataset, instances: str) -> Scored:
+def detected(answers: Sequence[FileAnswer], items: Dataset, instances: str) -> Scored:
     """Predictions for every image of a data set, and for the images of `instances` that have no object: boxes on these
     are false positives. An image that the file does not name has no box.
 
@@ -48,9 +48,12 @@ def detected(answers: Sequence[Answer], items: Dataset, instances: str) -> Score
     """
     found, path = read_json(instances, dict), Path(instances)
     files = {
-        str(n): _file(field(one, "file_name", str, where=at)) for n, (at, one) in by_id(found, "images", path).items()
+        str(n): _file(field(one, "file_name", str, where=at))
+        for n, (at, one) in index_by_id(found, "images", path).items()
     }
-    names = {str(n): field(one, "name", str, where=at) for n, (at, one) in by_id(found, "categories", path).items()}
+    names = {
+        str(n): field(one, "name", str, where=at) for n, (at, one) in index_by_id(found, "categories", path).items()
+    }
     images = _images(items)
     objects = {str(one.get("image_id")) for _, one in entries(found.get("annotations", ()), f"{path}: annotations")}
     if objects:
@@ -110,7 +113,7 @@ def _told(left_out: Counter[str]) -> str:
 def _images(items: Dataset) -> dict[str, _Image]:
     """The images of the data set in its order, by the names of their files."""
     items.set_epoch(None)
-    name = ImageNames()
+    name = ImageIds()
     images: dict[str, _Image] = {}
     asked: set[tuple[str, str | None]] = set()
     for index in range(len(items)):

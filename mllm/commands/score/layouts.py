@@ -1,4 +1,4 @@
-"""Files of answers, whoever wrote them: each layout is a function from a record to an `Answer`.
+"""Files of answers, whoever wrote them: each layout is a function from a record to an `FileAnswer`.
 
 Facts on the layouts: the writers of OpenGVLab/InternVL (evaluate_grounding.py), lmms-eval (`--log_samples`), VLMEvalKit
 (result tables), shikras/shikra (`_extra_prediction.jsonl`), LLaVA (answers files), the servers of COCO captions, COCO
@@ -33,7 +33,7 @@ _SHIKRA = re.compile(r"\[(\d(?:\.\d*)?(?:,\d(?:\.\d*)?){3})\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class FileAnswer:
     """One answer of a file.
 
     Attributes:
@@ -66,7 +66,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class AnswerLayout:
     """How one kind of file is recognised and read.
 
     Attributes:
@@ -75,11 +75,11 @@ class Layout:
     """
 
     fields: tuple[str, ...]
-    read: Callable[[Mapping[str, Any], str], Answer]
+    read: Callable[[Mapping[str, Any], str], FileAnswer]
     key: str | None = None
 
 
-def _mllm(record: Mapping[str, Any], where: str) -> Answer:
+def _mllm(record: Mapping[str, Any], where: str) -> FileAnswer:
     known = Prediction(
         key=field(record, "key", str, where=where),
         index=0,
@@ -97,7 +97,7 @@ def _mllm(record: Mapping[str, Any], where: str) -> Answer:
         truth=_own_truth(record, where),
     )
     failure: Failure | None = record.get("failure")
-    return Answer(
+    return FileAnswer(
         where=where,
         text=known.text,
         question=record.get("question", ""),
@@ -151,10 +151,10 @@ def _on_images(record: Mapping[str, Any], name: str, where: str, regions: Iterab
     return tuple(replace(region, image=image) for region, image in zip(found, images, strict=True))
 
 
-def _internvl(record: Mapping[str, Any], where: str) -> Answer:
+def _internvl(record: Mapping[str, Any], where: str) -> FileAnswer:
     height, width = _size(field(record, "hw", list, where=where), f"{where}: hw")
     (box,) = _boxes([record["gt_bbox"]], f"{where}: gt_bbox")
-    return Answer(
+    return FileAnswer(
         where=where,
         text=field(record, "answer", str, where=where),
         truth=GroundTruth(boxes=(box,)),
@@ -162,17 +162,17 @@ def _internvl(record: Mapping[str, Any], where: str) -> Answer:
     )
 
 
-def _vlmevalkit(record: Mapping[str, Any], where: str) -> Answer:
+def _vlmevalkit(record: Mapping[str, Any], where: str) -> FileAnswer:
     text, key = _cell(record["prediction"]) or "", str(record["index"])
     names = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "width", "height")
     if not all(name in record for name in names):
         reference = _cell(record.get("answer"))
         truth = None if reference is None else GroundTruth(texts=(reference,))
-        return Answer(where=where, text=text, key=key, number=key, truth=truth)
+        return FileAnswer(where=where, text=text, key=key, number=key, truth=truth)
     *corners, width, height = (_number(record[name], f"{where}: {name}") for name in names)
     (box,) = _boxes([corners], f"{where}: bbox_x1")
     group = {"split": str(record["split"])} if record.get("split") else {}
-    return Answer(
+    return FileAnswer(
         where=where,
         text=text,
         key=key,
@@ -183,7 +183,7 @@ def _vlmevalkit(record: Mapping[str, Any], where: str) -> Answer:
     )
 
 
-def _lmms_eval(record: Mapping[str, Any], where: str) -> Answer:
+def _lmms_eval(record: Mapping[str, Any], where: str) -> FileAnswer:
     responses = record.get("filtered_resps", record.get("resps"))
     while isinstance(responses, list) and responses:
         responses = cast("list[object]", responses)[0]
@@ -200,10 +200,10 @@ def _lmms_eval(record: Mapping[str, Any], where: str) -> Answer:
     elif isinstance(record.get("target"), str):
         truth = GroundTruth(texts=(record["target"],))
     number = field(record, "doc_id", int, where=where)
-    return Answer(where=where, text=responses, key=number, number=number, truth=truth, size=size)
+    return FileAnswer(where=where, text=responses, key=number, number=number, truth=truth, size=size)
 
 
-def _shikra(record: Mapping[str, Any], where: str) -> Answer:
+def _shikra(record: Mapping[str, Any], where: str) -> FileAnswer:
     """Texts alone: their numbers are fractions of the padded square, which is taken for the image.
 
     The truth is the whole target, and where it says `The answer is ...`, what follows.
@@ -211,7 +211,7 @@ def _shikra(record: Mapping[str, Any], where: str) -> Answer:
     target = field(record, "target", str, where=where)
     boxes = [[float(value) * UNIT for value in box.split(",")] for box in _SHIKRA.findall(target)]
     truth = GroundTruth(boxes=tuple(_boxes(boxes, f"{where}: target")), texts=() if boxes else _texts_of(target))
-    return Answer(where=where, text=field(record, "pred", str, where=where), truth=truth, size=(UNIT, UNIT))
+    return FileAnswer(where=where, text=field(record, "pred", str, where=where), truth=truth, size=(UNIT, UNIT))
 
 
 def _texts_of(target: str) -> tuple[str, ...]:
@@ -219,14 +219,14 @@ def _texts_of(target: str) -> tuple[str, ...]:
     return (target,) if short == whole_answer(target) else (short, target)
 
 
-def _by(key: str, text: str) -> Callable[[Mapping[str, Any], str], Answer]:
-    def read(record: Mapping[str, Any], where: str) -> Answer:
-        return Answer(where=where, text=field(record, text, str, where=where), key=record[key])
+def _by(key: str, text: str) -> Callable[[Mapping[str, Any], str], FileAnswer]:
+    def read(record: Mapping[str, Any], where: str) -> FileAnswer:
+        return FileAnswer(where=where, text=field(record, text, str, where=where), key=record[key])
 
     return read
 
 
-def _detection(record: Mapping[str, Any], where: str) -> Answer:
+def _detection(record: Mapping[str, Any], where: str) -> FileAnswer:
     """One box, its category's id as the label."""
     image, category = (field(record, name, ID, where=where) for name in ("image_id", "category_id"))
     ((x, y, width, height),) = _rows([record["bbox"]], 4, f"{where}: bbox")
@@ -235,30 +235,30 @@ def _detection(record: Mapping[str, Any], where: str) -> Answer:
     if not math.isfinite(score):
         raise DataError(where=where, field="score", expected="a finite number", found=show(score), kind="not-finite")
     boxes = _boxes([corners], f"{where}: bbox", [str(category)], [score])
-    return Answer(where=where, text="", key=image, boxes=tuple(boxes))
+    return FileAnswer(where=where, text="", key=image, boxes=tuple(boxes))
 
 
-def _plain(record: Mapping[str, Any], where: str) -> Answer:
-    return Answer(where=where, text=record["text"])
+def _plain(record: Mapping[str, Any], where: str) -> FileAnswer:
+    return FileAnswer(where=where, text=record["text"])
 
 
-LAYOUTS: Mapping[str, Layout] = {
-    "mllm": Layout(fields=("key", "index", "text", "pred"), read=_mllm),
-    "internvl": Layout(fields=("answer", "gt_bbox", "hw"), read=_internvl),
-    "lmms_eval": Layout(fields=("doc_id",), read=_lmms_eval),
-    "vlmevalkit": Layout(fields=("index", "prediction"), read=_vlmevalkit, key="index"),
-    "shikra": Layout(fields=("pred", "target"), read=_shikra),
-    "llava": Layout(fields=("question_id", "text"), read=_by("question_id", "text"), key="question_id"),
-    "vqa": Layout(fields=("question_id", "answer"), read=_by("question_id", "answer"), key="question_id"),
-    "gqa": Layout(fields=("questionId", "prediction"), read=_by("questionId", "prediction"), key="questionId"),
-    "coco_captions": Layout(fields=("image_id", "caption"), read=_by("image_id", "caption"), key="image_id"),
-    "coco_detection": Layout(fields=("image_id", "category_id", "bbox", "score"), read=_detection),
-    "vizwiz": Layout(fields=("image", "answer"), read=_by("image", "answer"), key="image"),
-    "texts": Layout(fields=("text",), read=_plain),
+LAYOUTS: Mapping[str, AnswerLayout] = {
+    "mllm": AnswerLayout(fields=("key", "index", "text", "pred"), read=_mllm),
+    "internvl": AnswerLayout(fields=("answer", "gt_bbox", "hw"), read=_internvl),
+    "lmms_eval": AnswerLayout(fields=("doc_id",), read=_lmms_eval),
+    "vlmevalkit": AnswerLayout(fields=("index", "prediction"), read=_vlmevalkit, key="index"),
+    "shikra": AnswerLayout(fields=("pred", "target"), read=_shikra),
+    "llava": AnswerLayout(fields=("question_id", "text"), read=_by("question_id", "text"), key="question_id"),
+    "vqa": AnswerLayout(fields=("question_id", "answer"), read=_by("question_id", "answer"), key="question_id"),
+    "gqa": AnswerLayout(fields=("questionId", "prediction"), read=_by("questionId", "prediction"), key="questionId"),
+    "coco_captions": AnswerLayout(fields=("image_id", "caption"), read=_by("image_id", "caption"), key="image_id"),
+    "coco_detection": AnswerLayout(fields=("image_id", "category_id", "bbox", "score"), read=_detection),
+    "vizwiz": AnswerLayout(fields=("image", "answer"), read=_by("image", "answer"), key="image"),
+    "texts": AnswerLayout(fields=("text",), read=_plain),
 }
 
 
-def read_answers(path: str, layout: str | None) -> tuple[str, list[Answer]]:
+def read_answers(path: str, layout: str | None) -> tuple[str, list[FileAnswer]]:
     """The name of the file's layout, and its answers.
 
     Args:
@@ -269,7 +269,7 @@ def read_answers(path: str, layout: str | None) -> tuple[str, list[Answer]]:
     """
     if layout is not None and layout not in LAYOUTS:
         raise DataError(nearest(layout, LAYOUTS), where="--layout", expected="a layout of answers", found=show(layout))
-    answers: list[Answer] = []
+    answers: list[FileAnswer] = []
     for record, where in records_of(path):
         layout = layout or _recognised(record, where)
         for name in LAYOUTS[layout].fields:

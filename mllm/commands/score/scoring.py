@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from mllm.commands.score.layouts import LAYOUTS, Answer
+from mllm.commands.score.layouts import LAYOUTS, FileAnswer
 from mllm.conversation.convention import Convention
 from mllm.dataset.base import Dataset
 from mllm.errors import ConfigError, DataError
 from mllm.fields import show
 from mllm.images import ImageRef
 from mllm.json_fields import absent
-from mllm.metrics.outcome import ImageNames
+from mllm.metrics.outcome import ImageIds
 from mllm.pipeline.remote import read_answer_in
 from mllm.pipeline.splits import line_of
 from mllm.types import Item, Prediction
 
-NAMED = 5
+MAX_NAMED_KEYS = 5
 """Keys that a message lists."""
 _DIGITS = re.compile(r"(\d+)$")
 
@@ -41,7 +41,7 @@ class Scored:
     left_out: str = ""
 
 
-def from_answers(answers: Sequence[Answer], convention: Convention | None) -> Scored:
+def from_answers(answers: Sequence[FileAnswer], convention: Convention | None) -> Scored:
     """Predictions of a file that holds its own truths.
 
     Raises:
@@ -76,7 +76,7 @@ def from_answers(answers: Sequence[Answer], convention: Convention | None) -> Sc
 
 
 def joined(
-    answers: Sequence[Answer], items: Dataset, layout: str, key: str | None, convention: Convention | None
+    answers: Sequence[FileAnswer], items: Dataset, layout: str, key: str | None, convention: Convention | None
 ) -> Scored:
     """Predictions for every item of a data set.
 
@@ -89,7 +89,7 @@ def joined(
     """
     items.set_epoch(None)
     order = _order(answers, items, layout, key)
-    name = ImageNames()
+    name = ImageIds()
     predictions: list[Prediction] = []
     images: list[str] = []
     questions: list[str] = []
@@ -110,7 +110,7 @@ def joined(
     return Scored(predictions=predictions, images=images, questions=questions, items=items)
 
 
-def _order(answers: Sequence[Answer], items: Dataset, layout: str, key: str | None) -> list[Answer]:
+def _order(answers: Sequence[FileAnswer], items: Dataset, layout: str, key: str | None) -> list[FileAnswer]:
     """The answer of each item."""
     key = key or LAYOUTS[layout].key
     if layout == "mllm" and key is None:
@@ -163,8 +163,8 @@ def check_distinct(names: Sequence[str], what: str) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(map(show, names[:NAMED])) + more
+    more = f" and {len(names) - MAX_NAMED_KEYS} more" if len(names) > MAX_NAMED_KEYS else ""
+    return ", ".join(map(show, names[:MAX_NAMED_KEYS])) + more
 
 
 def field_of(items: Any, index: int, key: str) -> str:
@@ -189,7 +189,7 @@ def _size_of(item: Item) -> tuple[int, int] | None:
     return item.images[item.answer_image].size if item.images else None
 
 
-def _read(answer: Answer, known: Prediction, convention: Convention | None, item: Item | None = None) -> Prediction:
+def _read(answer: FileAnswer, known: Prediction, convention: Convention | None, item: Item | None = None) -> Prediction:
     """The prediction with its scores of candidates and its regions: those of the file, or read from the text by a
     codec."""
     known = replace(known, candidate_scores=answer.candidate_scores)

@@ -13,7 +13,7 @@ from mllm.errors import ConfigError
 from mllm.serve.api.limits import Limits
 
 MODEL, ACCESS, LIMITS = "Model", "Who may ask, and for what", "Limits"
-KEY = "MLLM_API_KEY"
+API_KEY_VARIABLE = "MLLM_API_KEY"
 BOUNDS = Limits()
 
 SERVE = """Answer over HTTP, in OpenAI's API, with boxes and points in pixels: see docs/serve.md.
@@ -75,7 +75,7 @@ def serve(
         typer.Option(
             "--api_key_file",
             metavar="FILE",
-            help=f"What clients must send as bearer token. Default: ${KEY}; without either, no key is asked for.",
+            help=f"Bearer token that clients must send. Default: ${API_KEY_VARIABLE}; without it, no key is needed.",
             rich_help_panel=ACCESS,
         ),
     ] = None,
@@ -167,7 +167,7 @@ def serve(
         typer.Option("--drain_s", min=0, help="Seconds that requests get at the end.", rich_help_panel=LIMITS),
     ] = BOUNDS.drain_s,
 ) -> None:
-    from mllm.serve.api.server import Settings, run
+    from mllm.serve.api.server import Settings, run_server
 
     web = ctx.info_name == "web"
     if not models and not backend:
@@ -182,7 +182,7 @@ def serve(
         for flag, value in (("--device", device), ("--dtype", dtype), ("--type", type), ("--template", template)):
             if value is not None:
                 ctx.fail(f"{flag}: the models of a backend are not loaded here")
-    run(
+    run_server(
         Settings(
             models=_named(models or [], folders=not backend),
             model_args=model_args,
@@ -242,7 +242,7 @@ def _named(given: Sequence[str], *, folders: bool) -> dict[str, str]:
 
 def _key(path: Path | None) -> str:
     if path is None:
-        return os.environ.get(KEY, "")
+        return os.environ.get(API_KEY_VARIABLE, "")
     try:
         key = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError) as error:

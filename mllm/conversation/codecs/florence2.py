@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.codec_text import FLAGS, ROUNDING, Found, by_four, labelled, token_numbers
+from mllm.conversation.codec_text import FLAGS, ROUNDING, MarkedGroup, by_four, labelled, token_numbers
 from mllm.registry import CODECS
 
 _TOKEN = r"<loc_\s*[+-]?\d[^<>]*(?:>|(?=<)|\Z)"
@@ -47,5 +47,5 @@ class Florence2:
         bins = token_numbers(match[0], LOC)
         middles = None if bins is None else [number + 0.5 for number in bins]
         rows = [None] if middles is None else by_four(middles)
-        found = Found(parts=(match[0],), closed=True, label=None, span=match.span())
+        found = MarkedGroup(parts=(match[0],), closed=True, label=None, span=match.span())
         return found.read(rows, scale=(BINS, BINS), points=False, decimals=True)

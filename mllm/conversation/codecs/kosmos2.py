@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form, reading
-from mllm.conversation.codec_text import FLAGS, ROUNDING, Found, Marks, token_numbers, with_rows
+from mllm.conversation.codec_text import FLAGS, ROUNDING, MarkedGroup, Marks, token_numbers, with_rows
 from mllm.registry import CODECS
 
 DELIMITER = "</delimiter_of_multi_objects/>"
@@ -58,7 +58,7 @@ def _patches(box: UnitBox) -> str:
     return "".join(f"<patch_index_{row * CELLS + column:04d}>" for column, row in (first, last))
 
 
-def _read(found: Found) -> Reading:
+def _read(found: MarkedGroup) -> Reading:
     rows = [token_numbers(row, PATCH) for row in re.split(re.escape(DELIMITER), found.parts[0], flags=FLAGS)]
     return _boxes(rows if found.closed else [None])
 

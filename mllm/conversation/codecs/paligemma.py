@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.codec_text import FLAGS, ROUNDING, Found, labelled, stepped, swapped, token_numbers
+from mllm.conversation.codec_text import FLAGS, ROUNDING, MarkedGroup, labelled, stepped, swapped, token_numbers
 from mllm.registry import CODECS
 
 _TOKEN = r"<loc\s*[+-]?\d[^<>]*(?:>|(?=<)|\Z)"
@@ -48,5 +48,5 @@ class PaliGemma:
     def _group(self, match: re.Match[str]) -> Reading:
         parts = tuple(match[0].split(";"))
         rows = [token_numbers(part, LOC) for part in parts]
-        found = Found(parts=parts, closed=True, label=None, span=match.span())
+        found = MarkedGroup(parts=parts, closed=True, label=None, span=match.span())
         return found.read(rows, scale=(BINS - 1, BINS - 1), y_first=True, points=False)

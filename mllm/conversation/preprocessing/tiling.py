@@ -25,7 +25,7 @@ Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class TileLayout:
     """How an image's features follow one another: of the whole image first, then of `rows` x `columns` tiles.
 
     Attributes:
@@ -132,16 +132,16 @@ class AnyResolution:
             return place(kind, size, max(self._best(size)))
         return resize(size, self._best(size))
 
-    def layout(self, size: tuple[int, int], side: int, grid: int | None) -> Layout:
+    def layout(self, size: tuple[int, int], side: int, grid: int | None) -> TileLayout:
         """`grid`: features along the side of a tile; None: they make no square."""
         width, height = self._best(size)
         rows, columns = height // side, width // side
         if grid is None:
-            return Layout(whole=True, rows=rows, columns=columns)
+            return TileLayout(whole=True, rows=rows, columns=columns)
         window = (0, rows * grid, 0, columns * grid)
         if self.unpad:
             window = _unpadded(size, rows * grid, columns * grid)
-        return Layout(whole=True, rows=rows, columns=columns, window=window, newline=self.newline)
+        return TileLayout(whole=True, rows=rows, columns=columns, window=window, newline=self.newline)
 
     def _best(self, size: tuple[int, int]) -> tuple[int, int]:
         """The canvas that keeps most pixels of the image; of those the one that wastes least of its own."""
@@ -194,8 +194,8 @@ class Crops:
     def frame(self, size: tuple[int, int], side: int, kind: PlacementKind) -> Placement:
         return self.canvas(size, side, kind)
 
-    def layout(self, size: tuple[int, int], side: int, grid: int | None) -> Layout:
-        return Layout(whole=self.thumbnail, rows=self.rows, columns=self.columns)
+    def layout(self, size: tuple[int, int], side: int, grid: int | None) -> TileLayout:
+        return TileLayout(whole=self.thumbnail, rows=self.rows, columns=self.columns)
 
 
 Tiling = AnyResolution | Crops
@@ -250,7 +250,7 @@ class TiledPreprocessor:
     def placement(self, size: tuple[int, int]) -> Placement:
         return self.tiling.frame(size, self.side, self.kind)
 
-    def layout(self, size: tuple[int, int]) -> Layout:
+    def layout(self, size: tuple[int, int]) -> TileLayout:
         """How the features of an image of `size` follow one another."""
         return self.tiling.layout(size, self.side, self.grid)
 

@@ -37,7 +37,7 @@ BLANKS = "\n\n\n \n\n\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TurnLayout:
     """What a template writes around the words of a conversation that ends in an answer."""
 
     controls: tuple[str, ...]
@@ -108,7 +108,7 @@ class Chat:
 
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         pieces: list[TextSpan] = []
-        last: Layout | None = None
+        last: TurnLayout | None = None
         shapes = tuple(self._shape(turn, tokenizer) for turn in [*turns, ANSWER])
         for start in range(0, len(turns), 2):
             question, answers = turns[start], turns[start + 1 : start + 2]
@@ -137,7 +137,7 @@ class Chat:
             last = layout
         return [*pieces, TextSpan(last.rest)] if last and turns[-1].role == "gpt" else pieces
 
-    def _check_history(self, last: Layout, layout: Layout) -> None:
+    def _check_history(self, last: TurnLayout, layout: TurnLayout) -> None:
         """What stood around earlier turns must stand there still.
 
         Raises:
@@ -158,7 +158,7 @@ class Chat:
                     f"other turns follow, so prompts would differ from training; {advice}name another template"
                 )
 
-    def _layout(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> Layout:
+    def _layout(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> TurnLayout:
         """Of a conversation that ends in an answer."""
         roles = [ROLES[turn.role] for turn in turns for _ in self._stretches(turn, tokenizer)]
         controls = self._controls(turns, tokenizer)
@@ -180,7 +180,7 @@ class Chat:
         if not end:  # it may be the token that opens the next question
             end, _ = self._split_end(self._controls([*turns, QUESTION], tokenizer)[len(roles)], tokenizer)
         end = end or end_of_sequence(tokenizer)
-        return Layout(tuple(controls), tuple(roles), opening, space, no_thoughts, end, rest)
+        return TurnLayout(tuple(controls), tuple(roles), opening, space, no_thoughts, end, rest)
 
     def _controls(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """The text before, between and behind the stretches of words; after a question, what opens an answer too."""

@@ -11,7 +11,7 @@ from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, end_of_s
 from mllm.fields import Fits
 from mllm.registry import TEMPLATES
 
-Words = Annotated[str, Fits("some words", lambda text: bool(text.strip()))]
+NonEmptyText = Annotated[str, Fits("some words", lambda text: bool(text.strip()))]
 Signs = Annotated[str, Fits("at least one sign", bool)]
 
 
@@ -34,7 +34,13 @@ class Instruction:
     tokens: tuple[str, ...] = ()
 
     def __init__(
-        self, *, instruction: str, response: Words, system: str = "", separator: str = "", end: Signs | None = None
+        self,
+        *,
+        instruction: str,
+        response: NonEmptyText,
+        system: str = "",
+        separator: str = "",
+        end: Signs | None = None,
     ) -> None:
         self.instruction = instruction
         self.response = response

@@ -19,7 +19,7 @@ from mllm.cache import complete
 from mllm.dataset.files.derived import cached, cached_array, is_sealed, probes, seal
 from mllm.dataset.files.id_index import Keys, key_table, may_be_keys
 from mllm.errors import ConfigError, DataError, ImageError
-from mllm.files import check_file, unreadable
+from mllm.files import check_file, unreadable_file
 from mllm.images.embedded import Base64Image
 
 ENTRY = re.compile(rb'\s*("(?:[^"\\]|\\.)*")\s*:\s*"([^"\\]*)"\s*([,}])')
@@ -50,7 +50,7 @@ class Base64ImageIndex:
                 self._are_spans,
             )
         except OSError as error:
-            raise unreadable(path, error) from error
+            raise unreadable_file(path, error) from error
         self._keys = Keys(spans)
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ from mllm.cache import cache_folder, complete
 
 BLANKS = str.maketrans("01", " \t")
 """By which a text that ends in blanks, which readers of JSON skip, holds a number."""
-PROBES = 64
+PROBED_ENTRIES = 64
 """Entries of an array that are compared with the file that they tell of, however long both are."""
 
 
@@ -80,7 +80,7 @@ def _digest(table: Path, found: NDArray[np.int64]) -> bytes:
 
 def probes(count: int) -> list[int]:
     """Evenly spaced numbers from 0 to `count` - 1, both of them among these."""
-    return np.unique(np.linspace(0, count - 1, min(count, PROBES)).astype(int)).tolist() if count else []
+    return np.unique(np.linspace(0, count - 1, min(count, PROBED_ENTRIES)).astype(int)).tolist() if count else []
 
 
 def seal(target: BinaryIO) -> None:

@@ -64,7 +64,7 @@ def may_be_keys(table: NDArray[np.int64], numbers: int) -> bool:
     return all(before < after for before, after in pairwise(keys))
 
 
-def by_id(lines: IndexedJsonl) -> Keys:
+def index_by_id(lines: IndexedJsonl) -> Keys:
     """Which record of a file that was read by `entries` holds an id."""
     suffix = f"{'.'.join(('', *(lines.entries or ())))}.ids.npy"
 

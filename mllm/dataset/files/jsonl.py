@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mllm.cache import complete
 from mllm.dataset.files.derived import cached, cached_array, is_sealed, probes, seal
 from mllm.errors import DataError
-from mllm.files import check_file, decoded, parse_json, read_json, read_text, unreadable
+from mllm.files import check_file, decode_utf8, parse_json, read_json, read_text, unreadable_file
 from mllm.json_fields import field
 
 _CHUNK_BYTES = 4 << 20
@@ -55,7 +55,7 @@ class IndexedJsonl:
             self._starts = _line_starts(lines_path)
             self._file = lines_path.open("rb", buffering=0)
         except OSError as error:
-            raise unreadable(path, error) from error
+            raise unreadable_file(path, error) from error
         if len(self) == 0:
             raise DataError(where=path, expected="at least one record", found="none", kind="empty-file")
 
@@ -73,7 +73,7 @@ class IndexedJsonl:
         where = self.where(index)
         if not line:
             raise DataError(where=where, expected="a JSON object", found="a blank line", kind="blank-line")
-        return parse_json(decoded(line, where), dict, where)
+        return parse_json(decode_utf8(line, where), dict, where)
 
     def where(self, index: int) -> str:
         """How to find a record: `file.jsonl:12` counts lines from 1, `file.json[11]` entries of the file from 0."""

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from mllm.dataset.expressions import ExpressionDataset
-from mllm.dataset.questions import words_of
+from mllm.dataset.questions import text_field
 from mllm.json_fields import field
 from mllm.registry import DATASETS
 
@@ -23,7 +23,7 @@ class BoxList(ExpressionDataset):
         target: dict[str, Any] = {"boxes": field(line, "boxes", list)}
         if line.get("labels") is not None:
             target["labels"] = line["labels"]
-        return self.asked(field(line, "img_path", str), words_of(line, "expression"), target, rng)
+        return self.asked(field(line, "img_path", str), text_field(line, "expression"), target, rng)
 
 
 @DATASETS.register_module()
@@ -38,5 +38,5 @@ class HumanRef(ExpressionDataset):
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         boxes = [box for box in field(line, "answer_boxes", list) if box != []]
-        record = self.asked(field(line, "image_name", str), words_of(line, "referring"), {"boxes": boxes}, rng)
+        record = self.asked(field(line, "image_name", str), text_field(line, "referring"), {"boxes": boxes}, rng)
         return {**record, "group": {name: field(line, name, str) for name in ("domain", "sub_domain")}}

@@ -8,7 +8,7 @@ from typing import Any
 
 from mllm.dataset.base import LineDataset
 from mllm.dataset.image_names import ImageName, NameTemplate
-from mllm.dataset.questions import OBJS, Questions, plain, words_of
+from mllm.dataset.questions import OBJS, Questions, plain, text_field
 from mllm.errors import DataError
 from mllm.fields import PathName
 from mllm.json_fields import field
@@ -134,7 +134,7 @@ def grounded(line: dict[str, Any], name: str, groups: str) -> dict[str, Any]:
     Raises:
         DataError: there are more or fewer groups than phrases.
     """
-    sentence, all_groups = words_of(line, name), field(line, groups, list)
+    sentence, all_groups = text_field(line, name), field(line, groups, list)
     starts, ends = sentence.count(PHRASE_START), sentence.count(PHRASE_END)
     if not starts == ends == len(all_groups):
         found = f"{starts} {PHRASE_START}, {ends} {PHRASE_END}, {len(all_groups)} group(s) in {groups}"
@@ -147,7 +147,7 @@ def grounded(line: dict[str, Any], name: str, groups: str) -> dict[str, Any]:
 
 def _captions(line: dict[str, Any]) -> list[str]:
     if not isinstance(line.get("caption"), list):
-        return [words_of(line, "caption")]
+        return [text_field(line, "caption")]
     captions = field(line, "caption", list[str])
     if not captions:
         raise DataError(field="caption", expected="a text or a list of texts", found="none", kind="blank-text")

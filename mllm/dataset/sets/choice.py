@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mllm.dataset.base import LineDataset
 from mllm.dataset.image_names import ImageName, NameTemplate
-from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, text_field
 from mllm.dataset.sets.vqa import AnswerText, sentence, texts
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.fields import PathName, show
@@ -66,10 +66,10 @@ class AOKVQA(LineDataset):
             self.keep(lambda line: not _difficult(line))
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        question = words_of(line, "question")
+        question = text_field(line, "question")
         choices = texts(line, "choices")
         if self.task == "choice":
-            question = f"{question}\n{listed(choices)}"
+            question = f"{question}\n{list_choices(choices)}"
         turns = [{"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: question})}]
         image = self.image.of(line, "image_id")
         if line.get("correct_choice_idx") is None:
@@ -145,7 +145,7 @@ class ScienceQA(LineDataset):
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         choices = texts(line, "choices")
-        parts = (field(line, "hint", str).strip(), words_of(line, "question"), listed(choices))
+        parts = (field(line, "hint", str).strip(), text_field(line, "question"), list_choices(choices))
         asked = "\n".join(part for part in parts if part)
         question = fill(self.questions.draw(rng), {QUESTION: asked})
         image = None
@@ -167,7 +167,7 @@ class ScienceQA(LineDataset):
         return {"image": image, "conversations": turns, "truth": truth, "group": {**group, **known}}
 
 
-def listed(choices: Sequence[str]) -> str:
+def list_choices(choices: Sequence[str]) -> str:
     """`(A) table (B) fork`."""
     if len(choices) > len(ascii_uppercase):
         expected, found = f"at most {len(ascii_uppercase)}", str(len(choices))

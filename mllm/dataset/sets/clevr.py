@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from mllm.dataset.base import LineDataset
 from mllm.dataset.files.jsonl import IndexedJsonl
-from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, text_field
 from mllm.dataset.sets.vqa import AnswerText
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.fields import PathName, show
@@ -69,8 +69,8 @@ class CLEVR(LineDataset):
         self.scenes = None if scenes is None else IndexedJsonl(scenes, lines)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        question = fill(self.questions.draw(rng), {QUESTION: words_of(line, "question")})
-        said = fill(self.answer, {ANSWER: words_of(line, "answer")})
+        question = fill(self.questions.draw(rng), {QUESTION: text_field(line, "question")})
+        said = fill(self.answer, {ANSWER: text_field(line, "answer")})
         points: list[list[float]] = []
         groups: list[Found] = []
         if self.version != "q-a":
@@ -90,7 +90,7 @@ class CLEVR(LineDataset):
         """Each step in words, with the groups of the points in them, and the points."""
         program = field(line, "program", list)
         scene = self._scene(line) if self.version == "q-bs" else None
-        found = [None] * len(program) if scene is None else run(program, scene)
+        found = [None] * len(program) if scene is None else run_program(program, scene)
         steps: list[str] = []
         groups: list[Found] = []
         for place, (step, objects) in enumerate(zip(program, found, strict=True)):
@@ -159,7 +159,7 @@ def _shows(program: Sequence[Mapping[str, Any]], place: int) -> bool:
     return True
 
 
-def run(program: Sequence[Any], scene: Scene) -> list[Found | None]:
+def run_program(program: Sequence[Any], scene: Scene) -> list[Found | None]:
     """The objects that each step of a program finds; None for a step that finds none but a value.
 
     Raises:

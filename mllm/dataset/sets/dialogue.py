@@ -6,7 +6,7 @@ import random
 from typing import Any, Literal
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.questions import QUESTION, Questions, words_of
+from mllm.dataset.questions import QUESTION, Questions, text_field
 from mllm.dataset.sets.caption import PHRASE_END, PHRASE_START, grounded
 from mllm.fields import PathName
 from mllm.json_fields import field
@@ -57,8 +57,8 @@ class ReferentialDialogue(LineDataset):
 
     def _answer(self, line: dict[str, Any]) -> dict[str, Any]:
         if self.version == "a":
-            return {"value": words_of(line, "answer")}
+            return {"value": text_field(line, "answer")}
         if self.version == "c":
-            words = words_of(line, "cot_with_ans")
+            words = text_field(line, "cot_with_ans")
             return {"value": words.replace(PHRASE_START, "").replace(PHRASE_END, "")}
         return grounded(line, "cot_with_ans", "answer_boxes_seq")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.files.id_index import by_id
+from mllm.dataset.files.id_index import index_by_id
 from mllm.dataset.files.jsonl import IndexedJsonl
-from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, text_field
 from mllm.dataset.sets.vqa import AnswerText, sentence
 from mllm.errors import ConfigError, DataError
 from mllm.fields import OneOf, PathName, show
@@ -65,7 +65,7 @@ class GQA(LineDataset):
         self.questions = Questions(questions, (IMAGE, QUESTION))
         self.answer = answer
         self.scenes = None if scene_graphs is None else IndexedJsonl(scene_graphs, entries=())
-        self._scene_ids = None if self.scenes is None else by_id(self.scenes)
+        self._scene_ids = None if self.scenes is None else index_by_id(self.scenes)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         template = self.questions.draw(rng)
@@ -74,7 +74,7 @@ class GQA(LineDataset):
         objects = Objects("", "", {})
         if with_boxes or self.answered.startswith("b"):
             objects = self._objects(line)
-        question, asked_boxes = words_of(line, "question"), list[list[int]]()
+        question, asked_boxes = text_field(line, "question"), list[list[int]]()
         if with_boxes:
             question, asked_boxes = self._marked(line, "question", objects, boxes)
         said, said_boxes = self._said(line, objects, boxes)
@@ -89,16 +89,16 @@ class GQA(LineDataset):
         }
 
     def _said(self, line: dict[str, Any], objects: Objects, boxes: list[list[float]]) -> tuple[str, list[list[int]]]:
-        last = fill(self.answer, {ANSWER: words_of(line, "answer")})
+        last = fill(self.answer, {ANSWER: text_field(line, "answer")})
         groups: list[list[int]] = []
         if self.answered == "a":
             return last, groups
         if self.answered == "bc":
             words, groups = self._marked(line, "fullAnswer", objects, boxes)
         elif self.answered == "c":
-            words = words_of(line, "fullAnswer")
+            words = text_field(line, "fullAnswer")
         else:
-            program = words_of(line, "semanticStr")
+            program = text_field(line, "semanticStr")
             if self.answered == "bs":
                 for found in _REFERENCE.findall(program):
                     if found != "-":
@@ -127,7 +127,7 @@ class GQA(LineDataset):
         self, line: dict[str, Any], name: str, objects: Objects, boxes: list[list[float]]
     ) -> tuple[str, list[list[int]]]:
         """The words of `line[name]` with `<boxes>` after each span that names objects; spans count words, `2:4` two."""
-        words = words_of(line, name).split()
+        words = text_field(line, name).split()
         marks: dict[int, list[int]] = {}
         for span, named in field(field(line, "annotations", dict), name, dict, "annotations").items():
             found = _SPAN.fullmatch(span)

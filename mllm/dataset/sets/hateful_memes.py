@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, text_field
 from mllm.dataset.sets.vqa import AnswerText
 from mllm.errors import DataError
 from mllm.fields import PathName, show
@@ -40,7 +40,7 @@ class HatefulMemes(LineDataset):
         self.answer = answer
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        question = fill(self.questions.draw(rng), {QUESTION: words_of(line, "text")})
+        question = fill(self.questions.draw(rng), {QUESTION: text_field(line, "text")})
         image = field(line, "img", str)
         asked = {"from": "human", "value": question}
         if "label" not in line:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from mllm.conversation.convention import ConventionConfig
 from mllm.dataset.base import LineDataset
-from mllm.dataset.questions import plain, words_of
+from mllm.dataset.questions import plain, text_field
 from mllm.errors import DataError
 from mllm.fields import PathName, show
 from mllm.json_fields import field
@@ -59,13 +59,13 @@ class TextOnly(LineDataset):
         super().__init__(filename=filename, seed=seed)
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        question = words_of(line, "instruction")
+        question = text_field(line, "instruction")
         if line.get("input"):
             question = f"{question}\n{plain(field(line, 'input', str), 'input')}"
         return {
             "conversations": [
                 {"from": "human", "value": question},
-                {"from": "gpt", "value": words_of(line, "output")},
+                {"from": "gpt", "value": text_field(line, "output")},
             ]
         }
 

@@ -13,7 +13,7 @@ from typing import Any
 from mllm.conversation.convention import ConventionConfig
 from mllm.dataset.base import LineDataset
 from mllm.dataset.files.jsonl import IndexedJsonl
-from mllm.dataset.questions import plain, words_of
+from mllm.dataset.questions import plain, text_field
 from mllm.dataset.sampling import Mixture, Sampling
 from mllm.errors import DataError
 from mllm.fields import PathName, Positive, PositiveInt, check, check_names, within
@@ -48,7 +48,7 @@ class InstructFlamingo(LineDataset):
             words = field(line, "instruction", str) + words
         # an odd number of parts: words, a path, words, ...
         parts = IMAGE_PATH.split(words)
-        answer = words_of(line, "output")
+        answer = text_field(line, "output")
         if "<img_path>" in answer or any("<img_path>" in part for part in parts[::2]):
             expected = "<img_path> before and after each path, and none in the output"
             raise DataError(field="input", expected=expected, kind="image-count")

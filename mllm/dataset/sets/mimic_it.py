@@ -12,7 +12,7 @@ from typing import Any
 from mllm.conversation.convention import ConventionConfig, read_convention
 from mllm.conversation.region_conversion import lift_item
 from mllm.dataset.files.base64_index import Base64ImageIndex
-from mllm.dataset.files.id_index import by_id
+from mllm.dataset.files.id_index import index_by_id
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.questions import plain
 from mllm.errors import DataError
@@ -65,7 +65,7 @@ class MimicIt:
         self.video = video
         self.shared_pictures = shared_pictures
         self.convention = None if regions is None else within("regions", read_convention, regions)
-        self._ids = by_id(self.lines)
+        self._ids = index_by_id(self.lines)
 
     def __len__(self) -> int:
         return len(self.lines if self.relations is None else self.relations)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.questions import EXPR, Questions, fill, words_of
+from mllm.dataset.questions import EXPR, Questions, fill, text_field
 from mllm.errors import DataError
 from mllm.fields import Fits, PathName, Positive, show
 from mllm.json_fields import field
@@ -47,7 +47,7 @@ class Moments(LineDataset):
         self.answer = answer
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        expression, spans = words_of(line, "expression"), field(line, "spans", list)
+        expression, spans = text_field(line, "expression"), field(line, "spans", list)
         return {
             "video": self._video(line),
             "target": {"spans": spans},

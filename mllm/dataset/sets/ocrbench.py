@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.questions import QUESTION, Questions, fill, words_of
+from mllm.dataset.questions import QUESTION, Questions, fill, text_field
 from mllm.dataset.sets.vqa import texts
 from mllm.fields import PathName
 from mllm.json_fields import field
@@ -32,11 +32,11 @@ class OCRBench(LineDataset):
         self.questions = Questions(questions, (IMAGE, QUESTION))
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        answers = texts(line, "answers") if isinstance(line["answers"], list) else [words_of(line, "answers")]
+        answers = texts(line, "answers") if isinstance(line["answers"], list) else [text_field(line, "answers")]
         return {
             "image": field(line, "image_path", str),
             "conversations": [
-                {"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: words_of(line, "question")})},
+                {"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: text_field(line, "question")})},
                 {"from": "gpt", "value": answers[0]},
             ],
             "truth": {"texts": answers},

@@ -6,7 +6,7 @@ import random
 from typing import Annotated, Any, Literal
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, words_of
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, text_field
 from mllm.dataset.sets.vqa import AnswerText
 from mllm.errors import DataError
 from mllm.fields import OneOf, PathName, show
@@ -113,7 +113,7 @@ class V7WPointing(LineDataset):
         if right not in candidates:
             expected = "one of the candidates"
             raise DataError(field="answer", expected=expected, found=show(right), kind="missing-record")
-        question = words_of(line, "question")
+        question = text_field(line, "question")
         right_one = candidates.index(right)
         order = list(range(len(candidates)))
         # where the answer stands must not give it away
@@ -149,8 +149,8 @@ def _asked(
     if form == "bp":
         form = "p" if rng is None else rng.choice("bp")
     region, seq = (POINTS, "points_seq") if form == "p" else (BOXES, "boxes_seq")
-    words = words_of(line, name)
-    said = fill(answer, {ANSWER: words_of(line, "answer")})
+    words = text_field(line, name)
+    said = fill(answer, {ANSWER: text_field(line, "answer")})
     target = {"points": [field(line, "point", list)]} if form == "p" else {"boxes": [field(line, "bbox", list)]}
     return {
         "image": field(line, "file_path", str),

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.questions import EXPR, Questions, fill, words_of
+from mllm.dataset.questions import EXPR, Questions, fill, text_field
 from mllm.dataset.sets.screenspot import PointAnswer
 from mllm.fields import PathName
 from mllm.json_fields import field
@@ -40,7 +40,7 @@ class PointList(LineDataset):
         self.answer = answer
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        expression = words_of(line, "expression")
+        expression = text_field(line, "expression")
         points = field(line, "points", list)
         numbers = list(range(len(points)))
         return {

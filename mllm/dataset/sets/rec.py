@@ -7,7 +7,7 @@ from typing import Any
 
 from mllm.dataset.base import LineDataset
 from mllm.dataset.expressions import ExpressionDataset
-from mllm.dataset.questions import OBJS, Questions, words_of
+from mllm.dataset.questions import OBJS, Questions, text_field
 from mllm.fields import PathName
 from mllm.json_fields import field
 from mllm.registry import DATASETS
@@ -24,7 +24,7 @@ class REC(ExpressionDataset):
     """
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        expression, bbox = words_of(line, "expression"), field(line, "bbox", list)
+        expression, bbox = text_field(line, "expression"), field(line, "bbox", list)
         return self.asked(field(line, "img_path", str), expression, {"boxes": [bbox] if bbox else []}, rng)
 
 
@@ -48,6 +48,6 @@ class REG(LineDataset):
             "target": {"boxes": [field(line, "bbox", list)]},
             "conversations": [
                 {"from": "human", "value": question, "boxes_seq": [[0]]},
-                {"from": "gpt", "value": words_of(line, "expression")},
+                {"from": "gpt", "value": text_field(line, "expression")},
             ],
         }

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from mllm.dataset.base import seeded
 from mllm.dataset.questions import EXPR, OBJS, BoxAnswer, Questions, fill, without_image
-from mllm.dataset.synthetic.expressions import count_phrase, expression, full_name, kind_of
+from mllm.dataset.synthetic.expressions import count_phrase, expression, expression_kind, full_name
 from mllm.dataset.synthetic.shapes import MOST_SHAPES, SMALLEST_IMAGE, SceneImage, Shape, scene
 from mllm.errors import ConfigError, nearest
 from mllm.fields import FULL, PositiveInt, Range, show
@@ -96,7 +96,7 @@ class Scenes:
             ((target,),) = last.answer_boxes
             others = [number for number in range(len(shapes)) if number != target]
             record["truth"] = {"boxes": [target], "texts": [last.answer], "candidates": [target, *others]}
-            record["group"] = {"expression": kind_of(last.phrase)}
+            record["group"] = {"expression": expression_kind(last.phrase)}
         return read_item(record, key=f"scenes seed {self.seed}:{index}")
 
     def set_epoch(self, epoch: int | None) -> None:

@@ -6,7 +6,7 @@ import random
 from typing import Annotated, Any, Literal
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.questions import EXPR, Questions, fill, words_of
+from mllm.dataset.questions import EXPR, Questions, fill, text_field
 from mllm.errors import DataError
 from mllm.fields import Fits, PathName, is_finite, show
 from mllm.json_fields import field
@@ -54,7 +54,7 @@ class ScreenSpot(LineDataset):
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         x1, y1, x2, y2 = box = self._box(line)
-        instruction = words_of(line, "instruction")
+        instruction = text_field(line, "instruction")
         question = fill(self.questions.draw(rng), {EXPR: instruction})
         return {
             "image": field(line, "img_filename", str),

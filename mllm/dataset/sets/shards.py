@@ -18,11 +18,11 @@ from mllm.conversation.convention import ConventionConfig, read_convention
 from mllm.conversation.region_conversion import lift_item
 from mllm.dataset.base import seeded
 from mllm.dataset.files.derived import cached_array, probes
-from mllm.dataset.questions import Questions, words_of
+from mllm.dataset.questions import Questions, text_field
 from mllm.dataset.sets.instruct import as_written
 from mllm.errors import DataError
 from mllm.fields import PathName, within
-from mllm.files import check_file, decoded, parse_json
+from mllm.files import check_file, decode_utf8, parse_json
 from mllm.images.embedded import MemberImage
 from mllm.records import read_item
 from mllm.registry import DATASETS
@@ -93,7 +93,7 @@ class Shards:
             return as_written(line, image)
         if "caption" not in line and "txt" in texts:
             line = {"caption": texts["txt"].strip()}
-        caption = words_of(line, "caption")
+        caption = text_field(line, "caption")
         rng = None if self.epoch is None else seeded(self.seed, self.epoch, index)
         turns = [
             {"from": "human", "value": self.questions.draw(rng)},
@@ -106,7 +106,7 @@ class Shards:
         with open(path, "rb", buffering=0) as file:
             for name, start, end in zip(TEXTS, spans[::2], spans[1::2], strict=True):
                 if end > 0:
-                    found[name] = decoded(os.pread(file.fileno(), end - start, start), name)
+                    found[name] = decode_utf8(os.pread(file.fileno(), end - start, start), name)
         return found
 
 

@@ -20,7 +20,7 @@ Version = Literal["q-a", "q-ra", "qc-a", "qc-ra", "qc-rac", "qa-r", "qac-r", "q-
 VERSIONS = ("q-a", "q-ra", "qc-a", "qc-ra", "qc-rac", "qa-r", "qac-r", "q-a-q-r", "qc-a-qc-r")
 TASKS = {"qc-a": "answer", "qac-r": "reason"}
 """What `VCRAccuracy` joins."""
-Words = tuple[str, list[list[int]]]
+TextAndGroups = tuple[str, list[list[int]]]
 """A text with `<boxes>`, and the group of each."""
 
 
@@ -75,7 +75,7 @@ class VCR(LineDataset):
             "group": {"task": TASKS[self.version]} if self.version in TASKS else {},
         }
 
-    def _rounds(self, line: dict[str, Any]) -> tuple[list[tuple[Words, Words]], dict[str, Any] | None]:
+    def _rounds(self, line: dict[str, Any]) -> tuple[list[tuple[TextAndGroups, TextAndGroups]], dict[str, Any] | None]:
         question = _words(line, "question", field(line, "question", list))
         answers, answer, answer_letter, answer_truth = self._choice(line, "answer")
         reasons, reason, reason_letter, reason_truth = self._choice(line, "rationale")
@@ -100,7 +100,9 @@ class VCR(LineDataset):
             return [(question, answer), (why, reason)], _texts(reason)
         return [(choose, answer_letter), (choose_why, reason_letter)], reason_truth
 
-    def _choice(self, line: dict[str, Any], kind: str) -> tuple[Words, Words, Words, dict[str, Any]]:
+    def _choice(
+        self, line: dict[str, Any], kind: str
+    ) -> tuple[TextAndGroups, TextAndGroups, TextAndGroups, dict[str, Any]]:
         """Options in a row, the right one, its letter as an answer, and the truth."""
         name = f"{kind}_choices"
         choices = [_words(line, f"{name}[{n}]", choice) for n, choice in enumerate(field(line, name, list))]
@@ -110,7 +112,7 @@ class VCR(LineDataset):
         return _joined(*options), right, (self.answer.replace(ANSWER, letter), []), truth
 
 
-def _words(line: dict[str, Any], name: str, tokens: Any) -> Words:
+def _words(line: dict[str, Any], name: str, tokens: Any) -> TextAndGroups:
     if not isinstance(tokens, list) or not tokens:
         expected = "a list of words and lists of indices"
         raise DataError(field=name, expected=expected, found=show(cast("object", tokens)), kind="wrong-type")
@@ -128,9 +130,9 @@ def _words(line: dict[str, Any], name: str, tokens: Any) -> Words:
     return " ".join(said), groups
 
 
-def _joined(*parts: Words, between: str = " ") -> Words:
+def _joined(*parts: TextAndGroups, between: str = " ") -> TextAndGroups:
     return between.join(text for text, _ in parts), [group for _, groups in parts for group in groups]
 
 
-def _texts(words: Words) -> dict[str, Sequence[str]]:
+def _texts(words: TextAndGroups) -> dict[str, Sequence[str]]:
     return {"texts": [words[0].replace(BOXES, "").strip()]}

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from mllm.dataset.base import LineDataset
-from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, words_of
+from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, text_field
 from mllm.errors import DataError
 from mllm.fields import Fits, PathName, check, show, within
 from mllm.json_fields import field
@@ -43,12 +43,12 @@ class VQAv2(LineDataset):
         self.answer = answer
 
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
-        question = fill(self.questions.draw(rng), {QUESTION: words_of(line, "question")})
+        question = fill(self.questions.draw(rng), {QUESTION: text_field(line, "question")})
         asked = {"from": "human", "value": question}
         if "annotation" not in line:
             return {"image": field(line, "image_path", str), "conversations": [asked]}
         annotation = field(line, "annotation", dict)
-        said = words_of(annotation, "multiple_choice_answer", "annotation")
+        said = text_field(annotation, "multiple_choice_answer", "annotation")
         answers = [
             field(answer, "answer", str, f"annotation.answers[{number}]")
             for number, answer in enumerate(field(annotation, "answers", list, "annotation"))
@@ -91,16 +91,16 @@ class VQAReason(LineDataset):
     def record(self, line: dict[str, Any], rng: random.Random | None) -> dict[str, Any]:
         if self.kind == "vqa_e":
             reasons = texts(line, "explanation", first=True)
-            said = words_of(line, "multiple_answers")
+            said = text_field(line, "multiple_answers")
         else:
             reasons = texts(line, "justification")
-            said = words_of(line, "multiple_choice_answer")
+            said = text_field(line, "multiple_choice_answer")
         reason = reasons[0] if rng is None else rng.choice(reasons)
         answer = fill(self.answer, {ANSWER: said})
         return {
             "image": field(line, "file_path", str),
             "conversations": [
-                {"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: words_of(line, "question")})},
+                {"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: text_field(line, "question")})},
                 {"from": "gpt", "value": f"{sentence(reason)} {answer}"},
             ],
             "truth": {"texts": [said]},
@@ -140,7 +140,7 @@ class POPE(LineDataset):
         return {
             "image": field(line, "image", str),
             "conversations": [
-                {"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: words_of(line, "text")})},
+                {"from": "human", "value": fill(self.questions.draw(rng), {QUESTION: text_field(line, "text")})},
                 {"from": "gpt", "value": fill(self.answer, {ANSWER: label})},
             ],
             "truth": {"texts": [label], "options": ["yes", "no"]},

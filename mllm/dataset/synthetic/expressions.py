@@ -73,7 +73,7 @@ def expression(shapes: Sequence[Shape], target: Shape, rng: random.Random, *, cl
     return said or f"the {_name(target, _distinguishing(target, others, rng, fewest=fewest))}"
 
 
-def kind_of(expression: str) -> str:
+def expression_kind(expression: str) -> str:
     """By what an expression tells its shape: "relation", "extreme" or "looks"."""
     if any(f" {word} the " in expression for word in RELATIONS):
         return "relation"

@@ -19,19 +19,19 @@ from mllm.models.adapters.injection import IN_FULL, LOW_RANK, PREFIX, base_of
 from mllm.models.auto import read_config
 from mllm.models.checkpoints.finite import finite
 from mllm.models.checkpoints.lazy import Weights, held, open_file
-from mllm.models.checkpoints.vocabulary import tokens_of
+from mllm.models.checkpoints.vocabulary import recorded_tokens
 from mllm.models.language_models import layers_name
 from mllm.models.text_only import INNER
 from mllm.tokenizer_files import load_tokenizer
 
 LAYER = re.compile(r"\.lora_(A|B|magnitude_vector)\b.*$")
-NAMES: dict[str, Callable[[str], str]] = {
+EXPORTED_NAMES: dict[str, Callable[[str], str]] = {
     "hf": str,
     **dict.fromkeys(("causal_lm", "seq2seq"), lambda name: name.removeprefix(INNER)),
 }
 """By type of model: a name of ours -> that of transformers' model."""
 PROJECTOR = "model.multi_modal_projector"
-SECOND = f"{PROJECTOR}.linear_2"
+SECOND_LINEAR = f"{PROJECTOR}.linear_2"
 
 
 def export_adapter(folder: str, out: Path) -> None:
@@ -48,14 +48,14 @@ def export_adapter(folder: str, out: Path) -> None:
             "choose another --format for a whole model", where=str(folder), expected="low-rank adapters", found="none"
         )
     base, kind = stored[0].get("model_name_or_path"), stored[0]["type"]
-    if kind not in ("llava", *NAMES) or base is None:
+    if kind not in ("llava", *EXPORTED_NAMES) or base is None:
         found = f"those of a {kind}" if base else "those of a model that was made from parts"
         raise ModelError(where=str(folder), expected="adapters over a folder that transformers reads", found=found)
     _check_tokens(folder, base)
     low_rank = {name.removeprefix(PREFIX): lazy for name, lazy in open_file(Path(folder) / LOW_RANK).items()}
     in_full = dict(open_file(Path(folder) / IN_FULL))
     config = read_config(folder)
-    rename = partial(their_name, prefix=layers_name(config.text_config)) if kind == "llava" else NAMES[kind]
+    rename = partial(their_name, prefix=layers_name(config.text_config)) if kind == "llava" else EXPORTED_NAMES[kind]
     low_rank = {rename(name): lazy for name, lazy in low_rank.items()}
     in_full = {rename(name): lazy for name, lazy in in_full.items()}
     in_full, modules = _projector(folder, in_full) if kind == "llava" else _modules(folder, in_full, low_rank, config)
@@ -89,7 +89,7 @@ def _check_tokens(folder: str, base: str) -> None:
         ModelError: the model has rows of tokens that its base has not.
     """
     rows = read_config(base).get_text_config().vocab_size
-    new = [token for token in tokens_of(folder) if token not in tokens_of(base)]
+    new = [token for token in recorded_tokens(folder) if token not in recorded_tokens(base)]
     if not new and read_config(folder).get_text_config().vocab_size > rows:
         words: Any = load_tokenizer(folder)
         new = words.convert_ids_to_tokens(range(rows, len(words)))
@@ -110,10 +110,10 @@ def _projector(folder: str, in_full: Weights) -> tuple[Weights, list[str]]:
             where=folder,
         )
     found = dict(in_full)
-    if found and f"{SECOND}.weight" not in found:  # one linear layer, and an identity behind it
+    if found and f"{SECOND_LINEAR}.weight" not in found:  # one linear layer, and an identity behind it
         width = found[f"{PROJECTOR}.linear_1.weight"].shape[0]
-        found[f"{SECOND}.weight"] = held(torch.eye(width), "an identity")
-        found[f"{SECOND}.bias"] = held(torch.zeros(width), "an identity")
+        found[f"{SECOND_LINEAR}.weight"] = held(torch.eye(width), "an identity")
+        found[f"{SECOND_LINEAR}.bias"] = held(torch.zeros(width), "an identity")
     return found, [PROJECTOR.rpartition(".")[2]] if found else []
 
 

@@ -17,7 +17,7 @@ from mllm.compat.peft import AdaptedLayer, LoraConfig, inject
 from mllm.errors import ConfigError, ModelError, listing
 from mllm.files import read_json
 from mllm.json_fields import field
-from mllm.models.adapters.selection import is_adapter, linear_layers, parameters, plain
+from mllm.models.adapters.selection import is_adapter, linear_layers, selected_parameters, unadapted_name
 from mllm.models.adapters.settings import Adapters, read_adapters
 from mllm.models.checkpoints.finite import require_finite
 from mllm.models.checkpoints.lazy import chain_of, open_file
@@ -25,7 +25,7 @@ from mllm.models.components import local_folder
 from mllm.models.parts import is_quantized, part_of
 
 SETTINGS, LOW_RANK, IN_FULL = "adapters.json", "adapter_model.safetensors", "trained_in_full.safetensors"
-NAME = ".default"
+ADAPTER_SUFFIX = ".default"
 """PEFT's name of our one adapter, which its files leave out."""
 PREFIX = "base_model.model."
 """Before each name in a file of PEFT."""
@@ -58,9 +58,9 @@ def inject_adapters(model: Any, adapters: Adapters, base: Mapping[str, Any]) -> 
         ConfigError: targets or unfrozen names that mean nothing, or the vision tower without naming it.
     """
     layers = linear_layers(model, adapters.targets) if adapters.low_rank else []
-    in_full = parameters(model, adapters.unfrozen, "unfrozen")
+    in_full = selected_parameters(model, adapters.unfrozen, "unfrozen")
     if not adapters.low_rank:
-        in_full |= parameters(model, adapters.targets, "targets")
+        in_full |= selected_parameters(model, adapters.targets, "targets")
     saved = in_full | {name for name in model.state_dict() if not _in_folder(name, base)}
     model.requires_grad_(False)
     if layers:
@@ -70,7 +70,7 @@ def inject_adapters(model: Any, adapters: Adapters, base: Mapping[str, Any]) -> 
         if adapters.from_pretrained:
             _load_low_rank(model, adapters.from_pretrained)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_adapter(name) or plain(name) in in_full)
+        parameter.requires_grad_(is_adapter(name) or unadapted_name(name) in in_full)
     model.freeze_untrained()
     model.adaptation = Adaptation(adapters=adapters, base=dict(base), saved=frozenset(saved))
 
@@ -147,8 +147,8 @@ def save_adapted(model: Any, folder: str, state_dict: Mapping[str, Tensor] | Non
     """
     done: Adaptation = model.adaptation
     state = _written(model, state_dict) if state_dict else gather_adapted(model)
-    low_rank = {PREFIX + name.replace(NAME, ""): tensor for name, tensor in state.items() if is_adapter(name)}
-    in_full = {plain(name): tensor for name, tensor in state.items() if not is_adapter(name)}
+    low_rank = {PREFIX + name.replace(ADAPTER_SUFFIX, ""): tensor for name, tensor in state.items() if is_adapter(name)}
+    in_full = {unadapted_name(name): tensor for name, tensor in state.items() if not is_adapter(name)}
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     if low_rank:
@@ -169,7 +169,7 @@ def load_adapted(model: Any, folder: str) -> None:
     Raises:
         ModelError: tensors are missing, or do not fit.
     """
-    names = {plain(name): name for name in model.state_dict()}
+    names = {unadapted_name(name): name for name in model.state_dict()}
     found = {names.get(name, name): tensor for name, tensor in _read(Path(folder) / IN_FULL).items()}
     if adapted := {name for name in names.values() if is_adapter(name)}:
         found |= _named(_read(Path(folder) / LOW_RANK), adapted)
@@ -177,7 +177,7 @@ def load_adapted(model: Any, folder: str) -> None:
     _load(model, found, needed=adapted | trained, folder=folder)
     # what the file holds beyond this model's own needs is needed from now on
     done: Adaptation = model.adaptation
-    saved = done.saved | {plain(name) for name in found if not is_adapter(name)}
+    saved = done.saved | {unadapted_name(name) for name in found if not is_adapter(name)}
     model.adaptation = Adaptation(adapters=done.adapters, base=done.base, saved=saved)
 
 
@@ -206,7 +206,7 @@ def merge(model: Any) -> Any:
     return model
 
 
-def table(model: nn.Module) -> str:
+def parameter_table(model: nn.Module) -> str:
     """Of each part: parameters, how many are in adapted layers, in adapters, trained in full, frozen, and the share."""
     counts: dict[str, list[int]] = {}
     layers = [name for name, module in model.named_modules() if isinstance(module, AdaptedLayer)]
@@ -260,8 +260,8 @@ def _load_low_rank(model: Any, folder: str) -> None:
 
 def _named(tensors: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
     """A file of PEFT under this model's names: written from the whole model, or from its language model alone."""
-    known = {PREFIX + name.replace(NAME, ""): name for name in names}
-    inner = {PREFIX + name.replace(NAME, "").partition(".")[2]: name for name in names}
+    known = {PREFIX + name.replace(ADAPTER_SUFFIX, ""): name for name in names}
+    inner = {PREFIX + name.replace(ADAPTER_SUFFIX, "").partition(".")[2]: name for name in names}
     return {known.get(name, inner.get(name, name)): tensor for name, tensor in tensors.items()}
 
 
@@ -291,7 +291,7 @@ def _written(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         name: tensor
         for name, tensor in state.items()
-        if name not in tied and (is_adapter(name) or plain(name) in saved)
+        if name not in tied and (is_adapter(name) or unadapted_name(name) in saved)
     }
 
 

@@ -17,7 +17,7 @@ from mllm.fields import Positive, show
 from mllm.files import read_json
 from mllm.json_fields import field
 from mllm.model_files import ADAPTER_CONFIG
-from mllm.models.checkpoints.lazy import Lazy, Weights, merged
+from mllm.models.checkpoints.lazy import Lazy, Weights, add_low_rank
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ def merge_matrices(weights: Weights, scaling: Scaling) -> Weights:
             wrong.append(f"{layer}: {list(b.shape)} @ {list(a.shape)} beside {list(base.shape)}")
             continue
         scale = scaling.of(a.shape[0])
-        found[f"{layer}.weight"] = merged(base, a, b, scale=scale, transposed=scaling.transposed)
+        found[f"{layer}.weight"] = add_low_rank(base, a, b, scale=scale, transposed=scaling.transposed)
     if wrong:
         raise ModelError(
             listing(wrong), expected="adapters that match the base model", found=f"{len(wrong)} that do not"

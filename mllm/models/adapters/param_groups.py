@@ -11,7 +11,7 @@ from torch import nn
 from mllm.errors import ConfigError, nearest
 from mllm.fields import NonNegative
 from mllm.models.adapters.selection import GROUPS, embeddings, is_adapter, means
-from mllm.models.parts import PARTS, part_of
+from mllm.models.parts import PART_PATTERNS, part_of
 
 PRETRAINED = "pretrained"
 
@@ -74,7 +74,7 @@ def _choices(
     for selector, value in groups.items():
         meant = [name for name in names if means(selector, name, embedding_names)]
         if not meant:
-            known = {*PARTS, *GROUPS}
+            known = {*PART_PATTERNS, *GROUPS}
             why = "nothing of it is trained" if selector in known else nearest(selector, known)
             raise ConfigError(
                 why,

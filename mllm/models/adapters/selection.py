@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from mllm.compat.hqq import LINEAR
 from mllm.errors import ConfigError, nearest
-from mllm.models.parts import PARTS, is_plain_linear, part_of
+from mllm.models.parts import PART_PATTERNS, is_plain_linear, part_of
 
 GROUPS = {
     "embeddings": "the language model's input embeddings and its head",
@@ -25,7 +25,7 @@ def is_adapter(name: str) -> bool:
     return _LOW_RANK.search(name) is not None
 
 
-def plain(name: str) -> str:
+def unadapted_name(name: str) -> str:
     """The name that a parameter had before its layer was adapted."""
     return name.replace(".base_layer.", ".")
 
@@ -39,11 +39,11 @@ def embeddings(model: Any) -> set[str]:
 
 def means(selector: str, name: str, embedding_names: Collection[str] = ()) -> bool:
     """Whether `selector`, a part, a group or a regular expression, means the parameter or layer `name`."""
-    if selector in PARTS:
+    if selector in PART_PATTERNS:
         return part_of(name) == selector
     if selector in GROUPS:
         return is_adapter(name) if selector == "adapters" else name in embedding_names
-    return re.search(selector, plain(name)) is not None
+    return re.search(selector, unadapted_name(name)) is not None
 
 
 def linear_layers(model: Any, targets: Sequence[str]) -> list[str]:
@@ -67,14 +67,14 @@ def linear_layers(model: Any, targets: Sequence[str]) -> list[str]:
     found: set[str] = set()
     for target in targets:
         meant = [name for name in usable if means(target, name)]
-        if target in PARTS:
+        if target in PART_PATTERNS:
             meant = [name for name in meant if layers[name] is not head]
         _check("targets", target, meant, targets, layers)
         found.update(meant)
     return [name for name in usable if name in found]
 
 
-def parameters(model: nn.Module, selectors: Sequence[str], argument: str) -> set[str]:
+def selected_parameters(model: nn.Module, selectors: Sequence[str], argument: str) -> set[str]:
     """Names of the parameters that the selectors mean, of those that can be trained.
 
     Raises:
@@ -106,7 +106,7 @@ def _check(argument: str, target: str, meant: Sequence[str], targets: Sequence[s
             )
         endings = {name.rpartition(".")[2] for name in names} if argument == "targets" else set()
         raise ConfigError(
-            nearest(target, {*PARTS, *endings}),
+            nearest(target, {*PART_PATTERNS, *endings}),
             field=f"adapters.{argument}",
             expected="a part of the model, or a pattern of its names",
             found=f"{target!r}, which matches nothing",

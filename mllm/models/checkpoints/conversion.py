@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from mllm.errors import ModelError
 from mllm.model_files import GENERATION
 from mllm.models.auto import read_config, read_generation_config
-from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan, detect
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, ModelPlan, detect
 from mllm.models.checkpoints.lazy import Weights, grown, open_folder
 from mllm.models.checkpoints.readback import hashed
 from mllm.models.checkpoints.vocabulary import record_tokens, restore_added_tokens
@@ -87,7 +87,7 @@ def _read_back(weights: Weights, folder: Path, dtype: torch.dtype | None) -> Non
             raise ModelError(f"{name} differs when it is read back; the output was deleted")
 
 
-def _tokenizer(plan: Plan, sources: BaseModels, opened: Checkpoint) -> PreTrainedTokenizerBase | None:
+def _tokenizer(plan: ModelPlan, sources: BaseModels, opened: Checkpoint) -> PreTrainedTokenizerBase | None:
     if sources.tokenizer is not None:
         tokenizer = find_tokenizer(sources.tokenizer)
         if tokenizer is None:
@@ -102,7 +102,7 @@ def _tokenizer(plan: Plan, sources: BaseModels, opened: Checkpoint) -> PreTraine
 
 
 def _with_vocabulary(
-    weights: Weights, plan: Plan, taken: dict[str, int], tokenizer: PreTrainedTokenizerBase, skeleton: Skeleton
+    weights: Weights, plan: ModelPlan, taken: dict[str, int], tokenizer: PreTrainedTokenizerBase, skeleton: Skeleton
 ) -> Weights:
     """Add the tokens that the checkpoint has beyond its tokenizer's folder, and `<image>`; new rows are means."""
     config: Any = plan.config
@@ -136,7 +136,7 @@ def _with_vocabulary(
     return {**weights, **tables}
 
 
-def _write_generation(plan: Plan, folder: Path, tokenizer: PreTrainedTokenizerBase | None) -> None:
+def _write_generation(plan: ModelPlan, folder: Path, tokenizer: PreTrainedTokenizerBase | None) -> None:
     source = next((path for name in plan.folders if (path := Path(name) / GENERATION).is_file()), None)
     if source is None:
         return

@@ -14,7 +14,7 @@ from mllm.errors import ModelError
 from mllm.models.checkpoints.lazy import Lazy, Weights
 from mllm.models.parts import is_quantized
 
-NAMED = 3
+MAX_NAMED_TENSORS = 3
 """Tensors that a message names; of more it says how many."""
 
 
@@ -92,11 +92,11 @@ def finite(weights: Weights) -> Weights:
 
 def _refuse(names: list[str], where: str) -> None:
     if names:
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        more = f" and {len(names) - MAX_NAMED_TENSORS} more" if len(names) > MAX_NAMED_TENSORS else ""
         raise ModelError(
             "the run diverged, or the dtype is too narrow",
             kind="non-finite",
             where=where,
             expected="finite weights",
-            found=f"nan or infinity in {', '.join(names[:NAMED])}{more}",
+            found=f"nan or infinity in {', '.join(names[:MAX_NAMED_TENSORS])}{more}",
         )

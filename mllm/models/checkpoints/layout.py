@@ -78,7 +78,7 @@ class BaseModels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ModelPlan:
     """A whole model, of which no tensor has been read.
 
     Attributes:
@@ -102,7 +102,7 @@ class Plan:
     base_rows: int | None = None
 
 
-class Layout(Protocol):
+class CheckpointLayout(Protocol):
     """Attributes:
     about: what it is, for people.
     source: where its rules were read.
@@ -123,7 +123,7 @@ class Layout(Protocol):
         """Parts that the path lacks, and may lack in this layout, each with where it is to be taken from."""
         ...
 
-    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         """The whole model.
 
         Raises:
@@ -143,10 +143,10 @@ def open_path(path: str) -> Checkpoint:
         return Checkpoint(path=path, config={}, files=tuple(open_file(file) for file in chain_of(path)))
     check_folder(folder)
     names = frozenset(file.name for file in folder.iterdir())
-    return Checkpoint(path=path, config=read_config(folder), files=(open_folder(folder),), names=names)
+    return Checkpoint(path=path, config=read_optional_config(folder), files=(open_folder(folder),), names=names)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_optional_config(folder: Path) -> dict[str, Any]:
     """config.json, or nothing.
 
     Raises:
@@ -156,12 +156,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(path, dict, ModelError) if path.is_file() else {}
 
 
-def fitting(opened: Checkpoint) -> dict[str, Layout]:
+def fitting(opened: Checkpoint) -> dict[str, CheckpointLayout]:
     """The layouts that a path may be of, by name."""
     return {name: layout for name in LAYOUTS.names() if (layout := LAYOUTS.find(name)()).fits(opened)}
 
 
-def detect(opened: Checkpoint) -> tuple[str, Layout]:
+def detect(opened: Checkpoint) -> tuple[str, CheckpointLayout]:
     """The layout of a path, with its name.
 
     Raises:

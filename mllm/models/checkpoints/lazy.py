@@ -170,7 +170,7 @@ def summed(base: Lazy, delta: Lazy) -> Lazy:
     return Lazy(delta.shape, delta.dtype, f"{delta.origin}, a delta to {base.origin}", read)
 
 
-def merged(base: Lazy, a: Lazy, b: Lazy, *, scale: float, transposed: bool = False) -> Lazy:
+def add_low_rank(base: Lazy, a: Lazy, b: Lazy, *, scale: float, transposed: bool = False) -> Lazy:
     """base + scale * b @ a, computed in float32. `transposed`: the base is [in, out]."""
 
     def read() -> Tensor:

@@ -21,12 +21,12 @@ from mllm.errors import ModelError, one_line
 from mllm.models.checkpoints.lazy import Weights
 from mllm.models.composite import Composite
 from mllm.models.native.model import Native
-from mllm.models.text_only import TextOnly
+from mllm.models.text_only import TextOnlyModel
 from mllm.models.vision.encoders import REFUSALS
 
 SIDE = 64
 """Height in pixels of a probe's image, for models that take any."""
-WORDS = 12
+PROBE_TOKENS = 12
 """Tokens of a probe's text, half of them before the image."""
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 """By which logits may differ, as a share of the largest, where two libraries compute them."""
@@ -37,7 +37,7 @@ Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class WrittenModel:
     """A model as it was written.
 
     Attributes:
@@ -50,9 +50,9 @@ class Written:
     logits: Tensor | None = None
 
     @classmethod
-    def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase) -> Written:
+    def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase) -> WrittenModel:
         tensors = {name: hashed(tensor) for name, tensor in model.state_dict().items()}
-        if not isinstance(model, (Composite, TextOnly, Native)):
+        if not isinstance(model, (Composite, TextOnlyModel, Native)):
             return cls(tensors=tensors)
         probe = make_probe(model, tokenizer)
         return cls(tensors=tensors, probe=probe, logits=own_logits(model, probe))
@@ -122,8 +122,8 @@ def make_probe(model: Any, tokenizer: PreTrainedTokenizerBase) -> Batch:
     They are arguments of the model, or of transformers' own where it has none of ours around its forward pass.
     """
     rows = model.get_input_embeddings().num_embeddings
-    words = torch.linspace(0, rows - 1, WORDS).long().tolist()
-    if isinstance(model, TextOnly):
+    words = torch.linspace(0, rows - 1, PROBE_TOKENS).long().tolist()
+    if isinstance(model, TextOnlyModel):
         ids_1T = torch.tensor([words])
         more = {"decoder_input_ids": ids_1T.flip(1)} if model.config.is_encoder_decoder else {}
         return {"input_ids": ids_1T, "attention_mask": torch.ones_like(ids_1T), **more}
@@ -141,7 +141,7 @@ def make_probe(model: Any, tokenizer: PreTrainedTokenizerBase) -> Batch:
         special = set(slot)
         pixels = {name: tensor if tensor.dim() != 3 else tensor[None] for name, tensor in pixels.items()}
     words = [number for number in words if number not in special]
-    ids_1T = torch.tensor([[*words[: WORDS // 2], *slot, *words[WORDS // 2 :]]])
+    ids_1T = torch.tensor([[*words[: PROBE_TOKENS // 2], *slot, *words[PROBE_TOKENS // 2 :]]])
     mask_1T = torch.ones_like(ids_1T)
     if isinstance(model, Native):
         return {**model.own_inputs(ids_1T, pixels), "attention_mask": mask_1T}
@@ -172,7 +172,7 @@ def hashed(tensor: Tensor) -> bytes:
 @torch.no_grad()
 def own_logits(model: Any, probe: Batch) -> Tensor:
     """Of a model of ours."""
-    return (model.language_model if isinstance(model, TextOnly) else model).eval()(**probe).logits
+    return (model.language_model if isinstance(model, TextOnlyModel) else model).eval()(**probe).logits
 
 
 def _tried(read: Callable[[], Any]) -> Any:

@@ -34,7 +34,7 @@ def record_tokens(config: Any, tokens: Sequence[str]) -> None:
     config.added_tokens = [*config.added_tokens, *(token for token in tokens if token not in config.added_tokens)]
 
 
-def tokens_of(folder: str | None) -> list[str]:
+def recorded_tokens(folder: str | None) -> list[str]:
     """The added tokens that a folder's config.json records."""
     path = Path(folder or "") / "config.json"
     if not folder or not path.is_file():
@@ -49,7 +49,7 @@ def check_added_tokens(folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
     Raises:
         ModelError: they are not: ids would be read by the rows of other tokens.
     """
-    tokens = tokens_of(folder)
+    tokens = recorded_tokens(folder)
     if not tokens:
         return
     rows: Any = read_json(Path(folder) / "config.json", dict, ModelError).get("base_rows")

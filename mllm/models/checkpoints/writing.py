@@ -19,10 +19,10 @@ from mllm.fields import show
 from mllm.models.checkpoints.finite import finite, non_finite
 from mllm.models.checkpoints.lazy import DTYPES, Lazy
 
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 PATTERN = "model{suffix}.safetensors"
 INDEX = "model.safetensors.index.json"
-WORD = 8
+HEADER_ALIGNMENT = 8
 """Bytes to a multiple of which headers are filled up, so that every tensor starts at a multiple of its item size."""
 
 
@@ -72,11 +72,11 @@ def _write(members: Mapping[str, tuple[Lazy, torch.dtype]], path: Path, bar: tqd
     for name in order:
         lazy, dtype = members[name]
         start, end = end, end + lazy.numel * dtype.itemsize
-        header[name] = {"dtype": NAMES[dtype], "shape": list(lazy.shape), "data_offsets": [start, end]}
+        header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(lazy.shape), "data_offsets": [start, end]}
     head = json.dumps(header, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % WORD)
+    head += b" " * (-len(head) % HEADER_ALIGNMENT)
     with path.open("wb") as file:
-        file.write(len(head).to_bytes(WORD, "little") + head)
+        file.write(len(head).to_bytes(HEADER_ALIGNMENT, "little") + head)
         for name in order:
             lazy, dtype = members[name]
             tensor = lazy.read().detach()
@@ -89,7 +89,7 @@ def _write(members: Mapping[str, tuple[Lazy, torch.dtype]], path: Path, bar: tqd
                 raise ModelError(
                     "choose another dtype",
                     where=lazy.origin,
-                    expected=f"weights that fit into {NAMES[dtype]}",
+                    expected=f"weights that fit into {DTYPE_NAMES[dtype]}",
                     found="some beyond its largest number",
                 )
             file.write(stored.contiguous().flatten().view(torch.uint8).numpy().data)

@@ -16,9 +16,9 @@ from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, RowMultiple, Spec
 from mllm.models.auto import read_config, read_generation_config
 from mllm.models.components import (
-    causal_lm,
     finish,
     image_statistics,
+    load_causal_lm,
     parts_missing,
     refuse_parts,
     torch_dtype,
@@ -26,7 +26,7 @@ from mllm.models.components import (
 )
 from mllm.models.flamingo.checkpoints import load_reference, read_reference
 from mllm.models.flamingo.cross_attention import Attend, cross_attention_blocks
-from mllm.models.flamingo.model import Flamingo, MllmFlamingoConfig, Part
+from mllm.models.flamingo.model import Flamingo, FreezePart, MllmFlamingoConfig
 from mllm.models.flamingo.perceiver import PerceiverConfig
 from mllm.models.meta_device import without_storage
 from mllm.models.new_rows import TrainEmbeddings
@@ -55,7 +55,7 @@ def openflamingo(
     generated_image_resets: bool | None = None,
     image_mean: Mean | None = None,
     image_std: Deviation | None = None,
-    freeze: Sequence[Part] = ("vision_tower", "language_model"),
+    freeze: Sequence[FreezePart] = ("vision_tower", "language_model"),
     train_embeddings: TrainEmbeddings | None = None,
     dtype: Dtype | None = None,
     attn_implementation: Attention | None = None,
@@ -159,7 +159,7 @@ def from_parts(
     """A new Flamingo around two models, with the weights of a checkpoint file where one is given."""
     if parts["vision_tower"] is None or parts["language_model"] is None:
         raise parts_missing(name, parts)
-    language_model = causal_lm(
+    language_model = load_causal_lm(
         parts["language_model"],
         tokenizer,
         dtype=dtype,

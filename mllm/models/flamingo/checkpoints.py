@@ -27,7 +27,7 @@ Held = TypeVar("Held", Tensor, Lazy)
 
 ALIAS = re.compile(r"^lang_encoder\.(old_decoder_blocks|gated_cross_attn_layers)\.(\d+)\.(.*)$")
 """Second names under which the reference's language model holds its layers."""
-NAMES = (
+REFERENCE_NAMES = (
     # Otter's names for the layers of the perceiver and of cross-attention
     (r"^(perceiver\.layers\.\d+)\.(norm_media|norm_latents|to_q|to_kv|to_out)\.", r"\1.0.\2."),
     (r"^(perceiver\.layers\.\d+)\.feed_forward\.", r"\1.1."),
@@ -38,7 +38,7 @@ NAMES = (
     (r"^lang_encoder\.", r"language_model."),
     (r"^vision_encoder\.", r"vision_tower.encoder."),
 )
-THEIR_NAMES = (
+REFERENCE_PREFIXES = (
     (r"^language_model\.", r"lang_encoder."),
     (r"^vision_tower\.encoder\.", r"vision_encoder."),
 )
@@ -84,7 +84,7 @@ def to_our_names(state: Mapping[str, Held]) -> dict[str, Held]:
     state = _without_aliases(state)
     if "vision_encoder.conv1.weight" in state:
         state = _from_open_clip(state)
-    return {_renamed(name, NAMES): tensor for name, tensor in state.items() if not COMPUTED.search(name)}
+    return {_renamed(name, REFERENCE_NAMES): tensor for name, tensor in state.items() if not COMPUTED.search(name)}
 
 
 def load_reference(model: Flamingo, state: Mapping[str, Tensor], where: str, *, whole: bool = False) -> None:
@@ -132,7 +132,7 @@ def reference_state(model: Flamingo, *, whole: bool = False) -> State:
     for name, parameter in model.named_parameters():
         saved = not name.startswith("vision_tower.") and (parameter.requires_grad or "embed" in name)
         if whole or saved or _is_flamingos(name):
-            kept[_renamed(name, THEIR_NAMES)] = parameter.detach()
+            kept[_renamed(name, REFERENCE_PREFIXES)] = parameter.detach()
     return kept
 
 

@@ -51,8 +51,8 @@ from mllm.models.vision.encoder import VisionTower
 from mllm.models.vision.encoders import new_encoder
 from mllm.types import IMAGE
 
-Part = Literal["vision_tower", "perceiver", "cross_attention", "language_model"]
-PARTS = {name: "connector" if name == "perceiver" else name for name in get_args(Part)}
+FreezePart = Literal["vision_tower", "perceiver", "cross_attention", "language_model"]
+FREEZE_NAMES = {name: "connector" if name == "perceiver" else name for name in get_args(FreezePart)}
 """What `freeze` calls them; elsewhere the perceiver is the connector."""
 
 
@@ -88,7 +88,7 @@ class Flamingo(Composite):
 
     config: MllmFlamingoConfig
     config_class = MllmFlamingoConfig
-    part_names: ClassVar[Mapping[str, str]] = PARTS
+    part_names: ClassVar[Mapping[str, str]] = FREEZE_NAMES
 
     def __init__(
         self,

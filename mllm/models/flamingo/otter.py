@@ -28,7 +28,7 @@ from mllm.models.checkpoints.lazy import open_folder
 from mllm.models.components import finish, image_statistics, local_folder, refuse_parts, torch_dtype
 from mllm.models.flamingo.builder import compose, from_parts, load_flamingo
 from mllm.models.flamingo.checkpoints import load_reference, reference_state, to_our_names
-from mllm.models.flamingo.model import Flamingo, MllmFlamingoConfig, Part
+from mllm.models.flamingo.model import Flamingo, FreezePart, MllmFlamingoConfig
 from mllm.models.flamingo.perceiver import PerceiverConfig, Width
 from mllm.models.meta_device import check_described, without_storage
 from mllm.models.new_rows import TrainEmbeddings
@@ -40,7 +40,7 @@ from mllm.tokenizer_saving import save_tokenizer
 
 MODEL_TYPES = ("otter", "flamingo")
 TOKENS = ("<|endofchunk|>", "<answer>")
-THEIR_NAMES = (
+OTTER_NAMES = (
     (".gated_cross_attn_layer.ff.", ".gated_cross_attn_layer.feed_forward."),
     ("vision_encoder.", "vision_encoder.vision_model."),
 )
@@ -60,7 +60,7 @@ def otter(
     image_blind_decoding: bool | None = None,
     image_mean: Mean | None = None,
     image_std: Deviation | None = None,
-    freeze: Sequence[Part] = ("vision_tower", "language_model"),
+    freeze: Sequence[FreezePart] = ("vision_tower", "language_model"),
     train_embeddings: TrainEmbeddings | None = None,
     dtype: Dtype | None = None,
     attn_implementation: Attention | None = None,
@@ -212,7 +212,7 @@ def part_config(path: Path, settings: Mapping[str, Any], key: str) -> Any:
 
 
 def _otters_name(name: str) -> str:
-    for own, theirs in THEIR_NAMES:
+    for own, theirs in OTTER_NAMES:
         name = name.replace(own, theirs)
     head, _, rest = name.partition("perceiver.layers.")
     if rest:

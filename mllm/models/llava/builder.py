@@ -14,15 +14,15 @@ from mllm.geometry import ImageSide
 from mllm.models.arguments import Attention, Deviation, Dtype, Mean, RowMultiple, Spec
 from mllm.models.components import (
     Statistics,
-    causal_lm,
     finish,
     image_statistics,
+    load_causal_lm,
     parts_missing,
     refuse_parts,
     torch_dtype,
     vision_encoder,
 )
-from mllm.models.llava.model import Llava, Part
+from mllm.models.llava.model import FreezePart, Llava
 from mllm.models.llava.transformers_layout import compose, load_llava
 from mllm.models.runtime.quantization import QuantizationConfig
 from mllm.models.vision.towers import FeatureLayer
@@ -48,7 +48,7 @@ def llava(
     image_mean: Mean | tuple[Mean, Mean] | None = None,
     image_std: Deviation | tuple[Deviation, Deviation] | None = None,
     tiling: TilingConfig | None = None,
-    freeze: Sequence[Part] = (),
+    freeze: Sequence[FreezePart] = (),
     dtype: Dtype | None = None,
     attn_implementation: Attention | None = None,
     quantization: QuantizationConfig | None = None,
@@ -120,7 +120,7 @@ def _from_parts(
     attn_implementation: str | None,
     quantization: Mapping[str, Any] | None,
 ) -> Llava:
-    language_model = causal_lm(
+    language_model = load_causal_lm(
         parts["language_model"],
         tokenizer,
         dtype=dtype,

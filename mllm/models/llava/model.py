@@ -26,7 +26,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from mllm.compat.transformers_models import shard_by
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor
-from mllm.conversation.preprocessing.tiling import Layout, TiledPreprocessor, Tiling, read_tiling
+from mllm.conversation.preprocessing.tiling import TiledPreprocessor, TileLayout, Tiling, read_tiling
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import PlacementKind
 from mllm.models.auto import build
@@ -46,7 +46,7 @@ from mllm.models.vision.towers import vision_towers
 from mllm.registry import CONNECTORS
 from mllm.types import IMAGE
 
-Part = Literal["vision_tower", "connector", "language_model"]
+FreezePart = Literal["vision_tower", "connector", "language_model"]
 
 
 class MllmLlavaConfig(PreTrainedConfig):
@@ -90,7 +90,7 @@ class Llava(Composite):
 
     config: MllmLlavaConfig
     config_class = MllmLlavaConfig
-    part_names: ClassVar[Mapping[str, str]] = {name: name for name in get_args(Part)}
+    part_names: ClassVar[Mapping[str, str]] = {name: name for name in get_args(FreezePart)}
     branches_hold_images = True
 
     def __init__(
@@ -320,7 +320,7 @@ class Llava(Composite):
             return None
         return grid_side(self.connector.tokens(self.vision_tower.tokens))
 
-    def _layout(self, size: tuple[int, int]) -> Layout:
+    def _layout(self, size: tuple[int, int]) -> TileLayout:
         assert self.tiling is not None
         return self.tiling.layout(size, self.vision_tower.size, self._grid)
 

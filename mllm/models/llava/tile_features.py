@@ -12,7 +12,7 @@ from math import isqrt
 import torch
 from torch import Tensor, nn
 
-from mllm.conversation.preprocessing.tiling import Layout
+from mllm.conversation.preprocessing.tiling import TileLayout
 from mllm.errors import ModelError
 
 
@@ -33,14 +33,14 @@ class TileMerger(nn.Module):
             generator = torch.Generator().manual_seed(0)
             self.newline = nn.Parameter(torch.randn(width, generator=generator, device="cpu") / width**0.5)
 
-    def forward(self, tiles_NPD: Tensor, layouts: Sequence[Layout]) -> Tensor:
+    def forward(self, tiles_NPD: Tensor, layouts: Sequence[TileLayout]) -> Tensor:
         counts = [layout.tiles for layout in layouts]
         if sum(counts) != len(tiles_NPD):
             raise ModelError(expected=f"{sum(counts)} tiles of pixels, as image_sizes need", found=str(len(tiles_NPD)))
         # one tensor: of several, ZeRO-3 would count one backward pass each, and ranks with more images would differ
         return torch.cat([self._join(*pair) for pair in zip(tiles_NPD.split(counts), layouts, strict=True)])
 
-    def _join(self, tiles_NPD: Tensor, layout: Layout) -> Tensor:
+    def _join(self, tiles_NPD: Tensor, layout: TileLayout) -> Tensor:
         if layout.window is None:
             return tiles_NPD.flatten(0, 1)
         whole_FD, tiles_NPD = tiles_NPD[: layout.whole].flatten(0, 1), tiles_NPD[layout.whole :]

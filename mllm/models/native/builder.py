@@ -17,12 +17,12 @@ from transformers import (
 )
 
 from mllm.compat.transformers_models import attention_of
-from mllm.compat.transformers_processors import make_processor, processor_class
+from mllm.compat.transformers_processors import make_transformers_processor, processor_class
 from mllm.errors import ConfigError, MllmError, ModelError, nearest, one_line
 from mllm.fields import OneOf, PathName, PositiveInt, check, show, within
 from mllm.files import read_json, read_text
 from mllm.images.resolution import BOUNDS, Resolution
-from mllm.model_files import check_settings, reading
+from mllm.model_files import check_settings, reading_model_files
 from mllm.models.adapters.injection import whole_model
 from mllm.models.arguments import Attention, Deviation, Dtype, Mean, RowMultiple
 from mllm.models.auto import PROCESSORS, read_config, read_image_processor
@@ -31,7 +31,7 @@ from mllm.models.meta_device import without_storage
 from mllm.models.native.encoder_decoder import NativeEncoderDecoder
 from mllm.models.native.family import Family, family_of
 from mllm.models.native.model import Native, native_class, with_settings
-from mllm.models.native.proof import settle
+from mllm.models.native.proof import prove_or_refuse
 from mllm.models.native.resolution import settings_for
 from mllm.models.native.view import ProcessorView, first_token
 from mllm.models.runtime.packed_attention import FLEX, PACKED
@@ -41,7 +41,7 @@ from mllm.models.vision.encoders import REFUSALS
 from mllm.registry import MODELS
 from mllm.tokenizer_files import token_id
 
-TRIED = (96, 64)
+TRIED_SIZE = (96, 64)
 """Size in pixels of an image that changed settings are tried on."""
 SHAPES = ("patch_size", "temporal_patch_size", "merge_size")
 """Settings that follow from the shapes of the model's weights."""
@@ -95,7 +95,7 @@ def hf(
     )
     if image_processor:
         _try(model, tokenizer)
-    settle(model, tokenizer, whole_model(model_name_or_path))
+    prove_or_refuse(model, tokenizer, whole_model(model_name_or_path))
     return model
 
 
@@ -158,16 +158,16 @@ def make_view(folder: str, family: Family, config: Any, tokenizer: Any, image_pr
     processor: Any = None
     _set(image_processor, family.settings(config))
     if family.placeholder_tokens is None:
-        with reading(folder, "its processor", PROCESSORS):
+        with reading_model_files(folder, "its processor", PROCESSORS):
             kind = processor_class(_said(folder, "processor_class"), config.model_type)
             if kind is None:
                 raise ModelError(where=folder, field="processor_class", expected="one of transformers", found="none")
-            processor = make_processor(kind, folder, tokenizer=tokenizer, image_processor=image_processor)
+            processor = make_transformers_processor(kind, folder, tokenizer=tokenizer, image_processor=image_processor)
         _set(image_processor, getattr(processor, "images_kwargs", {}))
         tokenizer.chat_template = tokenizer.chat_template or processor.chat_template
         if family.opened:
             _open(tokenizer)
-    with reading(folder, "its processor", PROCESSORS):
+    with reading_model_files(folder, "its processor", PROCESSORS):
         return ProcessorView(
             family=family, config=config, processor=processor, image_processor=image_processor, feature=feature
         )
@@ -205,7 +205,7 @@ def _try(model: Any, tokenizer: Any) -> None:
     """
     if without_storage() or model.dtype == torch.float16 or attention_of(model.config) not in ("eager", "sdpa"):
         return  # what only a GPU computes
-    image = Image.new("RGB", TRIED)
+    image = Image.new("RGB", TRIED_SIZE)
     try:
         view = model.image_preprocessor()
         ids = tokenizer(view.placeholder_tokens(image.size), add_special_tokens=False, return_tensors="pt")
@@ -215,7 +215,7 @@ def _try(model: Any, tokenizer: Any) -> None:
 
 
 def _unreadable(error: Exception) -> ConfigError:
-    found = f"of {TRIED[0]} x {TRIED[1]} pixels: {one_line(error)}"
+    found = f"of {TRIED_SIZE[0]} x {TRIED_SIZE[1]} pixels: {one_line(error)}"
     return ConfigError(
         f"the model cannot read an image that is prepared so, {found}", field="model_args.image_processor"
     )

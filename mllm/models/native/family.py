@@ -23,8 +23,8 @@ from mllm.files import read_json
 from mllm.geometry import Placement
 from mllm.models.native.once import features_of
 from mllm.models.native.placing import Size, placed
-from mllm.models.native.positions import MARKS, PackedRows, as_the_model_counts
-from mllm.models.native.tensors import Tensors, joined
+from mllm.models.native.positions import TOKEN_TYPES, PackedRows, as_the_model_counts
+from mllm.models.native.tensors import Tensors, join_images
 from mllm.registry import FAMILIES
 
 ROPE = ("model.rope_deltas", "rope_deltas")
@@ -54,7 +54,7 @@ UNFIT = {
 
 def image_marks(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
     """Where images are in the text, under the names by which the model wants it or its processor tells it."""
-    wanted = {MARKS} & inspect.signature(model.own_forward).parameters.keys()
+    wanted = {TOKEN_TYPES} & inspect.signature(model.own_forward).parameters.keys()
     return {name: model.image_marks(ids_BT) for name in sorted({*model.view.types, *wanted})}
 
 
@@ -109,7 +109,7 @@ class Family:
     beside: tuple[str, ...] | None = ROPE
     pack: Callable[[Any, PackedRows, Tensors], dict[str, Any]] | None = as_the_model_counts
     more: Callable[[Any, Tensor, Tensor | None, Tensors], dict[str, Tensor]] = image_marks
-    join: Callable[[Sequence[Tensors]], dict[str, Tensor]] = joined
+    join: Callable[[Sequence[Tensors]], dict[str, Tensor]] = join_images
     between: str = ""
     spaced: bool = False
     token: str | None = None

@@ -26,9 +26,9 @@ from mllm.models.language_models import continuing_obstacle, padding_obstacle, s
 from mllm.models.native.family import Family
 from mllm.models.native.once import ENCODED, PIXELS, encoded_once, is_sharded, takes_features
 from mllm.models.native.positions import PackedRows
-from mllm.models.native.tensors import apart, flat_names
+from mllm.models.native.tensors import flat_names, split_images
 from mllm.models.native.view import ProcessorView, image_ids
-from mllm.models.parts import PARTS, PartedModel, part_of
+from mllm.models.parts import PART_PATTERNS, PartedModel, part_of
 from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.loss import Scoring, labelled_loss
@@ -53,7 +53,7 @@ class Native(PartedModel):
         type_ids: of all tokens that its processor marks as an image's.
     """
 
-    part_names: ClassVar[Mapping[str, str]] = {name: name for name in PARTS if name != "cross_attention"}
+    part_names: ClassVar[Mapping[str, str]] = {name: name for name in PART_PATTERNS if name != "cross_attention"}
     unproved: Mapping[str, str] = {}
     family: Family
     view: ProcessorView
@@ -258,7 +258,9 @@ class Native(PartedModel):
         rest = dict(arguments)
         segments = {name: rest.pop(name) for name in ("segment_ids", "prefix_ids") if name in rest}
         index_S = rest.pop("image_index", None)
-        seen = apart({name: rest.pop(name) for name in flat_names(rest)})  # else given as its own class takes them
+        seen = split_images(
+            {name: rest.pop(name) for name in flat_names(rest)}
+        )  # else given as its own class takes them
         index = list(range(len(seen))) if index_S is None else index_S.tolist()
         once = once and (len(index) > len(seen) or (self.kept is not None and self.kept.active))
         can = once and bool(seen) and PIXELS in seen[0] and takes_features(type(self))
@@ -331,7 +333,7 @@ class Native(PartedModel):
         """A black image in a text-only batch: every rank runs the same modules, whatever its batch holds."""
         if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return {}
-        return self.family.join(apart({name: tensor.to(device) for name, tensor in self._blank.items()}))
+        return self.family.join(split_images({name: tensor.to(device) for name, tensor in self._blank.items()}))
 
 
 def native_class(own: Any, base: type[Native] = Native) -> Any:

@@ -25,7 +25,7 @@ PIXELS, ENCODED = "pixel_values", "mm_encoder_outputs"
 POOLED, HIDDEN, LAYERS = "pooler_output", "last_hidden_state", "deepstack_features"
 ENDS = "visual_indicator_features"
 """What stands at the ends of every image of Ovis2, whatever it shows."""
-LISTED = "[]"
+LIST_SUFFIX = "[]"
 """Behind the name of features that the model wants as a list of images."""
 
 
@@ -102,7 +102,7 @@ def _made(model: Any, images: Sequence[Tensors]) -> list[dict[str, Tensor]] | No
         else:
             return None
         for image, part in zip(found, parts, strict=True):
-            image[name + LISTED if listed else name] = part
+            image[name + LIST_SUFFIX if listed else name] = part
     ends = getattr(made, ENDS, None)
     return found if ends is None else [{**image, ENDS: ends} for image in found]
 
@@ -123,8 +123,8 @@ def _together(slots: Sequence[Tensors]) -> Features:
     layers: dict[int, Any] = {}
     for name in slots[0]:
         parts: Any = [slot[name] for slot in slots]
-        features = parts if name.endswith(LISTED) else torch.cat(parts)
-        kind, *numbers = name.removesuffix(LISTED).split(".")
+        features = parts if name.endswith(LIST_SUFFIX) else torch.cat(parts)
+        kind, *numbers = name.removesuffix(LIST_SUFFIX).split(".")
         if kind == ENDS:
             whole[kind] = parts[0]
         elif kind != LAYERS:

@@ -19,7 +19,7 @@ from mllm.models.native.tensors import Tensors
 from mllm.models.runtime.packed_attention import reading
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 
-MARKS = "mm_token_type_ids"
+TOKEN_TYPES = "mm_token_type_ids"
 """1 for the tokens of images, as forward passes of transformers call it."""
 
 
@@ -65,7 +65,7 @@ def in_space(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     mask_SL = pad_sequence([torch.ones_like(ids) for ids in heads], batch_first=True)
     count = _counter(model)
     assert count is not None, "asked before"
-    marks = {MARKS: model.image_marks(ids_SL)} if MARKS in inspect.signature(count).parameters else {}
+    marks = {TOKEN_TYPES: model.image_marks(ids_SL)} if TOKEN_TYPES in inspect.signature(count).parameters else {}
     found_3SL, beyond_S1 = count(ids_SL, image_grid_thw=images.get("image_grid_thw"), attention_mask=mask_SL, **marks)
     numbers = iter(range(len(heads)))
     position_3BT = rows.position_BT.expand(len(found_3SL), -1, -1).clone()

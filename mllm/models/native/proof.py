@@ -20,20 +20,20 @@ from mllm.errors import ConfigError, ModelError
 from mllm.files import read_json
 from mllm.models.meta_device import without_storage
 from mllm.models.native.family import family_file
-from mllm.models.native.self_check import Check, look, run
+from mllm.models.native.self_check import CheckResult, check_files, check_model
 from mllm.registry import CODECS, TEMPLATES
 
-LARGEST = 50_000_000
+LARGEST_PROVED = 50_000_000
 """Parameters of a model that is computed with when it is built; larger ones on request, by `mllm model check`."""
 FILES = ("*.json", "*.jinja", "*.model")
 PROOFS = {"packs": ("packed rows",), "shares": ("rows that share an image", "answers that share an image")}
 """What a family without a file does only where these checks pass."""
 WITHOUT_CHAT = "vicuna_v1"
 """The template of checks where the tokenizer has no chat template."""
-_PROVED: dict[str, list[Check]] = {}
+_PROVED: dict[str, list[CheckResult]] = {}
 
 
-def settle(model: Any, tokenizer: Any, folder: str) -> None:
+def prove_or_refuse(model: Any, tokenizer: Any, folder: str) -> None:
     """Let a model that was just built run, where its self-check passes.
 
     Pixels, counts and ids are looked at when a folder is first built. Of a family without a file, the model itself is
@@ -68,7 +68,7 @@ def settle(model: Any, tokenizer: Any, folder: str) -> None:
     )
 
 
-def _unproved(checks: Sequence[Check], names: Sequence[str], folder: str, *, listed: bool) -> str:
+def _unproved(checks: Sequence[CheckResult], names: Sequence[str], folder: str, *, listed: bool) -> str:
     """What stands in the way of what these checks prove; "": nothing. A listed family is believed until one fails."""
     found = {check.name: check for check in checks}
     if not listed and any(name not in found for name in names):
@@ -78,15 +78,15 @@ def _unproved(checks: Sequence[Check], names: Sequence[str], folder: str, *, lis
     return f"fails the check of {short.name} ({short.why})" if short else ""
 
 
-def proved(model: Any, tokenizer: Any, folder: str, *, compute: bool) -> list[Check]:
+def proved(model: Any, tokenizer: Any, folder: str, *, compute: bool) -> list[CheckResult]:
     """All checks of a model, from the cache where they were made; `compute`: with those that compute with the model."""
     digest = _digest(model, folder)
     known = _stored(f"{digest}-look")
     if known is None:
-        known = _store(f"{digest}-look", look(checked_processor(model, tokenizer)))
+        known = _store(f"{digest}-look", check_files(checked_processor(model, tokenizer)))
     computed = _stored(f"{digest}-run")
     if computed is None and compute:
-        computed = _store(f"{digest}-run", run(model, checked_processor(model, tokenizer)))
+        computed = _store(f"{digest}-run", check_model(model, checked_processor(model, tokenizer)))
     return [*known, *(computed or [])]
 
 
@@ -106,7 +106,7 @@ def _is_small(model: Any) -> bool:
     """Whether a model is computed with on any machine, in no time."""
     usual = model.dtype == torch.float32 and attention_of(model.config) in ("eager", "sdpa")
     cut = any(hasattr(parameter, "ds_id") for parameter in model.parameters())  # among ranks, by DeepSpeed
-    return usual and not cut and sum(parameter.numel() for parameter in model.parameters()) <= LARGEST
+    return usual and not cut and sum(parameter.numel() for parameter in model.parameters()) <= LARGEST_PROVED
 
 
 def _digest(model: Any, folder: str) -> str:
@@ -128,14 +128,14 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _stored(name: str) -> list[Check] | None:
+def _stored(name: str) -> list[CheckResult] | None:
     path = _path(name)
     if name not in _PROVED and path.is_file():
-        _PROVED[name] = [Check(**check) for check in read_json(path, list, ModelError)]
+        _PROVED[name] = [CheckResult(**check) for check in read_json(path, list, ModelError)]
     return _PROVED.get(name)
 
 
-def _store(name: str, checks: list[Check]) -> list[Check]:
+def _store(name: str, checks: list[CheckResult]) -> list[CheckResult]:
     _PROVED[name] = checks
     with complete(_path(name), "self-checks") as file:
         file.write(json.dumps([asdict(check) for check in checks], indent=1).encode())

@@ -10,7 +10,7 @@ from typing import Any
 from mllm.errors import ConfigError
 from mllm.images.resolution import Resolution
 
-SAID = (
+RESOLUTION_SETTINGS = (
     *("size", "crop_size", "max_image_size", "patch_size", "merge_size", "image_grid_pinpoints"),
     *("crop_to_patches", "min_patches", "max_patches", "max_image_tiles", "max_slice_nums", "max_soft_tokens"),
     *("do_image_splitting", "do_center_crop"),
@@ -50,7 +50,7 @@ def with_resolution(processor: Any, resolution: Resolution) -> Any:
 def described(processor: Any) -> dict[str, Any]:
     """In which resolution an image processor shows images: its settings of that, as JSON holds them."""
     known = json.loads(processor.to_json_string())
-    return {name: known[name] for name in SAID if known.get(name) is not None}
+    return {name: known[name] for name in RESOLUTION_SETTINGS if known.get(name) is not None}
 
 
 def _settings(processor: Any, asked: Resolution) -> tuple[tuple[str, ...], dict[str, Any]]:

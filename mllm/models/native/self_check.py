@@ -1,7 +1,7 @@
 """Whether a model is read, and its images are seen, as mllm assumes: asked of the folder itself, on painted images.
 
-`look` needs no weights: pixels, counts and ids. `run` computes on the model: features, batches, packed rows, shared
-beginnings. A family without a file may run when all that it cannot do without passes.
+`check_files` needs no weights: it checks pixels, counts and ids. `check_model` runs the model: features, batches,
+packed rows, shared prefixes. A model type without a family file may run once all required checks pass.
 
 Shape suffixes: B rows, T tokens, V vocabulary.
 """
@@ -24,7 +24,7 @@ from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError, MllmError, ModelError, one_line
 from mllm.models.native.painted import check_placements
 from mllm.models.native.placing import Size
-from mllm.models.native.tensors import apart
+from mllm.models.native.tensors import split_images
 from mllm.records import read_item
 from mllm.types import Item
 
@@ -43,7 +43,7 @@ Outcome = Literal["pass", "fail", "not applicable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class CheckResult:
     """One assumption, and what was found.
 
     Attributes:
@@ -65,7 +65,7 @@ class NotApplicable(Exception):
     """A check says nothing about this model."""
 
 
-def look(processor: Processor) -> list[Check]:
+def check_files(processor: Processor) -> list[CheckResult]:
     """What the folder's files say: where images lie, what stands for them, and which ids prompts have."""
     return [
         _check("placement", lambda: _raise(check_placements(processor.view))),
@@ -76,7 +76,7 @@ def look(processor: Processor) -> list[Check]:
 
 
 @torch.no_grad()
-def run(model: Any, processor: Processor) -> list[Check]:
+def check_model(model: Any, processor: Processor) -> list[CheckResult]:
     """What the model computes; it is in evaluation mode."""
     one, other = _question(WIDE, key="a"), _question(TALL, key="b", seed=1)
     again = replace(one, key="d", turns=_question(WIDE, text="Is it red?").turns)
@@ -101,15 +101,15 @@ def run(model: Any, processor: Processor) -> list[Check]:
     return checks
 
 
-def _check(name: str, work: Callable[[], None], *, needed: bool = True) -> Check:
+def _check(name: str, work: Callable[[], None], *, needed: bool = True) -> CheckResult:
     """What any library raises is a finding here: the model is not known to work."""
     try:
         work()
     except NotApplicable as reason:
-        return Check(name=name, outcome="not applicable", why=str(reason), needed=needed)
+        return CheckResult(name=name, outcome="not applicable", why=str(reason), needed=needed)
     except RAISED as error:
-        return Check(name=name, outcome="fail", why=one_line(error), needed=needed)
-    return Check(name=name, outcome="pass", needed=needed)
+        return CheckResult(name=name, outcome="fail", why=one_line(error), needed=needed)
+    return CheckResult(name=name, outcome="pass", needed=needed)
 
 
 def _raise(wrong: str | None) -> None:
@@ -196,7 +196,7 @@ def _check_features(model: Any, processor: Processor) -> None:
         raise NotApplicable("its images are seen elsewhere than in the text")
     for size in SIZES:
         count = view.placeholder_tokens(size).count(view.feature)
-        features = model.family.features(model, model.family.join(apart(_on(model, view(_picture(size))))))
+        features = model.family.features(model, model.family.join(split_images(_on(model, view(_picture(size))))))
         found = features[0].numel() // features[0].shape[-1]
         if len(features) > 1 and found < count:  # of each tile or part by itself
             found = sum(feature.numel() // feature.shape[-1] for feature in features)

@@ -33,7 +33,7 @@ def flat_names(tensors: Mapping[str, Any]) -> list[str]:
     return [name for name in tensors if name.endswith(SHAPE) or name + SHAPE in tensors]
 
 
-def apart(images: Tensors) -> list[dict[str, Tensor]]:
+def split_images(images: Tensors) -> list[dict[str, Tensor]]:
     """What `flat` made of each image, joined -> the tensors of each image."""
     found: list[dict[str, Tensor]] = []
     for name in [name for name in images if name + SHAPE in images]:
@@ -45,7 +45,7 @@ def apart(images: Tensors) -> list[dict[str, Tensor]]:
     return found
 
 
-def joined(images: Sequence[Tensors]) -> dict[str, Tensor]:
+def join_images(images: Sequence[Tensors]) -> dict[str, Tensor]:
     """The images of a batch along the first dimension, the others filled up with zeros at their end.
 
     That is how processors join images: what was filled up is told by sizes or masks beside the pixels. What no image

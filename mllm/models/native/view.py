@@ -22,7 +22,7 @@ from mllm.models.native.family import Family, Size
 from mllm.models.native.resolution import described, with_resolution
 from mllm.models.native.tensors import flat
 
-PROBES: tuple[Size, ...] = ((96, 64), (64, 96), (200, 180), (130, 410))
+PROBE_SIZES: tuple[Size, ...] = ((96, 64), (64, 96), (200, 180), (130, 410))
 """Sizes by which the form of the placeholder text is found out."""
 OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "text_replacement_offsets")
 
@@ -97,13 +97,13 @@ class ProcessorView:
     def _look(self) -> None:
         """Find out what stands around the features, and whether they can be counted without an image."""
         self.asked = self._question()
-        seen = [self._seen(Image.new("RGB", size)) for size in PROBES]
+        seen = [self._seen(Image.new("RGB", size)) for size in PROBE_SIZES]
         texts = [text for _, text in seen]
         self._none = {name: tensor[:0] for tensors, _ in seen for name, tensor in tensors.items()}
         edges = {self._edges(text) for text in texts}
         if len(edges) == 1:
             self.around = edges.pop()
-        counts = [tokens_of_images(self.processor, size) for size in PROBES]
+        counts = [tokens_of_images(self.processor, size) for size in PROBE_SIZES]
         runs = [text.count(self.feature) for text in texts]
         bare = {text.replace(self.feature, "", run - 1) for text, run in zip(texts, runs, strict=True)}
         over = {count - run for count, run in zip(counts, runs, strict=True) if count is not None}
@@ -140,7 +140,7 @@ class ProcessorView:
     def _shown(self, text: str) -> Shown | Exception:
         """What the processor makes of an image in this text, or why it refuses it."""
         try:
-            made = self._made(Image.new("RGB", PROBES[0]), text)
+            made = self._made(Image.new("RGB", PROBE_SIZES[0]), text)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             return error
         number = self.processor.tokenizer.convert_tokens_to_ids(self.feature)

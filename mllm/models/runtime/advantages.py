@@ -57,7 +57,7 @@ def advantages(
     return found_PG.flatten().nan_to_num(0.0).float()
 
 
-def spread(values: Tensor) -> Tensor:
+def std_without_nan(values: Tensor) -> Tensor:
     """Standard deviations along the last axis, nan left out; 0 for fewer than two values."""
     return _std(values)[..., 0]
 

@@ -82,7 +82,7 @@ class DecodedRows:
         """A token for each row; answers that end with it."""
         logits_RV = logits_RV.to(copy=True, dtype=torch.float32, device=self.ids_RT.device)
         scores_RV = self.logits_processor(self.ids_RT, FiniteScores()(self.ids_RT, logits_RV))
-        tokens_R = scores_RV.argmax(-1) if self.sources is None else draw(scores_RV, self.sources)
+        tokens_R = scores_RV.argmax(-1) if self.sources is None else draw_tokens(scores_RV, self.sources)
         running_R = torch.tensor(self.running, device=tokens_R.device)
         self.ids_RT = torch.cat([self.ids_RT, tokens_R.where(running_R, self.padding)[:, None]], 1)
         before = self.running
@@ -128,7 +128,7 @@ class DecodedRows:
                 end.keep(index_R)
 
 
-def draw(scores_RV: Tensor, sources: Sequence[random.Random]) -> Tensor:
+def draw_tokens(scores_RV: Tensor, sources: Sequence[random.Random]) -> Tensor:
     """A token for each row: where the sum of probabilities first passes a number that its own source gives."""
     numbers = [source.random() for source in sources]
     sums_RV = scores_RV.double().softmax(-1).cumsum(-1)

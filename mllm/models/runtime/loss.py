@@ -22,7 +22,7 @@ from mllm.models.runtime.head import values_of_logits
 from mllm.models.runtime.packed_attention import check_packing_was_used, reading
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 
-IGNORE = -100
+IGNORE_INDEX = -100
 LOGITS_AT_ONCE = 2**25
 """More of them are made in pieces, and made again for the gradients. 128 MiB in float32; the loss holds some copies."""
 
@@ -108,7 +108,7 @@ def labelled_loss(
         return_logits: give all logits [B, T, V] beside the loss.
         scoring: asks for log-probabilities in place of the loss.
     """
-    next_BT = pad(labels_BT[:, 1:], (0, 1), value=IGNORE)
+    next_BT = pad(labels_BT[:, 1:], (0, 1), value=IGNORE_INDEX)
     return loss_of_targets(
         language_model,
         run,
@@ -134,7 +134,7 @@ def loss_of_targets(
     if not return_logits:
         return mean_cross_entropy(language_model, run, target_BT, num_items_in_batch)
     logits_BTV = run().logits
-    labelled_BT = target_BT != IGNORE
+    labelled_BT = target_BT != IGNORE_INDEX
     losses_N = _cross_entropy(logits_BTV[labelled_BT], target_BT[labelled_BT])
     loss = _mean(losses_N.sum(), target_BT, num_items_in_batch)
     return LanguageOutput(loss=loss, logits=logits_BTV, token_losses=losses_N.detach())
@@ -176,7 +176,7 @@ def _of_targets(
     language_model: Any, run: Callable[[], Any], target_BT: Tensor, values: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
     """`values` of (logits [n, V], targets [n]) at all positions that have a target, [N, ...]."""
-    labelled_BT = target_BT != IGNORE
+    labelled_BT = target_BT != IGNORE_INDEX
     target_N = target_BT[labelled_BT]
     # under ZeRO-3 the weights of the head are there during its own call only
     at_once = max(LOGITS_AT_ONCE // language_model.config.get_text_config().vocab_size, 1)
@@ -195,7 +195,7 @@ def _cross_entropy(logits_NV: Tensor, target_N: Tensor) -> Tensor:
 
 def _mean(total: Tensor, target_BT: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
     if num_items_in_batch is None:
-        return total / (target_BT != IGNORE).sum().clamp(min=1).to(total.device)
+        return total / (target_BT != IGNORE_INDEX).sum().clamp(min=1).to(total.device)
     if isinstance(num_items_in_batch, Tensor):
         return total / num_items_in_batch.to(total.device)
     return total / num_items_in_batch

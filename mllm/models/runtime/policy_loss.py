@@ -16,7 +16,7 @@ from mllm.config.reward_args import RewardArgs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class AnswerBatch:
     """What a loss must know of the answers of a batch.
 
     Attributes:
@@ -35,7 +35,7 @@ class Answers:
 def policy_loss(
     log_probs_N: Tensor,
     entropies_N: Tensor,
-    answers: Answers,
+    answers: AnswerBatch,
     args: RewardArgs,
     *,
     accumulated: int,
@@ -99,7 +99,7 @@ def entropy_threshold(entropies_N: Tensor, quantile: float) -> float | None:
 
 def _reduced(
     losses_N: Tensor,
-    answers: Answers,
+    answers: AnswerBatch,
     answer_N: Tensor,
     args: RewardArgs,
     accumulated: int,
@@ -120,7 +120,7 @@ def _clipped(
     ratio_N: Tensor,
     advantage_N: Tensor,
     bounds: tuple[float, float],
-    answers: Answers,
+    answers: AnswerBatch,
     answer_N: Tensor,
     args: RewardArgs,
 ) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from mllm.models.parts import is_plain_linear, is_quantized, part_of
 
 HqqBits = Literal[1, 2, 3, 4, 8]
 DtypeName = Literal["float32", "float16", "bfloat16", "uint8", "int8"]
-STATE = ("hf_quantizer", "quantization_method", "is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit")
+QUANTIZATION_STATE = ("hf_quantizer", "quantization_method", "is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit")
 """What transformers leaves on a model that it quantised."""
 
 
@@ -80,7 +80,7 @@ def finalise_quantization(outer: Any, language_model: Any, quantization: Mapping
     keep_layout(language_model)
     if outer is language_model:
         return
-    for name in STATE:
+    for name in QUANTIZATION_STATE:
         if name in vars(outer):
             setattr(language_model, name, vars(outer).pop(name))
     config: PreTrainedConfig = outer.config

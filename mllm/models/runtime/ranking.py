@@ -26,10 +26,10 @@ from mllm.compat.transformers_generation import arguments_after, missing_steps, 
 from mllm.compat.transformers_models import attention_of
 from mllm.errors import ModelError
 from mllm.models.language_models import position_limit, sharing_obstacle
-from mllm.models.runtime.loss import IGNORE, LOGITS_AT_ONCE
+from mllm.models.runtime.loss import IGNORE_INDEX, LOGITS_AT_ONCE
 from mllm.models.runtime.packed_attention import FLEX, PACKED
 
-Way = Literal["tree", "rows", "alone"]
+RankingWay = Literal["tree", "rows", "alone"]
 Ids = Sequence[int]
 ROW_TOKENS = 8192
 """Tokens of all copies of a cache at once, and of what stands behind them."""
@@ -37,7 +37,7 @@ PER_TOKEN = ("position_ids", "token_type_ids", "mm_token_type_ids", "moe_mm_toke
 """Arguments of a step that hold a value for each of its tokens, in their last dimension."""
 
 
-def ranking_way(model: Any) -> Way:
+def ranking_way(model: Any) -> RankingWay:
     """How a `VisionLanguageModel` reads candidates; `alone` takes one prompt at a time, and so does `rows`."""
     if missing_steps() or model.continuing_obstacle is not None:
         return "alone"
@@ -85,7 +85,7 @@ def _alone(model: Any, arguments: Mapping[str, Any], candidates: Sequence[Ids]) 
     sums: list[float] = []
     for ids in candidates:
         ids_1N = torch.tensor([ids], device=prompt_1P.device)
-        labels = torch.cat([torch.full_like(prompt_1P, IGNORE), ids_1N], 1)
+        labels = torch.cat([torch.full_like(prompt_1P, IGNORE_INDEX), ids_1N], 1)
         row = {"input_ids": torch.cat([prompt_1P, ids_1N], 1), "labels": labels}
         mask = torch.cat([mask_1P, torch.ones_like(ids_1N)], 1)
         sums.append(-float(model(**row, attention_mask=mask, **rest, num_items_in_batch=1).loss))
@@ -93,7 +93,7 @@ def _alone(model: Any, arguments: Mapping[str, Any], candidates: Sequence[Ids]) 
 
 
 def _behind_prompt(
-    way: Way,
+    way: RankingWay,
     candidates: Sequence[Sequence[Ids]],
     found: list[Tensor],
     model: Any,

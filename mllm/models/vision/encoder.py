@@ -26,7 +26,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class FeatureShape:
     """What an encoder makes of square images of one size.
 
     Attributes:
@@ -50,7 +50,7 @@ class Shape:
     unused: frozenset[str]
 
 
-_SHAPES: dict[tuple[type, str, int, tuple[int, ...]], Shape] = {}
+_SHAPES: dict[tuple[type, str, int, tuple[int, ...]], FeatureShape] = {}
 """By class and config of the encoder, image size and layers: tracing is a forward pass, and loading builds twice."""
 
 
@@ -213,7 +213,7 @@ class VisionTower(nn.Module):
             return state
         return state.flatten(2).mT if self._shape.channels_first else state.flatten(1, 2)
 
-    def _trace(self) -> Shape:
+    def _trace(self) -> FeatureShape:
         """Run the encoder without storage, forward and backward.
 
         Raises:
@@ -254,7 +254,7 @@ class VisionTower(nn.Module):
             )
         width = sum(state.shape[1] if channels_first and state.dim() == 4 else state.shape[-1] for state in chosen)
         side, prefix = grids[0]
-        return Shape(
+        return FeatureShape(
             selects=getattr(config, "num_hidden_layers", None) == count - 1,
             side=side,
             prefix=prefix,

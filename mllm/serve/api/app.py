@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mllm.serve.api import chat, instruct_flamingo, reports
 from mllm.serve.api.monitoring import Counted
 from mllm.serve.api.problems import Problem, add_handlers
-from mllm.serve.api.state import Server
+from mllm.serve.api.state import ServerState
 
 OPEN = frozenset({"/health", "/ready"})
 """Pages that need no key: what watches over a container asks them."""
@@ -26,7 +26,7 @@ router = APIRouter()
 
 
 def create_app(
-    server: Server,
+    server: ServerState,
     *,
     start: Callable[[], None] | None = None,
     origins: Sequence[str] = (),
@@ -103,7 +103,7 @@ def check_key(request: Request) -> None:
     Raises:
         Problem: the server asks for a key, and this is not it.
     """
-    server: Server = request.app.state.server
+    server: ServerState = request.app.state.server
     if not server.key or request.scope["path"] in OPEN:
         return
     scheme, _, sent = request.headers.get("authorization", "").partition(" ")
@@ -114,7 +114,7 @@ def check_key(request: Request) -> None:
 @router.get("/health")
 def health(request: Request) -> JSONResponse:
     """Whether the process works; 503 once a model's thread has died."""
-    server: Server = request.app.state.server
+    server: ServerState = request.app.state.server
     dead = [name for name, model in server.models.items() if not model.alive()]
     return JSONResponse({"status": "dead" if dead else "ok", "dead": dead}, 503 if dead else 200)
 
@@ -122,33 +122,33 @@ def health(request: Request) -> JSONResponse:
 @router.get("/ready")
 def ready(request: Request) -> JSONResponse:
     """Whether questions are answered; 503 while the models are loaded, and when the server stops."""
-    server: Server = request.app.state.server
+    server: ServerState = request.app.state.server
     return JSONResponse({"status": server.state}, 200 if server.state == "ready" else 503)
 
 
 @router.get("/metrics")
 def metrics(request: Request) -> Response:
     """For Prometheus."""
-    server: Server = request.app.state.server
+    server: ServerState = request.app.state.server
     return Response(server.monitor.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/v1/models")
 def models(request: Request) -> dict[str, Any]:
     """The models that are served, in OpenAI's shape, with what mllm knows of each under `mllm`."""
-    server: Server = request.app.state.server
+    server: ServerState = request.app.state.server
     server.check_ready()
     return {"object": "list", "data": [_model(server, name) for name in server.models]}
 
 
 @router.get("/v1/models/{name:path}")
 def one_model(request: Request, name: str) -> dict[str, Any]:
-    server: Server = request.app.state.server
+    server: ServerState = request.app.state.server
     server.check_ready()
     server.model(name)
     return _model(server, name)
 
 
-def _model(server: Server, name: str) -> dict[str, Any]:
+def _model(server: ServerState, name: str) -> dict[str, Any]:
     card = server.models[name].card()
     return {"id": name, "object": "model", "created": server.started, "owned_by": "mllm", "mllm": card}

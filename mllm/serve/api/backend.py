@@ -21,9 +21,19 @@ from mllm.conversation.pixels import PixelCodec
 from mllm.errors import ConfigError, one_line
 from mllm.fields import show
 from mllm.images import VideoFrame
-from mllm.pipeline.remote import SIDE, codec_of_answer, messages_of, png_data_url, read_answer_in
+from mllm.pipeline.remote import SIDE, codec_of_answer, png_data_url, read_answer_in, to_openai_messages
 from mllm.serve.api.problems import Problem
-from mllm.serve.api.served import Delta, End, Generation, Question, Reason, ServedModel, TokenLogProb, dicts, end_of
+from mllm.serve.api.served import (
+    Delta,
+    End,
+    FinishReason,
+    PreparedQuestion,
+    RunningAnswer,
+    ServedModel,
+    TokenLogProb,
+    dicts,
+    end_of,
+)
 from mllm.serve.question import Message, to_item
 from mllm.serve.reading import AnswerReader, with_typed_answers
 from mllm.serve.sampling import Sampling
@@ -48,17 +58,17 @@ class BackendModel(ServedModel, ABC):
         return self._card
 
     @abstractmethod
-    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> Question: ...
+    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> PreparedQuestion: ...
 
     @abstractmethod
-    def reader(self, question: Question, sampling: Sampling) -> Reader: ...
+    def reader(self, question: PreparedQuestion, sampling: Sampling) -> StreamReader: ...
 
-    def start(self, question: Question, sampling: Sampling, put: Callable[[Any], None]) -> Generation:
+    def start(self, question: PreparedQuestion, sampling: Sampling, put: Callable[[Any], None]) -> RunningAnswer:
         task = asyncio.ensure_future(self._stream(question, sampling, put))
         task.add_done_callback(lambda done: None if done.cancelled() else put(done.exception()))
         return BackendGeneration(self.reader(question, sampling), task)
 
-    async def _stream(self, question: Question, sampling: Sampling, put: Callable[[Any], None]) -> None:
+    async def _stream(self, question: PreparedQuestion, sampling: Sampling, put: Callable[[Any], None]) -> None:
         """Hand on each chunk; whoever began this hears how it ended."""
         place = self.running.index(min(self.running))
         self.running[place] += 1
@@ -95,18 +105,18 @@ class EngineModel(BackendModel):
         card = {"type": "backend", "codec": codec, "placement": placement, "phrase_marks": marks}
         super().__init__(name, urls, card, timeout=timeout)
 
-    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> Question:
+    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> PreparedQuestion:
         item = to_item(with_typed_answers(messages, self.words), answer_image=answer_image)
-        return Question(item=item, messages=messages_of(item, self.words.convention))
+        return PreparedQuestion(item=item, messages=to_openai_messages(item, self.words.convention))
 
-    def reader(self, question: Question, sampling: Sampling) -> Reader:
+    def reader(self, question: PreparedQuestion, sampling: Sampling) -> StreamReader:
         return WordsReader(AnswerReader(self.words, question.item, stop=sampling.stop))
 
 
 class MllmModel(BackendModel):
     """A model behind another `mllm serve`."""
 
-    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> Question:
+    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> PreparedQuestion:
         item = to_item(messages, answer_image=answer_image)
         regions = [
             {"image": group[0].image, kind: [list(numbers(region)) for region in group]}
@@ -120,9 +130,9 @@ class MllmModel(BackendModel):
             beyond["answer_image"] = answer_image
         if item.duration is not None:
             beyond["video_duration"] = item.duration
-        return Question(item=item, messages=[_passed_on(message) for message in messages], beyond=beyond)
+        return PreparedQuestion(item=item, messages=[_passed_on(message) for message in messages], beyond=beyond)
 
-    def reader(self, question: Question, sampling: Sampling) -> Reader:
+    def reader(self, question: PreparedQuestion, sampling: Sampling) -> StreamReader:
         return PassedOn()
 
 
@@ -142,7 +152,7 @@ def _passed_on(message: Message) -> dict[str, Any]:
     return {"role": "user", "content": parts}
 
 
-class Reader(ABC):
+class StreamReader(ABC):
     """Reads what a backend streams."""
 
     @abstractmethod
@@ -150,11 +160,11 @@ class Reader(ABC):
         """The words and regions that a delta brings."""
 
     @abstractmethod
-    def finish(self, reason: Reason) -> tuple[Delta, End]:
+    def finish(self, reason: FinishReason) -> tuple[Delta, End]:
         """The words and regions held back, then the whole answer."""
 
 
-class WordsReader(Reader):
+class WordsReader(StreamReader):
     def __init__(self, reader: AnswerReader) -> None:
         self.reader = reader
 
@@ -162,12 +172,12 @@ class WordsReader(Reader):
         piece = self.reader.add_text(delta.content or "")
         return piece.text, dicts(piece.regions)
 
-    def finish(self, reason: Reason) -> tuple[Delta, End]:
+    def finish(self, reason: FinishReason) -> tuple[Delta, End]:
         piece, answer = self.reader.finish()
         return Delta(text=piece.text, regions=dicts(piece.regions), tokens=0), end_of(answer, reason)
 
 
-class PassedOn(Reader):
+class PassedOn(StreamReader):
     def __init__(self) -> None:
         self.text = ""
         self.regions: list[dict[str, Any]] = []
@@ -180,13 +190,13 @@ class PassedOn(Reader):
         self.time_spans = getattr(delta, "time_spans", self.time_spans)
         return text, regions
 
-    def finish(self, reason: Reason) -> tuple[Delta, End]:
+    def finish(self, reason: FinishReason) -> tuple[Delta, End]:
         end = End(text=self.text, regions=self.regions, reason=reason, time_spans=self.time_spans)
         return Delta(tokens=0), end
 
 
 class BackendGeneration:
-    def __init__(self, reader: Reader, task: asyncio.Task[None]) -> None:
+    def __init__(self, reader: StreamReader, task: asyncio.Task[None]) -> None:
         self.reader = reader
         self.task = task
         self.reason: str | None = None

@@ -20,8 +20,8 @@ from mllm.errors import MllmError
 from mllm.serve.api import schema
 from mllm.serve.api.conversation import messages_of
 from mllm.serve.api.problems import Problem, of_error
-from mllm.serve.api.served import Delta, End, Generation, Question, ServedModel, TokenLogProb
-from mllm.serve.api.state import Server
+from mllm.serve.api.served import Delta, End, PreparedQuestion, RunningAnswer, ServedModel, TokenLogProb
+from mllm.serve.api.state import ServerState
 from mllm.serve.question import Message
 from mllm.serve.sampling import Sampling
 
@@ -40,7 +40,7 @@ GONE = 499
 @router.post("/v1/chat/completions")
 async def chat_completions(request: Request) -> Response:
     """Answer the last question of a conversation; `regions` in request and answer are mllm's, see docs/serve.md."""
-    server: Server = request.app.state.server
+    server: ServerState = request.app.state.server
     deadline = server.deadline()
     with ExitStack() as stack:
         stack.enter_context(server.admitted())
@@ -50,7 +50,7 @@ async def chat_completions(request: Request) -> Response:
             samplings = body.samplings(server.limits)
             messages = await messages_of(body, server.images)
             question = await prepared(server, model, messages, body.answer_image)
-        answers = Answers(server, model, question, samplings, deadline, logprobs=bool(body.logprobs))
+        answers = RunningChoices(server, model, question, samplings, deadline, logprobs=bool(body.logprobs))
         stack.callback(answers.cancel)
         answers.start()
         if not body.stream:
@@ -68,7 +68,7 @@ async def body_of(request: Request, kind: str = "application/json") -> bytes:
     said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if said != kind:
         raise Problem(415, f"content-type: expected {kind}, found {said[:80]!r}")
-    server: Server = request.app.state.server
+    server: ServerState = request.app.state.server
     most = server.limits.max_body
     large = Problem(413, f"expected a request of at most {most:,} bytes (max_body_mb)", code="request_too_large")
     length = request.headers.get("content-length", "0")
@@ -89,8 +89,8 @@ async def body_of(request: Request, kind: str = "application/json") -> bytes:
 
 
 async def prepared(
-    server: Server, model: ServedModel, messages: Sequence[Message], answer_image: int | None = None
-) -> Question:
+    server: ServerState, model: ServedModel, messages: Sequence[Message], answer_image: int | None = None
+) -> PreparedQuestion:
     """
     Raises:
         Problem: the conversation cannot be asked; names the field.
@@ -105,12 +105,12 @@ async def prepared(
 
 
 @dataclass(slots=True)
-class Answers:
+class RunningChoices:
     """The choices of one request, under way."""
 
-    server: Server
+    server: ServerState
     model: ServedModel
-    question: Question
+    question: PreparedQuestion
     samplings: Sequence[Sampling]
     deadline: float
     logprobs: bool
@@ -120,7 +120,7 @@ class Answers:
     new_tokens: int = 0
     counted: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     _events: asyncio.Queue[tuple[int, Any]] = field(default_factory=asyncio.Queue[tuple[int, Any]])
-    _generations: list[Generation] = field(default_factory=list[Generation])
+    _generations: list[RunningAnswer] = field(default_factory=list[RunningAnswer])
 
     def start(self) -> None:
         """
@@ -175,7 +175,7 @@ class Answers:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model.name}
 
 
-async def whole(answers: Answers) -> Response:
+async def whole(answers: RunningChoices) -> Response:
     """The completion, once all choices have ended."""
     ends: dict[int, End] = {}
     logprobs: dict[int, list[TokenLogProb]] = {}
@@ -202,7 +202,7 @@ async def whole(answers: Answers) -> Response:
     return JSONResponse({**answers.head("chat.completion"), "choices": choices, "usage": answers.usage})
 
 
-async def chunks(answers: Answers, *, usage: bool) -> AsyncIterator[str]:
+async def chunks(answers: RunningChoices, *, usage: bool) -> AsyncIterator[str]:
     """The events of a stream: the growth of each choice, its end, and `[DONE]`; an error that comes now is an event."""
     head = answers.head("chat.completion.chunk")
 

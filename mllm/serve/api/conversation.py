@@ -9,7 +9,7 @@ from typing import Any
 from mllm.images import VideoFrame
 from mllm.serve.api.images import ImageReader, SentImage
 from mllm.serve.api.problems import Problem
-from mllm.serve.api.schema import ChatRequest, Message, Region
+from mllm.serve.api.schema import ChatMessage, ChatRequest, InputRegion
 from mllm.serve.question import Message as Asked
 from mllm.types import BOXES, IMAGE, POINTS, Box, Point
 
@@ -98,11 +98,11 @@ def _timed(body: ChatRequest, images: Sequence[SentImage]) -> list[SentImage | V
 
 
 def _asked(
-    message: Message,
+    message: ChatMessage,
     number: int,
     images: Iterator[SentImage | VideoFrame],
-    boxes: Iterator[Region],
-    points: Iterator[Region],
+    boxes: Iterator[InputRegion],
+    points: Iterator[InputRegion],
 ) -> Asked:
     for index, part in enumerate(message.content):
         if part.type == "text" and IMAGE in part.text:
@@ -121,22 +121,22 @@ def _asked(
     )
 
 
-def answer_of(text: str, regions: Sequence[Region]) -> Asked:
+def answer_of(text: str, regions: Sequence[InputRegion]) -> Asked:
     """A message of the assistant, with what its `<boxes>` and `<points>` stand for."""
     boxes = tuple(_boxes(region) for region in regions if region.boxes is not None)
     points = tuple(_points(region) for region in regions if region.points is not None)
     return Asked(role="assistant", text=text, boxes=boxes, points=points)
 
 
-def _boxes(region: Region) -> tuple[Box, ...]:
+def _boxes(region: InputRegion) -> tuple[Box, ...]:
     return tuple(Box(x1=x1, y1=y1, x2=x2, y2=y2, image=region.image) for x1, y1, x2, y2 in region.boxes or ())
 
 
-def _points(region: Region) -> tuple[Point, ...]:
+def _points(region: InputRegion) -> tuple[Point, ...]:
     return tuple(Point(x=x, y=y, image=region.image) for x, y in region.points or ())
 
 
-def _text(message: Message) -> str:
+def _text(message: ChatMessage) -> str:
     """The words with `<image>` for each image; a line break follows images that come first, as in training data."""
     pieces = [IMAGE if part.type == "image_url" else part.text for part in message.content]
     first = next((number for number, piece in enumerate(pieces) if piece != IMAGE), len(pieces))
@@ -145,7 +145,7 @@ def _text(message: Message) -> str:
     return "".join(pieces)
 
 
-def _next(count: int, regions: Iterator[Region], kind: str, number: int) -> Iterator[Region]:
+def _next(count: int, regions: Iterator[InputRegion], kind: str, number: int) -> Iterator[InputRegion]:
     for _ in range(count):
         region = next(regions, None)
         if region is None:

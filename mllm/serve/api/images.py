@@ -25,7 +25,7 @@ from mllm.serve.api.problems import Problem
 DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(;[\w-]+=[\w-]+)*;base64,", re.ASCII | re.IGNORECASE)
 REDIRECTS = 3
 CHUNK = 1 << 16
-NAME = "the image"
+IMAGE_LABEL = "the image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class SentImage:
             Problem: its pixels cannot be read.
         """
         with naming(self.place):
-            return decode(BytesIO(self.data), NAME, self.settings)
+            return decode(BytesIO(self.data), IMAGE_LABEL, self.settings)
 
 
 @contextmanager
@@ -83,7 +83,7 @@ class ImageReader:
         settings = ImageSettings(max_pixels=self.limits.max_pixels)
 
         with naming(place):
-            size = size_of(BytesIO(data), NAME, settings)
+            size = size_of(BytesIO(data), IMAGE_LABEL, settings)
         digest = hashlib.sha256(data).hexdigest()
         return SentImage(digest=digest, size=size, data=data, place=place, settings=settings)
 

@@ -19,12 +19,12 @@ from pydantic import Field
 from mllm.errors import ImageError
 from mllm.images.decode import decode
 from mllm.images.settings import ImageSettings
-from mllm.serve.api.chat import Answers, body_of, prepared, unless_gone
+from mllm.serve.api.chat import RunningChoices, body_of, prepared, unless_gone
 from mllm.serve.api.limits import Limits
 from mllm.serve.api.problems import Problem
 from mllm.serve.api.schema import Strict, check_most, seed_of
 from mllm.serve.api.served import End
-from mllm.serve.api.state import Server
+from mllm.serve.api.state import ServerState
 from mllm.serve.question import Message
 from mllm.serve.sampling import Sampling
 
@@ -66,7 +66,7 @@ class OldRequest(Strict):
 
 @router.post("/clever_flamingo")
 async def clever_flamingo(request: Request) -> Response:
-    server: Server = request.app.state.server
+    server: ServerState = request.app.state.server
     deadline = server.deadline()
     with ExitStack() as stack:
         stack.enter_context(server.admitted())
@@ -76,18 +76,18 @@ async def clever_flamingo(request: Request) -> Response:
             sampling = content.args.sampling(server.limits)
             message = await asyncio.to_thread(_message, server, content)
             question = await prepared(server, model, [message])
-        answers = Answers(server, model, question, [sampling], deadline, logprobs=False)
+        answers = RunningChoices(server, model, question, [sampling], deadline, logprobs=False)
         stack.callback(answers.cancel)
         answers.start()
         return await unless_gone(request, _response(answers))
 
 
-async def _response(answers: Answers) -> Response:
+async def _response(answers: RunningChoices) -> Response:
     said = [found.text async for _, found in answers.events() if isinstance(found, End)]
     return JSONResponse({"result": {"response": said}})
 
 
-def _message(server: Server, content: Content) -> Message:
+def _message(server: ServerState, content: Content) -> Message:
     if len(content.imgpaths) > server.limits.max_images:
         raise Problem(
             400,
@@ -98,7 +98,7 @@ def _message(server: Server, content: Content) -> Message:
     return Message(role="user", text=content.prompt, images=images)
 
 
-def _image(server: Server, path: str, place: str) -> Any:
+def _image(server: ServerState, path: str, place: str) -> Any:
     """The image at a path below the root; links are followed before it is looked where they lead."""
     if server.image_root is None:
         raise Problem(400, f"{place}: this server reads no images from its disk (--image_root)", param=place)

@@ -63,14 +63,14 @@ def of_error(error: Exception) -> Problem:
 
 def _of_validation(error: ValidationError) -> Problem:
     first = error.errors(include_url=False, include_context=False)[0]
-    param = place(first["loc"])
+    param = field_path(first["loc"])
     if first["type"] == "extra_forbidden":
         return Problem(400, f"{param}: this server knows no such field", param=param, code="unknown_field")
     message = first["msg"].removeprefix("Value error, ")
     return Problem(400, f"{param}: {message}" if param else message, param=param or None)
 
 
-def place(location: Sequence[int | str]) -> str:
+def field_path(location: Sequence[int | str]) -> str:
     """`messages[0].content[1].image_url.url` of pydantic's location, which also names the kind of a part."""
     written = ""
     for number, step in enumerate(location):

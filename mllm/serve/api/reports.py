@@ -19,38 +19,38 @@ from mllm.serve.api.chat import body_of
 from mllm.serve.api.conversation import answer_of, messages_of
 from mllm.serve.api.images import SentImage
 from mllm.serve.api.problems import Problem
-from mllm.serve.api.schema import ChatRequest, Region, Strict
-from mllm.serve.api.state import Server
+from mllm.serve.api.schema import ChatRequest, InputRegion, Strict
+from mllm.serve.api.state import ServerState
 from mllm.serve.question import record_of, to_item
 from mllm.types import Item
 
 router = APIRouter()
-Words = Annotated[str, Field(max_length=20_000)]
-Said = Annotated[Words, Field(pattern=r"\S")]
+ReportText = Annotated[str, Field(max_length=20_000)]
+Said = Annotated[ReportText, Field(pattern=r"\S")]
 
 
 class Right(Strict):
     """The answer that would have been right."""
 
     text: Said
-    regions: list[Region] = Field(default_factory=list)
+    regions: list[InputRegion] = Field(default_factory=list)
     """What its `<boxes>` and `<points>` stand for, in order."""
 
 
 class Report(Strict):
     request: ChatRequest
     """The question, as it was asked."""
-    answer: Words
+    answer: ReportText
     """What the model said."""
     right: Right | None = None
     """Without it the record ends with the question, and goes to a file of its own, to be completed."""
-    comment: Words = ""
+    comment: ReportText = ""
 
 
 @router.post("/v1/reports")
 async def report(request: Request) -> dict[str, Any]:
     """Append the question to the server's file of reports, with its images beside it; `mllm data check` reads it."""
-    server: Server = request.app.state.server
+    server: ServerState = request.app.state.server
     if server.reports is None:
         raise Problem(403, "this server keeps no reports (--reports FILE)", code="no_reports")
     with server.admitted():
@@ -65,7 +65,7 @@ async def report(request: Request) -> dict[str, Any]:
     return {"object": "report", "number": number}
 
 
-def _append(server: Server, path: Path, item: Item, body: Report) -> int:
+def _append(server: ServerState, path: Path, item: Item, body: Report) -> int:
     """Write the images that are new, then the line; its number in the file."""
     folder = images_folder(path)
     sources: dict[ImageRef, str] = {ref: f"{ref.digest[:32]}.png" for ref in item.images if isinstance(ref, SentImage)}

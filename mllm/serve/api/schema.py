@@ -18,7 +18,7 @@ from mllm.serve.sampling import Sampling
 
 DEFAULT_TOKENS = 256
 """Of an answer, where the request does not say how many."""
-MOST = Field(max_length=1000)
+MAX_ENTRIES = Field(max_length=1000)
 """Entries of a list: checking the million that fit into a request takes minutes."""
 Coordinates = Annotated[list[float], Field(min_length=4, max_length=4)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -54,20 +54,20 @@ class AnsweredRegion(BaseModel):
     image: Annotated[int, Field(ge=0)] = 0
 
 
-class Message(Strict):
+class ChatMessage(Strict):
     """As clients write it, and as they send back an answer that they got."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], MOST]
+    content: Annotated[list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], MAX_ENTRIES]
     name: str | None = None
     refusal: None = None
     annotations: Annotated[list[Any], Field(max_length=0)] | None = None
     audio: None = None
     function_call: None = None
     tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
-    regions: Annotated[list[AnsweredRegion], MOST] | None = None
+    regions: Annotated[list[AnsweredRegion], MAX_ENTRIES] | None = None
     """Of an answer that is sent back; its words hold them."""
-    time_spans: Annotated[list[Pair], MOST] | None = None
+    time_spans: Annotated[list[Pair], MAX_ENTRIES] | None = None
     """Likewise."""
 
     @field_validator("content", mode="before")
@@ -76,7 +76,7 @@ class Message(Strict):
         return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _check(self) -> Message:
+    def _check(self) -> ChatMessage:
         if self.role == "user" and self.regions is not None:
             raise ValueError("the regions of a question belong into the request, not into its message")
         if self.role != "user" and any(part.type == "image_url" for part in self.content):
@@ -84,17 +84,17 @@ class Message(Strict):
         return self
 
 
-class Region(Strict):
+class InputRegion(Strict):
     """A box or a point, or several, for the next `<boxes>` or `<points>` of the questions."""
 
     image: Annotated[int, Field(ge=0)] = 0
     """Index among all images of the conversation."""
-    boxes: Annotated[list[Coordinates], Field(min_length=1), MOST] | None = None
+    boxes: Annotated[list[Coordinates], Field(min_length=1), MAX_ENTRIES] | None = None
     """x1, y1, x2, y2 in pixels of the image as it is shown upright."""
-    points: Annotated[list[Pair], Field(min_length=1), MOST] | None = None
+    points: Annotated[list[Pair], Field(min_length=1), MAX_ENTRIES] | None = None
 
     @model_validator(mode="after")
-    def _check(self) -> Region:
+    def _check(self) -> InputRegion:
         if (self.boxes is None) == (self.points is None):
             raise ValueError("expected either boxes or points")
         return self
@@ -111,7 +111,7 @@ class ResponseFormat(Strict):
 
 class ChatRequest(Strict):
     model: str
-    messages: Annotated[list[Message], Field(min_length=1), MOST]
+    messages: Annotated[list[ChatMessage], Field(min_length=1), MAX_ENTRIES]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -132,11 +132,13 @@ class ChatRequest(Strict):
     presence_penalty: Literal[0] | None = None
     frequency_penalty: Literal[0] | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
-    regions: Annotated[list[Region], MOST] | None = None
+    regions: Annotated[list[InputRegion], MAX_ENTRIES] | None = None
     """What the `<boxes>` and `<points>` of the questions stand for, in order."""
     answer_image: Annotated[int, Field(ge=0)] | None = None
     """The index of the image that the answer is about, where question and regions do not show it."""
-    image_sizes: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)] | None], MOST] | None = None
+    image_sizes: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)] | None], MAX_ENTRIES] | None = (
+        None
+    )
     """Width and height of each image as the client shows it; another size here is an error."""
 
     video_duration: Annotated[float, Field(gt=0)] | None = None

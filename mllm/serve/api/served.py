@@ -15,11 +15,11 @@ from mllm.serve.request import Closed, Finished, QueueFull, Ticket
 from mllm.serve.sampling import NewToken, Sampling
 from mllm.types import EncodedSample, Item
 
-Reason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class PreparedQuestion:
     """A question that a model can begin with."""
 
     item: Item
@@ -61,12 +61,12 @@ class End:
 
     text: str
     regions: Sequence[dict[str, Any]]
-    reason: Reason
+    reason: FinishReason
     time_spans: Sequence[Sequence[float]] | None = None
     """Of an answer about a video: [start, end] in seconds."""
 
 
-class Generation(Protocol):
+class RunningAnswer(Protocol):
     """An answer under way."""
 
     def take(self, event: Any) -> Sequence[Delta | End]:
@@ -93,7 +93,7 @@ class ServedModel(Protocol):
         """What people want to know of it: type, codec, template."""
         ...
 
-    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> Question:
+    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> PreparedQuestion:
         """Read a conversation; takes a while, and is called in another thread.
 
         Raises:
@@ -101,7 +101,7 @@ class ServedModel(Protocol):
         """
         ...
 
-    def start(self, question: Question, sampling: Sampling, put: Callable[[Any], None]) -> Generation:
+    def start(self, question: PreparedQuestion, sampling: Sampling, put: Callable[[Any], None]) -> RunningAnswer:
         """Begin an answer, in the event loop; `put` takes its events, for `Generation.take`, from any thread.
 
         Raises:
@@ -136,12 +136,12 @@ class LocalModel:
     def card(self) -> dict[str, Any]:
         return self._card
 
-    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> Question:
+    def prepare(self, messages: Sequence[Message], answer_image: int | None) -> PreparedQuestion:
         item = to_item(with_typed_answers(messages, self.processor), answer_image=answer_image)
         sample = self.processor.encode(item, 0, answer=False)
-        return Question(item=item, sample=sample, prompt_tokens=len(sample.input_ids))
+        return PreparedQuestion(item=item, sample=sample, prompt_tokens=len(sample.input_ids))
 
-    def start(self, question: Question, sampling: Sampling, put: Callable[[Any], None]) -> Generation:
+    def start(self, question: PreparedQuestion, sampling: Sampling, put: Callable[[Any], None]) -> RunningAnswer:
         assert question.sample is not None
         try:
             ticket = self.engine.submit(question.sample, sampling, put)
@@ -197,7 +197,7 @@ class LocalGeneration:
         return (TokenLogProb(text=text(token.id), logprob=token.logprob, top=top),)
 
 
-def end_of(answer: Answer, reason: Reason) -> End:
+def end_of(answer: Answer, reason: FinishReason) -> End:
     spans = answer.seconds if answer.item.has_time else None
     return End(text=answer.text, regions=dicts(answer.regions), reason=reason, time_spans=spans)
 

@@ -59,7 +59,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
 
-def run(settings: Settings) -> None:
+def run_server(settings: Settings) -> None:
     """Serve until a signal ends it.
 
     Raises:
@@ -67,7 +67,7 @@ def run(settings: Settings) -> None:
         ModelError: a model cannot be loaded.
         RunError: a worker died.
     """
-    check(settings)
+    check_settings(settings)
     listening = bound(settings)
     address = f"http://{_shown(settings.host)}:{listening.getsockname()[1]}"
     print(f"{'the page is' if settings.web else 'listening'} at {address}", flush=True)
@@ -77,7 +77,7 @@ def run(settings: Settings) -> None:
         run_workers(settings, listening)
 
 
-def check(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
     """
     Raises:
         ConfigError: what libraries need is not installed, a folder does not exist, or anyone could ask without a key.
@@ -160,12 +160,12 @@ def serve(settings: Settings, listening: socket.socket) -> None:
     from mllm.serve.api.images import ImageReader
     from mllm.serve.api.loading import load_models
     from mllm.serve.api.monitoring import Monitor
-    from mllm.serve.api.state import Server
+    from mllm.serve.api.state import ServerState
     from mllm.serve.web.page import page_router
 
     failed: list[MllmError] = []
     limits = settings.limits
-    state = Server(
+    state = ServerState(
         limits=limits,
         images=ImageReader(limits=limits, urls=settings.allow_urls),
         monitor=Monitor(lambda: {name: model.numbers() for name, model in state.models.items()}),

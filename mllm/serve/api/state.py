@@ -23,7 +23,7 @@ SMOOTH = 0.1
 
 
 @dataclass(slots=True, kw_only=True)
-class Server:
+class ServerState:
     """One server process.
 
     Attributes:

@@ -20,11 +20,11 @@ from mllm.serve.api.app import check_key
 from mllm.serve.api.chat import body_of
 from mllm.serve.api.images import SentImage
 from mllm.serve.api.problems import Problem
-from mllm.serve.api.state import Server
+from mllm.serve.api.state import ServerState
 
 STATIC = Path(__file__).with_name("static")
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-SHOWN = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"))
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"))
 """Suffixes of images that browsers show."""
 QUESTIONS = 4
 """Most that are offered for an example."""
@@ -90,7 +90,7 @@ async def preview(request: Request) -> Response:
     Raises:
         Problem: no image, or one that the server would not take in a question.
     """
-    server: Server = request.app.state.server
+    server: ServerState = request.app.state.server
     with server.admitted():
         sent = b64encode(await body_of(request, BYTES)).decode()
         image = await server.images.read(f"data:{BYTES};base64,{sent}", "the file")
@@ -107,10 +107,10 @@ def _png(image: SentImage) -> bytes:
 def example_images(folder: Path) -> dict[str, Path]:
     """Name -> file of the images in a folder; none outside it, wherever links lead."""
     root = folder.resolve()
-    files = [path for path in sorted(root.iterdir()) if path.suffix.lower() in SHOWN and path.is_file()]
+    files = [path for path in sorted(root.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     found = {path.name: path for path in files if path.resolve().is_relative_to(root)}
     if not found:
-        expected = f"a folder with images ({', '.join(sorted(suffix[1:] for suffix in SHOWN))})"
+        expected = f"a folder with images ({', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))})"
         raise ConfigError(where="--examples", expected=expected, found=str(folder))
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mllm.commands.chat.coloured import coloured, listed
+from mllm.commands.chat.coloured import coloured, region_lines
 from mllm.report.drawing import colour_of
 from mllm.serve.reading import Region
 from mllm.types import Box, Point
@@ -27,7 +27,7 @@ def test_coloured_shows_a_phrase_inside_its_form() -> None:
 def test_listed_says_each_box_and_point() -> None:
     boxes = Region(index=0, boxes=(Box(x1=0, y1=0, x2=1.25, y2=1),) * 2, label="a\ndog")
     point = Region(index=1, points=(Point(x=1, y=2),), image=1, failure="inverted")
-    assert [line.plain for line in listed([boxes, point])] == [
+    assert [line.plain for line in region_lines([boxes, point])] == [
         "box   0.0 0.0 1.2 1.0  a\\ndog",
         "box   0.0 0.0 1.2 1.0  a\\ndog",
         "point 1.0 2.0  image 1",

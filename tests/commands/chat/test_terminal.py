@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from mllm import cli
-from mllm.commands.chat.terminal import Chat
+from mllm.commands.chat.terminal import TerminalChat
 from mllm.serve.chat_model import ChatModel, load
 from mllm.serve.generation import AnswerStream, Generator
 from mllm.serve.reading import AnswerReader
@@ -37,10 +37,10 @@ def photo(tmp_path: Path) -> str:
     return str(tmp_path / "photo.png")
 
 
-def chat(model: ChatModel, *, live: bool = False, drawings: Path | None = None) -> tuple[Chat, io.StringIO]:
+def chat(model: ChatModel, *, live: bool = False, drawings: Path | None = None) -> tuple[TerminalChat, io.StringIO]:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=live, width=100, highlight=False, color_system="truecolor")
-    talk = Chat(
+    talk = TerminalChat(
         model,
         console,
         live=live,

@@ -11,7 +11,7 @@ from mllm.cli import main
 from mllm.images import MemoryImage
 from mllm.metrics.outcome import PREDICTIONS, as_record
 from mllm.metrics.rec import REC
-from mllm.report.gallery import Answer, Entry, write_data
+from mllm.report.gallery import CardAnswer, Entry, write_data
 from mllm.types import Box, GroundTruth, Prediction
 
 
@@ -77,7 +77,7 @@ def test_compare_page_of_three_models(tmp_path: Path) -> None:
 def test_compare_page_takes_copies_of_images_beside_a_report(tmp_path: Path) -> None:
     paths = [answers(tmp_path, name, [name == "a", True, False], image="in memory {}") for name in "ab"]
     scene = MemoryImage(Image.new("RGB", (200, 150)))
-    entry = Entry(index=0, key="a:0", answers=(Answer(text="", verdict=""),), name="in memory 0", image=scene)
+    entry = Entry(index=0, key="a:0", answers=(CardAnswer(text="", verdict=""),), name="in memory 0", image=scene)
     write_data(tmp_path / "b" / "eval_report.html", [entry], ["b"])
     _, data = compared(tmp_path, *paths)
     (image,) = data["images"]

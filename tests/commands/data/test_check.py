@@ -11,7 +11,7 @@ from mllm.cli import main
 from mllm.commands.data.tally import histogram
 from mllm.errors import ImageError
 from mllm.images import decode as decoding
-from mllm.pipeline.splits import parts, splits
+from mllm.pipeline.splits import component_datasets, splits
 from tests.commands.data.broken import PHOTOS, break_photos, rec, write
 
 
@@ -89,7 +89,7 @@ def test_all_lines_are_read_of_a_mixture_that_a_file_describes(
 
 
 def test_what_a_dataset_of_ones_own_raises_is_a_fault_of_its_line(tmp_path: Path) -> None:
-    from mllm.commands.data.faults import look
+    from mllm.commands.data.faults import find_faults
     from mllm.dataset.base import LineDataset
 
     class Own(LineDataset):
@@ -97,7 +97,7 @@ def test_what_a_dataset_of_ones_own_raises_is_a_fault_of_its_line(tmp_path: Path
             return {"conversations": line["turns"][0] + 1}
 
     (tmp_path / "own.jsonl").write_text('{"turns": []}\n')
-    (fault,) = look(Own(filename=str(tmp_path / "own.jsonl")), 0).faults
+    (fault,) = find_faults(Own(filename=str(tmp_path / "own.jsonl")), 0).faults
     assert str(fault) == f"{tmp_path}/own.jsonl:1: reading it raises IndexError: list index out of range [crash]"
 
 
@@ -192,7 +192,7 @@ def test_equal_datasets_are_one_split_and_mixtures_have_parts() -> None:
     found = splits(dict(train=mix, test=b, multitest=dict(x=dict(cfg=b), left_out=None)))
     assert [split.names for split in found] == [("train",), ("test", "multitest.x")]
     assert [split.epoch for split in found] == [0, None]
-    assert parts(mix) == [a, b, part]
+    assert component_datasets(mix) == [a, b, part]
 
 
 def test_bars_hold_every_length_once() -> None:

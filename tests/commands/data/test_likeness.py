@@ -77,7 +77,7 @@ def test_equal_keys_are_paired_each_with_each() -> None:
 
 
 def test_what_crowded_groups_leave_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likeness, "LARGEST", 2)
+    monkeypatch.setattr(likeness, "LARGEST_BUCKET", 2)
     monkeypatch.setattr(likeness, "CHUNK", 3)
     comparison = Comparison()
     pairs = [

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from mllm.cli import main
-from mllm.commands.init.cli import Task
-from mllm.commands.init.project import CIRCLE, IMAGE, KINDS, SQUARE
+from mllm.commands.init.cli import ProjectTask
+from mllm.commands.init.project import CIRCLE, IMAGE_NAME, KINDS, SQUARE
 
 
-@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("task", ProjectTask)
 def test_a_new_project_is_checked_without_a_fault(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -27,12 +27,12 @@ def test_a_new_project_is_checked_without_a_fault(
 
 
 def test_every_task_has_a_kind() -> None:
-    assert set(KINDS) == set(Task)
+    assert set(KINDS) == set(ProjectTask)
 
 
 def test_the_boxes_of_the_lines_are_where_the_shapes_are(tmp_path: Path) -> None:
     assert main(["init", "rec", str(tmp_path)]) == 0
-    image = Image.open(tmp_path / IMAGE).convert("RGB")
+    image = Image.open(tmp_path / IMAGE_NAME).convert("RGB")
     boxes = [json.loads(line)["bbox"] for line in (tmp_path / "train.jsonl").read_text().splitlines()]
     assert boxes == [list(CIRCLE), list(SQUARE)]
     for (left, top, right, bottom), colour in zip(boxes, [(220, 30, 30), (30, 60, 220)], strict=True):
@@ -70,7 +70,7 @@ def test_where_nothing_can_be_written_one_line_says_so(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("task", ProjectTask)
 def test_a_new_project_trains_and_scores(task: str, tmp_path: Path) -> None:
     assert main(["init", task, str(tmp_path)]) == 0
     assert main(["train", str(tmp_path / "config.py")]) == 0

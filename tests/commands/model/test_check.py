@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from mllm import cli
-from mllm.commands.model.check import check_folder
+from mllm.commands.model.check import print_checks
 from mllm.geometry import resize
 from mllm.models.native import placing, proof
 from tests.models.tiny_hf import save_tiny
@@ -17,7 +17,7 @@ from tests.models.tiny_hf import save_tiny
 
 def test_check_folder_prints_every_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(save_tiny("qwen2_vl", tmp_path))
-    check_folder(folder, compute=True)
+    print_checks(folder, compute=True)
     said = capsys.readouterr().out
     assert said.startswith("qwen2_vl, a family with a file\n\nneeded:\n  placement")
     assert said.count(" pass") == 12
@@ -35,7 +35,7 @@ def test_check_folder_ends_with_status_1(
     monkeypatch.setattr(placing, "in_whole_patches", halved)
     folder = str(save_tiny("qwen2_vl", tmp_path / "model"))
     with pytest.raises(typer.Exit) as caught:
-        check_folder(folder, compute=False)
+        print_checks(folder, compute=False)
     assert caught.value.exit_code == 1
     assert "placement                       fail            an image of 200 x 100" in capsys.readouterr().out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mllm.commands.model.published import PARTS, with_published_sizes
+from mllm.commands.model.published import PUBLISHED_PARTS, with_published_sizes
 from mllm.commands.model.show import skeleton
 from mllm.config.config import read
 from mllm.conversation.tokenizer_training import blank_tokenizer
@@ -27,7 +27,7 @@ def test_with_published_sizes_replaces_parts() -> None:
     given = {"type": "llava", "vision_tower": "a/clip-vit-large-patch14-336", "language_model": "b/vicuna-7b-v1.5"}
     args, replaced = with_published_sizes(given)
     assert replaced == ["a/clip-vit-large-patch14-336", "b/vicuna-7b-v1.5"]
-    assert args["vision_tower"] == PARTS["clip-vit-large-patch14-336"]
+    assert args["vision_tower"] == PUBLISHED_PARTS["clip-vit-large-patch14-336"]
     assert args["language_model"]["max_position_embeddings"] == 4096
 
 

@@ -18,7 +18,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     from mllm.serve.api import server
 
     started: list[Any] = []
-    monkeypatch.setattr(server, "run", started.append)
+    monkeypatch.setattr(server, "run_server", started.append)
     monkeypatch.delenv("MLLM_API_KEY", raising=False)
     return started
 

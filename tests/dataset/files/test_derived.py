@@ -18,7 +18,7 @@ from PIL import Image
 
 from mllm.dataset.files.base64_index import Base64ImageIndex
 from mllm.dataset.files.derived import probes
-from mllm.dataset.files.id_index import by_id
+from mllm.dataset.files.id_index import index_by_id
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.multiturn import SamePicture
 from mllm.dataset.sets.rec import REC
@@ -45,7 +45,7 @@ def ids(folder: Path) -> Read:
     path.write_text(json.dumps({f"key{n}": {"n": n} for n in range(COUNT)}))
 
     def read() -> list[Any]:
-        keys = by_id(IndexedJsonl(str(path), entries=()))
+        keys = index_by_id(IndexedJsonl(str(path), entries=()))
         return [keys.find(f"key{n}") for n in range(COUNT)]
 
     return read

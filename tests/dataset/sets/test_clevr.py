@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mllm.dataset.sets.clevr import CLEVR, checked, run
+from mllm.dataset.sets.clevr import CLEVR, checked, run_program
 from mllm.errors import ConfigError, DataError
 from mllm.registry import DATASETS
 
@@ -94,7 +94,7 @@ def test_programs_run() -> None:
         step("equal_color", 8, 8),
     ]
     found = [[0, 1, 2], [0, 2], [0, 1], [0, 1, 2], [0], [0], [1], [1], None, None, None]
-    assert run(program, checked(SCENE)) == found
+    assert run_program(program, checked(SCENE)) == found
 
 
 @pytest.mark.parametrize(

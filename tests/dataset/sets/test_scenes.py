@@ -9,7 +9,7 @@ import pytest
 
 from mllm.dataset.base import Dataset
 from mllm.dataset.sets.scenes import Scenes
-from mllm.dataset.synthetic.expressions import WORDS, kind_of
+from mllm.dataset.synthetic.expressions import WORDS, expression_kind
 from mllm.dataset.synthetic.shapes import SceneImage
 from mllm.errors import ConfigError
 from mllm.registry import DATASETS
@@ -165,4 +165,4 @@ def test_a_referring_expression_knows_the_other_shapes_and_its_kind() -> None:
     ],
 )
 def test_kind_of_an_expression(expression: str, kind: str) -> None:
-    assert kind_of(expression) == kind
+    assert expression_kind(expression) == kind

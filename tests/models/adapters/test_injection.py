@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mllm.errors import ConfigError, ModelError
-from mllm.models.adapters.injection import base_of, inject_adapters, load_adapted, merge, save_adapted, table
+from mllm.models.adapters.injection import base_of, inject_adapters, load_adapted, merge, parameter_table, save_adapted
 from mllm.models.adapters.selection import is_adapter
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.flamingo.builder import load_flamingo
@@ -77,7 +77,7 @@ def test_a_tuning_config_as_it_is(tmp_path):
     assert endings(names) == BLOCK
     assert {name.rpartition(".")[2] for name in names if "decoder_layer" in name} == {"q_proj", "v_proj"}
     assert {name.split(".")[0] for name in trained(model) if not is_adapter(name)} == {"perceiver"}
-    rows = {line.split()[0]: line.split()[1:] for line in table(model).splitlines()[1:]}
+    rows = {line.split()[0]: line.split()[1:] for line in parameter_table(model).splitlines()[1:]}
     assert rows["connector"][-1] == "100.000%"
     assert rows["vision_tower"][1:4] == ["0", "0", "0"]
     adapters = {name: p.numel() for name, p in model.named_parameters() if is_adapter(name)}

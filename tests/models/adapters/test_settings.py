@@ -4,7 +4,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 from mllm.errors import ConfigError, ModelError
-from mllm.models.adapters.injection import as_base, base_of, inject_adapters, load_adapted, merge, save_adapted, table
+from mllm.models.adapters.injection import (
+    as_base,
+    base_of,
+    inject_adapters,
+    load_adapted,
+    merge,
+    parameter_table,
+    save_adapted,
+)
 from mllm.models.adapters.selection import is_adapter
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.llava.transformers_layout import load_llava
@@ -130,7 +138,7 @@ def test_full_trains_the_targets_themselves():
 
 def test_the_table_adds_up():
     model = adapted({**LORA, "unfrozen": ["connector"]})
-    rows = {line.split()[0]: line.split()[1:] for line in table(model).splitlines()[1:]}
+    rows = {line.split()[0]: line.split()[1:] for line in parameter_table(model).splitlines()[1:]}
     total = sum(parameter.numel() for parameter in make().parameters())
     added = sum(parameter.numel() for name, parameter in model.named_parameters() if is_adapter(name))
     connector = sum(parameter.numel() for parameter in model.connector.parameters())

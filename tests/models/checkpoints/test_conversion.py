@@ -26,7 +26,7 @@ from mllm.models.flamingo.otter import save_otter
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_export import export_transformers_llava
 from mllm.models.llava.transformers_layout import load_llava
-from mllm.models.prompt_format import kind_of, stored_prompt_format
+from mllm.models.prompt_format import model_type_of, stored_prompt_format
 from mllm.registry import LAYOUTS, MODELS
 from tests.marks import grid, slow_but
 from tests.models import tiny, tiny_flamingo
@@ -106,7 +106,7 @@ def test_converted_folder_is_built_by_its_name(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     built = MODELS.make({"type": "llava", "model_name_or_path": str(tmp_path / "out")}, tokenizer=tokenizer)
     assert built.config.image_token_id == WORDS
-    assert kind_of(tmp_path / "out") == "llava"
+    assert model_type_of(tmp_path / "out") == "llava"
     assert_equal_logits(built, found)
     with pytest.raises(ModelError, match="one in the original layout; run mllm checkpoint convert"):
         MODELS.make({"type": "llava", "model_name_or_path": path}, tokenizer=tokenizer)

@@ -19,7 +19,7 @@ from mllm.models.adapters.settings import read_adapters
 from mllm.models.checkpoints.finite import non_finite, non_finite_weights
 from mllm.models.checkpoints.lazy import held
 from mllm.models.checkpoints.writing import write_shards
-from mllm.models.components import causal_lm, vision_encoder
+from mllm.models.components import load_causal_lm, vision_encoder
 from mllm.models.flamingo.builder import load_flamingo
 from mllm.models.flamingo.checkpoints import read_reference, reference_state
 from mllm.models.flamingo.otter import save_otter
@@ -110,7 +110,7 @@ def test_parts_are_refused(tmp_path: Path) -> None:
     model.vision_tower.encoder.save_pretrained(tmp_path / "vision")
     loading: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": None}
     name = poison(tmp_path / "text" / "model.safetensors", "lm_head")
-    refused(lambda: causal_lm(str(tmp_path / "text"), make_tokenizer(), **loading), tmp_path / "text", name)
+    refused(lambda: load_causal_lm(str(tmp_path / "text"), make_tokenizer(), **loading), tmp_path / "text", name)
     poison(tmp_path / "vision" / "model.safetensors", "position_embedding")
     refused(lambda: vision_encoder(str(tmp_path / "vision"), **loading), tmp_path / "vision", "position_embedding")
 

@@ -16,10 +16,10 @@ from mllm.errors import ModelError
 from mllm.models.adapters.low_rank import plain_names
 from mllm.models.checkpoints.lazy import (
     DTYPES,
+    add_low_rank,
     chain_of,
     grown,
     held,
-    merged,
     open_file,
     open_folder,
     over,
@@ -85,7 +85,7 @@ def test_low_rank_matrices_are_added(transposed):
     base, a, b = torch.randn(4, 3), torch.randn(2, 3), torch.randn(4, 2)
     expected = base + 0.5 * b @ a
     given_base = base.T if transposed else base
-    found = merged(held(given_base, "w"), held(a, "a"), held(b, "b"), scale=0.5, transposed=transposed).read()
+    found = add_low_rank(held(given_base, "w"), held(a, "a"), held(b, "b"), scale=0.5, transposed=transposed).read()
     torch.testing.assert_close(found, expected.T if transposed else expected)
 
 

@@ -58,7 +58,10 @@ def test_an_answer_is_read_without_the_token_that_begins_it(checked: Checked) ->
 
 def test_its_self_check_passes(checked: Checked) -> None:
     model, processor = checked.built
-    found = {check.name: check.outcome for check in (*self_check.look(processor), *self_check.run(model, processor))}
+    found = {
+        check.name: check.outcome
+        for check in (*self_check.check_files(processor), *self_check.check_model(model, processor))
+    }
     assert found == {
         **dict.fromkeys(("placement", "token count by size", "prompt ids", "a feature for each token"), "pass"),
         **dict.fromkeys(("the model's own inputs", "a batch is its samples", "answers in a batch"), "pass"),

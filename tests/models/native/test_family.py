@@ -29,7 +29,7 @@ from transformers.models.smolvlm import processing_smolvlm
 
 from mllm.errors import ImageError
 from mllm.models.native.family import family_of
-from mllm.models.native.tensors import apart
+from mllm.models.native.tensors import split_images
 from mllm.models.prompt_format import usual_prompt_format
 from mllm.records import read_item
 from mllm.registry import FAMILIES as REGISTRY
@@ -133,7 +133,7 @@ def test_the_features_of_a_slot_are_those_of_the_model(folder: str, size: tuple[
     model, processor = build(folder)
     batch = batch_of(processor, [ask(size)], answer=False)
     images = {name: tensor for name, tensor in batch.items() if name in model._blank}
-    features = model.family.features(model, model.family.join(apart(images)))[0]
+    features = model.family.features(model, model.family.join(split_images(images)))[0]
     slots = int((batch["input_ids"] == processor.image_token_id).sum())
     assert slots - (family_of(folder).codec == "kosmos2") == features.numel() // features.shape[-1]
 

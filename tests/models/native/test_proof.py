@@ -11,7 +11,7 @@ import pytest
 from mllm.errors import ConfigError, ModelError
 from mllm.geometry import resize
 from mllm.models.native import family, placing, proof
-from mllm.models.native.self_check import Check
+from mllm.models.native.self_check import CheckResult
 from tests.models.tiny_hf import build, save_tiny
 
 
@@ -45,7 +45,7 @@ def test_a_small_model_does_what_its_self_check_proves(unlisted: str, monkeypatc
 
 
 def test_a_large_model_packs_once_that_is_proved(unlisted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "LARGEST", 0)
+    monkeypatch.setattr(proof, "LARGEST_PROVED", 0)
     model, processor = build(unlisted)
     assert model.family.pack is None
     assert not model.supports_prefix_sharing
@@ -79,7 +79,7 @@ def test_a_family_with_a_file_packs_no_rows_once_that_check_failed(
 ) -> None:
     monkeypatch.setattr(family, "is_listed", lambda _: True)
     build(unlisted)[0].check_packing()
-    wrong = [Check(name="packed rows", outcome="fail", why="another loss", needed=False)]
+    wrong = [CheckResult(name="packed rows", outcome="fail", why="another loss", needed=False)]
     monkeypatch.setattr(proof, "proved", lambda *_, **__: wrong)
     with pytest.raises(ModelError, match=r"internvl fails the check of packed rows \(another loss\): set .*packing"):
         build(unlisted)[0].check_packing()

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from mllm.models.native.positions import as_numbered
-from mllm.models.native.self_check import Check, look, run
+from mllm.models.native.self_check import CheckResult, check_files, check_model
 from tests.models.tiny_hf import build
 
 CORES = ("qwen3_vl", "internvl", "paligemma")
 
 
-def failures(checks: list[Check]) -> dict[str, str]:
+def failures(checks: list[CheckResult]) -> dict[str, str]:
     return {check.name: check.why for check in checks if check.failed}
 
 
 @pytest.mark.parametrize("name", [*CORES, pytest.param("smolvlm", marks=pytest.mark.slow)])
 def test_look_and_run_find_nothing(folders: dict[str, Path], name: str) -> None:
     model, processor = build(str(folders[name]))
-    checks = [*look(processor), *run(model, processor)]
+    checks = [*check_files(processor), *check_model(model, processor)]
     assert not failures(checks)
     assert sum(check.outcome == "pass" for check in checks) >= 7
 
@@ -49,21 +49,21 @@ def one_too_many(config: Any, image_processor: Any, size: tuple[int, int]) -> st
 def test_run_tells_a_wrong_number_of_features(planted: tuple[Any, Any]) -> None:
     model, processor = planted
     plant(model, placeholder_tokens=one_too_many)
-    found = failures(run(model, processor))["a feature for each token"]
+    found = failures(check_model(model, processor))["a feature for each token"]
     assert found == "expected 56 tokens, one for a feature, found 41; an image of 64 x 40"
 
 
 def test_look_tells_ids_that_are_not_the_processors(planted: tuple[Any, Any]) -> None:
     _, processor = planted
     processor.view.around = ("", "a")
-    found = failures(look(processor))
+    found = failures(check_files(processor))
     assert "ids differ from place" in found["prompt ids"]
 
 
 def test_look_tells_a_count_that_is_not_the_processors(planted: tuple[Any, Any]) -> None:
     _, processor = planted
     processor.view._counted += 1
-    assert "by the size alone" in failures(look(processor))["token count by size"]
+    assert "by the size alone" in failures(check_files(processor))["token count by size"]
 
 
 def by_the_batch(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Any) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ def by_the_batch(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: A
 def test_run_tells_positions_that_depend_on_the_batch(planted: tuple[Any, Any]) -> None:
     model, processor = planted
     plant(model, more=by_the_batch)
-    found = failures(run(model, processor))
+    found = failures(check_model(model, processor))
     assert "logits of sample 'a' in a batch differ by up to" in found["a batch is its samples"]
     assert "the model's own inputs" in found
 
@@ -88,7 +88,7 @@ def mixed(model: Any, rows: Any, images: Any) -> dict[str, Any]:
 def test_run_tells_packed_rows_that_differ(planted: tuple[Any, Any]) -> None:
     model, processor = planted
     plant(model, pack=mixed)
-    found = failures(run(model, processor))
+    found = failures(check_model(model, processor))
     assert "that of its samples, found" in found["packed rows"]
     assert "rows that share an image" in found
 
@@ -96,4 +96,4 @@ def test_run_tells_packed_rows_that_differ(planted: tuple[Any, Any]) -> None:
 def test_run_tells_what_is_not_remembered_of_a_shared_beginning(planted: tuple[Any, Any]) -> None:
     model, processor = planted
     plant(model, beside=())
-    assert "answers that share an image" in failures(run(model, processor))
+    assert "answers that share an image" in failures(check_model(model, processor))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mllm.models.runtime.advantages import advantages, spread, total_rewards
+from mllm.models.runtime.advantages import advantages, std_without_nan, total_rewards
 
 NAN = math.nan
 
@@ -37,4 +37,4 @@ def test_a_reward_that_does_not_apply_is_left_out_of_the_sum() -> None:
 
 def test_spread_is_that_of_a_sample() -> None:
     values = torch.tensor([[1.0, 2.0, NAN, 4.0], [7.0, NAN, NAN, NAN]])
-    assert spread(values).tolist() == pytest.approx([float(torch.tensor([1.0, 2.0, 4.0]).std()), 0.0])
+    assert std_without_nan(values).tolist() == pytest.approx([float(torch.tensor([1.0, 2.0, 4.0]).std()), 0.0])

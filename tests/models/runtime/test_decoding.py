@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForCondition
 from mllm.compat import transformers_generation
 from mllm.errors import ConfigError, ModelError
 from mllm.models.runtime import decoding as decoding_module
-from mllm.models.runtime.decoded_rows import draw
+from mllm.models.runtime.decoded_rows import draw_tokens
 from mllm.models.runtime.decoding import ContinuousBatcher, closed_up
 from mllm.models.runtime.kv_cache import PreallocatedCacheLayer, roomy_cache
 
@@ -183,7 +183,7 @@ def test_another_seed_is_another_sample(llama: Any) -> None:
 def test_tokens_are_drawn_as_likely_as_they_are() -> None:
     scores = torch.tensor([-torch.inf, 2.0, -torch.inf, 0.5, 1.0, -torch.inf])
     count = 20_000
-    drawn = draw(scores.expand(count, -1), [random.Random(item) for item in range(count)])
+    drawn = draw_tokens(scores.expand(count, -1), [random.Random(item) for item in range(count)])
     shares = drawn.bincount(minlength=6) / count
     assert torch.allclose(shares, scores.softmax(-1), atol=0.01)
     assert shares[scores.isinf()].sum() == 0
@@ -201,7 +201,7 @@ def test_generate_without_private_names_of_transformers(
     rows = list(range(12))
     greedy, beams = answers(llama, rows), answers(llama, rows, num_beams=3)
     decoding_module._warn_of_missing.cache_clear()
-    monkeypatch.setattr(transformers_generation, "STEPS", ("_prefill", "_gone"))
+    monkeypatch.setattr(transformers_generation, "PRIVATE_STEPS", ("_prefill", "_gone"))
     assert answers(llama, rows) == greedy
     assert answers(llama, rows, num_beams=3) == beams
     assert [record.getMessage().partition(": ")[0] for record in caplog.records if "_gone" in record.getMessage()] == [
@@ -218,7 +218,7 @@ def test_generate_without_private_names_of_transformers(
 def test_generate_without_private_names_refuses_scores_that_are_not_finite(
     llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transformers_generation, "STEPS", ("_gone",))
+    monkeypatch.setattr(transformers_generation, "PRIVATE_STEPS", ("_gone",))
     broken = Continuing(llama.config)
     torch.nn.init.constant_(broken.lm_head.weight, torch.nan)
     with pytest.raises(ModelError, match="nan or infinite"):

@@ -12,7 +12,7 @@ from torch import Tensor
 from mllm.conversation import prefix_tree
 from mllm.models.runtime.advantages import advantages
 from mllm.models.runtime.loss import Scoring
-from mllm.models.runtime.policy_loss import Answers, entropy_threshold, policy_loss
+from mllm.models.runtime.policy_loss import AnswerBatch, entropy_threshold, policy_loss
 from tests.marks import slow_but
 from tests.models import grpo_reference as reference
 
@@ -70,7 +70,7 @@ class Case:
         loss, metrics = policy_loss(
             log_probs,
             entropies,
-            Answers(lengths=lengths, advantages=self.advantages[answers], old=old, reference=before),
+            AnswerBatch(lengths=lengths, advantages=self.advantages[answers], old=old, reference=before),
             self.args,
             accumulated=len(self.micro),
             tokens=self.case["num_items_in_batch"],
@@ -144,8 +144,8 @@ def check_metrics(ours: dict[str, Tensor], theirs: dict[str, float]) -> None:
         assert float(ours[name]) == pytest.approx(theirs[name], abs=1e-5, rel=1e-5), name
 
 
-def answers_of(lengths: list[int], advantage: list[float], **rest: Any) -> Answers:
-    return Answers(lengths=torch.tensor(lengths), advantages=torch.tensor(advantage), **rest)
+def answers_of(lengths: list[int], advantage: list[float], **rest: Any) -> AnswerBatch:
+    return AnswerBatch(lengths=torch.tensor(lengths), advantages=torch.tensor(advantage), **rest)
 
 
 def test_answers_that_are_left_out_have_no_gradient_and_still_count_as_answers() -> None:

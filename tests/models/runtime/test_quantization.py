@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mllm.errors import ConfigError, ModelError
-from mllm.models.adapters.injection import inject_adapters, load_adapted, merge, save_adapted, table
+from mllm.models.adapters.injection import inject_adapters, load_adapted, merge, parameter_table, save_adapted
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.llava.transformers_export import export_transformers_llava
 from mllm.models.parts import is_quantized
@@ -102,7 +102,7 @@ def test_the_table_counts_weights_not_bytes(folders):
     for quantization in QUANTIZATIONS[:3]:
         model = build(folders["own"], quantization.values[0])
         inject_adapters(model, ADAPTERS, folders["own"])
-        tables.append(table(model))
+        tables.append(parameter_table(model))
     assert tables[0] == tables[1] == tables[2]
 
 

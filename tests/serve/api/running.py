@@ -23,7 +23,7 @@ from mllm.serve.api.images import ImageReader
 from mllm.serve.api.limits import Limits
 from mllm.serve.api.monitoring import Monitor
 from mllm.serve.api.served import LocalModel
-from mllm.serve.api.state import Server
+from mllm.serve.api.state import ServerState
 from mllm.serve.request import Finished, Ticket
 from mllm.serve.sampling import NewToken, Sampling
 
@@ -85,10 +85,10 @@ class Script:
         pass
 
 
-def state_of(models: dict[str, Any], **changes: Any) -> Server:
+def state_of(models: dict[str, Any], **changes: Any) -> ServerState:
     limits = changes.pop("limits", Limits(timeout_s=20))
     urls = changes.pop("urls", False)
-    state = Server(
+    state = ServerState(
         limits=limits,
         images=ImageReader(limits=limits, urls=urls),
         monitor=Monitor(lambda: {name: model.numbers() for name, model in models.items()}),
@@ -101,7 +101,7 @@ def state_of(models: dict[str, Any], **changes: Any) -> Server:
 
 
 @contextmanager
-def running(state: Server, **arguments: Any) -> Iterator[str]:
+def running(state: ServerState, **arguments: Any) -> Iterator[str]:
     """The address of the server while it runs."""
     server = uvicorn.Server(uvicorn.Config(create_app(state, **arguments), port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)

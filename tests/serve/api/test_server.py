@@ -19,7 +19,7 @@ import pytest
 from mllm import load
 from mllm.cli import main
 from mllm.errors import ConfigError, ModelError
-from mllm.serve.api.server import Settings, bound, check, is_loopback, serve
+from mllm.serve.api.server import Settings, bound, check_settings, is_loopback, serve
 from tests.forks import Forked, fork
 from tests.serve.api.running import FOLDER, ask, asked, painted, until
 
@@ -121,7 +121,7 @@ def test_an_address_that_is_taken(tmp_path: Path) -> None:
 )
 def test_flags_that_name_nothing_usable(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        check(Settings(models={}, **changes))
+        check_settings(Settings(models={}, **changes))
 
 
 def test_which_hosts_are_this_machine_alone() -> None:
@@ -145,12 +145,12 @@ def test_which_hosts_are_this_machine_alone() -> None:
 def test_a_backend_is_not_the_server_itself(host: str, url: str, own: bool) -> None:
     settings = Settings(models={}, host=host, backends=[url])
     if not own:
-        return check(settings)
+        return check_settings(settings)
     with pytest.raises(ConfigError, match="own address"):
-        check(settings)
+        check_settings(settings)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "127.0.0.1:8001/v1", "http://[/v1", "http://", "ftp://engine/v1"])
 def test_a_backend_is_an_address(url: str) -> None:
     with pytest.raises(ConfigError, match="an address such as"):
-        check(Settings(models={}, backends=[url]))
+        check_settings(Settings(models={}, backends=[url]))

@@ -28,7 +28,7 @@ from mllm.serve.api.loading import load_models
 from mllm.serve.api.problems import Problem
 from mllm.serve.api.server import Settings
 from mllm.serve.question import Message, to_item
-from mllm.serve.reading import Answer, read_text
+from mllm.serve.reading import Answer, read_answer_text
 from mllm.serve.web.page import BYTES, STATIC, page_router
 from tests.serve.api.running import FOLDER, Script, running, scripted, state_of
 from tests.serve.web.driving import SIZE, near, person
@@ -201,7 +201,7 @@ def model(loaded: Any) -> tuple[Any, Script]:
 def read_on_scene(loaded: Any, examples: Path) -> Answer:
     """The answer as Python reads it."""
     asked = to_item([Message(role="user", text="What is it?", images=[examples / "scene.png"])])
-    return read_text(loaded.processor, asked, TEXT)
+    return read_answer_text(loaded.processor, asked, TEXT)
 
 
 def rgb(colour: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from mllm.errors import ModelError
 from mllm.models.adapters.low_rank import MATRIX, Scaling, matrices, merge_matrices
 from mllm.models.adapters.settings import read_adapters
-from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, ModelPlan
 from mllm.models.checkpoints.lazy import Weights, grown, over
 from mllm.models.checkpoints.weight_sources import (
     language_config,
@@ -86,7 +86,7 @@ class OpenFlamingo:
             "vision_tower": ENCODER_CONFIG if whole else ENCODER,
         }
 
-    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         base = sources.need("base", opened, "a local folder of the language model")
         tower = sources.need("vision_tower", opened, "a local folder of the vision encoder, CLIP ViT-L/14")
         own = self.named(opened)
@@ -118,7 +118,7 @@ class OpenFlamingo:
         weights = {**under, **({} if _has_encoder(own) else vision_weights(tower)), **own}
         weights = _merged(weights, opened, sources)
         tokens = (*TOKENS, *_padding(sources.tokenizer, str(opened.folder), base))
-        return Plan(
+        return ModelPlan(
             config=config,
             weights=weights,
             kind="openflamingo",

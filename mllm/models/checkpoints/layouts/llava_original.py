@@ -13,7 +13,7 @@ from typing import Any
 from mllm.errors import ModelError, listing
 from mllm.model_files import ADAPTER_CONFIG
 from mllm.models.adapters.low_rank import matrices, merge_matrices, plain_names, read_scaling
-from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan, read_config
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, ModelPlan, read_optional_config
 from mllm.models.checkpoints.lazy import Weights, open_folder, summed
 from mllm.models.checkpoints.weight_sources import (
     LANGUAGE_MODEL,
@@ -86,7 +86,7 @@ def with_base(weights: Weights, base: str, path: str) -> Weights:
 
 def compose(
     settings: Mapping[str, Any], weights: Weights, text: Any, tower: str, *, folders: tuple[str, ...], rows: int | None
-) -> Plan:
+) -> ModelPlan:
     """The plan of weights under our names, with the vision encoder of its own folder where they have none."""
     if "mm_vision_select_layer" not in settings:
         raise ModelError(
@@ -113,7 +113,7 @@ def compose(
         image_mean=mean,
         image_std=std,
     )
-    return Plan(config=config, weights=weights, kind="llava", folders=folders, base_rows=rows)
+    return ModelPlan(config=config, weights=weights, kind="llava", folders=folders, base_rows=rows)
 
 
 def tower_of(opened: Checkpoint, sources: BaseModels, settings: Mapping[str, Any]) -> str:
@@ -135,7 +135,7 @@ def check_kind(opened: Checkpoint, settings: Mapping[str, Any], weights: Weights
         )
 
 
-def plan_whole(opened: Checkpoint, sources: BaseModels) -> Plan:
+def plan_whole(opened: Checkpoint, sources: BaseModels) -> ModelPlan:
     """Of a folder with a language model, which is a delta if its norms say so."""
     weights = rename(opened.weights, ())
     check_kind(opened, opened.config, weights)
@@ -167,7 +167,7 @@ class OriginalLlava:
     def absent(self, opened: Checkpoint) -> dict[str, str]:
         return absent_of(opened)
 
-    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         return plan_whole(opened, sources)
 
 
@@ -186,10 +186,10 @@ class Projector:
     def absent(self, opened: Checkpoint) -> dict[str, str]:
         return {**absent_of(opened), "language_model": "--base"}
 
-    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         sources.refuse(opened, "tuning_config")
         base = sources.need("base", opened, "a local folder of the language model that the projector was trained for")
-        settings = opened.config or read_config(opened.folder)
+        settings = opened.config or read_optional_config(opened.folder)
         text = language_config(base)
         if text.model_type not in FAMILIES.values():
             raise ModelError(
@@ -218,7 +218,7 @@ class LlavaLora:
     def absent(self, opened: Checkpoint) -> dict[str, str]:
         return {**absent_of(opened), "language_model": "--base, a language model or a whole LLaVA"}
 
-    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         sources.refuse(opened, "tuning_config")
         base = sources.need("base", opened, "a local folder of the language model or LLaVA that LoRA was trained on")
         under = rename(open_folder(Path(base)), ())
@@ -229,8 +229,10 @@ class LlavaLora:
         own = _once(plain_names(opened.weights))
         weights = merge_matrices({**under, **own}, read_scaling(Path(opened.path)))
         check_kind(opened, opened.config, weights)
-        text = config_of(FAMILIES[str(opened.model_type)], {**read_config(Path(base)), **opened.config}, opened.path)
-        tower = tower_of(opened, sources, {**read_config(Path(base)), **opened.config})
+        text = config_of(
+            FAMILIES[str(opened.model_type)], {**read_optional_config(Path(base)), **opened.config}, opened.path
+        )
+        tower = tower_of(opened, sources, {**read_optional_config(Path(base)), **opened.config})
         return compose(
             opened.config,
             rename(weights, RULES),

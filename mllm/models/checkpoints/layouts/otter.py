@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, ModelPlan
 from mllm.models.checkpoints.lazy import Weights
 from mllm.models.components import image_statistics
 from mllm.models.flamingo.checkpoints import to_our_names
@@ -27,7 +27,7 @@ class Otter:
     def absent(self, opened: Checkpoint) -> dict[str, str]:
         return {}
 
-    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         sources.refuse(opened, "base", "vision_tower", "tuning_config")
         path = Path(opened.path) / "config.json"
         text, vision = (part_config(path, opened.config, key) for key in ("text_config", "vision_config"))
@@ -48,4 +48,4 @@ class Otter:
             image_std=std,
         )
         tokens = ("<image>", *TOKENS)
-        return Plan(config=config, weights=weights, kind="otter", folders=(opened.path,), tokens=tokens)
+        return ModelPlan(config=config, weights=weights, kind="otter", folders=(opened.path,), tokens=tokens)

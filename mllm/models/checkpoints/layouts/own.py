@@ -5,7 +5,7 @@ from __future__ import annotations
 from mllm.errors import ModelError
 from mllm.models.adapters.injection import SETTINGS, base_of
 from mllm.models.auto import read_config
-from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, ModelPlan
 from mllm.models.checkpoints.lazy import Weights
 from mllm.models.flamingo.model import MllmFlamingoConfig
 from mllm.models.llava.model import MllmLlavaConfig
@@ -29,12 +29,12 @@ class Own:
     def absent(self, opened: Checkpoint) -> dict[str, str]:
         return {}
 
-    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         sources.refuse(opened, "base", "vision_tower", "tuning_config")
         config = read_config(opened.path)
         said = stored_prompt_format(opened.path)
         kind = said.pop("type", "llava" if opened.model_type == MllmLlavaConfig.model_type else "openflamingo")
-        return Plan(config=config, weights=opened.weights, kind=kind, prompt_format=said, folders=(opened.path,))
+        return ModelPlan(config=config, weights=opened.weights, kind=kind, prompt_format=said, folders=(opened.path,))
 
 
 @LAYOUTS.register_module("mllm-adapter")
@@ -53,7 +53,7 @@ class OwnAdapters:
         assert found is not None, "fits has seen its settings"
         return {"the rest": ", ".join(f"{name} {_named(value)}" for name, value in found[0].items() if _named(value))}
 
-    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         raise ModelError(
             f"run mllm checkpoint merge {opened.path} OUT_DIR",
             where=opened.path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, ModelPlan
 from mllm.models.checkpoints.layouts.llava_original import RULES, absent_of, plan_whole
 from mllm.models.checkpoints.lazy import Weights
 from mllm.models.checkpoints.weight_sources import rename
@@ -27,5 +27,5 @@ class Shikra:
     def absent(self, opened: Checkpoint) -> dict[str, str]:
         return absent_of(opened)
 
-    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         return replace(plan_whole(opened, sources), prompt_format=PROMPT_FORMAT)

@@ -8,7 +8,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from mllm.errors import ModelError
 from mllm.models.auto import read_config
-from mllm.models.checkpoints.layout import BaseModels, Checkpoint, Plan
+from mllm.models.checkpoints.layout import BaseModels, Checkpoint, ModelPlan
 from mllm.models.checkpoints.lazy import Weights
 from mllm.models.checkpoints.weight_sources import config_of, rename
 from mllm.models.language_models import layers_name
@@ -23,7 +23,7 @@ RULES = (
     (r"^(model\.)?image_newline$", "mosaic.newline"),
     (r"^lm_head\.", "language_model.lm_head."),
 )
-SECOND = ("connector.layers.2.weight", "connector.layers.2.bias")
+SECOND_LINEAR = ("connector.layers.2.weight", "connector.layers.2.bias")
 """Of a projector without an activation: an identity."""
 SOURCE = "transformers 5.23, models/llava, models/llava_next, conversion_mapping.py"
 
@@ -40,8 +40,8 @@ def named(opened: Checkpoint) -> Weights:
     found = rename(opened.weights, (*RULES, (r"^(model\.language_model|language_model\.model)\.", inside)))
     if opened.config.get("projector_hidden_act") != LINEAR:
         return found
-    second = {name: found.pop(name) for name in SECOND if name in found}
-    if len(second) == len(SECOND):
+    second = {name: found.pop(name) for name in SECOND_LINEAR if name in found}
+    if len(second) == len(SECOND_LINEAR):
         check_identity(opened.path, *(lazy.read() for lazy in second.values()))
     return {name.replace("connector.layers.0.", "connector.layer."): lazy for name, lazy in found.items()}
 
@@ -60,7 +60,7 @@ class TransformersLlava:
     def absent(self, opened: Checkpoint) -> dict[str, str]:
         return {}
 
-    def plan(self, opened: Checkpoint, sources: BaseModels) -> Plan:
+    def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         sources.refuse(opened, "base", "vision_tower", "tuning_config")
         settings: Any = read_config(opened.path)
         check_variant(opened.path, settings)
@@ -69,4 +69,4 @@ class TransformersLlava:
             text_config=settings.text_config,
             **of_transformers(opened.path, settings),
         )
-        return Plan(config=config, weights=named(opened), kind="llava", folders=(opened.path,))
+        return ModelPlan(config=config, weights=named(opened), kind="llava", folders=(opened.path,))

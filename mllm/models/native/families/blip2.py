@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mllm.models.native.family import Family, image_features
 from mllm.models.native.tensors import Tensors
-from mllm.models.runtime.loss import IGNORE
+from mllm.models.runtime.loss import IGNORE_INDEX
 from mllm.registry import FAMILIES
 
 
@@ -43,7 +43,7 @@ def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors)
 
 def _more_of_prompts(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
     """The words of each prompt, in the tokens of the Q-Former."""
-    prompt_BT = torch.ones_like(ids_BT).bool() if labels_BT is None else labels_BT == IGNORE
+    prompt_BT = torch.ones_like(ids_BT).bool() if labels_BT is None else labels_BT == IGNORE_INDEX
     shown_B = (ids_BT == model.image_token_id).any(1)
     processor = model.view.processor
     texts = [

@@ -8,7 +8,7 @@ from mllm.compat.transformers_placing import size_in_budget
 from mllm.geometry import Placement, resize
 from mllm.models.native.family import Family
 from mllm.models.native.placing import Size
-from mllm.models.native.positions import MARKS, PackedRows, as_numbered, check_images_fit, with_images_apart
+from mllm.models.native.positions import TOKEN_TYPES, PackedRows, as_numbered, check_images_fit, with_images_apart
 from mllm.models.native.tensors import Tensors
 from mllm.models.runtime.packed_attention import reading
 from mllm.registry import FAMILIES
@@ -37,7 +37,7 @@ def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     """
     config = model.text_model.config
     if config.use_bidirectional_attention != "vision":
-        return {**as_numbered(model, rows, images), MARKS: None}
+        return {**as_numbered(model, rows, images), TOKEN_TYPES: None}
     check_images_fit("max_soft_tokens", model.view.image_processor.max_soft_tokens, config.sliding_window)
     spans = with_images_apart(rows, model.image_marks(rows.ids_BT), only_in_windows=True)
-    return {"position_ids": rows.position_BT, MARKS: None, **reading(spans)}
+    return {"position_ids": rows.position_BT, TOKEN_TYPES: None, **reading(spans)}

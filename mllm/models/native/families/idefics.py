@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mllm.models.native.families.idefics2 import AROUND
+from mllm.models.native.families.idefics2 import AROUND_IMAGE
 from mllm.models.native.family import Family
 from mllm.models.native.placing import Size
 from mllm.models.native.rows import by_row, sees_latest
@@ -26,7 +26,7 @@ def idefics() -> Family:
     return Family(
         codec="shikra",
         token=TOKEN,
-        between=AROUND,
+        between=AROUND_IMAGE,
         placeholder_tokens=_placeholder_tokens,
         pack=None,
         beside=None,

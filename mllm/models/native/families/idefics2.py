@@ -5,7 +5,7 @@ from __future__ import annotations
 from mllm.models.native.family import Family
 from mllm.registry import FAMILIES
 
-AROUND = "<fake_token_around_image>"
+AROUND_IMAGE = "<fake_token_around_image>"
 
 
 @FAMILIES.register_module("idefics2")
@@ -14,4 +14,4 @@ def idefics2() -> Family:
 
     Source: Laurencon et al. 2024 (arXiv 2405.02246).
     """
-    return Family(codec="shikra", between=AROUND, spaced=True)
+    return Family(codec="shikra", between=AROUND_IMAGE, spaced=True)

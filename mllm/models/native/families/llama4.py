@@ -12,7 +12,7 @@ from mllm.compat.transformers_placing import size_on_tiles
 from mllm.geometry import Placement
 from mllm.models.native.family import Family
 from mllm.models.native.placing import Size, at_the_corner
-from mllm.models.native.tensors import Tensors, joined
+from mllm.models.native.tensors import Tensors, join_images
 from mllm.registry import FAMILIES
 
 
@@ -33,7 +33,8 @@ def _place(processor: Any, size: Size) -> Placement:
 def _join(images: Sequence[Tensors]) -> dict[str, Tensor]:
     """Its processor makes half precision of every image."""
     return {
-        name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor for name, tensor in joined(images).items()
+        name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        for name, tensor in join_images(images).items()
     }
 
 

@@ -14,7 +14,7 @@ from mllm.geometry import Placement, resize
 from mllm.models.native.family import Family
 from mllm.models.native.placing import Size
 from mllm.models.native.positions import PackedRows, with_images_apart
-from mllm.models.native.tensors import Tensors, joined
+from mllm.models.native.tensors import Tensors, join_images
 from mllm.models.runtime.packed_attention import reading
 from mllm.registry import FAMILIES
 
@@ -42,7 +42,7 @@ def _join(images: Sequence[Tensors]) -> dict[str, Tensor]:
         moved.append({**image, POOLING: torch.where(numbers >= 0, numbers + before, numbers)})
         crops, patches = image["pixel_values"].shape[:2]
         before += crops * patches
-    return joined(moved)
+    return join_images(moved)
 
 
 def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from mllm.errors import ModelError
 from mllm.models.native.family import Family
 from mllm.models.native.positions import PackedRows
 from mllm.models.native.tensors import Tensors
-from mllm.models.runtime.loss import IGNORE
+from mllm.models.runtime.loss import IGNORE_INDEX
 from mllm.models.runtime.packed_attention import reading
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.registry import FAMILIES
@@ -33,7 +33,7 @@ def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors)
     """0 for what is seen from both sides, 1 from the answer on."""
     if labels_BT is None:
         return {"token_type_ids": torch.zeros_like(ids_BT)}
-    return {"token_type_ids": ((labels_BT != IGNORE).cumsum(1) > 0).long()}
+    return {"token_type_ids": ((labels_BT != IGNORE_INDEX).cumsum(1) > 0).long()}
 
 
 def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
@@ -46,11 +46,11 @@ def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
             "paligemma reads an image together with its question, so questions cannot share it: "
             "set data_args.collator_kwargs.packing to 'rows'"
         )
-    labels_BT = torch.full_like(rows.ids_BT, IGNORE) if rows.labels_BT is None else rows.labels_BT
+    labels_BT = torch.full_like(rows.ids_BT, IGNORE_INDEX) if rows.labels_BT is None else rows.labels_BT
     answered_BT = torch.zeros_like(rows.ids_BT, dtype=torch.bool)
     for segment in range(int(rows.segment_BT.max()) + 1):
         own_BT = rows.segment_BT == segment
-        answered_BT |= own_BT & ((own_BT & (labels_BT != IGNORE)).cumsum(1) > 0)
+        answered_BT |= own_BT & ((own_BT & (labels_BT != IGNORE_INDEX)).cumsum(1) > 0)
     # a sample is two segments: its prompt, and its answer, which goes on from there
     segment_BT = torch.where(rows.segment_BT < 0, rows.segment_BT, 2 * rows.segment_BT + answered_BT)
     prefix_BT = torch.where(answered_BT, 2 * rows.segment_BT, rows.prefix_BT)

@@ -21,6 +21,6 @@ def test_logits_and_answers_are_those_of_its_own_class(checked: Checked) -> None
 
 def test_its_self_check_passes(checked: Checked) -> None:
     model, processor = checked.built
-    found = [*self_check.look(processor), *self_check.run(model, processor)]
+    found = [*self_check.check_files(processor), *self_check.check_model(model, processor)]
     assert [check for check in found if check.failed] == []
     assert "a batch is its samples" in [check.name for check in found if check.outcome == "pass"]
