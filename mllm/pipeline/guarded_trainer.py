@@ -15,13 +15,14 @@ from typing import Any, NoReturn
 import torch
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Seq2SeqTrainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from mllm.boundary import Ended
 from mllm.compat.names import replaces
-from mllm.compat.torch import set_last_rates
+from mllm.compat.torch import only_data, set_last_rates
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, MllmError, ModelError, RunError, one_line
 from mllm.interrupts import Interrupted
@@ -34,7 +35,10 @@ from mllm.pipeline.resume import newest_whole, resume_command
 from mllm.pipeline.step_guard import StepGuard
 from mllm.pipeline.train_data import TrainDataset
 
-UNFIT = (RuntimeError, ValueError, LookupError, TypeError, EOFError, OSError, UnpicklingError, SafetensorError)
+UNFIT = (
+    *(RuntimeError, ValueError, LookupError, TypeError, EOFError, OSError, UnpicklingError, SafetensorError),
+    CheckpointException,  # of shards; no Exception
+)
 """What libraries raise over a checkpoint of another model, launch or optimizer."""
 GROUP_SETTINGS = ("initial_lr", "weight_decay", "betas", "eps", "momentum")
 """Of a group of an optimizer, what a config says of it."""
@@ -215,11 +219,14 @@ def _check_state(optimizer: Any, needed: set[str]) -> None:
 
 @contextmanager
 def _reading(checkpoint: str) -> Generator[None, None, None]:
-    """Raises:
-    ModelError: for what libraries say of a checkpoint of another model, launch or optimizer.
+    """Around what reads a checkpoint, none of whose code is run.
+
+    Raises:
+        ModelError: for what libraries say of a checkpoint of another model, launch or optimizer.
     """
     try:
-        yield
+        with only_data(Path(checkpoint)):
+            yield
     except UNFIT as error:
         said = one_line(error, 300)
         raise ModelError(f"does not fit this run: {said}", where=f"resume_from_checkpoint {checkpoint}") from error

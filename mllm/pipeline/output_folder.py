@@ -9,10 +9,11 @@ import socket
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import SoftFileLease, Timeout
 from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
 
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, RunError
@@ -187,6 +188,14 @@ def _move_up(partial: Path, folder: Path, about: Mapping[str, Any]) -> None:
     partial.rmdir()
 
 
+def _of_a_rank(raised: BaseException) -> Exception:
+    """What went wrong, where shards are written: first on some rank. All ranks raise it, in what is no Exception."""
+    if isinstance(raised, CheckpointException):
+        found = [failure for failure, _ in raised.failures.values() if isinstance(failure, Exception)]
+        return found[0] if found else RuntimeError(str(raised))
+    return cast("Exception", raised)
+
+
 @contextmanager
 def writing(folder: Path) -> Generator[None, None, None]:
     """Name the trouble of a disk, which libraries raise in several ways, and delete what was written.
@@ -196,10 +205,12 @@ def writing(folder: Path) -> Generator[None, None, None]:
     """
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError, CheckpointException) as raised:
+        error = _of_a_rank(raised)
         free = shutil.disk_usage(folder.parent).free
-        if isinstance(error, RuntimeError) and free > LITTLE and not any(name in str(error) for name in WRITERS):
-            raise
+        of_disk = isinstance(error, (OSError, SafetensorError)) or any(name in str(error) for name in WRITERS)
+        if not of_disk and free > LITTLE:
+            raise error from error.__cause__
         full = free <= LITTLE or (isinstance(error, OSError) and error.errno in DISK_FULL)
         said = "no space left on device" if full else getattr(error, "strerror", None) or str(error).partition("\n")[0]
         shutil.rmtree(folder, ignore_errors=True)

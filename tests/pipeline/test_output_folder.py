@@ -8,12 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
 
 from mllm.cli import main
 from mllm.errors import ConfigError, RunError
@@ -29,7 +31,6 @@ HOLD = """
 import sys
 from pathlib import Path
 from filelock import SoftFileLease
-from tests.marks import slow_but
 Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
 with SoftFileLease(sys.argv[1] + "/run.lock", lease_duration=60.0):
     print("held", flush=True)
@@ -125,9 +126,10 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
             RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed\nmore"),
             "PytorchStreamWriter",
         ),
+        (CheckpointException("write", {1: (FULL, traceback.StackSummary())}), "no space left on device"),
     ],
 )
-def test_writing_names_the_trouble_and_leaves_nothing(error: Exception, said: str, tmp_path: Path) -> None:
+def test_writing_names_the_trouble_and_leaves_nothing(error: BaseException, said: str, tmp_path: Path) -> None:
     make(tmp_path / "checkpoint-2")
     folder = tmp_path / "checkpoint-4"
 
@@ -146,6 +148,8 @@ def test_writing_names_the_trouble_and_leaves_nothing(error: Exception, said: st
 def test_writing_lets_other_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="closed by peer"), writing(tmp_path / "checkpoint-4"):
         raise RuntimeError("closed by peer")
+    with pytest.raises(KeyError, match="of a rank"), writing(tmp_path / "checkpoint-4"):
+        raise CheckpointException("write", {1: (KeyError("of a rank"), traceback.StackSummary())})
 
 
 @pytest.mark.parametrize("at", slow_but(["checkpoint"], ["checkpoint", "model"]))
