@@ -130,6 +130,28 @@ def test_captions_names_a_wrong_argument(arguments: dict[str, object], message: 
         METRICS.make({"type": "Captions", **arguments})
 
 
+@pytest.mark.parametrize(
+    ("reading", "depth", "text"),
+    [
+        ("answer", "stated", "<think>x</think>a dog"),
+        ("text", "text", "a dog"),
+        ("openflamingo", "openflamingo", 'a "dog"'),
+    ],
+)
+def test_each_reading_has_a_name_in_configs_and_a_depth(reading: str, depth: str, text: str) -> None:
+    metric = METRICS.make({"type": "Captions", "reading": reading, "tokenizer": "python", "scores": ["rouge_l"]})
+    assert metric.depth == depth
+    assert metric([caption(0, text, "a dog")])["rouge_l"] == 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "headline"),
+    [(["bleu"], "bleu_4"), (["rouge_l"], "rouge_l"), (["cider", "bleu"], "cider"), (["bleu", "rouge_l"], "rouge_l")],
+)
+def test_the_headline_is_cider_or_the_last_score(scores: list[str], headline: str) -> None:
+    assert METRICS.make({"type": "Captions", "scores": scores}).headline == headline
+
+
 def test_captions_says_what_each_score_means() -> None:
     metric = Captions(scores=["bleu", "rouge_l"])
     assert metric.headline == "rouge_l"

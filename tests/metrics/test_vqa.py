@@ -187,6 +187,13 @@ def test_each_rule_and_reading_has_a_name_in_configs(rule: str, reading: str | N
     assert metric.value(answer(0, "dog", *people)) == pytest.approx(RULES[rule]("dog", people))
 
 
+def test_each_reading_has_its_depth() -> None:
+    assert [VQAAccuracy().depth, VQAAccuracy(reading="text").depth] == ["short_answer", "text"]
+    assert [AnswerAccuracy().depth, AnswerAccuracy(rule="gqa").depth] == ["short_answer", "gqa"]
+    whole = "share of all texts that are the reference in lower case, apart from final full stops"
+    assert AnswerAccuracy(rule="gqa").meanings["accuracy"] == whole
+
+
 @pytest.mark.parametrize("rule", ["vqa", "gqa"])
 def test_each_rule_of_answers_has_a_name_in_configs(rule: str) -> None:
     metric = METRICS.make({"type": "AnswerAccuracy", "rule": rule})
