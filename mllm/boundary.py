@@ -67,8 +67,10 @@ def reported(work: Callable[[], int | None], *, failed: int = 1) -> int:
         except KeyboardInterrupt:
             _say("interrupted")
             return 128 + signal.SIGINT
-        except Exception as error:  # noqa: BLE001, this is the outermost frame: what passes here ends in a traceback
-            return _failure(error, failed)
+        except (SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001, this is the outermost frame: what passes here ends in a traceback
+            return _failure(error, failed)  # what Rust panics with, and the shards of PyTorch, is no Exception
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def _own_log() -> Generator[None, None, None]:
         LOGGER.handlers, LOGGER.level, LOGGER.propagate = before
 
 
-def _failure(error: Exception, failed: int) -> int:
+def _failure(error: BaseException, failed: int) -> int:
     if isinstance(error, BrokenPipeError) and _stdout_is_closed():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
         return 128 + signal.SIGPIPE
@@ -121,7 +123,7 @@ def _message(error: BaseException) -> str:
     return message.strip().splitlines()[-1].partition(": ")[2] if message.startswith("Caught ") else str(error)
 
 
-def _known(error: Exception) -> str | None:
+def _known(error: BaseException) -> str | None:
     """The line for what a machine lacks rather than the program."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     # what torch raises for a GPU, which is not imported here, and says for the CPU
@@ -135,7 +137,7 @@ def _known(error: Exception) -> str | None:
     return None
 
 
-def _unforeseen(error: Exception) -> str:
+def _unforeseen(error: BaseException) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parents]
     place = f"{Path(frames[-1].filename).relative_to(PACKAGE.parent)}:{frames[-1].lineno}"  # at least in this file
     message = next(iter(_message(error).strip().splitlines()), "")[:LINE]
@@ -152,7 +154,7 @@ def _append(text: str) -> str:
     return ""
 
 
-def _keep(error: Exception) -> str:
+def _keep(error: BaseException) -> str:
     """Append the traceback to the run's log, or write a new file; where it is."""
     text = "".join(traceback.format_exception(error))
     if log := _append(text):

@@ -95,6 +95,10 @@ def test_reported_fails_with_the_status_asked_for(capsys: pytest.CaptureFixture[
     assert reported(raising(Interrupted(signal.SIGINT)), failed=2) == 130
 
 
+class Panic(BaseException):
+    """As Rust's, of a tokenizer: no Exception."""
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -107,11 +111,12 @@ def test_reported_fails_with_the_status_asked_for(capsys: pytest.CaptureFixture[
         (ValueError("first\nsecond"), "ValueError: first;"),
         (RuntimeError(), "RuntimeError: ;"),
         (RuntimeError("x" * 9999), f"RuntimeError: {'x' * 400};"),
+        (Panic("called `Option::unwrap()` on a `None` value"), "Panic: called `Option::unwrap()` on a `None` value;"),
         (KeyError(Text("Caught KeyError in worker 0.\nTraceback\nKeyError: 'a'")), "KeyError: 'a';"),
     ],
 )
 def test_reported_keeps_the_traceback_of_anything_else(
-    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
+    error: BaseException, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert reported(raising(error)) == 1
     said = capsys.readouterr().err

@@ -127,12 +127,12 @@ class GuardedTrainer(Seq2SeqTrainer):
         """As transformers', but learning rates, their schedule and weight decay are those that this run asks for."""
         if checkpoint is None:
             return
-        wanted = _settings(self.optimizer)
-        needed = {name for group in self.optimizer.param_groups for name in group}
+        optimizer: Any = self.optimizer
+        wanted = _settings(optimizer)
+        needed = {name for group in optimizer.param_groups for name in group}
         with _reading(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
-            _check_state(self.optimizer, needed)
-        optimizer: Any = self.optimizer
+            _check_state(optimizer, needed)
         scheduler: Any = self.lr_scheduler
         if not isinstance(scheduler, LambdaLR):
             return

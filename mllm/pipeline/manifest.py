@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from mllm.errors import RunError
-from mllm.fields import Count, NonNegative, PositiveInt, check, show, within
+from mllm.fields import Count, PositiveInt, check, show, within
 from mllm.files import read_json
 from mllm.model_files import MANIFEST as MANIFEST
 
@@ -39,7 +39,7 @@ MANIFEST_FIELDS: Mapping[str, Any] = {
     "train_files": dict,
 }
 """What is beside the files in a manifest that is read, with its types."""
-COUNTED: Mapping[str, Any] = {"global_step": Count, "max_steps": int, "epoch": NonNegative | None}
+COUNTED: Mapping[str, Any] = {"global_step": Count, "max_steps": int, "epoch": float | None}
 """What the state of a training loop counts, with its types."""
 OPTIMIZER = ("optimizer.pt", "optimizer.bin", "optimizer_0/*.distcp", "global_step*/*")
 SCHEDULER = ("scheduler.pt", "global_step*/*")
