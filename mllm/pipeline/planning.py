@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from heapq import heapify, heapreplace
+from heapq import heapreplace
 from typing import Any
 
 from PIL import Image
@@ -118,7 +118,6 @@ def deal(items: Sequence[Measured], batches: int, cost: Cost, *, room: int | Non
         groups += [largest[: len(largest) // 2], largest[len(largest) // 2 :]]
     loads = [(0.0, 0, number) for number in range(batches)]
     dealt: list[list[int]] = [[] for _ in loads]
-    heapify(loads)
     for dearness, group in sorted(((cost(group), group) for group in groups), key=lambda pair: -pair[0]):
         load, count, number = loads[0]
         dealt[number] += [item.index for item in group]

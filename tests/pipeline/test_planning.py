@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -137,6 +138,28 @@ def test_deal_keeps_items_about_an_image_together_while_a_row_has_room(
     assert deal(pieces, 2, COST, room=room) == batches
 
 
+def test_deal_keeps_together_what_costs_just_the_mean() -> None:
+    """By hand: 140 each."""
+    pieces = [measured(n, 20, images="ab"[n // 2], shared=100) for n in range(4)]
+    assert deal(pieces, 2, Cost()) == [[0, 1], [2, 3]]
+
+
+def test_deal_takes_apart_what_is_dearer_than_the_mean() -> None:
+    """By hand: together the first four cost 180, where the mean is 100; then 120 each, twice two, and 20."""
+    pieces = [*(measured(n, 20, images="a", shared=100) for n in range(4)), measured(4, 20)]
+    assert deal(pieces, 2, Cost()) == [[1, 3], [0, 2, 4]]
+
+
+def test_deal_halves_the_group_of_most_items_where_batches_would_be_empty() -> None:
+    """By hand: 103 and 1000, in three batches."""
+    pieces = [*(measured(n, 1, images="a", shared=100) for n in range(3)), measured(3, 1000)]
+    assert deal(pieces, 3, Cost()) == [[0], [1, 2], [3]]
+
+
+def test_deal_spreads_what_costs_nothing() -> None:
+    assert deal([measured(n) for n in range(4)], 2, Cost()) == [[0, 2], [1, 3]]
+
+
 def test_an_image_that_all_ask_about_is_given_to_several_batches() -> None:
     pieces = [measured(n, 20, images="a", shared=100) for n in range(12)]
     assert sorted(map(len, deal(pieces, 4, COST))) == [3, 3, 3, 3]
@@ -199,7 +222,7 @@ def test_no_rank_has_the_dearer_batches_and_no_time_the_dearer_steps(dataset: Tr
     assert 4 <= falls <= len(sums) - 5
 
 
-@pytest.mark.parametrize("done", [0, 1, 3, 4, 7])
+@pytest.mark.parametrize("done", [0, 1, 3, 4, 7, 8])
 def test_a_run_that_goes_on_measures_only_what_is_left(
     dataset: TrainDataset, done: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +235,29 @@ def test_a_run_that_goes_on_measures_only_what_is_left(
     rest = list(SkipBatchSampler(BatchSamplerShard(plan, 2, 1), skip_batches=done))  # type: ignore[arg-type]
     assert rest == whole[done:]
     assert len(asked) == 49 - min(done // 2, 3) * 12
+
+
+def test_a_window_is_measured_while_the_one_before_is_handed_out(
+    dataset: TrainDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of twelve items and four batches each."""
+    plan = plan_of(dataset)
+    asked: list[int] = []
+    measure = plan.measure
+    monkeypatch.setattr(plan, "measure", lambda index: asked.append(index) or measure(index))
+    assert [len(asked) for _, _ in zip(range(8), plan, strict=False)] == [12, 15, 18, 21, 24, 27, 30, 33]
+
+
+def test_a_window_may_be_one_step(dataset: TrainDataset) -> None:
+    dealt = [index for batch in plan_of(dataset, window=1) for index in batch]
+    assert sorted(set(dealt)) == list(range(49))
+
+
+def test_items_have_their_images_in_common_where_rows_share_them(dataset: TrainDataset) -> None:
+    images, lengths = dataset.lengths(0)
+    assert images
+    assert plan_of(dataset).measure(0) == Measured(index=0, images=images, lengths=lengths)
+    assert plan_of(dataset, sharing=False).measure(0) == Measured(index=0, images=None, lengths=lengths)
 
 
 def test_lengths_are_those_of_the_rows(dataset: TrainDataset) -> None:
@@ -331,6 +377,49 @@ def test_costs_follow_from_the_parts() -> None:
     assert cost_of(model, processor.view).image_token == pytest.approx(cost.image_token / 3, rel=0.01)
     model.language_model.requires_grad_(False)  # forward, and backward to what is before it: two passes of three
     assert cost_of(model, processor.view).image_token == pytest.approx(cost.image_token / 2, rel=0.01)
+
+
+def stub_of(vision: int, *, patch_size: Any = None) -> Any:
+    """A language model of ten weights and width 4, behind a tower of so many."""
+    sizes = {"language_model.weight": 10} | ({"vision_tower.weight": vision} if vision else {})
+    parameters = [(name, torch.nn.Parameter(torch.zeros(size))) for name, size in sizes.items()]
+    return SimpleNamespace(
+        named_parameters=lambda: parameters,
+        config=SimpleNamespace(
+            get_text_config=lambda: SimpleNamespace(hidden_size=4),
+            vision_config=SimpleNamespace(**({} if patch_size is None else {"patch_size": patch_size})),
+        ),
+    )
+
+
+class StubView:
+    """Of 32 x 32 pixels, which become four tokens."""
+
+    token, feature = "<image>", "<p>"
+
+    def placeholder_tokens(self, size: tuple[int, int]) -> str:
+        assert size == (448, 448)
+        return "<i><p><p><p><p></i>"
+
+    def __call__(self, image: Image.Image) -> dict[str, torch.Tensor]:
+        return {"pixels": torch.zeros(1, 3, 32, 32), "grid": torch.zeros(99, dtype=torch.long)}
+
+
+@pytest.mark.parametrize(("patch_size", "patches"), [(8, 16), ((8, 4), 16), (16, 4), (None, 4)])
+def test_the_cost_of_an_image_token_follows_from_its_patches(patch_size: Any, patches: int) -> None:
+    model: Any = stub_of(20, patch_size=patch_size)
+    view: Any = StubView()
+    assert cost_of(model, view) == Cost(pair=1 / 24, image_token=patches / 4 * 20 / 10)
+    for _, parameter in model.named_parameters()[1:]:
+        parameter.ds_numel = 60  # what DeepSpeed has divided among ranks
+    assert cost_of(model, view) == Cost(pair=1 / 24, image_token=patches / 4 * 60 / 10)
+
+
+def test_a_model_without_images_pays_for_tokens_alone() -> None:
+    view: Any = StubView()
+    assert cost_of(stub_of(0), view) == Cost(pair=1 / 24, image_token=0.0)
+    view.token = None
+    assert cost_of(stub_of(20), view) == Cost(pair=1 / 24)
 
 
 def test_a_flamingo_pays_for_patches_that_become_no_tokens() -> None:
