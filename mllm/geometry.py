@@ -124,12 +124,17 @@ def place(kind: PlacementKind, size: tuple[int, int], side: int) -> Placement:
     """The placement of an image on a model's square input.
 
     `pad`: pad to a square, then resize. `crop`: short side to `side`, then centre crop. `squash` stretches.
+
+    Raises:
+        ImageError: the image is too long and thin for one of the first two, see `check_canvas`.
     """
     if kind == "pad":
         padded = pad_to_square(size)
+        check_canvas(size, padded.canvas)
         return padded.then(resize(padded.canvas, (side, side)))
     if kind == "crop":
         resized = resize_short_side(size, side)
+        check_canvas(size, resized.canvas)
         return resized.then(centre_crop(resized.canvas, (side, side)))
     return resize(size, (side, side))
 

@@ -141,19 +141,17 @@ class ImageInputs:
 
     def marked(self, pieces: Sequence[TextSpan]) -> list[TextSpan]:
         """Rendered pieces with the view's mark of each image, and the text that it wants around."""
-        found = [part for piece in pieces for part in self._marked(piece)]
-        arrange = getattr(self.view, "arrange", None)
-        return found if arrange is None else arrange(found)
-
-    def _marked(self, piece: TextSpan) -> list[TextSpan]:
-        if piece.literal:
-            return [piece]
         token, (before, behind) = self.view.token, self.view.around
-        if piece.text == IMAGE and token:
-            return [replace(piece, text=text) for text in (before, token, behind) if text]
-        if token and before + behind:
-            return [replace(piece, text=piece.text.replace(token, before + token + behind))]
-        return [piece]
+        marked: list[TextSpan] = []
+        for piece in pieces:
+            if piece.literal or not token:
+                marked.append(piece)
+            elif piece.text == IMAGE:
+                marked += [replace(piece, text=text) for text in (before, token, behind) if text]
+            else:
+                marked.append(replace(piece, text=piece.text.replace(token, before + token + behind)))
+        arrange = getattr(self.view, "arrange", None)
+        return marked if arrange is None else arrange(marked)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
-from typing import TypeGuard, cast
+from typing import cast
 
 from mllm.conversation.codec_base import Reading, RegionCodec, image_names, read_answer
 from mllm.conversation.pixels import PixelCodec
@@ -21,7 +21,7 @@ from mllm.conversation.time_form import time_form
 from mllm.errors import DataError
 from mllm.fields import within
 from mllm.images import ImageRef, VideoFrame
-from mllm.types import BOXES, POINTS, SPANS, Box, Item, Point
+from mllm.types import BOXES, SPANS, Box, Item, Point
 
 WriteOne = Callable[[int, str, Sequence[Box | Point]], str]
 """The text of regions on one image: of its number, the placeholder that they stand for, and themselves."""
@@ -59,20 +59,31 @@ class ItemCodec:
         self.names = self.leads if len(item.images) > 1 else ()
         """What stands before regions on each image; empty where there is no choice."""
 
-    @property
-    def writers(self) -> Mapping[str, Write]:
-        """How groups are written, by placeholder.
+    def write(self, placeholder: str, group: Sequence[int]) -> str:
+        """The text of the group that a placeholder stands for; its regions are given by number.
 
         Raises:
             DataError: a region lies outside of what the model sees, or a group on several images, which have no names;
                 names the region or the group.
             ConfigError: the codec has no form for it.
         """
-        return {BOXES: self._checked(BOXES), POINTS: self._checked(POINTS), SPANS: self._spans}
+        if placeholder == SPANS:
+            return self._spans(group)
+        field, regions = f"target.{placeholder[1:-1]}", self._regions(placeholder)
+        for index in group:
+            within(f"{field}[{index}]", self.on(regions[index].image).check, regions[index])
+        return within(field, self._group, placeholder, [regions[index] for index in group], self._write)
 
-    def samples(self, write: WriteOne) -> Mapping[str, Write]:
+    def sample(self, write: WriteOne) -> Write:
         """The same, where `write` gives the text of regions on one image, and no image is looked at."""
-        return {BOXES: self._writer(BOXES, write), POINTS: self._writer(POINTS, write), SPANS: self._spans}
+
+        def written(placeholder: str, group: Sequence[int]) -> str:
+            if placeholder == SPANS:
+                return self._spans(group)
+            regions = self._regions(placeholder)
+            return self._group(placeholder, [regions[index] for index in group], write)
+
+        return written
 
     def of_answer(self, image: int | None = None) -> PixelCodec | None:
         """What reads an answer about the image of the last question, or this `image`; None where the item has none.
@@ -116,7 +127,8 @@ class ItemCodec:
             image = int(match[1]) - 1
             known = 0 <= image < len(self.item.images)
             named.append(Named(start=match.start(), end=match.end(), image=image if known else None))
-        times = {ref.time: number for number, ref in reversed([*enumerate(self.item.images)]) if _is_frame(ref)}
+        images = reversed([*enumerate(self.item.images)])
+        times = {ref.time: number for number, ref in images if isinstance(ref, VideoFrame)}
         for match in TIMED.finditer(text) if times else ():
             image = _frame_at(float(match[1]), times)
             named.append(Named(start=match.start(), end=match.end(), image=image))
@@ -143,21 +155,6 @@ class ItemCodec:
     def _spans(self, group: Sequence[int]) -> str:
         return time_form(self.codec).write([self.item.time_spans[index] for index in group])
 
-    def _checked(self, placeholder: str) -> Write:
-        """Writes once each region is known to be seen; errors name it by its number."""
-        field, write = f"target.{placeholder[1:-1]}", self._writer(placeholder, self._write)
-
-        def checked(group: Sequence[int]) -> str:
-            regions = self._regions(placeholder)
-            for index in group:
-                within(f"{field}[{index}]", self.on(regions[index].image).check, regions[index])
-            return within(field, write, group)
-
-        return checked
-
-    def _writer(self, placeholder: str, write: WriteOne) -> Write:
-        return lambda group: self._group(placeholder, [self._regions(placeholder)[index] for index in group], write)
-
     def _regions(self, placeholder: str) -> Sequence[Box | Point]:
         return self.item.boxes if placeholder == BOXES else self.item.points
 
@@ -170,21 +167,18 @@ class ItemCodec:
 
 def _leads(codec: RegionCodec, images: Sequence[ImageRef], *, numbers: bool) -> tuple[str, ...]:
     """What stands before each image: of a frame its time, to as many decimals as tell the frames apart."""
-    names, times = image_names(codec), [ref.time for ref in images if _is_frame(ref)]
+    times = [ref.time for ref in images if isinstance(ref, VideoFrame)]
     if not times and not numbers:
         return ()
+    names = image_names(codec)
     digits = next((count for count in (1, 2) if len({f"{time:.{count}f}" for time in times}) == len(times)), 3)
 
     def lead(number: int, ref: ImageRef) -> str:
-        if _is_frame(ref):
+        if isinstance(ref, VideoFrame):
             return names.time.format(f"{ref.time:.{digits}f}")
         return names.number.format(number) if numbers else ""
 
     return tuple(lead(number, ref) for number, ref in enumerate(images, start=1))
-
-
-def _is_frame(ref: ImageRef) -> TypeGuard[VideoFrame]:
-    return isinstance(ref, VideoFrame)
 
 
 def _frame_at(time: float, frames: Mapping[float, int]) -> int | None:

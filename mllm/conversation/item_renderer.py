@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,7 @@ class ItemRenderer:
         self.image_numbers = image_numbers
         self.stop = template.end(tokenizer)
         self.end_token_id = encoder_of(tokenizer).token_at_end(self.stop)
+        self._none = none_text(codec)
         self._systems: dict[str, Template] = {}
         self._check_template()
 
@@ -80,7 +81,7 @@ class ItemRenderer:
         self.images.check(item)
         self._check_ends(turns)
         codec = self.codec_of(item)
-        return self._rendered(turns, codec.writers, codec.leads, self._template_of(item))
+        return self._rendered(turns, codec.write, codec.leads, self._template_of(item.system))
 
     def samples(
         self,
@@ -102,14 +103,10 @@ class ItemRenderer:
             return self.codec.write_points([(0.345, 0.345)] * count, canvas)
 
         if item is None:
-            write: Mapping[str, Write] = {
-                BOXES: lambda group: sample(BOXES, len(group)),
-                POINTS: lambda group: sample(POINTS, len(group)),
-            }
-            return self._rendered(turns, write, (), self.template)
+            return self._rendered(turns, lambda placeholder, group: sample(placeholder, len(group)), (), self.template)
         codec = self.codec_of(item)
-        write = codec.samples(lambda _, placeholder, regions: sample(placeholder, len(regions)))
-        return self._rendered(turns, write, codec.leads, self._template_of(item))
+        write = codec.sample(lambda _, placeholder, regions: sample(placeholder, len(regions)))
+        return self._rendered(turns, write, codec.leads, self._template_of(item.system))
 
     def answer(self, text: str) -> list[TextSpan]:
         """The supervised spans of an answer through its last words, without what ends it; empty where it has none.
@@ -150,19 +147,18 @@ class ItemRenderer:
             return PixelCodec(self.codec, self.images.view_of(ref).placement(size), image=image)
 
     def _rendered(
-        self, turns: Sequence[Turn], write: Mapping[str, Write], leads: Sequence[str], template: Template
+        self, turns: Sequence[Turn], write: Write, leads: Sequence[str], template: Template
     ) -> list[TextSpan]:
-        none, names = none_text(self.codec), iter(leads)
-        said = [RenderedTurn(turn.role, tuple(written_turn(turn, write, none, names))) for turn in turns]
+        names = iter(leads)
+        said = [RenderedTurn(turn.role, tuple(written_turn(turn, write, self._none, names))) for turn in turns]
         return self.images.marked(template.render(said, self.tokenizer))
 
-    def _template_of(self, item: Item) -> Template:
-        """The template, with the item's system message if it has one.
+    def _template_of(self, system: str | None) -> Template:
+        """The template, with this system message if there is one.
 
         Raises:
             DataError: the template has no place for one, or the message holds a special token.
         """
-        system = item.system
         if system is None:
             return self.template
         if system not in self._systems:
@@ -186,8 +182,10 @@ class ItemRenderer:
 
     def _check_ends(self, turns: Sequence[Turn]) -> None:
         """Where an answer ends in words, no answer may hold them: it would be read, and generated, up to there."""
+        if self.end_token_id is not None:
+            return
         for number, turn in enumerate(turns):
-            if self.end_token_id is None and turn.role == "gpt" and self.stop in turn.text.rstrip():
+            if turn.role == "gpt" and self.stop in turn.text.rstrip():
                 raise DataError(
                     field=f"conversations[{number}].value",
                     expected=f"an answer without {self.stop!r}, which ends answers in this template",

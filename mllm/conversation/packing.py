@@ -146,6 +146,8 @@ def group_by_image(entries: Iterable[Sequence[EncodedSample]], room: int | None)
 
 def _fitting(examples: Sequence[EncodedSample], room: int | None) -> list[list[EncodedSample]]:
     """The examples of a tree in its order, cut where a tree would be longer than `room`."""
+    if len(examples) == 1:
+        return [[*examples]]
     lengths = [len(example.input_ids) for example in examples]
     rest = [examples[number] for number in leaves(_tree(examples), lengths)]
     found: list[list[EncodedSample]] = []

@@ -6,7 +6,7 @@ A template arranges pieces; `tokenize` reads their text and labels every token b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PLACEHOLDER = re.compile(f"({IMAGE}|{BOXES}|{POINTS}|{SPANS})")
-Write = Callable[[Sequence[int]], str]
-"""The text of a group of regions, which are given by number."""
+Write = Callable[[str, Sequence[int]], str]
+"""(placeholder, the numbers of a group's regions) -> the text of the group."""
 IGNORE = -100
 """The label of a token that is not supervised (PyTorch's cross entropy skips it)."""
 
@@ -67,11 +67,11 @@ class Template(Protocol):
         ...
 
 
-def written_turn(turn: Turn, write: Mapping[str, Write], none: str, leads: Iterator[str]) -> list[TextSpan]:
+def written_turn(turn: Turn, write: Write, none: str, leads: Iterator[str]) -> list[TextSpan]:
     """The pieces of a turn: words, image slots, and regions as the codec's text.
 
     Args:
-        write: how groups are written, by placeholder.
+        write: how groups are written.
         none: the text of an empty group.
         leads: what stands before each image of the conversation, as far as they have names; those of this turn's are
             taken.
@@ -81,7 +81,7 @@ def written_turn(turn: Turn, write: Mapping[str, Write], none: str, leads: Itera
     for part in PLACEHOLDER.split(turn.text):
         if part in groups:
             group = next(groups[part])
-            pieces.append(TextSpan(write[part](group) if group else none))
+            pieces.append(TextSpan(write(part, group) if group else none))
         elif part == IMAGE:
             pieces += [TextSpan(lead, lead=True) for lead in [next(leads, "")] if lead]
             pieces.append(TextSpan(IMAGE))

@@ -21,7 +21,7 @@ from mllm.errors import ModelError
 from mllm.models.checkpoints.vocabulary import record_rows
 from mllm.models.language_models import continuing_obstacle, padding_obstacle, sharing_obstacle
 from mllm.models.parts import PartedModel
-from mllm.models.runtime.loss import LanguageOutput, Scoring, given, next_token_loss
+from mllm.models.runtime.loss import LanguageOutput, Scoring, labelled_loss
 from mllm.models.runtime.packed_attention import check_packing, check_packing_was_used, enable_packed_attention, reading
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.models.runtime.prefix_cache import PrefixRows
@@ -125,27 +125,26 @@ class TextModel(PartedModel):
         scoring: Scoring | None,
     ) -> LanguageOutput:
         """The loss where there are labels, else the logits, of embeddings [B, T, D]; see `Composite.forward`."""
-        places = given(attention_mask=attention_mask, position_ids=position_ids)
-        if labels is not None:
-            return next_token_loss(
+        places = {"attention_mask": attention_mask, "position_ids": position_ids, **reading(packed)}
+        # not every language model takes `position_ids`
+        places = {name: value for name, value in places.items() if value is not None}
+
+        def run(**more: Any) -> Any:
+            return self.language_model(inputs_embeds=text_BTD, use_cache=False, **places, **more)
+
+        if labels is None:
+            output = LanguageOutput(logits=run(logits_to_keep=logits_to_keep).logits)
+        else:
+            output = labelled_loss(
                 self.language_model,
-                text_BTD,
+                run,
                 labels,
-                **places,
-                spans=packed,
                 num_items_in_batch=num_items_in_batch,
                 return_logits=return_logits,
                 scoring=scoring,
             )
-        output = self.language_model(
-            inputs_embeds=text_BTD,
-            logits_to_keep=logits_to_keep,
-            use_cache=False,
-            **places,
-            **reading(packed),
-        )
         check_packing_was_used(packed, self.language_model)
-        return LanguageOutput(logits=output.logits)
+        return output
 
 
 class Composite(TextModel):

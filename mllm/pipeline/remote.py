@@ -276,7 +276,7 @@ def to_openai_messages(item: Item, convention: Convention) -> list[dict[str, Any
         {
             "role": roles[turn.role],
             "content": list(
-                _content(written_turn(turn, codec.writers, none_text(convention.codec), leads), images, convention)
+                _content(written_turn(turn, codec.write, none_text(convention.codec), leads), images, convention)
             ),
         }
         for turn in item.prompt

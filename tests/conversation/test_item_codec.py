@@ -58,7 +58,7 @@ def codec_of(name: str, item: Item, *, numbers: bool = True) -> tuple[RegionCode
 def test_a_group_over_several_images_reads_as_it_was_written(name: str) -> None:
     item = item_of([0, 1, 2, 3])
     codec, several = codec_of(name, item)
-    text = several.writers["<boxes>"]((0, 3, 2, 1, 0))
+    text = several.write("<boxes>", (0, 3, 2, 1, 0))
     assert text.count(several.leads[0]) == 2, text  # neighbours on one image share its name
     reader = several.of_answer()
     assert reader is not None
@@ -123,7 +123,7 @@ def test_pixels_are_those_of_the_image_that_is_named() -> None:
 def test_without_numbers_a_group_over_several_images_is_refused() -> None:
     expected = r"target\.boxes: expected regions on one image, found some on each of the images 0, 1; give each"
     with pytest.raises(DataError, match=expected) as caught:
-        codec_of("shikra", item_of([0, 1]), numbers=False)[1].writers["<boxes>"]((0, 1))
+        codec_of("shikra", item_of([0, 1]), numbers=False)[1].write("<boxes>", (0, 1))
     assert caught.value.kind == "image-number"
 
 
@@ -206,7 +206,7 @@ def test_frames_are_called_by_their_times(times: list[float], leads: list[str]) 
 def test_boxes_on_frames_read_back_on_the_frame_of_the_time_that_is_said() -> None:
     item = video_of([0, 2.5, 5], boxes=[[10, 10, 50, 40], [20, 10, 60, 40]], boxes_time=[5, 2.4])
     several = codec_of("qwen3_vl", item, numbers=False)[1]
-    text = several.writers["<boxes>"]((0, 1))
+    text = several.write("<boxes>", (0, 1))
     assert text.startswith('<5.0 seconds>{"bbox_2d"')
     reader = several.of_answer()
     assert reader is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from mllm.config.reward_args import RewardArgs
 from mllm.conversation.collator import Collator
 from mllm.images import ImageRef, image_ref
 from mllm.models.llava.transformers_layout import load_llava
-from mllm.models.runtime.loss import LanguageOutput, Scoring, given, next_token_loss
-from mllm.models.runtime.packed_attention import enable_packed_attention
+from mllm.models.runtime.loss import LanguageOutput, Scoring, labelled_loss
+from mllm.models.runtime.packed_attention import enable_packed_attention, reading
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.types import EncodedSample
 from tests.models.llava_names import our_name
@@ -76,14 +76,9 @@ class Text(torch.nn.Module):
         if segment_ids is not None and prefix_ids is not None:
             enable_packed_attention(self.inner)
             packed = PackedAttentionMask(segment_ids, prefix_ids)
-        return next_token_loss(
-            self.inner,
-            self.inner.get_input_embeddings()(input_ids),
-            labels,
-            spans=packed,
-            scoring=scoring,
-            **given(attention_mask=attention_mask, position_ids=position_ids),
-        )
+        places = {"attention_mask": attention_mask, "position_ids": position_ids, **reading(packed)}
+        run = partial(self.inner, input_ids=input_ids, use_cache=False, **places)
+        return labelled_loss(self.inner, run, labels, num_items_in_batch=None, return_logits=False, scoring=scoring)
 
 
 def model_of(kind: str, folder: Path) -> Any:

@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python tools/bench/walk.py [CONFIG] [--list]
 
 A step is everything of mllm that runs between the end of one step of CONFIG (config/demo_scenes.py) and the end of the
-next, in one process: fetching and rendering the items, collating, the loss, its gradients and the optimizer. A look-up
-finds the model type `llava` in its registry. A build makes the processor and the model of the config. Modules are
-those of mllm that are loaded once it is done, by a process that has done nothing else.
+next, in one process: fetching and rendering the items, collating, the loss, its gradients and the optimizer. "From
+batch on" is the part of a step that begins with the collator. A look-up finds the model type `llava` in its registry. A
+build makes the processor and the model of the config. Modules are those of mllm that are loaded once it is done, by a
+process that has done nothing else.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ STEP = 3
 """The step that is watched: before it, whatever is done once is done."""
 WITHIN = ("<module>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 """Code that is no function of its own."""
-WALKS = ("step", "look-up", "build")
+WALKS = ("step", "from batch on", "look-up", "build")
 
 
 class Walk:
-    """Counts the calls of functions of mllm while it is on."""
+    """Counts the calls of functions of mllm while it is on; `since`: from the first call of this function on."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: CodeType | None = None) -> None:
         self.calls: Counter[CodeType] = Counter()
+        self.since = since
 
     def start(self) -> None:
         sys.setprofile(self._note)
@@ -42,14 +44,15 @@ class Walk:
         sys.setprofile(None)
 
     def _note(self, frame: FrameType, event: str, argument: object) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(HOME):
+        if event == "call" and self.since in (None, frame.f_code) and frame.f_code.co_filename.startswith(HOME):
+            self.since = None
             self.calls[frame.f_code] += 1
 
     def print(self, name: str, *, listed: bool) -> None:
         functions = [code for code in self.calls if code.co_name not in WITHIN]
         files = {code.co_filename for code in self.calls}
         modules = sum(name == "mllm" or name.startswith("mllm.") for name in sys.modules)
-        print(f"{name:10}{len(functions):>12,}{len(files):>8,}{modules:>10,}{self.calls.total():>10,}", flush=True)
+        print(f"{name:16}{len(functions):>12,}{len(files):>8,}{modules:>10,}{self.calls.total():>10,}", flush=True)
         for code, count in sorted(self.calls.items(), key=lambda entry: (entry[0].co_filename, -entry[1])):
             if listed:
                 print(f"  {count:>8,}  {code.co_filename.removeprefix(HOME)}:{code.co_firstlineno} {code.co_name}")
@@ -62,10 +65,10 @@ def main() -> None:
     parser.add_argument("--walk", choices=WALKS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.walk:
-        walk = {"step": step, "look-up": look_up, "build": build}[given.walk](given.config)
+        walk = dict(zip(WALKS, (step, from_batch_on, look_up, build), strict=True))[given.walk](given.config)
         walk.print(given.walk, listed=given.list)
         return
-    print(f"{'':10}{'functions':>12}{'files':>8}{'modules':>10}{'calls':>10}", flush=True)
+    print(f"{'':16}{'functions':>12}{'files':>8}{'modules':>10}{'calls':>10}", flush=True)
     for name in WALKS:
         more = ["--list"] if given.list else []
         done = subprocess.run(
@@ -73,13 +76,19 @@ def main() -> None:
         )
         if done.returncode:
             sys.exit(f"{name}: {done.stderr}")
-        print(done.stdout[done.stdout.index(f"{name:10}") :], end="", flush=True)
+        print(done.stdout[done.stdout.index(f"{name:16}") :], end="", flush=True)
 
 
-def step(config: str) -> Walk:
+def from_batch_on(config: str) -> Walk:
+    from mllm.pipeline.monitor import CountingCollator
+
+    return step(config, CountingCollator.__call__.__code__)
+
+
+def step(config: str, since: CodeType | None = None) -> Walk:
     from transformers.trainer_callback import CallbackHandler
 
-    walk = Walk()
+    walk = Walk(since)
     callbacks: Any = CallbackHandler
     ended: Callable[..., Any] = callbacks.on_step_end
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mllm.errors import DataError
-from mllm.geometry import Placement, PlacementKind, check_canvas, pad_to_square, place, resize_short_side
+from mllm.geometry import Placement, PlacementKind, place, resize_short_side
 from mllm.types import IMAGE
 
 if TYPE_CHECKING:  # where images lie is known without PyTorch, whose import takes seconds
@@ -95,10 +95,6 @@ class SquarePreprocessor:
         self._shift = (np.asarray(mean, dtype=np.float32) / np.asarray(std, dtype=np.float32))[:, None, None]
 
     def placement(self, size: tuple[int, int]) -> Placement:
-        if self.kind == "pad":
-            check_canvas(size, pad_to_square(size).canvas)
-        elif self.kind == "crop":
-            check_canvas(size, resize_short_side(size, self.size).canvas)
         return place(self.kind, size, self.size)
 
     def placeholder_tokens(self, size: tuple[int, int]) -> str:

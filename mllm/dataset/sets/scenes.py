@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 from mllm.dataset.base import seeded
-from mllm.dataset.questions import EXPR, OBJS, BoxAnswer, Questions, fill, without_image
+from mllm.dataset.questions import EXPR, OBJS, BoxAnswer, Questions, without_image
 from mllm.dataset.synthetic.expressions import count_phrase, expression, expression_kind, full_name
 from mllm.dataset.synthetic.shapes import MOST_SHAPES, SMALLEST_IMAGE, SceneImage, Shape, scene
 from mllm.errors import ConfigError, nearest
 from mllm.fields import FULL, PositiveInt, Range, show
-from mllm.records import read_item
 from mllm.registry import DATASETS
-from mllm.types import BOXES, IMAGE, Groups, Item
+from mllm.types import BOXES, IMAGE, GroundTruth, Groups, Item, Turn
 
 MOST = 100_000_000
 """Images; an order of more would not fit the memory."""
@@ -81,31 +80,34 @@ class Scenes:
         image = SceneImage(self.seed, index, self.size, self.objects)
         _, shapes = scene(image)
         rng = seeded(self.seed, self.epoch, index)
-        turns: list[dict[str, Any]] = []
-        exchanges = self._conversation(shapes, rng)
-        for asked in exchanges:
-            template = self._template(asked.task, rng)
-            text = fill(without_image(template) if turns else template, {EXPR: asked.phrase})
-            turns.append({"from": "human", "value": text.replace(OBJS, BOXES), "boxes_seq": asked.question_boxes})
-            turns.append({"from": "gpt", "value": asked.answer, "boxes_seq": asked.answer_boxes})
-        boxes = [shape.box for shape in shapes]
-        record: dict[str, Any] = {"image": image, "target": {"boxes": boxes}, "conversations": turns}
+        asked = rng.sample(range(len(shapes)), min(self.questions_per_scene, len(shapes)))
+        exchanges = [self._exchange(rng.choice(self.tasks), shape, shapes, rng) for shape in asked]
+        turns: list[Turn] = []
+        for each in exchanges:
+            pool = self.pools.get(each.task)
+            template = _TERSE[each.task] if pool is None else pool.draw(None if self.epoch is None else rng)
+            text = (without_image(template) if turns else template).replace(EXPR, each.phrase).replace(OBJS, BOXES)
+            turns.append(Turn(role="human", text=text, boxes_seq=each.question_boxes))
+            turns.append(Turn(role="gpt", text=each.answer, boxes_seq=each.answer_boxes))
+        boxes = tuple(shape.box for shape in shapes)
         last = exchanges[-1]
+        truth = GroundTruth(texts=(last.answer,))
         if last.task == "rec":
-            # the other shapes are known: an answer may lie on one of them
             ((target,),) = last.answer_boxes
-            others = [number for number in range(len(shapes)) if number != target]
-            record["truth"] = {"boxes": [target], "texts": [last.answer], "candidates": [target, *others]}
-            record["group"] = {"expression": expression_kind(last.phrase)}
-        return read_item(record, key=f"scenes seed {self.seed}:{index}")
+            others = (box for number, box in enumerate(boxes) if number != target)
+            # the other shapes are known: an answer may lie on one of them
+            truth = replace(truth, boxes=(boxes[target],), candidates=(boxes[target], *others))
+        return Item(
+            key=f"scenes seed {self.seed}:{index}",
+            images=(image,),
+            turns=tuple(turns),
+            boxes=boxes,
+            truth=truth,
+            group={"expression": expression_kind(last.phrase)} if last.task == "rec" else {},
+        )
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch
-
-    def _conversation(self, shapes: Sequence[Shape], rng: random.Random) -> list[_Exchange]:
-        turns = min(self.questions_per_scene, len(shapes))
-        order = rng.sample(range(len(shapes)), turns)
-        return [self._exchange(rng.choice(self.tasks), index, shapes, rng) for index in order]
 
     def _exchange(self, task: str, index: int, shapes: Sequence[Shape], rng: random.Random) -> _Exchange:
         if task == "count":
@@ -115,11 +117,6 @@ class Scenes:
             return _Exchange(task=task, question_boxes=((index,),), answer=full_name(shapes[index]))
         phrase = expression(shapes, shapes[index], rng, clear=self.size / 16)
         return _Exchange(task=task, phrase=phrase, answer=self.answer, answer_boxes=((index,),))
-
-    def _template(self, task: str, rng: random.Random) -> str:
-        if task not in self.pools:
-            return _TERSE[task]
-        return self.pools[task].draw(None if self.epoch is None else rng)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

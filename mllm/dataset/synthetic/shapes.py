@@ -8,6 +8,8 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
+from mllm.types import Box
+
 COLOURS = {
     "red": (220, 30, 30),
     "green": (20, 150, 40),
@@ -44,9 +46,9 @@ class Shape:
     side: int
 
     @property
-    def box(self) -> tuple[int, int, int, int]:
-        """xyxy of the drawn pixels, right and lower edge excluded."""
-        return self.x, self.y, self.x + self.side, self.y + self.side
+    def box(self) -> Box:
+        """Of the drawn pixels, right and lower edge excluded."""
+        return Box(x1=self.x, y1=self.y, x2=self.x + self.side, y2=self.y + self.side)
 
     @property
     def centre(self) -> tuple[float, float]:

@@ -14,13 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
-from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.utils import ModelOutput
 
 from mllm.models.runtime.head import values_of_logits
-from mllm.models.runtime.packed_attention import check_packing_was_used, reading
-from mllm.models.runtime.packed_mask import PackedAttentionMask
 
 IGNORE_INDEX = -100
 LOGITS_AT_ONCE = 2**25
@@ -55,40 +52,6 @@ class LanguageOutput(ModelOutput):
     """float32 [N], of the distributions that they are of."""
 
 
-def next_token_loss(
-    language_model: PreTrainedModel,
-    text_BTD: Tensor,
-    labels_BT: Tensor,
-    *,
-    attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None,
-    spans: PackedAttentionMask | None = None,
-    num_items_in_batch: Tensor | int | None = None,
-    return_logits: bool = False,
-    scoring: Scoring | None = None,
-) -> LanguageOutput:
-    """Cross entropy of the labels given all tokens before them, and where asked for the logits; see `labelled_loss`."""
-
-    def run() -> Any:
-        return language_model(
-            inputs_embeds=text_BTD,
-            use_cache=False,
-            **given(attention_mask=attention_mask, position_ids=position_ids),
-            **reading(spans),
-        )
-
-    found = labelled_loss(
-        language_model,
-        run,
-        labels_BT,
-        num_items_in_batch=num_items_in_batch,
-        return_logits=return_logits,
-        scoring=scoring,
-    )
-    check_packing_was_used(spans, language_model)
-    return found
-
-
 def labelled_loss(
     language_model: Any,
     run: Callable[[], Any],
@@ -98,7 +61,9 @@ def labelled_loss(
     return_logits: bool,
     scoring: Scoring | None = None,
 ) -> LanguageOutput:
-    """Cross entropy of the next tokens; see `mean_cross_entropy`; or their log-probabilities, see `scores`.
+    """Cross entropy of the next tokens, or their log-probabilities, see `scores`.
+
+    It is summed and divided by `num_items_in_batch`, or else by the number of labelled tokens; 0 for none.
 
     Args:
         language_model: holds the head.
@@ -131,32 +96,20 @@ def loss_of_targets(
     """As `labelled_loss`; `target_BT`: the token that each position should give, -100 for any."""
     if scoring is not None:
         return scores(language_model, run, target_BT, scoring)
-    if not return_logits:
-        return mean_cross_entropy(language_model, run, target_BT, num_items_in_batch)
-    logits_BTV = run().logits
+    logits_BTV: Tensor | None = None
     labelled_BT = target_BT != IGNORE_INDEX
-    losses_N = _cross_entropy(logits_BTV[labelled_BT], target_BT[labelled_BT])
-    loss = _mean(losses_N.sum(), target_BT, num_items_in_batch)
+    if return_logits:
+        logits_BTV = run().logits
+        losses_N = _cross_entropy(logits_BTV[labelled_BT], target_BT[labelled_BT])
+    else:  # no logits but those of the labels are made
+        losses_N = _of_targets(language_model, run, target_BT, _cross_entropy)
+    count = labelled_BT.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+    loss = losses_N.sum() / (count.to(losses_N.device) if isinstance(count, Tensor) else count)
     return LanguageOutput(loss=loss, logits=logits_BTV, token_losses=losses_N.detach())
 
 
-def mean_cross_entropy(
-    language_model: Any, run: Callable[[], Any], target_BT: Tensor, num_items_in_batch: Tensor | int | None
-) -> LanguageOutput:
-    """Cross entropy summed and divided by `num_items_in_batch`, or else by the number of labelled tokens; 0 for none.
-
-    Args:
-        language_model: holds the head.
-        run: a forward pass of it, or of a model around it; its logits are not made.
-        target_BT: the token that each position should give, -100 for any.
-    """
-    losses_N = _of_targets(language_model, run, target_BT, _cross_entropy)
-    loss = _mean(losses_N.sum(), target_BT, num_items_in_batch)
-    return LanguageOutput(loss=loss, token_losses=losses_N.detach())
-
-
 def scores(language_model: Any, run: Callable[[], Any], target_BT: Tensor, scoring: Scoring) -> LanguageOutput:
-    """Log-probabilities of the targets, and entropies; arguments as of `mean_cross_entropy`."""
+    """Log-probabilities of the targets, and entropies; arguments as of `loss_of_targets`."""
 
     def both(logits_nV: Tensor, target_n: Tensor) -> Tensor:
         logits_nV = logits_nV.float()
@@ -191,16 +144,3 @@ def _of_targets(
 
 def _cross_entropy(logits_NV: Tensor, target_N: Tensor) -> Tensor:
     return cross_entropy(logits_NV.float(), target_N.to(logits_NV.device), reduction="none")
-
-
-def _mean(total: Tensor, target_BT: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-    if num_items_in_batch is None:
-        return total / (target_BT != IGNORE_INDEX).sum().clamp(min=1).to(total.device)
-    if isinstance(num_items_in_batch, Tensor):
-        return total / num_items_in_batch.to(total.device)
-    return total / num_items_in_batch
-
-
-def given(**arguments: Tensor | None) -> dict[str, Tensor]:
-    """The arguments that are not None: not every language model takes `position_ids`."""
-    return {name: value for name, value in arguments.items() if value is not None}

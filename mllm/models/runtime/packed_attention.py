@@ -112,7 +112,7 @@ def packed_attention(
     """
     if spans is None:
         return _padded_attention(module, query, key, value, attention_mask, dropout, scaling, softcap, arguments)
-    _refuse_own(module, spans, attention_mask, arguments)
+    _refuse(module, arguments, spans, attention_mask)
     spans.read = True
     key, value = _for_each_head(query, key), _for_each_head(query, value)
     rows: list[Tensor] = []
@@ -164,7 +164,7 @@ def flex_packed_attention(
     """
     if spans is None:
         return _padded_attention(module, query, key, value, attention_mask, dropout, scaling, softcap, arguments)
-    _refuse_own(module, spans, attention_mask, arguments)
+    _refuse(module, arguments, spans, attention_mask)
     if dropout:
         raise ModelError(
             f"or set attn_implementation to {PACKED!r}",
@@ -189,7 +189,7 @@ def _padded_attention(
     arguments: dict[str, Any],
 ) -> tuple[Tensor, None]:
     """Of rows that are not packed. `attention_mask` is that of "sdpa", bool [B, 1, T, T]; None: all that is before."""
-    _refuse_sinks(module, arguments)
+    _refuse(module, arguments)
     if softcap is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **arguments
@@ -228,20 +228,20 @@ def _for_each_head(query: Tensor, keys: Tensor) -> Tensor:
     return keys.repeat_interleave(repeats, dim=1) if repeats > 1 else keys
 
 
-def _refuse_own(
-    module: torch.nn.Module, spans: PackedAttentionMask, attention_mask: Tensor | None, arguments: dict[str, Any]
+def _refuse(
+    module: torch.nn.Module,
+    arguments: dict[str, Any],
+    spans: PackedAttentionMask | None = None,
+    attention_mask: Tensor | None = None,
 ) -> None:
-    """Raises ModelError where a layer wants more of its attention than spans say: a mask that it made itself, sinks."""
-    _refuse_sinks(module, arguments)
-    if attention_mask is not None and attention_mask.numel() != 1 and not spans.over_masks:  # not that of `reading`
-        raise ModelError(f"packing: {type(module).__name__} makes its own masks, which packed rows would lose")
-
-
-def _refuse_sinks(module: torch.nn.Module, arguments: dict[str, Any]) -> None:
+    """Raises ModelError where a layer wants more of its attention than there is: sinks, a mask that it made itself."""
     if arguments.get("s_aux") is not None:
         raise ModelError(
             f"packing: {type(module).__name__} needs attention sinks, which PyTorch's attention does not have"
         )
+    # a mask of one element is that of `reading`
+    if spans is not None and attention_mask is not None and attention_mask.numel() != 1 and not spans.over_masks:
+        raise ModelError(f"packing: {type(module).__name__} makes its own masks, which packed rows would lose")
 
 
 def positions(attention_mask_BT: Tensor) -> Tensor:

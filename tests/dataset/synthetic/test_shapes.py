@@ -20,7 +20,7 @@ def test_boxes_are_tight_around_the_pixels(side: int) -> None:
         assert pixels.shape == (side, side, 3)
         left_over = pixels.copy()
         for shape in shapes:
-            x1, y1, x2, y2 = shape.box
+            x1, y1, x2, y2 = shape.box.xyxy
             rows, columns = np.nonzero((pixels[y1:y2, x1:x2] == COLOURS[shape.colour]).all(-1))
             assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (0, 0, x2 - x1, y2 - y1)
             left_over[y1:y2, x1:x2] = background

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from mllm.errors import ModelError
 from mllm.models.runtime import loss
 from mllm.models.runtime.head import values_of_logits
-from mllm.models.runtime.loss import next_token_loss
+from mllm.models.runtime.loss import labelled_loss
 from tests.marks import grid
 from tests.models.tiny import SIZES, TEXT, gradients, make, make_batch
 
@@ -96,7 +97,9 @@ def test_the_logits_of_all_positions_are_never_held(monkeypatch):
         kept: list[int] = []
         with Largest() as largest, torch.set_grad_enabled(grad):
             with saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-                found = next_token_loss(language_model, text, labels).loss
+                run = partial(language_model, inputs_embeds=text, use_cache=False)
+                given = {"num_items_in_batch": None, "return_logits": False}
+                found = labelled_loss(language_model, run, labels, **given).loss
             if grad:
                 found.backward()
         return largest.elements, sum(size for size in kept if size != vocabulary * SIZES["hidden_size"])
