@@ -107,7 +107,7 @@ def test_the_same_in_every_process() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"count": 0}, "count: expected a whole number of at least 1, found int '0'"),
+        ({"count": 0}, "count: expected a whole number from 1 to 100,000,000, found int '0'"),
         ({"size": 31}, "size: expected a whole number from 32 to 4,096, found int '31'"),
         ({"objects": (3, 2)}, "objects: expected (fewest, most), found (3, 2)"),
         ({"objects": (1, 9)}, "objects.1: expected a whole number from 1 to 8, found int '9'"),
