@@ -91,7 +91,7 @@ _RULES = tuple(
         (True, _HYPHENATED),
         (True, rf"{_PART}(?:\\?/{_PART}){{1,2}}"),
         (True, "[A-Z0-9]+(?:_[A-Z0-9]+)+"),
-        (False, "[A-Z]+(?:(?:&amp;|[&+])[A-Z]+)+"),
+        (False, "[A-Z]+(?:(?:(?i:&amp;)|[&+])[A-Z]+)+"),
         (True, r"C\+\+|[CF]#"),
         # apostrophes inside and before words
         (False, rf"[A-HJ-XZ]{_A}(?!(?:ll|re|ve){_END})[A-Za-z]{{2,}}|n{_A}[a-z]{{2,}}"),
@@ -102,7 +102,7 @@ _RULES = tuple(
             f"C{_A}mon|S{_A}mores?|C{_A}est|li{_A}l|ma{_A}am|ev{_A}ry|nat{_A}l|ne{_A}er|hallowe{_A}en|nor{_A}easter",
         ),
         (True, rf"[ldj]{_A}(?!(?:s|d|m|ll|re|ve){_END})"),
-        (True, f"(?:y|ol){_A}(?=[A-Z])|ol{_A}|dunkin{_A}|somethin{_A}"),
+        (True, f"(?:y|ol){_A}(?!s|d|m|ll|re|ve)(?={_L})|ol{_A}(?!{_L})|dunkin{_A}|somethin{_A}"),
         (True, f"{_A}(?:em|till?|cause)|{_A}n(?:{_A}|{_END})|\u2019n"),
         (True, "'t(?=is|was)"),
         (True, rf"{_A}[0-9][0-9](?:s(?![A-Za-z0-9])|(?=\s|$))"),
@@ -122,7 +122,7 @@ _RULES = tuple(
         (False, r"[A-Z]+\$"),
         # of the web
         (True, r"(?:https?://|www\.)[^\s\"<>|()]*[^\s\"<>|().,;:!?']"),
-        (True, r"(?:[A-Z0-9-]+\.)+(?:com|net|org|edu)(?:/[^\s\"<>|()]+[^\s\"<>|().,;:!?'])?"),
+        (False, r"(?:[A-Za-z0-9-]+\.)+(?:com|net|org|edu)(?:/[^\s\"<>|()]+[^\s\"<>|().,;:!?'])?"),
         (True, r"[A-Z0-9][A-Z0-9_.+-]{0,80}@(?:[A-Z0-9.-]*[A-Z0-9])"),
         (True, f"@[A-Z_][A-Z0-9_]*|#{_L}+"),
         (True, "</?[A-Z!?][^<>\n]*>|&(?:amp|lt|gt|quot|apos|nbsp|mdash|ndash|#[0-9]+);"),
@@ -141,9 +141,7 @@ _QUOTES = {
 }
 _UNQUOTED = str.maketrans(_QUOTES)
 _QUOTED = re.compile(f"[{''.join(_QUOTES)}]+")
-_UNCOUNTED = re.compile(
-    "''?|``?|[,:;?!]|\\.+|\u2026+|-{1,4}|[\u2013-\u2015]|&(?:quot|apos|nbsp|mdash|ndash);", re.IGNORECASE
-)
+_UNCOUNTED = re.compile("''?|``?|[,:;?!]|\\.+|\u2026+|-{1,4}|[\u2013-\u2015]|&(?:quot|apos|(?i:nbsp|mdash|ndash));")
 """Tokens of punctuation that do not count."""
 _SPACE = re.compile(r"[^\S\n]+")
 _PLAIN = re.compile(r"[A-Z]?[a-z]+(?=[ \n])")
@@ -208,7 +206,7 @@ def _spelled(token: str) -> str:
         token = token.replace("\u2019", "'").replace("\u2018", "`")
     if token in _BRACKETS:
         return _BRACKETS[token]
-    return re.sub("&(?:amp|lt|gt);", _character, token).lower().translate(_TRANSLATED)
+    return re.sub("&(?:amp|lt|gt);", _character, token, flags=re.IGNORECASE).lower().translate(_TRANSLATED)
 
 
 def _character(entity: re.Match[str]) -> str:
