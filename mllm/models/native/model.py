@@ -269,7 +269,6 @@ class Native(PartedModel):
         if encoded:  # only shapes are read of what was encoded
             slots = [{**image, PIXELS: image[PIXELS].to("meta")} for image in slots]
         images: dict[str, Any] = dict(self.family.join(slots)) if slots else {}
-        blank = {} if images or "pixel_values" in rest else self._blank_image(ids_BT.device)
         if segments:
             self.check_packing()
             assert self.family.pack is not None, "checked"
@@ -288,6 +287,7 @@ class Native(PartedModel):
                 images[name] = value
             else:
                 rest.setdefault(name, value)
+        blank = {} if images or "pixel_values" in rest else self.blank_image(ids_BT.device)
         if encoded:
             del images[PIXELS]
             images[ENCODED] = encoded
@@ -329,7 +329,7 @@ class Native(PartedModel):
     def _blank(self) -> dict[str, Tensor]:
         return self.view(Image.new("RGB", (32, 32)))
 
-    def _blank_image(self, device: torch.device) -> dict[str, Tensor]:
+    def blank_image(self, device: torch.device) -> dict[str, Tensor]:
         """A black image in a text-only batch: every rank runs the same modules, whatever its batch holds."""
         if not self.training and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return {}

@@ -50,9 +50,17 @@ def _more_of_prompts(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, image
         processor.tokenizer.decode(ids[prompt], skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
         for ids, prompt in zip(ids_BT[shown_B], prompt_BT[shown_B], strict=True)
     ]
-    found = processor.qformer_tokenizer(texts or [""], padding=True, return_tensors="pt").to(ids_BT.device)
+    if not texts:
+        return {**_more(model, ids_BT, labels_BT, images), **_no_words(ids_BT.device)}
+    found = processor.qformer_tokenizer(texts, padding=True, return_tensors="pt").to(ids_BT.device)
     words = {f"qformer_{name}": found[name] for name in ("input_ids", "attention_mask")}
     return {**_more(model, ids_BT, labels_BT, images), **words}
+
+
+def _no_words(device: torch.device) -> dict[str, Tensor]:
+    """A token, so that all of the Q-Former runs."""
+    one = torch.ones(1, 1, dtype=torch.long, device=device)
+    return {"qformer_input_ids": torch.zeros_like(one), "qformer_attention_mask": one}
 
 
 def _features_of_prompts(model: Any, images: Tensors) -> list[Tensor]:

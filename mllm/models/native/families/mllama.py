@@ -51,6 +51,8 @@ def _place(processor: Any, size: Size) -> Placement:
 
 
 def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
+    if not images:  # of an image that no token sees, where ranks must run the same layers
+        images = {name: tensor[:0] for name, tensor in model.blank_image(ids_BT.device).items()}
     if not images:
         return {}
     marks_BT = ids_BT == model.image_token_id

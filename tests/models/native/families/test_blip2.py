@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mllm.models.native import self_check
+from tests.models.native.parity import assert_ranks_stay_in_step
 from tools.native.check import Checked
 from tools.native.stand_ins import save_stand_in
 
@@ -24,3 +25,7 @@ def test_its_self_check_passes(checked: Checked) -> None:
     found = [*self_check.check_files(processor), *self_check.check_model(model, processor)]
     assert [check for check in found if check.failed] == []
     assert "a batch is its samples" in [check.name for check in found if check.outcome == "pass"]
+
+
+def test_ranks_stay_in_step_where_one_has_no_image(checked: Checked) -> None:
+    assert_ranks_stay_in_step(checked)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.models.native.parity import assert_it_computes_as_its_own_class, assert_its_self_check_passes, stand_in
+from tests.models.native.parity import (
+    assert_it_computes_as_its_own_class,
+    assert_its_self_check_passes,
+    assert_ranks_stay_in_step,
+    stand_in,
+)
 from tools.native.check import Checked
 
 
@@ -19,3 +24,7 @@ def test_logits_and_answers_are_those_of_its_own_class(checked: Checked) -> None
 
 def test_its_self_check_passes(checked: Checked) -> None:
     assert_its_self_check_passes(checked)
+
+
+def test_ranks_stay_in_step_where_one_has_no_image(checked: Checked) -> None:
+    assert_ranks_stay_in_step(checked)
