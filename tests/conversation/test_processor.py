@@ -13,8 +13,10 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from mllm.conversation.collator import Collator
+from mllm.conversation.item_renderer import USUAL_SIZE
+from mllm.conversation.packing import Length
 from mllm.conversation.pixels import PixelCodec
-from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
+from mllm.conversation.preprocessing.image_preprocessor import NoView, SquarePreprocessor
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import DataError
@@ -428,15 +430,149 @@ def test_lengths_are_those_of_the_rows(tokenizer: PreTrainedTokenizerFast) -> No
         assert processor.length(item).tokens == len(processor.encode(item, 0).input_ids)
 
 
+def asked(question: str, answer: str = "It is here.", **shown: Any) -> Item:
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return read_item({**shown, "conversations": turns}, key="a:1")
+
+
+PHOTO = Image.new("RGB", (40, 20))
+
+
+def test_length_tells_what_others_may_share(tokenizer: PreTrainedTokenizerFast) -> None:
+    processor = make_processor(tokenizer)
+    item = asked("<image>\nWhere is it?", image=PHOTO)
+    row = processor.encode(item, 0)
+    ids, end = row.input_ids.tolist(), row.images_end
+    learned_from = next(place for place, label in enumerate(processor.tokens(item).labels) if label != IGNORE)
+    assert (
+        processor.length(item)
+        == Length(
+            tokens=len(ids),
+            images=TOKENS,
+            shared=end,
+            beginning=tuple(ids[: end - TOKENS + 1]),  # of the image one
+            question=tuple(ids[end : learned_from - 1]),
+        )
+    )
+    text = processor.length(asked("Where is it?"))
+    assert (text.images, text.shared, text.beginning) == (0, 0, ())
+    assert text.tokens == len(processor.tokens(asked("Where is it?")).ids)
+
+
+def test_length_shares_no_words_behind_regions(tokenizer: PreTrainedTokenizerFast) -> None:
+    def of(question: str) -> Length:
+        turns = [
+            {"from": "human", "value": question, "boxes_seq": [[0]]},
+            {"from": "gpt", "value": "Yes."},
+        ]
+        record = {"image": PHOTO, "target": {"boxes": [[1, 1, 9, 9]]}, "conversations": turns}
+        return make_processor(tokenizer).length(read_item(record, key="a:1"))
+
+    behind, before = of("<image>\nIs <boxes> red?"), of("Is <boxes> red in <image>?")
+    assert behind.question == before.question == ()
+    assert behind.shared > TOKENS
+    assert (before.shared, before.images, before.beginning) == (0, TOKENS, ())
+
+
+@pytest.mark.parametrize("less", [0, 1, 5])
+def test_length_is_cut_at_max_length(tokenizer: PreTrainedTokenizerFast, less: int) -> None:
+    processor = make_processor(tokenizer)
+    item = asked("<image>\nWhere is it?", image=PHOTO)
+    whole = processor.length(item)
+    processor.max_length = whole.tokens - less
+    assert processor.length(item) == replace(whole, tokens=whole.tokens - less)
+    processor.max_length = whole.shared + 1
+    inside = processor.length(item)
+    assert (inside.tokens, inside.shared, inside.question) == (whole.shared + 1, whole.shared, ())
+    processor.max_length = 2
+    assert processor.length(item) == Length(tokens=2, images=2)
+
+
+class Sized(SquarePreprocessor):
+    """As many tokens as the image has tens of columns."""
+
+    fixed = False
+    token = feature = "<patch>"
+
+    def placeholder_tokens(self, size: tuple[int, int]) -> str:
+        return self.token * (size[0] // 10)
+
+
+def test_length_looks_at_sizes_where_the_view_asks_for_them_and_they_are_here(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tokenizer.add_tokens(["<patch>"], special_tokens=True)
+    view = Sized(size=SIDE, mean=(0.5,) * 3, std=(0.5,) * 3, tokens=1)
+    processor = make_processor(tokenizer, view=view)
+    assert processor.length(asked("<image>\nWhere?", image=PHOTO)).images == 4
+    assert processor.length(asked("<image>\nWhere?", image="https://example.com/a.png")).images == USUAL_SIZE[0] // 10
+    view.fixed = True
+    assert processor.length(asked("<image>\nWhere?", image=PHOTO)).images == USUAL_SIZE[0] // 10
+
+
+def test_a_model_without_images_refuses_them(tokenizer: PreTrainedTokenizerFast) -> None:
+    processor = make_processor(tokenizer, view=NoView())
+    item = asked("<image>\nWhere is it?", image=PHOTO)
+    for work in (processor.images, processor.length):
+        with pytest.raises(DataError, match=r"a:1: expected text alone, found 1 image\(s\): the model takes none"):
+            work(item)
+
+
+@pytest.mark.parametrize(
+    ("template", "question", "ends"),
+    [
+        ("plain", "<image>\nWhat is it?", True),  # which drops the words
+        ("plain", "What is it? <image>", True),
+        ("completion", "<image>", True),
+        ("completion", "<image> What is it?", False),
+        ("vicuna_v1", "<image>", False),  # `ASSISTANT:` follows
+    ],
+)
+@pytest.mark.parametrize("around", [("", ""), ("", "<end>"), ("<begin>", "<end>")])
+def test_a_prompt_ends_in_its_image_where_no_word_follows(
+    tokenizer: PreTrainedTokenizerFast, template: str, question: str, ends: bool, around: tuple[str, str]
+) -> None:
+    processor = make_processor(tokenizer, template=template)
+    processor.view.around = around  # type: ignore[misc]
+    assert processor.ends_in_image(asked(question, image=PHOTO)) == ends
+
+
+def test_a_prompt_in_words_does_not_end_in_an_image(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert not make_processor(tokenizer, template="completion").ends_in_image(asked("What is it?"))
+
+
+def test_answer_ids_are_those_that_training_supervises(processor: Processor) -> None:
+    item = asked("<image>\nWhat colour?", "red", image=PHOTO)
+    *learned_ids, end = answer_ids(processor, item)
+    assert end == processor.tokenizer.eos_token_id
+    assert processor.answer_ids(item, ["red", "blue", "red"])[::2] == [learned_ids] * 2
+    assert processor.tokenizer.decode(processor.answer_ids(item, ["blue"])[0]).strip() == "blue"
+    with pytest.raises(DataError, match=r"a:1: expected words to rank, found str ''") as caught:
+        processor.answer_ids(item, [""])
+    assert caught.value.kind == "blank-text"
+
+
+def test_an_answer_may_open_with_the_token_that_begins_texts(processor: Processor) -> None:
+    ids = processor.tokenizer("It is red", add_special_tokens=False)["input_ids"]
+    begin: Any = processor.tokenizer.bos_token_id
+    assert begin is not None
+    assert [processor.opens(token) for token in (begin, ids[0])] == [True, False]
+    assert processor.text([begin, *ids]) == processor.text(ids) == "It is red"
+    assert processor.text([]) == processor.text([begin]) == ""
+
+
 def test_truncation_cuts_and_counts_answers_but_never_images(tokenizer: PreTrainedTokenizerFast, item: Item) -> None:
     whole = make_processor(tokenizer).encode(item, 0)
     length = len(whole.input_ids)
     cut = make_processor(tokenizer, max_length=length - 5).encode(item, 0)
     assert (len(cut.input_ids), cut.cut_tokens, whole.cut_tokens) == (length - 5, 5, 0)
     with pytest.raises(
-        DataError, match=r"photos.jsonl:1: max_length: expected at least \d+, so that no image is cut, found 3"
+        DataError,
+        match=rf"photos.jsonl:1: max_length: expected at least {whole.images_end}, so that no image is cut, fo",
     ):
         make_processor(tokenizer, max_length=3).encode(item, 0)
+    assert make_processor(tokenizer, max_length=whole.images_end).tokens(item).total == length
+    assert make_processor(tokenizer, max_length=length).encode(item, 0).cut_tokens == 0
 
 
 def test_a_box_that_leaves_the_crop_is_clamped_and_one_outside_is_an_error(
