@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
+from functools import cache
 from inspect import Parameter
 from types import NoneType, SimpleNamespace, UnionType
 from typing import (
@@ -265,7 +266,8 @@ def read_section(section: Mapping[str, Any], kind: type[T], error: type[MllmErro
     return kind(**given)
 
 
-def parameters_of(built: Callable[..., Any]) -> dict[str, Parameter]:
+@cache
+def parameters_of(built: Callable[..., Any]) -> Mapping[str, Parameter]:
     """The named parameters of a dataclass, a class or a function, with their annotations evaluated.
 
     One that cannot be, as it names what its module imports for the type checker only, says nothing of its values.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.logging import catching_logs
 from hypothesis import settings
 from PIL import Image
 
@@ -30,6 +34,30 @@ CORPUS = [
 ]
 
 
+def catch_logs(self: Any) -> Any:
+    """What pytest does before each phase of a test, for which it looks at every logger: libraries make thousands.
+
+    Those of torch pass nothing on either, and no test reads them.
+    """
+    root = logging.getLogger()
+    if self.level is not None:
+        self.handler.setLevel(self.level)
+        self.orig_level = root.level
+        root.setLevel(min(root.level, self.level))
+    self.attached_loggers.extend([root, *_apart(len(root.manager.loggerDict))])
+    for logger in self.attached_loggers:
+        logger.addHandler(self.handler)
+    return self.handler
+
+
+@lru_cache(maxsize=1)
+def _apart(count: int) -> list[logging.Logger]:
+    """The loggers that pass nothing on to the root, found again once there are others than these `count`."""
+    every = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    return [logger for logger in every if not logger.propagate and not logger.name.startswith("torch")]
+
+
+catching_logs.__enter__ = catch_logs
 gc.disable()  # until everything is imported: what imports make stays
 
 
@@ -72,6 +100,13 @@ def runs_without_plot() -> None:
     """
     if monitor := sys.modules.get("mllm.pipeline.monitor"):
         monitor.plot_losses = lambda *_: False
+
+
+@pytest.fixture(autouse=True)
+def garbage_is_collected_when_it_is_much() -> None:
+    """At the end of each training accelerate looks at all objects of the process, most of which are not its own."""
+    if memory := sys.modules.get("accelerate.utils.memory"):
+        memory.gc = SimpleNamespace(collect=lambda: 0)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,16 @@ def of_machine(device: torch.device, processes: int, dtype: torch.dtype) -> dict
     """Versions of what computes, and on what."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "versions": {"python": platform.python_version(), **_versions()},
         "device": f"{device.type} ({name})",
         "processes": processes,
         "dtype": str(dtype).removeprefix("torch."),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in PACKAGES}
 
 
 def to_json(value: Any) -> Any:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mllm.config.files import bases, chain, read_file, write_file
@@ -131,6 +131,7 @@ values = st.recursive(
 )
 
 
+@settings(max_examples=10)
 @given(values)
 def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
     path = tmp_path_factory.mktemp("written") / "config.py"

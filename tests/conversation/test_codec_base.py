@@ -48,7 +48,7 @@ def frame_of(codec: RegionCodec, kind: PlacementKind, size: tuple[int, int]) -> 
 
 
 @codec_of_boxes
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(group=boxes(), size=sizes, kind=st.sampled_from(get_args(PlacementKind)))
 def test_boxes_are_read_back_within_the_bound(
     codec: RegionCodec, group: list[Any], size: tuple[int, int], kind: PlacementKind
@@ -61,7 +61,7 @@ def test_boxes_are_read_back_within_the_bound(
 
 
 @codec_of_points
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(group=points, size=sizes, kind=st.sampled_from(get_args(PlacementKind)))
 def test_points_are_read_back_within_the_bound(
     codec: RegionCodec, group: list[Any], size: tuple[int, int], kind: PlacementKind
@@ -89,7 +89,7 @@ def placements(draw: st.DrawFn) -> Placement:
 
 
 @codec_of_boxes
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data(), placement=placements())
 def test_boxes_in_pixels_of_the_image_come_back_within_the_bound(
     codec: RegionCodec, data: st.DataObject, placement: Placement
@@ -114,7 +114,7 @@ def test_boxes_in_pixels_of_the_image_come_back_within_the_bound(
 
 
 @codec_of_boxes
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(group=boxes())
 def test_a_text_is_written_again_from_its_reading(codec: RegionCodec, group: list[Any]) -> None:
     """A second round changes nothing: converting there and back does not drift."""
@@ -187,7 +187,7 @@ def test_text_without_regions_has_no_reading(codec: RegionCodec, text: str) -> N
 
 
 @every_codec
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_no_answer_makes_a_codec_fail(codec: RegionCodec, data: st.DataObject) -> None:
     """Whatever a model writes, cut anywhere, with anything in it, is read or classed; spans lie in the text."""
@@ -209,7 +209,7 @@ def test_there_is_no_region_in_the_text_of_no_region(codec: RegionCodec) -> None
 
 
 @every_codec
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_no_answer_makes_the_reader_of_bare_numbers_fail(codec: RegionCodec, data: st.DataObject) -> None:
     text = data.draw(st.text(alphabet=st.sampled_from("[](),;.-+ \n`0123456789eNa"), max_size=80))

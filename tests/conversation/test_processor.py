@@ -252,7 +252,7 @@ TRUTHS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(words=st.lists(WORDS, max_size=4), truths=st.tuples(TRUTHS, TRUTHS), asked=st.sampled_from(ASKED))
 def test_decode_does_not_depend_on_the_truth(
     words: list[str], truths: tuple[dict[str, Any], dict[str, Any]], asked: tuple[list[dict[str, Any]], int]

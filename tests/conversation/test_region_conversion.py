@@ -55,7 +55,7 @@ def test_each_codec_has_its_own_canvas() -> None:
     assert written == '{"bbox_2d": [50, 50, 250, 450]}'
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     size=st.tuples(st.integers(8, 2000), st.integers(8, 2000)),
     names=st.permutations(["shikra", "bins", "ferret", "qwen2_vl", "qwen25_vl", "florence2", "paligemma", "gemini"]),
@@ -269,7 +269,7 @@ def test_a_lifted_box_may_reach_into_the_padding() -> None:
     assert box.y1 == 0  # rounding
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     name=st.sampled_from(
         ["shikra", "bins", "ferret", "qwen2_vl", "qwen_vl", "internvl", "cogvlm", "florence2", "gemini"]

@@ -23,7 +23,7 @@ from tests.pipeline.tiny import CONFIG
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "config").glob("*.py"))
-SAMPLE = 4
+SAMPLE = 3
 """Tries that the fast test makes."""
 FREE = ("image_folder", "project", "system", "run_name", "output_dir", "logging_dir", "prompt_before", "name")
 """Keys under which any text has a meaning; of a folder of images that is not there the first image is an error."""

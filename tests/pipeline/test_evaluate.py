@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def crowd() -> Any:
     return Items([found[n] for n in torch.randperm(len(found), generator=torch.Generator().manual_seed(0))])
 
 
-@pytest.fixture(params=["refilled", "in turn"])
+@pytest.fixture
 def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, and as on a CPU."""
     monkeypatch.setattr(evaluation, "NOT_REFILLED", () if request.param == "refilled" else ("cpu",))
@@ -69,10 +69,17 @@ def answers(model: Any, processor: Any, items: Any, size: int, *, seed: int = 0,
     return [tokenizer(prediction.text, add_special_tokens=False)["input_ids"] for prediction in found]
 
 
+ORDERS = ("refilled", "in turn")
+
+
 @pytest.mark.usefixtures("order")
 @pytest.mark.parametrize(
-    ("name", "way"),
-    [*(("llama", way) for way in WAYS), *slow_but((), [(name, "greedy") for name in ("qwen2", "gpt_neox", "phi")])],
+    ("name", "way", "order"),
+    slow_but(
+        [("llama", "greedy", "in turn"), ("llama", "beams", "refilled"), ("llama", "sampled", "refilled")],
+        [*product(["llama"], WAYS, ORDERS), *product(["qwen2", "gpt_neox", "phi"], ["greedy"], ORDERS)],
+    ),
+    indirect=["order"],
 )
 def test_answers_are_those_of_the_questions_one_by_one(name: str, way: str, crowd: Any) -> None:
     torch.manual_seed(0)
@@ -87,6 +94,7 @@ def test_answers_are_those_of_the_questions_one_by_one(name: str, way: str, crow
 
 
 @pytest.mark.usefixtures("order")
+@pytest.mark.parametrize("order", ORDERS, indirect=True)
 def test_an_item_draws_the_same_among_any_others(crowd: Any) -> None:
     torch.manual_seed(0)
     _, processor, model = build(language_model=LANGUAGE_MODELS["llama"])

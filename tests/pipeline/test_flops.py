@@ -18,6 +18,7 @@ from mllm.pipeline.flops import ModelFlops, known_peak
 from mllm.pipeline.monitor import BatchCounts, CountingCollator
 from mllm.registry import DATASETS
 from mllm.types import EncodedSample
+from tests.marks import grid
 from tests.models.tiny_hf import ask, save_tiny
 from tests.models.tiny_hf import build as build_hf
 from tests.pipeline.tiny import CONFIG, SCENES, STAND_INS
@@ -86,8 +87,7 @@ def agrees(model: Any, batch: dict[str, Any], counts: BatchCounts, *, uncounted:
     assert flops.cost * counts.work == pytest.approx(by_operation(model, batch) - uncounted, rel=0.02)
 
 
-@pytest.mark.parametrize("packing", ["rows", "shared"])
-@pytest.mark.parametrize("name", LLAVAS)
+@pytest.mark.parametrize(("name", "packing"), grid([*LLAVAS], ["rows", "shared"]))
 def test_flops_of_a_llava(name: str, packing: str) -> None:
     processor, model = llava(**LLAVAS[name])
     agrees(model, *batch_of(processor, packing))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
 WALK = """
 import gc, importlib, json, logging, os, pkgutil, random, signal, sys, threading, warnings
 import accelerate, bitsandbytes, datatrove.executor, fsspec, matplotlib.pyplot, mmengine.config, mmengine.registry

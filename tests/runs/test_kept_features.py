@@ -66,6 +66,7 @@ def test_augmented_images_are_known_by_what_they_became(tmp_path: Path) -> None:
     assert 0 < sum(second) < 3
 
 
+@pytest.mark.slow
 def test_a_run_by_rewards_takes_the_images_of_its_updates_from_its_rollouts(tmp_path: Path) -> None:
     found = {}
     for features in ("cached", "computed"):

@@ -25,7 +25,7 @@ from mllm.pipeline.evaluate import Loader
 from mllm.pipeline.monitor import Bar
 from mllm.pipeline.optimization import check_training
 from mllm.pipeline.trainer import Trainer
-from tests.pipeline.tiny import write_config
+from tests.pipeline.tiny import losses, write_config
 
 SHOWN = {
     "tests/pipeline/tiny.py": "use_cpu max_steps",
@@ -83,6 +83,15 @@ def logged(trainer: Trainer, name: str) -> list[float]:
 def trained(trainer: Trainer) -> Trainer:
     trainer.train()
     return trainer
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
+    """What a run of two steps without further arguments logs, in a list for each name."""
+    folder = tmp_path_factory.mktemp("plain")
+    flags = ["--max_steps", "2", "--output_dir", str(folder / "out")]
+    assert main(["train", str(write_config(folder)), *flags]) == 0
+    return {name: list(losses(folder / "out", name).values()) for name in ("loss", "grad_norm")}
 
 
 def test_the_optimizer_and_its_schedule(trainer: Any) -> None:
@@ -147,11 +156,10 @@ def test_gradients_are_clipped_before_a_step_with_momentum(trainer: Any) -> None
     assert logged(run, "grad_norm")[0] > 0.02
 
 
-def test_a_step_is_the_same_in_parts(trainer: Any) -> None:
-    whole = trained(trainer())
+def test_a_step_is_the_same_in_parts(trainer: Any, plain: dict[str, list[float]]) -> None:
     parts = trained(trainer(per_device_train_batch_size=2, gradient_accumulation_steps=2))
     for name in ("loss", "grad_norm"):
-        assert logged(parts, name) == pytest.approx(logged(whole, name), rel=1e-4)
+        assert logged(parts, name) == pytest.approx(plain[name], rel=1e-4)
 
 
 @pytest.mark.parametrize(("drop", "steps"), [(False, 4), (True, 2)])
@@ -160,15 +168,11 @@ def test_epochs_have_all_items_or_those_of_full_steps(trainer: Any, drop: bool, 
     assert run.state.global_step == steps
 
 
-def test_seeds(trainer: Any) -> None:
-    runs = {
-        name: trained(trainer(max_steps=1, **given))
-        for name, given in {"plain": {}, "seed": {"seed": 1}, "data": {"data_seed": 1}}.items()
-    }
-    found = {name: logged(run, "loss")[0] for name, run in runs.items()}
-    assert len(set(found.values())) == 3
-    orders = {name: list(run._get_train_sampler()) for name, run in runs.items()}
-    assert orders["seed"] == orders["data"] != orders["plain"]
+def test_seeds(trainer: Any, plain: dict[str, list[float]]) -> None:
+    runs = [trained(trainer(max_steps=1, **given)) for given in ({"seed": 1}, {"data_seed": 1})]
+    assert len({plain["loss"][0], *(logged(run, "loss")[0] for run in runs)}) == 3
+    seed, data, neither = (list(run._get_train_sampler()) for run in (*runs, trainer()))
+    assert seed == data != neither
 
 
 def test_the_order_of_the_dataset(trainer: Any) -> None:
@@ -190,9 +194,9 @@ def test_full_determinism(trainer: Any, determinism: None, monkeypatch: pytest.M
     assert torch.are_deterministic_algorithms_enabled()
 
 
-def test_noise_on_embeddings_in_training_alone(trainer: Any) -> None:
-    plain, noisy = (trained(trainer(max_steps=1, **given)) for given in ({}, {"neftune_noise_alpha": 5.0}))
-    assert logged(noisy, "loss") != logged(plain, "loss")
+def test_noise_on_embeddings_in_training_alone(trainer: Any, plain: dict[str, list[float]]) -> None:
+    noisy = trained(trainer(max_steps=1, neftune_noise_alpha=5.0))
+    assert logged(noisy, "loss") != plain["loss"][:1]
     ids = torch.tensor([[5, 6, 7]])
     embed = noisy.model.train().get_input_embeddings()
     assert torch.equal(embed(ids), embed(ids))
@@ -222,10 +226,10 @@ def test_caches_are_emptied(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(steps) == 2  # before the first step, and before the third
 
 
-def test_half_precision(trainer: Any) -> None:
-    plain, half = (trained(trainer(**given)) for given in ({}, {"bf16": True}))
-    assert logged(half, "loss") == pytest.approx(logged(plain, "loss"), rel=0.01)
-    assert logged(half, "loss") != logged(plain, "loss")
+def test_half_precision(trainer: Any, plain: dict[str, list[float]]) -> None:
+    half = trained(trainer(bf16=True))
+    assert logged(half, "loss") == pytest.approx(plain["loss"], rel=0.01)
+    assert logged(half, "loss") != plain["loss"]
     assert {weight.dtype for weight in half.model.parameters()} == {torch.float32}
 
 
@@ -243,10 +247,12 @@ def test_precision_of_a_gpu(trainer: Any, given: dict[str, bool]) -> None:
         ({"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}, [True, True]),
     ],
 )
-def test_checkpointing_of_layers(trainer: Any, given: dict[str, Any], layers: list[bool]) -> None:
-    plain, run = (trained(trainer(**more)) for more in ({}, given))
+def test_checkpointing_of_layers(
+    trainer: Any, given: dict[str, Any], layers: list[bool], plain: dict[str, list[float]]
+) -> None:
+    run = trained(trainer(**given))
     assert [layer.gradient_checkpointing for layer in run.model.language_model.model.layers] == layers
-    assert logged(run, "loss") == pytest.approx(logged(plain, "loss"), abs=1e-6)
+    assert logged(run, "loss") == pytest.approx(plain["loss"], abs=1e-6)
 
 
 @pytest.mark.slow
@@ -258,8 +264,7 @@ def test_compiled(trainer: Any, mode: dict[str, str]) -> None:
     assert logged(run, "loss") == pytest.approx(logged(plain, "loss"), abs=1e-5)
 
 
-def test_reading_by_workers(trainer: Any) -> None:
-    plain = trained(trainer())
+def test_reading_by_workers(trainer: Any, plain: dict[str, list[float]]) -> None:
     run = trainer(
         dataloader_num_workers=2,
         dataloader_pin_memory=False,
@@ -274,7 +279,7 @@ def test_reading_by_workers(trainer: Any) -> None:
     assert inner.multiprocessing_context.get_start_method() == "fork"
     assert loader._non_blocking
     assert run.accelerator.gradient_state.plugin_kwargs["sync_each_batch"]
-    assert logged(trained(run), "loss") == logged(plain, "loss")
+    assert logged(trained(run), "loss") == plain["loss"]
     unordered = trainer(dataloader_num_workers=2, dataloader_in_order=False).get_train_dataloader()
     assert not unordered.base_dataloader.in_order
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.settings import read_adapters
 from mllm.registry import MODELS
 from tests.commands.model.arguments import args_of
-from tests.marks import grid, slow_but
+from tests.marks import slow_but
 from tests.models.tiny import TEXT, VISION, make_batch, make_tokenizer
 
 PARTS = {"vision_tower": VISION["clip"], "language_model": TEXT["llama"]}
@@ -26,6 +27,8 @@ MODEL_ARGS: dict[str, dict[str, Any]] = {
     "openflamingo": {"type": "openflamingo", **PARTS, "cross_attn_every_n_layers": 1},
     "seq2seq": {"type": "seq2seq", "language_model": T5},
 }
+
+FAST = [("llava", torch.bfloat16), ("openflamingo", None)]
 
 
 def build(name: str, device: str) -> Any:
@@ -45,7 +48,7 @@ def batch_of(name: str) -> dict[str, torch.Tensor]:
     return batch
 
 
-@pytest.mark.parametrize(("name", "half"), grid([*MODEL_ARGS], [None, torch.bfloat16]))
+@pytest.mark.parametrize(("name", "half"), slow_but(FAST, [*product(MODEL_ARGS, [None, torch.bfloat16])]))
 def test_activations_are_those_of_a_real_forward_pass(name: str, half: torch.dtype | None) -> None:
     real, fake, batch = build(name, "cpu"), build(name, "meta"), batch_of(name)
     memory.make_fake(fake)

@@ -245,8 +245,7 @@ def test_adapters_that_do_not_fit(tmp_path, change, message):
         )
 
 
-@pytest.mark.parametrize("as_file", [False, True])
-@pytest.mark.parametrize("connector", ["linear", "mlp2x_gelu"])
+@pytest.mark.parametrize(("connector", "as_file"), grid(["linear", "mlp2x_gelu"], [False, True]))
 def test_a_projector_alone(tmp_path, connector, as_file):
     model = make(connector=connector)
     base = save_language_model(model, tmp_path / "base", plain_tokenizer())
@@ -563,8 +562,7 @@ def test_the_references_logits(tmp_path):
     torch.testing.assert_close(logits[..., : expected.shape[-1]], expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("frames", [None, 4])
-@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize(("shards", "frames"), grid([False, True], [None, 4]))
 def test_otter(tmp_path, shards, frames):
     model = trained_flamingo(kind="otter", perceiver=None, max_num_frames=frames)
     words = plain_tokenizer()

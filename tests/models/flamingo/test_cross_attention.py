@@ -76,7 +76,7 @@ def parent_in(row: list[int], segment: int) -> int:
     return segment
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.integers(1, 9).flatmap(
         lambda length: st.lists(

@@ -169,7 +169,7 @@ def bidirectional(rows: dict[str, torch.Tensor], images: set[int]) -> torch.Tens
     return torch.isin(rows["segment_ids"], torch.tensor(sorted(images), dtype=torch.long))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     rows=st.lists(trees(6), min_size=1, max_size=3),
     padding=st.integers(0, 4),
@@ -194,7 +194,7 @@ def test_a_token_sees_its_segment_and_all_that_it_continues_as_far_as_the_window
         assert spans.places[row].equal(made["position_ids"][row])
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     rows=st.lists(trees(6), min_size=1, max_size=2),
     window=st.none() | st.integers(1, 8),

@@ -9,18 +9,17 @@ from mllm.models.adapters.settings import read_adapters
 from mllm.models.llava.transformers_export import export_transformers_llava
 from mllm.models.parts import is_quantized
 from mllm.registry import MODELS
+from tests.marks import grid, slow_but
 from tests.models.tiny import TEXT, make, make_batch, make_tokenizer, prompts
 
 ADAPTERS = read_adapters({"type": "lora", "targets": ["language_model"], "r": 4, "unfrozen": ["connector"]})
-QUANTIZATIONS = [
-    pytest.param({"type": "bitsandbytes", "bits": 4}, id="nf4"),
-    pytest.param(
-        {"type": "bitsandbytes", "quant_type": "fp4", "double_quant": False, "storage_dtype": "float32"}, id="fp4"
-    ),
-    pytest.param({"type": "bitsandbytes", "bits": 8}, id="int8"),
-    pytest.param({"type": "hqq", "bits": 8, "group_size": 16}, id="hqq"),
-    pytest.param({"type": "torchao", "scheme": "Int8WeightOnlyConfig"}, id="torchao"),
-]
+QUANTIZATIONS = {
+    "nf4": {"type": "bitsandbytes", "bits": 4},
+    "fp4": {"type": "bitsandbytes", "quant_type": "fp4", "double_quant": False, "storage_dtype": "float32"},
+    "int8": {"type": "bitsandbytes", "bits": 8},
+    "hqq": {"type": "hqq", "bits": 8, "group_size": 16},
+    "torchao": {"type": "torchao", "scheme": "Int8WeightOnlyConfig"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +53,9 @@ def is_few_bits(layer) -> bool:
     return type(layer).__name__ == "HQQLinear" or is_quantized(layer.weight)
 
 
-@pytest.mark.parametrize("base", ["own", "transformers", "parts"])
-@pytest.mark.parametrize("quantization", QUANTIZATIONS)
-def test_only_the_language_model_is_quantised(folders, base, quantization):
-    model = build(folders[base], quantization)
+@pytest.mark.parametrize(("base", "name"), grid(["own", "transformers", "parts"], [*QUANTIZATIONS]))
+def test_only_the_language_model_is_quantised(folders, base, name):
+    model = build(folders[base], QUANTIZATIONS[name])
     blocks = model.language_model.model.layers[1]
     assert is_few_bits(blocks.mlp.up_proj)
     assert is_few_bits(blocks.self_attn.q_proj)
@@ -69,12 +67,13 @@ def test_only_the_language_model_is_quantised(folders, base, quantization):
 def test_eight_bits_are_close_to_all(folders):
     exact = MODELS.make({"type": "llava", **folders["own"]}, tokenizer=make_tokenizer())
     scale = logits(exact).abs().max()
-    for parameter in QUANTIZATIONS[2:]:
-        assert (logits(build(folders["own"], parameter.values[0])) - logits(exact)).abs().max() < 0.1 * scale
+    for name in ("int8", "hqq", "torchao"):
+        assert (logits(build(folders["own"], QUANTIZATIONS[name])) - logits(exact)).abs().max() < 0.1 * scale
 
 
-@pytest.mark.parametrize("quantization", QUANTIZATIONS)
-def test_adapters_train_on_quantised_weights_and_are_saved_without_them(folders, quantization, tmp_path):
+@pytest.mark.parametrize("name", slow_but(["nf4", "hqq", "torchao"], QUANTIZATIONS))
+def test_adapters_train_on_quantised_weights_and_are_saved_without_them(folders, name, tmp_path):
+    quantization = QUANTIZATIONS[name]
     base = {"type": "llava", **folders["own"], "quantization": quantization}
     model = build(folders["own"], quantization)
     inject_adapters(model, ADAPTERS, base)
@@ -99,15 +98,15 @@ def test_adapters_train_on_quantised_weights_and_are_saved_without_them(folders,
 
 def test_the_table_counts_weights_not_bytes(folders):
     tables = []
-    for quantization in QUANTIZATIONS[:3]:
-        model = build(folders["own"], quantization.values[0])
+    for name in ("nf4", "fp4", "int8"):
+        model = build(folders["own"], QUANTIZATIONS[name])
         inject_adapters(model, ADAPTERS, folders["own"])
         tables.append(parameter_table(model))
     assert tables[0] == tables[1] == tables[2]
 
 
 def test_gradient_checkpointing_on_quantised_weights(folders):
-    model = build(folders["own"], QUANTIZATIONS[0].values[0])
+    model = build(folders["own"], QUANTIZATIONS["nf4"])
     inject_adapters(model, ADAPTERS, folders["own"])
     model.activation_checkpointing_enable({"use_reentrant": True})
     model.train()(**make_batch(model)).loss.backward()
