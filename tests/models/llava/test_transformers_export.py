@@ -11,14 +11,14 @@ from mllm.models.connectors.mlp import Mlp
 from mllm.models.llava.transformers_export import export_obstacle, export_transformers_llava
 from mllm.models.llava.transformers_layout import load_llava
 from mllm.registry import MODELS
-from tests.marks import grid, slow_but
+from tests.marks import grid
 from tests.models.llava.folders import FAMILIES, assert_same, of_reference, reference
 from tests.models.tiny import SIDE, VISION, make, make_batch, make_tokenizer
 
 BLIP = {**VISION["clip"], "model_type": "blip_vision_model"}
 
 
-@pytest.mark.parametrize(("vision", "text"), slow_but([("clip", "llama"), ("dinov2", "gpt_neox")], FAMILIES))
+@pytest.mark.parametrize(("vision", "text"), FAMILIES)
 def test_export_round_trip(tmp_path, vision, text):
     model = make(vision, text, feature_layer=-1, keep_cls=vision == "dinov2", image_mean=(0.1, 0.2, 0.3))
     if text == "gemma2":
