@@ -35,14 +35,17 @@ _EMPHASIS = (
     re.compile(r"(?<!`)`([^`\n]+)`(?!`)"),
 )
 _MARK = re.compile(
-    r"(?:,?\s*\b(?:so )?the )?\b(?:answer|(?:correct|right) (?:option|choice))"
+    r"(?m:^#+\s*(?:final\s+)?answer\s*\n\s*)|(?:,?\s*\b(?:so )?the )?\b(?:answer|(?:correct|right) (?:option|choice))"
     r"(?:\s+(?:is|(?:would|should|must) be)\b\s*:?|\s*:)\s*",
     re.IGNORECASE,
 )
-"""As in `So the answer is ...`, `The correct option would be ...` and `Answer: ...`."""
+"""As in `So the answer is ...`, `The correct option would be ...`, `Answer: ...`, and under the heading `# Answer`."""
 
-_END = re.compile(r"(?<![.\s][A-Za-z])(?<!\bmr)(?<!\bmrs)(?<!\bms)(?<!\bdr)(?<!\bst)[.!?](?=\s|$)", re.IGNORECASE)
-"""The end of a sentence, not of a letter or a title: `U.S. flag`, `Dr. Pepper`."""
+_END = re.compile(
+    r"(?<![.\s][A-Za-z])(?<!\bmr)(?<!\bmrs)(?<!\bms)(?<!\bdr)(?<!\bst)(?<!\bvs)[.!?](?!\s[A-Z]\.)(?=\s|$)",
+    re.IGNORECASE,
+)
+"""The end of a sentence, not of a letter or a title: `U.S. flag`, `J. K. Rowling`, `Dr. Pepper`."""
 
 _WRAPPERS = (
     re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL),
@@ -126,8 +129,10 @@ def _without_thinking(text: str) -> str:
 
 
 def _in_tag(text: str) -> str:
-    tagged = [match[2] for match in _TAGGED.finditer(text) if match[2].strip()]
-    return tagged[-1] if tagged else _TAG_ENDS.split(text)[0]  # the tag may have been opened in the prompt
+    tagged = [match[2] for match in _TAGGED.finditer(text)]
+    if not tagged:
+        return _TAG_ENDS.split(text)[0]  # the tag may have been opened in the prompt
+    return next((said for said in reversed(tagged) if said.strip()), "")
 
 
 def _without_emphasis(text: str) -> str:

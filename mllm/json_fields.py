@@ -67,7 +67,7 @@ def field(
             expected = "an object" if kind is dict else describe(kind)
             raise error(field=named(name, at), expected=expected, found=absent(known), kind="missing-field")
         value = known[name]
-        if type(value) is not kind:
+        if type(value) is not kind or kind in (int, float):  # of which some have no finite value, or too many bits
             if kind is dict:
                 raise error(field=named(name, at), expected="an object", found=show(value), kind="wrong-type")
             within(named(name, at), check, value, kind, error)

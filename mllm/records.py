@@ -16,6 +16,8 @@ from mllm.types import IMAGE, VIDEO, Box, Category, GroundTruth, Groups, Item, M
 
 Known = TypeVar("Known", Box, Point, TimeSpan)
 
+LARGEST_MASK = 1 << 28
+"""Pixels of a mask, which takes a byte for each when it is decoded."""
 REGION_FIELDS = tuple(f"{kind}{suffix}" for kind in ("boxes", "points") for suffix in ("", "_image", "_frame", "_time"))
 
 
@@ -216,6 +218,7 @@ def _truth(truth: object, item: Item) -> GroundTruth:
     points = within("points", _picked, fields.get("points"), item.points)
     spans = within("spans", _picked, fields.get("spans"), item.time_spans)
     asked = any(fields.get(name) is not None for name in ("boxes", "points", "spans"))
+    masks = within("masks", _list, fields.get("masks"))
     return GroundTruth(
         boxes=boxes,
         points=points,
@@ -224,7 +227,7 @@ def _truth(truth: object, item: Item) -> GroundTruth:
         texts=within("texts", _texts, fields.get("texts")),
         options=within("options", _texts, fields.get("options")),
         candidates=within("candidates", _picked, fields.get("candidates"), item.boxes),
-        masks=tuple(within(f"masks[{n}]", _mask, m) for n, m in enumerate(within("masks", _list, fields.get("masks")))),
+        masks=tuple(within(f"masks[{number}]", mask_of, mask) for number, mask in enumerate(masks)),
     )
 
 
@@ -241,11 +244,19 @@ def answer_truth(item: Item) -> GroundTruth:
     return GroundTruth(boxes=boxes, points=points, time_spans=spans, no_target=nothing, texts=(last.text,))
 
 
-def _mask(value: object) -> Mask:
+def mask_of(value: object) -> Mask:
+    """A mask in COCO's run-length encoding, whose runs are not decoded yet.
+
+    Raises:
+        DataError: names the field inside it.
+    """
     fields = _mapping(value, ("size", "counts"))
     size, counts = (within(name, _numbers_or_text, fields.get(name)) for name in ("size", "counts"))
     if len(size) != 2 or isinstance(size, str) or min(size) < 1:
         raise DataError(field="size", expected="[height, width]", found=show(fields["size"]), kind="coordinates")
+    if size[0] * size[1] > LARGEST_MASK:
+        found = show(fields["size"])
+        raise DataError(field="size", expected=f"at most {LARGEST_MASK:,} pixels", found=found, kind="coordinates")
     if not isinstance(counts, str) and min(counts, default=0) < 0:
         raise DataError(field="counts", expected="lengths of runs", found=show(fields["counts"]), kind="coordinates")
     return fields

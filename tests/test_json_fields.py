@@ -20,6 +20,7 @@ def test_field_reads_and_names() -> None:
         (lambda: field(record, "c", list[str]), "c[1]: expected a text, found int '1'"),
         (lambda: field(record, "a", str), "a: expected a text, found dict \"{'b': 3}\""),
         (lambda: field(record, "c", dict, where="f.json"), "f.json: c: expected an object, found list \"['x', 1]\""),
+        (lambda: field({"n": math.nan}, "n", float), "n: expected a number, found float 'nan'"),
         (lambda: field([], "c", dict, "a"), "a: expected an object, found list '[]'"),
     ):
         with pytest.raises(DataError) as caught:

@@ -109,6 +109,10 @@ def test_read_item_reads_labels_masks_and_groups() -> None:
             "a:1: truth.masks[0].counts: expected lengths of runs, found list '[3, -2]'",
         ),
         (
+            {"truth": {"masks": [{"size": [10**6, 10**6], "counts": "04"}]}},
+            "a:1: truth.masks[0].size: expected at most 268,435,456 pixels, found list '[1000000, 1000000]'",
+        ),
+        (
             {"truth": {"masks": [{"size": [4, 5]}]}},
             "a:1: truth.masks[0].counts: expected whole numbers, as in COCO's run-length encoding, found nothing",
         ),

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from mllm.errors import ConfigError, DataError
-from mllm.fields import FULL, Fits, check
+from mllm.fields import FULL, Fits, check, within
 from mllm.files import read_json
 from mllm.json_fields import field, is_blank, named
+from mllm.json_fields import text as whole
 from mllm.types import BOXES, IMAGE, POINTS, SPANS, VIDEO
 
 EXPR, OBJS, QUESTION = "<expr>", "<objs>", "<question>"
@@ -74,8 +75,10 @@ def plain(text: str, name: str) -> str:
     """`text`, the field `name` of a line, as it is.
 
     Raises:
-        DataError: it holds `<image>`, `<boxes>`, `<points>` or `<spans>`, which would be read as one.
+        DataError: it holds `<image>`, `<boxes>`, `<points>` or `<spans>`, which would be read as one, or half a
+            character.
     """
+    within(name, whole, text)
     for placeholder in _RESERVED:
         if placeholder in text:
             expected = f"a text without the reserved {placeholder}"

@@ -131,7 +131,7 @@ def _in_folder(name: object, folder: str | None) -> tuple[ImageRef, ...]:
     path = Path(cast("Any", first).path).parent
     try:
         files = [entry.name for entry in os.scandir(path) if entry.name.lower().endswith(SUFFIXES)]
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError is about its name
         raise DataError(where=str(path), message="no such folder of frames", kind="missing-image") from error
     if not files:
         raise DataError(where=str(path), expected="frames", found="no image", kind="missing-image")

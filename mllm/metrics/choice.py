@@ -16,7 +16,9 @@ from mllm.metrics.vqa import normalised_answer
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
-_LETTER = re.compile(r"(?:(?:option|choice) )?[(\[{]?([A-Z])(?=[)\]}]|[.:,;\n]|\s+[-\u2013\u2014]\s|$)", re.IGNORECASE)
+_LETTER = re.compile(
+    r"(?:(?:option|choice) )?[(\[{]?([A-Z])(?=[)\]}]|[.:,;\n]|\s+(?:[-\u2013\u2014]|because|since)\s|$)", re.IGNORECASE
+)
 _SEVERAL = re.compile(r"[(\[{]?[A-Z][)\]}]?(?:(?:\s*[,/&]|\s+and|\s+or)+\s*[(\[{]?[A-Z][)\]}]?)+", re.IGNORECASE)
 """More than one letter, which chooses none: `A, B`, `(A) and (C)`."""
 _BRACKETED = re.compile(r"(?<!not )(?<!n't )\(([A-Z])\)")

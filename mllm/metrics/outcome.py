@@ -5,20 +5,77 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from mllm.errors import DataError
+from mllm.fields import Count, NonNegative, Positive, Probability, Reads, check, within
 from mllm.images import IN_MEMORY, ImageRef
 from mllm.images.names import name_of
+from mllm.json_fields import field as field_of
 from mllm.metrics.base import Metric, Tallied, read_by
 from mllm.metrics.breakdown import Part, breakdown
 from mllm.metrics.failures import failure_of
 from mllm.metrics.rec import iou_of
 from mllm.metrics.statistics import Interval, interval
 from mllm.metrics.temporal_iou import temporal_iou_of
-from mllm.types import Item, Prediction
+from mllm.records import mask_of
+from mllm.types import Category, Failure, Item, Prediction
 
 PREDICTIONS, RESULTS = "extra_prediction.jsonl", "results.json"
 """The files that hold the answers of a test set and their scores, behind its name and `_`."""
+
+Boxes = list[tuple[float, float, float, float]]
+Pairs = list[tuple[float, float]]
+NEEDED = ("key", "index", "text", "pred", "target")
+"""Fields that every line of a predictions file has."""
+FIELDS: Mapping[str, Any] = {
+    "key": str,
+    "index": int,
+    "image": str,
+    "image_size": tuple[Positive, Positive] | None,
+    "expression": str | None,
+    "question": str,
+    "text": str,
+    "pred": Boxes,
+    "target": Boxes | list[str],
+    "failure": Failure | None,
+    "read_by": list[str],
+    "clipped": Count,
+    "pred_labels": list[str | None],
+    "pred_scores": list[float | None],
+    "pred_points": Pairs,
+    "target_points": Pairs,
+    "pred_images": list[Count],
+    "target_images": list[Count],
+    "pred_point_images": list[Count],
+    "target_point_images": list[Count],
+    "candidate_images": list[Count],
+    "target_texts": list[str],
+    "target_labels": list[str | None],
+    "options": list[str],
+    "candidates": Boxes,
+    "masks": list[Annotated[dict[str, Any], Reads("a mask", mask_of)]],
+    "pred_spans": Pairs,
+    "target_spans": Pairs,
+    "duration": NonNegative,
+    "iou": Probability,
+    "candidate_scores": dict[str, float] | None,
+    "score": float | None,
+    "group": dict[str, Category] | None,
+    "demonstrations": list[str],
+}
+"""What `as_record` writes, and what each of it may be."""
+OF_EACH = {
+    "pred_labels": "pred",
+    "pred_scores": "pred",
+    "pred_images": "pred",
+    "target_labels": "target",
+    "target_images": "target",
+    "pred_point_images": "pred_points",
+    "target_point_images": "target_points",
+    "candidate_images": "candidates",
+}
+"""Lists that have an entry for each region of another."""
 
 WITHOUT_METRIC = {"loss": "cross entropy per token of the true answers"}
 """The meaning of scores that every test set may have."""
@@ -113,6 +170,28 @@ def as_record(prediction: Prediction, *, image: str, question: str = "", metric:
     `score` is what the metric gives for this answer alone.
     """
     return dict(_fields(prediction, image, question, metric))
+
+
+def check_record(record: Mapping[str, Any], where: str) -> None:
+    """Check a line of a predictions file, whoever wrote it; fields that `as_record` does not write may be anything.
+
+    Raises:
+        DataError: names `where` and the field.
+    """
+    try:
+        for name in NEEDED:
+            field_of(record, name, FIELDS[name])
+        for name, kind in FIELDS.items():
+            if name in record:
+                within(name, check, record[name], kind, DataError)
+        for name, regions in OF_EACH.items():
+            texts = regions == "target" and any(isinstance(each, str) for each in record["target"])
+            count = 0 if texts else len(record.get(regions, ()))
+            if name in record and len(record[name]) != count:
+                expected = f"{count} entries, one for each region of {regions}"
+                raise DataError(field=name, expected=expected, found=str(len(record[name])), kind="region-index")
+    except DataError as error:
+        raise error.at(where) from None
 
 
 def _fields(prediction: Prediction, image: str, question: str, metric: Metric | None) -> Iterator[tuple[str, Any]]:

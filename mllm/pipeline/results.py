@@ -14,7 +14,7 @@ from mllm.fields import show
 from mllm.files import parse_json, read_json, whole_lines
 from mllm.interrupts import Interrupted
 from mllm.metrics.base import Metric
-from mllm.metrics.outcome import PREDICTIONS, RESULTS, ImageIds, Outcome, as_record
+from mllm.metrics.outcome import PREDICTIONS, RESULTS, ImageIds, Outcome, as_record, check_record
 from mllm.pipeline.train_data import ItemDataset
 from mllm.report.gallery import data_folder
 from mllm.report.index import REPORT, write_index
@@ -53,6 +53,7 @@ def resumable(folder: Path, prefix: str, items: ItemDataset, about: Mapping[str,
         if record.get("key") != items[len(records)].key:
             where, expected = f"{path}:{len(records) + 1}", show(items[len(records)].key)
             raise ConfigError(where=where, field="key", expected=expected, found=show(record.get("key")))
+        check_record(record, f"{path}:{len(records) + 1}")
         records.append(record)
     return records
 

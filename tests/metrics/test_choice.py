@@ -59,6 +59,8 @@ def answer(index: int, text: str, letter: str = "B", options: tuple[str, ...] = 
         ("[B]", "B"),
         ("B - a fork", "B"),
         ("B\nbecause it has tines", "B"),
+        ("I think the answer is B because A is wrong.", "B"),
+        ("### Answer\nB", "B"),
         ("$B$", "B"),
         ("$\\boxed{B}$", "B"),
         ("So $\\boxed{\\text{B}}$.", "B"),

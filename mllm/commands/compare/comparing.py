@@ -11,9 +11,8 @@ from typing import Any
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import DataError
 from mllm.fields import show
-from mllm.json_fields import field
 from mllm.metrics.breakdown import ABSENT, places_of
-from mllm.metrics.outcome import PREDICTIONS
+from mllm.metrics.outcome import PREDICTIONS, check_record
 from mllm.metrics.statistics import Difference, compare_values
 
 SUFFIX = f"_{PREDICTIONS}"
@@ -141,11 +140,11 @@ def _read(name: str, path: str) -> PredictionsFile:
     records: list[Mapping[str, Any]] = []
     for number in range(len(lines)):
         record, where = lines[number], lines.where(number)
-        for known, kind in (("key", str), ("index", int), ("image", str), ("score", float)):
-            if known not in record:
+        for known in ("image", "score"):
+            if record.get(known) is None:
                 message = "evaluate again, or score the file: mllm score FILE --output_dir DIR"
                 raise DataError(where=where, field=known, expected="a value", found="nothing", message=message)
-            field(record, known, kind, where=where)
+        check_record(record, where)
         if not 0 <= record["score"] <= 1:
             raise DataError(where=where, field="score", expected="a number from 0 to 1", found=show(record["score"]))
         records.append(record)

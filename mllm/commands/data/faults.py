@@ -12,8 +12,9 @@ from typing import Any
 from mllm.commands.data.identity import NO_KEY, key64
 from mllm.errors import ConfigError, DataError, MllmError, printable
 from mllm.images import ImageRef
+from mllm.metrics.point_in import decode_mask
 from mllm.pipeline.splits import line_of, place_of
-from mllm.types import Box, Item, Point
+from mllm.types import Box, Item, Mask, Point
 
 EDGE = 1.0
 """Pixels by which a box may stand out of its image: some tools count the last pixel in, some do not."""
@@ -33,7 +34,7 @@ SEEN = {
     "box-outside": "a box more than one pixel outside its image",
     "point-outside": "a point more than one pixel outside its image",
     "span-outside": "a time span more than one second behind the end of its video",
-    "image-size": "the line's `width` and `height` differ from the image's",
+    "image-size": "the line's `width` and `height`, or those of a mask, differ from the image's",
     "turned-image": "they are those of the image before its EXIF orientation is applied, and so may be its boxes",
 }
 """Kinds of faults beside `errors.KINDS`, which only this look at an item and its images shows."""
@@ -136,6 +137,10 @@ def _reasons(item: Item, line: Mapping[str, Any], sizes: Mapping[int, tuple[int,
         if item.duration is not None and span.end > item.duration + LATE:
             expected = f"expected a time span inside the video of {item.duration:.6g} s"
             yield "span-outside", f"target.spans[{number}]: {expected}, found {_numbers((span.start, span.end))}"
+    for number, mask in enumerate(item.truth.masks):
+        yield from _mask_reasons(
+            f"truth.masks[{number}]", mask, sizes[0] if len(item.images) == len(sizes) == 1 else None
+        )
     for number, turn in enumerate(item.turns):
         if turn.role == "gpt" and not turn.text.strip():
             yield "empty-answer", f"conversations[{number}].value: expected an answer, found {turn.text!r}"
@@ -171,6 +176,17 @@ def _point_reasons(field: str, point: Point, width: int, height: int) -> Iterato
         yield "fractions", f"{field}: expected pixels of a {width} x {height} image, {found}: fractions of it?"
     elif not (-EDGE <= point.x <= width + EDGE and -EDGE <= point.y <= height + EDGE):
         yield "point-outside", f"{field}: expected a point inside the {width} x {height} image, {found}"
+
+
+def _mask_reasons(field: str, mask: Mask, size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:
+    try:
+        height, width = decode_mask(mask, "").shape
+    except DataError as error:
+        yield error.kind, f"{field}: expected {error.expected}, found {error.found}"
+        return
+    if size is not None and (width, height) != size:
+        expected = f"expected the mask of a {size[0]} x {size[1]} image"
+        yield "image-size", f"{field}: {expected}, found one of {width} x {height}"
 
 
 def _numbers(values: Sequence[float]) -> str:

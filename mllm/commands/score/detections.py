@@ -55,7 +55,8 @@ def detected(answers: Sequence[FileAnswer], items: Dataset, instances: str) -> S
         str(n): field(one, "name", str, where=at) for n, (at, one) in index_by_id(found, "categories", path).items()
     }
     images = _images(items)
-    objects = {str(one.get("image_id")) for _, one in entries(found.get("annotations", ()), f"{path}: annotations")}
+    annotations = field(found, "annotations", list, where=path) if "annotations" in found else []
+    objects = {str(one.get("image_id")) for _, one in entries(annotations, f"{path}: annotations")}
     if objects:
         images |= {
             file: _Image(f"{path}: image {number}", file, None, [])

@@ -1,4 +1,4 @@
-"""Files of answers, whoever wrote them: each layout is a function from a record to an `FileAnswer`.
+"""Files of answers, whoever wrote them: each layout is a function from a record to a `FileAnswer`.
 
 Facts on the layouts: the writers of OpenGVLab/InternVL (evaluate_grounding.py), lmms-eval (`--log_samples`), VLMEvalKit
 (result tables), shikras/shikra (`_extra_prediction.jsonl`), LLaVA (answers files), the servers of COCO captions, COCO
@@ -17,9 +17,10 @@ from typing import Any, TypeVar, cast
 from mllm.answers import short_answer, whole_answer
 from mllm.commands.score.answer_files import records_of
 from mllm.errors import DataError, nearest
-from mllm.fields import show
+from mllm.fields import is_finite, show
 from mllm.json_fields import ID, absent, field
 from mllm.metrics.failures import failure_of
+from mllm.metrics.outcome import check_record
 from mllm.time_spans import TimeSpan
 from mllm.types import Box, Failure, GroundTruth, Point, Prediction
 
@@ -38,7 +39,7 @@ class FileAnswer:
 
     Attributes:
         where: the record, for messages.
-        key: what names its question: a field of the annotation, see `Layout.key`; None: the place in the file.
+        key: what names its question: a field of the annotation, see `AnswerLayout.key`; None: the place in the file.
         number: what no other answer of the file has, where its layout numbers them.
         truth, size, image, group, expression: None where only the data set says it.
         boxes, points, failure, clipped, read_by: as they were read already; empty where only the text is there.
@@ -71,7 +72,7 @@ class AnswerLayout:
 
     Attributes:
         fields: those that its first record has, and no other layout's.
-        key: the field of the annotation lines that `Answer.key` is.
+        key: the field of the annotation lines that `FileAnswer.key` is.
     """
 
     fields: tuple[str, ...]
@@ -80,23 +81,20 @@ class AnswerLayout:
 
 
 def _mllm(record: Mapping[str, Any], where: str) -> FileAnswer:
+    check_record(record, where)
+    boxes = _boxes(record["pred"], f"{where}: pred", record.get("pred_labels"), record.get("pred_scores"))
+    points = _points(record.get("pred_points", []), f"{where}: pred_points")
     known = Prediction(
-        key=field(record, "key", str, where=where),
+        key=record["key"],
         index=0,
-        text=field(record, "text", str, where=where),
-        boxes=_on_images(
-            record,
-            "pred_images",
-            where,
-            _boxes(record.get("pred", []), f"{where}: pred", record.get("pred_labels"), record.get("pred_scores")),
-        ),
-        points=_on_images(
-            record, "pred_point_images", where, _points(record.get("pred_points", []), f"{where}: pred_points")
-        ),
+        text=record["text"],
+        boxes=_on_images(record, "pred_images", boxes),
+        points=_on_images(record, "pred_point_images", points),
         time_spans=tuple(_spans(record.get("pred_spans", []), f"{where}: pred_spans")),
         truth=_own_truth(record, where),
     )
     failure: Failure | None = record.get("failure")
+    size = record.get("image_size")
     return FileAnswer(
         where=where,
         text=known.text,
@@ -104,7 +102,7 @@ def _mllm(record: Mapping[str, Any], where: str) -> FileAnswer:
         key=known.key,
         number=record["index"],
         truth=known.truth,
-        size=_size(record["image_size"], f"{where}: image_size") if record.get("image_size") else None,
+        size=None if size is None else _size(size, f"{where}: image_size"),
         image=record.get("image"),
         group=record.get("group") or {},
         expression=record.get("expression"),
@@ -120,34 +118,28 @@ def _mllm(record: Mapping[str, Any], where: str) -> FileAnswer:
 
 
 def _own_truth(record: Mapping[str, Any], where: str) -> GroundTruth:
-    target = field(record, "target", list, where=where)
-    texts = tuple(record.get("target_texts", ()))
-    if target and all(isinstance(each, str) for each in target):
-        target, texts = [], tuple(cast("list[str]", target))
-    boxes = _on_images(record, "target_images", where, _boxes(target, f"{where}: target", record.get("target_labels")))
+    target, texts = record["target"], tuple(record.get("target_texts", ()))
+    if target and isinstance(target[0], str):
+        target, texts = [], tuple(target)
+    boxes = _on_images(record, "target_images", _boxes(target, f"{where}: target", record.get("target_labels")))
     points = _points(record.get("target_points", []), f"{where}: target_points")
     candidates = _boxes(record.get("candidates", []), f"{where}: candidates")
     return GroundTruth(
         boxes=boxes,
-        points=_on_images(record, "target_point_images", where, points),
+        points=_on_images(record, "target_point_images", points),
         time_spans=tuple(_spans(record.get("target_spans", []), f"{where}: target_spans")),
         texts=texts,
         options=tuple(record.get("options", ())),
-        candidates=_on_images(record, "candidate_images", where, candidates),
+        candidates=_on_images(record, "candidate_images", candidates),
         masks=tuple(record.get("masks", ())),
         no_target="iou" in record and not record["target"] and not record.get("target_spans"),
     )
 
 
-def _on_images(record: Mapping[str, Any], name: str, where: str, regions: Iterable[Region]) -> tuple[Region, ...]:
+def _on_images(record: Mapping[str, Any], name: str, regions: Iterable[Region]) -> tuple[Region, ...]:
     """The regions on the images whose numbers the field `name` holds, where it is there."""
     found = tuple(regions)
-    if name not in record:
-        return found
-    images = field(record, name, list[int], where=where)
-    if len(images) != len(found):
-        expected = f"{len(found)} numbers, one for each region"
-        raise DataError(where=where, field=name, expected=expected, found=str(len(images)))
+    images = record.get(name, [region.image for region in found])
     return tuple(replace(region, image=image) for region, image in zip(found, images, strict=True))
 
 
@@ -163,15 +155,15 @@ def _internvl(record: Mapping[str, Any], where: str) -> FileAnswer:
 
 
 def _vlmevalkit(record: Mapping[str, Any], where: str) -> FileAnswer:
-    text, key = _cell(record["prediction"]) or "", str(record["index"])
+    text, key = _cell(record, "prediction", where) or "", _cell(record, "index", where) or ""
     names = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "width", "height")
     if not all(name in record for name in names):
-        reference = _cell(record.get("answer"))
+        reference = _cell(record, "answer", where)
         truth = None if reference is None else GroundTruth(texts=(reference,))
         return FileAnswer(where=where, text=text, key=key, number=key, truth=truth)
     *corners, width, height = (_number(record[name], f"{where}: {name}") for name in names)
     (box,) = _boxes([corners], f"{where}: bbox_x1")
-    group = {"split": str(record["split"])} if record.get("split") else {}
+    split = _cell(record, "split", where)
     return FileAnswer(
         where=where,
         text=text,
@@ -179,7 +171,7 @@ def _vlmevalkit(record: Mapping[str, Any], where: str) -> FileAnswer:
         number=key,
         truth=GroundTruth(boxes=(box,)),
         size=_size([width, height], f"{where}: width, height"),
-        group=group,
+        group={"split": split} if split else {},
     )
 
 
@@ -221,7 +213,9 @@ def _texts_of(target: str) -> tuple[str, ...]:
 
 def _by(key: str, text: str) -> Callable[[Mapping[str, Any], str], FileAnswer]:
     def read(record: Mapping[str, Any], where: str) -> FileAnswer:
-        return FileAnswer(where=where, text=field(record, text, str, where=where), key=record[key])
+        return FileAnswer(
+            where=where, text=field(record, text, str, where=where), key=field(record, key, ID, where=where)
+        )
 
     return read
 
@@ -231,15 +225,13 @@ def _detection(record: Mapping[str, Any], where: str) -> FileAnswer:
     image, category = (field(record, name, ID, where=where) for name in ("image_id", "category_id"))
     ((x, y, width, height),) = _rows([record["bbox"]], 4, f"{where}: bbox")
     corners = [x, y, x + width, y + height]
-    score = _number(record["score"], f"{where}: score")
-    if not math.isfinite(score):
-        raise DataError(where=where, field="score", expected="a finite number", found=show(score), kind="not-finite")
+    score = field(record, "score", float, where=where)
     boxes = _boxes([corners], f"{where}: bbox", [str(category)], [score])
     return FileAnswer(where=where, text="", key=image, boxes=tuple(boxes))
 
 
 def _plain(record: Mapping[str, Any], where: str) -> FileAnswer:
-    return FileAnswer(where=where, text=record["text"])
+    return FileAnswer(where=where, text=field(record, "text", str, where=where))
 
 
 LAYOUTS: Mapping[str, AnswerLayout] = {
@@ -290,16 +282,21 @@ def _recognised(record: Mapping[str, Any], where: str) -> str:
     raise DataError(where=where, expected=f"the fields of a known layout ({known})", found=absent(record))
 
 
-def _cell(value: object) -> str | None:
-    """What a cell says; None where it is empty, which pandas writes as null or NaN."""
-    return None if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+def _cell(record: Mapping[str, Any], name: str, where: str) -> str | None:
+    """What a cell says; None where there is none, or an empty one, which pandas writes as null or NaN."""
+    value = record.get(name)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return str(field(record, name, str | float, where=where))
 
 
 def _number(value: object, where: str) -> float:
     try:
-        return float(cast("str", value))
-    except (TypeError, ValueError):
-        raise DataError(where=where, expected="a number", found=show(value)) from None
+        if isinstance(value, str) or is_finite(value):
+            return float(value)
+    except ValueError:
+        pass
+    raise DataError(where=where, expected="a number", found=show(value))
 
 
 def _size(value: object, where: str) -> tuple[int, int]:
@@ -316,11 +313,7 @@ def _boxes(
     labels: Sequence[str | None] | None = None,
     scores: Sequence[float | None] | None = None,
 ) -> Iterator[Box]:
-    rows = list(_rows(values, 4, where))
-    for what, given in (("labels", labels), ("scores", scores)):
-        if given is not None and len(given) != len(rows):
-            raise DataError(where=where, expected=f"{len(rows)} {what}, one for each box", found=str(len(given)))
-    for number, (x1, y1, x2, y2) in enumerate(rows):
+    for number, (x1, y1, x2, y2) in enumerate(_rows(values, 4, where)):
         try:
             label, score = labels[number] if labels else None, scores[number] if scores else None
             yield Box(x1=x1, y1=y1, x2=x2, y2=y2, label=label, score=score)

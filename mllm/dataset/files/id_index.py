@@ -81,4 +81,6 @@ def index_by_id(lines: IndexedJsonl) -> Keys:
 
 
 def _hash(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little", signed=True)
+    return int.from_bytes(
+        hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest(), "little", signed=True
+    )

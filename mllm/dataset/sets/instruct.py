@@ -14,6 +14,9 @@ from mllm.json_fields import field
 from mllm.registry import DATASETS
 from mllm.types import IMAGE, VIDEO
 
+OF_RECORDS = ("target", "truth", "expression", "system")
+"""Fields of a line that mean what they mean in a record (docs/data.md)."""
+
 
 @DATASETS.register_module()
 class Instruct(LineDataset):
@@ -77,7 +80,8 @@ def as_written(line: dict[str, Any], image: Any, placeholder: str = IMAGE) -> di
         turns = turns[1:]
     if image is not None and turns and not any(placeholder in turn["value"] for turn in turns):
         turns = [{**turns[0], "value": f"{placeholder}\n{turns[0]['value']}"}, *turns[1:]]
-    return {"image": image, "conversations": turns, "target": line.get("target")}
+    also = {name: line[name] for name in OF_RECORDS if line.get(name) not in (None, "")}
+    return {"image": image, "conversations": turns, **also}
 
 
 def _turn(number: int, turn: Any) -> dict[str, Any]:

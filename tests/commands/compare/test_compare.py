@@ -67,8 +67,8 @@ def test_compare_takes_several_models_and_files(tmp_path: Path, capsys: pytest.C
         ([0.0] * 3, {}, "expected 4 answers"),
         ([0.0] * 4, {"target": [[0, 0, 2, 2]]}, "target: expected list '[[0, 0, 1, 1]]'"),
         ([0.0] * 4, {"key": "b.jsonl:1"}, "key: expected str 'a.jsonl:1'"),
-        ([0.0] * 4, {"score": None}, "score: expected a number, found nothing"),
-        ([float("nan")] * 4, {}, "score: expected a number from 0 to 1, found float 'nan'"),
+        ([0.0] * 4, {"score": None}, "score: expected a value, found nothing"),
+        ([float("nan")] * 4, {}, "score: expected a number or None, found float 'nan'"),
         ([0.0] * 4, {"index": 2}, "expected one answer of index 2, found two"),
     ],
 )

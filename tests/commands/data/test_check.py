@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mllm.cli import main
 from mllm.commands.data.tally import histogram
@@ -99,6 +100,32 @@ def test_what_a_dataset_of_ones_own_raises_is_a_fault_of_its_line(tmp_path: Path
     (tmp_path / "own.jsonl").write_text('{"turns": []}\n')
     (fault,) = find_faults(Own(filename=str(tmp_path / "own.jsonl")), 0).faults
     assert str(fault) == f"{tmp_path}/own.jsonl:1: reading it raises IndexError: list index out of range [crash]"
+
+
+@pytest.mark.parametrize(
+    ("mask", "reason"),
+    [
+        ({"size": [4, 6], "counts": [20, 4]}, ""),
+        ({"size": [6, 4], "counts": [20, 4]}, "expected the mask of a 6 x 4 image, found one of 4 x 6 [image-size]"),
+        (
+            {"size": [4, 6], "counts": [20]},
+            "expected runs of 4 x 6 pixels, found list '[20]': its runs cover 20 pixels",
+        ),
+        ({"size": [4, 6], "counts": "#"}, "expected runs of 4 x 6 pixels, found str '#'"),
+    ],
+)
+def test_a_mask_that_no_metric_could_use_is_a_fault(mask: Any, reason: str, tmp_path: Path) -> None:
+    from mllm.commands.data.faults import find_faults
+    from mllm.dataset.sets.points import PointList
+
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
+    (tmp_path / "pool.json").write_text('["<image> <expr>"]')
+    line = {"img_path": "a.png", "expression": "it", "points": [[1, 2]], "masks": [mask]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(line))
+    files: dict[str, Any] = {"filename": str(tmp_path / "a.jsonl"), "questions": str(tmp_path / "pool.json")}
+    faults = find_faults(PointList(**files, image_folder=str(tmp_path)), 0).faults
+    assert len(faults) == bool(reason)
+    assert all(str(fault).startswith(f"{tmp_path}/a.jsonl:1: truth.masks[0]: {reason}") for fault in faults)
 
 
 def test_an_image_that_fails_is_asked_for_once(

@@ -152,7 +152,7 @@ def test_score_leaves_out_detections_on_images_that_the_data_does_not_ask_about(
         ({"category_id": 2}, "category_id: expected a category of "),
         ({"bbox": [1, 2, 3]}, "expected 4 numbers"),
         ({"bbox": [1, 2, -3, 4]}, "expected x1 <= x2"),
-        ({"score": float("nan")}, "score: expected a finite number"),
+        ({"score": float("nan")}, "score: expected a number, found float 'nan'"),
     ],
 )
 def test_score_names_a_detection_that_belongs_nowhere(

@@ -73,6 +73,13 @@ def test_conversations_that_point(instruct: Callable[..., Item]) -> None:
     assert item.truth.boxes == (Box(x1=1, y1=2, x2=3, y2=4),)
 
 
+def test_a_line_may_say_what_a_record_does(instruct: Callable[..., Item]) -> None:
+    also = {"truth": {"texts": ["two", "2"]}, "system": "Be short.", "expression": "dogs"}
+    item = instruct(human("How many?"), gpt("Two dogs."), image="a.jpg", **also)
+    assert (item.truth.texts, item.system, item.expression) == (("two", "2"), "Be short.", "dogs")
+    assert instruct(human("How many?"), gpt("Two."), system="").system is None
+
+
 @pytest.mark.parametrize(
     ("turns", "fields", "message"),
     [
