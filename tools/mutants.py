@@ -240,7 +240,7 @@ class Loaded:
         some = [place for place, called in enumerate(calls) if called or seconds[place] < QUICK] or range(len(calls))
         order = self.order = sorted(some, key=lambda place: (not calls[place], seconds[place]))
         self.seconds = sum(seconds[place] for place in order)
-        limit = 5 + 5 * self.seconds
+        limit = 5 + 3 * self.seconds
         if not apart(partial(_pass, session, session.items, order, {}), limit):  # a test needs those before it
             order.sort()
         live = self._functions()
@@ -337,7 +337,7 @@ def check(path: Path, tests: list[str], folder: str) -> None:
     if not judged or not judged["modules"]:
         sys.exit(f"{path}: its tests fail without a change: {' '.join(tests)}")
     imported_too(judged["modules"], but=("mllm",))
-    limit = 20 + 5 * judged["seconds"]
+    limit = 10 + 3 * judged["seconds"]
     made = killed = 0
     for number, (line, was, becomes) in enumerate(mutants(tree)):
         if (was, becomes) in known:
