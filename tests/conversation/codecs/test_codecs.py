@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mllm.conversation.codec_base import RegionCodec, read_answer
+from mllm.conversation.codec_base import RegionCodec, none_text, read_answer
 from mllm.conversation.convention import make_convention
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.region_conversion import rewrite
@@ -192,6 +192,17 @@ def test_bins_are_read_without_their_marks() -> None:
     assert (box.boxes, box.span) == (((0, 0.25, 0.5, 1),), (6, 36))
     (point,) = codec.read("<bin_8> <bin_32>", SIZE)
     assert point.points == ((0.25, 1),)
+
+
+def test_minigpt_v2_is_read_without_its_braces() -> None:
+    (box,) = make("minigpt_v2").read("It is <10><20><30><40>.", SIZE)
+    assert (box.boxes, box.failure) == (((0.1, 0.2, 0.3, 0.4),), None)
+    (two,) = make("minigpt_v2").read("<10><20>", SIZE)
+    assert (two.points, two.failure) == ((), "wrong_count")
+
+
+def test_qwen25_vl_says_that_nothing_is_with_an_empty_list() -> None:
+    assert none_text(make("qwen25_vl")) == none_text(make("qwen3_vl")) == "[]"
 
 
 @pytest.mark.parametrize(("name", "scale"), [("molmo", 100), ("molmo2", 1000)])
