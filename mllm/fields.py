@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
@@ -99,10 +100,10 @@ class Fits:
     """Anything that `test` accepts; `expected` is what messages call it."""
 
     expected: str
-    test: Callable[[Any], bool]
+    test: Callable[[Any], object]
 
     def check(self, value: Any, error: type[MllmError]) -> bool:
-        return self.test(value)
+        return bool(self.test(value))
 
     def describe(self, kind: str) -> str:
         return self.expected
@@ -156,7 +157,7 @@ PositiveInt = Annotated[int, Range(least=1)]
 NonNegative = Annotated[float, Range(least=0)]
 Positive = Annotated[float, Range(above=0)]
 Probability = Annotated[float, Range(least=0, most=1)]
-PathName = Annotated[str, Fits("a path", bool)]
+PathName = Annotated[str, Fits("a path", re.compile(r"[^\0\ud800-\udfff]+").fullmatch)]
 
 
 def show(value: object) -> str:

@@ -25,8 +25,9 @@ from typing import Annotated, Any, TextIO, TypeVar, cast
 
 from tqdm import tqdm
 
+from mllm.boundary import reported
 from mllm.errors import ConfigError, DataError, MllmError
-from mllm.fields import Range, is_finite, show
+from mllm.fields import PathName, Range, is_finite, show
 from mllm.files import check_file, parse_json, read_text, writing_to
 from mllm.json_fields import ID, field
 
@@ -58,10 +59,17 @@ class Outputs:
 
         Raises:
             ConfigError: that file is an input, or the folder cannot be written.
+            DataError: a text was cut between two `\\u` escapes.
         """
         if name not in self._files:
             self._open(name)
-        self._files[name][0].write(json.dumps(record, ensure_ascii=False) + "\n")
+        line = json.dumps(record, ensure_ascii=False)
+        try:
+            self._files[name][0].write(line + "\n")
+        except UnicodeEncodeError as error:
+            found = f"half a character in a record, {line[max(0, error.start - 60) : error.start + 20]!r}"
+            where = str(self.folder / name)
+            raise DataError(where=where, expected="texts", found=found, kind="half-character") from None
         self.written[name] += 1
 
     def write_text(self, name: str, text: str, records: int) -> None:
@@ -72,6 +80,7 @@ class Outputs:
         self.written[name] = records
 
     def _open(self, name: str) -> None:
+        field({"name": name}, "name", PathName, where=self.folder)
         if (self.folder / name).resolve() in self._inputs:
             raise ConfigError(
                 "name another folder with --out",
@@ -137,15 +146,19 @@ def main(
     arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("data/annotations"), help="folder to write to")
     given = parser.parse_args(argv)
-    try:
-        with Outputs(given.out, inputs_of(given)) as out:
-            convert(given, out)
-            out.finish()
-            print(out.summary())
-    except MllmError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    def work() -> int:
+        try:
+            with Outputs(given.out, inputs_of(given)) as out:
+                convert(given, out)
+                out.finish()
+                print(out.summary())
+        except MllmError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        return 0
+
+    return reported(work)
 
 
 def inputs_of(given: argparse.Namespace) -> set[Path]:

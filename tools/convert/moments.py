@@ -25,7 +25,7 @@ from mllm.convert.conversion import Outputs, main
 from mllm.errors import DataError
 from mllm.fields import is_finite, show
 from mllm.files import read_json, read_text
-from mllm.json_fields import field, number
+from mllm.json_fields import field
 
 LINE = re.compile(r"(\S+)\s+(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)\s*##\s*(.*\S)\s*")
 SPLIT = re.compile(r"train|val_?\d?|test", re.IGNORECASE)
@@ -78,7 +78,7 @@ def _lengths(path: Path) -> Mapping[str, float]:
 def _activitynet(path: Path) -> Iterator[Moment]:
     for video, known in read_json(path, dict).items():
         where = f"{path}: {video}"
-        duration = number({"duration": field(known, "duration", object, where=where)}, "duration")
+        duration = field(known, "duration", float, where=where)
         spans, said = field(known, "timestamps", list, where=where), field(known, "sentences", list, where=where)
         if len(spans) != len(said):
             raise DataError(where=where, field="timestamps", expected=f"{len(said)}", found=str(len(spans)))

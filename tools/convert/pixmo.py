@@ -92,7 +92,8 @@ def fetched(missing: dict[str, str], folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def write_points(out: Outputs, name: str, image: Path, label: str, row: dict[str, Any], where: str) -> None:
-    masks = [mask_of(rows, f"{where}: masks[{number}]") for number, rows in enumerate(row.get("masks") or ())]
+    outlines = field(row, "masks", list, where=where) if row.get("masks") else []
+    masks = [mask_of(rows, f"{where}: masks[{number}]") for number, rows in enumerate(outlines)]
     size = image_ref(str(image)).size
     points = list(points_of(field(row, "points", list, where=where), size, where))
     if any(mask.shape != size[::-1] for mask in masks):

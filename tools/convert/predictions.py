@@ -111,8 +111,9 @@ def boxes_of(record: dict[str, Any], label: str | None, where: str) -> Iterator[
     image = base_name(field(record, "image", str, where=where))
     name, of_labels = ("boxes", "labels") if "prompt" in record else ("pred", "pred_labels")
     boxes = field(record, name, list, where=where)
-    labels = record.get(of_labels) or [None] * len(boxes)
-    scores = record.get("pred_scores") or [None] * len(boxes)
+    none: list[None] = [None] * len(boxes)
+    labels = field(record, of_labels, list[str | None], where=where) if record.get(of_labels) else none
+    scores = field(record, "pred_scores", list[float | None], where=where) if record.get("pred_scores") else none
     if not len(labels) == len(scores) == len(boxes):
         expected, found = f"{len(boxes)} labels and scores", f"{len(labels)} and {len(scores)}"
         raise DataError(where=where, field=of_labels, expected=expected, found=found)

@@ -14,7 +14,7 @@ from typing import Any
 
 from mllm.convert.conversion import Outputs, main, read_records
 from mllm.errors import DataError
-from mllm.fields import is_finite, show
+from mllm.fields import PathName, is_finite, show
 from mllm.files import read_json
 from mllm.json_fields import field
 
@@ -41,7 +41,7 @@ def convert(given: argparse.Namespace, out: Outputs) -> None:
         if "answer_label" not in record:
             out.skip("questions without answer (a test split)")
             continue
-        path = (root / field(record, "metadata_fn", str, where=where)).resolve()
+        path = (root / field(record, "metadata_fn", PathName, where=where)).resolve()
         if not path.is_relative_to(root):
             raise DataError(where=where, field="metadata_fn", expected=f"a file under {root}", found=str(path))
         if not path.exists():

@@ -54,6 +54,19 @@ BAD = [
     ),
     ("predictions", ("eval.jsonl", 0, "pred", 1), [1, 2], "eval.jsonl:1: pred[1]: expected 4 numbers, found list"),
     (
+        "predictions",
+        ("eval.jsonl", 0, "pred_labels"),
+        7,
+        "eval.jsonl:1: pred_labels: expected a list of texts or None, found int",
+    ),
+    ("pixmo", ("test-0.jsonl", 0, "masks"), 7, "test-0.jsonl:1: masks: expected a list, found int '7'"),
+    (
+        "alpaca",
+        ("alpaca_data.json", 0, "output"),
+        "a \ud800",
+        "out/alpaca_data.jsonl: expected texts, found half a character in a record, ",
+    ),
+    (
         "pixmo",
         ("test-0.jsonl", 0, "points", 1, "x"),
         120,
@@ -78,7 +91,8 @@ BAD = [
         {"image_id": 1, "question": "?"},
         "v2_q.json: questions[0]: question_id: expected a whole number or a text, found nothing",
     ),
-    ("vcr", ("val.jsonl", 0, "metadata_fn"), None, "val.jsonl:1: metadata_fn: expected a text, found nothing"),
+    ("vcr", ("val.jsonl", 0, "metadata_fn"), "a\ud800", "val.jsonl:1: metadata_fn: expected a path, found str"),
+    ("vcr", ("val.jsonl", 0, "metadata_fn"), None, "val.jsonl:1: metadata_fn: expected a path, found nothing"),
     (
         "textcaps",
         ("TextCaps_0.1_val.json", "data", 0, "image_id"),
