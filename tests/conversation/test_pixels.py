@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mllm.conversation.codec_base import Reading
 from mllm.conversation.pixels import PixelCodec
 from mllm.errors import DataError
 from mllm.geometry import PlacementKind, place
@@ -124,6 +125,66 @@ def test_a_point_is_seen_or_refused() -> None:
     assert codec.read_answer("[1002, 0]").failure == "out_of_range"
     with pytest.raises(DataError, match="a point"):
         codec_on("shikra").write_points([Point(x=10, y=-1)])  # in the padding
+
+
+def test_check_refuses_a_point_outside() -> None:
+    codec_on("ferret").check(Point(x=400, y=200))
+    with pytest.raises(DataError, match=r"expected a point in what the model sees of its image, found \[401, 0\]"):
+        codec_on("ferret").check(Point(x=401, y=0))
+
+
+def test_the_failure_of_an_answer_is_the_first_of_its_groups() -> None:
+    codec = codec_on("shikra", "squash")
+    read = codec.read_answer("[0.1,0.2,0.3,0.4], then [0.5,0.2,0.3,0.4], then [0.1,0.2,0.3] and [0.5,0.5,1,1].")
+    assert (len(read.boxes), read.failure) == (2, "inverted")
+
+
+def test_a_codec_is_on_the_first_image_unless_told_otherwise() -> None:
+    codec = PixelCodec(CODECS.make("shikra"), place("squash", SIZE, 100))
+    read = codec.read_answer("[0.1,0.2,0.3,0.4]")
+    assert (read.boxes[0].image, read.clipped, codec.read_answer("none").clipped) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "rules"),
+    [
+        ("[0.1,0.2,0.3,0.4]", (0, 17), ("marked",)),
+        ("It is [0.1,0.2,0.3,0.4].", (6, 23), ("marked",)),
+        ("<think>[0,0,1,1]</think>[0.1,0.2,0.3,0.4]", (24, 41), ("thinking", "marked")),
+    ],
+)
+def test_read_into_tells_where_in_the_text_a_region_stands(
+    text: str, span: tuple[int, int], rules: tuple[str, ...]
+) -> None:
+    found = codec_on("shikra", "squash").read_into(Prediction(key="a", index=0, text=text))
+    assert (found.spans, found.read_by, found.image_size) == ((span,), rules, SIZE)
+    assert len(found.boxes) == 1
+
+
+def test_read_group_may_leave_what_reaches_out_of_the_image() -> None:
+    codec = codec_on("ferret", "squash")
+    (reading,) = codec.readings("[-500, 100, 500, 1500]")
+    assert [codec.read_group(reading, cut=cut).boxes[0].xyxy for cut in (True, False)] == [
+        (0, 20, 200, 200),
+        (-200, 20, 200, 300),
+    ]
+    (within,) = codec.readings("[0, 0, 1000.4, 1000]")  # by less than the codec's own error
+    assert codec.read_group(within, cut=False).boxes[0].xyxy == (0, 0, 400, 200)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "failure"),
+    [
+        ((0, 0, 1, 1), None),
+        ((-0.0005, 0, 1.0005, 1), None),  # within the codec's own error
+        ((-0.002, 0, 1, 1), "out_of_range"),
+        ((0, 0, 1, 1.002), "out_of_range"),
+    ],
+)
+def test_out_of_frame_tells_numbers_beyond_the_range(numbers: Any, failure: str | None) -> None:
+    codec = codec_on("ferret")
+    assert codec.out_of_frame(Reading(boxes=(numbers,))) == failure
+    assert codec.out_of_frame(Reading(points=(numbers[:2], numbers[2:]))) == failure
 
 
 EDGES = place("pad", (40, 20), 32)
