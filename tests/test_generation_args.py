@@ -1,5 +1,7 @@
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import GenerationConfig
@@ -20,12 +22,12 @@ WRONG = ("x", "two", -2, {"a": 1}, [[]], ["x"])
 TEXTS = {"cache_implementation", "num_assistant_tokens_schedule", "speculation_type", "transformers_version"}
 
 
-def test_every_field_of_transformers_is_known():
+def test_every_field_of_transformers_is_known() -> None:
     assert {name for name in vars(GenerationConfig()) if not name.startswith("_")} == set(parameters_of(GenerationArgs))
 
 
 @pytest.mark.parametrize("name", sorted(set(parameters_of(GenerationArgs)) - TEXTS))
-def test_no_field_of_a_folder_takes_every_value(name, tmp_path):
+def test_no_field_of_a_folder_takes_every_value(name, tmp_path: Path) -> None:
     """Of each field, values of another type are refused by a line that names file and key."""
     allowed = {"length_penalty": [-2], "watermarking_config": [{"a": 1}], "cache_config": [{"a": 1}]}
     for value in WRONG:
@@ -52,12 +54,12 @@ def test_no_field_of_a_folder_takes_every_value(name, tmp_path):
         ({"sequence_bias": [[[1]]]}, "sequence_bias"),
     ],
 )
-def test_wrong_settings_of_a_folder_are_refused(settings, message):
+def test_wrong_settings_of_a_folder_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=re.escape("a.json: ") + message):
         check_generation_file(settings, "a.json")
 
 
-def test_settings_of_public_folders_are_taken():
+def test_settings_of_public_folders_are_taken() -> None:
     for settings in (
         {
             "_from_model_config": True,
@@ -85,7 +87,7 @@ def test_settings_of_public_folders_are_taken():
         {"sequence_bias": [[[1, 40], 50.0]]},
     ],
 )
-def test_ids_beyond_the_embeddings_are_refused(settings):
+def test_ids_beyond_the_embeddings_are_refused(settings: dict[str, Any]) -> None:
     (name,) = settings
     with pytest.raises(ModelError, match=rf"{name}: expected ids below 40, the model's embeddings, found int '40'"):
         check_ids(settings, 40)
@@ -93,7 +95,7 @@ def test_ids_beyond_the_embeddings_are_refused(settings):
     check_ids({"sequence_bias": [[[1], 50]], "eos_token_id": None}, 40)
 
 
-def test_whole_numbers_become_the_fractions_that_transformers_wants():
+def test_whole_numbers_become_the_fractions_that_transformers_wants() -> None:
     found = with_fractions({"repetition_penalty": 2, "top_k": 2, "temperature": None})
     assert found == {"repetition_penalty": 2, "top_k": 2, "temperature": None}
     assert [type(found[name]) for name in ("repetition_penalty", "top_k")] == [float, int]

@@ -1,5 +1,6 @@
 """Every connector with every family of encoders and language models: builds, learns, is saved, reloads, answers."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ TILINGS: list[dict[str, Any]] = [
 ]
 
 
-def test_no_connector_is_left_out():
+def test_no_connector_is_left_out() -> None:
     own = {name for name in CONNECTORS.names() if CONNECTORS.find(name).__module__.startswith("mllm.")}
     assert own == {spec["type"] for spec in SPECS}
 
@@ -57,12 +58,12 @@ EDGES = [
 
 
 @pytest.mark.parametrize(("vision", "text", "spec"), mixes(SPECS), ids=name)
-def test_every_mix(tmp_path, vision, text, spec):
+def test_every_mix(tmp_path: Path, vision, text, spec) -> None:
     learns_is_saved_and_answers(tmp_path, make(vision, text, connector=spec))
 
 
 @pytest.mark.parametrize(("mix", "spec"), grid(EDGES, SPECS[::3]), ids=name)
-def test_some_mixes_at_the_edges(tmp_path, mix, spec):
+def test_some_mixes_at_the_edges(tmp_path: Path, mix, spec) -> None:
     vision, text = mix
     learns_is_saved_and_answers(tmp_path, make(vision, text, connector=spec))
 
@@ -71,7 +72,7 @@ def test_some_mixes_at_the_edges(tmp_path, mix, spec):
 @pytest.mark.parametrize("text", [text for text in TEXT if text not in ("qwen2", "gpt_neox", "gemma2")])
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("spec", SPECS, ids=name)
-def test_every_mix_at_the_edges(tmp_path, vision, text, spec):
+def test_every_mix_at_the_edges(tmp_path: Path, vision, text, spec) -> None:
     learns_is_saved_and_answers(tmp_path, make(vision, text, connector=spec))
 
 
@@ -80,12 +81,12 @@ def test_every_mix_at_the_edges(tmp_path, vision, text, spec):
     [*mixes(TILINGS), ("convnext", "mamba2", TILINGS[0]), ("siglip2", "qwen3_next", TILINGS[2])],
     ids=name,
 )
-def test_every_mix_in_tiles(tmp_path, vision, text, tiling):
+def test_every_mix_in_tiles(tmp_path: Path, vision, text, tiling) -> None:
     learns_is_saved_and_answers(tmp_path, make(vision, text, tiling=tiling, connector="linear"))
 
 
 @pytest.mark.parametrize(("spec", "tiling"), grid(SPECS, TILINGS), ids=name)
-def test_every_connector_in_tiles(tmp_path, spec, tiling):
+def test_every_connector_in_tiles(tmp_path: Path, spec, tiling) -> None:
     rows = tiling.get("newline") or tiling.get("unpad")
     if rows and not getattr(make(connector=spec).connector, "grid", False):
         with pytest.raises(
@@ -97,7 +98,7 @@ def test_every_connector_in_tiles(tmp_path, spec, tiling):
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=name)
-def test_half_precision_and_images_of_another_size(spec):
+def test_half_precision_and_images_of_another_size(spec) -> None:
     arguments = {"connector": spec, "image_size": 16, "dtype": "bfloat16"}
     if spec["type"] != "identity":
         arguments["vision_tower"] = [VISION["clip"], VISION["siglip"]]

@@ -1,6 +1,7 @@
 """Models without storage have the shapes, and with quantisation the bytes, of those that are loaded."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def tensors(layer):
 
 
 @pytest.mark.parametrize("kind", ["llava", "seq2seq"])
-def test_shapes_and_dtypes_are_those_of_the_folder(folders, kind):
+def test_shapes_and_dtypes_are_those_of_the_folder(folders, kind: str) -> None:
     for dtype in ("float32", "bfloat16", "auto"):
         model, loaded = (build(folders, kind, device, dtype=dtype) for device in ("meta", "cpu"))
         assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
@@ -65,14 +66,14 @@ def test_shapes_and_dtypes_are_those_of_the_folder(folders, kind):
 
 
 @pytest.mark.parametrize("kind", ["llava", "seq2seq"])
-def test_only_the_config_is_read(folders, kind, tmp_path):
+def test_only_the_config_is_read(folders, kind: str, tmp_path: Path) -> None:
     (tmp_path / kind).mkdir()
     (tmp_path / kind / "config.json").write_bytes((folders / kind / "config.json").read_bytes())
     bare, whole = (build(folder, kind, "meta") for folder in (tmp_path, folders))
     assert [p.shape for p in bare.parameters()] == [p.shape for p in whole.parameters()]
 
 
-def test_the_vocabulary_grows_without_storage(folders):
+def test_the_vocabulary_grows_without_storage(folders) -> None:
     with torch.device("meta"):
         arguments = {"type": "llava", "model_name_or_path": str(folders / "llava")}
         model = MODELS.make(arguments, tokenizer=make_tokenizer(extra=7))
@@ -81,7 +82,7 @@ def test_the_vocabulary_grows_without_storage(folders):
 
 @pytest.mark.parametrize("kind", ["llava", "seq2seq"])
 @pytest.mark.parametrize("quantization", QUANTIZATIONS, ids=lambda value: "-".join(map(str, value.values())))
-def test_bytes_of_quantised_layers_are_those_of_the_packages(folders, kind, quantization):
+def test_bytes_of_quantised_layers_are_those_of_the_packages(folders, kind: str, quantization) -> None:
     if not find_spec(quantization["type"]):
         pytest.skip(f"{quantization['type']} is not installed")
     model, loaded = (build(folders, kind, device, quantization=quantization) for device in ("meta", "cpu"))
@@ -95,7 +96,7 @@ def is_few_bits(layer):
     return type(layer).__name__ == "HQQLinear" or type(getattr(layer, "weight", None)).__name__ in FEW_BITS
 
 
-def test_a_scheme_whose_bytes_are_not_known(folders):
+def test_a_scheme_whose_bytes_are_not_known(folders) -> None:
     pytest.importorskip("torchao")
     with pytest.raises(ConfigError, match="expected one whose memory can be estimated"):
         build(folders, "llava", "meta", quantization={"type": "torchao", "scheme": "Float8WeightOnlyConfig"})

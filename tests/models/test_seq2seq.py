@@ -1,5 +1,8 @@
 """Text to text: the rows of every model here, read by transformers' encoder and decoder."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
@@ -13,7 +16,7 @@ from tests.models.tiny_seq2seq import FAMILIES, IDS, LABELS, MASK, ROWS, make
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_loss_and_answers_are_those_of_transformers(family):
+def test_loss_and_answers_are_those_of_transformers(family) -> None:
     model = make(family)
     inner = model.language_model
     sums = [
@@ -31,7 +34,7 @@ def test_loss_and_answers_are_those_of_transformers(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_head_that_runs_in_pieces_gives_the_same_loss_and_gradients(family, monkeypatch):
+def test_a_head_that_runs_in_pieces_gives_the_same_loss_and_gradients(family, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make(family)
     head, rows = model.language_model.lm_head, []
     own = head.forward
@@ -50,7 +53,7 @@ def test_a_head_that_runs_in_pieces_gives_the_same_loss_and_gradients(family, mo
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_saved_folder_is_transformers_own(family, tmp_path):
+def test_a_saved_folder_is_transformers_own(family, tmp_path: Path) -> None:
     model = make(family)
     with torch.no_grad():
         model.language_model.lm_head.weight = torch.nn.Parameter(torch.randn(len(make_tokenizer()), 16))
@@ -66,7 +69,7 @@ def test_a_saved_folder_is_transformers_own(family, tmp_path):
     torch.testing.assert_close(other(**ROWS).loss, model(**ROWS).loss, rtol=0, atol=0)
 
 
-def test_adapters_train_are_saved_and_merge(tmp_path):
+def test_adapters_train_are_saved_and_merge(tmp_path: Path) -> None:
     make().save_pretrained(tmp_path / "base")
     base = {"type": "seq2seq", "model_name_or_path": str(tmp_path / "base")}
     adapters = read_adapters({"type": "lora", "targets": [r"\.(q|v)$"], "r": 2})
@@ -90,7 +93,7 @@ def test_adapters_train_are_saved_and_merge(tmp_path):
     torch.testing.assert_close(merge(again)(**ROWS).loss, loss)
 
 
-def test_gradients_reach_every_parameter_with_and_without_checkpointing():
+def test_gradients_reach_every_parameter_with_and_without_checkpointing() -> None:
     gradients = []
     for checkpointed in (False, True):
         model = make("flan_t5").train()
@@ -114,17 +117,17 @@ def test_gradients_reach_every_parameter_with_and_without_checkpointing():
         ({"segment_ids": MASK}, "an encoder-decoder model cannot pack"),
     ],
 )
-def test_rows_that_it_cannot_read(change, message):
+def test_rows_that_it_cannot_read(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         make()(**{**ROWS, **change})
 
 
-def test_settings_that_contradict_one_another_are_refused():
+def test_settings_that_contradict_one_another_are_refused() -> None:
     with pytest.raises(ConfigError, match="language_model: t5 refuses its config: division by zero"):
         make(language_model={**FAMILIES["t5"], "relative_attention_num_buckets": 3})
 
 
-def test_what_is_no_encoder_decoder(tmp_path):
+def test_what_is_no_encoder_decoder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="either model_name_or_path or language_model"):
         make(dtype="float32")
     with pytest.raises(ModelError, match=r"^model_name_or_path: expected a folder on this machine, found /no/such"):
@@ -145,13 +148,13 @@ BART = {
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}])
-def test_generate_ends_at_the_last_position_of_the_decoder(options):
+def test_generate_ends_at_the_last_position_of_the_decoder(options: dict[str, Any]) -> None:
     model = make(language_model=BART).eval()
     settings = {"max_new_tokens": 40, "eos_token_id": None, "forced_eos_token_id": None, **options}
     assert model.generate(IDS, MASK, **settings).shape == (2, 12)
 
 
-def test_more_tokens_than_positions_are_one_line():
+def test_more_tokens_than_positions_are_one_line() -> None:
     model = make(language_model=BART)
     long = torch.full((1, 13), 5)
     with pytest.raises(ModelError, match="expected prompts of at most 12 tokens, the most that the encoder reads, fo"):

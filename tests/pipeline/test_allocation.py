@@ -23,7 +23,7 @@ print(given_back, faults())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's allocator")
-def test_what_is_freed_is_used_again_without_the_kernel():
+def test_what_is_freed_is_used_again_without_the_kernel() -> None:
     ran = subprocess.run([sys.executable, "-c", CHANGES], capture_output=True, text=True, check=True)
     given_back, kept = map(int, ran.stdout.split())
     assert given_back > 2**25 // 4096 // 2

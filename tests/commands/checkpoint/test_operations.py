@@ -43,7 +43,7 @@ def save_own(folder: Path, model: Any = None, tokenizer: Any = None) -> Path:
 
 
 @pytest.mark.parametrize("command", [[], ["inspect"], ["convert"], ["export"], ["merge"], ["diff"]])
-def test_help_of_each_command(command, capsys):
+def test_help_of_each_command(command, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*command, "--help") == 0
     assert " ".join(["Usage: mllm checkpoint", *command]) in capsys.readouterr().out
 
@@ -51,11 +51,11 @@ def test_help_of_each_command(command, capsys):
 @pytest.mark.parametrize(
     "words", [["merge", "a", "b"], ["export", "a", "b"], ["checkpoint"], ["checkpoint", "look", "a"]]
 )
-def test_a_wrong_command_line(words):
+def test_a_wrong_command_line(words: list[str]) -> None:
     assert main(words) == 2
 
 
-def test_inspect_an_original_llava(tmp_path, capsys):
+def test_inspect_an_original_llava(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make()
     path = write(tmp_path / "a", original_names(model), original_config(model), "shards")
     plain_tokenizer().save_pretrained(path)
@@ -72,7 +72,7 @@ def test_inspect_an_original_llava(tmp_path, capsys):
     assert lines[6:] == [f"  absent: vision_tower: {where}"]
 
 
-def test_inspect_says_what_a_delta_and_a_flamingo_lack(tmp_path, capsys):
+def test_inspect_says_what_a_delta_and_a_flamingo_lack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make(connector="linear")
     delta = {name: 0 * tensor for name, tensor in original_names(model).items()}
     assert run("inspect", write(tmp_path / "a", delta, original_config(model, "shikra"))) == 0
@@ -85,7 +85,7 @@ def test_inspect_says_what_a_delta_and_a_flamingo_lack(tmp_path, capsys):
     assert "cross_attention" in out
 
 
-def test_convert_writes_all_or_nothing(tmp_path, capsys):
+def test_convert_writes_all_or_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make()
     path = write(tmp_path / "a", original_names(model), original_config(model, mm_use_im_start_end=True))
     clip, out = save_clip(model, tmp_path / "clip"), tmp_path / "deep" / "out"
@@ -117,7 +117,7 @@ def test_convert_writes_all_or_nothing(tmp_path, capsys):
     assert not (tmp_path / "no").exists()
 
 
-def test_export_to_transformers(tmp_path, capsys):
+def test_export_to_transformers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make()
     save_own(tmp_path / "a", model)
     assert run("export", tmp_path / "a", tmp_path / "out") == 0
@@ -143,7 +143,7 @@ def test_export_to_transformers(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_export_of_a_flamingo_and_back(tmp_path, whole, capsys):
+def test_export_of_a_flamingo_and_back(tmp_path: Path, whole: bool, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_flamingo()
     save_own(tmp_path / "a", model, flamingo_tokenizer())
     words = ["--whole"] if whole else []
@@ -157,7 +157,7 @@ def test_export_of_a_flamingo_and_back(tmp_path, whole, capsys):
     assert "expected a Llava for --format transformers-llava, found a Flamingo" in capsys.readouterr().err
 
 
-def test_export_of_an_otter_and_back(tmp_path):
+def test_export_of_an_otter_and_back(tmp_path: Path) -> None:
     model = make_flamingo(kind="otter", perceiver=None)
     save_own(tmp_path / "a", model, flamingo_tokenizer())
     assert run("export", tmp_path / "a", tmp_path / "otter", "--format", "otter") == 0
@@ -169,7 +169,7 @@ def test_export_of_an_otter_and_back(tmp_path):
     assert run("diff", tmp_path / "a", tmp_path / "otter") == 0
 
 
-def test_diff(tmp_path, capsys):
+def test_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make()
     a = save_own(tmp_path / "a", model)
     with torch.no_grad():
@@ -201,7 +201,7 @@ def test_diff(tmp_path, capsys):
     assert "checkpoint: expected a file on this machine" in capsys.readouterr().err
 
 
-def test_diff_of_two_layouts_is_by_our_names(tmp_path, capsys):
+def test_diff_of_two_layouts_is_by_our_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make()
     save_own(tmp_path / "a", model)
     export_transformers_llava(model, make_tokenizer(), str(tmp_path / "b"))
@@ -234,7 +234,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "small", folder / "big"
 
 
-def test_growth_is_recorded(grown, capsys):
+def test_growth_is_recorded(grown: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     small, big = grown
     config = json.loads((big / "config.json").read_text())
     assert config["base_rows"] == WORDS
@@ -246,7 +246,9 @@ def test_growth_is_recorded(grown, capsys):
     assert f"; grown from {WORDS} by " in capsys.readouterr().out
 
 
-def test_growth_is_undone_and_redone_exactly(grown, tmp_path, capsys):
+def test_growth_is_undone_and_redone_exactly(
+    grown: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     small, big = grown
     assert run("export", big, tmp_path / "out", "--original-vocabulary") == 0
     theirs = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
@@ -269,7 +271,7 @@ def test_growth_is_undone_and_redone_exactly(grown, tmp_path, capsys):
     assert found["text_config"]["vocab_size"] == expected["text_config"]["vocab_size"]
 
 
-def test_tokens_that_the_layout_needs_stay(tmp_path):
+def test_tokens_that_the_layout_needs_stay(tmp_path: Path) -> None:
     """Converted from the original code: `<image>` itself is new, and transformers' LLaVA cannot do without it."""
     model = make()
     path = write(tmp_path / "a", original_names(model), original_config(model))
@@ -284,7 +286,7 @@ def test_tokens_that_the_layout_needs_stay(tmp_path):
     assert json.loads((tmp_path / "d" / "config.json").read_text())["added_tokens"] == ["<image>"]
 
 
-def test_growth_of_a_flamingo_is_undone_and_redone(tmp_path):
+def test_growth_of_a_flamingo_is_undone_and_redone(tmp_path: Path) -> None:
     words = flamingo_tokenizer()
     words.add_tokens(["<bin_0>", "<bin_1>"], special_tokens=True)
     model = make_flamingo(perceiver={"depth": 1, "latents": 3})
@@ -322,7 +324,9 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "base", folder / "lora"
 
 
-def test_adapters_alone_and_merged_answer_alike(adapted, tmp_path, capsys):
+def test_adapters_alone_and_merged_answer_alike(
+    adapted: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     base, lora = adapted
     assert run("export", lora, tmp_path / "peft", "--format", "adapter") == 0
     assert run("export", lora, tmp_path / "theirs") == 0
@@ -349,7 +353,9 @@ def test_adapters_alone_and_merged_answer_alike(adapted, tmp_path, capsys):
     assert "expected adapters to merge, found none" in capsys.readouterr().err
 
 
-def test_adapters_with_new_tokens_are_not_exported_alone(grown, tmp_path, capsys):
+def test_adapters_with_new_tokens_are_not_exported_alone(
+    grown: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     small, _ = grown
     lora = {"type": "lora", "targets": ["language_model"], "r": 2}
     config = write_config(
@@ -365,14 +371,14 @@ def test_adapters_with_new_tokens_are_not_exported_alone(grown, tmp_path, capsys
     assert load_llava(str(tmp_path / "out")).get_input_embeddings().num_embeddings == WORDS
 
 
-def test_a_single_layer_is_exported_by_the_name_of_a_linear_connector(tmp_path):
+def test_a_single_layer_is_exported_by_the_name_of_a_linear_connector(tmp_path: Path) -> None:
     for name in ("mlp1x_gelu", "linear"):
         save_own(tmp_path / name, make(connector=name))
         assert run("export", tmp_path / name, tmp_path / f"{name}-out") == 0
 
 
 @pytest.mark.slow
-def test_adapters_of_a_linear_connector_answer_as_the_merged_model(tmp_path):
+def test_adapters_of_a_linear_connector_answer_as_the_merged_model(tmp_path: Path) -> None:
     """Its exported form has an identity behind it, which PEFT's file holds too."""
     export_transformers_llava(make(connector="linear"), make_tokenizer(), str(tmp_path / "base"))
     base = {"type": "llava", "model_name_or_path": str(tmp_path / "base")}
@@ -423,7 +429,9 @@ def chained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 
 @pytest.mark.slow
-def test_adapters_on_a_chain_of_files_are_loaded_merged_and_exported(chained, tmp_path, capsys):
+def test_adapters_on_a_chain_of_files_are_loaded_merged_and_exported(
+    chained: tuple[Path, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, model = chained
     chain = [str(folder / "a.pt"), str(folder / "b.pt")]
     assert json.loads((folder / "lora" / "adapters.json").read_text())["base"]["checkpoint"] == chain
@@ -451,7 +459,14 @@ def test_adapters_on_a_chain_of_files_are_loaded_merged_and_exported(chained, tm
 @pytest.mark.parametrize(
     ("format", "fault"), grid(["transformers-llava", "openflamingo", "otter", "adapter"], ["tensor", "setting"])
 )
-def test_an_export_that_reads_back_otherwise_leaves_nothing(format, fault, adapted, tmp_path, monkeypatch, capsys):
+def test_an_export_that_reads_back_otherwise_leaves_nothing(
+    format,
+    fault,
+    adapted: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """As of a format that has no place for a part of the model: a tensor is changed, or a setting of the config."""
     name = {"transformers-llava": "export_transformers_llava", "adapter": "export_adapter"}.get(format)
     name = name or {"openflamingo": "save_reference", "otter": "save_otter"}[format]
@@ -502,7 +517,13 @@ def spoil_tensor(place: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["merge", "convert"])
-def test_a_folder_that_reads_back_otherwise_leaves_nothing(command, adapted, tmp_path, monkeypatch, capsys):
+def test_a_folder_that_reads_back_otherwise_leaves_nothing(
+    command: str,
+    adapted: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """The settings are written last: those of another model, then."""
     source = adapted[1] if command == "merge" else save_own(tmp_path / "a")
     write = MllmLlavaConfig.save_pretrained
@@ -517,7 +538,7 @@ def test_a_folder_that_reads_back_otherwise_leaves_nothing(command, adapted, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_work_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
+def test_work_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
@@ -527,7 +548,7 @@ def test_work_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
     assert [folder.name for folder in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_file_is_not_overwritten(tmp_path, capsys):
+def test_a_file_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert run("export", save_own(tmp_path / "a"), tmp_path / "file") == 1
     assert "expected a new or empty folder, found" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """Adapters and quantised language models in Flamingos, whose cross-attention lies inside the language model."""
 
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +53,7 @@ def endings(names, marker="gated_cross_attn_layer.") -> set[str]:
 
 
 @pytest.mark.parametrize("text", ["llama", "mpt", "gpt2"])
-def test_parts_are_told_apart(text):
+def test_parts_are_told_apart(text: str) -> None:
     language_model = layers(adapted({**LORA, "targets": ["language_model"]}, text=text))
     assert language_model
     assert all("decoder_layer" in name for name in language_model)
@@ -63,7 +65,7 @@ def test_parts_are_told_apart(text):
     assert all(name.startswith("perceiver.") for name in perceiver)
 
 
-def test_a_language_model_that_only_holds_trained_parts_drops_nothing_out():
+def test_a_language_model_that_only_holds_trained_parts_drops_nothing_out() -> None:
     model = adapted({**LORA, "targets": ["cross_attention"]}).train()
     assert model.frozen == ("vision_tower", "language_model")
     assert not model.language_model.model.layers[0].decoder_layer.training
@@ -71,7 +73,7 @@ def test_a_language_model_that_only_holds_trained_parts_drops_nothing_out():
     assert "language_model" not in adapted(LORA).frozen
 
 
-def test_a_tuning_config_as_it_is(tmp_path):
+def test_a_tuning_config_as_it_is(tmp_path: Path) -> None:
     model = adapted(tuning_config(tmp_path, **TUNING))
     names = layers(model)
     assert endings(names) == BLOCK
@@ -94,13 +96,13 @@ def test_a_tuning_config_as_it_is(tmp_path):
         ({**LORA, "unfrozen": ["perciever"]}, "adapters.unfrozen: expected a part of the model, .* found 'perciever'"),
     ],
 )
-def test_wrong_targets(section, message):
+def test_wrong_targets(section: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         adapted(section, freeze=["language_model"])
 
 
 @pytest.mark.parametrize(("kind", "text"), grid(["openflamingo", "otter"], ["llama", "gpt_neox"]))
-def test_adapters_train_are_saved_loaded_and_merged(tmp_path, text, kind):
+def test_adapters_train_are_saved_loaded_and_merged(tmp_path: Path, text, kind) -> None:
     make(text, kind=kind).save_pretrained(tmp_path / "base")
     base = {"type": kind, "model_name_or_path": str(tmp_path / "base")}
     model = MODELS.make(base, tokenizer=tokenizer())
@@ -165,7 +167,7 @@ def build(base, quantization, kind="openflamingo"):
 
 
 @pytest.mark.parametrize(("base", "quantization"), grid(["own", "parts"], [*QUANTIZATIONS]))
-def test_adapters_on_a_quantised_language_model(folders, quantization, base, tmp_path):
+def test_adapters_on_a_quantised_language_model(folders, quantization, base, tmp_path: Path) -> None:
     quantization = QUANTIZATIONS[quantization]
     model = build(folders[base], quantization)
     layer = model.language_model.model.layers[0]
@@ -196,7 +198,7 @@ def test_adapters_on_a_quantised_language_model(folders, quantization, base, tmp
         merge(again)
 
 
-def test_what_is_not_quantised(folders):
+def test_what_is_not_quantised(folders) -> None:
     pytest.importorskip("bitsandbytes")
     quantization = QUANTIZATIONS["int8"]
     with pytest.raises(

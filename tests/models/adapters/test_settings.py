@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -35,7 +38,7 @@ def logits(model):
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "rslora"])
-def test_every_linear_layer_of_the_language_model_but_the_head(kind):
+def test_every_linear_layer_of_the_language_model_but_the_head(kind: str) -> None:
     model = adapted({**LORA, "type": kind})
     assert {name.rpartition(".")[2] for name in layers(model)} == PROJECTIONS
     assert len(layers(model)) == 2 * len(PROJECTIONS)
@@ -47,14 +50,14 @@ def test_every_linear_layer_of_the_language_model_but_the_head(kind):
 
 
 @pytest.mark.parametrize("text", ["llama", "qwen2", "gpt_neox", "mpt", "opt"])
-def test_any_language_model(text):
+def test_any_language_model(text: str) -> None:
     model = adapted(text=text).train()
     assert layers(model)
     model(**make_batch(model)).loss.backward()
     assert gradients(model).keys() == trained(model)
 
 
-def test_targets_by_part_and_by_pattern():
+def test_targets_by_part_and_by_pattern() -> None:
     model = adapted({**LORA, "targets": ["connector", "language_model.*q_proj"]})
     assert layers(model) == {
         "connector.layers.0",
@@ -64,13 +67,13 @@ def test_targets_by_part_and_by_pattern():
     }
 
 
-def test_no_layer_without_influence_is_adapted():
+def test_no_layer_without_influence_is_adapted() -> None:
     names = layers(adapted({**LORA, "targets": ["vision_tower"]}))
     assert any("layers.1" in name for name in names)
     assert not any("layers.2" in name for name in names), "feature_layer -2 does not depend on the last"
 
 
-def test_the_vision_tower_only_where_it_is_named():
+def test_the_vision_tower_only_where_it_is_named() -> None:
     with pytest.raises(ConfigError, match=r"'q_proj' matches 2 names in the vision tower too.*add 'vision_tower'"):
         adapted({**LORA, "targets": ["q_proj"]})
     with pytest.raises(ConfigError, match=r"'norm' matches .* in the vision tower too"):
@@ -106,19 +109,19 @@ def test_the_vision_tower_only_where_it_is_named():
         ("nowhere.json", "nowhere.json"),
     ],
 )
-def test_wrong_settings(section, message):
+def test_wrong_settings(section: dict[str, Any] | str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         adapted(section)
 
 
-def test_what_is_frozen_by_name_cannot_be_unfrozen():
+def test_what_is_frozen_by_name_cannot_be_unfrozen() -> None:
     with pytest.raises(
         ConfigError, match=r"expected layers that can be trained, found .*, which matches only what is frozen"
     ):
         adapted({**LORA, "unfrozen": ["connector"]}, freeze=["connector"])
 
 
-def test_unfrozen_parts_are_trained_in_full_and_the_rest_drops_nothing_out():
+def test_unfrozen_parts_are_trained_in_full_and_the_rest_drops_nothing_out() -> None:
     model = adapted({**LORA, "unfrozen": ["connector", "embeddings", "model.norm"]}).train()
     assert {name for name in trained(model) if not is_adapter(name)} == {
         "language_model.model.embed_tokens.weight",
@@ -131,12 +134,12 @@ def test_unfrozen_parts_are_trained_in_full_and_the_rest_drops_nothing_out():
     assert model.language_model.training
 
 
-def test_full_trains_the_targets_themselves():
+def test_full_trains_the_targets_themselves() -> None:
     model = adapted({"type": "full", "targets": ["connector"]})
     assert trained(model) == {name for name, _ in model.named_parameters() if name.startswith("connector")}
 
 
-def test_the_table_adds_up():
+def test_the_table_adds_up() -> None:
     model = adapted({**LORA, "unfrozen": ["connector"]})
     rows = {line.split()[0]: line.split()[1:] for line in parameter_table(model).splitlines()[1:]}
     total = sum(parameter.numel() for parameter in make().parameters())
@@ -151,7 +154,7 @@ def test_the_table_adds_up():
 
 
 @pytest.mark.parametrize("freeze", [(), ("vision_tower",)])
-def test_a_batch_without_images_touches_all_that_is_trained(freeze):
+def test_a_batch_without_images_touches_all_that_is_trained(freeze) -> None:
     targets = ["language_model", "connector", *(() if freeze else ["vision_tower"])]
     model = adapted({**LORA, "targets": targets, "unfrozen": ["embeddings"]}, freeze=freeze).train()
     model(**without_images(make_batch(model), model)).loss.backward()
@@ -160,7 +163,7 @@ def test_a_batch_without_images_touches_all_that_is_trained(freeze):
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
 @pytest.mark.parametrize("unfrozen", [[], ["connector"]])
-def test_gradient_checkpointing_changes_nothing(unfrozen, use_reentrant):
+def test_gradient_checkpointing_changes_nothing(unfrozen, use_reentrant: bool) -> None:
     model = adapted({**LORA, "unfrozen": unfrozen}).train()
     disturb(model)
     batch = make_batch(model)
@@ -177,7 +180,7 @@ def test_gradient_checkpointing_changes_nothing(unfrozen, use_reentrant):
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "rslora", "full"])
-def test_saved_adapters_give_the_same_logits_on_the_same_base(tmp_path, kind):
+def test_saved_adapters_give_the_same_logits_on_the_same_base(tmp_path: Path, kind: str) -> None:
     make().save_pretrained(tmp_path / "base")
     base = as_base({"type": "llava", "model_name_or_path": str(tmp_path / "base"), "freeze": ["vision_tower"]})
     section = {"type": kind, "targets": ["language_model"], "unfrozen": ["connector"]}
@@ -199,7 +202,7 @@ def test_saved_adapters_give_the_same_logits_on_the_same_base(tmp_path, kind):
         load_llava(str(tmp_path / "out"))
 
 
-def test_what_no_folder_holds_is_saved_in_full(tmp_path):
+def test_what_no_folder_holds_is_saved_in_full(tmp_path: Path) -> None:
     model = adapted(base={"type": "llava", "language_model": "/some/folder", "vision_tower": {"model_type": "x"}})
     save_adapted(model, str(tmp_path))
     parts = {name.split(".")[0] for name in load_file(tmp_path / "trained_in_full.safetensors")}
@@ -210,7 +213,7 @@ def test_what_no_folder_holds_is_saved_in_full(tmp_path):
     assert set(load_file(tmp_path / "trained_in_full.safetensors")) == {"language_model.model.embed_tokens.weight"}
 
 
-def test_adapters_of_another_model_are_refused(tmp_path):
+def test_adapters_of_another_model_are_refused(tmp_path: Path) -> None:
     save_adapted(adapted(), str(tmp_path))
     with pytest.raises(ModelError, match=r"lora_A.default.weight: \[4, 16\] instead of \[8, 16\]"):
         load_adapted(adapted({**LORA, "r": 8}), str(tmp_path))
@@ -218,13 +221,13 @@ def test_adapters_of_another_model_are_refused(tmp_path):
         load_adapted(adapted({**LORA, "targets": ["language_model", "connector"]}), str(tmp_path))
 
 
-def test_a_base_that_is_gone(tmp_path):
+def test_a_base_that_is_gone(tmp_path: Path) -> None:
     save_adapted(adapted(base={"type": "llava", "model_name_or_path": "/no/such"}), str(tmp_path))
     with pytest.raises(ModelError, match=r"adapters.json: its base is gone: model_name_or_path /no/such"):
         base_of(str(tmp_path))
 
 
-def test_peft_reads_what_is_saved(tmp_path):
+def test_peft_reads_what_is_saved(tmp_path: Path) -> None:
     model = adapted({**LORA, "targets": ["language_model", "connector"]})
     disturb(model)
     save_adapted(model, str(tmp_path))
@@ -232,7 +235,7 @@ def test_peft_reads_what_is_saved(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "rslora", "full"])
-def test_merging_leaves_a_plain_model_of_the_same_logits(tmp_path, kind):
+def test_merging_leaves_a_plain_model_of_the_same_logits(tmp_path: Path, kind: str) -> None:
     model = adapted({"type": kind, "targets": ["language_model", "connector"], "unfrozen": ["embeddings"]})
     disturb(model)
     expected = logits(model)
@@ -243,7 +246,7 @@ def test_merging_leaves_a_plain_model_of_the_same_logits(tmp_path, kind):
     torch.testing.assert_close(logits(load_llava(str(tmp_path))), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_tuning_config_adapts_the_language_model_alone(tmp_path):
+def test_a_tuning_config_adapts_the_language_model_alone(tmp_path: Path) -> None:
     model = adapted(tuning_config(tmp_path))
     assert {name.rpartition(".")[2] for name in layers(model)} == {"q_proj", "v_proj"}
     assert all(name.startswith("language_model.") for name in layers(model))
@@ -252,14 +255,14 @@ def test_a_tuning_config_adapts_the_language_model_alone(tmp_path):
     assert (layer.r["default"], layer.scaling["default"], layer.lora_dropout["default"].p) == (128, 0.5, 0.1)
 
 
-def test_a_tuning_config_without_lora(tmp_path):
+def test_a_tuning_config_without_lora(tmp_path: Path) -> None:
     model = adapted(tuning_config(tmp_path, lora=False))
     assert {name.split(".")[0] for name in trained(model)} == {"connector"}
     with pytest.raises(ConfigError, match=r"tuning\.json: lora_rank: unknown name; did you mean 'lora_r'"):
         adapted(tuning_config(tmp_path, lora_rank=3))
 
 
-def test_a_tuning_config_that_starts_from_adapters_of_the_language_model(tmp_path):
+def test_a_tuning_config_that_starts_from_adapters_of_the_language_model(tmp_path: Path) -> None:
     source = make()
     alone = get_peft_model(source.language_model, LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj", "v_proj"]))
     disturb(alone)

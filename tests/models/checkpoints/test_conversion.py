@@ -67,7 +67,7 @@ def layout_of(path: str) -> str:
     ("named", "kind", "vision_inside"),
     grid([("linear", "llava"), ("mlp2x_gelu", "llava_llama")], ["safetensors", "bin", "shards"], [True, False]),
 )
-def test_original_llava(tmp_path, named, kind, vision_inside):
+def test_original_llava(tmp_path: Path, named, kind, vision_inside) -> None:
     connector, model_type = named
     model = make(connector=connector)
     clip = save_clip(model, tmp_path / "clip", both_halves=vision_inside)
@@ -88,7 +88,7 @@ def test_original_llava(tmp_path, named, kind, vision_inside):
     torch.testing.assert_close(table, torch.cat([old, old.mean(0, keepdim=True)]))
 
 
-def test_several_layers_of_a_perceptron_and_the_chosen_features(tmp_path):
+def test_several_layers_of_a_perceptron_and_the_chosen_features(tmp_path: Path) -> None:
     model = make(connector="mlp3x_gelu", feature_layer=-1, keep_cls=True)
     config = original_config(model, mm_vision_select_layer=-1, mm_vision_select_feature="cls_patch")
     path = write(tmp_path / "a", original_names(model), config)
@@ -98,7 +98,7 @@ def test_several_layers_of_a_perceptron_and_the_chosen_features(tmp_path):
     assert_equal_logits(found, model)
 
 
-def test_converted_folder_is_built_by_its_name(tmp_path):
+def test_converted_folder_is_built_by_its_name(tmp_path: Path) -> None:
     model = make()
     path = write(tmp_path / "a", original_names(model), original_config(model))
     plain_tokenizer().save_pretrained(path)
@@ -113,7 +113,7 @@ def test_converted_folder_is_built_by_its_name(tmp_path):
 
 
 @pytest.mark.parametrize("model_type", ["shikra", "llava"])
-def test_a_delta_goes_onto_a_base_with_fewer_words(tmp_path, model_type):
+def test_a_delta_goes_onto_a_base_with_fewer_words(tmp_path: Path, model_type: str) -> None:
     model, base = make(connector="linear"), make(connector="linear", seed=1)
     rows = WORDS - 3
     base.language_model.resize_token_embeddings(rows)
@@ -136,7 +136,7 @@ def test_a_delta_goes_onto_a_base_with_fewer_words(tmp_path, model_type):
         converted(whole, tmp_path / "none", base=under, vision_tower=clip)
 
 
-def test_a_delta_is_added_in_its_own_precision(tmp_path):
+def test_a_delta_is_added_in_its_own_precision(tmp_path: Path) -> None:
     """Half precision rounds once, as in the code that made the delta."""
     base, delta = torch.randn(3, 4), torch.randn(5, 4).half()
     found = lazy.summed(lazy.held(base, "a"), lazy.held(delta, "b"))
@@ -147,7 +147,7 @@ def test_a_delta_is_added_in_its_own_precision(tmp_path):
     assert found.shape == (5, 4)
 
 
-def test_a_delta_to_another_base_lists_everything(tmp_path):
+def test_a_delta_to_another_base_lists_everything(tmp_path: Path) -> None:
     model = make(connector="linear")
     other = make(connector="linear", language_model={**tiny.TEXT["llama"], "intermediate_size": 20})
     delta = {name: 0 * tensor for name, tensor in original_names(model).items()}
@@ -168,7 +168,7 @@ def test_a_delta_to_another_base_lists_everything(tmp_path):
 @pytest.mark.parametrize(
     ("type", "kind", "onto_llava"), grid(["lora", "rslora"], ["bin", "safetensors"], [False, True])
 )
-def test_lora_of_the_original_code(tmp_path, type, kind, onto_llava):
+def test_lora_of_the_original_code(tmp_path: Path, type, kind, onto_llava) -> None:
     model = make()
     clip = save_clip(model, tmp_path / "clip")
     if onto_llava:
@@ -221,7 +221,7 @@ def test_lora_of_the_original_code(tmp_path, type, kind, onto_llava):
         (("peft_type", "IA3"), "peft_type: expected 'LORA', found str 'IA3'"),
     ],
 )
-def test_adapters_that_do_not_fit(tmp_path, change, message):
+def test_adapters_that_do_not_fit(tmp_path: Path, change, message: str) -> None:
     model = make()
     name, value = change
     layer = "model.layers.0.mlp.up_proj"
@@ -246,7 +246,7 @@ def test_adapters_that_do_not_fit(tmp_path, change, message):
 
 
 @pytest.mark.parametrize(("connector", "as_file"), grid(["linear", "mlp2x_gelu"], [False, True]))
-def test_a_projector_alone(tmp_path, connector, as_file):
+def test_a_projector_alone(tmp_path: Path, connector, as_file) -> None:
     model = make(connector=connector)
     base = save_language_model(model, tmp_path / "base", plain_tokenizer())
     state = {name: t for name, t in original_names(model).items() if "mm_projector" in name}
@@ -292,7 +292,7 @@ def renamed_for_the_hub(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "rename"), grid(["llama", "qwen2", "gpt_neox"], [None, renamed_for_today, renamed_for_the_hub])
 )
-def test_transformers_llava_there_and_back(tmp_path, text, rename):
+def test_transformers_llava_there_and_back(tmp_path: Path, text, rename) -> None:
     model = transformers_folder(tmp_path / "theirs", text)
     original = load_file(tmp_path / "theirs" / "model.safetensors")
     if rename:
@@ -312,7 +312,7 @@ def test_transformers_llava_there_and_back(tmp_path, text, rename):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_head_and_embeddings_are_tied_if_the_weights_are(tmp_path, tied):
+def test_head_and_embeddings_are_tied_if_the_weights_are(tmp_path: Path, tied: bool) -> None:
     model = transformers_folder(tmp_path / "a", "qwen2")
     path = tmp_path / "a" / "model.safetensors"
     state = load_file(path)
@@ -325,7 +325,7 @@ def test_head_and_embeddings_are_tied_if_the_weights_are(tmp_path, tied):
     assert model.config.text_config.tie_word_embeddings
 
 
-def test_llava_next_there_and_back(tmp_path):
+def test_llava_next_there_and_back(tmp_path: Path) -> None:
     tiling = {"type": "any_resolution", "pinpoints": PINPOINTS}
     model = transformers_folder(tmp_path / "theirs", tiling=tiling)
     assert json.loads((tmp_path / "theirs" / "config.json").read_text())["model_type"] == "llava_next"
@@ -382,7 +382,7 @@ def convert_flamingo(path: str, out: Path, **arguments: Any) -> Flamingo:
 @pytest.mark.parametrize(
     ("text", "wrapping"), grid(["llama", "mpt", "gpt_neox", "opt"], ["released", "training", "v1", "safetensors"])
 )
-def test_openflamingo(tmp_path, text, wrapping):
+def test_openflamingo(tmp_path: Path, text, wrapping) -> None:
     model = trained_flamingo(text)
     parts = flamingo_parts(model, tmp_path, WORDS)
     state = {name: tensor.clone() for name, tensor in reference_state(model).items()}
@@ -410,7 +410,7 @@ def test_openflamingo(tmp_path, text, wrapping):
     assert all(again[name].equal(tensor) for name, tensor in state.items())
 
 
-def test_openflamingo_over_a_base_with_spare_rows(tmp_path):
+def test_openflamingo_over_a_base_with_spare_rows(tmp_path: Path) -> None:
     """MPT has more embeddings than words, OpenFlamingo's file as many as words: the spare rows stay."""
     model = trained_flamingo("mpt")
     model.language_model.resize_token_embeddings(48)
@@ -440,7 +440,7 @@ def test_openflamingo_over_a_base_with_spare_rows(tmp_path):
         ("layers.1.gated_cross_attn_layer", "expected cross-attention before every n-th layer, found none"),
     ],
 )
-def test_what_must_be_in_the_file_is_not_taken_from_elsewhere(tmp_path, left_out, message):
+def test_what_must_be_in_the_file_is_not_taken_from_elsewhere(tmp_path: Path, left_out: str, message: str) -> None:
     model = trained_flamingo()
     parts = flamingo_parts(model, tmp_path, WORDS)
     state = {name: tensor for name, tensor in reference_state(model).items() if left_out not in name}
@@ -452,7 +452,7 @@ def test_what_must_be_in_the_file_is_not_taken_from_elsewhere(tmp_path, left_out
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_base_that_is_not_whole_lists_what_it_lacks(tmp_path):
+def test_a_base_that_is_not_whole_lists_what_it_lacks(tmp_path: Path) -> None:
     model = trained_flamingo()
     parts = flamingo_parts(model, tmp_path, WORDS)
     torch.save(reference_state(model), tmp_path / "x.pt")
@@ -465,7 +465,7 @@ def test_a_base_that_is_not_whole_lists_what_it_lacks(tmp_path):
 
 
 @pytest.mark.parametrize("new_names", [False, True])
-def test_a_chain_with_adapters(tmp_path, new_names):
+def test_a_chain_with_adapters(tmp_path: Path, new_names: bool) -> None:
     """Instruct-Flamingo: an OpenFlamingo, then what was trained over it, saved while PEFT wrapped the layers."""
     model = trained_flamingo()
     parts = flamingo_parts(model, tmp_path, WORDS)
@@ -494,7 +494,7 @@ def test_a_chain_with_adapters(tmp_path, new_names):
     torch.testing.assert_close(flamingo_logits(found), flamingo_logits(merge(model)), rtol=1e-5, atol=1e-5)
 
 
-def test_the_later_file_of_a_chain_counts(tmp_path):
+def test_the_later_file_of_a_chain_counts(tmp_path: Path) -> None:
     first, second = trained_flamingo(), trained_flamingo()
     parts = flamingo_parts(first, tmp_path, WORDS)
     with torch.no_grad():
@@ -528,7 +528,7 @@ def reference_parts(text: str, folder: Path) -> dict[str, str]:
 
 @needs_reference
 @pytest.mark.parametrize("text", slow_but([*REFERENCE_LMS][:2], REFERENCE_LMS))
-def test_all_names_of_the_reference(tmp_path, text):
+def test_all_names_of_the_reference(tmp_path: Path, text) -> None:
     """Aliases, open_clip's vision encoder and the language model included."""
     keys = json.loads((PARITY / f"keys_openflamingo_{text}.json").read_text())["keys"]
     state = {name: torch.full(shape, float(number)) for number, (name, shape) in enumerate(keys.items())}
@@ -548,7 +548,7 @@ def test_all_names_of_the_reference(tmp_path, text):
 
 
 @needs_reference
-def test_the_references_logits(tmp_path):
+def test_the_references_logits(tmp_path: Path) -> None:
     recorded = torch.load(PARITY / "openflamingo_llama.pt", weights_only=True)
     torch.save(recorded["state_dict"], tmp_path / "x.pt")
     found = convert_flamingo(str(tmp_path / "x.pt"), tmp_path / "out", **reference_parts("llama", tmp_path))
@@ -563,7 +563,7 @@ def test_the_references_logits(tmp_path):
 
 
 @pytest.mark.parametrize(("shards", "frames"), grid([False, True], [None, 4]))
-def test_otter(tmp_path, shards, frames):
+def test_otter(tmp_path: Path, shards, frames) -> None:
     model = trained_flamingo(kind="otter", perceiver=None, max_num_frames=frames)
     words = plain_tokenizer()
     words.add_tokens([EOC, "<image>", "<answer>"], special_tokens=True)
@@ -582,7 +582,7 @@ def test_otter(tmp_path, shards, frames):
     assert all(again[name].equal(tensor) for name, tensor in state.items())
 
 
-def test_our_own_folder_in_another_precision_and_shards(tmp_path):
+def test_our_own_folder_in_another_precision_and_shards(tmp_path: Path) -> None:
     model = make()
     model.save_pretrained(tmp_path / "a")
     make_tokenizer().save_pretrained(tmp_path / "a")
@@ -593,7 +593,7 @@ def test_our_own_folder_in_another_precision_and_shards(tmp_path):
         assert found.state_dict()[name].equal(tensor.bfloat16()), name
 
 
-def test_every_dtype_keeps_its_own(tmp_path):
+def test_every_dtype_keeps_its_own(tmp_path: Path) -> None:
     """A half-precision language model beside a float32 CLIP loses nothing."""
     model = make()
     clip = save_clip(model, tmp_path / "clip")
@@ -608,7 +608,7 @@ def test_every_dtype_keeps_its_own(tmp_path):
     assert {p.dtype for p in load_llava(str(out)).parameters()} == {torch.float16}
 
 
-def test_no_more_than_one_tensor_is_alive(tmp_path, monkeypatch):
+def test_no_more_than_one_tensor_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tensor that is read or made on the way is counted for as long as somebody holds it."""
     alive: dict[str, int] = {"now": 0, "peak": 0}
     make_lazy = lazy.Lazy.__init__
@@ -651,7 +651,7 @@ def a_good_folder(folder: Path) -> tuple[str, dict[str, str], dict[str, torch.Te
     return path, {"vision_tower": clip}, state
 
 
-def test_missing_extra_and_wrong_tensors_are_all_listed(tmp_path):
+def test_missing_extra_and_wrong_tensors_are_all_listed(tmp_path: Path) -> None:
     path, sources, state = a_good_folder(tmp_path)
     del state["model.norm.weight"], state["model.layers.1.mlp.up_proj.weight"]
     state["model.layers.0.mlp.up_proj.weight"] = torch.zeros(3, 16)
@@ -676,7 +676,7 @@ def test_missing_extra_and_wrong_tensors_are_all_listed(tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_shard_that_is_cut_off_missing_or_another(tmp_path):
+def test_a_shard_that_is_cut_off_missing_or_another(tmp_path: Path) -> None:
     path, sources, _ = a_good_folder(tmp_path)
     shard = Path(path) / "pytorch_model-00002-of-00002.bin"
     content = shard.read_bytes()
@@ -693,7 +693,7 @@ def test_a_shard_that_is_cut_off_missing_or_another(tmp_path):
         converted(path, tmp_path / "3", **sources)
 
 
-def test_an_index_does_not_lead_out_of_its_folder(tmp_path):
+def test_an_index_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
     path, sources, _ = a_good_folder(tmp_path)
     index = Path(path) / "pytorch_model.bin.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "../clip/model.safetensors"}}))
@@ -709,7 +709,7 @@ class Code:
         return Path.touch, (Path("ran"),)
 
 
-def test_a_pickle_with_code_is_not_run(tmp_path, monkeypatch):
+def test_a_pickle_with_code_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model.layers.0.x": Code()}, tmp_path / "x.pt")
     with pytest.raises(ModelError, match="holds more than weights: it names getattr, and code is never run"):
@@ -717,12 +717,12 @@ def test_a_pickle_with_code_is_not_run(tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_file_from_before_zip(tmp_path):
+def test_a_file_from_before_zip(tmp_path: Path) -> None:
     torch.save({"perceiver.latents": torch.ones(2)}, tmp_path / "x.pt", _use_new_zipfile_serialization=False)
     assert open_path(str(tmp_path / "x.pt")).weights["perceiver.latents"].read().tolist() == [1, 1]
 
 
-def test_what_is_no_known_layout(tmp_path):
+def test_what_is_no_known_layout(tmp_path: Path) -> None:
     save_language_model(make(), tmp_path / "a")
     with pytest.raises(ModelError) as caught:
         layout_of(str(tmp_path / "a"))
@@ -746,7 +746,7 @@ def test_what_is_no_known_layout(tmp_path):
         ({}, "--vision-tower: expected a local folder of openai/clip-vit-large-patch14-336"),
     ],
 )
-def test_originals_that_cannot_be_converted(tmp_path, changes, message):
+def test_originals_that_cannot_be_converted(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     model = make()
     path = write(tmp_path / "a", original_names(model), original_config(model, **changes))
     with pytest.raises(ModelError, match=message):

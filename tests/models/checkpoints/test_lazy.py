@@ -43,7 +43,7 @@ def lazily(state: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 
 @given(STATES.filter(bool), st.sampled_from([1, 20, "5GB"]))
-def test_what_is_written_is_read(layout, size):
+def test_what_is_written_is_read(layout, size) -> None:
     state = {name: tensor_of(*of) for name, of in layout.items()}
     with tempfile.TemporaryDirectory() as folder:
         write_shards(lazily(state), Path(folder), max_shard_size=size)
@@ -61,7 +61,7 @@ def test_what_is_written_is_read(layout, size):
         assert (Path(folder) / "model.safetensors.index.json").is_file() == (files != ["model.safetensors"])
 
 
-def test_another_dtype_is_of_floating_point_alone(tmp_path):
+def test_another_dtype_is_of_floating_point_alone(tmp_path: Path) -> None:
     state = {"a": torch.tensor([1.5]), "b": torch.tensor([7]), "c": torch.randn(3, 2).T}
     write_shards(lazily(state), tmp_path, dtype=torch.bfloat16)
     found = load_file(tmp_path / "model.safetensors")
@@ -73,7 +73,7 @@ def test_another_dtype_is_of_floating_point_alone(tmp_path):
     assert found["c"].equal(state["c"].bfloat16())
 
 
-def test_a_tensor_that_reads_as_another_shape_is_refused(tmp_path):
+def test_a_tensor_that_reads_as_another_shape_is_refused(tmp_path: Path) -> None:
     wrong = held(torch.zeros(2), "x")
     wrong = type(wrong)((3,), wrong.dtype, "x", wrong.read)
     with pytest.raises(ModelError, match=r"x: expected a tensor of \[3\], found \[2\]"):
@@ -81,7 +81,7 @@ def test_a_tensor_that_reads_as_another_shape_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_low_rank_matrices_are_added(transposed):
+def test_low_rank_matrices_are_added(transposed: bool) -> None:
     base, a, b = torch.randn(4, 3), torch.randn(2, 3), torch.randn(4, 2)
     expected = base + 0.5 * b @ a
     given_base = base.T if transposed else base
@@ -89,7 +89,7 @@ def test_low_rank_matrices_are_added(transposed):
     torch.testing.assert_close(found, expected.T if transposed else expected)
 
 
-def test_rows():
+def test_rows() -> None:
     table = torch.tensor([[1.0, 2], [3, 4]])
     assert grown(held(table, "t"), 4).read().tolist() == [[1, 2], [3, 4], [2, 3], [2, 3]]
     assert over(held(table[:1] + 5, "n"), held(table, "t")).read().tolist() == [[6, 7], [3, 4]]
@@ -97,7 +97,7 @@ def test_rows():
     assert [part.read().tolist() for part in thirds(held(torch.arange(6), "q"))] == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_names_of_peft():
+def test_names_of_peft() -> None:
     names = {
         "base_model.model.model.layers.0.q.base_layer.weight": "model.layers.0.q.weight",
         "lang_encoder.base_model.model.transformer.q.lora_A.default.weight": "lang_encoder.transformer.q.lora_A.weight",
@@ -110,14 +110,14 @@ def test_names_of_peft():
     assert plain_names({"head.original_module.weight": 1}) == {}
 
 
-def test_one_name_in_two_shards(tmp_path):
+def test_one_name_in_two_shards(tmp_path: Path) -> None:
     for number in (1, 2):
         save_file({"a": torch.zeros(1)}, tmp_path / f"model-{number}.safetensors")
     with pytest.raises(ModelError, match=r"a occurs twice: in a in .*model-1"):
         open_folder(tmp_path)
 
 
-def test_a_damaged_safetensors_file(tmp_path):
+def test_a_damaged_safetensors_file(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     save_file({"a": torch.zeros(100)}, path)
     path.write_bytes(path.read_bytes()[:-8])

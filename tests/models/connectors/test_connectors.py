@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,9 @@ def make(spec, **widths):
         ({"type": "perceiver", "latents": 3, "latents_in_keys": False}, 7, 3),
     ],
 )
-def test_gives_as_many_tokens_of_the_language_models_width_as_it_says(spec, patches, tokens):
+def test_gives_as_many_tokens_of_the_language_models_width_as_it_says(
+    spec: str | dict[str, Any], patches: int, tokens: int
+) -> None:
     connector = make(spec)
     features = torch.randn(2, patches, 6, requires_grad=True)
     found = connector(features)
@@ -46,7 +49,7 @@ def test_gives_as_many_tokens_of_the_language_models_width_as_it_says(spec, patc
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_mlp_is_linear_layers_with_exact_gelus_between_them(layers):
+def test_mlp_is_linear_layers_with_exact_gelus_between_them(layers: int) -> None:
     connector = make(f"mlp{layers}x_gelu")
     features = torch.randn(2, 5, 6)
     expected = connector.layers[0](features)
@@ -58,27 +61,27 @@ def test_mlp_is_linear_layers_with_exact_gelus_between_them(layers):
     torch.testing.assert_close(same(features), expected)
 
 
-def test_identity():
+def test_identity() -> None:
     features = torch.randn(2, 5, 6)
     connector = make("identity", text_width=6)
     assert connector(features) is features
     assert connector.tokens(5) == 5
 
 
-def test_a_square_joins_the_patches_that_touch():
+def test_a_square_joins_the_patches_that_touch() -> None:
     connector = make({"type": "concat", "layers": 1}, vision_width=1)
     connector.mlp.layers[0] = torch.nn.Identity()
     rows = connector(torch.arange(16.0).view(1, 16, 1))[0]
     assert rows.tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
 
 
-def test_a_row_joins_the_patches_that_follow_one_another():
+def test_a_row_joins_the_patches_that_follow_one_another() -> None:
     connector = make({"type": "concat", "neighbours": "row", "layers": 1}, vision_width=1)
     connector.mlp.layers[0] = torch.nn.Identity()
     assert connector(torch.arange(6.0).view(1, 6, 1))[0].tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_ldp_sees_three_by_three_neighbours_twice():
+def test_ldp_sees_three_by_three_neighbours_twice() -> None:
     connector = make("ldp")
     features = torch.randn(1, 100, 6)
     moved = features.clone()
@@ -87,7 +90,7 @@ def test_ldp_sees_three_by_three_neighbours_twice():
     assert changed.nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
 
 
-def test_groups_of_queries_share_their_keys():
+def test_groups_of_queries_share_their_keys() -> None:
     """As many heads whose keys and values are the same give the same."""
     settings = {"latents": 3, "depth": 1, "heads": 4, "head_width": 5}
     grouped: Perceiver = make({"type": "perceiver", "kv_heads": 2, **settings})
@@ -101,14 +104,14 @@ def test_groups_of_queries_share_their_keys():
     torch.testing.assert_close(grouped(features), whole(features))
 
 
-def test_latents_read_the_patches_in_whatever_order():
+def test_latents_read_the_patches_in_whatever_order() -> None:
     connector = make({"type": "perceiver", "latents": 3})
     features = torch.randn(2, 7, 6)
     torch.testing.assert_close(connector(features), connector(features[:, torch.randperm(7)]))
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_without_latents_in_the_keys_each_latent_reads_alone(depth):
+def test_without_latents_in_the_keys_each_latent_reads_alone(depth: int) -> None:
     features = torch.randn(2, 7, 6)
     for latents_in_keys in (False, True):
         connector: Perceiver = make(
@@ -133,7 +136,7 @@ def test_without_latents_in_the_keys_each_latent_reads_alone(depth):
         ({"type": "perceiver", "depth": 0}, "depth: expected a whole number from 1 to 256, found int '0'"),
     ],
 )
-def test_wrong_arguments(spec, message):
+def test_wrong_arguments(spec: str | dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make(spec)
 
@@ -147,13 +150,13 @@ def test_wrong_arguments(spec, message):
         ("ldp", 37, "expected a square of patches, found 37 features"),
     ],
 )
-def test_patches_that_do_not_fit(spec, patches, message):
+def test_patches_that_do_not_fit(spec: str | dict[str, Any], patches: int, message: str) -> None:
     connector = make(spec)
     with pytest.raises(ConfigError, match=message):
         connector.tokens(patches)
 
 
-def test_the_example_of_the_docs():
+def test_the_example_of_the_docs() -> None:
     (example,) = re.findall(r"```python\n(from torch.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     exec(example, {"__name__": "mine"})  # noqa: S102, our own file
     try:
@@ -163,6 +166,6 @@ def test_the_example_of_the_docs():
         del CONNECTORS.module_dict["mean"]
 
 
-def test_the_docs_name_every_connector():
+def test_the_docs_name_every_connector() -> None:
     own = {name for name in CONNECTORS.names() if CONNECTORS.find(name).__module__.startswith("mllm.")}
     assert own <= set(re.findall(r"`(\w+)`", DOCS.read_text(encoding="utf-8").split("## Features")[0]))

@@ -1,6 +1,7 @@
 """Files of OpenFlamingo: read to equal numbers, refused with a list, written as they were."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def images(reference) -> torch.Tensor:
 
 
 @needs_reference
-def test_logits_loss_and_gradients_are_the_references(loaded, reference):
+def test_logits_loss_and_gradients_are_the_references(loaded, reference) -> None:
     inputs, forward = reference["inputs"], reference["forward"]
     loaded.freeze(["vision_tower", "language_model"], "input")
     features = loaded.vision_tower(reference["inputs"]["vision_x"].flatten(0, 2))
@@ -63,7 +64,7 @@ def test_logits_loss_and_gradients_are_the_references(loaded, reference):
 
 
 @needs_reference
-def test_masked_gradients_are_the_references_in_the_new_rows(loaded, reference):
+def test_masked_gradients_are_the_references_in_the_new_rows(loaded, reference) -> None:
     inputs = reference["inputs"]
     loaded.freeze(["vision_tower", "language_model"], "new")
     mask = inputs["attention_mask"]
@@ -76,7 +77,7 @@ def test_masked_gradients_are_the_references_in_the_new_rows(loaded, reference):
 
 @needs_reference
 @pytest.mark.parametrize("beams", [1, 2])
-def test_generated_ids_are_the_references(loaded, reference, beams):
+def test_generated_ids_are_the_references(loaded, reference, beams: int) -> None:
     inputs = reference["inputs"]
     arguments = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": 97, "pad_token_id": 99}
     expected = reference[f"generate_beams{beams}"][:, 8:]
@@ -95,7 +96,7 @@ def test_generated_ids_are_the_references(loaded, reference, beams):
 
 
 @needs_reference
-def test_a_row_alone_is_answered_as_the_reference_does(loaded, reference):
+def test_a_row_alone_is_answered_as_the_reference_does(loaded, reference) -> None:
     found = loaded.generate(
         reference["inputs"]["gen_ids"][1:, 4:],
         pixels=images(reference)[2:],
@@ -105,7 +106,7 @@ def test_a_row_alone_is_answered_as_the_reference_does(loaded, reference):
 
 
 @needs_reference
-def test_continuations_behind_cached_media_are_the_references(loaded, reference):
+def test_continuations_behind_cached_media_are_the_references(loaded, reference) -> None:
     prompt, new = reference["inputs"]["input_ids"][:1, :11], torch.tensor([30, 31])
     given = {"input_ids": prompt, "attention_mask": torch.ones_like(prompt), "pixels": images(reference)[:2]}
     (found,) = candidate_log_probs(loaded, given, [[new.tolist()]])
@@ -118,7 +119,7 @@ def test_continuations_behind_cached_media_are_the_references(loaded, reference)
 
 @needs_reference
 @pytest.mark.parametrize("text", REFERENCE_LMS)
-def test_names_and_shapes_are_the_references(text):
+def test_names_and_shapes_are_the_references(text) -> None:
     names = json.loads((PARITY / f"keys_openflamingo_{text}.json").read_text())
     model = reference_model(text)
     state = {name: torch.zeros(shape) for name, shape in names["keys"].items()}
@@ -129,7 +130,7 @@ def test_names_and_shapes_are_the_references(text):
 
 
 @pytest.mark.parametrize(("text", "ending"), grid([*LMS], ["pt", "safetensors"]))
-def test_a_saved_file_over_the_same_parts_is_the_same_model(tmp_path, text, ending):
+def test_a_saved_file_over_the_same_parts_is_the_same_model(tmp_path: Path, text, ending) -> None:
     path = str(tmp_path / f"checkpoint.{ending}")
     model = make(text)
     fresh = make(text, seed=1)
@@ -144,7 +145,7 @@ def test_a_saved_file_over_the_same_parts_is_the_same_model(tmp_path, text, endi
     torch.testing.assert_close(fresh(**batch).loss, model(**batch).loss, rtol=0, atol=0)
 
 
-def test_the_builder_takes_a_file(tmp_path):
+def test_the_builder_takes_a_file(tmp_path: Path) -> None:
     model = make()
     save_reference(model, str(tmp_path / "checkpoint.pt"))
     built = make(seed=1, checkpoint=str(tmp_path / "checkpoint.pt"))
@@ -164,7 +165,7 @@ def test_the_builder_takes_a_file(tmp_path):
     torch.testing.assert_close(again.get_input_embeddings().weight, model.get_input_embeddings().weight)
 
 
-def test_training_files_are_unwrapped(tmp_path):
+def test_training_files_are_unwrapped(tmp_path: Path) -> None:
     model = make()
     state = reference_state(model)
     layer = "lang_encoder.model.layers.0.gated_cross_attn_layer.attn_gate"
@@ -182,7 +183,7 @@ def test_training_files_are_unwrapped(tmp_path):
         assert found.keys() == {key.replace("lang_encoder", "language_model") for key in state}
 
 
-def test_everything_that_does_not_fit_is_listed():
+def test_everything_that_does_not_fit_is_listed() -> None:
     model = make()
     state = to_our_names(reference_state(model))
     del state["perceiver.norm.bias"]
@@ -200,7 +201,7 @@ def test_everything_that_does_not_fit_is_listed():
 
 @pytest.mark.parametrize("text", ["llama", "mpt"])
 @pytest.mark.parametrize("change", [-2, 3])
-def test_embeddings_of_another_vocabulary(text, change):
+def test_embeddings_of_another_vocabulary(text: str, change: int) -> None:
     model, other = make(text), make(text, seed=1)
     state = to_our_names(reference_state(model))
     name = next(key for key in state if key.endswith(("embed_tokens.weight", "wte.weight")))
@@ -216,7 +217,7 @@ def test_embeddings_of_another_vocabulary(text, change):
     ("content", "message"),
     [(None, "expected a file on this machine"), ([1], "expected weights by name, found list"), (b"no", "x.pt: ")],
 )
-def test_files_that_hold_no_weights(tmp_path, content, message):
+def test_files_that_hold_no_weights(tmp_path: Path, content: list[int] | bytes | None, message: str) -> None:
     path = tmp_path / "x.pt"
     if isinstance(content, bytes):
         path.write_bytes(content)

@@ -90,7 +90,7 @@ def parent_in(row: list[int], segment: int) -> int:
     ),
     st.sampled_from(ATTEND),
 )
-def test_every_token_reads_what_the_rule_says(rows, attend):
+def test_every_token_reads_what_the_rule_says(rows, attend) -> None:
     slots_BT = torch.tensor([slots for slots, _ in rows])
     length = slots_BT.shape[1]
     of = [[-1 if segment == 9 else segment for segment in row] for _, row in rows]  # padding is at the end
@@ -105,7 +105,7 @@ def test_every_token_reads_what_the_rule_says(rows, attend):
     assert found == [expected(slots, row, attend) for (slots, _), row in zip(rows, of, strict=True)]
 
 
-def test_new_tokens_stand_where_the_last_one_of_the_text_does():
+def test_new_tokens_stand_where_the_last_one_of_the_text_does() -> None:
     slots_BT = torch.tensor([[True, False, True, False], [False, True, False, False], [False] * 4])
     state = MediaState()
     with state.reading(media_of(slots_BT, one_segment(slots_BT), "immediate")):
@@ -121,7 +121,7 @@ def test_new_tokens_stand_where_the_last_one_of_the_text_does():
     assert state.for_rows(3, 4) is None, "outside of `reading` there is nothing to read"
 
 
-def test_under_next_nothing_follows_the_last_medium():
+def test_under_next_nothing_follows_the_last_medium() -> None:
     slots_BT = torch.tensor([[False, True, False]])
     state = MediaState()
     with state.reading(media_of(slots_BT, one_segment(slots_BT), "next")):
@@ -130,7 +130,7 @@ def test_under_next_nothing_follows_the_last_medium():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_token_that_may_read_nothing_gets_zeros_and_a_finite_gradient(dtype):
+def test_a_token_that_may_read_nothing_gets_zeros_and_a_finite_gradient(dtype) -> None:
     attention = MaskedCrossAttention(width=8, media_width=4, heads=2, head_width=4).to(dtype)
     text = torch.randn(1, 3, 8, dtype=dtype, requires_grad=True)
     media = torch.randn(1, 2, 3, 4, dtype=dtype, requires_grad=True)
@@ -144,7 +144,7 @@ def test_a_token_that_may_read_nothing_gets_zeros_and_a_finite_gradient(dtype):
     assert all(parameter.grad.isfinite().all() for parameter in attention.parameters())
 
 
-def test_leaky_tokens_read_the_mean_of_all_media():
+def test_leaky_tokens_read_the_mean_of_all_media() -> None:
     attention = MaskedCrossAttention(width=8, media_width=4, heads=2, head_width=4)
     text, media = torch.randn(1, 2, 8), torch.randn(1, 2, 3, 4)
     allowed = torch.tensor([[[False, False], [True, True]]])
@@ -154,7 +154,7 @@ def test_leaky_tokens_read_the_mean_of_all_media():
     torch.testing.assert_close(out[:, 1], attention(text, media, allowed)[:, 1])
 
 
-def test_a_language_model_without_one_list_of_layers_is_refused():
+def test_a_language_model_without_one_list_of_layers_is_refused() -> None:
     config = AutoConfig.for_model("mamba", hidden_size=16, num_hidden_layers=2, state_size=4, vocab_size=20)
     model = AutoModelForCausalLM.from_config(config)
     model.backbone.layers = torch.nn.ModuleList([torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)])
@@ -162,7 +162,7 @@ def test_a_language_model_without_one_list_of_layers_is_refused():
         insert_cross_attention(model, every=1, media_width=4)
 
 
-def test_layers_still_show_what_they_hold():
+def test_layers_still_show_what_they_hold() -> None:
     sizes = {"hidden_size": 16, "intermediate_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2}
     config = AutoConfig.for_model("llama", vocab_size=20, **sizes)
     model = AutoModelForCausalLM.from_config(config)
@@ -176,7 +176,7 @@ def test_layers_still_show_what_they_hold():
 
 
 @needs_reference
-def test_the_perceiver_is_the_references(reference):
+def test_the_perceiver_is_the_references(reference) -> None:
     perceiver = PerceiverResampler(width=48)
     perceiver.load_state_dict(below("perceiver.", reference["state_dict"]))
     found = perceiver(reference["vision_tokens"][:, None]).view(2, 2, 64, 48)
@@ -193,7 +193,7 @@ def test_the_perceiver_is_the_references(reference):
         ("xattn_block_out", "immediate", 13),
     ],
 )
-def test_cross_attention_is_the_references(reference, name, attend, tokens):
+def test_cross_attention_is_the_references(reference, name: str, attend: str, tokens: int) -> None:
     block = GatedCrossAttentionBlock(width=32, media_width=48, heads=8, head_width=64)
     block.load_state_dict(below("lang_encoder.model.layers.1.gated_cross_attn_layer.", reference["state_dict"]))
     slots_BT = reference["inputs"]["input_ids"] == 98

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ GREEDY = {"do_sample": False, "eos_token_id": None, "pad_token_id": 3}
 
 
 @pytest.mark.parametrize("text", slow_but(["llama", "mpt"], LMS))
-def test_every_language_model_steps_saves_and_loads(tmp_path, text):
+def test_every_language_model_steps_saves_and_loads(tmp_path: Path, text) -> None:
     model = make(text).train()
     batch = make_batch(model)
     optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.02)
@@ -50,7 +51,7 @@ def test_every_language_model_steps_saves_and_loads(tmp_path, text):
 
 
 @pytest.mark.parametrize("text", slow_but(["qwen2", "gemma2", "gpt2"], LMS))
-def test_cached_generation_is_the_argmax_of_forward(text):
+def test_cached_generation_is_the_argmax_of_forward(text) -> None:
     model = make(text)
     inputs = prompts(make_batch(model))
     found = model.generate(**inputs, max_new_tokens=5, **GREEDY)
@@ -69,7 +70,7 @@ def test_cached_generation_is_the_argmax_of_forward(text):
 
 
 @pytest.mark.parametrize("text", slow_but(["llama", "gpt_neox", "mpt"], LMS))
-def test_a_head_that_runs_in_pieces_gives_the_same_loss_and_gradients(text, monkeypatch):
+def test_a_head_that_runs_in_pieces_gives_the_same_loss_and_gradients(text, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make(text).train()
     batch = make_batch(model)
     expected = model(**batch, return_logits=True).loss
@@ -83,7 +84,7 @@ def test_a_head_that_runs_in_pieces_gives_the_same_loss_and_gradients(text, monk
     torch.testing.assert_close(gradients(model), wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_media_are_encoded_once_in_a_generation():
+def test_media_are_encoded_once_in_a_generation() -> None:
     model = make()
     calls = []
     model.perceiver.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -92,7 +93,7 @@ def test_media_are_encoded_once_in_a_generation():
     assert model.state.media is None
 
 
-def test_new_tokens_read_the_image():
+def test_new_tokens_read_the_image() -> None:
     model = make()
     inputs = prompts(make_batch(model))
     seen = []
@@ -107,7 +108,7 @@ def test_new_tokens_read_the_image():
 
 
 @pytest.mark.parametrize("text", ["llama", "mpt"])
-def test_beams_find_an_answer_at_least_as_likely(text):
+def test_beams_find_an_answer_at_least_as_likely(text: str) -> None:
     model = make(text)
     inputs = prompts(make_batch(model))
     likely = []
@@ -132,7 +133,7 @@ def rows_of(inputs):
     ]
 
 
-def test_each_sequence_of_a_row_reads_the_media_of_that_row():
+def test_each_sequence_of_a_row_reads_the_media_of_that_row() -> None:
     model = make()
     inputs = prompts(make_batch(model))
     ids = model.generate(**inputs, num_beams=4, num_return_sequences=4, max_new_tokens=3, **GREEDY)
@@ -150,7 +151,7 @@ def test_each_sequence_of_a_row_reads_the_media_of_that_row():
         ({"pixels": None, "image_index": None}, "expected 0 <image> tokens .*, found 3"),
     ],
 )
-def test_slots_and_media_must_agree(change, message):
+def test_slots_and_media_must_agree(change: dict[str, Any], message: str) -> None:
     model = make()
     with pytest.raises(ModelError, match=message):
         model(**{**make_batch(model), **change})
@@ -158,7 +159,7 @@ def test_slots_and_media_must_agree(change, message):
 
 @pytest.mark.parametrize("freeze", [[], ["vision_tower", "language_model"]])
 @pytest.mark.parametrize("perceiver", [{}, {"max_frames": 2, "max_media": 3}])
-def test_a_batch_without_images_touches_every_trainable_parameter(freeze, perceiver):
+def test_a_batch_without_images_touches_every_trainable_parameter(freeze, perceiver: dict[str, Any]) -> None:
     model = make(freeze=freeze, perceiver={"depth": 1, "latents": 2, "heads": 1, "head_width": 4, **perceiver}).train()
     batch = without_images(make_batch(model), model)
     loss = model(**batch).loss
@@ -170,7 +171,7 @@ def test_a_batch_without_images_touches_every_trainable_parameter(freeze, percei
     torch.testing.assert_close(loss, model.eval()(**batch).loss)
 
 
-def test_a_row_without_images_is_the_same_beside_one_with_images():
+def test_a_row_without_images_is_the_same_beside_one_with_images() -> None:
     model = make()
     batch = make_batch(model)
     ids = batch["input_ids"][:, :9].clone()
@@ -187,7 +188,7 @@ def test_a_row_without_images_is_the_same_beside_one_with_images():
         ["immediate", "next", "all_previous"],
     ),
 )
-def test_packed_rows_are_separate_rows(text, prefix, attend):
+def test_packed_rows_are_separate_rows(text, prefix, attend) -> None:
     """In logits and gradients; also with the numbers of media in their samples embedded."""
     model = make(text, attend=attend, perceiver={**PERCEIVER, "max_media": 3}).train()
     image = model.config.image_token_id
@@ -234,7 +235,7 @@ def test_packed_rows_are_separate_rows(text, prefix, attend):
         assert (gradient - wanted[name]).abs().max() <= 1e-4 * scale, name
 
 
-def test_language_models_that_do_not_hand_the_packing_on_are_refused():
+def test_language_models_that_do_not_hand_the_packing_on_are_refused() -> None:
     model = make("gptj", attn_implementation="eager")
     ids = torch.tensor([[1, 5]])
     with pytest.raises(ModelError, match="packing"):
@@ -242,7 +243,7 @@ def test_language_models_that_do_not_hand_the_packing_on_are_refused():
 
 
 @pytest.mark.parametrize("text", ["llama", "mpt", "gptj", "opt"])
-def test_only_new_embeddings_are_trained(text):
+def test_only_new_embeddings_are_trained(text: str) -> None:
     model = make(text).train()
     batch = make_batch(model)
     model(**batch).loss.backward()
@@ -261,7 +262,7 @@ def test_only_new_embeddings_are_trained(text):
     assert every.get_output_embeddings().weight.requires_grad == tied
 
 
-def test_what_is_trained_can_change():
+def test_what_is_trained_can_change() -> None:
     model: Any = make("mpt")
     model.freeze([])
     model.train()(**make_batch(model)).loss.backward()
@@ -291,25 +292,25 @@ def test_what_is_trained_can_change():
         ({"vision_tower": None}, "expected model_name_or_path, or both .*, found language_model alone"),
     ],
 )
-def test_wrong_arguments(arguments, message):
+def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make(**arguments)
 
 
-def test_cross_attention_needs_a_layer():
+def test_cross_attention_needs_a_layer() -> None:
     with pytest.raises(ConfigError, match="cross_attn_every_n_layers: expected a whole number of at least 1"):
         make(cross_attn_every_n_layers=0)
     with pytest.raises(ModelError, match=r"cross_attn_every_n_layers: expected 1 to 2, .* found 3"):
         make(cross_attn_every_n_layers=3)
 
 
-def test_cross_attention_stands_before_every_nth_layer():
+def test_cross_attention_stands_before_every_nth_layer() -> None:
     model = make(cross_attn_every_n_layers=2)
     layers = model.language_model.model.layers
     assert [layer.gated_cross_attn_layer is not None for layer in layers] == [False, True]
 
 
-def test_closed_gates_leave_the_language_model_as_it_was():
+def test_closed_gates_leave_the_language_model_as_it_was() -> None:
     model = make()
     batch = make_batch(model)
     with torch.no_grad():
@@ -321,7 +322,7 @@ def test_closed_gates_leave_the_language_model_as_it_was():
     torch.testing.assert_close(images, plain, rtol=0, atol=0)
 
 
-def test_frames_of_a_video():
+def test_frames_of_a_video() -> None:
     model: Any = make(perceiver={"depth": 1, "latents": 3, "heads": 2, "head_width": 4, "max_frames": 4}, freeze=[])
     batch = make_batch(model, frames=3)
     loss = model(**batch).loss
@@ -336,7 +337,7 @@ def test_frames_of_a_video():
         model(**make_batch(model, frames=5))
 
 
-def test_number_of_a_medium_in_its_row():
+def test_number_of_a_medium_in_its_row() -> None:
     model: Any = make(perceiver={"depth": 1, "latents": 3, "heads": 2, "head_width": 4, "max_media": 2}, freeze=[])
     ids = torch.tensor([[1, 39, 5, 39, 6], [1, 39, 5, 7, 6]])
     pixels = torch.randn(1, 3, SIDE, SIDE)
@@ -346,7 +347,7 @@ def test_number_of_a_medium_in_its_row():
         model(torch.tensor([[39, 39, 39]]), pixels=pixels, image_index=torch.tensor([0, 0, 0]))
 
 
-def test_the_final_norm_of_the_vision_tower_is_an_option():
+def test_the_final_norm_of_the_vision_tower_is_an_option() -> None:
     plain, normed = make(), make(vision_ln_post=True, freeze=[])
     normed.load_state_dict(plain.state_dict())
     pixels = torch.randn(1, 3, SIDE, SIDE)
@@ -358,7 +359,7 @@ def test_the_final_norm_of_the_vision_tower_is_an_option():
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
 @pytest.mark.parametrize("text", ["llama", "mpt"])
-def test_gradient_checkpointing_changes_nothing(text, use_reentrant):
+def test_gradient_checkpointing_changes_nothing(text: str, use_reentrant: bool) -> None:
     model = make(text).train()
     batch = make_batch(model)
     model(**batch).loss.backward()
@@ -373,7 +374,7 @@ def test_gradient_checkpointing_changes_nothing(text, use_reentrant):
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_a_copy_is_its_own_model():
+def test_a_copy_is_its_own_model() -> None:
     model = make()
     batch = make_batch(model)
     twin = copy.deepcopy(model)
@@ -382,24 +383,24 @@ def test_a_copy_is_its_own_model():
     torch.testing.assert_close(twin(**batch).loss, model(**batch).loss, rtol=0, atol=0)
 
 
-def test_describes_its_slots():
+def test_describes_its_slots() -> None:
     view = pickle.loads(pickle.dumps(make().image_preprocessor()))  # noqa: S301, data loading workers receive it
     assert (view.token, view.size, view.placeholder_tokens((40, 30))) == ("<image>", SIDE, "<image>")
 
 
-def test_half_precision_and_units_of_sharding():
+def test_half_precision_and_units_of_sharding() -> None:
     model: Any = make(dtype="bfloat16")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert {"GatedCrossAttentionBlock", "LlamaDecoderLayer", "CLIPEncoderLayer"} <= model._no_split_modules
     assert model(**make_batch(model)).loss.isfinite()
 
 
-def test_the_trainer_counts_labels_as_the_loss_does():
+def test_the_trainer_counts_labels_as_the_loss_does() -> None:
     assert LOSS_MAPPING[make().loss_type] is ForCausalLMLoss
 
 
 @pytest.mark.parametrize("more", [{"max_frames": 4}, {"max_frames": 4, "max_media": 5}])
-def test_images_and_videos_of_any_length_go_together(more):
+def test_images_and_videos_of_any_length_go_together(more: dict[str, Any]) -> None:
     """Slots of several images and videos read what each medium alone would give; gradients too reach them all."""
     model = make(perceiver={"depth": 1, "latents": 3, "heads": 2, "head_width": 4, **more}, freeze=[])
     torch.manual_seed(0)

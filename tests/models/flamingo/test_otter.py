@@ -2,6 +2,8 @@
 
 import json
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +70,7 @@ def drawn(reference):
 
 
 @needs_reference
-def test_logits_loss_and_gradients_are_the_references(drawn, reference):
+def test_logits_loss_and_gradients_are_the_references(drawn, reference) -> None:
     drawn.freeze(["vision_tower", "language_model"], "input_and_output")
     inputs = reference["inputs"]
     out = drawn(
@@ -90,7 +92,7 @@ def test_logits_loss_and_gradients_are_the_references(drawn, reference):
 
 @needs_reference
 @pytest.mark.parametrize(("cached", "blind"), [(False, False), (True, True)])
-def test_generated_ids_are_the_references(drawn, reference, cached, blind):
+def test_generated_ids_are_the_references(drawn, reference, cached: bool, blind: bool) -> None:
     """Its cached generation does not see the images after the first new token, its uncached one does."""
     inputs, whole = reference["inputs"], reference[f"generate_use_cache_{cached}"][0]
     prompt = whole[:12]
@@ -104,7 +106,7 @@ def test_generated_ids_are_the_references(drawn, reference, cached, blind):
 
 
 @pytest.mark.skipif(not PARITY.exists(), reason="no names of the reference at hand")
-def test_names_of_a_video_otter_are_the_references():
+def test_names_of_a_video_otter_are_the_references() -> None:
     names = json.loads((PARITY / "keys_otter_video.json").read_text())["keys"]
     layers = 1 + max(int(name.split(".")[3]) for name in names if name.startswith("lang_encoder.model.layers."))
     model = reference_model(layers, {"max_frames": 3})
@@ -113,7 +115,7 @@ def test_names_of_a_video_otter_are_the_references():
 
 
 @pytest.mark.parametrize("text", ["llama", "mpt"])
-def test_its_folder_round_trip(tmp_path, text):
+def test_its_folder_round_trip(tmp_path: Path, text: str) -> None:
     model = make(text, kind="otter", max_num_frames=4, perceiver=None)
     save_otter(model, tokenizer(), str(tmp_path))
     names = load_file(tmp_path / "model.safetensors").keys()
@@ -127,7 +129,7 @@ def test_its_folder_round_trip(tmp_path, text):
     assert loaded.image_preprocessor().mean == model.image_preprocessor().mean
 
 
-def test_its_folder_in_shards(tmp_path):
+def test_its_folder_in_shards(tmp_path: Path) -> None:
     model = make("gpt_neox", kind="otter", perceiver=None)
     save_otter(model, tokenizer(), str(tmp_path))
     state = load_file(tmp_path / "model.safetensors")
@@ -143,7 +145,7 @@ def test_its_folder_in_shards(tmp_path):
         load_otter(str(tmp_path))
 
 
-def test_our_folder_round_trip(tmp_path):
+def test_our_folder_round_trip(tmp_path: Path) -> None:
     model = make(kind="otter", max_num_frames=4, image_blind_decoding=True)
     model.save_pretrained(tmp_path)
     loaded = MODELS.make({"type": "otter", "model_name_or_path": str(tmp_path)}, tokenizer=tokenizer())
@@ -152,7 +154,7 @@ def test_our_folder_round_trip(tmp_path):
     torch.testing.assert_close(loaded(**batch).loss, model(**batch).loss, rtol=0, atol=0)
 
 
-def test_what_its_folder_cannot_hold(tmp_path):
+def test_what_its_folder_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot hold perceiver \{'depth': 1"):
         save_otter(make(kind="otter"), tokenizer(), str(tmp_path))
 
@@ -170,12 +172,12 @@ def test_what_its_folder_cannot_hold(tmp_path):
         ({"model_name_or_path": "x"}, True, ModelError, "expected a folder on this machine, found x"),
     ],
 )
-def test_wrong_arguments(arguments, tokens, error, message):
+def test_wrong_arguments(arguments: dict[str, Any], tokens: bool, error, message: str) -> None:
     with pytest.raises(error, match=message.replace("|", r"\|")):
         MODELS.make({"type": "otter", **arguments}, tokenizer=tokenizer() if tokens else make_tokenizer())
 
 
-def test_in_context_examples_and_labels():
+def test_in_context_examples_and_labels() -> None:
     """Every turn has its own image; supervised is what follows `<answer>` through `<|endofchunk|>`, and the end."""
     model = make(kind="otter")
     words = tokenizer()
@@ -214,7 +216,7 @@ def test_in_context_examples_and_labels():
     assert loss.isfinite()
 
 
-def test_blind_decoding_is_off_unless_asked_for():
+def test_blind_decoding_is_off_unless_asked_for() -> None:
     model = make(kind="otter", cross_attn_every_n_layers=1)
     disturb(model)
     assert not model.config.image_blind_decoding
@@ -226,7 +228,7 @@ def test_blind_decoding_is_off_unless_asked_for():
     assert blind[:, 0].tolist() == seeing[:, 0].tolist(), "the prompt still sees"
 
 
-def test_videos_and_images_in_one_conversation():
+def test_videos_and_images_in_one_conversation() -> None:
     """A list of frames is one `<image>`; the model takes what the processor and the collator make of it."""
     words = tokenizer()
     model = make(kind="otter", max_num_frames=3)

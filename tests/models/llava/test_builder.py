@@ -1,5 +1,7 @@
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ def build(tokenizer=None, **arguments):
     return MODELS.make({"type": "llava", **arguments}, tokenizer=tokenizer or make_tokenizer())
 
 
-def test_a_new_language_model_takes_its_vocabulary_from_the_tokenizer():
+def test_a_new_language_model_takes_its_vocabulary_from_the_tokenizer() -> None:
     tokenizer = make_tokenizer(extra=3)
     config = build(tokenizer, **PARTS).config
     assert config.text_config.vocab_size == len(tokenizer) == 43
@@ -34,7 +36,7 @@ def test_a_new_language_model_takes_its_vocabulary_from_the_tokenizer():
     assert (config.text_config.vocab_size, config.text_config.eos_token_id) == (64, 5)
 
 
-def test_defaults_of_parts():
+def test_defaults_of_parts() -> None:
     model = build(**PARTS)
     assert (model.config.feature_layer, model.config.keep_cls, model.config.connector) == (
         -2,
@@ -48,7 +50,7 @@ def test_defaults_of_parts():
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool])
-def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path, dtype):
+def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path: Path, dtype) -> None:
     build(**PARTS).save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     state = load_file(path)
@@ -59,7 +61,7 @@ def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path, dtype)
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_new_tokens_start_at_the_mean(tmp_path, tied):
+def test_new_tokens_start_at_the_mean(tmp_path: Path, tied: bool) -> None:
     torch.manual_seed(0)
     spec = {name: value for name, value in TEXT["llama"].items() if name != "model_type"}
     old = LlamaForCausalLM(LlamaConfig(vocab_size=40, tie_word_embeddings=tied, **spec))
@@ -78,12 +80,12 @@ def test_new_tokens_start_at_the_mean(tmp_path, tied):
     assert model(**make_batch(model)).loss.isfinite()
 
 
-def test_a_vocabulary_that_suffices_is_left_alone(tmp_path):
+def test_a_vocabulary_that_suffices_is_left_alone(tmp_path: Path) -> None:
     build(**{**PARTS, "language_model": {**TEXT["llama"], "vocab_size": 64}}).language_model.save_pretrained(tmp_path)
     assert build(**{**PARTS, "language_model": str(tmp_path)}).get_input_embeddings().num_embeddings == 64
 
 
-def test_parts_from_folders_keep_their_weights(tmp_path):
+def test_parts_from_folders_keep_their_weights(tmp_path: Path) -> None:
     source = make("dinov2", "gpt_neox")
     source.vision_tower.encoder.save_pretrained(tmp_path / "vision")
     source.language_model.save_pretrained(tmp_path / "text")
@@ -103,7 +105,7 @@ def test_parts_from_folders_keep_their_weights(tmp_path):
     ("asked", "stored", "expected"),
     [(None, "bfloat16", "float32"), ("bfloat16", "float32", "bfloat16"), ("auto", "bfloat16", "bfloat16")],
 )
-def test_one_dtype_for_the_whole_model(tmp_path, asked, stored, expected):
+def test_one_dtype_for_the_whole_model(tmp_path: Path, asked: str | None, stored: str, expected: str) -> None:
     source = make()
     source.language_model.to(getattr(torch, stored)).save_pretrained(tmp_path / "text")
     source.vision_tower.encoder.save_pretrained(tmp_path / "vision")
@@ -112,13 +114,13 @@ def test_one_dtype_for_the_whole_model(tmp_path, asked, stored, expected):
     assert model(**make_batch(model)).loss.isfinite()
 
 
-def test_attention_implementation_reaches_both_parts():
+def test_attention_implementation_reaches_both_parts() -> None:
     model = build(**PARTS, attn_implementation="eager")
     assert model.language_model.config._attn_implementation == "eager"
     assert model.vision_tower.encoder.config._attn_implementation == "eager"
 
 
-def test_sampling_settings_that_a_checkpoint_does_not_use_are_dropped(tmp_path):
+def test_sampling_settings_that_a_checkpoint_does_not_use_are_dropped(tmp_path: Path) -> None:
     make().language_model.save_pretrained(tmp_path / "text")
     settings = {"temperature": 0.9, "top_p": 0.6, "eos_token_id": 7}
     (tmp_path / "text" / "generation_config.json").write_text(json.dumps(settings))
@@ -190,18 +192,18 @@ def test_sampling_settings_that_a_checkpoint_does_not_use_are_dropped(tmp_path):
         ),
     ],
 )
-def test_wrong_arguments(arguments, error, message):
+def test_wrong_arguments(arguments: dict[str, Any], error, message: str) -> None:
     with pytest.raises(error, match=message):
         build(**arguments)
 
 
-def test_a_tokenizer_without_image_token():
+def test_a_tokenizer_without_image_token() -> None:
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")))
     with pytest.raises(ModelError, match="expected a token <image>, found none"):
         build(bare, **PARTS)
 
 
-def test_image_size_may_be_changed_of_a_checkpoint(tmp_path):
+def test_image_size_may_be_changed_of_a_checkpoint(tmp_path: Path) -> None:
     build(**PARTS, image_size=12, connector="linear").save_pretrained(tmp_path)
     folder = {"model_name_or_path": str(tmp_path)}
     for arguments, size in ((folder, 12), ({**folder, "image_size": 16}, 16), ({**folder, "image_size": 8}, 8)):
@@ -216,7 +218,7 @@ def test_image_size_may_be_changed_of_a_checkpoint(tmp_path):
         build(model_name_or_path=str(tmp_path / "even"), image_size=12)
 
 
-def test_heads_that_cannot_share_keys_are_refused():
+def test_heads_that_cannot_share_keys_are_refused() -> None:
     spec = dict(model_type="gemma", hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
     said = r"num_key_value_heads: expected a divisor of num_attention_heads, 4, found 16, the default of gemma"
     with pytest.raises(ConfigError, match=said):
@@ -224,7 +226,7 @@ def test_heads_that_cannot_share_keys_are_refused():
     assert build(**{**PARTS, "language_model": {**spec, "num_key_value_heads": 2, "head_dim": 8}})
 
 
-def test_settings_of_a_language_model_that_contradict_one_another_are_refused():
+def test_settings_of_a_language_model_that_contradict_one_another_are_refused() -> None:
     spec = {**TEXT["llama"], "head_dim": 3}  # the two halves of a head are turned together
     with pytest.raises(ConfigError, match="language_model: llama refuses its config: "):
         build(**{**PARTS, "language_model": spec})
@@ -241,12 +243,12 @@ def test_settings_of_a_language_model_that_contradict_one_another_are_refused():
         ({"pad_to_multiple_of": 10**9}, "pad_to_multiple_of: expected a whole number from 1 to 65,536"),
     ],
 )
-def test_sizes_beyond_reason_are_refused(arguments, message):
+def test_sizes_beyond_reason_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(**PARTS, **arguments)
 
 
-def test_a_folder_that_misses_weights(tmp_path):
+def test_a_folder_that_misses_weights(tmp_path: Path) -> None:
     model = make().language_model
     state = {name: tensor for name, tensor in model.state_dict().items() if "layers.1.mlp" not in name}
     state["lm_head.weight"] = torch.zeros(7, 16)
@@ -260,7 +262,7 @@ def test_a_folder_that_misses_weights(tmp_path):
         assert f"missing model.layers.1.mlp.{name}.weight" in message
 
 
-def test_a_folder_without_config_or_weights(tmp_path):
+def test_a_folder_without_config_or_weights(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"expected a folder with a config\.json"):
         build(**{**PARTS, "language_model": str(tmp_path)})
     make().config.text_config.save_pretrained(tmp_path)

@@ -1,4 +1,5 @@
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ def trainable(model) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def test_a_shared_image_is_a_repeated_image():
+def test_a_shared_image_is_a_repeated_image() -> None:
     model = make()
     shared = make_batch(model)
     repeated = {**shared, "pixels": shared["pixels"][shared["image_index"]], "image_index": None}
@@ -35,7 +36,7 @@ def test_a_shared_image_is_a_repeated_image():
         torch.testing.assert_close(gradient, grads[1][name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_features_stand_in_their_slots_in_reading_order():
+def test_features_stand_in_their_slots_in_reading_order() -> None:
     model = make()
     batch = make_batch(model)
     embeds = model.embed(batch["input_ids"], batch["pixels"], batch["image_index"])
@@ -55,14 +56,14 @@ def test_features_stand_in_their_slots_in_reading_order():
         ({"pixels": None, "image_index": None}, "expected 0 <image> tokens in the text, for"),
     ],
 )
-def test_slots_and_features_must_agree(change, message):
+def test_slots_and_features_must_agree(change: dict[str, Any], message: str) -> None:
     model = make()
     with pytest.raises(ModelError, match=message):
         model(**{**make_batch(model), **change})
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_a_batch_without_images_touches_every_trainable_parameter(vision):
+def test_a_batch_without_images_touches_every_trainable_parameter(vision) -> None:
     model = make(vision=vision).train()
     batch = without_images(make_batch(model), model)
     loss = model(**batch).loss
@@ -73,7 +74,7 @@ def test_a_batch_without_images_touches_every_trainable_parameter(vision):
     torch.testing.assert_close(loss, model.eval()(**batch).loss)
 
 
-def test_a_batch_without_images_runs_the_same_modules():
+def test_a_batch_without_images_runs_the_same_modules() -> None:
     model = make().train()
     calls: list[str] = []
     for name, module in model.named_modules():
@@ -98,7 +99,7 @@ class NaNs(TorchDispatchMode):
         return out
 
 
-def test_the_image_without_weight_cannot_overflow():
+def test_the_image_without_weight_cannot_overflow() -> None:
     model = make(dtype="float16").train()
     with torch.no_grad():
         model.connector.layers[2].bias.fill_(6e4)  # sums to infinity in half precision
@@ -108,7 +109,7 @@ def test_the_image_without_weight_cannot_overflow():
     torch.testing.assert_close(embeds, model.get_input_embeddings()(ids))
 
 
-def test_frozen_parts_do_not_train():
+def test_frozen_parts_do_not_train() -> None:
     model = make(freeze=["vision_tower", "language_model"]).train()
     assert trainable(model) == {name for name, _ in model.named_parameters() if name.startswith("connector")}
     assert not model.vision_tower.encoder.training
@@ -122,7 +123,7 @@ def test_frozen_parts_do_not_train():
     assert "vision_tower.encoder.post_layernorm.weight" not in trainable(model), "no feature depends on it"
 
 
-def test_unknown_parts_cannot_be_frozen():
+def test_unknown_parts_cannot_be_frozen() -> None:
     model = make()
     with pytest.raises(ConfigError, match="found str 'vision_towr'; did you mean 'vision_tower'"):
         model.freeze(["vision_towr"])
@@ -133,7 +134,7 @@ def test_unknown_parts_cannot_be_frozen():
 @pytest.mark.parametrize("use_reentrant", [False, True])
 @pytest.mark.parametrize("freeze", [(), ("vision_tower",), ("vision_tower", "language_model")])
 @pytest.mark.parametrize("text", ["llama", "gpt_neox"])
-def test_gradient_checkpointing_changes_nothing(text, freeze, use_reentrant):
+def test_gradient_checkpointing_changes_nothing(text: str, freeze, use_reentrant: bool) -> None:
     model = make(text=text, freeze=freeze).train()
     batch = make_batch(model)
     model(**batch).loss.backward()
@@ -154,7 +155,7 @@ def test_gradient_checkpointing_changes_nothing(text, freeze, use_reentrant):
         assert all(not child.training for child in module.children()) == ("language_model" in freeze)
 
 
-def test_a_frozen_vision_tower_stays_out_of_the_backward_pass():
+def test_a_frozen_vision_tower_stays_out_of_the_backward_pass() -> None:
     model = make(freeze=["vision_tower"]).train()
     model.activation_checkpointing_enable()
     assert not model.vision_tower(torch.randn(1, 3, SIDE, SIDE)).requires_grad
@@ -163,7 +164,7 @@ def test_a_frozen_vision_tower_stays_out_of_the_backward_pass():
 
 
 @pytest.mark.parametrize("text", slow_but(["llama", "gpt_neox", "mpt", "qwen3_next"], TEXT))
-def test_greedy_generation_is_the_argmax_of_forward(text):
+def test_greedy_generation_is_the_argmax_of_forward(text) -> None:
     model = make(text=text)
     inputs = prompts(make_batch(model))
     found = model.generate(**inputs, max_new_tokens=5, do_sample=False, eos_token_id=None, pad_token_id=3)
@@ -183,7 +184,7 @@ def images(model, row, inputs, number) -> dict:
     return {"pixels": inputs["pixels"], "image_index": inputs["image_index"][[slice(0, 2), slice(2, 3)][number]]}
 
 
-def test_beams_find_an_answer_at_least_as_likely():
+def test_beams_find_an_answer_at_least_as_likely() -> None:
     model = make()
     inputs = prompts(make_batch(model))
     settings = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None, "pad_token_id": 3}
@@ -200,20 +201,20 @@ def test_beams_find_an_answer_at_least_as_likely():
     assert (likely[1] >= likely[0] - 1e-5).all()
 
 
-def test_generation_without_images_and_without_mask():
+def test_generation_without_images_and_without_mask() -> None:
     model = make()
     ids = torch.tensor([[1, 5, 6]])
     assert model.generate(ids, max_new_tokens=2, do_sample=False, eos_token_id=None).shape == (1, 2)
 
 
-def test_special_tokens_of_generation_come_from_the_tokenizer():
+def test_special_tokens_of_generation_come_from_the_tokenizer() -> None:
     config = make().generation_config
     assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1, 2, 3)
 
 
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("keep_cls", [False, True])
-def test_describes_its_slots(vision, keep_cls):
+def test_describes_its_slots(vision, keep_cls: bool) -> None:
     model = make(vision=vision, keep_cls=keep_cls)
     view = pickle.loads(pickle.dumps(model.image_preprocessor()))  # noqa: S301, data loading workers receive it
     prefix = {"clip": 1, "dinov2": 1, "dinov2_with_registers": 5}.get(vision, 0)
@@ -222,7 +223,7 @@ def test_describes_its_slots(vision, keep_cls):
     assert view.tokens == model.image_features(torch.randn(1, 3, SIDE, SIDE)).shape[1]
 
 
-def test_pixel_statistics_are_those_of_the_family():
+def test_pixel_statistics_are_those_of_the_family() -> None:
     assert make("clip").image_preprocessor().mean == tuple(OPENAI_CLIP_MEAN)
     assert make("siglip").image_preprocessor().std == (0.5, 0.5, 0.5)
     assert make("dinov2").image_preprocessor().std == tuple(IMAGENET_DEFAULT_STD)
@@ -230,7 +231,7 @@ def test_pixel_statistics_are_those_of_the_family():
 
 @pytest.mark.parametrize("text", ["llama", "gpt_neox", "mpt"])
 @pytest.mark.parametrize("vision", [name for name in VISION if name not in ("convnext", "resnet")])  # no layers
-def test_accelerate_finds_every_layer_to_shard(vision, text):
+def test_accelerate_finds_every_layer_to_shard(vision, text: str) -> None:
     model = make(vision=vision, text=text)
     plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
     policy = fsdp2_prepare_auto_wrap_policy(plugin, model)
@@ -241,5 +242,5 @@ def test_accelerate_finds_every_layer_to_shard(vision, text):
     assert {name for name in lists if "norm" not in name} <= wrapped
 
 
-def test_the_trainer_counts_labels_as_the_loss_does():
+def test_the_trainer_counts_labels_as_the_loss_does() -> None:
     assert LOSS_MAPPING[make().loss_type] is ForCausalLMLoss  # by which it leaves out the first of each row

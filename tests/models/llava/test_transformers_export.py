@@ -1,6 +1,8 @@
 """Our models as folders of transformers' LLaVA: equal numbers, or an error that says what cannot be held."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ BLIP = {**VISION["clip"], "model_type": "blip_vision_model"}
 
 
 @pytest.mark.parametrize(("vision", "text"), FAMILIES)
-def test_export_round_trip(tmp_path, vision, text):
+def test_export_round_trip(tmp_path: Path, vision, text) -> None:
     model = make(vision, text, feature_layer=-1, keep_cls=vision == "dinov2", image_mean=(0.1, 0.2, 0.3))
     if text == "gemma2":
         model.language_model.config.final_logit_softcapping = None
@@ -39,7 +41,7 @@ def test_export_round_trip(tmp_path, vision, text):
 
 
 @pytest.mark.parametrize(("vision", "layers"), grid(["clip", "siglip"], [[-2], [-2, -1], [0, 2, -1]]))
-def test_several_feature_layers_go_both_ways(tmp_path, vision, layers):
+def test_several_feature_layers_go_both_ways(tmp_path: Path, vision, layers) -> None:
     theirs = reference(vision, "llama", vision_feature_layer=layers)
     theirs.save_pretrained(tmp_path / "theirs")
     ours = load_llava(str(tmp_path / "theirs"))
@@ -53,7 +55,7 @@ def test_several_feature_layers_go_both_ways(tmp_path, vision, layers):
     torch.testing.assert_close(again(**of_reference(batch)).logits, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_export_ties_what_transformers_can_tie(tmp_path):
+def test_export_ties_what_transformers_can_tie(tmp_path: Path) -> None:
     for text, kept in (("qwen2", True), ("gpt_neox", False)):
         model = make(text=text)
         model.language_model.config.tie_word_embeddings = True
@@ -66,7 +68,7 @@ def test_export_ties_what_transformers_can_tie(tmp_path):
         torch.testing.assert_close(theirs(**of_reference(batch)).logits, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_exported_processor(tmp_path):
+def test_exported_processor(tmp_path: Path) -> None:
     export_transformers_llava(make(), make_tokenizer(), str(tmp_path))
     processor = AutoProcessor.from_pretrained(tmp_path, backend="pil")
     image = torch.randint(0, 255, (3, 12, 20), dtype=torch.uint8).numpy()
@@ -96,7 +98,7 @@ def test_exported_processor(tmp_path):
         ({"text": "mamba2"}, "reads keys and values, but mamba2 keeps a state of its own"),
     ],
 )
-def test_what_the_layout_cannot_hold_is_not_exported(tmp_path, arguments, message):
+def test_what_the_layout_cannot_hold_is_not_exported(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     model = make(**arguments)
     assert re.search(message, export_obstacle(model))
     with pytest.raises(ModelError, match=message):
@@ -104,7 +106,7 @@ def test_what_the_layout_cannot_hold_is_not_exported(tmp_path, arguments, messag
     assert not (tmp_path / "out").exists()
 
 
-def test_a_connector_of_ones_own_is_not_taken_for_the_one_it_derives_from():
+def test_a_connector_of_ones_own_is_not_taken_for_the_one_it_derives_from() -> None:
     """Its norm would be dropped without a word."""
     model = make()
     assert export_obstacle(model) is None
@@ -113,7 +115,7 @@ def test_a_connector_of_ones_own_is_not_taken_for_the_one_it_derives_from():
 
 
 @pytest.mark.parametrize(("connector", "layers"), grid(["linear", "mlp1x_gelu", "identity"], [[-2, -1], -2]))
-def test_export_of_one_linear_layer_or_none_is_exact(tmp_path, connector, layers):
+def test_export_of_one_linear_layer_or_none_is_exact(tmp_path: Path, connector, layers) -> None:
     if connector == "identity" and layers != -2:
         layers = [-1]
     close = {"rtol": 0, "atol": 0 if layers == -2 else 1e-6}  # of several layers, theirs computes in another order

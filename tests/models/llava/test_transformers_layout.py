@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ PARITY = Path(__file__).parents[4] / "shared" / "parity" / "llava15.pt"
 
 @pytest.mark.parametrize("connector", slow_but(["mlp2x_gelu"], ["linear", "mlp2x_gelu"]))
 @pytest.mark.parametrize(("vision", "text"), FAMILIES)
-def test_our_folder_round_trip(tmp_path, vision, text, connector):
+def test_our_folder_round_trip(tmp_path: Path, vision, text, connector) -> None:
     model = make(vision, text, connector=connector, image_mean=(0.1, 0.2, 0.3))
     model.save_pretrained(tmp_path)
     names = load_file(tmp_path / "model.safetensors").keys()
@@ -41,7 +42,7 @@ def test_our_folder_round_trip(tmp_path, vision, text, connector):
     assert load_file(tmp_path / "again" / "model.safetensors").keys() == names
 
 
-def test_our_folder_by_the_auto_class_and_in_shards(tmp_path):
+def test_our_folder_by_the_auto_class_and_in_shards(tmp_path: Path) -> None:
     model = make()
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
@@ -49,7 +50,7 @@ def test_our_folder_by_the_auto_class_and_in_shards(tmp_path):
     assert_same(model, load_llava(str(tmp_path)))
 
 
-def test_our_folder_in_another_dtype_and_attention(tmp_path):
+def test_our_folder_in_another_dtype_and_attention(tmp_path: Path) -> None:
     make().save_pretrained(tmp_path)
     model = load_llava(str(tmp_path), dtype=torch.bfloat16, attn_implementation="eager")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
@@ -57,7 +58,7 @@ def test_our_folder_in_another_dtype_and_attention(tmp_path):
     assert model.language_model.config._attn_implementation == "eager"
 
 
-def test_resized_embeddings_survive(tmp_path):
+def test_resized_embeddings_survive(tmp_path: Path) -> None:
     tokenizer = make_tokenizer(extra=5)
     make().save_pretrained(tmp_path / "small")
     grown = MODELS.make({"type": "llava", "model_name_or_path": str(tmp_path / "small")}, tokenizer=tokenizer)
@@ -66,7 +67,7 @@ def test_resized_embeddings_survive(tmp_path):
     assert_same(grown, load_llava(str(tmp_path / "grown")))
 
 
-def test_our_folder_that_does_not_fit_lists_everything(tmp_path):
+def test_our_folder_that_does_not_fit_lists_everything(tmp_path: Path) -> None:
     make().save_pretrained(tmp_path)
     norm, bias = "language_model.model.norm.weight", "connector.layers.0.bias"
     change(tmp_path, **{norm: None, bias: torch.zeros(3), "connector.layers.7.bias": torch.zeros(3)})
@@ -76,7 +77,7 @@ def test_our_folder_that_does_not_fit_lists_everything(tmp_path):
     assert str(caught.value).endswith(f": {wrong}")
 
 
-def test_a_truncated_file(tmp_path):
+def test_a_truncated_file(tmp_path: Path) -> None:
     make().save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
@@ -84,14 +85,14 @@ def test_a_truncated_file(tmp_path):
         load_llava(str(tmp_path))
 
 
-def test_another_kind_of_folder(tmp_path):
+def test_another_kind_of_folder(tmp_path: Path) -> None:
     make().language_model.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="expected 'mllm_llava' or 'llava' or 'llava_next', found str 'llama'"):
         load_llava(str(tmp_path))
 
 
 @pytest.mark.parametrize(("vision", "text"), FAMILIES)
-def test_equals_transformers_llava(tmp_path, vision, text):
+def test_equals_transformers_llava(tmp_path: Path, vision, text) -> None:
     theirs = reference(vision, text)
     theirs.save_pretrained(tmp_path)
     ours = load_transformers_llava(str(tmp_path))
@@ -113,7 +114,7 @@ def test_equals_transformers_llava(tmp_path, vision, text):
     assert ours.generate(**inputs, **settings).tolist() == ids[:, inputs["input_ids"].shape[1] :].tolist()
 
 
-def test_two_linear_layers_without_an_activation_are_no_linear_connector(tmp_path):
+def test_two_linear_layers_without_an_activation_are_no_linear_connector(tmp_path: Path) -> None:
     reference("clip", "llama", projector_hidden_act="linear").save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="only an identity is supported as the second"):
         load_llava(str(tmp_path))
@@ -126,19 +127,19 @@ def test_two_linear_layers_without_an_activation_are_no_linear_connector(tmp_pat
         ({"multimodal_projector_bias": False}, "multimodal_projector_bias: expected True, found"),
     ],
 )
-def test_variants_of_llava_that_are_not_supported(tmp_path, changes, message):
+def test_variants_of_llava_that_are_not_supported(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     reference("clip", "llama", **changes).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=message):
         load_llava(str(tmp_path))
 
 
-def test_a_patch_is_not_mistaken_for_cls(tmp_path):
+def test_a_patch_is_not_mistaken_for_cls(tmp_path: Path) -> None:
     reference("siglip", "llama", vision_feature_select_strategy="default").save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"expected one token before the patches for 'default', .* found 0"):
         load_llava(str(tmp_path))
 
 
-def test_transformers_folder_that_does_not_fit_lists_everything(tmp_path):
+def test_transformers_folder_that_does_not_fit_lists_everything(tmp_path: Path) -> None:
     reference("clip", "llama").save_pretrained(tmp_path)
     norm, first = "language_model.model.norm.weight", "multi_modal_projector.linear_1.bias"
     change(tmp_path, **{norm: None, first: torch.zeros(3), "mm_projector.0.weight": torch.zeros(2)})
@@ -151,7 +152,7 @@ def test_transformers_folder_that_does_not_fit_lists_everything(tmp_path):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_head_and_embeddings_are_tied_if_the_weights_are_whatever_the_config_says(tmp_path, tied):
+def test_head_and_embeddings_are_tied_if_the_weights_are_whatever_the_config_says(tmp_path: Path, tied: bool) -> None:
     theirs = reference("clip", "qwen2" if tied else "llama")
     theirs.save_pretrained(tmp_path / "theirs")
     config = tmp_path / "theirs" / "config.json"
@@ -166,7 +167,7 @@ def test_head_and_embeddings_are_tied_if_the_weights_are_whatever_the_config_say
     assert_same(ours, load_llava(str(tmp_path / "ours")))
 
 
-def test_generation_settings_survive(tmp_path):
+def test_generation_settings_survive(tmp_path: Path) -> None:
     model = make()
     model.generation_config.eos_token_id = [2, 7]
     model.generation_config.max_new_tokens = 77
@@ -178,7 +179,7 @@ def test_generation_settings_survive(tmp_path):
 
 
 @pytest.mark.skipif(not PARITY.exists(), reason="no reference numbers beside this checkout")
-def test_parity_with_recorded_numbers(tmp_path):
+def test_parity_with_recorded_numbers(tmp_path: Path) -> None:
     """LLaVA 1.5 in small, recorded with transformers 5.23."""
     recorded = torch.load(PARITY, weights_only=True)
     (tmp_path / "config.json").write_text(json.dumps(recorded["config"]))

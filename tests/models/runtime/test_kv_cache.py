@@ -1,5 +1,7 @@
 """The roomy cache holds what transformers' own holds, whatever is done to it in between."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
@@ -11,7 +13,7 @@ TINY = dict(
 )
 
 
-def test_keys_and_values_are_those_of_the_usual_cache():
+def test_keys_and_values_are_those_of_the_usual_cache() -> None:
     torch.manual_seed(0)
     config = LlamaConfig(**TINY)
     ours = roomy_cache(LlamaForCausalLM(config), {})["past_key_values"]
@@ -44,7 +46,7 @@ def test_keys_and_values_are_those_of_the_usual_cache():
     assert ours.get_seq_length() == theirs.get_seq_length()
 
 
-def test_a_step_copies_nothing_but_itself():
+def test_a_step_copies_nothing_but_itself() -> None:
     layer = PreallocatedCacheLayer()
     layer.update(*torch.zeros(2, 1, 1, 3, 4))
     place = layer.keys.data_ptr()
@@ -56,6 +58,6 @@ def test_a_step_copies_nothing_but_itself():
 
 
 @pytest.mark.parametrize("chosen", [{"use_cache": False}, {"cache_implementation": "static"}])
-def test_the_callers_choice_and_other_memories_stand(chosen):
+def test_the_callers_choice_and_other_memories_stand(chosen: dict[str, Any]) -> None:
     assert roomy_cache(LlamaForCausalLM(LlamaConfig(**TINY)), chosen) == {}
     assert roomy_cache(MistralForCausalLM(MistralConfig(**TINY, sliding_window=4)), {}) == {}

@@ -30,7 +30,7 @@ def of_full_logits(model, batch) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("text", "at_once"), grid([*TEXT], [loss.LOGITS_AT_ONCE, PIECES]))
-def test_equals_the_loss_of_the_full_logits(text, at_once, monkeypatch):
+def test_equals_the_loss_of_the_full_logits(text, at_once, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
     model = make(text=text)
     batch = make_batch(model)
@@ -47,7 +47,7 @@ def test_equals_the_loss_of_the_full_logits(text, at_once, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["gemma2", "cohere", "granite"])
-def test_the_language_models_own_loss_is_the_same(text):
+def test_the_language_models_own_loss_is_the_same(text: str) -> None:
     """Its own forward applies the soft cap or the scale that comes after its head."""
     model = make(text=text)
     batch = make_batch(model)
@@ -58,7 +58,7 @@ def test_the_language_models_own_loss_is_the_same(text):
 
 
 @pytest.mark.parametrize(("at_once", "expected"), [(loss.LOGITS_AT_ONCE, [7]), (PIECES, [2, 2, 2, 1])])
-def test_only_labelled_positions_reach_the_head(at_once, expected, monkeypatch):
+def test_only_labelled_positions_reach_the_head(at_once, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
     model = make()
     head, rows = model.language_model.lm_head, []
@@ -84,7 +84,7 @@ class Largest(TorchDispatchMode):
         return made
 
 
-def test_the_logits_of_all_positions_are_never_held(monkeypatch):
+def test_the_logits_of_all_positions_are_never_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by an operation, forwards or backwards, nor for the backward pass, nor in evaluation."""
     vocabulary, positions, at_once = 5000, 300, 20 * 5000
     config = AutoConfig.for_model("llama", **{**SIZES, "vocab_size": vocabulary, "num_hidden_layers": 1})
@@ -117,13 +117,13 @@ def test_the_logits_of_all_positions_are_never_held(monkeypatch):
     assert kept == 0
 
 
-def test_a_model_without_a_head_is_refused():
+def test_a_model_without_a_head_is_refused() -> None:
     body = make().language_model.model
     with pytest.raises(ModelError, match="LlamaModel has no head that gives logits"):
         values_of_logits(body, lambda: None, torch.ones(1, 1).bool(), lambda *_: torch.ones(1), at_once=None)
 
 
-def test_divides_by_the_items_of_the_whole_step():
+def test_divides_by_the_items_of_the_whole_step() -> None:
     model = make()
     batch = make_batch(model)
     mean = model(**batch).loss
@@ -132,7 +132,7 @@ def test_divides_by_the_items_of_the_whole_step():
 
 
 @pytest.mark.parametrize("return_logits", [False, True])
-def test_nothing_labelled_is_a_loss_of_zero(return_logits):
+def test_nothing_labelled_is_a_loss_of_zero(return_logits: bool) -> None:
     model = make()
     batch = make_batch(model)
     batch["labels"][:] = -100
@@ -145,7 +145,7 @@ def test_nothing_labelled_is_a_loss_of_zero(return_logits):
 
 
 @pytest.mark.parametrize("text", ["llama", "gpt_neox", "gemma2"])
-def test_rows_packed_by_position_do_not_see_one_another(text):
+def test_rows_packed_by_position_do_not_see_one_another(text: str) -> None:
     model = make(text=text)
     batch = make_batch(model)
     lengths = batch["attention_mask"].sum(1).tolist()

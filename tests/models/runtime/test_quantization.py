@@ -1,4 +1,6 @@
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +56,7 @@ def is_few_bits(layer) -> bool:
 
 
 @pytest.mark.parametrize(("base", "name"), grid(["own", "transformers", "parts"], [*QUANTIZATIONS]))
-def test_only_the_language_model_is_quantised(folders, base, name):
+def test_only_the_language_model_is_quantised(folders, base, name) -> None:
     model = build(folders[base], QUANTIZATIONS[name])
     blocks = model.language_model.model.layers[1]
     assert is_few_bits(blocks.mlp.up_proj)
@@ -64,7 +66,7 @@ def test_only_the_language_model_is_quantised(folders, base, name):
     assert model.generate(**prompts(make_batch(model)), max_new_tokens=3, min_new_tokens=3).shape == (2, 3)
 
 
-def test_eight_bits_are_close_to_all(folders):
+def test_eight_bits_are_close_to_all(folders) -> None:
     exact = MODELS.make({"type": "llava", **folders["own"]}, tokenizer=make_tokenizer())
     scale = logits(exact).abs().max()
     for name in ("int8", "hqq", "torchao"):
@@ -72,7 +74,7 @@ def test_eight_bits_are_close_to_all(folders):
 
 
 @pytest.mark.parametrize("name", slow_but(["nf4", "hqq", "torchao"], QUANTIZATIONS))
-def test_adapters_train_on_quantised_weights_and_are_saved_without_them(folders, name, tmp_path):
+def test_adapters_train_on_quantised_weights_and_are_saved_without_them(folders, name, tmp_path: Path) -> None:
     quantization = QUANTIZATIONS[name]
     base = {"type": "llava", **folders["own"], "quantization": quantization}
     model = build(folders["own"], quantization)
@@ -96,7 +98,7 @@ def test_adapters_train_on_quantised_weights_and_are_saved_without_them(folders,
         merge(again)
 
 
-def test_the_table_counts_weights_not_bytes(folders):
+def test_the_table_counts_weights_not_bytes(folders) -> None:
     tables = []
     for name in ("nf4", "fp4", "int8"):
         model = build(folders["own"], QUANTIZATIONS[name])
@@ -105,7 +107,7 @@ def test_the_table_counts_weights_not_bytes(folders):
     assert tables[0] == tables[1] == tables[2]
 
 
-def test_gradient_checkpointing_on_quantised_weights(folders):
+def test_gradient_checkpointing_on_quantised_weights(folders) -> None:
     model = build(folders["own"], QUANTIZATIONS["nf4"])
     inject_adapters(model, ADAPTERS, folders["own"])
     model.activation_checkpointing_enable({"use_reentrant": True})
@@ -130,7 +132,7 @@ def test_gradient_checkpointing_on_quantised_weights(folders):
         ({"type": "torchao", "scheme": "Int8WeightOnly"}, "did you mean 'Int8WeightOnlyConfig'"),
     ],
 )
-def test_wrong_settings(folders, quantization, message):
+def test_wrong_settings(folders, quantization: dict[str, Any], message: str) -> None:
     kind = quantization["type"]
     if kind in ("hqq", "torchao") and not find_spec(kind):
         pytest.skip(f"{kind} is not installed")
@@ -138,12 +140,12 @@ def test_wrong_settings(folders, quantization, message):
         MODELS.make({"type": "llava", **folders["own"], "quantization": quantization}, tokenizer=make_tokenizer())
 
 
-def test_random_weights_are_not_quantised():
+def test_random_weights_are_not_quantised() -> None:
     with pytest.raises(ConfigError, match="language_model: expected a folder, for quantization"):
         make(quantization={"type": "bitsandbytes"})
 
 
-def test_a_package_that_is_missing(folders, monkeypatch):
+def test_a_package_that_is_missing(folders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mllm.models.runtime.quantization.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install bitsandbytes"):
         MODELS.make(

@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ def encoder(name: str, **changes):
 
 @pytest.mark.parametrize("layer", [-1, -2, 0, 2])
 @pytest.mark.parametrize(("name", "prefix"), [("clip", 1), ("siglip", 0), ("dinov2", 1), ("dinov2_with_registers", 5)])
-def test_features_are_the_hidden_state_of_the_layer(name, prefix, layer):
+def test_features_are_the_hidden_state_of_the_layer(name: str, prefix: int, layer: int) -> None:
     model = encoder(name)
     pixels = torch.randn(2, 3, SIDE, SIDE)
     expected = model(pixels, output_hidden_states=True).hidden_states[layer]
@@ -29,7 +30,7 @@ def test_features_are_the_hidden_state_of_the_layer(name, prefix, layer):
     assert (kept.tokens, patches.tokens, kept.prefix, kept.width) == (PATCHES + prefix, PATCHES, prefix, 16)
 
 
-def test_what_no_feature_depends_on_is_frozen():
+def test_what_no_feature_depends_on_is_frozen() -> None:
     tower = VisionTower(encoder("clip"), feature_layer=-2, keep_cls=False)
     tower.freeze_unused()
     frozen = {name for name, parameter in tower.encoder.named_parameters() if not parameter.requires_grad}
@@ -38,7 +39,7 @@ def test_what_no_feature_depends_on_is_frozen():
 
 
 @pytest.mark.parametrize("keep_cls", [False, True])
-def test_features_of_several_layers_stand_side_by_side(keep_cls):
+def test_features_of_several_layers_stand_side_by_side(keep_cls: bool) -> None:
     model = encoder("dinov2")
     pixels = torch.randn(2, 3, SIDE, SIDE)
     tower = VisionTower(model, feature_layer=[-1, 0, -2], keep_cls=keep_cls)
@@ -47,7 +48,7 @@ def test_features_of_several_layers_stand_side_by_side(keep_cls):
     assert (tower.width, tower.tokens) == (48, PATCHES + keep_cls)
 
 
-def test_what_some_layer_depends_on_trains():
+def test_what_some_layer_depends_on_trains() -> None:
     tower = VisionTower(encoder("clip"), feature_layer=[0, 2], keep_cls=False)
     tower.freeze_unused()
     frozen = {name for name, parameter in tower.encoder.named_parameters() if not parameter.requires_grad}
@@ -63,14 +64,14 @@ def test_what_some_layer_depends_on_trains():
         ([], "expected a layer or a list of layers, found none"),
     ],
 )
-def test_a_layer_that_is_not_there(layer, message):
+def test_a_layer_that_is_not_there(layer, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         VisionTower(encoder("clip"), feature_layer=layer, keep_cls=False)
 
 
 @pytest.mark.parametrize("side", [SIDE, 12, 4])
 @pytest.mark.parametrize("name", ["clip", "siglip", "dinov2", "dinov2_with_registers"])
-def test_images_of_another_size(name, side):
+def test_images_of_another_size(name: str, side) -> None:
     model = encoder(name)
     tower = VisionTower(model, feature_layer=-1, keep_cls=False, image_size=side)
     pixels = torch.randn(2, 3, side, side)
@@ -85,14 +86,14 @@ def test_images_of_another_size(name, side):
         assert (parameter.grad is not None) == parameter.requires_grad, parameter_name
 
 
-def test_a_rotary_encoder_needs_no_interpolation():
+def test_a_rotary_encoder_needs_no_interpolation() -> None:
     spec = {**SIZES, "num_hidden_layers": 2, "image_size": SIDE, "patch_size": 4}
     model = AutoModel.from_config(AutoConfig.for_model("dinov3_vit", **spec)).eval()
     tower = VisionTower(model, feature_layer=-1, keep_cls=False, image_size=12)
     assert tower(torch.randn(1, 3, 12, 12)).shape == (1, 9, 16)
 
 
-def test_resized_again():
+def test_resized_again() -> None:
     tower = VisionTower(encoder("clip"), feature_layer=-1, keep_cls=True, image_size=12)
     assert tower.tokens == 10
     tower.resize(SIDE)
@@ -116,23 +117,23 @@ class Fixed(CLIPVisionModel):
         (CLIPVisionModel, 3, "image_size 3: clip_vision_model refuses it"),
     ],
 )
-def test_a_size_that_the_encoder_does_not_take(model_class, side, message):
+def test_a_size_that_the_encoder_does_not_take(model_class, side: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         VisionTower(model_class(encoder("clip").config), feature_layer=-1, keep_cls=False, image_size=side)
 
 
-def test_pixels_of_another_size():
+def test_pixels_of_another_size() -> None:
     tower = VisionTower(encoder("dinov2"), feature_layer=-1, keep_cls=False)
     with pytest.raises(ModelError, match=r"expected images of 8 x 8 .*, found 12 x 8"):
         tower(torch.randn(1, 3, 8, 12))
 
 
-def test_only_square_encoders():
+def test_only_square_encoders() -> None:
     with pytest.raises(ModelError, match="square images, found one of 12 x 8 pixels"):
         VisionTower(encoder("dinov2", image_size=[8, 12]), feature_layer=-1, keep_cls=False).tokens  # noqa: B018
 
 
-def test_of_two_towers_the_vision_half_is_taken(tmp_path, caplog):
+def test_of_two_towers_the_vision_half_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = {**SIZES, "num_hidden_layers": 1, "vocab_size": 50}
     vision = {name: value for name, value in VISION["clip"].items() if name != "model_type"}
     whole = CLIPModel(CLIPConfig(text_config=text, vision_config=vision))
@@ -151,7 +152,7 @@ def test_of_two_towers_the_vision_half_is_taken(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("model_type", ["bert", "llama", "t5"])
-def test_a_model_of_text_is_no_vision_tower(model_type, tmp_path):
+def test_a_model_of_text_is_no_vision_tower(model_type: str, tmp_path: Path) -> None:
     config = AutoConfig.for_model(model_type)
     config.save_pretrained(tmp_path)
     for spec in (str(tmp_path), {"model_type": model_type}):

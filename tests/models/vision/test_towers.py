@@ -1,5 +1,8 @@
 """Two vision towers see the same image, each at its own size and with its own pixel statistics."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from PIL import Image
@@ -31,7 +34,7 @@ def photo(side: int) -> Image.Image:
     return Image.fromarray(torch.randint(80, 180, (side, side, 3), dtype=torch.uint8).numpy())
 
 
-def test_features_stand_side_by_side():
+def test_features_stand_side_by_side() -> None:
     model = make(vision_tower=[CLIP, DINO], feature_layer=[[-2, -1], -1])
     image = photo(SIDE)
     first, second = model.vision_tower.towers
@@ -43,7 +46,7 @@ def test_features_stand_side_by_side():
 
 
 @pytest.mark.parametrize("towers", [[CLIP, LARGE], [LARGE, CLIP]], ids=["small first", "large first"])
-def test_each_at_its_own_size(towers):
+def test_each_at_its_own_size(towers) -> None:
     model = make(vision_tower=towers)
     assert model.image_preprocessor().size == 16
     seen = []
@@ -55,7 +58,7 @@ def test_each_at_its_own_size(towers):
         torch.testing.assert_close(view, pixels(model, photo(16), number), rtol=0, atol=1.01 / 255 / 0.22)
 
 
-def test_image_size_makes_their_patches_match():
+def test_image_size_makes_their_patches_match() -> None:
     fine = {**DINO, "image_size": 12}  # 3 x 3 patches
     with pytest.raises(ConfigError, match=r"found 4 \(clip_vision_model at 8 pixels\), 9 \(dinov2 at 12 pixels\)"):
         make(vision_tower=[CLIP, fine])
@@ -67,13 +70,13 @@ def test_image_size_makes_their_patches_match():
         model.resize_images([8, 12])
 
 
-def test_tokens_before_the_patches_must_match_too():
+def test_tokens_before_the_patches_must_match_too() -> None:
     assert make(vision_tower=[CLIP, DINO], keep_cls=True).vision_tower.tokens == PATCHES + 1
     with pytest.raises(ConfigError, match=r"found 5 \(clip_vision_model at 8 pixels\), 4 \(siglip"):
         make(vision_tower=[CLIP, SIGLIP], keep_cls=True)
 
 
-def test_both_train_and_come_back_from_a_folder(tmp_path):
+def test_both_train_and_come_back_from_a_folder(tmp_path: Path) -> None:
     model = make(vision_tower=[CLIP, LARGE], feature_layer=[-2, [-1, 0]], image_std=[[0.2] * 3, [0.3] * 3])
     model.freeze([])
     batch = make_batch(model)
@@ -88,7 +91,7 @@ def test_both_train_and_come_back_from_a_folder(tmp_path):
     torch.testing.assert_close(again(**batch).loss, model(**batch).loss)
 
 
-def test_gradient_checkpointing_and_freezing_reach_both():
+def test_gradient_checkpointing_and_freezing_reach_both() -> None:
     model = make(vision_tower=[CLIP, DINO], freeze=["vision_tower"]).train()
     model.activation_checkpointing_enable()
     assert not any(p.requires_grad for p in model.vision_tower.parameters())
@@ -108,6 +111,6 @@ def test_gradient_checkpointing_and_freezing_reach_both():
         ({"feature_layer": [-1, [9]]}, "feature_layer: expected a layer .*, found int '9'"),
     ],
 )
-def test_wrong_arguments(arguments, message):
+def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make(**{"vision_tower": [CLIP, DINO], **arguments})
