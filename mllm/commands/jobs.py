@@ -28,25 +28,25 @@ JOB_OPTIONS = ("executor", "executor_options", "tasks", "job_dir", "workers", "r
 
 SHARDS = "Shards: on several machines, or kept for another run after a kill"
 Workers = Annotated[
-    int | None, typer.Option(min=0, show_default=False, help="Further processes. Default: one for each core.")
+    int | None, typer.Option(min=0, show_default=False, help="Worker processes. Default: one per core.")
 ]
 JobDir = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Folder for parts and logs; parts that are there are not made again.",
+        help="Folder for parts and logs. Existing parts are not made again.",
         rich_help_panel=SHARDS,
     ),
 ]
 Tasks = Annotated[
     int | None,
-    typer.Option(min=1, max=MAX_TASKS, help="Parts to make. Default: one for each core.", rich_help_panel=SHARDS),
+    typer.Option(min=1, max=MAX_TASKS, help="Number of parts. Default: one per core.", rich_help_panel=SHARDS),
 ]
 Executor = Annotated[
     Literal["local", "slurm", "ray"] | None,
     typer.Option(
-        help="Make the parts by datatrove: --workers at a time on this machine, as slurm jobs, or on a Ray cluster; "
-        "without it this command makes one after the other.",
+        help="Make the parts with datatrove: --workers at a time on this machine, as slurm jobs, or on a Ray cluster. "
+        "Without it, this command makes them one after another.",
         rich_help_panel=SHARDS,
     ),
 ]

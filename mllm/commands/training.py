@@ -44,12 +44,12 @@ class PredictCommand(TrainingCommand):
 
 
 def train(ctx: typer.Context, config: ConfigFile, cfg_options: ConfigOptions) -> None:
-    """Train as the config says, then evaluate and predict where it sets do_eval and do_predict."""
+    """Train as the config says, then evaluate and predict if it sets do_eval and do_predict."""
     _start(config, cfg_options, {**ctx.obj, "do_train": True})
 
 
 def evaluate(ctx: typer.Context, config: ConfigFile, cfg_options: ConfigOptions) -> None:
-    """Loss and scores on data_args.validation."""
+    """Compute loss and scores on data_args.validation."""
     _start(config, cfg_options, {**ctx.obj, "do_train": False, "do_eval": True, "do_predict": False})
 
 
@@ -59,7 +59,11 @@ def predict(
     image: Annotated[
         list[str],
         typer.Option(
-            metavar="FILE ...", default_factory=list, show_default=False, help="Images.", rich_help_panel=QUESTION
+            metavar="FILE ...",
+            default_factory=list,
+            show_default=False,
+            help="Images of the question.",
+            rich_help_panel=QUESTION,
         ),
     ],
     box: Annotated[
@@ -68,7 +72,7 @@ def predict(
             metavar="X1,Y1,X2,Y2 ...",
             default_factory=list,
             show_default=False,
-            help="Boxes in pixels, for each <boxes>.",
+            help="Boxes in pixels, one for each <boxes>.",
             rich_help_panel=QUESTION,
         ),
     ],
@@ -76,26 +80,30 @@ def predict(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="Folder of a trained model; with --api its name there.", rich_help_panel=QUESTION
+            metavar="DIR",
+            help="Folder of a trained model; with --api, the model's name on the server.",
+            rich_help_panel=QUESTION,
         ),
     ] = None,
     api: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="Ask --model NAME of an OpenAI-compatible server, http://host:8000/v1, instead of a model that is "
-            "loaded. Its key is in OPENAI_API_KEY.",
+            help="Ask --model NAME on an OpenAI-compatible server, http://host:8000/v1, instead of loading a model. "
+            "Its API key is read from OPENAI_API_KEY.",
             rich_help_panel=SERVER,
         ),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=512, help="Requests at once.", rich_help_panel=SERVER)] = 8,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=512, help="Number of parallel requests.", rich_help_panel=SERVER)
+    ] = 8,
     retries: Annotated[
         int,
-        typer.Option(min=0, help="Further attempts where the server is full or fails.", rich_help_panel=SERVER),
+        typer.Option(min=0, help="Number of retries when the server is full or fails.", rich_help_panel=SERVER),
     ] = 8,
     timeout: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=0.1, help="How long one attempt may take.", rich_help_panel=SERVER),
+        typer.Option(metavar="SECONDS", min=0.1, help="Time limit of one attempt.", rich_help_panel=SERVER),
     ] = 120.0,
     prompt: Annotated[
         str | None,
@@ -109,7 +117,7 @@ def predict(
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Ask the question about each image in this folder; the answers go to --out, a line for each.",
+            help="Ask the question about each image in this folder and write one line per answer to --out.",
             rich_help_panel=QUESTION,
         ),
     ] = None,
@@ -117,7 +125,7 @@ def predict(
         str | None,
         typer.Option(
             metavar="FILE.jsonl",
-            help="With --images. Default: answers.jsonl. A file that has answers already is continued.",
+            help="With --images: file for the answers. A file with answers is continued. Default: answers.jsonl.",
             rich_help_panel=QUESTION,
         ),
     ] = None,
@@ -125,7 +133,7 @@ def predict(
         Literal["raise", "skip"] | None,
         typer.Option(
             "--on_error",
-            help="With --images: what an image that cannot be read does. Default: raise.",
+            help="With --images: what to do about an image that cannot be read. Default: raise.",
             rich_help_panel=QUESTION,
         ),
     ] = None,
@@ -133,7 +141,7 @@ def predict(
         int | None,
         typer.Option(
             metavar="N",
-            help="Of several images the one, from 0, that the answer is about. Default: that of the box, else the "
+            help="Number of the image, from 0, that the answer is about. Default: the image of the box, else the "
             "first.",
             rich_help_panel=QUESTION,
         ),
@@ -142,8 +150,8 @@ def predict(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Write the image with the answer's boxes and points here; of several images the second to FILE_2. "
-            "With --images a folder.",
+            help="Write the image with the answer's boxes and points to this file; a second image goes to FILE_2. "
+            "With --images: a folder.",
             rich_help_panel=QUESTION,
         ),
     ] = None,
@@ -155,17 +163,18 @@ def predict(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="cpu, cuda, cuda:1, ... Default: a GPU where there is one.", rich_help_panel=QUESTION),
+        typer.Option(help="cpu, cuda, cuda:1, ... Default: a GPU if there is one.", rich_help_panel=QUESTION),
     ] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "auto"] | None, typer.Option(rich_help_panel=QUESTION)
     ] = None,
     type: Annotated[
         str | None,
-        typer.Option(help="Type of the model, where its folder does not say it.", rich_help_panel=QUESTION),
+        typer.Option(help="Type of the model, if its folder does not name it.", rich_help_panel=QUESTION),
     ] = None,
     codec: Annotated[
-        str | None, typer.Option(help="How it writes boxes. Default: as it was trained.", rich_help_panel=QUESTION)
+        str | None,
+        typer.Option(help="How the model writes boxes. Default: as it was trained.", rich_help_panel=QUESTION),
     ] = None,
     template: Annotated[
         str | None,
@@ -176,7 +185,7 @@ def predict(
         typer.Option(help="Default: as it was trained.", rich_help_panel=QUESTION),
     ] = None,
 ) -> None:
-    """Answers and scores on data_args.test and data_args.multitest; or one answer.
+    """Answer and score data_args.test and data_args.multitest, or answer one question.
 
     mllm predict CONFIG.py
 

@@ -44,8 +44,8 @@ ConfigOptions = Annotated[
         metavar="KEY=VALUE ...",
         default_factory=list,
         show_default=False,
-        help="Change single values: data_args.train.type=X model_args.sizes.0=336. A text with commas, spaces in a "
-        "list, or digits that are a text take quotes: key='\"a, b\"'.",
+        help="Override single values: data_args.train.type=X model_args.sizes.0=336. A text with commas, spaces in a "
+        "list, or digits meant as text need quotes: key='\"a, b\"'.",
     ),
 ]
 

@@ -63,7 +63,7 @@ class ImageInputs:
             bound = getattr(self.view, "at", None)
             if bound is None:
                 raise ConfigError(
-                    "the model sees images in one way",
+                    "this model has one fixed resolution",
                     field="AtResolution",
                     expected="a model of type 'hf', whose image processor takes bounds",
                     found=", ".join(resolution.given),

@@ -69,7 +69,7 @@ def split_rounds(item: Item) -> list[Item]:
     found = item.turns[0].text.count(IMAGE)
     if found != len(item.images):
         raise DataError(
-            "packing 'shared' takes the rounds of a conversation apart",
+            "packing 'shared' separates the rounds of a conversation",
             where=item.key,
             expected=f"all {len(item.images)} {IMAGE} in the first question",
             found=str(found),

@@ -78,7 +78,7 @@ def answer_test_set(
     """
     records = on_main(lambda: resumable(folder, prefix, test.items, provenance)) if resume else []
     if records:
-        logger.info("%s: going on after %d of %d answers", prefix, len(records), len(test.items))
+        logger.info("%s: continuing after %d of %d answers", prefix, len(records), len(test.items))
     kept = [
         replace(
             processor.read(record["text"], test.items[index], index),

@@ -244,7 +244,7 @@ def _say_assumed(model_args: Section, trained: Section, prompt_format: PromptFor
     ]
     if assumed:
         logger.warning(
-            "%s does not say in which %s the model was trained; %s assumed: set model_args if it was another",
+            "%s does not record the model's %s; %s assumed; if that is wrong, set it in model_args",
             Path(model_args["model_name_or_path"]) / PROMPT_FORMAT_FILE,
             " and ".join(one.split(" ")[0] for one in assumed),
             " and ".join(assumed) + (" are" if len(assumed) > 1 else " is"),
@@ -337,7 +337,7 @@ def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDat
         raise ConfigError(
             "name the trained model's folder, --cfg-options model_args.model_name_or_path=DIR",
             field="model_args.tokenizer",
-            expected="a tokenizer that is there, as this run does not train",
+            expected="an existing tokenizer, as this run does not train",
             found="dict(vocab_size=...), which has to be trained",
         )
     return train_tokenizer(_corpus(train, template, blank_tokenizer()), vocab_size=cfg["vocab_size"])

@@ -97,7 +97,7 @@ def _tensors(answers: AnswerBatch) -> dict[str, Any]:
 
 def _changed(checkpoint: Path, field: str, before: int, now: int) -> ConfigError:
     return ConfigError(
-        "it keeps answers that are to be used again: use the earlier setting, or set ignore_data_skip=True",
+        "the checkpoint holds sampled answers for this setting: use the earlier one, or set ignore_data_skip=True",
         where=f"resume_from_checkpoint {checkpoint}",
         field=field,
         expected=str(before),

@@ -75,7 +75,7 @@ def choose_attention(cfg: Any) -> None:
         cfg["model_args"]["attn_implementation"] = "flash_attention_2"
     else:
         raise ConfigError(
-            f"leave it out or set it to 'rows' or 'shared', pip install flash-attn for padded rows, or {INSTEAD}",
+            f"remove it or set it to 'rows' or 'shared', pip install flash-attn for padded rows, or {INSTEAD}",
             where="finetune_mem",
             field="data_args.collator_kwargs.packing",
             expected="'rows' or 'shared' without the package flash-attn",

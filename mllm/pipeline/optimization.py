@@ -154,7 +154,9 @@ def check_schedule_learns(args: Seq2SeqTrainingArguments, scheduler: Any, steps:
             field="training_args.warmup_steps" if args.warmup_steps else "training_args.lr_scheduler_type",
         )
     if (warmup := args.get_warmup_steps(steps)) >= steps:
-        logger.info("warmup_steps are %d, the run has %d: it never reaches its learning rate", warmup, steps)
+        logger.info(
+            "warmup_steps is %d, but the run has only %d steps: it never reaches its full learning rate", warmup, steps
+        )
 
 
 def _settings(args: Seq2SeqTrainingArguments, optim_args: str | None) -> str:

@@ -133,7 +133,11 @@ def start(
     sections = cfg.to_dict()
     written = codec or sections["model_args"].get("codec")
     if written is None:
-        raise ConfigError(field="model_args.codec", expected="how the model writes boxes (or --codec)", found="nothing")
+        raise ConfigError(
+            field="model_args.codec",
+            expected="the codec in which the model writes boxes (or set --codec)",
+            found="nothing",
+        )
     kind = placement or sections["model_args"].get("placement")
     numbers = bool(sections["model_args"].get("image_numbers"))
     convention = make_convention(written, placement=kind, image_size=SIDE, image_numbers=numbers)

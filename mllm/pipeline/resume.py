@@ -198,7 +198,7 @@ def describe_changes(checkpoint: Path, described: Mapping[str, Any], *, skips_da
     for name in now:
         if skips_data and before.get(name) != now[name]:
             raise ConfigError(
-                "it would not be known which items have been seen: use the earlier settings, or set "
+                "the order of items would differ: use the earlier settings, or set "
                 "ignore_data_skip=True, which starts a new epoch",
                 where=f"resume_from_checkpoint {checkpoint}",
                 field=name,

@@ -150,9 +150,9 @@ def _evaluate_finished(sections: dict[str, Any], args: RunArguments, step: int) 
     done = [prefix for prefix in done if (folder / f"{prefix}_results.json").stat().st_mtime >= finished]
     data = load_data(sections, args).without(done)
     if data.validation is None and not data.tests:
-        logger.info("%s is finished at step %d; nothing remains to be done", folder, step)
+        logger.info("%s: the run has already finished at step %d; there is nothing left to do", folder, step)
         return {}
-    logger.info("%s is trained to step %d; evaluation remains", folder, step)
+    logger.info("%s: training has already finished at step %d; only evaluation is left", folder, step)
     model_args = {name: value for name, value in sections["model_args"].items() if name not in CHECKPOINT_KEYS}
     sections["model_args"] = {**model_args, "model_name_or_path": str(folder)}
     return _evaluate(build(sections, args, data), data)

@@ -189,7 +189,7 @@ class Trainer(SavingTrainer):
         skipped: list[str] = gather_object(self._skipped)  # every rank logs at the same steps
         self._skipped = []
         for reason in skipped if self.is_world_process_zero() else ():
-            logger.warning("skipped, another item is used instead: %s", reason)
+            logger.warning("skipped an item and used another instead: %s", reason)
         return skipped
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:

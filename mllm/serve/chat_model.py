@@ -78,7 +78,7 @@ def _model_args(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if model_args["type"] == "llava" and not stored_prompt_format(path) and not {"codec", "template"} <= given.keys():
         usual = usual_prompt_format(model_args)
         logger.warning(
-            "%s does not say how its model is spoken to: codec %r and template %r are assumed where none is given",
+            "%s does not record its prompt format; codec %r and template %r are assumed unless you name others",
             path,
             usual.codec,
             usual.template,

@@ -230,7 +230,7 @@ def test_a_server_that_gives_up_leaves_its_answers_for_resume(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "model_args.codec: expected how the model writes boxes (or --codec), found nothing"),
+        ([], "model_args.codec: expected the codec in which the model writes boxes (or set --codec), found nothing"),
         (["--codec", "qwen4"], "qwen4"),
         (
             ["--codec", "shikra", "--cfg-options", "data_args.gen_kwargs.num_beams=3"],

@@ -186,7 +186,7 @@ def test_a_run_counts_and_names_them(lines: Path, tmp_path: Path) -> None:
     assert main([str(config), *arguments]) == 0
     history = json.loads((out / "trainer_state.json").read_text())["log_history"]
     log = (out / "train.log").read_text()
-    named = log.count("skipped, another item is used instead: ")
+    named = log.count("skipped an item and used another instead: ")
     assert named >= 2, "more, where a replacement failed too"
     assert sum(entry.get("skipped_images", 0) for entry in history) == named
     assert f"{lines}:4: {tmp_path}/3.png: cannot be decoded" in log

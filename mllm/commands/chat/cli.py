@@ -16,7 +16,10 @@ def chat(
     image: Annotated[
         list[str],
         typer.Option(
-            metavar="FILE ...", default_factory=list, show_default=False, help="Images of the first question; or URLs."
+            metavar="FILE ...",
+            default_factory=list,
+            show_default=False,
+            help="Images of the first question: files or URLs.",
         ),
     ],
     system: Annotated[
@@ -34,11 +37,13 @@ def chat(
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option("--max_new_tokens", min=1, help="Of an answer, at most.", rich_help_panel=ANSWERS)
+        int, typer.Option("--max_new_tokens", min=1, help="Maximum tokens of an answer.", rich_help_panel=ANSWERS)
     ] = 256,
     temperature: Annotated[
         float | None,
-        typer.Option(min=0, help="Sample. Default: the likeliest token each time.", rich_help_panel=ANSWERS),
+        typer.Option(
+            min=0, help="Sample at this temperature. Default: always the likeliest token.", rich_help_panel=ANSWERS
+        ),
     ] = None,
     top_p: Annotated[
         float | None, typer.Option("--top_p", min=0, max=1, help="With --temperature.", rich_help_panel=ANSWERS)
@@ -46,7 +51,7 @@ def chat(
     top_k: Annotated[
         int | None, typer.Option("--top_k", min=0, help="With --temperature.", rich_help_panel=ANSWERS)
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of sampled answers.", rich_help_panel=ANSWERS)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of sampled answers.", rich_help_panel=ANSWERS)] = 0,
     repetition_penalty: Annotated[
         float | None, typer.Option("--repetition_penalty", help="Above 1: fewer repetitions.", rich_help_panel=ANSWERS)
     ] = None,
@@ -55,16 +60,16 @@ def chat(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="cpu, cuda, cuda:1, ... Default: a GPU where there is one.", rich_help_panel=MODEL),
+        typer.Option(help="cpu, cuda, cuda:1, ... Default: a GPU if there is one.", rich_help_panel=MODEL),
     ] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "auto"] | None, typer.Option(rich_help_panel=MODEL)
     ] = None,
     type: Annotated[
-        str | None, typer.Option(help="Type of the model, where its folder does not say it.", rich_help_panel=MODEL)
+        str | None, typer.Option(help="Type of the model, if its folder does not name it.", rich_help_panel=MODEL)
     ] = None,
     codec: Annotated[
-        str | None, typer.Option(help="How it writes boxes. Default: as it was trained.", rich_help_panel=MODEL)
+        str | None, typer.Option(help="How the model writes boxes. Default: as it was trained.", rich_help_panel=MODEL)
     ] = None,
     template: Annotated[str | None, typer.Option(help="Default: as it was trained.", rich_help_panel=MODEL)] = None,
     placement: Annotated[
@@ -72,7 +77,7 @@ def chat(
         typer.Option(help="Default: as it was trained.", rich_help_panel=MODEL),
     ] = None,
 ) -> None:
-    """A conversation in the terminal. Lines that begin with / are commands: /help lists them.
+    """Chat with a model in the terminal. Lines that begin with / are commands; /help lists them.
 
     mllm chat DIR --image photo.jpg
 

@@ -14,17 +14,17 @@ PATHS = "A folder, a file, or several files in order: a.pt,b.pt."
 Source = Annotated[str, typer.Argument(metavar="PATH", help=PATHS)]
 Out = Annotated[str, typer.Argument(metavar="OUT", help="A new folder.")]
 Dtype = Literal["float32", "bfloat16", "float16"]
-AllDtype = Annotated[Dtype | None, typer.Option(help="Of all weights. Default: as they are.")]
-ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Of a file.")]
+AllDtype = Annotated[Dtype | None, typer.Option(help="Dtype of all weights. Default: unchanged.")]
+ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Maximum size of a file.")]
 
 app = typer.Typer(
-    cls=CommandGroup, context_settings=CONTEXT_SETTINGS, help="Checkpoints of this and of other software."
+    cls=CommandGroup, context_settings=CONTEXT_SETTINGS, help="Inspect, convert, export, merge and compare checkpoints."
 )
 
 
 @app.command(cls=Command)
 def inspect(path: Source) -> None:
-    """Say what a checkpoint is, what it holds, and what has to come from elsewhere."""
+    """Show what a checkpoint is, what it holds, and what has to come from elsewhere."""
     from mllm.commands.checkpoint import operations
 
     operations.inspect(path)
@@ -35,16 +35,16 @@ def convert(
     path: Source,
     out: Out,
     base: Annotated[
-        str | None, typer.Option(metavar="DIR", help="The language model, or LLaVA, that the checkpoint goes onto.")
+        str | None, typer.Option(metavar="DIR", help="The language model or LLaVA that the checkpoint builds on.")
     ] = None,
     vision_tower: Annotated[
-        str | None, typer.Option(metavar="DIR", help="The vision encoder, where the checkpoint only names one.")
+        str | None, typer.Option(metavar="DIR", help="The vision encoder, if the checkpoint only names one.")
     ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(metavar="DIR", help="Default: the checkpoint's own, else that of its base.")
     ] = None,
     tuning_config: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Of Instruct-Flamingo: says lora_alpha.")
+        str | None, typer.Option(metavar="JSON", help="Instruct-Flamingo's tuning config; it holds lora_alpha.")
     ] = None,
     dtype: AllDtype = None,
     max_shard_size: ShardSize = "5GB",
@@ -69,13 +69,13 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder that this toolkit saved.")],
     out: Out,
     format: Annotated[
-        Literal["transformers-llava", "openflamingo", "otter", "adapter"], typer.Option(help="The layout.")
+        Literal["transformers-llava", "openflamingo", "otter", "adapter"], typer.Option(help="Layout to write.")
     ] = "transformers-llava",
     whole: Annotated[
-        bool, typer.Option("--whole", help="openflamingo: language model and vision encoder too.")
+        bool, typer.Option("--whole", help="With openflamingo: write the language model and the vision encoder too.")
     ] = False,
     original_vocabulary: Annotated[
-        bool, typer.Option("--original-vocabulary", help="Without added tokens that the layout can spare.")
+        bool, typer.Option("--original-vocabulary", help="Leave out added tokens that the layout does not need.")
     ] = False,
     dtype: Annotated[Dtype | None, typer.Option(help="Default: as the model is stored.")] = None,
 ) -> None:
@@ -101,9 +101,14 @@ def merge(
 @app.command(cls=Command)
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help=PATHS)],
-    b: Annotated[str, typer.Argument(metavar="B", help="Of another layout, names are compared as ours.")],
+    b: Annotated[
+        str,
+        typer.Argument(
+            metavar="B", help="The other checkpoint. If its layout differs, both are compared under mllm's names."
+        ),
+    ],
 ) -> int:
-    """Compare two checkpoints tensor by tensor; exit status 1 where they differ, 2 for trouble."""
+    """Compare two checkpoints tensor by tensor; exit status 1 if they differ, 2 for an error."""
 
     def compare() -> int:
         from mllm.commands.checkpoint import operations

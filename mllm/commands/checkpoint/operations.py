@@ -68,7 +68,7 @@ def new_folder(out: str) -> Iterator[Path]:
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ModelError(
-            "nothing is overwritten: name another folder",
+            "existing files are never overwritten: name another folder",
             where=str(out),
             expected="a new or empty folder",
             found="files in it" if target.is_dir() else "a file",

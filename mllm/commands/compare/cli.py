@@ -18,13 +18,13 @@ def compare(
         list[str],
         typer.Argument(metavar="A B ...", help="Files ..._extra_prediction.jsonl of the same items, or folders."),
     ],
-    flipped: Annotated[int, typer.Option(min=0, help="Answers to show that one gives and the other does not.")] = 6,
+    flipped: Annotated[int, typer.Option(min=0, help="Number of answers to show that only one model gets right.")] = 6,
     output_dir: Annotated[
         Path | None,
         typer.Option("--output_dir", metavar="DIR", help="Write compare.html here: all answers side by side."),
     ] = None,
 ) -> None:
-    """Compare the answers of two or more models to the same items, each with the first.
+    """Compare the answers of two or more models to the same items, each model with the first.
 
     Shown are the difference of the mean scores with its 95 % interval (a bootstrap over images), McNemar's exact test
     where answers are right or wrong, the answers that only one of them gives, and how many items a smaller difference

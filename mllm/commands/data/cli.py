@@ -46,7 +46,7 @@ StandIn = Annotated[
 app = typer.Typer(
     cls=CommandGroup,
     context_settings=CONTEXT_SETTINGS,
-    help="Look at the data of a config before training on them. No weights are read.",
+    help="Look at the data of a config before training on it. No weights are read.",
 )
 
 
@@ -57,13 +57,14 @@ def show(
     split: Splits,
     index: Annotated[
         list[int],
-        typer.Option(metavar="N ...", default_factory=list, show_default=False, help="These samples instead."),
+        typer.Option(metavar="N ...", default_factory=list, show_default=False, help="Show these samples instead."),
     ],
     stand_in: StandIn = False,
     count: Annotated[int, typer.Option(min=1, help="Samples of each split, evenly spaced.")] = 6,
     text: Annotated[bool, typer.Option("--text", help="Print to the terminal instead of writing a page.")] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The page. Default: data.html in the config's output_dir.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write the page. Default: data.html in the config's output_dir."),
     ] = None,
 ) -> int:
     """Write a page of samples as the model reads them: images, prompts, boxes."""
@@ -77,7 +78,9 @@ def check(
     split: Splits,
     executor_options: ExecutorOptions,
     stand_in: StandIn = False,
-    decode: Annotated[bool, typer.Option("--decode", help="Decode every image, not its header alone.")] = False,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every image instead of reading its header alone.")
+    ] = False,
     workers: Workers = None,
     job_dir: JobDir = None,
     tasks: Tasks = None,
@@ -93,9 +96,11 @@ def dedup(
     cfg_options: ConfigOptions,
     split: Splits,
     executor_options: ExecutorOptions,
-    bits: Annotated[int, typer.Option(help="Of 64 that hashes of like images may differ in.")] = 4,
-    similarity: Annotated[float, typer.Option(help="Of like texts, the share of words in common.")] = 0.8,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what was found as JSON too.")] = None,
+    bits: Annotated[int, typer.Option(help="Bits of 64 in which the hashes of alike images may differ.")] = 4,
+    similarity: Annotated[float, typer.Option(help="Share of words that alike texts have in common.")] = 0.8,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the findings to this file, as JSON.")
+    ] = None,
     workers: Workers = None,
     job_dir: JobDir = None,
     tasks: Tasks = None,

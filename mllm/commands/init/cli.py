@@ -31,6 +31,6 @@ def init(
 
     write_project(task, folder)
     config = shlex.quote(str(folder / "config.py"))
-    print(f"{folder}: a project to start from, see its README.md; go on with")
+    print(f"{folder}: wrote a project to start from; its README.md explains it. Try next:")
     print(f"  mllm data check {config}")
     print(f"  mllm train {config}")

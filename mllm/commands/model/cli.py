@@ -11,7 +11,7 @@ from mllm.config.command_line import CONTEXT_SETTINGS, Command, CommandGroup, Co
 app = typer.Typer(
     cls=CommandGroup,
     context_settings=CONTEXT_SETTINGS,
-    help="What a model is made of, the memory it takes, and whether it is read right.",
+    help="Show a model's modules and memory, and check that it is read right.",
 )
 
 
@@ -19,23 +19,23 @@ app = typer.Typer(
 def show(
     config: ConfigFile,
     cfg_options: ConfigOptions,
-    devices: Annotated[int, typer.Option(min=1, help="Over which FSDP shards everything.")] = 4,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs over which FSDP shards the model.")] = 4,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Rows a device. Default: per_device_train_batch_size.")
+        int | None, typer.Option(min=1, help="Rows per device. Default: per_device_train_batch_size.")
     ] = None,
     length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a row. Default: data_args.max_length, else an image's + 256.")
+        int | None, typer.Option(min=1, help="Tokens per row. Default: data_args.max_length, else an image's + 256.")
     ] = None,
     image_size: Annotated[
         str | None,
         typer.Option(
             metavar="WIDTHxHEIGHT",
-            help="Of the image in each row, in pixels. Default: that of data_args.train with the most tokens; 640x480 "
-            "if the data is not here.",
+            help="Size in pixels of the image in each row. Default: the image of data_args.train with the most tokens, "
+            "or 640x480 if the data is not here.",
         ),
     ] = None,
 ) -> None:
-    """The tree of modules, and the memory that a training step would take.
+    """Show the module tree, and the memory that a training step would take.
 
     The model is built without its weights: of folders only config.json, and the tokenizer where there is one, is read.
     """
@@ -48,12 +48,12 @@ def show(
 
 @app.command(cls=Command)
 def check(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="A model of transformers that sees images.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a vision language model of transformers.")],
     compute: Annotated[
-        bool, typer.Option(help="Compute with the weights too: features, batches, packed rows, shared images.")
+        bool, typer.Option(help="Run the model too: features, batches, packed rows, shared images.")
     ] = True,
 ) -> None:
-    """Whether boxes land where they should, and what the model can do: every self-check, with pass or fail.
+    """Run every self-check: do boxes land where they should, and what can the model do?
 
     Painted images go through the folder's own processor, prompts are compared with its own, and the model computes the
     same rows in several ways. Exit status 1 if a check fails. What passed is kept for later runs.

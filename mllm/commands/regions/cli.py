@@ -32,7 +32,7 @@ def codecs() -> list[str]:
 PLACEMENT = "Where images lie on the canvas of {}. Default: as the family's own preprocessing lays them out."
 Placement = Literal["pad", "crop", "squash", "aspect"]
 
-app = typer.Typer(cls=CommandGroup, context_settings=CONTEXT_SETTINGS, help="Boxes and points in texts.")
+app = typer.Typer(cls=CommandGroup, context_settings=CONTEXT_SETTINGS, help="Convert boxes and points in texts.")
 
 
 @app.callback()
@@ -44,7 +44,9 @@ def root() -> None:
 def convert(
     executor_options: ExecutorOptions,
     input: Annotated[str, typer.Argument(metavar="IN", help="A dataset's .jsonl or .json, or a predictions file.")],
-    output: Annotated[str, typer.Argument(metavar="OUT", help="Replaced once all of it is converted.")],
+    output: Annotated[
+        str, typer.Argument(metavar="OUT", help="The output file. It is replaced once everything is converted.")
+    ],
     source: Annotated[str, typer.Option("--from", metavar="CODEC", help=f"Convention of IN: {', '.join(codecs())}.")],
     target: Annotated[
         str,
@@ -59,12 +61,14 @@ def convert(
     from_placement: Annotated[Placement | None, typer.Option(help=PLACEMENT.format("the codec of IN"))] = None,
     to_placement: Annotated[Placement | None, typer.Option(help=PLACEMENT.format("the codec of OUT"))] = None,
     image_size: Annotated[int, typer.Option(help="Side of the square of pad, crop and squash, in pixels.")] = 336,
-    min_pixels: Annotated[int, typer.Option(help="Of aspect: smallest image.")] = 56 * 56,
-    max_pixels: Annotated[int, typer.Option(help="Of aspect: largest image.")] = 12845056,
+    min_pixels: Annotated[int, typer.Option(help="With aspect: pixels of the smallest image.")] = 56 * 56,
+    max_pixels: Annotated[int, typer.Option(help="With aspect: pixels of the largest image.")] = 12845056,
     image_folder: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the images that IN names.")] = None,
     unreadable: Annotated[
         Literal["error", "keep"],
-        typer.Option(help="A text whose regions cannot be read: stop there, or leave it as it is and count it."),
+        typer.Option(
+            help="What to do with a text whose regions cannot be read: stop, or keep it unchanged and count it."
+        ),
     ] = "error",
     workers: Workers = None,
     job_dir: JobDir = None,

@@ -27,28 +27,31 @@ def score(
         str | None,
         typer.Option(
             metavar="NAME",
-            help='From mllm list metrics, or "dict(type=..., ...)" as in a config. Default: REC, of detections '
+            help='From mllm list metrics, or "dict(type=..., ...)" as in a config. Default: REC, for detections '
             "Detection.",
         ),
     ] = None,
     reading: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of REC: a public scorer's way to read a box; all: every one, in a table."),
+        typer.Option(
+            metavar="NAME", help="With REC: read boxes as this public scorer does; all: a table of every one."
+        ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="CONFIG.py", help="The config whose data was asked; it holds the truth.")
+        str | None,
+        typer.Option(metavar="CONFIG.py", help="The config of the questions; its data holds the ground truth."),
     ] = None,
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="validation, test or multitest.NAME. Default: the only one.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option(metavar="FIELD", help="Field of the annotation lines that names a question.")
+        str | None, typer.Option(metavar="FIELD", help="Field of the annotation lines that identifies a question.")
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Who wrote FILE. Default: recognised by its fields.")
+        str | None, typer.Option(metavar="NAME", help="Software that wrote FILE. Default: recognised by its fields.")
     ] = None,
     codec: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Read boxes and points from the text by this convention.")
+        str | None, typer.Option(metavar="NAME", help="Read boxes and points from the text in this convention.")
     ] = None,
     placement: Annotated[
         Literal["pad", "crop", "squash", "aspect"] | None,
@@ -71,7 +74,7 @@ def score(
         ),
     ] = None,
 ) -> None:
-    """Score answers without a model: those of an evaluation of ours, or of somebody else.
+    """Score answers that exist already, from mllm or from other software. No model is loaded.
 
     FILE may be an evaluation's ..._extra_prediction.jsonl, samples of lmms-eval, a table of VLMEvalKit, what the
     scripts of InternVL or Shikra write, a submission (VQAv2, GQA, VizWiz, COCO captions), answers of LLaVA, COCO

@@ -42,19 +42,21 @@ def serve(
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="The address to listen on. 0.0.0.0: all of this machine's, for a key's holders.")
+        str, typer.Option(help="Address to listen on. 0.0.0.0 is every address of this machine; it needs an API key.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes, each with the models and a GPU.")] = 1,
     device: Annotated[
-        str | None, typer.Option(help="Default: a GPU where there is one.", rich_help_panel=MODEL)
+        str | None, typer.Option(help="cpu, cuda, cuda:1, ... Default: a GPU if there is one.", rich_help_panel=MODEL)
     ] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "auto"] | None, typer.Option(rich_help_panel=MODEL)
     ] = None,
-    type: Annotated[str | None, typer.Option(help="Where the folder does not say it.", rich_help_panel=MODEL)] = None,
+    type: Annotated[
+        str | None, typer.Option(help="Type of the model, if its folder does not name it.", rich_help_panel=MODEL)
+    ] = None,
     codec: Annotated[
-        str | None, typer.Option(help="How it writes boxes. Default: as it was trained.", rich_help_panel=MODEL)
+        str | None, typer.Option(help="How the model writes boxes. Default: as it was trained.", rich_help_panel=MODEL)
     ] = None,
     template: Annotated[str | None, typer.Option(help="Default: as it was trained.", rich_help_panel=MODEL)] = None,
     placement: Annotated[
@@ -65,8 +67,8 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="URL ...",
-            help="Servers that answer, http://host:8000/v1, the least busy one each time: of `mllm serve`, or of any "
-            "OpenAI-compatible engine (vLLM, SGLang, ...), which needs --codec. Their key is in OPENAI_API_KEY.",
+            help="Pass requests on to these servers (http://host:8000/v1), each to the least busy one. Any engine with "
+            "OpenAI's API will do (vLLM, SGLang, ...), with --codec. The API key is read from OPENAI_API_KEY.",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -81,14 +83,19 @@ def serve(
     ] = None,
     cors_origin: Annotated[
         list[str] | None,
-        typer.Option("--cors_origin", metavar="URL ...", help="Pages that may ask.", rich_help_panel=ACCESS),
+        typer.Option(
+            "--cors_origin",
+            metavar="URL ...",
+            help="Origins of web pages that may send requests.",
+            rich_help_panel=ACCESS,
+        ),
     ] = None,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
             "--allowed_host",
             metavar="NAME ...",
-            help="Names that requests may give this server. Default: its own on loopback, else any.",
+            help="Host names that requests may use. Default: local names on loopback, else any.",
             rich_help_panel=ACCESS,
         ),
     ] = None,
@@ -101,7 +108,7 @@ def serve(
         typer.Option(
             "--image_root",
             metavar="FOLDER",
-            help="Where clients of Instruct-Flamingo may name images.",
+            help="Folder whose images clients of the Instruct-Flamingo API may name.",
             rich_help_panel=ACCESS,
         ),
     ] = None,
@@ -109,7 +116,7 @@ def serve(
         Path | None,
         typer.Option(
             metavar="FILE.jsonl",
-            help="Keep the answers that are reported as bad here. Default with web: bad_answers.jsonl.",
+            help="Write answers that users report as bad to this file. Default with web: bad_answers.jsonl.",
             rich_help_panel=ACCESS,
         ),
     ] = None,
@@ -118,35 +125,41 @@ def serve(
         typer.Option(metavar="FOLDER", help="With web: images that the page offers.", rich_help_panel=ACCESS),
     ] = None,
     max_rows: Annotated[
-        int, typer.Option("--max_rows", min=1, help="Answers generated at once.", rich_help_panel=LIMITS)
+        int, typer.Option("--max_rows", min=1, help="Maximum answers generated at once.", rich_help_panel=LIMITS)
     ] = BOUNDS.max_rows,
     max_waiting: Annotated[
-        int, typer.Option("--max_waiting", min=1, help="Answers that wait; more are refused.", rich_help_panel=LIMITS)
+        int,
+        typer.Option(
+            "--max_waiting", min=1, help="Maximum answers that wait; more are refused.", rich_help_panel=LIMITS
+        ),
     ] = BOUNDS.max_waiting,
     max_new_tokens: Annotated[
-        int, typer.Option("--max_new_tokens", min=1, help="Of an answer.", rich_help_panel=LIMITS)
+        int, typer.Option("--max_new_tokens", min=1, help="Maximum tokens of an answer.", rich_help_panel=LIMITS)
     ] = BOUNDS.max_new_tokens,
     max_prompt_tokens: Annotated[
-        int, typer.Option("--max_prompt_tokens", min=1, help="Images included.", rich_help_panel=LIMITS)
+        int,
+        typer.Option(
+            "--max_prompt_tokens", min=1, help="Maximum tokens of a prompt, images included.", rich_help_panel=LIMITS
+        ),
     ] = BOUNDS.max_prompt_tokens,
     max_choices: Annotated[
-        int, typer.Option("--max_choices", min=1, help="n.", rich_help_panel=LIMITS)
+        int, typer.Option("--max_choices", min=1, help="Maximum n of a request.", rich_help_panel=LIMITS)
     ] = BOUNDS.max_choices,
     max_images: Annotated[
-        int, typer.Option("--max_images", min=1, help="Of a conversation.", rich_help_panel=LIMITS)
+        int, typer.Option("--max_images", min=1, help="Maximum images of a conversation.", rich_help_panel=LIMITS)
     ] = BOUNDS.max_images,
     max_pixels: Annotated[
-        int, typer.Option("--max_pixels", min=1, help="Width x height of an image.", rich_help_panel=LIMITS)
+        int, typer.Option("--max_pixels", min=1, help="Maximum width x height of an image.", rich_help_panel=LIMITS)
     ] = BOUNDS.max_pixels,
     max_body_mb: Annotated[
-        float, typer.Option("--max_body_mb", min=0.001, help="Of a request.", rich_help_panel=LIMITS)
+        float, typer.Option("--max_body_mb", min=0.001, help="Maximum size of a request.", rich_help_panel=LIMITS)
     ] = BOUNDS.max_body_mb,
     max_batch_tokens: Annotated[
         int | None,
         typer.Option(
             "--max_batch_tokens",
             min=1,
-            help="Of all answers generated at once with their questions: bounds memory. Default: any number.",
+            help="Maximum tokens of all running answers with their prompts; bounds memory. Default: no limit.",
             rich_help_panel=LIMITS,
         ),
     ] = BOUNDS.max_batch_tokens,
@@ -155,16 +168,18 @@ def serve(
         typer.Option(
             "--prefix_cache_gb",
             min=0.000001,
-            help="Memory for images that were read, kept for further questions; of each model.",
+            help="Memory per model for encoded images that are kept for further questions.",
             rich_help_panel=LIMITS,
         ),
     ] = BOUNDS.prefix_cache_gb,
     timeout_s: Annotated[
-        float, typer.Option("--timeout_s", min=0.1, help="Seconds for a request.", rich_help_panel=LIMITS)
+        float, typer.Option("--timeout_s", min=0.1, help="Maximum seconds of a request.", rich_help_panel=LIMITS)
     ] = BOUNDS.timeout_s,
     drain_s: Annotated[
         int,
-        typer.Option("--drain_s", min=0, help="Seconds that requests get at the end.", rich_help_panel=LIMITS),
+        typer.Option(
+            "--drain_s", min=0, help="Seconds that running requests get to finish on shutdown.", rich_help_panel=LIMITS
+        ),
     ] = BOUNDS.drain_s,
 ) -> None:
     from mllm.serve.api.server import Settings, run_server

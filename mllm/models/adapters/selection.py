@@ -101,8 +101,8 @@ def _check(argument: str, target: str, meant: Sequence[str], targets: Sequence[s
             raise ConfigError(
                 field=f"adapters.{argument}",
                 expected="layers that can be trained",
-                found=f"{target!r}, which matches only what is frozen by model_args.freeze, quantised, without "
-                "effect on any feature, or read by its model otherwise than called",
+                found=f"{target!r}, which matches only layers that are frozen (model_args.freeze), quantised, "
+                "unused by the features, or whose weights the model reads without calling them",
             )
         endings = {name.rpartition(".")[2] for name in names} if argument == "targets" else set()
         raise ConfigError(

@@ -117,7 +117,7 @@ def _with_vocabulary(
         )
     if plan.vocabulary is not None and len(tokenizer) != plan.vocabulary + len(taken):
         raise ModelError(
-            "name the tokenizer that it was trained with as --tokenizer",
+            "name the tokenizer of its training with --tokenizer",
             where="tokenizer",
             expected=f"{plan.vocabulary} tokens, as the checkpoint has embeddings of",
             found=f"{len(tokenizer)} with {', '.join(tokens) or 'none added'}",

@@ -323,7 +323,7 @@ class ContinuousBatcher:
 @functools.cache
 def _warn_of_missing(names: tuple[str, ...]) -> None:
     logger.warning(
-        "transformers %s has no %s: its own generate decodes, one batch at a time, which is slower; %s",
+        "transformers %s has no %s: decoding falls back to its generate, one batch at a time, which is slower; %s",
         transformers.__version__,
         ", ".join(names),
         ADVICE,

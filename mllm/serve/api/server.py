@@ -239,7 +239,7 @@ def run_workers(settings: Settings, listening: socket.socket) -> None:
                     continue
                 if time.monotonic() - began < SHORT_LIFE_S:
                     raise RunError(f"worker {number} ended with status {process.exitcode}; what it said is above")
-                logger.warning("worker %s ended with status %s and is started anew", number, process.exitcode)
+                logger.warning("worker %s ended with status %s; it is restarted", number, process.exitcode)
                 workers[number] = start(number)
     finally:
         for process, _ in workers:

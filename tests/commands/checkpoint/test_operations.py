@@ -104,7 +104,7 @@ def test_convert_writes_all_or_nothing(tmp_path: Path, capsys: pytest.CaptureFix
     before = sorted(out.iterdir())
     assert run("convert", path, out, "--vision-tower", clip) == 1
     assert (
-        "expected a new or empty folder, found files in it; nothing is overwritten: name another folder"
+        "expected a new or empty folder, found files in it; existing files are never overwritten: name another folder"
         in capsys.readouterr().err
     )
     assert sorted(out.iterdir()) == before

@@ -26,5 +26,5 @@ def test_a_router_that_gives_several_tensors_is_no_target() -> None:
     assert routers
     assert all(isinstance(model.get_submodule(name), nn.Linear) for name in routers)
     assert not set(routers) & set(linear_layers(model, ["language_model"]))
-    with pytest.raises(ConfigError, match="read by its model otherwise than called"):
+    with pytest.raises(ConfigError, match="whose weights the model reads without calling them"):
         linear_layers(model, [r"language_model.*\.router$"])
