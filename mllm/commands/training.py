@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from mllm.commands.model_options import Codec, Device, Dtype, Placement, Template, Type
 from mllm.config.command_line import ConfigFile, ConfigOptions, Given, TrainingCommand
 
 QUESTION = "One question to a model, without a config"
@@ -161,29 +162,12 @@ def predict(
     num_beams: Annotated[
         int | None, typer.Option("--num_beams", min=1, help="Default: 1.", rich_help_panel=QUESTION)
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="cpu, cuda, cuda:1, ... Default: a GPU if there is one.", rich_help_panel=QUESTION),
-    ] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16", "auto"] | None, typer.Option(rich_help_panel=QUESTION)
-    ] = None,
-    type: Annotated[
-        str | None,
-        typer.Option(help="Type of the model, if its folder does not name it.", rich_help_panel=QUESTION),
-    ] = None,
-    codec: Annotated[
-        str | None,
-        typer.Option(help="How the model writes boxes. Default: as it was trained.", rich_help_panel=QUESTION),
-    ] = None,
-    template: Annotated[
-        str | None,
-        typer.Option(help="Default: as it was trained. completion: the prompt as it is.", rich_help_panel=QUESTION),
-    ] = None,
-    placement: Annotated[
-        Literal["pad", "crop", "squash"] | None,
-        typer.Option(help="Default: as it was trained.", rich_help_panel=QUESTION),
-    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    type: Type = None,
+    codec: Codec = None,
+    template: Template = None,
+    placement: Placement = None,
 ) -> None:
     """Answer and score data_args.test and data_args.multitest, or answer one question.
 

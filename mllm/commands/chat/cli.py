@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-ANSWERS, MODEL = "Answers", "Model"
+from mllm.commands.model_options import Codec, Device, Dtype, Placement, Template, Type
+
+ANSWERS = "Answers"
 
 
 def chat(
@@ -58,24 +60,12 @@ def chat(
     num_beams: Annotated[
         int | None, typer.Option("--num_beams", min=1, help="Default: 1.", rich_help_panel=ANSWERS)
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="cpu, cuda, cuda:1, ... Default: a GPU if there is one.", rich_help_panel=MODEL),
-    ] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16", "auto"] | None, typer.Option(rich_help_panel=MODEL)
-    ] = None,
-    type: Annotated[
-        str | None, typer.Option(help="Type of the model, if its folder does not name it.", rich_help_panel=MODEL)
-    ] = None,
-    codec: Annotated[
-        str | None, typer.Option(help="How the model writes boxes. Default: as it was trained.", rich_help_panel=MODEL)
-    ] = None,
-    template: Annotated[str | None, typer.Option(help="Default: as it was trained.", rich_help_panel=MODEL)] = None,
-    placement: Annotated[
-        Literal["pad", "crop", "squash"] | None,
-        typer.Option(help="Default: as it was trained.", rich_help_panel=MODEL),
-    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    type: Type = None,
+    codec: Codec = None,
+    template: Template = None,
+    placement: Placement = None,
 ) -> None:
     """Chat with a model in the terminal. Lines that begin with / are commands; /help lists them.
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from mllm.commands.model_options import MODEL, Codec, Device, Dtype, Placement, Template, Type
 from mllm.errors import ConfigError
 from mllm.serve.api.limits import Limits
 
-MODEL, ACCESS, LIMITS = "Model", "Who may ask, and for what", "Limits"
+ACCESS, LIMITS = "Who may ask, and for what", "Limits"
 API_KEY_VARIABLE = "MLLM_API_KEY"
 BOUNDS = Limits()
 
@@ -46,23 +47,12 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes, each with the models and a GPU.")] = 1,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, ... Default: a GPU if there is one.", rich_help_panel=MODEL)
-    ] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16", "auto"] | None, typer.Option(rich_help_panel=MODEL)
-    ] = None,
-    type: Annotated[
-        str | None, typer.Option(help="Type of the model, if its folder does not name it.", rich_help_panel=MODEL)
-    ] = None,
-    codec: Annotated[
-        str | None, typer.Option(help="How the model writes boxes. Default: as it was trained.", rich_help_panel=MODEL)
-    ] = None,
-    template: Annotated[str | None, typer.Option(help="Default: as it was trained.", rich_help_panel=MODEL)] = None,
-    placement: Annotated[
-        Literal["pad", "crop", "squash"] | None,
-        typer.Option(help="Default: as it was trained.", rich_help_panel=MODEL),
-    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    type: Type = None,
+    codec: Codec = None,
+    template: Template = None,
+    placement: Placement = None,
     backend: Annotated[
         list[str] | None,
         typer.Option(
