@@ -68,7 +68,7 @@ def read_bytes(path: str | Path, error: type[MllmError] = DataError) -> bytes:
         raise unreadable_file(path, reason, error) from reason
 
 
-def whole_lines(path: Path) -> list[bytes]:
+def complete_lines(path: Path) -> list[bytes]:
     """The lines of a file up to one that was cut while it was written."""
     lines = path.read_bytes().splitlines(keepends=True)
     return lines[:-1] if lines and not lines[-1].endswith(b"\n") else lines

@@ -65,12 +65,14 @@ def field(
         known = cast(Mapping[str, Any], record)
         if name not in known:
             expected = "an object" if kind is dict else describe(kind)
-            raise error(field=named(name, at), expected=expected, found=absent(known), kind="missing-field")
+            raise error(
+                field=field_name(name, at), expected=expected, found=describe_absent(known), kind="missing-field"
+            )
         value = known[name]
         if type(value) is not kind or kind in (int, float):  # of which some have no finite value, or too many bits
             if kind is dict:
-                raise error(field=named(name, at), expected="an object", found=show(value), kind="wrong-type")
-            within(named(name, at), check, value, kind, error)
+                raise error(field=field_name(name, at), expected="an object", found=show(value), kind="wrong-type")
+            within(field_name(name, at), check, value, kind, error)
     except error as broken:
         if where:
             raise broken.at(str(where)) from None
@@ -83,16 +85,16 @@ def number(record: object, name: str, at: str = "") -> float:
     value = field(record, name, object, at)
     if not is_finite(value):
         kind = "not-finite" if isinstance(value, (int, float)) and not isinstance(value, bool) else "wrong-type"
-        raise DataError(field=named(name, at), expected="a finite number", found=show(value), kind=kind)
+        raise DataError(field=field_name(name, at), expected="a finite number", found=show(value), kind=kind)
     return value
 
 
-def absent(record: Mapping[str, Any]) -> str:
+def describe_absent(record: Mapping[str, Any]) -> str:
     """What is found where a field is not there."""
     return f"nothing (the record has {', '.join(map(str, record)) or 'no fields'})"
 
 
-def named(name: str, at: str) -> str:
+def field_name(name: str, at: str) -> str:
     """A field as messages call it; `at` as `field` takes it."""
     return f"{at}.{name}" if at else name
 

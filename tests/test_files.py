@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mllm.errors import ConfigError, DataError, ModelError
-from mllm.files import read_json, read_text, read_xml, whole_lines
+from mllm.files import complete_lines, read_json, read_text, read_xml
 
 BROKEN = [
     (b"", "expected a JSON object, found nothing", "json"),
@@ -86,4 +86,4 @@ def test_read_xml_gives_the_root(tmp_path: Path) -> None:
 )
 def test_whole_lines_leaves_out_one_that_was_cut(tmp_path: Path, content: bytes, lines: list[bytes]) -> None:
     (tmp_path / "a.jsonl").write_bytes(content)
-    assert whole_lines(tmp_path / "a.jsonl") == lines
+    assert complete_lines(tmp_path / "a.jsonl") == lines

@@ -75,7 +75,7 @@ def run_job(
         finish: is given the job, the folder of its parts and their number once they are all there.
         reads: gives what the files to read are named in.
     """
-    from mllm.commands.data.workers import cores
+    from mllm.commands.data.workers import available_cores
     from mllm.commands.shards import claim, unfinished, work_here
 
     if not in_shards(args):
@@ -84,7 +84,7 @@ def run_job(
             work_here(job, Path(folder), 1)
             return finish(job, Path(folder), 1)
     options = _options(args.executor_options)
-    folder, tasks = args.job_dir.resolve(), args.tasks or cores()
+    folder, tasks = args.job_dir.resolve(), args.tasks or available_cores()
     of_task = args
     if args.executor:  # of local, workers are tasks; elsewhere a task has the cores that it asks the cluster for
         inner = 0 if args.executor == "local" else args.workers or 0

@@ -107,7 +107,7 @@ class RegionCodec(Protocol):
         ...
 
 
-def framed(placement: Placement, frame: Frame) -> Placement:
+def to_frame(placement: Placement, frame: Frame) -> Placement:
     """Original pixels to a codec's frame: the placement itself, or the image on its own."""
     return placement if frame == "canvas" else Placement(source=placement.source, canvas=placement.source)
 
@@ -172,12 +172,12 @@ def no_form(codec: str, kind: str) -> ConfigError:
     return ConfigError(f"codec '{codec}' cannot write {kind}: the convention has no form for them", kind="unsupported")
 
 
-def reading(rows: Sequence[Sequence[float]], *, points: bool = True) -> Reading:
+def check_rows(rows: Sequence[Sequence[float]], *, points: bool = True) -> Reading:
     """Check one group of coordinate rows: all boxes (four numbers) or, where there is a form for `points`, two."""
-    return together([_region(row, points) for row in rows])
+    return join_readings([_region(row, points) for row in rows])
 
 
-def together(readings: Sequence[Reading]) -> Reading:
+def join_readings(readings: Sequence[Reading]) -> Reading:
     """One group of what was read of its regions, which are all boxes or all points, and the first failure."""
     boxes = tuple(box for each in readings for box in each.boxes)
     points = tuple(point for each in readings for point in each.points)

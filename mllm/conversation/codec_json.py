@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mllm.conversation.codec_base import Reading, together
+from mllm.conversation.codec_base import Reading, join_readings
 from mllm.conversation.codec_text import FLAGS, numbers, read_rows
 
 _STRING = r'"(?:[^"\\]|\\.)*(?:"|\Z)'
@@ -86,7 +86,7 @@ class JsonForm:
             read = read_rows([row], scale=scale, y_first=self.y_first)
             readings.append(replace(read, labels=(labels[-1],)))
         label = ", ".join(dict.fromkeys(filter(None, labels))) or None
-        return replace(together(readings), label=label, span=span)
+        return replace(join_readings(readings), label=label, span=span)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

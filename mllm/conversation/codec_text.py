@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from mllm.conversation.codec_base import Reading, reading, together
+from mllm.conversation.codec_base import Reading, check_rows, join_readings
 from mllm.fields import Range
 
 Digits = Annotated[int, Range(least=1, most=9)]
@@ -89,7 +89,7 @@ def rows_in_lists(inside: str) -> list[list[float] | None]:
     return [numbers(row) for row in ROW.findall(inside)] if around in ("", "[]") else [None]
 
 
-def with_rows(
+def add_unmarked_rows(
     text: str, found: Sequence[Reading], token: re.Pattern[str], read: Callable[[list[float]], Reading]
 ) -> list[Reading]:
     """What was found by its marks, and the rows of at least two tokens that stand without, in the order of the text.
@@ -112,7 +112,7 @@ def labelled(group: Reading, words: str) -> Reading:
     return replace(group, labels=(label,) * len(group.boxes)) if label else group
 
 
-def by_four(row: Sequence[float]) -> list[Sequence[float]]:
+def rows_of_four(row: Sequence[float]) -> list[Sequence[float]]:
     """Rows of four numbers from one; what is left over is a row too."""
     return [row[start : start + 4] for start in range(0, len(row), 4)]
 
@@ -142,16 +142,16 @@ def read_rows(
         elif whole and all(0 <= value <= 1 for value in row) and any(value % 1 for value in row):
             found.append(Reading(failure="out_of_range"))
         else:
-            ordered = swapped(row) if y_first else row
-            found.append(reading([[value / scale[place % 2] for place, value in enumerate(ordered)]], points=points))
-    return together(found)
+            ordered = swap_axes(row) if y_first else row
+            found.append(check_rows([[value / scale[place % 2] for place, value in enumerate(ordered)]], points=points))
+    return join_readings(found)
 
 
-def swapped(row: Sequence[float]) -> list[float]:
+def swap_axes(row: Sequence[float]) -> list[float]:
     """y, x, y, x -> x, y, x, y, and back; an odd last number stays where it is."""
     return [row[place ^ 1] if place ^ 1 < len(row) else row[place] for place in range(len(row))]
 
 
-def stepped(row: Sequence[float], steps: int, top: int | None = None) -> list[int]:
+def to_steps(row: Sequence[float], steps: int, top: int | None = None) -> list[int]:
     """Fractions as whole numbers: the nearest of `steps` equal steps, at most `top`."""
     return [min(round(value * steps), steps if top is None else top) for value in row]

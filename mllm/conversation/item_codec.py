@@ -54,7 +54,7 @@ class ItemCodec:
         self.codec = codec
         self.item = item
         self.on = cache(on)
-        self.leads = _leads(codec, item.images, numbers=numbers and len(item.images) > 1)
+        self.leads = _texts_before_images(codec, item.images, numbers=numbers and len(item.images) > 1)
         """What stands before each image in the prompt; empty where images have no names."""
         self.names = self.leads if len(item.images) > 1 else ()
         """What stands before regions on each image; empty where there is no choice."""
@@ -165,7 +165,7 @@ class ItemCodec:
         return codec.write_points(cast("Sequence[Point]", regions))
 
 
-def _leads(codec: RegionCodec, images: Sequence[ImageRef], *, numbers: bool) -> tuple[str, ...]:
+def _texts_before_images(codec: RegionCodec, images: Sequence[ImageRef], *, numbers: bool) -> tuple[str, ...]:
     """What stands before each image: of a frame its time, to as many decimals as tell the frames apart."""
     times = [ref.time for ref in images if isinstance(ref, VideoFrame)]
     if not times and not numbers:

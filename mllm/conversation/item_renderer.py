@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mllm.conversation.codec_base import RegionCodec, framed, none_text
+from mllm.conversation.codec_base import RegionCodec, none_text, to_frame
 from mllm.conversation.image_inputs import ImageInputs, errors_name
 from mllm.conversation.item_codec import ItemCodec
 from mllm.conversation.pixels import PixelCodec
@@ -95,7 +95,7 @@ class ItemRenderer:
         `item`: whose turns they are, where it may have a system message, and its images names. `view`: of the image.
         """
         placement = (view or self.images.view).placement(size) if size else None
-        canvas = framed(placement, self.codec.frame).canvas if placement else USUAL_SIZE
+        canvas = to_frame(placement, self.codec.frame).canvas if placement else USUAL_SIZE
 
         def sample(placeholder: str, count: int) -> str:
             if placeholder == BOXES:

@@ -16,8 +16,8 @@ from mllm.conversation.codec_base import (
     UnitBox,
     UnitPoint,
     clipped,
-    framed,
     read_answer,
+    to_frame,
     visible,
 )
 from mllm.errors import DataError
@@ -61,7 +61,7 @@ class PixelCodec:
     ) -> None:
         self.codec = codec
         self.placement = placement
-        self.frame = framed(placement, codec.frame)
+        self.frame = to_frame(placement, codec.frame)
         self.image = image
         self.others = others
         self._seen = visible(self.frame)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from mllm.dataset.base import Dataset
 from mllm.dataset.left_right_text import mirrored, names_sides
-from mllm.dataset.mixing import Source, built
+from mllm.dataset.mixing import Source, build_datasets
 from mllm.dataset.written_regions import writes_coordinates
 from mllm.errors import ConfigError, ImageError
 from mllm.fields import Positive, Probability, Range
@@ -68,7 +68,7 @@ class Augmented:
         background: Background = "mean",
         seed: int = 0,
     ) -> None:
-        self.dataset = built(dataset)
+        self.dataset = build_datasets(dataset)
         self.flip = flip
         self.words: LeftRight = words
         self.scale = _factors(scale)

@@ -26,7 +26,7 @@ from mllm.conversation.region_conversion import lift_item
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import DataError
 from mllm.fields import PathName, within
-from mllm.json_fields import absent
+from mllm.json_fields import describe_absent
 from mllm.records import read_item
 from mllm.types import Item
 
@@ -105,7 +105,7 @@ class LineDataset:
         number = self.line_number(index)
         line = self.lines[number]
         where = self.lines.where(number)
-        rng = None if self.epoch is None else seeded(self.seed, self.epoch, number)
+        rng = None if self.epoch is None else seeded_rng(self.seed, self.epoch, number)
         try:
             record = self.record(line, rng)
         except DataError as error:
@@ -114,7 +114,9 @@ class LineDataset:
             missing = error.args[0] if error.args else None
             if not isinstance(missing, str) or missing in line:
                 raise
-            missing_field = DataError(field=missing, expected="a value", found=absent(line), kind="missing-field")
+            missing_field = DataError(
+                field=missing, expected="a value", found=describe_absent(line), kind="missing-field"
+            )
             raise missing_field.at(where) from error
         if isinstance(line.get("group"), Mapping):
             record = {**record, "group": {**record.get("group", {}), **line["group"]}}
@@ -132,6 +134,6 @@ class LineDataset:
         raise NotImplementedError(f"{type(self).__name__} has no record()")
 
 
-def seeded(seed: int, epoch: int | None, index: int) -> random.Random:
+def seeded_rng(seed: int, epoch: int | None, index: int) -> random.Random:
     """A generator that is the same in every process: seeding with a string does not depend on Python's hashing."""
     return random.Random(f"{seed} {epoch} {index}")

@@ -11,8 +11,8 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any, Literal
 
-from mllm.dataset.base import Dataset, seeded
-from mllm.dataset.mixing import Source, built, check_index
+from mllm.dataset.base import Dataset, seeded_rng
+from mllm.dataset.mixing import Source, build_datasets, check_index
 from mllm.dataset.multiturn import chained, check_answered, check_system
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
@@ -61,8 +61,8 @@ class FewShot:
         overlap: Literal["refuse", "leave_out"] = "refuse",
         seed: int = 0,
     ) -> None:
-        self.dataset = built(dataset)
-        self.demonstrations = built(demonstrations)
+        self.dataset = build_datasets(dataset)
+        self.demonstrations = build_datasets(demonstrations)
         self.shots = shots
         self.count = shots or text_only
         self.choose = choose
@@ -102,7 +102,7 @@ class FewShot:
         taken = [self.demonstrations[number] for number in self.chosen(index)]
         if not self.shots:
             taken = list(map(text_alone, taken))
-        return demonstrated(dataset[own], taken)
+        return prepend_demonstrations(dataset[own], taken)
 
     def part(self, index: int) -> tuple[Dataset, int]:
         """The dataset that an item is of, and its index there."""
@@ -113,7 +113,7 @@ class FewShot:
         """Which demonstrations an item has, in their order."""
         if self._nearest is not None:
             return [self.pool[place] for place in self._nearest[index]][::-1]
-        rng = seeded(self.seed, self.epoch, index)
+        rng = seeded_rng(self.seed, self.epoch, index)
         if self.choose == "common":
             rng = random.Random(f"common {self.seed} {self.epoch}")
         return rng.sample(self.pool, self.count)
@@ -124,7 +124,7 @@ class FewShot:
         self.demonstrations.set_epoch(epoch)
 
 
-def demonstrated(item: Item, demonstrations: Sequence[Item]) -> Item:
+def prepend_demonstrations(item: Item, demonstrations: Sequence[Item]) -> Item:
     """An item behind others, each with its images.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.dataset.base import Dataset, seeded
+from mllm.dataset.base import Dataset, seeded_rng
 from mllm.errors import ConfigError
 from mllm.fields import FULL, Count, PositiveInt, Range, show
 from mllm.registry import DATASETS, DatasetConfig
@@ -30,7 +30,7 @@ class ConcatDataset:
     """Datasets one after another. `datasets` are configs, or datasets already built."""
 
     def __init__(self, *, datasets: Sources) -> None:
-        self.datasets = [built(dataset) for dataset in datasets]
+        self.datasets = [build_datasets(dataset) for dataset in datasets]
         self._ends = list(accumulate(map(len, self.datasets)))
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Subset:
         count: PositiveInt | None = None,
         seed: int = 0,
     ) -> None:
-        self.dataset = built(dataset)
+        self.dataset = build_datasets(dataset)
         total = len(self.dataset)
         choices = {"first": first, "indices": indices, "fraction": fraction, "count": count}
         self.drawn: Mapping[str, Any] = {}
@@ -116,7 +116,7 @@ class Shuffle:
     """A dataset in an order that is drawn anew in every epoch; evaluation keeps its own."""
 
     def __init__(self, *, dataset: Source, seed: int = 0) -> None:
-        self.dataset = built(dataset)
+        self.dataset = build_datasets(dataset)
         self.seed = seed
         self.epoch: int | None = None
         self._order = order(len(self.dataset), seed, None)
@@ -144,7 +144,7 @@ class Repeat:
     """A dataset `times` times in each epoch; what is drawn for an item, such as its question, differs each time."""
 
     def __init__(self, *, dataset: Source, times: PositiveInt) -> None:
-        self.dataset = built(dataset)
+        self.dataset = build_datasets(dataset)
         self.times = times
         self.epoch: int | None = None
 
@@ -174,10 +174,10 @@ def order(count: int, seed: int, epoch: int | None, number: int = 0) -> NDArray[
 
 def generator(seed: int, epoch: int | None, number: int = 0) -> np.random.Generator:
     """For draws by the thousand; the same in every process."""
-    return np.random.default_rng(seeded(seed, epoch, number).getrandbits(128))
+    return np.random.default_rng(seeded_rng(seed, epoch, number).getrandbits(128))
 
 
-def built(dataset: object) -> Dataset:
+def build_datasets(dataset: object) -> Dataset:
     """The dataset of a config; one that is already built stays as it is.
 
     Raises:

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm.dataset.base import LineDataset, seeded
+from mllm.dataset.base import LineDataset, seeded_rng
 from mllm.dataset.files.derived import cached_array, probes
 from mllm.dataset.files.jsonl import IndexedJsonl
-from mllm.dataset.mixing import Source, built
+from mllm.dataset.mixing import Source, build_datasets
 from mllm.dataset.questions import without_image
 from mllm.errors import ConfigError, DataError
 from mllm.fields import PositiveInt, show
@@ -46,7 +46,7 @@ class SamePicture:
         picture: str = "img_path",
         seed: int = 0,
     ) -> None:
-        inner = built(dataset)
+        inner = build_datasets(dataset)
         if not isinstance(inner, LineDataset):
             raise ConfigError(field="dataset", expected="one that reads lines", found=type(inner).__name__)
         self.dataset = inner
@@ -70,7 +70,7 @@ class SamePicture:
         image = int(np.searchsorted(self._item_starts, index, side="right")) - 1
         items = self._items[self._line_starts[image] : self._line_starts[image + 1]].tolist()
         if self.epoch is not None:
-            seeded(self.seed, self.epoch, image).shuffle(items)
+            seeded_rng(self.seed, self.epoch, image).shuffle(items)
         start = (index - int(self._item_starts[image])) * self.max_turns
         return merge_conversation([self.dataset[item] for item in items[start : start + self.max_turns]])
 
@@ -100,7 +100,7 @@ class MultiTurn:
     def __init__(
         self, *, dataset: Source, draws: PositiveInt, max_images: PositiveInt | None = None, seed: int = 0
     ) -> None:
-        self.dataset = built(dataset)
+        self.dataset = build_datasets(dataset)
         self.draws = draws
         self.max_images = max_images
         self.seed = seed
@@ -113,7 +113,7 @@ class MultiTurn:
         items = [self.dataset[index]]
         if self.epoch is None:
             return items[0]
-        rng = seeded(self.seed, self.epoch, index)
+        rng = seeded_rng(self.seed, self.epoch, index)
         images = len(items[0].images)
         for _ in range(self.draws):
             drawn = self.dataset[rng.randrange(len(self.dataset))]
@@ -123,7 +123,7 @@ class MultiTurn:
             if self.max_images is not None and images > self.max_images:
                 break
             items.append(drawn)
-        return joined(items)
+        return join_rounds(items)
 
     def set_epoch(self, epoch: int | None) -> None:
         self.epoch = epoch
@@ -147,7 +147,7 @@ def merge_conversation(items: Sequence[Item]) -> Item:
     return replace(chained(items, texts, first.images, [0] * len(items)), truth=items[-1].truth)
 
 
-def joined(items: Sequence[Item]) -> Item:
+def join_rounds(items: Sequence[Item]) -> Item:
     """Items one after another, each with its images; all but the first are filling. The truth is the first's.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from mllm.errors import ConfigError, DataError
 from mllm.fields import FULL, Fits, check, within
 from mllm.files import read_json
-from mllm.json_fields import field, is_blank, named
+from mllm.json_fields import field, field_name, is_blank
 from mllm.json_fields import text as whole
 from mllm.types import BOXES, IMAGE, POINTS, SPANS, VIDEO
 
@@ -92,7 +92,7 @@ def text_field(line: Mapping[str, Any], name: str, at: str = "") -> str:
     Raises:
         DataError: there is none, it is blank, which a template around it would hide, or as `plain`.
     """
-    where = named(name, at)
+    where = field_name(name, at)
     text = field(line, name, str, at)
     if is_blank(text):
         raise DataError(field=where, expected="words", found=ascii(text[:20]), kind="blank-text")

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from mllm.dataset.base import Dataset
-from mllm.dataset.mixing import Source, built
+from mllm.dataset.mixing import Source, build_datasets
 from mllm.fields import PositiveInt
-from mllm.images.resolution import Resolution, bounded
+from mllm.images.resolution import Resolution, bound_image
 from mllm.registry import DATASETS
 from mllm.types import Item
 
@@ -43,14 +43,14 @@ class AtResolution:
             max_tiles=max_tiles,
             longest_edge=longest_edge,
         )
-        self.dataset = built(dataset)
+        self.dataset = build_datasets(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Item:
         item = self.dataset[index]
-        return replace(item, images=tuple(bounded(ref, self.resolution) for ref in item.images))
+        return replace(item, images=tuple(bound_image(ref, self.resolution) for ref in item.images))
 
     def part(self, index: int) -> tuple[Dataset, int]:
         return self.dataset, index

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllm.dataset.base import Dataset
-from mllm.dataset.mixing import Sources, built, check_index, generator, order
+from mllm.dataset.mixing import Sources, build_datasets, check_index, generator, order
 from mllm.errors import ConfigError
 from mllm.fields import Positive, PositiveInt, show
 from mllm.registry import DATASETS
@@ -51,7 +51,7 @@ class Mixture:
         seed: int = 0,
         names: Sequence[str] | None = None,
     ) -> None:
-        self.datasets = [built(dataset) for dataset in datasets]
+        self.datasets = [build_datasets(dataset) for dataset in datasets]
         if names is not None and len(names) != len(self.datasets):
             raise ConfigError(
                 field="names", expected=f"{len(self.datasets)}, one for each dataset", found=str(len(names))
@@ -131,7 +131,7 @@ class Interleave:
         stopping: Stopping = "first",
         seed: int = 0,
     ) -> None:
-        self.datasets = [built(dataset) for dataset in datasets]
+        self.datasets = [build_datasets(dataset) for dataset in datasets]
         shares = _shares("probabilities", probabilities, len(self.datasets))
         self.seed = seed
         self.epoch: int | None = None

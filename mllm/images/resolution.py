@@ -63,12 +63,12 @@ class BoundedImage:
         return self.ref.open()
 
 
-def bounded(ref: ImageRef, resolution: Resolution) -> ImageRef:
+def bound_image(ref: ImageRef, resolution: Resolution) -> ImageRef:
     """The image, or each frame of a video, in this resolution; where it has one already, in its own."""
     if isinstance(ref, Video):
-        return Video(tuple(bounded(frame, resolution) for frame in ref.frames))
+        return Video(tuple(bound_image(frame, resolution) for frame in ref.frames))
     if isinstance(ref, VideoFrame):  # still one that has a time
-        return replace(ref, ref=bounded(ref.ref, resolution))
+        return replace(ref, ref=bound_image(ref.ref, resolution))
     return ref if resolution_of(ref) else BoundedImage(ref, resolution)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mllm.answers import Depth, steps_of
 from mllm.errors import DataError
 from mllm.fields import show
-from mllm.json_fields import absent
+from mllm.json_fields import describe_absent
 from mllm.types import Prediction
 
 Totals = NDArray[np.float64]
@@ -104,7 +104,7 @@ class MeanHeadline:
         return totals[..., 0] / totals[..., 1]
 
 
-def by_index(predictions: Sequence[Prediction]) -> list[Prediction]:
+def sort_by_index(predictions: Sequence[Prediction]) -> list[Prediction]:
     """Sort predictions into dataset order, so that no score depends on the order they came in.
 
     Raises:
@@ -119,7 +119,7 @@ def by_index(predictions: Sequence[Prediction]) -> list[Prediction]:
     return ordered
 
 
-def by_group(predictions: Sequence[Prediction], name: str) -> dict[str, list[Prediction]]:
+def split_by_group(predictions: Sequence[Prediction], name: str) -> dict[str, list[Prediction]]:
     """Predictions by the value that the record's `group` has for `name`; values in the order of the alphabet.
 
     Raises:
@@ -128,32 +128,35 @@ def by_group(predictions: Sequence[Prediction], name: str) -> dict[str, list[Pre
     groups: dict[str, list[Prediction]] = {}
     for prediction in predictions:
         if name not in prediction.group:
-            expected, found = f"a value for '{name}', which scores are broken down by", absent(prediction.group)
+            expected, found = (
+                f"a value for '{name}', which scores are broken down by",
+                describe_absent(prediction.group),
+            )
             raise DataError(where=prediction.key, field="group", expected=expected, found=found, kind="missing-field")
         groups.setdefault(str(prediction.group[name]), []).append(prediction)
     return dict(sorted(groups.items()))
 
 
-def with_texts(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """As `by_index`, and check that each truth has a text.
+def require_texts(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """As `sort_by_index`, and check that each truth has a text.
 
     Raises:
-        DataError: as `by_index`, or one has none.
+        DataError: as `sort_by_index`, or one has none.
     """
-    ordered = by_index(predictions)
+    ordered = sort_by_index(predictions)
     for prediction in ordered:
         if not prediction.truth.texts:
             raise DataError(where=prediction.key, field="truth.texts", expected="at least one text", found="nothing")
     return ordered
 
 
-def with_references(predictions: Sequence[Prediction]) -> list[Prediction]:
+def require_references(predictions: Sequence[Prediction]) -> list[Prediction]:
     """The same, and check that each has texts to compare it with.
 
     Raises:
-        DataError: as `by_index`, or a truth without texts, or with a blank one.
+        DataError: as `sort_by_index`, or a truth without texts, or with a blank one.
     """
-    ordered = by_index(predictions)
+    ordered = sort_by_index(predictions)
     for prediction in ordered:
         texts = prediction.truth.texts
         if not texts or not all(text.strip() for text in texts):

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 
 from mllm.fields import FULL, Range
-from mllm.metrics.base import Totals, by_index
+from mllm.metrics.base import Totals, sort_by_index
 from mllm.metrics.failures import LIST_MEANINGS, list_failures, unreadable_reason
 from mllm.metrics.overlaps import Matrix, best_pairs, overlaps, true_boxes
 from mllm.registry import METRICS
@@ -70,7 +70,7 @@ class BoxesF1:
         Raises:
             DataError: no predictions, two for one item, or a truth that does not speak of boxes.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         pairs = [(prediction.boxes, true_boxes(prediction)) for prediction in predictions]
         values = [self._overlaps(prediction) for prediction in predictions]
         sizes = [(len(found), len(true)) for found, true in pairs]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from mllm.answers import stated
 from mllm.errors import ConfigError, RunError, one_line
 from mllm.metrics import ptb
-from mllm.metrics.base import with_references
+from mllm.metrics.base import require_references
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
@@ -107,7 +107,7 @@ class Captions:
             DataError: no predictions, two for one item, or a truth without references, or with a blank one.
             RunError: a program in Java failed.
         """
-        predictions = with_references(predictions)
+        predictions = require_references(predictions)
         split = ptb.tokenize if self.tokenizer == "python" else _tokenize_in_java
         references = {one.index: list(one.truth.texts) for one in predictions}
         captions = {one.index: [self.reading(one.text)] for one in predictions}

@@ -11,7 +11,7 @@ from typing import Literal
 from mllm.answers import stated, stated_answers, whole_answer
 from mllm.errors import DataError
 from mllm.fields import show
-from mllm.metrics.base import MeanHeadline, by_index
+from mllm.metrics.base import MeanHeadline, sort_by_index
 from mllm.metrics.vqa import normalised_answer
 from mllm.registry import METRICS
 from mllm.types import Prediction
@@ -82,7 +82,7 @@ class ChoiceAccuracy(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth without options and the letter of one of them.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         right = 0
         failures: Counter[str] = Counter()
         chances: list[float] = []

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from mllm.answers import short_answer
 from mllm.errors import DataError
 from mllm.fields import show
-from mllm.metrics.base import MeanHeadline, by_index
+from mllm.metrics.base import MeanHeadline, sort_by_index
 from mllm.metrics.vqa import normalised_answer
 from mllm.registry import METRICS
 from mllm.types import Prediction
@@ -44,7 +44,7 @@ class ClassAccuracy(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth that is not one of its options.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         items: Counter[str] = Counter()
         right: Counter[str] = Counter()
         failures: Counter[str] = Counter()

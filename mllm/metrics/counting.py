@@ -10,7 +10,7 @@ from typing import Literal
 from mllm.answers import short_answer, stated
 from mllm.errors import DataError
 from mllm.fields import show
-from mllm.metrics.base import MeanHeadline, by_index
+from mllm.metrics.base import MeanHeadline, sort_by_index
 from mllm.registry import METRICS
 from mllm.types import GroundTruth, Prediction
 
@@ -80,7 +80,7 @@ class Counting(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth that holds neither a number nor a region.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         pairs = [(self._read(prediction), true_number(prediction)) for prediction in predictions]
         errors = [abs(found - true) for found, true in pairs if found is not None]
         count = len(predictions)

@@ -7,7 +7,7 @@ from math import fsum
 
 import numpy as np
 
-from mllm.metrics.base import Totals, by_group, by_index
+from mllm.metrics.base import Totals, sort_by_index, split_by_group
 from mllm.metrics.failures import LIST_MEANINGS, list_failures, says_nothing_is_there, unreadable_reason
 from mllm.metrics.overlaps import COCO_THRESHOLDS, Matrix, overlaps, true_boxes
 from mllm.registry import METRICS
@@ -68,11 +68,11 @@ class DensityF1:
             DataError: no predictions, two for one item, a truth that does not speak of boxes, or a record without that
                 group.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         aimed = [prediction for prediction in predictions if true_boxes(prediction)]
         each = {prediction.index: _scores(prediction) for prediction in aimed}
         scores = _means(aimed, each) if aimed else {}
-        groups = by_group(predictions, self.group) if self.group is not None else {}
+        groups = split_by_group(predictions, self.group) if self.group is not None else {}
         groups = {name: [one for one in own if one.index in each] for name, own in groups.items()}
         for name, low, high in BINS:
             groups[f"boxes={name}"] = [one for one in aimed if low <= len(one.truth.boxes) <= high]

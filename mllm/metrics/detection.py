@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from mllm.errors import DataError
-from mllm.metrics.base import by_index
+from mllm.metrics.base import sort_by_index
 from mllm.metrics.boxes_f1 import normal_label
 from mllm.metrics.failures import LIST_MEANINGS, list_failures, unreadable_reason
 from mllm.metrics.overlaps import true_boxes
@@ -77,7 +77,7 @@ class Detection:
             DataError: no predictions, two for one item, a truth that does not speak of boxes, or objects with labels
                 beside others without.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         truths = [true_boxes(prediction) for prediction in predictions]
         names = self._names(predictions, truths)
         answers = [prediction.boxes for prediction in predictions]

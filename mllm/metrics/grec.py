@@ -7,7 +7,7 @@ from math import fsum
 
 import numpy as np
 
-from mllm.metrics.base import MeanHeadline, by_index
+from mllm.metrics.base import MeanHeadline, sort_by_index
 from mllm.metrics.failures import LIST_MEANINGS, list_failures, says_nothing_is_there, unreadable_reason
 from mllm.metrics.overlaps import Matrix, Overlap, overlaps, true_boxes
 from mllm.registry import METRICS
@@ -60,7 +60,7 @@ class GREC(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth that does not speak of boxes.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         right = fsum(map(self.value, predictions))
         empty: list[bool] = []
         answered: list[bool] = []

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from mllm.answers import stated
 from mllm.errors import DataError
 from mllm.fields import show
-from mllm.metrics.base import MeanHeadline, with_references
+from mllm.metrics.base import MeanHeadline, require_references
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
@@ -74,7 +74,7 @@ class OCRBench(MeanHeadline):
             DataError: no predictions, two for one item, a truth without texts or with a blank one, or a type that the
                 benchmark does not have.
         """
-        predictions = with_references(predictions)
+        predictions = require_references(predictions)
         hits: Counter[str] = Counter()
         for prediction in predictions:
             kind = prediction.group.get("type")

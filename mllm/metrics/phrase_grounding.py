@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from mllm.errors import DataError
-from mllm.metrics.base import MeanHeadline, by_group, by_index
+from mllm.metrics.base import MeanHeadline, sort_by_index, split_by_group
 from mllm.metrics.failures import LIST_MEANINGS, list_failures, unreadable_reason
 from mllm.metrics.overlaps import enclosing, overlaps
 from mllm.registry import METRICS
@@ -58,7 +58,7 @@ class PhraseGrounding(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, a truth without a box, or a record without that group.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         ranks = {prediction.index: self._rank(prediction) for prediction in predictions}
         scores = _recalls(list(ranks.values()))
         scores["count"] = len(predictions)
@@ -66,7 +66,7 @@ class PhraseGrounding(MeanHeadline):
         scores |= list_failures(predictions)
         if self.group is not None:
             types: dict[str, list[int | None]] = {}
-            for value, own in by_group(predictions, self.group).items():
+            for value, own in split_by_group(predictions, self.group).items():
                 for name in value.split("/"):
                     types.setdefault(name, []).extend(ranks[prediction.index] for prediction in own)
             for name, found in sorted(types.items()):

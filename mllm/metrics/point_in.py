@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mllm.errors import DataError
 from mllm.fields import show
-from mllm.metrics.base import MeanHeadline, by_group, by_index
+from mllm.metrics.base import MeanHeadline, sort_by_index, split_by_group
 from mllm.metrics.boxes_f1 import f1
 from mllm.metrics.failures import LIST_MEANINGS, list_failures, says_nothing_is_there, unreadable_reason
 from mllm.metrics.overlaps import Matrix, assigned
@@ -97,7 +97,7 @@ class PointIn(MeanHeadline):
             DataError: no predictions, two for one item, a truth without a region, a mask that cannot be decoded, or, to
                 match, other than one region for each point.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         each = {prediction.index: self._score(prediction) for prediction in predictions}
         count = len(predictions)
         names = ("accuracy", "f1", "precision", "recall") if self.rule == "match" else ("accuracy",)
@@ -105,7 +105,7 @@ class PointIn(MeanHeadline):
         if self.group is not None:
             groups = {
                 name: fsum(each[prediction.index][self.headline] for prediction in own) / len(own)
-                for name, own in by_group(predictions, self.group).items()
+                for name, own in split_by_group(predictions, self.group).items()
             }
             scores[f"mean_{self.headline}"] = fsum(groups.values()) / len(groups)
             scores |= {f"{self.headline}/{name}": value for name, value in groups.items()}

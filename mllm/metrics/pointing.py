@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mllm.errors import DataError
 from mllm.geometry import iou
-from mllm.metrics.base import MeanHeadline, by_index
+from mllm.metrics.base import MeanHeadline, sort_by_index
 from mllm.metrics.failures import FAILURES, MEANINGS, failure_of
 from mllm.registry import METRICS
 from mllm.types import Box, Failure, Point, Prediction
@@ -45,7 +45,7 @@ class PointingAccuracy(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth without at least two candidates.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         right = 0
         failures: Counter[str] = Counter()
         for prediction in predictions:

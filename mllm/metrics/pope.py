@@ -12,7 +12,7 @@ import numpy as np
 from mllm.answers import short_answer
 from mllm.errors import DataError
 from mllm.fields import show
-from mllm.metrics.base import Totals, by_index
+from mllm.metrics.base import Totals, sort_by_index
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
@@ -91,7 +91,7 @@ class POPE:
         Raises:
             DataError: no predictions, two for one item, or a truth that is neither yes nor no.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         for prediction in predictions:
             if prediction.truth.texts[:1] not in (("yes",), ("no",)):
                 raise DataError(

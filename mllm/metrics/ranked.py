@@ -9,7 +9,7 @@ import numpy as np
 
 from mllm.errors import DataError
 from mllm.fields import show
-from mllm.metrics.base import MeanHeadline, Totals, with_references
+from mllm.metrics.base import MeanHeadline, Totals, require_references
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
@@ -36,7 +36,7 @@ class RankedAccuracy(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, a truth without texts, or an answer without candidates.
         """
-        predictions = with_references(predictions)
+        predictions = require_references(predictions)
         hits = {best: sum(_among(best, prediction) for prediction in predictions) for best in (1, 5)}
         scores = {f"top{best}": hit / len(predictions) for best, hit in hits.items()}
         return {**scores, "count": len(predictions)}
@@ -80,7 +80,7 @@ class RocAuc:
         Raises:
             DataError: no predictions, two for one item, a truth without texts, or an answer without the candidate.
         """
-        predictions = with_references(predictions)
+        predictions = require_references(predictions)
         self._scores(predictions)
         positives = sum(map(self._is_positive, predictions))
         scores = {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mllm.errors import DataError
 from mllm.fields import OneOf
 from mllm.geometry import iou
-from mllm.metrics.base import MeanHeadline, by_index
+from mllm.metrics.base import MeanHeadline, sort_by_index
 from mllm.metrics.failures import FAILURES, MEANINGS, failure_of
 from mllm.metrics.rec_readings import READINGS
 from mllm.registry import METRICS
@@ -88,7 +88,7 @@ class REC(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth that is neither exactly one box nor none.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         truths = [truth_of(prediction) for prediction in predictions]
         judged = [self._judged(prediction) for prediction in predictions]
         ious = [iou for iou, _ in judged]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import fsum, sqrt
 
 from mllm.errors import DataError
-from mllm.metrics.base import BOX_SIZE, MeanHeadline, by_group, by_index
+from mllm.metrics.base import BOX_SIZE, MeanHeadline, sort_by_index, split_by_group
 from mllm.metrics.failures import FAILURES, MEANINGS, failure_of
 from mllm.metrics.overlaps import COCO_THRESHOLDS
 from mllm.metrics.rec import iou_of, truth_of
@@ -58,7 +58,7 @@ class RefL4(MeanHeadline):
             DataError: no predictions, two for one item, a truth that is not exactly one box, or a record without that
                 group.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         ious = {prediction.index: iou_of(prediction) for prediction in predictions}
         values = list(ious.values())
         scores = {f"acc@{threshold}": accuracy(values, threshold) for threshold in (0.5, 0.75, 0.9)}
@@ -70,7 +70,7 @@ class RefL4(MeanHeadline):
                 scores |= {f"acc@0.5/{size}": accuracy(own, 0.5), f"macc/{size}": mean_accuracy(own)}
                 scores[f"count/{size}"] = len(own)
         if self.group is not None:
-            classes = [[ious[one.index] for one in own] for own in by_group(predictions, self.group).values()]
+            classes = [[ious[one.index] for one in own] for own in split_by_group(predictions, self.group).values()]
             scores["class_acc@0.5"] = fsum(accuracy(own, 0.5) for own in classes) / len(classes)
             scores["class_macc"] = fsum(map(mean_accuracy, classes)) / len(classes)
         scores["count"] = len(predictions)

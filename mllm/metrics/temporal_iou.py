@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import fsum
 
 from mllm.errors import DataError
-from mllm.metrics.base import MeanHeadline, by_index
+from mllm.metrics.base import MeanHeadline, sort_by_index
 from mllm.metrics.failures import list_failures, says_nothing_is_there
 from mllm.registry import METRICS
 from mllm.time_spans import temporal_iou
@@ -54,7 +54,7 @@ class TemporalIoU(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth that does not speak of time spans.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         ious = [temporal_iou_of(prediction) for prediction in predictions]
         count = len(ious)
         scores: dict[str, float] = {f"R1@{least}": sum(iou >= least for iou in ious) / count for least in THRESHOLDS}

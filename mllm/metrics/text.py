@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from math import fsum
 
 from mllm.answers import whole_answer
-from mllm.metrics.base import MeanHeadline, with_references, with_texts
+from mllm.metrics.base import MeanHeadline, require_references, require_texts
 from mllm.registry import METRICS
 from mllm.types import Prediction
 
@@ -40,7 +40,7 @@ class ExactMatch(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth without a text.
         """
-        predictions = with_texts(predictions)
+        predictions = require_texts(predictions)
         matches = sum(is_exact_match(prediction) for prediction in predictions)
         return {
             "exact_match": matches / len(predictions),
@@ -86,7 +86,7 @@ class FreeText(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth without texts or with a blank one.
         """
-        predictions = with_references(predictions)
+        predictions = require_references(predictions)
         lengths = [len(words_of(whole_answer(prediction.text))) for prediction in predictions]
         expected = [len(words_of(text)) for prediction in predictions for text in prediction.truth.texts]
         count = len(predictions)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mllm.errors import DataError
 from mllm.fields import show
-from mllm.metrics.base import by_index
+from mllm.metrics.base import sort_by_index
 from mllm.metrics.choice import ChoiceAccuracy, Reading, chance_of
 from mllm.registry import METRICS
 from mllm.types import Prediction
@@ -54,7 +54,7 @@ class VCRAccuracy:
         Raises:
             DataError: as `ChoiceAccuracy`, or a question that is not asked once for its answer and once for its reason.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         value = self.choice.value
         of = {name: [one for one in predictions if one.group.get("task") == task] for name, task in TASKS.items()}
         scores = {name: sum(map(value, some)) / len(some) for name, some in of.items() if some}

@@ -10,7 +10,7 @@ from typing import Literal
 
 from mllm.answers import short_answer
 from mllm.errors import DataError
-from mllm.metrics.base import MeanHeadline, by_index, with_texts
+from mllm.metrics.base import MeanHeadline, require_texts, sort_by_index
 from mllm.metrics.contractions import CONTRACTIONS
 from mllm.metrics.okvqa_stems import STEMS
 from mllm.registry import METRICS
@@ -151,7 +151,7 @@ class VQAAccuracy(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth with fewer than two texts.
         """
-        predictions = by_index(predictions)
+        predictions = sort_by_index(predictions)
         return {
             "vqa_accuracy": fsum(map(self.value, predictions)) / len(predictions),
             "count": len(predictions),
@@ -209,7 +209,7 @@ class AnswerAccuracy(MeanHeadline):
         Raises:
             DataError: no predictions, two for one item, or a truth without a text.
         """
-        predictions = with_texts(predictions)
+        predictions = require_texts(predictions)
         right = fsum(map(self.value, predictions))
         failures = sum(not short_answer(prediction.text) for prediction in predictions)
         return {"accuracy": right / len(predictions), "count": len(predictions), "failure_none": failures}

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mllm.fields import PathName
-from mllm.models.adapters.injection import whole_model
+from mllm.models.adapters.injection import require_whole_model
 from mllm.models.arguments import Attention, Dtype, RowMultiple, Spec
 from mllm.models.components import finish, torch_dtype
 from mllm.models.components import load_causal_lm as load_causal_lm
@@ -128,7 +128,7 @@ def causal_lm(
     """
     check_one_source("causal_lm", model_name_or_path, language_model)
     if model_name_or_path is not None:
-        whole_model(model_name_or_path)
+        require_whole_model(model_name_or_path)
     inner = load_causal_lm(
         model_name_or_path or language_model or "",
         tokenizer,

@@ -22,7 +22,12 @@ from mllm.models.checkpoints.vocabulary import record_rows
 from mllm.models.language_models import continuing_obstacle, padding_obstacle, sharing_obstacle
 from mllm.models.parts import PartedModel
 from mllm.models.runtime.loss import LanguageOutput, Scoring, labelled_loss
-from mllm.models.runtime.packed_attention import check_packing, check_packing_was_used, enable_packed_attention, reading
+from mllm.models.runtime.packed_attention import (
+    check_packing,
+    check_packing_was_used,
+    enable_packed_attention,
+    mask_arguments,
+)
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.models.runtime.prefix_cache import PrefixRows
 from mllm.tokenizer_files import required_token
@@ -125,7 +130,7 @@ class TextModel(PartedModel):
         scoring: Scoring | None,
     ) -> LanguageOutput:
         """The loss where there are labels, else the logits, of embeddings [B, T, D]; see `Composite.forward`."""
-        places = {"attention_mask": attention_mask, "position_ids": position_ids, **reading(packed)}
+        places = {"attention_mask": attention_mask, "position_ids": position_ids, **mask_arguments(packed)}
         # not every language model takes `position_ids`
         places = {name: value for name, value in places.items() if value is not None}
 
@@ -259,11 +264,11 @@ class Composite(TextModel):
             frozen = list(takewhile(_is_frozen, stages))
             stages = stages[len(frozen) :]
             rows = self.kept.of(
-                lambda numbers: [{"features": row} for row in _through(frozen, pixels_NCHW[numbers])],
+                lambda numbers: [{"features": row} for row in _apply_in_turn(frozen, pixels_NCHW[numbers])],
                 pixels_NCHW.device,
             )
             features = torch.stack([row["features"] for row in rows])
-        return _through(stages, features)
+        return _apply_in_turn(stages, features)
 
     def blank_image(self, device: torch.device) -> Tensor:
         """[1, C, H, W] of zeros: what a text-only batch runs through the vision tower, without weight."""
@@ -275,7 +280,7 @@ def _is_frozen(stage: nn.Module) -> bool:
     return not stage.training and not any(parameter.requires_grad for parameter in stage.parameters())
 
 
-def _through(stages: Sequence[Callable[[Tensor], Tensor]], features: Tensor) -> Tensor:
+def _apply_in_turn(stages: Sequence[Callable[[Tensor], Tensor]], features: Tensor) -> Tensor:
     for stage in stages:
         features = stage(features)
     return features

@@ -9,7 +9,7 @@ from transformers import AutoModel
 
 from mllm.errors import ConfigError, ModelError, listing
 from mllm.models.auto import build
-from mllm.models.checkpoints.lazy import Weights, same
+from mllm.models.checkpoints.lazy import Weights, same_tensor
 
 
 class Skeleton:
@@ -64,5 +64,7 @@ class Skeleton:
     def differing(self, weights: Weights) -> list[str]:
         """Names that the model ties to others, but whose weights are not the same as theirs."""
         return [
-            name for name, first in self.tied.items() if name in weights and not same(weights[name], weights[first])
+            name
+            for name, first in self.tied.items()
+            if name in weights and not same_tensor(weights[name], weights[first])
         ]

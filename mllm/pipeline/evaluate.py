@@ -152,7 +152,7 @@ def predict(
     def may_share(item: Item) -> bool:
         return not processor.ends_in_image(item)  # a branch needs a token of its own that is not an image's
 
-    arguments = {**stopping(processor), **generation}
+    arguments = {**stop_arguments(processor), **generation}
     synced = in_step(accelerator)
     refilling = branches and not synced and beams(model, arguments) == 1 and not missing_steps()
     refilling = refilling and accelerator.device.type not in NOT_REFILLED
@@ -288,7 +288,7 @@ class Work:
             yield self.indices[number], counts, to_device(dict(batch), self.device)
 
 
-def stopping(processor: Processor) -> dict[str, Any]:
+def stop_arguments(processor: Processor) -> dict[str, Any]:
     """Generation arguments that end an answer where the template does: at its token, or else at its words."""
     tokenizer: Any = processor.tokenizer
     ends = [tokenizer.eos_token_id]

@@ -21,9 +21,9 @@ def start(given: Given) -> None:
     """Run what a command line says."""
     cfg, args = load(given)
     # imports PyTorch and transformers, which take seconds: `--help` and a misspelt config need not wait for them
-    from mllm.pipeline.run import run
+    from mllm.pipeline.run import run_pipeline
 
-    run(cfg, args)
+    run_pipeline(cfg, args)
 
 
 def leave(status: int) -> NoReturn:

@@ -32,9 +32,9 @@ def _run(argv: list[str]) -> None:
     cfg, args = load(parse(argv))
     check_hardware()
     choose_attention(cfg)
-    from mllm.pipeline.run import run  # as in finetune
+    from mllm.pipeline.run import run_pipeline  # as in finetune
 
-    run(cfg, args)
+    run_pipeline(cfg, args)
 
 
 def check_hardware() -> None:

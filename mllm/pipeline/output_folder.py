@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, RunError
 from mllm.pipeline.manifest import MANIFEST, WEIGHTS, read_manifest, write_manifest
-from mllm.pipeline.ranks import on_main, wait
+from mllm.pipeline.ranks import on_main, wait_for_ranks
 from mllm.pipeline.resume import checkpoints, newest_whole, resume_command
 
 logger = logging.getLogger(__name__)
@@ -136,14 +136,14 @@ def new_checkpoint(
     try:
         with writing(folder):
             yield
-            wait()
+            wait_for_ranks()
             if args.should_save:
                 write_manifest(folder, **about)
     finally:
         args.save_total_limit = limit
     if args.should_save and limit:
         _rotate(folder.parent, limit, best())
-    wait()
+    wait_for_ranks()
 
 
 def _rotate(folder: Path, limit: int, best: str | None) -> None:
@@ -171,10 +171,10 @@ def finished_model(folder: Path, args: RunArguments, about: Mapping[str, Any]) -
     on_main(lambda: _delete(partial))
     with writing(partial):
         yield partial
-        wait()
+        wait_for_ranks()
         if args.should_save:
             _move_up(partial, folder, about)
-    wait()
+    wait_for_ranks()
 
 
 def _move_up(partial: Path, folder: Path, about: Mapping[str, Any]) -> None:

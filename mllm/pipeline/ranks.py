@@ -42,7 +42,7 @@ def on_main(work: Callable[[], T]) -> T:
     return outcome[0]
 
 
-def wait() -> None:
+def wait_for_ranks() -> None:
     """Wait until every rank is here."""
     PartialState().wait_for_everyone()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mllm.errors import ConfigError
 from mllm.fields import show
-from mllm.files import parse_json, read_json, whole_lines
+from mllm.files import complete_lines, parse_json, read_json
 from mllm.interrupts import Interrupted
 from mllm.metrics.base import Metric
 from mllm.metrics.outcome import PREDICTIONS, RESULTS, ImageIds, Outcome, as_record, check_record
@@ -48,7 +48,7 @@ def resumable(folder: Path, prefix: str, items: ItemDataset, about: Mapping[str,
             message = "leave --resume out to begin anew"
             raise ConfigError(where=str(path), field=name, expected=expected, found=found, message=message)
     records: list[Mapping[str, Any]] = []
-    for line in whole_lines(path):
+    for line in complete_lines(path):
         record = parse_json(line.decode("utf-8"), dict, f"{path}:{len(records) + 1}", ConfigError)
         if record.get("key") != items[len(records)].key:
             where, expected = f"{path}:{len(records) + 1}", show(items[len(records)].key)

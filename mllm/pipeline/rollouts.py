@@ -22,7 +22,7 @@ from mllm.conversation.processor import Processor
 from mllm.models.base import VisionLanguageModel
 from mllm.models.runtime.decoding import ContinuousBatcher
 from mllm.models.vision.kept_features import KEYS, knowing
-from mllm.pipeline.evaluate import in_step, stopping
+from mllm.pipeline.evaluate import in_step, stop_arguments
 from mllm.pipeline.ranks import largest
 from mllm.pipeline.train_data import to_device
 from mllm.types import EncodedSample
@@ -110,7 +110,7 @@ def sample_answers(
                 batcher.generate(model, rows, given, shared=shared, seeds=[seeds[row] for row in rows])
         batcher.finish()
         answers = batcher.pop_finished()
-    ends = stopping(processor)["eos_token_id"]
+    ends = stop_arguments(processor)["eos_token_id"]
     return [
         [
             _completion(processor, answers[row][: _room(processor, prompt)], ends)
@@ -175,7 +175,7 @@ def _collated(processor: Processor, groups: Sequence[Sequence[EncodedSample]], *
 
 def _arguments(model: VisionLanguageModel, processor: Processor, sampling: RolloutSampling) -> dict[str, Any]:
     """Of `generate`; what a model's own generation config would do to the scores is left out."""
-    ends = stopping(processor)
+    ends = stop_arguments(processor)
     return {
         **ends,
         "suppress_tokens": never_answers(model, processor),
@@ -193,7 +193,7 @@ def _arguments(model: VisionLanguageModel, processor: Processor, sampling: Rollo
 def never_answers(model: VisionLanguageModel, processor: Processor) -> list[int]:
     """Tokens that no answer may hold: those of images, which a model would look for pixels of, and padding."""
     tokenizer: Any = processor.tokenizer
-    ends = stopping(processor)["eos_token_id"]
+    ends = stop_arguments(processor)["eos_token_id"]
     marks = [getattr(model.config, f"{name}_{end}", None) for name in MARKS_OF_IMAGES for end in ("id", "index")]
     found = {processor.image_token_id, tokenizer.pad_token_id, *marks} - {None, *ends}
     return sorted(found)

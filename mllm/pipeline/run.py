@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mllm")
 
 
-def run(cfg: Config, args: RunArguments) -> dict[str, float]:
+def run_pipeline(cfg: Config, args: RunArguments) -> dict[str, float]:
     """All scores, keyed by the prefix of their files.
 
     A run that has finished training is not trained again; what it still has to evaluate is evaluated.

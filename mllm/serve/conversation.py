@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from mllm.errors import DataError
-from mllm.files import parse_json, read_text, whole_lines, writing_to
+from mllm.files import complete_lines, parse_json, read_text, writing_to
 from mllm.images import FileImage, ImageRef, UrlImage, Video, VideoFrame
 from mllm.records import read_item
 from mllm.serve.generation import AnswerStream, Generator, read_generation
@@ -141,7 +141,7 @@ def write_item(item: Item, path: str | Path, *, append: bool = False) -> None:
     path = Path(path)
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = len(whole_lines(path)) if append and path.exists() else 0
+        lines = len(complete_lines(path)) if append and path.exists() else 0
         sources = {ref: _source(ref, path, f"{lines + 1}_{number}") for number, ref in enumerate(item.images, start=1)}
         line = json.dumps(record_of(item, sources), ensure_ascii=False)
         with path.open("a" if append else "w", encoding="utf-8") as file:

@@ -20,7 +20,7 @@ from mllm.generation_args import as_generate_takes_them, without_effect
 from mllm.images import ImageRef, MemoryImage, Video, VideoFrame
 from mllm.models.base import VisionLanguageModel
 from mllm.models.runtime.decoding import ContinuousBatcher, beams
-from mllm.pipeline.evaluate import pads, plan, stopping
+from mllm.pipeline.evaluate import pads, plan, stop_arguments
 from mllm.pipeline.run_checks import check_generation
 from mllm.pipeline.train_data import EvalDataset, to_device
 from mllm.serve.reading import Answer, AnswerReader, Piece
@@ -122,7 +122,7 @@ class Generator:
         return [answers[index] for index in range(len(items))]
 
     def _arguments(self, generation: GenerationSettings, listener: Listener | None) -> dict[str, Any]:
-        ends = stopping(self.processor)
+        ends = stop_arguments(self.processor)
         criteria = [*ends.pop("stopping_criteria", ())]
         if generation.stop:
             criteria.append(StopStringCriteria(self.processor.tokenizer, list(generation.stop)))

@@ -17,7 +17,7 @@ from mllm.models.runtime.decoded_rows import Choose
 from mllm.models.runtime.decoding import ContinuousBatcher, without_steps
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.prefix_cache import Prefix, PrefixCache, PrefixRows
-from mllm.pipeline.evaluate import stopping
+from mllm.pipeline.evaluate import stop_arguments
 from mllm.pipeline.train_data import to_device
 from mllm.serve.request import Request
 from mllm.types import EncodedSample
@@ -60,7 +60,7 @@ class Prefill:
         self.prefixes = prefixes
         self.hits = self.reads = 0
         tokenizer: Any = processor.tokenizer
-        ends = stopping(processor)
+        ends = stop_arguments(processor)
         self.collator = Collator(pad_token_id=tokenizer.pad_token_id)
         self.settings = {
             "eos_token_id": ends["eos_token_id"],

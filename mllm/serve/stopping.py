@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mllm.conversation.detokenizer import Detokenizer
 from mllm.conversation.processor import Processor
-from mllm.pipeline.evaluate import stopping
+from mllm.pipeline.evaluate import stop_arguments
 from mllm.serve.request import Request
 
 
@@ -13,7 +13,7 @@ class Ends:
 
     def __init__(self, processor: Processor) -> None:
         self.tokenizer = processor.tokenizer
-        self.ids = {end for end in stopping(processor)["eos_token_id"] if end is not None}
+        self.ids = {end for end in stop_arguments(processor)["eos_token_id"] if end is not None}
         self.texts = () if processor.end_token_id is not None else (processor.stop,)
 
     def reached(self, request: Request) -> bool:

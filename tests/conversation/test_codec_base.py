@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mllm.conversation.codec_base import RegionCodec, clipped, framed, none_text, read_answer
+from mllm.conversation.codec_base import RegionCodec, clipped, none_text, read_answer, to_frame
 from mllm.errors import ConfigError
 from mllm.geometry import Placement, PlacementKind, place
 from mllm.registry import CODECS
@@ -95,7 +95,7 @@ def test_boxes_in_pixels_of_the_image_come_back_within_the_bound(
     codec: RegionCodec, data: st.DataObject, placement: Placement
 ) -> None:
     """Original pixels -> the frame -> text -> the frame -> original pixels, for what the model sees of the image."""
-    frame = framed(placement, codec.frame)
+    frame = to_frame(placement, codec.frame)
     sides: list[list[float]] = []
     for side, edges in zip(
         frame.source, zip(frame.inverse(0, 0), frame.inverse(*frame.canvas), strict=True), strict=True

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mllm.dataset.base import Dataset, LineDataset, seeded
+from mllm.dataset.base import Dataset, LineDataset, seeded_rng
 from mllm.errors import DataError
 from mllm.json_fields import field
 from mllm.types import Box
@@ -79,14 +79,14 @@ def test_a_pickled_dataset_draws_the_same(jsonl: Callable[..., str]) -> None:
 
 
 def test_chance_is_the_same_in_every_process() -> None:
-    code = "from mllm.dataset.base import seeded; print(seeded(1, 2, 3).random())"
+    code = "from mllm.dataset.base import seeded_rng; print(seeded_rng(1, 2, 3).random())"
     runs = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": hashed}, capture_output=True, text=True, check=True
         ).stdout.strip()
         for hashed in ("1", "2")
     }
-    assert runs == {str(seeded(1, 2, 3).random())}
+    assert runs == {str(seeded_rng(1, 2, 3).random())}
 
 
 @pytest.mark.parametrize(

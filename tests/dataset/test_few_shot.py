@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mllm.dataset.few_shot import FewShot, demonstrated, shared_items
+from mllm.dataset.few_shot import FewShot, prepend_demonstrations, shared_items
 from mllm.dataset.mixing import ConcatDataset, Subset
 from mllm.errors import ConfigError, DataError
 from mllm.pipeline.splits import line_of
@@ -141,13 +141,13 @@ def test_a_demonstration_needs_an_answer() -> None:
     question = read_item({"conversations": [{"from": "human", "value": "?"}]}, key="a:1")
     asked = DATASETS.make(ASKED)[0]
     with pytest.raises(DataError, match="a:1: expected an answer as the last turn"):
-        demonstrated(asked, [question])
-    assert demonstrated(question, [asked]).turns[-1].text == "?"
+        prepend_demonstrations(asked, [question])
+    assert prepend_demonstrations(question, [asked]).turns[-1].text == "?"
 
 
 def test_an_item_with_several_images_is_asked_about_its_own() -> None:
     record = {"images": ["a.jpg", "b.jpg"], "conversations": [{"from": "human", "value": "<image><image> Which?"}]}
-    item = demonstrated(read_item(record, key="a"), [DATASETS.make(ASKED)[0]])
+    item = prepend_demonstrations(read_item(record, key="a"), [DATASETS.make(ASKED)[0]])
     assert item.answer_image == 1
 
 
@@ -157,11 +157,11 @@ def with_system(key: str, system: str | None) -> Item:
 
 
 def test_an_item_keeps_its_system_message_behind_demonstrations() -> None:
-    assert demonstrated(with_system("a", "Be short."), [with_system("b", None)]).system == "Be short."
-    assert demonstrated(with_system("a", "Be short."), [with_system("b", "Be short.")]).system == "Be short."
+    assert prepend_demonstrations(with_system("a", "Be short."), [with_system("b", None)]).system == "Be short."
+    assert prepend_demonstrations(with_system("a", "Be short."), [with_system("b", "Be short.")]).system == "Be short."
     with pytest.raises(
         DataError, match=r"b: system: expected that of .* rounds .*, str 'Be short.' or none, found str 'Sing.'"
     ):
-        demonstrated(with_system("a", "Be short."), [with_system("b", "Sing.")])
+        prepend_demonstrations(with_system("a", "Be short."), [with_system("b", "Sing.")])
     with pytest.raises(DataError, match=r"b: system: expected .*, none, found str 'Sing.'"):
-        demonstrated(with_system("a", None), [with_system("b", "Sing.")])
+        prepend_demonstrations(with_system("a", None), [with_system("b", "Sing.")])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mllm.dataset import multiturn
-from mllm.dataset.multiturn import MultiTurn, SamePicture, joined, merge_conversation
+from mllm.dataset.multiturn import MultiTurn, SamePicture, join_rounds, merge_conversation
 from mllm.errors import ConfigError, DataError
 from mllm.images import FileImage
 from mllm.records import read_item
@@ -55,7 +55,7 @@ def test_a_question_keeps_the_image_that_it_names_in_a_longer_row() -> None:
     turns = [{"from": "human", "value": "<image><image> Where?", "image": 1}, {"from": "gpt", "value": "There."}]
     record = {"images": ["a.jpg", "b.jpg"], "conversations": turns}
     items = [read_item(record, key=key) for key in ("a", "b")]
-    whole = joined(items)
+    whole = join_rounds(items)
     assert [turn.image for turn in whole.turns] == [1, None, 3, None]
     assert whole.image_of(2) == 3
     assert whole.with_extra_rounds(0).turns == items[0].turns
@@ -220,13 +220,13 @@ def test_regions_move_with_their_images() -> None:
     items = [
         read_item({"image": name, "conversations": [asked, answered], "target": target}, key=name) for name in "abc"
     ]
-    row = joined(items)
+    row = join_rounds(items)
     assert [(box.image, point.image) for box, point in zip(row.boxes, row.points, strict=True)] == [
         (n, n) for n in range(3)
     ]
     assert [turn.boxes_seq or turn.points_seq for turn in row.turns] == [((n,),) for n in (0, 0, 1, 1, 2, 2)]
     assert row.truth == items[0].truth
-    assert row.with_extra_rounds(1) == replace(joined(items[:2]), key=row.key)
+    assert row.with_extra_rounds(1) == replace(join_rounds(items[:2]), key=row.key)
     assert row.with_extra_rounds(0) == replace(items[0], key=row.key)
 
 
@@ -239,7 +239,7 @@ def test_what_it_cannot_fill() -> None:
             DATASETS.make({"type": "MultiTurn", "dataset": {"type": "Scenes", "count": 2}, **arguments})
     question = read_item({"conversations": [{"from": "human", "value": "?"}]}, key="a")
     with pytest.raises(DataError, match="a: expected an answer as the last turn, found a question"):
-        joined([question, question])
+        join_rounds([question, question])
 
 
 def test_rounds_of_one_conversation_have_one_system_message() -> None:

@@ -12,11 +12,11 @@ from mllm.metrics.base import (
     MeanHeadline,
     Metric,
     Tallied,
-    by_group,
-    by_index,
     read_by,
-    with_references,
-    with_texts,
+    require_references,
+    require_texts,
+    sort_by_index,
+    split_by_group,
 )
 from mllm.metrics.boxes_f1 import BoxesF1
 from mllm.metrics.breakdown import breakdown
@@ -106,34 +106,34 @@ def said(index: int, *texts: str, **group: str) -> Prediction:
 
 def test_by_index_sorts_answers_to_different_items() -> None:
     first, second = said(0), said(1)
-    assert by_index([second, first]) == [first, second]
+    assert sort_by_index([second, first]) == [first, second]
     with pytest.raises(DataError, match=r"^expected predictions to score, found none"):
-        by_index([])
+        sort_by_index([])
     with pytest.raises(DataError, match=r"a:1: expected one prediction for item 1, found two"):
-        by_index([second, first, second])
+        sort_by_index([second, first, second])
 
 
 def test_by_group_collects_answers_in_the_order_of_the_alphabet() -> None:
     given = [said(0, kind="dog"), said(1, kind="cat"), said(2, kind="dog")]
-    assert list(by_group(given, "kind").items()) == [("cat", [given[1]]), ("dog", [given[0], given[2]])]
+    assert list(split_by_group(given, "kind").items()) == [("cat", [given[1]]), ("dog", [given[0], given[2]])]
     with pytest.raises(DataError, match=r"a:3: group: expected a value for 'kind'") as caught:
-        by_group([said(3)], "kind")
+        split_by_group([said(3)], "kind")
     assert caught.value.kind == "missing-field"
 
 
 def test_with_texts_wants_a_text_of_each_truth() -> None:
     given = [said(1, "a"), said(0, " ")]
-    assert with_texts(given) == given[::-1]
+    assert require_texts(given) == given[::-1]
     with pytest.raises(DataError, match=r"a:2: truth\.texts: expected at least one text, found nothing"):
-        with_texts([*given, said(2)])
+        require_texts([*given, said(2)])
 
 
 @pytest.mark.parametrize("texts", [(), ("a", " ")])
 def test_with_references_wants_texts_that_are_not_blank(texts: tuple[str, ...]) -> None:
     given = [said(1, "a", "b"), said(0, "a")]
-    assert with_references(given) == given[::-1]
+    assert require_references(given) == given[::-1]
     with pytest.raises(DataError, match=r"a:2: truth\.texts: expected at least one reference, none of them blank"):
-        with_references([*given, said(2, *texts)])
+        require_references([*given, said(2, *texts)])
 
 
 def test_a_mean_headline_needs_a_value() -> None:

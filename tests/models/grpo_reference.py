@@ -17,7 +17,7 @@ from mllm.conversation.collator import Collator
 from mllm.images import ImageRef, image_ref
 from mllm.models.llava.transformers_layout import load_llava
 from mllm.models.runtime.loss import LanguageOutput, Scoring, labelled_loss
-from mllm.models.runtime.packed_attention import enable_packed_attention, reading
+from mllm.models.runtime.packed_attention import enable_packed_attention, mask_arguments
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.types import EncodedSample
 from tests.models.llava_names import our_name
@@ -76,7 +76,7 @@ class Text(torch.nn.Module):
         if segment_ids is not None and prefix_ids is not None:
             enable_packed_attention(self.inner)
             packed = PackedAttentionMask(segment_ids, prefix_ids)
-        places = {"attention_mask": attention_mask, "position_ids": position_ids, **reading(packed)}
+        places = {"attention_mask": attention_mask, "position_ids": position_ids, **mask_arguments(packed)}
         run = partial(self.inner, input_ids=input_ids, use_cache=False, **places)
         return labelled_loss(self.inner, run, labels, num_items_in_batch=None, return_logits=False, scoring=scoring)
 

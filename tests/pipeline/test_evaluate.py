@@ -19,7 +19,7 @@ from mllm.conversation.preprocessing.image_preprocessor import NoView
 from mllm.conversation.processor import Processor
 from mllm.models.native.model import Native
 from mllm.pipeline import evaluate as evaluation
-from mllm.pipeline.evaluate import Loader, plan, predict, stopping
+from mllm.pipeline.evaluate import Loader, plan, predict, stop_arguments
 from mllm.records import read_item
 from mllm.registry import CODECS, DATASETS, TEMPLATES
 from mllm.types import Item, Turn
@@ -231,7 +231,11 @@ def test_an_answer_ends_where_the_template_or_the_tokenizer_ends_it(template: st
     last = [tokenizer.eos_token_id] if end == "the tokenizer's" else last
     spelling = LogitsProcessorList([Spelling(len(prompt), [*said, *last, *said, *said])])
     ids = model.generate(
-        torch.tensor([prompt]), max_new_tokens=20, do_sample=False, logits_processor=spelling, **stopping(processor)
+        torch.tensor([prompt]),
+        max_new_tokens=20,
+        do_sample=False,
+        logits_processor=spelling,
+        **stop_arguments(processor),
     )
     assert ids[0, len(prompt) :].tolist() == [*said, *last]
     question = Item(key="a", turns=(Turn(role="human", text="?"),))
@@ -245,7 +249,7 @@ def test_generation_stops_at_the_token_that_ends_an_answer(tokenizer: PreTrained
     for name, ends in (("<|im_end|>", {eos, end}), (" <|im_end|>", {eos, end}), ("</s>", {eos})):
         template = TEMPLATES.make({"type": "instruction", "instruction": "", "response": "A:", "end": name})
         processor = Processor(tokenizer=tokenizer, template=template, codec=CODECS.make("shikra"), view=view)
-        said = stopping(processor)
+        said = stop_arguments(processor)
         assert set(said["eos_token_id"]) == ends
         assert "stopping_criteria" not in said  # which would stop where an answer spells the token out
 
@@ -253,7 +257,7 @@ def test_generation_stops_at_the_token_that_ends_an_answer(tokenizer: PreTrained
 def test_generation_stops_at_words_that_end_an_answer(tokenizer: PreTrainedTokenizerFast) -> None:
     template = TEMPLATES.make("llava_v0")
     processor = Processor(tokenizer=tokenizer, template=template, codec=CODECS.make("shikra"), view=NoView())
-    said = stopping(processor)
+    said = stop_arguments(processor)
     assert said["eos_token_id"] == [tokenizer.eos_token_id]
     for text, done in ((" a\n###", True), (" a ###", False), (" a\n##", False)):
         ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])

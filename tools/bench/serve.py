@@ -210,7 +210,7 @@ def encoded(session: Any, number: int, item: Any) -> Any:
 
 def alone(session: Any) -> tuple[Ask, Callable[[], None], Callable[[], dict[str, Any]]]:
     from mllm.conversation.collator import Collator
-    from mllm.pipeline.evaluate import stopping
+    from mllm.pipeline.evaluate import stop_arguments
 
     collator = Collator(pad_token_id=session.processor.tokenizer.pad_token_id)
 
@@ -220,7 +220,7 @@ def alone(session: Any) -> tuple[Ask, Callable[[], None], Callable[[], dict[str,
         start = time.perf_counter()
         batch: dict[str, Any] = dict(collator([encoded(session, number, item)]))
         del batch["index"]
-        settings = {"do_sample": False, "max_new_tokens": new_tokens(number), **stopping(session.processor)}
+        settings = {"do_sample": False, "max_new_tokens": new_tokens(number), **stop_arguments(session.processor)}
         ids = session.model.generate(**batch, **settings)[0].tolist()
         seconds = time.perf_counter() - start
         return Asked(text=session.processor.decode(ids, item, number).text, first_s=seconds, last_s=seconds)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from mllm.commands.data.faults import WARNINGS, Fault, fault_of, find_faults
 from mllm.commands.data.identity import NO_KEY, identity, key64
-from mllm.commands.data.tally import ItemLengths, Tally, counted, summary
+from mllm.commands.data.tally import ItemLengths, Tally, quantity, summary
 from mllm.commands.data.words import words_faults
 from mllm.commands.data.workers import in_order
 from mllm.commands.shards import WHOLE, Shard, new_part
 from mllm.commands.shards import stage_parts as stored_parts
 from mllm.conversation.processor import Processor, learned
 from mllm.dataset.base import Dataset
-from mllm.dataset.mixing import built
+from mllm.dataset.mixing import build_datasets
 from mllm.errors import DataError, MllmError
 from mllm.pipeline.splits import Config, Split, component_datasets, place_of
 from mllm.types import Item
@@ -45,7 +45,7 @@ class OpenDataset:
         Raises:
             DataError: it cannot be opened.
         """
-        dataset = built(self.cfg)
+        dataset = build_datasets(self.cfg)
         dataset.set_epoch(self.split.epoch)
         return dataset
 
@@ -239,4 +239,4 @@ class IndexReader:
 
 def _total(what: str, kinds: Mapping[str, int]) -> str:
     named = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda entry: -entry[1]))
-    return f"{counted(sum(kinds.values()), what)}: {named}"
+    return f"{quantity(sum(kinds.values()), what)}: {named}"

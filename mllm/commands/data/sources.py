@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Literal
 
 from mllm.dataset.base import Dataset
-from mllm.dataset.mixing import built
+from mllm.dataset.mixing import build_datasets
 from mllm.pipeline.splits import Config, Split, component_datasets, place_of
 from mllm.types import Item
 
@@ -24,7 +24,7 @@ class Sources:
 
     def __init__(self, splits: Iterable[Split]) -> None:
         found = list(datasets(splits))
-        self.datasets = [built(cfg) for cfg, _ in found]
+        self.datasets = [build_datasets(cfg) for cfg, _ in found]
         for dataset in self.datasets:
             dataset.set_epoch(None)
         self._ends = list(accumulate(map(len, self.datasets)))

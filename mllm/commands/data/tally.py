@@ -152,9 +152,9 @@ def summary(split: Split, found: Tally, max_length: int | None) -> str:
     lengths = np.frombuffer(found.lengths, np.int64)
     images = len(np.unique(np.frombuffer(found.images, np.uint64)))
     title = (
-        f"{split}: {counted(len(lengths), 'item')}, {counted(images, 'image')}, "
-        f"{counted(found.boxes, 'box', 'boxes')}, {counted(found.points, 'point')}"
-        + (f", {counted(found.spans, 'time span')}" if found.spans else "")
+        f"{split}: {quantity(len(lengths), 'item')}, {quantity(images, 'image')}, "
+        f"{quantity(found.boxes, 'box', 'boxes')}, {quantity(found.points, 'point')}"
+        + (f", {quantity(found.spans, 'time span')}" if found.spans else "")
     )
     total = int(lengths.sum())
     middle, high = (int(np.percentile(lengths, share)) for share in (50, 95))
@@ -165,7 +165,7 @@ def summary(split: Split, found: Tally, max_length: int | None) -> str:
         *histogram(lengths, max_length),
     ]
     if max_length is not None:
-        cut = f"{counted(found.cut, 'answer')} cut, by {counted(found.cut_tokens, 'token')} in all"
+        cut = f"{quantity(found.cut, 'answer')} cut, by {quantity(found.cut_tokens, 'token')} in all"
         lines.append(f"  max_length {max_length}: {cut if found.cut else 'no answer is cut'}")
     if len(found.files) > 1:
         lines += _shares(found.files)
@@ -205,6 +205,6 @@ def _shares(files: Mapping[str, Sequence[int]]) -> list[str]:
     return lines
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
+def quantity(number: int, one: str, many: str | None = None) -> str:
     """`2 boxes`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -23,7 +23,7 @@ PER_WORKER = 256
 """A process takes longer to start than to do the work for as many numbers."""
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -49,7 +49,7 @@ def in_order(
     Raises:
         RunError: a worker died, killed for its memory, say.
     """
-    count = min(cores() if workers is None else workers, len(numbers) // least)
+    count = min(available_cores() if workers is None else workers, len(numbers) // least)
     results = _of_workers(numbers, work, count, chunk) if count else map(work, numbers)
     with tqdm(total=len(numbers), desc=title, unit=unit, disable=None, leave=False) as bar:
         for result in results:

@@ -13,7 +13,7 @@ from mllm.conversation.processor import USUAL_SIZE, Processor
 from mllm.errors import ConfigError, ImageError
 from mllm.fields import show, within
 from mllm.images import ImageRef, MemoryImage, is_remote
-from mllm.images.resolution import Resolution, bounded, resolution_of
+from mllm.images.resolution import Resolution, bound_image, resolution_of
 from mllm.images.settings import configure, read_settings
 from mllm.pipeline.data import missing_files
 from mllm.registry import DATASETS
@@ -39,7 +39,7 @@ class Assumed:
     def image(self) -> ImageRef:
         """A black one, equal to no other."""
         ref = MemoryImage(Image.new("RGB", self.size))
-        return bounded(ref, self.resolution) if self.resolution else ref
+        return bound_image(ref, self.resolution) if self.resolution else ref
 
     def said(self, processor: Processor) -> str:
         """The assumption, in a line."""

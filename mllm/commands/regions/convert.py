@@ -20,7 +20,7 @@ from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import ConfigError, DataError
 from mllm.fields import PositiveInt, show
 from mllm.images import image_ref
-from mllm.json_fields import absent, field
+from mllm.json_fields import describe_absent, field
 from mllm.types import Turn
 
 TYPED = "typed"
@@ -94,7 +94,7 @@ class Conversion:
         raise DataError(
             where=where,
             expected="a list 'conversations', or 'key' and 'text' of a prediction",
-            found=absent(record),
+            found=describe_absent(record),
             kind="missing-field",
         )
 

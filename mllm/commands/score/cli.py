@@ -88,7 +88,7 @@ def score(
     """
     from mllm.commands.score.detections import detected
     from mllm.commands.score.layouts import read_answers
-    from mllm.commands.score.scoring import from_answers, joined
+    from mllm.commands.score.scoring import from_answers, join_with_items
     from mllm.metrics.outcome import outcome
     from mllm.report.summary import summary
 
@@ -110,7 +110,7 @@ def score(
     elif instances is not None:
         scored = detected(found, items, instances)
     else:
-        scored = joined(found, items, found_layout, key, convention)
+        scored = join_with_items(found, items, found_layout, key, convention)
     print(f"{answers}: {len(found)} answers, layout {found_layout}")
     if scored.left_out:
         print(f"  {scored.left_out}")

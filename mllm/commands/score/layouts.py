@@ -18,7 +18,7 @@ from mllm.answers import short_answer, whole_answer
 from mllm.commands.score.answer_files import records_of
 from mllm.errors import DataError, nearest
 from mllm.fields import is_finite, show
-from mllm.json_fields import ID, absent, field
+from mllm.json_fields import ID, describe_absent, field
 from mllm.metrics.failures import failure_of
 from mllm.metrics.outcome import check_record
 from mllm.time_spans import TimeSpan
@@ -266,7 +266,7 @@ def read_answers(path: str, layout: str | None) -> tuple[str, list[FileAnswer]]:
         layout = layout or _recognised(record, where)
         for name in LAYOUTS[layout].fields:
             if name not in record:
-                found = absent(record)
+                found = describe_absent(record)
                 raise DataError(where=where, field=name, expected=f"a value (layout '{layout}')", found=found)
         answers.append(LAYOUTS[layout].read(record, where))
     if layout is None:
@@ -279,7 +279,7 @@ def _recognised(record: Mapping[str, Any], where: str) -> str:
         if all(each in record for each in layout.fields):
             return name
     known = "; ".join(f"{name}: {', '.join(layout.fields)}" for name, layout in LAYOUTS.items())
-    raise DataError(where=where, expected=f"the fields of a known layout ({known})", found=absent(record))
+    raise DataError(where=where, expected=f"the fields of a known layout ({known})", found=describe_absent(record))
 
 
 def _cell(record: Mapping[str, Any], name: str, where: str) -> str | None:

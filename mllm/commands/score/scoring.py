@@ -15,7 +15,7 @@ from mllm.dataset.base import Dataset
 from mllm.errors import ConfigError, DataError
 from mllm.fields import show
 from mllm.images import ImageRef
-from mllm.json_fields import absent
+from mllm.json_fields import describe_absent
 from mllm.metrics.outcome import ImageIds
 from mllm.pipeline.remote import read_answer_in
 from mllm.pipeline.splits import line_of
@@ -75,7 +75,7 @@ def from_answers(answers: Sequence[FileAnswer], convention: Convention | None) -
     )
 
 
-def joined(
+def join_with_items(
     answers: Sequence[FileAnswer], items: Dataset, layout: str, key: str | None, convention: Convention | None
 ) -> Scored:
     """Predictions for every item of a data set.
@@ -176,7 +176,7 @@ def field_of(items: Any, index: int, key: str) -> str:
         return number
     if found is None:
         raise ConfigError(f"--key {key}: this data set has no annotation lines; leave --key out")
-    raise DataError(where=found[1], field=key, expected="the key of a question", found=absent(found[0]))
+    raise DataError(where=found[1], field=key, expected="the key of a question", found=describe_absent(found[0]))
 
 
 def _number_of(images: Sequence[ImageRef]) -> str | None:

@@ -8,7 +8,15 @@ from dataclasses import replace
 from typing import Annotated
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
-from mllm.conversation.codec_text import FLAGS, ROUNDING, by_four, read_rows, stepped, token_numbers, with_rows
+from mllm.conversation.codec_text import (
+    FLAGS,
+    ROUNDING,
+    add_unmarked_rows,
+    read_rows,
+    rows_of_four,
+    to_steps,
+    token_numbers,
+)
 from mllm.fields import Range
 from mllm.registry import CODECS
 
@@ -43,10 +51,10 @@ class Bins:
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
         marked = [replace(self._group(match), span=match.span()) for match in GROUP.finditer(text)]
-        return with_rows(text, marked, BIN, self._bare)
+        return add_unmarked_rows(text, marked, BIN, self._bare)
 
     def _bare(self, row: list[float]) -> Reading:
-        return read_rows(by_four(row), scale=(self.bins - 1, self.bins - 1))
+        return read_rows(rows_of_four(row), scale=(self.bins - 1, self.bins - 1))
 
     def _group(self, match: re.Match[str]) -> Reading:
         mark, inside, closed = match[1].lower(), match[2], match[3]
@@ -58,5 +66,5 @@ class Bins:
         return read_rows(rows, scale=(self.bins - 1, self.bins - 1))
 
     def _write(self, mark: str, rows: Sequence[Sequence[float]]) -> str:
-        texts = ("".join(f"<bin_{number}>" for number in stepped(row, self.bins - 1)) for row in rows)
+        texts = ("".join(f"<bin_{number}>" for number in to_steps(row, self.bins - 1)) for row in rows)
         return f"<{mark}_st>" + f"<{mark}_sep>".join(texts) + f"<{mark}_ed>"

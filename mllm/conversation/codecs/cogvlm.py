@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.codec_text import ROUNDING, Marks, numbers, stepped
+from mllm.conversation.codec_text import ROUNDING, Marks, numbers, to_steps
 from mllm.registry import CODECS
 
 GROUPS = Marks(r"\[\s*\[(?=[^\[\]]*\d)", r"\]\s*\]")
@@ -30,7 +30,9 @@ class CogVLM:
         return 1 / STEPS + ROUNDING
 
     def write_boxes(self, boxes: Sequence[UnitBox], size: tuple[int, int]) -> str:
-        return "[[" + ";".join(",".join(f"{number:03d}" for number in stepped(box, STEPS, TOP)) for box in boxes) + "]]"
+        return (
+            "[[" + ";".join(",".join(f"{number:03d}" for number in to_steps(box, STEPS, TOP)) for box in boxes) + "]]"
+        )
 
     def write_points(self, points: Sequence[UnitPoint], size: tuple[int, int]) -> str:
         raise no_form("cogvlm", "points")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint
-from mllm.conversation.codec_text import BRACKET, ROUNDING, Marks, numbers, stepped
+from mllm.conversation.codec_text import BRACKET, ROUNDING, Marks, numbers, to_steps
 from mllm.registry import CODECS
 
 LISTS = Marks(BRACKET, r"\]", joint=",")
@@ -38,4 +38,4 @@ class Ferret:
         return [found.read(map(numbers, found.parts), scale=(STEPS, STEPS)) for found in LISTS.find(text)]
 
     def _write(self, rows: Sequence[Sequence[float]]) -> str:
-        return ", ".join(str(stepped(row, STEPS)) for row in rows)
+        return ", ".join(str(to_steps(row, STEPS)) for row in rows)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.codec_text import FLAGS, ROUNDING, MarkedGroup, by_four, labelled, token_numbers
+from mllm.conversation.codec_text import FLAGS, ROUNDING, MarkedGroup, labelled, rows_of_four, token_numbers
 from mllm.registry import CODECS
 
 _TOKEN = r"<loc_\s*[+-]?\d[^<>]*(?:>|(?=<)|\Z)"
@@ -46,6 +46,6 @@ class Florence2:
     def _group(self, match: re.Match[str]) -> Reading:
         bins = token_numbers(match[0], LOC)
         middles = None if bins is None else [number + 0.5 for number in bins]
-        rows = [None] if middles is None else by_four(middles)
+        rows = [None] if middles is None else rows_of_four(middles)
         found = MarkedGroup(parts=(match[0],), closed=True, label=None, span=match.span())
         return found.read(rows, scale=(BINS, BINS), points=False, decimals=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.codec_text import ROUNDING, Marks, rows_in_lists, stepped
+from mllm.conversation.codec_text import ROUNDING, Marks, rows_in_lists, to_steps
 from mllm.registry import CODECS
 
 OPEN, CLOSE = "<|begin_of_box|>", "<|end_of_box|>"
@@ -31,7 +31,7 @@ class GLM:
         return 0.5 / STEPS + ROUNDING
 
     def write_boxes(self, boxes: Sequence[UnitBox], size: tuple[int, int]) -> str:
-        return f"{OPEN}{[stepped(box, STEPS) for box in boxes]}{CLOSE}"
+        return f"{OPEN}{[to_steps(box, STEPS) for box in boxes]}{CLOSE}"
 
     def write_points(self, points: Sequence[UnitPoint], size: tuple[int, int]) -> str:
         raise no_form("glm", "points")

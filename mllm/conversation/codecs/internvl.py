@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, ImageNames, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.codec_text import ROUNDING, Marks, rows_in_lists, stepped
+from mllm.conversation.codec_text import ROUNDING, Marks, rows_in_lists, to_steps
 from mllm.registry import CODECS
 
 PHRASE = ("<ref>", "</ref>")
@@ -34,7 +34,7 @@ class InternVL:
         return 0.5 / STEPS + ROUNDING
 
     def write_boxes(self, boxes: Sequence[UnitBox], size: tuple[int, int]) -> str:
-        return f"<box>{[stepped(box, STEPS) for box in boxes]}</box>"
+        return f"<box>{[to_steps(box, STEPS) for box in boxes]}</box>"
 
     def write_points(self, points: Sequence[UnitPoint], size: tuple[int, int]) -> str:
         raise no_form("internvl", "points")

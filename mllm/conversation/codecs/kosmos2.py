@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form, reading
-from mllm.conversation.codec_text import FLAGS, ROUNDING, MarkedGroup, Marks, token_numbers, with_rows
+from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, check_rows, no_form
+from mllm.conversation.codec_text import FLAGS, ROUNDING, MarkedGroup, Marks, add_unmarked_rows, token_numbers
 from mllm.registry import CODECS
 
 DELIMITER = "</delimiter_of_multi_objects/>"
@@ -49,7 +49,7 @@ class Kosmos2:
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
         marked = [replace(_read(found), label=found.label, span=found.span) for found in GROUPS.find(text)]
-        return with_rows(text, marked, PATCH, lambda row: _boxes([row]))
+        return add_unmarked_rows(text, marked, PATCH, lambda row: _boxes([row]))
 
 
 def _patches(box: UnitBox) -> str:
@@ -78,4 +78,4 @@ def _boxes(rows: Sequence[Sequence[float] | None]) -> Reading:
         if x1 > x2 or y1 > y2:
             return Reading(failure="inverted")
         boxes.append(tuple(cell / CELLS for cell in (x1 + start, y1 + start, x2 + end, y2 + end)))
-    return reading(boxes)
+    return check_rows(boxes)

@@ -6,7 +6,16 @@ import re
 from collections.abc import Sequence
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.codec_text import FLAGS, ROUNDING, Marks, by_four, read_rows, stepped, token_numbers, with_rows
+from mllm.conversation.codec_text import (
+    FLAGS,
+    ROUNDING,
+    Marks,
+    add_unmarked_rows,
+    read_rows,
+    rows_of_four,
+    to_steps,
+    token_numbers,
+)
 from mllm.registry import CODECS
 
 PHRASE = ("<p>", "</p>")
@@ -33,7 +42,7 @@ class MiniGPTv2:
         return 0.5 / STEPS + ROUNDING
 
     def write_boxes(self, boxes: Sequence[UnitBox], size: tuple[int, int]) -> str:
-        return "<delim>".join("{" + "".join(f"<{number}>" for number in stepped(box, STEPS)) + "}" for box in boxes)
+        return "<delim>".join("{" + "".join(f"<{number}>" for number in to_steps(box, STEPS)) + "}" for box in boxes)
 
     def write_points(self, points: Sequence[UnitPoint], size: tuple[int, int]) -> str:
         raise no_form("minigpt_v2", "points")
@@ -43,8 +52,8 @@ class MiniGPTv2:
             found.read([token_numbers(part, NUMBER) for part in found.parts], scale=(STEPS, STEPS), points=False)
             for found in GROUPS.find(text)
         ]
-        return with_rows(text, marked, NUMBER, _bare)
+        return add_unmarked_rows(text, marked, NUMBER, _bare)
 
 
 def _bare(row: list[float]) -> Reading:
-    return read_rows(by_four(row), scale=(STEPS, STEPS), points=False)
+    return read_rows(rows_of_four(row), scale=(STEPS, STEPS), points=False)

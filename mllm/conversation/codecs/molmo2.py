@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.codec_text import FLAGS, NUMBER, ROUNDING, read_rows, stepped
+from mllm.conversation.codec_text import FLAGS, NUMBER, ROUNDING, read_rows, to_steps
 from mllm.registry import CODECS
 
 ELEMENT = re.compile(
@@ -39,7 +39,7 @@ class Molmo2:
         raise no_form("molmo2", "boxes")
 
     def write_points(self, points: Sequence[UnitPoint], size: tuple[int, int]) -> str:
-        places = (" ".join(f"{number:03d}" for number in stepped(point, STEPS)) for point in points)
+        places = (" ".join(f"{number:03d}" for number in to_steps(point, STEPS)) for point in points)
         return f'<points coords="1 {" ".join(f"{n} {place}" for n, place in enumerate(places, start=1))}"></points>'
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:

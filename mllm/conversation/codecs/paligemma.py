@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from mllm.conversation.codec_base import Frame, Reading, UnitBox, UnitPoint, no_form
-from mllm.conversation.codec_text import FLAGS, ROUNDING, MarkedGroup, labelled, stepped, swapped, token_numbers
+from mllm.conversation.codec_text import FLAGS, ROUNDING, MarkedGroup, labelled, swap_axes, to_steps, token_numbers
 from mllm.registry import CODECS
 
 _TOKEN = r"<loc\s*[+-]?\d[^<>]*(?:>|(?=<)|\Z)"
@@ -35,7 +35,7 @@ class PaliGemma:
         return 0.5 / (BINS - 1) + ROUNDING
 
     def write_boxes(self, boxes: Sequence[UnitBox], size: tuple[int, int]) -> str:
-        rows = (stepped(swapped(box), BINS - 1) for box in boxes)
+        rows = (to_steps(swap_axes(box), BINS - 1) for box in boxes)
         return " ; ".join("".join(f"<loc{number:04d}>" for number in row) for row in rows)
 
     def write_points(self, points: Sequence[UnitPoint], size: tuple[int, int]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, ImageNames, Reading, UnitBox, UnitPoint
-from mllm.conversation.codec_text import ROUNDING, Marks, stepped
+from mllm.conversation.codec_text import ROUNDING, Marks, to_steps
 from mllm.conversation.codecs.qwen_vl import corner_numbers, corners
 from mllm.registry import CODECS
 
@@ -43,4 +43,4 @@ class Qwen2VL:
         return [found.read(map(corner_numbers, found.parts), scale=(STEPS, STEPS)) for found in GROUPS.find(text)]
 
     def _write(self, rows: Sequence[Sequence[float]]) -> str:
-        return "".join(f"<|box_start|>{corners(stepped(row, STEPS))}<|box_end|>" for row in rows)
+        return "".join(f"<|box_start|>{corners(to_steps(row, STEPS))}<|box_end|>" for row in rows)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, ImageNames, Reading, UnitBox, UnitPoint
 from mllm.conversation.codec_json import JsonForm
-from mllm.conversation.codec_text import ROUNDING, stepped
+from mllm.conversation.codec_text import ROUNDING, to_steps
 from mllm.registry import CODECS
 
 FORM = JsonForm(box="bbox_2d", point="point_2d")
@@ -34,10 +34,10 @@ class Qwen3VL:
         return 0.5 / STEPS + ROUNDING
 
     def write_boxes(self, boxes: Sequence[UnitBox], size: tuple[int, int]) -> str:
-        return FORM.write(FORM.box, [stepped(box, STEPS) for box in boxes])
+        return FORM.write(FORM.box, [to_steps(box, STEPS) for box in boxes])
 
     def write_points(self, points: Sequence[UnitPoint], size: tuple[int, int]) -> str:
-        return FORM.write(FORM.point, [stepped(point, STEPS) for point in points])
+        return FORM.write(FORM.point, [to_steps(point, STEPS) for point in points])
 
     def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
         return FORM.read(text, scale=(STEPS, STEPS))

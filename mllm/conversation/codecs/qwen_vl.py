@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mllm.conversation.codec_bare import BareNumbers
 from mllm.conversation.codec_base import Frame, ImageNames, Reading, UnitBox, UnitPoint
-from mllm.conversation.codec_text import ROUNDING, Marks, numbers, stepped
+from mllm.conversation.codec_text import ROUNDING, Marks, numbers, to_steps
 from mllm.registry import CODECS
 
 PHRASE = ("<ref>", "</ref>")
@@ -42,7 +42,7 @@ class QwenVL:
         return [found.read(map(corner_numbers, found.parts), scale=(STEPS, STEPS)) for found in GROUPS.find(text)]
 
     def _write(self, rows: Sequence[Sequence[float]]) -> str:
-        return "".join(f"<box>{corners(stepped(row, STEPS))}</box>" for row in rows)
+        return "".join(f"<box>{corners(to_steps(row, STEPS))}</box>" for row in rows)
 
 
 def corners(row: Sequence[int]) -> str:

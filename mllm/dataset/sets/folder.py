@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from mllm.dataset.base import seeded
+from mllm.dataset.base import seeded_rng
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill
 from mllm.dataset.sets.vqa import AnswerText
 from mllm.errors import ConfigError, DataError, nearest
@@ -76,7 +76,7 @@ class ImageFolder:
 
     def __getitem__(self, index: int) -> Item:
         path, number = self.files[index]
-        rng = None if self.epoch is None else seeded(self.seed, self.epoch, index)
+        rng = None if self.epoch is None else seeded_rng(self.seed, self.epoch, index)
         template = self.questions.draw(rng)
         question = self.question
         if self.options:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from mllm.dataset.base import seeded
+from mllm.dataset.base import seeded_rng
 from mllm.dataset.questions import EXPR, OBJS, BoxAnswer, Questions, without_image
 from mllm.dataset.synthetic.expressions import count_phrase, expression, expression_kind, full_name
 from mllm.dataset.synthetic.shapes import MOST_SHAPES, SMALLEST_IMAGE, SceneImage, Shape, scene
@@ -79,7 +79,7 @@ class Scenes:
             raise IndexError(f"Scenes: item {index} of {self.count}")
         image = SceneImage(self.seed, index, self.size, self.objects)
         _, shapes = scene(image)
-        rng = seeded(self.seed, self.epoch, index)
+        rng = seeded_rng(self.seed, self.epoch, index)
         asked = rng.sample(range(len(shapes)), min(self.questions_per_scene, len(shapes)))
         exchanges = [self._exchange(rng.choice(self.tasks), shape, shapes, rng) for shape in asked]
         turns: list[Turn] = []

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mllm.conversation.convention import ConventionConfig, read_convention
 from mllm.conversation.region_conversion import lift_item
-from mllm.dataset.base import seeded
+from mllm.dataset.base import seeded_rng
 from mllm.dataset.files.derived import cached_array, probes
 from mllm.dataset.questions import Questions, text_field
 from mllm.dataset.sets.instruct import as_written
@@ -94,7 +94,7 @@ class Shards:
         if "caption" not in line and "txt" in texts:
             line = {"caption": texts["txt"].strip()}
         caption = text_field(line, "caption")
-        rng = None if self.epoch is None else seeded(self.seed, self.epoch, index)
+        rng = None if self.epoch is None else seeded_rng(self.seed, self.epoch, index)
         turns = [
             {"from": "human", "value": self.questions.draw(rng)},
             {"from": "gpt", "value": caption},

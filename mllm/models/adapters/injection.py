@@ -101,7 +101,7 @@ def base_of(folder: str) -> tuple[dict[str, Any], Adapters] | None:
     return base, adapters
 
 
-def whole_model(folder: str) -> str:
+def require_whole_model(folder: str) -> str:
     """The folder, of a model that needs no other.
 
     Raises:

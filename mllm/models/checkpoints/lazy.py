@@ -159,7 +159,7 @@ def held(tensor: Tensor, origin: str) -> Lazy:
     return Lazy(tuple(tensor.shape), tensor.dtype, origin, lambda: tensor)
 
 
-def summed(base: Lazy, delta: Lazy) -> Lazy:
+def sum_lazily(base: Lazy, delta: Lazy) -> Lazy:
     """base + delta in the delta's dtype; where the delta has more rows, these are the delta's own."""
 
     def read() -> Tensor:
@@ -191,7 +191,7 @@ def grown(lazy: Lazy, rows: int) -> Lazy:
     return Lazy((rows, *lazy.shape[1:]), lazy.dtype, lazy.origin, read)
 
 
-def stacked(first: Lazy, second: Lazy) -> Lazy:
+def stack_lazily(first: Lazy, second: Lazy) -> Lazy:
     """The rows of both."""
     shape = (first.shape[0] + second.shape[0], *first.shape[1:])
     return Lazy(shape, first.dtype, first.origin, lambda: torch.cat([first.read(), second.read().to(first.dtype)]))
@@ -218,7 +218,7 @@ def thirds(lazy: Lazy) -> tuple[Lazy, ...]:
     return tuple(Lazy(shape, lazy.dtype, lazy.origin, partial(third, number)) for number in range(3))
 
 
-def same(a: Lazy, b: Lazy) -> bool:
+def same_tensor(a: Lazy, b: Lazy) -> bool:
     return a.shape == b.shape and torch.equal(a.read(), b.read())
 
 

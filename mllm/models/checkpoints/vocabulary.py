@@ -15,7 +15,7 @@ from mllm.errors import ModelError, listing
 from mllm.fields import Count, check_arguments
 from mllm.files import read_json
 from mllm.json_fields import field
-from mllm.models.checkpoints.lazy import Weights, open_file, stacked
+from mllm.models.checkpoints.lazy import Weights, open_file, stack_lazily
 from mllm.models.outline import Skeleton
 from mllm.tokenizer_files import load_tokenizer, token_id
 
@@ -121,7 +121,7 @@ def restore_added_tokens(weights: Weights, config: Any, folder: Path) -> tuple[W
         raise ModelError(f"rows for different embeddings: {listing(wrong)}", where=str(folder / FOLDER))
     config.text_config.vocab_size += max((rows.shape[0] for rows in cut.values()), default=0)
     config.base_rows = found["base_rows"]
-    whole = {**weights, **{name: stacked(weights[name], rows) for name, rows in cut.items() if name in weights}}
+    whole = {**weights, **{name: stack_lazily(weights[name], rows) for name, rows in cut.items() if name in weights}}
     again = dict(zip(found["added"], found["ids"], strict=True))
     return whole, again, [*found["kept"], *found["added"]]
 

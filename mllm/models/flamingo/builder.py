@@ -12,7 +12,7 @@ from mllm.compat.transformers_models import attention_of, experts_of
 from mllm.errors import ModelError
 from mllm.fields import PathName, PositiveInt, show
 from mllm.files import read_json
-from mllm.models.adapters.injection import whole_model
+from mllm.models.adapters.injection import require_whole_model
 from mllm.models.arguments import Attention, Checkpoint, Deviation, Dtype, Mean, RowMultiple, Spec
 from mllm.models.auto import read_config, read_generation_config
 from mllm.models.components import (
@@ -132,7 +132,7 @@ def load_flamingo(
     Raises:
         ModelError: no such folder, another kind of model, or tensors that do not fit it, which are all listed.
     """
-    path = Path(whole_model(folder)) / "config.json"
+    path = Path(require_whole_model(folder)) / "config.json"
     model_type = read_json(path, dict, ModelError).get("model_type")
     if model_type != MllmFlamingoConfig.model_type:
         expected = repr(MllmFlamingoConfig.model_type)

@@ -255,7 +255,7 @@ class Flamingo(Composite):
         """[S, L, W] for the slots that `image_index_S` fills, or of each medium; pixels and frames as in `forward`."""
         pixels_NCHW, frames_M = flat_frames(pixels, frames)
         norm: list[Any] = [self.vision_tower.encoder.post_layernorm] if self.config.vision_ln_post else []
-        features = self.seen(pixels_NCHW, *norm)
+        features = self.encode_pixels(pixels_NCHW, *norm)
         features_NPW = features.to(self.perceiver.latents.dtype)
         media = torch.arange(len(frames_M), device=features.device)
         if self.perceiver.media_time_embs is None:

@@ -133,7 +133,7 @@ def _from_parts(
     if len(specs) not in (1, 2):
         raise ConfigError(field="vision_tower", expected="one, or a list of two", found=str(len(specs)))
     encoders = [vision_encoder(spec, dtype=dtype, attn_implementation=attn_implementation) for spec in specs]
-    known = [_statistics(parts, specs, encoders, number) for number in range(len(specs))]
+    known = [_pixel_statistics(parts, specs, encoders, number) for number in range(len(specs))]
     second = {"second_image_mean": known[1][0], "second_image_std": known[1][1]} if len(known) == 2 else {}
     connector = parts["connector"] or "mlp2x_gelu"
     config = compose(
@@ -153,7 +153,7 @@ def _from_parts(
     return model.eval()
 
 
-def _statistics(
+def _pixel_statistics(
     parts: Mapping[str, Any], specs: Sequence[Spec], encoders: Sequence[PreTrainedModel], number: int
 ) -> Statistics:
     """Mean and standard deviation of the pixels of vision tower `number`: what the config says, else what is known."""

@@ -249,7 +249,7 @@ class Llava(Composite):
 
     def image_features(self, pixels_NCHW: Tensor, image_sizes_M2: Tensor | None = None) -> Sequence[Tensor]:
         """[P, D] of each image; without tiling they are one tensor [M, P, D]."""
-        features_NPD: Any = self.seen(pixels_NCHW, self.connector)  # a tensor is a sequence, too
+        features_NPD: Any = self.encode_pixels(pixels_NCHW, self.connector)  # a tensor is a sequence, too
         if self.mosaic is None:
             return features_NPD
         if image_sizes_M2 is None:

@@ -22,7 +22,7 @@ from mllm.compat.transformers_models import attention_of, experts_of
 from mllm.errors import ModelError
 from mllm.fields import show
 from mllm.files import read_json
-from mllm.models.adapters.injection import whole_model
+from mllm.models.adapters.injection import require_whole_model
 from mllm.models.auto import read_config, read_generation_config
 from mllm.models.components import image_statistics
 from mllm.models.language_models import layers_name
@@ -62,7 +62,7 @@ def load_llava(
     Raises:
         ModelError: no such folder, another kind of model, or tensors that do not fit it, which are all listed.
     """
-    path = Path(whole_model(folder)) / "config.json"
+    path = Path(require_whole_model(folder)) / "config.json"
     settings = read_json(path, dict, ModelError)
     model_type = settings.get("model_type")
     if "mm_vision_tower" in settings:

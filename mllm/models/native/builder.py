@@ -23,14 +23,14 @@ from mllm.fields import OneOf, PathName, PositiveInt, check, show, within
 from mllm.files import read_json, read_text
 from mllm.images.resolution import BOUNDS, Resolution
 from mllm.model_files import check_settings, reading_model_files
-from mllm.models.adapters.injection import whole_model
+from mllm.models.adapters.injection import require_whole_model
 from mllm.models.arguments import Attention, Deviation, Dtype, Mean, RowMultiple
 from mllm.models.auto import PROCESSORS, read_config, read_image_processor
 from mllm.models.components import finish, torch_dtype
 from mllm.models.meta_device import without_storage
 from mllm.models.native.encoder_decoder import NativeEncoderDecoder
 from mllm.models.native.family import Family, family_of
-from mllm.models.native.model import Native, native_class, with_settings
+from mllm.models.native.model import Native, native_class, override_settings
 from mllm.models.native.proof import prove_or_refuse
 from mllm.models.native.resolution import settings_for
 from mllm.models.native.view import ProcessorView, first_token
@@ -95,7 +95,7 @@ def hf(
     )
     if image_processor:
         _try(model, tokenizer)
-    prove_or_refuse(model, tokenizer, whole_model(model_name_or_path))
+    prove_or_refuse(model, tokenizer, require_whole_model(model_name_or_path))
     return model
 
 
@@ -111,7 +111,7 @@ def build_unchecked(
     pad_to_multiple_of: int | None = None,
 ) -> Any:
     """As `hf`, of a model whose self-check may fail."""
-    folder = whole_model(model_name_or_path)
+    folder = require_whole_model(model_name_or_path)
     family = family_of(folder)
     config = read_config(folder)
     files = {name: Path(folder) / name for name in PROCESSORS if (Path(folder) / name).is_file()}
@@ -120,7 +120,7 @@ def build_unchecked(
     if image_processor:
         image_processor = _in_own_words(image_processor, own_images)
         _check_settings(image_processor, own_images)
-        texts = {name: with_settings(text, image_processor) for name, text in texts.items()}
+        texts = {name: override_settings(text, image_processor) for name, text in texts.items()}
         own_images = _image_processor(folder, texts)
     try:
         view = make_view(folder, family, config, tokenizer, own_images)

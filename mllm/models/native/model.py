@@ -358,7 +358,7 @@ def _has(model: Any, name: str) -> bool:
     return True
 
 
-def with_settings(text: str, settings: Mapping[str, Any]) -> str:
+def override_settings(text: str, settings: Mapping[str, Any]) -> str:
     """A processor's JSON file with these settings of its image processor; as it is where it holds none."""
     content = parse_json(text, dict, "the image processor's settings", ModelError)
     holder = content if "image_processor_type" in content else content.get("image_processor")

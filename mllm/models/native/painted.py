@@ -29,7 +29,7 @@ TOLERANCE = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class VisibleTensor:
     """Points of the painted image that the numbers of a tensor show, in its pixels; NaN where one shows none."""
 
     name: str
@@ -53,7 +53,7 @@ def misplaced(view: Any, size: Size) -> str | None:
         ImageError: the view takes no image of this size.
     """
     placement = view.placement(size)
-    found = list(seen(view, size))
+    found = list(visible_tensors(view, size))
     if not found:
         return "no number of its tensors shows the image"
     missing = {(column, row) for column, row in _cells_with_image(placement, found)}
@@ -66,7 +66,7 @@ def misplaced(view: Any, size: Size) -> str | None:
     return None
 
 
-def seen(view: Any, size: Size) -> Iterator[Seen]:
+def visible_tensors(view: Any, size: Size) -> Iterator[VisibleTensor]:
     """The tensors of an image of `size` that show it."""
     made = [_made(view, image) for image in _paintings(size)]
     black, white, across, down = made
@@ -82,7 +82,7 @@ def seen(view: Any, size: Size) -> Iterator[Seen]:
         x, y = ((one[name] - black[name]) * shown for one in (across, down))
         if x.ndim > 3 and x.shape[-1] == 3 != x.shape[-3]:  # channels last
             x, y = (np.moveaxis(axis, -1, -3) for axis in (x, y))
-        yield Seen(name=name, x=x * (size[0] - 1) + 0.5, y=y * (size[1] - 1) + 0.5)
+        yield VisibleTensor(name=name, x=x * (size[0] - 1) + 0.5, y=y * (size[1] - 1) + 0.5)
 
 
 def _made(view: Any, image: Image.Image) -> Mapping[str, Numbers]:
@@ -99,13 +99,13 @@ def _paintings(size: Size) -> list[Image.Image]:
     return [Image.fromarray(one.astype(np.uint8)).convert("RGB") for one in grey]
 
 
-def _tile_of(found: list[Seen], placement: Placement) -> Size:
+def _tile_of(found: list[VisibleTensor], placement: Placement) -> Size:
     """Width and height of the cells that the canvas is cut into: of the largest tiles, else the whole canvas."""
     sides = [(one.x.shape[-1], one.x.shape[-2]) for one in found if one.tiles]
     return max(sides, default=placement.canvas)
 
 
-def _cells_with_image(placement: Placement, found: list[Seen]) -> Iterator[tuple[int, int]]:
+def _cells_with_image(placement: Placement, found: list[VisibleTensor]) -> Iterator[tuple[int, int]]:
     """Columns and rows of the cells of the largest tiles in which at least two pixels of the image lie."""
     width, height = _tile_of(found, placement)
     if placement.canvas[0] % width or placement.canvas[1] % height:
@@ -127,7 +127,7 @@ def _cells(placement: Placement, cell: tuple[float, float]) -> Iterator[tuple[in
                 yield column, row
 
 
-def _check_tiles(one: Seen, placement: Placement, missing: set[tuple[int, int]]) -> str | None:
+def _check_tiles(one: VisibleTensor, placement: Placement, missing: set[tuple[int, int]]) -> str | None:
     """Each tile is a cell of the canvas, or all of it, or all of the image, stretched or, beside other tiles, padded;
     cells that were found leave `missing`.
     """
@@ -225,7 +225,7 @@ def _same(expected: Expected, x_HW: Numbers, y_HW: Numbers) -> bool:
     return bool((off_x <= expected.tolerance[0]).all() and (off_y <= expected.tolerance[1]).all())
 
 
-def _check_patches(one: Seen, placement: Placement, missing: set[tuple[int, int]]) -> str | None:
+def _check_patches(one: VisibleTensor, placement: Placement, missing: set[tuple[int, int]]) -> str | None:
     """The rows of [..., N, D] are patches of the canvas, each once, in whatever order.
 
     Of several crops [C, N, D], each shows such patches, or all of the image in a square of them.

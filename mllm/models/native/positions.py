@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mllm.errors import ModelError
 from mllm.models.native.tensors import Tensors
-from mllm.models.runtime.packed_attention import reading
+from mllm.models.runtime.packed_attention import mask_arguments
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 
 TOKEN_TYPES = "mm_token_type_ids"
@@ -49,7 +49,7 @@ def as_the_model_counts(model: Any, rows: PackedRows, images: Tensors) -> dict[s
 
 def as_numbered(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     """Positions are those in the samples."""
-    return {"position_ids": rows.position_BT, **reading(rows.spans)}
+    return {"position_ids": rows.position_BT, **mask_arguments(rows.spans)}
 
 
 def in_space(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def in_space(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
             else:
                 here += beyond_S1[number_of[span.ancestors[0]]].long()  # Qwen3-Omni counts in fractions
             start += span.length
-    return {"position_ids": position_3BT, **reading(spans)}
+    return {"position_ids": position_3BT, **mask_arguments(spans)}
 
 
 def _counter(model: Any) -> Callable[..., tuple[Tensor, Tensor]] | None:

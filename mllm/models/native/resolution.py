@@ -37,7 +37,7 @@ def settings_for(processor: Any, resolution: Resolution) -> dict[str, Any]:
     return settings
 
 
-def with_resolution(processor: Any, resolution: Resolution) -> Any:
+def override_resolution(processor: Any, resolution: Resolution) -> Any:
     """The same image processor within other bounds; raises as `settings_for`."""
     settings = settings_for(processor, resolution)
     changed = copy.deepcopy(processor)
@@ -47,7 +47,7 @@ def with_resolution(processor: Any, resolution: Resolution) -> Any:
     return changed
 
 
-def described(processor: Any) -> dict[str, Any]:
+def describe_resolution(processor: Any) -> dict[str, Any]:
     """In which resolution an image processor shows images: its settings of that, as JSON holds them."""
     known = json.loads(processor.to_json_string())
     return {name: known[name] for name in RESOLUTION_SETTINGS if known.get(name) is not None}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-def by_row(tensor_S: Tensor, count_B: Tensor) -> Tensor:
+def pad_by_row(tensor_S: Tensor, count_B: Tensor) -> Tensor:
     """[S, 1, ...], an image each, in the order of the rows -> [B, M, ...]; zeros where a row has fewer."""
     rows = tensor_S.flatten(0, 1).split(count_B.tolist())
     found = tensor_S.new_zeros(len(rows), max(int(count_B.max()), 1), *tensor_S.shape[2:])

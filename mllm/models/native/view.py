@@ -19,7 +19,7 @@ from mllm.geometry import Placement
 from mllm.images.resolution import Resolution
 from mllm.models.native.arranging import arranged
 from mllm.models.native.family import Family, Size
-from mllm.models.native.resolution import described, with_resolution
+from mllm.models.native.resolution import describe_resolution, override_resolution
 from mllm.models.native.tensors import flat
 
 PROBE_SIZES: tuple[Size, ...] = ((96, 64), (64, 96), (200, 180), (130, 410))
@@ -77,7 +77,7 @@ class ProcessorView:
         Raises:
             ConfigError: the image processor takes others, or none.
         """
-        image_processor = with_resolution(self.image_processor, resolution)
+        image_processor = override_resolution(self.image_processor, resolution)
         processor = copy.copy(self.processor)
         if processor is not None:
             processor.image_processor = image_processor
@@ -92,7 +92,7 @@ class ProcessorView:
     @property
     def described(self) -> dict[str, Any]:
         """In which resolution images are seen, as the settings of the image processor."""
-        return described(self.image_processor)
+        return describe_resolution(self.image_processor)
 
     def _look(self) -> None:
         """Find out what stands around the features, and whether they can be counted without an image."""

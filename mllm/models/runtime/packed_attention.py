@@ -73,7 +73,7 @@ def check_packing(language_model: PreTrainedModel) -> None:
     setattr(language_model, "can_be_packed", True)  # noqa: B010, not a declared attribute; looked at once
 
 
-def reading(spans: PackedAttentionMask | None) -> dict[str, Any]:
+def mask_arguments(spans: PackedAttentionMask | None) -> dict[str, Any]:
     """A language model's arguments for packed rows: any mask of four dimensions is handed on as it is, and not read."""
     if spans is None:
         return {}
@@ -239,7 +239,7 @@ def _refuse(
         raise ModelError(
             f"packing: {type(module).__name__} needs attention sinks, which PyTorch's attention does not have"
         )
-    # a mask of one element is that of `reading`
+    # a mask of one element is that of `mask_arguments`
     if spans is not None and attention_mask is not None and attention_mask.numel() != 1 and not spans.over_masks:
         raise ModelError(f"packing: {type(module).__name__} makes its own masks, which packed rows would lose")
 

@@ -139,7 +139,7 @@ def test_a_delta_goes_onto_a_base_with_fewer_words(tmp_path: Path, model_type: s
 def test_a_delta_is_added_in_its_own_precision(tmp_path: Path) -> None:
     """Half precision rounds once, as in the code that made the delta."""
     base, delta = torch.randn(3, 4), torch.randn(5, 4).half()
-    found = lazy.summed(lazy.held(base, "a"), lazy.held(delta, "b"))
+    found = lazy.sum_lazily(lazy.held(base, "a"), lazy.held(delta, "b"))
     expected = delta.clone()
     expected[:3] += base.half()
     assert found.read().dtype == torch.float16

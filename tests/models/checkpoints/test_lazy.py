@@ -23,7 +23,7 @@ from mllm.models.checkpoints.lazy import (
     open_file,
     open_folder,
     over,
-    stacked,
+    stack_lazily,
     thirds,
 )
 from mllm.models.checkpoints.writing import write_shards
@@ -93,7 +93,7 @@ def test_rows() -> None:
     table = torch.tensor([[1.0, 2], [3, 4]])
     assert grown(held(table, "t"), 4).read().tolist() == [[1, 2], [3, 4], [2, 3], [2, 3]]
     assert over(held(table[:1] + 5, "n"), held(table, "t")).read().tolist() == [[6, 7], [3, 4]]
-    assert stacked(held(table, "t"), held(table[:1], "s")).shape == (3, 2)
+    assert stack_lazily(held(table, "t"), held(table[:1], "s")).shape == (3, 2)
     assert [part.read().tolist() for part in thirds(held(torch.arange(6), "q"))] == [[0, 1], [2, 3], [4, 5]]
 
 

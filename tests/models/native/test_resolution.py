@@ -14,8 +14,8 @@ from transformers import LlavaNextImageProcessorPil, PixtralImageProcessorPil
 from mllm.cli import main
 from mllm.conversation.collator import Collator
 from mllm.errors import ConfigError
-from mllm.images.resolution import Resolution, bounded
-from mllm.models.native.resolution import described, settings_for
+from mllm.images.resolution import Resolution, bound_image
+from mllm.models.native.resolution import describe_resolution, settings_for
 from mllm.types import Item
 from tests.models.tiny_hf import ask, build, cached, make_image_processor, save_tiny
 from tests.pipeline.tiny import CONFIG, SCENES
@@ -24,7 +24,7 @@ SIZES = [(40, 24), (90, 30), (16, 16), (64, 120)]
 
 
 def at(item: Item, **bounds: int) -> Item:
-    return replace(item, images=tuple(bounded(ref, Resolution(**bounds)) for ref in item.images))
+    return replace(item, images=tuple(bound_image(ref, Resolution(**bounds)) for ref in item.images))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_bound_that_a_family_does_not_take_is_refused(family: str, bounds: dic
 
 
 def test_described_says_how_images_are_seen() -> None:
-    assert described(make_image_processor("qwen2_vl"))["size"] == {"shortest_edge": 256, "longest_edge": 2304}
+    assert describe_resolution(make_image_processor("qwen2_vl"))["size"] == {"shortest_edge": 256, "longest_edge": 2304}
 
 
 def test_a_run_trains_and_says_in_which_resolutions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers.models.idefics.processing_idefics import image_attention_mask_for_packed_input_ids_pt
 from transformers.models.mllama import processing_mllama as mllama
 
-from mllm.models.native.rows import by_row, sees_group, sees_latest
+from mllm.models.native.rows import pad_by_row, sees_group, sees_latest
 
 IMAGE = 7
 rows = st.lists(st.lists(st.sampled_from([1, IMAGE]), min_size=6, max_size=6), min_size=1, max_size=3)
@@ -39,6 +39,6 @@ def test_the_latest_is_seen_as_idefics_masks_it(ids: list[list[int]]) -> None:
 
 def test_images_are_put_beside_their_rows() -> None:
     images = torch.arange(1, 7.0).reshape(3, 1, 2)
-    found = by_row(images, torch.tensor([2, 0, 1]))
+    found = pad_by_row(images, torch.tensor([2, 0, 1]))
     assert found.tolist() == [[[1, 2], [3, 4]], [[0, 0], [0, 0]], [[5, 6], [0, 0]]]
-    assert by_row(images[:0], torch.tensor([0])).tolist() == [[[0, 0]]]
+    assert pad_by_row(images[:0], torch.tensor([0])).tolist() == [[[0, 0]]]

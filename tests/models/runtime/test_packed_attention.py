@@ -18,8 +18,8 @@ from mllm.models.runtime.packed_attention import (
     PACKED,
     enable_packed_attention,
     flex_packed_attention,
+    mask_arguments,
     packed_attention,
-    reading,
 )
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 from tests.marks import slow_but
@@ -89,7 +89,7 @@ def outcome(model: Any, rows: dict[str, torch.Tensor], by: str) -> tuple[torch.T
     spans = PackedAttentionMask(rows["segment_ids"], rows["prefix_ids"])
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, 20, rows["segment_ids"].shape, generator=generator).to(model.device)
-    logits = model(input_ids=ids, position_ids=rows["position_ids"], use_cache=False, **reading(spans)).logits
+    logits = model(input_ids=ids, position_ids=rows["position_ids"], use_cache=False, **mask_arguments(spans)).logits
     assert spans.read
     logits = logits[rows["segment_ids"] >= 0].float()
     (logits * torch.randn(logits.shape, generator=generator).to(logits)).sum().backward()
@@ -121,7 +121,7 @@ def test_compiled_for_a_cpu_it_gives_the_same_logits() -> None:
     model.set_attn_implementation(FLEX)
     spans = PackedAttentionMask(ROWS["segment_ids"], ROWS["prefix_ids"])
     ids = torch.randint(0, 20, ROWS["segment_ids"].shape, generator=torch.Generator().manual_seed(1))
-    found = model(input_ids=ids, position_ids=ROWS["position_ids"], use_cache=False, **reading(spans)).logits
+    found = model(input_ids=ids, position_ids=ROWS["position_ids"], use_cache=False, **mask_arguments(spans)).logits
     torch.testing.assert_close(found[ROWS["segment_ids"] >= 0], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -267,7 +267,7 @@ def test_what_an_attention_cannot_do_is_refused() -> None:
         enable_packed_attention(model.train())
     spans = PackedAttentionMask(ROWS["segment_ids"], ROWS["prefix_ids"])
     with pytest.raises(ModelError, match=r"attention_dropout: expected 0 .*, found 0.1"):
-        model(torch.zeros_like(ROWS["segment_ids"]), **reading(spans))
+        model(torch.zeros_like(ROWS["segment_ids"]), **mask_arguments(spans))
     states = torch.zeros(1, 2, 3, 4)
     for each in (packed_attention, flex_packed_attention):
         with pytest.raises(ModelError, match="Linear needs attention sinks, which PyTorch's attention does not have"):

@@ -14,7 +14,7 @@ from mllm.errors import ModelError, listing
 from mllm.model_files import ADAPTER_CONFIG
 from mllm.models.adapters.low_rank import matrices, merge_matrices, plain_names, read_scaling
 from mllm.models.checkpoints.layout import BaseModels, Checkpoint, ModelPlan, read_optional_config
-from mllm.models.checkpoints.lazy import Weights, open_folder, summed
+from mllm.models.checkpoints.lazy import Weights, open_folder, sum_lazily
 from mllm.models.checkpoints.weight_sources import (
     LANGUAGE_MODEL,
     config_of,
@@ -50,7 +50,7 @@ def is_delta(weights: Weights) -> bool:
     return norm is not None and abs(float(norm.read().float().mean())) < NEAR_ZERO
 
 
-def absent_of(opened: Checkpoint) -> dict[str, str]:
+def missing_parts(opened: Checkpoint) -> dict[str, str]:
     """The language model of a delta, and the vision encoder, which few files hold, and whose config none does."""
     held = any(".vision_tower." in name for name in opened.weights)
     named = opened.config.get("mm_vision_tower", "its vision encoder")
@@ -78,7 +78,7 @@ def with_base(weights: Weights, base: str, path: str) -> Weights:
         if delta.shape[1:] != lazy.shape[1:] or not rows_fit:
             wrong.append(f"{name}: {list(delta.shape)} for a base of {list(lazy.shape)}")
             continue
-        found[name] = summed(lazy, delta)
+        found[name] = sum_lazily(lazy, delta)
     if wrong:
         raise ModelError(f"is not a delta of {base}: {listing(wrong)}", where=str(path))
     return found
@@ -165,7 +165,7 @@ class OriginalLlava:
         return rename(opened.weights, RULES)
 
     def absent(self, opened: Checkpoint) -> dict[str, str]:
-        return absent_of(opened)
+        return missing_parts(opened)
 
     def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         return plan_whole(opened, sources)
@@ -184,7 +184,7 @@ class Projector:
         return rename(plain_names(opened.weights), RULES)
 
     def absent(self, opened: Checkpoint) -> dict[str, str]:
-        return {**absent_of(opened), "language_model": "--base"}
+        return {**missing_parts(opened), "language_model": "--base"}
 
     def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         sources.refuse(opened, "tuning_config")
@@ -216,7 +216,7 @@ class LlavaLora:
         return rename(_once(plain_names(opened.weights)), RULES)
 
     def absent(self, opened: Checkpoint) -> dict[str, str]:
-        return {**absent_of(opened), "language_model": "--base, a language model or a whole LLaVA"}
+        return {**missing_parts(opened), "language_model": "--base, a language model or a whole LLaVA"}
 
     def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         sources.refuse(opened, "tuning_config")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mllm.models.checkpoints.layout import BaseModels, Checkpoint, ModelPlan
-from mllm.models.checkpoints.layouts.llava_original import RULES, absent_of, plan_whole
+from mllm.models.checkpoints.layouts.llava_original import RULES, missing_parts, plan_whole
 from mllm.models.checkpoints.lazy import Weights
 from mllm.models.checkpoints.weight_sources import rename
 from mllm.registry import LAYOUTS
@@ -25,7 +25,7 @@ class Shikra:
         return rename(opened.weights, RULES)
 
     def absent(self, opened: Checkpoint) -> dict[str, str]:
-        return absent_of(opened)
+        return missing_parts(opened)
 
     def plan(self, opened: Checkpoint, sources: BaseModels) -> ModelPlan:
         return replace(plan_whole(opened, sources), prompt_format=PROMPT_FORMAT)

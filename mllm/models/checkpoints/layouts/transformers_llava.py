@@ -28,7 +28,7 @@ SECOND_LINEAR = ("connector.layers.2.weight", "connector.layers.2.bias")
 SOURCE = "transformers 5.23, models/llava, models/llava_next, conversion_mapping.py"
 
 
-def named(opened: Checkpoint) -> Weights:
+def renamed_weights(opened: Checkpoint) -> Weights:
     """Our names; those of the language model's inside depend on its family."""
     text = opened.config.get("text_config") or {}
     config = config_of(text.get("model_type", "llama"), {}, opened.path)
@@ -55,7 +55,7 @@ class TransformersLlava:
         return opened.model_type in THEIRS and "text_config" in opened.config
 
     def named(self, opened: Checkpoint) -> Weights:
-        return named(opened)
+        return renamed_weights(opened)
 
     def absent(self, opened: Checkpoint) -> dict[str, str]:
         return {}
@@ -69,4 +69,4 @@ class TransformersLlava:
             text_config=settings.text_config,
             **of_transformers(opened.path, settings),
         )
-        return ModelPlan(config=config, weights=named(opened), kind="llava", folders=(opened.path,))
+        return ModelPlan(config=config, weights=renamed_weights(opened), kind="llava", folders=(opened.path,))

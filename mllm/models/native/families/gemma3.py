@@ -7,7 +7,7 @@ from typing import Any
 from mllm.models.native.family import Family
 from mllm.models.native.positions import PackedRows, check_images_fit, with_images_apart
 from mllm.models.native.tensors import Tensors
-from mllm.models.runtime.packed_attention import reading
+from mllm.models.runtime.packed_attention import mask_arguments
 from mllm.registry import FAMILIES
 
 
@@ -35,4 +35,4 @@ def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     window = model.text_model.config.sliding_window
     check_images_fit("mm_tokens_per_image", model.config.mm_tokens_per_image, window)
     spans = with_images_apart(rows, model.image_marks(rows.ids_BT))
-    return {"position_ids": rows.position_BT, "token_type_ids": None, **reading(spans)}
+    return {"position_ids": rows.position_BT, "token_type_ids": None, **mask_arguments(spans)}

@@ -10,7 +10,7 @@ from mllm.models.native.family import Family
 from mllm.models.native.placing import Size
 from mllm.models.native.positions import TOKEN_TYPES, PackedRows, as_numbered, check_images_fit, with_images_apart
 from mllm.models.native.tensors import Tensors
-from mllm.models.runtime.packed_attention import reading
+from mllm.models.runtime.packed_attention import mask_arguments
 from mllm.registry import FAMILIES
 
 
@@ -40,4 +40,4 @@ def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
         return {**as_numbered(model, rows, images), TOKEN_TYPES: None}
     check_images_fit("max_soft_tokens", model.view.image_processor.max_soft_tokens, config.sliding_window)
     spans = with_images_apart(rows, model.image_marks(rows.ids_BT), only_in_windows=True)
-    return {"position_ids": rows.position_BT, TOKEN_TYPES: None, **reading(spans)}
+    return {"position_ids": rows.position_BT, TOKEN_TYPES: None, **mask_arguments(spans)}

@@ -10,7 +10,7 @@ from torch import Tensor
 from mllm.models.native.families.idefics2 import AROUND_IMAGE
 from mllm.models.native.family import Family
 from mllm.models.native.placing import Size
-from mllm.models.native.rows import by_row, sees_latest
+from mllm.models.native.rows import pad_by_row, sees_latest
 from mllm.models.native.tensors import Tensors
 from mllm.registry import FAMILIES
 
@@ -44,7 +44,7 @@ def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors)
     marks_BT = ids_BT == model.image_token_id
     side = model.config.vision_config.image_size
     none = torch.zeros(len(ids_BT), 1, 3, side, side, device=ids_BT.device, dtype=model.dtype)
-    pixels = by_row(images["pixel_values"][:, None], marks_BT.sum(1)) if images else none
+    pixels = pad_by_row(images["pixel_values"][:, None], marks_BT.sum(1)) if images else none
     return {"pixel_values": pixels, "image_attention_mask": sees_latest(marks_BT).long()}
 
 

@@ -15,7 +15,7 @@ from mllm.compat.transformers_placing import size_on_canvas
 from mllm.geometry import Placement
 from mllm.models.native.family import Family
 from mllm.models.native.placing import Size, at_the_corner
-from mllm.models.native.rows import by_row, sees_group
+from mllm.models.native.rows import pad_by_row, sees_group
 from mllm.models.native.tensors import Tensors
 from mllm.registry import FAMILIES
 
@@ -56,7 +56,7 @@ def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors)
     if not images:
         return {}
     marks_BT = ids_BT == model.image_token_id
-    rows = {name: by_row(tensor, marks_BT.sum(1)) for name, tensor in images.items()}
+    rows = {name: pad_by_row(tensor, marks_BT.sum(1)) for name, tensor in images.items()}
     tiles_BMN = rows["aspect_ratio_mask"]
     sees_BTM = sees_group(marks_BT).to(tiles_BMN)
     seen = {"cross_attention_mask": sees_BTM[..., None] * tiles_BMN[:, None]}

@@ -15,7 +15,7 @@ from mllm.models.native.family import Family
 from mllm.models.native.placing import Size
 from mllm.models.native.positions import PackedRows, with_images_apart
 from mllm.models.native.tensors import Tensors, join_images
-from mllm.models.runtime.packed_attention import reading
+from mllm.models.runtime.packed_attention import mask_arguments
 from mllm.registry import FAMILIES
 
 POOLING = "image_token_pooling"
@@ -60,4 +60,4 @@ def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
                 "packing: the images of a sample see one another in molmo2: "
                 "set data_args.collator_kwargs.packing to 'none'"
             )
-    return {"position_ids": rows.position_BT, **reading(with_images_apart(rows, marks_BT))}
+    return {"position_ids": rows.position_BT, **mask_arguments(with_images_apart(rows, marks_BT))}

@@ -12,7 +12,7 @@ from mllm.models.native.family import Family
 from mllm.models.native.positions import PackedRows
 from mllm.models.native.tensors import Tensors
 from mllm.models.runtime.loss import IGNORE_INDEX
-from mllm.models.runtime.packed_attention import reading
+from mllm.models.runtime.packed_attention import mask_arguments
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.registry import FAMILIES
 
@@ -56,4 +56,4 @@ def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     prefix_BT = torch.where(answered_BT, 2 * rows.segment_BT, rows.prefix_BT)
     spans = PackedAttentionMask(segment_BT, prefix_BT, ~answered_BT & (segment_BT >= 0))
     # its positions count from 1
-    return {"position_ids": rows.position_BT + 1, "token_type_ids": None, **reading(spans)}
+    return {"position_ids": rows.position_BT + 1, "token_type_ids": None, **mask_arguments(spans)}
