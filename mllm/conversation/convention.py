@@ -18,6 +18,8 @@ OWN_PLACEMENT = {"paligemma": "squash", "qwen25_vl": "aspect"}
 """How a family's own preprocessing lays an image out; of the others with a canvas: `pad`."""
 SIDE = 336
 """Pixels of the square of `pad`, `crop` and `squash`: that of LLaVA-1.5. Fractions of it do not depend on it."""
+CanvasPlacement = Literal["pad", "crop", "squash", "aspect"]
+"""How an image is put on the canvas of a codec."""
 
 
 class ConversionError(DataError):
@@ -42,7 +44,7 @@ class Convention:
 def make_convention(
     codec: RegionCodecConfig,
     *,
-    placement: Literal["pad", "crop", "squash", "aspect"] | None = None,
+    placement: CanvasPlacement | None = None,
     image_size: PositiveInt = SIDE,
     min_pixels: PositiveInt = MIN_PIXELS,
     max_pixels: PositiveInt = MAX_PIXELS,
@@ -89,8 +91,6 @@ ConventionConfig = Annotated[str | Mapping[str, Any], Reads("a codec's name, or 
 
 
 def _aspect(size: tuple[int, int], min_pixels: int, max_pixels: int) -> Placement:
-    # only pixels of resized images need it, and it takes a second to import
-
     try:
         height, width = size_in_multiples(size[1], size[0], factor=PATCHES, least=min_pixels, most=max_pixels)
     except ValueError as error:

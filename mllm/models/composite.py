@@ -255,7 +255,7 @@ class Composite(TextModel):
     def features_obstacle(self) -> str | None:
         return None if "vision_tower" in self.frozen else "training changes its vision tower"
 
-    def seen(self, pixels_NCHW: Tensor, *behind: Callable[[Tensor], Tensor]) -> Tensor:
+    def encode_pixels(self, pixels_NCHW: Tensor, *behind: Callable[[Tensor], Tensor]) -> Tensor:
         """Pixels through the vision tower and what stands behind it; of the first of these that are frozen, features
         are taken from `kept` where images have keys."""
         stages: list[Any] = [self.vision_tower, *behind]

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from mllm.config.config import load
 from mllm.conversation.codec_base import none_text
-from mllm.conversation.convention import Convention, make_convention
+from mllm.conversation.convention import CanvasPlacement, Convention, make_convention
 from mllm.conversation.item_codec import ItemCodec
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.preprocessing.tiling import lay
@@ -117,7 +117,7 @@ def start(
     url: str,
     name: str,
     codec: str | None,
-    placement: Any,
+    placement: CanvasPlacement | None,
     concurrency: int,
     retries: int,
     timeout: float,

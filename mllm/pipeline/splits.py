@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from mllm.config.sections import multitest_entries
+from mllm.dataset.base import Dataset, LineDataset
 from mllm.dataset.base import Dataset as MllmDataset
-from mllm.dataset.base import LineDataset
 from mllm.dataset.mixing import Subset
 from mllm.errors import ConfigError, DataError, nearest
 from mllm.fields import show
@@ -84,7 +84,7 @@ def component_datasets(cfg: Config) -> list[Config | MllmDataset]:
     return [cfg]
 
 
-def line_of(dataset: Any, index: int) -> tuple[Mapping[str, Any], str] | None:
+def line_of(dataset: Dataset, index: int) -> tuple[Mapping[str, Any], str] | None:
     """The annotation line behind an item and where it stands; None where there is no single one."""
     source, own = _source(dataset, index)
     if not isinstance(source, LineDataset):
@@ -93,7 +93,7 @@ def line_of(dataset: Any, index: int) -> tuple[Mapping[str, Any], str] | None:
     return source.lines[number], source.lines.where(number)
 
 
-def place_of(dataset: Any, index: int) -> str:
+def place_of(dataset: Dataset, index: int) -> str:
     """Where an item comes from, without reading it."""
     source, own = _source(dataset, index)
     if not isinstance(source, LineDataset):

@@ -249,7 +249,9 @@ def _numbers(where: str, words: str, count: int) -> tuple[list[float], int | Non
     except ValueError:
         numbers, image = [], None
     if len(numbers) != count or len(given) > count + 1:
-        raise ConfigError(where=where, expected=f"{count} numbers, and an image's if need be", found=f"{words!r:.80}")
+        raise ConfigError(
+            where=where, expected=f"{count} numbers, and optionally the number of an image", found=f"{words!r:.80}"
+        )
     return numbers, image
 
 

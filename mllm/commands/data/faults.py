@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from mllm.commands.data.identity import NO_KEY, key64
+from mllm.dataset.base import Dataset
 from mllm.errors import ConfigError, DataError, MllmError, printable
 from mllm.images import ImageRef
 from mllm.metrics.point_in import decode_mask
@@ -82,7 +83,7 @@ def fault_of(error: MllmError, where: str) -> Fault:
     return Fault(where=error.where or where, reason=error.reason, kind=kind)
 
 
-def find_faults(dataset: Any, index: int, *, decode: bool = False) -> Looked:
+def find_faults(dataset: Dataset, index: int, *, decode: bool = False) -> Looked:
     """Read an item and its images' headers (`decode`: their pixels too), and say all that is wrong with them."""
     where = place_of(dataset, index)
     try:

@@ -14,6 +14,7 @@ from mllm.commands.data.words import words_faults
 from mllm.conversation.processor import Processor
 from mllm.conversation.rendering import IGNORE
 from mllm.conversation.time_form import time_form
+from mllm.dataset.base import Dataset
 from mllm.errors import ConfigError, DataError, printable
 from mllm.geometry import iou
 from mllm.images import ImageRef
@@ -117,7 +118,7 @@ def cards(split: Split, processor: Processor, *, count: int, indices: Sequence[i
     return [_card(dataset, index, processor) for index in indices or spread]
 
 
-def _card(dataset: Any, index: int, processor: Processor) -> Card:
+def _card(dataset: Dataset, index: int, processor: Processor) -> Card:
     looked = find_faults(dataset, index)
     where = looked.where
     if looked.item is None or not looked.sized:

@@ -14,6 +14,7 @@ from mllm.fields import show, within
 if TYPE_CHECKING:
     from mllm.commands.score.scoring import Scored
     from mllm.conversation.convention import Convention
+    from mllm.dataset.base import Dataset
     from mllm.metrics.base import Metric
     from mllm.metrics.outcome import Outcome
 
@@ -114,7 +115,7 @@ def score(
     print(f"{answers}: {len(found)} answers, layout {found_layout}")
     if scored.left_out:
         print(f"  {scored.left_out}")
-    if submission is not None and output_dir is not None:
+    if submission is not None and output_dir is not None and items is not None:
         from mllm.commands.score.submission import write_submission
 
         path = output_dir / f"submission_{submission}.json"
@@ -165,7 +166,7 @@ def _convention(codec: str | None, placement: Any) -> Convention | None:
     return make_convention(codec, placement=placement)
 
 
-def _items(config: str, split: str | None) -> Any:
+def _items(config: str, split: str | None) -> Dataset:
     from mllm.config.config import read
     from mllm.images.settings import configure, read_settings
     from mllm.pipeline.splits import splits

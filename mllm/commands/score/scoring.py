@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import Any
 
 from mllm.commands.score.layouts import LAYOUTS, FileAnswer
 from mllm.conversation.convention import Convention
@@ -167,7 +166,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(show, names[:MAX_NAMED_KEYS])) + more
 
 
-def field_of(items: Any, index: int, key: str) -> str:
+def field_of(items: Dataset, index: int, key: str) -> str:
     """A field of an item's annotation line; `image_id` also as the number at the end of an image's name."""
     found = line_of(items, index)
     if found is not None and key in found[0]:

@@ -9,10 +9,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mllm.answers import short_answer, stated
 from mllm.commands.score.scoring import check_distinct, field_of
+from mllm.dataset.base import Dataset
 from mllm.errors import DataError
 from mllm.fields import show
 from mllm.files import writing_to
@@ -44,7 +44,7 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
-def write_submission(path: Path, name: str, predictions: Sequence[Prediction], items: Any) -> None:
+def write_submission(path: Path, name: str, predictions: Sequence[Prediction], items: Dataset) -> None:
     """Write the answers to every item of a data set, joined to it before, for the server `name`.
 
     Raises:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mllm.conversation.codec_base import phrase_marks
-from mllm.conversation.convention import Convention, make_convention
+from mllm.conversation.convention import CanvasPlacement, Convention, make_convention
 from mllm.conversation.pixels import PixelCodec
 from mllm.errors import ConfigError, one_line
 from mllm.fields import show
@@ -98,7 +98,13 @@ class EngineModel(BackendModel):
     """A model of which the convention is known."""
 
     def __init__(
-        self, name: str, urls: Sequence[str], *, codec: str, placement: Any = None, timeout: float = 300.0
+        self,
+        name: str,
+        urls: Sequence[str],
+        *,
+        codec: str,
+        placement: CanvasPlacement | None = None,
+        timeout: float = 300.0,
     ) -> None:
         self.words = ConventionReader(make_convention(codec, placement=placement, image_size=SIDE))
         marks = list(phrase_marks(self.words.convention.codec) or ())

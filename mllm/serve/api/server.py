@@ -18,6 +18,7 @@ from typing import Any
 
 from mllm.boundary import reported
 from mllm.errors import ConfigError, MllmError, RunError
+from mllm.geometry import PlacementKind
 from mllm.serve.api.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Settings:
     device: str | None = None
     backends: Sequence[str] = ()
     codec: str | None = None
-    placement: Any = None
+    placement: PlacementKind | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1

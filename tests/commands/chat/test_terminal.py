@@ -91,7 +91,7 @@ def test_lines_of_a_pipe_are_answered_plainly(
     ("lines", "error"),
     [
         ("/boks 1 2 3 4\n", "unknown command /boks; did you mean '/box'"),
-        ("/box 1 2\n", "/box: expected 4 numbers, and an image's if need be, found '1 2'"),
+        ("/box 1 2\n", "/box: expected 4 numbers, and optionally the number of an image, found '1 2'"),
         ("/point 1 2 x\n", "/point: expected 2 numbers"),
         ("/image\n", "/image: expected a path or a URL, found nothing"),
         ("/image gone.png\n", "gone.png"),
