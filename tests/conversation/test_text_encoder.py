@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mllm.conversation.rendering import IGNORE, RenderedTurn, TextSpan, tokenize
-from mllm.conversation.text_encoder import encoder_of
+from mllm.conversation.text_encoder import Start, encoder_of
 from mllm.errors import ConfigError
 from mllm.registry import TEMPLATES
 from mllm.tokenizer_files import load_tokenizer
@@ -214,3 +214,49 @@ def test_a_special_token_that_is_a_word_of_the_vocabulary_too_is_spelled_out(tex
     assert not {tokenizer.eos_token_id, tokenizer.pad_token_id} & {*ids}
     if letters:
         assert tokenizer.unk_token_id not in ids
+
+
+def test_token_at_end_is_the_added_token_that_a_text_ends_in() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["<end>", "<end>>"])
+    encoder, ids = encoder_of(tokenizer), tokenizer.get_vocab()
+    for text, token in (("a</s>", "</s>"), ("</s>a<s>", "<s>"), ("a<end>", "<end>"), ("a<end>>", "<end>>")):
+        assert encoder.token_at_end(text) == ids[token]
+    for text in ("a", "", "</s>a", "<end>a"):
+        assert encoder.token_at_end(text) is None
+
+
+def test_marks_are_the_special_tokens_alone_with_the_white_space_that_they_take() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["<plain>"])
+    tokenizer.add_tokens([AddedToken("<wide>", lstrip=True, rstrip=True, special=True)], special_tokens=True)
+    encoder, ids = encoder_of(tokenizer), tokenizer.get_vocab()
+    text = "a <wide>  b </s> <plain>"
+    assert list(encoder.marks(text)) == [(1, 10, ids["<wide>"]), (12, 16, ids["</s>"])]
+    assert list(encoder.split(text)) == [("a", ids["<wide>"]), ("b ", ids["</s>"]), (" <plain>", None)]
+
+
+def test_texts_are_neither_cut_nor_filled() -> None:
+    tokenizer = make_tokenizer()
+    whole = tokenizer("the red circle", add_special_tokens=False)["input_ids"]
+    tokenizer.backend_tokenizer.enable_truncation(2)
+    tokenizer.backend_tokenizer.enable_padding(length=50)
+    assert encoder_of(tokenizer)("the red circle", "text") == whole
+
+
+def test_a_fragment_is_read_by_where_it_begins(folders: dict[str, Path]) -> None:
+    for kind, spaced in (("legacy", ["text", "special"]), ("new", ["text"]), ("bytes", [])):
+        tokenizer = load_tokenizer(folders[kind])
+        encoder = encoder_of(tokenizer)
+        starts: tuple[Start, ...] = ("text", "special", "middle")
+        first = {start: tokenizer.convert_ids_to_tokens(encoder("At", start))[0] for start in starts}
+        assert [start for start, token in first.items() if token.startswith("\u2581")] == spaced
+
+
+def test_a_bos_is_added_where_the_tokenizer_adds_one(folders: dict[str, Path]) -> None:
+    tokenizer = load_tokenizer(folders["new"])
+    assert encoder_of(tokenizer).adds_bos
+    assert encoder_of(tokenizer).bos == tokenizer.bos_token_id
+    without = make_tokenizer()
+    without.bos_token = None  # type: ignore[assignment]
+    assert not encoder_of(without).adds_bos
