@@ -9,6 +9,7 @@ compares all types of transformers with the same prompts alone; `docs/mix_and_ma
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, get_args, get_type_hints
@@ -50,6 +51,15 @@ UNFIT = {
 """Types that `AutoModelForCausalLM` makes and that are no language model here, with the reason."""
 OWN_MASKS = {"doge": "leaves keys out with its own mask", "gpt_neo": "counts its window by columns of the cache"}
 """Types whose attention looks plain and is not, with the reason."""
+UNLEARNED = {
+    **dict.fromkeys(("afmoe", "ernie4_5_moe", "laguna"), r"\.(?:expert_bias|e_score_correction_bias)$"),
+    **dict.fromkeys(
+        ("axk2", "deepseek_v32", "dots3_note_text", "glm_moe_dsa", "hy_v4", "qwen4_exp_text"), r"\.self_attn\.indexer\."
+    ),
+    "hrm_text": r"\.z_L_init$",
+    "phi4_multimodal": r"\.embed_tokens_extend\.",
+}
+"""Types with weights that no loss of text reaches: they choose experts or keys, or are of speech; by which names."""
 DROPS_ARGUMENTS = ("falcon", "nemotron", "stablelm")
 """Types whose layers hand nothing on to their attention, so that it does not learn of packed rows."""
 PADS = (
@@ -221,13 +231,26 @@ def position_limit(language_model: nn.Module | None) -> int | None:
     return table_limit(language_model)
 
 
+def freeze_unlearned(model: nn.Module) -> None:
+    """Freeze the weights of a language model that never have a gradient: DDP would wait for it in vain."""
+    kinds = {module.config.model_type for module in model.modules() if isinstance(module, PreTrainedModel)}
+    patterns = [UNLEARNED[kind] for kind in kinds & UNLEARNED.keys()]
+    for name, parameter in model.named_parameters():
+        if any(re.search(pattern, name) for pattern in patterns):
+            parameter.requires_grad_(False)
+
+
 def table_limit(stack: nn.Module) -> int | None:
     """How many positions the table of an encoder or a decoder has; None: it has no table."""
     config: Any = stack.config
     tables = [name for name, module in stack.named_modules() if isinstance(module, nn.Embedding)]
     tables += [name for name, _ in stack.named_buffers()]
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return limit if any(name.rpartition(".")[2] in POSITIONS for name in tables) else None
+    if limit is None or not any(name.rpartition(".")[2] in POSITIONS for name in tables):
+        return None
+    if config.model_type == "prophetnet":  # it counts from behind the padding token, and its decoder looks one ahead
+        return limit - config.pad_token_id - 1 - config.is_decoder
+    return limit
 
 
 def cache_layers(language_model: PreTrainedModel) -> list[Any]:

@@ -15,6 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mllm.errors import ConfigError, ModelError, nearest
 from mllm.fields import show
+from mllm.models.language_models import freeze_unlearned
 
 # in this order: cross-attention layers may lie inside the language model
 PART_PATTERNS = {
@@ -106,7 +107,7 @@ class PartedModel(PreTrainedModel):
             raise ModelError(f"{self.padding_obstacle}: all prompts of a batch must have the same length")
 
     def freeze(self, parts: Sequence[str]) -> None:
-        """Train all parts but these.
+        """Train all parts but these, and what no loss reaches.
 
         Raises:
             ConfigError: `parts` is no list, or names an unknown part.
@@ -120,6 +121,7 @@ class PartedModel(PreTrainedModel):
         self.frozen = tuple(part for name, part in self.part_names.items() if name in parts)
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(part_of(name) not in self.frozen and not is_quantized(parameter))
+        freeze_unlearned(self)
         self.train(self.training)
 
     def freeze_untrained(self) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, LlavaForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoModelForSeq2SeqLM, LlavaForConditionalGeneration
 
 from mllm.errors import ModelError
 from mllm.models.checkpoints.readback import WrittenModel, transformers_logits
 from mllm.models.components import load_causal_lm
-from mllm.models.language_models import position_limit
+from mllm.models.language_models import UNLEARNED, position_limit, table_limit
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_export import as_transformers, export_obstacle
 from mllm.models.llava.transformers_layout import load_llava
@@ -28,7 +28,7 @@ from mllm.registry import MODELS
 from tests.models.documented import documented, error_of, reason
 from tests.models.every_encoder import tiny as encoder_config
 from tests.models.every_language_model import TYPES, VARIANTS, tiny, variant
-from tests.models.tiny import VISION, WORDS, gradients, make_tokenizer
+from tests.models.tiny import VISION, WORDS, gradients, make_batch, make_tokenizer
 
 IMAGE, PAD = WORDS - 1, 3
 ANSWER: dict[str, Any] = {
@@ -362,3 +362,30 @@ def test_of_a_folder_of_a_larger_model_the_language_model_is_taken(name: str, te
     with torch.no_grad():
         expected = whole.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         torch.testing.assert_close(loaded.eval()(input_ids=ids).logits, expected)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["ernie4_5_moe", *(pytest.param(kind, marks=pytest.mark.slow) for kind in UNLEARNED if kind != "ernie4_5_moe")],
+)
+def test_what_no_loss_reaches_is_frozen_and_all_else_has_a_gradient(kind: str) -> None:
+    """DDP waits for the gradient of every trained weight, and fails at the second step where one has none."""
+    model = make(tiny(kind)).train()
+    model(**make_batch(model)).loss.backward()
+    assert [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None] == []
+    assert [name for name, weight in model.language_model.named_parameters() if not weight.requires_grad]
+
+
+def test_table_limit_of_prophetnet_counts_from_behind_the_padding_and_looks_ahead() -> None:
+    sizes = dict.fromkeys(("hidden_size", "encoder_ffn_dim", "decoder_ffn_dim"), 16)
+    few = dict.fromkeys(("num_encoder_layers", "num_decoder_layers"), 1)
+    heads = dict.fromkeys(("num_encoder_attention_heads", "num_decoder_attention_heads"), 2)
+    sizes |= {"max_position_embeddings": 12, "vocab_size": 20}
+    config = AutoConfig.for_model("prophetnet", **sizes, **few, **heads)
+    model = AutoModelForSeq2SeqLM.from_config(config, trust_remote_code=False).eval()
+    encoder, decoder = model.get_encoder(), model.get_decoder()
+    assert (table_limit(encoder), table_limit(decoder)) == (11, 10)
+    with torch.no_grad():
+        decoder(input_ids=torch.full((1, 10), 5))
+        with pytest.raises(IndexError):
+            decoder(input_ids=torch.full((1, 11), 5))
