@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mllm.conversation.codec_base import Reading
-from mllm.conversation.pixels import PixelCodec
+from mllm.conversation.pixels import PixelCodec, PixelRegions
 from mllm.errors import DataError
 from mllm.geometry import PlacementKind, place
 from mllm.registry import CODECS
@@ -170,6 +172,30 @@ def test_read_group_may_leave_what_reaches_out_of_the_image() -> None:
     ]
     (within,) = codec.readings("[0, 0, 1000.4, 1000]")  # by less than the codec's own error
     assert codec.read_group(within, cut=False).boxes[0].xyxy == (0, 0, 400, 200)
+
+
+class Second:
+    """Every group is on image 1, which is squashed."""
+
+    def on(self, image: int) -> PixelCodec:
+        return PixelCodec(CODECS.make("ferret"), place("squash", (100, 100), 100), image=image)
+
+    def place(self, text: str, readings: Sequence[Reading], before: Sequence[tuple[int, int]] = ()) -> list[Reading]:
+        return [replace(reading, image=1) for reading in readings]
+
+
+def test_read_group_is_on_the_image_that_a_group_names_where_there_are_others() -> None:
+    placement = place("squash", SIZE, 100)
+    alone, first = (PixelCodec(CODECS.make("ferret"), placement, others=others) for others in (None, Second()))
+    second = PixelCodec(CODECS.make("ferret"), placement, image=1, others=Second())
+    read = first.read_answer("[-500, 0, 500, 1000]")
+    assert [(box.image, box.xyxy) for box in read.boxes] == [(1, (0, 0, 50, 100))]
+    assert [(box.image, box.xyxy) for box in second.read_answer("[0, 0, 500, 1000]").boxes] == [(1, (0, 0, 200, 200))]
+    named = Reading(boxes=((-0.5, 0.0, 0.5, 1.0),), image=1)
+    assert [(box.image, box.xyxy) for box in alone.read_group(named).boxes] == [(0, (0, 0, 200, 200))]
+    assert first.read_group(named, cut=False).boxes[0].xyxy == (-50, 0, 50, 100)
+    assert first.read_group(replace(named, image=None)).boxes[0].image == 0
+    assert PixelRegions().clipped == 0
 
 
 @pytest.mark.parametrize(

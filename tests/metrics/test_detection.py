@@ -152,6 +152,8 @@ def test_every_score_but_the_count_has_a_meaning() -> None:
     scores = Detection()([answer(0, true, true, clipped=1), answer(1, true, true)])
     assert set(scores) - {"count"} == set(Detection.meanings)
     assert Detection.headline in scores
+    precisions = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"]
+    assert [name for name, _ in STATS] == [*precisions, "ar@1", "ar@10", "ar@100", "ar_small", "ar_medium", "ar_large"]
     assert scores["clipped"] == 1
     assert [scores[name] for name, _ in STATS] == pytest.approx([1, 1, 1, 1, 1, 1, 1 / 3, 1, 1, 1, 1, 1])
 
