@@ -120,9 +120,9 @@ def test_overrides_of_private_methods_are_marked() -> None:
                         assert ((node.name, method.name) in marked) == theirs, f"{node.name}.{method.name}"
 
 
-@pytest.mark.parametrize(("owner", "method"), sorted(set(overrides())))
-def test_libraries_still_have_what_is_overridden(owner: str, method: str) -> None:
-    assert hasattr(PreTrainedModel if owner == "Composite" else Seq2SeqTrainer, method)
+def test_libraries_still_have_what_is_overridden() -> None:
+    theirs = {"Composite": PreTrainedModel}
+    assert [name for name in overrides() if not hasattr(theirs.get(name[0], Seq2SeqTrainer), name[1])] == []
 
 
 def test_replaces_refuses_a_method_that_the_library_lacks() -> None:

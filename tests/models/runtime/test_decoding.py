@@ -19,6 +19,7 @@ from mllm.models.runtime import decoding as decoding_module
 from mllm.models.runtime.decoded_rows import draw_tokens
 from mllm.models.runtime.decoding import ContinuousBatcher, closed_up
 from mllm.models.runtime.kv_cache import PreallocatedCacheLayer, roomy_cache
+from tests.marks import grid
 
 PAD = 9
 ENDS = list(range(1, 9))
@@ -72,8 +73,9 @@ def in_order(found: dict[int, list[int]], rows: list[int]) -> list[list[int]]:
     return [[token for token in found[row] if token != PAD] for row in rows]
 
 
-@pytest.mark.parametrize("options", [dict(repetition_penalty=1.5), SAMPLED, dict(num_beams=3)])
-@pytest.mark.parametrize("evict", [True, False])
+@pytest.mark.parametrize(
+    ("options", "evict"), grid([dict(repetition_penalty=1.5), SAMPLED, dict(num_beams=3)], [True, False])
+)
 def test_rows_in_a_batch_answer_as_they_do_alone(llama: Any, options: dict[str, Any], evict: bool) -> None:
     together = answers(llama, list(range(12)), evict=evict, **options)
     assert len(set(map(len, together))) > 3
@@ -118,8 +120,7 @@ def test_rows_part_behind_one_reading_of_their_prompt(llama: Any, options: dict[
         assert in_order(alone.pop_finished(), [prompt]) == [together[row]]
 
 
-@pytest.mark.parametrize("options", [dict(repetition_penalty=1.5), SAMPLED])
-@pytest.mark.parametrize("room", [3, 5])
+@pytest.mark.parametrize(("options", "room"), grid([dict(repetition_penalty=1.5), SAMPLED], [3, 5]))
 def test_a_batch_joins_what_is_left_of_those_before_it(llama: Any, options: dict[str, Any], room: int) -> None:
     """Of whatever lengths the prompts are: padding is cut off and comes to."""
     rows: list[int] = []

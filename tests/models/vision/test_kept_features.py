@@ -16,6 +16,7 @@ from mllm.images.cache import DiskCache
 from mllm.models.adapters.injection import inject_adapters
 from mllm.models.adapters.settings import read_adapters
 from mllm.models.vision.kept_features import KEYS, KeptFeatures, keyed, knowing
+from tests.marks import slow_but
 from tests.models import tiny, tiny_flamingo, tiny_hf
 from tests.models.tiny import gradients
 from tools.native.stand_ins import save_stand_in
@@ -75,7 +76,9 @@ def step(model: Any, batch: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]
     return loss.item(), gradients(model)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    "kind", slow_but(["llava", "llava, tiles", "openflamingo", "qwen3_vl", "llava_onevision"], MODELS)
+)
 def test_loss_and_gradients_are_those_without_to_the_bit(kind: str, tmp_path: Path) -> None:
     model, batch = MODELS[kind](tmp_path)
     assert model.features_obstacle is None
