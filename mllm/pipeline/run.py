@@ -107,11 +107,11 @@ def _train(trainer: Trainer, start: Start, args: RunArguments, sections: Mapping
                 where=f"resume_from_checkpoint {checkpoint}",
                 field="model_args.quantization",
             )
-        on_main(lambda: check_vocabulary(checkpoint, trainer.processor.tokenizer))
         for change in on_main(
             lambda: describe_changes(checkpoint, trainer.described, skips_data=not args.ignore_data_skip)
         ):
             logger.info("since %s: %s", checkpoint.name, change)
+        on_main(lambda: check_vocabulary(checkpoint, trainer.processor.tokenizer))
     if args.overwrite_output_dir:
         on_main(lambda: empty(folder, texts(sections["model_args"])))
         if trainer.mirror is not None:
