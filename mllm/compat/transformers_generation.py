@@ -10,7 +10,10 @@ from typing import Any
 
 from torch import Tensor
 from transformers import GenerationMixin
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
+CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
+"""What models call their cache, as an argument and in their outputs: `past_key_values` before transformers 5.24."""
 PRIVATE_STEPS = ("_prefill", "_update_model_kwargs_for_generation", "_beam_search")
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from mllm.compat.transformers_generation import CACHE
 from mllm.fields import PathName
 from mllm.models.adapters.injection import require_whole_model
 from mllm.models.arguments import Attention, Dtype, RowMultiple, Spec
@@ -79,7 +80,7 @@ class CausalLM(TextOnlyModel):
             use_cache=True,
             **roomy_cache(self.language_model, {}),
         )
-        return PrefixRows(cache=read.past_key_values)
+        return PrefixRows(cache=read[CACHE])
 
     @torch.no_grad()
     def generate_with_shared_prefix(  # pyright: ignore[reportIncompatibleMethodOverride]

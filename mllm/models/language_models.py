@@ -18,6 +18,7 @@ from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DummyLayer, DynamicIndexedLayer, DynamicLayer, DynamicSlidingWindowLayer
 
+from mllm.compat.transformers_generation import CACHE
 from mllm.compat.transformers_models import is_stateful
 from mllm.errors import ConfigError
 from mllm.fields import show
@@ -155,7 +156,7 @@ def cache_obstacle(language_model: PreTrainedModel) -> str | None:
     """Why a model of transformers that looks for keys and values in the outputs of this one cannot hold it."""
     layers = getattr(language_model, layers_name(language_model.config))
     outputs = get_type_hints(type(layers).forward).get("return")
-    if any("past_key_values" in getattr(kind, "__dataclass_fields__", ()) for kind in get_args(outputs) or (outputs,)):
+    if any(CACHE in getattr(kind, "__dataclass_fields__", ()) for kind in get_args(outputs) or (outputs,)):
         return None
     return f"{_kind(language_model)} keeps a state of its own instead of keys and values"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from transformers import GenerationMixin
+from transformers import GenerationMixin, LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from mllm.compat import transformers_generation as compat
 
@@ -27,6 +28,11 @@ def test_missing_steps_is_empty_and_names_what_is_gone(monkeypatch: pytest.Monke
 def test_steps_take_the_arguments_that_are_given(name: str, arguments: list[str]) -> None:
     taken = list(inspect.signature(getattr(GenerationMixin, name)).parameters)
     assert taken[1 : len(arguments) + 1] == arguments
+
+
+def test_models_take_and_give_their_cache_under_its_name() -> None:
+    assert compat.CACHE in inspect.signature(LlamaForCausalLM.forward).parameters
+    assert compat.CACHE in CausalLMOutputWithPast.__dataclass_fields__
 
 
 def test_generate_takes_custom_generate() -> None:

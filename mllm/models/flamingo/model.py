@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
+from mllm.compat.transformers_generation import CACHE
 from mllm.compat.transformers_models import mark_initialised, shard_by
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, VideoPreprocessor
 from mllm.errors import ConfigError, ModelError, nearest
@@ -179,7 +180,7 @@ class Flamingo(Composite):
     def _before_step(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Note whether tokens go on behind a cache. OpenFlamingo's own rule, where it is asked for: a step with a new
         `<image>` in any row counts the media of all rows anew."""
-        cache = kwargs.get("past_key_values")
+        cache = kwargs.get(CACHE)
         self.state.continues = cache is not None and cache.get_seq_length() > 0
         if self.config.generated_image_resets and self.state.continues:
             slots_BT = kwargs["input_ids"] == self.config.image_token_id

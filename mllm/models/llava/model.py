@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
+from mllm.compat.transformers_generation import CACHE
 from mllm.compat.transformers_models import shard_by
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor
 from mllm.conversation.preprocessing.tiling import TiledPreprocessor, TileLayout, Tiling, read_tiling
@@ -182,7 +183,7 @@ class Llava(Composite):
             use_cache=True,
             **roomy_cache(self.language_model, {}),
         )
-        return PrefixRows(cache=read.past_key_values)
+        return PrefixRows(cache=read[CACHE])
 
     @torch.no_grad()
     def generate_with_shared_prefix(
@@ -219,7 +220,7 @@ class Llava(Composite):
             return self.language_model.generate(
                 inputs_embeds=nn.functional.pad(text_BSD, (0, 0, input_ids.shape[1], 0)),
                 attention_mask=mask_BT,
-                past_key_values=prefixes.cache,
+                **{CACHE: prefixes.cache},
                 **arguments,
             )
 

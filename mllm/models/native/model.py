@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from mllm.compat.transformers_generation import CACHE
 from mllm.compat.transformers_models import positions_of_prompts, shard_by
 from mllm.errors import ConfigError, ModelError
 from mllm.files import parse_json
@@ -92,7 +93,7 @@ class Native(PartedModel):
         Raises:
             ModelError: rows are packed, and this family or its attention cannot, or not in this way.
         """
-        if input_ids is None or arguments.get("past_key_values") is not None:  # a step of generation
+        if input_ids is None or arguments.get(CACHE) is not None:  # a step of generation
             return forward(input_ids=input_ids, labels=labels, **arguments)
         arguments, blank = self._own_arguments(input_ids, labels, arguments, once=True)
         if labels is None:
@@ -187,7 +188,7 @@ class Native(PartedModel):
         own["position_ids"] = positions_of_prompts(self, input_ids, own)
         own |= roomy_cache(self.text_model, {})
         with self._seeing(blank):
-            cache = self(input_ids=input_ids, logits_to_keep=1, use_cache=True, **own).past_key_values
+            cache = self(input_ids=input_ids, logits_to_keep=1, use_cache=True, **own)[CACHE]
         return PrefixRows(cache=cache, beside={name: attrgetter(name)(self) for name in self.remembered or ()})
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import LogitsProcessor, RepetitionPenaltyLogitsProcessor
 
-from mllm.compat.transformers_generation import arguments_after
+from mllm.compat.transformers_generation import CACHE, arguments_after
 from mllm.errors import ModelError
 from mllm.models.runtime.position_table import TableEnd
 
@@ -68,14 +68,14 @@ class DecodedRows:
     def prepare(self, model: Any, outputs: Any) -> Any:
         """Prepare the arguments of the next step; return the cache."""
         self.arguments = arguments_after(model, outputs, self.arguments)
-        cache = self.arguments.pop("past_key_values", None)
+        cache = self.arguments.pop(CACHE, None)
         self.columns = self.columns + 1 if self.columns or cache is None else cache.get_seq_length() + 1
         return cache
 
     def inputs(self, model: Any, cache: Any) -> dict[str, Any]:
         steps = 1 if self.arguments["use_cache"] else None
         return model.prepare_inputs_for_generation(
-            self.ids_RT, next_sequence_length=steps, past_key_values=cache, **self.arguments
+            self.ids_RT, next_sequence_length=steps, **{CACHE: cache}, **self.arguments
         )
 
     def add(self, logits_RV: Tensor) -> dict[int, list[int]]:

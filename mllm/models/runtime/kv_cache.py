@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from mllm.compat.transformers_generation import CACHE
 from mllm.models.language_models import sharing_obstacle
 
 ROOM = 64
@@ -124,10 +125,10 @@ def _buffer(kept: Tensor, rows: int, length: int) -> Tensor:
 
 def roomy_cache(language_model: PreTrainedModel, generation_args: Mapping[str, Any]) -> dict[str, Any]:
     """The argument of `generate` for it; none where the model keeps another kind of memory, or the caller chose one."""
-    chosen = {"past_key_values", "cache_implementation", "use_cache"} & generation_args.keys()
+    chosen = {CACHE, "cache_implementation", "use_cache"} & generation_args.keys()
     cache = DynamicCache(config=language_model.config)
     usual = all(type(layer) is DynamicLayer for layer in cache.layers) and not sharing_obstacle(language_model)
     if chosen or not usual:
         return {}
     cache.layers[:] = [PreallocatedCacheLayer() for _ in cache.layers]
-    return {"past_key_values": cache}
+    return {CACHE: cache}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
+from mllm.compat.transformers_generation import CACHE
 from mllm.models.runtime.decoding import beams
 from mllm.models.runtime.kv_cache import PreallocatedCacheLayer, roomy_cache
 from mllm.models.runtime.position_table import within_positions
@@ -49,7 +50,7 @@ class PrefixRows:
     @classmethod
     def of(cls, language_model: PreTrainedModel, prefixes: Sequence[Prefix]) -> PrefixRows:
         """A row of its own for each of these; the model must be one that `roomy_cache` has a cache for."""
-        cache = roomy_cache(language_model, {})["past_key_values"]
+        cache = roomy_cache(language_model, {})[CACHE]
         for layer, rows in zip(cache.layers, zip(*(each.layers for each in prefixes), strict=True), strict=True):
             layer.fill(rows)
         names = prefixes[0].beside
@@ -75,7 +76,7 @@ class PrefixRows:
         ids_BT, mask_BT = (torch.cat([begun[index], rest], dim=1) for begun, rest in prompts)
         length = ids_BT.shape[1]
         with within_positions(model.text_model, mask_BT, settings, prompt=length) as arguments:
-            ids = generate(input_ids=ids_BT, attention_mask=mask_BT, past_key_values=self.cache, **arguments)
+            ids = generate(input_ids=ids_BT, attention_mask=mask_BT, **{CACHE: self.cache}, **arguments)
         return ids[:, length:]
 
     def prefix(self, row: int, length: int) -> Prefix:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mllm.compat.transformers_generation import arguments_after, missing_steps, prefill
+from mllm.compat.transformers_generation import CACHE, arguments_after, missing_steps, prefill
 from mllm.compat.transformers_models import attention_of
 from mllm.errors import ModelError
 from mllm.models.language_models import position_limit, sharing_obstacle
@@ -107,10 +107,10 @@ def _behind_prompt(
     """In place of the loop of `generate`: read the prompts, then the candidates behind them."""
     outputs = prefill(model, input_ids, generation_config, arguments)
     arguments = arguments_after(model, outputs, arguments)
-    cache = arguments.pop("past_key_values")
+    cache = arguments.pop(CACHE)
     next_BT = torch.cat([input_ids, input_ids.new_zeros(len(candidates), 1)], 1)
-    step = model.prepare_inputs_for_generation(next_BT, next_sequence_length=1, past_key_values=cache, **arguments)
-    step |= {"past_key_values": cache, "use_cache": True, "return_dict": True}
+    step = model.prepare_inputs_for_generation(next_BT, next_sequence_length=1, **{CACHE: cache}, **arguments)
+    step |= {CACHE: cache, "use_cache": True, "return_dict": True}
     step.pop("logits_to_keep", None)  # all of them
     scores = [_Scores(first_V, len(each)) for first_V, each in zip(outputs.logits[:, -1], candidates, strict=True)]
     mask = arguments.get("attention_mask")  # None: there is no padding
@@ -227,7 +227,7 @@ def _read_trees(
     candidates: Sequence[Sequence[Ids]],
     scores: Sequence[_Scores],
 ) -> None:
-    device, cache = prompt_BP.device, step["past_key_values"]
+    device, cache = prompt_BP.device, step[CACHE]
     room = max(LOGITS_AT_ONCE // (scores[0].first_1V.shape[1] * len(candidates)), 1)
     eager = attention_of(model.config.get_text_config()) == "eager"
     for some in itertools.zip_longest(*(trees(each, room) for each in candidates), fillvalue=Tree()):
@@ -247,7 +247,7 @@ def _read_trees(
 
 
 def _read_rows(model: Any, step: dict[str, Any], prompt_1P: Tensor, candidates: Sequence[Ids], scores: _Scores) -> None:
-    device, cache = prompt_1P.device, step["past_key_values"]
+    device, cache = prompt_1P.device, step[CACHE]
     each = [Tree() for _ in candidates]
     for number, (tree, ids) in enumerate(zip(each, candidates, strict=True)):
         tree.add(number, ids)
@@ -264,7 +264,7 @@ def _read_rows(model: Any, step: dict[str, Any], prompt_1P: Tensor, candidates: 
         inputs = {**_longer(step, torch.arange(ids_RN.shape[1], device=device).expand_as(ids_RN)), "input_ids": ids_RN}
         mask_RK = torch.cat([prompt_1P.expand(len(some), -1), torch.ones_like(ids_RN, dtype=torch.bool)], 1)
         inputs["attention_mask"] = mask_RK.long()
-        logits_RNV = model(**{**inputs, "past_key_values": behind}).logits
+        logits_RNV = model(**{**inputs, CACHE: behind}).logits
         for tree, logits_NV in zip(some, logits_RNV, strict=True):
             scores.add(tree, logits_NV)
 

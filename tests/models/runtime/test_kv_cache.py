@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from mllm.compat.transformers_generation import CACHE
 from mllm.models.runtime.kv_cache import ROOM, PreallocatedCacheLayer, roomy_cache
 
 TINY = dict(
@@ -16,7 +17,7 @@ TINY = dict(
 def test_keys_and_values_are_those_of_the_usual_cache() -> None:
     torch.manual_seed(0)
     config = LlamaConfig(**TINY)
-    ours = roomy_cache(LlamaForCausalLM(config), {})["past_key_values"]
+    ours = roomy_cache(LlamaForCausalLM(config), {})[CACHE]
     theirs = DynamicCache(config=config)
     assert [type(layer) for layer in ours.layers] == [PreallocatedCacheLayer] * 2
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from mllm.compat.transformers_generation import CACHE
 from mllm.models.runtime.kv_cache import roomy_cache
 from mllm.models.runtime.prefix_cache import Prefix, PrefixCache, PrefixRows
 
@@ -42,11 +43,11 @@ def test_a_prefix_goes_on_as_the_whole_prompt(llama: Any) -> None:
     ids = torch.randint(0, 16, (1, 9), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = llama(input_ids=ids).logits[:, 6:]
-        read = llama(input_ids=ids[:, :6], use_cache=True, **roomy_cache(llama, {})).past_key_values
+        read = llama(input_ids=ids[:, :6], use_cache=True, **roomy_cache(llama, {}))[CACHE]
         kept = PrefixRows(cache=read).prefix(0, 6)
         for _ in range(2):  # one that was used is as it was
             behind = PrefixRows.of(llama, [kept]).cache
-            rest = llama(input_ids=ids[:, 6:], past_key_values=behind, use_cache=True).logits
+            rest = llama(input_ids=ids[:, 6:], **{CACHE: behind}, use_cache=True).logits
             assert torch.allclose(rest, whole, atol=1e-5)
     assert kept.size == 2 * 2 * 6 * 8 * 4
 
