@@ -1,12 +1,20 @@
-"""Which cases of a test are fast; the others are marked slow, and run with `make test-slow`."""
+"""Marks: cases that are slow and run with `make test-slow`, tests of one version of a library."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from importlib.metadata import version
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+REQUIREMENTS = (Path(__file__).parents[1] / "requirements.txt").read_text(encoding="utf-8")
+of_this_transformers = pytest.mark.skipif(
+    f"transformers=={version('transformers')}" not in REQUIREMENTS.split(),
+    reason="the lists in the docs are of the types that transformers of requirements.txt has",
+)
 
 
 def slow_but(fast: Container[Any], cases: Iterable[Any]) -> list[Any]:

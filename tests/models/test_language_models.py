@@ -25,6 +25,7 @@ from mllm.models.runtime.decoding import ContinuousBatcher
 from mllm.models.strict_loading import load_strictly
 from mllm.pipeline.flops import FlopCounts, ModelFlops
 from mllm.registry import MODELS
+from tests.marks import of_this_transformers
 from tests.models.documented import documented, error_of, reason
 from tests.models.every_encoder import tiny as encoder_config
 from tests.models.every_language_model import TYPES, VARIANTS, tiny, variant
@@ -295,6 +296,7 @@ def test_every_architecture_of_a_type_is_exact_or_refused(name: str, tmp_path: P
     outcome(variant(name), tmp_path)
 
 
+@of_this_transformers
 def test_the_docs_leave_no_type_out() -> None:
     assert documented().keys() == {*TYPES}
 

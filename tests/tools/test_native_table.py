@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import of_this_transformers
 from tools.native.check import THINGS, Checked, Failed, said, verdicts
 from tools.native.run import ALL, check_all
 from tools.native.sizes import tiny
@@ -19,12 +20,14 @@ YES: dict[str, str] = dict.fromkeys(THINGS, "yes")
 SAMPLE = ("aya_vision", "deepseek_vl", "glm46v", "llava_onevision", "paddleocr_vl", "qwen3_5")
 
 
+@of_this_transformers
 def test_the_page_names_every_type_that_transformers_lists() -> None:
     page = (ROOT / PAGE).read_text(encoding="utf-8")
     table = page[page.index(BEGIN) : page.index(END)]
     assert re.findall(r"^\| `([\w.-]+)` \|", table, re.MULTILINE) == ["model_type", *TYPES]
 
 
+@of_this_transformers
 def test_every_type_has_its_stand_in() -> None:
     assert set(KINDS) == set(TYPES)
 

@@ -18,7 +18,7 @@ from mllm.models.llava.model import Llava
 from mllm.models.vision.encoder import VisionTower
 from mllm.models.vision.encoders import vision_half
 from mllm.registry import MODELS
-from tests.marks import slow_but
+from tests.marks import of_this_transformers, slow_but
 from tests.models.documented import documented, error_of, reason
 from tests.models.every_encoder import TYPES, tiny
 from tests.models.learning import learns_is_saved_and_answers
@@ -91,6 +91,7 @@ def test_every_type_does_what_the_docs_say(name: str, tmp_path: Path) -> None:
     assert outcome(tiny(name), tmp_path) == documented("Vision encoders")[name]
 
 
+@of_this_transformers
 def test_the_docs_leave_no_type_out() -> None:
     assert documented("Vision encoders").keys() == {*TYPES}
 
