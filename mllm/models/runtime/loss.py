@@ -96,13 +96,12 @@ def loss_of_targets(
     """As `labelled_loss`; `target_BT`: the token that each position should give, -100 for any."""
     if scoring is not None:
         return scores(language_model, run, target_BT, scoring)
-    logits_BTV: Tensor | None = None
+    logits_BTV: Any = run().logits if return_logits else None
     labelled_BT = target_BT != IGNORE_INDEX
-    if return_logits:
-        logits_BTV = run().logits
-        losses_N = _cross_entropy(logits_BTV[labelled_BT], target_BT[labelled_BT])
-    else:  # no logits but those of the labels are made
+    if logits_BTV is None:  # none are made but those of the labels
         losses_N = _of_targets(language_model, run, target_BT, _cross_entropy)
+    else:
+        losses_N = _cross_entropy(logits_BTV[labelled_BT], target_BT[labelled_BT])
     count = labelled_BT.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
     loss = losses_N.sum() / (count.to(losses_N.device) if isinstance(count, Tensor) else count)
     return LanguageOutput(loss=loss, logits=logits_BTV, token_losses=losses_N.detach())
