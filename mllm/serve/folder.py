@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from mllm.dataset.sets.folder import images_in
 from mllm.errors import ConfigError, DataError, ImageError
 from mllm.fields import show
-from mllm.files import complete_lines, decode_utf8, parse_json, writing_to
+from mllm.files import check_file, complete_lines, decode_utf8, parse_json, writing_to
 from mllm.images import image_ref
 from mllm.serve.ask import draw_answer
 from mllm.serve.chat_model import load
@@ -103,6 +103,7 @@ def _answered(path: Path, asked: Mapping[str, Any]) -> set[str]:
     """
     if not path.exists():
         return set()
+    check_file(path, ConfigError)
     done: set[str] = set()
     kept: list[bytes] = []
     for number, line in enumerate(complete_lines(path), start=1):

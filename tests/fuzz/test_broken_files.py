@@ -64,6 +64,21 @@ COMMANDS = {
     "checkpoint convert": Command(argv=["checkpoint", "convert", "out", "new"], reads=MODEL, writes="new"),
     "checkpoint export": Command(argv=["checkpoint", "export", "out", "new"], reads=MODEL, writes="new"),
     "checkpoint merge": Command(argv=["checkpoint", "merge", "lora", "new"], reads=(*ADAPTERS, *MODEL), writes="new"),
+    "score": Command(argv=["score", "first.jsonl"], reads=("first.jsonl",)),
+    "score, joined": Command(
+        argv=["score", "first.jsonl", "--data", "eval.py", "--split", "validation"],
+        reads=("first.jsonl", "rec.jsonl", "questions.json", "eval.py"),
+    ),
+    "compare": Command(
+        argv=["compare", "first.jsonl", "second.jsonl", "--output_dir", "new"],
+        reads=("first.jsonl", "second.jsonl"),
+        writes="new",
+    ),
+    "regions convert, typed": Command(
+        argv=["regions", "convert", "--from", "shikra", "--to", "typed", "words.jsonl", "new.jsonl"],
+        reads=("words.jsonl", "photos/a.jpg"),
+        writes="new.jsonl",
+    ),
     "regions convert": Command(
         argv=["regions", "convert", "--from", "shikra", "--to", "qwen3_vl", "words.jsonl", "new.jsonl"],
         reads=("words.jsonl", "photos/a.jpg"),

@@ -58,6 +58,18 @@ def _annotations(folder: Path) -> None:
         json.dumps({"image": "photos/a.jpg", "width": 40, "height": 24, "conversations": qwen}) + "\n", encoding="utf-8"
     )
     (folder / "0.txt").write_text("A dog.", encoding="utf-8")
+    for name, right in (("first", 1), ("second", 2)):
+        answers = [
+            {
+                "key": f"rec.jsonl:{n + 1}",
+                "index": n,
+                "image": f"photos/{record['img_path']}",
+                "text": "[0.1,0.2,0.5,0.6]",
+            }
+            | {"pred": [[4, 4, 20, 18]], "target": [record["bbox"]], "iou": 1.0, "score": float(n < right)}
+            for n, record in enumerate(records)
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in answers), encoding="utf-8")
     with tarfile.open(folder / "photos.tar", "w") as tar:
         tar.add(folder / "photos" / "a.jpg", "0.jpg")
         tar.add(folder / "0.txt", "0.txt")

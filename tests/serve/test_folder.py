@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,12 @@ def test_answer_folder_takes_one_image_at_a_time(more: list[str], photos: Path, 
 def test_predict_refuses_options_of_a_folder_without_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["predict", "--model", MODEL, "--prompt", "?", "--on_error", "skip"]) == 2
     assert "--out and --on_error need --images FOLDER" in capsys.readouterr().err
+
+
+def test_answer_folder_waits_for_no_pipe(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "out.jsonl")
+    assert ask(photos, tmp_path / "out.jsonl") == 1
+    assert f"ConfigError: {tmp_path}/out.jsonl: expected a file, found a pipe" in capsys.readouterr().err
 
 
 def test_answer_folder_needs_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

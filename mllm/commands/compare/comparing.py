@@ -11,6 +11,7 @@ from typing import Any
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import DataError
 from mllm.fields import show
+from mllm.files import check_file
 from mllm.metrics.breakdown import ABSENT, places_of
 from mllm.metrics.outcome import PREDICTIONS, check_record
 from mllm.metrics.statistics import Difference, compare_values
@@ -111,6 +112,7 @@ def _parts(a: PredictionsFile, b: PredictionsFile, images: Sequence[str]) -> dic
 
 def _file_in(path: str) -> str:
     if not Path(path).is_dir():
+        check_file(path)
         return path
     files = sorted(Path(path).glob(f"*{SUFFIX}"))
     if len(files) != 1:
