@@ -153,14 +153,14 @@ def test_a_finished_run_says_so_and_does_nothing(
 ) -> None:
     before = everything(copy)
     assert train(finished, copy, *AUTO) == 0
-    assert f"{copy} is finished at step 4; nothing remains to be done" in capsys.readouterr().err
+    assert f"{copy}: the run has already finished at step 4; there is nothing left to do" in capsys.readouterr().err
     after = everything(copy)
     del before[str(copy / "train.log")], after[str(copy / "train.log")]
     assert after == before
     assert train(finished, copy) == 1
     assert "expected a new output_dir" in capsys.readouterr().err
     assert train(finished, copy, "--resume_from_checkpoint", str(copy / "checkpoint-4")) == 0
-    assert f"{copy} is finished at step 4; nothing remains to be done" in capsys.readouterr().err
+    assert f"{copy}: the run has already finished at step 4; there is nothing left to do" in capsys.readouterr().err
     assert train(finished, copy, "--resume_from_checkpoint", str(copy / "checkpoint-2")) == 1
     assert (
         "checkpoint-2: expected a checkpoint of step 4, at which its run has finished, found step 2"
@@ -172,14 +172,14 @@ def test_a_finished_run_evaluates_what_it_has_not(
     finished: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(finished, copy, *AUTO, "--do_eval") == 0
-    assert "evaluation remains" in capsys.readouterr().err
+    assert "only evaluation is left" in capsys.readouterr().err
     trained = json.loads((copy / "eval_results.json").read_text())
     loaded = ["--cfg-options", f"model_args.model_name_or_path={copy}"]
     assert main(["eval", str(finished / "tiny.py"), "--output_dir", str(copy / "again"), *loaded]) == 0
     assert json.loads((copy / "again" / "eval_results.json").read_text()) == trained
     capsys.readouterr()
     assert train(finished, copy, *AUTO, "--do_eval") == 0
-    assert "nothing remains to be done" in capsys.readouterr().err
+    assert "there is nothing left to do" in capsys.readouterr().err
     assert train(finished, copy, *AUTO, "--do_eval", "--do_predict") == 0  # of which the first is done
     assert (copy / "test_results.json").is_file()
     assert json.loads((copy / "eval_results.json").read_text()) == trained
@@ -212,7 +212,7 @@ def test_a_run_of_an_earlier_version_is_finished_too(
     for path in copy.rglob(MANIFEST):
         path.unlink()
     assert train(finished, copy, *AUTO) == 0
-    assert "is finished at step 4" in capsys.readouterr().err
+    assert "has already finished at step 4" in capsys.readouterr().err
 
 
 def test_a_run_that_died_before_its_model_was_whole_writes_it_without_a_step_more(finished: Path, copy: Path) -> None:

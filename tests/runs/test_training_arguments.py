@@ -135,7 +135,7 @@ def test_rates_of_all_groups_that_are_0_are_refused_at_the_start(trainer: Any) -
 def test_a_warm_up_that_does_not_end_is_said(trainer: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="mllm.pipeline.optimization"):
         trained(trainer(warmup_steps=9))
-    assert "warmup_steps are 9, the run has 2: it never reaches its learning rate" in caplog.text
+    assert "warmup_steps is 9, but the run has only 2 steps: it never reaches its full learning rate" in caplog.text
 
 
 def test_a_run_names_what_has_no_effect(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -134,7 +134,7 @@ def test_load_says_what_a_folder_of_transformers_leaves_open(
     load(out, device="cpu", codec="shikra", template="vicuna_v1")
     assert "assumed" not in caplog.text
     load(out, device="cpu", template="vicuna_v1")
-    assert "out does not say how its model is spoken to: codec 'shikra' and template 'vicuna_v1' are" in caplog.text
+    assert "out does not record its prompt format; codec 'shikra' and template 'vicuna_v1' are assumed" in caplog.text
     codec = {"type": "bins", "bins": 17}
     again = load(out, device="cpu", codec=codec, template={"type": "vicuna_v1", "system": ""})
     asked: Any = dict(max_new_tokens=6)
@@ -227,7 +227,7 @@ def test_load_refuses_a_device_that_is_not_there(trained: Path) -> None:
 
 
 def test_load_needs_a_config_whose_tokenizer_is_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="tokenizer that is there, as this run does not train"):
+    with pytest.raises(ConfigError, match="an existing tokenizer, as this run does not train"):
         load(write_config(tmp_path))
 
 

@@ -116,7 +116,7 @@ def test_wrong_settings(section: dict[str, Any] | str, message: str) -> None:
 
 def test_what_is_frozen_by_name_cannot_be_unfrozen() -> None:
     with pytest.raises(
-        ConfigError, match=r"expected layers that can be trained, found .*, which matches only what is frozen"
+        ConfigError, match=r"expected layers that can be trained, found .*, which matches only layers that are frozen"
     ):
         adapted({**LORA, "unfrozen": ["connector"]}, freeze=["connector"])
 

@@ -426,7 +426,7 @@ def test_openflamingo_over_a_base_with_spare_rows(tmp_path: Path) -> None:
     state[name] = state[name][:41]
     torch.save(state, tmp_path / "checkpoint.pt")
     with pytest.raises(
-        ModelError, match=r"expected 41 tokens, .* found 42 with .*; name the tokenizer .* as --tokenizer"
+        ModelError, match=r"expected 41 tokens, .* found 42 with .*; name the tokenizer .* with --tokenizer"
     ):
         convert_flamingo(str(tmp_path / "checkpoint.pt"), tmp_path / "no", **parts)
 
