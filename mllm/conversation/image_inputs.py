@@ -148,8 +148,10 @@ class ImageInputs:
                 marked.append(piece)
             elif piece.text == IMAGE:
                 marked += [replace(piece, text=text) for text in (before, token, behind) if text]
-            else:
+            elif before + behind:
                 marked.append(replace(piece, text=piece.text.replace(token, before + token + behind)))
+            else:
+                marked.append(piece)
         arrange = getattr(self.view, "arrange", None)
         return marked if arrange is None else arrange(marked)
 

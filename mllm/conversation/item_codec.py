@@ -72,7 +72,7 @@ class ItemCodec:
         field, regions = f"target.{placeholder[1:-1]}", self._regions(placeholder)
         for index in group:
             within(f"{field}[{index}]", self.on(regions[index].image).check, regions[index])
-        return within(field, self._group, placeholder, [regions[index] for index in group], self._write)
+        return within(field, self._group, placeholder, group, self._write)
 
     def sample(self, write: WriteOne) -> Write:
         """The same, where `write` gives the text of regions on one image, and no image is looked at."""
@@ -80,8 +80,7 @@ class ItemCodec:
         def written(placeholder: str, group: Sequence[int]) -> str:
             if placeholder == SPANS:
                 return self._spans(group)
-            regions = self._regions(placeholder)
-            return self._group(placeholder, [regions[index] for index in group], write)
+            return self._group(placeholder, group, write)
 
         return written
 
@@ -134,8 +133,10 @@ class ItemCodec:
             named.append(Named(start=match.start(), end=match.end(), image=image))
         return sorted(named, key=lambda one: one.start)
 
-    def _group(self, placeholder: str, regions: Sequence[Box | Point], write: WriteOne) -> str:
+    def _group(self, placeholder: str, group: Sequence[int], write: WriteOne) -> str:
         """Neighbours on one image are written together, behind its name."""
+        known = self._regions(placeholder)
+        regions = [known[index] for index in group]
         runs: list[list[Box | Point]] = []
         for region in regions:
             if runs and runs[-1][0].image == region.image:

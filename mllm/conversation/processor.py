@@ -149,12 +149,13 @@ class Processor:
         tokens = self.tokens(item, answer=answer)
         pixels = self.images(item) if images is None else images
         # torch reads lists at a tenth of numpy's speed
-        ids, labels = (torch.from_numpy(np.array(row, dtype=np.int64)) for row in (tokens.ids, tokens.labels))
+        ids = torch.from_numpy(np.array(tokens.ids, dtype=np.int64))
+        labels = torch.from_numpy(np.array(tokens.labels, dtype=np.int64)) if answer else None
         return EncodedSample(
             key=item.key,
             index=index,
             input_ids=ids,
-            labels=labels if answer else None,
+            labels=labels,
             images=item.images,
             pixels=tuple(pixels[ref] for ref in item.images),
             images_end=self.inputs.end(tokens.ids),
