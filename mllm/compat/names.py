@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 from mllm.errors import MllmError
@@ -45,6 +44,8 @@ def replaces(owner: type) -> Callable[[Method], Method]:
 
 
 def _library(owner: Any) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # loads parsers of e-mail: only for an error
+
     name = _module(owner).partition(".")[0]
     try:
         return f"{name} {version(name)}"

@@ -10,8 +10,10 @@ import re
 import sys
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import dropwhile
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -21,7 +23,8 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup, TyperOption
-from typer.main import get_command
+from typer.main import get_command, get_command_name
+from typer.models import CommandInfo
 
 from mllm.config import arguments, flags
 from mllm.config.honoured import GROUPS
@@ -230,7 +233,7 @@ _HELP_ALL = typer.Option(
 
 def run_command(app: typer.Typer, words: Sequence[str], program: str) -> int:
     """Run the command that the words name; its exit status, 2 where the words are wrong, said in one line."""
-    command = _command(app)
+    command = get_command(_reading_only(app, words))
     try:
         with command.make_context(program, list(words)) as ctx:
             return command.invoke(ctx) or 0
@@ -242,9 +245,35 @@ def run_command(app: typer.Typer, words: Sequence[str], program: str) -> int:
         return 2
 
 
-@cache
-def _command(app: typer.Typer) -> Any:
-    return get_command(app)  # which reads the signatures of all commands again
+def _reading_only(app: typer.Typer, words: Sequence[str]) -> typer.Typer:
+    """The app, whose commands other than the one that the words name have a name and a help, but no parameters.
+
+    typer would read the signature of each, twice, which takes longer than all else that a `--help` does.
+    """
+    first, *rest = [*dropwhile(lambda word: word.startswith("-"), words), ""]
+    read = copy(app)
+    read.registered_commands = [info if _name_of(info) == first else _unread(info) for info in app.registered_commands]
+    read.registered_groups = [copy(info) for info in app.registered_groups]
+    for info in read.registered_groups:
+        if info.typer_instance:
+            info.typer_instance = _reading_only(info.typer_instance, rest if info.name == first else ())
+    return read
+
+
+def _unread(info: CommandInfo) -> CommandInfo:
+    """The command without its parameters."""
+    unread = copy(info)
+    unread.name, unread.help = _name_of(info), info.help or inspect.getdoc(info.callback)
+    unread.callback = _not_to_be_run
+    return unread
+
+
+def _not_to_be_run() -> None:
+    raise AssertionError("only the command that was read is run")
+
+
+def _name_of(info: CommandInfo) -> str | None:
+    return info.name or (get_command_name(info.callback.__name__) if info.callback else None)
 
 
 def _message(error: typer.TyperException) -> str:

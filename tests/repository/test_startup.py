@@ -70,6 +70,8 @@ MISTAKES = [
         "data_arg: unknown name (constants are UPPERCASE); did you mean 'data_args'",
     ),
     (["train", "gone.py"], "gone.py: no such file"),
+    (["--", "train", "gone.py"], "gone.py: no such file"),
+    (["data", "chek"], "mllm data: No such command 'chek'. Did you mean 'check'?"),
     (
         ["data", "check", "CONFIG", "--cfg-options", "training_args.sed=1"],
         "training_args.sed: unknown argument; did you mean 'seed'",
