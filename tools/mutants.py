@@ -1,9 +1,10 @@
 """Mutation check: changes one thing at a time in a source file, and runs the file's tests on each change.
 
-    python tools/mutants.py mllm/metrics/rec.py [more files] [--tests tests/metrics tests/test_types.py]
+    python tools/mutants.py mllm/metrics/rec.py [more files] [--tests tests/metrics tests/test_types.py] [--sample 100]
 
 Prints each change that no test notices, and for each file how many changes there were and how many were noticed. What
-`tools/mutants.txt` lists is left out: changes that alter nothing anybody can see, each with the reason.
+`tools/mutants.txt` lists is left out: changes that alter nothing anybody can see, each with the reason. `--sample`
+tries so many changes of each file, drawn by `--seed`.
 
 Every change runs in a fork: of a process that has loaded the tests, where it is in a function, else of one that has
 imported the libraries. So it costs what the tests of its function cost.
@@ -20,6 +21,7 @@ import importlib.abc
 import importlib.util
 import json
 import os
+import random
 import resource
 import signal
 import sys
@@ -92,7 +94,7 @@ def _below(owner: ast.AST, line: int) -> Iterator[tuple[int, str, str]]:
     for name, value in ast.iter_fields(owner):
         places = value if isinstance(value, list) else [value]
         for number, node in enumerate(places):
-            if name in UNSEEN or not isinstance(node, ast.AST) or _says_nothing(node):
+            if name in UNSEEN or not isinstance(node, ast.AST) or _says_nothing(node) or _is_cast_to(owner, node):
                 continue
             at = getattr(node, "lineno", line)
             for changed in changes(node):
@@ -110,6 +112,11 @@ def _says_nothing(node: ast.AST) -> bool:
     typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     strict = isinstance(node, ast.keyword) and node.arg == "strict"
     return docstring or typing or strict or isinstance(node, ast.JoinedStr | ast.Assert)
+
+
+def _is_cast_to(owner: ast.AST, node: ast.AST) -> bool:
+    """Whether a node is the type that `cast` tells a type checker."""
+    return isinstance(owner, ast.Call) and ast.unparse(owner.func) == "cast" and node is owner.args[0]
 
 
 class Changed(importlib.abc.Loader, importlib.abc.MetaPathFinder):
@@ -218,8 +225,8 @@ class Loaded:
         seconds: what these take.
     """
 
-    def __init__(self, path: Path, known: set[tuple[str, str]]) -> None:
-        self.path, self.known = path, known
+    def __init__(self, path: Path, chosen: Sequence[int]) -> None:
+        self.path, self.chosen = path, frozenset(chosen)
         self.called: set[tuple[str, int]] = set()
         self.noticed: dict[int, bool] = {}
         self.modules: list[str] = []
@@ -247,8 +254,8 @@ class Loaded:
         tree = ast.parse(self.path.read_text())
         original = compiled(self.path, tree)
         assert original is not None
-        for number, (_, was, becomes) in enumerate(mutants(tree)):
-            changed = None if (was, becomes) in self.known else compiled(self.path, tree)
+        for number, _ in enumerate(mutants(tree)):
+            changed = compiled(self.path, tree) if number in self.chosen else None
             try:
                 codes = swaps(original, changed, live) if changed else {}
             except LookupError:
@@ -314,9 +321,9 @@ def _pass(
     return True
 
 
-def loaded(path: Path, known: set[tuple[str, str]], tests: list[str], folder: str) -> dict[str, Any]:
-    """What is known of the tests, and of changes, once they are loaded: see the attributes of `Loaded`."""
-    plugin = Loaded(path, known)
+def loaded(path: Path, chosen: Sequence[int], tests: list[str], folder: str) -> dict[str, Any]:
+    """What is known of the tests, and of the chosen changes, once they are loaded: see the attributes of `Loaded`."""
+    plugin = Loaded(path, chosen)
     passes(tests, folder, [plugin])
     return {name: getattr(plugin, name) for name in ("noticed", "modules", "order", "seconds")}
 
@@ -328,21 +335,29 @@ def explained() -> set[tuple[str, str, str]]:
     return {(row[0], row[1], row[2]) for row in rows}
 
 
-def check(path: Path, tests: list[str], folder: str) -> None:
+def numbers(tree: ast.Module, known: set[tuple[str, str]], sample: int | None, seed: int) -> list[int]:
+    """The numbers of the changes to try: of those that are not known, all or a sample."""
+    unknown = [number for number, (_, was, becomes) in enumerate(mutants(tree)) if (was, becomes) not in known]
+    if sample is None or sample >= len(unknown):
+        return unknown
+    return sorted(random.Random(seed).sample(unknown, sample))
+
+
+def check(path: Path, tests: list[str], folder: str, sample: int | None = None, seed: int = 0) -> None:
     """Print what the tests of a file do not notice."""
     name = str(path.relative_to(ROOT))
     known = {(was, becomes) for file, was, becomes in explained() if file == name}
     tree = ast.parse(path.read_text())
-    judged = apart(partial(loaded, path, known, tests, folder), 10**6)
+    chosen = numbers(tree, known, sample, seed)
+    judged = apart(partial(loaded, path, chosen, tests, folder), 10**6)
     if not judged or not judged["modules"]:
         sys.exit(f"{path}: its tests fail without a change: {' '.join(tests)}")
     imported_too(judged["modules"], but=("mllm",))
     limit = 10 + 3 * judged["seconds"]
-    made = killed = 0
+    killed = 0
     for number, (line, was, becomes) in enumerate(mutants(tree)):
-        if (was, becomes) in known:
+        if number not in chosen:
             continue
-        made += 1
         noticed = judged["noticed"].get(str(number))
         if noticed is None:
             code = compiled(path, tree)
@@ -351,7 +366,7 @@ def check(path: Path, tests: list[str], folder: str) -> None:
         killed += noticed
         if not noticed:
             print(f"{name}:{line} | {was} | {becomes}", flush=True)
-    print(f"{name}: {killed} of {made} noticed ({killed / max(made, 1):.0%})", flush=True)
+    print(f"{name}: {killed} of {len(chosen)} noticed ({killed / max(len(chosen), 1):.0%})", flush=True)
 
 
 def tests_of(path: Path) -> list[str]:
@@ -365,6 +380,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Change a source file in many ways, and see which its tests notice.")
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--tests", nargs="+", default=[], help="test files; by default the mirror of each source file")
+    parser.add_argument("--sample", type=int, metavar="N", help="try N changes of each file; by default all")
+    parser.add_argument("--seed", type=int, default=0, help="which changes a sample holds")
     args = parser.parse_args()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
@@ -372,7 +389,7 @@ def main() -> None:
     hypothesis.settings.register_profile("mutants", deadline=None, database=None, derandomize=True, phases=phases)
     with tempfile.TemporaryDirectory() as folder:
         for file in args.files:
-            check(file.resolve(), args.tests or tests_of(file.resolve()), folder)
+            check(file.resolve(), args.tests or tests_of(file.resolve()), folder, args.sample, args.seed)
 
 
 if __name__ == "__main__":

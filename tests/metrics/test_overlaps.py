@@ -29,6 +29,13 @@ def test_giou_by_hand() -> None:
     assert overlaps([a], [a, b, far], "giou")[0] == pytest.approx([1, 0.5, -1 / 3])
     across = boxes([5, 5, 15, 15])
     assert overlaps([a], across, "giou")[0, 0] == pytest.approx(25 / 175 - 50 / 225)
+    wide = boxes([0, 20, 30, 30])
+    assert overlaps([a], wide, "giou") == overlaps(wide, [a], "giou") == pytest.approx(-500 / 900)
+
+
+def test_boxes_below_a_pixel_overlap_too() -> None:
+    small = boxes([0, 0, 0.5, 0.5], [0, 0, 0.5, 0.25])
+    assert overlaps(small, small).tolist() == [[1, 0.5], [0.5, 1]]
 
 
 def test_boxes_without_area_and_on_other_images_do_not_overlap() -> None:
@@ -48,6 +55,10 @@ def test_best_pairs_is_the_greatest_number_of_any_matching(values: np.ndarray) -
         for chosen in itertools.permutations(range(max(rows, columns)), min(rows, columns))
     )
     assert best_pairs(values, 0.5) == best
+
+
+def test_best_pairs_takes_a_value_of_just_the_threshold() -> None:
+    assert best_pairs(np.array([[0.5, 0.4]]), 0.5) == 1
 
 
 def test_enclosing_is_around_all() -> None:

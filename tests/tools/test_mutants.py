@@ -52,7 +52,18 @@ def f(a: Literal[1]) -> Literal[2]:
     return None
 '''
     assert list(tool.mutants(ast.parse(quiet))) == []
+    assert list(tool.mutants(ast.parse("a = cast('Matrix', b)"))) == []
     assert [was for _, was, _ in tool.mutants(ast.parse("zip(a, b, strict=True)"))] == ["zip(a, b, strict=True)"]
+
+
+def test_numbers_are_those_of_the_unknown_changes_or_of_a_sample_of_them() -> None:
+    tree = ast.parse(SOURCE)
+    known = {("3", "4"), ("True", "False")}
+    assert tool.numbers(tree, known, None, 0) == tool.numbers(tree, known, 9, 0) == [2, 4, 5, 6]
+    some = tool.numbers(tree, known, 2, 0)
+    assert some == tool.numbers(tree, known, 2, 0)
+    assert len(some) == 2
+    assert len({tuple(tool.numbers(tree, known, 2, seed)) for seed in range(20)}) > 1
 
 
 def test_swaps_finds_the_function_that_a_change_is_in() -> None:
