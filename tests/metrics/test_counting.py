@@ -69,6 +69,11 @@ def test_numbers_in_reads_whole_numbers_alone(text: str, numbers: list[int]) -> 
     assert numbers_in(text) == numbers
 
 
+def test_numbers_in_reads_no_number_before_a_word_that_multiplies_it() -> None:
+    for word in ("hundred", "thousand", "million", "dozen"):
+        assert numbers_in(f"two {word} and 3, two {word}s, Two {word.upper()}") == [3]
+
+
 def test_numbers_in_knows_the_words_up_to_ninety_nine() -> None:
     small = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
     small += " seventeen eighteen nineteen"
@@ -86,6 +91,7 @@ def test_numbers_in_knows_the_words_up_to_ninety_nine() -> None:
         ("There are no dogs.", True),
         ("There are none. I looked twice", True),
         ("None, I think", True),
+        ("I see nothing", True),
         ("nobody knows", False),
     ],
 )

@@ -1,21 +1,28 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from mllm.errors import DataError
 from mllm.metrics.boxes_f1 import BoxesF1
 from mllm.metrics.breakdown import Part
 from mllm.metrics.choice import ChoiceAccuracy
 from mllm.metrics.detection import Detection
 from mllm.metrics.outcome import (
+    FIELDS,
+    NEEDED,
+    OF_EACH,
     PREDICTIONS,
     RESULTS,
     WITHOUT_METRIC,
     ImageIds,
     Outcome,
     as_record,
+    check_record,
     iou_or_none,
     outcome,
 )
@@ -114,6 +121,7 @@ def test_as_record_says_which_image_each_region_lies_on_where_there_are_several(
     prediction = Prediction(key="a", index=0, text="", boxes=(BOX, there), truth=GroundTruth(boxes=(there, BOX)))
     record = as_record(prediction, image="x.jpg", metric=BoxesF1())
     assert (record["pred_images"], record["target_images"]) == ([0, 2], [2, 0])
+    assert not {"candidate_images", "target_labels"} & record.keys()
     alone = replace(prediction, boxes=(there,), truth=GroundTruth(boxes=(there,)))
     assert "pred_images" not in as_record(alone, image="x.jpg", metric=BoxesF1())
 
@@ -248,6 +256,89 @@ def test_iou_or_none_is_that_of_the_box_where_there_are_spans_as_well() -> None:
     given = Prediction(key="a", index=0, text="", boxes=(BOX,), truth=truth)
     assert iou_or_none(replace(given, time_spans=truth.time_spans)) == 1
     assert iou_or_none(replace(given, truth=GroundTruth(boxes=(BOX, BOX)))) is None
+
+
+EVERY_FIELD: dict[str, Any] = {
+    "key": "a",
+    "index": 0,
+    "image": "x.jpg",
+    "image_size": [20, 30],
+    "expression": None,
+    "question": "Where?",
+    "text": "there",
+    "pred": [[0, 0, 1, 1]],
+    "target": [[0, 0, 1, 1], [0, 0, 2, 2]],
+    "failure": None,
+    "read_by": ["marked"],
+    "clipped": 1,
+    "pred_labels": ["cat"],
+    "pred_scores": [0.5],
+    "pred_points": [[1, 2]],
+    "target_points": [[1, 2], [3, 4]],
+    "pred_images": [0],
+    "target_images": [0, 1],
+    "pred_point_images": [1],
+    "target_point_images": [1, 0],
+    "candidate_images": [0, 0, 1],
+    "target_texts": ["a cat"],
+    "target_labels": ["cat", None],
+    "options": ["a", "b"],
+    "candidates": [[0, 0, 1, 1]] * 3,
+    "masks": [{"size": [2, 2], "counts": [4]}],
+    "pred_spans": [[0, 1]],
+    "target_spans": [[0, 2]],
+    "duration": 9.5,
+    "iou": 0.5,
+    "candidate_scores": {"a": -1.0},
+    "score": 1.0,
+    "group": {"kind": "cat"},
+    "demonstrations": ["b"],
+}
+
+
+def test_check_record_refuses_a_wrong_value_of_each_field() -> None:
+    assert EVERY_FIELD.keys() == FIELDS.keys()
+    check_record(EVERY_FIELD | {"mine": object()}, "p.jsonl:1")
+    wrong: Any = {"a": [[]]}
+    for name in EVERY_FIELD:
+        with pytest.raises(DataError, match=rf"^p\.jsonl:1: {name}\b"):
+            check_record(EVERY_FIELD | {name: wrong}, "p.jsonl:1")
+    for name in EVERY_FIELD:
+        left = {field: value for field, value in EVERY_FIELD.items() if field != name and OF_EACH.get(field) != name}
+        if name in ("key", "index", "text", "pred", "target"):
+            with pytest.raises(DataError, match=rf"^p\.jsonl:1: {name}\b"):
+                check_record(left, "p.jsonl:1")
+        else:
+            check_record(left, "p.jsonl:1")
+    assert set(NEEDED) < set(EVERY_FIELD)
+
+
+def test_check_record_asks_for_an_entry_for_each_region() -> None:
+    regions = {
+        **dict.fromkeys(("pred_labels", "pred_scores", "pred_images"), "pred"),
+        **dict.fromkeys(("target_labels", "target_images"), "target"),
+        "pred_point_images": "pred_points",
+        "target_point_images": "target_points",
+        "candidate_images": "candidates",
+    }
+    for name, kind in regions.items():
+        count = len(EVERY_FIELD[kind])
+        for entries in (EVERY_FIELD[name][1:], EVERY_FIELD[name] * 2):
+            expected = f"{name}: expected {count} entries, one for each region of {kind}, found {len(entries)}"
+            with pytest.raises(DataError, match=re.escape(expected)) as caught:
+                check_record(EVERY_FIELD | {name: entries}, "p.jsonl:1")
+            assert caught.value.kind == "region-index"
+        if kind not in NEEDED:
+            with pytest.raises(DataError, match="expected 0 entries"):
+                check_record({field: EVERY_FIELD[field] for field in (*NEEDED, name)}, "p.jsonl:1")
+
+
+def test_check_record_takes_texts_for_no_regions() -> None:
+    texts = {name: EVERY_FIELD[name] for name in NEEDED} | {"target": ["a", "b"]}
+    check_record(texts | {"target_labels": []}, "p.jsonl:1")
+    with pytest.raises(DataError, match="target_labels: expected 0 entries, one for each region of target, found 2"):
+        check_record(texts | {"target_labels": ["cat", "dog"]}, "p.jsonl:1")
+    check_record(texts | {"pred_labels": ["cat"]}, "p.jsonl:1")
 
 
 def test_the_files_of_a_test_set_keep_their_names() -> None:

@@ -45,6 +45,9 @@ def test_the_score_of_several_candidates_is_the_log_odds_of_one() -> None:
     close = answer(1, dict(yes=math.log(0.4), no=math.log(0.31), maybe=math.log(0.29)), "yes")
     alone = answer(0, dict(yes=math.log(0.39), no=math.log(0.61)), "no")
     assert RocAuc()([alone, close])["roc_auc"] == 1
+    likelier = answer(0, dict(yes=math.log(0.45), no=math.log(0.55)), "yes")
+    of_three = answer(1, dict(yes=math.log(0.4), no=math.log(0.3), maybe=math.log(0.3)), "no")
+    assert RocAuc()([likelier, of_three])["roc_auc"] == 1
 
 
 def test_area_is_the_share_of_pairs_in_order_and_ties_count_half() -> None:
