@@ -10,6 +10,7 @@ from mkdocs.structure.files import File, Files  # pyright: ignore[reportMissingI
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
+OUTSIDE = re.compile(r"\[([^\]]*)\]\(\.\./([^)\s#]+)(#[^)\s]*)?\)")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -22,10 +23,13 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Point links of docs/ to README.md and CONTRIBUTING.md at their pages."""
-    for source, page in PAGES.items():
-        markdown = markdown.replace(f"](../{source}", f"]({page}")
-    return markdown
+    """Point links of docs/ to README.md and CONTRIBUTING.md at their pages; other links out of docs/ become text."""
+    return OUTSIDE.sub(_from_docs, markdown)
+
+
+def _from_docs(link: re.Match[str]) -> str:
+    text, path, anchor = link.groups(default="")
+    return f"[{text}]({PAGES[path]}{anchor})" if path in PAGES else text
 
 
 def _from_root(link: re.Match[str]) -> str:

@@ -39,14 +39,16 @@ def load(
     quantization: Mapping[str, Any] | None = None,
     **model_args: Any,
 ) -> ChatModel:
-    """Load a model, to ask it.
+    """Load a model to ask questions.
 
     Args:
         path: a local folder (nothing is downloaded): one that mllm wrote, adapters and quantised models included, or
             one in transformers' layout; or a config file, whose `model_args` name the model.
         device: as in torch; None: a GPU if there is one.
-        dtype, quantization, model_args: as in a config's `model_args` (`type`, `codec`, `template`, ...), where the
-            folder or the file does not say them, or should not be followed.
+        dtype: of the weights, as in a config's `model_args`; None: the folder's own.
+        quantization: as in a config's `model_args`.
+        model_args: other keys of a config's `model_args` (`type`, `codec`, `template`, ...), if the folder or the file
+            does not have them, or to override them.
 
     Raises:
         ModelError: there is no such folder, or nothing says the type of its model.

@@ -10,7 +10,9 @@ measuring (performance).
 from __future__ import annotations
 
 import ast
+import inspect
 import os
+import pydoc
 import re
 import shlex
 import subprocess
@@ -221,6 +223,21 @@ def test_config_page_names_all_that_is_registered(key: str, registry: Registry) 
     (row,) = [line for line in PAGES["docs/config.md"].splitlines() if line.startswith(f"| `{key}`")]
     own = {name for name in registry.names() if registry.find(name).__module__.startswith("mllm.")}
     assert own <= set(re.findall(r"`([^`]+)`", row))
+
+
+def test_docstrings_of_the_api_page_name_arguments_that_exist() -> None:
+    """`make docs` refuses others, with packages that the tests do not have."""
+    unknown: list[str] = []
+    names = re.findall(r"^::: (\S+)$", PAGES["docs/api.md"], re.MULTILINE)
+    for name in names:
+        owner = pydoc.locate(name)
+        members = [member for _, member in inspect.getmembers(owner, inspect.isfunction)]
+        for function in (owner, *members) if inspect.isroutine(owner) else members:
+            section = (inspect.getdoc(function) or "").partition("Args:\n")[2].partition("\n\n")[0]
+            arguments = re.findall(r"^    (\S[^:]*):", section, re.MULTILINE)
+            known = inspect.signature(function).parameters
+            unknown += [f"{name}: {argument}" for argument in arguments if argument not in known]
+    assert names and unknown == []
 
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -31,11 +31,11 @@ def print_checks(folder: str, *, compute: bool) -> None:
 
 
 def format_checks(kind: str, checks: list[CheckResult], *, listed: bool) -> str:
-    """The checks line by line, those first that training needs."""
+    """The checks line by line, first those that training requires."""
     width = max(len(check.name) for check in checks)
     lines = [f"{kind}, {'a family with a file' if listed else 'a family without a file, read in the generic way'}"]
     for needed in (True, False):
         chosen = [check for check in checks if check.needed == needed]
-        lines += ["", "needed:" if needed else "what it can do beside:"] if chosen else []
+        lines += ["", "required:" if needed else "optional (off where it fails):"] if chosen else []
         lines += [f"  {check.name:<{width}}  {check.outcome:<14}  {check.why}".rstrip() for check in chosen]
     return "\n".join(lines)

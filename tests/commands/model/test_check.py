@@ -19,9 +19,9 @@ def test_check_folder_prints_every_check(tmp_path: Path, capsys: pytest.CaptureF
     folder = str(save_tiny("qwen2_vl", tmp_path))
     print_checks(folder, compute=True)
     said = capsys.readouterr().out
-    assert said.startswith("qwen2_vl, a family with a file\n\nneeded:\n  placement")
+    assert said.startswith("qwen2_vl, a family with a file\n\nrequired:\n  placement")
     assert said.count(" pass") == 12
-    assert "what it can do beside:\n  answers in a batch" in said
+    assert "optional (off where it fails):\n  answers in a batch" in said
 
 
 def test_check_folder_ends_with_status_1(
