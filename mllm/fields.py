@@ -6,15 +6,13 @@ An annotation says what a value may be: `int`, `list[str]`, `Literal["pad", "squ
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
-from functools import cache
 from inspect import Parameter
-from types import NoneType, SimpleNamespace, UnionType
+from types import NoneType, UnionType
 from typing import (
     Annotated,
     Any,
@@ -26,10 +24,10 @@ from typing import (
     cast,
     get_args,
     get_origin,
-    get_type_hints,
 )
 
 from mllm.errors import ConfigError, DataError, MllmError, nearest
+from mllm.signatures import parameters_of
 
 T = TypeVar("T")
 
@@ -179,7 +177,7 @@ def is_finite(value: object) -> TypeGuard[float]:
     return isinstance(value, float) and math.isfinite(value)
 
 
-def within(field: str, read: Callable[..., T], *arguments: Any) -> T:
+def in_field(field: str, read: Callable[..., T], *arguments: Any) -> T:
     """`read(*arguments)`, whose errors are about something inside `field`."""
     try:
         return read(*arguments)
@@ -225,8 +223,8 @@ def check(value: object, kind: Any, error: type[MllmError] = ConfigError) -> Non
         _check_entries(cast("Sequence[object]", value), kind, error)
     elif isinstance(value, Mapping) and members:
         for name, entry in cast("Mapping[object, object]", value).items():
-            within("keys", check, name, members[0], error)
-            within(str(name), check, entry, members[1], error)
+            in_field("keys", check, name, members[0], error)
+            in_field(str(name), check, entry, members[1], error)
 
 
 def check_arguments(
@@ -244,7 +242,7 @@ def check_arguments(
     check_names(given, [name for name in known if name not in also], error)
     for name, parameter in known.items():
         if name in given:
-            within(name, check, given[name], parameter.annotation, error)
+            in_field(name, check, given[name], parameter.annotation, error)
         elif parameter.default is Parameter.empty and name not in also:
             raise error(field=name, expected=describe(parameter.annotation), found="nothing", kind="missing-field")
 
@@ -265,34 +263,6 @@ def read_section(section: Mapping[str, Any], kind: type[T], error: type[MllmErro
         name: tuple(value) if _takes_tuple(value, known[name].annotation) else value for name, value in section.items()
     }
     return kind(**given)
-
-
-@cache
-def parameters_of(built: Callable[..., Any]) -> Mapping[str, Parameter]:
-    """The named parameters of a dataclass, a class or a function, with their annotations evaluated.
-
-    One that cannot be, as it names what its module imports for the type checker only, says nothing of its values.
-    """
-    made_by: Any = inspect.unwrap(built.__init__ if isinstance(built, type) else built)
-    names = getattr(made_by, "__globals__", {})
-    found = inspect.signature(built).parameters.values()
-    return {
-        parameter.name: parameter.replace(annotation=_evaluated(parameter.annotation, names))
-        for parameter in found
-        if parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    }
-
-
-def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
-    if annotation is Parameter.empty:
-        return Any
-    if not isinstance(annotation, str):
-        return annotation
-    alone = SimpleNamespace(__annotations__={"value": annotation})
-    try:
-        return get_type_hints(alone, names, include_extras=True)["value"]
-    except NameError:
-        return Any
 
 
 def describe(kind: Any, *, several: bool = False) -> str:
@@ -360,7 +330,7 @@ def _check_entries(values: Sequence[object], kind: Any, error: type[MllmError]) 
     else:
         members = (members[0],) * len(values)
     for number, (value, member) in enumerate(zip(values, members, strict=True)):
-        within(f"[{number}]" if issubclass(error, DataError) else str(number), check, value, member, error)
+        in_field(f"[{number}]" if issubclass(error, DataError) else str(number), check, value, member, error)
 
 
 def _bare(kind: Any) -> Any:

@@ -21,10 +21,10 @@ from mllm.fields import (
     Probability,
     Range,
     check,
-    parameters_of,
+    in_field,
     show,
-    within,
 )
+from mllm.signatures import parameters_of
 
 Token = Count
 Tokens = Token | Annotated[Sequence[Token], FULL]
@@ -146,7 +146,7 @@ def check_generation_file(settings: Mapping[str, Any], where: str) -> None:
         elif value is not None and name in SAMPLING and settings.get("do_sample") is not True:
             kind = NonNegative
         try:
-            within(name, check, value, kind, ModelError)
+            in_field(name, check, value, kind, ModelError)
         except ModelError as error:
             raise error.at(where) from None
 

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any, TypeVar, cast, overload
 
 from mllm.errors import DataError, MllmError
-from mllm.fields import check, describe, is_finite, show, within
+from mllm.fields import check, describe, in_field, is_finite, show
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def field(
         if type(value) is not kind or kind in (int, float):  # of which some have no finite value, or too many bits
             if kind is dict:
                 raise error(field=field_name(name, at), expected="an object", found=show(value), kind="wrong-type")
-            within(field_name(name, at), check, value, kind, error)
+            in_field(field_name(name, at), check, value, kind, error)
     except error as broken:
         if where:
             raise broken.at(str(where)) from None

@@ -48,6 +48,8 @@ MAX_MESSAGE = 240
 """Characters of a library's message that are shown."""
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+OURS = ("checkpoints/", "outputs/")
+"""Where the configs that come with mllm expect models."""
 """As in `OWNER/MODEL`."""
 LARGEST_SETTINGS = 64 << 20
 """Bytes of a JSON file of settings, or of an index."""
@@ -192,10 +194,11 @@ def in_a_line(reason: BaseException) -> str:
 
 def how_to_get(path: str | Path) -> str:
     """What to do about a model's folder that is not there."""
+    if str(path).startswith(OURS):
+        return "nothing is downloaded: put the folder there, or name yours"
     if HUB_ID.fullmatch(str(path)) and not Path(path).parent.exists():
-        return (
-            f"nothing is downloaded: for an id of Hugging Face's hub, name the folder that `hf download {path}` prints"
-        )
+        how = f"name the folder that `hf download {path}` prints"
+        return f"nothing is downloaded: if this is an id of Hugging Face's hub, {how}"
     return "nothing is downloaded"
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeGuard, TypeVar, cast
 
 from mllm.errors import DataError
-from mllm.fields import is_finite, show, within
+from mllm.fields import in_field, is_finite, show
 from mllm.images import ImageRef, image_ref
 from mllm.images.video import Clip, read_clip
 from mllm.json_fields import text
@@ -44,11 +44,11 @@ def read_item(record: Mapping[str, Any], *, key: str, folder: str | None = None)
     try:
         known = ("image", "images", "video", "target", "conversations", "truth", "group", "expression", "system")
         fields = _mapping(record, known)
-        group = within("group", _group, fields.get("group"))
+        group = in_field("group", _group, fields.get("group"))
         images = _images(fields, folder)
-        clip = None if fields.get("video") is None else within("video", read_clip, fields["video"], folder)
-        boxes, points, spans = within("target", _target, fields.get("target"), clip)
-        turns = within("conversations", _turns, fields.get("conversations"))
+        clip = None if fields.get("video") is None else in_field("video", read_clip, fields["video"], folder)
+        boxes, points, spans = in_field("target", _target, fields.get("target"), clip)
+        turns = in_field("conversations", _turns, fields.get("conversations"))
         if clip is not None:
             images, boxes, points, turns = _with_frames(clip, boxes, points, turns)
         said, system = fields.get("expression"), fields.get("system")
@@ -60,10 +60,10 @@ def read_item(record: Mapping[str, Any], *, key: str, folder: str | None = None)
             points=points,
             time_spans=spans,
             group=group,
-            expression=None if said is None else within("expression", text, said),
-            system=None if system is None else within("system", text, system),
+            expression=None if said is None else in_field("expression", text, said),
+            system=None if system is None else in_field("system", text, system),
         )
-        truth = within("truth", _truth, fields.get("truth"), item)
+        truth = in_field("truth", _truth, fields.get("truth"), item)
     except DataError as error:
         raise error.at(key) from error.__cause__
     return replace(item, truth=truth)
@@ -76,9 +76,9 @@ def _images(record: Mapping[str, Any], folder: str | None) -> tuple[ImageRef, ..
         expected = "'image' or 'images'" if "video" not in given else "'image', 'images' or 'video'"
         raise DataError(expected=expected, found=found, kind="unknown-field")
     if record.get("image") is not None:
-        return (within("image", image_ref, record["image"], folder),)
-    sources = within("images", _list, record.get("images"))
-    return tuple(within(f"images[{number}]", image_ref, source, folder) for number, source in enumerate(sources))
+        return (in_field("image", image_ref, record["image"], folder),)
+    sources = in_field("images", _list, record.get("images"))
+    return tuple(in_field(f"images[{number}]", image_ref, source, folder) for number, source in enumerate(sources))
 
 
 def _with_frames(
@@ -113,23 +113,24 @@ def _with_frames(
 
 def _target(target: object, clip: Clip | None) -> tuple[tuple[Box, ...], tuple[Point, ...], tuple[TimeSpan, ...]]:
     fields = _mapping(target, (*REGION_FIELDS, "labels", "spans"))
-    boxes = tuple(within(f"boxes[{n}]", _box, *region) for n, region in enumerate(_regions(fields, "boxes", clip)))
+    boxes = tuple(in_field(f"boxes[{n}]", _box, *region) for n, region in enumerate(_regions(fields, "boxes", clip)))
     if fields.get("labels") is not None:
-        labels = within("labels", _texts, fields["labels"])
+        labels = in_field("labels", _texts, fields["labels"])
         if len(labels) != len(boxes):
             expected = f"{len(boxes)} entries, one for each box"
             raise DataError(field="labels", expected=expected, found=str(len(labels)), kind="region-index")
         boxes = tuple(replace(box, label=label) for box, label in zip(boxes, labels, strict=True))
+    spans = in_field("spans", _list, fields.get("spans"))
     return (
         boxes,
-        tuple(within(f"points[{n}]", _point, *region) for n, region in enumerate(_regions(fields, "points", clip))),
-        tuple(within(f"spans[{n}]", _span, span) for n, span in enumerate(within("spans", _list, fields.get("spans")))),
+        tuple(in_field(f"points[{n}]", _point, *region) for n, region in enumerate(_regions(fields, "points", clip))),
+        tuple(in_field(f"spans[{n}]", _span, span) for n, span in enumerate(spans)),
     )
 
 
 def _regions(target: Mapping[str, Any], field: str, clip: Clip | None) -> Iterable[tuple[object, int]]:
     """What each region holds, and the number of its image; of a video that of its frame, of all that are given."""
-    regions = within(field, _list, target.get(field))
+    regions = in_field(field, _list, target.get(field))
     names = [f"{field}_image", f"{field}_frame", f"{field}_time"]
     given = [name for name in names if target.get(name) is not None]
     if not given:
@@ -139,10 +140,10 @@ def _regions(target: Mapping[str, Any], field: str, clip: Clip | None) -> Iterab
         expected = names[0] if clip is None else " or ".join(names)
         raise DataError(expected=expected, found=" and ".join(given), kind="unknown-field")
     if clip is not None and name.endswith("_time"):
-        times = within(name, _list, target[name])
-        images = [within(f"{name}[{n}]", _frame_at, clip, time) for n, time in enumerate(times)]
+        times = in_field(name, _list, target[name])
+        images = [in_field(f"{name}[{n}]", _frame_at, clip, time) for n, time in enumerate(times)]
     else:
-        images = within(name, _indices, target[name])
+        images = in_field(name, _indices, target[name])
     if len(images) != len(regions):
         found = str(len(images))
         raise DataError(field=name, expected=f"{len(regions)} entries", found=found, kind="region-index")
@@ -183,7 +184,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _turns(turns: object) -> tuple[Turn, ...]:
-    return tuple(within(f"[{number}]", _turn, turn) for number, turn in enumerate(_list(turns)))
+    return tuple(in_field(f"[{number}]", _turn, turn) for number, turn in enumerate(_list(turns)))
 
 
 def _turn(turn: object) -> Turn:
@@ -192,11 +193,11 @@ def _turn(turn: object) -> Turn:
         raise DataError(field="from", expected="'human' or 'gpt'", found=show(fields.get("from")), kind="role")
     return Turn(
         role=fields["from"],
-        text=within("value", text, fields.get("value")),
-        boxes_seq=within("boxes_seq", _groups, fields.get("boxes_seq")),
-        points_seq=within("points_seq", _groups, fields.get("points_seq")),
-        spans_seq=within("spans_seq", _groups, fields.get("spans_seq")),
-        image=within("image", _image_number, fields.get("image")),
+        text=in_field("value", text, fields.get("value")),
+        boxes_seq=in_field("boxes_seq", _groups, fields.get("boxes_seq")),
+        points_seq=in_field("points_seq", _groups, fields.get("points_seq")),
+        spans_seq=in_field("spans_seq", _groups, fields.get("spans_seq")),
+        image=in_field("image", _image_number, fields.get("image")),
     )
 
 
@@ -207,27 +208,27 @@ def _image_number(value: object) -> int | None:
 
 
 def _groups(groups: object) -> Groups:
-    return tuple(tuple(within(f"[{number}]", _indices, group)) for number, group in enumerate(_list(groups)))
+    return tuple(tuple(in_field(f"[{number}]", _indices, group)) for number, group in enumerate(_list(groups)))
 
 
 def _truth(truth: object, item: Item) -> GroundTruth:
     if truth is None:
         return answer_truth(item)
     fields = _mapping(truth, ("boxes", "points", "spans", "texts", "options", "candidates", "masks"))
-    boxes = within("boxes", _picked, fields.get("boxes"), item.boxes)
-    points = within("points", _picked, fields.get("points"), item.points)
-    spans = within("spans", _picked, fields.get("spans"), item.time_spans)
+    boxes = in_field("boxes", _picked, fields.get("boxes"), item.boxes)
+    points = in_field("points", _picked, fields.get("points"), item.points)
+    spans = in_field("spans", _picked, fields.get("spans"), item.time_spans)
     asked = any(fields.get(name) is not None for name in ("boxes", "points", "spans"))
-    masks = within("masks", _list, fields.get("masks"))
+    masks = in_field("masks", _list, fields.get("masks"))
     return GroundTruth(
         boxes=boxes,
         points=points,
         time_spans=spans,
         no_target=asked and not (boxes or points or spans),
-        texts=within("texts", _texts, fields.get("texts")),
-        options=within("options", _texts, fields.get("options")),
-        candidates=within("candidates", _picked, fields.get("candidates"), item.boxes),
-        masks=tuple(within(f"masks[{number}]", mask_of, mask) for number, mask in enumerate(masks)),
+        texts=in_field("texts", _texts, fields.get("texts")),
+        options=in_field("options", _texts, fields.get("options")),
+        candidates=in_field("candidates", _picked, fields.get("candidates"), item.boxes),
+        masks=tuple(in_field(f"masks[{number}]", mask_of, mask) for number, mask in enumerate(masks)),
     )
 
 
@@ -251,7 +252,7 @@ def mask_of(value: object) -> Mask:
         DataError: names the field inside it.
     """
     fields = _mapping(value, ("size", "counts"))
-    size, counts = (within(name, _numbers_or_text, fields.get(name)) for name in ("size", "counts"))
+    size, counts = (in_field(name, _numbers_or_text, fields.get(name)) for name in ("size", "counts"))
     if len(size) != 2 or isinstance(size, str) or min(size) < 1:
         raise DataError(field="size", expected="[height, width]", found=show(fields["size"]), kind="coordinates")
     if size[0] * size[1] > LARGEST_MASK:
@@ -286,7 +287,7 @@ def _group(value: object) -> Mapping[str, Category]:
 
 
 def _texts(values: object) -> tuple[str, ...]:
-    return tuple(within(f"[{number}]", text, value) for number, value in enumerate(_list(values)))
+    return tuple(in_field(f"[{number}]", text, value) for number, value in enumerate(_list(values)))
 
 
 def _picked(indices: object, regions: tuple[Known, ...]) -> tuple[Known, ...]:

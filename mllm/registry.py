@@ -23,7 +23,7 @@ from typing import Annotated, Any, TypeVar
 from mmengine.registry import Registry as _Registry
 
 from mllm.errors import ConfigError, MllmError, nearest
-from mllm.fields import check_arguments, show, within
+from mllm.fields import check_arguments, in_field, show
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -189,7 +189,7 @@ class Registry(_Registry):
         if not isinstance(cfg, Mapping) or "type" not in cfg:
             raise ConfigError(expected=f"the name of a {self.name}, or a dict with its 'type'", found=show(cfg))
         name, arguments = cfg["type"], {key: value for key, value in cfg.items() if key != "type"}
-        return within("type", self.find, name), name, arguments
+        return in_field("type", self.find, name), name, arguments
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Stretches of a video, the third kind of region beside boxes and points."""
+"""Time spans of a video, the third kind of region beside boxes and points."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mllm.errors import DataError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeSpan:
-    """A stretch of a video in seconds from its beginning, 0 <= start <= end."""
+    """An interval of a video in seconds from its beginning, 0 <= start <= end."""
 
     start: float
     end: float
@@ -25,7 +25,7 @@ class TimeSpan:
 
 
 def temporal_iou(found: Iterable[TimeSpan], true: Iterable[TimeSpan]) -> float:
-    """Seconds in both over seconds in either, in [0, 1]; several spans are the stretch that they cover together.
+    """Seconds in both over seconds in either, in [0, 1]; several spans count as their union.
 
     Of one span each it is the IoU of Charades-STA and ActivityNet Captions; 0 where neither lasts.
 
@@ -38,7 +38,7 @@ def temporal_iou(found: Iterable[TimeSpan], true: Iterable[TimeSpan]) -> float:
 
 
 def _merged(spans: Iterable[TimeSpan]) -> Sequence[TimeSpan]:
-    """The same stretches without overlaps."""
+    """The same spans without overlaps."""
     merged: list[TimeSpan] = []
     for span in sorted(spans, key=lambda each: each.start):
         if merged and span.start <= merged[-1].end:

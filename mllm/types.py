@@ -14,7 +14,7 @@ from dataclasses import field as attribute
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from mllm.errors import DataError
-from mllm.fields import within
+from mllm.fields import in_field
 from mllm.images import ImageRef, VideoFrame
 from mllm.time_spans import TimeSpan
 
@@ -164,7 +164,7 @@ class Item:
         if not self.turns:
             raise DataError(field="conversations", expected="at least one turn", found="none", kind="no-turns")
         for number, turn in enumerate(self.turns):
-            within(f"conversations[{number}]", _check_words, turn, "human" if number % 2 == 0 else "gpt")
+            in_field(f"conversations[{number}]", _check_words, turn, "human" if number % 2 == 0 else "gpt")
         slots = sum(turn.text.count(IMAGE) for turn in self.turns)
         if slots != len(self.images):
             expected = f"{len(self.images)} {IMAGE}, one for each image"
@@ -179,7 +179,7 @@ class Item:
                         kind="region-index",
                     )
         for number in range(len(self.turns)):
-            within(f"conversations[{number}]", self._check_regions, number)
+            in_field(f"conversations[{number}]", self._check_regions, number)
 
     def _check_regions(self, number: int) -> None:
         """Check which regions a turn names, and that those of an answer keep to the image of its question."""
@@ -198,7 +198,7 @@ class Item:
                 expected = f"{count} group(s), one for each {placeholder} in the text"
                 raise DataError(field=field, expected=expected, found=str(len(groups)), kind="placeholder-count")
             for place, group in enumerate(groups):
-                within(f"{field}[{place}]", _check_group, turn.role, group, regions, asked)
+                in_field(f"{field}[{place}]", _check_group, turn.role, group, regions, asked)
 
     def image_of(self, number: int) -> int | None:
         """The index of the image that the answer to the question `turns[number]` is about; None if that is open.

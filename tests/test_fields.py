@@ -23,9 +23,9 @@ from mllm.fields import (
     check,
     check_arguments,
     describe,
+    in_field,
     read_section,
     show,
-    within,
 )
 
 
@@ -168,5 +168,5 @@ def test_within_names_the_field_of_any_error_of_ours() -> None:
         raise ModelError("x", field="b")
 
     with pytest.raises(ModelError) as caught:
-        within("a", broken)
+        in_field("a", broken)
     assert caught.value.field == "a.b"

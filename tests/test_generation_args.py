@@ -7,7 +7,6 @@ import pytest
 from transformers import GenerationConfig
 
 from mllm.errors import ModelError
-from mllm.fields import parameters_of
 from mllm.generation_args import (
     GenerationArgs,
     as_generate_takes_them,
@@ -17,6 +16,7 @@ from mllm.generation_args import (
     without_effect,
 )
 from mllm.model_files import check_folder
+from mllm.signatures import parameters_of
 
 WRONG = ("x", "two", -2, {"a": 1}, [[]], ["x"])
 TEXTS = {"cache_implementation", "num_assistant_tokens_schedule", "speculation_type", "transformers_version"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin
 from mllm.config.honoured import refuse
 from mllm.config.training_fields import members_of, training_fields
 from mllm.errors import ConfigError, nearest
-from mllm.fields import Fits, OneOf, Range, show, within
+from mllm.fields import Fits, OneOf, Range, in_field, show
 from mllm.fields import check as check_value
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def check_training_arguments(training_args: Mapping[str, Any]) -> None:
             raise ConfigError(f"unknown argument; {hint(name)}", field=f"training_args.{name}")
         about = field.metadata
         if "const" not in about or value is not about["const"]:
-            within(f"training_args.{name}", check_value, value, _bounded(name, field.type))
+            in_field(f"training_args.{name}", check_value, value, _bounded(name, field.type))
         _check_choice(name, value, about)
         if name == "max_steps" and value == 0:
             raise ConfigError(
@@ -109,7 +109,7 @@ def _is_steps(value: float) -> bool:
 def _check_choice(name: str, value: object, metadata: Mapping[str, Any]) -> None:
     choices = metadata.get("choices")
     if choices is not None and value is not None:
-        within(f"training_args.{name}", check_value, value, Annotated[str, OneOf(tuple(choices))])
+        in_field(f"training_args.{name}", check_value, value, Annotated[str, OneOf(tuple(choices))])
 
 
 def hint(name: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from mllm.errors import ConfigError
-from mllm.fields import FULL, Count, Fits, PositiveInt, Range, check_arguments, show, within
+from mllm.fields import FULL, Count, Fits, PositiveInt, Range, check_arguments, in_field, show
 from mllm.images.settings import ImageSettings
 from mllm.registry import DatasetConfig, MetricConfig
 
@@ -85,7 +85,7 @@ def check_data_args(data_args: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: names the key.
     """
-    within("data_args", check_arguments, data_args, DataArgs)
+    in_field("data_args", check_arguments, data_args, DataArgs)
     collator = data_args.get("collator_kwargs") or {}
     if collator.get("packing", "none") == "none" and collator.get("max_tokens") is not None:
         raise ConfigError(
@@ -98,4 +98,4 @@ def check_data_args(data_args: Mapping[str, Any]) -> None:
 
 def check_custom_imports(custom_imports: Mapping[str, Any]) -> None:
     """Raises ConfigError, which names the key."""
-    within("custom_imports", check_arguments, custom_imports, CustomImports)
+    in_field("custom_imports", check_arguments, custom_imports, CustomImports)

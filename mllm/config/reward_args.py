@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from mllm.errors import ConfigError
-from mllm.fields import FULL, Count, PositiveInt, Range, read_section, show, within
+from mllm.fields import FULL, Count, PositiveInt, Range, in_field, read_section, show
 from mllm.registry import RewardConfig
 
 Group = Annotated[int, Range(least=2, most=4096)]
@@ -99,4 +99,4 @@ def read_reward_args(section: Mapping[str, Any]) -> RewardArgs:
     Raises:
         ConfigError: names the key.
     """
-    return within("reward_args", read_section, section, RewardArgs)
+    return in_field("reward_args", read_section, section, RewardArgs)

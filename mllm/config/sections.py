@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from mllm.errors import ConfigError, nearest
-from mllm.fields import check_names, show, within
+from mllm.fields import check_names, in_field, show
 
 SECTIONS = {
     "training_args": "any argument of transformers' Seq2SeqTrainingArguments, and those of RunArguments",
@@ -40,7 +40,7 @@ def check_names_of_sections(cfg: Mapping[str, Any]) -> None:
             raise ConfigError(hint, field=name)
         if not isinstance(section, Mapping):
             raise ConfigError(field=name, expected="a dict", found=show(section))
-    within("data_args", check_names, cfg["data_args"], DATA_ARGS)
+    in_field("data_args", check_names, cfg["data_args"], DATA_ARGS)
 
 
 def generation_sections(data_args: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-STRETCH = 48
-"""Tokens that are read again for each new one, at most about so many."""
+WINDOW = 48
+"""Tokens that are decoded again for each new one, at most about so many."""
 CONTEXT = 8
-"""Tokens in front of a stretch that are read with it: the first token of a text may lose its space."""
+"""Tokens before the window that are decoded with it: the first token of a text may lose its space."""
 BYTE_TOKEN = 6
 """Characters of sentencepiece's tokens for single bytes, `<0xE4>`."""
 
@@ -28,9 +28,9 @@ class Detokenizer:
         self.tokenizer = tokenizer
         self._ids: list[int] = []
         self._text = ""
-        """Of the tokens before the stretch."""
+        """Of the tokens before the window."""
         self._start = self._context = 0
-        """Where the stretch begins, and the context before it."""
+        """Where the window begins, and the context before it."""
 
     def add(self, token_id: int) -> str | None:
         """The text with the next token; None within a row of single bytes, which are characters only together."""
@@ -38,7 +38,7 @@ class Detokenizer:
         if self._is_byte(token_id):
             return None
         text = self.text
-        moves = len(self._ids) - self._start >= STRETCH and not text.endswith("\ufffd")
+        moves = len(self._ids) - self._start >= WINDOW and not text.endswith("\ufffd")
         if moves and not self._is_byte(self._ids[-CONTEXT]):  # no row of bytes is torn
             self._text, self._start, self._context = text, len(self._ids), len(self._ids) - CONTEXT
         return text

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor, SquarePreprocessor, VideoPreprocessor
 from mllm.conversation.rendering import IGNORE, TextSpan, tokenize
 from mllm.errors import ConfigError, DataError, ImageError, ModelError
-from mllm.fields import within
+from mllm.fields import in_field
 from mllm.images import ImageRef, Video, is_reducible
 from mllm.images.names import name_of
 from mllm.images.resolution import Resolution, resolution_of
@@ -68,7 +68,7 @@ class ImageInputs:
                     expected="a model of type 'hf', whose image processor takes bounds",
                     found=", ".join(resolution.given),
                 )
-            self._views[resolution] = within("AtResolution", bound, resolution)
+            self._views[resolution] = in_field("AtResolution", bound, resolution)
         return self._views[resolution]
 
     def open(self, ref: ImageRef, pixels: Pixels) -> Mapping[str, Tensor]:

@@ -19,7 +19,7 @@ from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.rendering import Write
 from mllm.conversation.time_form import time_form
 from mllm.errors import DataError
-from mllm.fields import within
+from mllm.fields import in_field
 from mllm.images import ImageRef, VideoFrame
 from mllm.types import BOXES, SPANS, Box, Item, Point
 
@@ -71,8 +71,8 @@ class ItemCodec:
             return self._spans(group)
         field, regions = f"target.{placeholder[1:-1]}", self._regions(placeholder)
         for index in group:
-            within(f"{field}[{index}]", self.on(regions[index].image).check, regions[index])
-        return within(field, self._group, placeholder, group, self._write)
+            in_field(f"{field}[{index}]", self.on(regions[index].image).check, regions[index])
+        return in_field(field, self._group, placeholder, group, self._write)
 
     def sample(self, write: WriteOne) -> Write:
         """The same, where `write` gives the text of regions on one image, and no image is looked at."""

@@ -1,7 +1,7 @@
 """Several examples in one row without padding, and those about the same images as one tree of their tokens.
 
-A stretch of a row is a whole example, or a node of a tree: it sees the stretches that it continues and itself, and its
-positions go on from them. Loss and gradients are those of the examples one by one; images are read once.
+A segment of a row is a whole example, or a node of a prefix tree: it sees the segments that it continues and itself,
+and its positions go on from them. Loss and gradients are those of the examples one by one; images are read once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING
 
-from mllm.conversation.prefix_tree import Stretch, leaves, prefix_tree
+from mllm.conversation.prefix_tree import Segment, leaves, prefix_tree
 from mllm.conversation.rendering import IGNORE
 from mllm.errors import DataError
 from mllm.images import ImageRef
@@ -34,9 +34,9 @@ class PackedRow:
     labels: Tensor
     position_ids: Tensor
     segment_ids: Tensor
-    """Stretches, numbered from 0 in the order of the row; what continues a stretch comes behind it, depth first."""
+    """Segments, numbered from 0 in the order of the row; what continues a segment comes behind it, depth first."""
     prefix_ids: Tensor
-    """The segment that a stretch continues, its parent; NO_PREFIX where it begins an example."""
+    """The segment that this one continues, its parent; NO_PREFIX where it begins an example."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -163,13 +163,13 @@ def prefix_tree_row(examples: Sequence[EncodedSample]) -> PackedRow:
     """One row for labelled examples of a group: the tree of what they have in common, depth first.
 
     A common beginning ends before the last token that no example supervises: what a branch learns is predicted from
-    within. So all labels are in stretches that belong to one example.
+    within. So all labels are in segments that belong to one example.
     """
     import torch
 
     tree = _tree(examples)
-    sizes = torch.tensor([len(stretch) for stretch in tree])
-    parents = torch.tensor([NO_PREFIX if stretch.parent is None else stretch.parent for stretch in tree])
+    sizes = torch.tensor([len(segment) for segment in tree])
+    parents = torch.tensor([NO_PREFIX if segment.parent is None else segment.parent for segment in tree])
     return PackedRow(
         input_ids=torch.cat([examples[each.example].input_ids[each.start : each.stop] for each in tree]),
         labels=torch.cat([labels_of(examples[each.example])[each.start : each.stop] for each in tree]),
@@ -179,10 +179,10 @@ def prefix_tree_row(examples: Sequence[EncodedSample]) -> PackedRow:
     )
 
 
-def _tree(examples: Sequence[EncodedSample]) -> list[Stretch]:
+def _tree(examples: Sequence[EncodedSample]) -> list[Segment]:
     lengths = [len(example.input_ids) for example in examples]
     if len(examples) == 1:
-        return [Stretch(0, 0, lengths[0], None)]
+        return [Segment(0, 0, lengths[0], None)]
     head = examples[0].images_end
     ends = [shareable(labels_of(example).tolist()) for example in examples]
     prompts = [example.input_ids[head:end].tolist() for example, end in zip(examples, ends, strict=True)]

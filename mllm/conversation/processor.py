@@ -25,7 +25,7 @@ from mllm.conversation.rendering import IGNORE, Template, TextSpan, start_behind
 from mllm.conversation.text_encoder import Start
 from mllm.conversation.time_form import with_time_spans
 from mllm.errors import DataError, MllmError
-from mllm.fields import show, within
+from mllm.fields import in_field, show
 from mllm.images import ImageRef, is_remote
 from mllm.images.settings import Pixels
 from mllm.types import BOXES, IMAGE, POINTS, Box, EncodedSample, Item, Point, Prediction, Turn
@@ -297,7 +297,7 @@ class Processor:
         with _about(item):
             for kind, regions in (("boxes", item.truth.boxes), ("points", item.truth.points)):
                 for number, region in enumerate(regions):
-                    within(f"truth.{kind}[{number}]", self._check_answerable, item, region)
+                    in_field(f"truth.{kind}[{number}]", self._check_answerable, item, region)
 
     def _check_answerable(self, item: Item, region: Box | Point) -> None:
         asked = item.answer_image

@@ -28,7 +28,7 @@ IGNORE = -100
 
 @dataclass(frozen=True, slots=True)
 class TextSpan:
-    """A stretch of rendered text."""
+    """A piece of rendered text."""
 
     text: str
     supervised: bool = False

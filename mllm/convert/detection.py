@@ -84,7 +84,7 @@ def attribute(element: ElementTree.Element, name: str, where: str) -> str:
 
 
 def class_names(path: Path) -> list[str]:
-    """The classes of a YOLO data set in their order: one a line, or the list or dict `names` of a data.yaml.
+    """The classes of a YOLO dataset in their order: one a line, or the list or dict `names` of a data.yaml.
 
     Raises:
         DataError: it cannot be read, or holds no such list.

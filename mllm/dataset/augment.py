@@ -35,7 +35,7 @@ Background = Literal["mean", "white", "black", "random"] | tuple[Level, Level, L
 
 @DATASETS.register_module()
 class Augmented:
-    """A dataset whose images are changed by chance, from (`seed`, epoch, index) alone; evaluation changes nothing.
+    """A dataset with random changes to its images, drawn from (`seed`, epoch, index); evaluation changes nothing.
 
     All images and turns of an item change together, by one draw. An item whose words hold coordinates as numbers, and
     one without images, stays as it is.

@@ -25,7 +25,7 @@ from mllm.conversation.convention import ConventionConfig, read_convention
 from mllm.conversation.region_conversion import lift_item
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.errors import DataError
-from mllm.fields import PathName, within
+from mllm.fields import PathName, in_field
 from mllm.json_fields import describe_absent
 from mllm.records import read_item
 from mllm.types import Item
@@ -65,7 +65,7 @@ class LineDataset:
         self.lines = IndexedJsonl(filename, None if filename.endswith(".jsonl") else entries)
         self.image_folder = image_folder
         self.seed = seed
-        self.convention = None if regions is None else within("regions", read_convention, regions)
+        self.convention = None if regions is None else in_field("regions", read_convention, regions)
         self.epoch: int | None = None
         self.kept: list[int] | None = None
         """The line numbers of the items, if `keep` left some lines out."""

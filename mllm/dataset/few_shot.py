@@ -28,7 +28,7 @@ Choice = Literal["random", "common"] | SimilarityConfig
 
 @DATASETS.register_module()
 class FewShot:
-    """The items of a dataset, each behind demonstrations: `shots` items of another dataset with their answers, as
+    """The items of a dataset, each after demonstrations: `shots` items of another dataset with their answers, as
     rounds of one conversation.
 
     The answer that evaluation asks for, the truth, the system message and the key are those of the item alone.

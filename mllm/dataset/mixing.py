@@ -141,7 +141,7 @@ class Shuffle:
 
 @DATASETS.register_module()
 class Repeat:
-    """A dataset `times` times in each epoch; what is drawn for an item, such as its question, differs each time."""
+    """A dataset repeated `times` times in each epoch; what is drawn for an item (its question) differs each time."""
 
     def __init__(self, *, dataset: Source, times: PositiveInt) -> None:
         self.dataset = build_datasets(dataset)

@@ -27,7 +27,7 @@ from mllm.types import Box, Groups, Item, Point, Turn
 
 @DATASETS.register_module()
 class SamePicture:
-    """The lines of one image, wherever they stand in the file, as conversations of up to `max_turns` questions.
+    """The lines about the same image, wherever they are in the file, as conversations of up to `max_turns` questions.
 
     For training. `dataset` is a line dataset; lines belong together where their field `picture`, a name or a number, is
     the same. The order of an image's questions is drawn anew in every epoch; evaluation (epoch None) keeps that of the
@@ -81,7 +81,7 @@ class SamePicture:
 
 @DATASETS.register_module()
 class MultiTurn:
-    """Each item followed by others of the same dataset, drawn anew in every epoch, as rounds of one conversation.
+    """Each item followed by others of the same dataset, drawn anew in every epoch, as turns of one conversation.
 
     For training: rows are filled up to `data_args.max_length` instead of padded, and the model learns to talk about
     several images. Evaluation asks the item alone.

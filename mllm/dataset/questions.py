@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from mllm.errors import ConfigError, DataError
-from mllm.fields import FULL, Fits, check, within
+from mllm.fields import FULL, Fits, check, in_field
 from mllm.files import read_json
 from mllm.json_fields import field, field_name, is_blank
 from mllm.json_fields import text as whole
@@ -78,7 +78,7 @@ def plain(text: str, name: str) -> str:
         DataError: it holds `<image>`, `<boxes>`, `<points>` or `<spans>`, which would be read as one, or half a
             character.
     """
-    within(name, whole, text)
+    in_field(name, whole, text)
     for placeholder in _RESERVED:
         if placeholder in text:
             expected = f"a text without the reserved {placeholder}"

@@ -15,7 +15,7 @@ from mllm.types import Item
 
 @DATASETS.register_module()
 class AtResolution:
-    """A dataset whose images the model sees within bounds of their own: documents need more pixels than dogs.
+    """A dataset with its own bounds on image resolution: documents need more pixels than dogs.
 
     Args:
         dataset: a config, or a dataset already built. Of two `AtResolution` around it the inner one counts.

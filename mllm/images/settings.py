@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from PIL import Image
 
 from mllm.cache import cache_folder
-from mllm.fields import Count, Fits, Positive, PositiveInt, Range, read_section, within
+from mllm.fields import Count, Fits, Positive, PositiveInt, Range, in_field, read_section
 
 Level = Annotated[int, Range(least=0, most=255)]
 Size = Annotated[float, Range(above=0, most=10**9)]
@@ -85,7 +85,7 @@ def read_settings(section: Mapping[str, Any] | None) -> ImageSettings:
     Raises:
         ConfigError: an unknown key, with the near ones, or a value that does not fit.
     """
-    return within("data_args.images", read_section, dict(section or {}), ImageSettings)
+    return in_field("data_args.images", read_section, dict(section or {}), ImageSettings)
 
 
 _current = ImageSettings()

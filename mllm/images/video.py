@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mllm.errors import DataError
-from mllm.fields import is_finite, show, within
+from mllm.fields import in_field, is_finite, show
 from mllm.images import ImageRef, VideoFrame, image_ref
 from mllm.images.fetch import is_url
 from mllm.images.settings import current_settings
@@ -106,7 +106,7 @@ def read_clip(video: object, folder: str | None = None) -> Clip:
     if duration is None and fields.get("fps") is not None:
         duration = len(frames) / fields["fps"]
     if duration is not None:
-        duration = within("duration", _positive, duration)
+        duration = in_field("duration", _positive, duration)
     return Clip(frames=frames, times=times, duration=duration)
 
 
@@ -115,11 +115,11 @@ def _frames(fields: Mapping[str, Any], folder: str | None) -> tuple[ImageRef, ..
         found = "neither" if fields.get("frames") is None else "both"
         raise DataError(expected="'frames' or 'folder'", found=found, kind="missing-field")
     if fields.get("folder") is not None:
-        return within("folder", _in_folder, fields["folder"], folder)
+        return in_field("folder", _in_folder, fields["folder"], folder)
     sources = fields["frames"]
     if not isinstance(sources, Sequence) or isinstance(sources, str) or not sources:
         raise DataError(field="frames", expected="a list of images", found=show(sources), kind="wrong-type")
-    return tuple(within(f"frames[{number}]", image_ref, source, folder) for number, source in enumerate(sources))
+    return tuple(in_field(f"frames[{number}]", image_ref, source, folder) for number, source in enumerate(sources))
 
 
 def _in_folder(name: object, folder: str | None) -> tuple[ImageRef, ...]:
@@ -143,7 +143,7 @@ def _times(fields: Mapping[str, Any], count: int) -> tuple[float, ...]:
         found = "neither" if fields.get("times") is None else "both"
         raise DataError(expected="'times', seconds for each frame, or 'fps'", found=found, kind="missing-field")
     if fields.get("fps") is not None:
-        fps = within("fps", _positive, fields["fps"])
+        fps = in_field("fps", _positive, fields["fps"])
         return tuple(number / fps for number in range(count))
     times = fields["times"]
     if not isinstance(times, Sequence) or not all(map(is_finite, times)):

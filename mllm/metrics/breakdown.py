@@ -1,4 +1,4 @@
-"""Scores of parts of a data set: by what its records say of themselves (`group`), by file, by the size of the box, by
+"""Scores of parts of a dataset: by what its records say of themselves (`group`), by file, by the size of the box, by
 the length of the expression.
 """
 

@@ -41,7 +41,7 @@ _NOTHING = frozenset(("no", "none", "nothing"))
 
 @METRICS.register_module()
 class Counting(MeanHeadline):
-    """The number that an answer states, against the number of the truth: its text, or how many points or boxes it has.
+    """Accuracy of the number in an answer; the true one is the truth's text, or its number of points or boxes.
 
     Args:
         reading: which number is read. `"last"` and `"first"`: of the answer in words (`mllm.answers`), as digits or as

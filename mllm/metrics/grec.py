@@ -18,7 +18,7 @@ THRESHOLD = 0.5
 
 @METRICS.register_module()
 class GREC(MeanHeadline):
-    """gRefCOCO: an answer is right if it has all the boxes that were meant and no other, or none where none is meant.
+    """gRefCOCO: an answer is right if it has all the true boxes and no other, or none if there is no such object.
 
     Boxes are matched one to one, the pair that overlaps most first, as long as it overlaps by at least 0.5. All boxes
     of an answer count, whatever their scores: the 0.7 of the public code is for detectors.

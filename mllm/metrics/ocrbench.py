@@ -31,7 +31,7 @@ GROUPS: Mapping[str, str] = {
 }
 """The groups that the benchmark reports, by the `type` of a question."""
 FORMULAS = "HME100k"
-"""The data set whose answers are formulas: spaces do not count in them, and case does."""
+"""The dataset whose answers are formulas: spaces do not count in them, and case does."""
 
 
 @METRICS.register_module()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 from mllm.errors import DataError
-from mllm.fields import Count, NonNegative, Positive, Probability, Reads, check, within
+from mllm.fields import Count, NonNegative, Positive, Probability, Reads, check, in_field
 from mllm.images import IN_MEMORY, ImageRef
 from mllm.images.names import name_of
 from mllm.json_fields import field as field_of
@@ -183,7 +183,7 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
             field_of(record, name, FIELDS[name])
         for name, kind in FIELDS.items():
             if name in record:
-                within(name, check, record[name], kind, DataError)
+                in_field(name, check, record[name], kind, DataError)
         for name, regions in OF_EACH.items():
             texts = regions == "target" and any(isinstance(each, str) for each in record["target"])
             count = 0 if texts else len(record.get(regions, ()))
@@ -253,7 +253,7 @@ def _image_fields(prediction: Prediction) -> Iterator[tuple[str, Any]]:
 
 
 def _truth_fields(prediction: Prediction) -> Iterator[tuple[str, Any]]:
-    """What else a metric compares with, so that `mllm score` needs no data set to score the file again."""
+    """What else a metric compares with, so that `mllm score` needs no dataset to score the file again."""
     truth = prediction.truth
     if truth.texts and (truth.boxes or truth.no_target):
         yield "target_texts", truth.texts

@@ -31,7 +31,7 @@ FAR = 1e9
 
 @METRICS.register_module()
 class PointIn(MeanHeadline):
-    """Points against regions: the masks of the truth, or its candidates (boxes), or its boxes.
+    """Whether points lie in the true regions: masks, or else candidates (boxes), or else boxes.
 
     A point lies in a box if it is within its edges or on them. It lies in a mask if the mask holds the pixel that the
     point is in: pixel (column, row) covers [column, column + 1) x [row, row + 1) of the original image, and what lies

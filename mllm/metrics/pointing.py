@@ -15,7 +15,7 @@ from mllm.types import Box, Failure, Point, Prediction
 
 @METRICS.register_module()
 class PointingAccuracy(MeanHeadline):
-    """Share of questions whose answer is nearest to the right one of the candidates, in original pixels.
+    """Share of questions whose box or point picks the right one of the candidates, in pixels of the original image.
 
     A box means the candidate with which its IoU is greatest; a point the smallest candidate that it lies in.
 

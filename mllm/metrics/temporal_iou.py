@@ -17,9 +17,9 @@ THRESHOLDS = (0.3, 0.5, 0.7)
 
 @METRICS.register_module()
 class TemporalIoU(MeanHeadline):
-    """Time spans against those of the truth, as in Charades-STA and ActivityNet Captions.
+    """Temporal IoU of time spans, as in Charades-STA and ActivityNet Captions.
 
-    Several spans, of an answer or of a truth, are the stretch that they cover together: their number is no failure.
+    Several spans, of an answer or of a truth, count as their union: their number is no failure.
 
     Scores:
         R1@0.3, R1@0.5, R1@0.7: share of ALL predictions, readable or not, whose temporal IoU is at least the threshold

@@ -54,7 +54,7 @@ class ExactMatch(MeanHeadline):
 
 @METRICS.register_module()
 class FreeText(MeanHeadline):
-    """How close longer answers come to a reference: ROUGE-L, equal texts, and how long they are.
+    """How close longer answers come to a reference: ROUGE-L, exact matches, and lengths.
 
     Thinking and what is wrapped around the whole text are left out, see `mllm.answers`. ROUGE-L rewards the words of
     the reference in its order, whatever they say.

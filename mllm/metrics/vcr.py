@@ -16,7 +16,7 @@ TASKS = {"q_a": "answer", "qa_r": "reason"}
 
 @METRICS.register_module()
 class VCRAccuracy:
-    """Of questions asked twice, for the answer (VCR's Q->A) and for the reason of the right answer (QA->R).
+    """VCR's accuracy: of the answer (Q->A), of the reason given the right answer (QA->R), and of both (Q->AR).
 
     A test set joins `VCR(version="qc-a")` and `VCR(version="qac-r")` over the same lines: two items with the same key
     are about one question, and their `group` says the `task`, "answer" or "reason".

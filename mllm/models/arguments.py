@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from mllm.compat.transformers_models import known_attentions
 from mllm.errors import ConfigError, nearest, one_line
-from mllm.fields import FULL, Count, Fits, Probability, Range, Reads, check, check_names, show, within
+from mllm.fields import FULL, Count, Fits, Probability, Range, Reads, check, check_names, in_field, show
 from mllm.models.runtime.packed_attention import FLEX, PACKED
 from mllm.models.vision.encoders import missing_library
 
@@ -67,7 +67,7 @@ def check_spec(spec: Mapping[str, Any]) -> None:
     rest = dict(spec)
     if "model_type" not in rest:
         raise ConfigError(expected="a folder, or a dict with 'model_type'", found=show(spec))
-    within("model_type", _find_model_type, rest.pop("model_type"))
+    in_field("model_type", _find_model_type, rest.pop("model_type"))
     try:
         defaults = AutoConfig.for_model(spec["model_type"])
     except ImportError as error:
@@ -77,7 +77,7 @@ def check_spec(spec: Mapping[str, Any]) -> None:
     # of those that every config has, none says what the model is: a whole config.json may hold them as they usually are
     common = PreTrainedConfig().to_dict()
     for name in DECLARED.keys() & rest.keys():
-        within(name, check, rest.pop(name), DECLARED[name])
+        in_field(name, check, rest.pop(name), DECLARED[name])
     rest = {name: value for name, value in rest.items() if (name, value) not in common.items()}
     known = {name: usual for name, usual in defaults.to_dict().items() if name not in common}
     # transformers would take a misspelt size without a word, and use its own
@@ -86,9 +86,9 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         own = defaults.attribute_map.get(name, name)
         usual = known.get(own)
         if own.endswith("_token_id") and value != usual:  # a negative number would be read as counted from the end
-            within(name, check, value, Count | Sequence[Count] | None)
+            in_field(name, check, value, Count | Sequence[Count] | None)
         kind = _kind(own, usual, isinstance(value, (int, float)))
-        within(name, check, value, kind)
+        in_field(name, check, value, kind)
 
 
 def _kind(name: str, usual: object, is_number: bool) -> Any:

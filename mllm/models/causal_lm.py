@@ -112,7 +112,7 @@ def causal_lm(
     quantization: QuantizationConfig | None = None,
     pad_to_multiple_of: RowMultiple | None = None,
 ) -> CausalLM:
-    """A causal language model in evaluation mode.
+    """Any causal language model of transformers, text only; in evaluation mode.
 
     Args:
         tokenizer: embeddings are added where tokens lack.

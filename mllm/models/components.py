@@ -27,7 +27,7 @@ from transformers.image_utils import (
 
 from mllm.compat.transformers_models import attention_of
 from mllm.errors import ConfigError, ModelError, one_line
-from mllm.fields import within
+from mllm.fields import in_field
 from mllm.files import read_json
 from mllm.generation_args import FRACTIONS, SAMPLING, with_fractions
 from mllm.json_fields import field
@@ -323,7 +323,7 @@ def local_folder(argument: str, path: str) -> str:
 
 
 def _config(argument: str, spec: Mapping[str, Any], **defaults: Any) -> PreTrainedConfig:
-    within(argument, check_spec, spec)
+    in_field(argument, check_spec, spec)
     rest = dict(spec)
     model_type = rest.pop("model_type")
     try:

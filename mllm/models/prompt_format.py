@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mllm.errors import ConfigError, ModelError
-from mllm.fields import check, check_names, parameters_of, show, within
+from mllm.fields import check, check_names, in_field, show
 from mllm.files import read_json
 from mllm.geometry import PlacementKind
 from mllm.model_files import ADAPTER_CONFIG, CONFIG, PROMPT_FORMAT_FILE, how_to_get
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
+from mllm.signatures import parameters_of
 from mllm.types import IMAGE
 
 PROMPT_FORMAT_KEYS = ("codec", "template", "placement", "image_numbers")
@@ -192,7 +193,7 @@ def stored_prompt_format(folder: str | Path | None) -> dict[str, Any]:
     try:
         check_names(said, StoredPromptFormat.__dataclass_fields__, ModelError)
         for name, value in said.items():
-            within(name, check, value, parameters_of(StoredPromptFormat)[name].annotation, ModelError)
+            in_field(name, check, value, parameters_of(StoredPromptFormat)[name].annotation, ModelError)
     except (ModelError, ConfigError) as error:
         raise ModelError(error.reason, where=str(path)) from error
     return said

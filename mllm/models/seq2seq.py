@@ -101,7 +101,7 @@ def seq2seq(
     quantization: QuantizationConfig | None = None,
     pad_to_multiple_of: RowMultiple | None = None,
 ) -> Seq2SeqModel:
-    """An encoder-decoder model in evaluation mode.
+    """An encoder-decoder language model (T5), text only; in evaluation mode.
 
     Args:
         tokenizer: embeddings are added where tokens lack.

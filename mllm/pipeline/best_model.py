@@ -14,7 +14,7 @@ from transformers import EarlyStoppingCallback, Seq2SeqTrainingArguments, Traini
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from mllm.errors import ConfigError, nearest
-from mllm.fields import NonNegative, PositiveInt, read_section, show, within
+from mllm.fields import NonNegative, PositiveInt, in_field, read_section, show
 from mllm.metrics.base import Metric
 
 COMMON_SCORES = ("loss", "count", "runtime", "samples_per_second")
@@ -41,7 +41,7 @@ def read_stopping_rule(cfg: Mapping[str, Any]) -> StoppingRule | None:
         ConfigError: names the key.
     """
     section = cfg.get("early_stopping")
-    return None if section is None else within("early_stopping", read_section, section, StoppingRule)
+    return None if section is None else in_field("early_stopping", read_section, section, StoppingRule)
 
 
 class EarlyStopping(EarlyStoppingCallback):

@@ -25,7 +25,7 @@ from mllm.conversation.rendering import RenderedTurn, Template, TextSpan
 from mllm.conversation.tokenizer_training import blank_tokenizer, train_tokenizer
 from mllm.dataset.resolution import resolutions_in
 from mllm.errors import ConfigError, ImageError, ModelError
-from mllm.fields import read_section, within
+from mllm.fields import in_field, read_section
 from mllm.generation_args import check_ids
 from mllm.images import current_settings
 from mllm.images.cache import DiskCache
@@ -71,7 +71,8 @@ def build(cfg: Section, args: RunArguments, data: Data | None = None) -> Trainer
     data = data or load_data(cfg, args)
     data_args = dict(cfg.get("data_args") or {})
     model_args = dict(cfg["model_args"])
-    options = within("data_args.collator_kwargs", read_section, data_args.get("collator_kwargs") or {}, CollatorOptions)
+    collating = data_args.get("collator_kwargs") or {}
+    options = in_field("data_args.collator_kwargs", read_section, collating, CollatorOptions)
     rates = ParamGroupOptions(**{name: model_args.pop(name) for name in RATES if model_args.get(name) is not None})
     # transformers would shard each part for ZeRO-3 while it is made; the Trainer shards the whole model, and sets this
     unset_hf_deepspeed_config()
@@ -220,7 +221,7 @@ def build_model(
         ("generation_config.json", vars(model.generation_config)),
         *generation_sections(data).items(),
     ):
-        within(field, check_ids, settings, model.get_input_embeddings().num_embeddings)
+        in_field(field, check_ids, settings, model.get_input_embeddings().num_embeddings)
     if hasattr(model.config, "added_tokens"):
         record_tokens(model.config, [*recorded_tokens(folder), *new])
     processor = Processor(

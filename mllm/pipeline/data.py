@@ -14,7 +14,7 @@ from mllm.config.run_arguments import RunArguments
 from mllm.config.sections import multitest_entries
 from mllm.dataset.mixing import Subset
 from mllm.errors import ConfigError, DataError
-from mllm.fields import PathName, read_section, within
+from mllm.fields import PathName, in_field, read_section
 from mllm.generation_args import as_generate_takes_them
 from mllm.images.settings import configure, read_settings
 from mllm.pipeline.answering import TestSet
@@ -76,7 +76,7 @@ def load_data(cfg: Section, args: RunArguments) -> Data:
 
 
 def _items(cfg: Section, field: str) -> ItemDataset:
-    items: ItemDataset = within(field, DATASETS.make, cfg)
+    items: ItemDataset = in_field(field, DATASETS.make, cfg)
     if not len(items):
         raise ConfigError(field=field, expected="at least one item", found="none")
     return items
@@ -113,7 +113,7 @@ def _tests(data: Section, args: RunArguments) -> dict[str, TestSet]:
     entries |= {f"multitest_{name}": entry for name, entry in multitest_entries(data).items()}
     if not entries:
         raise ConfigError(field="data_args", expected="test or multitest, the datasets of do_predict", found="neither")
-    missing = [path for prefix, entry in entries.items() for path in within(prefix, missing_files, entry["cfg"])]
+    missing = [path for prefix, entry in entries.items() for path in in_field(prefix, missing_files, entry["cfg"])]
     if len(set(missing)) > 1:
         listed = ", ".join(dict.fromkeys(missing))
         raise DataError(f"{len(set(missing))} files of the test sets are missing: {listed}", kind="missing-file")

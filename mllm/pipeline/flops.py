@@ -4,7 +4,7 @@ A weight matrix takes 2 FLOPs a weight for each row that passes through it; back
 trained, and 2 more where the gradient goes on to what it read. So a row costs 6 a weight in a part that is trained, 4
 in a frozen one that gradients pass through (the base of LoRA), 2 in a frozen one that none reach (a vision tower).
 Attention takes 4 a layer and unit of width for each pair of tokens, 12 where gradients pass through; all pairs of a
-stretch of text count, those that causality hides too (Chowdhery et al. 2022, PaLM, appendix B). Padding, what runs
+segment of text count, those that causality hides too (Chowdhery et al. 2022, PaLM, appendix B). Padding, what runs
 again under activation checkpointing, norms, the scans of state spaces, and attention inside connectors do not count,
 nor are sliding windows of the text subtracted. Of experts those count that a token is sent to. In a vision tower whose
 stages become smaller (Swin, ConvNeXt) all products count that it makes.

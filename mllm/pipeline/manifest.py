@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from mllm.errors import RunError
-from mllm.fields import Count, PositiveInt, check, show, within
+from mllm.fields import Count, PositiveInt, check, in_field, show
 from mllm.files import read_json
 from mllm.model_files import MANIFEST as MANIFEST
 
@@ -74,7 +74,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         )
     for name, kind in MANIFEST_FIELDS.items():
         if name in manifest:
-            within(f"{MANIFEST}: {name}", check, manifest[name], kind, RunError)
+            in_field(f"{MANIFEST}: {name}", check, manifest[name], kind, RunError)
     return manifest
 
 
@@ -87,7 +87,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     state = _read_json(folder / TRAINER_STATE)
     for name, kind in COUNTED.items():
         if name in state:
-            within(f"{TRAINER_STATE}: {name}", check, state[name], kind, RunError)
+            in_field(f"{TRAINER_STATE}: {name}", check, state[name], kind, RunError)
     return state
 
 

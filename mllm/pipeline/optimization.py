@@ -17,7 +17,8 @@ from transformers.training_args import OptimizerNames
 
 from mllm.compat.transformers_trainer import reporters, schedule_function
 from mllm.errors import ConfigError, nearest
-from mllm.fields import NonNegative, check, parameters_of, show, within
+from mllm.fields import NonNegative, check, in_field, show
+from mllm.signatures import parameters_of
 
 logger = logging.getLogger(__name__)
 
@@ -105,13 +106,13 @@ def _check_schedule(args: Seq2SeqTrainingArguments) -> None:
         )
     known = parameters_of(schedule_function(args.lr_scheduler_type))
     given: Any = args.lr_scheduler_kwargs or {}
-    within("training_args.lr_scheduler_kwargs", check, given, Mapping)
+    in_field("training_args.lr_scheduler_kwargs", check, given, Mapping)
     for name, value in given.items():
         field = f"training_args.lr_scheduler_kwargs.{name}"
         if name in known:
-            within(field, check, value, known[name].annotation)
+            in_field(field, check, value, known[name].annotation)
         if isinstance(value, (int, float)):
-            within(field, check, value, NonNegative | bool)
+            in_field(field, check, value, NonNegative | bool)
     idle = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=args.learning_rate)
     with _named("lr_scheduler_kwargs"):
         get_scheduler(

@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import Sampler
 
 from mllm.conversation.packing import Length
-from mllm.conversation.prefix_tree import Stretch, prefix_tree
+from mllm.conversation.prefix_tree import Segment, prefix_tree
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor
 from mllm.models.parts import part_of
 from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
@@ -52,22 +52,22 @@ class Cost:
 
     def __call__(self, group: Sequence[Measured]) -> float:
         """Of items in one batch, which have their images in common where there are several."""
-        tree = stretches(group)
+        tree = segments(group)
         seen = sum(len(each) * (each.start + (len(each) + 1) / 2) for each in tree)
         images = max((each.images for item in group for each in item.lengths), default=0)
         return sum(map(len, tree)) + self.pair * seen + self.image_token * images
 
 
-def stretches(group: Sequence[Measured]) -> list[Stretch]:
+def segments(group: Sequence[Measured]) -> list[Segment]:
     """The trees that the collator makes of these items in one batch, see `packing.group_by_image`."""
     alike: dict[Hashable, list[Length]] = {}
     for number, item in enumerate(group):
         for each in item.lengths:
             alike.setdefault(each.beginning or number, []).append(each)
     return [
-        stretch
+        segment
         for lengths in alike.values()
-        for stretch in prefix_tree(
+        for segment in prefix_tree(
             [each.question for each in lengths], [each.tokens for each in lengths], head=lengths[0].shared
         )
     ]
@@ -75,7 +75,7 @@ def stretches(group: Sequence[Measured]) -> list[Stretch]:
 
 def row_tokens(group: Sequence[Measured]) -> int:
     """Of a row of these items."""
-    return sum(map(len, stretches(group)))
+    return sum(map(len, segments(group)))
 
 
 def cost_of(model: Any, view: ImagePreprocessor) -> Cost:

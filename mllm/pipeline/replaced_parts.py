@@ -32,7 +32,7 @@ def say_replaced(folder: str, given: Mapping[str, Any], config: Any) -> None:
             held,
         )
     if alike := [name for name in given if name not in different]:
-        logger.info("%s has its own %s, which replaces the config's", folder, ", ".join(alike))
+        logger.info("%s is used with its own %s, not the config's", folder, ", ".join(alike))
 
 
 def difference(name: str, asked: Any, config: Any) -> tuple[str, Any, str] | None:

@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 from mllm.config.run_arguments import RunArguments
 from mllm.config.sections import generation_sections
 from mllm.errors import ConfigError, ModelError
-from mllm.fields import check, check_arguments, check_names, parameters_of, within
+from mllm.fields import check, check_arguments, check_names, in_field
 from mllm.generation_args import GenerationArgs, as_generate_takes_them
 from mllm.geometry import PlacementKind
 from mllm.model_files import how_to_get
@@ -24,6 +24,7 @@ from mllm.models.prompt_format import model_type_of
 from mllm.pipeline.best_model import read_stopping_rule
 from mllm.pipeline.optimization import check_learns, check_reporting, check_training
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
+from mllm.signatures import parameters_of
 
 CHECKPOINT_KEYS = (
     *("vision_tower", "language_model", "connector", "feature_layer", "keep_cls", "image_mean", "image_std"),
@@ -71,11 +72,11 @@ def check_model_args(model_args: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: names the key.
     """
-    within("model_args", _check_model_args, model_args)
+    in_field("model_args", _check_model_args, model_args)
 
 
 def _check_model_args(model_args: Mapping[str, Any]) -> None:
-    built = within("type", MODELS.find, model_args.get("type"))
+    built = in_field("type", MODELS.find, model_args.get("type"))
     common = {one.name for kind in (CommonModelArgs, ParamGroupOptions) for one in fields(kind)}
     own = parameters_of(built)
     # a part that a base config describes is taken away with None
@@ -94,7 +95,7 @@ def check_generation(gen_kwargs: Mapping[str, Any] | None, field: str = "data_ar
     Raises:
         ConfigError: names the key.
     """
-    within(field, _check_generation, gen_kwargs or {})
+    in_field(field, _check_generation, gen_kwargs or {})
 
 
 def _check_generation(gen_kwargs: Mapping[str, Any]) -> None:

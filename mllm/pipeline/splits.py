@@ -53,7 +53,7 @@ def splits(data: Config, names: Sequence[str] = ()) -> list[Split]:
     for name in names:
         if name not in found:
             raise ConfigError(
-                nearest(name, found), where="--split", expected="a data set of the config", found=show(name)
+                nearest(name, found), where="--split", expected="a dataset of the config", found=show(name)
             )
     distinct: list[tuple[list[str], Config]] = []
     for name in names or found:

@@ -53,7 +53,7 @@ class CardAnswer:
     places: tuple[str, ...] = ()
     """What is said of the place of each region, where it is not its pixels in the picture."""
     times: tuple[TimeSpan, ...] = ()
-    """Stretches of the video."""
+    """Time spans of the video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Entry:
     candidates: tuple[Box, ...] = ()
     """Other objects of the image that the item knows."""
     times: tuple[TimeSpan, ...] = ()
-    """True stretches of the video."""
+    """True time spans of the video."""
     duration: float | None = None
     """Of the video in seconds."""
     kinds: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -235,7 +235,7 @@ def _sections(rows: Sequence[AnswerRow], limit: int) -> list[dict[str, Any]]:
         ("Best", "highest IoU", readable, readable[half:][::-1][:limit]),
         ("On another object", "the box fits another object of the image", elsewhere, _spread(elsewhere, limit)),
         ("Unreadable answers", "no single box could be read; IoU counts as 0", unreadable, _spread(unreadable, limit)),
-        ("Answers", "evenly spaced over the data set", texts, _spread(texts, limit)),
+        ("Answers", "evenly spaced over the dataset", texts, _spread(texts, limit)),
     )
     return [{"name": name, "note": note, "of": len(of), "rows": shown} for name, note, of, shown in sections if shown]
 

@@ -10,7 +10,7 @@ from mllm.metrics.outcome import WITHOUT_METRIC, Outcome
 from mllm.report.tables import table
 
 MOST_PARTS = 12
-"""Parts of a data set that the terminal lists."""
+"""Parts of a dataset that the terminal lists."""
 TERMINAL_NAMES = {"failure_none": "nothing to read"}
 """Names of scores for the terminal, where that of the files reads as something else."""
 
@@ -34,7 +34,8 @@ def summary(prefix: str, found: Outcome, metric: Metric | None, report: Path | N
     for name, parts in found.parts.items():
         lines.append(f"  {found.headline} by {name}:")
         for part in parts[:MOST_PARTS]:
-            lines.append(f"    {part.value:22.22}{part.score:>10.4f}  {part.count} items")
+            items = "item" if part.count == 1 else "items"
+            lines.append(f"    {part.value:22.22}{part.score:>10.4f}  {part.count} {items}")
         if len(parts) > MOST_PARTS:
             lines.append(f"    {len(parts) - MOST_PARTS} more in the report and the results")
     if report:

@@ -13,7 +13,7 @@ import torch
 
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, ModelError
-from mllm.fields import PositiveInt, check, within
+from mllm.fields import PositiveInt, check, in_field
 from mllm.model_files import how_to_get
 from mllm.models.base import VisionLanguageModel
 from mllm.models.prompt_format import stored_prompt_format, usual_prompt_format
@@ -177,7 +177,7 @@ class ChatModel:
             batch_size: questions that are decoded together, at most.
             generation: as of `chat`; with `do_sample` an answer follows from `seed` and the question's place.
         """
-        within("batch_size", check, batch_size, PositiveInt)
+        in_field("batch_size", check, batch_size, PositiveInt)
         items = [_item(question, number) for number, question in enumerate(questions)]
         return self.generator.answers(items, read_generation(generation), batch_size=batch_size) if items else []
 

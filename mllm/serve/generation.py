@@ -15,7 +15,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList, StopStringCrite
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError
-from mllm.fields import Count, check, show, within
+from mllm.fields import Count, check, in_field, show
 from mllm.generation_args import as_generate_takes_them, without_effect
 from mllm.images import ImageRef, MemoryImage, Video, VideoFrame
 from mllm.models.base import VisionLanguageModel
@@ -59,7 +59,7 @@ def read_generation(given: Mapping[str, Any]) -> GenerationSettings:
     if not isinstance(stop, Sequence) or not all(isinstance(text, str) and text for text in stop):
         raise ConfigError(field="generation.stop", expected="a text, or a list of texts", found=show(given["stop"]))
     seed: Any = given.get("seed") or 0
-    within("generation.seed", check, seed, Count)
+    in_field("generation.seed", check, seed, Count)
     check_generation(arguments, "generation")
     for reason in without_effect(arguments, "generation"):
         raise ConfigError(reason)

@@ -12,8 +12,8 @@ from mllm.conversation.codec_base import Reading, phrase_follows, phrase_marks
 from mllm.conversation.detokenizer import Detokenizer
 from mllm.conversation.pixels import PixelCodec, PixelRegions
 from mllm.conversation.region_conversion import RegionGroup, placeholder, replaced
+from mllm.conversation.region_stream import RegionStream
 from mllm.conversation.rendering import PLACEHOLDER
-from mllm.conversation.settled import Settling
 from mllm.errors import DataError
 from mllm.images import VideoFrame
 from mllm.images.contact_sheet import ContactSheet
@@ -83,7 +83,7 @@ class Answer:
         plain_spans: where in `plain` the phrase of each region stands; an empty place where it has none.
         boxes, points: those by which the answer is scored: read where the text states its answer (`mllm.answers`).
         failure: why one of these could not be read.
-        time_spans: stretches of a video in seconds, likewise; of questions about videos alone.
+        time_spans: intervals of a video in seconds, likewise; of questions about videos alone.
         time_failure: why a time span could not be read.
         tokens: how many were generated, the one that ends the answer included.
         item: the question, with the conversation before it.
@@ -193,7 +193,7 @@ class AnswerReader:
         """Whether the answer has come to its end: nothing that is added later counts."""
         self._stops = (*stop, *([processor.stop] if processor.end_token_id is None else []))
         self._codec = processor.codec_of_answer(item, image)
-        self._settling = self._codec and Settling(self._codec.codec, self._codec.frame.canvas)
+        self._region_stream = self._codec and RegionStream(self._codec.codec, self._codec.frame.canvas)
         self._words = Detokenizer(processor.tokenizer)
         self._raw = ""
         self._text = ""
@@ -263,11 +263,11 @@ class AnswerReader:
         return Piece(text=new, regions=self._new_regions() if new else ())
 
     def _new_regions(self) -> tuple[Region, ...]:
-        if self._codec is None or self._settling is None:
+        if self._codec is None or self._region_stream is None:
             return ()
         before = len(self._regions)
         spans = [region.span for region in self._regions if region.span]
-        for reading in self._codec.placed(self._text, self._settling.new_groups(self._text), spans):
+        for reading in self._codec.placed(self._text, self._region_stream.new_groups(self._text), spans):
             group = self._codec.read_group(reading)
             self._regions.append(self._region(self._text, reading, group, self._regions))
         return tuple(self._regions[before:])

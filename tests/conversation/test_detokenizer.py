@@ -31,8 +31,8 @@ def made(name: str) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detokenizer, "STRETCH", 12)
+def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detokenizer, "WINDOW", 12)
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -54,7 +54,7 @@ def test_detokenizer_reads_a_long_text(name: str) -> None:
     decoder = Detokenizer(tokenizer)
     texts = [decoder.add(token) for token in ids]
     assert [text for text in texts if text][-1] == decoder.text == words_of(tokenizer, ids)
-    assert decoder._start > 12, "the stretch has moved"
+    assert decoder._start > 12, "the window has moved"
 
 
 def test_detokenizer_waits_for_the_bytes_of_a_character() -> None:

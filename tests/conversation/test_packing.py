@@ -86,7 +86,7 @@ def test_prefix_tree_row_of_unlabelled_examples_leaves_the_last_token_apart() ->
 
 
 def test_prefix_tree_row_of_several_answers_to_two_questions() -> None:
-    """Two answers to the first question, whose nine tokens are a stretch of their own, behind the image."""
+    """Two answers to the first question, whose nine tokens are a segment of their own, behind the image."""
     asked = (1, 9, 9, *range(20, 28), 5)
     first, again = sample(*asked, 6, 2, learned=2), sample(*asked, 7, 7, 2, learned=3)
     other = sample(1, 9, 9, 30, 5, 8, 2, learned=2)

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mllm.conversation import prefix_tree as module
-from mllm.conversation.prefix_tree import LEAST, Stretch, leaves, prefix_tree
+from mllm.conversation.prefix_tree import LEAST, Segment, leaves, prefix_tree
 
 INTRO, QUESTION, OTHER = tuple(range(20)), tuple(range(30, 40)), tuple(range(50, 65))
 
 
 def shape(prompts: Sequence[Sequence[int]], answers: Sequence[int], head: int = 0) -> list[tuple[int, int, int | None]]:
-    """(start, stop, parent) of each stretch; an answer is so many tokens behind its prompt."""
+    """(start, stop, parent) of each segment; an answer is so many tokens behind its prompt."""
     lengths = [head + len(prompt) + answer for prompt, answer in zip(prompts, answers, strict=True)]
     return [(each.start, each.stop, each.parent) for each in prefix_tree(prompts, lengths, head=head)]
 
@@ -40,8 +40,8 @@ def test_branches_come_in_the_order_of_the_examples() -> None:
     assert leaves(tree, lengths) == [0, 2, 1, 3]
 
 
-def test_a_single_example_is_one_stretch() -> None:
-    assert prefix_tree([INTRO], [25], head=3) == [Stretch(0, 0, 25, None)]
+def test_a_single_example_is_one_segment() -> None:
+    assert prefix_tree([INTRO], [25], head=3) == [Segment(0, 0, 25, None)]
     assert prefix_tree([], []) == []
 
 
@@ -55,17 +55,17 @@ def test_images_are_shared_however_few_tokens_they_are() -> None:
 
 
 @pytest.mark.parametrize("short", [LEAST - 1, LEAST])
-def test_a_short_stretch_behind_the_images_is_repeated(short: int) -> None:
+def test_a_short_segment_behind_the_images_is_repeated(short: int) -> None:
     prompts = [(*range(short), 100), (*range(short), 200)]
     repeated = [(0, 4, None), (4, 4 + short + 2, 0), (4, 4 + short + 2, 0)]
-    prompts = [(50, *prompts[0]), (50, *prompts[1]), (60,)]  # so that the stretch is none of the root's
+    prompts = [(50, *prompts[0]), (50, *prompts[1]), (60,)]  # so that the segment is none of the root's
     found = shape(prompts, [1, 1, 1], head=4)
     own = short + 1 >= LEAST
     assert (len(found) == 5) == own
     assert found[0] == repeated[0]
 
 
-def test_what_is_behind_a_short_stretch_counts_with_it() -> None:
+def test_what_is_behind_a_short_segment_counts_with_it() -> None:
     """Three tokens alike in all, and six more in two of them: nine, which those two share."""
     alike = (1, 2, 3)
     found = shape([alike + (4,) * 6, alike + (5,) * 6, alike + (4,) * 6], [1, 1, 1])
@@ -84,8 +84,8 @@ def test_every_example_is_read_along_its_branches(prompts: list[tuple[int, ...]]
     ends = leaves(tree, lengths)
     assert sorted(ends) == list(range(len(prompts)))
     inner = [number for number, each in enumerate(tree) if each.stop < lengths[each.example]]
-    for number, stretch in enumerate(tree):
-        line = [stretch]
+    for number, segment in enumerate(tree):
+        line = [segment]
         while line[0].parent is not None:
             assert line[0].parent < number
             assert tree[line[0].parent].stop == line[0].start
@@ -93,8 +93,8 @@ def test_every_example_is_read_along_its_branches(prompts: list[tuple[int, ...]]
         assert line[0].start == 0
         for each in line:  # along a branch all examples say what its own says
             said = prompts[each.example][max(0, each.start - head) : each.stop - head]
-            own = prompts[stretch.example][max(0, each.start - head) : each.stop - head]
-            assert own == said or each is stretch
+            own = prompts[segment.example][max(0, each.start - head) : each.stop - head]
+            assert own == said or each is segment
     for number in inner:
         assert sum(each.parent == number for each in tree) >= 2
         assert len(tree[number]) >= least or tree[number].start < head

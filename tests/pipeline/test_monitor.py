@@ -54,7 +54,7 @@ def test_a_batch_is_counted(packing: Packing, monkeypatch: pytest.MonkeyPatch) -
     assert found.work.pixels == 3 * 3 * 32 * 32
     assert found.work.patch_pairs == 3
     if packing == "shared":
-        # a stretch sees itself, what it continues, and what that continues
+        # a segment sees itself, what it continues, and what that continues
         prefix, segments = batch["prefix_ids"], batch["segment_ids"]
         assert found.work.tokens == int((segments >= 0).sum()) < sum(lengths)
         same_BTT = (segments[:, :, None] == segments[:, None]) & (segments[:, None] >= 0)

@@ -33,9 +33,9 @@ def built(folder: str, **parts: Any) -> None:
 def test_parts_that_are_the_folders_are_named_without_a_warning(folder: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "mllm"):
         built(folder, **PARTS)
-    said = [record.getMessage() for record in caplog.records if "replaces" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "is used with its own" in record.getMessage()]
     assert said == [
-        f"{folder} has its own vision_tower, language_model, connector, tokenizer, which replaces the config's"
+        f"{folder} is used with its own vision_tower, language_model, connector, tokenizer, not the config's"
     ]
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 

@@ -74,7 +74,7 @@ def test_typed_says_what_a_folder_lacks(files: dict[str, Any], message: str, tmp
 
 
 def test_an_id_of_a_hub_says_how_to_get_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    said = "for an id of Hugging Face's hub, name the folder that `hf download Qwen/Qwen3-VL-4B-Instruct` prints"
+    said = "if this is an id of Hugging Face's hub, name the folder that `hf download Qwen/Qwen3-VL-4B-Instruct` prints"
     with pytest.raises(ModelError) as caught:
         typed({"model_name_or_path": "Qwen/Qwen3-VL-4B-Instruct"})
     assert said in str(caught.value)
@@ -83,6 +83,8 @@ def test_an_id_of_a_hub_says_how_to_get_the_folder(capsys: pytest.CaptureFixture
     with pytest.raises(ModelError) as caught:
         typed({"model_name_or_path": "tests/gone"})
     assert "hf download" not in str(caught.value)
+    with pytest.raises(ModelError, match="put the folder there, or name yours"):
+        typed({"model_name_or_path": "checkpoints/gone"})
 
 
 def test_a_plain_folder_of_transformers_answers_without_further_words(

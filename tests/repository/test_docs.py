@@ -237,7 +237,8 @@ def test_docstrings_of_the_api_page_name_arguments_that_exist() -> None:
             arguments = re.findall(r"^    (\S[^:]*):", section, re.MULTILINE)
             known = inspect.signature(function).parameters
             unknown += [f"{name}: {argument}" for argument in arguments if argument not in known]
-    assert names and unknown == []
+    assert names
+    assert unknown == []
 
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

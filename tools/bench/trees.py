@@ -12,7 +12,7 @@ many answers of random tokens each. The same samples, forward and backward, as
 - a tree: also questions, and what some of them share, are in the row once.
 
 Rounds alternate in one process, so that what else the machine does falls on all. Printed: tokens, segments, medians of
-samples per second of process CPU time, and the loss of each, which must be the same. `--least`: trees whose stretches
+samples per second of process CPU time, and the loss of each, which must be the same. `--least`: trees whose segments
 have at least so many tokens, see `prefix_tree.LEAST`.
 """
 
@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from train import config_of
 
 NEVER = 10**9
-"""Tokens that no stretch has."""
+"""Tokens that no segment has."""
 
 
 def main() -> None:

@@ -73,7 +73,8 @@ def compared(a: PredictionsFile, b: PredictionsFile) -> Compared:
     """
     images = [record["image"] for record in a.records]
     if len(set(images)) < 2:
-        raise DataError(where=a.path, expected="answers about at least two images", found="one image")
+        expected = "answers about at least two images, which the interval is drawn from"
+        raise DataError(where=a.path, expected=expected, found="one image")
     return Compared(a=a, b=b, difference=compare_values(a.scores, b.scores, images), parts=_parts(a, b, images))
 
 

@@ -15,7 +15,7 @@ import typer
 from mllm.commands.jobs import Executor, ExecutorOptions, JobDir, Tasks, Workers, in_shards, run_job
 from mllm.config.command_line import CONTEXT_SETTINGS, Command, CommandGroup, ConfigFile, ConfigOptions
 from mllm.errors import ConfigError, DataError, printable
-from mllm.fields import check_arguments, within
+from mllm.fields import check_arguments, in_field
 from mllm.files import writing_to
 from mllm.generation_args import GenerationArgs
 
@@ -124,7 +124,7 @@ def _processor(args: SimpleNamespace, cfg: dict[str, Any]) -> Processor:
 
     model, data = cfg["model_args"], cfg["data_args"]
     for field, given in generation_sections(data).items():
-        within(field, check_arguments, given, GenerationArgs)
+        in_field(field, check_arguments, given, GenerationArgs)
     if args.stand_in:
         from mllm.commands.data.stand_in import make_stand_in
 

@@ -32,7 +32,7 @@ Kind = Literal["text", "special", "region", "image"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A stretch of the rendered text; `count`: its tokens."""
+    """A piece of the rendered text; `count`: its tokens."""
 
     kind: Kind
     text: str

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mllm.conversation.processor import USUAL_SIZE, Processor
 from mllm.errors import ConfigError, ImageError
-from mllm.fields import show, within
+from mllm.fields import in_field, show
 from mllm.images import ImageRef, MemoryImage, is_remote
 from mllm.images.resolution import Resolution, bound_image, resolution_of
 from mllm.images.settings import configure, read_settings
@@ -70,7 +70,7 @@ def assumed(cfg: Mapping[str, Any], processor: Processor, asked: Size | None) ->
     if missing_files(train) or "://" in repr(train):
         return _usual("data_args.train is not on this machine")
     configure(read_settings(data.get("images")))
-    items: Any = within("data_args.train", DATASETS.make, train)
+    items: Any = in_field("data_args.train", DATASETS.make, train)
     items.set_epoch(0)
     images, unreadable = _measured(items, processor)
     if not images:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mllm.errors import ConfigError
-from mllm.fields import show, within
+from mllm.fields import in_field, show
 
 if TYPE_CHECKING:
     from mllm.commands.score.scoring import Scored
@@ -178,7 +178,7 @@ def _items(config: str, split: str | None) -> Dataset:
     if len(chosen) > 1:
         names = ", ".join(map(str, chosen))
         raise ConfigError(
-            f"choose one with --split: {names}", where=config, expected="one data set", found=str(len(chosen))
+            f"choose one with --split: {names}", where=config, expected="one dataset", found=str(len(chosen))
         )
     return DATASETS.make(chosen[0].cfg)
 
@@ -187,7 +187,7 @@ def _metric(metric: str, reading: str | None) -> Metric:
     from mllm.config.options import value
     from mllm.registry import METRICS
 
-    config: Any = within("--metric", value, metric) if metric.lstrip().startswith(("{", "dict(")) else metric
+    config: Any = in_field("--metric", value, metric) if metric.lstrip().startswith(("{", "dict(")) else metric
     if not isinstance(config, (str, dict)):
         expected = "dict(type=..., key=value, ...) of numbers, texts in quotes, lists and dicts"
         raise ConfigError(where="--metric", expected=expected, found=show(config))

@@ -1,4 +1,4 @@
-"""Results of a detector, boxes with scores in COCO's layout, as one prediction for each image of a data set."""
+"""Results of a detector, boxes with scores in COCO's layout, as one prediction for each image of a dataset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mllm.types import Box, GroundTruth, Item, Prediction
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """An image of the data set with the boxes of all items that ask about it."""
+    """An image of the dataset with the boxes of all items that ask about it."""
 
     key: str
     name: str
@@ -32,10 +32,10 @@ class _Image:
 
 
 def detected(answers: Sequence[FileAnswer], items: Dataset, instances: str) -> Scored:
-    """Predictions for every image of a data set, and for the images of `instances` that have no object: boxes on these
+    """Predictions for every image of a dataset, and for the images of `instances` that have no object: boxes on these
     are false positives. An image that the file does not name has no box.
 
-    Boxes on images with objects, none of which the data set asks for (crowds, those that are too small), are left out.
+    Boxes on images with objects, none of which the dataset asks for (crowds, those that are too small), are left out.
 
     Args:
         answers: one for each box, its category's id as the label; `Answer.key` is the id of the image.
@@ -44,7 +44,7 @@ def detected(answers: Sequence[FileAnswer], items: Dataset, instances: str) -> S
 
     Raises:
         DataError: a box has an image or a category that is not known; two items ask for the same boxes; a box of the
-            data set has no label.
+            dataset has no label.
     """
     found, path = read_json(instances, dict), Path(instances)
     files = {
@@ -107,12 +107,12 @@ def _told(left_out: Counter[str]) -> str:
     if not left_out:
         return ""
     return (
-        f"{left_out.total()} boxes are left out: on {len(left_out)} images whose objects the data set does not ask for"
+        f"{left_out.total()} boxes are left out: on {len(left_out)} images whose objects the dataset does not ask for"
     )
 
 
 def _images(items: Dataset) -> dict[str, _Image]:
-    """The images of the data set in its order, by the names of their files."""
+    """The images of the dataset in its order, by the names of their files."""
     items.set_epoch(None)
     name = ImageIds()
     images: dict[str, _Image] = {}

@@ -41,7 +41,7 @@ class FileAnswer:
         where: the record, for messages.
         key: what names its question: a field of the annotation, see `AnswerLayout.key`; None: the place in the file.
         number: what no other answer of the file has, where its layout numbers them.
-        truth, size, image, group, expression: None where only the data set says it.
+        truth, size, image, group, expression: None where only the dataset says it.
         boxes, points, failure, clipped, read_by: as they were read already; empty where only the text is there.
         candidate_scores: see `Prediction`; empty where answers were generated.
     """

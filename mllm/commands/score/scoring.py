@@ -1,4 +1,4 @@
-"""Answers of a file as predictions: joined to a data set where one is given, read by a codec where one is named."""
+"""Answers of a file as predictions: joined to a dataset where one is given, read by a codec where one is named."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DIGITS = re.compile(r"(\d+)$")
 class Scored:
     """What can be scored: predictions, and the name of each one's image, and its question, as far as it is known.
 
-    `items` are those of the predictions, where there is a data set and they are in its order. `left_out` says what of
+    `items` are those of the predictions, where there is a dataset and they are in its order. `left_out` says what of
     the file is not scored, and why; else empty.
     """
 
@@ -51,7 +51,7 @@ def from_answers(answers: Sequence[FileAnswer], convention: Convention | None) -
     for index, answer in enumerate(answers):
         if answer.truth is None:
             raise DataError(
-                "name the data, --data",
+                "name the config of the questions with --data",
                 where=answer.where,
                 expected="the ground truth: texts, or a box and the size of its image",
                 found="none",
@@ -77,11 +77,11 @@ def from_answers(answers: Sequence[FileAnswer], convention: Convention | None) -
 def join_with_items(
     answers: Sequence[FileAnswer], items: Dataset, layout: str, key: str | None, convention: Convention | None
 ) -> Scored:
-    """Predictions for every item of a data set.
+    """Predictions for every item of a dataset.
 
     Args:
         key: the field of the annotation lines that names a question; None: the layout's own. Where it has none, answers
-            are in the order of the data set.
+            are in the order of the dataset.
 
     Raises:
         DataError: answers are missing, doubled, or belong to no item; names them.
@@ -116,23 +116,23 @@ def _order(answers: Sequence[FileAnswer], items: Dataset, layout: str, key: str 
         keys = [items[index].key for index in range(len(items))]
     elif key is not None:
         keys = [field_of(items, index, key) for index in range(len(items))]
-    elif layout == "lmms_eval":  # doc_id counts the data set's rows
+    elif layout == "lmms_eval":  # doc_id counts the dataset's rows
         keys = [str(index) for index in range(len(items))]
     else:
         if len(answers) != len(items):
-            expected = f"{len(items)} answers, in the order of the data set"
+            expected = f"{len(items)} answers, in the order of the dataset"
             raise DataError(where=answers[0].where, expected=expected, found=str(len(answers)))
         return list(answers)
     given = [str(answer.key) for answer in answers]
-    if layout == "mllm" and len(set(keys)) < len(keys):  # a data set that asks twice about its lines
+    if layout == "mllm" and len(set(keys)) < len(keys):  # a dataset that asks twice about its lines
         keys, given = _numbered(keys), _numbered(given)
-    check_distinct(keys, "two items of the data set")
+    check_distinct(keys, "two items of the dataset")
     check_distinct(given, "two answers to one item")
     known = set(keys)
     unknown = [name for name in given if name not in known]
     by_key = dict(zip(given, answers, strict=True))
     missing = [name for name in keys if name not in by_key]
-    for kind, names in (("answers to no item of the data set", unknown), ("items without an answer", missing)):
+    for kind, names in (("answers to no item of the dataset", unknown), ("items without an answer", missing)):
         if names:
             where = answers[0].where.rsplit(":", 1)[0]
             raise DataError(where=where, message=f"{len(names)} {kind}: {_listed(names)}", kind="unknown-field")
@@ -174,7 +174,7 @@ def field_of(items: Dataset, index: int, key: str) -> str:
     if key == "image_id" and (number := _number_of(items[index].images)) is not None:
         return number
     if found is None:
-        raise ConfigError(f"--key {key}: this data set has no annotation lines; leave --key out")
+        raise ConfigError(f"--key {key}: this dataset has no annotation lines; leave --key out")
     raise DataError(where=found[1], field=key, expected="the key of a question", found=describe_absent(found[0]))
 
 

@@ -1,4 +1,4 @@
-"""Files for evaluation servers: one record for every question of a data set, in its order.
+"""Files for evaluation servers: one record for every question of a dataset, in its order.
 
 Facts on the formats: visualqa.org (VQAv2), LLaVA's converters for VizWiz and GQA, the server of COCO captions.
 """
@@ -45,14 +45,14 @@ FORMATS: Mapping[str, Format] = {
 
 
 def write_submission(path: Path, name: str, predictions: Sequence[Prediction], items: Dataset) -> None:
-    """Write the answers to every item of a data set, joined to it before, for the server `name`.
+    """Write the answers to every item of a dataset, joined to it before, for the server `name`.
 
     Raises:
         DataError: an item has no key, not a number where one is needed, or that of another.
     """
     form = FORMATS[name]
     keys = [field_of(items, prediction.index, form.key) for prediction in predictions]
-    check_distinct(keys, "two items of the data set")
+    check_distinct(keys, "two items of the dataset")
     records = [
         {form.key: _number(key, prediction) if form.numbered else key, form.answer: form.text(prediction.text)}
         for key, prediction in zip(keys, predictions, strict=True)

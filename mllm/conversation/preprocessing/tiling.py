@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
 from mllm.errors import ConfigError
-from mllm.fields import FULL, OneOf, Range, Reads, check, read_section, within
+from mllm.fields import FULL, OneOf, Range, Reads, check, in_field, read_section
 from mllm.geometry import ImageSide, Placement, PlacementKind, fit, place, resize
 from mllm.types import IMAGE
 
@@ -212,7 +212,7 @@ def read_tiling(section: Mapping[str, Any]) -> Tiling:
     check(section, Mapping)
     given = dict(section)
     kind = given.pop("type", None)
-    within("type", check, kind, Annotated[str, OneOf(tuple(TILINGS))])
+    in_field("type", check, kind, Annotated[str, OneOf(tuple(TILINGS))])
     return read_section(given, TILINGS[kind])
 
 

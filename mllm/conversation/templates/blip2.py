@@ -13,7 +13,7 @@ from mllm.registry import TEMPLATES
 
 @TEMPLATES.register_module("blip2")
 class Blip2:
-    """The image comes first, wherever the question has it.
+    """BLIP-2's and InstructBLIP's prompt: the image comes first, wherever the question has it.
 
     The prompts of its training, such as `Question: {question} Answer:`, are a matter of the question templates.
     Source: Li et al. 2023 (arXiv 2301.12597), section 4; transformers' Blip2Processor.

@@ -41,9 +41,9 @@ class TurnLayout:
     """What a template writes around the words of a conversation that ends in an answer."""
 
     controls: tuple[str, ...]
-    """The text before each stretch of words, and behind the last, the answer."""
+    """What the template writes before each text, and after the last one, the answer."""
     roles: tuple[str, ...]
-    """Who says each stretch."""
+    """The role of each."""
     opening: str
     """What opens the answer in its prompt, in place of `controls[-2]`."""
     space: str
@@ -58,7 +58,9 @@ class TurnLayout:
 
 @TEMPLATES.register_module("chat")
 class Chat:
-    """Renders with marks in place of words, then puts the words back: supervised spans are exact.
+    """The tokenizer's own chat template.
+
+    It is rendered with marks in place of words, which are then put back: supervised spans are exact.
 
     Supervised: an answer through the first special token after it, or where the template writes none, the tokenizer's
     end of sequence. In every round an answer is opened in training as in its prompt.
@@ -121,8 +123,8 @@ class Chat:
                 first = len(last.roles)
             controls = [*layout.controls[first:-2], layout.opening]
             pieces.append(TextSpan(controls[0].removeprefix(last.end if last else "")))
-            for stretch, control in zip(self._stretches(question, tokenizer), controls[1:], strict=True):
-                pieces += [*self._stripped(stretch, question, tokenizer), TextSpan(control)]
+            for text, control in zip(self._texts(question, tokenizer), controls[1:], strict=True):
+                pieces += [*self._stripped(text, question, tokenizer), TextSpan(control)]
             for answer in answers:
                 words = self._stripped(answer.pieces, answer, tokenizer)
                 space = layout.space
@@ -160,7 +162,7 @@ class Chat:
 
     def _layout(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> TurnLayout:
         """Of a conversation that ends in an answer."""
-        roles = [ROLES[turn.role] for turn in turns for _ in self._stretches(turn, tokenizer)]
+        roles = [ROLES[turn.role] for turn in turns for _ in self._texts(turn, tokenizer)]
         controls = self._controls(turns, tokenizer)
         asked = self._controls(turns[:-1], tokenizer)
         self._check_same(asked[:-1], controls, roles)
@@ -183,10 +185,10 @@ class Chat:
         return TurnLayout(tuple(controls), tuple(roles), opening, space, no_thoughts, end, rest)
 
     def _controls(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-        """The text before, between and behind the stretches of words; after a question, what opens an answer too."""
+        """The text before, between and after the texts of a turn; after a question, what opens an answer too."""
         parts = MARK.split(self._text(turns, tokenizer))
-        stretches = sum(len(self._stretches(turn, tokenizer)) for turn in turns)
-        if [int(number) for number in parts[1::2]] != list(range(stretches)):
+        texts = sum(len(self._texts(turn, tokenizer)) for turn in turns)
+        if [int(number) for number in parts[1::2]] != list(range(texts)):
             written = MARK.sub("...", "...".join(parts[::2]))
             raise ConfigError(
                 field="template 'chat'",
@@ -198,11 +200,11 @@ class Chat:
     def _shape(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, ...]:
         return turn.role, *(content is IMAGE_PART for content in self._contents(turn, tokenizer))
 
-    def _stretches(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> list[tuple[TextSpan, ...]]:
+    def _texts(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> list[tuple[TextSpan, ...]]:
         return [content for content in self._contents(turn, tokenizer) if content is not IMAGE_PART]
 
     def _contents(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> list[tuple[TextSpan, ...]]:
-        """A turn as stretches of words, and where the template takes parts, IMAGE_PART between them."""
+        """A turn as texts, and where the template takes parts, IMAGE_PART between them."""
         if not self._takes_parts(tokenizer):
             return [turn.pieces]
         contents: list[tuple[TextSpan, ...]] = []
@@ -271,7 +273,7 @@ class Chat:
     def _stripped(
         self, words: Sequence[TextSpan], turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase
     ) -> list[TextSpan]:
-        """A stretch of words as the template leaves it, which may strip white space from contents."""
+        """A text as the template leaves it, which may strip white space from contents."""
         left, right = self._once(tokenizer, turn.role, partial(self._what_is_stripped, turn.role, tokenizer))
         pieces = _strip(list(words), left, str.lstrip)
         return _strip(pieces[::-1], right, str.rstrip)[::-1]

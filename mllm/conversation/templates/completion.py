@@ -12,7 +12,7 @@ from mllm.registry import TEMPLATES
 
 @TEMPLATES.register_module("completion")
 class Completion:
-    """Nothing is put between the turns: spaces and line breaks are those of the items."""
+    """The texts of the turns alone: spaces and line breaks are those of the items."""
 
     tokens: tuple[str, ...] = ()
 

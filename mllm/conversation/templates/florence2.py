@@ -46,8 +46,8 @@ TASK = re.compile(r"<[A-Z_]+>")
 
 @TEMPLATES.register_module("florence2")
 class Florence2:
-    """The image comes first, wherever the question has it; a task token at the beginning of its words, such as `<OD>`,
-    stands for the prompt of that task.
+    """Florence-2's prompt: the image comes first, wherever the question has it; a task token at the beginning of the
+    question, such as `<OD>`, stands for the prompt of that task.
 
     Source: Xiao et al. 2023 (arXiv 2311.06242); transformers' Florence2Processor, which has the prompts.
     """

@@ -13,13 +13,15 @@ SYSTEM = (
 
 @TEMPLATES.register_module("guanaco")
 def guanaco() -> Instruction:
-    """With a system prompt. Source: Instruct-Flamingo's `get_prompt_instruction` and its multi-turn tokenization."""
+    """Guanaco's format, `### Human: ... ### Assistant: ...`, with a system prompt.
+
+    Source: Instruct-Flamingo's `get_prompt_instruction` and its multi-turn tokenization."""
     return _human_assistant(SYSTEM)
 
 
 @TEMPLATES.register_module("guanaco-no-prompt")
 def guanaco_no_prompt() -> Instruction:
-    """Without one."""
+    """Guanaco's format without a system prompt."""
     return _human_assistant("")
 
 

@@ -28,7 +28,7 @@ FORMS = {
 
 @TEMPLATES.register_module("kosmos2")
 class Kosmos2:
-    """One question and its answer; images come first, and white space around the question is left out.
+    """Kosmos-2's prompt, one question and its answer: images come first, white space around the question is removed.
 
     `form`: "phrase" stands for an expression alone, whose boxes follow; "question" for a question in words; "words" is
     continued as it is.

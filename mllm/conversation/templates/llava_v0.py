@@ -17,7 +17,9 @@ SYSTEM = (
 
 @TEMPLATES.register_module("llava_v0")
 class LlavaV0:
-    """An answer ends in a line of `###`, which is supervised; every human turn is not (the original leaks two tokens).
+    """LLaVA's format `v0`: turns end in `###`.
+
+    The `###` that ends an answer is supervised, no human turn is (the original supervises two of its tokens).
 
     Source: LLaVA's conversation `llava_v0` as it is written in training.
     """

@@ -19,7 +19,9 @@ Prompt = Annotated[str, Fits(f"a text with {QUESTION} in it once at most", lambd
 
 @TEMPLATES.register_module("openflamingo")
 class OpenFlamingo:
-    """Supervised: answers through `<|endofchunk|>`, and the end of the sequence. Images stand first in their turn.
+    """OpenFlamingo's format: images come first in their turn, `<|endofchunk|>` ends an answer.
+
+    Supervised: answers through `<|endofchunk|>`, and the end of the sequence.
 
     Args:
         prompt: what stands between images and answer; `{question}` in it becomes the words of the turn, which are

@@ -14,9 +14,10 @@ END, ANSWER = "<|endofchunk|>", "<answer>"
 
 @TEMPLATES.register_module("otter")
 class Otter:
-    """Supervised: what follows `<answer>` through `<|endofchunk|>`, and the end of the sequence.
+    """Otter's format, `<image>User:{question} GPT:<answer>{answer}<|endofchunk|>`.
 
-    Images stand before `User:`. Source: Otter's MIMIC-IT training format.
+    Supervised: what follows `<answer>` through `<|endofchunk|>`, and the end of the sequence.
+    Source: Otter's MIMIC-IT training format.
     """
 
     tokens: tuple[str, ...] = (END, ANSWER)

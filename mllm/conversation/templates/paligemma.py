@@ -20,7 +20,7 @@ from mllm.registry import TEMPLATES
 
 @TEMPLATES.register_module("paligemma")
 class PaliGemma:
-    """Images come first, wherever the question has them; white space around the question is left out.
+    """PaliGemma's prompt: images come first, and white space around the question is removed.
 
     The prompts of its training, such as `detect {phrase}`, are a matter of the question templates.
     Source: Beyer et al. 2024 (arXiv 2407.07726), section 3; transformers' PaliGemmaProcessor.

@@ -12,7 +12,10 @@ from mllm.registry import TEMPLATES
 
 @TEMPLATES.register_module("plain")
 class Plain:
-    """Of a human turn only the images are kept. Source: LLaVA's conversation `plain`."""
+    """Image and caption alone, for pretraining: of a question only the images are kept.
+
+    Source: LLaVA's conversation `plain`.
+    """
 
     tokens: tuple[str, ...] = ()
 

@@ -12,7 +12,10 @@ from mllm.registry import TEMPLATES
 
 @TEMPLATES.register_module("seq2seq")
 class Seq2Seq:
-    """The encoder reads all turns before the last answer, one on a line; only the last answer is supervised."""
+    """For encoder-decoder models: the encoder reads all turns before the last answer, one per line.
+
+    Only the last answer is supervised.
+    """
 
     tokens: tuple[str, ...] = ()
 

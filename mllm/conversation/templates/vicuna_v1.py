@@ -17,7 +17,9 @@ SYSTEM = (
 
 @TEMPLATES.register_module("vicuna_v1")
 class VicunaV1:
-    """Source: FastChat's `vicuna_v1.1` conversation, used by LLaVA as `v1`. `system=""` leaves the preamble out."""
+    """Vicuna v1.1's format, which LLaVA v1 and v1.5 use: `USER: ... ASSISTANT: ...</s>`.
+
+    Source: FastChat's `vicuna_v1.1`. `system=""` leaves the preamble out."""
 
     tokens: tuple[str, ...] = ()
 

@@ -13,7 +13,7 @@ from mllm.registry import DATASETS
 
 @DATASETS.register_module()
 class BoxList(ExpressionDataset):
-    """All boxes that an expression means, as one answer.
+    """All boxes that an expression refers to, as one answer.
 
     Lines: `{img_path, expression, boxes}`, boxes [[x1, y1, x2, y2], ...] in pixels, [] where there is no such object;
     `labels` (optional), the name of each box, and `group` (optional).
@@ -28,7 +28,7 @@ class BoxList(ExpressionDataset):
 
 @DATASETS.register_module()
 class HumanRef(ExpressionDataset):
-    """HumanRef: all people that a phrase means, of many in an image, or none.
+    """HumanRef: all people that a phrase refers to, among many in an image, or none.
 
     Lines: the public annotations.jsonl, `{image_name, referring, domain, sub_domain, answer_boxes}`, boxes in pixels,
     none in the domain "rejection". `domain` and `sub_domain` are the group of each item.

@@ -21,7 +21,9 @@ _PHRASE = re.compile(f"{PHRASE_START}(.*?){PHRASE_END}", re.DOTALL)
 
 @DATASETS.register_module()
 class Caption(LineDataset):
-    """Lines: `{img_path, caption}`; `caption` is a text, or a list of texts by different people.
+    """Image captioning.
+
+    Lines: `{img_path, caption}`; `caption` is a text, or a list of texts by different people.
 
     Of several captions training draws one; evaluation takes the first as the answer, and all as the truth.
     `questions` is a pool with `<image>`.

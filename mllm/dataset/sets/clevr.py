@@ -34,7 +34,9 @@ class Scene:
 
 @DATASETS.register_module()
 class CLEVR(LineDataset):
-    """Lines: `{image_filename, image_index, question, answer, program}`, or the public file that holds `questions`.
+    """CLEVR: questions about rendered scenes, also with the steps to the answer.
+
+    Lines: `{image_filename, image_index, question, answer, program}`, or the public file that holds `questions`.
 
     Args:
         filename: as the public `CLEVR_train_questions.json`, or its questions as lines.

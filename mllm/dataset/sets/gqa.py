@@ -29,7 +29,9 @@ _END = re.compile(r"[.,;:?!]*$")
 
 @DATASETS.register_module()
 class GQA(LineDataset):
-    """Lines: `{imageId, question, answer, fullAnswer, semanticStr, annotations}`, or the public files of records by id.
+    """GQA: compositional questions about photos, also with boxes.
+
+    Lines: `{imageId, question, answer, fullAnswer, semanticStr, annotations}`, or the public files of records by id.
 
     Args:
         filename: as the public `train_balanced_questions.json`, or such records as lines.

@@ -17,7 +17,9 @@ from mllm.types import IMAGE
 
 @DATASETS.register_module()
 class HatefulMemes(LineDataset):
-    """Lines of the public files: `{id, img, label, text}`, label 1 or 0; none in the test split, which then is
+    """Hateful Memes: is the meme hateful?
+
+    Lines of the public files: `{id, img, label, text}`, label 1 or 0; without a label, as in the test split, they are
     questions without an answer.
 
     `questions` is a pool with `<image>` and `<question>`, which becomes the words on the image; `answer` is the text of

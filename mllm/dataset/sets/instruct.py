@@ -20,7 +20,7 @@ OF_RECORDS = ("target", "truth", "expression", "system")
 
 @DATASETS.register_module()
 class Instruct(LineDataset):
-    """Conversations in LLaVA's format, taken as they stand.
+    """Conversations in LLaVA's format, used as they are.
 
     Lines: `{image?, conversations: [{from, value}], target?}`. A line without `image` is text only. Where a line has an
     image and no `<image>`, the image goes before the first question. Instead of `image` a line may have `images`, a

@@ -16,7 +16,7 @@ from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.questions import plain, text_field
 from mllm.dataset.sampling import Mixture, Sampling
 from mllm.errors import DataError
-from mllm.fields import PathName, Positive, PositiveInt, check, check_names, within
+from mllm.fields import PathName, Positive, PositiveInt, check, check_names, in_field
 from mllm.json_fields import field, number
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
@@ -27,7 +27,9 @@ IMAGE_PATH = re.compile(r"<img_path>(.*?)<img_path>")
 
 @DATASETS.register_module()
 class InstructFlamingo(LineDataset):
-    """Lines: `{input, output}`, with `<img_path>a.png<img_path>` in the input for each image, or for none.
+    """Instructions in Instruct-Flamingo's format.
+
+    Lines: `{input, output}`, with `<img_path>a.png<img_path>` in the input for each image, or for none.
 
     A legacy `instruction` goes before the input, as it is. `regions` as for Instruct.
     """
@@ -107,6 +109,6 @@ def _entry(entry: dict[str, Any]) -> tuple[str, str, str | None, float]:
     """Name, file, folder of the images, ratio."""
     check_names(entry, CONFIG_KEYS, DataError)
     ratio = number(entry, "ratio")
-    within("ratio", check, ratio, Positive, DataError)
+    in_field("ratio", check, ratio, Positive, DataError)
     name = field(entry, "dataset_name", str) if "dataset_name" in entry else ""
     return name, field(entry, "json_path", str), field(entry, "img_dir", str) or None, ratio

@@ -16,7 +16,7 @@ from mllm.dataset.files.id_index import index_by_id
 from mllm.dataset.files.jsonl import IndexedJsonl
 from mllm.dataset.questions import plain
 from mllm.errors import DataError
-from mllm.fields import Count, PathName, PositiveInt, show, within
+from mllm.fields import Count, PathName, PositiveInt, in_field, show
 from mllm.images import ImageRef, Video
 from mllm.json_fields import field
 from mllm.records import read_item
@@ -26,7 +26,7 @@ from mllm.types import IMAGE, Item
 
 @DATASETS.register_module()
 class MimicIt:
-    """One conversation for each instruction: the related ones first, as rounds of their own, then itself.
+    """MIMIC-IT: a conversation for each instruction, in which the related ones come first, as turns of their own.
 
     Args:
         filename: `X_instructions.json`: `{meta, data: {id: {instruction, answer, image_ids, rel_ins_ids}}}`.
@@ -64,7 +64,7 @@ class MimicIt:
         self.frames = frames
         self.video = video
         self.shared_pictures = shared_pictures
-        self.convention = None if regions is None else within("regions", read_convention, regions)
+        self.convention = None if regions is None else in_field("regions", read_convention, regions)
         self._ids = index_by_id(self.lines)
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ SpanAnswer = Annotated[str, Fits(f"a text with {SPANS} in it once", lambda text:
 
 @DATASETS.register_module()
 class Moments(LineDataset):
-    """The stretches of a video that an expression means, as one answer.
+    """The time spans of a video that an expression refers to, as one answer.
 
     Lines: `{video, expression, spans}`, spans [[start, end], ...] in seconds, [] where there is no such moment. `video`
     is the folder of its frames, or an object as records have it (docs/data.md); `duration` (optional) in seconds.

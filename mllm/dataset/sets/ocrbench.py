@@ -16,7 +16,9 @@ from mllm.types import IMAGE
 
 @DATASETS.register_module()
 class OCRBench(LineDataset):
-    """Lines: `{image_path, question, answers, type, dataset_name}`, the records of the public `OCRBench.json`.
+    """OCRBench: questions about text in images.
+
+    Lines: `{image_path, question, answers, type, dataset_name}`, the records of the public `OCRBench.json`.
 
     `answers` is a text or a list of texts, which the metric OCRBench looks for in an answer; the first ends the
     conversation. The `group` of an item holds its `type` and, as `dataset`, its `dataset_name`. `questions` is a pool

@@ -23,7 +23,7 @@ TWICE = tuple(f"{asked}-{form}" for asked in ASKED for form in FORMS)
 
 @DATASETS.register_module()
 class PointQALocal(LineDataset):
-    """What is it like there? Lines: `{file_path, question, answer, bbox, point}`.
+    """PointQA Local: a question about what is at a point. Lines: `{file_path, question, answer, bbox, point}`.
 
     Args:
         version: what stands behind the question: "p" the point, "b" the box, "bp" one of them, drawn in training; in
@@ -55,7 +55,7 @@ class PointQALocal(LineDataset):
 
 @DATASETS.register_module()
 class PointQATwice(LineDataset):
-    """How many such things are there? To know which, one looks at the point; to count, at the image.
+    """PointQA LookTwice: how many objects of the kind at a point are in the image?
 
     Lines: `{file_path, obj_question, super_question, general_question, answer, bbox, point}`. `version` is "oq-", "sq-"
     or "gq-", for the question that names the object, a class above it, or neither, and the form as for PointQALocal.

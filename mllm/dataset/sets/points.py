@@ -16,7 +16,7 @@ from mllm.types import IMAGE
 
 @DATASETS.register_module()
 class PointList(LineDataset):
-    """A point on each thing that an expression means, as one answer.
+    """A point on each object that an expression refers to, as one answer.
 
     Lines: `{img_path, expression, points}`, points [[x, y], ...] in pixels, [] where there is no such thing; `masks`
     (optional), one for each point, which pixels it may lie on, in COCO's run-length encoding.

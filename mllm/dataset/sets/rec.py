@@ -16,7 +16,7 @@ from mllm.types import BOXES, IMAGE
 
 @DATASETS.register_module()
 class REC(ExpressionDataset):
-    """Referring expression comprehension: which box does an expression mean?
+    """Referring expression comprehension: which box does an expression refer to?
 
     Lines: `{img_path, expression, bbox}`, bbox [x1, y1, x2, y2] in pixels, or [] where there is no such object: the
     codec then writes in place of `<boxes>` that there is none. `questions` is a pool with `<image>` and

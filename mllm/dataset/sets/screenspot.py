@@ -20,7 +20,7 @@ PLATFORMS = {"windows": "desktop", "macos": "desktop", "ios": "mobile", "android
 
 @DATASETS.register_module()
 class ScreenSpot(LineDataset):
-    """The point to click for an instruction; the truth is the box of the element, which the point must lie in.
+    """ScreenSpot: where to click for an instruction; the point must lie in the box of the element.
 
     Args:
         filename: the public JSON array.

@@ -21,7 +21,7 @@ from mllm.dataset.files.derived import cached_array, probes
 from mllm.dataset.questions import Questions, text_field
 from mllm.dataset.sets.instruct import as_written
 from mllm.errors import DataError
-from mllm.fields import PathName, within
+from mllm.fields import PathName, in_field
 from mllm.files import check_file, decode_utf8, parse_json
 from mllm.images.embedded import MemberImage
 from mllm.records import read_item
@@ -58,7 +58,7 @@ class Shards:
         if not self.paths:
             raise DataError(where=filename, expected="a shard, *.tar", found="no such file", kind="missing-file")
         self.questions = Questions(questions)
-        self.convention = None if regions is None else within("regions", read_convention, regions)
+        self.convention = None if regions is None else in_field("regions", read_convention, regions)
         self.seed = seed
         self.epoch: int | None = None
         self._samples = [_samples(path) for path in self.paths]

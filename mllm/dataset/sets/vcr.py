@@ -26,7 +26,9 @@ TextAndGroups = tuple[str, list[list[int]]]
 
 @DATASETS.register_module()
 class VCR(LineDataset):
-    """Lines: `{img_fn, boxes, question, answer_choices, rationale_choices, answer_label, rationale_label}`.
+    """VCR: questions about people in film scenes, with four answers and four reasons to choose from.
+
+    Lines: `{img_fn, boxes, question, answer_choices, rationale_choices, answer_label, rationale_label}`.
 
     Texts are lists of words, and of lists of indices into `boxes` (whose fifth number, a certainty, is left out).
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from mllm.dataset.base import LineDataset
 from mllm.dataset.questions import ANSWER, QUESTION, Questions, fill, plain, text_field
 from mllm.errors import DataError
-from mllm.fields import Fits, PathName, check, show, within
+from mllm.fields import Fits, PathName, check, in_field, show
 from mllm.json_fields import field
 from mllm.registry import DATASETS
 from mllm.types import IMAGE
@@ -22,7 +22,9 @@ AnswerText = Annotated[str, Fits(f"a text with {ANSWER} in it once", lambda text
 
 @DATASETS.register_module()
 class VQAv2(LineDataset):
-    """Lines: `{image_path, question, annotation: {multiple_choice_answer, answers: [{answer}]}}`.
+    """VQAv2, and datasets in its layout: short answers by ten annotators.
+
+    Lines: `{image_path, question, annotation: {multiple_choice_answer, answers: [{answer}]}}`.
 
     The answer is the one most people gave, the truth what all ten of them did. A line without `annotation`, as in the
     test split, is a question without an answer. `questions` is a pool with `<image>` and `<question>`; `answer` is the
@@ -159,7 +161,7 @@ def texts(line: dict[str, Any], name: str, *, first: bool = False) -> Sequence[s
         found = found[:1]
     if not found:
         raise DataError(field=name, expected="a list of texts", found="[]", kind="blank-text")
-    within(name, check, found, list[str], DataError)
+    in_field(name, check, found, list[str], DataError)
     return [plain(text, name) for text in found]
 
 

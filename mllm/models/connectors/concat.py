@@ -21,7 +21,9 @@ from mllm.registry import CONNECTORS
 
 @CONNECTORS.register_module("concat")
 class Concat(nn.Module):
-    """[M, P, vision_width] -> [M, P / (r * r) or P / r, text_width]; of a square the upper row comes first.
+    """Neighbouring patches concatenated, then an MLP.
+
+    [M, P, vision_width] -> [M, P / (r * r) or P / r, text_width]; of a square the upper row comes first.
 
     Raises:
         ConfigError: an unknown `neighbours`, or fewer than one patch a token.

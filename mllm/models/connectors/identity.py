@@ -10,7 +10,9 @@ from mllm.registry import CONNECTORS
 
 @CONNECTORS.register_module("identity")
 class Identity(nn.Module):
-    """[M, P, vision_width] -> the same.
+    """No layers: the language model reads the features as they are.
+
+    [M, P, vision_width] -> the same.
 
     Raises:
         ConfigError: the language model has another width.

@@ -18,7 +18,9 @@ from mllm.registry import CONNECTORS
 
 @CONNECTORS.register_module("ldp")
 class Ldp(nn.Module):
-    """[M, H * H, vision_width] -> [M, h * h, text_width] with h = ceil(H / 2)."""
+    """MobileVLM's lightweight downsample projector: depthwise convolutions, a quarter of the tokens.
+
+    [M, H * H, vision_width] -> [M, h * h, text_width] with h = ceil(H / 2)."""
 
     grid = True
 

@@ -9,7 +9,9 @@ from mllm.registry import CONNECTORS
 
 @CONNECTORS.register_module("linear")
 class Linear(nn.Module):
-    """[M, P, vision_width] -> [M, P, text_width]."""
+    """One linear layer.
+
+    [M, P, vision_width] -> [M, P, text_width]."""
 
     grid = True
 

@@ -15,7 +15,9 @@ LayerCount = Annotated[int, Range(least=1, most=99)]
 
 @CONNECTORS.register_module("mlp")
 class Mlp(nn.Module):
-    """[M, P, vision_width] -> [M, P, text_width]."""
+    """Linear layers with GELU between them.
+
+    [M, P, vision_width] -> [M, P, text_width]."""
 
     grid = True
 

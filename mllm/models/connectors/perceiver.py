@@ -19,7 +19,9 @@ from mllm.registry import CONNECTORS
 
 @CONNECTORS.register_module("perceiver")
 class Perceiver(nn.Module):
-    """[M, P, vision_width] -> [M, latents, text_width].
+    """A perceiver resampler: a fixed number of tokens, whatever the number of patches.
+
+    [M, P, vision_width] -> [M, latents, text_width].
 
     Args:
         vision_width: given by the vision tower.

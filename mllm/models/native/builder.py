@@ -19,7 +19,7 @@ from transformers import (
 from mllm.compat.transformers_models import attention_of
 from mllm.compat.transformers_processors import make_transformers_processor, processor_class
 from mllm.errors import ConfigError, MllmError, ModelError, nearest, one_line
-from mllm.fields import OneOf, PathName, PositiveInt, check, show, within
+from mllm.fields import OneOf, PathName, PositiveInt, check, in_field, show
 from mllm.files import read_json, read_text
 from mllm.images.resolution import BOUNDS, Resolution
 from mllm.model_files import check_settings, reading_model_files
@@ -65,7 +65,7 @@ def hf(
     quantization: QuantizationConfig | None = None,
     pad_to_multiple_of: RowMultiple | None = None,
 ) -> Any:
-    """A transformers vision language model in evaluation mode, of any type that it knows.
+    """Any vision language model of transformers, with its own processor; in evaluation mode.
 
     Args:
         tokenizer: its own; embeddings are added for tokens that a codec adds.
@@ -246,8 +246,8 @@ def _in_own_words(settings: Mapping[str, Any], processor: Any) -> dict[str, Any]
     if not bounds:
         return rest
     field = "model_args.image_processor"
-    within(field, check, bounds, Resolution)
-    found = within(field, settings_for, processor, within(field, lambda: Resolution(**bounds)))
+    in_field(field, check, bounds, Resolution)
+    found = in_field(field, settings_for, processor, in_field(field, lambda: Resolution(**bounds)))
     if doubled := sorted(found.keys() & rest.keys()):
         raise ConfigError(
             field=f"{field}.{doubled[0]}", expected=f"nothing beside {', '.join(bounds)}", found="a value"
@@ -267,7 +267,7 @@ def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
                 found=repr(name),
             )
         field = f"model_args.image_processor.{name}"
-        within(field, check, value, KINDS.get(name) or _kind(value, known[name]))
+        in_field(field, check, value, KINDS.get(name) or _kind(value, known[name]))
         if name in SHAPES and value != known[name]:
             raise ConfigError(
                 "the model's weights are made for it", field=field, expected=repr(known[name]), found=show(value)

@@ -2,12 +2,12 @@
 
 Two ways, under the names by which `attn_implementation` knows them:
 
-- `PACKED`: each stretch of a row is one call of PyTorch's own attention, so that no work goes into pairs that do not
+- `PACKED`: each segment of a row is one call of PyTorch's own attention, so that no work goes into pairs that do not
   see each other, and no mask of a whole row is ever made. Many small calls: for CPUs.
 - `FLEX`: one call of flex attention for all rows, compiled, with a mask of blocks of 128 tokens that is made once for a
   batch. For GPUs; on a CPU it has no gradients, and compiles for many seconds.
 
-Not `torch.nn.attention.varlen`: there a query reads one stretch of keys, so that the keys of a prefix would be copied
+Not `torch.nn.attention.varlen`: there a query reads one segment of keys, so that the keys of a prefix would be copied
 for each of its branches in each layer, or branches and prefix attended apart and merged by their log-sum-exps, through
 which it passes no gradient (torch 2.13). It also knows half precision only.
 

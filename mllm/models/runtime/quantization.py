@@ -19,7 +19,7 @@ from mllm.compat.hqq import Quantizer
 from mllm.compat.torch import keep_out_of_ddp
 from mllm.compat.torchao import schemes
 from mllm.errors import ConfigError, nearest
-from mllm.fields import OneOf, PositiveInt, Reads, check, check_arguments, show, within
+from mllm.fields import OneOf, PositiveInt, Reads, check, check_arguments, in_field, show
 from mllm.models.meta_device import quantize_skeleton, without_storage
 from mllm.models.parts import is_plain_linear, is_quantized, part_of
 
@@ -61,11 +61,11 @@ def check_quantization(quantization: Mapping[str, Any]) -> tuple[str, dict[str, 
     check(quantization, Mapping)
     rest = dict(quantization)
     kind = rest.pop("type", None)
-    within("type", check, kind, Annotated[str, OneOf(tuple(_MAKERS))])
+    in_field("type", check, kind, Annotated[str, OneOf(tuple(_MAKERS))])
     if importlib.util.find_spec(kind) is None:
         raise ConfigError(f"{kind!r} needs a package that is missing: pip install {kind}", field="type")
     if kind == "torchao":  # whose settings are those of the scheme
-        within("scheme", check, rest.get("scheme", ""), str)
+        in_field("scheme", check, rest.get("scheme", ""), str)
     else:
         check_arguments(rest, _MAKERS[kind], also=("skip", "language_model"))
     return kind, rest

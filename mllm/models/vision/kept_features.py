@@ -111,7 +111,7 @@ class KeptFeatures:
             for name, tensor in model.state_dict().items():
                 if part_of(name) in parts:
                     if type(tensor) not in (Tensor, torch.nn.Parameter):
-                        raise ModelError(f"features cannot be kept: {name} is stored as {type(tensor).__name__}")
+                        raise ModelError(f"features cannot be cached: {name} is stored as {type(tensor).__name__}")
                     digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                     digest.update(_bytes(tensor))
             self._fingerprint = digest.hexdigest()

@@ -177,7 +177,7 @@ def test_a_set_without_a_readable_item_trains_no_tokenizer(tmp_path: Path, capsy
     [
         (
             ["--split", "tests"],
-            "ConfigError: --split: expected a data set of the config, found str 'tests'; did you mean 'test'?",
+            "ConfigError: --split: expected a dataset of the config, found str 'tests'; did you mean 'test'?",
         ),
         (
             ["--cfg-options", "model_args.model_name_or_path=/no/folder"],

@@ -38,7 +38,7 @@ Setup = Callable[[], tuple[str, str]]
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Setup:
-    """Writes the data set, a line for each category of an image; the paths of config and annotations."""
+    """Writes the dataset, a line for each category of an image; the paths of config and annotations."""
 
     def write() -> tuple[str, str]:
         for name in FILES.values():
@@ -139,7 +139,7 @@ def test_score_leaves_out_detections_on_images_that_the_data_does_not_ask_about(
     lines = (tmp_path / "boxes.jsonl").read_text().splitlines()
     (tmp_path / "boxes.jsonl").write_text("\n".join(line for line in lines if "a.jpg" not in line))
     assert main(["score", results(tmp_path), "--data", config, "--instances", instances]) == 0
-    assert "3 boxes are left out: on 1 images whose objects the data set does not ask for" in capsys.readouterr().out
+    assert "3 boxes are left out: on 1 images whose objects the dataset does not ask for" in capsys.readouterr().out
     (tmp_path / "boxes.jsonl").write_text("\n".join(line for line in lines if "c.jpg" in line))
     assert main(["score", results(tmp_path), "--data", config, "--instances", instances]) == 1
     assert "expected boxes on the images of the data, by their ids in" in capsys.readouterr().err

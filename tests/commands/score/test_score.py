@@ -237,7 +237,7 @@ def test_score_joins_answers_to_a_line_that_is_asked_about_twice(tmp_path: Path)
     ("answers", "message"),
     [
         ([{"question_id": 1, "answer": "yes"}], "1 items without an answer: str '2'"),
-        ([{"question_id": number, "answer": "yes"} for number in (1, 2, 3)], "1 answers to no item of the data set"),
+        ([{"question_id": number, "answer": "yes"} for number in (1, 2, 3)], "1 answers to no item of the dataset"),
         (
             [{"question_id": number, "answer": "yes"} for number in (1, 2, 2)],
             "two answers to one item have the same key",

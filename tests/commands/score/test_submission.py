@@ -32,7 +32,7 @@ def config(tmp_path: Path) -> str:
 
 
 def submit(tmp_path: Path, config: str, name: str, *numbers: int) -> int:
-    """Of our own predictions, whose keys are the lines of the data set."""
+    """Of our own predictions, whose keys are the lines of the dataset."""
     lines = tmp_path / "lines.jsonl"
     texts = ("The answer is **Red**.", "<think>?</think>Two dogs.")
     records = [

@@ -127,7 +127,7 @@ def test_compiled_for_a_cpu_it_gives_the_same_logits() -> None:
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=gpu) for name in ("llama", "window", "both")])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 3e-2)])
-def test_on_a_gpu_flex_attention_equals_stretches(name: str, dtype: torch.dtype, tolerance: float) -> None:
+def test_on_a_gpu_flex_attention_equals_segments(name: str, dtype: torch.dtype, tolerance: float) -> None:
     """Tolerances are relative to the largest value; sums run in another order there, in bfloat16 rounded each time."""
     model = make(name, hidden_size=128, num_attention_heads=4, head_dim=32).to("cuda", dtype)
     for tokens in (200, 333, 512):  # compiled for any length from the second on

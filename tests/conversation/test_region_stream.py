@@ -1,4 +1,4 @@
-"""Regions of a growing text: nothing that has settled changes any more."""
+"""Regions of a growing text: a group that was given does not change any more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mllm.conversation.codec_base import read_answer
-from mllm.conversation.settled import Settling
+from mllm.conversation.region_stream import RegionStream
 from mllm.registry import CODECS
 
 SIZE = (1000, 500)
@@ -33,20 +33,20 @@ ANSWERS = {
 
 
 def stream(codec_name: str, pieces: list[str]) -> None:
-    """What settles is a beginning of what the whole text holds, and comes once."""
+    """The groups given are the first of the whole text, each once."""
     codec = CODECS.make(codec_name)
-    settling = Settling(codec, SIZE)
+    regions = RegionStream(codec, SIZE)
     text, found = "", []
     for piece in pieces:
         text += piece
-        found += settling.new_groups(text)
+        found += regions.new_groups(text)
         assert found == codec.read(text, SIZE)[: len(found)], text
     whole = read_answer(codec, text, SIZE)
     assert found == whole[: len(found)], text
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_groups_settle_once_in_any_form_of_its_family(name: str) -> None:
+def test_groups_come_once_in_any_form_of_its_family(name: str) -> None:
     """Text codecs letter by letter; those with tokens of their own by these, as a tokenizer gives them."""
     codec = CODECS.make(name)
     forms: list[str] = []
@@ -69,7 +69,7 @@ def pieces_of(text: str, tokens: tuple[str, ...]) -> list[str]:
 
 
 @given(st.sampled_from(NAMES), st.data())
-def test_groups_settle_once_in_any_text(name: str, data: st.DataObject) -> None:
+def test_groups_come_once_in_any_text(name: str, data: st.DataObject) -> None:
     codec = CODECS.make(name)
     marks = [
         "[0.1,0.2,0.3,0.4]",
@@ -100,13 +100,13 @@ def test_groups_settle_once_in_any_text(name: str, data: st.DataObject) -> None:
         ("kosmos2", "<object><patch_index_0044><patch_index_0863></object>"),
     ],
 )
-def test_a_group_settles_as_soon_as_its_form_is_closed(name: str, text: str) -> None:
-    settling = Settling(CODECS.make(name), SIZE)
-    before = settling.new_groups(text.rstrip()[:-1])
-    assert (before, len(settling.new_groups(text + "x"))) == ([], 1)
+def test_a_group_comes_as_soon_as_its_form_is_closed(name: str, text: str) -> None:
+    regions = RegionStream(CODECS.make(name), SIZE)
+    before = regions.new_groups(text.rstrip()[:-1])
+    assert (before, len(regions.new_groups(text + "x"))) == ([], 1)
 
 
-def test_numbers_that_may_be_another_family_s_do_not_settle() -> None:
-    settling = Settling(CODECS.make("qwen3_vl"), SIZE)
-    assert settling.new_groups("[1, 2, 30, 40] is the dog") == []
-    assert settling.new_groups('[{"bbox_2d": [1, 2, 30, 40') == []
+def test_numbers_that_may_be_another_family_s_are_never_final() -> None:
+    regions = RegionStream(CODECS.make("qwen3_vl"), SIZE)
+    assert regions.new_groups("[1, 2, 30, 40] is the dog") == []
+    assert regions.new_groups('[{"bbox_2d": [1, 2, 30, 40') == []

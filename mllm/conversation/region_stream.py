@@ -1,4 +1,4 @@
-"""The regions of an answer that is still being written: which of them will not change any more."""
+"""The regions of an answer while it is generated: each is given once no continuation of the text can change it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _CLOSINGS = ("\n]\n```", "\n```", "]\n```", "\n]", "</point>", "</points>")
 """What models write behind a form that could end there: arrays and code fences of JSON, Molmo's elements."""
 
 
-class Settling:
-    """Finds the groups at the beginning of a growing text that no continuation changes.
+class RegionStream:
+    """Finds the final groups of a growing text: those that no continuation changes.
 
     A continuation is what the codec itself would write from any place in a group of two regions on. Whether numbers
-    without the marks of their family are regions shows only at the end of a text: they do not settle.
+    without the marks of their family are regions shows only at the end of a text: they are never final.
 
     `size`: the frame's (width, height) in pixels.
     """
@@ -27,31 +27,31 @@ class Settling:
         self.codec = codec
         self.size = size
         self._done = 0
-        """Where the last group that has settled ends."""
+        """Where the last final group ends."""
         self._continuations = list(dict.fromkeys(_endings(codec, size)))
 
     def new_groups(self, text: str) -> list[Reading]:
-        """The groups that have settled since the last call, in order; the text goes on where it ended then."""
+        """The groups that became final since the last call, in order; `text` begins with the text of that call."""
         rest = text[self._done :]
-        settled = self.codec.read(rest, self.size)
+        final = self.codec.read(rest, self.size)
         if phrase_follows(self.codec):
-            settled = list(takewhile(lambda reading: reading.span and ";" in rest[reading.span[1] :], settled))
+            final = list(takewhile(lambda reading: reading.span and ";" in rest[reading.span[1] :], final))
         for more in list(self._continuations):
-            if not settled:
+            if not final:
                 return []
             longer = self.codec.read(rest + more, self.size)
-            same = [now for now, _ in takewhile(lambda pair: pair[0] == pair[1], zip(settled, longer, strict=False))]
-            if len(same) < len(settled):  # it most likely changes the next text too
+            same = [now for now, _ in takewhile(lambda pair: pair[0] == pair[1], zip(final, longer, strict=False))]
+            if len(same) < len(final):  # it most likely changes the next text too
                 self._continuations.remove(more)
                 self._continuations.insert(0, more)
-            settled = same
-        if not (self._done or any(map(_tells, settled))):  # all may give way to numbers without marks
+            final = same
+        if not (self._done or any(map(_tells, final))):  # all may give way to numbers without marks
             return []
-        start, spans = self._done, [reading.span for reading in settled]
+        start, spans = self._done, [reading.span for reading in final]
         self._done += spans[-1][1] if spans[-1] else 0
         return [
             replace(reading, span=span and (start + span[0], start + span[1]))
-            for reading, span in zip(settled, spans, strict=True)
+            for reading, span in zip(final, spans, strict=True)
         ]
 
 
