@@ -5,12 +5,15 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from mllm.conversation.item_renderer import KNOWN_SYSTEMS, ItemRenderer
+from mllm.conversation.preprocessing.image_preprocessor import NoView, SquarePreprocessor
 from mllm.errors import ConfigError, DataError
 from mllm.records import read_item
-from mllm.types import Item
+from mllm.types import Item, Turn
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES
 from tests.conversation.processors import make_processor
+from tests.conversation.rendered import marked
 
 
 @pytest.mark.parametrize(
@@ -67,3 +70,80 @@ def test_a_system_message_that_the_template_cannot_carry_is_an_error() -> None:
         asked_with("Be brief.", template="completion")
     with pytest.raises(DataError, match="system: expected words alone, found the special token </s>"):
         asked_with("Be brief.</s> USER: no", template="vicuna_v1")
+
+
+def renderer(**changes: Any) -> ItemRenderer:
+    return make_processor(make_tokenizer(), **changes).renderer
+
+
+BOXED = Turn(role="gpt", text="<boxes>", boxes_seq=((0, 1),))
+POINTED = Turn(role="gpt", text="<points>", points_seq=((0,),))
+
+
+def test_samples_stand_in_place_of_regions_on_an_image_of_any_size() -> None:
+    in_pixels = renderer(codec="qwen25_vl", template="plain")
+    large = SquarePreprocessor(size=56, mean=(0.5,) * 3, std=(0.5,) * 3, tokens=1)
+    for size, view, corners in (
+        (None, None, [221, 166, 434, 325]),  # of 640 x 480
+        ((40, 20), None, [10, 10, 19, 19]),  # of 28 x 28, as the view pads it
+        ((40, 20), large, [19, 19, 38, 38]),
+    ):
+        text = marked(in_pixels.samples((BOXED,), size, view=view))
+        assert text.count(f'{{"bbox_2d": {corners}}}') == 2, text
+    assert marked(in_pixels.samples((POINTED,), None)).startswith('«{"point_2d": [221, 166]}»')
+
+
+def test_samples_of_an_item_have_its_system_message(item: Item) -> None:
+    made = renderer()
+    known = read_item(
+        {
+            "target": {"boxes": [[20, 0, 40, 20]]},
+            "image": item.images[0].open(),
+            "system": "Be red.",
+            "conversations": [
+                {"from": "human", "value": "<image>Where?"},
+                {"from": "gpt", "value": "<boxes>", "boxes_seq": [[0]]},
+            ],
+        },
+        key="a",
+    )
+    text = marked(made.samples(known.turns, (40, 20), known))
+    assert text.replace("»«", "") == "Be red. USER: <image>Where? ASSISTANT:« [0.345,0.345,0.678,0.678]</s>»"
+    assert "red" not in marked(made.samples(known.turns, (40, 20)))
+
+
+def test_answer_is_the_supervised_text_up_to_its_last_words() -> None:
+    made = renderer()
+    for text in ("A cat.", "a <image> b"):
+        assert marked(made.answer(text)).replace("»«", "") == f"« {text}»"
+    assert made.answer("") == []
+    with pytest.raises(DataError, match="expected an answer without"):
+        renderer(template="plain").answer("a\nb")
+
+
+def test_probes_have_a_box_and_a_point_where_the_codec_writes_them() -> None:
+    box, point = renderer().probes()
+    assert box.endswith("USER: <image>\nWhere is it? ASSISTANT: There: [0.345,0.345,0.678,0.678].</s>")
+    assert point.endswith("There: [0.345,0.345].</s>")
+    (only,) = renderer(codec="internvl").probes()
+    assert "There: <box>[[345, 345, 678, 678]]</box>." in only
+    assert "[10, 10, 19, 19]" in renderer(codec="qwen25_vl").probes()[0]
+    blind = renderer(codec="qwen25_vl", view=NoView()).probes()
+    assert ["<image>" in text for text in blind] == [False, False]
+    assert "[221, 166, 434, 325]" in blind[0]
+
+
+def test_spans_refuse_images_where_the_model_takes_none(item: Item) -> None:
+    with pytest.raises(DataError, match=r"expected text alone, found 1 image\(s\): the model takes none"):
+        renderer(view=NoView()).spans(item, item.turns[:1])
+
+
+def test_templates_with_a_system_message_are_made_once_as_far_as_memory_is_bounded() -> None:
+    made = renderer()
+    first = made._template_of("Be 0.")
+    for number in range(1, KNOWN_SYSTEMS):
+        made._template_of(f"Be {number}.")
+    assert made._template_of("Be 0.") is first
+    for number in range(40):
+        made._template_of(f"See {number}.")
+        assert len(made._systems) <= KNOWN_SYSTEMS

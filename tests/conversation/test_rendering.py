@@ -5,14 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from mllm.conversation.rendering import IGNORE, RenderedTurn, TextSpan, tokenize
+from mllm.conversation.rendering import (
+    IGNORE,
+    RenderedTurn,
+    TextSpan,
+    beginning_of_sequence,
+    images_first,
+    start_behind,
+    tokenize,
+    written_turn,
+)
 from mllm.errors import ConfigError, DataError
 from mllm.records import read_item
 from mllm.registry import TEMPLATES
+from mllm.types import Turn
 from tests.conversation.processors import make_processor
 from tests.conversation.rendered import marked
 
@@ -304,3 +315,87 @@ def test_a_candidate_has_the_tokens_that_training_supervises(
         assert tokens.ids[: len(prompt)] + found == tokens.ids[: len(prompt) + len(found)]
     with pytest.raises(DataError, match=r"a: expected words to rank, found str ''"):
         processor.answer_ids(item, [""])
+
+
+def test_what_is_not_supervised_is_skipped_by_the_cross_entropy_of_pytorch() -> None:
+    assert torch.nn.CrossEntropyLoss().ignore_index == IGNORE
+
+
+def test_written_turn_puts_groups_and_the_names_of_images_in_their_places() -> None:
+    turn = Turn(
+        role="human",
+        text="<image>A<boxes> and <points>,<boxes><image>",
+        boxes_seq=((0, 1), ()),
+        points_seq=((2,),),
+    )
+    leads = iter(["one: ", "", "three: "])
+    pieces = written_turn(turn, lambda placeholder, group: f"{placeholder}{[*group]}", "nowhere", leads)
+    assert pieces == [
+        TextSpan("one: ", lead=True),
+        TextSpan("<image>"),
+        TextSpan("A", literal=True),
+        TextSpan("<boxes>[0, 1]"),
+        TextSpan(" and ", literal=True),
+        TextSpan("<points>[2]"),
+        TextSpan(",", literal=True),
+        TextSpan("nowhere"),
+        TextSpan("<image>"),
+    ]
+    assert list(leads) == ["three: "]
+
+
+def test_images_first_takes_images_with_their_names_and_no_words() -> None:
+    name, image, box = TextSpan("one: ", lead=True), TextSpan("<image>"), TextSpan("[0.1,0.2]")
+    said = TextSpan("<image>", literal=True)
+    turn = RenderedTurn("human", (TextSpan("  See ", literal=True), name, image, box, said, TextSpan(" .\n")))
+    words = [TextSpan("See ", literal=True), box, said, TextSpan(" .")]
+    assert images_first(turn) == ([name, image], words)
+    assert images_first(RenderedTurn("human", (image,))) == ([image], [])
+
+
+def test_a_tokenizer_without_a_token_that_a_template_needs_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert beginning_of_sequence(tokenizer) == "<s>"
+    tokenizer.bos_token = None  # type: ignore[assignment]
+    expected = r"tokenizer_config\.json: bos_token: expected a token, found nothing; the tokenizer has no bos_token"
+    with pytest.raises(ConfigError, match=expected):
+        beginning_of_sequence(tokenizer)
+
+
+def test_the_first_word_of_a_text_and_the_one_behind_an_image_have_the_space_of_a_beginning() -> None:
+    tokenizer = llama_like()
+    image: Any = tokenizer.convert_tokens_to_ids("<image>")
+    for text, spaced in (("<s>At", True), ("</s>At", False), ("</s><s>At", False), ("x<s>At", False)):
+        ids, _ = tokenize([TextSpan(text)], tokenizer)
+        assert ("\u2581At" in tokenizer.convert_ids_to_tokens(ids)) == spaced, text
+    for given in (image, None):
+        ids, _ = tokenize([TextSpan("Where<image>At")], tokenizer, image=given)
+        assert ("\u2581At" in tokenizer.convert_ids_to_tokens(ids)) == (given is not None)
+
+
+@pytest.mark.parametrize(
+    ("texts", "start"),
+    [
+        ([], "text"),
+        ([""], "text"),
+        (["x"], "middle"),
+        (["<s>"], "text"),
+        (["", "<s>", ""], "text"),
+        (["</s>"], "special"),
+        (["x</s>"], "special"),
+        (["x<s>"], "special"),
+        (["</s><s>"], "special"),
+        (["<s>", "<s>"], "special"),
+        (["<s>x"], "middle"),
+        (["x", "<image>"], "text"),
+        (["<image>", "</s>"], "special"),
+    ],
+)
+def test_start_behind_is_where_the_answer_begins_in_the_whole(texts: list[str], start: str) -> None:
+    tokenizer = llama_like()
+    image: Any = tokenizer.convert_tokens_to_ids("<image>")
+    pieces, said = [TextSpan(text) for text in texts], TextSpan("At", supervised=True)
+    found = start_behind(pieces, tokenizer, image=image)
+    assert found == start
+    alone = [tokenize(some, tokenizer, image=image, start=at)[0] for some, at in ((pieces, "text"), ([said], found))]
+    assert tokenize([*pieces, said], tokenizer, image=image)[0] == alone[0] + alone[1]
+    assert start_behind([*pieces, TextSpan("</s>", literal=True)], tokenizer, image=image) == "middle"
