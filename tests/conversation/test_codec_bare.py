@@ -34,6 +34,7 @@ THOUSANDTHS = [
     ("[100, 1200, 500, 1400]", "out_of_range"),
     ("[500, 200, 100, 400]", "inverted"),
     (f"[100, 200, 500, {'9' * 400}]", "out_of_range"),
+    ("(0.1, 0.2, 0.5, 0.4)", "out_of_range"),
     ("[100, 200, 500, 1e999]", []),
     ("[100, 200, 500, NaN]", []),
     ("[100, 200, 500]", []),
@@ -203,6 +204,7 @@ def test_read_answer_of_odd_strings(name: str, text: str, expected: list[UnitBox
         ("qwen25_vl", "(300, 200)", [(0.3, 0.4)]),
         ("gemini", "[400, 300]", [(0.3, 0.4)]),
         ("molmo", "(30.0, 40)", [(0.3, 0.4)]),
+        ("molmo", "(0.5, 0.4)", [(0.005, 0.004)]),
         ("molmo", "30, 40", []),
         ("shikra", "(0.3, 0.4)", [(0.3, 0.4)]),
         ("internvl", "(300, 400)", []),
@@ -212,6 +214,13 @@ def test_read_answer_of_odd_strings(name: str, text: str, expected: list[UnitBox
 def test_read_answer_of_bare_points(name: str, text: str, expected: list[tuple[float, float]]) -> None:
     readings = read_answer(CODECS.make(name), text, SIZE)
     assert [point for reading in readings for point in reading.points] == [pytest.approx(point) for point in expected]
+
+
+@pytest.mark.parametrize("text", ["100, 200, 500, 400", "Answer: 100, 200, 500, 400.", "**[100, 200, 500, 400]**"])
+def test_read_answer_says_where_bare_numbers_stand(text: str) -> None:
+    (reading,) = read_answer(CODECS.make("internvl"), text, SIZE)
+    assert reading.span is not None
+    assert text[slice(*reading.span)].strip("[]") == "100, 200, 500, 400"
 
 
 @pytest.mark.parametrize("name", ["internvl", "qwen2_vl", "qwen3_vl", "cogvlm", "gemini"])

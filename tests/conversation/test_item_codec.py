@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from mllm.conversation.codec_base import RegionCodec
+from mllm.conversation.codec_base import Reading, RegionCodec
 from mllm.conversation.item_codec import ItemCodec
 from mllm.conversation.pixels import PixelCodec
 from mllm.conversation.rendering import IGNORE
@@ -75,6 +76,35 @@ def test_each_family_calls_images_as_its_prompts_do() -> None:
     assert codec_of("internvl", item)[1].leads[1] == "Image-2: "
     assert codec_of("ferret", item)[1].leads[2] == "image 3: "
     assert codec_of("ferret", item, numbers=False)[1].leads == ()
+
+
+def test_a_single_image_has_no_name() -> None:
+    turns = [{"from": "human", "value": "<image>?"}]
+    alone = read_item({"image": Image.new("RGB", (9, 9)), "conversations": turns}, key="a:1")
+    assert codec_of("ferret", alone)[1].leads == ()
+
+
+def test_write_writes_regions_of_one_image_where_images_have_no_names() -> None:
+    codec = codec_of("ferret", item_of([0]), numbers=False)[1]
+    assert codec.write("<boxes>", (0, 3)) == "[100, 200, 500, 800], [600, 100, 900, 900]"
+    assert codec.write("<points>", (0,)) == "[83, 83]"
+
+
+def test_write_names_the_region_that_lies_outside_of_its_image() -> None:
+    item = item_of([0])
+    outside = replace(item, boxes=(item.boxes[0], replace(item.boxes[1], x1=70, x2=90)))
+    with pytest.raises(DataError, match=r"target\.boxes\[1\]: expected a box in what the model sees of its image"):
+        codec_of("ferret", outside)[1].write("<boxes>", (0, 1))
+
+
+@pytest.mark.parametrize(("before", "lead"), [("image 2: ", 9), ("(image 2) ", 9), ("image 2 shows ", 0), ("", 0)])
+def test_place_tells_how_many_characters_before_a_group_name_its_image(before: str, lead: int) -> None:
+    several, text = codec_of("ferret", item_of([0]))[1], f"{before}[1, 2, 3, 4]"
+    reading = Reading(boxes=((0.1, 0.1, 0.2, 0.2),), span=(len(before), len(text)))
+    (placed,) = several.place(text, [reading])
+    assert (placed.image, placed.lead) == (1 if before else None, lead)
+    unplaced = replace(reading, span=None)
+    assert several.place(text, [unplaced, reading]) == [unplaced, placed]
 
 
 ANSWERS = [
@@ -194,6 +224,7 @@ def video_of(times: list[float], *, said: str = "<boxes>", **target: Any) -> Ite
     [
         ([0, 0.5, 1], ["0.0 s: ", "0.5 s: ", "1.0 s: "]),
         ([0, 0.04, 0.08], ["0.00 s: ", "0.04 s: ", "0.08 s: "]),
+        ([1, 1.001], ["1.000 s: ", "1.001 s: "]),
         ([3], ["3.0 s: "]),
     ],
 )
@@ -215,6 +246,13 @@ def test_boxes_on_frames_read_back_on_the_frame_of_the_time_that_is_said() -> No
     for words, image in (("At 2 seconds", 1), ("6.9 s:", 2), ("frame 3", 2), ("", 0)):
         assert [box.image for box in reader.read_answer(f"{words} {said}").boxes] == [image]
     assert reader.read_answer(f"At 9 seconds {said}").failure == "out_of_range"
+
+
+def test_a_time_before_the_first_frame_means_it_unless_it_is_further_than_frames_are_apart() -> None:
+    reader = codec_of("ferret", video_of([10, 12], spans=[[10, 11]], said="<spans>"), numbers=False)[1].of_answer()
+    assert reader is not None
+    assert [box.image for box in reader.read_answer("9 s: [1, 2, 3, 4]").boxes] == [0]
+    assert reader.read_answer("7.9 s: [1, 2, 3, 4]").failure == "out_of_range"
 
 
 def test_a_processor_trains_and_reads_moments() -> None:
