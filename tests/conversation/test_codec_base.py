@@ -10,9 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mllm.conversation.codec_base import RegionCodec, clipped, none_text, read_answer, to_frame
+from mllm.conversation.codec_base import (
+    ImageNames,
+    Reading,
+    RegionCodec,
+    check_rows,
+    clipped,
+    image_names,
+    join_readings,
+    no_form,
+    none_text,
+    phrase_follows,
+    phrase_marks,
+    read_answer,
+    to_frame,
+    visible,
+)
 from mllm.errors import ConfigError
-from mllm.geometry import Placement, PlacementKind, place
+from mllm.geometry import Placement, PlacementKind, flip, place
 from mllm.registry import CODECS
 from mllm.types import Box
 
@@ -248,3 +263,144 @@ def test_declared_tokens_are_those_that_are_written(codec: RegionCodec) -> None:
         assert text.strip(" ;") == "", "coordinates are tokens, nothing else is written"
     for token in codec.tokens:
         assert re.fullmatch("<[^<>]+>", token)
+
+
+def test_to_frame_is_the_image_itself_for_codecs_that_do_not_see_the_canvas() -> None:
+    padded = place("pad", (400, 200), 100)
+    assert to_frame(padded, "canvas") is padded
+    assert to_frame(padded, "image") == Placement(source=(400, 200), canvas=(400, 200))
+
+
+@pytest.mark.parametrize(
+    ("placement", "seen"),
+    [
+        (place("pad", (400, 200), 100), (0, 0.25, 1, 0.75)),
+        (place("pad", (200, 400), 100), (0.25, 0, 0.75, 1)),
+        (place("crop", (400, 200), 100), (0, 0, 1, 1)),
+        (place("pad", (400, 200), 100).then(flip((100, 100))), (0, 0.25, 1, 0.75)),
+        (Placement(source=(10, 10), canvas=(40, 20), offset=(10, 5)), (0.25, 0.25, 0.5, 0.75)),
+    ],
+)
+def test_visible_is_the_frame_without_its_padding(placement: Placement, seen: tuple[float, ...]) -> None:
+    assert visible(placement) == seen
+
+
+@pytest.mark.parametrize(
+    ("box", "inside"),
+    [
+        ((0.1, 0.2, 0.3, 0.4), (0.1, 0.2, 0.3, 0.4)),
+        ((-1, 0.2, 0.3, 4), (0, 0.2, 0.3, 1)),
+        ((0.1, -2, 3, 0.4), (0.1, 0, 1, 0.4)),
+        ((-0.2, 0.2, 0, 0.4), (0, 0.2, 0, 0.4)),  # it touches the edge
+        ((1, 0.2, 1.5, 0.4), (1, 0.2, 1, 0.4)),
+        ((-0.2, 0.2, -0.01, 0.4), None),
+        ((1.01, 0.2, 1.2, 0.4), None),
+        ((0.1, -0.2, 0.3, -0.01), None),
+        ((0.1, 1.01, 0.3, 1.2), None),
+    ],
+)
+def test_clipped_is_the_part_in_the_unit_square(box: Any, inside: tuple[float, ...] | None) -> None:
+    assert clipped(box) == inside
+
+
+def test_clipped_takes_what_lies_within_the_slack_of_its_axis() -> None:
+    to = (0.2, 0.2, 0.6, 0.8)
+    assert clipped((0, 0.3, 0.1, 0.4), to, slack=(0.125, 0)) == (0.2, 0.3, 0.2, 0.4)
+    assert clipped((0, 0.3, 0.1, 0.4), to, slack=(0, 0.125)) is None
+    assert clipped((0.3, 0.9, 0.4, 1), to, slack=(0, 0.125)) == (0.3, 0.8, 0.4, 0.8)
+    assert clipped((0.3, 0.9, 0.4, 1), to, slack=(0.125, 0)) is None
+    assert clipped((0, 0, 1, 1), to) == to
+
+
+@pytest.mark.parametrize(
+    ("row", "failure"),
+    [
+        ((0.1, 0.2, 0.3, 0.4), None),
+        ((0.1, 0.2), None),
+        ((0.1, 0.2, 0.3), "wrong_count"),
+        ((), "wrong_count"),
+        ((0.1, math.inf, 0.3, 0.4), "out_of_range"),
+        ((0.1, 1.2, 0.3, 1.4), "out_of_range"),
+        ((0.3, 1.4, 0.1, 1.2), "out_of_range"),  # before it is inverted
+        ((0.3, 0.2, 0.1, 0.4), "inverted"),
+        ((0.1, 0.4, 0.3, 0.2), "inverted"),
+        ((0.1, 0.2, 0.1, 0.2), None),
+    ],
+)
+def test_check_rows_classes_what_is_no_region(row: tuple[float, ...], failure: str | None) -> None:
+    found = check_rows([row])
+    assert found.failure == failure
+    assert found.boxes + found.points == (() if failure else (row,))
+    if len(row) == 2:
+        assert check_rows([row], points=False).failure == "wrong_count"
+
+
+def test_join_readings_is_one_group_of_one_kind_with_the_first_failure() -> None:
+    box, point = check_rows([(0.1, 0.2, 0.3, 0.4)]), check_rows([(0.1, 0.2)])
+    assert join_readings([]) == join_readings([box, point]) == Reading(failure="wrong_count")
+    broken = [Reading(failure=failure, labels=("lost",)) for failure in ("inverted", "malformed")]
+    named = Reading(boxes=box.boxes, labels=("cat",))
+    assert join_readings([named, *broken, named]) == Reading(
+        boxes=box.boxes * 2, failure="inverted", labels=("cat", "cat")
+    )
+    assert join_readings([point, point]).points == point.points * 2
+
+
+class Told:
+    """Finds what it is told."""
+
+    bare: Told | None = None
+
+    def __init__(self, found: list[Reading]) -> None:
+        self.found = found
+
+    def read(self, text: str, size: tuple[int, int]) -> list[Reading]:
+        return self.found
+
+
+GOOD, OTHER, POINT = (check_rows([row]) for row in ((0.1, 0.2, 0.3, 0.4), (0, 0, 1, 1), (0.1, 0.2)))
+BROKEN, TURNED = Reading(failure="malformed"), Reading(failure="inverted")
+
+
+@pytest.mark.parametrize(
+    ("marked", "unmarked", "bare"),
+    [
+        ([GOOD], [OTHER], False),
+        ([], [OTHER], True),
+        ([], [BROKEN], True),
+        ([], [], False),
+        ([], None, False),
+        ([BROKEN], None, False),
+        ([BROKEN], [OTHER, GOOD], True),  # marks that are not closed
+        ([BROKEN], [OTHER, TURNED], False),
+        ([BROKEN], [POINT], False),
+        ([BROKEN], [], False),
+        ([BROKEN, GOOD], [OTHER], False),
+        ([TURNED], [OTHER], False),
+        ([Reading(points=POINT.points, failure="malformed")], [OTHER], False),
+        ([Reading(boxes=GOOD.boxes, failure="malformed")], [OTHER], False),
+    ],
+)
+def test_read_answer_reads_bare_numbers_where_marks_hold_nothing(
+    marked: list[Reading], unmarked: list[Reading] | None, bare: bool
+) -> None:
+    codec: Any = Told(marked)
+    codec.bare = None if unmarked is None else Told(unmarked)
+    found = read_answer(codec, "", SIZE)
+    assert found == (unmarked if bare else marked)
+    assert all(reading.bare == bare for reading in found)
+
+
+def test_what_a_codec_does_not_say_is_as_it_is_of_most() -> None:
+    codec: Any = object()
+    assert (none_text(codec), phrase_marks(codec), phrase_follows(codec)) == ("none", None, False)
+    assert image_names(codec) == ImageNames() == ImageNames(number="image {}: ", time="{} s: ")
+    assert (Reading().lead, Reading().bare, Reading(bare=True) == Reading()) == (0, False, True)
+    said: Any = type("Saying", (), dict(none="[]", phrase=("<p>", "</p>"), phrase_follows=True, image_names="own"))
+    assert [read(said) for read in (none_text, phrase_marks, phrase_follows, image_names)] == [
+        "[]",
+        ("<p>", "</p>"),
+        True,
+        "own",
+    ]
+    assert no_form("molmo", "boxes").kind == "unsupported"
