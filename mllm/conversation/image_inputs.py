@@ -122,7 +122,7 @@ class ImageInputs:
             marks += 1
             ref = next(refs, None)
             if ref is None:
-                break
+                continue
             placeholders = self.placeholders(ref, ref.size)
             starts.append(len(filled_ids))
             filled_ids += placeholders

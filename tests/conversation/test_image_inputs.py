@@ -198,7 +198,7 @@ def test_fill_puts_features_where_the_marks_are(tokenizer: PreTrainedTokenizerFa
         [IGNORE, IGNORE, IGNORE, 7, IGNORE, 8],
         [1, 4],
     )
-    for count in (1, 3):
+    for count in (1, 3, 4):
         with pytest.raises(ModelError, match=f"template: expected 2 <image>, one for each image, found {count}"):
             inputs.fill(item, [mark] * count, [IGNORE] * count)
 
