@@ -5,8 +5,9 @@ r"""Reading the answer out of what a model wrote: the one step that every metric
 1. Thinking is left out: all up to the last closing tag, and from an opening tag that is never closed.
 2. Inside `<answer>...</answer>` or `\boxed{...}` only that is read: the last that is not blank.
 3. Emphasis marks (`**`, `__`, `*`, `_`, backticks) are removed.
-4. What follows `the answer is` or `answer:` is an answer, to the end of its sentence; without either, the whole text.
-   So does `would be`, `should be`, `must be`, and `the correct option is` (or `choice`, or `right`). The last counts.
+4. What follows `the answer is`, `answer:` or `ans:` is an answer, to the end of its sentence; without any, the whole
+   text. So does `would be`, `should be`, `must be`, and `the correct option is` (or `choice`, or `right`). The last
+   counts.
 5. Quotes, code fences, dollar signs, `\text{...}` and a final full stop around an answer are removed.
 
 Regions are read from what the first two steps leave. `steps_of` says which steps found something in a text.
@@ -35,7 +36,8 @@ _EMPHASIS = (
     re.compile(r"(?<!`)`([^`\n]+)`(?!`)"),
 )
 _MARK = re.compile(
-    r"(?m:^#+\s*(?:final\s+)?answer\s*\n\s*)|(?:,?\s*\b(?:so )?the )?\b(?:answer|(?:correct|right) (?:option|choice))"
+    r"(?m:^#+\s*(?:final\s+)?answer\s*\n\s*)"
+    r"|(?:,?\s*\b(?:so )?the )?\b(?:ans(?:wer)?|(?:correct|right) (?:option|choice))"
     r"(?:\s+(?:is|(?:would|should|must) be)\b\s*:?|\s*:)\s*",
     re.IGNORECASE,
 )

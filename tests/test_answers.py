@@ -16,6 +16,8 @@ from mllm.answers import short_answer, stated, stated_answers, steps_of, whole_a
         ("The answer is yes .", "yes"),
         ("It has rained. So the answer is wet.", "wet"),
         ("Answer: 2 dogs", "2 dogs"),
+        ("Ans: 2 dogs", "2 dogs"),
+        ("The ants: 2 dogs", "The ants: 2 dogs"),
         ("The answer is: left", "left"),
         ("The answer is no. It does not rain.", "no"),
         ("The answer is yes. The answer is no.", "no"),

@@ -19,12 +19,19 @@ _FORMS = re.compile(
     # <quad>(1,2),(3,4),(5,6),(7,8)</quad>
     rf"<\|?{_NAME}\|?>(?:{_NUMBERS}|(?:\s*<\d+>){{2,}})[\s\])}}]*(?:</?\|?/?{_NAME}\|?>)?"
     r"|<\|?/?(?:bbox|quad|ref-object)\|?>"  # alone they stand for a region that the record holds elsewhere
+    r"|&lt;\|?(?:[a-z_\d-]{0,20}(?:box|quad)[a-z_\d-]{0,20}\|?&gt;|points?\s+[xy]1?=)"  # marks as HTML entities
+    r"|(?:&lt;[a-z_]*\d+&gt;\s*){2,}"
+    r"|</?box>|</points?>|<\|box_(?:start|end)\|>"  # marks that were torn off their numbers
+    r"|[\uff3b\uff08]\s*\d[\d.]*(?:\s*[,\uff0c]\s*\d[\d.]*){3,}\s*[\uff3d\uff09]"  # in full-width brackets
     rf"|[\"']{_NAME}[\"']\s*:\s*[\"']?[\[(]{_NUMBERS}[\s\])]*"  # "bbox": [1, 2, 3, 4]
     rf"|\b{_NAME}\s*=\s*[\"'\[(]+{_NUMBERS}[\s\])]*[\"']?"  # data-bbox="1 2 3 4", start_box='(1,2)'
     rf"|(?<![\d)\]])(?<!\),)(?<!\), ){_CORNER}\s*,\s*{_CORNER}(?!\s*,?\s*\()",  # (12,34),(56,78)
     re.IGNORECASE,
 )
-_HINT = re.compile(r"[<({\[\"'>]\s*-?\d|<\|?/?(?:bbox|quad|ref-object)\b", re.IGNORECASE)
+_HINT = re.compile(
+    r"[<({\[\"'>\uff3b\uff08]\s*-?\d|<\|?/?(?:bbox|box|quad|ref-object)|</point|&lt;[a-z_|]*(?:box|quad|point|\d)",
+    re.IGNORECASE,
+)
 """What any of the forms holds, and few other texts."""
 
 

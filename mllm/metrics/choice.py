@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Literal
+from unicodedata import normalize
 
 from mllm.answers import stated, stated_answers, whole_answer
 from mllm.errors import DataError
@@ -17,14 +18,22 @@ from mllm.registry import METRICS
 from mllm.types import Prediction
 
 _LETTER = re.compile(
-    r"(?:(?:option|choice) )?[(\[{]?([A-Z])(?=[)\]}]|[.:,;\n]|\s+(?:[-\u2013\u2014]|because|since)\s|$)", re.IGNORECASE
+    r"(?:(?:option|choice) )?[(\[{\u3010]?([A-Z])"
+    r"(?=[)\]}\u3011]|[.:,;!\n]|\s+(?:[-\u2013\u2014]|because|since)\s|$"
+    r"|\s+is (?:the )?(?:(?:correct|right|best)(?: (?:answer|choice|one|option))?|answer)(?:[.,!\n]|$))",
+    re.IGNORECASE,
 )
+_BEFORE_WORDS = re.compile(r"([A-Z])\W+(.+)", re.DOTALL)
 _SEVERAL = re.compile(r"[(\[{]?[A-Z][)\]}]?(?:(?:\s*[,/&]|\s+and|\s+or)+\s*[(\[{]?[A-Z][)\]}]?)+", re.IGNORECASE)
 """More than one letter, which chooses none: `A, B`, `(A) and (C)`."""
 _BRACKETED = re.compile(r"(?<!not )(?<!n't )\(([A-Z])\)")
-_EMPHASISED_END = re.compile(r"(?<![Nn]ot )(?<!n't )(?<![*_`\w])([*_]{1,2}|`)(?=\S)([^*_`\n]+)\1[.!]?$")
-"""What is set in bold, italics or backticks at the end of a text: `... so **B**.`"""
-_CAPITAL = re.compile(r"(?<![^\W_])[A-HJ-Z](?![^\W_])")
+_EMPHASISED_END = re.compile(r"(?<![*_`\w])([*_]{1,2}|`)(?=\S)([^*_`\n]+)\1[.!]?$")
+"""What is set in bold, italics or backticks at the end of a text: `... so **B. a fork**`"""
+_END = re.compile(r"(?<![A-Za-z\d'\u2019\u00b0])(?<![\d\u00b0] )([A-HJ-Z])[.!]?$")
+"""A capital by itself at the end of a text, but for the word `I`, and for a unit, as in `30 C`: `So, C.`"""
+_NEGATION = re.compile(r"\b(?:not|never|neither|nor|except)\b|n['\u2019]t\b", re.IGNORECASE)
+_CLAUSE_ENDS = re.compile(r"[.,:;!?\n]")
+_CAPITAL = re.compile(r"(?<![A-Za-z\d])[A-HJ-Z](?![A-Za-z\d])")
 """A capital by itself, but for the word `I`."""
 _SAMENESS: tuple[Callable[[str], str], ...] = (
     lambda text: " ".join(text.split()),
@@ -43,10 +52,10 @@ class ChoiceAccuracy(MeanHeadline):
 
     An answer may be a letter (`B`, `(B)`, `B. a fork`, `option B`) or the words of an option, apart from case, articles
     and punctuation. The words come first: where `a` is an option, the answer `a` means it. A list of letters
-    (`A, B`) names none. In a longer text a letter in bold at its end counts where no other letter stands by itself
-    (`Both look alike: **D**`). The answer is read from the text by `mllm.answers`; of several the last that names an
-    option counts. Where the options were ranked (`data_args.ranking`), it is one of them as it stands. Options with
-    the same text are one.
+    (`A, B`) names none. In a longer text the letter at its end counts where no other letter stands by itself and
+    nothing denies it (`So, C.`, `Both look alike: **D**`). The answer is read from the text by `mllm.answers`; of
+    several the last that names an option counts. Where the options were ranked (`data_args.ranking`), it is one of them
+    as it stands. Options with the same text are one.
 
     Args:
         reading: "options" as above. "llava" as LLaVA scores ScienceQA: the text is a letter from A to E, begins
@@ -118,7 +127,7 @@ def chosen_letter(text: str, options: Sequence[str]) -> str | None:
     found.append(_letter(whole_answer(text)))  # `B. The answer is obvious.`
     letters = [letter for letter in found if letter is not None]
     if not letters:
-        return _emphasised_last(text, options)
+        return _last_letter(text, options)
     known = (letter for letter in letters if letter in ascii_uppercase[: len(options)])
     return next(known, letters[0])
 
@@ -157,25 +166,37 @@ def _named(answer: str, options: Sequence[str]) -> str | None:
             break
     if (letter := _letter(answer)) is not None:
         return letter
+    both = _BEFORE_WORDS.fullmatch(answer)  # `B (a fork)`
+    number = ascii_uppercase.index(both[1]) if both else len(options)
+    if both and number < len(options) and normalised_answer(both[2]) == normalised_answer(options[number]):
+        return both[1]
     bracketed = set(_BRACKETED.findall(answer))
     return bracketed.pop() if len(bracketed) == 1 else None
 
 
 def _letter(answer: str) -> str | None:
     """The letter with which an answer begins; None where it lists several."""
-    start = None if _SEVERAL.fullmatch(answer) else _LETTER.match(answer)
+    start = None if _SEVERAL.fullmatch(answer) else _LETTER.match(normalize("NFKC", answer))
     return None if start is None else start[1].upper()
 
 
-def _emphasised_last(text: str, options: Sequence[str]) -> str | None:
-    """The letter that a text ends with in bold and the only one in it; None where an option has the letter as a word.
+def _last_letter(text: str, options: Sequence[str]) -> str | None:
+    """The letter that a text ends with, the only one in it; None where an option has the letter as a word, or where
+    the clause denies it.
 
-    So `Both look alike: **D**` is D, and `in solution **B**` is none where `Solution B` is an option.
+    So `Both look alike: D` is D, `It is not D` is none, and `in solution B` is none where `Solution B` is an option.
+
+    Source: VLMEvalKit's can_infer_option, which takes the one letter of an option in a text, at any place near its end.
     """
-    said = stated(text).strip()
-    end = _EMPHASISED_END.search(said)
-    letter = None if end is None else _letter(end[2])
+    said, plain = (normalize("NFKC", words) for words in (stated(text).strip(), whole_answer(text)))
+    emphasised, end = _EMPHASISED_END.search(said), _END.search(plain)
+    letter = _letter(emphasised[2]) if emphasised else None
+    before = said[: emphasised.start()] if emphasised else ""
+    if letter is None and end is not None:
+        letter, before = end[1], plain[: end.start()]
     if letter is None or set(_CAPITAL.findall(said)) != {letter}:
+        return None
+    if _NEGATION.search(_CLAUSE_ENDS.split(before)[-1]):
         return None
     return None if any(letter in _CAPITAL.findall(option.removeprefix("A ")) for option in options) else letter
 

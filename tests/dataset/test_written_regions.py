@@ -22,6 +22,9 @@ FORMS = [
     *("<bbox>", "<ref-object>", "<quad>"),  # ms-swift's, whose regions stand elsewhere
     "(12,34),(56,78)",
     "( 0.1, 0.2 ), (0.3, 0.4)",
+    *("&lt;box&gt;", "&lt;|box_start|&gt;", "&lt;point x=", "&lt;bin_1&gt;&lt;bin_20&gt;"),  # as web pages escape them
+    *("</box>", "<|box_end|>", "</point>"),  # beside numbers that lack the other mark
+    "\uff3b0.1\uff0c 0.2\uff0c0.3\uff0c0.4\uff3d",
 ]
 
 
@@ -38,6 +41,7 @@ def test_written_regions_finds_public_forms(words: str) -> None:
         *("R = {(1,2),(2,3)}", "(10,20),(30,40),(50,60)", "A(12,34), B(56,78)", "(56,78),(12,34)", "(2019), (2020)"),
         *("<td>1,234</td>", "<points> and <point>", "checkpoint = 12", "the box: 3, 4", "points: 12, 34", "vertex=12"),
         *("<b>12, 34</b>", "if a[1,2] == (3,4)", "<boxes> is <image>"),
+        *("&lt;td&gt;12&lt;/td&gt;", "a &lt; 12 &gt; b", "\uff081\uff0c2\uff09"),
     ],
 )
 def test_written_regions_leaves_other_numbers_alone(text: str) -> None:

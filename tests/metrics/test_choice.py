@@ -110,7 +110,15 @@ def answer(index: int, text: str, letter: str = "B", options: tuple[str, ...] = 
         ("Not **B**", None),
         ("It has tines: **B, C**", None),
         ("It is **a fork or so**", None),
-        ("Both look alike: D", None),
+        ("Both look alike: D", "D"),
+        *((text, "C") for text in ("So, C.", "Ans: C", "Ans. C", "Thus C", "It must be C.", "I choose C", "\u9009C")),
+        *((text, "C") for text in ("C!", "C is correct.", "Option C is the right answer", "C (candle)", "candle, C")),
+        *((text, "C") for text in ("C candle", "\uff23", "\uff08C\uff09", "\u3010C\u3011", "choice: C", "Letter C")),
+        *(
+            (text, None)
+            for text in ("It is not C", "It isn't option C.", "Not A. Not C", "A or B? C", "at 30 C", "Is it C?")
+        ),
+        *((text, None) for text in ("It is I", "C is right of B", "I like Vitamin C and B", "C cup", "the ABC")),
     ],
 )
 def test_which_letter_is_meant(text: str, letter: str | None) -> None:
@@ -134,6 +142,7 @@ def test_words_come_before_letters() -> None:
         ("B", ("dog", "dog"), "B"),
         ("There is more salt in solution **B**", ("neither", "Solution A", "Solution B"), None),
         ("There is more salt in solution **B**", ("neither", "the left", "the right"), "B"),
+        ("There is more salt in solution B", ("neither", "Solution A", "Solution B"), None),
         ("It barks, so **A**", ("A dog", "A cat"), "A"),
         ("It barks, so **A**", ("B", "A"), None),  # the letter, or the words?
     ],
