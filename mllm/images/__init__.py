@@ -136,11 +136,11 @@ class MemoryImage:
 
     @property
     def size(self) -> tuple[int, int]:
-        decode.check_size(self.image.size, IN_MEMORY, current_settings())
+        decode.check_header(self.image, IN_MEMORY, current_settings())
         return decode.upright_size(self.image, current_settings())
 
     def open(self) -> Image.Image:
-        decode.check_size(self.image.size, IN_MEMORY, current_settings())
+        decode.check_header(self.image, IN_MEMORY, current_settings())
         return decode.upright_rgb(self.image, IN_MEMORY, current_settings())
 
 

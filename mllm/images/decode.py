@@ -48,7 +48,7 @@ def size_of(source: Source, name: str, settings: ImageSettings) -> tuple[int, in
     """(width, height) of the upright image, without decoding it.
 
     Raises:
-        ImageError: no image, or larger than `settings` allow; messages begin with `name`.
+        ImageError: no image, or what `check_header` refuses; messages begin with `name`.
     """
     with closing(_opened(source, name, settings)) as image:
         return upright_size(image, settings)
@@ -81,7 +81,7 @@ def upright_rgb(image: Image.Image, name: str, settings: ImageSettings) -> Image
     """The pixels as people see them: upright, 8 bits, RGB, transparent ones over the background.
 
     Raises:
-        ImageError: broken pixels, or a mode of which the brightness is not known.
+        ImageError: broken pixels.
     """
     turn = _TURNS.get(_orientation(image, settings))  # before loading, which may drop the tag
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # some libraries switch it on for the whole process
@@ -119,7 +119,7 @@ def _opened(source: Source, name: str, settings: ImageSettings) -> Image.Image:
     except _BROKEN as error:
         raise ImageError(f"not a readable image: {error}", where=name, kind=_kind(error)) from error
     try:
-        check_size(image.size, name, settings)
+        check_header(image, name, settings)
     except ImageError:
         image.close()
         raise
@@ -136,12 +136,12 @@ def check_kind(path: str, name: str) -> None:
         raise ImageError(where=name, expected="a file", found=found, kind="unreadable-image")
 
 
-def check_size(size: tuple[int, int], name: str, settings: ImageSettings) -> None:
+def check_header(image: Image.Image, name: str, settings: ImageSettings) -> None:
     """
     Raises:
-        ImageError: no pixels, or more than the settings allow.
+        ImageError: no pixels, more than the settings allow, or a mode of which the brightness is not known.
     """
-    width, height = size
+    width, height = image.size
     if width < 1 or height < 1:
         raise ImageError(expected="pixels", found=f"{width} x {height}", where=name, kind="unreadable-image")
     if width * height > settings.max_pixels:
@@ -149,6 +149,13 @@ def check_size(size: tuple[int, int], name: str, settings: ImageSettings) -> Non
             where=name,
             expected=f"at most {settings.max_pixels:,} pixels (images.max_pixels)",
             found=f"{width} x {height}",
+            kind="unreadable-image",
+        )
+    if image.mode in ("I", "F"):
+        raise ImageError(
+            where=name,
+            expected="8 or 16 bits per pixel",
+            found=f"mode {image.mode}, 32 bits per pixel, which have no defined white level",
             kind="unreadable-image",
         )
 
@@ -187,10 +194,6 @@ def _orientation(image: Image.Image, settings: ImageSettings) -> int:
 
 
 def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    if image.mode in ("I", "F"):
-        raise ValueError(
-            f"mode {image.mode} (32 bits per pixel) has no defined white level; convert it to 8 or 16 bits"
-        )
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     if not image.has_transparency_data:

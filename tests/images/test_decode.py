@@ -188,8 +188,15 @@ class TestModes:
 
     @pytest.mark.parametrize("mode", ["I", "F"])
     def test_32_bits_have_no_white(self, mode: str) -> None:
-        with pytest.raises(ImageError, match=rf"a\.jpg: cannot be decoded: mode {mode} \(32 bits per pixel\)"):
-            opened(saved(Image.new(mode, (8, 8), 1), "TIFF"))
+        image = Image.new(mode, (8, 8), 1)
+        said = (
+            rf"expected 8 or 16 bits per pixel, found mode {mode}, 32 bits per pixel, which have no defined white level"
+        )
+        for look in (decode, size_of):  # the header says it, and `data check` reads no more
+            with pytest.raises(ImageError, match=rf"a\.tif: {said}"):
+                look(io.BytesIO(saved(image, "TIFF")), "a.tif", DEFAULT)
+        with pytest.raises(ImageError, match=said):
+            _ = MemoryImage(image).size
 
     def test_one_bit(self) -> None:
         scene = Image.new("1", (8, 8), 0)
