@@ -192,6 +192,10 @@ def in_a_line(reason: BaseException) -> str:
     return f"{type(reason).__name__}: {said[:MAX_MESSAGE]}{'...' if len(said) > MAX_MESSAGE else ''}"
 
 
+NAME_A_MODEL = "name a model's folder, --cfg-options model_args.model_name_or_path=DIR"
+"""What to do about a config that names no model."""
+
+
 def how_to_get(path: str | Path) -> str:
     """What to do about a model's folder that is not there."""
     if str(path).startswith(OURS):

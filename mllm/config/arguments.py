@@ -136,7 +136,8 @@ def build_training_arguments(training_args: Mapping[str, Any]) -> RunArguments:
     try:
         args: Any = RunArguments(**values)
     except (TypeError, ValueError, NotImplementedError, FileNotFoundError) as error:
-        raise ConfigError(str(error), field="training_args") from error
+        on_cpu = "; --use_cpu True runs it on the CPU" if "use_cpu" in str(error) else ""
+        raise ConfigError(f"{str(error).removesuffix('.')}{on_cpu}", field="training_args") from error
     args.do_eval = bool(values.get("do_eval"))  # transformers sets it where eval_strategy evaluates during training
     if not args.do_train:
         args.eval_strategy = type(args.eval_strategy).NO  # transformers asks for what it would evaluate all the same

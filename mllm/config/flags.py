@@ -20,6 +20,18 @@ TRUTHS = {
 SHOWN_DEFAULTS = {**DEFAULTS, "output_dir": "$AIP_CHECKPOINT_DIR, or outputs/NAME of NAME.py"}
 """Defaults where they are not those of transformers."""
 
+HELP = {
+    "output_dir": "Folder for the model, checkpoints, logs, answers and scores.",
+    "do_eval": "After training, compute loss and scores on data_args.validation.",
+    "do_predict": "After training, answer and score data_args.test and data_args.multitest.",
+    "resume_from_checkpoint": "Continue from this checkpoint folder; auto: from the newest one in output_dir.",
+    "use_cpu": "Run on the CPU, even if there is a GPU.",
+    "max_steps": "Training steps; -1: as many as num_train_epochs takes.",
+    "predict_with_generate": "Generate answers and score them; False: compute the loss alone.",
+    "prediction_loss_only": "Compute the loss alone.",
+}
+"""Help texts where those of transformers speak of other programs."""
+
 
 def is_switch(field: TrainingField) -> bool:
     """Whether the option may stand alone, which means True."""
@@ -38,7 +50,7 @@ def option_help(field: TrainingField) -> str:
         member.value for kind in members_of(field.type) if is_enum(kind) for member in kind
     ]
     listed = f" One of {', '.join(map(str, choices))}." if choices else ""
-    said = str(field.metadata.get("help", "")).replace("%%", "%")  # written for argparse
+    said = HELP.get(field.name) or str(field.metadata.get("help", "")).replace("%%", "%")  # written for argparse
     return f"{said}{listed}".strip()
 
 

@@ -154,6 +154,20 @@ def check_one_round(turns: Sequence[RenderedTurn], template: str) -> None:
         )
 
 
+def answer_of_round(turns: Sequence[RenderedTurn], *, before: str = "", end: str) -> list[TextSpan]:
+    """The pieces of the answer of a single round; none where it is still to be written."""
+    return answer(turns[1], before=before, end=end) if len(turns) == 2 else []
+
+
+def check_one_image(images: Sequence[TextSpan], template: str) -> None:
+    """
+    Raises:
+        ConfigError: there are more images than the one that this template writes.
+    """
+    if (count := sum(not image.lead for image in images)) > 1:
+        raise ConfigError(field=f"template {template!r}", expected="one image", found=str(count))
+
+
 def tokenize(
     pieces: Sequence[TextSpan],
     tokenizer: PreTrainedTokenizerBase,

@@ -16,7 +16,7 @@ from mllm.errors import ConfigError, ModelError
 from mllm.fields import check, check_names, in_field, show
 from mllm.files import read_json
 from mllm.geometry import PlacementKind
-from mllm.model_files import ADAPTER_CONFIG, CONFIG, PROMPT_FORMAT_FILE, how_to_get
+from mllm.model_files import ADAPTER_CONFIG, CONFIG, NAME_A_MODEL, PROMPT_FORMAT_FILE, how_to_get
 from mllm.registry import MODELS, RegionCodecConfig, TemplateConfig
 from mllm.signatures import parameters_of
 from mllm.types import IMAGE
@@ -57,7 +57,10 @@ def _family_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
     folder = model_args.get("model_name_or_path")
     if not folder:
         raise ConfigError(
-            field="model_name_or_path", expected="the folder of a transformers model, for type='hf'", found="nothing"
+            NAME_A_MODEL,
+            field="model_name_or_path",
+            expected="the folder of a transformers model, for type='hf'",
+            found="nothing",
         )
     if not Path(folder).is_dir():
         raise ModelError(

@@ -29,7 +29,7 @@ from mllm.fields import in_field, read_section
 from mllm.generation_args import check_ids
 from mllm.images import current_settings
 from mllm.images.cache import DiskCache
-from mllm.model_files import PROMPT_FORMAT_FILE
+from mllm.model_files import NAME_A_MODEL, PROMPT_FORMAT_FILE
 from mllm.models.adapters.injection import as_base, base_of, inject_adapters, load_adapted, merge, parameter_table
 from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.selection import embeddings
@@ -333,10 +333,10 @@ def _tokenizer(cfg: Any, model_args: Section, template: Template, train: ItemDat
         return load_tokenizer(cfg)
     if cfg is None or "vocab_size" not in cfg:
         expected = "a folder, or dict(vocab_size=...) to train one on data_args.train"
-        raise ConfigError(field="model_args.tokenizer", expected=expected, found="nothing")
+        raise ConfigError(NAME_A_MODEL, field="model_args.tokenizer", expected=expected, found="nothing")
     if train is None:
         raise ConfigError(
-            "name the trained model's folder, --cfg-options model_args.model_name_or_path=DIR",
+            NAME_A_MODEL,
             field="model_args.tokenizer",
             expected="an existing tokenizer, as this run does not train",
             found="dict(vocab_size=...), which has to be trained",

@@ -15,7 +15,7 @@ from mllm.errors import ConfigError, ModelError
 from mllm.fields import check, check_arguments, check_names, in_field
 from mllm.generation_args import GenerationArgs, as_generate_takes_them
 from mllm.geometry import PlacementKind
-from mllm.model_files import how_to_get
+from mllm.model_files import NAME_A_MODEL, how_to_get
 from mllm.models.adapters.injection import base_of
 from mllm.models.adapters.param_groups import ParamGroupOptions
 from mllm.models.adapters.settings import AdaptersConfig
@@ -76,7 +76,9 @@ def check_model_args(model_args: Mapping[str, Any]) -> None:
 
 
 def _check_model_args(model_args: Mapping[str, Any]) -> None:
-    built = in_field("type", MODELS.find, model_args.get("type"))
+    if model_args.get("type") is None:
+        raise ConfigError(NAME_A_MODEL, expected="type or model_name_or_path", found="neither")
+    built = in_field("type", MODELS.find, model_args["type"])
     common = {one.name for kind in (CommonModelArgs, ParamGroupOptions) for one in fields(kind)}
     own = parameters_of(built)
     # a part that a base config describes is taken away with None

@@ -12,7 +12,7 @@ from PIL import Image
 from mllm.cli import main
 from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, ModelError
-from mllm.pipeline.run_checks import check_run, typed
+from mllm.pipeline.run_checks import check_model_args, check_run, typed
 from mllm.serve.api.loading import card_of
 from mllm.serve.chat_model import load
 from tests.models.tiny_hf import save_tiny
@@ -71,6 +71,15 @@ def test_typed_says_what_a_folder_lacks(files: dict[str, Any], message: str, tmp
     with pytest.raises(ModelError) as caught:
         typed({"model_name_or_path": str(tmp_path)})
     assert message in str(caught.value)
+
+
+def test_model_args_that_name_no_model_say_how_to_name_one() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_model_args({})
+    assert str(caught.value) == (
+        "model_args: expected type or model_name_or_path, found neither; "
+        "name a model's folder, --cfg-options model_args.model_name_or_path=DIR"
+    )
 
 
 def test_an_id_of_a_hub_says_how_to_get_the_folder(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,16 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from mllm.conversation.rendering import RenderedTurn, TextSpan, answer, end_of_sequence, images_first, opening
-from mllm.errors import ConfigError
+from mllm.conversation.rendering import (
+    RenderedTurn,
+    TextSpan,
+    answer_of_round,
+    check_one_image,
+    check_one_round,
+    end_of_sequence,
+    images_first,
+    opening,
+)
 from mllm.registry import TEMPLATES
 
 
@@ -25,12 +33,8 @@ class Blip2:
         return end_of_sequence(tokenizer)
 
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
-        if [turn.role for turn in turns] not in (["human"], ["human", "gpt"]):
-            raise ConfigError(
-                field="template 'blip2'", expected="one question and its answer", found=f"{len(turns)} turns"
-            )
+        check_one_round(turns, "blip2")
         images, words = images_first(turns[0])
-        if (count := sum(not image.lead for image in images)) > 1:
-            raise ConfigError(field="template 'blip2'", expected="one image", found=str(count))
+        check_one_image(images, "blip2")
         pieces = [*images, *opening(tokenizer), *words]
-        return pieces + (answer(turns[1], before=" ", end=self.end(tokenizer)) if len(turns) == 2 else [])
+        return pieces + answer_of_round(turns, before=" ", end=self.end(tokenizer))

@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from mllm.conversation.rendering import (
     RenderedTurn,
     TextSpan,
-    answer,
+    answer_of_round,
     beginning_of_sequence,
+    check_one_image,
     check_one_round,
     end_of_sequence,
     images_first,
@@ -60,11 +61,10 @@ class Florence2:
     def render(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase) -> list[TextSpan]:
         check_one_round(turns, "florence2")
         images, words = images_first(turns[0])
-        if (count := sum(not image.lead for image in images)) > 1:
-            raise ConfigError(field="template 'florence2'", expected="one image", found=str(count))
+        check_one_image(images, "florence2")
         begin, end = beginning_of_sequence(tokenizer), self.end(tokenizer)
         pieces = [*images, TextSpan(begin), *_prompt(words), TextSpan(end)]
-        return pieces + (answer(turns[1], before=begin, end=end) if len(turns) == 2 else [])
+        return pieces + answer_of_round(turns, before=begin, end=end)
 
 
 def _prompt(words: list[TextSpan]) -> list[TextSpan]:

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from mllm.conversation.rendering import (
     RenderedTurn,
     TextSpan,
-    answer,
+    answer_of_round,
     beginning_of_sequence,
     check_one_round,
     end_of_sequence,
@@ -55,4 +55,4 @@ class Kosmos2:
             *words,
             TextSpan(self.after),
         ]
-        return pieces + (answer(turns[1], end=self.end(tokenizer)) if len(turns) == 2 else [])
+        return pieces + answer_of_round(turns, end=self.end(tokenizer))

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from mllm.conversation.rendering import (
     RenderedTurn,
     TextSpan,
-    answer,
+    answer_of_round,
     beginning_of_sequence,
     check_one_round,
     end_of_sequence,
@@ -35,4 +35,4 @@ class PaliGemma:
         check_one_round(turns, "paligemma")
         images, words = images_first(turns[0])
         pieces = [*images, TextSpan(beginning_of_sequence(tokenizer)), *words, TextSpan("\n")]
-        return pieces + (answer(turns[1], end=self.end(tokenizer)) if len(turns) == 2 else [])
+        return pieces + answer_of_round(turns, end=self.end(tokenizer))
